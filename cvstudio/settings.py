@@ -1,0 +1,311 @@
+"""Every setting of CV Studio, read from the environment.
+
+`Environment` is the one list of what can be set; its descriptions are the settings table of the README. A value that
+cannot be read is refused at start with the name of its variable.
+"""
+
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import dj_database_url
+import structlog
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PACKAGE_DIR = Path(__file__).resolve().parent
+_SOURCE_DIR = PACKAGE_DIR.parent
+#: Where templates, static files and translations lie: the checkout, or the copy that a built wheel carries.
+BASE_DIR = _SOURCE_DIR if (_SOURCE_DIR / "templates").is_dir() else PACKAGE_DIR / "_assets"
+
+NameList = Annotated[list[str], NoDecode]
+
+
+class Environment(BaseSettings):
+    """The environment variables, each with its default."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, extra="ignore")
+
+    DEBUG: bool = Field(False, description="Show tracebacks in the browser. Never on a machine that others reach.")
+    SECRET_KEY: str = Field("", description="Signs sessions. Empty: made once and kept in DATA_DIR/secret_key.")
+    ALLOWED_HOSTS: NameList = Field(
+        ["localhost", "127.0.0.1", "[::1]"], description="Host names that the studio answers to, separated by commas."
+    )
+    CSRF_TRUSTED_ORIGINS: NameList = Field(
+        [], description="Origins behind a proxy that may post forms, such as https://studio.example.org."
+    )
+    HTTPS: bool = Field(False, description="The studio is reached by HTTPS: secure cookies, redirect and HSTS.")
+    HOST: str = Field("127.0.0.1", description="Address that the web server listens on.")
+    PORT: int = Field(8000, ge=1, le=65535, description="Port that the web server listens on.")
+    DATA_DIR: Path = Field(_SOURCE_DIR / "data", description="Folder for the database, datasets, runs and weights.")
+    CHECKPOINTS_DIR: Path | None = Field(None, description="Folder of the runs' files. Empty: DATA_DIR/runs.")
+    DATABASE_URL: str = Field("", description="postgres://user:password@host/name. Empty: SQLite in DATA_DIR.")
+    REDIS_URL: str = Field("", description="redis://host:6379/0 for the queue and the bell. Empty: no Redis.")
+    MAX_TRAINING_PROCESSES: int = Field(2, ge=1, le=64, description="Runs that train at the same time on this host.")
+    MAX_RECOVERIES: int = Field(3, ge=0, le=100, description="Times that a run goes on by itself after a crash.")
+    SPARE_TRAINER: bool = Field(True, description="Keep one trainer process warm, so that a run starts at once.")
+    IMPORT_DIRS: NameList = Field(
+        [],
+        description="Server folders that datasets may be imported from, separated by commas. Empty: any, by administrators.",
+    )
+    MAX_UPLOAD_MB: int = Field(4096, ge=1, description="Largest dataset upload, in MB.")
+    LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
+    TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    LOG_FORMAT: Literal["text", "json"] = Field("text", description="Log on standard error as text or as JSON lines.")
+
+    @field_validator("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "IMPORT_DIRS", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("REDIS_URL")
+    @classmethod
+    def _redis_url(cls, value: str) -> str:
+        return _checked_url(value, {"redis", "rediss", "unix"}, "redis://localhost:6379/0")
+
+    @field_validator("DATABASE_URL")
+    @classmethod
+    def _database_url(cls, value: str) -> str:
+        return _checked_url(value, {"postgres", "postgresql", "sqlite"}, "postgres://user:password@localhost/cvstudio")
+
+
+def _checked_url(value: str, schemes: set[str], example: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in schemes or not (parts.netloc or parts.path)):
+        raise ValueError(f"must be a URL such as {example}")
+    if parts.port == 0:  # reading it raises ValueError where the port is no number
+        raise ValueError("port 0 cannot be connected to")
+    return value
+
+
+def _read_environment() -> Environment:
+    try:
+        return Environment()
+    except ValidationError as error:
+        lines = [f"{item['loc'][0]}: {item['msg']} (got {item['input']!r})" for item in error.errors()]
+        raise ImproperlyConfigured("The environment has settings that cannot be used.\n" + "\n".join(lines)) from None
+
+
+def _kept_secret_key(path: Path) -> str:
+    """The key in `path`, made on first use; two processes that start at once agree on one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x") as file:
+            path.chmod(0o600)
+            file.write(secrets.token_urlsafe(64))
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+env = _read_environment()
+
+DEBUG = env.DEBUG
+DATA_DIR = env.DATA_DIR.resolve()
+RUNS_DIR = (env.CHECKPOINTS_DIR or DATA_DIR / "runs").resolve()
+DATASETS_DIR = DATA_DIR / "datasets"
+UPLOADS_DIR = DATA_DIR / "uploads"
+WEIGHTS_CACHE_DIR = DATA_DIR / "torch"
+SECRET_KEY = env.SECRET_KEY or _kept_secret_key(DATA_DIR / "secret_key")
+ALLOWED_HOSTS = env.ALLOWED_HOSTS
+CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
+MAX_TRAINING_PROCESSES = env.MAX_TRAINING_PROCESSES
+MAX_RECOVERIES = env.MAX_RECOVERIES
+SPARE_TRAINER = env.SPARE_TRAINER
+IMPORT_DIRS = [Path(folder).resolve() for folder in env.IMPORT_DIRS]
+REDIS_URL = env.REDIS_URL
+MAX_UPLOAD_BYTES = env.MAX_UPLOAD_MB * 1024 * 1024
+#: Seconds without a heartbeat after which a run counts as lost.
+HEARTBEAT_LEASE_S = 10
+
+INSTALLED_APPS = [
+    "trainingapp",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "huey.contrib.djhuey",
+    "channels",
+    "csp",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "cvstudio.urls"
+ASGI_APPLICATION = "cvstudio.asgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# One short write transaction at a time: IMMEDIATE takes the write lock at its start, where the busy timeout holds,
+# and not at the first write, where SQLite refuses at once.
+_SQLITE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": DATA_DIR / "studio.sqlite3",
+    "OPTIONS": {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    },
+}
+
+
+def _database() -> dict[str, Any]:
+    if not env.DATABASE_URL:
+        return _SQLITE
+    parsed: dict[str, Any] = dict(dj_database_url.parse(env.DATABASE_URL, conn_health_checks=True))
+    return {**_SQLITE, "NAME": parsed["NAME"]} if "sqlite" in parsed["ENGINE"] else parsed
+
+
+DATABASES = {"default": _database()}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "run_list"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = env.LANGUAGE
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = env.TIME_ZONE
+USE_TZ = True
+
+_NODE_MODULES = BASE_DIR / "static" / "node_modules"
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+# The npm packages are served from where `npm ci` puts them, each by its published files only.
+STATICFILES_DIRS = [
+    ("css", BASE_DIR / "static" / "css"),
+    ("js", BASE_DIR / "static" / "js"),
+    ("img", BASE_DIR / "static" / "img"),
+    ("vendor/bootstrap", _NODE_MODULES / "bootstrap" / "dist"),
+    ("vendor/bootstrap-icons", _NODE_MODULES / "bootstrap-icons" / "font"),
+    ("vendor/uplot", _NODE_MODULES / "uplot" / "dist"),
+    ("vendor/idiomorph", _NODE_MODULES / "idiomorph" / "dist"),
+]
+# Files are served from where they lie; a deployment that runs collectstatic is served from STATIC_ROOT.
+WHITENOISE_USE_FINDERS = True
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+# Uploads go straight to the disk that the datasets lie on: moving one is then a rename.
+FILE_UPLOAD_TEMP_DIR = UPLOADS_DIR
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+FILE_UPLOAD_PERMISSIONS = 0o600
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+UPLOADS_DIR.mkdir(parents=True, exist_ok=True)
+
+# `immediate` is explicit: DEBUG must never make a web request train. The delays keep an idle SQLite queue quick:
+# the consumer's own backoff would grow to ten seconds.
+HUEY: dict[str, Any] = {
+    "huey_class": "trainingapp.consumer.RedisStudioHuey" if REDIS_URL else "trainingapp.consumer.SqliteStudioHuey",
+    "name": "cvstudio",
+    "immediate": False,
+    "results": False,
+    "utc": True,
+    "connection": {"url": REDIS_URL} if REDIS_URL else {"filename": str(DATA_DIR / "queue.sqlite3")},
+    "consumer": {
+        "workers": MAX_TRAINING_PROCESSES + 2,
+        "worker_type": "thread",
+        "initial_delay": 0.01,
+        "max_delay": 0.05,
+        "backoff": 1.15,
+        "check_worker_health": True,
+        "scheduler_interval": 1,
+        "periodic": True,
+    },
+}
+
+CHANNEL_LAYERS: dict[str, Any] = {}
+if REDIS_URL:
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL]},
+    }
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "object-src": ["'none'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+        "form-action": ["'self'"],
+    },
+}
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = env.HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if env.HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.HTTPS else None
+X_FRAME_OPTIONS = "DENY"
+# Django's warnings about HTTPS would shout at every start on a workstation; trainingapp.checks says what matters.
+SILENCED_SYSTEM_CHECKS: list[str] = []
+
+_LOG_RENDERER = (
+    structlog.processors.JSONRenderer()
+    if env.LOG_FORMAT == "json"
+    else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+)
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "studio": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "foreign_pre_chain": [
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+            "processors": [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _LOG_RENDERER,
+            ],
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "studio"}},
+    "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
+    "loggers": {"django.server": {"level": "WARNING"}, "huey": {"level": "WARNING"}},
+}

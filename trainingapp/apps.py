@@ -1,0 +1,11 @@
+"""The one Django app of the studio."""
+
+from django.apps import AppConfig
+
+
+class TrainingAppConfig(AppConfig):
+    name = "trainingapp"
+    verbose_name = "Training"
+
+    def ready(self) -> None:
+        from trainingapp import checks  # noqa: F401  registers the system checks

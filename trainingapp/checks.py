@@ -1,0 +1,1 @@
+"""System checks: what a deployment should not be run with."""

@@ -1,0 +1,122 @@
+"""The events of a run and the append-only file that carries them from trainer to supervisor.
+
+One event is one line of JSON in RUN_DIR/events.jsonl. Types:
+
+    log         {"level": "info" | "warning" | "error" | "debug", "message": str}
+    metrics     {"split": "train" | "val", "values": {name: float}}; "train" every few steps, "val" after an epoch.
+                The validation event also carries "is_best": bool, and "per_class" and "confusion" where the recipe has them.
+    progress    {"phase": str, "total_epochs": int, "total_steps": int, "elapsed_s": float, "eta_s": float | null};
+                the newest replaces all older ones, none is kept
+    checkpoint  {"file", "reason", "size_bytes", "sha256", "metrics", "is_best", "removed": [file, ...]}
+    sample      (recipes to come)
+    status      {"state": "started", "device": str, "resumed_from": file | null} once at the start of an attempt, then one of
+                {"state": "completed" | "paused" | "stopped" | "interrupted"} or
+                {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all
+
+Every event has "type", "time" (Unix seconds), "attempt", "epoch" (from 1; 0 before the first) and "step" (optimizer
+steps done since the start of the run). A "started" event's step is the step that the attempt goes on from: metrics of
+earlier attempts beyond it are superseded.
+"""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+EVENTS_FILE = "events.jsonl"
+
+
+class EventLog:
+    """Appends events to a file. Safe to use from several threads of one process.
+
+    A line cut short by a kill or a power cut is taken away when the file is opened again: readers take whole lines
+    only, so nobody has seen it.
+    """
+
+    def __init__(self, path: Path, attempt: int) -> None:
+        self.attempt = attempt
+        self.epoch = 0
+        self.step = 0
+        self._lock = threading.Lock()
+        _drop_torn_line(path)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+
+    def write(self, type_: str, *, epoch: int | None = None, step: int | None = None, **data: Any) -> None:
+        """Append one event; `epoch` and `step` default to where the loop is. Raises OSError on a full disk."""
+        event = {
+            "type": type_,
+            "time": time.time(),
+            "attempt": self.attempt,
+            "epoch": self.epoch if epoch is None else epoch,
+            "step": self.step if step is None else step,
+            **data,
+        }
+        line = (json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        with self._lock:
+            written = os.write(self._descriptor, line)
+            if written != len(line):  # the disk is full: leave no half line for the next event to stick to
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+                raise OSError(28, "No space left on device", EVENTS_FILE)
+
+    def log(self, message: str, level: str = "info") -> None:
+        self.write("log", level=level, message=message)
+
+    def flush(self) -> None:
+        """Bring everything written so far to the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def read_events(path: Path, offset: int, max_bytes: int = 1 << 20) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield (event, offset after its line) for the whole lines from byte `offset` on, up to about `max_bytes`.
+
+    A line that is no JSON object is given as a log event of level error that quotes it: damage is shown, not hidden.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            for line in file.readlines(max_bytes):
+                if not line.endswith(b"\n"):
+                    return
+                offset += len(line)
+                yield _parsed(line), offset
+    except FileNotFoundError:
+        return
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+        if isinstance(event, dict) and isinstance(event.get("type"), str):
+            return event
+    except ValueError:
+        pass
+    quoted = line[:200].decode(errors="replace").rstrip()
+    return {
+        "type": "log",
+        "time": time.time(),
+        "level": "error",
+        "message": f"Unreadable line in {EVENTS_FILE}: {quoted}",
+    }
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end != size:
+            file.truncate(end)

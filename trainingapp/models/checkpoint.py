@@ -1,0 +1,38 @@
+"""A saved state of a run, written to disk before its row is."""
+
+from pathlib import Path
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Checkpoint(models.Model):
+    """One file under the run's folder, whole and hashed before this row exists."""
+
+    run = models.ForeignKey("TrainingRun", models.CASCADE, related_name="checkpoints", verbose_name=_("run"))
+    #: Name within the run's `checkpoints` folder, such as epoch_3.pt.
+    file = models.CharField(_("file"), max_length=120)
+    attempt = models.PositiveIntegerField(_("attempt"))
+    epoch = models.PositiveIntegerField(_("epoch"))
+    step = models.PositiveBigIntegerField(_("step"))
+    #: epoch, autosave, pause, stop or interrupt.
+    reason = models.CharField(_("reason"), max_length=16)
+    size_bytes = models.BigIntegerField(_("size"))
+    sha256 = models.CharField(_("SHA-256"), max_length=64)
+    metrics = models.JSONField(_("metrics"), default=dict)
+    is_best = models.BooleanField(_("best"), default=False)
+    is_last = models.BooleanField(_("last"), default=False)
+    created_at = models.DateTimeField(_("created"))
+
+    class Meta:
+        ordering = ["-step", "-id"]
+        constraints = [models.UniqueConstraint(fields=["run", "file"], name="checkpoint_file_per_run")]
+        verbose_name = _("checkpoint")
+        verbose_name_plural = _("checkpoints")
+
+    def __str__(self) -> str:
+        return f"{self.run_id}/{self.file}"
+
+    @property
+    def path(self) -> Path:
+        return self.run.folder / "checkpoints" / self.file

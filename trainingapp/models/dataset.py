@@ -1,0 +1,73 @@
+"""A set of pictures with its labels, immutable once it is ready."""
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+
+class Dataset(models.Model):
+    """One imported dataset.
+
+    The row is made first (`importing`); a worker reads the source, writes to a temporary folder and renames it to
+    `folder` in the end, so that a ready dataset is always whole. A refused import keeps its report and no file.
+    """
+
+    class Status(models.TextChoices):
+        IMPORTING = "importing", _("importing")
+        READY = "ready", _("ready")
+        REFUSED = "refused", _("refused")
+
+    name = models.CharField(_("name"), max_length=120, unique=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="datasets", verbose_name=_("owner")
+    )
+    recipe = models.CharField(_("recipe"), max_length=32, default="classification")
+    status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.IMPORTING)
+    #: Absolute path of the uploaded zip or the server folder that the import reads.
+    source = models.CharField(_("source"), max_length=1024)
+    source_is_upload = models.BooleanField(_("uploaded"), default=False)
+    #: Class names in the order of their label numbers.
+    classes = models.JSONField(_("classes"), default=list)
+    #: {"train": {"cat": 120, ...}, "val": {...}}
+    counts = models.JSONField(_("counts"), default=dict)
+    #: [{"level": "error" | "warning", "code": str, "file": str, "message": str}, ...]
+    report = models.JSONField(_("validation report"), default=list)
+    fingerprint = models.CharField(_("fingerprint"), max_length=64, blank=True)
+    size_bytes = models.BigIntegerField(_("size"), default=0)
+    progress_done = models.PositiveIntegerField(_("files read"), default=0)
+    progress_total = models.PositiveIntegerField(_("files to read"), default=0)
+    #: When the importing worker was last seen; an import whose worker died is taken up again.
+    heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        verbose_name = _("dataset")
+        verbose_name_plural = _("datasets")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("dataset_detail", args=[self.pk])
+
+    @property
+    def folder(self) -> Path:
+        """Where the pictures and `samples.jsonl` lie."""
+        return Path(settings.DATASETS_DIR) / str(self.pk)
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        return [item for item in self.report if item["level"] == "error"]
+
+    @property
+    def warnings(self) -> list[dict[str, Any]]:
+        return [item for item in self.report if item["level"] == "warning"]
+
+    def count(self, split: str) -> int:
+        """Pictures in a split."""
+        return sum(self.counts.get(split, {}).values())

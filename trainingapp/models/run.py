@@ -1,0 +1,217 @@
+"""A training run: its wish, its state and how far it is."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import models, transaction
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp.models.event import RunEvent
+
+
+class Status(models.TextChoices):
+    """The states of a run. "Pausing" and "stopping" are none: they are read from the wish and the state."""
+
+    PENDING = "pending", _("pending")
+    QUEUED = "queued", _("queued")
+    RUNNING = "running", _("running")
+    PAUSED = "paused", _("paused")
+    COMPLETED = "completed", _("completed")
+    FAILED = "failed", _("failed")
+    STOPPED = "stopped", _("stopped")
+
+
+class Wanted(models.TextChoices):
+    """What somebody asked of a run that is being made so."""
+
+    NOTHING = "", _("nothing")
+    PAUSE = "pause", _("pause")
+    STOP = "stop", _("stop")
+
+
+ALLOWED_MOVES: dict[str, frozenset[str]] = {
+    Status.PENDING: frozenset({Status.QUEUED}),
+    Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.STOPPED, Status.FAILED}),
+    Status.RUNNING: frozenset({Status.QUEUED, Status.PAUSED, Status.COMPLETED, Status.FAILED, Status.STOPPED}),
+    Status.PAUSED: frozenset({Status.QUEUED, Status.STOPPED}),
+    Status.COMPLETED: frozenset(),
+    Status.FAILED: frozenset({Status.QUEUED}),
+    Status.STOPPED: frozenset({Status.QUEUED}),
+}
+
+FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
+
+
+class TransitionError(Exception):
+    """The run is not, or no longer, in a state from which it may move so."""
+
+
+class TrainingRun(models.Model):
+    """One training run.
+
+    `status` is written by `transition()` alone. What a person asks for is `wanted`; the supervisor makes it so.
+    """
+
+    Status = Status
+    Wanted = Wanted
+
+    name = models.CharField(_("name"), max_length=120)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="runs", verbose_name=_("owner"))
+    recipe = models.CharField(_("recipe"), max_length=32)
+    dataset = models.ForeignKey("Dataset", models.PROTECT, related_name="runs", verbose_name=_("dataset"))
+    #: A RunConfig as JSON, complete with its defaults.
+    config = models.JSONField(_("configuration"))
+    #: Sentences about what was corrected in the configuration for the user.
+    corrections = models.JSONField(_("corrections"), default=list, blank=True)
+    status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.PENDING)
+    wanted = models.CharField(_("wanted"), max_length=16, choices=Wanted.choices, default=Wanted.NOTHING, blank=True)
+    priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher runs start first."))
+
+    #: Counts the trainer processes of this run; everything that one writes carries its number.
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    #: Automatic restarts since somebody last started or resumed the run.
+    recoveries = models.PositiveIntegerField(_("recoveries"), default=0)
+    #: Identity of the worker process that holds the run: "host:pid:start".
+    worker = models.CharField(_("worker"), max_length=120, blank=True)
+    host = models.CharField(_("host"), max_length=120, blank=True)
+    pid = models.PositiveIntegerField(_("process"), null=True, blank=True)
+    device = models.CharField(_("device"), max_length=64, blank=True)
+    heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
+
+    epoch = models.PositiveIntegerField(_("epoch"), default=0)
+    total_epochs = models.PositiveIntegerField(_("epochs"), default=0)
+    step = models.PositiveBigIntegerField(_("step"), default=0)
+    total_steps = models.PositiveBigIntegerField(_("steps"), default=0)
+    #: What the trainer does now: starting, train, validate, save.
+    phase = models.CharField(_("phase"), max_length=16, blank=True)
+    #: Seconds that trainers have spent on this run, and the expected rest; null while unknown.
+    elapsed_s = models.FloatField(_("seconds trained"), default=0)
+    eta_s = models.FloatField(_("seconds left"), null=True, blank=True)
+    #: Latest metrics by name, and the best value of the metric that decides.
+    metrics = models.JSONField(_("metrics"), default=dict, blank=True)
+    best_metric_name = models.CharField(_("best metric"), max_length=64, blank=True)
+    best_metric = models.FloatField(_("best value"), null=True, blank=True)
+    best_epoch = models.PositiveIntegerField(_("best epoch"), null=True, blank=True)
+
+    error_class = models.CharField(_("kind of error"), max_length=32, blank=True)
+    error_message = models.TextField(_("error"), blank=True)
+    error_lines = models.JSONField(_("lines that show it"), default=list, blank=True)
+
+    #: Number of the newest event and the byte up to which events.jsonl is stored.
+    event_seq = models.PositiveBigIntegerField(_("events"), default=0)
+    event_offset = models.PositiveBigIntegerField(_("bytes of events stored"), default=0)
+
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    queued_at = models.DateTimeField(_("queued"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        indexes = [models.Index(fields=["status", "-priority", "queued_at"], name="run_queue")]
+        verbose_name = _("run")
+        verbose_name_plural = _("runs")
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("run_detail", args=[self.pk])
+
+    @property
+    def folder(self) -> Path:
+        """RUN_DIR: config.json, events.jsonl, trainer.log and checkpoints."""
+        return Path(settings.RUNS_DIR) / str(self.pk)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def is_silent(self) -> bool:
+        """Running by its row, but no worker has been heard of for longer than the lease."""
+        return self.status == Status.RUNNING and (self.heartbeat_at is None or self.heartbeat_at < heartbeat_deadline())
+
+    @property
+    def shown_status(self) -> str:
+        """The status as a person should read it: one of `Status`, or pausing, stopping or silent."""
+        if self.is_silent:
+            return "silent"
+        if self.status == Status.RUNNING and self.wanted:
+            return "pausing" if self.wanted == Wanted.PAUSE else "stopping"
+        return self.status
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps done, 0 to 1."""
+        return min(1.0, self.step / self.total_steps) if self.total_steps else 0.0
+
+    def transition(
+        self, to: str, *, message: str = "", level: str = "info", data: dict[str, Any] | None = None, **fields: Any
+    ) -> None:
+        """Move to status `to` and write the event that says so, in one transaction.
+
+        `fields` are written with it. Compare-and-set: raises TransitionError when the stored status (or attempt) is not
+        the one this object was read with, or when the table does not allow the move. Nothing is written then.
+        """
+        now = timezone.now()
+        with transaction.atomic():
+            stored = TrainingRun.objects.select_for_update().get(pk=self.pk)
+            if (stored.status, stored.attempt) != (self.status, self.attempt):
+                raise TransitionError(
+                    f"Run {self.pk} is {stored.status} (attempt {stored.attempt}), not {self.status} "
+                    f"(attempt {self.attempt}) any more."
+                )
+            if to not in ALLOWED_MOVES[stored.status]:
+                raise TransitionError(f"Run {self.pk} is {stored.status}; it cannot become {to}.")
+            changes: dict[str, Any] = {"status": to, **_status_times(to, now), **fields}
+            for name, value in changes.items():
+                setattr(stored, name, value)
+            record = {"from": self.status, "to": to, "message": message, **(data or {})}
+            append_events(
+                stored,
+                [
+                    RunEvent(
+                        type=RunEvent.Type.STATUS,
+                        level=level,
+                        time=now,
+                        data=record,
+                        epoch=stored.epoch,
+                        step=stored.step,
+                    )
+                ],
+            )
+            stored.save(update_fields=[*changes, "event_seq", "updated_at"])
+        for name in (*changes, "event_seq", "updated_at"):
+            setattr(self, name, getattr(stored, name))
+
+
+def heartbeat_deadline() -> datetime:
+    """A run whose heartbeat is older than this is lost."""
+    return timezone.now() - timedelta(seconds=settings.HEARTBEAT_LEASE_S)
+
+
+def append_events(locked_run: TrainingRun, events: Iterable[RunEvent]) -> None:
+    """Number the events and store them; the caller holds the lock of the run's row and saves its `event_seq`."""
+    rows = list(events)
+    for row in rows:
+        locked_run.event_seq += 1
+        row.run, row.seq = locked_run, locked_run.event_seq
+        row.attempt = row.attempt or locked_run.attempt
+    RunEvent.objects.bulk_create(rows)
+
+
+def _status_times(to: str, now: datetime) -> dict[str, Any]:
+    if to == Status.QUEUED:
+        return {"queued_at": now, "finished_at": None}
+    if to == Status.RUNNING:
+        return {"heartbeat_at": now}
+    if to in FINISHED:
+        return {"finished_at": now, "wanted": Wanted.NOTHING, "eta_s": None}
+    return {"wanted": Wanted.NOTHING, "eta_s": None}
