@@ -1,0 +1,210 @@
+"""What all tests share. The environment is set here before Django reads its settings.
+
+The test process keeps its data in a folder of its own that goes when it ends; the checkout's `data/` is never touched.
+
+    TEST_DATABASE_URL   a PostgreSQL server for the tests that ask for `postgres_url`, and for `pytest --postgres`
+    TEST_REDIS_URL      a Redis server for the tests that ask for `redis_url`; without it one is started where possible
+    CI                  a test that would be skipped fails instead, unless it needs a GPU
+"""
+
+import atexit
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+#: Variables that a developer's shell may hold and that must not leak into the tests.
+STUDIO_VARIABLES = (  # noqa: SIM905
+    "DEBUG SECRET_KEY ALLOWED_HOSTS CSRF_TRUSTED_ORIGINS HTTPS HOST PORT CHECKPOINTS_DIR DATABASE_URL REDIS_URL "
+    "MAX_TRAINING_PROCESSES MAX_RECOVERIES SPARE_TRAINER IMPORT_DIRS MAX_UPLOAD_MB LANGUAGE TIME_ZONE LOG_LEVEL "
+    "LOG_FORMAT"
+).split()
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+_data_dir = Path(tempfile.mkdtemp(prefix="cvstudio-tests-"))
+atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
+for _name in STUDIO_VARIABLES:
+    os.environ.pop(_name, None)
+os.environ.update(DATA_DIR=str(_data_dir), DJANGO_SETTINGS_MODULE="cvstudio.settings", LOG_LEVEL="WARNING")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--postgres", action="store_true", help="Run the tests on TEST_DATABASE_URL instead of SQLite.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("postgres"):
+        if "TEST_DATABASE_URL" not in os.environ:
+            raise pytest.UsageError("--postgres needs TEST_DATABASE_URL.")
+        os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]
+    import django
+
+    django.setup()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Browser tests go last: playwright leaves an event loop running in this thread."""
+    for item in items:
+        if item.path.is_relative_to(REPOSITORY / "tests" / "e2e"):
+            item.add_marker(pytest.mark.e2e)
+    items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """In CI every server is there: a skip is a hole in the net."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and not (hasattr(report, "wasxfail") or item.get_closest_marker("gpu")):
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """SQLite lies in a file here too: in memory it has neither WAL nor the locking of the real thing."""
+    from django.db import connection
+
+    if connection.vendor == "sqlite":
+        connection.settings_dict["TEST"]["NAME"] = str(_data_dir / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def _playwright_beside_django(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Django takes playwright's event loop for an async view and would refuse the ORM."""
+    if request.node.get_closest_marker("e2e"):
+        monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+
+
+@pytest.fixture
+def user(db: None) -> "User":
+    """Somebody who may train, without any administration. The password is "correct horse"."""
+    from django.contrib.auth.models import User
+
+    return User.objects.create_user("ada", password="correct horse")
+
+
+@pytest.fixture
+def other_user(db: None) -> "User":
+    from django.contrib.auth.models import User
+
+    return User.objects.create_user("grace")
+
+
+@pytest.fixture
+def admin(db: None) -> "User":
+    """An administrator."""
+    from django.contrib.auth.models import User
+
+    return User.objects.create_superuser("root")
+
+
+@pytest.fixture
+def user_client(user: "User") -> "Client":
+    return _logged_in(user)
+
+
+@pytest.fixture
+def staff_client(admin: "User") -> "Client":
+    return _logged_in(admin)
+
+
+def _logged_in(user: "User") -> "Client":
+    from django.test import Client
+
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def wait_until() -> Callable[..., Any]:
+    """`wait_until(condition, timeout_s=10)` polls until `condition()` is true and returns it; fails at the deadline."""
+
+    def wait(condition: Callable[[], Any], timeout_s: float = 10, what: str = "the condition") -> Any:
+        deadline = time.monotonic() + timeout_s
+        while not (found := condition()):
+            if time.monotonic() > deadline:
+                pytest.fail(f"{what} did not come true within {timeout_s:g} s")
+            time.sleep(0.02)
+        return found
+
+    return wait
+
+
+@pytest.fixture
+def free_port() -> int:
+    return _free_port()
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def studio_env(tmp_path: Path) -> dict[str, str]:
+    """The environment of a studio (or of any command) in a process of its own, with its own data folder."""
+    env = {name: value for name, value in os.environ.items() if name not in STUDIO_VARIABLES}
+    return {**env, "DATA_DIR": str(tmp_path / "data"), "LOG_LEVEL": "INFO", "SPARE_TRAINER": "false"}
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[str]:
+    """URL of a Redis server: TEST_REDIS_URL, or one started for this session."""
+    if url := os.environ.get("TEST_REDIS_URL"):
+        yield url
+        return
+    if not shutil.which("redis-server"):
+        pytest.skip("no redis-server on the PATH and no TEST_REDIS_URL")
+    port = _free_port()
+    command = ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=_data_dir) as process:
+        yield f"redis://127.0.0.1:{port}/0"
+        process.terminate()
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """URL of an empty Redis database."""
+    import redis
+
+    client = redis.Redis.from_url(redis_server)
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            client.flushdb()
+            return redis_server
+        except redis.ConnectionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """URL of an empty PostgreSQL database on the server of TEST_DATABASE_URL."""
+    server = os.environ.get("TEST_DATABASE_URL")
+    if not server:
+        pytest.skip("no TEST_DATABASE_URL")
+    import psycopg
+
+    name = f"cvstudio_{os.getpid()}_{time.time_ns()}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+        yield urlsplit(server)._replace(path=f"/{name}").geturl()
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

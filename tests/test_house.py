@@ -1,0 +1,22 @@
+"""What must hold for the tests themselves."""
+
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def test_the_test_process_never_touches_the_checkouts_data() -> None:
+    for folder in (settings.DATA_DIR, settings.RUNS_DIR, settings.DATASETS_DIR, settings.UPLOADS_DIR):
+        assert not Path(folder).is_relative_to(REPOSITORY)
+
+
+@pytest.mark.django_db
+def test_sqlite_is_tested_as_it_is_used() -> None:
+    if connection.vendor != "sqlite":
+        return
+    with connection.cursor() as cursor:
+        assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)
