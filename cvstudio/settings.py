@@ -4,11 +4,15 @@
 cannot be read is refused at start with the name of its variable.
 """
 
+import contextlib
+import os
 import secrets
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dj_database_url
 import structlog
@@ -20,15 +24,22 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 PACKAGE_DIR = Path(__file__).resolve().parent
 _SOURCE_DIR = PACKAGE_DIR.parent
 #: Where templates, static files and translations lie: the checkout, or the copy that a built wheel carries.
-BASE_DIR = _SOURCE_DIR if (_SOURCE_DIR / "templates").is_dir() else PACKAGE_DIR / "_assets"
+BASE_DIR = PACKAGE_DIR / "_assets" if (PACKAGE_DIR / "_assets").is_dir() else _SOURCE_DIR
 
 NameList = Annotated[list[str], NoDecode]
 
 
-class Environment(BaseSettings):
-    """The environment variables, each with its default."""
+def _default_data_dir() -> Path:
+    """`data/` of the checkout. An installed wheel keeps nothing in site-packages, which an upgrade may clear."""
+    if BASE_DIR == _SOURCE_DIR:
+        return _SOURCE_DIR / "data"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "cvstudio"
 
-    model_config = SettingsConfigDict(case_sensitive=True, extra="ignore")
+
+class Environment(BaseSettings):
+    """The environment variables, each with its default. An empty variable counts as one that is not set."""
+
+    model_config = SettingsConfigDict(case_sensitive=True, extra="ignore", env_ignore_empty=True)
 
     DEBUG: bool = Field(False, description="Show tracebacks in the browser. Never on a machine that others reach.")
     SECRET_KEY: str = Field("", description="Signs sessions. Empty: made once and kept in DATA_DIR/secret_key.")
@@ -41,7 +52,11 @@ class Environment(BaseSettings):
     HTTPS: bool = Field(False, description="The studio is reached by HTTPS: secure cookies, redirect and HSTS.")
     HOST: str = Field("127.0.0.1", description="Address that the web server listens on.")
     PORT: int = Field(8000, ge=1, le=65535, description="Port that the web server listens on.")
-    DATA_DIR: Path = Field(_SOURCE_DIR / "data", description="Folder for the database, datasets, runs and weights.")
+    DATA_DIR: Path = Field(
+        default_factory=_default_data_dir,
+        description="Folder for the database, datasets, runs and weights. Empty: data/ of the checkout; "
+        "~/.local/share/cvstudio where CV Studio is installed as a package.",
+    )
     CHECKPOINTS_DIR: Path | None = Field(None, description="Folder of the runs' files. Empty: DATA_DIR/runs.")
     DATABASE_URL: str = Field("", description="postgres://user:password@host/name. Empty: SQLite in DATA_DIR.")
     REDIS_URL: str = Field("", description="redis://host:6379/0 for the queue and the bell. Empty: no Redis.")
@@ -50,7 +65,8 @@ class Environment(BaseSettings):
     SPARE_TRAINER: bool = Field(True, description="Keep one trainer process warm, so that a run starts at once.")
     IMPORT_DIRS: NameList = Field(
         [],
-        description="Server folders that datasets may be imported from, separated by commas. Empty: any, by administrators.",
+        description="Server folders that datasets may be imported from, separated by commas. "
+        "Empty: any, by administrators.",
     )
     MAX_UPLOAD_MB: int = Field(4096, ge=1, description="Largest dataset upload, in MB.")
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
@@ -66,41 +82,76 @@ class Environment(BaseSettings):
     @field_validator("REDIS_URL")
     @classmethod
     def _redis_url(cls, value: str) -> str:
-        return _checked_url(value, {"redis", "rediss", "unix"}, "redis://localhost:6379/0")
+        return _checked_url(value, {"redis": "host", "rediss": "host", "unix": "path"}, "redis://localhost:6379/0")
 
     @field_validator("DATABASE_URL")
     @classmethod
     def _database_url(cls, value: str) -> str:
-        return _checked_url(value, {"postgres", "postgresql", "sqlite"}, "postgres://user:password@localhost/cvstudio")
+        schemes = {"postgres": "path", "postgresql": "path", "sqlite": "path"}
+        return _checked_url(value, schemes, "postgres://user:password@localhost/cvstudio")
+
+    @field_validator("TIME_ZONE")
+    @classmethod
+    def _time_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, OSError):
+            raise ValueError("must be the name of a time zone such as Europe/Paris") from None
+        return value
 
 
-def _checked_url(value: str, schemes: set[str], example: str) -> str:
+def _checked_url(value: str, schemes: dict[str, str], example: str) -> str:
+    """`schemes` says of each allowed scheme which part its URL must have: "host" or "path"."""
+    if not value:
+        return value
     parts = urlsplit(value)
-    if value and (parts.scheme not in schemes or not (parts.netloc or parts.path)):
+    needed = {"host": parts.hostname, "path": parts.path.strip("/")}
+    if parts.scheme not in schemes or not needed[schemes[parts.scheme]]:
         raise ValueError(f"must be a URL such as {example}")
     if parts.port == 0:  # reading it raises ValueError where the port is no number
         raise ValueError("port 0 cannot be connected to")
     return value
 
 
+#: Values that may hold a password are not repeated in messages.
+_SECRET_NAMES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL"}
+
+
 def _read_environment() -> Environment:
     try:
         return Environment()
     except ValidationError as error:
-        lines = [f"{item['loc'][0]}: {item['msg']} (got {item['input']!r})" for item in error.errors()]
+        lines = [_refusal(str(item["loc"][0]), item["msg"], item["input"]) for item in error.errors()]
         raise ImproperlyConfigured("The environment has settings that cannot be used.\n" + "\n".join(lines)) from None
 
 
-def _kept_secret_key(path: Path) -> str:
-    """The key in `path`, made on first use; two processes that start at once agree on one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _refusal(name: str, message: str, value: object) -> str:
+    shown = "" if name in _SECRET_NAMES else f" (got {value!r})"
+    return f"{name}: {message.removeprefix('Value error, ')}{shown}"
+
+
+def _make_data_dir(path: Path) -> None:
     try:
-        with path.open("x") as file:
-            path.chmod(0o600)
-            file.write(secrets.token_urlsafe(64))
-    except FileExistsError:
-        pass
-    return path.read_text()
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"DATA_DIR: {path} cannot be made: {error.strerror}.") from None
+
+
+def _kept_secret_key(path: Path) -> str:
+    """The key in `path`, made on first use; two processes that start at once agree on one.
+
+    The file appears under its name whole and readable by its owner alone, or not at all.
+    """
+    try:
+        if not path.exists():
+            with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".secret_key-") as file:
+                file.write(secrets.token_urlsafe(64))
+                file.flush()
+                with contextlib.suppress(FileExistsError):
+                    os.link(file.name, path)
+        return path.read_text()
+    except OSError as error:
+        raise ImproperlyConfigured(f"DATA_DIR: {path} cannot be read or made: {error.strerror}.") from None
 
 
 env = _read_environment()
@@ -111,6 +162,10 @@ RUNS_DIR = (env.CHECKPOINTS_DIR or DATA_DIR / "runs").resolve()
 DATASETS_DIR = DATA_DIR / "datasets"
 UPLOADS_DIR = DATA_DIR / "uploads"
 WEIGHTS_CACHE_DIR = DATA_DIR / "torch"
+_make_data_dir(UPLOADS_DIR)
+HOST = env.HOST
+PORT = env.PORT
+HTTPS = env.HTTPS
 SECRET_KEY = env.SECRET_KEY or _kept_secret_key(DATA_DIR / "secret_key")
 ALLOWED_HOSTS = env.ALLOWED_HOSTS
 CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
@@ -233,7 +288,6 @@ FILE_UPLOAD_TEMP_DIR = UPLOADS_DIR
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
-UPLOADS_DIR.mkdir(parents=True, exist_ok=True)
 
 # `immediate` is explicit: DEBUG must never make a web request train. The delays keep an idle SQLite queue quick:
 # the consumer's own backoff would grow to ten seconds.
@@ -278,13 +332,26 @@ SECURE_HSTS_SECONDS = 31_536_000 if env.HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.HTTPS else None
 X_FRAME_OPTIONS = "DENY"
-# Django's warnings about HTTPS would shout at every start on a workstation; trainingapp.checks says what matters.
-SILENCED_SYSTEM_CHECKS: list[str] = []
 
-_LOG_RENDERER = (
-    structlog.processors.JSONRenderer()
+# Django, the libraries and structlog's own loggers end in the same lines on standard error.
+_LOG_CHAIN: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.stdlib.ExtraAdder(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+_LOG_RENDERER: list[structlog.typing.Processor] = (
+    [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     if env.LOG_FORMAT == "json"
-    else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+)
+structlog.configure(
+    processors=[*_LOG_CHAIN, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
 )
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -292,17 +359,8 @@ LOGGING: dict[str, Any] = {
     "formatters": {
         "studio": {
             "()": structlog.stdlib.ProcessorFormatter,
-            "foreign_pre_chain": [
-                structlog.stdlib.add_log_level,
-                structlog.stdlib.add_logger_name,
-                structlog.stdlib.ExtraAdder(),
-                structlog.processors.TimeStamper(fmt="iso", utc=True),
-            ],
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                _LOG_RENDERER,
-            ],
+            "foreign_pre_chain": _LOG_CHAIN,
+            "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_LOG_RENDERER],
         },
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "stream": "ext://sys.stderr", "formatter": "studio"}},
