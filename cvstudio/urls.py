@@ -1,0 +1,33 @@
+"""Addresses of the studio."""
+
+from django.contrib import admin
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import URLPattern, URLResolver, path, re_path
+from django.views.i18n import set_language
+
+from trainingapp import streams
+from trainingapp.views import datasets, run_files, runs, system
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", runs.run_list, name="run_list"),
+    path("runs/new/", runs.run_new, name="run_new"),
+    path("runs/events/", streams.run_list_stream, name="run_list_stream"),
+    path("runs/<int:pk>/", runs.run_detail, name="run_detail"),
+    path("runs/<int:pk>/events/", streams.run_stream, name="run_stream"),
+    path("runs/<int:pk>/log/", runs.run_log, name="run_log"),
+    path("runs/<int:pk>/metrics/", run_files.run_metrics, name="run_metrics"),
+    path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
+    path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
+    re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
+    path("datasets/", datasets.dataset_list, name="dataset_list"),
+    path("datasets/import/", datasets.dataset_import, name="dataset_import"),
+    path("datasets/<int:pk>/", datasets.dataset_detail, name="dataset_detail"),
+    path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
+    path("datasets/<int:pk>/pictures/<path:path>", datasets.dataset_picture, name="dataset_picture"),
+    path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("language/", login_not_required(set_language), name="set_language"),
+    path("healthz", system.health, name="health"),
+    path("admin/", admin.site.urls),
+]

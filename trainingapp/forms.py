@@ -1,0 +1,282 @@
+"""The forms of the pages. The fields of a run's configuration are made from RunConfig: nothing is written twice."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.utils.functional import Promise
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from pydantic import ValidationError as ConfigError
+from pydantic_core import ErrorDetails
+
+from trainingapp import lifecycle
+from trainingapp.engine.config import RunConfig, correct_config
+from trainingapp.models import Dataset
+
+#: Sections of the form in their order, with their titles.
+SECTIONS: dict[str, str | Promise] = {
+    "model": _("Model"),
+    "training": _("Training"),
+    "optimizer": _("Optimizer"),
+    "saving": _("Saving and stopping"),
+    "machine": _("Machine"),
+}
+#: Fields that only count with some choices of another one: name -> (other field, choices).
+RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
+    "momentum": ("optimizer", ("SGD", "RMSprop")),
+    "warmup_epochs": ("scheduler", ("cosine", "step", "linear", "constant")),
+    "step_epochs": ("scheduler", ("step",)),
+    "step_factor": ("scheduler", ("step",)),
+}
+#: What is wrong, in plain words, by pydantic's kind of error.
+PLAIN_WORDS: dict[str, str | Promise] = {
+    "greater_than": _("Must be more than %(gt)s."),
+    "greater_than_equal": _("Must be at least %(ge)s."),
+    "less_than": _("Must be less than %(lt)s."),
+    "less_than_equal": _("Must be at most %(le)s."),
+    "literal_error": _("Choose one of %(expected)s."),
+    "string_pattern_mismatch": _("This is not one of the values that the help names."),
+    "int_parsing": _("Enter a whole number."),
+    "int_from_float": _("Enter a whole number."),
+    "int_type": _("Enter a whole number."),
+    "int_parsing_size": _("This number is too large."),
+    "float_parsing": _("Enter a number."),
+    "float_type": _("Enter a number."),
+    "finite_number": _("Enter a finite number."),
+    "bool_parsing": _("Choose yes or no."),
+    "extra_forbidden": _("There is no such setting."),
+    "missing": _("This is needed."),
+}
+
+
+def plain_words(error: ErrorDetails) -> str:
+    """A sentence for people about one error that pydantic found."""
+    context = error.get("ctx", {})
+    if error["type"] in PLAIN_WORDS:
+        shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+        return str(PLAIN_WORDS[error["type"]]) % shown
+    text = str(context.get("error", error["msg"]))
+    return gettext(text[:1].upper() + text[1:]) + ("" if text.endswith(".") else ".")
+
+
+def config_schema() -> dict[str, dict[str, Any]]:
+    """JSON schema of each field of the configuration, with its label, unit, group and bounds."""
+    return dict(RunConfig.model_json_schema()["properties"])
+
+
+def _bounds(schema: dict[str, Any]) -> dict[str, Any]:
+    """HTML attributes for the limits of a number."""
+    pairs = {"min": ("minimum", "exclusiveMinimum"), "max": ("maximum", "exclusiveMaximum")}
+    found = {name: next((schema[key] for key in keys if key in schema), None) for name, keys in pairs.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _limits_help(schema: dict[str, Any]) -> str:
+    bounds = _bounds(schema)
+    if len(bounds) < 2:
+        return ""
+    return gettext("From %(least)s to %(most)s.") % {"least": bounds["min"], "most": bounds["max"]}
+
+
+def _widget_attributes(name: str, schema: dict[str, Any], css: str) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"class": css, "data-default": schema.get("default")}
+    if name in RELEVANT:
+        other, choices = RELEVANT[name]
+        attributes |= {"data-when": other, "data-when-is": " ".join(choices)}
+    return attributes
+
+
+def config_field(name: str, schema: dict[str, Any]) -> forms.Field:
+    """A form field for one field of RunConfig. Limits are the widget's attributes; RunConfig itself checks them."""
+    common: dict[str, Any] = {"label": _(schema["label"]), "help_text": gettext(schema["description"])}
+    if "enum" in schema:
+        widget: forms.Widget = forms.Select(_widget_attributes(name, schema, "form-select"))
+        return forms.ChoiceField(choices=[(item, item) for item in schema["enum"]], widget=widget, **common)
+    if schema["type"] == "boolean":
+        widget = forms.CheckboxInput(_widget_attributes(name, schema, "form-check-input") | {"role": "switch"})
+        return forms.BooleanField(required=False, widget=widget, **common)
+    attributes = _widget_attributes(name, schema, "form-control")
+    if schema["type"] == "string":
+        return forms.CharField(widget=forms.TextInput(attributes), **common)
+    common["help_text"] = " ".join(filter(None, [common["help_text"], _limits_help(schema)]))
+    step = "1" if schema["type"] == "integer" else "any"
+    widget = forms.NumberInput(attributes | _bounds(schema) | {"step": step})
+    kind = forms.IntegerField if schema["type"] == "integer" else forms.FloatField
+    return kind(widget=widget, **common)
+
+
+class RunForm(forms.Form):
+    """A new run: its name, dataset and priority, and every field of its configuration.
+
+    After is_valid(), `config` is the checked RunConfig and `corrections` says what was changed for the user.
+    """
+
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=120,
+        help_text=_("What you will look for in the list."),
+        widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
+    )
+    dataset = forms.ModelChoiceField(
+        label=_("Dataset"),
+        queryset=Dataset.objects.none(),
+        empty_label=_("Choose a dataset"),
+        widget=forms.Select({"class": "form-select"}),
+    )
+    priority = forms.IntegerField(
+        label=_("Priority"),
+        min_value=-1000,
+        max_value=1000,
+        initial=0,
+        help_text=_("Higher runs start first when there is a queue."),
+        widget=forms.NumberInput({"class": "form-control"}),
+    )
+    config: RunConfig
+    corrections: list[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["dataset"].queryset = Dataset.objects.filter(status=Dataset.Status.READY)  # type: ignore[attr-defined]
+        self.schema = {name: item for name, item in config_schema().items() if "const" not in item}
+        for name, item in self.schema.items():
+            self.fields[name] = config_field(name, item)
+            self.initial.setdefault(name, item.get("default"))
+        for name in self.errors if self.is_bound else ():
+            if name in self.fields:
+                self.fields[name].widget.attrs |= {"aria-invalid": "true"}
+                self.fields[name].widget.attrs["class"] += " is-invalid"
+
+    def clean(self) -> dict[str, Any]:
+        values = {name: self.cleaned_data[name] for name in self.schema if name in self.cleaned_data}
+        try:
+            config, corrections = correct_config(values)
+        except ConfigError as error:
+            for item in error.errors():
+                name = str(item["loc"][-1]) if item["loc"] else None
+                self.add_error(name if name in self.fields else None, plain_words(item))
+        else:
+            self.config, self.corrections = config, corrections
+        return self.cleaned_data
+
+    def sections(self) -> Iterator[dict[str, Any]]:
+        """The configuration's fields by section: plain ones, advanced ones, and whether the latter must be open."""
+        by_group = itertools.groupby(sorted(self.schema, key=self._order), key=lambda name: self.schema[name]["group"])
+        for group, names in by_group:
+            fields = [self._shown(name) for name in names]
+            advanced = [field for field in fields if field["advanced"]]
+            yield {
+                "group": group,
+                "title": SECTIONS.get(group, group),
+                "fields": [field for field in fields if not field["advanced"]],
+                "advanced": advanced,
+                "open": any(field["bound"].errors or field["changed"] for field in advanced),
+            }
+
+    def _order(self, name: str) -> int:
+        return list(SECTIONS).index(self.schema[name]["group"])
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        item, bound = self.schema[name], self[name]
+        return {
+            "bound": bound,
+            "unit": gettext(item["unit"]) if item["unit"] else "",
+            "advanced": item["advanced"],
+            "switch": item.get("type") == "boolean",
+            "changed": str(bound.value()) != str(item.get("default")),
+        }
+
+
+def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """A stored configuration for people: label, value, unit, help and whether it differs from the default."""
+    rows = []
+    for name, item in config_schema().items():
+        value, default = config.get(name, item.get("default")), item.get("default")
+        rows.append(
+            {
+                "name": name,
+                "label": gettext(item["label"]),
+                "group": SECTIONS.get(item["group"], item["group"]),
+                "value": value,
+                "default": default,
+                "unit": gettext(item["unit"]) if item["unit"] else "",
+                "changed": value != default,
+            }
+        )
+    return sorted(rows, key=lambda row: list(SECTIONS.values()).index(row["group"]))
+
+
+def megabytes(size_bytes: int) -> int:
+    return math.ceil(size_bytes / 1024**2)
+
+
+class ImportForm(forms.Form):
+    """A dataset to import: from an uploaded zip, or from a folder on the server."""
+
+    name = forms.CharField(
+        label=_("Name"), max_length=120, widget=forms.TextInput({"class": "form-control", "autocomplete": "off"})
+    )
+    archive = forms.FileField(
+        label=_("Zip file"),
+        required=False,
+        help_text=_("A folder per class, with pictures in each; or train and val folders that hold these."),
+        widget=forms.FileInput({"class": "form-control", "accept": ".zip,application/zip"}),
+    )
+    folder = forms.CharField(
+        label=_("Folder on the server"),
+        required=False,
+        max_length=1024,
+        help_text=_("Its full path. The pictures are copied; the folder stays as it is."),
+        widget=forms.TextInput({"class": "form-control font-monospace", "placeholder": "/srv/pictures/birds"}),
+    )
+
+    def __init__(self, *args: Any, user: AbstractBaseUser | AnonymousUser, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+        if not self.may_use_folders:
+            del self.fields["folder"]
+
+    @property
+    def may_use_folders(self) -> bool:
+        """Nobody without administration reads the server's folders, unless settings name some."""
+        return bool(settings.IMPORT_DIRS) or getattr(self.user, "is_staff", False)
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"].strip()
+        if Dataset.objects.filter(name=name).exists():
+            raise forms.ValidationError(_("There is a dataset of this name already."))
+        return name
+
+    def clean_archive(self) -> Any:
+        archive = self.cleaned_data["archive"]
+        if archive and archive.size > settings.MAX_UPLOAD_BYTES:
+            limit = megabytes(settings.MAX_UPLOAD_BYTES)
+            raise forms.ValidationError(_("The file is larger than the %(limit)s MB allowed here.") % {"limit": limit})
+        return archive
+
+    def clean_folder(self) -> Path | None:
+        if not self.cleaned_data["folder"]:
+            return None
+        folder = Path(self.cleaned_data["folder"])
+        if not folder.is_absolute():
+            raise forms.ValidationError(_("Enter the full path, from / on."))
+        folder = folder.resolve()
+        if not lifecycle.may_import_from(self.user, folder):
+            raise forms.ValidationError(_("This folder is not one that datasets may be imported from."))
+        if not folder.is_dir():
+            raise forms.ValidationError(_("There is no such folder on the server."))
+        return folder
+
+    def clean(self) -> dict[str, Any]:
+        archive, folder = self.cleaned_data.get("archive"), self.cleaned_data.get("folder")
+        if not {"archive", "folder"} & set(self.errors):
+            if archive and folder:
+                self.add_error("folder", _("Give a zip file or a folder, not both."))
+            elif not archive and not folder:
+                self.add_error("archive", _("Choose a zip file to upload."))
+        return self.cleaned_data

@@ -1,0 +1,115 @@
+"""What the page of a run shows, read once for the page and the stream alike."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.template.loader import render_to_string
+
+from trainingapp import lifecycle
+from trainingapp.models import RunEvent, TrainingRun
+
+#: Types of events that are lines of the log; metrics are points of the charts.
+LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
+#: Newest lines that a page shows at first, and that one look at older ones adds.
+LOG_LINES = 500
+#: Points of one series that a chart is given; more are thinned out.
+CHART_POINTS = 2000
+
+#: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with progress,
+#: the others only with a new event.
+QUICK_PARTS = ("header", "progress")
+PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation")
+
+
+def part_context(run: TrainingRun, *, controls: bool) -> dict[str, Any]:
+    """What every part's template gets; querysets are read only by the parts that use them."""
+    return {"run": run, "controls": controls, "page": RunPage(run)}
+
+
+def render_parts(run: TrainingRun, names: Iterable[str], *, controls: bool) -> dict[str, str]:
+    """HTML of the named parts, in the active language."""
+    context = part_context(run, controls=controls)
+    return {name: render_to_string(f"runs/_{name}.html", context) for name in names}
+
+
+def render_log_lines(events: list[RunEvent]) -> str:
+    return render_to_string("runs/_log_lines.html", {"events": events})
+
+
+def log_events(run: TrainingRun, *, before: int) -> list[RunEvent]:
+    """The newest LOG_LINES lines of the log below number `before`, oldest first."""
+    newest = run.events.filter(type__in=LOG_TYPES, seq__lt=before).order_by("-seq")[:LOG_LINES]
+    return list(reversed(newest))
+
+
+class RunPage:
+    """The slower facts about a run, each read when a template asks for it."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.run = run
+
+    def checkpoints(self) -> list[Any]:
+        return list(self.run.checkpoints.all())
+
+    def verbs(self) -> list[str]:
+        return lifecycle.possible_verbs(self.run)
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """The newest validation that has a confusion matrix: its rows with shares for the heat colours."""
+        found = (
+            self.run.events.filter(type=RunEvent.Type.METRICS, superseded=False, data__confusion__isnull=False)
+            .order_by("-seq")
+            .first()
+        )
+        return _evaluation(found, list(self.run.dataset.classes)) if found else None
+
+
+def _evaluation(event: RunEvent, classes: list[str]) -> dict[str, Any]:
+    rows = []
+    for index, counts in enumerate(event.data["confusion"]):
+        total = sum(counts)
+        cells = [{"count": n, "share": n / total if total else 0.0, "hit": i == index} for i, n in enumerate(counts)]
+        name = classes[index] if index < len(classes) else str(index)
+        accuracy = counts[index] / total if total else None
+        rows.append({"name": name, "cells": cells, "total": total, "accuracy": accuracy})
+    return {"rows": rows, "names": [row["name"] for row in rows], "epoch": event.epoch, "step": event.step}
+
+
+def metric_point(event: RunEvent) -> dict[str, Any]:
+    """A metrics event as the charts take it."""
+    return {
+        "seq": event.seq,
+        "step": event.step,
+        "epoch": event.epoch,
+        "split": event.data.get("split", "train"),
+        "values": event.data.get("values", {}),
+    }
+
+
+def chart_points(run: TrainingRun, *, after: int = 0) -> list[dict[str, Any]]:
+    """The metrics above number `after` without superseded ones, thinned to what a chart can show."""
+    rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, seq__gt=after).order_by("seq")
+    points = [metric_point(event) for event in rows]
+    by_split: dict[str, list[dict[str, Any]]] = {}
+    for point in points:
+        by_split.setdefault(point["split"], []).append(point)
+    kept = [point for series in by_split.values() for point in thinned(series, CHART_POINTS)]
+    return sorted(kept, key=lambda point: point["seq"])
+
+
+def thinned(points: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """At most `most` of the points, with the least and the greatest loss of every stretch among them."""
+    if len(points) <= most:
+        return points
+    kept = {0, len(points) - 1}
+    stretches = most // 2 - 1
+    for number in range(stretches):
+        start, end = number * len(points) // stretches, (number + 1) * len(points) // stretches
+        stretch = range(start, end)
+        kept.add(min(stretch, key=lambda index: _height(points[index])))
+        kept.add(max(stretch, key=lambda index: _height(points[index])))
+    return [points[index] for index in sorted(kept)]
+
+
+def _height(point: dict[str, Any]) -> float:
+    return float(point["values"].get("loss") or 0.0)

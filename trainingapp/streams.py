@@ -1,0 +1,63 @@
+"""Server-Sent Events, as plain async views."""
+
+from collections.abc import AsyncIterator
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user
+from django.contrib.sessions.backends.db import SessionStore
+from django.db import close_old_connections
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
+from django.utils.translation import get_language
+from django.views.decorators.http import require_safe
+
+from trainingapp.live import Audience, Message, in_thread, list_messages, run_messages
+from trainingapp.models import TrainingRun
+from trainingapp.permissions import can_control
+
+
+@require_safe
+async def run_stream(request: HttpRequest, pk: int) -> HttpResponse | StreamingHttpResponse:
+    """Events of a run above Last-Event-ID (or ?after=), then what comes, until the client leaves."""
+    run = await in_thread(TrainingRun.objects.filter(pk=pk).first)
+    if run is None:
+        raise Http404
+    after = request.headers.get("Last-Event-ID") or request.GET.get("after") or "0"
+    if not after.isdecimal():
+        return HttpResponseBadRequest("after must be the number of an event")
+    audience = Audience(get_language() or "en", can_control(await request.auser(), run))
+    return await _streamed(request, run_messages(run.pk, audience, min(int(after), run.event_seq)))
+
+
+@require_safe
+async def run_list_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Says "changed" whenever the list of runs does; it has no numbers, so there is nothing to catch up with."""
+    return await _streamed(request, list_messages())
+
+
+async def _streamed(request: HttpRequest, messages: AsyncIterator[Message | None]) -> StreamingHttpResponse:
+    await sync_to_async(close_old_connections)()  # the request's own connection would stay open as long as the stream
+    response = StreamingHttpResponse(
+        _encoded(messages, request.session.session_key or ""), content_type="text/event-stream"
+    )
+    response.headers["Cache-Control"] = "no-cache, no-transform"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+async def _encoded(messages: AsyncIterator[Message | None], session_key: str) -> AsyncIterator[bytes]:
+    """The messages as bytes; a comment shows that the stream lives, and a login that has ended ends it."""
+    yield b": connected\n\n"
+    async for message in messages:
+        if message is not None:
+            yield message.encode()
+        elif await in_thread(_is_logged_in, session_key):
+            yield b": alive\n\n"
+        else:
+            yield Message("logged-out", "").encode()
+            return
+
+
+def _is_logged_in(session_key: str) -> bool:
+    request = HttpRequest()
+    request.session = SessionStore(session_key)
+    return get_user(request).is_authenticated

@@ -1,0 +1,185 @@
+"""How the studio writes durations, numbers and states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import template
+from django.template.defaultfilters import filesizeformat
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, ngettext
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from trainingapp.models import RunEvent
+
+register = template.Library()
+
+#: Shown status -> (Bootstrap icon, label). The icon and the words say it; the colour only repeats it.
+STATUSES: dict[str, tuple[str, Any]] = {
+    "pending": ("bi-circle", _("Not started")),
+    "queued": ("bi-hourglass-split", _("Queued")),
+    "running": ("bi-play-circle-fill", _("Running")),
+    "pausing": ("bi-pause-circle", _("Pausing")),
+    "paused": ("bi-pause-circle-fill", _("Paused")),
+    "stopping": ("bi-stop-circle", _("Stopping")),
+    "stopped": ("bi-stop-circle-fill", _("Stopped")),
+    "silent": ("bi-question-circle-fill", _("No contact")),
+    "completed": ("bi-check-circle-fill", _("Completed")),
+    "failed": ("bi-x-octagon-fill", _("Failed")),
+    "importing": ("bi-arrow-repeat", _("Importing")),
+    "ready": ("bi-check-circle-fill", _("Ready")),
+    "refused": ("bi-x-octagon-fill", _("Refused")),
+}
+VERBS: dict[str, tuple[str, Any, str]] = {
+    "start": ("bi-play-fill", _("Start"), "btn-primary"),
+    "resume": ("bi-play-fill", _("Resume"), "btn-primary"),
+    "pause": ("bi-pause-fill", _("Pause"), "btn-outline-secondary"),
+    "stop": ("bi-stop-fill", _("Stop"), "btn-outline-secondary"),
+    "delete": ("bi-trash3", _("Delete"), "btn-outline-danger"),
+}
+PHASES: dict[str, Any] = {
+    "starting": _("starting"),
+    "train": _("training"),
+    "validate": _("validating"),
+    "save": _("saving"),
+}
+METRIC_LABELS: dict[str, Any] = {
+    "loss": _("Loss"),
+    "top1": _("Top-1 accuracy"),
+    "top5": _("Top-5 accuracy"),
+    "macro_f1": _("Macro F1"),
+    "learning_rate": _("Learning rate"),
+}
+#: Metrics that are shares of one, shown in per cent.
+SHARES = frozenset({"top1", "top5", "macro_f1", "accuracy"})
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """A decorative Bootstrap icon; the words beside it say what it means."""
+    return format_html('<i class="bi {}" aria-hidden="true"></i>', name)
+
+
+@register.simple_tag
+def status_badge(status: str) -> SafeString:
+    symbol, label = STATUSES.get(status, ("bi-circle", status))
+    return format_html(
+        '<span class="status status-{}"><i class="bi {}" aria-hidden="true"></i>{}</span>', status, symbol, label
+    )
+
+
+@register.simple_tag
+def verb_button(verb: str) -> dict[str, Any]:
+    symbol, label, css = VERBS[verb]
+    return {"icon": symbol, "label": label, "css": css}
+
+
+@register.filter
+def status_label(status: str) -> Any:
+    return STATUSES.get(status, ("", status))[1]
+
+
+@register.filter
+def phase_label(phase: str) -> Any:
+    return PHASES.get(phase, phase)
+
+
+@register.filter
+def metric_label(name: str) -> Any:
+    return METRIC_LABELS.get(name, name.replace("_", " ").capitalize())
+
+
+@register.filter
+def metric(value: float | None, name: str = "") -> str:
+    """A metric as people read it: shares in per cent, others with four significant digits."""
+    if value is None:
+        return "–"
+    return f"{value * 100:.1f} %" if name in SHARES else f"{value:.4g}"
+
+
+@register.filter
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{share * 100:.1f} %"
+
+
+@register.filter
+def whole_percent(share: float | None) -> int:
+    """0.4567 -> 45: never 100 before the end."""
+    return int((share or 0) * 100)
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """59 -> 59 s, 61 -> 1 min 1 s, 3700 -> 1 h 1 min, 90000 -> 1 d 1 h."""
+    if seconds is None:
+        return "–"
+    whole = int(seconds)
+    if whole < 60:
+        return gettext("%(seconds)d s") % {"seconds": whole}
+    if whole < 3600:
+        return gettext("%(minutes)d min %(seconds)d s") % {"minutes": whole // 60, "seconds": whole % 60}
+    if whole < 86_400:
+        return gettext("%(hours)d h %(minutes)d min") % {"hours": whole // 3600, "minutes": whole % 3600 // 60}
+    return gettext("%(days)d d %(hours)d h") % {"days": whole // 86_400, "hours": whole % 86_400 // 3600}
+
+
+@register.filter
+def heat(share: float) -> int:
+    """A share of one as the number of one of the colours heat-0 to heat-10; only nothing at all is 0."""
+    return max(1, round(share * 10)) if share > 0 else 0
+
+
+@register.filter
+def lookup(mapping: dict[str, Any], key: str) -> Any:
+    return mapping.get(key)
+
+
+@register.filter
+def times(count: int) -> str:
+    return ngettext("%(count)d time", "%(count)d times", count) % {"count": count}
+
+
+@register.filter
+def event_text(event: RunEvent) -> str:
+    """One event as a line of the log."""
+    data = event.data
+    if event.type == "checkpoint":
+        return _checkpoint_text(data)
+    if event.type != "status":
+        return str(data.get("message", ""))
+    by = f" ({data['by']})" if data.get("by") else ""
+    if "to" in data:
+        text = gettext("The run is now %(status)s") % {"status": str(status_label(data["to"])).lower()} + by + "."
+        return f"{text} {gettext(data['message'])}" if data.get("message") else text
+    if data.get("wanted"):
+        wish = {"pause": gettext("Asked to pause"), "stop": gettext("Asked to stop")}.get(
+            data["wanted"], data["wanted"]
+        )
+        return f"{wish}{by}."
+    return _state_text(event)
+
+
+def _checkpoint_text(data: dict[str, Any]) -> str:
+    text = gettext("Saved %(file)s (%(size)s).") % {"file": data["file"], "size": filesizeformat(data["size_bytes"])}
+    return f"{text} {gettext('The best so far.')}" if data.get("is_best") else text
+
+
+def _state_text(event: RunEvent) -> str:
+    state = event.data.get("state", "")
+    if state == "failed":
+        return gettext("The trainer failed: %(message)s") % {"message": event.data.get("message", "")}
+    if state != "started":
+        return gettext("The trainer left: %(state)s.") % {"state": status_label(state)}
+    values = {"attempt": event.attempt, "device": event.data.get("device", ""), "step": event.step}
+    if event.data.get("resumed_from"):
+        text = gettext("Attempt %(attempt)s goes on from step %(step)s on %(device)s, with %(file)s.")
+        return text % (values | {"file": event.data["resumed_from"]})
+    return gettext("Attempt %(attempt)s starts on %(device)s.") % values
+
+
+@register.filter
+def marks_attempt(event: RunEvent) -> bool:
+    """Whether the line is where a trainer process begins."""
+    return event.type == "status" and event.data.get("state") == "started"

@@ -1,0 +1,143 @@
+"""Pages of the runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from trainingapp import lifecycle
+from trainingapp.forms import RunForm, config_table
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.permissions import can_control
+from trainingapp.run_state import log_events, part_context
+from trainingapp.templatetags.studio import STATUSES
+from trainingapp.views.access import controlled_run, visible_run
+
+RUNS_ON_A_PAGE = 25
+CONTROLS: dict[str, Callable[..., TrainingRun]] = {
+    "start": lifecycle.start_run,
+    "pause": lifecycle.pause_run,
+    "resume": lifecycle.resume_run,
+    "stop": lifecycle.stop_run,
+}
+
+
+@require_safe
+def run_list(request: HttpRequest) -> HttpResponse:
+    """All runs, newest first, by status and search text; htmx gets the table alone."""
+    query, status = request.GET.get("q", "").strip(), request.GET.get("status", "")
+    found = TrainingRun.objects.filter(Q(name__icontains=query) | Q(dataset__name__icontains=query))
+    rows = found.filter(status=status) if status in TrainingRun.Status.values else found
+    context = {
+        "page": Paginator(rows.select_related("dataset", "owner"), RUNS_ON_A_PAGE).get_page(request.GET.get("page")),
+        "statuses": _status_counts(found),
+        "status": status,
+        "query": query,
+        "total": found.count(),
+        "has_runs": TrainingRun.objects.exists(),
+        "has_datasets": Dataset.objects.filter(status=Dataset.Status.READY).exists(),
+    }
+    return render(request, "runs/_table.html" if _wants(request, "runs") else "runs/list.html", context)
+
+
+def _status_counts(runs: Any) -> list[tuple[str, Any, int]]:
+    """(status, label, number of runs) of every status that some run has."""
+    counts = dict(runs.order_by().values_list("status").annotate(Count("pk")))
+    return [(status, STATUSES[status][1], counts[status]) for status in TrainingRun.Status.values if status in counts]
+
+
+def _wants(request: HttpRequest, element_id: str) -> bool:
+    """Whether htmx asks for the content of this element alone."""
+    htmx = getattr(request, "htmx", None)
+    return bool(htmx) and not htmx.history_restore_request and htmx.target == element_id
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def run_new(request: HttpRequest) -> HttpResponse:
+    """The form of a new run; ?clone= fills it from another one."""
+    form = RunForm(request.POST) if request.method == "POST" else RunForm(initial=_initial(request))
+    if request.method != "POST" or not form.is_valid():
+        context = {"form": form, "has_datasets": form.fields["dataset"].queryset.exists()}  # type: ignore[attr-defined]
+        return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
+    chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")}
+    try:
+        run = lifecycle.create_run(owner=request.user, config=form.config, corrections=form.corrections, **chosen)
+        if "start" in request.POST:
+            lifecycle.start_run(run, by=request.user.get_username())
+    except lifecycle.VerbError as error:
+        form.add_error(None, str(error))
+        return render(request, "runs/new.html", {"form": form, "has_datasets": True}, status=422)
+    return redirect(run)
+
+
+def _initial(request: HttpRequest) -> dict[str, Any]:
+    clone = request.GET.get("clone", "")
+    if clone.isdecimal():
+        run = visible_run(int(clone))
+        name = _("%(name)s (copy)") % {"name": run.name[:100]}
+        return {**run.config, "name": name, "dataset": run.dataset_id, "priority": run.priority}
+    dataset = (
+        request.GET.get("dataset") or Dataset.objects.filter(status=Dataset.Status.READY).values_list("pk").first()
+    )
+    return {"dataset": dataset[0] if isinstance(dataset, tuple) else dataset}
+
+
+@require_safe
+def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """One run, live. The page shows events up to `seq`; its stream goes on from there."""
+    run = visible_run(pk)
+    events = log_events(run, before=run.event_seq + 1)
+    context = part_context(run, controls=can_control(request.user, run)) | {
+        "events": events,
+        "older": events[0].seq if events and events[0].seq > 1 else None,
+        "config": config_table(run.config),
+    }
+    return render(request, "runs/detail.html", context)
+
+
+@require_safe
+def run_log(request: HttpRequest, pk: int) -> HttpResponse:
+    """Older lines of the log, below number ?before=; htmx puts them above those that are shown."""
+    run = visible_run(pk)
+    before = request.GET.get("before", "")
+    events = log_events(run, before=int(before) if before.isdecimal() else run.event_seq + 1)
+    context = {"run": run, "events": events, "older": events[0].seq if events and events[0].seq > 1 else None}
+    return render(request, "runs/_log_page.html" if getattr(request, "htmx", None) else "runs/log.html", context)
+
+
+@require_POST
+def run_control(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+    """Start, pause, resume or stop a run. htmx gets the header anew, others the page."""
+    run = controlled_run(request, pk)
+    problem = ""
+    try:
+        CONTROLS[verb](run, by=request.user.get_username())
+    except lifecycle.VerbError as error:
+        problem = str(error)
+    if not getattr(request, "htmx", None):
+        if problem:
+            messages.error(request, problem)
+        return redirect(run)
+    return render(request, "runs/_header.html", part_context(run, controls=True) | {"problem": problem})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask, saying how much goes, and delete."""
+    run = controlled_run(request, pk)
+    if request.method == "POST":
+        try:
+            lifecycle.delete_run(run)
+        except lifecycle.VerbError as error:
+            messages.error(request, str(error))
+            return redirect(run)
+        messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": run.name})
+        return redirect("run_list")
+    possible = "delete" in lifecycle.possible_verbs(run)
+    return render(request, "runs/delete.html", {"run": run, "size": lifecycle.deletion_size(run), "possible": possible})
