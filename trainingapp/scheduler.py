@@ -1,0 +1,52 @@
+"""Which queued run is next. The database is the queue."""
+
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+
+from trainingapp.models import TrainingRun
+from trainingapp.models.run import Status, TransitionError
+
+CANDIDATES = 8
+
+
+def claim_next(host: str, worker: str) -> TrainingRun | None:
+    """Claim the first queued run that this host can take, by priority and then age; None when there is none.
+
+    The claim is a compare-and-set: who loses it to another worker looks again. What fits is a free slot, which the
+    caller holds; free devices are to be compared here as soon as runs are given one each.
+    """
+    while candidates := list(_queue()[:CANDIDATES]):
+        for run in candidates:
+            if _claim(run, host, worker):
+                return run
+    return None
+
+
+def is_waiting() -> bool:
+    """Whether any run is queued."""
+    return _queue().exists()
+
+
+def _queue() -> QuerySet[TrainingRun]:
+    return TrainingRun.objects.filter(status=Status.QUEUED).order_by("-priority", "queued_at", "id")
+
+
+def _claim(run: TrainingRun, host: str, worker: str) -> bool:
+    attempt = run.attempt + 1
+    message = _("Attempt %(attempt)d starts on %(host)s.") % {"attempt": attempt, "host": host}
+    # What earlier attempts took is kept in the event: the time of this one is added to it.
+    data = {"elapsed_s": run.elapsed_s, "host": host}
+    try:
+        run.transition(
+            Status.RUNNING,
+            message=message,
+            data=data,
+            attempt=attempt,
+            worker=worker,
+            host=host,
+            pid=None,
+            phase="starting",
+        )
+    except (TransitionError, TrainingRun.DoesNotExist):
+        return False
+    return True

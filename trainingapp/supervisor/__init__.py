@@ -1,0 +1,18 @@
+"""One trainer process: start it, store what it says, tell it what is wanted, judge its end."""
+
+from trainingapp.supervisor.identity import HOST, worker_id
+from trainingapp.supervisor.recovery import recover_lost_runs, recover_run
+from trainingapp.supervisor.state import shutting_down
+from trainingapp.supervisor.supervise import supervise
+from trainingapp.supervisor.trainers import drop_spare, warm_spare
+
+__all__ = [
+    "HOST",
+    "drop_spare",
+    "recover_lost_runs",
+    "recover_run",
+    "shutting_down",
+    "supervise",
+    "warm_spare",
+    "worker_id",
+]

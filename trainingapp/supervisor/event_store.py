@@ -1,0 +1,178 @@
+"""From RUN_DIR/events.jsonl to the database: every event exactly once, whatever dies in between."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from trainingapp.bell import ring
+from trainingapp.engine.events import EVENTS_FILE, read_events
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models.run import Status, append_events
+
+Event = dict[str, Any]
+
+BATCH_BYTES = 1 << 18
+FINAL_STATES = frozenset({"completed", "paused", "stopped", "interrupted", "failed"})
+#: Keys that every event has, and `level`: they have columns of their own.
+ENVELOPE = frozenset({"type", "time", "attempt", "epoch", "step", "level"})
+#: The columns that storing events may change.
+STORED_FIELDS = [
+    *("event_seq", "event_offset", "heartbeat_at", "updated_at", "device", "phase"),
+    *("epoch", "total_epochs", "step", "total_steps", "elapsed_s", "eta_s"),
+    *("metrics", "best_metric_name", "best_metric", "best_epoch"),
+]
+
+
+class LostRunError(Exception):
+    """The run is in other hands: another attempt, another worker, or no longer running."""
+
+
+class EventStore:
+    """Carries the events of one attempt into the database, under the lock of the run's row.
+
+    The row holds the byte up to which the file is stored, and moves on in the same transaction as the events: a crash
+    loses both or neither. `run` is the row as last seen, `final` the last word of the trainer once it has said it.
+    """
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.run = run
+        self.fence = (run.attempt, run.worker)
+        self.path = run.folder / EVENTS_FILE
+        self.final: Event | None = None
+        self._elapsed_before_s = 0.0
+        for row in run.events.filter(type=RunEvent.Type.STATUS, attempt=run.attempt).order_by("seq"):
+            self._elapsed_before_s = row.data.get("elapsed_s", self._elapsed_before_s)
+            self._note_final(row.data)
+
+    def locked(self) -> TrainingRun:
+        """The row under its lock, within the caller's transaction. Raises LostRunError when it is another's now."""
+        row = TrainingRun.objects.select_for_update().filter(pk=self.run.pk).first()
+        if row is None or (row.attempt, row.worker) != self.fence or row.status != Status.RUNNING:
+            raise LostRunError(f"Run {self.run.pk} (attempt {self.fence[0]}) is in other hands.")
+        return row
+
+    def has_news(self) -> bool:
+        """Whether the file has grown beyond what is stored."""
+        return self.path.exists() and self.path.stat().st_size > self.run.event_offset
+
+    def look(self) -> None:
+        """Read the row without writing it. Raises LostRunError."""
+        row = TrainingRun.objects.filter(pk=self.run.pk).first()
+        if row is None or (row.attempt, row.worker) != self.fence or row.status != Status.RUNNING:
+            raise LostRunError(f"Run {self.run.pk} (attempt {self.fence[0]}) is in other hands.")
+        self.run = row
+
+    def pull(self) -> list[Event]:
+        """Store the next batch of events, and a heartbeat in any case; returns the events. Raises LostRunError."""
+        batch = list(read_events(self.path, self.run.event_offset, BATCH_BYTES))
+        events = [event for event, _offset in batch]
+        with transaction.atomic():
+            row = self.locked()
+            if row.event_offset != self.run.event_offset:
+                batch, events = [], []  # somebody else stored them: go on from there next time
+            elif batch:
+                row.event_offset = batch[-1][1]
+                self._store(row, events)
+            row.heartbeat_at = timezone.now()
+            row.save(update_fields=STORED_FIELDS)
+        self.run = row
+        for event in events:
+            if event["type"] == "status":
+                self._note_final(event)
+        if events:
+            ring(row.pk)
+        return events
+
+    def pull_all(self) -> None:
+        """Store everything that the file still has."""
+        while self.pull():
+            pass
+
+    def _note_final(self, data: Event) -> None:
+        if data.get("state") in FINAL_STATES:
+            self.final = data
+
+    def _store(self, row: TrainingRun, events: Iterable[Event]) -> None:
+        rows: list[RunEvent] = []
+        for event in events:
+            self._apply(row, event, rows)
+            if event["type"] in RunEvent.Type.values:
+                rows.append(_event_row(event, row))
+        append_events(row, rows)
+
+    def _apply(self, row: TrainingRun, event: Event, rows: list[RunEvent]) -> None:
+        match event["type"]:
+            case "progress":
+                self._apply_progress(row, event)
+            case "metrics":
+                _apply_metrics(row, event)
+            case "checkpoint":
+                _apply_checkpoint(row, event)
+            case "status" if event.get("state") == "started":
+                row.device, row.phase = event.get("device", ""), "train"
+                _move_to(row, event)
+                _supersede(row, event, rows)
+
+    def _apply_progress(self, row: TrainingRun, event: Event) -> None:
+        _move_to(row, event)
+        row.phase = event["phase"]
+        row.total_epochs, row.total_steps = event["total_epochs"], event["total_steps"]
+        row.elapsed_s = self._elapsed_before_s + event["elapsed_s"]
+        row.eta_s = event["eta_s"]
+
+
+def _event_row(event: Event, run: TrainingRun) -> RunEvent:
+    return RunEvent(
+        type=event["type"],
+        level=event.get("level", "error" if event.get("state") == "failed" else "info"),
+        time=_time(event),
+        attempt=event.get("attempt", run.attempt),
+        epoch=event.get("epoch"),
+        step=event.get("step"),
+        data={name: value for name, value in event.items() if name not in ENVELOPE},
+    )
+
+
+def _time(event: Event) -> datetime:
+    return datetime.fromtimestamp(event["time"], UTC)
+
+
+def _move_to(row: TrainingRun, event: Event) -> None:
+    row.epoch, row.step = event["epoch"], event["step"]
+
+
+def _apply_metrics(row: TrainingRun, event: Event) -> None:
+    _move_to(row, event)
+    split, values = event["split"], event["values"]
+    row.metrics = {**row.metrics, **{f"{split}/{name}": value for name, value in values.items()}}
+    if event.get("is_best"):
+        name = event.get("best_metric") or next(iter(values))
+        row.best_metric_name, row.best_metric, row.best_epoch = name, values[name], event["epoch"]
+
+
+def _apply_checkpoint(row: TrainingRun, event: Event) -> None:
+    saved = row.checkpoints
+    fields = {
+        **{name: event[name] for name in ("attempt", "epoch", "step", "reason", "size_bytes", "sha256", "metrics")},
+        "is_best": event["is_best"],
+        "is_last": True,
+        "created_at": _time(event),
+    }
+    saved.update(is_last=False)
+    if event["is_best"]:
+        saved.update(is_best=False)
+    Checkpoint.objects.update_or_create(run=row, file=event["file"], defaults=fields)
+    saved.filter(file__in=event["removed"]).delete()
+
+
+def _supersede(row: TrainingRun, started: Event, unsaved: Iterable[RunEvent]) -> None:
+    """What earlier attempts measured beyond the step that this one goes on from is measured again: show it once."""
+    attempt, step = started["attempt"], started["step"]
+    metrics = row.events.filter(type=RunEvent.Type.METRICS, attempt__lt=attempt, step__gt=step)
+    metrics.update(superseded=True)
+    for event in unsaved:
+        is_replayed = event.type == RunEvent.Type.METRICS and event.attempt < attempt
+        event.superseded = is_replayed and event.step is not None and event.step > step

@@ -1,0 +1,37 @@
+"""Who a worker is, and whether it still lives."""
+
+import os
+import socket
+from functools import cache
+
+import psutil
+
+HOST = socket.gethostname()
+
+#: Seconds by which two readings of one process's start may differ (the clock of the machine is set now and then).
+START_TOLERANCE_S = 2.0
+
+
+@cache
+def worker_id() -> str:
+    """The identity of this process, "host:pid:start": a process number alone is used again after a while."""
+    return f"{HOST}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def is_dead_here(worker: str) -> bool:
+    """Whether the worker was a process of this host that is there no more. False when it cannot be known."""
+    host, _, process = worker.partition(":")
+    pid, _, start = process.partition(":")
+    if host != HOST or not pid.isdigit():
+        return False
+    return not is_alive(int(pid), float(start))
+
+
+def is_alive(pid: int, create_time: float) -> bool:
+    """Whether the process of this number is the one that was started then (Unix seconds), and no zombie."""
+    try:
+        process = psutil.Process(pid)
+        is_same = abs(process.create_time() - create_time) < START_TOLERANCE_S
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,205 @@
+"""One trainer process: start it, store what it says, tell it what is wanted, judge its end."""
+
+import errno
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils.translation import gettext as _
+
+from trainingapp.bell import ring
+from trainingapp.engine.events import EVENTS_FILE
+from trainingapp.models import TrainingRun
+from trainingapp.models.run import Wanted
+from trainingapp.supervisor.event_store import Event, EventStore, LostRunError
+from trainingapp.supervisor.outcome import RELEASED, End, judge
+from trainingapp.supervisor.state import holding, shutting_down
+from trainingapp.supervisor.trainers import LOG_FILE, Trainer, end_leftover, log_tail, start_trainer, warm_spare
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.15
+BEAT_S = 1.5
+#: Seconds that a trainer gets to save and leave when the worker ends.
+LEAVE_S = 30.0
+#: Seconds that a worker which ends goes on trying to reach the database.
+LAST_TRIES_S = 10.0
+
+Result = TypeVar("Result")
+
+
+def supervise(run: TrainingRun) -> None:
+    """Train one claimed run until its trainer has left, and move the run to what comes then."""
+    with holding(run.pk):
+        try:
+            _Supervisor(run).work()
+        except LostRunError as lost:
+            logger.warning("%s Its trainer here was ended.", lost)
+
+
+class _Supervisor:
+    def __init__(self, run: TrainingRun) -> None:
+        self.store = EventStore(run)
+        self.folder = run.folder
+        self.trainer: Trainer | None = None
+        self.log_start = 0
+        self._sent = Wanted.NOTHING.value
+        self._beat_at = time.monotonic()
+        self._leave_by: float | None = None
+        self._first_step: int | None = None
+
+    def work(self) -> None:
+        try:
+            self._prepare()
+            self.trainer = start_trainer(self.folder)
+        except OSError as error:
+            settle(self.store, _start_failed(error))
+            return
+        try:
+            self._note_process(self.trainer.pid)
+            exit_code = self._follow(self.trainer)
+        finally:
+            self.trainer.kill()
+        lines = log_tail(self.folder, self.log_start)
+        end = End(self.store.final, exit_code, lines, is_shutting_down=shutting_down.is_set())
+        settle(self.store, end)
+        warm_spare()
+
+    def _prepare(self) -> None:
+        """The folder with config.json, free of what does not belong to this attempt."""
+        run = self.store.run
+        if run.attempt == 1 and run.event_offset == 0 and (self.folder / EVENTS_FILE).exists():
+            # Left by another database that counted its runs from one as well.
+            self.folder.rename(self.folder.with_name(f"{self.folder.name}.{time.time_ns()}.orphan"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        end_leftover(self.folder, self._beat)
+        retried(self.store.pull_all)
+        _write_config(run)
+        log = self.folder / LOG_FILE
+        self.log_start = log.stat().st_size if log.exists() else 0
+
+    def _note_process(self, pid: int) -> None:
+        def write() -> None:
+            with transaction.atomic():
+                row = self.store.locked()
+                row.pid = pid
+                row.save(update_fields=["pid", "updated_at"])
+
+        retried(write)
+
+    def _follow(self, trainer: Trainer) -> int:
+        """Until the trainer has ended and all that it wrote is stored; returns its exit status."""
+        while True:
+            exit_code = trainer.poll()  # first, so that what it wrote before its end is read below
+            self._leave_in_time(trainer)
+            events = retried(self.store.pull) if self.store.has_news() else self._beat()
+            self._warm_after_first_step(events)
+            self._obey(trainer)
+            if exit_code is not None and not events:
+                return exit_code
+            if not events:
+                trainer.wait(POLL_S)
+
+    def _beat(self) -> list[Event]:
+        """A heartbeat when one is due, else only a look at what is wanted."""
+        if time.monotonic() < self._beat_at:
+            retried(self.store.look)
+            return []
+        self._beat_at = time.monotonic() + BEAT_S
+        return retried(self.store.pull)
+
+    def _obey(self, trainer: Trainer) -> None:
+        """Tell the trainer once what is wanted."""
+        wanted = self.store.run.wanted
+        if wanted and wanted != self._sent:
+            trainer.send({"command": wanted})
+            self._sent = wanted
+
+    def _leave_in_time(self, trainer: Trainer) -> None:
+        """When the worker ends: have the trainer save and leave, and end it when it does not."""
+        if not shutting_down.is_set():
+            return
+        if self._leave_by is None:
+            self._leave_by = time.monotonic() + LEAVE_S
+            trainer.leave()
+        elif time.monotonic() > self._leave_by:
+            logger.error("The trainer of run %s did not leave within %d s.", self.store.run.pk, LEAVE_S)
+            trainer.kill()
+
+    def _warm_after_first_step(self, events: list[Event]) -> None:
+        """A new spare only when this run trains: importing torch would slow its start down."""
+        for event in events:
+            step = event.get("step", 0)
+            if event["type"] == "status" and event.get("state") == "started":
+                self._first_step = step
+            elif self._first_step is not None and event["type"] in ("progress", "metrics") and step > self._first_step:
+                self._first_step = None
+                warm_spare()
+
+
+def settle(store: EventStore, end: End) -> None:
+    """Move the run to what its end means. Raises LostRunError when it is in other hands."""
+
+    def write() -> None:
+        with transaction.atomic():
+            row = store.locked()  # judged under the lock: a wish that came last counts
+            outcome = judge(row, end)
+            row.transition(
+                outcome.to,
+                message=outcome.message,
+                level=outcome.level,
+                data=outcome.data,
+                **{**RELEASED, **outcome.fields},
+            )
+        logger.info("Run %s (attempt %s) is %s. %s", row.pk, row.attempt, outcome.to, outcome.message)
+
+    retried(write)
+    ring(store.run.pk)
+
+
+def retried(write: Callable[[], Result]) -> Result:
+    """Call `write` until the database takes it: the trainer goes on meanwhile, and nothing is lost in its file."""
+    delay_s, give_up_at = 0.1, None
+    while True:
+        try:
+            return write()
+        except (OperationalError, InterfaceError) as error:
+            if shutting_down.is_set():
+                give_up_at = give_up_at or time.monotonic() + LAST_TRIES_S
+                if time.monotonic() > give_up_at:
+                    raise
+            logger.warning("The database does not answer, trying again: %s", error)
+            connection.close_if_unusable_or_obsolete()
+            time.sleep(delay_s)
+            delay_s = min(2.0, delay_s * 2)
+
+
+def _write_config(run: TrainingRun) -> None:
+    record: dict[str, Any] = {
+        "config": run.config,
+        "dataset_dir": str(run.dataset.folder),
+        "attempt": run.attempt,
+        "weights_cache_dir": str(Path(settings.WEIGHTS_CACHE_DIR)),
+    }
+    temporary = run.folder / "config.json.tmp"
+    temporary.write_text(json.dumps(record, indent=2))
+    temporary.replace(run.folder / "config.json")
+
+
+def _start_failed(error: OSError) -> End:
+    is_full = error.errno == errno.ENOSPC
+    message = (
+        _("The disk is full. Free some space, then resume the run.") if is_full else _("The trainer could not start.")
+    )
+    final = {
+        "state": "failed",
+        "error_class": "disk_full" if is_full else "error",
+        "message": message,
+        "lines": [str(error)],
+    }
+    return End(final)

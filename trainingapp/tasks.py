@@ -1,0 +1,148 @@
+"""The wake-ups. They carry no state: what is to be done is read from the database, so losing one costs a moment."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from huey import crontab
+from huey.contrib.djhuey import db_periodic_task, db_task
+
+from trainingapp.datasets.importer import run_import
+from trainingapp.models import Dataset
+from trainingapp.scheduler import claim_next, is_waiting
+from trainingapp.supervisor import HOST, recover_lost_runs, shutting_down, supervise, worker_id
+
+logger = logging.getLogger(__name__)
+
+#: Runs that train at the same time in this process.
+slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
+_importing = threading.Lock()
+
+#: Seconds after which an import without a heartbeat is taken up again.
+IMPORT_LEASE_S = 30
+IMPORT_BEAT_S = 5.0
+
+
+@db_task()
+def train_next() -> None:
+    """Train queued runs one after the other while a slot is free; return at once when none is."""
+    while slots.acquire(blocking=False):
+        try:
+            run = None if shutting_down.is_set() else claim_next(HOST, worker_id())
+            if run is not None:
+                supervise(run)
+        finally:
+            slots.release()
+        if run is None:
+            return
+
+
+@db_task()
+def import_datasets() -> None:
+    """Import datasets one after the other; return at once when another thread is at it."""
+    while not shutting_down.is_set() and _importing.acquire(blocking=False):
+        try:
+            dataset = _claim_import()
+            if dataset is not None:
+                _import(dataset)
+        finally:
+            _importing.release()
+        if dataset is None:
+            return
+
+
+@db_periodic_task(crontab())
+def tick() -> None:
+    """The wake-up of every minute; the worker's own watch looks more often."""
+    look_around()
+
+
+def look_around() -> None:
+    """Take up what nobody works on: lost runs, queued runs while slots are free, imports whose worker died."""
+    recover_lost_runs(then=wake_trainer)
+    if is_waiting() and has_free_slot():
+        wake_trainer()
+    if _free_imports().exists():
+        wake_importer()
+
+
+def wake_trainer() -> None:
+    """Have a worker look for queued runs."""
+    train_next()
+
+
+def wake_importer() -> None:
+    """Have a worker look for datasets to import."""
+    import_datasets()
+
+
+def has_free_slot() -> bool:
+    if not slots.acquire(blocking=False):
+        return False
+    slots.release()
+    return True
+
+
+def import_is_free(dataset: Dataset) -> bool:
+    """Whether no living worker is importing the dataset."""
+    return _free_imports().filter(pk=dataset.pk).exists()
+
+
+def _free_imports() -> QuerySet[Dataset]:
+    lost_before = timezone.now() - timedelta(seconds=IMPORT_LEASE_S)
+    is_free = Q(heartbeat_at=None) | Q(heartbeat_at__lt=lost_before)
+    return Dataset.objects.filter(is_free, status=Dataset.Status.IMPORTING).order_by("created_at", "pk")
+
+
+def _claim_import() -> Dataset | None:
+    while (dataset := _free_imports().first()) is not None:
+        if _free_imports().filter(pk=dataset.pk).update(heartbeat_at=timezone.now()):
+            return dataset
+    return None
+
+
+def _import(dataset: Dataset) -> None:
+    with _beating(dataset.pk):
+        try:
+            run_import(dataset)
+        except Exception as error:  # the last instance: an import that nobody answers for would be tried for ever
+            logger.exception("The import of dataset %s failed.", dataset.pk)
+            _refuse(dataset, error)
+
+
+def _refuse(dataset: Dataset, error: Exception) -> None:
+    message = _("The import failed: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
+    item = {"level": "error", "code": "import_failed", "file": "", "message": message}
+    importing = Dataset.objects.filter(pk=dataset.pk, status=Dataset.Status.IMPORTING)
+    importing.update(status=Dataset.Status.REFUSED, report=[item])
+
+
+@contextmanager
+def _beating(dataset_id: int) -> Iterator[None]:
+    """Within: a thread says that the import is alive."""
+    is_done = threading.Event()
+    thread = threading.Thread(target=_beat, args=(dataset_id, is_done), name=f"import-{dataset_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_done.set()
+        thread.join()
+
+
+def _beat(dataset_id: int, is_done: threading.Event) -> None:
+    while not is_done.wait(IMPORT_BEAT_S):
+        try:
+            importing = Dataset.objects.filter(pk=dataset_id, status=Dataset.Status.IMPORTING)
+            importing.update(heartbeat_at=timezone.now())
+        except DatabaseError as error:
+            logger.warning("The heartbeat of the import could not be written: %s", error)
+            close_old_connections()
+    close_old_connections()
