@@ -6,7 +6,7 @@ import pytest
 from django.conf import settings
 from django.db import connection
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_the_test_process_never_touches_the_checkouts_data() -> None:

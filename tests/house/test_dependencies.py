@@ -1,0 +1,71 @@
+"""pyproject.toml says truly what the packages need."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+OWN = {"cvstudio", "trainingapp", "tests", "benchmarks"}
+#: Declared for what they bring besides modules: a time zone database, a database driver and faster parsers that are
+#: found by name, and the compiler of the translations.
+NOT_IMPORTED = {"tzdata", "psycopg", "babel"}
+
+
+def imported_modules(folder: str) -> set[str]:
+    """Top-level modules that the files of `folder` import."""
+    trees = [ast.parse(path.read_text()) for path in (REPOSITORY / folder).rglob("*.py")]
+    return {name.partition(".")[0] for tree in trees for node in ast.walk(tree) for name in _names(node)}
+
+
+def _names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {_normal(re.split(r"[^A-Za-z0-9._-]", requirement)[0]) for requirement in requirements}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def needed(folder: str) -> set[str]:
+    """Distributions that bring the third-party modules of `folder`."""
+    providers = importlib.metadata.packages_distributions()
+    modules = imported_modules(folder) - OWN - set(sys.stdlib_module_names)
+    unknown = {module for module in modules if module not in providers}
+    assert not unknown, f"not installed: {unknown}"
+    return {_normal(providers[module][0]) for module in modules}
+
+
+@pytest.mark.parametrize("folder", ["cvstudio", "trainingapp"])
+def test_every_import_of_the_packages_is_declared(folder: str) -> None:
+    assert needed(folder) <= distributions(PROJECT["dependencies"])
+
+
+@pytest.mark.parametrize(("folder", "extra"), [("tests", "dev"), ("benchmarks", "bench"), ("docs", "dev")])
+def test_every_other_import_is_declared_in_an_extra(folder: str, extra: str) -> None:
+    extras = PROJECT["optional-dependencies"]
+    assert needed(folder) <= distributions(PROJECT["dependencies"] + extras[extra] + extras["prod"])
+
+
+def test_no_dependency_is_declared_for_nothing() -> None:
+    named_in_settings = {"huey", "whitenoise", "django-csp", "channels", "channels-redis"}
+    used = needed("cvstudio") | needed("trainingapp") | named_in_settings | NOT_IMPORTED
+    assert distributions(PROJECT["dependencies"]) <= used
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    for requirement in PROJECT["dependencies"] + extras:
+        assert ">=" in requirement or requirement.startswith("cvstudio["), requirement
