@@ -1,0 +1,57 @@
+"""A tiny dataset that can be learned, and runs on it."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from trainingapp import lifecycle
+from trainingapp.engine.config import parse_config
+from trainingapp.engine.dataset_files import Sample, write_index
+from trainingapp.models import Dataset, TrainingRun
+
+CLASSES = ["blue", "red"]
+
+
+def write_dataset(folder: Path, pictures: int = 24) -> dict[str, dict[str, int]]:
+    """Write `pictures` training pictures and half as many for validation, of noise in two tints; returns the counts."""
+    rng = random.Random(0)
+    samples = []
+    counts: dict[str, dict[str, int]] = {"train": {}, "val": {}}
+    for split, count in (("train", pictures), ("val", pictures // 2)):
+        for index in range(count):
+            label = index % 2
+            name = CLASSES[label]
+            path = Path("images") / split / name / f"{index:04}.png"
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            _picture(rng, label).save(folder / path)
+            samples.append(Sample(path=str(path), label=label, split=split, width=32, height=32))
+            counts[split][name] = counts[split].get(name, 0) + 1
+    write_index(
+        folder, name=folder.name, recipe="classification", classes=CLASSES, fingerprint="0" * 64, samples=samples
+    )
+    return counts
+
+
+def _picture(rng: random.Random, label: int) -> Image.Image:
+    tint = (160, 60, 60) if label else (60, 60, 160)
+    pixels = bytes(
+        min(255, max(0, tint[channel] + rng.randint(-60, 60))) for _ in range(32 * 32) for channel in range(3)
+    )
+    return Image.frombytes("RGB", (32, 32), pixels)
+
+
+def make_dataset(owner: Any, name: str = "tints", pictures: int = 24) -> Dataset:
+    """A ready dataset with its files."""
+    dataset = Dataset.objects.create(name=name, owner=owner, source="/nowhere", classes=CLASSES, fingerprint="0" * 64)
+    dataset.counts = write_dataset(dataset.folder, pictures)
+    dataset.status = Dataset.Status.READY
+    dataset.save()
+    return dataset
+
+
+def make_run(owner: Any, dataset: Dataset, name: str = "try", start: bool = False, **config: Any) -> TrainingRun:
+    """A run on it, pending or queued."""
+    run = lifecycle.create_run(owner=owner, name=name, dataset=dataset, config=parse_config(config))
+    return lifecycle.start_run(run) if start else run
