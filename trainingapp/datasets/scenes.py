@@ -1,0 +1,327 @@
+"""Procedural scenes: a picture set to try the studio with, drawn from nothing but a seed.
+
+Each scene shows one large object, which gives the picture its class, and up to two small ones of other classes, among
+clutter, under uneven light, partly hidden, blurred and noisy. Boxes and masks of all objects are exact: they are read
+from the very coverage that the picture is painted with.
+
+Legend for array names: H, W picture height and width; C = 3 colour channels; N objects; xyxy = left, top, right,
+bottom in pixels, left and top inclusive, right and bottom exclusive.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+CLASSES = ["crescent", "cross", "disc", "gear", "ring", "square", "star", "triangle"]
+"""Kinds of object, in the order of their labels."""
+
+VAL_SHARE = 0.2
+LEAST_PICTURES = 5 * len(CLASSES)
+_OVERSAMPLING = 4
+
+Floats = NDArray[np.float32]
+Points = NDArray[np.float64]
+Generator = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and the truth about it.
+
+    picture_HWC: uint8 RGB. label: class of the large object. labels: class of each object, the large one first.
+    boxes_xyxy: (N, 4) integers. masks_NHW: bool, the visible pixels of each object; no two overlap.
+    """
+
+    picture_HWC: NDArray[np.uint8]
+    label: int
+    labels: list[int]
+    boxes_xyxy: NDArray[np.int64]
+    masks_NHW: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Object:
+    label: int
+    coverage_HW: Floats
+    """0 outside, 1 inside, between at the rim."""
+
+
+def draw_demo(
+    folder: Path, *, pictures: int, seed: int, size: int, on_progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write images/{train,val}/{class}/*.jpg, masks/ and annotations.json into `folder`.
+
+    The classes are equally common; every fifth picture is for validation. A mask is a PNG whose pixels hold 0 for the
+    background and i + 1 for object i of the picture's `boxes_xyxy` and `labels`.
+    """
+    if pictures < LEAST_PICTURES:
+        raise ValueError(f"at least {LEAST_PICTURES} pictures are needed, 5 of each class")
+    records = []
+    for done, (stem, label) in enumerate(_plan(pictures), start=1):
+        scene = draw_scene(np.random.default_rng([seed, done]), label, size)
+        records.append(_write_scene(folder, stem, scene))
+        if on_progress:
+            on_progress(done, pictures)
+    content = {"format": 1, "classes": CLASSES, "seed": seed, "pictures": records}
+    (folder / "annotations.json").write_text(json.dumps(content, indent=None, separators=(",", ":")))
+
+
+def _plan(pictures: int) -> Iterator[tuple[str, int]]:
+    """(path without ending, label) of each picture."""
+    every = round(1 / VAL_SHARE)
+    for index in range(pictures):
+        label, turn = index % len(CLASSES), index // len(CLASSES)
+        split = "val" if turn % every == every - 1 else "train"
+        yield f"{split}/{CLASSES[label]}/{turn:05d}", label
+
+
+def _write_scene(folder: Path, stem: str, scene: Scene) -> dict[str, Any]:
+    picture, mask = folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    mask.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.picture_HWC).save(picture, quality=92)
+    Image.fromarray(instance_map(scene.masks_NHW)).save(mask)
+    return {
+        "path": f"images/{stem}.jpg",
+        "mask": f"masks/{stem}.png",
+        "labels": scene.labels,
+        "boxes_xyxy": scene.boxes_xyxy.tolist(),
+    }
+
+
+def instance_map(masks_NHW: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(H, W) uint8: 0 for the background, i + 1 where object i is seen."""
+    numbers = np.arange(1, len(masks_NHW) + 1, dtype=np.uint8)
+    return (masks_NHW * numbers[:, None, None]).sum(axis=0, dtype=np.uint8)
+
+
+def draw_scene(rng: Generator, label: int, size: int) -> Scene:
+    """Draw one scene of `size` x `size` pixels whose large object is of class `label`."""
+    canvas = _background(rng, size)
+    _add_clutter(canvas, rng, size)
+    objects = [_large_object(rng, label, size), *_small_objects(rng, label, size)]
+    for item in objects:
+        _paint(canvas, rng, item.coverage_HW, _bright_colour(rng))
+    bar = _occluder(rng, size)
+    _paint(canvas, rng, bar, _dull_colour(rng), shadow=False)
+    masks_NHW = _visible_masks([item.coverage_HW for item in objects], bar)
+    seen = masks_NHW.any(axis=(1, 2))
+    return Scene(
+        picture_HWC=_photograph(canvas, rng, size),
+        label=label,
+        labels=[item.label for item, is_seen in zip(objects, seen, strict=True) if is_seen],
+        boxes_xyxy=mask_boxes(masks_NHW[seen]),
+        masks_NHW=masks_NHW[seen],
+    )
+
+
+def mask_boxes(masks_NHW: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N, 4) smallest boxes around the masks, none of which may be empty."""
+    boxes = np.zeros((len(masks_NHW), 4), dtype=np.int64)
+    for box, mask_HW in zip(boxes, masks_NHW, strict=True):
+        rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
+        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def _visible_masks(coverages: list[Floats], occluder_HW: Floats) -> NDArray[np.bool_]:
+    """Pixels that belong to each object by at least half and that nothing painted later takes over by half."""
+    hidden_HW = occluder_HW >= 0.5
+    masks = []
+    for coverage_HW in reversed(coverages):
+        solid_HW = coverage_HW >= 0.5
+        masks.append(solid_HW & ~hidden_HW)
+        hidden_HW = hidden_HW | solid_HW
+    return np.stack(masks[::-1])
+
+
+# Objects
+
+
+def _large_object(rng: Generator, label: int, size: int) -> _Object:
+    radius = rng.uniform(0.26, 0.40) * size
+    low, high = 0.9 * radius, size - 0.9 * radius  # up to a twentieth of its width may lie outside
+    center = rng.uniform(low, high, size=2)
+    return _Object(label, _shape_coverage(rng, CLASSES[label], center, radius, size))
+
+
+def _small_objects(rng: Generator, label: int, size: int) -> list[_Object]:
+    others = [other for other in range(len(CLASSES)) if other != label]
+    objects = []
+    for _ in range(rng.integers(0, 3)):
+        other = int(rng.choice(others))
+        radius, center = rng.uniform(0.05, 0.08) * size, rng.uniform(0, size, size=2)
+        objects.append(_Object(other, _shape_coverage(rng, CLASSES[other], center, radius, size)))
+    return objects
+
+
+def _shape_coverage(rng: Generator, name: str, center: Points, radius: float, size: int) -> Floats:
+    """(H, W) coverage of a shape, turned by any angle and squeezed a little."""
+    angle, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.82, 1.0)
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]]) * radius
+    image = Image.new("L", (size * _OVERSAMPLING, size * _OVERSAMPLING))
+    draw = ImageDraw.Draw(image)
+    for points, fill in _outlines(rng, name):
+        placed = (points * [1, squeeze]) @ turn.T + center
+        draw.polygon([(float(x), float(y)) for x, y in placed * _OVERSAMPLING], fill=fill)
+    return np.asarray(image.reduce(_OVERSAMPLING), dtype=np.float32) / 255
+
+
+def _outlines(rng: Generator, name: str) -> list[tuple[Points, int]]:
+    """Polygons within the unit circle, painted one over the other: 255 adds, 0 cuts out."""
+    match name:
+        case "disc":
+            return [(_polygon(64), 255)]
+        case "ring":
+            return [(_polygon(64), 255), (_polygon(64, rng.uniform(0.5, 0.66)), 0)]
+        case "square":
+            return [(_polygon(4), 255)]
+        case "triangle":
+            return [(_polygon(3), 255)]
+        case "star":
+            return [(_spiked(5, rng.uniform(0.38, 0.46)), 255)]
+        case "cross":
+            return [(_cross(rng.uniform(0.26, 0.36)), 255)]
+        case "crescent":
+            return [(_polygon(64), 255), (_polygon(64, 0.85) + np.array([rng.uniform(0.45, 0.6), 0]), 0)]
+        case "gear":
+            return [(_gear(int(rng.integers(7, 10))), 255), (_polygon(32, rng.uniform(0.25, 0.35)), 0)]
+    raise AssertionError(name)
+
+
+def _polygon(corners: int, radius: float = 1.0) -> Points:
+    angles = np.arange(corners) * 2 * math.pi / corners
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
+
+
+def _spiked(spikes: int, inner: float) -> Points:
+    points = _polygon(2 * spikes)
+    points[1::2] *= inner
+    return points
+
+
+def _gear(teeth: int) -> Points:
+    points = _polygon(4 * teeth)
+    points[2::4] *= 0.74
+    points[3::4] *= 0.74
+    return points
+
+
+def _cross(half_width: float) -> Points:
+    w, arms = half_width, []
+    for x, y in ((1, w), (w, w), (w, 1), (-w, 1), (-w, w), (-1, w)):
+        arms.append((x, y))
+    arms += [(-x, -y) for x, y in arms]
+    return np.array(arms, dtype=np.float64)
+
+
+def _occluder(rng: Generator, size: int) -> Floats:
+    """(H, W) coverage of a bar across the picture, in one of four scenes."""
+    if rng.random() > 0.25:
+        return np.zeros((size, size), dtype=np.float32)
+    image = Image.new("L", (size * _OVERSAMPLING, size * _OVERSAMPLING))
+    width = rng.uniform(0.03, 0.06) * size * _OVERSAMPLING
+    ImageDraw.Draw(image).line(_long_line(rng, size * _OVERSAMPLING), fill=255, width=round(width))
+    return np.asarray(image.reduce(_OVERSAMPLING), dtype=np.float32) / 255
+
+
+def _long_line(rng: Generator, size: int) -> list[tuple[float, float]]:
+    """Two ends far outside, through a point in the middle part."""
+    angle, (x, y) = rng.uniform(0, math.pi), rng.uniform(0.2, 0.8, size=2) * size
+    dx, dy = 2 * size * math.cos(angle), 2 * size * math.sin(angle)
+    return [(x - dx, y - dy), (x + dx, y + dy)]
+
+
+# Painting: canvases are (H, W, C) float32, 0 to 255
+
+
+def _dull_colour(rng: Generator) -> Floats:
+    """Of backgrounds and clutter."""
+    return rng.uniform(10, 125, size=3).astype(np.float32)
+
+
+def _bright_colour(rng: Generator) -> Floats:
+    """Of objects: any hue, brighter than most backgrounds under the same light."""
+    hue, saturation = rng.uniform(0, 2 * math.pi), rng.uniform(0.15, 0.75)
+    wheel = 0.5 + 0.5 * np.cos(hue - np.array([0, 2, 4]) * math.pi / 3)
+    return (rng.uniform(190, 255) * (1 - saturation * (1 - wheel))).astype(np.float32)
+
+
+def _ramp(rng: Generator, size: int) -> Floats:
+    """(H, W) from about 0 to 1 in a random direction."""
+    angle = rng.uniform(0, 2 * math.pi)
+    line = np.linspace(-0.5, 0.5, size, dtype=np.float32)
+    return (math.cos(angle) * line[None, :] + math.sin(angle) * line[:, None]) / math.sqrt(2) + np.float32(0.5)
+
+
+def _soft_noise(rng: Generator, size: int, cells: int) -> Floats:
+    """(H, W) smooth noise from -1 to 1 with about `cells` hills along a side."""
+    grid = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
+    return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32) / 127.5 - 1
+
+
+def _background(rng: Generator, size: int) -> Floats:
+    ramp = _ramp(rng, size)[..., None]
+    canvas = ramp * _dull_colour(rng) + (1 - ramp) * _dull_colour(rng)
+    for cells in (4, 11, 29):
+        canvas += _soft_noise(rng, size, cells)[..., None] * rng.uniform(0, 14, size=3).astype(np.float32)
+    if rng.random() < 0.25:
+        waves = np.sin(_ramp(rng, size) * np.float32(rng.uniform(20, 90)))
+        canvas += waves[..., None] * rng.uniform(0, 12, size=3).astype(np.float32)
+    return np.asarray(canvas, dtype=np.float32)
+
+
+def _add_clutter(canvas: Floats, rng: Generator, size: int) -> None:
+    """Lines, blobs and small bits: things that are there but belong to no class."""
+    layer = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(layer)
+    for _ in range(rng.integers(0, 3)):
+        draw.line(_long_line(rng, size), fill=_pillow_colour(rng), width=int(rng.integers(1, max(2, size // 32) + 1)))
+    for _ in range(rng.integers(0, 3)):
+        (x, y), (rx, ry) = rng.uniform(0, size, size=2), rng.uniform(0.02, 0.05, size=2) * size
+        draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=_pillow_colour(rng))
+    for _ in range(rng.integers(2, 9)):
+        corners = rng.uniform(0, size, size=2) + rng.uniform(-0.03, 0.03, size=(3, 2)) * size
+        draw.polygon([(float(x), float(y)) for x, y in corners], fill=_pillow_colour(rng))
+    canvas[:] = np.asarray(layer, dtype=np.float32)
+
+
+def _pillow_colour(rng: Generator) -> tuple[int, int, int]:
+    red, green, blue = (int(value) for value in _dull_colour(rng))
+    return red, green, blue
+
+
+def _paint(canvas: Floats, rng: Generator, coverage_HW: Floats, colour: Floats, *, shadow: bool = True) -> None:
+    size = len(canvas)
+    if shadow:
+        canvas *= 1 - _shadow(rng, coverage_HW)[..., None]
+    body = colour + (_ramp(rng, size)[..., None] - 0.5) * rng.uniform(-40, 40, size=3)
+    body = body + _soft_noise(rng, size, 17)[..., None] * np.float32(rng.uniform(0, 12))
+    alpha = coverage_HW[..., None]
+    canvas[:] = canvas * (1 - alpha) + body * alpha
+
+
+def _shadow(rng: Generator, coverage_HW: Floats) -> Floats:
+    """(H, W) share of light taken by a soft shadow beside the object."""
+    size = len(coverage_HW)
+    blurred = Image.fromarray((coverage_HW * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(size / 48))
+    down, right = (int(shift) for shift in rng.integers(-size // 20, size // 20 + 1, size=2))
+    shifted = np.roll(np.asarray(blurred, dtype=np.float32), (down, right), axis=(0, 1))
+    return shifted / 255 * np.float32(rng.uniform(0, 0.5))
+
+
+def _photograph(canvas: Floats, rng: Generator, size: int) -> NDArray[np.uint8]:
+    """(H, W, C) uint8: uneven light, blur and the noise of a sensor."""
+    light = np.float32(rng.uniform(0.6, 0.9)) + _ramp(rng, size) * np.float32(rng.uniform(0.1, 0.4))
+    lit = np.clip(canvas * light[..., None], 0, 255).astype(np.uint8)
+    blurred = Image.fromarray(lit).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9) * size / 96))
+    noise = rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(rng.uniform(2, 10))
+    return np.clip(np.asarray(blurred, dtype=np.float32) + noise, 0, 255).astype(np.uint8)
