@@ -1,0 +1,132 @@
+"""The trainer: `python -m trainingapp.engine RUN_DIR`.
+
+Standard input carries commands, one JSON object a line: {"command": "pause" | "stop" | "checkpoint"}; its end means
+save and leave. With --no-control, or on a terminal, it is not watched. With --spare the process gets ready, prints
+"ready" and waits for a first line {"run_dir": ..., "log_file": ...}.
+
+Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage; 28 the disk is full.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainingapp.engine.control import Control, LineReader
+from trainingapp.engine.errors import Failure, classify
+from trainingapp.engine.events import EVENTS_FILE, EventLog
+from trainingapp.engine.run_files import read_config_file, read_order, run_lock
+
+EXIT_FAILED, EXIT_USAGE, EXIT_DISK_FULL = 1, 2, 28
+
+logger = logging.getLogger("trainingapp.engine")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parsed(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # cuBLAS repeats its sums only with a fixed workspace, chosen before torch is loaded.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    lines = LineReader(sys.stdin.fileno())
+    if options.spare:
+        run_dir = _wait_as_spare(lines)
+        return _run(run_dir, lines) if run_dir else 0
+    watched = not options.no_control and not sys.stdin.isatty()
+    return _run(options.run_dir, lines if watched else None)
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainingapp.engine", description="Train one run.")
+    parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder with the run's config.json")
+    parser.add_argument("--spare", action="store_true", help="get ready, then take RUN_DIR from standard input")
+    parser.add_argument("--no-control", action="store_true", help="do not watch standard input for commands")
+    options = parser.parse_args(arguments)
+    if options.spare == bool(options.run_dir):
+        parser.error("give either RUN_DIR or --spare")
+    return options
+
+
+def _wait_as_spare(lines: LineReader) -> Path | None:
+    """Get ready and wait to be needed; None when nobody needs this process any more."""
+    from trainingapp.engine import loop  # noqa: F401, PLC0415 - seconds of loading, wanted only now
+    from trainingapp.engine.spare import rehearse  # noqa: PLC0415
+
+    rehearse()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    line = lines.read_line()
+    if line is None:
+        return None
+    order = json.loads(line)
+    _redirect_output(order["log_file"])
+    return Path(order["run_dir"])
+
+
+def _redirect_output(log_file: str) -> None:
+    """Send file descriptors 1 and 2 to the run's log, for torch's own messages too."""
+    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _run(run_dir: Path, lines: LineReader | None) -> int:
+    try:
+        values = read_config_file(run_dir)
+    except ValueError as error:
+        logger.error("%s", error)
+        return EXIT_USAGE
+    control = Control()
+    control.catch_signals()
+    if lines is not None:
+        control.watch(lines)
+    try:
+        with run_lock(run_dir) as lock_fd:
+            return _attempt(run_dir, values, control, lock_fd)
+    except TimeoutError as error:
+        _append_failure(run_dir, values["attempt"], Failure("error", str(error), []))
+        return EXIT_FAILED
+
+
+def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: int) -> int:
+    """Train and say how it ended. This is the one place where every error is caught: each must become an event."""
+    events = EventLog(run_dir / EVENTS_FILE, values["attempt"])
+    try:
+        from trainingapp.engine.loop import train  # noqa: PLC0415 - loads torch
+
+        ended = train(read_order(run_dir, values), control, events, unwanted_fds=[lock_fd])
+        events.write("status", state=ended)
+        events.flush()
+    except Exception as error:  # noqa: BLE001
+        logger.exception("The run failed.")
+        return _tell_failure(events, classify(error))
+    return 0
+
+
+def _tell_failure(events: EventLog, failure: Failure) -> int:
+    disk_full = failure.error_class == "disk_full"
+    try:
+        events.write("status", state="failed", **asdict(failure))
+        events.flush()
+    except OSError as error:  # the exit code still says it
+        disk_full = disk_full or classify(error).error_class == "disk_full"
+        logger.error("The failure could not be written to %s: %s", EVENTS_FILE, error)
+    return EXIT_DISK_FULL if disk_full else EXIT_FAILED
+
+
+def _append_failure(run_dir: Path, attempt: int, failure: Failure) -> None:
+    """Add a failed event to a file that another trainer has open: one whole line, and nothing of it is repaired."""
+    logger.error("%s", failure.message)
+    event = {"type": "status", "time": time.time(), "attempt": attempt, "epoch": 0, "step": 0, "state": "failed"}
+    with contextlib.suppress(OSError), (run_dir / EVENTS_FILE).open("a", encoding="utf-8", buffering=1) as file:
+        file.write(json.dumps({**event, **asdict(failure)}) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Choosing the device, its number formats and its threads."""
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from trainingapp.engine.errors import BadConfig
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called "auto", "cpu", "cuda" or "cuda:N". Raises BadConfig when this machine has none such."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise BadConfig(f"device is {name}, but this machine has no GPU that torch can use. Use auto or cpu.")
+    number = int(name.partition(":")[2] or 0)
+    if number >= count:
+        raise BadConfig(f"device is {name}, but there are {count} GPUs here, numbered from 0. Use auto.")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
+
+
+def device_name(device: torch.device) -> str:
+    """A name for people, such as "cpu" or "cuda:0 (NVIDIA H100)"."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
+
+
+def available_threads() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def prepare_backend(*, deterministic: bool, cpu_threads: int) -> None:
+    """Set torch's global switches. Sums depend on how many threads share them, so the count is a part of the run."""
+    torch.set_num_threads(cpu_threads)
+    torch.use_deterministic_algorithms(deterministic)
+    # Filling fresh tensors with NaN to find reads of memory never written costs time and changes no result.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The number format of forward passes: `dtype` for autocast, or None for plain float32."""
+
+    device: torch.device
+    dtype: torch.dtype | None
+
+    def autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """float16 gradients underflow without a scale; with other formats the scaler passes everything through."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+
+def choose_precision(device: torch.device, *, amp: bool) -> tuple[Precision, str]:
+    """The format to train in, and a warning (or an empty text) when `amp` is wanted and the device lacks it."""
+    if not amp:
+        return Precision(device, None), ""
+    if device.type == "cuda":
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Precision(device, torch.bfloat16 if bf16 else torch.float16), ""
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return Precision(device, torch.bfloat16), ""
+    return Precision(device, None), "Mixed precision is off: this CPU has no bfloat16 instructions."

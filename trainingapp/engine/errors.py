@@ -1,0 +1,104 @@
+"""What can go wrong in a run, in words for the person who has to act on it (no torch: imported before it)."""
+
+import errno
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LINES_SHOWN = 15
+
+OUT_OF_MEMORY_ADVICE = "Halve batch_size, choose a smaller image_size or model, or turn on amp."
+
+
+class EngineError(Exception):
+    """A failure that the engine foresaw. `error_class` is one of the names of the failed event.
+
+    Built from the message alone, so that it survives the way from a loader process to the trainer.
+    """
+
+    error_class = "error"
+
+
+class BadConfig(EngineError):
+    """The configuration cannot be trained on this machine or with this dataset."""
+
+    error_class = "bad_config"
+
+
+class BadData(EngineError):
+    """The dataset is damaged or unfit."""
+
+    error_class = "bad_data"
+
+
+class NonFiniteLoss(EngineError):
+    """The loss or the weights became NaN or infinite."""
+
+    error_class = "non_finite_loss"
+
+
+class WeightsUnavailable(EngineError):
+    """Pretrained weights are neither in the cache nor to be had from their host."""
+
+    error_class = "weights_unavailable"
+
+
+class DiskFull(EngineError):
+    """No space left for a checkpoint or an event."""
+
+    error_class = "disk_full"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed event's payload."""
+
+    error_class: str
+    message: str
+    lines: list[str]
+
+
+def classify(error: BaseException) -> Failure:
+    """Find out what kind of failure `error` is and say it in a sentence or two."""
+    lines = "".join(traceback.format_exception(error)).rstrip().splitlines()[-LINES_SHOWN:]
+    for cause in _chain(error):
+        if isinstance(cause, EngineError):
+            return Failure(cause.error_class, str(cause), lines)
+        if is_disk_full(cause):
+            return Failure("disk_full", f"The disk is full ({cause}). Free some space, then resume the run.", lines)
+        if is_out_of_memory(cause):
+            return Failure("out_of_memory", f"Memory ran out: {_first_line(cause)} {OUT_OF_MEMORY_ADVICE}", lines)
+    if "Expected more than 1 value per channel" in str(error):
+        return Failure(
+            "bad_config", "Batch norm cannot train on one picture at a time: use batch_size 2 or more.", lines
+        )
+    return Failure("error", f"{type(error).__name__}: {_first_line(error)}", lines)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the system refused a write for want of space or quota."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory of the device or of the machine ran out.
+
+    torch.OutOfMemoryError is a RuntimeError; the CPU's allocator raises a plain one.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from or while handling, outermost first."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no message."])[0]

@@ -1,0 +1,160 @@
+"""The training loop."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from trainingapp.engine.checkpoint import CheckpointFolder, Found, non_finite_message
+from trainingapp.engine.control import Control, Ending
+from trainingapp.engine.dataset_files import DatasetIndex, read_index
+from trainingapp.engine.device import (
+    Precision,
+    available_threads,
+    choose_device,
+    choose_precision,
+    device_name,
+    prepare_backend,
+)
+from trainingapp.engine.errors import BadData, NonFiniteLoss
+from trainingapp.engine.events import EVENTS_FILE, EventLog
+from trainingapp.engine.optim import make_optimizer, make_schedule, set_learning_rate
+from trainingapp.engine.recipes.classification import ClassificationRecipe
+from trainingapp.engine.recipes.recipe import Recipe
+from trainingapp.engine.report import Reporter
+from trainingapp.engine.run_files import Order
+from trainingapp.engine.saving import Saving
+from trainingapp.engine.seeding import seed_everything
+from trainingapp.engine.state import Position, TrainingState
+
+Ended = Literal["completed", "paused", "stopped", "interrupted"]
+
+ENDED: dict[Ending, Ended] = {"pause": "paused", "stop": "stopped", "interrupt": "interrupted"}
+
+EVENTS_TAIL_BYTES = 1 << 20
+
+
+def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Sequence[int] = ()) -> Ended:
+    """Train from the newest sound checkpoint, or from the start, until the run is done or told to end.
+
+    Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; all that was saved stays.
+    """
+    device = choose_device(order.config.device)
+    precision, warning = choose_precision(device, amp=order.config.amp)
+    recipe = ClassificationRecipe(order, _read_dataset(order), device, unwanted_fds=unwanted_fds)
+    folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)
+    found = folder.newest_sound()
+    _tell_start(events, recipe, found, device, [*folder.warnings, warning])
+    folder.announce_newest(_tail(order))
+    state = _prepare(order, recipe, device, precision, found, events)
+    report = Reporter(events, state)
+    saving = Saving(folder, state, control, report)
+    model, optimizer, scaler = state.model, state.optimizer, state.scaler
+
+    while not state.finished:
+        state.begin_epoch()
+        report.begin_epoch()
+        model.train()
+        batches = recipe.train_batches(state.epoch, skip=state.step_in_epoch)
+        while not (ending := saving.between_steps()) and state.step_in_epoch < recipe.steps_per_epoch:
+            batch = next(batches)
+            rate = state.schedule.lr_at(state.step)
+            set_learning_rate(optimizer, rate)
+            with precision.autocast():
+                loss = recipe.loss(model, batch, state.meter)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            state.step_in_epoch += 1
+            report.training_step(rate)
+
+        ending = ending or _validate(state, precision, report, saving)
+        if ending:
+            saving.end(ending)
+            return ENDED[ending]
+        saving.save_epoch()
+
+    saving.complete()
+    if state.epochs_done < state.config.epochs:
+        events.log(f"Stopped early: no better result since epoch {state.best.epoch}.")
+    return "completed"
+
+
+def _validate(state: TrainingState, precision: Precision, report: Reporter, saving: Saving) -> Ending | None:
+    """Evaluate the validation split and note the result; or say how to end, which leaves the validation due."""
+    began = time.monotonic()
+    meter = state.recipe.new_meter(validation=True)
+    state.model.eval()
+    for batch in state.recipe.val_batches():
+        if ending := saving.between_steps():
+            return ending
+        with torch.inference_mode(), precision.autocast():
+            state.recipe.evaluate(state.model, batch, meter)
+        report.progress("validate")
+    result = state.recipe.val_report(meter)
+    loss = result["values"]["loss"]
+    if not math.isfinite(loss):
+        raise NonFiniteLoss(non_finite_message(f"The validation loss of epoch {state.epoch} is {loss}"))
+    state.end_epoch(result["values"])
+    report.validated(result, time.monotonic() - began)
+    return None
+
+
+def _prepare(
+    order: Order, recipe: Recipe, device: torch.device, precision: Precision, found: Found | None, events: EventLog
+) -> TrainingState:
+    """Model, optimizer and position, new or as the checkpoint holds them."""
+    config = order.config
+    cpu_threads = found.content["cpu_threads"] if found else config.cpu_threads or available_threads()
+    prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
+    seed_everything(config.seed)
+    model = recipe.build_model(pretrained=config.pretrained and found is None)
+    state = TrainingState(
+        config=config,
+        recipe=recipe,
+        model=model,
+        optimizer=make_optimizer(model, config),
+        schedule=make_schedule(config, recipe.steps_per_epoch),
+        scaler=precision.scaler(),
+        meter=recipe.new_meter(validation=False),
+        device=device,
+        attempt=order.attempt,
+        cpu_threads=cpu_threads,
+    )
+    for warning in state.restore(found.content) if found else []:
+        events.log(warning, "warning")
+    return state
+
+
+def _tell_start(
+    events: EventLog, recipe: Recipe, found: Found | None, device: torch.device, warnings: list[str]
+) -> None:
+    position = Position.of(found.content, recipe.steps_per_epoch) if found else Position()
+    events.epoch, events.step = position.epoch if found else 0, position.step(recipe.steps_per_epoch)
+    file = found.entry.file if found else None
+    events.write("status", state="started", device=device_name(device), resumed_from=file)
+    for warning in filter(None, warnings):
+        events.log(warning, "warning")
+    if found:
+        events.log(f"Going on from {file}, after step {events.step}.")
+
+
+def _read_dataset(order: Order) -> DatasetIndex:
+    try:
+        dataset = read_index(order.dataset_dir)
+    except ValueError as error:
+        raise BadData(str(error)) from error
+    if dataset.recipe != order.config.recipe:
+        raise BadData(f"The dataset is for {dataset.recipe}, not for {order.config.recipe}.")
+    return dataset
+
+
+def _tail(order: Order) -> bytes:
+    """The end of the event file."""
+    with (order.run_dir / EVENTS_FILE).open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - EVENTS_TAIL_BYTES))
+        return file.read()

@@ -1,0 +1,109 @@
+"""What the loop tells while it trains: points of the curves and progress."""
+
+import math
+import time
+from collections import deque
+
+import torch
+
+from trainingapp.engine.checkpoint import non_finite_message
+from trainingapp.engine.errors import NonFiniteLoss
+from trainingapp.engine.events import EventLog
+from trainingapp.engine.state import TrainingState
+
+PROGRESS_INTERVAL_S = 0.25
+RECENT_SECONDS = 60.0
+
+
+class Reporter:
+    """Writes metrics and progress events of one attempt. Between two points of the curves it never waits for a GPU."""
+
+    def __init__(self, events: EventLog, state: TrainingState) -> None:
+        self._events, self._state = events, state
+        self._first_step_told = False
+        self._next_progress = 0.0
+        self._point_time = time.monotonic()
+        #: (time, step) of recent progress, for the time left
+        self._recent: deque[tuple[float, int]] = deque()
+        self._validation_s = 0.0
+
+    def begin_epoch(self) -> None:
+        """To be called before the first step of an epoch, or of an attempt."""
+        self._locate()
+        self._point_time = time.monotonic()
+        self.progress("train", now=True)
+
+    def _locate(self) -> None:
+        """Give the events from here on the loop's epoch and step."""
+        self._events.epoch, self._events.step = self._state.epoch, self._state.step
+
+    def training_step(self, rate: float) -> None:
+        """To be called after each optimizer step. Raises NonFiniteLoss at a point of the curves."""
+        self._locate()
+        if not self._first_step_told:
+            self._tell_first_step()
+        state = self._state
+        if state.step % state.config.log_every_steps == 0 or state.step_in_epoch == state.recipe.steps_per_epoch:
+            self._point(rate)
+        self.progress("train")
+
+    def progress(self, phase: str, *, now: bool = False) -> None:
+        """Write a progress event, unless the last one is too young and it need not be `now`."""
+        moment = time.monotonic()
+        if not now and moment < self._next_progress:
+            return
+        self._next_progress = moment + PROGRESS_INTERVAL_S
+        state = self._state
+        if phase == "train":
+            self._recent.append((moment, state.step))
+            while moment - self._recent[0][0] > RECENT_SECONDS:
+                self._recent.popleft()
+        self._events.write(
+            "progress",
+            phase=phase,
+            total_epochs=state.config.epochs,
+            total_steps=state.total_steps,
+            elapsed_s=round(state.elapsed_s, 3),
+            eta_s=self._eta_s(),
+        )
+
+    def validated(self, report: dict[str, object], seconds: float) -> None:
+        """Write the validation event of the epoch just ended."""
+        self._validation_s = seconds
+        self._recent.clear()  # a validation is no slow step
+        self._events.write("metrics", split="val", is_best=self._state.is_best, **report)
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteLoss when the loss since the last point is not a number any more. Waits for a GPU."""
+        state = self._state
+        loss = state.meter.training_values()["loss"]
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(non_finite_message(f"The loss became {loss} at or shortly before step {state.step}"))
+
+    def _point(self, rate: float) -> None:
+        self.check_finite()
+        meter = self._state.meter
+        values, seen = meter.training_values(), meter.seen()
+        moment = time.monotonic()
+        speed = seen / max(1e-9, moment - self._point_time)
+        self._point_time = moment
+        self._events.write("metrics", split="train", values={**values, "lr": rate, "images_per_s": round(speed, 1)})
+        meter.reset()
+
+    def _tell_first_step(self) -> None:
+        if self._state.device.type == "cuda":
+            torch.cuda.synchronize(self._state.device)
+        self._first_step_told = True
+        self.progress("train", now=True)
+        self._events.log(f"First step of this attempt done: step {self._state.step}.")
+
+    def _eta_s(self) -> float | None:
+        """Seconds left at the pace of the last minute, with the validations to come."""
+        if len(self._recent) < 2:
+            return None
+        (start, first), (end, last) = self._recent[0], self._recent[-1]
+        if last == first:
+            return None
+        state = self._state
+        left_s = (state.total_steps - state.step) * (end - start) / (last - first)
+        return round(left_s + (state.config.epochs - state.epochs_done) * self._validation_s, 1)

@@ -1,0 +1,77 @@
+"""What the trainer finds in RUN_DIR before it starts (no torch)."""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainingapp.engine.config import RunConfig, parse_config
+from trainingapp.engine.errors import BadConfig
+
+CONFIG_FILE = "config.json"
+LOCK_FILE = "trainer.lock"
+LOCK_WAIT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one attempt is told to do."""
+
+    run_dir: Path
+    config: RunConfig
+    dataset_dir: Path
+    weights_cache_dir: Path
+    attempt: int
+
+
+def read_config_file(run_dir: Path) -> dict[str, Any]:
+    """The JSON object in RUN_DIR/config.json. Raises ValueError where there is none."""
+    path = run_dir / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}).") from None
+    if not isinstance(values, dict) or type(values.get("attempt")) is not int:
+        raise ValueError(f"{path}: must be a JSON object with a whole number 'attempt'.")
+    return values
+
+
+def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
+    """Check what `read_config_file` gave. Raises BadConfig, which names every wrong field."""
+    missing = [key for key in ("config", "dataset_dir") if key not in values]
+    if missing:
+        raise BadConfig(f"{run_dir / CONFIG_FILE} lacks {', '.join(missing)}.")
+    try:
+        config = parse_config(values["config"])
+    except ValidationError as error:
+        fields = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
+        raise BadConfig("The configuration cannot be used. " + "; ".join(fields)) from None
+    weights_cache_dir = Path(values.get("weights_cache_dir") or run_dir / "torch")
+    return Order(run_dir, config, Path(values["dataset_dir"]), weights_cache_dir, values["attempt"])
+
+
+@contextmanager
+def run_lock(run_dir: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
+    """Hold RUN_DIR/trainer.lock, so that never two trainers write to one run; gives its file descriptor.
+
+    Waits for a trainer that is just leaving. Raises TimeoutError when it does not.
+    """
+    with (run_dir / LOCK_FILE).open("a") as file:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"Another trainer still holds {run_dir / LOCK_FILE}.") from None
+                time.sleep(0.02)
+        yield file.fileno()

@@ -1,0 +1,57 @@
+"""A rehearsal: everything that is slow the first time is done before somebody waits for it."""
+
+import io
+import tempfile
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from trainingapp.engine.config import parse_config
+from trainingapp.engine.data.transforms import make_augmentation
+from trainingapp.engine.dataset_files import Sample, Split, read_index, write_index
+from trainingapp.engine.device import available_threads, prepare_backend
+from trainingapp.engine.optim import make_optimizer
+from trainingapp.engine.recipes.classification import ClassificationRecipe
+from trainingapp.engine.run_files import Order
+
+
+def rehearse() -> None:
+    """Train the default configuration for two steps on the CPU, on blank pictures in a folder that goes away.
+
+    It loads the libraries' lazy parts and has the CPU's kernels compiled. A GPU is not touched: an idle process must
+    not hold its memory. A run sets its seeds and switches itself, so nothing of this is seen in it.
+    """
+    prepare_backend(deterministic=True, cpu_threads=available_threads())
+    Image.init()
+    with tempfile.TemporaryDirectory(prefix="cvstudio-") as folder:
+        config = parse_config({"device": "cpu"})
+        order = Order(Path(folder), config, Path(folder), Path(folder), 0)
+        _write_pictures(Path(folder), train_count=config.batch_size * 2)
+        _train_and_save(ClassificationRecipe(order, read_index(order.dataset_dir), torch.device("cpu")), order)
+    for strength in ("none", "light", "medium", "strong"):
+        make_augmentation(strength, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
+
+
+def _write_pictures(folder: Path, train_count: int) -> None:
+    for name in ("a.png", "a.jpg"):
+        Image.new("RGB", (32, 32)).save(folder / name)
+    splits: list[Split] = ["train"] * train_count + ["val"]
+    samples = [Sample(f"a.{'pj'[i % 2]}{'np'[i % 2]}g", i % 2, split, 32, 32) for i, split in enumerate(splits)]
+    write_index(folder, name="", recipe="classification", classes=["a", "b"], fingerprint="", samples=samples)
+
+
+def _train_and_save(recipe: ClassificationRecipe, order: Order) -> None:
+    model, meter = recipe.build_model(pretrained=False), recipe.new_meter(validation=False)
+    optimizer = make_optimizer(model, order.config)
+    for batch in recipe.train_batches(1, skip=0):
+        recipe.loss(model, batch, meter).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    model.eval()
+    meter = recipe.new_meter(validation=True)
+    for batch in recipe.val_batches():
+        with torch.inference_mode():
+            recipe.evaluate(model, batch, meter)
+    recipe.val_report(meter)
+    torch.save({"meter": meter.state_dict()}, io.BytesIO())

@@ -1,0 +1,169 @@
+"""Everything that a checkpoint holds and a resumed run needs."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainingapp.engine.config import BaseRunConfig
+from trainingapp.engine.errors import BadConfig
+from trainingapp.engine.optim import Schedule
+from trainingapp.engine.recipes.recipe import Meter, Recipe
+from trainingapp.engine.seeding import rng_state, set_rng_state
+
+FORMAT = 1
+
+
+@dataclass
+class Best:
+    """The best validation result so far; ties keep the earlier."""
+
+    value: float | None = None
+    epoch: int = 0
+
+    def beaten_by(self, value: float) -> bool:
+        return self.value is None or value > self.value
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run is: `epoch` counts from 1, `step_in_epoch` the optimizer steps done in it.
+
+    When `step_in_epoch` equals the steps of an epoch its validation is due; `validated` says that it was done.
+    """
+
+    epoch: int = 1
+    step_in_epoch: int = 0
+    validated: bool = False
+
+    @classmethod
+    def of(cls, content: dict[str, Any], steps_per_epoch: int) -> "Position":
+        """The position that a checkpoint holds; scaled, rounding down, where an epoch now has other steps."""
+        steps = int(content["step_in_epoch"]) * steps_per_epoch // int(content["steps_per_epoch"])
+        return cls(content["epoch"], steps, content["validated"])
+
+    def step(self, steps_per_epoch: int) -> int:
+        """Optimizer steps since the start of the run."""
+        return (self.epoch - 1) * steps_per_epoch + self.step_in_epoch
+
+
+@dataclass
+class TrainingState:
+    """A run in the trainer's memory; see `Position` for where it is."""
+
+    config: BaseRunConfig
+    recipe: Recipe
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    meter: Meter
+    device: torch.device
+    attempt: int
+    cpu_threads: int
+    epoch: int = 1
+    step_in_epoch: int = 0
+    validated: bool = False
+    metrics: dict[str, float] = field(default_factory=dict)
+    is_best: bool = False
+    best: Best = field(default_factory=Best)
+    earlier_elapsed_s: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps since the start of the run."""
+        return Position(self.epoch, self.step_in_epoch).step(self.recipe.steps_per_epoch)
+
+    @property
+    def total_steps(self) -> int:
+        return self.config.epochs * self.recipe.steps_per_epoch
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that trainers have spent on the run."""
+        return self.earlier_elapsed_s + time.monotonic() - self.started
+
+    @property
+    def epochs_done(self) -> int:
+        return self.epoch if self.validated else self.epoch - 1
+
+    @property
+    def stops_early(self) -> bool:
+        patience = self.config.early_stopping_epochs
+        return patience > 0 and self.best.epoch > 0 and self.epochs_done - self.best.epoch >= patience
+
+    @property
+    def finished(self) -> bool:
+        return self.epochs_done >= self.config.epochs or self.stops_early
+
+    def begin_epoch(self) -> None:
+        """Go to the first epoch that is not done."""
+        if self.validated:
+            self.epoch, self.step_in_epoch, self.validated = self.epoch + 1, 0, False
+            self.metrics, self.is_best = {}, False
+
+    def end_epoch(self, values: dict[str, float]) -> None:
+        """Note the validation values of this epoch."""
+        value = values[self.recipe.best_metric]
+        self.validated, self.metrics, self.is_best = True, values, self.best.beaten_by(value)
+        if self.is_best:
+            self.best = Best(value, self.epoch)
+
+    def checkpoint_content(self) -> dict[str, Any]:
+        """What a checkpoint file holds: plain values and tensors, which torch.load(weights_only=True) takes."""
+        return {
+            "format": FORMAT,
+            "epoch": self.epoch,
+            "step": self.step,
+            "step_in_epoch": self.step_in_epoch,
+            "steps_per_epoch": self.recipe.steps_per_epoch,
+            "validated": self.validated,
+            "model_state_dict": dict(self.model.state_dict()),
+            "optimizer_state_dict": self.optimizer.state_dict(),
+            "scheduler_state_dict": {"name": self.schedule.name, "step": self.step, "next_lr": self._next_rate()},
+            "scaler_state_dict": self.scaler.state_dict(),
+            "meter_state_dict": self.meter.state_dict(),
+            "rng_state": rng_state(self.device),
+            "metrics": dict(self.metrics),
+            "is_best": self.is_best,
+            "best": {"value": self.best.value, "epoch": self.best.epoch},
+            "timestamp": time.time(),
+            "elapsed_s": self.elapsed_s,
+            "attempt": self.attempt,
+            "cpu_threads": self.cpu_threads,
+            "config": self.config.model_dump(mode="json"),
+            **self.recipe.description(),
+        }
+
+    def restore(self, content: dict[str, Any]) -> list[str]:
+        """Go back to what a checkpoint holds; returns warnings. Raises BadConfig where it is of another model."""
+        try:
+            self.model.load_state_dict(content["model_state_dict"])
+            self.optimizer.load_state_dict(content["optimizer_state_dict"])
+        except (RuntimeError, ValueError) as error:
+            raise BadConfig(f"The checkpoint does not fit the configuration: {error}") from error
+        self.meter.load_state_dict(content["meter_state_dict"])
+        if content["scaler_state_dict"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(content["scaler_state_dict"])
+        position = Position.of(content, self.recipe.steps_per_epoch)
+        self.epoch, self.step_in_epoch, self.validated = position.epoch, position.step_in_epoch, position.validated
+        self.metrics, self.is_best = content["metrics"], content["is_best"]
+        self.best = Best(**content["best"])
+        self.earlier_elapsed_s = content["elapsed_s"]
+        set_rng_state(content["rng_state"], self.device)
+        return self._changes_since(content)
+
+    def _changes_since(self, content: dict[str, Any]) -> list[str]:
+        warnings = []
+        steps, steps_then = self.recipe.steps_per_epoch, content["steps_per_epoch"]
+        if steps != steps_then:
+            warnings.append(f"An epoch has {steps} steps now, not {steps_then}: the step numbers change.")
+        if content["dataset_fingerprint"] != self.recipe.description()["dataset_fingerprint"]:
+            warnings.append("The dataset is not the one that the checkpoint was trained on.")
+        return warnings
+
+    def _next_rate(self) -> float:
+        return self.schedule.lr_at(min(self.step, self.total_steps - 1))
