@@ -58,7 +58,7 @@ def is_picture_name(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122  no path of this machine
 
 
-def split_of(folder_name: str) -> str | None:
+def split_of(folder_name: str) -> Literal["train", "val", "test"] | None:
     """train, val or test for a folder named so; None for any other."""
     return _SPLIT_NAMES.get(folder_name.lower())
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import structlog
 from django.conf import settings
@@ -328,7 +328,7 @@ def _fingerprint(classes: list[str], ordered: list[tuple[_Taken, Split]]) -> str
 
 def _counts(classes: list[str], ordered: list[tuple[_Taken, Split]]) -> dict[str, dict[str, int]]:
     found = Counter((split, item.picture.label) for item, split in ordered)
-    return {split: {name: found[split, label] for label, name in enumerate(classes)} for split in ("train", "val")}
+    return {split: {name: found[split, label] for label, name in enumerate(classes)} for split in get_args(Split)}
 
 
 def _publish(folder: Path, final: Path) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 
 from trainingapp.engine.dataset_files import SAMPLES_FILE
 from trainingapp.models import Dataset
@@ -104,11 +105,11 @@ def _picture_path(dataset: Dataset, sample_path: str) -> Path:
 
 def _write_thumbnail(original: Path, target: Path, size: int) -> None:
     """Write to a temporary file and rename: two requests at once both end with a whole picture."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(original) as image:
         image.draft("RGB", (2 * size, 2 * size))  # JPEG decodes at a fraction of its size, many times faster
-        small = _eight_bits(image)
+        small = _as_trained(image)
         small.thumbnail((size, size), reducing_gap=2.0)
+    target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
     temporary = Path(name)
     try:
@@ -120,14 +121,12 @@ def _write_thumbnail(original: Path, target: Path, size: int) -> None:
         raise
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """RGB or RGBA; deeper pictures are stretched over their own range, to be seen at all."""
-    if image.mode.startswith("I;16") or image.mode in {"I", "F"}:
-        values = image.convert("F")
-        low, high = values.getextrema()
-        assert isinstance(low, float)
-        assert isinstance(high, float)
-        scale = 255 / (high - low) if high > low else 0.0
-        return values.point(lambda value: value * scale - low * scale).convert("L").convert("RGB")
-    has_alpha = image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info
-    return image.convert("RGBA" if has_alpha else "RGB")
+def _as_trained(image: Image.Image) -> Image.Image:
+    """RGB, turned upright, transparent parts white and 16 bits cut to 8: what the trainer makes of it."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    white = Image.new("RGBA", upright.size, "white")
+    return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")

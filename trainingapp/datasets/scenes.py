@@ -99,7 +99,8 @@ def _write_scene(folder: Path, stem: str, scene: Scene) -> dict[str, Any]:
 def instance_map(masks_NHW: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """(H, W) uint8: 0 for the background, i + 1 where object i is seen."""
     numbers = np.arange(1, len(masks_NHW) + 1, dtype=np.uint8)
-    return (masks_NHW * numbers[:, None, None]).sum(axis=0, dtype=np.uint8)
+    numbered: NDArray[np.uint8] = (masks_NHW * numbers[:, None, None]).sum(axis=0, dtype=np.uint8)
+    return numbered
 
 
 def draw_scene(rng: Generator, label: int, size: int) -> Scene:
@@ -112,7 +113,7 @@ def draw_scene(rng: Generator, label: int, size: int) -> Scene:
     bar = _occluder(rng, size)
     _paint(canvas, rng, bar, _dull_colour(rng), shadow=False)
     masks_NHW = _visible_masks([item.coverage_HW for item in objects], bar)
-    seen = masks_NHW.any(axis=(1, 2))
+    seen = [bool(mask_HW.any()) for mask_HW in masks_NHW]
     return Scene(
         picture_HWC=_photograph(canvas, rng, size),
         label=label,
@@ -125,9 +126,9 @@ def draw_scene(rng: Generator, label: int, size: int) -> Scene:
 def mask_boxes(masks_NHW: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(N, 4) smallest boxes around the masks, none of which may be empty."""
     boxes = np.zeros((len(masks_NHW), 4), dtype=np.int64)
-    for box, mask_HW in zip(boxes, masks_NHW, strict=True):
+    for index, mask_HW in enumerate(masks_NHW):
         rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        boxes[index] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
     return boxes
 
 
@@ -172,7 +173,7 @@ def _shape_coverage(rng: Generator, name: str, center: Points, radius: float, si
     for points, fill in _outlines(rng, name):
         placed = (points * [1, squeeze]) @ turn.T + center
         draw.polygon([(float(x), float(y)) for x, y in placed * _OVERSAMPLING], fill=fill)
-    return np.asarray(image.reduce(_OVERSAMPLING), dtype=np.float32) / 255
+    return _coverage(image)
 
 
 def _outlines(rng: Generator, name: str) -> list[tuple[Points, int]]:
@@ -230,7 +231,11 @@ def _occluder(rng: Generator, size: int) -> Floats:
     image = Image.new("L", (size * _OVERSAMPLING, size * _OVERSAMPLING))
     width = rng.uniform(0.03, 0.06) * size * _OVERSAMPLING
     ImageDraw.Draw(image).line(_long_line(rng, size * _OVERSAMPLING), fill=255, width=round(width))
-    return np.asarray(image.reduce(_OVERSAMPLING), dtype=np.float32) / 255
+    return _coverage(image)
+
+
+def _coverage(oversampled: Image.Image) -> Floats:
+    return np.asarray(oversampled.reduce(_OVERSAMPLING), dtype=np.float32) / np.float32(255)
 
 
 def _long_line(rng: Generator, size: int) -> list[tuple[float, float]]:
@@ -259,13 +264,14 @@ def _ramp(rng: Generator, size: int) -> Floats:
     """(H, W) from about 0 to 1 in a random direction."""
     angle = rng.uniform(0, 2 * math.pi)
     line = np.linspace(-0.5, 0.5, size, dtype=np.float32)
-    return (math.cos(angle) * line[None, :] + math.sin(angle) * line[:, None]) / math.sqrt(2) + np.float32(0.5)
+    across = math.cos(angle) * line[None, :] + math.sin(angle) * line[:, None]
+    return np.asarray(across / math.sqrt(2) + 0.5, dtype=np.float32)
 
 
 def _soft_noise(rng: Generator, size: int, cells: int) -> Floats:
     """(H, W) smooth noise from -1 to 1 with about `cells` hills along a side."""
     grid = Image.fromarray((rng.random((cells, cells)) * 255).astype(np.uint8))
-    return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32) / 127.5 - 1
+    return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), dtype=np.float32) / np.float32(127.5) - 1
 
 
 def _background(rng: Generator, size: int) -> Floats:
@@ -315,7 +321,7 @@ def _shadow(rng: Generator, coverage_HW: Floats) -> Floats:
     blurred = Image.fromarray((coverage_HW * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(size / 48))
     down, right = (int(shift) for shift in rng.integers(-size // 20, size // 20 + 1, size=2))
     shifted = np.roll(np.asarray(blurred, dtype=np.float32), (down, right), axis=(0, 1))
-    return shifted / 255 * np.float32(rng.uniform(0, 0.5))
+    return shifted * np.float32(rng.uniform(0, 0.5) / 255)
 
 
 def _photograph(canvas: Floats, rng: Generator, size: int) -> NDArray[np.uint8]:

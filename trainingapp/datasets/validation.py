@@ -35,7 +35,7 @@ _BROKEN = (
 
 NOTES = {
     "tiny": f"smaller than {TINY_PIXELS} pixels on a side; a network will hardly see anything",
-    "exif_orientation": "stored turned, with a note (EXIF) that says how to turn them upright",
+    "exif_orientation": "stored turned; training turns them upright as their EXIF data says",
     "animated": "with several frames, of which the first is used",
     "deep": "with more than 8 bits a channel, which are reduced to 8",
 }
@@ -44,7 +44,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class Facts:
-    """Size in pixels as stored, and the codes of `NOTES` that hold."""
+    """Size in pixels once turned upright, and the codes of `NOTES` that hold."""
 
     width: int
     height: int
@@ -61,7 +61,8 @@ def examine(path: Path, shown_name: str) -> Facts:
                 image.verify()
         with Image.open(path, formats=FORMATS) as image:
             image.load()
-            return Facts(image.width, image.height, tuple(_notes(image)))
+            width, height = _upright_size(image)
+            return Facts(width, height, tuple(_notes(image)))
     except Image.DecompressionBombError:
         raise _too_large(shown_name, "too many pixels") from None
     except DatasetError:
@@ -74,6 +75,11 @@ def examine(path: Path, shown_name: str) -> Facts:
         raise _unreadable(shown_name, error) from None
     except _BROKEN as error:
         raise _unreadable(shown_name, error) from None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    lies_on_side = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (image.height, image.width) if lies_on_side else image.size
 
 
 def _notes(image: Image.Image) -> list[str]:

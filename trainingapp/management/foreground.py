@@ -1,0 +1,96 @@
+"""Importing within a command: progress and report on the terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.management.base import CommandError
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trainingapp.datasets.importer import run_import
+from trainingapp.models import Dataset
+
+ITEMS_PER_CODE_SHOWN = 10
+
+
+def find_owner(username: str) -> AbstractBaseUser:
+    """The user named, or the first administrator. Raises CommandError when there is none."""
+    users = get_user_model().objects
+    if username:
+        found = users.filter(**{get_user_model().USERNAME_FIELD: username}).first()
+    else:
+        found = users.filter(is_superuser=True, is_active=True).order_by("pk").first()
+    if found is None:
+        who = f"a user named {username}" if username else "an administrator; make one with manage.py createsuperuser"
+        raise CommandError(f"There is not {who}.")
+    return found
+
+
+def import_now(owner: AbstractBaseUser, name: str, source: Path) -> Dataset:
+    """Make a dataset and import it in this process, with a progress bar. Ctrl-C keeps nothing of it.
+
+    Raises CommandError when the name is taken.
+    """
+    dataset = _create(owner, name, source)
+    try:
+        with progress_bar("Importing") as advance:
+            run_import(dataset, on_progress=advance)
+    except KeyboardInterrupt:
+        dataset.delete()
+        raise CommandError("Interrupted; nothing was kept.") from None
+    return dataset
+
+
+def _create(owner: AbstractBaseUser, name: str, source: Path) -> Dataset:
+    """The row, with a heartbeat from the start: no worker takes it up while this process lives."""
+    if not name.strip() or len(name) > 120:
+        raise CommandError("A name has 1 to 120 characters.")
+    try:
+        with transaction.atomic():
+            return Dataset.objects.create(
+                owner=owner, name=name.strip(), source=str(source.resolve()), heartbeat_at=timezone.now()
+            )
+    except IntegrityError:
+        raise CommandError(f"There already is a dataset named “{name.strip()}”.") from None
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, moved by calling what it yields with done and total. Silent without a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def show_outcome(dataset: Dataset) -> None:
+    """Print what was found and what was imported. Raises CommandError when that is nothing."""
+    _print_report(dataset)
+    if dataset.status == Dataset.Status.REFUSED:
+        raise CommandError(f"“{dataset.name}” was refused; nothing was kept.")
+    if dataset.status != Dataset.Status.READY:
+        raise CommandError(f"“{dataset.name}” is being imported by a worker.")
+    print(  # noqa: T201
+        f"{dataset.name}: {len(dataset.classes)} classes, {dataset.count('train'):,} pictures to train on, "
+        f"{dataset.count('val'):,} for validation (dataset {dataset.pk})."
+    )
+
+
+def _print_report(dataset: Dataset) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    shown: dict[str, int] = {}
+    for item in dataset.report:
+        shown[item["code"]] = shown.get(item["code"], 0) + 1
+        if shown[item["code"]] <= ITEMS_PER_CODE_SHOWN:
+            style = "red" if item["level"] == "error" else "yellow"
+            console.print(f"[{style}]{item['level']}[/] {escape(item['message'])}")
+    for code, count in shown.items():
+        if count > ITEMS_PER_CODE_SHOWN:
+            console.print(f"… {count - ITEMS_PER_CODE_SHOWN} more lines of {code}; the dataset's page has them.")
