@@ -1,6 +1,7 @@
 """Which queued run is next. The database is the queue."""
 
 from django.db.models import QuerySet
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from trainingapp.models import TrainingRun
@@ -34,18 +35,16 @@ def _queue() -> QuerySet[TrainingRun]:
 def _claim(run: TrainingRun, host: str, worker: str) -> bool:
     attempt = run.attempt + 1
     message = _("Attempt %(attempt)d starts on %(host)s.") % {"attempt": attempt, "host": host}
-    # What earlier attempts took is kept in the event: the time of this one is added to it.
-    data = {"elapsed_s": run.elapsed_s, "host": host}
     try:
         run.transition(
             Status.RUNNING,
             message=message,
-            data=data,
             attempt=attempt,
             worker=worker,
             host=host,
             pid=None,
             phase="starting",
+            started_at=run.started_at or timezone.now(),
         )
     except (TransitionError, TrainingRun.DoesNotExist):
         return False

@@ -18,6 +18,8 @@ BATCH_BYTES = 1 << 18
 FINAL_STATES = frozenset({"completed", "paused", "stopped", "interrupted", "failed"})
 #: Keys that every event has, and `level`: they have columns of their own.
 ENVELOPE = frozenset({"type", "time", "attempt", "epoch", "step", "level"})
+#: The validation metric by which a recipe's checkpoints are compared.
+DECIDING_METRICS = {"classification": "top1"}
 #: The columns that storing events may change.
 STORED_FIELDS = [
     *("event_seq", "event_offset", "heartbeat_at", "updated_at", "device", "phase"),
@@ -42,9 +44,7 @@ class EventStore:
         self.fence = (run.attempt, run.worker)
         self.path = run.folder / EVENTS_FILE
         self.final: Event | None = None
-        self._elapsed_before_s = 0.0
         for row in run.events.filter(type=RunEvent.Type.STATUS, attempt=run.attempt).order_by("seq"):
-            self._elapsed_before_s = row.data.get("elapsed_s", self._elapsed_before_s)
             self._note_final(row.data)
 
     def locked(self) -> TrainingRun:
@@ -98,30 +98,30 @@ class EventStore:
     def _store(self, row: TrainingRun, events: Iterable[Event]) -> None:
         rows: list[RunEvent] = []
         for event in events:
-            self._apply(row, event, rows)
+            _apply(row, event, rows)
             if event["type"] in RunEvent.Type.values:
                 rows.append(_event_row(event, row))
         append_events(row, rows)
 
-    def _apply(self, row: TrainingRun, event: Event, rows: list[RunEvent]) -> None:
-        match event["type"]:
-            case "progress":
-                self._apply_progress(row, event)
-            case "metrics":
-                _apply_metrics(row, event)
-            case "checkpoint":
-                _apply_checkpoint(row, event)
-            case "status" if event.get("state") == "started":
-                row.device, row.phase = event.get("device", ""), "train"
-                _move_to(row, event)
-                _supersede(row, event, rows)
 
-    def _apply_progress(self, row: TrainingRun, event: Event) -> None:
-        _move_to(row, event)
-        row.phase = event["phase"]
-        row.total_epochs, row.total_steps = event["total_epochs"], event["total_steps"]
-        row.elapsed_s = self._elapsed_before_s + event["elapsed_s"]
-        row.eta_s = event["eta_s"]
+def _apply(row: TrainingRun, event: Event, unsaved: Iterable[RunEvent]) -> None:
+    match event["type"]:
+        case "progress":
+            _apply_progress(row, event)
+        case "metrics":
+            _apply_metrics(row, event)
+        case "checkpoint":
+            _apply_checkpoint(row, event)
+        case "status" if event.get("state") == "started":
+            row.device, row.phase = event.get("device", ""), "train"
+            _move_to(row, event)
+            _supersede(row, event, unsaved)
+
+
+def _apply_progress(row: TrainingRun, event: Event) -> None:
+    _move_to(row, event)
+    for name in ("phase", "total_epochs", "total_steps", "elapsed_s", "eta_s"):
+        setattr(row, name, event[name])
 
 
 def _event_row(event: Event, run: TrainingRun) -> RunEvent:
@@ -149,7 +149,7 @@ def _apply_metrics(row: TrainingRun, event: Event) -> None:
     split, values = event["split"], event["values"]
     row.metrics = {**row.metrics, **{f"{split}/{name}": value for name, value in values.items()}}
     if event.get("is_best"):
-        name = event.get("best_metric") or next(iter(values))
+        name = DECIDING_METRICS[row.recipe]
         row.best_metric_name, row.best_metric, row.best_epoch = name, values[name], event["epoch"]
 
 

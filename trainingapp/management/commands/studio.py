@@ -1,0 +1,215 @@
+"""manage.py studio: web server and worker under one parent."""
+
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+from django.core.management.base import BaseCommand
+from django.db import connections
+
+from cvstudio.settings import PACKAGE_DIR, env
+from trainingapp.consumer import PARENT_VARIABLE
+from trainingapp.models import Dataset, TrainingRun
+
+LOOK_S = 0.2
+#: Seconds before a child that died is started again: doubled at each death in a row, up to the last value.
+RESTART_WAITS_S = (1.0, 30.0)
+#: A child that lived so long has not died in a row.
+STEADY_S = 60.0
+ADMIN_NAME = "admin"
+
+
+class Command(BaseCommand):
+    help = "Run CV Studio: prepare the database, then run web server and worker until Ctrl-C. No run is lost by it."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=env.HOST, help="Address to listen on (HOST).")
+        parser.add_argument("--port", type=int, default=env.PORT, help="Port to listen on (PORT).")
+        parser.add_argument("--no-demo", action="store_true", help="Make no demo dataset where there is no dataset.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        host, port = options["host"], options["port"]
+        _check_port(host, port)
+        call_command("migrate", verbosity=0, interactive=False)
+        self._make_administrator()
+        if not options["no_demo"] and not Dataset.objects.exists():
+            self._make_demo()
+        _Parent(host, port, self.stdout.write).run()
+
+    def _make_administrator(self) -> None:
+        """The first account, with a password that is shown once and stored nowhere but hashed."""
+        users = get_user_model()._default_manager
+        if users.exists():
+            return
+        password = secrets.token_urlsafe(12)
+        users.create_superuser(username=ADMIN_NAME, password=password)
+        lines = ["The first administrator of this studio:", f"  user name  {ADMIN_NAME}", f"  password   {password}"]
+        lines.append("Keep the password: it is not shown again.")
+        self.stdout.write(_boxed(lines))
+
+    def _make_demo(self) -> None:
+        self.stdout.write("Making a demo dataset (only this once) ...")
+        try:
+            call_command("demo", stdout=self.stdout, stderr=self.stderr)
+        except CommandError as error:  # a studio without a demo is a studio all the same
+            self.stderr.write(f"The demo dataset could not be made: {error}")
+
+
+class _Child:
+    """A process that is to run for as long as the studio does."""
+
+    def __init__(self, name: str, arguments: list[str]) -> None:
+        self.name = name
+        self.arguments = arguments
+        self.deaths = 0
+        self.start_at = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        path = os.pathsep.join(filter(None, [str(PACKAGE_DIR.parent), os.environ.get("PYTHONPATH")]))
+        self.started_at = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cvstudio", *self.arguments],
+            env={**os.environ, "PYTHONPATH": path, PARENT_VARIABLE: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C on the terminal is for the parent, which ends its children in order
+        )
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, signal_number: int) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal_number)
+
+    def restart_wait_s(self) -> float:
+        """Note a death; seconds to wait before the next start."""
+        first, last = RESTART_WAITS_S
+        self.deaths = 1 if time.monotonic() - self.started_at > STEADY_S else self.deaths + 1
+        wait_s = min(last, first * 2.0 ** (self.deaths - 1))
+        self.start_at = time.monotonic() + wait_s
+        self.process = None
+        return wait_s
+
+
+class _Parent:
+    """Keeps the two children running; ends them in order on Ctrl-C or SIGTERM."""
+
+    def __init__(self, host: str, port: int, say: Callable[[str], object]) -> None:
+        self.host, self.port, self.say = host, port, say
+        self.worker = _Child("worker", ["run_huey"])
+        self.web = _Child("web server", ["web", "--host", host, "--port", str(port)])
+        self.children = [self.web, self.worker]
+        self.requests_to_end = 0
+        self.has_announced = False
+        self._woken = threading.Event()
+
+    def run(self) -> None:
+        connections.close_all()
+        for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(signal_number, self._on_signal)
+        for child in self.children:
+            child.start()
+        while not self.requests_to_end:
+            self._announce()
+            for child in self.children:
+                self._keep_running(child)
+            self._woken.wait(LOOK_S)
+        self._end()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.requests_to_end += 1
+
+    def _keep_running(self, child: _Child) -> None:
+        if child.process is None:
+            if time.monotonic() >= child.start_at:
+                child.start()
+        elif (status := child.process.poll()) is not None:
+            wait_s = child.restart_wait_s()
+            self.say(f"The {child.name} ended unexpectedly ({_end(status)}); it starts again in {wait_s:g} s.")
+
+    def _announce(self) -> None:
+        if not self.has_announced and self.web.is_running() and _answers(self.host, self.port):
+            self.has_announced = True
+            self.say(f"CV Studio is at {_address(self.host, self.port)} (Ctrl-C stops it; no run is lost by that)")
+
+    def _end(self) -> None:
+        self.say(_farewell())
+        for child, signal_number in ((self.worker, signal.SIGINT), (self.web, signal.SIGTERM)):
+            child.send(signal_number)
+            while child.is_running() and self.requests_to_end < 2:
+                self._woken.wait(LOOK_S / 4)
+        if any(child.is_running() for child in self.children):
+            self.say("Ending at once. Trainers still save by themselves; their runs go on at the next start.")
+            for child in self.children:
+                child.send(signal.SIGKILL)
+        self.say("Stopped.")
+
+
+def _farewell() -> str:
+    """What the end waits for."""
+    running = list(TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING).values_list("name", flat=True))
+    connections.close_all()
+    if not running:
+        return "Stopping ..."
+    return f"Stopping: waiting for {', '.join(running)} to save (Ctrl-C again ends at once) ..."
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raises CommandError when the port cannot be listened on."""
+    if not 1 <= port <= 65535:
+        raise CommandError(f"PORT: {port} is no port; it must be from 1 to 65535.")
+    try:
+        family, kind, _protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise CommandError(f"HOST: {host} is no address of this machine ({error.strerror}).") from None
+    except OSError as error:
+        hint = f"Choose another one, for example: PORT={port + 1} make run"
+        raise CommandError(f"PORT: {host}:{port} cannot be listened on ({error.strerror}). {hint}") from None
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether the web server answers, whatever it says."""
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=2)
+    try:
+        connection.request("GET", "/healthz")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not listened on
+
+
+def _address(host: str, port: int) -> str:
+    name = _reachable(host)
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
+
+
+def _end(status: int) -> str:
+    return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
+
+
+def _boxed(lines: list[str]) -> str:
+    width = max(map(len, lines))
+    edge = "+" + "-" * (width + 2) + "+"
+    return "\n".join([edge, *(f"| {line:<{width}} |" for line in lines), edge])
