@@ -1,0 +1,79 @@
+"""Every text of the studio has a Simplified Chinese translation, made for what the text says today."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from babel.messages.catalog import Catalog, Message
+from babel.messages.pofile import read_po
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CATALOGUE = Path("locale/zh_Hans/LC_MESSAGES/django.po")
+PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|%[sd]|\{\w*\}")
+
+
+def read(path: Path) -> Catalog:
+    with path.open("rb") as file:
+        return read_po(file, locale="zh_Hans")
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalog:
+    return read(REPOSITORY / CATALOGUE)
+
+
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """The catalogue as it would be were the texts collected now."""
+    if not shutil.which("xgettext"):
+        pytest.skip("collecting the texts needs GNU gettext")
+    tree = tmp_path_factory.mktemp("tree")
+    for folder in ("cvstudio", "trainingapp", "templates", "locale"):
+        shutil.copytree(REPOSITORY / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "*.mo"))
+    env = {**os.environ, "PYTHONPATH": str(tree), "DATA_DIR": str(tree / "data")}
+    options = ["--locale", "zh_Hans", "--no-obsolete", "--add-location", "file", "--no-wrap"]
+    command = [sys.executable, "-m", "django", "makemessages", *options]
+    subprocess.run(command, cwd=tree, env=env, check=True, capture_output=True, timeout=120)
+    return read(tree / CATALOGUE)
+
+
+def texts(message: Message) -> list[str]:
+    """The translations of a message; several where it has plural forms."""
+    return [message.string] if isinstance(message.string, str) else list(message.string)
+
+
+def test_every_text_is_translated(extracted: Catalog) -> None:
+    missing = [message.id for message in extracted if message.id and (message.fuzzy or not all(texts(message)))]
+    assert not missing, f"run `make messages`, then translate: {missing}"
+
+
+def test_no_translation_is_left_of_a_text_that_is_gone(extracted: Catalog, catalogue: Catalog) -> None:
+    now = {(message.context, str(message.id)) for message in extracted}
+    assert [message.id for message in catalogue if (message.context, str(message.id)) not in now] == []
+    assert not catalogue.obsolete
+
+
+def test_a_translation_fills_in_what_the_text_fills_in(catalogue: Catalog) -> None:
+    for message in catalogue:
+        if message.id:
+            sources = [message.id] if isinstance(message.id, str) else list(message.id)
+            wanted = set(PLACEHOLDER.findall(sources[-1]))
+            for text in texts(message):
+                assert set(PLACEHOLDER.findall(text)) == wanted, message.id
+
+
+def test_the_texts_of_the_configuration_are_collected(catalogue: Catalog) -> None:
+    from trainingapp.engine.config import RECIPES
+
+    ids = {message.id for message in catalogue}
+    for recipe in RECIPES.values():
+        for name, field in recipe.model_fields.items():
+            extra = field.json_schema_extra
+            assert isinstance(extra, dict)
+            assert field.description in ids, name
+            assert extra["label"] in ids, name
+            assert not extra["unit"] or extra["unit"] in ids, name
