@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.core.management.base import CommandError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -19,11 +18,11 @@ from trainingapp.models import Dataset
 ITEMS_PER_CODE_SHOWN = 10
 
 
-def find_owner(username: str) -> AbstractBaseUser:
+def find_owner(username: str) -> User:
     """The user named, or the first administrator. Raises CommandError when there is none."""
-    users = get_user_model().objects
+    users = User.objects
     if username:
-        found = users.filter(**{get_user_model().USERNAME_FIELD: username}).first()
+        found = users.filter(username=username).first()
     else:
         found = users.filter(is_superuser=True, is_active=True).order_by("pk").first()
     if found is None:
@@ -32,7 +31,7 @@ def find_owner(username: str) -> AbstractBaseUser:
     return found
 
 
-def import_now(owner: AbstractBaseUser, name: str, source: Path) -> Dataset:
+def import_now(owner: User, name: str, source: Path) -> Dataset:
     """Make a dataset and import it in this process, with a progress bar. Ctrl-C keeps nothing of it.
 
     Raises CommandError when the name is taken.
@@ -47,7 +46,7 @@ def import_now(owner: AbstractBaseUser, name: str, source: Path) -> Dataset:
     return dataset
 
 
-def _create(owner: AbstractBaseUser, name: str, source: Path) -> Dataset:
+def _create(owner: User, name: str, source: Path) -> Dataset:
     """The row, with a heartbeat from the start: no worker takes it up while this process lives."""
     if not name.strip() or len(name) > 120:
         raise CommandError("A name has 1 to 120 characters.")

@@ -33,9 +33,10 @@ class Command(BaseCommand):
         if found := Dataset.objects.filter(name=name).exclude(status=Dataset.Status.REFUSED).first():
             self.stdout.write(f"“{name}” is already there ({found.get_status_display()}).")
             return
+        user = find_owner(owner)
         Dataset.objects.filter(name=name, runs=None).delete()  # one that was refused holds nothing but its report
         with tempfile.TemporaryDirectory(prefix="cvstudio-demo-") as folder:
             with progress_bar("Drawing") as advance:
                 scenes.draw_demo(Path(folder), pictures=pictures, seed=seed, size=size, on_progress=advance)
-            dataset = import_now(find_owner(owner), name, Path(folder))
+            dataset = import_now(user, name, Path(folder))
         show_outcome(dataset)
