@@ -54,8 +54,8 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
 
 def _wait_as_spare(lines: LineReader) -> Path | None:
     """Get ready and wait to be needed; None when nobody needs this process any more."""
-    from trainingapp.engine import loop  # noqa: F401, PLC0415 - seconds of loading, wanted only now
-    from trainingapp.engine.spare import rehearse  # noqa: PLC0415
+    from trainingapp.engine import loop  # noqa: F401 - seconds of loading, wanted only now
+    from trainingapp.engine.spare import rehearse
 
     rehearse()
     sys.stdout.write("ready\n")
@@ -98,12 +98,12 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
     """Train and say how it ended. This is the one place where every error is caught: each must become an event."""
     events = EventLog(run_dir / EVENTS_FILE, values["attempt"])
     try:
-        from trainingapp.engine.loop import train  # noqa: PLC0415 - loads torch
+        from trainingapp.engine.loop import train
 
         ended = train(read_order(run_dir, values), control, events, unwanted_fds=[lock_fd])
         events.write("status", state=ended)
         events.flush()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         logger.exception("The run failed.")
         return _tell_failure(events, classify(error))
     return 0
@@ -129,4 +129,7 @@ def _append_failure(run_dir: Path, attempt: int, failure: Failure) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(exit_code)  # taking torch down in order takes a second, in which the device would not be free

@@ -239,7 +239,7 @@ def _write_durably(content: dict[str, Any], path: Path) -> tuple[int, str]:
     with path.open("wb", buffering=0) as file:
         hashing = _HashingFile(file)  # type: ignore[arg-type]
         try:
-            torch.save(content, hashing)  # type: ignore[arg-type]
+            torch.save(content, hashing)
         except (RuntimeError, OSError):
             if hashing.error is not None:
                 raise hashing.error from None

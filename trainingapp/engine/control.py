@@ -6,18 +6,18 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 logger = logging.getLogger(__name__)
 
 Ending = Literal["pause", "stop", "interrupt"]
-Command = Literal["pause", "stop", "checkpoint"]
+COMMANDS = ("pause", "stop", "checkpoint")
 
 
 class LineReader:
     """Whole lines from a file descriptor, read without Python's own buffering.
 
-    sys.stdin is left alone: a forked loader process closes it, which would wait for ever on the lock of a reading thread.
+    sys.stdin is left alone: a forked loader process closes it, and would wait for ever for a reading thread.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -55,10 +55,8 @@ class Control:
 
     def ending(self) -> Ending | None:
         """How the run is to be left now; stop goes before pause, and both before an interrupt."""
-        for name in ("stop", "pause", "interrupt"):
-            if name in self._wanted:
-                return name
-        return None
+        endings: tuple[Ending, ...] = ("stop", "pause", "interrupt")
+        return next((name for name in endings if name in self._wanted), None)
 
     def take_checkpoint_request(self) -> bool:
         """Whether a checkpoint was asked for since the last call."""
@@ -73,8 +71,8 @@ class Control:
     def _follow(self, lines: LineReader) -> None:
         while (line := lines.read_line()) is not None:
             command = _parsed(line).get("command")
-            if command in get_args(Command):
-                self._wanted.add(command)
+            if command in COMMANDS:
+                self._wanted.add(str(command))
             elif line.strip():
                 logger.warning("Unknown command on standard input: %r", line[:200])
         self._wanted.add("interrupt")

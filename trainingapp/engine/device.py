@@ -40,7 +40,7 @@ def prepare_backend(*, deterministic: bool, cpu_threads: int) -> None:
     torch.set_num_threads(cpu_threads)
     torch.use_deterministic_algorithms(deterministic)
     # Filling fresh tensors with NaN to find reads of memory never written costs time and changes no result.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.benchmark = not deterministic
 

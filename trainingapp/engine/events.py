@@ -4,12 +4,14 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
 
     log         {"level": "info" | "warning" | "error" | "debug", "message": str}
     metrics     {"split": "train" | "val", "values": {name: float}}; "train" every few steps, "val" after an epoch.
-                The validation event also carries "is_best": bool, and "per_class" and "confusion" where the recipe has them.
+                The validation event also carries "is_best": bool and, for classification, "per_class" {class name:
+                accuracy, or null for a class without a picture} and, up to 200 classes, "confusion" [[int, ...], ...],
+                a row for each true class, a column for each predicted one
     progress    {"phase": str, "total_epochs": int, "total_steps": int, "elapsed_s": float, "eta_s": float | null};
                 the newest replaces all older ones, none is kept
     checkpoint  {"file", "reason", "size_bytes", "sha256", "metrics", "is_best", "removed": [file, ...]}
     sample      (recipes to come)
-    status      {"state": "started", "device": str, "resumed_from": file | null} once at the start of an attempt, then one of
+    status      {"state": "started", "device": str, "resumed_from": file | null} at the start of an attempt, then one of
                 {"state": "completed" | "paused" | "stopped" | "interrupted"} or
                 {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all
 

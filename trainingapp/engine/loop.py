@@ -43,7 +43,7 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     """
     device = choose_device(order.config.device)
     precision, warning = choose_precision(device, amp=order.config.amp)
-    recipe = ClassificationRecipe(order, _read_dataset(order), device, unwanted_fds=unwanted_fds)
+    recipe: Recipe = ClassificationRecipe(order, _read_dataset(order), device, unwanted_fds=unwanted_fds)
     folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)
     found = folder.newest_sound()
     _tell_start(events, recipe, found, device, [*folder.warnings, warning])

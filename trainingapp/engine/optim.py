@@ -71,7 +71,7 @@ class Schedule:
         """The rate of step `step`, from 0. Formulas t = step - warmup, T = total - warmup:
 
         constant   base
-        cosine     base (1 + cos(pi t / T)) / 2             Loshchilov & Hutter, SGDR, arXiv:1608.03983, without restarts
+        cosine     base (1 + cos(pi t / T)) / 2             Loshchilov & Hutter, arXiv:1608.03983, without restarts
         linear     base (1 - t / T)
         step       base factor^floor(step / decay_every)    as torch's StepLR
         one-cycle  cosine from base/25 up to base in 0.3 of the run, then cosine down to base/250,000

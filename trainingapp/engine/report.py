@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from typing import Any
 
 import torch
 
@@ -67,7 +68,7 @@ class Reporter:
             eta_s=self._eta_s(),
         )
 
-    def validated(self, report: dict[str, object], seconds: float) -> None:
+    def validated(self, report: dict[str, Any], seconds: float) -> None:
         """Write the validation event of the epoch just ended."""
         self._validation_s = seconds
         self._recent.clear()  # a validation is no slow step

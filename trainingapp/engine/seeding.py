@@ -19,7 +19,7 @@ def derived_seed(seed: int, *parts: int | str) -> int:
 def seed_everything(seed: int) -> None:
     """Set the global generators of Python, NumPy and torch (all devices)."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - libraries draw from it
+    np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 

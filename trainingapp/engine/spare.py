@@ -1,6 +1,7 @@
 """A rehearsal: everything that is slow the first time is done before somebody waits for it."""
 
 import io
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -36,8 +37,9 @@ def rehearse() -> None:
 def _write_pictures(folder: Path, train_count: int) -> None:
     for name in ("a.png", "a.jpg"):
         Image.new("RGB", (32, 32)).save(folder / name)
-    splits: list[Split] = ["train"] * train_count + ["val"]
-    samples = [Sample(f"a.{'pj'[i % 2]}{'np'[i % 2]}g", i % 2, split, 32, 32) for i, split in enumerate(splits)]
+    files, labels = itertools.cycle(["a.png", "a.jpg"]), itertools.cycle([0, 1])
+    counts: list[tuple[Split, int]] = [("train", train_count), ("val", 1)]
+    samples = [Sample(next(files), next(labels), split, 32, 32) for split, count in counts for _ in range(count)]
     write_index(folder, name="", recipe="classification", classes=["a", "b"], fingerprint="", samples=samples)
 
 

@@ -126,7 +126,7 @@ class Batches:
             batch_size=None,  # the source makes whole batches
             sampler=self._numbers,
             num_workers=num_workers,
-            collate_fn=_as_it_is,
+            collate_fn=_as_it_is,  # type: ignore[arg-type]
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             multiprocessing_context="fork" if num_workers else None,

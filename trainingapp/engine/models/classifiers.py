@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import torchvision
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models import WeightsEnum
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from trainingapp.engine.errors import WeightsUnavailable
@@ -62,10 +64,10 @@ def _replace_head(model: nn.Module, class_count: int, dropout_rate: float) -> No
 
 def _pretrained_state(name: str, image_size: int, folder: Path) -> dict[str, Any]:
     """The state dict of torchvision's default ImageNet weights, for vit at `image_size`."""
-    weights = torchvision.models.get_model_weights(name).DEFAULT
+    weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
     state = dict(_fetched(weights.url, folder / "checkpoints"))
     if name.startswith("vit_"):
-        state = dict(interpolate_embeddings(image_size, VIT_PATCH_SIZE, state))
+        state = dict(interpolate_embeddings(image_size, VIT_PATCH_SIZE, OrderedDict(state)))
     return state
 
 
