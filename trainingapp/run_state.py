@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.template.loader import render_to_string
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
 
 from trainingapp import lifecycle
-from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
 #: Types of events that are lines of the log; metrics are points of the charts.
 LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
@@ -19,6 +21,37 @@ CHART_POINTS = 2000
 #: the others only with a new event.
 QUICK_PARTS = ("header", "progress")
 PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation")
+
+
+def _series(metric: str, split: str, label: str | Promise, colour: int, *, dashed: bool = False) -> dict[str, Any]:
+    return {"metric": metric, "split": split, "label": label, "colour": colour, "dashed": dashed}
+
+
+CHARTS: list[dict[str, Any]] = [
+    {
+        "name": "loss",
+        "title": _("Loss"),
+        "series": [
+            _series("loss", "train", _("Training"), 1),
+            _series("loss", "val", _("Validation"), 2),
+        ],
+    },
+    {
+        "name": "accuracy",
+        "title": _("Accuracy"),
+        "series": [
+            _series("top1", "train", _("Top-1, training"), 1, dashed=True),
+            _series("top1", "val", _("Top-1"), 2),
+            _series("top5", "val", _("Top-5"), 3),
+            _series("macro_f1", "val", _("Macro F1"), 4),
+        ],
+    },
+    {
+        "name": "learning_rate",
+        "title": _("Learning rate"),
+        "series": [_series("learning_rate", "train", _("Learning rate"), 3)],
+    },
+]
 
 
 def part_context(run: TrainingRun, *, controls: bool) -> dict[str, Any]:
@@ -48,8 +81,21 @@ class RunPage:
     def __init__(self, run: TrainingRun) -> None:
         self.run = run
 
-    def checkpoints(self) -> list[Any]:
+    def checkpoints(self) -> list[Checkpoint]:
         return list(self.run.checkpoints.all())
+
+    def best_checkpoint(self) -> Checkpoint | None:
+        return self.run.checkpoints.filter(is_best=True).first()
+
+    def pictures_per_s(self) -> int | None:
+        """Training speed over the whole run, validation and saving included."""
+        if not (self.run.step and self.run.elapsed_s):
+            return None
+        return round(self.run.step * self.run.config["batch_size"] / self.run.elapsed_s)
+
+    def charts(self) -> list[dict[str, Any]]:
+        """What the charts show: a colour stays with its split or metric."""
+        return CHARTS
 
     def verbs(self) -> list[str]:
         return lifecycle.possible_verbs(self.run)

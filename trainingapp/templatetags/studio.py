@@ -12,7 +12,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
-    from trainingapp.models import RunEvent
+    from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
 
 register = template.Library()
 
@@ -51,6 +51,50 @@ METRIC_LABELS: dict[str, Any] = {
     "top5": _("Top-5 accuracy"),
     "macro_f1": _("Macro F1"),
     "learning_rate": _("Learning rate"),
+}
+#: Why a checkpoint was saved.
+REASONS: dict[str, Any] = {
+    "epoch": _("end of an epoch"),
+    "autosave": _("autosave"),
+    "pause": _("paused"),
+    "stop": _("stopped"),
+    "interrupt": _("interrupted"),
+}
+#: Kind of error -> what happened, and what to do about it.
+ADVICE: dict[str, tuple[Any, Any]] = {
+    "out_of_memory": (
+        _("The memory ran out"),
+        _("Halve the batch size or the image size, choose a smaller model, or turn on mixed precision."),
+    ),
+    "bad_config": (
+        _("The configuration cannot be used"),
+        _("Use it for a new run, and change the setting that is named here."),
+    ),
+    "bad_data": (
+        _("A picture or the dataset could not be read"),
+        _("Look at the file that is named here; import the dataset again when it is damaged."),
+    ),
+    "non_finite_loss": (
+        _("The loss was no finite number"),
+        _("Lower the learning rate, lengthen the warm-up, or turn off mixed precision."),
+    ),
+    "weights_unavailable": (
+        _("The pretrained weights could not be had"),
+        _("Check the connection, put the file into the weights folder, or train without pretrained weights."),
+    ),
+    "disk_full": (
+        _("The disk is full"),
+        _("Delete runs or datasets that you no longer need, then resume: nothing saved before is lost."),
+    ),
+    "lost_trainer": (
+        _("The trainer process died again and again"),
+        _("The lines show its last words. When the system killed it for its memory, use less; then resume."),
+    ),
+    "lost_worker": (
+        _("The worker was lost again and again"),
+        _("Look after the machine that it ran on, then resume: the run goes on from its newest checkpoint."),
+    ),
+    "error": (_("The run failed"), _("The lines show where. Resume it to try again from its newest checkpoint.")),
 }
 #: Metrics that are shares of one, shown in per cent.
 SHARES = frozenset({"top1", "top5", "macro_f1", "accuracy"})
@@ -183,3 +227,59 @@ def _state_text(event: RunEvent) -> str:
 def marks_attempt(event: RunEvent) -> bool:
     """Whether the line is where a trainer process begins."""
     return event.type == "status" and event.data.get("state") == "started"
+
+
+@register.filter
+def unlocalized(number: float) -> str:
+    """A number for machines: no separator of thousands, a dot for the decimals."""
+    return f"{number:.4f}" if isinstance(number, float) else str(number)
+
+
+@register.simple_tag
+def status_icon(status: str) -> SafeString:
+    return icon(STATUSES.get(status, ("bi-circle", ""))[0])
+
+
+@register.simple_tag
+def notice_icon(level: str) -> SafeString:
+    names = {"error": "bi-x-octagon-fill", "warning": "bi-exclamation-triangle-fill"}
+    good = {"good": "bi-check-circle-fill", "success": "bi-check-circle-fill"}
+    return icon((names | good).get(level, "bi-info-circle-fill"))
+
+
+@register.simple_tag
+def event_icon(event: RunEvent) -> SafeString:
+    """The sign before a line of the log: that of its level, or of what it is about."""
+    if event.level in ("warning", "error"):
+        return notice_icon(event.level)
+    return icon({"status": "bi-flag-fill", "checkpoint": "bi-save-fill"}.get(event.type, "bi-dot"))
+
+
+@register.simple_tag
+def split_count(dataset: Dataset, split: str) -> int:
+    return dataset.count(split)
+
+
+@register.simple_tag
+def advice(error_class: str) -> dict[str, Any]:
+    """What happened in a few words, and what a person can do."""
+    title, todo = ADVICE.get(error_class, ADVICE["error"])
+    return {"title": title, "todo": todo}
+
+
+@register.filter
+def reason_label(reason: str) -> Any:
+    return REASONS.get(reason, reason)
+
+
+@register.filter
+def checkpoint_result(checkpoint: Checkpoint, run: TrainingRun) -> str:
+    """The metric that decides, as it stood at this checkpoint."""
+    return metric(checkpoint.metrics.get(run.best_metric_name), run.best_metric_name)
+
+
+@register.filter
+def setting_value(value: object) -> Any:
+    if isinstance(value, bool):
+        return gettext("yes") if value else gettext("no")
+    return f"{value:g}" if isinstance(value, float) else value

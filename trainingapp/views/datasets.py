@@ -39,7 +39,7 @@ def dataset_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(rows, DATASETS_ON_A_PAGE).get_page(request.GET.get("page"))
     importing = any(dataset.status == Dataset.Status.IMPORTING for dataset in page)
     template = "datasets/_table.html" if getattr(request, "htmx", None) else "datasets/list.html"
-    return render(request, template, {"page": page, "importing": importing})
+    return render(request, template, {"page": page, "importing": importing, "section": "datasets"})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -49,7 +49,12 @@ def dataset_import(request: HttpRequest) -> HttpResponse:
     if form.is_valid() and (dataset := _started_import(request, form)):
         page = reverse("dataset_detail", args=[dataset.pk])
         return HttpResponseClientRedirect(page) if getattr(request, "htmx", None) else redirect(page)
-    context = {"form": form, "max_bytes": settings.MAX_UPLOAD_BYTES, "import_dirs": settings.IMPORT_DIRS}
+    context = {
+        "section": "datasets",
+        "form": form,
+        "max_bytes": settings.MAX_UPLOAD_BYTES,
+        "import_dirs": settings.IMPORT_DIRS,
+    }
     template = "datasets/_import_form.html" if getattr(request, "htmx", None) else "datasets/import.html"
     return render(request, template, context, status=422 if form.is_bound else 200)
 
@@ -79,7 +84,11 @@ def _kept_upload(upload: TemporaryUploadedFile) -> Path:
 def dataset_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One dataset: how its import goes, what was found wrong, its classes and its pictures."""
     dataset = get_object_or_404(Dataset.objects.select_related("owner"), pk=pk)
-    context: dict[str, Any] = {"dataset": dataset, "controls": can_control(request.user, dataset)}
+    context: dict[str, Any] = {
+        "section": "datasets",
+        "dataset": dataset,
+        "controls": can_control(request.user, dataset),
+    }
     if dataset.status == Dataset.Status.READY:
         context |= _pictures(request, dataset) | {"classes": _class_counts(dataset)}
     context["report"] = grouped_report(dataset.report)

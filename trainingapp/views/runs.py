@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django_htmx.http import trigger_client_event
 
 from trainingapp import lifecycle
 from trainingapp.forms import RunForm, config_table
@@ -39,6 +40,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "statuses": _status_counts(found),
         "status": status,
         "query": query,
+        "section": "runs",
         "total": found.count(),
         "has_runs": TrainingRun.objects.exists(),
         "has_datasets": Dataset.objects.filter(status=Dataset.Status.READY).exists(),
@@ -94,6 +96,7 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
     run = visible_run(pk)
     events = log_events(run, before=run.event_seq + 1)
     context = part_context(run, controls=can_control(request.user, run)) | {
+        "section": "runs",
         "events": events,
         "older": events[0].seq if events and events[0].seq > 1 else None,
         "config": config_table(run.config),
@@ -124,7 +127,8 @@ def run_control(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
         if problem:
             messages.error(request, problem)
         return redirect(run)
-    return render(request, "runs/_header.html", part_context(run, controls=True) | {"problem": problem})
+    response = render(request, "runs/_header.html", part_context(run, controls=True))
+    return trigger_client_event(response, "studio:problem", {"message": problem}) if problem else response
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -1,0 +1,53 @@
+// What every page has: menus that close, problems that htmx reports, lists that follow a stream of "changed".
+(() => {
+  "use strict";
+
+  document.addEventListener("click", (event) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
+    if (!menu) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+
+  const messages = document.getElementById("messages");
+
+  function showProblem(text) {
+    const notice = document.createElement("div");
+    notice.className = "notice notice-error";
+    const icon = document.createElement("i");
+    icon.className = "bi bi-exclamation-triangle-fill";
+    icon.setAttribute("aria-hidden", "true");
+    const body = document.createElement("div");
+    body.className = "notice-body";
+    body.textContent = text;
+    notice.append(icon, body);
+    messages.replaceChildren(notice);
+    notice.scrollIntoView({ block: "nearest" });
+  }
+
+  document.addEventListener("studio:problem", (event) => showProblem(event.detail.message));
+  document.addEventListener("htmx:responseError", (event) => {
+    const texts = messages.dataset;
+    const status = event.detail.xhr.status;
+    showProblem(status === 403 ? texts.forbidden : texts.failed);
+  });
+  document.addEventListener("htmx:sendError", () => showProblem(messages.dataset.unreachable));
+
+  // A header that was rendered before the one on the page must not take its place, whichever way it came.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const target = event.detail.target;
+    const shown = target && target.dataset.version;
+    const match = shown && /data-version="([\d.]+)"/.exec(event.detail.serverResponse || "");
+    if (match && Number(match[1]) < Number(shown)) event.detail.shouldSwap = false;
+    // The login page in place of a part means that the session has ended.
+    if (/data-login-page/.test(event.detail.serverResponse || "")) {
+      event.detail.shouldSwap = false;
+      location.reload();
+    }
+  });
+})();

@@ -1,0 +1,28 @@
+// The table of runs is fetched again, with its filters, whenever the stream says that something has changed.
+import { Stream, connectionBanner } from "./stream.js";
+
+const BETWEEN_MS = 1000;
+const table = document.getElementById("runs");
+let last = 0;
+let timer = null;
+
+function refresh() {
+  if (timer) return;
+  timer = setTimeout(() => {
+    timer = null;
+    last = Date.now();
+    const here = document.getElementById("runs");
+    htmx.ajax("GET", location.pathname + location.search, { source: here, target: here, swap: "morph:outerHTML" });
+  }, Math.max(0, last + BETWEEN_MS - Date.now()));
+}
+
+const banner = connectionBanner(document.getElementById("connection"));
+let wasLost = false;
+new Stream(table.dataset.stream, {
+  handlers: { changed: refresh },
+  onState(state) {
+    if (state === "live" && wasLost) refresh(); // there is nothing to catch up with but the table itself
+    wasLost = state === "lost" || (wasLost && state !== "live");
+    banner(state);
+  },
+});

@@ -1,0 +1,25 @@
+// Shows how far an upload is, and says at once when a file is larger than the server takes.
+(() => {
+  "use strict";
+  const holder = document.getElementById("import");
+
+  holder.addEventListener("change", (event) => {
+    const input = event.target;
+    if (input.type !== "file" || !input.files.length) return;
+    const form = input.form;
+    input.setCustomValidity(input.files[0].size > Number(form.dataset.maxBytes) ? form.dataset.tooLarge : "");
+    input.reportValidity();
+    const name = form.elements.name;
+    if (!name.value) name.value = input.files[0].name.replace(/\.zip$/i, "");
+  });
+
+  holder.addEventListener("htmx:xhr:progress", (event) => {
+    const box = holder.querySelector("[data-upload]");
+    if (!event.detail.lengthComputable || !box) return;
+    const share = event.detail.loaded / event.detail.total;
+    box.hidden = false;
+    box.querySelector("progress").value = share;
+    const text = share < 1 ? `${Math.floor(share * 100)} %` : box.dataset.checking;
+    box.querySelector("[data-share]").textContent = text;
+  });
+})();
