@@ -1,0 +1,1 @@
+from tests.small_world import *  # noqa: F403

@@ -1,0 +1,52 @@
+"""Creating runs: what is stored, and what is refused in words that help."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from trainingapp import lifecycle
+from trainingapp.engine.config import parse_config
+from trainingapp.lifecycle import VerbError
+from trainingapp.models import Dataset, TrainingRun
+
+pytestmark = pytest.mark.django_db
+
+
+def create(user: User, dataset: Dataset, **fields: Any) -> TrainingRun:
+    given = {"name": "try", "config": parse_config({"epochs": 7}), **fields}
+    return lifecycle.create_run(owner=user, dataset=dataset, **given)
+
+
+def test_a_new_run_is_pending_and_complete(user: User, dataset: Dataset) -> None:
+    run = create(user, dataset, corrections=["it was odd"], priority=3)
+    run.refresh_from_db()
+    assert (run.status, run.total_epochs, run.corrections, run.priority) == ("pending", 7, ["it was odd"], 3)
+    assert run.config["learning_rate"] == 0.001, "defaults are stored: a later default changes no old run"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"status": "importing"}, "not ready"),
+        ({"status": "refused"}, "not ready"),
+        ({"recipe": "detection"}, "is for detection"),
+        ({"counts": {"train": {"blue": 4, "red": 4}, "val": {}}}, "for training and for validation"),
+        ({"counts": {"val": {"blue": 4, "red": 4}}}, "for training and for validation"),
+        ({"classes": ["blue"]}, "fewer than two classes"),
+    ],
+)
+def test_a_dataset_that_cannot_be_trained_on_is_refused(
+    user: User, dataset: Dataset, change: dict[str, Any], message: str
+) -> None:
+    Dataset.objects.update(**change)
+    dataset.refresh_from_db()
+    with pytest.raises(VerbError, match=message):
+        create(user, dataset)
+    assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.parametrize("fields", [{"name": "  "}, {"name": "x" * 121}, {"priority": -1001}])
+def test_a_wrong_name_or_priority_is_refused(user: User, dataset: Dataset, fields: dict[str, Any]) -> None:
+    with pytest.raises(VerbError):
+        create(user, dataset, **fields)

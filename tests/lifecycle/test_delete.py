@@ -1,0 +1,118 @@
+"""Deleting runs and datasets: rows and files, both or neither."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+
+from trainingapp import lifecycle, trash
+from trainingapp.lifecycle import DeletionSize, VerbError
+from trainingapp.models import Dataset, RunEvent, TrainingRun
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db
+
+
+def fill(folder: Path) -> None:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "epoch_1.pt").write_bytes(b"x" * 1000)
+    (folder / "config.json").write_bytes(b"{}")
+
+
+@pytest.mark.parametrize("status", ["pending", "paused", "completed", "failed", "stopped"])
+def test_a_run_goes_with_its_files_and_events(make: MAKE, status: str) -> None:
+    run = make(status)
+    fill(run.folder)
+    folder = run.folder
+    assert lifecycle.deletion_size(run) == DeletionSize(bytes=1002, files=2)
+    assert lifecycle.delete_run(run) == DeletionSize(bytes=1002, files=2)
+    assert not TrainingRun.objects.exists()
+    assert not RunEvent.objects.exists()
+    assert not folder.exists()
+    assert not list((folder.parent / trash.TRASH).iterdir())
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_a_run_in_work_stays(make: MAKE, status: str) -> None:
+    run = make(status)
+    fill(run.folder)
+    with pytest.raises(VerbError, match="in work"):
+        lifecycle.delete_run(run)
+    assert TrainingRun.objects.exists()
+    assert lifecycle.deletion_size(run).files == 2
+
+
+def test_a_run_that_was_never_started_has_no_files(run: TrainingRun) -> None:
+    assert lifecycle.delete_run(run) == DeletionSize(bytes=0, files=0)
+
+
+def test_files_come_back_when_the_row_cannot_go(run: TrainingRun) -> None:
+    fill(run.folder)
+    away = trash.trash_name(run.folder)
+
+    def fail() -> None:
+        with trash.moved(run.folder, away):
+            assert not run.folder.exists()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert lifecycle.deletion_size(run).files == 2
+
+
+def test_a_crash_in_the_middle_is_finished_at_the_next_start(make: MAKE) -> None:
+    kept, gone = make(), make("completed")
+    for run in (kept, gone):
+        fill(run.folder)
+        (away := trash.trash_name(run.folder)).parent.mkdir(exist_ok=True)
+        run.folder.rename(away)
+    gone_folder = gone.folder
+    gone.delete()
+    trash.sweep()
+    assert lifecycle.deletion_size(kept).files == 2, "its row is still there: so are its files"
+    assert not gone_folder.exists()
+    assert not list((kept.folder.parent / trash.TRASH).iterdir())
+
+
+def test_a_dataset_goes_with_its_files_and_its_upload(user: User, dataset: Dataset, tmp_path: Path) -> None:
+    upload = tmp_path / "pets.zip"
+    upload.write_bytes(b"zip")
+    Dataset.objects.update(source=str(upload), source_is_upload=True)
+    dataset.refresh_from_db()
+    fill(dataset.folder)
+    folder = dataset.folder
+    assert lifecycle.dataset_deletion_size(dataset) == lifecycle.delete_dataset(dataset)
+    assert not folder.exists()
+    assert not upload.exists()
+    assert not Dataset.objects.exists()
+
+
+def test_the_source_folder_of_a_dataset_is_left_alone(dataset: Dataset, tmp_path: Path) -> None:
+    Dataset.objects.update(source=str(tmp_path))
+    dataset.refresh_from_db()
+    lifecycle.delete_dataset(dataset)
+    assert tmp_path.exists()
+
+
+def test_a_dataset_in_use_stays_and_names_the_runs(dataset: Dataset, make: MAKE) -> None:
+    lifecycle.update_run(make(), name="first")
+    lifecycle.update_run(make("completed"), name="second")
+    with pytest.raises(VerbError, match="first, second"):
+        lifecycle.delete_dataset(dataset)
+    assert Dataset.objects.exists()
+
+
+def test_a_dataset_in_import_stays_until_its_worker_is_gone(dataset: Dataset) -> None:
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    Dataset.objects.update(status="importing", heartbeat_at=timezone.now())
+    with pytest.raises(VerbError, match="being imported"):
+        lifecycle.delete_dataset(dataset)
+    Dataset.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=2))
+    lifecycle.delete_dataset(dataset)
+    assert not Dataset.objects.exists()
+    assert connection.is_usable()

@@ -1,0 +1,70 @@
+"""Fixtures of the tests that store runs: folders of their own, a dataset without files, runs on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:  # this module is imported before Django is set up
+    from django.contrib.auth.models import User
+
+    from trainingapp.models import Dataset, TrainingRun
+
+__all__ = ["dataset", "folders", "make", "run", "tints"]
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, settings: Any) -> None:
+    """Row numbers come again from test to test; folders must not."""
+    settings.RUNS_DIR = tmp_path / "runs"
+    settings.DATASETS_DIR = tmp_path / "datasets"
+    settings.WEIGHTS_CACHE_DIR = tmp_path / "torch"
+    settings.SPARE_TRAINER = False
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # no test here logs in
+
+
+@pytest.fixture
+def dataset(user: User) -> Dataset:
+    """A ready dataset, as its row says."""
+    from trainingapp.models import Dataset
+
+    return Dataset.objects.create(
+        name="pets",
+        owner=user,
+        source="/nowhere",
+        status=Dataset.Status.READY,
+        classes=["blue", "red"],
+        counts={"train": {"blue": 4, "red": 4}, "val": {"blue": 2, "red": 2}},
+    )
+
+
+@pytest.fixture
+def tints(user: User) -> Dataset:
+    """A ready dataset with its pictures."""
+    from tests.tiny import make_dataset
+
+    return make_dataset(user)
+
+
+@pytest.fixture
+def make(user: User, dataset: Dataset) -> Callable[..., TrainingRun]:
+    """`make(status="running", ...)` stores a run in that state; `status` and fields as given, with no history."""
+    from tests.tiny import make_run
+    from trainingapp.models import TrainingRun
+
+    def make_stored(status: str = "pending", **fields: Any) -> TrainingRun:
+        run = make_run(user, dataset)
+        TrainingRun.objects.filter(pk=run.pk).update(status=status, **fields)
+        run.refresh_from_db()
+        return run
+
+    return make_stored
+
+
+@pytest.fixture
+def run(make: Callable[..., TrainingRun]) -> TrainingRun:
+    """A pending run."""
+    return make()

@@ -1,0 +1,15 @@
+"""manage.py run_huey: a worker alone."""
+
+import logging
+from typing import Any
+
+from huey.contrib.djhuey.management.commands.run_huey import Command as HueyCommand
+
+
+class Command(HueyCommand):
+    help = "Run a worker, which trains queued runs and imports datasets. `manage.py studio` runs it with the web server."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        # Huey would add a handler of its own to its logger, and each line would be written twice.
+        logging.getLogger("huey").addHandler(logging.NullHandler())
+        super().handle(*args, **options)
