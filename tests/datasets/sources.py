@@ -1,0 +1,71 @@
+"""Pictures, zips and folders for tests, and what is asked of a refused import."""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from trainingapp.models import Dataset
+
+Tree = Mapping[str, bytes | None]
+"""Content by path; None stands for an empty folder."""
+
+
+def picture(seed: int, size: tuple[int, int] = (12, 10), format_: str = "PNG") -> bytes:
+    """A picture of noise, another one for each seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format_)
+    return buffer.getvalue()
+
+
+def two_classes(each: int = 5, prefix: str = "") -> dict[str, bytes | None]:
+    """cat/0.png ... dog/0.png ..., all different."""
+    return {
+        f"{prefix}{name}/{number}.png": picture(zlib.crc32(f"{prefix}{name}{number}".encode()))
+        for name in ("cat", "dog")
+        for number in range(each)
+    }
+
+
+def write_tree(folder: Path, tree: Tree) -> Path:
+    for path, content in tree.items():
+        if content is None:
+            (folder / path).mkdir(parents=True)
+        else:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def write_zip(path: Path, tree: Tree, compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in tree.items():
+            archive.writestr(name if content is not None else f"{name}/", content or b"")
+    return path
+
+
+def files_under(folder: Path) -> list[str]:
+    """Every file and every empty folder, but for the two folders of the studio themselves."""
+    found = [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
+    names = sorted(str(path.relative_to(folder)) for path in found)
+    return [name for name in names if name not in {"datasets", "uploads"}]
+
+
+def codes(dataset: Dataset, level: str = "error") -> list[str]:
+    return [item["code"] for item in dataset.report if item["level"] == level]
+
+
+def assert_refused(dataset: Dataset, data_dir: Path, code: str, *said: str) -> None:
+    """Refused for this reason, in these words, and no file of it is left."""
+    assert dataset.status == Dataset.Status.REFUSED
+    assert code in codes(dataset)
+    message = " ".join(item["message"] for item in dataset.report if item["code"] == code)
+    for words in said:
+        assert words in message
+    assert files_under(data_dir) == []
