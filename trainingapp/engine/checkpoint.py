@@ -11,8 +11,9 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -211,7 +212,7 @@ class CheckpointFolder:
 class _HashingFile:
     """Gives torch.save a file, and remembers the hash, the size and the error that torch would hide in another."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: FileIO) -> None:
         self._file = file
         self.hash = hashlib.sha256()
         self.size_bytes = 0
@@ -237,9 +238,9 @@ class _HashingFile:
 def _write_durably(content: dict[str, Any], path: Path) -> tuple[int, str]:
     """Write and flush to the disk; returns the size in bytes and the SHA-256. Raises OSError."""
     with path.open("wb", buffering=0) as file:
-        hashing = _HashingFile(file)  # type: ignore[arg-type]
+        hashing = _HashingFile(file)
         try:
-            torch.save(content, hashing)
+            torch.save(content, hashing)  # type: ignore[arg-type]
         except (RuntimeError, OSError):
             if hashing.error is not None:
                 raise hashing.error from None

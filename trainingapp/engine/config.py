@@ -228,7 +228,7 @@ class ClassificationConfig(BaseRunConfig):
     augmentation: Literal["none", "light", "medium", "strong"] = Field(
         "light",
         description=_(
-            "Random changes to training pictures. light: flip and shift; medium: crop and colour; strong: TrivialAugment."
+            "Random changes to training pictures. light: flip, shift; medium: crop and colour; strong: TrivialAugment."
         ),
         json_schema_extra=_meta(_("Augmentation"), "training"),
     )

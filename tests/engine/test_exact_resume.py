@@ -1,0 +1,105 @@
+"""A run that was cut gives bit by bit what one that never was gives."""
+
+import os
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.engine.conftest import (
+    HARD,
+    EndAfter,
+    assert_same_result,
+    change_order,
+    events_of,
+    index_of,
+    last_status,
+    train_here,
+)
+
+
+@pytest.mark.parametrize(("workers", "workers_then"), [(0, 0), (0, 2), (2, 0), (2, 2)])
+def test_paused_at_a_random_step(new_run, straight_run: Path, workers: int, workers_then: int) -> None:
+    looks = random.randint(1, 22)  # 18 steps, three ends of epochs and some validation batches
+    run_dir = new_run(num_workers=workers, **HARD)
+    assert train_here(run_dir, EndAfter(looks)) == "paused", looks
+    change_order(run_dir, num_workers=workers_then)
+    assert train_here(run_dir) == "completed", looks
+    assert_same_result(run_dir, straight_run)
+
+
+def test_paused_again_and_again(new_run, straight_run: Path) -> None:
+    run_dir = new_run(**HARD)
+    for _ in range(40):
+        if train_here(run_dir, EndAfter(3)) == "completed":
+            break
+        change_order(run_dir)
+    assert last_status(run_dir)["state"] == "completed"
+    assert_same_result(run_dir, straight_run)
+
+
+def test_paused_within_validation_does_it_wholly_again(new_run, straight_run: Path) -> None:
+    run_dir = new_run(**HARD)
+    assert train_here(run_dir, EndAfter(8)) == "paused"  # six steps, the end of the epoch, one batch of validation
+    assert index_of(run_dir)[-1]["step_in_epoch"] == 6
+    assert not [event for event in events_of(run_dir, "metrics") if event["split"] == "val"]
+    change_order(run_dir)
+    assert train_here(run_dir) == "completed"
+    assert_same_result(run_dir, straight_run)
+
+
+def test_process_paused_by_command(new_run, start, straight_run: Path) -> None:
+    run_dir = new_run(**HARD)
+    trainer = start(run_dir)
+    trainer.wait_for(lambda event: event["type"] == "metrics" and event["step"] >= 7)
+    trainer.tell(command="pause")
+    assert trainer.wait() == 0, trainer.log()
+    assert last_status(run_dir)["state"] == "paused"
+    assert index_of(run_dir)[-1]["step"] == last_status(run_dir)["step"]
+    change_order(run_dir)
+    trainer = start(run_dir, "--no-control")
+    assert trainer.wait() == 0, trainer.log()
+    assert_same_result(run_dir, straight_run)
+
+
+def test_process_killed_between_two_checkpoints(new_run, start, straight_run: Path) -> None:
+    run_dir = new_run(num_workers=2, **HARD)
+    trainer = start(run_dir)
+    trainer.wait_for(lambda event: event["type"] == "checkpoint")
+    trainer.wait_for(lambda event: event["type"] == "metrics" and event["step"] >= 9)
+    os.kill(trainer.process.pid, signal.SIGKILL)
+    trainer.wait()
+    change_order(run_dir)
+    trainer = start(run_dir)
+    assert trainer.wait() == 0, trainer.log()
+    started = [event for event in events_of(run_dir, "status") if event["state"] == "started"]
+    assert started[1]["resumed_from"] in ("epoch_1.pt", "epoch_2.pt")
+    assert_same_result(run_dir, straight_run)
+
+
+def test_spare_process_equals_a_cold_one(new_run, start, straight_run: Path) -> None:
+    run_dir = new_run(**HARD)
+    trainer = start(run_dir, spare=True)
+    assert trainer.wait() == 0, trainer.log()
+    assert_same_result(run_dir, straight_run)
+
+
+def test_mixed_precision_resumes_exactly(new_run) -> None:
+    straight, cut = (new_run(name, amp=True, **HARD) for name in ("straight", "cut"))
+    train_here(straight)
+    assert train_here(cut, EndAfter(9)) == "paused"
+    change_order(cut)
+    train_here(cut)
+    assert_same_result(cut, straight)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam", "RMSprop"])
+def test_every_optimizer_resumes_exactly(new_run, optimizer: str) -> None:
+    config = {"optimizer": optimizer, "learning_rate": 0.01, "epochs": 1, "scheduler": "one-cycle"}
+    straight, cut = (new_run(name, **config) for name in ("straight", "cut"))
+    train_here(straight)
+    assert train_here(cut, EndAfter(4)) == "paused"
+    change_order(cut)
+    train_here(cut)
+    assert_same_result(cut, straight)
