@@ -23,14 +23,14 @@ def data_dir(tmp_path: Path, settings: "Settings") -> Path:
 
 
 @pytest.fixture
-def new_dataset(user: "User") -> "Callable[..., Dataset]":
+def new_dataset(other_user: "User") -> "Callable[..., Dataset]":
     """`new_dataset(source, upload=False)`: a row whose import has not begun."""
 
     from trainingapp.models import Dataset
 
     def create(source: Path, *, upload: bool = False) -> Dataset:
         name = f"dataset {Dataset.objects.count()}"
-        return Dataset.objects.create(name=name, owner=user, source=str(source), source_is_upload=upload)
+        return Dataset.objects.create(name=name, owner=other_user, source=str(source), source_is_upload=upload)
 
     return create
 

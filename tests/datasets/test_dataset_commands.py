@@ -1,0 +1,80 @@
+"""`manage.py import_dataset` and `manage.py demo`."""
+
+import json
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from tests.datasets.sources import files_under, two_classes, write_tree, write_zip
+from trainingapp.engine.dataset_files import read_index
+from trainingapp.models import Dataset
+
+
+def test_import_a_folder(admin: User, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("import_dataset", write_tree(tmp_path / "source", two_classes()), name="Pets")
+    dataset = Dataset.objects.get()
+    assert (dataset.name, dataset.owner, dataset.status) == ("Pets", admin, "ready")
+    assert "2 classes, 8 pictures to train on, 2 for validation" in capsys.readouterr().out
+
+
+def test_import_for_another_owner(user: User, tmp_path: Path) -> None:
+    call_command("import_dataset", write_zip(tmp_path / "pets.zip", two_classes()), name="Pets", owner="ada")
+    assert Dataset.objects.get().owner == user
+
+
+@pytest.mark.usefixtures("admin")
+def test_refused_import_prints_the_report(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_tree(tmp_path / "source", {**two_classes(), "cat/note.jpg": b"text"})
+    with pytest.raises(CommandError, match="refused") as caught:
+        call_command("import_dataset", source, name="Pets")
+    assert caught.value.returncode == 1
+    assert "cat/note.jpg is a text file, not a picture" in capsys.readouterr().out
+    assert files_under(data_dir) == []
+
+
+@pytest.mark.usefixtures("admin")
+def test_name_that_is_taken(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "source", two_classes())
+    call_command("import_dataset", source, name="Pets")
+    with pytest.raises(CommandError, match="already"):
+        call_command("import_dataset", source, name="Pets")
+    assert Dataset.objects.count() == 1
+
+
+@pytest.mark.django_db
+def test_without_an_administrator(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="createsuperuser"):
+        call_command("import_dataset", write_tree(tmp_path / "source", two_classes()), name="Pets")
+
+
+@pytest.mark.usefixtures("admin")
+def test_source_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="does not exist"):
+        call_command("import_dataset", tmp_path / "nowhere", name="Pets")
+
+
+@pytest.mark.usefixtures("admin")
+def test_demo_is_drawn_once(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("demo", pictures=40, size=32)
+    call_command("demo", pictures=40, size=32)
+    dataset = Dataset.objects.get(name="Demo scenes")
+    assert (dataset.count("train"), dataset.count("val"), dataset.report) == (32, 8, [])
+    assert "is already there" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("admin")
+def test_demo_keeps_boxes_and_masks() -> None:
+    call_command("demo", pictures=40, size=32)
+    folder = Dataset.objects.get().folder
+    records = json.loads((folder / "annotations.json").read_text())["pictures"]
+    assert {record["path"] for record in records} == {sample.path for sample in read_index(folder).samples}
+    assert all((folder / record["mask"]).is_file() for record in records)
+
+
+@pytest.mark.usefixtures("admin")
+def test_demo_refuses_nonsense() -> None:
+    for options in ({"pictures": 3}, {"size": 8}, {"seed": -1}):
+        with pytest.raises(CommandError, match="must be"):
+            call_command("demo", **options)
