@@ -34,6 +34,16 @@ RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
     "step_epochs": ("scheduler", ("step",)),
     "step_factor": ("scheduler", ("step",)),
 }
+#: Units after the number one.
+ONE = {
+    "epochs": _mark("epoch"),
+    "pictures": _mark("picture"),
+    "steps": _mark("step"),
+    "minutes": _mark("minute"),
+    "checkpoints": _mark("checkpoint"),
+    "processes": _mark("process"),
+    "threads": _mark("thread"),
+}
 #: What is wrong, in plain words, by pydantic's kind of error.
 PLAIN_WORDS: dict[str, str | Promise] = {
     "greater_than": _("Must be more than %(gt)s."),
@@ -147,6 +157,8 @@ class RunForm(forms.Form):
         for name, item in self.schema.items():
             self.fields[name] = config_field(name, item)
             self.initial.setdefault(name, item.get("default"))
+            if isinstance(value := self.initial[name], float) and value.is_integer():
+                self.initial[name] = int(value)  # 5, not 5.0
         for name in self.errors if self.is_bound else ():
             if name in self.fields:
                 self.fields[name].widget.attrs |= {"aria-invalid": "true"}
@@ -188,8 +200,15 @@ class RunForm(forms.Form):
             "unit": gettext(item["unit"]) if item["unit"] else "",
             "advanced": item["advanced"],
             "switch": item.get("type") == "boolean",
-            "changed": str(bound.value()) != str(item.get("default")),
+            "changed": bound.field.has_changed(item.get("default"), bound.value()),
         }
+
+
+def _unit(unit: str, value: Any) -> str:
+    """The unit of a stored value, in the singular for one."""
+    if value == 1 and unit in ONE:
+        return gettext(ONE[unit])
+    return gettext(unit) if unit else ""
 
 
 def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -204,7 +223,7 @@ def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
                 "group": SECTIONS.get(item["group"], item["group"]),
                 "value": value,
                 "default": default,
-                "unit": gettext(item["unit"]) if item["unit"] else "",
+                "unit": _unit(item["unit"], value),
                 "changed": value != default,
             }
         )

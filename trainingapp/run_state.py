@@ -49,7 +49,7 @@ CHARTS: list[dict[str, Any]] = [
     {
         "name": "learning_rate",
         "title": _("Learning rate"),
-        "series": [_series("learning_rate", "train", _("Learning rate"), 3)],
+        "series": [_series("lr", "train", _("Learning rate"), 3)],
     },
 ]
 
@@ -88,10 +88,9 @@ class RunPage:
         return self.run.checkpoints.filter(is_best=True).first()
 
     def pictures_per_s(self) -> int | None:
-        """Training speed over the whole run, validation and saving included."""
-        if not (self.run.step and self.run.elapsed_s):
-            return None
-        return round(self.run.step * self.run.config["batch_size"] / self.run.elapsed_s)
+        """Speed of the newest training steps."""
+        speed = self.run.metrics.get("train/images_per_s")
+        return round(speed) if speed else None
 
     def charts(self) -> list[dict[str, Any]]:
         """What the charts show: a colour stays with its split or metric."""

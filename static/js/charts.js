@@ -43,7 +43,7 @@ class Chart {
         cursor: { y: false, drag: { x: true, y: false } },
         scales: { x: { time: false } },
         axes: [
-          { ...axis, values: (_u, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString() : Number(tick.toFixed(2)))) },
+          { ...axis, size: 28, values: (_u, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString() : Number(tick.toFixed(2)))) },
           { ...axis, size: 52, values: (_u, ticks) => ticks.map((tick) => (percent ? `${Math.round(tick * 1000) / 10} %` : Number(tick.toPrecision(4)))) },
         ],
         series: [

@@ -50,7 +50,7 @@ METRIC_LABELS: dict[str, Any] = {
     "top1": _("Top-1 accuracy"),
     "top5": _("Top-5 accuracy"),
     "macro_f1": _("Macro F1"),
-    "learning_rate": _("Learning rate"),
+    "lr": _("Learning rate"),
 }
 #: Why a checkpoint was saved.
 REASONS: dict[str, Any] = {

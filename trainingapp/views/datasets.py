@@ -35,7 +35,7 @@ FILES_NAMED = 20
 @require_safe
 def dataset_list(request: HttpRequest) -> HttpResponse:
     """All datasets, newest first."""
-    rows = Dataset.objects.select_related("owner").annotate(run_count=Count("runs"))
+    rows = Dataset.objects.select_related("owner").annotate(run_count=Count("runs")).order_by("-created_at", "-pk")
     page = Paginator(rows, DATASETS_ON_A_PAGE).get_page(request.GET.get("page"))
     importing = any(dataset.status == Dataset.Status.IMPORTING for dataset in page)
     template = "datasets/_table.html" if getattr(request, "htmx", None) else "datasets/list.html"

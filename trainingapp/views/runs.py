@@ -56,8 +56,7 @@ def _status_counts(runs: Any) -> list[tuple[str, Any, int]]:
 
 def _wants(request: HttpRequest, element_id: str) -> bool:
     """Whether htmx asks for the content of this element alone."""
-    htmx = getattr(request, "htmx", None)
-    return bool(htmx) and not htmx.history_restore_request and htmx.target == element_id
+    return request.headers.get("HX-Target") == element_id and "HX-History-Restore-Request" not in request.headers
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
