@@ -117,6 +117,17 @@ def test_bomb_by_entries(import_zip: ImportZip, data_dir: Path, monkeypatch: pyt
     assert_refused(import_zip(two_classes()), data_dir, "bomb", "10 entries")
 
 
+@pytest.mark.parametrize("zip64", [False, True])
+def test_bomb_by_table_of_contents(tmp_path: Path, zip64: bool) -> None:
+    """The table would be 3 GB: it is refused before it is loaded."""
+    content = bytearray(write_zip(tmp_path / "zip", two_classes()).read_bytes())
+    struct.pack_into("<I", content, len(content) - 22 + 12, 0xFFFFFFFF if zip64 else 3 * 1024**3)
+    record = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 3 * 1024**3, 0)
+    (tmp_path / "bomb.zip").write_bytes(content[:-22] + (record if zip64 else b"") + content[-22:])
+    with pytest.raises(DatasetError, match="table of contents is larger"):
+        check_upload(tmp_path / "bomb.zip")
+
+
 def test_bomb_with_a_lying_table(import_zip: ImportZip, data_dir: Path, tmp_path: Path) -> None:
     """The table of contents says 1,000 bytes; what is packed would unpack to 80 MB."""
     name = "cat/bomb.png"

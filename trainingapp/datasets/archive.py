@@ -4,7 +4,7 @@ A zip is judged by its table of contents before anything is read, and again whil
 Refused: what is no zip or is damaged, encrypted entries, links and devices, absolute paths and `..`, two entries of one
 name, names that no file can have, and bombs. A bomb is any of
 
-- more than 200,000 entries,
+- more than 200,000 entries, or a table of contents of more than 64 MB, which is not even loaded then,
 - more than 20 times the largest upload (`MAX_UPLOAD_MB`) when unpacked,
 - an entry, or a whole archive, of more than 50 MB that unpacks to more than 200 times its size. Pictures are compressed
   already: real ones stay below 2, flat bitmaps below 100.
@@ -16,6 +16,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import unicodedata
 import zipfile
 import zlib
@@ -32,6 +33,7 @@ from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.report import Report
 
 MOST_ENTRIES = 200_000
+MOST_TABLE_BYTES = 64 * 1024**2
 MOST_RATIO = 200
 RATIO_FREE_BYTES = 50 * 1024**2
 UNPACKED_TO_UPLOAD = 20
@@ -39,6 +41,10 @@ LONGEST_NAME_BYTES = 255
 LONGEST_PATH_BYTES = 1000
 DISK_RESERVE_BYTES = 100 * 1024**2
 _CHUNK_BYTES = 1 << 20
+_LONGEST_END_BYTES = 65_535 + 22 + 20 + 56
+"""The records at the end of a zip, with the longest comment."""
+_IN_ZIP64 = 0xFFFFFFFF
+"""Stands in the old record when the number is in the new one."""
 #: What zipfile raises in the middle of an entry.
 _DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError)
 _ENCRYPTED, _UTF8_NAME = 0x1, 0x800
@@ -109,11 +115,29 @@ def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
     try:
+        _refuse_large_table(path)
         return zipfile.ZipFile(path)
     except FileNotFoundError:
         raise DatasetError.one("source_missing", f"{path.name} is not there (any more).") from None
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
         raise DatasetError.one("not_a_zip", f"The file is no zip, or a damaged one: {error}.") from None
+
+
+def _refuse_large_table(path: Path) -> None:
+    """zipfile loads the whole table of contents, ten times as large in memory: look at its length first."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LONGEST_END_BYTES))
+        tail = file.read()
+    lengths = [struct.unpack_from("<I", tail, end + 12)[0] for end in _records(tail, b"PK\5\6", 16)]
+    lengths += [struct.unpack_from("<Q", tail, end + 40)[0] for end in _records(tail, b"PK\6\6", 48)]
+    if any(MOST_TABLE_BYTES < length != _IN_ZIP64 for length in lengths):
+        raise DatasetError.one("bomb", f"The zip's table of contents is larger than {_size(MOST_TABLE_BYTES)}.")
+
+
+def _records(tail: bytes, signature: bytes, length: int) -> list[int]:
+    """Where the last record with this signature starts, if it is there whole."""
+    start = tail.rfind(signature)
+    return [start] if 0 <= start <= len(tail) - length else []
 
 
 def _read_zip(path: Path, archive: zipfile.ZipFile) -> Source:
