@@ -1,0 +1,71 @@
+"""The index of a dataset folder: read as written, and wrong lines refused by number."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trainingapp.engine.dataset_files import Sample, read_index, write_index
+
+SAMPLES = [Sample("images/train/ä b/1.png", 0, "train", 8, 9), Sample("images/val/c/2.png", 1, "val", 7, 6)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_index(tmp_path, name="n", recipe="classification", classes=["ä b", "c"], fingerprint="f", samples=SAMPLES)
+    return tmp_path
+
+
+def test_read_as_written(folder: Path) -> None:
+    index = read_index(folder)
+    assert (index.name, index.recipe, index.classes, index.fingerprint) == ("n", "classification", ["ä b", "c"], "f")
+    assert index.split("train") == SAMPLES[:1]
+    assert index.split("val") == SAMPLES[1:]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": 2}, "'label'"),
+        ({"label": True}, "'label'"),
+        ({"split": "test"}, "'split'"),
+        ({"path": "../secret.png"}, "'path'"),
+        ({"path": "/etc/passwd"}, "'path'"),
+        ({"width": 0}, "'width'"),
+        ({"height": "9"}, "'height'"),
+    ],
+)
+def test_a_wrong_line_is_named(folder: Path, change: dict[str, object], message: str) -> None:
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    lines[1] = json.dumps({**json.loads(lines[1]), **change})
+    (folder / "samples.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=f"samples.jsonl line 2: {message}"):
+        read_index(folder)
+
+
+def test_broken_json_is_named_with_its_line(folder: Path) -> None:
+    (folder / "samples.jsonl").write_text('{"path":\n')
+    with pytest.raises(ValueError, match="samples.jsonl line 1: not valid JSON"):
+        read_index(folder)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "samples.jsonl"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"{name}: the file is missing"):
+        read_index(folder)
+
+
+@pytest.mark.parametrize("change", [{"format": 2}, {"classes": []}, {"classes": [1]}, {"name": None}])
+def test_a_wrong_head_is_named(folder: Path, change: dict[str, object]) -> None:
+    head = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**head, **change}))
+    with pytest.raises(ValueError, match="dataset.json: "):
+        read_index(folder)
+
+
+def test_a_wrong_sample_is_not_written(tmp_path: Path) -> None:
+    wrong = Sample("a.png", 5, "train", 1, 1)
+    with pytest.raises(ValueError, match="line 1"):
+        write_index(tmp_path, name="n", recipe="classification", classes=["a"], fingerprint="f", samples=[wrong])
+    assert not (tmp_path / "dataset.json").exists()

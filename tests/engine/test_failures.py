@@ -1,0 +1,106 @@
+"""Failures have a class that says what kind they are and a message that says what to do."""
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.conftest import index_of, last_status, train_here
+from tests.pictures import make_dataset
+from trainingapp.engine.errors import BadConfig, BadData, NonFiniteLoss, WeightsUnavailable, classify
+
+
+def _caught(action) -> BaseException:
+    try:
+        action()
+    except BaseException as error:  # noqa: BLE001
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def _fill_the_disk() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as file:
+        file.write(b"x")
+
+
+def _wrapped() -> None:
+    try:
+        _fill_the_disk()
+    except OSError as error:
+        raise RuntimeError("unexpected pos") from error
+
+
+@pytest.mark.parametrize(
+    ("action", "error_class", "advice"),
+    [
+        (lambda: torch.empty(10**15), "out_of_memory", "batch_size"),
+        (lambda: bytearray(1 << 60), "out_of_memory", "batch_size"),
+        (_fill_the_disk, "disk_full", "Free some space"),
+        (_wrapped, "disk_full", "Free some space"),
+        (lambda: torch.nn.BatchNorm1d(2)(torch.zeros(1, 2)), "bad_config", "batch_size 2"),
+        (lambda: torch.zeros(2) @ torch.zeros(3), "error", "RuntimeError"),
+    ],
+)
+def test_errors_are_classified(action, error_class: str, advice: str) -> None:
+    failure = classify(_caught(action))
+    assert failure.error_class == error_class
+    assert advice in failure.message
+    assert 1 <= len(failure.lines) <= 15
+
+
+def test_gpu_memory_counts_as_memory() -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert classify(error).error_class == "out_of_memory"
+
+
+def test_a_quota_is_a_full_disk() -> None:
+    assert classify(OSError(errno.EDQUOT, "Disk quota exceeded")).error_class == "disk_full"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_bad_config(new_run) -> None:
+    with pytest.raises(BadConfig, match="no GPU"):
+        train_here(new_run(device="cuda:0"))
+
+
+def test_a_missing_dataset_is_bad_data(new_run, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="dataset.json"):
+        train_here(new_run(dataset_dir=tmp_path / "nothing"))
+
+
+def test_a_split_without_pictures_is_bad_data(new_run, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="The val split has 0 pictures"):
+        train_here(new_run(dataset_dir=make_dataset(tmp_path / "dataset", val_per_class=0)))
+
+
+def test_divergence_fails_before_anything_of_it_is_saved(new_run, start) -> None:
+    run_dir = new_run(optimizer="SGD", learning_rate=10, momentum=0.99, epochs=100, model="vit_b_16", weight_decay=0)
+    trainer = start(run_dir)
+    assert trainer.wait() == 1, trainer.log()
+    failed = last_status(run_dir)
+    assert failed["error_class"] == "non_finite_loss"
+    assert "Lower learning_rate" in failed["message"]
+    if (run_dir / "checkpoints" / "index.json").exists():
+        for entry in index_of(run_dir):
+            content = torch.load(run_dir / "checkpoints" / entry["file"], weights_only=True)
+            assert all(tensor.isfinite().all() for tensor in content["model_state_dict"].values())
+
+
+def test_weights_that_diverged_are_not_saved(new_run, monkeypatch) -> None:
+    """The loss of the last step is finite, what the step made of the weights is not."""
+    run_dir = new_run(epochs=1, optimizer="SGD", learning_rate=10, log_every_steps=10_000, augmentation="none")
+    from trainingapp.engine import optim
+
+    monkeypatch.setattr(optim.Schedule, "lr_at", lambda schedule, step: 1e38)
+    with pytest.raises(NonFiniteLoss):
+        train_here(run_dir)
+    assert not (run_dir / "checkpoints" / "index.json").exists()
+
+
+def test_pretrained_without_network_names_host_and_remedy(new_run, monkeypatch) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    run_dir = new_run(pretrained=True)
+    with pytest.raises(WeightsUnavailable, match=r"download\.pytorch\.org"):
+        train_here(run_dir)
