@@ -1,6 +1,7 @@
 """Starting imports."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User

@@ -1,0 +1,1 @@
+from tests.studio import studio  # noqa: F401

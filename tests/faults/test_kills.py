@@ -1,0 +1,129 @@
+"""Everything is killed once in the middle of a run, and the run ends as if nothing had happened."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from tests.studio import Studio, wait_for
+
+HONEST_WITHIN_S = 15
+EPOCHS = 4
+#: Long enough to be hit in the middle; an autosave nearly at each step, so that a kill finds one.
+CONFIG: dict[str, Any] = {"epochs": EPOCHS, "autosave_minutes": 0.003, "keep_checkpoints": 2}
+PICTURES = 80
+STEPS = EPOCHS * PICTURES // 4
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Any]]]:
+    """The folder and the curve of a run that nobody disturbed."""
+    studio = Studio(tmp_path_factory.mktemp("undisturbed") / "data")
+    try:
+        (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+        worker = studio.start_worker()
+        studio.wait_for_status(run, "completed", 120)
+        assert studio.stop(worker) == 0
+        yield studio.data_dir / "runs" / str(run), curve(studio, run)
+    finally:
+        studio.cut_power()
+
+
+def curve(studio: Studio, run: int) -> list[Any]:
+    """What the charts show: split, step and values of every point that is not superseded, without the speed."""
+    points = [event for event in studio.events(run, "metrics") if not event["superseded"]]
+    for event in points:
+        event["data"]["values"].pop("images_per_s", None)
+    return [(event["data"]["split"], event["step"], event["data"]["values"]) for event in points]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(folder / "checkpoints" / f"epoch_{EPOCHS}.pt", weights_only=True)
+    state: dict[str, torch.Tensor] = content["model_state_dict"]
+    return state
+
+
+def check_equal(studio: Studio, run: int, undisturbed: tuple[Path, list[Any]]) -> None:
+    """The run is complete, and weights, curve and log are those of a run that nobody disturbed."""
+    folder, expected = undisturbed
+    ours, theirs = weights(studio.data_dir / "runs" / str(run)), weights(folder)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    points = curve(studio, run)
+    assert [point[:2] for point in points if point[0] == "train"] == [("train", step) for step in range(1, STEPS + 1)]
+    assert sorted(points, key=repr) == sorted(expected, key=repr)
+    numbers = [row["seq"] for row in studio.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ?", run)]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+
+
+def middle(studio: Studio, run: int) -> dict[str, Any]:
+    """Wait until the run is in its middle and has a checkpoint."""
+    row = studio.wait_for_step(run, STEPS // 3)
+    assert row["status"] == "running"
+    wait_for(lambda: studio.rows("SELECT 1 FROM trainingapp_checkpoint WHERE run_id = ?", run), 30, "a checkpoint")
+    return row
+
+
+def goes_on_or_is_queued(studio: Studio, run: int, attempt: int) -> Any:
+    row = studio.run(run)
+    return row["attempt"] > attempt or row["status"] == "queued"
+
+
+def test_trainer_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
+    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    studio.start_worker()
+    row = middle(studio, run)
+    psutil.Process(row["pid"]).kill()
+    wait_for(lambda: goes_on_or_is_queued(studio, run, 1), HONEST_WITHIN_S, "the studio says that the trainer is lost")
+    after = studio.wait_for_status(run, "completed", 120)
+    assert (after["attempt"], after["recoveries"]) == (2, 1)
+    check_equal(studio, run, undisturbed)
+
+
+def test_worker_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
+    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    worker = studio.start_worker()
+    middle(studio, run)
+    worker.kill()
+    worker.wait()
+    studio.start_worker()
+    wait_for(lambda: goes_on_or_is_queued(studio, run, 1), HONEST_WITHIN_S, "the run goes on with another worker")
+    after = studio.wait_for_status(run, "completed", 120)
+    assert after["recoveries"] == 1
+    check_equal(studio, run, undisturbed)
+
+
+def test_power_cut(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
+    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    studio.start_worker()
+    middle(studio, run)
+    studio.cut_power()
+    assert studio.status(run) == "running", "nobody was left to write anything else"
+    with (studio.data_dir / "runs" / str(run) / "events.jsonl").open("a") as file:
+        file.write('{"type": "metr')
+    studio.start_worker()
+    wait_for(lambda: goes_on_or_is_queued(studio, run, 1), HONEST_WITHIN_S, "the next start goes on with the run")
+    studio.wait_for_status(run, "completed", 120)
+    check_equal(studio, run, undisturbed)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_worker_stopped(studio: Studio, undisturbed: tuple[Path, list[Any]], signal_number: int) -> None:
+    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    worker = studio.start_worker()
+    middle(studio, run)
+    assert studio.stop(worker, signal_number, timeout_s=15) == 0
+    row = studio.run(run)
+    assert (row["status"], row["recoveries"], row["wanted"]) == ("queued", 0, "")
+    assert not studio.trainers()
+    (last,) = studio.rows("SELECT step FROM trainingapp_checkpoint WHERE run_id = ? AND is_last", run)
+    assert last["step"] == row["step"], "nothing has to be made again"
+    studio.start_worker()
+    studio.wait_for_status(run, "completed", 120)
+    check_equal(studio, run, undisturbed)

@@ -1,0 +1,217 @@
+"""From the file to the database: every event exactly once."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from tests.threads import in_threads
+from trainingapp.engine.events import EventLog
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.supervisor.event_store import EventStore, LostRunError
+
+MAKE = Callable[..., TrainingRun]
+WORKER = "here:1:2"
+
+
+@pytest.fixture
+def running(make: MAKE) -> TrainingRun:
+    run = make("running", attempt=1, worker=WORKER)
+    run.folder.mkdir(parents=True)
+    return run
+
+
+def log_of(run: TrainingRun, attempt: int = 1) -> EventLog:
+    return EventLog(run.folder / "events.jsonl", attempt)
+
+
+def point(log: EventLog, step: int, split: str = "train", **data: Any) -> None:
+    log.write("metrics", epoch=1, step=step, split=split, values={"loss": 1.0, "top1": 0.5}, **data)
+
+
+def saved(log: EventLog, file: str, step: int, *, is_best: bool = False, removed: tuple[str, ...] = ()) -> None:
+    facts = {"reason": "epoch", "size_bytes": 3, "sha256": "0" * 64, "metrics": {"top1": 0.5}}
+    log.write("checkpoint", epoch=1, step=step, file=file, is_best=is_best, removed=removed, **facts)
+
+
+def seqs() -> list[int]:
+    return list(RunEvent.objects.values_list("seq", flat=True))
+
+
+@pytest.mark.django_db
+def test_each_event_becomes_one_row_in_order(running: TrainingRun) -> None:
+    log = log_of(running)
+    log.log("hello")
+    point(log, 1)
+    EventStore(running).pull_all()
+    first, second = RunEvent.objects.all()
+    assert (first.seq, first.type, first.data) == (1, "log", {"message": "hello"})
+    assert (second.seq, second.step, second.data["values"]) == (2, 1, {"loss": 1.0, "top1": 0.5})
+    running.refresh_from_db()
+    assert running.event_offset == (running.folder / "events.jsonl").stat().st_size
+    assert running.metrics == {"train/loss": 1.0, "train/top1": 0.5}
+
+
+@pytest.mark.django_db
+def test_storing_again_stores_nothing(running: TrainingRun) -> None:
+    log_of(running).log("hello")
+    for _ in range(3):
+        EventStore(TrainingRun.objects.get()).pull_all()
+    assert seqs() == [1]
+
+
+@pytest.mark.django_db
+def test_one_that_is_behind_stores_nothing_twice(running: TrainingRun) -> None:
+    behind = EventStore(TrainingRun.objects.get())
+    log = log_of(running)
+    log.log("one")
+    EventStore(running).pull_all()
+    log.log("two")
+    behind.pull()
+    behind.pull_all()
+    assert [row.data["message"] for row in RunEvent.objects.all()] == ["one", "two"]
+
+
+@pytest.mark.django_db
+def test_a_torn_line_waits_for_its_end(running: TrainingRun) -> None:
+    log_of(running).log("whole")
+    path = running.folder / "events.jsonl"
+    line = json.dumps(
+        {"type": "log", "time": 1.0, "attempt": 1, "epoch": 0, "step": 0, "level": "info", "message": "x"}
+    )
+    with path.open("a") as file:
+        file.write(line[:20])
+    store = EventStore(running)
+    store.pull_all()
+    assert seqs() == [1]
+    with path.open("a") as file:
+        file.write(line[20:] + "\n")
+    store.pull_all()
+    assert [row.data["message"] for row in RunEvent.objects.all()] == ["whole", "x"]
+
+
+@pytest.mark.django_db
+def test_a_damaged_line_is_shown_as_an_error(running: TrainingRun) -> None:
+    (running.folder / "events.jsonl").write_bytes(b"\x00\x00garbage\n")
+    EventStore(running).pull_all()
+    row = RunEvent.objects.get()
+    assert (row.type, row.level) == ("log", "error")
+    assert "garbage" in row.data["message"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_crash_within_the_transaction_loses_neither_event_nor_offset(
+    running: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_of(running).log("hello")
+    save = TrainingRun.save
+
+    def die(self: TrainingRun, *args: Any, **kwargs: Any) -> None:
+        save(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "save", die)
+        with pytest.raises(KeyboardInterrupt):
+            EventStore(running).pull()
+    assert seqs() == []
+    assert TrainingRun.objects.get().event_offset == 0
+    EventStore(TrainingRun.objects.get()).pull_all()
+    assert seqs() == [1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_who_store_at_once_store_each_event_once(running: TrainingRun) -> None:
+    log = log_of(running)
+    for step in range(200):
+        point(log, step)
+    stores = [EventStore(TrainingRun.objects.get()) for _ in range(3)]
+    assert in_threads([store.pull_all for store in stores]) == [None] * 3
+    assert seqs() == list(range(1, 201))
+    assert list(RunEvent.objects.values_list("step", flat=True)) == list(range(200))
+    assert connection.is_usable()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("change", [{"attempt": 2}, {"worker": "there:1:2"}, {"status": "queued"}])
+def test_who_lost_the_run_writes_nothing(running: TrainingRun, change: dict[str, Any]) -> None:
+    store = EventStore(running)
+    log_of(running).log("hello")
+    TrainingRun.objects.update(**change)
+    for act in (store.pull, store.look):
+        with pytest.raises(LostRunError):
+            act()
+    assert not RunEvent.objects.exists()
+
+
+@pytest.mark.django_db
+def test_progress_is_on_the_run_alone(running: TrainingRun) -> None:
+    progress = {"phase": "train", "total_epochs": 3, "total_steps": 30, "elapsed_s": 2.5, "eta_s": 7.0}
+    log_of(running).write("progress", epoch=1, step=9, **progress)
+    EventStore(running).pull_all()
+    run = TrainingRun.objects.get()
+    assert (run.epoch, run.step, run.total_steps, run.phase, run.eta_s) == (1, 9, 30, "train", 7.0)
+    assert run.elapsed_s == 2.5
+    assert not RunEvent.objects.exists()
+
+
+@pytest.mark.django_db
+def test_the_best_value_is_that_of_the_best_epoch(running: TrainingRun) -> None:
+    log = log_of(running)
+    point(log, 5, "val", is_best=True)
+    log.write("metrics", epoch=2, step=10, split="val", values={"loss": 1.0, "top1": 0.1}, is_best=False)
+    EventStore(running).pull_all()
+    run = TrainingRun.objects.get()
+    assert (run.best_metric_name, run.best_metric, run.best_epoch) == ("top1", 0.5, 1)
+
+
+@pytest.mark.django_db
+def test_checkpoints_are_best_and_last_one_each_and_go_when_removed(running: TrainingRun) -> None:
+    log = log_of(running)
+    saved(log, "epoch_1.pt", 5, is_best=True)
+    saved(log, "epoch_2.pt", 10)
+    saved(log, "epoch_3.pt", 15, is_best=True, removed=("epoch_2.pt",))
+    saved(log, "step_17.pt", 17)
+    EventStore(running).pull_all()
+    rows = Checkpoint.objects.order_by("step").values_list("file", "is_best", "is_last")
+    assert list(rows) == [("epoch_1.pt", False, False), ("epoch_3.pt", True, False), ("step_17.pt", False, True)]
+
+
+@pytest.mark.django_db
+def test_a_checkpoint_made_again_keeps_one_row(running: TrainingRun) -> None:
+    log = log_of(running)
+    saved(log, "epoch_1.pt", 5)
+    saved(log, "epoch_1.pt", 5, is_best=True)
+    EventStore(running).pull_all()
+    assert Checkpoint.objects.get().is_best
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("is_one_batch", [True, False])
+def test_a_new_attempt_supersedes_what_it_makes_again(running: TrainingRun, is_one_batch: bool) -> None:
+    log = log_of(running)
+    for step in (1, 2, 3):
+        point(log, step)
+    log.write("log", epoch=1, step=3, level="info", message="kept")
+    if not is_one_batch:
+        EventStore(running).pull_all()
+    TrainingRun.objects.update(attempt=2)
+    log = log_of(running, attempt=2)
+    log.write("status", epoch=1, step=2, state="started", device="cpu", resumed_from="step_2.pt")
+    point(log, 3)
+    EventStore(TrainingRun.objects.get()).pull_all()
+    metrics = RunEvent.objects.filter(type="metrics").values_list("attempt", "step", "superseded")
+    assert list(metrics) == [(1, 1, False), (1, 2, False), (1, 3, True), (2, 3, False)]
+    assert not RunEvent.objects.get(type="log").superseded
+    assert TrainingRun.objects.get().device == "cpu"
+
+
+@pytest.mark.django_db
+def test_the_last_word_is_known_to_who_comes_later(running: TrainingRun) -> None:
+    log_of(running).write("status", state="paused")
+    EventStore(running).pull_all()
+    late = EventStore(TrainingRun.objects.get())
+    assert late.final is not None
+    assert late.final["state"] == "paused"
