@@ -10,7 +10,7 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.utils.functional import Promise
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 from pydantic import ValidationError as ConfigError
 from pydantic_core import ErrorDetails
@@ -36,13 +36,13 @@ RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 #: Units after the number one.
 ONE = {
-    "epochs": _mark("epoch"),
-    "pictures": _mark("picture"),
-    "steps": _mark("step"),
-    "minutes": _mark("minute"),
-    "checkpoints": _mark("checkpoint"),
-    "processes": _mark("process"),
-    "threads": _mark("thread"),
+    "epochs": gettext_noop("epoch"),
+    "pictures": gettext_noop("picture"),
+    "steps": gettext_noop("step"),
+    "minutes": gettext_noop("minute"),
+    "checkpoints": gettext_noop("checkpoint"),
+    "processes": gettext_noop("process"),
+    "threads": gettext_noop("thread"),
 }
 #: What is wrong, in plain words, by pydantic's kind of error.
 PLAIN_WORDS: dict[str, str | Promise] = {

@@ -14,7 +14,7 @@ import contextvars
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
@@ -232,7 +232,7 @@ class RunReader(Reader):
         if self.position < 0:
             self.position = run.event_seq
         seen = (run.updated_at, run.event_seq, run.shown_status)
-        if seen != self._seen:
+        if seen != self._seen or self.position < run.event_seq:
             await self._tell_news(run)
             self._seen = seen
         return True
@@ -336,7 +336,7 @@ def _render_state(run: TrainingRun, names: Iterable[str], audience: Audience) ->
         return render_parts(run, names, controls=audience.controls)
 
 
-async def run_messages(run_id: int, audience: Audience, after: int) -> AsyncIterator[Message | None]:
+async def run_messages(run_id: int, audience: Audience, after: int) -> AsyncGenerator[Message | None, None]:
     """Everything above event `after` of a run, each event once and in order, and its state whenever it changes.
 
     None stands for a while without news. Ends when the run is deleted, when the reader ends or when the client is too
@@ -367,7 +367,7 @@ async def _backlog(run_id: int, audience: Audience, after: int, upto: int) -> As
         after = rows[-1].seq
 
 
-async def list_messages() -> AsyncIterator[Message | None]:
+async def list_messages() -> AsyncGenerator[Message | None, None]:
     """A "changed" whenever the list of runs does; None stands for a while without news."""
     reader, client = ListReader.join("runs", Audience(""))
     try:

@@ -1,6 +1,7 @@
 """Server-Sent Events, as plain async views."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user
@@ -34,7 +35,7 @@ async def run_list_stream(request: HttpRequest) -> StreamingHttpResponse:
     return await _streamed(request, list_messages())
 
 
-async def _streamed(request: HttpRequest, messages: AsyncIterator[Message | None]) -> StreamingHttpResponse:
+async def _streamed(request: HttpRequest, messages: AsyncGenerator[Message | None, None]) -> StreamingHttpResponse:
     await sync_to_async(close_old_connections)()  # the request's own connection would stay open as long as the stream
     response = StreamingHttpResponse(
         _encoded(messages, request.session.session_key or ""), content_type="text/event-stream"
@@ -44,17 +45,18 @@ async def _streamed(request: HttpRequest, messages: AsyncIterator[Message | None
     return response
 
 
-async def _encoded(messages: AsyncIterator[Message | None], session_key: str) -> AsyncIterator[bytes]:
+async def _encoded(messages: AsyncGenerator[Message | None, None], session_key: str) -> AsyncIterator[bytes]:
     """The messages as bytes; a comment shows that the stream lives, and a login that has ended ends it."""
     yield b": connected\n\n"
-    async for message in messages:
-        if message is not None:
-            yield message.encode()
-        elif await in_thread(_is_logged_in, session_key):
-            yield b": alive\n\n"
-        else:
-            yield Message("logged-out", "").encode()
-            return
+    async with aclosing(messages):  # a client that leaves must not wait for the garbage collector to be let go
+        async for message in messages:
+            if message is not None:
+                yield message.encode()
+            elif await in_thread(_is_logged_in, session_key):
+                yield b": alive\n\n"
+            else:
+                yield Message("logged-out", "").encode()
+                return
 
 
 def _is_logged_in(session_key: str) -> bool:

@@ -1,0 +1,3 @@
+"""What the tests of pages and streams share."""
+
+from tests.small_world import *  # noqa: F403

@@ -1,0 +1,153 @@
+"""What holds for every page: login, methods, policy, and templates that compile."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.template.loader import get_template
+from django.test import Client
+from django.urls import URLPattern, get_resolver, reverse
+
+from trainingapp.models import Dataset, TrainingRun
+
+#: Pages that need no login.
+OPEN = {"login", "logout", "set_language", "health"}
+ARGUMENTS: dict[str, list[object]] = {
+    "run_detail": [1],
+    "run_stream": [1],
+    "run_log": [1],
+    "run_metrics": [1],
+    "run_delete": [1],
+    "run_control": [1, "pause"],
+    "checkpoint_download": [1, "epoch_1.pt"],
+    "dataset_detail": [1],
+    "dataset_delete": [1],
+    "dataset_picture": [1, "images/a.png"],
+}
+TEMPLATES = sorted(
+    str(path.relative_to(settings.BASE_DIR / "templates"))
+    for path in Path(settings.BASE_DIR / "templates").rglob("*.html")
+)
+
+
+def own_pages() -> Iterator[str]:
+    for pattern in get_resolver().url_patterns:
+        if isinstance(pattern, URLPattern) and pattern.name:
+            yield pattern.name
+
+
+def address(name: str) -> str:
+    return reverse(name, args=ARGUMENTS.get(name, []))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", [name for name in own_pages() if name not in OPEN])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_everything_needs_a_login(client: Client, name: str, method: str) -> None:
+    if name.startswith("api"):
+        pytest.skip("the API answers 401 and has tests of its own")
+    response = getattr(client, method)(address(name))
+    assert response.status_code == 302
+    assert response.headers["Location"].startswith(reverse("login"))
+
+
+@pytest.mark.django_db
+def test_the_open_pages_are_open(client: Client) -> None:
+    assert client.get(reverse("login")).status_code == 200
+    assert client.get(reverse("health")).json() == {"status": "ok"}
+    assert client.post(reverse("set_language"), {"language": "zh-hans", "next": "/"}).headers["Location"] == "/"
+
+
+@pytest.mark.parametrize(
+    "name", ["run_list", "run_detail", "run_log", "run_metrics", "dataset_list", "dataset_detail", "dataset_picture"]
+)
+def test_what_only_shows_takes_no_post(user_client: Client, name: str) -> None:
+    assert user_client.post(address(name)).status_code == 405
+
+
+def test_a_verb_takes_no_get(user_client: Client, run: TrainingRun) -> None:
+    assert user_client.get(reverse("run_control", args=[run.pk, "start"])).status_code == 405
+
+
+def test_there_is_no_other_verb(user_client: Client, run: TrainingRun) -> None:
+    assert user_client.post(f"/runs/{run.pk}/explode/").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["run_detail", "run_log", "run_metrics", "run_delete", "dataset_detail", "dataset_delete"]
+)
+def test_what_is_not_there_is_not_found(user_client: Client, name: str) -> None:
+    response = user_client.get(reverse(name, args=[4711]))
+    assert response.status_code == 404
+    assert "There is nothing here" in response.content.decode()
+
+
+@pytest.fixture
+def pages(user_client: Client, run: TrainingRun, dataset: Dataset) -> list[str]:
+    return [
+        reverse("run_list"),
+        reverse("run_new"),
+        reverse("run_new") + f"?clone={run.pk}",
+        reverse("run_detail", args=[run.pk]),
+        reverse("run_log", args=[run.pk]),
+        reverse("run_delete", args=[run.pk]),
+        reverse("dataset_list"),
+        reverse("dataset_import"),
+        reverse("dataset_delete", args=[dataset.pk]),
+    ]
+
+
+def test_pages_have_the_strict_policy_and_nothing_inline(user_client: Client, pages: list[str]) -> None:
+    for page in pages:
+        response = user_client.get(page)
+        assert response.status_code == 200, page
+        policy = response.headers["Content-Security-Policy"]
+        assert "default-src 'self'" in policy
+        assert "unsafe" not in policy
+        html = response.content.decode()
+        for inline in (" style=", "<style", " onclick=", " onchange=", "javascript:", "<script>"):
+            assert inline not in html, (page, inline)
+
+
+def test_pages_speak_chinese(user_client: Client, pages: list[str]) -> None:
+    user_client.post(reverse("set_language"), {"language": "zh-hans"})
+    for page in pages:
+        assert '<html lang="zh-hans"' in user_client.get(page).content.decode()
+
+
+def test_templates_are_all_known() -> None:
+    assert len(TEMPLATES) > 20
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates_compile(name: str) -> None:
+    get_template(name)
+
+
+def test_a_broken_database_is_no_good_health(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import OperationalError, connection
+
+    def refuse(*args: object) -> None:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(connection, "cursor", refuse)
+    assert client.get(reverse("health")).status_code == 503
+
+
+def test_a_forged_form_is_refused_in_plain_words(user: User) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(user)
+    response = strict.post(reverse("run_new"), {})
+    assert response.status_code == 403
+    assert "The form was not accepted" in response.content.decode()
+
+
+def test_lists_are_read_with_few_queries(
+    user_client: Client, make: Callable[..., TrainingRun], django_assert_max_num_queries: Callable[[int], object]
+) -> None:
+    for _number in range(5):
+        make()
+    with django_assert_max_num_queries(10):  # type: ignore[attr-defined]
+        user_client.get(reverse("run_list"))
