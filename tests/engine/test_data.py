@@ -104,7 +104,7 @@ def test_unreadable_picture_is_named(tmp_path: Path, content: bytes | None) -> N
         Image.effect_noise((64, 64), 50).save(path)
         content = path.read_bytes()[:700]
     path.write_bytes(content)
-    with pytest.raises(BadData, match="bad.jpg"):
+    with pytest.raises(BadData, match=r"bad\.jpg"):
         load_picture(path, 32)
 
 

@@ -39,20 +39,20 @@ def test_a_wrong_line_is_named(folder: Path, change: dict[str, object], message:
     lines = (folder / "samples.jsonl").read_text().splitlines()
     lines[1] = json.dumps({**json.loads(lines[1]), **change})
     (folder / "samples.jsonl").write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=f"samples.jsonl line 2: {message}"):
+    with pytest.raises(ValueError, match=rf"samples.jsonl line 2: {message}"):
         read_index(folder)
 
 
 def test_broken_json_is_named_with_its_line(folder: Path) -> None:
     (folder / "samples.jsonl").write_text('{"path":\n')
-    with pytest.raises(ValueError, match="samples.jsonl line 1: not valid JSON"):
+    with pytest.raises(ValueError, match=r"samples\.jsonl line 1: not valid JSON"):
         read_index(folder)
 
 
 @pytest.mark.parametrize("name", ["dataset.json", "samples.jsonl"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(ValueError, match=f"{name}: the file is missing"):
+    with pytest.raises(ValueError, match=rf"{name}: the file is missing"):
         read_index(folder)
 
 
@@ -60,7 +60,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 def test_a_wrong_head_is_named(folder: Path, change: dict[str, object]) -> None:
     head = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**head, **change}))
-    with pytest.raises(ValueError, match="dataset.json: "):
+    with pytest.raises(ValueError, match=r"dataset\.json: "):
         read_index(folder)
 
 

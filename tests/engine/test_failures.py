@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.conftest import index_of, last_status, train_here
+from tests.engine.conftest import index_of, last_status, newest_content, train_here
 from tests.pictures import make_dataset
+from trainingapp.engine.checkpoint import CheckpointFolder
 from trainingapp.engine.errors import BadConfig, BadData, NonFiniteLoss, WeightsUnavailable, classify
+from trainingapp.engine.events import EVENTS_FILE, EventLog
 
 
 def _caught(action) -> BaseException:
@@ -65,7 +67,7 @@ def test_a_gpu_that_is_not_there_is_bad_config(new_run) -> None:
 
 
 def test_a_missing_dataset_is_bad_data(new_run, tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="dataset.json"):
+    with pytest.raises(BadData, match=r"dataset\.json"):
         train_here(new_run(dataset_dir=tmp_path / "nothing"))
 
 
@@ -74,28 +76,30 @@ def test_a_split_without_pictures_is_bad_data(new_run, tmp_path: Path) -> None:
         train_here(new_run(dataset_dir=make_dataset(tmp_path / "dataset", val_per_class=0)))
 
 
-def test_divergence_fails_before_anything_of_it_is_saved(new_run, start) -> None:
-    run_dir = new_run(optimizer="SGD", learning_rate=10, momentum=0.99, epochs=100, model="vit_b_16", weight_decay=0)
+def test_divergence_fails_and_what_was_saved_before_is_finite(new_run, start) -> None:
+    run_dir = new_run(optimizer="SGD", learning_rate=10, momentum=0.99, epochs=100, autosave_minutes=0.0001)
     trainer = start(run_dir)
     assert trainer.wait() == 1, trainer.log()
     failed = last_status(run_dir)
     assert failed["error_class"] == "non_finite_loss"
     assert "Lower learning_rate" in failed["message"]
-    if (run_dir / "checkpoints" / "index.json").exists():
-        for entry in index_of(run_dir):
-            content = torch.load(run_dir / "checkpoints" / entry["file"], weights_only=True)
-            assert all(tensor.isfinite().all() for tensor in content["model_state_dict"].values())
+    for entry in index_of(run_dir):
+        content = torch.load(run_dir / "checkpoints" / entry["file"], weights_only=True)
+        assert all(tensor.isfinite().all() for tensor in content["model_state_dict"].values())
 
 
-def test_weights_that_diverged_are_not_saved(new_run, monkeypatch) -> None:
-    """The loss of the last step is finite, what the step made of the weights is not."""
-    run_dir = new_run(epochs=1, optimizer="SGD", learning_rate=10, log_every_steps=10_000, augmentation="none")
-    from trainingapp.engine import optim
-
-    monkeypatch.setattr(optim.Schedule, "lr_at", lambda schedule, step: 1e38)
-    with pytest.raises(NonFiniteLoss):
-        train_here(run_dir)
-    assert not (run_dir / "checkpoints" / "index.json").exists()
+def test_weights_that_diverged_are_not_saved(new_run) -> None:
+    """The loss can still be finite when the step after it has spoilt the weights."""
+    run_dir = new_run(epochs=1)
+    train_here(run_dir)
+    content = newest_content(run_dir)
+    content["model_state_dict"]["features.0.0.weight"][0] = float("nan")
+    folder = CheckpointFolder(run_dir / "checkpoints", 3, EventLog(run_dir / EVENTS_FILE, 2))
+    folder.save(content, file="step_7.pt", reason="pause")
+    with pytest.raises(NonFiniteLoss, match="weights features"):
+        folder.drain()
+    assert [entry["file"] for entry in index_of(run_dir)] == ["epoch_1.pt"]
+    assert not list((run_dir / "checkpoints").glob("step_7*"))
 
 
 def test_pretrained_without_network_names_host_and_remedy(new_run, monkeypatch) -> None:
