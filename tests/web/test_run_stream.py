@@ -27,9 +27,9 @@ atell = sync_to_async(tell)
 
 @pytest.fixture(autouse=True)
 async def no_reader_is_left() -> AsyncIterator[None]:
+    """Whatever a test leaves behind is noticed here."""
     yield
-    await asyncio.sleep(0)
-    assert not Reader.readers
+    await until(lambda: not Reader.readers, timeout_s=2)
 
 
 def shown_lines(messages: list[Message]) -> list[int]:

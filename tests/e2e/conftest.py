@@ -1,0 +1,61 @@
+"""A browser, and a real studio for it to visit."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.studio import Studio
+
+#: Two cores that train beside the browser are slow.
+expect.set_options(timeout=30_000)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    executable = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    found = {"executable_path": executable} if Path(executable).exists() else {}
+    return {**browser_type_launch_args, **found, "args": ["--no-sandbox"]}
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    """A studio whose administrator is admin with the password "correct horse"; nothing of it is left afterwards."""
+    installation = Studio(tmp_path / "data")
+    installation.manage("migrate", "-v0", "--skip-checks")
+    installation.python(
+        """
+        from django.contrib.auth.models import User
+        User.objects.create_superuser("admin", password="correct horse")
+        """
+    )
+    yield installation
+    installation.cut_power()
+
+
+@pytest.fixture
+def problems(page: Page) -> Iterator[list[str]]:
+    """What the browser complains about: errors of scripts, and what the policy forbids."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on(
+        "console",
+        lambda message: found.append(message.text) if "Content Security Policy" in message.text else None,
+    )
+    yield found
+    assert not found
+
+
+@pytest.fixture
+def log_in(page: Page, studio: Studio) -> Callable[[], None]:
+    def enter() -> None:
+        page.goto(f"{studio.url}/login/")
+        page.get_by_label("User name").fill("admin")
+        page.get_by_label("Password").fill("correct horse")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("button", name="Switch between light and dark")).to_be_visible()
+
+    return enter

@@ -1,0 +1,158 @@
+"""Every page, in light and dark: no serious accessibility problem, nothing wider than a phone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from tests.studio import Studio, wait_for
+
+SCENE = """
+from datetime import timedelta
+from django.contrib.auth.models import User
+from django.utils import timezone
+from tests.tiny import make_dataset, make_run
+from tests.web.world import line, point, started, tell
+from trainingapp.models import Checkpoint, Dataset, TrainingRun
+admin = User.objects.get()
+dataset = make_dataset(admin, "A dataset with quite a long name that must not widen the page")
+runs = {}
+long_ago = timezone.now() - timedelta(hours=1)
+for status in ("pending", "queued", "running", "paused", "completed", "failed", "stopped"):
+    name = f"{status}_with_a_name_that_has_no_blank_to_break_the_line_at"
+    run = runs[status] = make_run(admin, dataset, name, epochs=3)
+    fields = {"status": status, "step": 9, "total_steps": 18, "epoch": 2, "elapsed_s": 90, "best_metric": 0.91}
+    fields |= {"best_metric_name": "top1", "device": "cpu", "host": "studio", "heartbeat_at": long_ago}
+    TrainingRun.objects.filter(pk=run.pk).update(**fields)
+run = runs["completed"]
+TrainingRun.objects.filter(pk=run.pk).update(corrections=["image_size 60 became 64, a multiple of 32."])
+failure = {"error_class": "out_of_memory", "error_message": "No room.", "error_lines": ["x" * 300]}
+TrainingRun.objects.filter(status="failed").update(**failure)
+values = {"loss": 0.4, "top1": 0.9, "top5": 1.0, "macro_f1": 0.9}
+validation = {"split": "val", "values": values, "confusion": [[5, 1], [0, 6]]}
+tell(run, started(0, 1), line("hello " * 60), line("careful", level="warning"), line("x" * 400, level="error"))
+tell(run, *[point(step) for step in range(9)], {"type": "metrics", "step": 9, "data": validation})
+for number, best in ((1, False), (2, True)):
+    Checkpoint.objects.create(
+        run=run, file=f"epoch_{number}.pt", attempt=1, epoch=number, step=9, reason="epoch", size_bytes=10**8,
+        sha256="ab" * 32, metrics={"top1": 0.9}, is_best=best, is_last=best, created_at=timezone.now(),
+    )
+report = [{"level": "error", "code": "broken", "file": "train/" + "long" * 60 + ".jpg", "message": "It is cut short."}]
+refused = Dataset.objects.create(name="refused", owner=admin, source="/x", status="refused", report=report)
+importing = Dataset.objects.create(name="importing", owner=admin, source="/x", progress_done=1, progress_total=9)
+importing.heartbeat_at = timezone.now() + timedelta(days=1)
+importing.save()
+pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/", "/datasets/import/", "/nothing/"]
+pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing]]
+pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
+result = pages
+"""
+
+
+@pytest.fixture
+def pages(studio: Studio) -> list[str]:
+    """Addresses of every page, with something to show on each."""
+    addresses: list[str] = studio.python(SCENE)
+    studio.spawn("web")  # without a worker the scene stays as it is
+    wait_for(studio.answers, 60, "the web server answers")
+    return addresses
+
+
+def visit(browser: Browser, studio: Studio, theme: Any, width: int) -> tuple[BrowserContext, Page]:
+    context = browser.new_context(color_scheme=theme, viewport={"width": width, "height": 812}, reduced_motion="reduce")
+    page = context.new_page()
+    page.goto(f"{studio.url}/login/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    return context, page
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_is_accessible_and_fits_a_phone(
+    browser: Browser, studio: Studio, pages: list[str], theme: str
+) -> None:
+    context, page = visit(browser, studio, theme, 375)
+    problems = []
+    for address in pages:
+        page.goto(studio.url + address)
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        for menu in page.locator("details.menu > summary").all():
+            menu.click()
+        results = Axe().run(page)
+        problems += [
+            f"{address} {item['id']}: {[node['html'][:200] for node in item['nodes'][:3]]}"
+            for item in results.response["violations"]
+            if item["impact"] in ("serious", "critical")
+        ]
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 375:
+            problems.append(f"{address} is {width} pixels wide")
+    context.close()
+    assert not problems, "\n".join(problems)
+
+
+def test_keyboard_users_can_skip_to_the_content(page: Page, studio: Studio, pages: list[str]) -> None:
+    page.goto(f"{studio.url}/login/")
+    page.get_by_label("User name").evaluate("field => field.blur()")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+
+
+def test_the_theme_is_kept(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:
+    page.emulate_media(color_scheme="light")
+    log_in()
+    page.get_by_role("button", name="Switch between light and dark").click()
+    expect(page.locator("html[data-bs-theme=dark]")).to_be_attached()
+    page.reload()
+    expect(page.locator("html[data-bs-theme=dark]")).to_be_attached()
+
+
+def test_the_list_filters_without_a_reload_and_keeps_the_focus(
+    page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str], problems: list[str]
+) -> None:
+    log_in()
+    expect(page.locator(".row-title")).to_have_count(7)
+    page.evaluate("window.untouched = true")
+    page.get_by_role("searchbox").fill("paus")
+    expect(page.locator(".row-title")).to_have_count(1)
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    assert "q=paus" in page.url
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("link", name="Failed").click()
+    expect(page.locator(".row-title")).to_have_count(1)
+    assert "status=failed" in page.url
+    studio.python(
+        "from trainingapp.models import TrainingRun\n"
+        "from django.utils import timezone\n"
+        "TrainingRun.objects.filter(status='failed').update(name='renamed meanwhile', updated_at=timezone.now())\n"
+    )
+    expect(page.locator(".row-title")).to_have_text("renamed meanwhile")
+    assert page.evaluate("window.untouched")
+
+
+def test_the_buttons_work_without_scripts(browser: Browser, studio: Studio, pages: list[str]) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{studio.url}/login/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="pending_with").click()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("[data-run-status]")).to_have_text("Queued")
+    context.close()
+
+
+def test_who_signs_out_elsewhere_is_told_so(
+    page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]
+) -> None:
+    log_in()
+    page.get_by_role("link", name="completed_with").click()
+    expect(page.locator(".log-line").first).to_be_visible()
+    studio.python("from django.contrib.sessions.models import Session\nSession.objects.all().delete()")
+    expect(page.locator("#connection")).to_contain_text("You were signed out.")
+    expect(page.locator("#connection").get_by_role("link", name="Sign in")).to_be_visible()
