@@ -270,6 +270,7 @@ USE_TZ = True
 _NODE_MODULES = BASE_DIR / "static" / "node_modules"
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
+_make_data_dir(STATIC_ROOT)  # WhiteNoise warns at every start of one that is missing
 # The npm packages are served from where `npm ci` puts them, each by its published files only.
 STATICFILES_DIRS = [
     ("css", BASE_DIR / "static" / "css"),

@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "docs" / "screenshot.png"
 RUN_NAME = "Demo scenes with resnet18"
-EPOCHS, EPOCHS_BEFORE_THE_PICTURE = 12, 7
+EPOCHS, EPOCHS_BEFORE_THE_PICTURE = 12, 8
 DEADLINE_S = 600
 COLOURS = 128
 
@@ -46,10 +46,10 @@ def main() -> None:
 def _prepare(env: dict[str, str]) -> None:
     _manage(env, "migrate", "--verbosity", "0")
     _manage(env, "createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.org")
-    _manage(env, "demo", "--pictures", "1000")
+    _manage(env, "demo", "--pictures", "600")
     settings = {"model": "resnet18", "epochs": EPOCHS, "image_size": 64, "augmentation": "medium"}
     options = [f"--set={name}={value}" for name, value in settings.items()]
-    _manage(env, "train", "create", "--name", RUN_NAME, "--dataset", "Demo scenes", "--start", *options)
+    _manage(env, "train", "create", RUN_NAME, "--dataset", "Demo scenes", "--start", *options)
 
 
 def _manage(env: dict[str, str], *arguments: str) -> str:
