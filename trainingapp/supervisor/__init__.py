@@ -3,7 +3,7 @@
 from trainingapp.supervisor.identity import HOST, worker_id
 from trainingapp.supervisor.recovery import recover_lost_runs, recover_run
 from trainingapp.supervisor.state import shutting_down
-from trainingapp.supervisor.supervise import supervise
+from trainingapp.supervisor.supervision import supervise
 from trainingapp.supervisor.trainers import drop_spare, warm_spare
 
 __all__ = [

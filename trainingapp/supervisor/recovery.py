@@ -15,7 +15,7 @@ from trainingapp.supervisor.event_store import EventStore, LostRunError
 from trainingapp.supervisor.identity import is_dead_here, worker_id
 from trainingapp.supervisor.outcome import End
 from trainingapp.supervisor.state import holding, is_held, shutting_down
-from trainingapp.supervisor.supervise import retried, settle
+from trainingapp.supervisor.supervision import retried, settle
 from trainingapp.supervisor.trainers import end_leftover, log_tail
 
 logger = logging.getLogger(__name__)

@@ -1,5 +1,6 @@
 """manage.py run_huey: a worker alone."""
 
+import contextlib
 import logging
 from typing import Any
 
@@ -12,4 +13,5 @@ class Command(HueyCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         # Huey would add a handler of its own to its logger, and each line would be written twice.
         logging.getLogger("huey").addHandler(logging.NullHandler())
-        super().handle(*args, **options)
+        with contextlib.suppress(KeyboardInterrupt):  # stopped before it could catch signals itself
+            super().handle(*args, **options)

@@ -1,0 +1,134 @@
+"""manage.py train."""
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from trainingapp import lifecycle
+from trainingapp.models import Dataset, RunEvent, TrainingRun
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db
+
+
+def train(*arguments: object) -> str:
+    output = StringIO()
+    call_command("train", *map(str, arguments), stdout=output, stderr=StringIO())
+    return output.getvalue()
+
+
+def test_create_takes_values_from_file_and_line_and_starts(admin: User, dataset: Dataset, tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("epochs: 9\nmodel: resnet18\nlearning_rate: 1e-2\n")
+    created = json.loads(
+        train("create", "mine", "--dataset", "pets", "--file", file, "--set", "epochs=3", "--start", "--json")
+    )
+    run = TrainingRun.objects.get()
+    assert (run.pk, run.name, run.owner, run.status, run.total_epochs) == (created["id"], "mine", admin, "queued", 3)
+    assert (run.config["model"], run.config["learning_rate"]) == ("resnet18", 0.01)
+
+
+def test_create_takes_json_and_a_dataset_by_number_and_an_owner(
+    admin: User, user: User, dataset: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_text('{"epochs": 2}')
+    train("create", "mine", "--dataset", dataset.pk, "--file", tmp_path / "run.json", "--owner", "ada")
+    run = TrainingRun.objects.get()
+    assert (run.owner, run.status, run.config["epochs"]) == (user, "pending", 2)
+
+
+def test_what_was_corrected_is_stored(admin: User, dataset: Dataset) -> None:
+    train("create", "mine", "--dataset", "pets", "--set", "image_size=50")
+    run = TrainingRun.objects.get()
+    assert run.config["image_size"] == 64
+    assert "50" in run.corrections[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epochs: 0", "run.yaml: epochs: Input should be greater than or equal to 1 (got 0)"),
+        ("epoch: 3", "run.yaml: epoch: Extra inputs are not permitted (got 3)"),
+        ("optimizer: Adagrad", "run.yaml: optimizer: "),
+        ("- epochs", "run.yaml: must hold keys"),
+        ("epochs: [", "run.yaml: "),
+    ],
+)
+def test_a_wrong_file_is_refused_by_file_and_field(
+    admin: User, dataset: Dataset, tmp_path: Path, text: str, words: str
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(CommandError) as caught:
+        train("create", "mine", "--dataset", "pets", "--file", file)
+    assert words in str(caught.value)
+    assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset", "cats"], "there is no dataset cats"),
+        (["--dataset", "pets", "--owner", "bob"], "there is no user bob"),
+        (["--dataset", "pets", "--set", "epochs"], "must be KEY=VALUE"),
+        (["--dataset", "pets", "--set", "epochs=many"], "--set: epochs: "),
+        (["--dataset", "pets", "--file", "/none.yaml"], "/none.yaml: No such file"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(admin: User, dataset: Dataset, arguments: list[str], words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        train("create", "mine", *arguments)
+
+
+def test_the_verbs_are_those_of_the_pages(run: TrainingRun) -> None:
+    for verb, status in [("start", "queued"), ("pause", "paused"), ("resume", "queued"), ("stop", "stopped")]:
+        assert f"is {status}" in train(verb, run.pk)
+        assert TrainingRun.objects.get().status == status
+    with pytest.raises(CommandError, match="cannot be paused"):
+        train("pause", run.pk)
+    with pytest.raises(CommandError, match="no run 4711"):
+        train("stop", 4711)
+
+
+def test_list_and_show(make: MAKE) -> None:
+    waiting, done = make("queued"), make("completed", best_metric_name="top1", best_metric=0.5)
+    assert [run["id"] for run in json.loads(train("list", "--json"))] == [done.pk, waiting.pk]
+    assert [run["id"] for run in json.loads(train("list", "--json", "--status", "queued"))] == [waiting.pk]
+    assert "top1 0.5" in train("list")
+    shown = json.loads(train("show", done.pk, "--json"))
+    assert (shown["status"], shown["dataset"], shown["checkpoints"]) == ("completed", "pets", [])
+    assert "status: completed" in train("show", done.pk)
+
+
+def test_logs_show_what_is_at_least_as_bad(run: TrainingRun, django_capture_on_commit_callbacks: Any) -> None:
+    lifecycle.start_run(run, by="ada")
+    run.transition("failed", level="error", message="It broke.")
+    assert "status: queued" in train("logs", run.pk)
+    assert "It broke." in train("logs", run.pk, "--follow")
+    errors = train("logs", run.pk, "--level", "error")
+    assert "It broke." in errors
+    assert "queued" not in errors
+
+
+def test_delete_says_how_much_and_does_nothing_in_a_dry_run(make: MAKE) -> None:
+    run = make("completed")
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.json").write_bytes(b"x" * 1234)
+    assert "1,234 bytes in 1 files" in train("delete", run.pk, "--dry-run")
+    assert TrainingRun.objects.exists()
+    assert "was deleted" in train("delete", run.pk, "--yes")
+    assert not TrainingRun.objects.exists()
+    assert not RunEvent.objects.exists()
+
+
+def test_delete_asks(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make("completed")
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    train("delete", run.pk)
+    assert TrainingRun.objects.exists()

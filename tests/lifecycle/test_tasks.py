@@ -1,0 +1,95 @@
+"""The wake-ups: they take what is there, never more than fits, and leave nothing half done."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from trainingapp import tasks
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.supervisor import shutting_down
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def full() -> Iterator[None]:
+    """No slot is free."""
+    taken = 0
+    while tasks.slots.acquire(blocking=False):
+        taken += 1
+    yield
+    for _ in range(taken):
+        tasks.slots.release()
+
+
+def test_without_a_free_slot_a_wake_up_returns_at_once(make: MAKE, full: None) -> None:
+    make("queued")
+    assert not tasks.has_free_slot()
+    tasks.train_next.call_local()
+    assert TrainingRun.objects.get().status == "queued"
+
+
+def test_with_nothing_queued_a_wake_up_returns_and_frees_its_slot() -> None:
+    tasks.train_next.call_local()
+    assert tasks.has_free_slot()
+
+
+def test_a_worker_that_ends_claims_nothing(make: MAKE) -> None:
+    make("queued")
+    shutting_down.set()
+    try:
+        tasks.train_next.call_local()
+    finally:
+        shutting_down.clear()
+    assert TrainingRun.objects.get().status == "queued"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder that is no dataset."""
+    (tmp_path / "source").mkdir()
+    return tmp_path / "source"
+
+
+def importing(user: User, source: Path, name: str = "new", silence_s: float | None = None) -> Dataset:
+    seen = None if silence_s is None else timezone.now() - timedelta(seconds=silence_s)
+    return Dataset.objects.create(name=name, owner=user, source=str(source), heartbeat_at=seen)
+
+
+def test_every_waiting_import_is_answered(user: User, source: Path) -> None:
+    for name in ("one", "two"):
+        importing(user, source, name)
+    tasks.import_datasets.call_local()
+    assert set(Dataset.objects.values_list("status", flat=True)) == {"refused"}
+    assert all(dataset.errors for dataset in Dataset.objects.all())
+
+
+def test_an_import_whose_worker_died_is_taken_up_again(user: User, source: Path) -> None:
+    importing(user, source, silence_s=tasks.IMPORT_LEASE_S + 1)
+    tasks.import_datasets.call_local()
+    assert Dataset.objects.get().status == "refused"
+
+
+def test_an_import_in_other_hands_is_left_alone(user: User, source: Path) -> None:
+    importing(user, source, silence_s=1)
+    tasks.import_datasets.call_local()
+    assert Dataset.objects.get().status == "importing"
+
+
+def test_an_import_that_breaks_is_refused_and_not_tried_for_ever(
+    user: User, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(dataset: Dataset) -> None:
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(tasks, "run_import", broken)
+    importing(user, source)
+    tasks.import_datasets.call_local()
+    dataset = Dataset.objects.get()
+    assert dataset.status == "refused"
+    assert "MemoryError: too large" in dataset.errors[0]["message"]
