@@ -26,6 +26,7 @@ class Reporter:
         self._point_time = time.monotonic()
         #: (time, step) of recent progress, for the time left
         self._recent: deque[tuple[float, int]] = deque()
+        self._seconds_per_step: float | None = None
         self._validation_s = 0.0
 
     def begin_epoch(self) -> None:
@@ -100,11 +101,11 @@ class Reporter:
 
     def _eta_s(self) -> float | None:
         """Seconds left at the pace of the last minute, with the validations to come."""
-        if len(self._recent) < 2:
-            return None
-        (start, first), (end, last) = self._recent[0], self._recent[-1]
-        if last == first:
+        if self._recent and self._recent[-1][1] > self._recent[0][1]:
+            (start, first), (end, last) = self._recent[0], self._recent[-1]
+            self._seconds_per_step = (end - start) / (last - first)
+        if self._seconds_per_step is None:
             return None
         state = self._state
-        left_s = (state.total_steps - state.step) * (end - start) / (last - first)
+        left_s = (state.total_steps - state.step) * self._seconds_per_step
         return round(left_s + (state.config.epochs - state.epochs_done) * self._validation_s, 1)

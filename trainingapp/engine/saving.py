@@ -24,9 +24,15 @@ class Saving:
             return ending
         if self._control.take_checkpoint_request():
             self.save_position("command")
-        elif 0 < self._autosave_s <= time.monotonic() - self._saved_at:
+        elif self._autosave_is_due():
             self.save_position("autosave")
         return None
+
+    def _autosave_is_due(self) -> bool:
+        """Not before a validation: its result should be in what is saved."""
+        state = self._state
+        validation_due = state.step_in_epoch == state.recipe.steps_per_epoch and not state.validated
+        return not validation_due and 0 < self._autosave_s <= time.monotonic() - self._saved_at
 
     def save_position(self, reason: str) -> None:
         """Save where the loop is, between two steps."""

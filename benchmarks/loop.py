@@ -1,0 +1,329 @@
+"""The engine's loop beside a bare PyTorch loop, and the time from Start to the first step.
+
+    python benchmarks/loop.py [--quick]
+
+Throughput: the same model, pictures, optimizer, number format and threads in three processes that take turns.
+
+    studio          python -m trainingapp.engine, as a worker starts it: events, metrics, a checkpoint each epoch
+    bare            torchvision's ImageFolder and transforms, a DataLoader, validation and torch.save each epoch
+    bare in memory  the same without a file: pictures decoded beforehand, as the studio keeps small sets, no saving
+
+Counted are training pictures per second of whole epochs (training, validation, saving) after the first one. With
+num_workers 0, the default, all three prepare their pictures in the training process.
+
+Start: in an installation of its own, with a worker and its spare trainer waiting, the time from calling
+`lifecycle.start_run` to the end of the first optimizer step as the trainer reports it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+CLASSES = 4
+SIZE = 64
+BATCH = 32
+DEADLINE_S = 300
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured: batches of an epoch, epochs after the first, and rounds."""
+
+    batches: int
+    epochs: int
+    rounds: int
+    starts: int
+
+
+QUICK = Plan(batches=10, epochs=2, rounds=3, starts=3)
+FULL = Plan(batches=24, epochs=4, rounds=5, starts=7)
+
+
+def config(plan: Plan) -> dict[str, Any]:
+    return {
+        "model": "resnet18",
+        "image_size": SIZE,
+        "batch_size": BATCH,
+        "epochs": plan.epochs + 1,
+        "device": "cpu",
+        "scheduler": "constant",
+        "warmup_epochs": 0,
+        "augmentation": "light",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter ones")
+    parser.add_argument("--bare", choices=["files", "memory"], help=argparse.SUPPRESS)
+    parser.add_argument("--dataset", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    plan = QUICK if options.quick else FULL
+    if options.bare:
+        bare_loop(options.dataset, plan, in_memory=options.bare == "memory")
+        return
+    with tempfile.TemporaryDirectory(prefix="cvstudio-bench-") as folder:
+        write_dataset(Path(folder) / "dataset", plan)
+        figures = measure_throughput(Path(folder), plan) | measure_starts(Path(folder), plan)
+    print(f"\nload of the machine at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(json.dumps(figures))
+
+
+def write_dataset(folder: Path, plan: Plan) -> None:
+    """JPEG pictures of 96 pixels in class folders that torchvision's ImageFolder reads too, with the studio's index."""
+    import numpy as np
+    from PIL import Image
+
+    from trainingapp.engine.dataset_files import Sample, Split, write_index
+
+    generator, samples = np.random.default_rng(0), []
+    counts: list[tuple[Split, int]] = [("train", plan.batches * BATCH), ("val", 2 * BATCH)]
+    for split, count in counts:
+        for number in range(count):
+            label = number % CLASSES
+            path = Path("images") / split / f"class_{label}" / f"{number:05}.jpg"
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            coarse = generator.integers(0, 60, (12, 12, 3)) + 40 * label
+            Image.fromarray(coarse.astype(np.uint8)).resize((96, 96), Image.Resampling.BICUBIC).save(folder / path)
+            samples.append(Sample(path.as_posix(), label, split, 96, 96))
+    names = [f"class_{label}" for label in range(CLASSES)]
+    write_index(folder, name="b", recipe="classification", classes=names, fingerprint="0" * 64, samples=samples)
+
+
+# Throughput
+
+
+def measure_throughput(folder: Path, plan: Plan) -> dict[str, float]:
+    variants: dict[str, Callable[[], float]] = {
+        "studio": lambda: studio_speed(folder, plan),
+        "bare": lambda: bare_speed(folder, plan, "files"),
+        "bare in memory": lambda: bare_speed(folder, plan, "memory"),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(plan.rounds):
+        order = list(variants) if number % 2 == 0 else list(variants)[::-1]
+        for name in order:
+            speeds[name].append(variants[name]())
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    print(f"\n{'training loop':<16}{'images/s, median':>18}{'lowest':>10}{'highest':>10}{'studio is':>12}")
+    for name, values in speeds.items():
+        ratio = medians["studio"] / medians[name]
+        print(f"{name:<16}{medians[name]:>18.1f}{min(values):>10.1f}{max(values):>10.1f}{ratio:>11.2f}x")
+    return {
+        "throughput_ratio": round(medians["studio"] / medians["bare"], 3),
+        "throughput_ratio_in_memory": round(medians["studio"] / medians["bare in memory"], 3),
+        "studio_images_per_s": round(medians["studio"], 1),
+    }
+
+
+def studio_speed(folder: Path, plan: Plan) -> float:
+    """Images per second of a trainer process, from its own events."""
+    run_dir = folder / "run"
+    shutil.rmtree(run_dir, ignore_errors=True)
+    run_dir.mkdir()
+    order = {"config": config(plan), "dataset_dir": str(folder / "dataset"), "attempt": 1, "weights_cache_dir": ""}
+    (run_dir / "config.json").write_text(json.dumps(order))
+    command = [sys.executable, "-m", "trainingapp.engine", str(run_dir)]
+    with (run_dir / "trainer.log").open("wb") as log:
+        subprocess.run(command, cwd=ROOT, stdin=_held_open(), stdout=log, stderr=log, check=True)
+    events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+    ends = [event["time"] for event in events if event["type"] == "metrics" and event["split"] == "val"]
+    return images_per_s(ends, plan)
+
+
+def _held_open() -> int:
+    """Standard input on which nothing comes, and which does not end either."""
+    reader, _writer = os.pipe()
+    return reader
+
+
+def bare_speed(folder: Path, plan: Plan, variant: str) -> float:
+    command = [sys.executable, __file__, "--bare", variant, "--dataset", str(folder / "dataset")]
+    command += ["--quick"] if plan is QUICK else []
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return images_per_s(json.loads(done.stdout.splitlines()[-1]), plan)
+
+
+def images_per_s(ends: list[float], plan: Plan) -> float:
+    """From the end of the first epoch to the end of the last one."""
+    assert len(ends) == plan.epochs + 1
+    return plan.epochs * plan.batches * BATCH / (ends[-1] - ends[0])
+
+
+def bare_loop(dataset: Path, plan: Plan, *, in_memory: bool) -> None:
+    """What one would write by hand for the same training; prints when each epoch ended."""
+    import torch
+    import torchvision
+    from torch.nn import functional as F
+    from torch.utils.data import DataLoader, TensorDataset
+    from torchvision.transforms import v2
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(0)
+    resize = [v2.PILToTensor(), v2.Resize((SIZE, SIZE), antialias=True)]
+    augment = [v2.RandomHorizontalFlip(), v2.RandomCrop(SIZE, padding=SIZE // 8, padding_mode="reflect")]
+    to_input = v2.Compose(
+        [v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+    )
+
+    def load(split: str, transforms: list[Any]) -> Any:
+        folder = torchvision.datasets.ImageFolder(str(dataset / "images" / split), v2.Compose(transforms))
+        if not in_memory:
+            return folder
+        pictures, labels = zip(*folder, strict=True)
+        return TensorDataset(torch.stack(pictures), torch.tensor(labels))
+
+    if in_memory:
+        each = v2.Compose(augment)
+        train = DataLoader(load("train", resize), BATCH, shuffle=True)
+        val = DataLoader(load("val", resize), BATCH)
+        prepare = lambda images: to_input(torch.stack([each(image) for image in images]))  # noqa: E731
+    else:
+        train = DataLoader(load("train", [*resize, *augment, to_input]), BATCH, shuffle=True)
+        val = DataLoader(load("val", [*resize, to_input]), BATCH)
+        prepare = lambda images: images  # noqa: E731
+
+    model = torchvision.models.resnet18(num_classes=CLASSES).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=0.01, fused=True)
+    ends = []
+    for _epoch in range(plan.epochs + 1):
+        model.train()
+        for images, labels in train:
+            inputs = prepare(images).to(memory_format=torch.channels_last)
+            loss = F.cross_entropy(model(inputs), labels)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        model.eval()
+        hits = 0
+        with torch.inference_mode():
+            for images, labels in val:
+                inputs = to_input(images) if in_memory else images
+                hits += int((model(inputs.to(memory_format=torch.channels_last)).argmax(1) == labels).sum())
+        ends.append(time.time())
+        if not in_memory:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "hits": hits}
+            torch.save(state, dataset.parent / "bare.pt")
+    print(json.dumps(ends))
+
+
+# From Start to the first step
+
+
+def measure_starts(folder: Path, plan: Plan) -> dict[str, float]:
+    os.environ.update(DATA_DIR=str(folder / "data"), DJANGO_SETTINGS_MODULE="cvstudio.settings", LOG_LEVEL="WARNING")
+    os.environ.update(SPARE_TRAINER="true", DATABASE_URL="", REDIS_URL="")
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    dataset = _dataset_row(folder / "dataset")
+    seconds = []
+    with _worker(folder) as worker_pid:
+        for number in range(plan.starts + 1):
+            _wait_for_idle_spare(worker_pid)
+            seconds.append(_start_to_first_step(dataset, plan, number))
+    seconds = seconds[1:]  # the first warms the file cache and the worker
+    median = statistics.median(seconds)
+    print(f"\n{'start to first step':<22}{'median':>8} s{'lowest':>8}{'highest':>9}")
+    print(f"{'spare process warm':<22}{median:>8.2f} s{min(seconds):>8.2f}{max(seconds):>9.2f}")
+    return {"start_to_first_step_s": round(median, 3)}
+
+
+def _dataset_row(source: Path) -> Any:
+    from django.contrib.auth.models import User
+
+    from trainingapp.models import Dataset
+
+    owner = User.objects.create_superuser("bench")
+    names = [f"class_{label}" for label in range(CLASSES)]
+    row = Dataset.objects.create(name="bench", owner=owner, source=str(source), classes=names, fingerprint="0" * 64)
+    shutil.copytree(source, row.folder)
+    pictures = {split: len(list((source / "images" / split).rglob("*.jpg"))) for split in ("train", "val")}
+    row.counts = {split: dict.fromkeys(names, count // CLASSES) for split, count in pictures.items()}
+    row.status = Dataset.Status.READY
+    row.save()
+    return row
+
+
+@contextmanager
+def _worker(folder: Path) -> Iterator[int]:
+    """A worker process; gives its process id."""
+    with (folder / "worker.log").open("wb") as log:
+        worker = subprocess.Popen([sys.executable, "manage.py", "run_huey"], cwd=ROOT, stdout=log, stderr=log)
+    try:
+        yield worker.pid
+    finally:
+        worker.send_signal(signal.SIGINT)
+        worker.wait(60)
+
+
+def _start_to_first_step(dataset: Any, plan: Plan, number: int) -> float:
+    from trainingapp import lifecycle
+    from trainingapp.engine.config import parse_config
+    from trainingapp.models import TrainingRun
+
+    run = lifecycle.create_run(
+        owner=dataset.owner, name=f"start {number}", dataset=dataset, config=parse_config(config(plan) | {"epochs": 1})
+    )
+    began = time.time()
+    lifecycle.start_run(run)
+    first = _wait(lambda: _first_step(run.folder / "events.jsonl"), "a first step")
+    _wait(lambda: TrainingRun.objects.get(pk=run.pk).status == "completed", "the end of the run")
+    return float(first) - began
+
+
+def _first_step(path: Path) -> float | None:
+    from trainingapp.engine.events import read_events
+
+    times = [event["time"] for event, _ in read_events(path, 0) if event["type"] == "progress" and event["step"] == 1]
+    return times[0] if times else None
+
+
+def _wait_for_idle_spare(worker_pid: int) -> None:
+    """Until a spare trainer exists that has used no processor for a second: it is warm and waits."""
+    import psutil
+
+    before: list[float] = []
+
+    def idle() -> bool:
+        nonlocal before
+        spares = [
+            child for child in psutil.Process(worker_pid).children(recursive=True) if "--spare" in child.cmdline()
+        ]
+        used = [sum(child.cpu_times()[:2]) for child in spares]
+        settled = used == before and bool(used) and max(used) > 2
+        before = used
+        return settled
+
+    _wait(idle, "a warm spare trainer", pause_s=1.0)
+
+
+def _wait(condition: Callable[[], Any], what: str, pause_s: float = 0.01) -> Any:
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{what} did not come within {DEADLINE_S} s.")
+        time.sleep(pause_s)
+    return found
+
+
+if __name__ == "__main__":
+    main()
