@@ -95,11 +95,15 @@ def test_every_page_is_accessible_and_fits_a_phone(
     assert not problems, "\n".join(problems)
 
 
-def test_keyboard_users_can_skip_to_the_content(page: Page, studio: Studio, pages: list[str]) -> None:
-    page.goto(f"{studio.url}/login/")
-    page.get_by_label("User name").evaluate("field => field.blur()")
+def test_keyboard_users_can_skip_to_the_content(
+    page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]
+) -> None:
+    log_in()
+    page.goto(f"{studio.url}/datasets/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
 
 
 def test_the_theme_is_kept(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:
@@ -122,15 +126,19 @@ def test_the_list_filters_without_a_reload_and_keeps_the_focus(
     expect(page.get_by_role("searchbox")).to_be_focused()
     assert "q=paus" in page.url
     page.get_by_role("searchbox").fill("")
-    page.get_by_role("link", name="Failed").click()
+    page.get_by_role("link", name="Failed 1").click()
+    expect(page.locator(".row-title")).to_have_count(1)
+    assert "status=failed" in page.url
+    page.get_by_role("searchbox").fill("line")
+    expect(page.get_by_role("link", name="All 7")).to_be_visible()
     expect(page.locator(".row-title")).to_have_count(1)
     assert "status=failed" in page.url
     studio.python(
         "from trainingapp.models import TrainingRun\n"
         "from django.utils import timezone\n"
-        "TrainingRun.objects.filter(status='failed').update(name='renamed meanwhile', updated_at=timezone.now())\n"
+        "TrainingRun.objects.filter(status='failed').update(name='renamed online', updated_at=timezone.now())\n"
     )
-    expect(page.locator(".row-title")).to_have_text("renamed meanwhile")
+    expect(page.locator(".row-title")).to_have_text("renamed online")
     assert page.evaluate("window.untouched")
 
 
