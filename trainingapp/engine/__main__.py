@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # cuBLAS repeats its sums only with a fixed workspace, chosen before torch is loaded.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Threads that wait for each other must not spin: two trainers on the same cores would be five times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     lines = LineReader(sys.stdin.fileno())
     if options.spare:
         run_dir = _wait_as_spare(lines)
