@@ -1,4 +1,4 @@
-"""The web application, for uvicorn: `uvicorn cvstudio.asgi:application`."""
+"""The web application, for uvicorn: `manage.py web` runs it."""
 
 import os
 import warnings
