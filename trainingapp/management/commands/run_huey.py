@@ -8,7 +8,7 @@ from huey.contrib.djhuey.management.commands.run_huey import Command as HueyComm
 
 
 class Command(HueyCommand):
-    help = "Run a worker, which trains queued runs and imports datasets. `manage.py studio` runs it with the web server."
+    help = "Run a worker: it trains queued runs and imports datasets. `manage.py studio` runs it with the web server."
 
     def handle(self, *args: Any, **options: Any) -> None:
         # Huey would add a handler of its own to its logger, and each line would be written twice.
