@@ -1,7 +1,9 @@
 """manage.py web: the web server alone."""
 
+import contextlib
 import signal
 from argparse import ArgumentParser
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -9,9 +11,18 @@ from django.core.management.base import BaseCommand
 
 from cvstudio.settings import env
 from trainingapp.consumer import end_with_parent
+from trainingapp.live import end_streams
 
-#: Open streams get this long to end when the server stops; their readers come back by themselves.
-STREAMS_END_S = 3
+#: Requests that are still being answered get this long when the server stops.
+ANSWERS_END_S = 3
+
+
+class StudioServer(uvicorn.Server):
+    """Closes the open streams as soon as it is told to stop; their readers come back by themselves."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        end_streams()
 
 
 class Command(BaseCommand):
@@ -23,7 +34,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         end_with_parent(signal.SIGTERM)
-        uvicorn.run(
+        config = uvicorn.Config(
             "cvstudio.asgi:application",
             host=options["host"],
             port=options["port"],
@@ -31,5 +42,7 @@ class Command(BaseCommand):
             access_log=False,
             log_config=None,
             log_level="warning",
-            timeout_graceful_shutdown=STREAMS_END_S,
+            timeout_graceful_shutdown=ANSWERS_END_S,
         )
+        with contextlib.suppress(KeyboardInterrupt):  # the server has ended by then
+            StudioServer(config).run()
