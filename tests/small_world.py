@@ -23,7 +23,6 @@ def folders(tmp_path: Path, settings: Any) -> None:
     settings.DATASETS_DIR = tmp_path / "datasets"
     settings.WEIGHTS_CACHE_DIR = tmp_path / "torch"
     settings.SPARE_TRAINER = False
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # no test here logs in
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from trainingapp.engine.errors import BadConfig
 def choose_device(name: str) -> torch.device:
     """The device called "auto", "cpu", "cuda" or "cuda:N". Raises BadConfig when this machine has none such."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = _freest_gpu() if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -23,6 +23,13 @@ def choose_device(name: str) -> torch.device:
         raise BadConfig(f"device is {name}, but there are {count} GPUs here, numbered from 0. Use auto.")
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
+
+
+def _freest_gpu() -> str:
+    """The GPU with the most free memory; a single one is not asked, which would take some of it."""
+    numbers = range(torch.cuda.device_count())
+    freest = max(numbers, key=lambda number: torch.cuda.mem_get_info(number)[0]) if len(numbers) > 1 else 0
+    return f"cuda:{freest}"
 
 
 def device_name(device: torch.device) -> str:
