@@ -115,7 +115,9 @@ class BaseRunConfig(BaseModel):
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = Field(
         "auto",
-        description=_("auto takes the GPU with the most free memory, or the CPU where there is none. Or cpu, cuda, cuda:0, cuda:1 ..."),
+        description=_(
+            "auto takes the GPU with the most free memory, or else the CPU. Or cpu, cuda, cuda:0, cuda:1 ..."
+        ),
         json_schema_extra=_meta(_("Device"), "machine"),
     )
     amp: bool = Field(
