@@ -11,6 +11,7 @@ from tests.threads import in_threads
 from trainingapp.engine.events import EventLog
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.supervisor.event_store import EventStore, LostRunError
+from trainingapp.supervisor.trainers import log_tail
 
 MAKE = Callable[..., TrainingRun]
 WORKER = "here:1:2"
@@ -98,7 +99,13 @@ def test_a_damaged_line_is_shown_as_an_error(running: TrainingRun) -> None:
     EventStore(running).pull_all()
     row = RunEvent.objects.get()
     assert (row.type, row.level) == ("log", "error")
-    assert "garbage" in row.data["message"]
+    assert row.data["message"].endswith("\ufffd\ufffdgarbage"), "a database may keep no NUL"
+
+
+@pytest.mark.django_db
+def test_the_last_lines_of_a_trainers_output_hold_no_nul(running: TrainingRun) -> None:
+    (running.folder / "trainer.log").write_bytes(b"one\ntwo\0\n")
+    assert log_tail(running.folder) == ["one", "two\ufffd"]
 
 
 @pytest.mark.django_db(transaction=True)

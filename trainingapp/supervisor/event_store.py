@@ -68,7 +68,7 @@ class EventStore:
     def pull(self) -> list[Event]:
         """Store the next batch of events, and a heartbeat in any case; returns the events. Raises LostRunError."""
         batch = list(read_events(self.path, self.run.event_offset, BATCH_BYTES))
-        events = [event for event, _offset in batch]
+        events = [_storable(event) for event, _offset in batch]
         with transaction.atomic():
             row = self.locked()
             if row.event_offset != self.run.event_offset:
@@ -134,6 +134,15 @@ def _event_row(event: Event, run: TrainingRun) -> RunEvent:
         step=event.get("step"),
         data={name: value for name, value in event.items() if name not in ENVELOPE},
     )
+
+
+def _storable(value: Any) -> Any:
+    """`value` with the character NUL shown as U+FFFD: PostgreSQL keeps none in a text."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list) else value
 
 
 def _time(event: Event) -> datetime:

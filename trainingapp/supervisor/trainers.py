@@ -179,6 +179,7 @@ def log_tail(run_dir: Path, start: int = 0, lines: int = 20) -> list[str]:
     try:
         with (run_dir / LOG_FILE).open("rb") as file:
             file.seek(max(start, file.seek(0, os.SEEK_END) - 16_384))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
+            text = file.read().decode(errors="replace").replace("\0", "\ufffd")  # PostgreSQL keeps no NUL
+            return text.splitlines()[-lines:]
     except FileNotFoundError:
         return []
