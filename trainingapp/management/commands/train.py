@@ -228,7 +228,7 @@ def _checkpoints(run: TrainingRun) -> list[dict[str, Any]]:
 
 
 def _summary(run: TrainingRun) -> tuple[str, ...]:
-    best = "" if run.best_metric is None else f"{run.best_metric_name} {run.best_metric:.4g}"
+    best = "" if run.best_metric is None else f"{run.best_metric_name} {run.best_metric:.3f}"
     epoch = f"{run.epoch}/{run.total_epochs}"
     who = (run.dataset.name, run.owner.get_username())
     return (str(run.pk), run.name, run.shown_status, epoch, f"{run.progress:.0%}", best, *who)
