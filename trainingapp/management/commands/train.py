@@ -1,6 +1,8 @@
 """manage.py train: the verbs of lifecycle, and what is stored about runs, for the shell."""
 
 import json
+import os
+import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterable
@@ -66,6 +68,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
             self.stderr.write("")
+        except BrokenPipeError:  # `| head` has seen enough; what is still buffered must go nowhere, without a word
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _create(self, options: dict[str, Any]) -> None:
         source = options["file"] or "--set"
