@@ -140,14 +140,16 @@ export class Charts {
     this.draw();
   }
 
-  // A new attempt goes on from `step`: what an earlier one measured after it is made again.
-  rewind({ seq, step }) {
+  // A new attempt goes on from `step`: what an earlier one measured after it is made again, and so is the validation
+  // of that step when it is due.
+  rewind({ seq, step, validationDue }) {
     if (this.seq === null) {
-      this.waiting.push(() => this.rewind({ seq, step }));
+      this.waiting.push(() => this.rewind({ seq, step, validationDue }));
       return;
     }
     if (seq <= this.seq) return;
-    this.points = this.points.filter((point) => point.step <= step);
+    const stays = (point) => point.step < step || (point.step === step && !(validationDue && point.split === "val"));
+    this.points = this.points.filter(stays);
     this.draw();
   }
 

@@ -46,6 +46,8 @@ def test_paused_within_validation_does_it_wholly_again(new_run, straight_run: Pa
     assert not [event for event in events_of(run_dir, "metrics") if event["split"] == "val"]
     change_order(run_dir)
     assert train_here(run_dir) == "completed"
+    starts = [event for event in events_of(run_dir, "status") if event["state"] == "started"]
+    assert [(event["step"], event["validation_due"]) for event in starts] == [(0, False), (6, True)]
     assert_same_result(run_dir, straight_run)
 
 

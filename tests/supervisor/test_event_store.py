@@ -216,6 +216,25 @@ def test_a_new_attempt_supersedes_what_it_makes_again(running: TrainingRun, is_o
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("is_one_batch", [True, False])
+@pytest.mark.parametrize("is_due", [True, False])
+def test_a_validation_that_is_made_again_supersedes_the_one_of_the_same_step(
+    running: TrainingRun, is_one_batch: bool, is_due: bool
+) -> None:
+    log = log_of(running)
+    point(log, 2)
+    log.write("metrics", epoch=1, step=2, split="val", values={"top1": 0.5}, is_best=True)
+    if not is_one_batch:
+        EventStore(running).pull_all()
+    TrainingRun.objects.update(attempt=2)
+    log = log_of(running, attempt=2)
+    log.write("status", epoch=1, step=2, state="started", device="cpu", resumed_from="step_2.pt", validation_due=is_due)
+    EventStore(TrainingRun.objects.get()).pull_all()
+    metrics = RunEvent.objects.filter(type="metrics").values_list("data__split", "superseded")
+    assert list(metrics) == [("train", False), ("val", is_due)]
+
+
+@pytest.mark.django_db
 def test_the_last_word_is_known_to_who_comes_later(running: TrainingRun) -> None:
     log_of(running).write("status", state="paused")
     EventStore(running).pull_all()

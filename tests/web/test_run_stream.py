@@ -102,7 +102,7 @@ async def test_a_new_attempt_rewinds_the_charts(run: TrainingRun) -> None:
         found = await numbered(stream, 5)
     assert [message.event for message in found] == ["metrics", "rewind", "log", "metrics"]
     assert [item["step"] for item in json.loads(found[0].data)] == [1, 2]
-    assert json.loads(found[1].data) == {"seq": 4, "step": 2}
+    assert json.loads(found[1].data) == {"seq": 4, "step": 2, "validationDue": False}
 
 
 async def test_a_long_absence_is_caught_up_in_pages(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:

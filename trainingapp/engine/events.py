@@ -11,13 +11,14 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
                 the newest replaces all older ones, none is kept
     checkpoint  {"file", "reason", "size_bytes", "sha256", "metrics", "is_best", "removed": [file, ...]}
     sample      (recipes to come)
-    status      {"state": "started", "device": str, "resumed_from": file | null} at the start of an attempt, then one of
+    status      {"state": "started", "device": str, "resumed_from": file | null, "validation_due": bool} at the start of
+                an attempt, then one of
                 {"state": "completed" | "paused" | "stopped" | "interrupted"} or
                 {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all
 
 Every event has "type", "time" (Unix seconds), "attempt", "epoch" (from 1; 0 before the first) and "step" (optimizer
 steps done since the start of the run). A "started" event's step is the step that the attempt goes on from: metrics of
-earlier attempts beyond it are superseded.
+earlier attempts beyond it are superseded, and so is the validation at that very step when it is (again) due.
 """
 
 import json

@@ -135,7 +135,13 @@ def _tell_start(
     position = Position.of(found.content, recipe.steps_per_epoch) if found else Position()
     events.epoch, events.step = position.epoch if found else 0, position.step(recipe.steps_per_epoch)
     file = found.entry.file if found else None
-    events.write("status", state="started", device=device_name(device), resumed_from=file)
+    events.write(
+        "status",
+        state="started",
+        device=device_name(device),
+        resumed_from=file,
+        validation_due=position.is_validation_due(recipe.steps_per_epoch),
+    )
     for warning in filter(None, warnings):
         events.log(warning, "warning")
     if found:

@@ -44,6 +44,10 @@ class Position:
         steps = int(content["step_in_epoch"]) * steps_per_epoch // int(content["steps_per_epoch"])
         return cls(content["epoch"], steps, content["validated"])
 
+    def is_validation_due(self, steps_per_epoch: int) -> bool:
+        """Whether the epoch is trained but not validated."""
+        return self.step_in_epoch >= steps_per_epoch and not self.validated
+
     def step(self, steps_per_epoch: int) -> int:
         """Optimizer steps since the start of the run."""
         return (self.epoch - 1) * steps_per_epoch + self.step_in_epoch

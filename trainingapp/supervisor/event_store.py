@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from trainingapp.bell import ring
@@ -180,8 +181,17 @@ def _apply_checkpoint(row: TrainingRun, event: Event) -> None:
 def _supersede(row: TrainingRun, started: Event, unsaved: Iterable[RunEvent]) -> None:
     """What earlier attempts measured beyond the step that this one goes on from is measured again: show it once."""
     attempt, step = started["attempt"], started["step"]
-    metrics = row.events.filter(type=RunEvent.Type.METRICS, attempt__lt=attempt, step__gt=step)
-    metrics.update(superseded=True)
+    earlier = row.events.filter(type=RunEvent.Type.METRICS, attempt__lt=attempt)
+    replayed = Q(step__gt=step)
+    if started.get("validation_due"):
+        replayed |= Q(step=step, data__split="val")
+    earlier.filter(replayed).update(superseded=True)
     for event in unsaved:
-        is_replayed = event.type == RunEvent.Type.METRICS and event.attempt < attempt
-        event.superseded = is_replayed and event.step is not None and event.step > step
+        is_earlier = event.type == RunEvent.Type.METRICS and event.attempt < attempt
+        event.superseded = event.superseded or (is_earlier and _is_replayed(event, started))
+
+
+def _is_replayed(event: RunEvent, started: Event) -> bool:
+    assert event.step is not None
+    is_due = bool(started.get("validation_due")) and event.data["split"] == "val"
+    return event.step > started["step"] or (is_due and event.step == started["step"])
