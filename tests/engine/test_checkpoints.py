@@ -85,14 +85,18 @@ def test_all_damaged_starts_over_and_says_so(new_run, straight_run: Path) -> Non
     assert_same_result(run_dir, straight_run)
 
 
-def test_damaged_index_starts_over_and_keeps_the_files(new_run) -> None:
-    run_dir = new_run(epochs=1)
-    train_here(run_dir, EndAfter(3))
+def test_damaged_index_is_made_anew_from_the_events(new_run) -> None:
+    run_dir = new_run(epochs=2)
+    train_here(run_dir, EndAfter(11))  # into the second epoch: a best one and one within
+    before = index_of(run_dir)
+    assert len(before) == 2
     (run_dir / "checkpoints" / "index.json").write_text("[{")
     change_order(run_dir)
-    assert train_here(run_dir) == "completed"
+    assert train_here(run_dir, EndAfter(1)) == "paused"
     assert "index.json is damaged" in _warnings(run_dir)
-    assert (run_dir / "checkpoints" / "step_3.pt").exists()
+    starts = [event for event in events_of(run_dir, "status") if event["state"] == "started"]
+    assert starts[-1]["resumed_from"] == before[-1]["file"]
+    assert [entry["file"] for entry in index_of(run_dir) if entry["is_best"]] == ["epoch_1.pt"]
 
 
 def test_leftovers_of_a_kill_are_removed_and_the_unsaid_is_said(new_run) -> None:

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from trainingapp.engine.errors import DiskFull, NonFiniteLoss, is_disk_full
-from trainingapp.engine.events import EventLog
+from trainingapp.engine.events import EVENTS_FILE, EventLog, read_events
 
 INDEX_FILE = "index.json"
 TEMPORARY_SUFFIX = ".tmp"
@@ -115,8 +115,22 @@ class CheckpointFolder:
             return []
         except (ValueError, TypeError) as error:
             path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
-            self.warnings.append(f"{path} is damaged ({error}); the checkpoints it listed are kept but not used.")
-            return []
+            entries = self._entries_by_events()
+            self.warnings.append(f"{path} is damaged ({error}); the events of the run name {len(entries)} checkpoints.")
+            self._write_index(entries)
+            return entries
+
+    def _entries_by_events(self) -> list[Entry]:
+        """The checkpoints that are there, by what was said when they were saved, oldest first."""
+        found: dict[str, Entry] = {}
+        events = (event for event, _end in read_events(self._folder.parent / EVENTS_FILE, 0, max_bytes=-1))
+        for event in events:
+            if event["type"] == "checkpoint" and (self._folder / event["file"]).exists():
+                found.pop(event["file"], None)
+                if event["is_best"]:
+                    found = {file: _without_best(entry) for file, entry in found.items()}
+                found[event["file"]] = Entry(**{item.name: event[item.name] for item in fields(Entry)})
+        return list(found.values())
 
     # Saving
 
@@ -199,6 +213,7 @@ class CheckpointFolder:
             "checkpoint",
             epoch=entry.epoch,
             step=entry.step,
+            step_in_epoch=entry.step_in_epoch,
             file=entry.file,
             reason=entry.reason,
             size_bytes=entry.size_bytes,

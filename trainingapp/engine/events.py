@@ -9,7 +9,8 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
                 a row for each true class, a column for each predicted one
     progress    {"phase": str, "total_epochs": int, "total_steps": int, "elapsed_s": float, "eta_s": float | null};
                 the newest replaces all older ones, none is kept
-    checkpoint  {"file", "reason", "size_bytes", "sha256", "metrics", "is_best", "removed": [file, ...]}
+    checkpoint  {"file", "step_in_epoch", "reason", "size_bytes", "sha256", "metrics", "is_best",
+                "removed": [file, ...]}
     sample      (recipes to come)
     status      {"state": "started", "device": str, "resumed_from": file | null, "validation_due": bool} at the start of
                 an attempt, then one of
