@@ -103,7 +103,7 @@ def write_dataset(folder: Path, plan: Plan) -> None:
             Image.fromarray(coarse.astype(np.uint8)).resize((96, 96), Image.Resampling.BICUBIC).save(folder / path)
             samples.append(Sample(path.as_posix(), label, split, 96, 96))
     names = [f"class_{label}" for label in range(CLASSES)]
-    write_index(folder, name="b", recipe="classification", classes=names, fingerprint="0" * 64, samples=samples)
+    write_index(folder, name="b", recipes=["classification"], classes=names, fingerprint="0" * 64, samples=samples)
 
 
 # Throughput
@@ -301,6 +301,7 @@ def _dataset_row(source: Path) -> Any:
     shutil.copytree(source, row.folder)
     pictures = {split: len(list((source / "images" / split).rglob("*.jpg"))) for split in ("train", "val")}
     row.counts = {split: dict.fromkeys(names, count // CLASSES) for split, count in pictures.items()}
+    row.pictures, row.recipes = pictures, ["classification"]
     row.status = Dataset.Status.READY
     row.save()
     return row

@@ -26,7 +26,7 @@ def make_dataset(
                 path = f"images/{split}/{name}/{number:04}.png"
                 _draw(folder / path, COLOURS[label % len(COLOURS)], size, generator)
                 samples.append(Sample(path, label, split, size, size))
-    write_index(folder, name="tiny", recipe="classification", classes=names, fingerprint="0" * 64, samples=samples)
+    write_index(folder, name="tiny", recipes=["classification"], classes=names, fingerprint="0" * 64, samples=samples)
     return folder
 
 

@@ -36,7 +36,9 @@ def dataset(user: User) -> Dataset:
         source="/nowhere",
         status=Dataset.Status.READY,
         classes=["blue", "red"],
+        recipes=["classification"],
         counts={"train": {"blue": 4, "red": 4}, "val": {"blue": 2, "red": 2}},
+        pictures={"train": 8, "val": 4},
     )
 
 

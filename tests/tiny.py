@@ -29,7 +29,7 @@ def write_dataset(folder: Path, pictures: int = 24) -> dict[str, dict[str, int]]
             samples.append(Sample(path=str(path), label=label, split=split, width=32, height=32))
             counts[split][name] = counts[split].get(name, 0) + 1
     write_index(
-        folder, name=folder.name, recipe="classification", classes=CLASSES, fingerprint="0" * 64, samples=samples
+        folder, name=folder.name, recipes=["classification"], classes=CLASSES, fingerprint="0" * 64, samples=samples
     )
     return counts
 
@@ -46,6 +46,8 @@ def make_dataset(owner: Any, name: str = "tints", pictures: int = 24) -> Dataset
     """A ready dataset with its files."""
     dataset = Dataset.objects.create(name=name, owner=owner, source="/nowhere", classes=CLASSES, fingerprint="0" * 64)
     dataset.counts = write_dataset(dataset.folder, pictures)
+    dataset.pictures = {split: sum(counts.values()) for split, counts in dataset.counts.items()}
+    dataset.recipes = ["classification"]
     dataset.status = Dataset.Status.READY
     dataset.save()
     return dataset

@@ -139,8 +139,8 @@ class TrainingRunAdmin(VerbAdmin):
 
 @admin.register(Dataset)
 class DatasetAdmin(VerbAdmin):
-    list_display = ("name", "status", "recipe", "owner", "class_count", "shown_size", "created_at")
-    list_filter = ("status", "recipe", "source_is_upload", "owner")
+    list_display = ("name", "status", "shown_recipes", "format", "owner", "class_count", "shown_size", "created_at")
+    list_filter = ("status", "format", "source_is_upload", "owner")
     search_fields = ("name", "source", "fingerprint")
     list_select_related = ("owner",)
     actions = ("delete_with_files",)
@@ -155,6 +155,10 @@ class DatasetAdmin(VerbAdmin):
     @admin.display(description=gettext_lazy("page"))
     def page(self, dataset: Dataset) -> SafeString:
         return _link(dataset)
+
+    @admin.display(description=gettext_lazy("recipes"))
+    def shown_recipes(self, dataset: Dataset) -> str:
+        return ", ".join(dataset.recipes)
 
     @admin.display(description=gettext_lazy("classes"))
     def class_count(self, dataset: Dataset) -> int:

@@ -80,9 +80,9 @@ def _check_dataset(dataset: Dataset, config: RunConfig) -> None:
     name = dataset.name
     if dataset.status != Dataset.Status.READY:
         raise VerbError(_("The dataset “%(name)s” is not ready.") % {"name": name})
-    if dataset.recipe != config.recipe:
+    if config.recipe not in dataset.recipes:
         message = _("The dataset “%(name)s” is for %(recipe)s, not for %(wanted)s.")
-        raise VerbError(message % {"name": name, "recipe": dataset.recipe, "wanted": config.recipe})
+        raise VerbError(message % {"name": name, "recipe": ", ".join(dataset.recipes), "wanted": config.recipe})
     if not dataset.count("train") or not dataset.count("val"):
         raise VerbError(_("The dataset “%(name)s” needs pictures for training and for validation.") % {"name": name})
     if len(dataset.classes) < 2:

@@ -31,8 +31,8 @@ def test_a_new_run_is_pending_and_complete(user: User, dataset: Dataset) -> None
         ({"status": "importing"}, "not ready"),
         ({"status": "refused"}, "not ready"),
         ({"recipe": "detection"}, "is for detection"),
-        ({"counts": {"train": {"blue": 4, "red": 4}, "val": {}}}, "for training and for validation"),
-        ({"counts": {"val": {"blue": 4, "red": 4}}}, "for training and for validation"),
+        ({"pictures": {"train": 8, "val": 0}}, "for training and for validation"),
+        ({"pictures": {"val": 8}}, "for training and for validation"),
         ({"classes": ["blue"]}, "fewer than two classes"),
     ],
 )

@@ -303,7 +303,7 @@ def _write_dataset(
     write_index(
         folder,
         name=dataset.name,
-        recipe=dataset.recipe,
+        recipes=["classification"],
         classes=layout.classes,
         fingerprint=fingerprint,
         samples=samples,
@@ -312,6 +312,8 @@ def _write_dataset(
     return {
         "classes": layout.classes,
         "counts": _counts(layout.classes, ordered),
+        "pictures": dict(Counter(split for _item, split in ordered)),
+        "recipes": ["classification"],
         "fingerprint": fingerprint,
         "size_bytes": index_bytes + sum(item.size_bytes for item in taken),
     }

@@ -1,32 +1,77 @@
-"""The two files that describe a dataset folder, written by the import and read by the trainer (no torch).
+"""The files that describe a dataset folder, written by the import and read by the trainer (no torch).
 
-dataset.json    {"format": 1, "recipe": str, "name": str, "classes": [str, ...], "fingerprint": SHA-256 in hex}
-samples.jsonl   one line per picture: {"path", "label", "split", "width", "height"}; path is relative to the folder,
-                with forward slashes, label is an index into classes, width and height are pixels
+dataset.json    {"format": 2, "recipes": [str, ...], "name": str, "classes": [str, ...], "fingerprint": SHA-256 in hex}
+                recipes are those that the annotations suffice for, the most telling one first
+samples.jsonl   one line per picture: {"path", "split", "width", "height"} and, where there are such annotations,
+                "label": int, "boxes": [[label, left, top, right, bottom], ...], "mask": path
+
+path and mask are relative to the folder, with forward slashes; width and height are the pixels of the upright picture.
+A label is an index into classes. Boxes are in pixels of the upright picture, within it, right and bottom exclusive; a
+sixth element 1 marks a crowd: a region that evaluation leaves out and training passes over. A mask is a PNG of one
+8-bit channel, of the upright picture's size: 0 where no class is, i + 1 where classes[i] is, 255 where nobody knows.
+
+Format 1 had "recipe" instead of "recipes", and a label for every picture.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast, get_args
 
 DATASET_FILE = "dataset.json"
 SAMPLES_FILE = "samples.jsonl"
-FORMAT = 1
+FORMAT = 2
+IGNORED_PIXEL = 255
+MOST_MASK_CLASSES = 254
 
 Split = Literal["train", "val"]
+RecipeName = Literal["classification", "detection", "segmentation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """An object: its class and its box in pixels, right and bottom exclusive."""
+
+    label: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+    crowd: bool = False
+
+    def values(self) -> list[float]:
+        """As it stands in the file."""
+        return [self.label, self.left, self.top, self.right, self.bottom, *([1] if self.crowd else [])]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture with its label; `path` is relative to the dataset folder, sizes are pixels."""
+    """One picture with what is known of it; see the head of the module. `label` is -1 where it has none of its own."""
 
     path: str
     label: int
     split: Split
     width: int
     height: int
+    boxes: tuple[Box, ...] = ()
+    mask: str = ""
+
+    def line(self) -> str:
+        """The JSON line of the sample."""
+        values: dict[str, Any] = {
+            "path": self.path,
+            "split": self.split,
+            "width": self.width,
+            "height": self.height,
+        }
+        if self.label >= 0:
+            values["label"] = self.label
+        if self.boxes:
+            values["boxes"] = [box.values() for box in self.boxes]
+        if self.mask:
+            values["mask"] = self.mask
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -35,7 +80,7 @@ class DatasetIndex:
 
     folder: Path
     name: str
-    recipe: str
+    recipes: list[str]
     classes: list[str]
     fingerprint: str
     samples: list[Sample] = field(repr=False)
@@ -46,15 +91,15 @@ class DatasetIndex:
 
 
 def write_index(
-    folder: Path, *, name: str, recipe: str, classes: list[str], fingerprint: str, samples: Iterable[Sample]
+    folder: Path, *, name: str, recipes: list[str], classes: list[str], fingerprint: str, samples: Iterable[Sample]
 ) -> None:
     """Write both files into `folder`. Raises ValueError for a sample that `read_index` would refuse."""
-    about = {"format": FORMAT, "recipe": recipe, "name": name, "classes": classes, "fingerprint": fingerprint}
+    about = {"format": FORMAT, "recipes": recipes, "name": name, "classes": classes, "fingerprint": fingerprint}
     with (folder / SAMPLES_FILE).open("w", encoding="utf-8") as file:
         for number, sample in enumerate(samples, start=1):
-            values = asdict(sample)
-            _sample(values, len(classes), f"{SAMPLES_FILE} line {number}")
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            line = sample.line()
+            parse_sample(json.loads(line), len(classes), f"{SAMPLES_FILE} line {number}")
+            file.write(line + "\n")
     (folder / DATASET_FILE).write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -64,7 +109,7 @@ def read_index(folder: Path) -> DatasetIndex:
     return DatasetIndex(
         folder=folder,
         name=about["name"],
-        recipe=about["recipe"],
+        recipes=about["recipes"],
         classes=about["classes"],
         fingerprint=about["fingerprint"],
         samples=_samples(folder / SAMPLES_FILE, len(about["classes"])),
@@ -73,14 +118,17 @@ def read_index(folder: Path) -> DatasetIndex:
 
 def _about(path: Path) -> dict[str, Any]:
     values = _json_object(_text(path), str(path))
-    if values.get("format") != FORMAT:
-        raise ValueError(f"{path}: format is {values.get('format')!r}; this version reads format {FORMAT}.")
-    for key in ("name", "recipe", "fingerprint"):
+    if values.get("format") not in (1, FORMAT):
+        raise ValueError(f"{path}: format is {values.get('format')!r}; this version reads formats 1 and {FORMAT}.")
+    if values["format"] == 1:
+        values["recipes"] = [values.get("recipe")]
+    for key in ("name", "fingerprint"):
         if not isinstance(values.get(key), str):
             raise ValueError(f"{path}: {key!r} must be a text.")
-    classes = values.get("classes")
-    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"{path}: 'classes' must be a list of names with at least one entry.")
+    for key in ("classes", "recipes"):
+        names = values.get(key)
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{path}: {key!r} must be a list of names with at least one entry.")
     return values
 
 
@@ -89,23 +137,54 @@ def _samples(path: Path, class_count: int) -> list[Sample]:
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if line:
             where = f"{path} line {number}"
-            samples.append(_sample(_json_object(line, where), class_count, where))
+            samples.append(parse_sample(_json_object(line, where), class_count, where))
     return samples
 
 
-def _sample(values: dict[str, Any], class_count: int, where: str) -> Sample:
-    """Check one line. A path that leads out of the dataset folder is refused: the file may come from anywhere."""
-    path, label, split = values.get("path"), values.get("label"), values.get("split")
-    if not isinstance(path, str) or not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise ValueError(f"{where}: 'path' must be a relative path within the dataset, not {path!r}.")
-    if type(label) is not int or not 0 <= label < class_count:
-        raise ValueError(f"{where}: 'label' must be a whole number from 0 to {class_count - 1}, not {label!r}.")
-    if split not in get_args(Split):
-        raise ValueError(f"{where}: 'split' must be 'train' or 'val', not {split!r}.")
+def parse_sample(values: dict[str, Any], class_count: int, where: str) -> Sample:
+    """Check one line and build its sample. Raises ValueError that begins with `where`.
+
+    A path that leads out of the dataset folder is refused: the file may come from anywhere.
+    """
     for key in ("width", "height"):
         if type(values.get(key)) is not int or values[key] < 1:
             raise ValueError(f"{where}: {key!r} must be a whole number of pixels, not {values.get(key)!r}.")
-    return Sample(path, label, cast(Split, split), values["width"], values["height"])
+    if values.get("split") not in get_args(Split):
+        raise ValueError(f"{where}: 'split' must be 'train' or 'val', not {values.get('split')!r}.")
+    boxes = values.get("boxes", [])
+    if not isinstance(boxes, list):
+        raise ValueError(f"{where}: 'boxes' must be a list.")
+    size = (values["width"], values["height"])
+    return Sample(
+        path=_inner_path(values.get("path"), "path", where),
+        label=_label(values["label"], class_count, where) if values.get("label") is not None else -1,
+        split=cast(Split, values["split"]),
+        width=size[0],
+        height=size[1],
+        boxes=tuple(_box(box, class_count, size, where) for box in boxes),
+        mask=_inner_path(values["mask"], "mask", where) if values.get("mask") else "",
+    )
+
+
+def _inner_path(path: Any, key: str, where: str) -> str:
+    if not isinstance(path, str) or not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError(f"{where}: {key!r} must be a relative path within the dataset, not {path!r}.")
+    return path
+
+
+def _label(label: Any, class_count: int, where: str) -> int:
+    if type(label) is not int or not 0 <= label < class_count:
+        raise ValueError(f"{where}: 'label' must be a whole number from 0 to {class_count - 1}, not {label!r}.")
+    return label
+
+
+def _box(values: Any, class_count: int, size: tuple[int, int], where: str) -> Box:
+    if not isinstance(values, list) or len(values) not in (5, 6) or not all(type(v) in (int, float) for v in values):
+        raise ValueError(f"{where}: a box must be [label, left, top, right, bottom], not {values!r}.")
+    left, top, right, bottom = values[1:5]
+    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+        raise ValueError(f"{where}: the box {values[1:5]} has no area or leaves the picture of {size[0]} x {size[1]}.")
+    return Box(_label(values[0], class_count, where), left, top, right, bottom, crowd=bool(values[5:] and values[5]))
 
 
 def _json_object(text: str, where: str) -> dict[str, Any]:

@@ -153,8 +153,8 @@ def _read_dataset(order: Order) -> DatasetIndex:
         dataset = read_index(order.dataset_dir)
     except ValueError as error:
         raise BadData(str(error)) from error
-    if dataset.recipe != order.config.recipe:
-        raise BadData(f"The dataset is for {dataset.recipe}, not for {order.config.recipe}.")
+    if order.config.recipe not in dataset.recipes:
+        raise BadData(f"The dataset is for {' and '.join(dataset.recipes)}, not for {order.config.recipe}.")
     return dataset
 
 

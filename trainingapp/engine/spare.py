@@ -51,7 +51,7 @@ def _write_pictures(folder: Path, train_count: int) -> None:
     files, labels = itertools.cycle(["a.png", "a.jpg"]), itertools.cycle([0, 1])
     counts: list[tuple[Split, int]] = [("train", train_count), ("val", 1)]
     samples = [Sample(next(files), next(labels), split, 32, 32) for split, count in counts for _ in range(count)]
-    write_index(folder, name="", recipe="classification", classes=["a", "b"], fingerprint="", samples=samples)
+    write_index(folder, name="", recipes=["classification"], classes=["a", "b"], fingerprint="", samples=samples)
 
 
 def _train_and_save(recipe: ClassificationRecipe, order: Order) -> None:

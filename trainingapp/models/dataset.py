@@ -17,6 +17,8 @@ class Dataset(models.Model):
     """
 
     class Status(models.TextChoices):
+        INSPECTING = "inspecting", _("inspecting")
+        PROPOSED = "proposed", _("waits for your word")
         IMPORTING = "importing", _("importing")
         READY = "ready", _("ready")
         REFUSED = "refused", _("refused")
@@ -25,15 +27,26 @@ class Dataset(models.Model):
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, related_name="datasets", verbose_name=_("owner")
     )
-    recipe = models.CharField(_("recipe"), max_length=32, default="classification")
+    #: Recipes that its annotations suffice for, the most telling one first.
+    recipes = models.JSONField(_("recipes"), default=list)
+    #: What kind of files it came from: class_folders, coco, yolo, voc, masks, csv or scenes.
+    format = models.CharField(_("format"), max_length=32, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.IMPORTING)
     #: Absolute path of the uploaded zip or the server folder that the import reads.
     source = models.CharField(_("source"), max_length=1024)
     source_is_upload = models.BooleanField(_("uploaded"), default=False)
+    #: What the inspection found, for the page that asks how to import it; see datasets/proposal.py.
+    proposal = models.JSONField(_("proposal"), default=dict, blank=True)
+    #: How to import it; see datasets/options.py.
+    options = models.JSONField(_("options"), default=dict, blank=True)
     #: Class names in the order of their label numbers.
     classes = models.JSONField(_("classes"), default=list)
-    #: {"train": {"cat": 120, ...}, "val": {...}}
+    #: Pictures that show each class: {"train": {"cat": 120, ...}, "val": {...}}
     counts = models.JSONField(_("counts"), default=dict)
+    #: Pictures of each split: {"train": 120, "val": 30}; one picture may show several classes.
+    pictures = models.JSONField(_("pictures"), default=dict)
+    #: For the statistics page; see datasets/statistics.py.
+    statistics = models.JSONField(_("statistics"), default=dict, blank=True)
     #: [{"level": "error" | "warning", "code": str, "file": str, "message": str}, ...]
     report = models.JSONField(_("validation report"), default=list)
     fingerprint = models.CharField(_("fingerprint"), max_length=64, blank=True)
@@ -70,4 +83,4 @@ class Dataset(models.Model):
 
     def count(self, split: str) -> int:
         """Pictures in a split."""
-        return sum(self.counts.get(split, {}).values())
+        return int(self.pictures.get(split, 0))

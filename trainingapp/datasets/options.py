@@ -1,0 +1,30 @@
+"""How a person wants a source to be imported."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ClassChoice(BaseModel):
+    """A class of the dataset: its name and the classes of the source that become it (several: they are merged)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=120)
+    sources: list[str] = Field(min_length=1)
+
+
+class ImportOptions(BaseModel):
+    """Stored as JSON in `Dataset.options`.
+
+    `classes` are in the order of their labels; a class of the source that no choice names is left out with its objects
+    (and, for classification, its pictures). An empty list takes all classes as they are found.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: list[ClassChoice] = []
+    split: Literal["given", "stratified"] = "given"
+    val_share: float = Field(0.2, gt=0, lt=1)
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+    on_error: Literal["stop", "leave_out"] = "stop"
