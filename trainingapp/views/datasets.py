@@ -18,10 +18,10 @@ from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp import lifecycle
+from trainingapp.dataset_forms import ImportForm
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importer import check_upload
 from trainingapp.datasets.previews import picture_page, thumbnail
-from trainingapp.forms import ImportForm
 from trainingapp.models import Dataset
 from trainingapp.permissions import can_control
 from trainingapp.views.access import controlled_dataset
