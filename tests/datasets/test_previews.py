@@ -1,15 +1,27 @@
 """Thumbnails and pages of pictures."""
 
 import io
+import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.datasets.sources import Tree, picture, two_classes
-from trainingapp.datasets.previews import picture_page, thumbnail
+from trainingapp.datasets.previews import (
+    UNKNOWN_COLOUR,
+    can_filter_by_class,
+    class_colour,
+    mask_overlay,
+    mask_shares,
+    picture_page,
+    thumbnail,
+)
 from trainingapp.models import Dataset
 
 
@@ -44,9 +56,9 @@ def test_clear_parts_are_white(dataset: Dataset) -> None:
 
 
 def test_sizes_are_few(dataset: Dataset) -> None:
-    for size in range(1, 900, 7):
+    for size in range(1, 1500, 7):
         thumbnail(dataset, "images/train/cat/0.png", size)
-    assert len(list((dataset.folder / ".thumbs").iterdir())) == 4
+    assert len(list((dataset.folder / ".thumbs").iterdir())) == 5
 
 
 def test_many_at_once(dataset: Dataset) -> None:
@@ -77,3 +89,75 @@ def test_pages_of_everything(dataset: Dataset) -> None:
     assert picture_page(dataset, label=1).total == 15
     assert picture_page(dataset, label=7).total == 0
     assert picture_page(dataset, offset=500).pictures == []
+
+
+# Boxes, masks and several classes a picture
+
+
+@pytest.fixture
+def annotated(dataset: Dataset) -> Dataset:
+    """Three pictures: a cat and a dog in boxes, a dog alone, and one with a mask and nothing else."""
+    sizes = {"split": "train", "width": 12, "height": 10}
+    lines = [
+        {"path": "images/train/cat/0.png", **sizes, "boxes": [[0, 0, 0, 4, 4], [1, 2, 2, 12, 10], [1, 5, 5, 6, 6, 1]]},
+        {"path": "images/train/dog/0.png", **sizes, "split": "val", "boxes": [[1, 0, 0, 4, 4]]},
+        {"path": "images/train/dog/1.png", **sizes, "mask": "masks/train/1.png"},
+    ]
+    return rewrite(dataset, lines)
+
+
+def rewrite(dataset: Dataset, lines: list[dict[str, Any]]) -> Dataset:
+    (dataset.folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    mask = np.zeros((10, 12), dtype=np.uint8)
+    mask[:, 4:8], mask[:, 8:] = 2, 255
+    (dataset.folder / "masks/train").mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(dataset.folder / "masks/train/1.png")
+    return dataset
+
+
+def test_a_picture_is_found_under_each_class_it_shows_once(annotated: Dataset) -> None:
+    assert picture_page(annotated).total == 3
+    assert [picture.path for picture in picture_page(annotated, label=0).pictures] == ["images/train/cat/0.png"]
+    assert [Path(p.path).parent.name for p in picture_page(annotated, label=1).pictures] == ["cat", "dog"]
+    assert picture_page(annotated, split="val", label=1).total == 1
+    assert picture_page(annotated, split="val", label=0).total == 0
+
+
+def test_boxes_and_masks_come_with_the_picture(annotated: Dataset) -> None:
+    first, _second, third = picture_page(annotated).pictures
+    assert [(box.label, box.crowd) for box in first.boxes] == [(0, False), (1, False), (1, True)]
+    assert (third.label, third.mask) == (-1, "masks/train/1.png")
+
+
+def test_masks_alone_do_not_tell_which_picture_shows_a_class(annotated: Dataset) -> None:
+    assert can_filter_by_class(annotated)
+    line = {"path": "images/train/dog/1.png", "split": "train", "width": 12, "height": 10, "mask": "masks/train/1.png"}
+    annotated.fingerprint = "another"
+    assert not can_filter_by_class(rewrite(annotated, [line]))
+
+
+def test_a_mask_is_laid_over_in_the_colours_of_its_classes(annotated: Dataset) -> None:
+    with Image.open(mask_overlay(annotated, "masks/train/1.png")) as image:
+        pixels = np.asarray(image.convert("RGBA"))
+    assert pixels.shape == (10, 12, 4)
+    assert pixels[0, 0, 3] == 0
+    assert tuple(pixels[0, 5]) == (*bytes.fromhex(class_colour(1)[1:]), 255)
+    assert tuple(pixels[0, 9]) == (*bytes.fromhex(UNKNOWN_COLOUR[1:]), 255)
+
+
+@pytest.mark.parametrize(
+    "path", ["images/train/cat/0.png", "masks/../images/train/cat/0.png", "/etc/passwd", "masks", "", "masks/no.png"]
+)
+def test_only_masks_are_laid_over(annotated: Dataset, path: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        mask_overlay(annotated, path)
+
+
+def test_two_classes_never_share_a_colour() -> None:
+    colours = [class_colour(label) for label in range(254)]
+    assert len(set(colours)) == 254
+    assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
+
+
+def test_a_mask_tells_how_much_of_the_picture_each_class_takes(annotated: Dataset) -> None:
+    assert mask_shares(annotated, "masks/train/1.png") == {1: pytest.approx(1 / 3), None: pytest.approx(1 / 3)}

@@ -1,5 +1,6 @@
-"""Small pictures and pages of pictures for the browser."""
+"""Small pictures, masks and pages of pictures for the browser."""
 
+import colorsys
 import json
 import os
 import tempfile
@@ -8,38 +9,61 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from trainingapp.engine.dataset_files import SAMPLES_FILE
+from trainingapp.engine.dataset_files import IGNORED_PIXEL, SAMPLES_FILE, Sample, parse_sample
 from trainingapp.models import Dataset
 
-SIZES = (96, 160, 320, 640)
+SIZES = (96, 160, 320, 640, 1280)
 """Widths that are made, in pixels; any other is rounded up to one, so that the cache stays small."""
 
 PICTURES_DIR = "images"
+MASKS_DIR = "masks"
 THUMBNAILS_DIR = ".thumbs"
 
+#: Colours of the first classes, told apart on dark and light pictures alike; more are made by `class_colour`.
+COLOURS = (
+    "#e6433c",
+    "#2f9bff",
+    "#35c759",
+    "#ffb000",
+    "#b25cff",
+    "#00c2c7",
+    "#ff6fb5",
+    "#8bd000",
+    "#ff7b1c",
+    "#6f7dff",
+    "#c9a227",
+    "#00a878",
+)
+UNKNOWN_COLOUR = "#8a8f98"
+"""Of mask pixels of which nobody knows what they show."""
+_GOLDEN_RATIO = 0.618034
 
-@dataclass(frozen=True)
-class Preview:
-    """A picture of a dataset. `path` is what `thumbnail` takes."""
-
-    path: str
-    label: int
-    split: str
-    width: int
-    height: int
+_Key = tuple[str | None, int | None]
+"""(split, label), None standing for all."""
 
 
 @dataclass(frozen=True)
 class PicturePage:
     """Pictures `offset` to `offset + len(pictures)` of `total`."""
 
-    pictures: list[Preview]
+    pictures: list[Sample]
     offset: int
     total: int
+
+
+def class_colour(label: int) -> str:
+    """The colour of a class everywhere in the studio, as "#rrggbb"; neighbouring labels differ clearly."""
+    if label < len(COLOURS):
+        return COLOURS[label]
+    lightness = (0.5, 0.64, 0.4)[label % 3]
+    red, green, blue = colorsys.hls_to_rgb(label * _GOLDEN_RATIO % 1, lightness, 0.85)
+    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
 def thumbnail(dataset: Dataset, sample_path: str, size: int = 160) -> Path:
@@ -47,74 +71,139 @@ def thumbnail(dataset: Dataset, sample_path: str, size: int = 160) -> Path:
 
     Raises FileNotFoundError when `sample_path` is no picture of the dataset.
     """
-    original = _picture_path(dataset, sample_path)
-    size = next((known for known in SIZES if known >= size), SIZES[-1])
+    original = _inner_file(dataset, sample_path, PICTURES_DIR)
+    size = _known_size(size)
     target = dataset.folder / THUMBNAILS_DIR / str(size) / f"{sample_path}.webp"
     if not target.exists():
-        _write_thumbnail(original, target, size)
+        _store(_small_picture(original, size), target, quality=82, method=2)
+    return target
+
+
+def mask_overlay(dataset: Dataset, mask_path: str, size: int = 160) -> Path:
+    """Path of a WebP to lay over the thumbnail of the same size: each class in its colour, the background clear.
+
+    Made on first use. Raises FileNotFoundError when `mask_path` is no mask of the dataset.
+    """
+    original = _inner_file(dataset, mask_path, MASKS_DIR)
+    size = _known_size(size)
+    target = dataset.folder / THUMBNAILS_DIR / f"{MASKS_DIR}-{size}" / f"{mask_path}.webp"
+    if not target.exists():
+        _store(_coloured_mask(original, size), target, lossless=True, method=2)
     return target
 
 
 def picture_page(
     dataset: Dataset, *, split: str | None = None, label: int | None = None, offset: int = 0, limit: int = 60
 ) -> PicturePage:
-    """At most `limit` pictures from `offset` on of one split and class (None: all), in the order of the index.
+    """At most `limit` pictures from `offset` on of one split that show one class (None: all), in the index's order.
 
-    Raises FileNotFoundError when the dataset has no files (yet).
+    A picture shows a class that is its label or the label of one of its boxes. Masks are not looked into: see
+    `can_filter_by_class`. Raises FileNotFoundError when the dataset has no files (yet).
     """
-    index = dataset.folder / SAMPLES_FILE
     assert offset >= 0
     assert limit >= 0
-    starts = _line_starts(index, dataset.fingerprint, index.stat().st_mtime_ns).get((split, label), array("Q"))
+    starts = _starts_of(dataset).get((split, label), array("Q"))
     pictures = []
-    with index.open("rb") as file:
+    with (dataset.folder / SAMPLES_FILE).open("rb") as file:
         for start in starts[offset : offset + limit]:
             file.seek(start)
-            pictures.append(_read_preview(file.readline()))
+            where = f"{SAMPLES_FILE} byte {start}"
+            pictures.append(parse_sample(json.loads(file.readline()), len(dataset.classes), where))
     return PicturePage(pictures, offset, len(starts))
 
 
+def can_filter_by_class(dataset: Dataset) -> bool:
+    """Whether the index says which pictures show a class: not where all there is are masks."""
+    return any(label is not None for _split, label in _starts_of(dataset))
+
+
+def mask_shares(dataset: Dataset, mask_path: str) -> dict[int | None, float]:
+    """Share of the picture's area by class, the largest first; None stands for what nobody knows.
+
+    Raises FileNotFoundError when `mask_path` is no mask of the dataset.
+    """
+    with Image.open(_inner_file(dataset, mask_path, MASKS_DIR)) as image:
+        values_HW = np.asarray(image)
+    values, counts = np.unique(values_HW, return_counts=True)
+    shares = {
+        None if value == IGNORED_PIXEL else int(value) - 1: float(count / values_HW.size)
+        for value, count in zip(values, counts, strict=True)
+        if value
+    }
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _starts_of(dataset: Dataset) -> "dict[_Key, array[int]]":
+    index = dataset.folder / SAMPLES_FILE
+    return _line_starts(index, dataset.fingerprint, index.stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=16)
-def _line_starts(index: Path, fingerprint: str, mtime_ns: int) -> dict[tuple[str | None, int | None], "array[int]"]:
-    """Where the lines of each (split, label) begin, None standing for all; a ready dataset never changes."""
-    starts: defaultdict[tuple[str | None, int | None], array[int]] = defaultdict(lambda: array("Q"))
+def _line_starts(index: Path, fingerprint: str, mtime_ns: int) -> "dict[_Key, array[int]]":
+    """Where the lines of each (split, label) begin; a ready dataset never changes, so it is read once."""
+    starts: defaultdict[_Key, array[int]] = defaultdict(lambda: array("Q"))
     position = 0
     with index.open("rb") as file:
         for line in file:
             values = json.loads(line)
-            split, label = values["split"], values["label"]
-            for key in ((split, label), (split, None), (None, label), (None, None)):
-                starts[key].append(position)
+            for label in (None, *_labels(values)):
+                starts[values["split"], label].append(position)
+                starts[None, label].append(position)
             position += len(line)
-    return starts
+    return dict(starts)
 
 
-def _read_preview(line: bytes) -> Preview:
-    values = json.loads(line)
-    return Preview(**{name: values[name] for name in ("path", "label", "split", "width", "height")})
+def _labels(values: dict[str, Any]) -> set[int]:
+    """The classes that one line of the index names."""
+    own = {values["label"]} if values.get("label") is not None else set()
+    return own | {box[0] for box in values.get("boxes", ())}
 
 
-def _picture_path(dataset: Dataset, sample_path: str) -> Path:
-    """The file of a sample: only what lies in images/ is one. The import stores no links there."""
-    parts = PurePosixPath(sample_path).parts
-    path = dataset.folder / sample_path
-    if not parts or parts[0] != PICTURES_DIR or ".." in parts or "\0" in sample_path or not path.is_file():
-        raise FileNotFoundError(sample_path)
+def _known_size(size: int) -> int:
+    return next((known for known in SIZES if known >= size), SIZES[-1])
+
+
+def _inner_file(dataset: Dataset, path_in_it: str, folder: str) -> Path:
+    """A file of the dataset: only what lies in `folder` is one. The import stores no links there."""
+    parts = PurePosixPath(path_in_it).parts
+    path = dataset.folder / path_in_it
+    if not parts or parts[0] != folder or ".." in parts or "\0" in path_in_it or not path.is_file():
+        raise FileNotFoundError(path_in_it)
     return path
 
 
-def _write_thumbnail(original: Path, target: Path, size: int) -> None:
-    """Write to a temporary file and rename: two requests at once both end with a whole picture."""
+def _small_picture(original: Path, size: int) -> Image.Image:
     with Image.open(original) as image:
         image.draft("RGB", (2 * size, 2 * size))  # JPEG decodes at a fraction of its size, many times faster
         small = _as_trained(image)
         small.thumbnail((size, size), reducing_gap=2.0)
+    return small
+
+
+def _coloured_mask(original: Path, size: int) -> Image.Image:
+    """RGBA of at most `size` x `size` pixels. No pixel is mixed from its neighbours: a mix would be another class."""
+    with Image.open(original) as image:
+        image.thumbnail((size, size), Image.Resampling.NEAREST, reducing_gap=None)
+        values_HW = np.asarray(image)
+    return Image.fromarray(_mask_colours()[values_HW])
+
+
+@lru_cache(maxsize=1)
+def _mask_colours() -> NDArray[np.uint8]:
+    """(256, 4) RGBA by the value of a mask's pixel: 0 clear, i + 1 the colour of class i, 255 grey."""
+    texts = [class_colour(value - 1) for value in range(1, IGNORED_PIXEL)] + [UNKNOWN_COLOUR]
+    opaque = [(*bytes.fromhex(text[1:]), 255) for text in texts]
+    return np.array([(0, 0, 0, 0), *opaque], dtype=np.uint8)
+
+
+def _store(image: Image.Image, target: Path, **options: Any) -> None:
+    """Write to a temporary file and rename: two requests at once both end with a whole picture."""
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            small.save(file, "WEBP", quality=82, method=2)
+            image.save(file, "WEBP", **options)
         temporary.rename(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
