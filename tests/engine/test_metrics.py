@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 from torch.nn import functional as F
 
-from trainingapp.engine.metrics.classification import ClassificationMeter, macro_f1, per_class_accuracy
+from trainingapp.engine.metrics.classification import ClassificationMeter, class_table, macro_f1
 
 CLASSES = 7
 
@@ -20,7 +20,7 @@ def guesses() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture
 def meter(guesses) -> ClassificationMeter:
-    meter = ClassificationMeter(CLASSES, torch.device("cpu"), confusion=True)
+    meter = ClassificationMeter(CLASSES, torch.device("cpu"), validation=True)
     for logits, labels in zip(*(part.split(32) for part in guesses), strict=True):
         meter.update(F.cross_entropy(logits, labels), logits, labels)
     return meter
@@ -41,12 +41,15 @@ def test_macro_f1_leaves_out_classes_that_never_occur() -> None:
     labels, best = torch.tensor([0, 0, 1, 3]), torch.tensor([0, 1, 1, 0])
     confusion = torch.from_numpy(confusion_matrix(labels, best, labels=range(5)))
     assert macro_f1(confusion) == pytest.approx(f1_score(labels, best, average="macro"))
-    assert per_class_accuracy(confusion) == [0.5, 1.0, None, 0.0, None]
+    table = class_table(confusion, [*"abcde"])
+    assert [row["recall"] for row in table] == [0.5, 1.0, None, 0.0, None]
+    assert [row["precision"] for row in table] == [0.5, 0.5, None, None, None]
+    assert [row["pictures"] for row in table] == [2, 1, 0, 1, 0]
     assert macro_f1(torch.zeros(3, 3, dtype=torch.int64)) == 0
 
 
 def test_two_classes_have_a_top5_of_one() -> None:
-    meter = ClassificationMeter(2, torch.device("cpu"), confusion=True)
+    meter = ClassificationMeter(2, torch.device("cpu"), validation=True)
     logits, labels = torch.tensor([[2.0, 1.0], [0.0, 1.0]]), torch.tensor([1, 1])
     meter.update(F.cross_entropy(logits, labels), logits, labels)
     assert meter.values()["top5"] == 1
@@ -54,7 +57,7 @@ def test_two_classes_have_a_top5_of_one() -> None:
 
 
 def test_state_goes_on_in_another_meter(guesses, meter) -> None:
-    other = ClassificationMeter(CLASSES, torch.device("cpu"), confusion=True)
+    other = ClassificationMeter(CLASSES, torch.device("cpu"), validation=True)
     other.load_state_dict(meter.state_dict())
     assert other.values() == meter.values()
     other.reset()

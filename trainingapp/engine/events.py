@@ -4,14 +4,13 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
 
     log         {"level": "info" | "warning" | "error" | "debug", "message": str}
     metrics     {"split": "train" | "val", "values": {name: float}}; "train" every few steps, "val" after an epoch.
-                The validation event also carries "is_best": bool and, for classification, "per_class" {class name:
-                accuracy, or null for a class without a picture} and, up to 200 classes, "confusion" [[int, ...], ...],
-                a row for each true class, a column for each predicted one
+                The validation event also carries "is_best": bool, "best_metric": the name of the metric that decides
+                that, and "evaluation": the file with all that it found out, relative to RUN_DIR (see evaluation.py)
     progress    {"phase": str, "total_epochs": int, "total_steps": int, "elapsed_s": float, "eta_s": float | null};
                 the newest replaces all older ones, none is kept
     checkpoint  {"file", "step_in_epoch", "reason", "size_bytes", "sha256", "metrics", "is_best",
                 "removed": [file, ...]}
-    sample      (recipes to come)
+    sample      {"kind": "batch", "file": a picture of a training batch as the model sees it, relative to RUN_DIR}
     status      {"state": "started", "device": str, "resumed_from": file | null, "validation_due": bool} at the start of
                 an attempt, then one of
                 {"state": "completed" | "paused" | "stopped" | "interrupted"} or

@@ -3,6 +3,8 @@
 import math
 import time
 from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -18,16 +20,19 @@ from trainingapp.engine.device import (
     device_name,
     prepare_backend,
 )
-from trainingapp.engine.errors import BadData, NonFiniteLoss
+from trainingapp.engine.ema import Ema
+from trainingapp.engine.errors import BadConfig, BadData, NonFiniteLoss
 from trainingapp.engine.events import EVENTS_FILE, EventLog
-from trainingapp.engine.optim import make_optimizer, make_schedule, set_learning_rate
-from trainingapp.engine.recipes.classification import ClassificationRecipe
+from trainingapp.engine.freezing import is_frozen, set_training
+from trainingapp.engine.optim import clip_gradients, make_optimizer, make_schedule, set_learning_rate
 from trainingapp.engine.recipes.recipe import Recipe
+from trainingapp.engine.recipes.registry import make_recipe
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.run_files import Order
 from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import seed_everything
-from trainingapp.engine.state import Position, TrainingState
+from trainingapp.engine.state import Position, TrainingState, steps_per_epoch
+from trainingapp.engine.transfer import checkpoint_weights, load_matching
 
 Ended = Literal["completed", "paused", "stopped", "interrupted"]
 
@@ -43,32 +48,37 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     """
     device = choose_device(order.config.device)
     precision, warning = choose_precision(device, amp=order.config.amp)
-    recipe: Recipe = ClassificationRecipe(order, _read_dataset(order), device, unwanted_fds=unwanted_fds)
+    recipe = make_recipe(order, _read_dataset(order), device, unwanted_fds=unwanted_fds)
     folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)
     found = folder.newest_sound()
-    _tell_start(events, recipe, found, device, [*folder.warnings, warning])
+    _tell_start(events, steps_per_epoch(recipe, order.config), found, device, [*folder.warnings, warning])
     folder.announce_newest(_tail(order))
     state = _prepare(order, recipe, device, precision, found, events)
-    report = Reporter(events, state)
+    report = Reporter(events, state, order.run_dir)
     saving = Saving(folder, state, control, report)
     model, optimizer, scaler = state.model, state.optimizer, state.scaler
 
     while not state.finished:
         state.begin_epoch()
         report.begin_epoch()
-        model.train()
-        batches = recipe.train_batches(state.epoch, skip=state.step_in_epoch)
-        while not (ending := saving.between_steps()) and state.step_in_epoch < recipe.steps_per_epoch:
-            batch = next(batches)
+        set_training(model, state.head_prefixes, frozen=is_frozen(order.config, state.epoch))
+        batches = recipe.train_batches(state.epoch, skip=state.batches_done)
+        while not (ending := saving.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
             rate = state.schedule.lr_at(state.step)
             set_learning_rate(optimizer, rate)
-            with precision.autocast():
-                loss = recipe.loss(model, batch, state.meter)
-            scaler.scale(loss).backward()
+            parts = state.batches_in_step
+            for batch in islice(batches, parts):
+                report.training_batch(batch)
+                with precision.autocast():
+                    loss = recipe.loss(model, batch, state.meter)
+                scaler.scale(loss / parts).backward()
+            clip_gradients(model, optimizer, scaler, order.config.gradient_clip)
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
             state.step_in_epoch += 1
+            if state.ema:
+                state.ema.update(model, state.step)
             report.training_step(rate)
 
         ending = ending or _validate(state, precision, report, saving)
@@ -87,19 +97,19 @@ def _validate(state: TrainingState, precision: Precision, report: Reporter, savi
     """Evaluate the validation split and note the result; or say how to end, which leaves the validation due."""
     began = time.monotonic()
     meter = state.recipe.new_meter(validation=True)
-    state.model.eval()
+    model = state.evaluated_model.eval()
     for batch in state.recipe.val_batches():
         if ending := saving.between_steps():
             return ending
         with torch.inference_mode(), precision.autocast():
-            state.recipe.evaluate(state.model, batch, meter)
+            state.recipe.evaluate(model, batch, meter)
         report.progress("validate")
-    result = state.recipe.val_report(meter)
-    loss = result["values"]["loss"]
-    if not math.isfinite(loss):
-        raise NonFiniteLoss(non_finite_message(f"The validation loss of epoch {state.epoch} is {loss}"))
-    state.end_epoch(result["values"])
-    report.validated(result, time.monotonic() - began)
+    found = state.recipe.evaluation(meter)
+    for name, value in found.values.items():
+        if not math.isfinite(value):
+            raise NonFiniteLoss(non_finite_message(f"The validation {name} of epoch {state.epoch} is {value}"))
+    state.end_epoch(found.values)
+    report.validated(found, time.monotonic() - began)
     return None
 
 
@@ -111,13 +121,18 @@ def _prepare(
     cpu_threads = found.content["cpu_threads"] if found else config.cpu_threads or available_threads()
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
     seed_everything(config.seed)
-    model = recipe.build_model(pretrained=config.pretrained and found is None)
+    model = recipe.build_model(pretrained=found is None)
+    if order.start_from is not None and found is None:
+        _take_over_weights(model, order.start_from, events)
+    head_prefixes = recipe.head_prefixes(model)
     state = TrainingState(
         config=config,
         recipe=recipe,
         model=model,
-        optimizer=make_optimizer(model, config),
-        schedule=make_schedule(config, recipe.steps_per_epoch),
+        head_prefixes=head_prefixes,
+        optimizer=make_optimizer(model, config, head_prefixes),
+        schedule=make_schedule(config, steps_per_epoch(recipe, config)),
+        ema=Ema(model, config.ema_decay) if config.ema_decay else None,
         scaler=precision.scaler(),
         meter=recipe.new_meter(validation=False),
         device=device,
@@ -129,18 +144,27 @@ def _prepare(
     return state
 
 
+def _take_over_weights(model: torch.nn.Module, path: Path, events: EventLog) -> None:
+    """Start from the weights of another checkpoint, as far as they fit, and say how far that is."""
+    report = load_matching(model, checkpoint_weights(path))
+    if not report.matched:
+        raise BadConfig(f"None of the weights in {path.name} fit this model: start_from names another network.")
+    for line in report.lines():
+        events.log(f"Weights of {path.name}: {line}")
+
+
 def _tell_start(
-    events: EventLog, recipe: Recipe, found: Found | None, device: torch.device, warnings: list[str]
+    events: EventLog, epoch_steps: int, found: Found | None, device: torch.device, warnings: list[str]
 ) -> None:
-    position = Position.of(found.content, recipe.steps_per_epoch) if found else Position()
-    events.epoch, events.step = position.epoch if found else 0, position.step(recipe.steps_per_epoch)
+    position = Position.of(found.content, epoch_steps) if found else Position()
+    events.epoch, events.step = position.epoch if found else 0, position.step(epoch_steps)
     file = found.entry.file if found else None
     events.write(
         "status",
         state="started",
         device=device_name(device),
         resumed_from=file,
-        validation_due=position.is_validation_due(recipe.steps_per_epoch),
+        validation_due=position.is_validation_due(epoch_steps),
     )
     for warning in filter(None, warnings):
         events.log(warning, "warning")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from trainingapp.engine.config import BaseRunConfig
+from trainingapp.engine.configs.base import BaseRunConfig
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 
@@ -16,12 +16,15 @@ ONE_CYCLE_START_DIVISOR = 25.0
 ONE_CYCLE_END_DIVISOR = 25.0 * 1e4
 
 
-def make_optimizer(model: nn.Module, config: BaseRunConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, config: BaseRunConfig, head_prefixes: tuple[str, ...] = ()
+) -> torch.optim.Optimizer:
     """The optimizer that the config names; weight decay for weights only, not for biases and norms.
 
-    fused: one pass over each tensor, on CPUs and GPUs alike.
+    `head_prefixes` begin the names of the parameters that are no backbone; see `backbone_lr_factor`. fused: one pass
+    over each tensor, on CPUs and GPUs alike.
     """
-    groups = list(_parameter_groups(model, config.weight_decay))
+    groups = list(_parameter_groups(model, config, head_prefixes))
     rate, momentum = config.learning_rate, config.momentum
     match config.optimizer:
         case "SGD":
@@ -34,11 +37,24 @@ def make_optimizer(model: nn.Module, config: BaseRunConfig) -> torch.optim.Optim
             return torch.optim.RMSprop(groups, lr=rate, momentum=momentum)
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> Iterator[dict[str, object]]:
+def _parameter_groups(
+    model: nn.Module, config: BaseRunConfig, head_prefixes: tuple[str, ...]
+) -> Iterator[dict[str, object]]:
+    """Two groups by decay; four, by place as well, where the backbone has a rate of its own.
+
+    Frozen parameters are among them: they get no gradient, so nothing is done to them, until they are set free.
+    """
     exempt = {id(parameter) for parameter in _without_decay(model)}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    yield {"params": [p for p in trained if id(p) not in exempt], "weight_decay": weight_decay}
-    yield {"params": [p for p in trained if id(p) in exempt], "weight_decay": 0.0}
+    named = list(model.named_parameters())
+    places: list[tuple[float, list[nn.Parameter]]] = [(1.0, [parameter for _name, parameter in named])]
+    if config.backbone_lr_factor != 1:
+        head = [parameter for name, parameter in named if name.startswith(head_prefixes)]
+        rest = [parameter for name, parameter in named if not name.startswith(head_prefixes)]
+        places = [(1.0, head), (config.backbone_lr_factor, rest)]
+    for factor, parameters in places:
+        kept = {"lr_factor": factor}
+        yield {"params": [p for p in parameters if id(p) not in exempt], "weight_decay": config.weight_decay, **kept}
+        yield {"params": [p for p in parameters if id(p) in exempt], "weight_decay": 0.0, **kept}
 
 
 def _without_decay(model: nn.Module) -> Iterator[nn.Parameter]:
@@ -49,8 +65,21 @@ def _without_decay(model: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group the rate times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_factor", 1.0)
+
+
+def clip_gradients(
+    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, longest: float
+) -> None:
+    """Shorten the gradients, taken together as one vector, to a norm of `longest` (Pascanu et al., arXiv:1211.5063).
+
+    0 leaves them as they are.
+    """
+    if longest > 0:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), longest)
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,31 @@
 import math
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainingapp.engine.checkpoint import non_finite_message
+from trainingapp.engine.data.drawing import contact_sheet
 from trainingapp.engine.errors import NonFiniteLoss
+from trainingapp.engine.evaluation import Evaluation, evaluation_path, write_evaluation
 from trainingapp.engine.events import EventLog
 from trainingapp.engine.state import TrainingState
 
 PROGRESS_INTERVAL_S = 0.25
 RECENT_SECONDS = 60.0
+BATCHES_DIR = "batches"
+BATCH_PICTURE_INTERVAL_S = 60.0
+BATCH_PICTURES_KEPT = 10
 
 
 class Reporter:
     """Writes metrics and progress events of one attempt. Between two points of the curves it never waits for a GPU."""
 
-    def __init__(self, events: EventLog, state: TrainingState) -> None:
-        self._events, self._state = events, state
+    def __init__(self, events: EventLog, state: TrainingState, run_dir: Path) -> None:
+        self._events, self._state, self._run_dir = events, state, run_dir
+        self._next_batch_picture = 0.0
         self._first_step_told = False
         self._next_progress = 0.0
         self._point_time = time.monotonic()
@@ -45,7 +52,7 @@ class Reporter:
         if not self._first_step_told:
             self._tell_first_step()
         state = self._state
-        if state.step % state.config.log_every_steps == 0 or state.step_in_epoch == state.recipe.steps_per_epoch:
+        if state.step % state.config.log_every_steps == 0 or state.step_in_epoch == state.steps_per_epoch:
             self._point(rate)
         self.progress("train")
 
@@ -69,11 +76,42 @@ class Reporter:
             eta_s=self._eta_s(),
         )
 
-    def validated(self, report: dict[str, Any], seconds: float) -> None:
-        """Write the validation event of the epoch just ended."""
+    def training_batch(self, batch: Any) -> None:
+        """To be called with each batch: draws the first of an epoch, but not more often than once a minute."""
+        moment, state = time.monotonic(), self._state
+        is_first = state.step_in_epoch == 0 or not self._next_batch_picture
+        if not is_first or moment < self._next_batch_picture:
+            return
+        self._next_batch_picture = moment + BATCH_PICTURE_INTERVAL_S
+        folder, file = self._run_dir / BATCHES_DIR, f"step_{state.step}.webp"
+        folder.mkdir(exist_ok=True)
+        contact_sheet(state.recipe.draw_batch(batch)).save(folder / file, "WEBP", quality=85, method=2)
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-BATCH_PICTURES_KEPT]:
+            old.unlink()
+        self._events.write("sample", kind="batch", file=f"{BATCHES_DIR}/{file}")
+
+    def validated(self, found: Evaluation, seconds: float) -> None:
+        """Write the evaluation and the validation event of the epoch just ended."""
         self._validation_s = seconds
         self._recent.clear()  # a validation is no slow step
-        self._events.write("metrics", split="val", is_best=self._state.is_best, **report)
+        state = self._state
+        write_evaluation(
+            self._run_dir,
+            found,
+            recipe=state.config.recipe,
+            epoch=state.epoch,
+            step=state.step,
+            classes=state.recipe.description()["classes"],
+            paths=state.recipe.val_paths(),
+        )
+        self._events.write(
+            "metrics",
+            split="val",
+            values=found.values,
+            is_best=state.is_best,
+            best_metric=state.config.best_metric,
+            evaluation=evaluation_path(Path(), state.epoch).as_posix(),
+        )
 
     def check_finite(self) -> None:
         """Raise NonFiniteLoss when the loss since the last point is not a number any more. Waits for a GPU."""

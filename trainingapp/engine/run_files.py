@@ -28,6 +28,8 @@ class Order:
     dataset_dir: Path
     weights_cache_dir: Path
     attempt: int
+    #: The checkpoint that the configuration's `start_from` names.
+    start_from: Path | None = None
 
 
 def read_config_file(run_dir: Path) -> dict[str, Any]:
@@ -55,7 +57,10 @@ def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
         fields = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
         raise BadConfig("The configuration cannot be used. " + "; ".join(fields)) from None
     weights_cache_dir = Path(values.get("weights_cache_dir") or run_dir / "torch")
-    return Order(run_dir, config, Path(values["dataset_dir"]), weights_cache_dir, values["attempt"])
+    start_from = Path(values["start_from"]) if values.get("start_from") else None
+    if config.start_from and start_from is None:
+        raise BadConfig(f"{run_dir / CONFIG_FILE} lacks start_from, the path of {config.start_from}.")
+    return Order(run_dir, config, Path(values["dataset_dir"]), weights_cache_dir, values["attempt"], start_from)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class Saving:
     def _autosave_is_due(self) -> bool:
         """Not before a validation: its result should be in what is saved."""
         state = self._state
-        validation_due = state.step_in_epoch == state.recipe.steps_per_epoch and not state.validated
+        validation_due = state.step_in_epoch == state.steps_per_epoch and not state.validated
         return not validation_due and 0 < self._autosave_s <= time.monotonic() - self._saved_at
 
     def save_position(self, reason: str) -> None:

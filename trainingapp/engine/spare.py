@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from trainingapp.engine.config import parse_config
-from trainingapp.engine.data.transforms import make_augmentation
+from trainingapp.engine.data.transforms import PRESETS, picture_augmentation
 from trainingapp.engine.dataset_files import Sample, Split, read_index, write_index
 from trainingapp.engine.device import available_threads, prepare_backend
 from trainingapp.engine.optim import make_optimizer
@@ -32,8 +32,8 @@ def rehearse() -> None:
         order = Order(Path(folder), config, Path(folder), Path(folder), 0)
         _write_pictures(Path(folder), train_count=config.batch_size * 2)
         _train_and_save(ClassificationRecipe(order, read_index(order.dataset_dir), torch.device("cpu")), order)
-    for strength in ("none", "light", "medium", "strong"):
-        make_augmentation(strength, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
+    for preset in PRESETS.values():
+        picture_augmentation(preset, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
     _give_memory_back()
 
 
@@ -66,5 +66,5 @@ def _train_and_save(recipe: ClassificationRecipe, order: Order) -> None:
     for batch in recipe.val_batches():
         with torch.inference_mode():
             recipe.evaluate(model, batch, meter)
-    recipe.val_report(meter)
+    recipe.evaluation(meter)
     torch.save({"meter": meter.state_dict()}, io.BytesIO())

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainingapp.engine.config import BaseRunConfig
+from trainingapp.engine.config import RunConfig
+from trainingapp.engine.ema import Ema
 from trainingapp.engine.errors import BadConfig
+from trainingapp.engine.metric_names import METRICS
 from trainingapp.engine.optim import Schedule
 from trainingapp.engine.recipes.recipe import Meter, Recipe
 from trainingapp.engine.seeding import rng_state, set_rng_state
@@ -18,13 +20,15 @@ FORMAT = 1
 
 @dataclass
 class Best:
-    """The best validation result so far; ties keep the earlier."""
+    """The best validation result so far, by the metric that decides; ties keep the earlier."""
 
     value: float | None = None
     epoch: int = 0
 
-    def beaten_by(self, value: float) -> bool:
-        return self.value is None or value > self.value
+    def beaten_by(self, value: float, *, higher_is_better: bool) -> bool:
+        if self.value is None:
+            return True
+        return value > self.value if higher_is_better else value < self.value
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,10 @@ class Position:
 class TrainingState:
     """A run in the trainer's memory; see `Position` for where it is."""
 
-    config: BaseRunConfig
+    config: RunConfig
     recipe: Recipe
     model: nn.Module
+    head_prefixes: tuple[str, ...]
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
@@ -67,6 +72,7 @@ class TrainingState:
     device: torch.device
     attempt: int
     cpu_threads: int
+    ema: Ema | None = None
     epoch: int = 1
     step_in_epoch: int = 0
     validated: bool = False
@@ -77,13 +83,33 @@ class TrainingState:
     started: float = field(default_factory=time.monotonic)
 
     @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch; the last may have fewer batches than the others."""
+        return steps_per_epoch(self.recipe, self.config)
+
+    @property
+    def batches_done(self) -> int:
+        """Batches of this epoch that the optimizer has seen."""
+        return min(self.recipe.batch_count, self.step_in_epoch * self.config.accumulation_steps)
+
+    @property
+    def batches_in_step(self) -> int:
+        """Batches of the step to come."""
+        return min(self.config.accumulation_steps, self.recipe.batch_count - self.batches_done)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that validation looks at: the averaged one where there is one."""
+        return self.ema.model if self.ema else self.model
+
+    @property
     def step(self) -> int:
         """Optimizer steps since the start of the run."""
-        return Position(self.epoch, self.step_in_epoch).step(self.recipe.steps_per_epoch)
+        return Position(self.epoch, self.step_in_epoch).step(self.steps_per_epoch)
 
     @property
     def total_steps(self) -> int:
-        return self.config.epochs * self.recipe.steps_per_epoch
+        return self.config.epochs * self.steps_per_epoch
 
     @property
     def elapsed_s(self) -> float:
@@ -111,8 +137,10 @@ class TrainingState:
 
     def end_epoch(self, values: dict[str, float]) -> None:
         """Note the validation values of this epoch."""
-        value = values[self.recipe.best_metric]
-        self.validated, self.metrics, self.is_best = True, values, self.best.beaten_by(value)
+        name = self.config.best_metric
+        value, higher_is_better = values[name], METRICS[name].higher_is_better
+        self.validated, self.metrics = True, values
+        self.is_best = self.best.beaten_by(value, higher_is_better=higher_is_better)
         if self.is_best:
             self.best = Best(value, self.epoch)
 
@@ -123,9 +151,10 @@ class TrainingState:
             "epoch": self.epoch,
             "step": self.step,
             "step_in_epoch": self.step_in_epoch,
-            "steps_per_epoch": self.recipe.steps_per_epoch,
+            "steps_per_epoch": self.steps_per_epoch,
             "validated": self.validated,
             "model_state_dict": dict(self.model.state_dict()),
+            **({"ema_state_dict": dict(self.ema.model.state_dict())} if self.ema else {}),
             "optimizer_state_dict": self.optimizer.state_dict(),
             "scheduler_state_dict": {"name": self.schedule.name, "step": self.step, "next_lr": self._next_rate()},
             "scaler_state_dict": self.scaler.state_dict(),
@@ -147,12 +176,14 @@ class TrainingState:
         try:
             self.model.load_state_dict(content["model_state_dict"])
             self.optimizer.load_state_dict(content["optimizer_state_dict"])
+            if self.ema:
+                self.ema.model.load_state_dict(content.get("ema_state_dict") or content["model_state_dict"])
         except (RuntimeError, ValueError) as error:
             raise BadConfig(f"The checkpoint does not fit the configuration: {error}") from error
         self.meter.load_state_dict(content["meter_state_dict"])
         if content["scaler_state_dict"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(content["scaler_state_dict"])
-        position = Position.of(content, self.recipe.steps_per_epoch)
+        position = Position.of(content, self.steps_per_epoch)
         self.epoch, self.step_in_epoch, self.validated = position.epoch, position.step_in_epoch, position.validated
         self.metrics, self.is_best = content["metrics"], content["is_best"]
         self.best = Best(**content["best"])
@@ -162,7 +193,7 @@ class TrainingState:
 
     def _changes_since(self, content: dict[str, Any]) -> list[str]:
         warnings = []
-        steps, steps_then = self.recipe.steps_per_epoch, content["steps_per_epoch"]
+        steps, steps_then = self.steps_per_epoch, content["steps_per_epoch"]
         if steps != steps_then:
             warnings.append(f"An epoch has {steps} steps now, not {steps_then}: the step numbers change.")
         if content["dataset_fingerprint"] != self.recipe.description()["dataset_fingerprint"]:
@@ -171,3 +202,8 @@ class TrainingState:
 
     def _next_rate(self) -> float:
         return self.schedule.lr_at(min(self.step, self.total_steps - 1))
+
+
+def steps_per_epoch(recipe: Recipe, config: RunConfig) -> int:
+    """Optimizer steps in an epoch: each takes `accumulation_steps` batches, the last may take fewer."""
+    return -(-recipe.batch_count // config.accumulation_steps)

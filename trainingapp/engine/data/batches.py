@@ -4,100 +4,101 @@ import ctypes
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from trainingapp.engine.data.pictures import PictureStore
 from trainingapp.engine.errors import BadData
 from trainingapp.engine.seeding import derived_seed, own_cpu_randomness
 
 PR_SET_PDEATHSIG = 1
 
 
-@dataclass(frozen=True)
-class Batch:
-    """`images_NCHW` is uint8, `labels_N` int64; N may be smaller in the last batch of an epoch."""
+class Items(Protocol):
+    """One split of a recipe: how a picture becomes tensors, and several of them a batch.
 
-    images_NCHW: torch.Tensor
-    labels_N: torch.Tensor
+    What is random draws on torch's global CPU generator, which is seeded before each call and given back afterwards.
+    """
 
-    def to(self, device: torch.device) -> "Batch":
-        if device.type == "cpu":
-            return self
-        return Batch(self.images_NCHW.to(device, non_blocking=True), self.labels_N.to(device, non_blocking=True))
+    sample_count: int
 
-    def pin_memory(self) -> "Batch":
-        """Called by the DataLoader for GPUs."""
-        return Batch(self.images_NCHW.pin_memory(), self.labels_N.pin_memory())
+    def item(self, index: int) -> Any:
+        """Picture `index` as validation sees it: nothing random. Raises BadData."""
+
+    def training_item(self, index: int) -> Any:
+        """Picture `index`, changed at random. Raises BadData."""
+
+    def collate(self, items: list[Any], indices_N: torch.Tensor) -> Any:
+        """A batch of them."""
+
+    def mix(self, batch: Any) -> Any:
+        """A training batch whose pictures are mixed with each other at random, or as it was."""
 
 
-class BatchSource(Dataset[Batch | BadData]):
+class BatchSource(Dataset[Any]):
     """Makes the batch with a given (epoch, number), anywhere and in any order: nothing random is kept between two.
 
-    `shuffle` gives each epoch its own order, `augmentation` each (epoch, sample) its own randomness.
+    `training` gives each epoch its own order and each (epoch, sample) its own randomness. `weights_N` draws the samples
+    of an epoch with these weights, with replacement, instead of taking each once.
     """
 
     def __init__(
-        self,
-        pictures: PictureStore,
-        labels: Sequence[int],
-        batch_size: int,
-        *,
-        seed: int,
-        shuffle: bool = False,
-        augmentation: nn.Module | None = None,
+        self, items: Items, batch_size: int, *, seed: int, training: bool, weights_N: torch.Tensor | None = None
     ) -> None:
-        self._pictures = pictures
-        self._labels_N = torch.tensor(labels, dtype=torch.int64)
+        self._items = items
         self._batch_size = batch_size
         self._seed = seed
-        self._shuffle = shuffle
-        self._augmentation = augmentation
+        self._training = training
+        self._weights_N = weights_N
         self._order: tuple[int, torch.Tensor] = (-1, torch.empty(0, dtype=torch.int64))
 
     @property
     def sample_count(self) -> int:
-        return len(self._labels_N)
+        return self._items.sample_count
 
     @property
     def batch_count(self) -> int:
         """Batches in an epoch. A last one of a single picture is left out when training: batch norm needs two."""
         whole, rest = divmod(self.sample_count, self._batch_size)
-        dropped = self._shuffle and rest == 1 and whole > 0
+        dropped = self._training and rest == 1 and whole > 0
         return whole + (rest > 0) - dropped
 
-    def __getitem__(self, epoch_and_number: tuple[int, int]) -> Batch | BadData:
+    def __getitem__(self, epoch_and_number: tuple[int, int]) -> Any:
         """The batch, or what is wrong with one of its pictures: an exception would lose its text between processes."""
         epoch, number = epoch_and_number
         start = number * self._batch_size
-        indices = self._epoch_order(epoch)[start : start + self._batch_size]
+        indices_N = self._epoch_order(epoch)[start : start + self._batch_size]
         try:
-            images_NCHW = torch.stack(self._images(epoch, indices.tolist()))
+            if not self._training:
+                return self._items.collate([self._items.item(index) for index in indices_N.tolist()], indices_N)
+            return self._training_batch(epoch, number, start, indices_N)
         except BadData as error:
             return error
-        return Batch(images_NCHW, self._labels_N[indices])
 
-    def _images(self, epoch: int, indices: list[int]) -> list[torch.Tensor]:
-        if self._augmentation is None:
-            return [self._pictures.picture(index) for index in indices]
-        images = []
+    def _training_batch(self, epoch: int, number: int, start: int, indices_N: torch.Tensor) -> Any:
+        items = []
         with own_cpu_randomness() as generator:
-            for index in indices:
-                generator.manual_seed(derived_seed(self._seed, "sample", epoch, index))
-                images.append(self._augmentation(self._pictures.picture(index)))
-        return images
+            for place, index in enumerate(indices_N.tolist(), start=start):
+                drawn_again = () if self._weights_N is None else (place,)  # the same picture twice, but not alike
+                generator.manual_seed(derived_seed(self._seed, "sample", epoch, index, *drawn_again))
+                items.append(self._items.training_item(index))
+            generator.manual_seed(derived_seed(self._seed, "batch", epoch, number))
+            return self._items.mix(self._items.collate(items, indices_N))
 
     def _epoch_order(self, epoch: int) -> torch.Tensor:
-        if not self._shuffle:
+        if not self._training:
             return torch.arange(self.sample_count)
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(derived_seed(self._seed, "order", epoch))
-            self._order = (epoch, torch.randperm(self.sample_count, generator=generator))
+            self._order = (epoch, self._drawn_order(generator))
         return self._order[1]
+
+    def _drawn_order(self, generator: torch.Generator) -> torch.Tensor:
+        if self._weights_N is None:
+            return torch.randperm(self.sample_count, generator=generator)
+        return torch.multinomial(self._weights_N, self.sample_count, replacement=True, generator=generator)
 
 
 class BatchNumbers(Sampler[tuple[int, int]]):
@@ -126,7 +127,7 @@ class Batches:
             batch_size=None,  # the source makes whole batches
             sampler=self._numbers,
             num_workers=num_workers,
-            collate_fn=_as_it_is,  # type: ignore[arg-type]
+            collate_fn=_as_it_is,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             multiprocessing_context="fork" if num_workers else None,
@@ -134,7 +135,7 @@ class Batches:
             generator=torch.Generator(),  # else iter(loader) would draw from the global one
         )
 
-    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Any]:
         """The batches of `epoch` but the first `skip`. Raises BadData."""
         self._numbers.epoch, self._numbers.skip = epoch, skip
         for item in self._loader:
@@ -143,7 +144,7 @@ class Batches:
             yield item
 
 
-def _as_it_is(item: Batch | BadData) -> Batch | BadData:
+def _as_it_is(item: Any) -> Any:
     return item
 
 

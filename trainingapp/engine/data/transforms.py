@@ -1,25 +1,98 @@
-"""Random changes to training pictures, torchvision's transforms (v2)."""
+"""Random changes to training pictures, torchvision's transforms (v2), which carry boxes and masks along."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from torch import nn
+from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from trainingapp.engine.configs.base import BaseRunConfig
+from trainingapp.engine.configs.classification import ClassificationConfig
+from trainingapp.engine.data.pictures import PADDING_GREY
+from trainingapp.engine.dataset_files import IGNORED_PIXEL
 
-def make_augmentation(strength: str, size: int) -> nn.Module:
+
+@dataclass(frozen=True)
+class Switches:
+    """What `augmentation` means in single steps; the fields are those of the configuration.
+
+    `shift`: the largest shift as a share of the side. `erasing` and `auto_augment` are for pictures without boxes and
+    masks, whose places they would not carry along.
+    """
+
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    shift: float = 0.0
+    crop: float = 0.0
+    colour: float = 0.0
+    auto_augment: Literal["none", "randaugment", "trivialaugment"] = "none"
+    erasing: float = 0.0
+
+
+PRESETS: dict[str, Switches] = {
+    "none": Switches(),
+    "light": Switches(flip_horizontal=True, shift=0.125),
+    "medium": Switches(flip_horizontal=True, crop=0.4, colour=0.3),
+    "strong": Switches(flip_horizontal=True, crop=0.4, auto_augment="trivialaugment", erasing=0.25),
+}
+"""Classification's presets. Detection and segmentation replace what cannot carry boxes and masks by colour."""
+
+
+def switches(config: BaseRunConfig) -> Switches:
+    """The steps that the configuration asks for."""
+    if config.augmentation != "custom":
+        return PRESETS[config.augmentation]
+    plain = Switches(config.flip_horizontal, config.flip_vertical, 0.0, config.crop, config.colour)
+    if not isinstance(config, ClassificationConfig):
+        return plain
+    return replace(plain, auto_augment=config.auto_augment, erasing=config.erasing)
+
+
+def picture_augmentation(chosen: Switches, size: int) -> nn.Module:
     """The transform of uint8 [3, size, size] to the same, drawing on torch's global CPU generator.
 
-    light   mirror and shift by up to an eighth
-    medium  mirror, crop of 60 to 100 % of the area, and colour
-    strong  as medium without colour, TrivialAugment (Müller & Hutter, arXiv:2103.10158) and random erasing
+    TrivialAugment: Müller & Hutter, arXiv:2103.10158. RandAugment: Cubuk et al., arXiv:1909.13719.
     """
-    crop = v2.RandomResizedCrop(size, scale=(0.6, 1.0), ratio=(0.8, 1.25), antialias=True)
-    match strength:
-        case "none":
-            return nn.Identity()
-        case "light":
-            shift = v2.RandomCrop(size, padding=size // 8, padding_mode="reflect")
-            return v2.Compose([v2.RandomHorizontalFlip(), shift])
-        case "medium":
-            return v2.Compose([v2.RandomHorizontalFlip(), crop, v2.ColorJitter(0.3, 0.3, 0.3, 0.03)])
-        case "strong":
-            return v2.Compose([v2.RandomHorizontalFlip(), crop, v2.TrivialAugmentWide(), v2.RandomErasing(p=0.25)])
-    raise AssertionError(strength)
+    steps: list[nn.Module] = _flips(chosen)
+    if chosen.shift:
+        steps.append(v2.RandomCrop(size, padding=round(size * chosen.shift), padding_mode="reflect"))
+    if chosen.crop:
+        scale = (1 - chosen.crop, 1.0)
+        steps.append(v2.RandomResizedCrop(size, scale=scale, ratio=(0.8, 1.25), antialias=True))
+    if chosen.colour:
+        steps.append(colour_jitter(chosen.colour))
+    if chosen.auto_augment != "none":
+        steps.append(v2.TrivialAugmentWide() if chosen.auto_augment == "trivialaugment" else v2.RandAugment())
+    if chosen.erasing:
+        steps.append(v2.RandomErasing(p=chosen.erasing))
+    return v2.Compose(steps) if steps else nn.Identity()
+
+
+def annotated_augmentation(chosen: Switches, size: int) -> nn.Module:
+    """The same for pictures with boxes or masks: takes and gives (tv_tensors.Image, dict of tv_tensors).
+
+    Random sequences and erasing become a colour change of like strength. Boxes that a crop has cut to nothing are
+    left in as empty ones: the recipe takes them out with their labels.
+    """
+    steps: list[nn.Module] = _flips(chosen)
+    if chosen.shift or chosen.crop:
+        zoom = (1.0, (1 / (1 - chosen.crop)) ** 0.5 if chosen.crop else 1.0)
+        shift = max(chosen.shift, chosen.crop / 4)
+        fill: dict[type | str, Any] = {tv_tensors.Image: PADDING_GREY, tv_tensors.Mask: IGNORED_PIXEL}
+        steps.append(v2.RandomAffine(degrees=[0.0, 0.0], translate=(shift, shift), scale=zoom, fill=fill))
+    colour = chosen.colour or (0.4 if chosen.auto_augment != "none" else 0.0)
+    if colour:
+        steps.append(colour_jitter(colour))
+    steps.append(v2.ClampBoundingBoxes())
+    return v2.Compose(steps)
+
+
+def _flips(chosen: Switches) -> list[nn.Module]:
+    steps: list[nn.Module] = [v2.RandomHorizontalFlip()] if chosen.flip_horizontal else []
+    return [*steps, v2.RandomVerticalFlip()] if chosen.flip_vertical else steps
+
+
+def colour_jitter(strength: float) -> nn.Module:
+    """Brightness, contrast and saturation by up to `strength`, hue by a tenth of it."""
+    return v2.ColorJitter(strength, strength, strength, strength / 10)

@@ -1,45 +1,97 @@
 """One label for each picture."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from trainingapp.engine.config import ClassificationConfig
-from trainingapp.engine.data.batches import Batch, Batches, BatchSource
-from trainingapp.engine.data.pictures import MEMORY_LIMIT_BYTES, PictureStore
-from trainingapp.engine.data.transforms import make_augmentation
+from trainingapp.engine.configs.classification import ClassificationConfig
+from trainingapp.engine.data.drawing import picture_with_caption
+from trainingapp.engine.data.mixing import Mix, draw_mix, mixed
+from trainingapp.engine.data.pictures import PixelStore, load_picture
+from trainingapp.engine.data.transforms import picture_augmentation, switches
 from trainingapp.engine.dataset_files import DatasetIndex, Sample, Split
 from trainingapp.engine.errors import BadData
-from trainingapp.engine.metrics.classification import ClassificationMeter, per_class_accuracy
-from trainingapp.engine.models.classifiers import build_classifier
+from trainingapp.engine.evaluation import Evaluation
+from trainingapp.engine.metrics.classification import ClassificationMeter, ValidationRecord
+from trainingapp.engine.models.classifiers import build_classifier, head_prefix
+from trainingapp.engine.recipes.recipe import BaseRecipe
 from trainingapp.engine.run_files import Order
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-LARGEST_CONFUSION_SHOWN = 200
-"""Classes up to which the confusion matrix goes into the event: beyond, one event would be megabytes."""
+BATCH_PICTURES_DRAWN = 16
 
 
-class ClassificationRecipe:
-    """Trains torchvision's classifiers with cross-entropy."""
+@dataclass(frozen=True)
+class Batch:
+    """`images_NCHW` is uint8, `labels_N` and `indices_N` int64; N may be smaller in the last batch of an epoch."""
 
-    best_metric = "top1"
+    images_NCHW: torch.Tensor
+    labels_N: torch.Tensor
+    indices_N: torch.Tensor
+    mix: Mix | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        if device.type == "cpu":
+            return self
+        images, labels = self.images_NCHW.to(device, non_blocking=True), self.labels_N.to(device, non_blocking=True)
+        return replace(self, images_NCHW=images, labels_N=labels)
+
+    def pin_memory(self) -> "Batch":
+        """Called by the DataLoader for GPUs."""
+        return replace(self, images_NCHW=self.images_NCHW.pin_memory(), labels_N=self.labels_N.pin_memory())
+
+
+class LabelledPictures:
+    """A split as items: uint8 [3, size, size] each."""
+
+    def __init__(
+        self, dataset: DatasetIndex, samples: Sequence[Sample], config: ClassificationConfig, memory_limit_bytes: int
+    ) -> None:
+        size = config.image_size
+        paths = [dataset.folder / sample.path for sample in samples]
+        self.sample_count = len(samples)
+        self.labels_N = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+        self._alphas = (config.mixup, config.cutmix)
+        self._augmentation = picture_augmentation(switches(config), size)
+        self._store = PixelStore(
+            lambda index: load_picture(paths[index], size),
+            len(samples),
+            (3, size, size),
+            memory_limit_bytes=memory_limit_bytes,
+        )
+
+    def item(self, index: int) -> torch.Tensor:
+        return self._store.get(index)
+
+    def training_item(self, index: int) -> torch.Tensor:
+        return cast(torch.Tensor, self._augmentation(self._store.get(index)))
+
+    def collate(self, items: list[torch.Tensor], indices_N: torch.Tensor) -> Batch:
+        return Batch(torch.stack(items), self.labels_N[indices_N], indices_N)
+
+    def mix(self, batch: Batch) -> Batch:
+        return replace(batch, mix=draw_mix(*self._alphas))
+
+
+class ClassificationRecipe(BaseRecipe):
+    """Trains torchvision's and timm's classifiers with cross-entropy."""
 
     def __init__(
         self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
-        self._config: ClassificationConfig = order.config
-        self._weights_cache_dir = order.weights_cache_dir
-        self._dataset = dataset
-        self._device = device
-        self._mean_C11 = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1) * 255
-        self._std_C11 = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1) * 255
-        self._train = self._batches("train", unwanted_fds)
-        self._val = self._batches("val", unwanted_fds)
-        self.steps_per_epoch = self._train.count
+        super().__init__(order, dataset, device, unwanted_fds=unwanted_fds)
+        assert isinstance(order.config, ClassificationConfig)
+        self._config = order.config
+        train, val = self._items("train"), self._items("val")
+        counts_C = torch.bincount(train.labels_N, minlength=len(dataset.classes)).double().clamp(min=1)
+        balance = self._config.class_balance
+        self._class_weights_C = _balanced(counts_C).to(device) if balance == "weights" else None
+        drawn_N = (1 / counts_C)[train.labels_N] if balance == "sampler" else None
+        self._use(self._config, train, val, weights_N=drawn_N)
 
     def build_model(self, *, pretrained: bool) -> nn.Module:
         model = build_classifier(
@@ -47,75 +99,65 @@ class ClassificationRecipe:
             class_count=len(self._dataset.classes),
             image_size=self._config.image_size,
             dropout_rate=self._config.dropout_rate,
-            pretrained_from=self._weights_cache_dir if pretrained else None,
+            pretrained_from=self._weights_cache_dir if pretrained and self._config.pretrained else None,
         )
-        # Channels last: up to twice as fast on CPUs and on GPUs with tensor cores.
-        return model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return self._on_device(model, channels_last=self._config.channels_last)
 
-    def train_batches(self, epoch: int, *, skip: int) -> Iterator[Batch]:
-        return (batch.to(self._device) for batch in self._train.epoch(epoch, skip=skip))
-
-    def val_batches(self) -> Iterator[Batch]:
-        return (batch.to(self._device) for batch in self._val.epoch(1))
+    def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
+        return (head_prefix(model),)
 
     def new_meter(self, *, validation: bool) -> ClassificationMeter:
-        return ClassificationMeter(len(self._dataset.classes), self._device, confusion=validation)
+        return ClassificationMeter(len(self._dataset.classes), self._device, validation=validation)
 
     def loss(self, model: nn.Module, batch: Batch, meter: ClassificationMeter) -> torch.Tensor:
-        logits_NC = model(self._normalised(batch.images_NCHW))
-        loss = F.cross_entropy(logits_NC, batch.labels_N, label_smoothing=self._config.label_smoothing)
+        images_NCHW = self._normalised(batch.images_NCHW, channels_last=self._config.channels_last)
+        if batch.mix is None:
+            logits_NC = model(images_NCHW)
+            loss = self._cross_entropy(logits_NC, batch.labels_N)
+        else:
+            logits_NC = model(mixed(images_NCHW, batch.mix))
+            own = self._cross_entropy(logits_NC, batch.labels_N)
+            loss = batch.mix.keep * own + (1 - batch.mix.keep) * self._cross_entropy(logits_NC, batch.labels_N.roll(1))
         meter.update(loss, logits_NC, batch.labels_N)
         return loss
 
+    def _cross_entropy(self, logits_NC: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
+        weight = None if self._class_weights_C is None else self._class_weights_C.to(logits_NC.dtype)
+        return F.cross_entropy(logits_NC, labels_N, weight=weight, label_smoothing=self._config.label_smoothing)
+
     def evaluate(self, model: nn.Module, batch: Batch, meter: ClassificationMeter) -> None:
-        logits_NC = model(self._normalised(batch.images_NCHW))
-        meter.update(F.cross_entropy(logits_NC, batch.labels_N), logits_NC, batch.labels_N)
+        logits_NC = model(self._normalised(batch.images_NCHW, channels_last=self._config.channels_last)).float()
+        losses_N = F.cross_entropy(logits_NC, batch.labels_N, reduction="none")
+        meter.update(losses_N.mean(), logits_NC, batch.labels_N)
+        meter.record(ValidationRecord.of(batch.indices_N, batch.labels_N, losses_N, logits_NC))
 
-    def val_report(self, meter: ClassificationMeter) -> dict[str, Any]:
-        confusion_CC = meter.confusion()
-        accuracies = per_class_accuracy(confusion_CC)
-        report: dict[str, Any] = {
-            "values": meter.values(),
-            "per_class": dict(zip(self._dataset.classes, accuracies, strict=True)),
-        }
-        if len(accuracies) <= LARGEST_CONFUSION_SHOWN:
-            report["confusion"] = confusion_CC.tolist()
-        return report
+    def evaluation(self, meter: ClassificationMeter) -> Evaluation:
+        return meter.evaluation(self._dataset.classes)
 
-    def description(self) -> dict[str, Any]:
-        return {
-            "classes": list(self._dataset.classes),
-            "dataset_fingerprint": self._dataset.fingerprint,
-            "normalisation": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
-        }
+    def draw_batch(self, batch: Batch) -> list[Image.Image]:
+        images_NCHW = batch.images_NCHW.cpu()
+        if batch.mix is not None:
+            images_NCHW = mixed(images_NCHW.float(), batch.mix).round().to(torch.uint8)
+        names = [self._caption(batch, number) for number in range(len(images_NCHW))]
+        pairs = list(zip(images_NCHW, names, strict=True))[:BATCH_PICTURES_DRAWN]
+        return [picture_with_caption(image_CHW, name) for image_CHW, name in pairs]
 
-    def _normalised(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 0..255 to float32 of about zero mean and unit spread, on the device: bytes travel faster."""
-        images = images_NCHW.to(memory_format=torch.channels_last, dtype=torch.float32)
-        return (images - self._mean_C11) / self._std_C11
+    def _caption(self, batch: Batch, number: int) -> str:
+        labels, classes = batch.labels_N.tolist(), self._dataset.classes
+        own: str = classes[labels[number]]
+        other: str = classes[labels[number - 1]]
+        if batch.mix is None or own == other:
+            return own
+        return f"{own} {batch.mix.keep:.0%} + {other} {1 - batch.mix.keep:.0%}"
 
-    def _batches(self, split: Split, unwanted_fds: Sequence[int]) -> Batches:
-        config, samples = self._config, self._samples(split)
-        store = PictureStore(self._dataset.folder, samples, config.image_size, self._memory_limit())
-        training = split == "train"
-        source = BatchSource(
-            store,
-            [sample.label for sample in samples],
-            config.batch_size,
-            seed=config.seed,
-            shuffle=training,
-            augmentation=make_augmentation(config.augmentation, config.image_size) if training else None,
-        )
-        on_gpu = self._device.type == "cuda"
-        return Batches(source, config.num_workers, pin_memory=on_gpu, unwanted_fds=unwanted_fds)
+    def _items(self, split: Split) -> LabelledPictures:
+        samples = self._samples(split)
+        if any(sample.label < 0 for sample in samples):
+            raise BadData("Some pictures have no label of their own.")
+        limit = self._memory_limit(3 * self._config.image_size**2)
+        return LabelledPictures(self._dataset, samples, self._config, limit)
 
-    def _samples(self, split: Split) -> list[Sample]:
-        samples, least = self._dataset.split(split), 2 if split == "train" else 1
-        if len(samples) < least:
-            raise BadData(f"The {split} split has {len(samples)} pictures; it needs at least {least}.")
-        return samples
 
-    def _memory_limit(self) -> int:
-        """All pictures are kept in memory or none: half a set in memory would only hide how slow the rest is."""
-        needed = len(self._dataset.samples) * 3 * self._config.image_size**2
-        return MEMORY_LIMIT_BYTES if needed <= MEMORY_LIMIT_BYTES else 0
+def _balanced(counts_C: torch.Tensor) -> torch.Tensor:
+    """Weights N / (C n_c), as scikit-learn's class_weight="balanced": rare classes count more, the mean picture 1."""
+    return (counts_C.sum() / (len(counts_C) * counts_C)).float()

@@ -1,0 +1,62 @@
+"""The networks that a run can choose, by recipe: adding one is one entry here (no torch).
+
+The entry's name is what the configuration stores. What comes from a library other than torchvision carries its name
+before a slash; the builders in `models/` turn a name into a network.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network. `defaults` are values of the configuration that suit it better than the general ones.
+
+    `parameters` counts those of the library's own model, with the classes that it was published for; 0: not counted.
+    """
+
+    parameters: int = 0
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+CLASSIFIERS: dict[str, Architecture] = {
+    "resnet18": Architecture(11_689_512),
+    "resnet34": Architecture(21_797_672),
+    "resnet50": Architecture(25_557_032),
+    "mobilenet_v3_small": Architecture(2_542_856),
+    "mobilenet_v3_large": Architecture(5_483_032),
+    "efficientnet_b0": Architecture(5_288_548),
+    "convnext_tiny": Architecture(28_589_128, {"learning_rate": 0.0005, "weight_decay": 0.05}),
+    "vit_b_16": Architecture(86_567_656, {"learning_rate": 0.0003, "weight_decay": 0.05, "warmup_epochs": 3.0}),
+    "timm/resnet10t": Architecture(5_440_000),
+    "timm/mobilenetv4_conv_small": Architecture(3_770_000),
+    "timm/efficientnet_lite0": Architecture(4_650_000),
+    "timm/regnety_002": Architecture(3_160_000),
+    "timm/convnext_atto": Architecture(3_700_000, {"learning_rate": 0.0005, "weight_decay": 0.05}),
+    "timm/convnextv2_nano": Architecture(15_620_000, {"learning_rate": 0.0005, "weight_decay": 0.05}),
+    "timm/efficientnetv2_rw_t": Architecture(13_650_000),
+    "timm/vit_tiny_patch16_224": Architecture(5_720_000, {"learning_rate": 0.0005, "weight_decay": 0.05}),
+}
+"""torchvision's, with the parameters that its model pages give, and timm's, rounded; others can be named too."""
+
+DETECTORS: dict[str, Architecture] = {
+    "fcos_resnet18_fpn": Architecture(),
+}
+"""torchvision's families, some on smaller backbones than its own."""
+
+SEGMENTERS: dict[str, Architecture] = {
+    "lraspp_mobilenet_v3_large": Architecture(3_221_538),
+}
+"""torchvision's and segmentation-models-pytorch's."""
+
+ARCHITECTURES: dict[str, dict[str, Architecture]] = {
+    "classification": CLASSIFIERS,
+    "detection": DETECTORS,
+    "segmentation": SEGMENTERS,
+}
+
+
+def architecture_defaults(recipe: str, model: str) -> dict[str, Any]:
+    """The values that suit this network better than the general defaults."""
+    found = ARCHITECTURES[recipe].get(model)
+    return dict(found.defaults) if found else {}

@@ -1,0 +1,89 @@
+"""Pictures for people: a batch as the model sees it, with what it is told drawn in."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+SHOWN_SIDE = 192
+"""Pixels that each picture of a sheet has at least: small ones are enlarged without smoothing."""
+
+COLOURS = (
+    (230, 85, 60),
+    (45, 150, 220),
+    (80, 175, 80),
+    (240, 170, 40),
+    (150, 95, 205),
+    (20, 175, 165),
+    (225, 95, 160),
+    (130, 130, 60),
+    (90, 110, 240),
+    (170, 100, 60),
+)
+"""Of classes, by label; after the last the first again. Pages use the same."""
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    return COLOURS[label % len(COLOURS)]
+
+
+def enlarged(image_CHW: torch.Tensor) -> tuple[Image.Image, int]:
+    """uint8 [3, H, W] as a picture of at least SHOWN_SIDE, and the whole factor by which it is larger."""
+    image = Image.fromarray(image_CHW.permute(1, 2, 0).contiguous().numpy())
+    factor = max(1, -(-SHOWN_SIDE // max(image.size)))
+    return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST), factor
+
+
+def picture_with_caption(image_CHW: torch.Tensor, caption: str) -> Image.Image:
+    """uint8 [3, H, W] with a line of text at its foot."""
+    image, _factor = enlarged(image_CHW)
+    draw = ImageDraw.Draw(image, "RGBA")
+    font = ImageFont.load_default(12)
+    draw.rectangle((0, image.height - 18, image.width, image.height), fill=(0, 0, 0, 150))
+    draw.text((4, image.height - 16), caption, fill=(255, 255, 255), font=font)
+    return image
+
+
+def picture_with_boxes(
+    image_CHW: torch.Tensor, boxes_xyxy: torch.Tensor, labels_N: torch.Tensor, classes: Sequence[str]
+) -> Image.Image:
+    """uint8 [3, H, W] with boxes [N, 4] in its pixels and the names of their classes."""
+    image, factor = enlarged(image_CHW)
+    draw = ImageDraw.Draw(image)
+    font = ImageFont.load_default(11)
+    for box, label in zip((boxes_xyxy * factor).tolist(), labels_N.tolist(), strict=True):
+        draw.rectangle(tuple(box), outline=class_colour(label), width=2)
+        draw.text(
+            (box[0] + 3, box[1] + 1),
+            classes[label],
+            fill=class_colour(label),
+            font=font,
+            stroke_width=1,
+            stroke_fill=(0, 0, 0),
+        )
+    return image
+
+
+def picture_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.Image:
+    """uint8 [3, H, W] with a mask as datasets have it (i + 1 is classes[i]) laid over, half transparent; what nobody
+    knows is darkened."""
+    image, factor = enlarged(image_CHW)
+    mask_HW = mask_HW.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    layer = np.zeros((*mask_HW.shape, 4), dtype=np.uint8)
+    values_HW = mask_HW.numpy()
+    for value in np.unique(values_HW).tolist():
+        if value:
+            layer[values_HW == value] = (0, 0, 0, 110) if value == 255 else (*class_colour(value - 1), 130)
+    return Image.alpha_composite(image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
+
+
+def contact_sheet(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:
+    """The pictures side by side, `columns` in a row, a thin gap between them. At least one picture."""
+    gap, width, height = 4, max(one.width for one in pictures), max(one.height for one in pictures)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), (128, 128, 128))
+    for number, one in enumerate(pictures):
+        sheet.paste(one, (number % columns * (width + gap), number // columns * (height + gap)))
+    return sheet

@@ -1,0 +1,26 @@
+"""Layers that keep the weights they start with."""
+
+from torch import nn
+
+from trainingapp.engine.configs.base import BaseRunConfig
+
+
+def is_frozen(config: BaseRunConfig, epoch: int) -> bool:
+    """Whether the backbone is frozen in this epoch, counted from 1."""
+    return config.freeze == "backbone" and (config.freeze_epochs == 0 or epoch <= config.freeze_epochs)
+
+
+def set_training(model: nn.Module, head_prefixes: tuple[str, ...], *, frozen: bool) -> None:
+    """Put the model into training mode. Where `frozen`, the backbone takes no gradients and its norms stay as they are.
+
+    Gradients alone would not do: batch norms go on averaging what they see in training mode.
+    """
+    model.train()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not frozen or name.startswith(head_prefixes))
+    if not frozen:
+        return
+    for name, module in model.named_modules():
+        holds_head = any(prefix.startswith(f"{name}.") for prefix in head_prefixes) if name else True
+        if not holds_head and not f"{name}.".startswith(head_prefixes):
+            module.eval()

@@ -1,0 +1,21 @@
+"""Which recipe trains which configuration: adding a recipe is one file beside this one and one entry here."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from trainingapp.engine.dataset_files import DatasetIndex
+from trainingapp.engine.recipes.classification import ClassificationRecipe
+from trainingapp.engine.recipes.recipe import Recipe
+from trainingapp.engine.run_files import Order
+
+RECIPES: dict[str, Any] = {"classification": ClassificationRecipe}
+
+
+def make_recipe(
+    order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
+) -> Recipe:
+    """The recipe of the order's configuration. Raises BadData where the dataset does not suffice."""
+    recipe: Recipe = RECIPES[order.config.recipe](order, dataset, device, unwanted_fds=unwanted_fds)
+    return recipe
