@@ -15,7 +15,7 @@ class SegmentationConfig(BaseRunConfig):
         description=noop("What the model learns to do."),
         json_schema_extra=meta(noop("Recipe"), "model"),
     )
-    model: model_name("segmentation") = Field(  # type: ignore[valid-type]
+    model: model_name("segmentation", any_of=["smp/"]) = Field(  # type: ignore[valid-type]
         "lraspp_mobilenet_v3_large",
         description=noop("Network. LR-ASPP is quick, DeepLabV3 and U-Net draw finer outlines."),
         json_schema_extra=meta(noop("Model"), "model"),
