@@ -83,9 +83,7 @@ def make_dataset(folder: Path, pictures: int) -> None:
     draw_demo(folder, pictures=pictures, seed=0, size=SCENE_SIDE)
     records = json.loads((folder / "annotations.json").read_text())["pictures"]
     samples = [_sample(folder, record) for record in records]
-    write_index(
-        folder, name="Demo", recipes=["segmentation"], classes=CLASSES, fingerprint="demo", samples=samples
-    )
+    write_index(folder, name="Demo", recipes=["segmentation"], classes=CLASSES, fingerprint="demo", samples=samples)
 
 
 def _sample(folder: Path, record: dict[str, Any]) -> Sample:

@@ -77,3 +77,25 @@ def test_balanced_weights_are_inverse_to_pixels_and_capped() -> None:
     weights = balanced_weights(torch.tensor([600, 300, 100, 0]))
     assert weights.tolist() == pytest.approx([1000 / 1800, 1000 / 900, 1000 / 300, 1.0])
     assert balanced_weights(torch.tensor([10**6, 1]))[1] == LARGEST_CLASS_WEIGHT
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_loss_teaches(kind: str) -> None:
+    """A linear layer learns which colour channel is the brightest, with deterministic algorithms and bfloat16."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(4, 3, 16, 16, generator=generator)
+    masks = images.argmax(1).to(torch.uint8)
+    layer = torch.nn.Conv2d(3, 3, 1)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.3)
+    torch.use_deterministic_algorithms(True)
+    try:
+        for _ in range(40):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = pixel_loss(kind, layer(images), masks)
+            assert loss.dtype == torch.float32
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert (layer(images).argmax(1) == masks).float().mean() > 0.9
