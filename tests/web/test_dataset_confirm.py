@@ -180,8 +180,11 @@ def test_a_ready_dataset_never_changes(user_client: Client, dataset: Dataset) ->
     assert (dataset.status, dataset.options) == ("ready", {})
 
 
-def test_it_is_posted(user_client: Client, proposed: Dataset) -> None:
-    assert user_client.get(address(proposed)).status_code == 405
+def test_looking_changes_nothing_and_leads_to_the_dataset(user_client: Client, proposed: Dataset) -> None:
+    assert user_client.get(address(proposed)).headers["Location"] == proposed.get_absolute_url()
+    assert user_client.put(address(proposed)).status_code == 405
+    proposed.refresh_from_db()
+    assert proposed.status == "proposed"
 
 
 def test_nobody_confirms_without_signing_in(client: Client, proposed: Dataset) -> None:

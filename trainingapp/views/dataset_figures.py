@@ -9,14 +9,14 @@ from django.utils.translation import gettext_lazy
 from trainingapp.datasets.previews import class_colour
 from trainingapp.models import Dataset
 
-#: Histogram -> its title, and how its edges are written.
-HISTOGRAMS: dict[str, tuple[str | Promise, str]] = {
-    "width": (gettext_lazy("Width of the pictures, pixels"), "{:.0f}"),
-    "height": (gettext_lazy("Height of the pictures, pixels"), "{:.0f}"),
-    "aspect": (gettext_lazy("Width by height of the pictures"), "{:.3g}"),
-    "objects_per_picture": (gettext_lazy("Objects in a picture"), "{:.0f}"),
-    "box_area": (gettext_lazy("Share of the picture in a box"), "{:.3g}"),
-    "box_aspect": (gettext_lazy("Width by height of the boxes"), "{:.3g}"),
+#: Histogram -> its title, what its edges are multiplied with, and how they are written.
+HISTOGRAMS: dict[str, tuple[str | Promise, float, str]] = {
+    "width": (gettext_lazy("Width of the pictures, pixels"), 1, "{:.0f}"),
+    "height": (gettext_lazy("Height of the pictures, pixels"), 1, "{:.0f}"),
+    "aspect": (gettext_lazy("Width by height of the pictures"), 1, "{:.3g}"),
+    "objects_per_picture": (gettext_lazy("Objects in a picture"), 1, "{:.0f}"),
+    "box_area": (gettext_lazy("Share of the picture in a box"), 100, "{:.2g} %"),
+    "box_aspect": (gettext_lazy("Width by height of the boxes"), 1, "{:.3g}"),
 }
 SPLITS = ("train", "val")
 #: Units of the drawing: a bar's whole width, the height of all, the least height that is seen.
@@ -62,8 +62,8 @@ def figures_context(dataset: Dataset) -> dict[str, Any]:
 
 def _histogram(name: str, values: dict[str, list[float]]) -> dict[str, Any]:
     """A histogram as _figures.html draws it: all lengths are texts, so that no language writes them with a comma."""
-    title, form = HISTOGRAMS[name]
-    edges, counts = [form.format(edge) for edge in values["edges"]], values["counts"]
+    title, factor, form = HISTOGRAMS[name]
+    edges, counts = [form.format(edge * factor) for edge in values["edges"]], values["counts"]
     most = max(counts)
     peak = counts.index(most)
     middle = len(edges) // 2

@@ -13,11 +13,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp import lifecycle
 from trainingapp.dataset_forms import ConfirmForm, ImportForm
+from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importer import check_upload
 from trainingapp.models import Dataset
@@ -29,6 +30,8 @@ from trainingapp.views.dataset_pictures import pictures_context
 DATASETS_ON_A_PAGE = 25
 #: Files named below one line of the report; the rest is counted.
 FILES_NAMED = 20
+#: Its import has ended, and the report is that of the import.
+DECIDED = (Dataset.Status.READY, Dataset.Status.REFUSED)
 #: A worker has it in hand; the page looks again and again.
 AT_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
 
@@ -93,7 +96,7 @@ def dataset_detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) -> HttpResponse:
     """The page of a dataset, or the part of it that htmx asks for; `form` asks how to import it."""
-    report = dataset.report or dataset.proposal.get("report", [])
+    report = dataset.report if dataset.status in DECIDED else dataset.proposal.get("report", [])
     context: dict[str, Any] = {
         "section": "datasets",
         "dataset": dataset,
@@ -118,10 +121,12 @@ def _same_content(dataset: Dataset) -> QuerySet[Dataset]:
     return others.filter(fingerprint=dataset.fingerprint) if dataset.fingerprint else others.none()
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def dataset_confirm(request: HttpRequest, pk: int) -> HttpResponse:
-    """Import what was proposed, in the way that the form says."""
+    """Import what was proposed, in the way that the form says. Who only looks here (after signing in) is led there."""
     dataset = controlled_dataset(request, pk)
+    if request.method != "POST":
+        return redirect(dataset)
     if dataset.status != Dataset.Status.PROPOSED:
         messages.warning(request, _("“%(name)s” does not wait for an answer (any more).") % {"name": dataset.name})
         return redirect(dataset)
@@ -136,7 +141,7 @@ def dataset_confirm(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def grouped_report(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The report by level and code, errors first: {level, code, message, files, count, more}."""
+    """The report by level and code, errors first: {level, code, title, items, count, more}."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for item in sorted(report, key=lambda item: (item["level"] != "error", item["code"])):
         groups.setdefault((item["level"], item["code"]), []).append(item)
@@ -145,7 +150,8 @@ def grouped_report(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
         count = sum(item.get("count", 1) for item in items)
         named = items[:FILES_NAMED]
         more = count - sum(item.get("count", 1) for item in named)
-        shown.append({"level": level, "code": code, "items": named, "count": count, "more": more})
+        title = TITLES.get(code, items[0]["message"])
+        shown.append({"level": level, "code": code, "title": title, "items": named, "count": count, "more": more})
     return shown
 
 
