@@ -40,11 +40,11 @@ RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
         ("flip_horizontal", "flip_vertical", "crop", "colour", "auto_augment", "erasing"), ("augmentation", ("custom",))
     ),
 }
-#: What the recipes are called, and what they learn.
-RECIPE_NAMES: dict[str, tuple[str | Promise, str | Promise]] = {
-    "classification": (_("Classification"), _("One label for each picture")),
-    "detection": (_("Detection"), _("A box and a label for each object")),
-    "segmentation": (_("Segmentation"), _("A label for each pixel")),
+#: What the recipes learn.
+RECIPES_ABOUT: dict[str, str | Promise] = {
+    "classification": _("One label for each picture"),
+    "detection": _("A box and a label for each object"),
+    "segmentation": _("A label for each pixel"),
 }
 CHECKPOINTS_OFFERED = 200
 #: Units after the number one.

@@ -30,6 +30,8 @@ STATUSES: dict[str, tuple[str, Any]] = {
     "silent": ("bi-question-circle-fill", _("No contact")),
     "completed": ("bi-check-circle-fill", _("Completed")),
     "failed": ("bi-x-octagon-fill", _("Failed")),
+    "inspecting": ("bi-search", _("Inspecting")),
+    "proposed": ("bi-question-circle-fill", _("Waits for you")),
     "importing": ("bi-arrow-repeat", _("Importing")),
     "ready": ("bi-check-circle-fill", _("Ready")),
     "refused": ("bi-x-octagon-fill", _("Refused")),
@@ -46,6 +48,21 @@ PHASES: dict[str, Any] = {
     "train": _("training"),
     "validate": _("validating"),
     "save": _("saving"),
+}
+#: What a dataset was made from, in its users' words.
+DATASET_FORMATS: dict[str, Any] = {
+    "class_folders": _("Class folders"),
+    "coco": _("COCO JSON"),
+    "yolo": _("YOLO"),
+    "voc": _("Pascal VOC"),
+    "masks": _("Pictures with masks"),
+    "csv": _("CSV list"),
+    "scenes": _("Demo scenes"),
+}
+RECIPES: dict[str, Any] = {
+    "classification": _("Classification"),
+    "detection": _("Detection"),
+    "segmentation": _("Segmentation"),
 }
 #: Why a checkpoint was saved.
 REASONS: dict[str, Any] = {
@@ -121,6 +138,16 @@ def status_label(status: str) -> Any:
 @register.filter
 def phase_label(phase: str) -> Any:
     return PHASES.get(phase, phase)
+
+
+@register.filter
+def format_label(name: str) -> Any:
+    return DATASET_FORMATS.get(name, name)
+
+
+@register.filter
+def recipe_label(name: str) -> Any:
+    return RECIPES.get(name, name)
 
 
 @register.filter

@@ -14,7 +14,7 @@ from django_htmx.http import trigger_client_event
 
 from trainingapp import lifecycle
 from trainingapp.engine.config import RECIPES
-from trainingapp.forms import RECIPE_NAMES, RunForm, config_table, datasets_for
+from trainingapp.forms import RECIPES_ABOUT, RunForm, config_table, datasets_for
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.permissions import can_control
 from trainingapp.run_state import log_events, part_context
@@ -91,12 +91,11 @@ def _recipe_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
     return [
         {
             "recipe": recipe,
-            "name": name,
             "about": about,
             "present": recipe == present,
             "datasets": datasets_for(recipe).count(),
         }
-        for recipe, (name, about) in RECIPE_NAMES.items()
+        for recipe, about in RECIPES_ABOUT.items()
     ]
 
 
