@@ -22,7 +22,7 @@ from trainingapp import tasks
 from trainingapp.bell import ring
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.engine.config import RunConfig
-from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
 from trainingapp.models.run import Status, Wanted, append_events
 from trainingapp.trash import moved, remove, trash_name
 
@@ -89,8 +89,22 @@ def _check_dataset(dataset: Dataset, config: RunConfig) -> None:
         raise VerbError(message % {"name": name, "recipe": ", ".join(dataset.recipes), "wanted": config.recipe})
     if not dataset.count("train") or not dataset.count("val"):
         raise VerbError(_("The dataset “%(name)s” needs pictures for training and for validation.") % {"name": name})
-    if len(dataset.classes) < 2:
+    _check_start(config)
+    if len(dataset.classes) < 2 and config.recipe == "classification":
         raise VerbError(_("The dataset “%(name)s” has fewer than two classes.") % {"name": name})
+
+
+def _check_start(config: RunConfig) -> None:
+    if not config.start_from:
+        return
+    _run, run_id, file = config.start_from.split("/")
+    found = Checkpoint.objects.filter(run_id=run_id, file=file).select_related("run").first()
+    if found is None:
+        raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
+    if found.run.recipe != config.recipe:
+        message = _("The checkpoint %(name)s is of a run for %(recipe)s, not for %(wanted)s.")
+        names = {"name": config.start_from, "recipe": found.run.recipe, "wanted": config.recipe}
+        raise VerbError(message % names)
 
 
 def possible_verbs(run: TrainingRun) -> list[str]:
