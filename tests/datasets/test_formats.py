@@ -141,7 +141,7 @@ def test_run_lengths_and_crowds(import_tree: ImportTree) -> None:
     ("places", "about"),
     [
         ({"images/train": "train/images", "images/val": "valid/images", "labels/train": "train/labels",
-          "labels/val": "valid/labels"}, "train: ../train/images\nval: ../valid/images\nnc: 3\nnames: ['cat', dog, owl]\n"),
+          "labels/val": "valid/labels"}, "train: ../train/images\nval: ../valid/images\nnames: [cat, dog, owl]\n"),
         ({}, "train: train.txt\nval: val.txt\nnames: [cat, dog, owl]\n"),
         ({}, "names: {0: cat, 1: dog, 2: owl}\n"),
     ],

@@ -31,6 +31,7 @@ from trainingapp.datasets.formats.registry import read_layout, recognise
 from trainingapp.datasets.geometry import MOST_OVER_PIXELS
 from trainingapp.datasets.layout import Layout, Picture
 from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.previews import write_shown
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.selection import select_classes
 from trainingapp.datasets.sharing import share_files
@@ -185,6 +186,8 @@ def _write_dataset(
         fingerprint=found,
         samples=samples,
     )
+    if any(sample.mask for sample in samples):
+        write_shown(folder, (item.shown() for item in items))
     figures = statistics(layout.classes, items, samples)
     index_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     return {
