@@ -149,7 +149,7 @@ def _painted(shapes: list[Shape], frame: tuple[int, int], facts: Facts, placed: 
             except DatasetError as error:
                 placed.faults += error.items
         for polygon in shape.polygons:
-            corners = np.frombuffer(polygon).reshape(-1, 2)
+            corners = np.frombuffer(polygon, np.float32).astype(np.float64).reshape(-1, 2)
             fill_polygon(canvas_HW, corners * scale if shape.relative else corners, shape.label + 1)
     if placed.is_turned:
         return np.asarray(Image.fromarray(canvas_HW).transpose(TURNS[facts.orientation]))
@@ -168,16 +168,19 @@ def fill_polygon(canvas_HW: NDArray[np.uint8], corners: NDArray[np.float64], val
     (left, top), (right, bottom) = low.clip(0, (width, height)), high.clip(0, (width, height))
     if right <= left or bottom <= top:
         return
-    crossings_HW = np.zeros((bottom - top, right - left + 1), np.int64)
+    crossings_HW = np.zeros((bottom - top, right - left + 1), np.uint8)
     edges = np.concatenate([corners, np.roll(corners, -1, axis=0)], axis=1) - [left, top, left, top]
     for start in range(0, len(edges), step := max(1, _MOST_CROSSINGS // (bottom - top))):
         _count_crossings(crossings_HW, edges[start : start + step])
-    inside_HW = crossings_HW[:, :-1].cumsum(axis=1) % 2 == 1
+    inside_HW = np.bitwise_xor.accumulate(crossings_HW[:, :-1], axis=1).astype(bool)
     canvas_HW[top:bottom, left:right][inside_HW] = value
 
 
-def _count_crossings(crossings_HW: NDArray[np.int64], edges: NDArray[np.float64]) -> None:
-    """Add one where an edge (x0, y0, x1, y1) crosses a row: at the first column whose middle lies right of it."""
+def _count_crossings(crossings_HW: NDArray[np.uint8], edges: NDArray[np.float64]) -> None:
+    """Turn 0 to 1 and back where an edge (x0, y0, x1, y1) crosses a row.
+
+    That is at the first column whose middle lies right of the crossing.
+    """
     rows, columns = crossings_HW.shape
     x0, y0, x1, y1 = edges.T
     first = np.ceil(np.minimum(y0, y1) - 0.5).clip(0, rows).astype(int)
@@ -187,7 +190,8 @@ def _count_crossings(crossings_HW: NDArray[np.int64], edges: NDArray[np.float64]
     row = np.arange(counts.sum()) + np.repeat(first - (counts.cumsum() - counts), counts)
     x = x0[edge] + (row + 0.5 - y0[edge]) * (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
     column = np.ceil(x - 0.5).clip(0, columns - 1).astype(int)
-    crossings_HW += np.bincount(row * columns + column, minlength=rows * columns).reshape(rows, columns)
+    counted = np.bincount(row * columns + column, minlength=rows * columns).reshape(rows, columns)
+    crossings_HW ^= (counted & 1).astype(np.uint8)
 
 
 def decode_rle(rle: Rle, frame: tuple[int, int], where: str) -> NDArray[np.bool_]:

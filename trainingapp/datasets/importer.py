@@ -107,7 +107,8 @@ def _take_pictures(layout: Layout, folder: Path, heartbeat: Heartbeat, report: R
     """Copy and decode every picture; faults and notes go into the report. Returns the sound ones."""
     taken: list[Taken] = []
     wants_mask = "segmentation" in layout.recipes
-    numbered = list(enumerate(layout.pictures, start=1))
+    total = len(layout.pictures)
+    numbered = enumerate(_emptying(layout.pictures), start=1)
     with ThreadPoolExecutor(_THREADS) as pool:
         one = partial(take, folder=folder, class_count=len(layout.classes), wants_mask=wants_mask)
         work = _map_windowed(pool, lambda entry: one(entry[1], entry[0]), numbered)
@@ -115,9 +116,16 @@ def _take_pictures(layout: Layout, folder: Path, heartbeat: Heartbeat, report: R
             report.faults(list(item.faults))
             if item.sample:
                 taken.append(item)
-            heartbeat.beat(done, len(numbered))
+            heartbeat.beat(done, total)
     _report_notes(taken, report)
     return taken
+
+
+def _emptying(pictures: list[Picture]) -> Iterator[Picture]:
+    """The pictures in their order; each is forgotten then, which frees what was read of its annotations."""
+    pictures.reverse()
+    while pictures:
+        yield pictures.pop()
 
 
 def _map_windowed(

@@ -114,4 +114,4 @@ def _pixels(placed: Placed) -> list[int]:
     """How many pixels have each value."""
     if placed.mask_HW is None:
         return []
-    return list(map(int, np.bincount(placed.mask_HW.ravel(), minlength=IGNORED_PIXEL)))
+    return Image.fromarray(placed.mask_HW).histogram()
