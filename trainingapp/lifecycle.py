@@ -24,6 +24,7 @@ from trainingapp.datasets.options import ImportOptions
 from trainingapp.engine.config import RunConfig
 from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
 from trainingapp.models.run import Status, Wanted, append_events
+from trainingapp.supervisor import batch_preview
 from trainingapp.trash import moved, remove, trash_name
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,14 @@ def create_run(
         priority=_checked_priority(priority),
         total_epochs=config.epochs,
     )
+
+
+def preview_batch(dataset: Dataset, config: RunConfig) -> str:
+    """Have the first training batch of such a run drawn; returns the id to ask for it by. Raises VerbError."""
+    _check_dataset(dataset, config)
+    preview_id = batch_preview.prepare(config.model_dump(mode="json"), dataset.folder)
+    transaction.on_commit(partial(tasks.draw_batch_preview, preview_id), robust=True)
+    return preview_id
 
 
 def _check_dataset(dataset: Dataset, config: RunConfig) -> None:

@@ -73,7 +73,7 @@ def _measured(
         began = time.perf_counter()
         with precision.autocast():
             loss = recipe.loss(model, batch, meter)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if device.type == "cuda":
