@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from pycocotools import mask as coco_masks
 
 from tests.datasets import annotated
 from tests.datasets.annotated import CLASSES, PICTURES, SIZE, Tree, expected_boxes, imported_boxes, imported_mask
-from tests.datasets.sources import codes, picture
+from tests.datasets.sources import codes, picture, write_zip
 from trainingapp.datasets.formats.registry import read_layout
 from trainingapp.datasets.geometry import unpack_counts
+from trainingapp.datasets.importer import check_upload
 from trainingapp.datasets.report import Report
 from trainingapp.models import Dataset
 
@@ -239,6 +241,25 @@ def test_csv_with_other_headers(import_tree: ImportTree, table: str) -> None:
 def test_format_is_recognised(name: str) -> None:
     layout = read_layout(annotated.source_of(annotated.TREES[name]()), Report())
     assert (layout.format, sorted(layout.classes)) == (name, CLASSES)
+
+
+@pytest.mark.parametrize("name", annotated.TREES)
+def test_zips_of_every_format(import_zip: ImportTree, tmp_path: Path, name: str) -> None:
+    tree = {f"export/{path}": content for path, content in annotated.TREES[name]().items()}
+    check_upload(write_zip(tmp_path / "upload.zip", tree))
+    dataset = import_zip(tree)
+    assert (dataset.status, dataset.format) == ("ready", name)
+
+
+def test_a_split_alone_is_divided_anew(import_tree: ImportTree) -> None:
+    tree = {path: content for path, content in annotated.coco_tree().items() if path.startswith("val/")}
+    dataset = import_tree(tree)
+    assert (dataset.status, dataset.pictures) == ("ready", {"train": 1, "val": 1})
+
+
+def test_endings_in_another_case(import_tree: ImportTree) -> None:
+    tree = {path.replace(".png", ".PNG"): content for path, content in annotated.coco_tree().items()}
+    assert imported_boxes(import_tree(tree)) == expected_boxes()
 
 
 def test_packed_run_lengths_equal_those_of_pycocotools() -> None:

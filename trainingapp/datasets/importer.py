@@ -84,10 +84,10 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
         report.raise_errors()  # nothing is copied for a layout that cannot be used
         check_disk(folder, sum(picture.file.size_bytes for picture in layout.pictures))
         taken = _take_pictures(layout, folder, heartbeat, report)
-    check_duplicates(taken, report)
     report.raise_errors()  # of pictures: validation needs sound ones to choose from
     splits = _splits(taken, options, pool_rare=not is_classification(layout))
     _check_splits(taken, splits, layout, report)
+    check_duplicates(taken, splits, report)
     check_looks(taken, splits, report)
     report.raise_errors()
     values = _write_dataset(dataset, folder, layout, taken, splits)

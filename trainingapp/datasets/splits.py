@@ -15,8 +15,13 @@ _POOL = -2
 
 
 def settle_splits(layout: Layout, report: Report) -> Layout:
-    """Without test pictures: they are left out, or serve for validation where nothing else does."""
+    """Without test pictures: they are left out, or serve for validation where nothing else does.
+
+    Where all pictures are of one part that is not for training, as in a single folder of a larger set, none has a part.
+    """
     counts = Counter(picture.kind for picture in layout.pictures)
+    if counts.keys() in ({"test"}, {"val"}):
+        return replace(layout, pictures=[replace(picture, kind=None) for picture in layout.pictures])
     if not counts["test"]:
         return layout
     if counts["val"]:
