@@ -107,7 +107,7 @@ def _check_start(config: RunConfig) -> None:
     if not config.start_from:
         return
     _run, run_id, file = config.start_from.split("/")
-    found = Checkpoint.objects.filter(run_id=run_id, file=file).select_related("run").first()
+    found = Checkpoint.objects.filter(run_id=int(run_id), file=file).select_related("run").first()
     if found is None:
         raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
     if found.run.recipe != config.recipe:
