@@ -41,6 +41,22 @@ CLASSIFIERS: dict[str, Architecture] = {
 
 DETECTORS: dict[str, Architecture] = {
     "fcos_resnet18_fpn": Architecture(),
+    "fcos_resnet34_fpn": Architecture(),
+    "fcos_resnet50_fpn": Architecture(32_269_600),
+    "fcos_mobilenet_v3_large_fpn": Architecture(),
+    "retinanet_resnet18_fpn": Architecture(),
+    "retinanet_resnet34_fpn": Architecture(),
+    "retinanet_resnet50_fpn": Architecture(34_014_999),
+    "retinanet_resnet50_fpn_v2": Architecture(38_198_935),
+    "retinanet_mobilenet_v3_large_fpn": Architecture(),
+    "fasterrcnn_resnet18_fpn": Architecture(),
+    "fasterrcnn_resnet34_fpn": Architecture(),
+    "fasterrcnn_resnet50_fpn": Architecture(41_755_286),
+    "fasterrcnn_resnet50_fpn_v2": Architecture(43_712_278),
+    "fasterrcnn_mobilenet_v3_large_fpn": Architecture(19_386_354),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": Architecture(19_386_354),
+    "ssd300_vgg16": Architecture(35_641_826, {"image_size": 320, "learning_rate": 0.0003}),
+    "ssdlite320_mobilenet_v3_large": Architecture(3_440_060, {"image_size": 320}),
 }
 """torchvision's families, some on smaller backbones than its own."""
 
