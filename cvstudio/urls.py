@@ -7,11 +7,20 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import datasets, run_files, runs, system
+from trainingapp.views import batch_previews, dataset_pictures, datasets, run_files, runs, system
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
     path("runs/new/", runs.run_new, name="run_new"),
+    path("runs/new/batch/", batch_previews.batch_preview_start, name="batch_preview_start"),
+    re_path(
+        r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/$", batch_previews.batch_preview_state, name="batch_preview"
+    ),
+    re_path(
+        r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/picture\.webp$",
+        batch_previews.batch_preview_picture,
+        name="batch_preview_picture",
+    ),
     path("runs/events/", streams.run_list_stream, name="run_list_stream"),
     path("runs/<int:pk>/", runs.run_detail, name="run_detail"),
     path("runs/<int:pk>/events/", streams.run_stream, name="run_stream"),
@@ -23,8 +32,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets/", datasets.dataset_list, name="dataset_list"),
     path("datasets/import/", datasets.dataset_import, name="dataset_import"),
     path("datasets/<int:pk>/", datasets.dataset_detail, name="dataset_detail"),
+    path("datasets/<int:pk>/confirm/", datasets.dataset_confirm, name="dataset_confirm"),
+    path("datasets/<int:pk>/view/<int:place>/", dataset_pictures.dataset_view, name="dataset_view"),
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
-    path("datasets/<int:pk>/pictures/<path:path>", datasets.dataset_picture, name="dataset_picture"),
+    path("datasets/<int:pk>/pictures/<path:path>", dataset_pictures.dataset_picture, name="dataset_picture"),
     path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("language/", login_not_required(set_language), name="set_language"),

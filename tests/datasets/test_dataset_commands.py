@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from PIL import Image
 
+from tests.datasets import annotated
 from tests.datasets.sources import files_under, two_classes, write_tree, write_zip
 from trainingapp.engine.dataset_files import read_index
 from trainingapp.models import Dataset
@@ -65,12 +68,19 @@ def test_demo_is_drawn_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("admin")
-def test_demo_keeps_boxes_and_masks() -> None:
+def test_demo_serves_all_three_recipes() -> None:
     call_command("demo", pictures=40, size=32)
-    folder = Dataset.objects.get().folder
-    records = json.loads((folder / "annotations.json").read_text())["pictures"]
-    assert {record["path"] for record in records} == {sample.path for sample in read_index(folder).samples}
-    assert all((folder / record["mask"]).is_file() for record in records)
+    dataset = Dataset.objects.get()
+    assert sorted(dataset.recipes) == ["classification", "detection", "segmentation"]
+    for sample in read_index(dataset.folder).samples:
+        assert sample.path.split("/")[2] == dataset.classes[sample.label]
+        with Image.open(dataset.folder / sample.mask) as mask:
+            values_HW = np.asarray(mask)
+        assert set(np.unique(values_HW)) - {0} == {box.label + 1 for box in sample.boxes}
+        large = sample.boxes[0]
+        inside_HW = values_HW[int(large.top) : int(large.bottom), int(large.left) : int(large.right)]
+        assert large.label == sample.label
+        assert (inside_HW == large.label + 1).sum() == (values_HW == large.label + 1).sum()
 
 
 @pytest.mark.usefixtures("admin")
@@ -78,3 +88,62 @@ def test_demo_refuses_nonsense() -> None:
     for options in ({"pictures": 3}, {"size": 8}, {"seed": -1}):
         with pytest.raises(CommandError, match="must be"):
             call_command("demo", **options)
+
+
+def test_inspect_prints_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_tree(tmp_path / "source", annotated.coco_tree())
+    call_command("import_dataset", source, inspect=True)
+    out = capsys.readouterr().out
+    assert "Format coco, for detection. Pictures: 4 train, 2 val." in out
+    assert "cat: 2 pictures, 3 objects" in out
+    call_command("import_dataset", source, inspect=True, json=True)
+    proposal = json.loads(capsys.readouterr().out)
+    assert (proposal["format"], proposal["report"]) == ("coco", [])
+
+
+def test_inspect_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_tree(tmp_path / "source", {"note.txt": b"x"})
+    with pytest.raises(CommandError, match="Nothing of it"):
+        call_command("import_dataset", source, inspect=True)
+    assert "There is no class folder" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("admin")
+def test_choices_on_the_command_line(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "source", annotated.coco_tree())
+    arguments = [
+        "--name",
+        "Pets",
+        "--rename",
+        "cat=pet",
+        "--rename",
+        "dog=pet",
+        "--order",
+        "owl",
+        "--split",
+        "stratified",
+    ]
+    call_command("import_dataset", source, *arguments, "--val-share", "0.5", "--seed", "3")
+    dataset = Dataset.objects.get()
+    assert (dataset.classes, dataset.pictures) == (["owl", "pet"], {"train": 3, "val": 3})
+    call_command("import_dataset", source, "--name", "No owls", "--leave-out", "owl", "--on-error", "leave_out")
+    assert Dataset.objects.get(name="No owls").classes == ["cat", "dog"]
+
+
+@pytest.mark.usefixtures("admin")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rename", "bear=pet"], "no class bear"),
+        (["--rename", "cat"], "OLD=NEW"),
+        (["--leave-out", "bear"], "no class bear"),
+        (["--leave-out", "cat", "--order", "cat"], "no class cat"),
+        (["--val-share", "2"], "--val-share"),
+        (["--seed", "-1"], "--seed"),
+    ],
+)
+def test_choices_that_cannot_be(tmp_path: Path, arguments: list[str], said: str) -> None:
+    source = write_tree(tmp_path / "source", annotated.coco_tree())
+    with pytest.raises(CommandError, match=said):
+        call_command("import_dataset", source, "--name", "Pets", *arguments)
+    assert not Dataset.objects.exists()

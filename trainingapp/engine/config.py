@@ -4,14 +4,16 @@ Form, API, command, stored JSON and trainer all use these models, so a field's b
 once. No torch here: the web process imports this module.
 """
 
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel
 
+from trainingapp.engine.architectures import architecture_defaults
 from trainingapp.engine.configs.base import IMAGE_SIZE_MULTIPLE, BaseRunConfig
 from trainingapp.engine.configs.classification import ClassificationConfig
 from trainingapp.engine.configs.detection import DetectionConfig
 from trainingapp.engine.configs.segmentation import SegmentationConfig
+from trainingapp.engine.dataset_files import RecipeName
 
 RunConfig = ClassificationConfig | DetectionConfig | SegmentationConfig
 
@@ -21,22 +23,29 @@ RECIPES: dict[str, type[BaseRunConfig]] = {
     "segmentation": SegmentationConfig,
 }
 
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[RunConfig, Field(discriminator="recipe")])
+
+class _Recipe(BaseModel):
+    """Says what is wrong with a recipe that there is none of."""
+
+    recipe: RecipeName = "classification"
 
 
 def parse_config(values: dict[str, Any]) -> RunConfig:
     """Check `values` as they are. Raises pydantic.ValidationError, which names each wrong field."""
-    values = {"recipe": "classification"} | values
-    recipe = RECIPES.get(str(values["recipe"]))
-    # Of its own class: the union's errors would name the recipe before each field.
-    return (
-        cast(RunConfig, recipe.model_validate(values)) if recipe else cast(RunConfig, _ADAPTER.validate_python(values))
-    )
+    name = _Recipe.model_validate({"recipe": values["recipe"]} if "recipe" in values else {}).recipe
+    return cast(RunConfig, RECIPES[name].model_validate(values))
 
 
 def config_schema(recipe: str) -> dict[str, dict[str, Any]]:
     """JSON schema of each field of a recipe's configuration, with its label, unit, group and bounds."""
     return dict(RECIPES[recipe].model_json_schema()["properties"])
+
+
+def config_defaults(recipe: str, model: str) -> dict[str, Any]:
+    """The value of each field where nothing is said, for this network; without the recipe's name."""
+    fields = RECIPES[recipe].model_fields
+    general = {name: field.default for name, field in fields.items() if name != "recipe"}
+    return general | architecture_defaults(recipe, model) | {"model": model}
 
 
 def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
@@ -48,7 +57,7 @@ def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
     values = dict(values)
     corrections: list[str] = []
     size = values.get("image_size")
-    if isinstance(size, int) and 0 < size <= 1024 and size % IMAGE_SIZE_MULTIPLE:
+    if isinstance(size, int) and 0 < size <= 2048 and size % IMAGE_SIZE_MULTIPLE:
         values["image_size"] = -(-size // IMAGE_SIZE_MULTIPLE) * IMAGE_SIZE_MULTIPLE
         corrections.append(f"image_size {size} became {values['image_size']}, a multiple of {IMAGE_SIZE_MULTIPLE}.")
     epochs, warmup = values.get("epochs", 20), values.get("warmup_epochs", 1.0)

@@ -1,77 +1,28 @@
 """Datasets laid out as one folder for each class, with or without splits.
 
-cat/*.jpg  dog/*.jpg                     no splits: a fifth of each class is set aside for validation
+cat/*.jpg  dog/*.jpg                     no splits: a part of each class is set aside for validation
 train/cat/*.jpg  val/cat/*.jpg ...       also training, valid, validation; test serves where there is no val
-images/...  masks/...  annotations.json  drawn scenes: the class folders lie in images/, the rest is carried along
 """
 
-import hashlib
-import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 from trainingapp.datasets.archive import Source, SourceFile
+from trainingapp.datasets.files import Files, is_picture_name, kind_of_folder, natural_key
+from trainingapp.datasets.layout import Kind, Layout, Picture
 from trainingapp.datasets.report import Report
-from trainingapp.engine.dataset_files import Split
 
-VAL_SHARE = 0.2
-ANNOTATIONS_FILE = "annotations.json"
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-_SPLIT_NAMES: dict[str, Literal["train", "val", "test"]] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
+NAME = "class_folders"
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A picture to import; `stored_path` is where it goes in the dataset folder. No split: it is chosen by content."""
-
-    file: SourceFile
-    stored_path: str
-    label: int
-    split: Split | None
+def recognise(files: Files) -> bool:
+    """Whatever is nothing else is taken for class folders."""
+    return True
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What is in the source: classes by label, their pictures, and files that are kept as they are."""
-
-    classes: list[str]
-    pictures: list[Picture]
-    extras: list[SourceFile]
-    has_splits: bool
-
-
-def is_picture_name(path: str) -> bool:
-    """Whether the ending says that the file is a picture."""
-    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122  no path of this machine
-
-
-def split_of(folder_name: str) -> Literal["train", "val", "test"] | None:
-    """train, val or test for a folder named so; None for any other."""
-    return _SPLIT_NAMES.get(folder_name.lower())
-
-
-def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorts "class 2" before "class 10" and upper case beside lower case."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", name.casefold())
-    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts], name
-
-
-def recognise(source: Source, report: Report) -> Layout:
+def read(files: Files, report: Report) -> Layout:
     """Find classes, splits and pictures; whatever is wrong or left out goes into the report."""
-    extras, source = _set_extras_aside(_without_wrapper(source))
+    source = _without_wrapper(files.source)
     splits = _find_splits(source, report)
     found = _Found(report)
     for file in source.files:
@@ -80,9 +31,8 @@ def recognise(source: Source, report: Report) -> Layout:
         found.take_folder(folder, splits)
     found.report_passed_over()
     classes = sorted(found.classes, key=natural_key)
-    layout = Layout(classes, _placed(found.pictures, classes), extras, has_splits=bool(splits))
-    _check_classes(layout, report)
-    return layout
+    _check_there(classes, report)
+    return Layout(NAME, ["classification"], classes, _placed(found.pictures, classes))
 
 
 def _without_wrapper(source: Source) -> Source:
@@ -93,7 +43,7 @@ def _without_wrapper(source: Source) -> Source:
     """
     tops = {folder for folder in source.folders if "/" not in folder}
     top = min(tops, default="")
-    if len(tops) != 1 or split_of(top) or top in _folders_with_pictures(source):
+    if len(tops) != 1 or kind_of_folder(top) or top in _folders_with_pictures(source):
         return source
     if not any(folder.startswith(f"{top}/") for folder in source.folders):
         return source
@@ -117,18 +67,10 @@ def _folders_with_pictures(source: Source) -> set[str]:
     return {parent for parent in parents if "/" not in parent}
 
 
-def _set_extras_aside(source: Source) -> tuple[list[SourceFile], Source]:
-    """Drawn scenes carry annotations.json and masks/ beside images/, where the class folders are."""
-    if not any(file.path == ANNOTATIONS_FILE for file in source.files) or "images" not in source.folders:
-        return [], source
-    extras = [file for file in source.files if file.path == ANNOTATIONS_FILE or file.path.startswith("masks/")]
-    return extras, _inside(source, "images")
-
-
-def _find_splits(source: Source, report: Report) -> dict[str, Split]:
+def _find_splits(source: Source, report: Report) -> dict[str, Kind]:
     """Split for each top folder that is one; empty where the top folders are classes."""
     tops = {folder for folder in source.folders if "/" not in folder}
-    named = {top: kind for top in sorted(tops - _folders_with_pictures(source)) if (kind := split_of(top))}
+    named = {top: kind for top in sorted(tops - _folders_with_pictures(source)) if (kind := kind_of_folder(top))}
     if "train" not in named.values() and "val" not in named.values():
         return {}
     others = sorted(tops - set(named))
@@ -138,7 +80,7 @@ def _find_splits(source: Source, report: Report) -> dict[str, Split]:
     return _chosen_splits(named, report)
 
 
-def _chosen_splits(named: dict[str, Literal["train", "val", "test"]], report: Report) -> dict[str, Split]:
+def _chosen_splits(named: dict[str, Kind], report: Report) -> dict[str, Kind]:
     for kind, folders in groupby(sorted(named, key=lambda top: named[top]), key=lambda top: named[top]):
         if len(same := list(folders)) > 1:
             report.error("mixed_layout", f"{' and '.join(same)} are both the {kind} split.", same[1])
@@ -158,13 +100,13 @@ class _Found:
     def __init__(self, report: Report) -> None:
         self.report = report
         self.classes: set[str] = set()
-        self.pictures: list[tuple[SourceFile, str, str, Split | None]] = []
+        self.pictures: list[tuple[SourceFile, str, str, Kind | None]] = []
         """(file, class, path within the class, split)"""
         self._ignored: dict[str, list[str]] = defaultdict(list)
         self._outside: list[str] = []
         self._left_out: Counter[str] = Counter()
 
-    def take(self, file: SourceFile, splits: dict[str, Split]) -> None:
+    def take(self, file: SourceFile, splits: dict[str, Kind]) -> None:
         top, _, rest = file.path.partition("/")
         split, path = (splits.get(top), rest) if splits else (None, file.path)
         class_name, _, inner = path.partition("/")
@@ -179,7 +121,7 @@ class _Found:
             self.classes.add(class_name)
             self.pictures.append((file, class_name, inner, split))
 
-    def take_folder(self, folder: str, splits: dict[str, Split]) -> None:
+    def take_folder(self, folder: str, splits: dict[str, Kind]) -> None:
         """A class folder counts even when it is empty: an empty one must be told of."""
         top, _, rest = folder.partition("/")
         if not splits and not rest:
@@ -200,53 +142,20 @@ class _Found:
             self.report.warn("test_left_out", f"{_pictures(count)} in {top} left out.", top, count=count)
 
 
-def _placed(pictures: list[tuple[SourceFile, str, str, Split | None]], classes: list[str]) -> list[Picture]:
+def _placed(pictures: list[tuple[SourceFile, str, str, Kind | None]], classes: list[str]) -> list[Picture]:
     """Pictures with their labels and places, in the order of split, label and name."""
     label_of = {name: label for label, name in enumerate(classes)}
     placed = [
-        Picture(file, "/".join(filter(None, ["images", split, class_name, inner])), label_of[class_name], split)
+        Picture(file, "/".join(filter(None, ["images", split, class_name, inner])), split, label_of[class_name])
         for file, class_name, inner, split in pictures
     ]
-    return sorted(placed, key=lambda picture: (picture.split or "", picture.label, natural_key(picture.stored_path)))
+    return sorted(placed, key=lambda picture: (picture.kind or "", picture.label, natural_key(picture.stored_path)))
 
 
-def _check_classes(layout: Layout, report: Report) -> None:
-    counts = Counter((picture.split, picture.label) for picture in layout.pictures)
-    for label, name in enumerate(layout.classes):
-        train = counts["train", label]
-        if not counts[None, label] + train + counts["val", label]:
-            report.error("empty_class", f"The class folder {name} holds no picture.", name)
-        elif layout.has_splits and not train:
-            report.error("class_without_train", f"The class {name} has no picture to train on.", name)
-    if len(layout.classes) < 2:
-        report.error("too_few_classes", _too_few(layout.classes))
-    if layout.has_splits and layout.pictures and not any(picture.split == "val" for picture in layout.pictures):
-        report.warn("val_set_aside", "There is no picture for validation; a fifth of each class is set aside for it.")
-
-
-def _too_few(classes: list[str]) -> str:
+def _check_there(classes: list[str], report: Report) -> None:
     if not classes:
-        return "There is no class folder: put the pictures of each class into a folder named for it."
-    return f"There is only one class folder, {classes[0]}; a classifier needs at least two."
-
-
-def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0) -> set[int]:
-    """Indices of the pictures of one class that go to validation: a fifth, at least one where there are two or more.
-
-    The choice hangs on the seed and the pictures' content alone, not on names or order, and equal pictures stay on one
-    side.
-    """
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, digest in digests_by_index:
-        groups[digest].append(index)
-    ranked = sorted(groups, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())
-    wanted = max(1, round(VAL_SHARE * sum(map(len, groups.values()))))
-    chosen: set[int] = set()
-    for digest in ranked[1:]:  # the first group stays in training, whatever its size
-        if len(chosen) >= wanted:
-            break
-        chosen.update(groups[digest])
-    return chosen
+        message = "There is no class folder: put the pictures of each class into a folder named for it."
+        report.error("too_few_classes", message)
 
 
 def _files(count: int) -> str:
