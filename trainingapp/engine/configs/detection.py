@@ -57,11 +57,11 @@ class DetectionConfig(BaseRunConfig):
         1.0,
         ge=0.05,
         le=8,
-        description=noop(
+        description=_(
             "Sizes of the boxes that the network starts from, times this: less than 1 for small objects or pictures. "
             "SSD takes its own from the size of the pictures."
         ),
-        json_schema_extra=meta(noop("Anchor scale"), "boxes", advanced=True),
+        json_schema_extra=meta(_("Anchor scale"), "boxes", advanced=True),
     )
     mosaic: float = Field(
         0.0,

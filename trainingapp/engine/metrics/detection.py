@@ -186,8 +186,8 @@ class CocoScores:
     """What COCO's evaluation gives, -1 where there is no object to be found.
 
     `precision_TRCA`: at each of T IoU thresholds 0.5 to 0.95 and R = 101 recalls 0 to 1, for each class and A = 4
-    ranges of area (all, small, medium, large; bounds at 32 x 32 and 96 x 96 pixels); `recall_TCA`: the largest reached. At
-    most 100 boxes of a picture count.
+    ranges of area (all, small, medium, large; bounds at 32 x 32 and 96 x 96 pixels); `recall_TCA`: the largest
+    reached. At most 100 boxes of a picture count.
     """
 
     precision_TRCA: Floats

@@ -159,7 +159,7 @@ def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.M
     model: nn.Module = detection.FCOS(
         backbone,
         options.class_count,
-        anchor_generator=AnchorGenerator(sizes, ((1.0,),) * len(sizes)),
+        anchor_generator=AnchorGenerator(sizes, ((1.0,),) * len(sizes)),  # type: ignore[no-untyped-call]
         head=FCOSHead(channels, 1, options.class_count, num_convs=2 if slim else 4),
         center_sampling_radius=1.5 / options.anchor_scale,  # torchvision counts it in anchors, the paper in strides
         **options.thresholds(),
@@ -177,8 +177,8 @@ def _retinanet(backbone_name: str, options: DetectorOptions, *, second: bool) ->
     norms = partial(nn.GroupNorm, 32) if second or not options.frozen_norms else None
     head = RetinaNetHead(256, 9, options.class_count, norm_layer=norms)
     head.regression_head._loss_type = "giou" if second else "l1"
-    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
-    model: nn.Module = detection.RetinaNet(
+    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))  # type: ignore[no-untyped-call]
+    model: nn.Module = detection.RetinaNet(  # type: ignore[no-untyped-call]
         backbone, options.class_count, anchor_generator=anchors, head=head, **options.thresholds()
     )
     return model
@@ -198,12 +198,12 @@ def _faster_rcnn(backbone_name: str, options: DetectorOptions, *, second: bool) 
     )
     scaled = [side * options.anchor_scale for side in (32, 64, 128, 256, 512)]
     sizes = (tuple(scaled),) * 3 if is_mobile else tuple((side,) for side in scaled)
-    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))
+    anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))  # type: ignore[no-untyped-call]
     heads: dict[str, Any] = {}
     if second:
         heads["rpn_head"] = RPNHead(256, anchors.num_anchors_per_location()[0], conv_depth=2)
         heads["box_head"] = FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=nn.BatchNorm2d)
-    model: nn.Module = detection.FasterRCNN(
+    model: nn.Module = detection.FasterRCNN(  # type: ignore[no-untyped-call]
         backbone,
         options.class_count + 1,
         rpn_anchor_generator=anchors,
