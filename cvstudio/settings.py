@@ -293,6 +293,8 @@ FILE_UPLOAD_TEMP_DIR = UPLOADS_DIR
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+# Three fields for each class of a dataset to import, of which sets have a thousand and more.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 8000
 
 # `immediate` is explicit: DEBUG must never make a web request train. The delays keep an idle SQLite queue quick:
 # the consumer's own backoff would grow to ten seconds.

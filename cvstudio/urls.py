@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import datasets, evaluations, run_files, runs, system
+from trainingapp.views import dataset_pictures, datasets, evaluations, run_files, runs, system
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
@@ -34,8 +34,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets/", datasets.dataset_list, name="dataset_list"),
     path("datasets/import/", datasets.dataset_import, name="dataset_import"),
     path("datasets/<int:pk>/", datasets.dataset_detail, name="dataset_detail"),
+    path("datasets/<int:pk>/confirm/", datasets.dataset_confirm, name="dataset_confirm"),
+    path("datasets/<int:pk>/view/<int:place>/", dataset_pictures.dataset_view, name="dataset_view"),
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
-    path("datasets/<int:pk>/pictures/<path:path>", datasets.dataset_picture, name="dataset_picture"),
+    path("datasets/<int:pk>/pictures/<path:path>", dataset_pictures.dataset_picture, name="dataset_picture"),
     path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("language/", login_not_required(set_language), name="set_language"),

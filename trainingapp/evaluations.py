@@ -125,10 +125,10 @@ class MetricRow:
 
     @property
     def change_text(self) -> str:
-        """With its sign: percentage points of shares, four significant digits of others."""
+        """With its sign: percentage points of shares, three significant digits of others."""
         if self.change is None:
             return "–"
-        return f"{self.change * 100:+.1f}" if self.is_share else f"{self.change:+.4g}"
+        return f"{self.change * 100:+.1f}" if self.is_share else f"{self.change:+.3g}"
 
 
 @dataclass(frozen=True)

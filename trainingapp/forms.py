@@ -5,19 +5,24 @@ from collections.abc import Iterator
 from typing import Any
 
 from django import forms
+from django.db.models import Q, QuerySet
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 from pydantic import ValidationError as ConfigError
 from pydantic_core import ErrorDetails
 
-from trainingapp.engine.config import RunConfig, correct_config
-from trainingapp.models import Dataset
+from trainingapp.engine.architectures import ARCHITECTURES
+from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config
+from trainingapp.models import Checkpoint, Dataset
 
 #: Sections of the form in their order, with their titles.
 SECTIONS: dict[str, str | Promise] = {
     "model": _("Model"),
     "training": _("Training"),
+    "boxes": _("Boxes"),
+    "pixels": _("Pixels"),
+    "augmentation": _("Augmentation"),
     "optimizer": _("Optimizer"),
     "saving": _("Saving and stopping"),
     "machine": _("Machine"),
@@ -28,12 +33,27 @@ RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
     "warmup_epochs": ("scheduler", ("cosine", "step", "linear", "constant")),
     "step_epochs": ("scheduler", ("step",)),
     "step_factor": ("scheduler", ("step",)),
+    "freeze_epochs": ("freeze", ("backbone",)),
+    "dice_weight": ("loss_type", ("combined",)),
+    "class_weights": ("loss_type", ("cross_entropy", "focal", "combined")),
+    **dict.fromkeys(
+        ("flip_horizontal", "flip_vertical", "crop", "colour", "auto_augment", "erasing"), ("augmentation", ("custom",))
+    ),
 }
+#: What the recipes learn.
+RECIPES_ABOUT: dict[str, str | Promise] = {
+    "classification": _("One label for each picture"),
+    "detection": _("A box and a label for each object"),
+    "segmentation": _("A label for each pixel"),
+}
+CHECKPOINTS_OFFERED = 200
 #: Units after the number one.
 ONE = {
     "epochs": gettext_noop("epoch"),
     "pictures": gettext_noop("picture"),
     "steps": gettext_noop("step"),
+    "batches": gettext_noop("batch"),
+    "boxes": gettext_noop("box"),
     "minutes": gettext_noop("minute"),
     "checkpoints": gettext_noop("checkpoint"),
     "processes": gettext_noop("process"),
@@ -70,11 +90,6 @@ def plain_words(error: ErrorDetails) -> str:
     return gettext(text[:1].upper() + text[1:]) + ("" if text.endswith(".") else ".")
 
 
-def config_schema() -> dict[str, dict[str, Any]]:
-    """JSON schema of each field of the configuration, with its label, unit, group and bounds."""
-    return dict(RunConfig.model_json_schema()["properties"])
-
-
 def _bounds(schema: dict[str, Any]) -> dict[str, Any]:
     """HTML attributes for the limits of a number."""
     pairs = {"min": ("minimum", "exclusiveMinimum"), "max": ("maximum", "exclusiveMaximum")}
@@ -97,12 +112,16 @@ def _widget_attributes(name: str, schema: dict[str, Any], css: str) -> dict[str,
     return attributes
 
 
-def config_field(name: str, schema: dict[str, Any]) -> forms.Field:
-    """A form field for one field of RunConfig. Limits are the widget's attributes; RunConfig itself checks them."""
+def config_field(name: str, schema: dict[str, Any], value: Any = None) -> forms.Field:
+    """A form field for one field of RunConfig. Limits are the widget's attributes; RunConfig itself checks them.
+
+    `value` is offered too where it is not among those that the schema lists, such as a network of a cloned run.
+    """
     common: dict[str, Any] = {"label": _(schema["label"]), "help_text": gettext(schema["description"])}
     if "enum" in schema:
         widget: forms.Widget = forms.Select(_widget_attributes(name, schema, "form-select"))
-        return forms.ChoiceField(choices=[(item, item) for item in schema["enum"]], widget=widget, **common)
+        offered = [*schema["enum"], *([value] if value and value not in schema["enum"] else [])]
+        return forms.ChoiceField(choices=[(item, item) for item in offered], widget=widget, **common)
     if schema["type"] == "boolean":
         widget = forms.CheckboxInput(_widget_attributes(name, schema, "form-check-input") | {"role": "switch"})
         return forms.BooleanField(required=False, widget=widget, **common)
@@ -116,11 +135,35 @@ def config_field(name: str, schema: dict[str, Any]) -> forms.Field:
     return kind(widget=widget, **common)
 
 
+def datasets_for(recipe: str) -> QuerySet[Dataset]:
+    """The ready datasets whose annotations suffice for the recipe. SQLite cannot look into a JSON list by itself."""
+    ready = Dataset.objects.filter(status=Dataset.Status.READY)
+    fit = [pk for pk, recipes in ready.values_list("pk", "recipes") if recipe in recipes]
+    return ready.filter(pk__in=fit)
+
+
+def starting_points(recipe: str, present: str) -> list[tuple[str, str]]:
+    """Checkpoints that a run can take its first weights from: the best and the last of each run, newest first.
+
+    `present` stays among them, whatever it is.
+    """
+    kept = Q(is_best=True) | Q(is_last=True)
+    rows = Checkpoint.objects.filter(kept, run__recipe=recipe).select_related("run").order_by("-created_at")
+    found = [("", gettext("New weights"))]
+    for row in rows[:CHECKPOINTS_OFFERED]:
+        label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
+        shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
+        found.append((f"run/{row.run_id}/{row.file}", shown))
+    return found if any(value == present for value, _label in found) else [*found, (present, present)]
+
+
 class RunForm(forms.Form):
-    """A new run: its name, dataset and priority, and every field of its configuration.
+    """A new run of one recipe: its name, dataset and priority, and every field of its configuration.
 
     After is_valid(), `config` is the checked RunConfig and `corrections` says what was changed for the user.
     """
+
+    recipe = forms.CharField(widget=forms.HiddenInput())
 
     name = forms.CharField(
         label=_("Name"),
@@ -145,13 +188,17 @@ class RunForm(forms.Form):
     config: RunConfig
     corrections: list[str]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, recipe: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["dataset"].queryset = Dataset.objects.filter(status=Dataset.Status.READY)  # type: ignore[attr-defined]
-        self.schema = {name: item for name, item in config_schema().items() if "const" not in item}
+        self.recipe = recipe
+        self.initial["recipe"] = recipe
+        self.fields["dataset"].queryset = datasets_for(recipe)  # type: ignore[attr-defined]
+        self.schema = {name: item for name, item in config_schema(recipe).items() if "const" not in item}
+        model = str(self.initial.get("model") or self.schema["model"]["default"])
+        self.defaults = config_defaults(recipe, model)
         for name, item in self.schema.items():
-            self.fields[name] = config_field(name, item)
-            self.initial.setdefault(name, item.get("default"))
+            self.fields[name] = self._config_field(name, item)
+            self.initial.setdefault(name, self.defaults[name])
             if isinstance(value := self.initial[name], float) and value.is_integer():
                 self.initial[name] = int(value)  # 5, not 5.0
         for name in self.errors if self.is_bound else ():
@@ -159,8 +206,23 @@ class RunForm(forms.Form):
                 self.fields[name].widget.attrs |= {"aria-invalid": "true"}
                 self.fields[name].widget.attrs["class"] += " is-invalid"
 
+    def _config_field(self, name: str, item: dict[str, Any]) -> forms.Field:
+        if name != "start_from":
+            return config_field(name, item, self.initial.get(name))
+        field = config_field(name, {**item, "enum": [""]}, None)
+        field.choices = starting_points(self.recipe, self.initial.get(name, ""))  # type: ignore[attr-defined]
+        field.required = False
+        return field
+
+    def model_defaults(self) -> dict[str, dict[str, Any]]:
+        """For the page: what suits each network better than the general defaults."""
+        general = {name: item.get("default") for name, item in self.schema.items()}
+        suited = {name: one.defaults for name, one in ARCHITECTURES[self.recipe].items() if one.defaults}
+        return {"": general, **suited}
+
     def clean(self) -> dict[str, Any]:
         values = {name: self.cleaned_data[name] for name in self.schema if name in self.cleaned_data}
+        values["recipe"] = self.recipe
         try:
             config, corrections = correct_config(values)
         except ConfigError as error:
@@ -195,7 +257,7 @@ class RunForm(forms.Form):
             "unit": gettext(item["unit"]) if item["unit"] else "",
             "advanced": item["advanced"],
             "switch": item.get("type") == "boolean",
-            "changed": bound.field.has_changed(item.get("default"), bound.value()),
+            "changed": bound.field.has_changed(self.defaults[name], bound.value()),
         }
 
 
@@ -209,8 +271,10 @@ def _unit(unit: str, value: Any) -> str:
 def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
     """A stored configuration for people: label, value, unit, help and whether it differs from the default."""
     rows = []
-    for name, item in config_schema().items():
-        value, default = config.get(name, item.get("default")), item.get("default")
+    recipe = config.get("recipe", "classification")
+    defaults = config_defaults(recipe, config["model"]) | {"recipe": recipe}
+    for name, item in config_schema(recipe).items():
+        value, default = config.get(name, item.get("default")), defaults[name]
         rows.append(
             {
                 "name": name,

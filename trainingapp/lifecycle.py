@@ -4,6 +4,7 @@ A verb that asks for what is already so is no error. Each one locks the row of i
 and only then acts, so two people (or a person and a worker) who act at once get one sound result.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +20,13 @@ from django.utils.translation import ngettext
 
 from trainingapp import tasks
 from trainingapp.bell import ring
+from trainingapp.datasets.options import ImportOptions
 from trainingapp.engine.config import RunConfig
-from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
 from trainingapp.models.run import Status, Wanted, append_events
 from trainingapp.trash import moved, remove, trash_name
+
+logger = logging.getLogger(__name__)
 
 MAX_PRIORITY = 1000
 MAX_NAME_LENGTH = 120
@@ -85,8 +89,22 @@ def _check_dataset(dataset: Dataset, config: RunConfig) -> None:
         raise VerbError(message % {"name": name, "recipe": ", ".join(dataset.recipes), "wanted": config.recipe})
     if not dataset.count("train") or not dataset.count("val"):
         raise VerbError(_("The dataset “%(name)s” needs pictures for training and for validation.") % {"name": name})
-    if len(dataset.classes) < 2:
+    _check_start(config)
+    if len(dataset.classes) < 2 and config.recipe == "classification":
         raise VerbError(_("The dataset “%(name)s” has fewer than two classes.") % {"name": name})
+
+
+def _check_start(config: RunConfig) -> None:
+    if not config.start_from:
+        return
+    _run, run_id, file = config.start_from.split("/")
+    found = Checkpoint.objects.filter(run_id=run_id, file=file).select_related("run").first()
+    if found is None:
+        raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
+    if found.run.recipe != config.recipe:
+        message = _("The checkpoint %(name)s is of a run for %(recipe)s, not for %(wanted)s.")
+        names = {"name": config.start_from, "recipe": found.run.recipe, "wanted": config.recipe}
+        raise VerbError(message % names)
 
 
 def possible_verbs(run: TrainingRun) -> list[str]:
@@ -187,16 +205,29 @@ def may_import_from(user: Any, folder: Path) -> bool:
     return any(folder.resolve().is_relative_to(allowed) for allowed in settings.IMPORT_DIRS)
 
 
-def start_import(*, owner: Any, name: str, source: Path, source_is_upload: bool, from_shell: bool = False) -> Dataset:
-    """Store a dataset that a worker then imports from `source`: an uploaded zip, or a folder of the server.
+def start_import(
+    *,
+    owner: Any,
+    name: str,
+    source: Path,
+    source_is_upload: bool,
+    options: ImportOptions | None = None,
+    from_shell: bool = False,
+) -> Dataset:
+    """Store a dataset that a worker then reads from `source`: an uploaded zip, or a folder of the server.
 
+    With `options` it is imported so; without, a worker inspects it and proposes, and `confirm_import` says how.
     `from_shell` is for who works on the server itself and may read every folder there anyway.
     """
     if not source_is_upload and not from_shell and not may_import_from(owner, source):
         raise VerbError(_("Datasets may not be imported from %(folder)s.") % {"folder": source})
     if not source.exists():
         raise VerbError(_("%(path)s does not exist.") % {"path": source})
-    fields = {"owner": owner, "source": str(source.resolve()), "source_is_upload": source_is_upload}
+    fields: dict[str, Any] = {"owner": owner, "source": str(source.resolve()), "source_is_upload": source_is_upload}
+    if options is None:
+        fields["status"] = Dataset.Status.INSPECTING
+    else:
+        fields |= {"status": Dataset.Status.IMPORTING, "options": options.model_dump(mode="json")}
     try:
         with transaction.atomic():
             dataset = Dataset.objects.create(name=_checked_name(name), **fields)
@@ -206,8 +237,23 @@ def start_import(*, owner: Any, name: str, source: Path, source_is_upload: bool,
     return dataset
 
 
+def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") -> Dataset:
+    """Have a worker import a proposed dataset as `options` say. Raises VerbError when it is not proposed."""
+    with transaction.atomic():
+        _refresh_locked(dataset)
+        if dataset.status != Dataset.Status.PROPOSED:
+            raise VerbError(_("“%(name)s” does not wait for a word on its import.") % {"name": dataset.name})
+        dataset.status = Dataset.Status.IMPORTING
+        dataset.options = options.model_dump(mode="json")
+        dataset.heartbeat_at = None
+        dataset.save(update_fields=["status", "options", "heartbeat_at"])
+        transaction.on_commit(tasks.wake_importer, robust=True)
+    logger.info("The import of dataset %s was confirmed by %s.", dataset.pk, by or "somebody")
+    return dataset
+
+
 def dataset_deletion_size(dataset: Dataset) -> DeletionSize:
-    """What deleting the dataset would free."""
+    """What deleting the dataset would free: files that another dataset shares stay on the disk."""
     return _folder_size(dataset.folder)
 
 
@@ -228,7 +274,7 @@ def delete_dataset(dataset: Dataset) -> DeletionSize:
 
 
 def _check_unused(dataset: Dataset) -> None:
-    if dataset.status == Dataset.Status.IMPORTING and not tasks.import_is_free(dataset):
+    if dataset.status in tasks.IN_WORK and not tasks.import_is_free(dataset):
         raise VerbError(_("“%(name)s” is being imported. Delete it afterwards.") % {"name": dataset.name})
     names = list(dataset.runs.order_by("pk").values_list("name", flat=True)[:6])
     if not names:
@@ -297,8 +343,8 @@ def _checked_priority(priority: int) -> int:
 
 
 def _folder_size(folder: Path) -> DeletionSize:
-    sizes = [path.lstat().st_size for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
-    return DeletionSize(bytes=sum(sizes), files=len(sizes))
+    found = [path.lstat() for path in folder.rglob("*") if path.is_symlink() or path.is_file()]
+    return DeletionSize(bytes=sum(status.st_size for status in found if status.st_nlink < 2), files=len(found))
 
 
 def _remove(trash: Path) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 
 from django.template.loader import render_to_string
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp import lifecycle
+from trainingapp.engine.metric_names import METRICS
 from trainingapp.evaluations import Summary, newest_batch, summary
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
@@ -24,35 +26,47 @@ QUICK_PARTS = ("header", "progress")
 PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
 
 
-def _series(metric: str, split: str, label: str | Promise, colour: int, *, dashed: bool = False) -> dict[str, Any]:
-    return {"metric": metric, "split": split, "label": label, "colour": colour, "dashed": dashed}
+#: What the second chart shows of each recipe: (metric, split); the colours follow the order.
+QUALITY: dict[str, list[tuple[str, str]]] = {
+    "classification": [("top1", "train"), ("top1", "val"), ("top5", "val"), ("macro_f1", "val")],
+    "detection": [("f1", "val"), ("ap50", "val"), ("ap", "val"), ("ap75", "val")],
+    "segmentation": [("pixel_accuracy", "train"), ("mean_iou", "val"), ("dice", "val"), ("pixel_accuracy", "val")],
+}
 
 
-CHARTS: list[dict[str, Any]] = [
-    {
-        "name": "loss",
-        "title": _("Loss"),
-        "series": [
-            _series("loss", "train", _("Training"), 1),
-            _series("loss", "val", _("Validation"), 2),
-        ],
-    },
-    {
-        "name": "accuracy",
-        "title": _("Accuracy"),
-        "series": [
-            _series("top1", "train", _("Top-1, training"), 1, dashed=True),
-            _series("top1", "val", _("Top-1"), 2),
-            _series("top5", "val", _("Top-5"), 3),
-            _series("macro_f1", "val", _("Macro F1"), 4),
-        ],
-    },
-    {
-        "name": "learning_rate",
-        "title": _("Learning rate"),
-        "series": [_series("lr", "train", _("Learning rate"), 3)],
-    },
-]
+def _series(
+    metric: str, split: str, label: str | Promise, colour: int, *, dashed: bool = False, is_share: bool = False
+) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "split": split,
+        "label": label,
+        "colour": colour,
+        "dashed": dashed,
+        "is_share": is_share,
+    }
+
+
+def charts_of(recipe: str) -> list[dict[str, Any]]:
+    """The charts of a recipe's runs: a colour stays with its split or metric."""
+    loss = [_series("loss", "train", _("Training"), 1)]
+    if recipe != "detection":  # torchvision's detectors compute no loss when they are evaluated
+        loss.append(_series("loss", "val", _("Validation"), 2))
+    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(QUALITY[recipe], start=1)]
+    rate = [_series("lr", "train", _("Learning rate"), 3)]
+    return [
+        {"name": "loss", "title": _("Loss"), "series": loss},
+        {"name": "quality", "title": _("Quality"), "series": quality},
+        {"name": "learning_rate", "title": _("Learning rate"), "series": rate},
+    ]
+
+
+def _quality(metric: str, split: str, colour: int) -> dict[str, Any]:
+    known = METRICS[metric]
+    label = gettext(known.label)
+    if split == "train":
+        label = gettext("%(metric)s, training") % {"metric": label}
+    return _series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share)
 
 
 def part_context(run: TrainingRun, *, controls: bool) -> dict[str, Any]:
@@ -94,8 +108,7 @@ class RunPage:
         return round(speed) if speed else None
 
     def charts(self) -> list[dict[str, Any]]:
-        """What the charts show: a colour stays with its split or metric."""
-        return CHARTS
+        return charts_of(self.run.recipe)
 
     def verbs(self) -> list[str]:
         return lifecycle.possible_verbs(self.run)

@@ -15,6 +15,7 @@ from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
 from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.inspection import run_inspection
 from trainingapp.models import Dataset
 from trainingapp.scheduler import claim_next, is_waiting
 from trainingapp.supervisor import HOST, recover_lost_runs, shutting_down, supervise, worker_id
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 #: Runs that train at the same time in this process.
 slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
 _importing = threading.Lock()
+
+#: What a worker has to do with: reading a source, or importing it.
+IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
 
 #: Seconds after which an import without a heartbeat is taken up again.
 IMPORT_LEASE_S = 30
@@ -46,7 +50,7 @@ def train_next() -> None:
 
 @db_task()
 def import_datasets() -> None:
-    """Import datasets one after the other; return at once when another thread is at it."""
+    """Inspect and import datasets one after the other; return at once when another thread is at it."""
     while not shutting_down.is_set() and _importing.acquire(blocking=False):
         try:
             dataset = _claim_import()
@@ -91,14 +95,14 @@ def has_free_slot() -> bool:
 
 
 def import_is_free(dataset: Dataset) -> bool:
-    """Whether no living worker is importing the dataset."""
+    """Whether no living worker is inspecting or importing the dataset."""
     return _free_imports().filter(pk=dataset.pk).exists()
 
 
 def _free_imports() -> QuerySet[Dataset]:
     lost_before = timezone.now() - timedelta(seconds=IMPORT_LEASE_S)
     is_free = Q(heartbeat_at=None) | Q(heartbeat_at__lt=lost_before)
-    return Dataset.objects.filter(is_free, status=Dataset.Status.IMPORTING).order_by("created_at", "pk")
+    return Dataset.objects.filter(is_free, status__in=IN_WORK).order_by("created_at", "pk")
 
 
 def _claim_import() -> Dataset | None:
@@ -111,7 +115,8 @@ def _claim_import() -> Dataset | None:
 def _import(dataset: Dataset) -> None:
     with _beating(dataset.pk):
         try:
-            run_import(dataset)
+            work = run_inspection if dataset.status == Dataset.Status.INSPECTING else run_import
+            work(dataset)
         except Exception as error:  # the last instance: an import that nobody answers for would be tried for ever
             logger.exception("The import of dataset %s failed.", dataset.pk)
             _refuse(dataset, error)
@@ -120,8 +125,8 @@ def _import(dataset: Dataset) -> None:
 def _refuse(dataset: Dataset, error: Exception) -> None:
     message = _("The import failed: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
     item = {"level": "error", "code": "import_failed", "file": "", "message": message}
-    importing = Dataset.objects.filter(pk=dataset.pk, status=Dataset.Status.IMPORTING)
-    importing.update(status=Dataset.Status.REFUSED, report=[item])
+    in_work = Dataset.objects.filter(pk=dataset.pk, status__in=IN_WORK)
+    in_work.update(status=Dataset.Status.REFUSED, report=[item])
 
 
 @contextmanager
@@ -140,8 +145,8 @@ def _beating(dataset_id: int) -> Iterator[None]:
 def _beat(dataset_id: int, is_done: threading.Event) -> None:
     while not is_done.wait(IMPORT_BEAT_S):
         try:
-            importing = Dataset.objects.filter(pk=dataset_id, status=Dataset.Status.IMPORTING)
-            importing.update(heartbeat_at=timezone.now())
+            in_work = Dataset.objects.filter(pk=dataset_id, status__in=IN_WORK)
+            in_work.update(heartbeat_at=timezone.now())
         except DatabaseError as error:
             logger.warning("The heartbeat of the import could not be written: %s", error)
             close_old_connections()

@@ -1,10 +1,9 @@
 // Live curves with uPlot. Points come once from JSON and then from the stream; each has the number of its event.
 const MOST_POINTS = 4000; // of a split; older ones are thinned out beyond it
-const SHARES = new Set(["top1", "top5", "macro_f1"]);
 
-function format(value, metric) {
+function format(value, isShare) {
   if (value === null || value === undefined) return "–";
-  return SHARES.has(metric) ? `${(value * 100).toFixed(1)} %` : Number(value.toPrecision(4)).toString();
+  return isShare ? `${(value * 100).toFixed(1)} %` : Number(value.toPrecision(4)).toString();
 }
 
 function token(name) {
@@ -21,6 +20,7 @@ class Chart {
       split: item.dataset.split,
       metric: item.dataset.metric,
       dashed: item.dataset.dashed !== undefined,
+      isShare: item.dataset.share !== undefined,
       colour: `--chart-${item.dataset.colour || index + 1}`,
       shown: item.querySelector("b"),
     }));
@@ -34,7 +34,7 @@ class Chart {
 
   build() {
     if (this.plot) this.plot.destroy();
-    const percent = this.series.every((one) => SHARES.has(one.metric));
+    const percent = this.series.every((one) => one.isShare);
     const axis = { stroke: token("--studio-quiet"), grid: { stroke: token("--chart-grid"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
     this.plot = new uPlot(
       {
@@ -81,7 +81,7 @@ class Chart {
       const values = this.data[number + 1];
       let at = index === null || index === undefined ? values.length - 1 : index;
       while (at >= 0 && values[at] === null) at -= 1;
-      one.shown.textContent = format(at >= 0 ? values[at] : null, one.metric);
+      one.shown.textContent = format(at >= 0 ? values[at] : null, one.isShare);
       said.push(`${one.label} ${one.shown.textContent}`);
     });
     if (index === null) this.canvas.setAttribute("aria-label", `${this.box.dataset.title}: ${said.join(", ")}`);

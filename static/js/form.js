@@ -1,7 +1,11 @@
 // Settings that do not count with the present choices are put out of sight; their values stay and are sent all the same.
+// Another network brings the values that suit it, where nobody has changed them.
 (() => {
   "use strict";
   const fields = [...document.querySelectorAll("[data-when]")];
+  const model = document.getElementById("id_model");
+  const defaults = JSON.parse(document.getElementById("model-defaults")?.textContent || "{}");
+  let present = model?.value;
 
   function update() {
     for (const field of fields) {
@@ -12,8 +16,29 @@
     }
   }
 
+  function suiting(name, chosen) {
+    const suited = defaults[chosen] || {};
+    return name in suited ? suited[name] : defaults[""][name];
+  }
+
+  function suitModel() {
+    const names = new Set([...Object.keys(defaults[present] || {}), ...Object.keys(defaults[model.value] || {})]);
+    for (const name of names) {
+      const field = document.getElementById(`id_${name}`);
+      if (!field) continue;
+      const key = field.type === "checkbox" ? "checked" : "value";
+      const before = suiting(name, present);
+      const untouched = key === "checked" ? field.checked === before : field.value === String(before);
+      if (untouched) field[key] = suiting(name, model.value);
+    }
+    present = model.value;
+  }
+
   update();
-  document.addEventListener("change", update);
+  document.addEventListener("change", (event) => {
+    if (event.target === model) suitModel();
+    update();
+  });
   const wrong = document.querySelector("[aria-invalid=true]");
   if (wrong) wrong.focus();
 })();

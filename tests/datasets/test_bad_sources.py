@@ -197,12 +197,12 @@ def test_long_report_is_cut_and_counted(import_tree: ImportTree) -> None:
 
 def test_class_folder_without_picture(import_zip: ImportZip, data_dir: Path) -> None:
     dataset = import_zip({**two_classes(), "bird": None, "fish/readme.txt": b"soon"})
-    assert_refused(dataset, data_dir, "empty_class", "class folder bird holds no picture", "class folder fish")
+    assert_refused(dataset, data_dir, "empty_class", "class bird holds no picture", "class fish")
 
 
 def test_one_class(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree({"cat/1.png": picture(1), "cat/2.png": picture(2)})
-    assert_refused(dataset, data_dir, "too_few_classes", "only one class folder, cat")
+    assert_refused(dataset, data_dir, "too_few_classes", "only one class, cat")
 
 
 def test_pictures_without_class_folders(import_zip: ImportZip, data_dir: Path) -> None:

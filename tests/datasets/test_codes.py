@@ -10,9 +10,10 @@ from trainingapp.datasets.validation import NOTES
 
 def test_every_code_has_a_title() -> None:
     folder = Path(str(datasets.__path__[0]))
-    source = "\n".join(path.read_text() for path in folder.glob("*.py"))
-    found = set(re.findall(r'(?:DatasetError\.one|report\.error|report\.warn)\(\s*"(\w+)"', source))
-    found |= set(re.findall(r'code, message = "(\w+)"', source)) | set(NOTES)
+    source = "\n".join(path.read_text() for path in folder.rglob("*.py"))
+    found = set(re.findall(r'(?:DatasetError\.one|report\.error|report\.fault|report\.warn)\(\s*"(\w+)"', source))
+    found |= set(re.findall(r'(?:code, message =|return) "(\w+)", "', source)) | set(NOTES)
+    found |= set(re.findall(r'(?:code, message =|return) "(\w+)", f"', source))
     assert len(found) > 30
     assert found - set(TITLES) == set()
     assert set(TITLES) - found == {"import_failed"}

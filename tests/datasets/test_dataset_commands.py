@@ -1,11 +1,12 @@
 """`manage.py import_dataset` and `manage.py demo`."""
 
-import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from PIL import Image
 
 from tests.datasets.sources import files_under, two_classes, write_tree, write_zip
 from trainingapp.engine.dataset_files import read_index
@@ -65,12 +66,19 @@ def test_demo_is_drawn_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("admin")
-def test_demo_keeps_boxes_and_masks() -> None:
+def test_demo_serves_all_three_recipes() -> None:
     call_command("demo", pictures=40, size=32)
-    folder = Dataset.objects.get().folder
-    records = json.loads((folder / "annotations.json").read_text())["pictures"]
-    assert {record["path"] for record in records} == {sample.path for sample in read_index(folder).samples}
-    assert all((folder / record["mask"]).is_file() for record in records)
+    dataset = Dataset.objects.get()
+    assert sorted(dataset.recipes) == ["classification", "detection", "segmentation"]
+    for sample in read_index(dataset.folder).samples:
+        assert sample.path.split("/")[2] == dataset.classes[sample.label]
+        with Image.open(dataset.folder / sample.mask) as mask:
+            values_HW = np.asarray(mask)
+        assert set(np.unique(values_HW)) - {0} == {box.label + 1 for box in sample.boxes}
+        large = sample.boxes[0]
+        inside_HW = values_HW[int(large.top) : int(large.bottom), int(large.left) : int(large.right)]
+        assert large.label == sample.label
+        assert (inside_HW == large.label + 1).sum() == (values_HW == large.label + 1).sum()
 
 
 @pytest.mark.usefixtures("admin")

@@ -14,6 +14,7 @@ from datetime import timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
 from tests.tiny import make_dataset, make_run
+from tests.web.annotated import make_proposed, make_scenes
 from tests.web.world import line, point, started, tell
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 admin = User.objects.get()
@@ -44,9 +45,12 @@ refused = Dataset.objects.create(name="refused", owner=admin, source="/x", statu
 importing = Dataset.objects.create(name="importing", owner=admin, source="/x", progress_done=1, progress_total=9)
 importing.heartbeat_at = timezone.now() + timedelta(days=1)
 importing.save()
+scenes = make_scenes(admin, "scenes with boxes and masks")
+proposed = make_proposed(admin, "a proposal with a long name")
 pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/", "/datasets/import/", "/nothing/"]
-pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing]]
+pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
+pages += [f"/datasets/{scenes.pk}/view/2/", f"/datasets/{dataset.pk}/view/1/"]
 result = pages
 """
 

@@ -9,11 +9,12 @@ from PIL import Image
 
 from tests.engine.conftest import last_status
 from tests.pictures import make_dataset
-from trainingapp.engine.data.batches import Batch, Batches, BatchSource
-from trainingapp.engine.data.pictures import MEMORY_LIMIT_BYTES, PictureStore, load_picture
-from trainingapp.engine.data.transforms import make_augmentation
+from trainingapp.engine.configs.classification import ClassificationConfig
+from trainingapp.engine.data.batches import Batches, BatchSource
+from trainingapp.engine.data.pictures import MEMORY_LIMIT_BYTES, load_picture
 from trainingapp.engine.dataset_files import read_index
 from trainingapp.engine.errors import BadData
+from trainingapp.engine.recipes.classification import Batch, LabelledPictures
 
 
 def _batches(
@@ -24,15 +25,10 @@ def _batches(
     memory: int = MEMORY_LIMIT_BYTES,
     batch_size: int = 8,
 ) -> Batches:
-    samples = read_index(dataset_dir).split("train")
-    source = BatchSource(
-        PictureStore(dataset_dir, samples, 32, memory),
-        [sample.label for sample in samples],
-        batch_size,
-        seed=3,
-        shuffle=True,
-        augmentation=make_augmentation(strength, 32),
-    )
+    dataset = read_index(dataset_dir)
+    config = ClassificationConfig.model_validate({"image_size": 32, "augmentation": strength})
+    items = LabelledPictures(dataset, dataset.split("train"), config, memory)
+    source = BatchSource(items, batch_size, seed=3, training=True)
     return Batches(source, workers, pin_memory=False, unwanted_fds=[])
 
 

@@ -30,7 +30,7 @@ def test_a_new_run_is_pending_and_complete(user: User, dataset: Dataset) -> None
     [
         ({"status": "importing"}, "not ready"),
         ({"status": "refused"}, "not ready"),
-        ({"recipe": "detection"}, "is for detection"),
+        ({"recipes": ["detection"]}, "is for detection"),
         ({"pictures": {"train": 8, "val": 0}}, "for training and for validation"),
         ({"pictures": {"val": 8}}, "for training and for validation"),
         ({"classes": ["blue"]}, "fewer than two classes"),

@@ -167,7 +167,7 @@ def test_progress_is_on_the_run_alone(running: TrainingRun) -> None:
 @pytest.mark.django_db
 def test_the_best_value_is_that_of_the_best_epoch(running: TrainingRun) -> None:
     log = log_of(running)
-    point(log, 5, "val", is_best=True)
+    point(log, 5, "val", is_best=True, best_metric="top1")
     log.write("metrics", epoch=2, step=10, split="val", values={"loss": 1.0, "top1": 0.1}, is_best=False)
     EventStore(running).pull_all()
     run = TrainingRun.objects.get()
@@ -223,7 +223,7 @@ def test_a_validation_that_is_made_again_supersedes_the_one_of_the_same_step(
 ) -> None:
     log = log_of(running)
     point(log, 2)
-    log.write("metrics", epoch=1, step=2, split="val", values={"top1": 0.5}, is_best=True)
+    log.write("metrics", epoch=1, step=2, split="val", values={"top1": 0.5}, is_best=True, best_metric="top1")
     if not is_one_batch:
         EventStore(running).pull_all()
     TrainingRun.objects.update(attempt=2)

@@ -8,21 +8,35 @@ MOST_ITEMS_PER_CODE = 100
 
 
 class Report:
-    """Errors and warnings by code; after a hundred of one code the rest is only counted."""
+    """Errors and warnings by code; after a hundred of one code the rest is only counted.
 
-    def __init__(self) -> None:
+    An error makes the whole import impossible. A fault concerns one picture or object, which cannot be used: it is an
+    error too, unless the report is lenient; then the item is left out and the fault becomes a warning.
+    """
+
+    def __init__(self, *, lenient: bool = False) -> None:
+        self.lenient = lenient
+        self.has_fatal = False
         self._items: list[ReportItem] = []
         self._seen: Counter[str] = Counter()
 
     def error(self, code: str, message: str, file: str = "") -> None:
+        self.has_fatal = True
         self._add({"level": "error", "code": code, "file": file, "message": message})
+
+    def fault(self, code: str, message: str, file: str = "") -> None:
+        if self.lenient:
+            self.warn(code, f"Left out: {message}", file)
+        else:
+            self._add({"level": "error", "code": code, "file": file, "message": message})
 
     def warn(self, code: str, message: str, file: str = "", count: int = 1) -> None:
         self._add({"level": "warning", "code": code, "file": file, "message": message, "count": count})
 
-    def extend(self, items: list[ReportItem]) -> None:
+    def faults(self, items: list[ReportItem]) -> None:
+        """What is wrong with single items, as a DatasetError brings it."""
         for item in items:
-            self._add(item)
+            self.fault(item["code"], item["message"], item["file"])
 
     def _add(self, item: ReportItem) -> None:
         self._seen[item["code"]] += 1
@@ -51,3 +65,8 @@ class Report:
         """Raise DatasetError with every error collected, if there is one."""
         if self.has_errors:
             raise DatasetError([item for item in self.items() if item["level"] == "error"])
+
+    def raise_fatal(self) -> None:
+        """Raise DatasetError with every error collected if one of them makes any import impossible."""
+        if self.has_fatal:
+            self.raise_errors()

@@ -1,13 +1,19 @@
 """Looking at one picture: can it be read whole, and is there anything about it that its owner should know?"""
 
+import io
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.files import read_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_PIXELS = 89_478_485
@@ -15,6 +21,21 @@ MOST_PIXELS = 89_478_485
 
 TINY_PIXELS = 8
 _EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)
+"""EXIF orientations whose stored width is the upright height."""
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes a stored picture upright, by EXIF orientation."""
+_LOOK_PIXELS = 32
+_FLAT = 8
+"""A picture whose shades differ by less looks like any other of one colour."""
 _DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 #: What Pillow's readers raise for broken files, as its own fuzzing treats them.
 _BROKEN = (
@@ -38,17 +59,29 @@ NOTES = {
     "exif_orientation": "stored turned; training turns them upright as their EXIF data says",
     "animated": "with several frames, of which the first is used",
     "deep": "with more than 8 bits a channel, which are reduced to 8",
+    "annotation_turned": "annotated as stored, before EXIF turns them; their annotations are turned along",
 }
 """Codes of warnings about pictures, each as the rest of a sentence "3 pictures are ..."."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Size in pixels once turned upright, and the codes of `NOTES` that hold."""
+    """What is known of a picture once it is decoded.
+
+    Size in pixels once turned upright, the codes of `NOTES` that hold, how EXIF says that it is stored (1 to 8, 1 being
+    upright), and 64 bits that are nearly the same for pictures that look alike; None where it is all one colour.
+    """
 
     width: int
     height: int
     notes: tuple[str, ...]
+    orientation: int = 1
+    look: int | None = None
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height before it is turned upright."""
+        return (self.height, self.width) if self.orientation in SIDEWAYS else (self.width, self.height)
 
 
 def examine(path: Path, shown_name: str) -> Facts:
@@ -61,8 +94,9 @@ def examine(path: Path, shown_name: str) -> Facts:
                 image.verify()
         with Image.open(path, formats=FORMATS) as image:
             image.load()
-            width, height = _upright_size(image)
-            return Facts(width, height, tuple(_notes(image)))
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            width, height = reversed(image.size) if orientation in SIDEWAYS else image.size
+            return Facts(width, height, tuple(_notes(image)), orientation, _look(image, orientation))
     except Image.DecompressionBombError:
         raise _too_large(shown_name, "too many pixels") from None
     except DatasetError:
@@ -77,9 +111,53 @@ def examine(path: Path, shown_name: str) -> Facts:
         raise _unreadable(shown_name, error) from None
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    lies_on_side = image.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    return (image.height, image.width) if lies_on_side else image.size
+def _look(image: Image.Image, orientation: int) -> int | None:
+    """The perceptual hash of the upright picture: signs of the lowest frequencies of its cosine transform."""
+    plain = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    small = plain.resize((_LOOK_PIXELS, _LOOK_PIXELS), Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
+    darkest, brightest = small.getextrema()
+    if not isinstance(darkest, int | float) or not isinstance(brightest, int | float) or brightest - darkest < _FLAT:
+        return None
+    if orientation in TURNS:
+        small = small.transpose(TURNS[orientation])
+    return int.from_bytes(np.packbits(imagehash.phash(small).hash).tobytes())
+
+
+def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
+    """(H, W) numbers of a mask's pixels, or red << 16 | green << 8 | blue where `in_colour`. Palettes give the index.
+
+    A mask of one bit has 0 and 255. Raises DatasetError when it cannot be read or is a colour picture without a table.
+    """
+    content = io.BytesIO(read_bytes(file))
+    try:
+        with Image.open(content, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise _too_large(file.path, f"{image.width:,} x {image.height:,} pixels")
+            image.load()
+            return _mask_values(image, file.path, in_colour)
+    except Image.DecompressionBombError:
+        raise _too_large(file.path, "too many pixels") from None
+    except DatasetError:
+        raise
+    except UnidentifiedImageError:
+        message = f"{file.path} is not a picture in any format that is read ({', '.join(FORMATS)})."
+        raise DatasetError.one("not_a_picture", message, file.path) from None
+    except (OSError, *_BROKEN) as error:
+        raise _unreadable(file.path, error) from None
+
+
+def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.int32]:
+    if not in_colour and image.mode in ("P", "L", "1", "LA", "I", *_DEEP_MODES):
+        plain = image.convert("L") if image.mode in ("1", "LA") else image
+        return np.asarray(plain).astype(np.int32)
+    pixels_HWC = np.asarray(image.convert("RGB"), np.int32)
+    red, green, blue = (pixels_HWC[..., channel] for channel in range(3))
+    if in_colour:
+        return np.asarray(red << 16 | green << 8 | blue)
+    if (red != green).any() or (red != blue).any():
+        message = f"{path} is in colours; class_dict.csv or labelmap.txt must say which class each colour is."
+        raise DatasetError.one("colours_unknown", message, path)
+    return red
 
 
 def _notes(image: Image.Image) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 
 from pydantic import Field, TypeAdapter
 
+from trainingapp.engine.architectures import architecture_defaults
 from trainingapp.engine.configs.base import IMAGE_SIZE_MULTIPLE, BaseRunConfig
 from trainingapp.engine.configs.classification import ClassificationConfig
 from trainingapp.engine.configs.detection import DetectionConfig
@@ -39,6 +40,13 @@ def config_schema(recipe: str) -> dict[str, dict[str, Any]]:
     return dict(RECIPES[recipe].model_json_schema()["properties"])
 
 
+def config_defaults(recipe: str, model: str) -> dict[str, Any]:
+    """The value of each field where nothing is said, for this network; without the recipe's name."""
+    fields = RECIPES[recipe].model_fields
+    general = {name: field.default for name, field in fields.items() if name != "recipe"}
+    return general | architecture_defaults(recipe, model) | {"model": model}
+
+
 def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
     """Check `values` after correcting what has one plain meaning; returns the config and a sentence per correction.
 
@@ -48,7 +56,7 @@ def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
     values = dict(values)
     corrections: list[str] = []
     size = values.get("image_size")
-    if isinstance(size, int) and 0 < size <= 1024 and size % IMAGE_SIZE_MULTIPLE:
+    if isinstance(size, int) and 0 < size <= 2048 and size % IMAGE_SIZE_MULTIPLE:
         values["image_size"] = -(-size // IMAGE_SIZE_MULTIPLE) * IMAGE_SIZE_MULTIPLE
         corrections.append(f"image_size {size} became {values['image_size']}, a multiple of {IMAGE_SIZE_MULTIPLE}.")
     epochs, warmup = values.get("epochs", 20), values.get("warmup_epochs", 1.0)

@@ -117,7 +117,7 @@ def write_evaluation(
         "columns": [vars(column) for column in found.columns],
         "per_class": found.per_class,
         "confusion": {"names": found.confusion_names, "counts": found.confusion} if found.confusion else None,
-        "curves": [vars(curve) for curve in found.curves],
+        "curves": [_lines(curve) for curve in found.curves],
         "best_confidence": found.best_confidence,
         "pictures": [
             {"index": one.index, "path": paths[one.index], "score": one.score, "labels": list(one.labels)}
@@ -132,6 +132,10 @@ def write_evaluation(
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     temporary.replace(path)
+
+
+def _lines(curve: Curve) -> dict[str, Any]:
+    return {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
 
 
 def read_evaluation(run_dir: Path, epoch: int) -> dict[str, Any] | None:

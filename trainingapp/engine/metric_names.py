@@ -18,8 +18,8 @@ class Metric:
 
 METRICS: dict[str, Metric] = {
     "loss": Metric(_("Loss"), higher_is_better=False, is_share=False),
-    "top1": Metric(_("Top-1")),
-    "top5": Metric(_("Top-5")),
+    "top1": Metric(_("Top-1 accuracy")),
+    "top5": Metric(_("Top-5 accuracy")),
     "macro_f1": Metric(_("Macro F1")),
     "ap": Metric(_("AP")),
     "ap50": Metric(_("AP50")),

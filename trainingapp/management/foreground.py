@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trainingapp.datasets.errors import ReportItem
 from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.options import ImportOptions
 from trainingapp.models import Dataset
 
 ITEMS_PER_CODE_SHOWN = 10
@@ -31,12 +33,12 @@ def find_owner(username: str) -> User:
     return found
 
 
-def import_now(owner: User, name: str, source: Path) -> Dataset:
+def import_now(owner: User, name: str, source: Path, options: ImportOptions | None = None) -> Dataset:
     """Make a dataset and import it in this process, with a progress bar. Ctrl-C keeps nothing of it.
 
     Raises CommandError when the name is taken.
     """
-    dataset = _create(owner, name, source)
+    dataset = _create(owner, name, source, options or ImportOptions())
     try:
         with progress_bar("Importing") as advance:
             run_import(dataset, on_progress=advance)
@@ -46,14 +48,18 @@ def import_now(owner: User, name: str, source: Path) -> Dataset:
     return dataset
 
 
-def _create(owner: User, name: str, source: Path) -> Dataset:
+def _create(owner: User, name: str, source: Path, options: ImportOptions) -> Dataset:
     """The row, with a heartbeat from the start: no worker takes it up while this process lives."""
     if not name.strip() or len(name) > 120:
         raise CommandError("A name has 1 to 120 characters.")
     try:
         with transaction.atomic():
             return Dataset.objects.create(
-                owner=owner, name=name.strip(), source=str(source.resolve()), heartbeat_at=timezone.now()
+                owner=owner,
+                name=name.strip(),
+                source=str(source.resolve()),
+                options=options.model_dump(mode="json"),
+                heartbeat_at=timezone.now(),
             )
     except IntegrityError:
         raise CommandError(f"There already is a dataset named “{name.strip()}”.") from None
@@ -71,7 +77,7 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 def show_outcome(dataset: Dataset) -> None:
     """Print what was found and what was imported. Raises CommandError when that is nothing."""
-    _print_report(dataset)
+    print_report(dataset.report)
     if dataset.status == Dataset.Status.REFUSED:
         raise CommandError(f"“{dataset.name}” was refused; nothing was kept.")
     if dataset.status != Dataset.Status.READY:
@@ -82,10 +88,11 @@ def show_outcome(dataset: Dataset) -> None:
     )
 
 
-def _print_report(dataset: Dataset) -> None:
+def print_report(items: list[ReportItem]) -> None:
+    """Print errors and warnings, at most ten of a kind."""
     console = Console(highlight=False, soft_wrap=True)
     shown: dict[str, int] = {}
-    for item in dataset.report:
+    for item in items:
         shown[item["code"]] = shown.get(item["code"], 0) + 1
         if shown[item["code"]] <= ITEMS_PER_CODE_SHOWN:
             style = "red" if item["level"] == "error" else "yellow"

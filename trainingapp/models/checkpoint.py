@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -36,3 +37,9 @@ class Checkpoint(models.Model):
     @property
     def path(self) -> Path:
         return self.run.folder / "checkpoints" / self.file
+
+
+def checkpoint_path(name: str) -> Path:
+    """Where the checkpoint lies that a configuration's `start_from` names: run/{id}/{file}."""
+    _run, run_id, file = name.split("/")
+    return Path(settings.RUNS_DIR) / run_id / "checkpoints" / file

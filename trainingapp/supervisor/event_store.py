@@ -19,8 +19,6 @@ BATCH_BYTES = 1 << 18
 FINAL_STATES = frozenset({"completed", "paused", "stopped", "interrupted", "failed"})
 #: Keys that every event has, and `level`: they have columns of their own.
 ENVELOPE = frozenset({"type", "time", "attempt", "epoch", "step", "level"})
-#: The validation metric by which a recipe's checkpoints are compared.
-DECIDING_METRICS = {"classification": "top1"}
 #: The columns that storing events may change.
 STORED_FIELDS = [
     *("event_seq", "event_offset", "heartbeat_at", "updated_at", "device", "phase"),
@@ -159,7 +157,7 @@ def _apply_metrics(row: TrainingRun, event: Event) -> None:
     split, values = event["split"], event["values"]
     row.metrics = {**row.metrics, **{f"{split}/{name}": value for name, value in values.items()}}
     if event.get("is_best"):
-        name = DECIDING_METRICS[row.recipe]
+        name = event["best_metric"]
         row.best_metric_name, row.best_metric, row.best_epoch = name, values[name], event["epoch"]
 
 

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from trainingapp.bell import ring
 from trainingapp.engine.events import EVENTS_FILE
 from trainingapp.models import TrainingRun
+from trainingapp.models.checkpoint import checkpoint_path
 from trainingapp.models.run import Wanted
 from trainingapp.supervisor.event_store import Event, EventStore, LostRunError
 from trainingapp.supervisor.outcome import RELEASED, End, judge
@@ -186,6 +187,8 @@ def _write_config(run: TrainingRun) -> None:
         "attempt": run.attempt,
         "weights_cache_dir": str(Path(settings.WEIGHTS_CACHE_DIR)),
     }
+    if start_from := run.config.get("start_from"):
+        record["start_from"] = str(checkpoint_path(start_from))
     temporary = run.folder / "config.json.tmp"
     temporary.write_text(json.dumps(record, indent=2))
     temporary.replace(run.folder / "config.json")

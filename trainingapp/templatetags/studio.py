@@ -11,6 +11,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.engine.metric_names import METRICS
+
 if TYPE_CHECKING:
     from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
 
@@ -28,6 +30,8 @@ STATUSES: dict[str, tuple[str, Any]] = {
     "silent": ("bi-question-circle-fill", _("No contact")),
     "completed": ("bi-check-circle-fill", _("Completed")),
     "failed": ("bi-x-octagon-fill", _("Failed")),
+    "inspecting": ("bi-search", _("Inspecting")),
+    "proposed": ("bi-question-circle-fill", _("Waits for you")),
     "importing": ("bi-arrow-repeat", _("Importing")),
     "ready": ("bi-check-circle-fill", _("Ready")),
     "refused": ("bi-x-octagon-fill", _("Refused")),
@@ -45,12 +49,20 @@ PHASES: dict[str, Any] = {
     "validate": _("validating"),
     "save": _("saving"),
 }
-METRIC_LABELS: dict[str, Any] = {
-    "loss": _("Loss"),
-    "top1": _("Top-1 accuracy"),
-    "top5": _("Top-5 accuracy"),
-    "macro_f1": _("Macro F1"),
-    "lr": _("Learning rate"),
+#: What a dataset was made from, in its users' words.
+DATASET_FORMATS: dict[str, Any] = {
+    "class_folders": _("Class folders"),
+    "coco": _("COCO JSON"),
+    "yolo": _("YOLO"),
+    "voc": _("Pascal VOC"),
+    "masks": _("Pictures with masks"),
+    "csv": _("CSV list"),
+    "scenes": _("Demo scenes"),
+}
+RECIPES: dict[str, Any] = {
+    "classification": _("Classification"),
+    "detection": _("Detection"),
+    "segmentation": _("Segmentation"),
 }
 #: Why a checkpoint was saved.
 REASONS: dict[str, Any] = {
@@ -96,8 +108,6 @@ ADVICE: dict[str, tuple[Any, Any]] = {
     ),
     "error": (_("The run failed"), _("The lines show where. Resume it to try again from its newest checkpoint.")),
 }
-#: Metrics that are shares of one, shown in per cent.
-SHARES = frozenset({"top1", "top5", "macro_f1", "accuracy"})
 
 
 @register.simple_tag
@@ -131,8 +141,19 @@ def phase_label(phase: str) -> Any:
 
 
 @register.filter
+def format_label(name: str) -> Any:
+    return DATASET_FORMATS.get(name, name)
+
+
+@register.filter
+def recipe_label(name: str) -> Any:
+    return RECIPES.get(name, name)
+
+
+@register.filter
 def metric_label(name: str) -> Any:
-    return METRIC_LABELS.get(name, name.replace("_", " ").capitalize())
+    known = METRICS.get(name)
+    return gettext(known.label) if known else name.replace("_", " ").capitalize()
 
 
 @register.filter
@@ -140,7 +161,7 @@ def metric(value: float | None, name: str = "") -> str:
     """A metric as people read it: shares in per cent, others with four significant digits."""
     if value is None:
         return "–"
-    return f"{value * 100:.1f} %" if name in SHARES else f"{value:.4g}"
+    return f"{value * 100:.1f} %" if name in METRICS and METRICS[name].is_share else f"{value:.4g}"
 
 
 @register.filter

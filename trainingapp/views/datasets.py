@@ -8,28 +8,32 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.paginator import Paginator
-from django.db.models import Count
-from django.http import Http404, HttpRequest, HttpResponse
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp import lifecycle
-from trainingapp.dataset_forms import ImportForm
+from trainingapp.dataset_forms import ConfirmForm, ImportForm
+from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importer import check_upload
-from trainingapp.datasets.previews import picture_page, thumbnail
 from trainingapp.models import Dataset
 from trainingapp.permissions import can_control
 from trainingapp.views.access import controlled_dataset
+from trainingapp.views.dataset_figures import figures_context
+from trainingapp.views.dataset_pictures import pictures_context
 
 DATASETS_ON_A_PAGE = 25
-PICTURES_ON_A_PAGE = 60
 #: Files named below one line of the report; the rest is counted.
 FILES_NAMED = 20
+#: Its import has ended, and the report is that of the import.
+DECIDED = (Dataset.Status.READY, Dataset.Status.REFUSED)
+#: A worker has it in hand; the page looks again and again.
+AT_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
 
 
 @require_safe
@@ -37,7 +41,7 @@ def dataset_list(request: HttpRequest) -> HttpResponse:
     """All datasets, newest first."""
     rows = Dataset.objects.select_related("owner").annotate(run_count=Count("runs")).order_by("-created_at", "-pk")
     page = Paginator(rows, DATASETS_ON_A_PAGE).get_page(request.GET.get("page"))
-    importing = any(dataset.status == Dataset.Status.IMPORTING for dataset in page)
+    importing = any(dataset.status in AT_WORK for dataset in page)
     template = "datasets/_table.html" if getattr(request, "htmx", None) else "datasets/list.html"
     return render(request, template, {"page": page, "importing": importing, "section": "datasets"})
 
@@ -84,44 +88,60 @@ def _kept_upload(upload: TemporaryUploadedFile) -> Path:
 def dataset_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One dataset: how its import goes, what was found wrong, its classes and its pictures."""
     dataset = get_object_or_404(Dataset.objects.select_related("owner"), pk=pk)
+    form = None
+    if dataset.status == Dataset.Status.PROPOSED and can_control(request.user, dataset):
+        form = ConfirmForm(proposal=dataset.proposal)
+    return _detail(request, dataset, form)
+
+
+def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) -> HttpResponse:
+    """The page of a dataset, or the part of it that htmx asks for; `form` asks how to import it."""
+    report = dataset.report if dataset.status in DECIDED else dataset.proposal.get("report", [])
     context: dict[str, Any] = {
         "section": "datasets",
         "dataset": dataset,
         "controls": can_control(request.user, dataset),
+        "form": form,
+        "report": grouped_report(report),
+        "at_work": dataset.status in AT_WORK,
     }
     if dataset.status == Dataset.Status.READY:
-        context |= _pictures(request, dataset) | {"classes": _class_counts(dataset)}
-    context["report"] = grouped_report(dataset.report)
+        context |= pictures_context(request, dataset) | figures_context(dataset)
+    if any(item["code"] == "same_content" for item in report):
+        context["same_content"] = _same_content(dataset)
     target = request.headers.get("HX-Target")
     template = {"dataset": "datasets/_body.html", "pictures": "datasets/_pictures.html"}.get(target or "")
-    return render(request, template or "datasets/detail.html", context)
+    status = 422 if form is not None and form.is_bound else 200
+    return render(request, template or "datasets/detail.html", context, status=status)
 
 
-def _pictures(request: HttpRequest, dataset: Dataset) -> dict[str, Any]:
-    """One page of the pictures that the filter lets through."""
-    split = request.GET.get("split", "") if request.GET.get("split") in ("train", "val") else ""
-    label = request.GET.get("class", "")
-    number = max(1, int(request.GET.get("page", "1"))) if request.GET.get("page", "1").isdecimal() else 1
-    chosen = int(label) if label.isdecimal() and int(label) < len(dataset.classes) else None
-    offset = (number - 1) * PICTURES_ON_A_PAGE
-    found = picture_page(dataset, split=split or None, label=chosen, offset=offset, limit=PICTURES_ON_A_PAGE)
-    pages = Paginator(range(found.total), PICTURES_ON_A_PAGE).get_page(number)
-    shown = [(picture, dataset.classes[picture.label]) for picture in found.pictures]
-    return {"pictures": shown, "page": pages, "split": split, "label": chosen}
+def _same_content(dataset: Dataset) -> QuerySet[Dataset]:
+    """Other ready datasets of the very same content."""
+    others = Dataset.objects.filter(status=Dataset.Status.READY).exclude(pk=dataset.pk)
+    return others.filter(fingerprint=dataset.fingerprint) if dataset.fingerprint else others.none()
 
 
-def _class_counts(dataset: Dataset) -> list[dict[str, Any]]:
-    """Pictures of each class by split; `share` is that of the largest class."""
-    rows = [
-        {"name": name, **{split: dataset.counts.get(split, {}).get(name, 0) for split in ("train", "val")}}
-        for name in dataset.classes
-    ]
-    most = max((row["train"] + row["val"] for row in rows), default=1) or 1
-    return [row | {"total": row["train"] + row["val"], "most": most} for row in rows]
+@require_http_methods(["GET", "HEAD", "POST"])
+def dataset_confirm(request: HttpRequest, pk: int) -> HttpResponse:
+    """Import what was proposed, in the way that the form says. Who only looks here (after signing in) is led there."""
+    dataset = controlled_dataset(request, pk)
+    if request.method != "POST":
+        return redirect(dataset)
+    if dataset.status != Dataset.Status.PROPOSED:
+        messages.warning(request, _("“%(name)s” does not wait for an answer (any more).") % {"name": dataset.name})
+        return redirect(dataset)
+    form = ConfirmForm(request.POST, proposal=dataset.proposal)
+    if not form.is_valid():
+        return _detail(request, dataset, form)
+    try:
+        lifecycle.confirm_import(dataset, form.options, by=request.user.get_username())
+    except lifecycle.VerbError as error:
+        messages.error(request, str(error))
+    return redirect(dataset)
 
 
 def grouped_report(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The report by level and code, errors first: {level, code, message, files, count, more}."""
+    """The report by level and code, errors first: {level, code, title, items, count, more}."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for item in sorted(report, key=lambda item: (item["level"] != "error", item["code"])):
         groups.setdefault((item["level"], item["code"]), []).append(item)
@@ -130,19 +150,9 @@ def grouped_report(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
         count = sum(item.get("count", 1) for item in items)
         named = items[:FILES_NAMED]
         more = count - sum(item.get("count", 1) for item in named)
-        shown.append({"level": level, "code": code, "items": named, "count": count, "more": more})
+        title = TITLES.get(code, items[0]["message"])
+        shown.append({"level": level, "code": code, "title": title, "items": named, "count": count, "more": more})
     return shown
-
-
-@require_safe
-@cache_control(private=True, max_age=86_400, immutable=True)
-def dataset_picture(request: HttpRequest, pk: int, path: str) -> HttpResponse:
-    """A small picture. The pictures of a dataset never change."""
-    dataset = get_object_or_404(Dataset, pk=pk, status=Dataset.Status.READY)
-    try:
-        return HttpResponse(thumbnail(dataset, path).read_bytes(), content_type="image/webp")
-    except FileNotFoundError:
-        raise Http404 from None
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -158,4 +168,5 @@ def dataset_delete(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": dataset.name})
         return redirect("dataset_list")
     size = lifecycle.dataset_deletion_size(dataset)
-    return render(request, "datasets/delete.html", {"dataset": dataset, "size": size, "runs": dataset.runs.all()[:50]})
+    runs, twins = dataset.runs.all()[:50], _same_content(dataset)
+    return render(request, "datasets/delete.html", {"dataset": dataset, "size": size, "runs": runs, "twins": twins})

@@ -92,12 +92,12 @@ def _history_curve(name: str, title: str, metrics: list[str], found: list[Evalua
 
 
 def plot(curve: CurveLines) -> Plot:
-    """Where everything goes. Axes of shares reach from 0 to 1, others a little beyond their values."""
+    """Where everything goes. Axes reach a little beyond their values, in curves of shares from 0 to 1."""
     shown = [series for series in curve.series if series.points][:MOST_LINES]
     points = [point for series in shown for point in series.points]
     is_history = curve.name.startswith(HISTORY)
     x_span = _whole_span([x for x, _y in points]) if is_history else _span([x for x, _y in points])
-    y_span = _span([y for _x, y in points], unit=not is_history or curve.name == SHARES_CURVE)
+    y_span = _span([y for _x, y in points], unit=not is_history)
     scale_x, scale_y = _scale(x_span, LEFT, WIDTH - RIGHT), _scale(y_span, HEIGHT - BOTTOM, TOP)
     return Plot(
         name=curve.name,

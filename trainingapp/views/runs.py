@@ -13,7 +13,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from django_htmx.http import trigger_client_event
 
 from trainingapp import lifecycle
-from trainingapp.forms import RunForm, config_table
+from trainingapp.engine.config import RECIPES
+from trainingapp.forms import RECIPES_ABOUT, RunForm, config_table, datasets_for
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.permissions import can_control
 from trainingapp.run_state import log_events, part_context
@@ -62,9 +63,9 @@ def _wants(request: HttpRequest, element_id: str) -> bool:
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
-    form = RunForm(request.POST) if request.method == "POST" else RunForm(initial=_initial(request))
+    form = _new_run_form(request)
+    context = {"form": form, "recipes": _recipe_tabs(request, form.recipe), "section": "runs"}
     if request.method != "POST" or not form.is_valid():
-        context = {"form": form, "has_datasets": form.fields["dataset"].queryset.exists()}  # type: ignore[attr-defined]
         return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
     chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")}
     try:
@@ -73,20 +74,52 @@ def run_new(request: HttpRequest) -> HttpResponse:
             lifecycle.start_run(run, by=request.user.get_username())
     except lifecycle.VerbError as error:
         form.add_error(None, str(error))
-        return render(request, "runs/new.html", {"form": form, "has_datasets": True}, status=422)
+        return render(request, "runs/new.html", context, status=422)
     return redirect(run)
 
 
+def _new_run_form(request: HttpRequest) -> RunForm:
+    if request.method == "POST":
+        wanted = request.POST.get("recipe", "")
+        return RunForm(request.POST, recipe=wanted if wanted in RECIPES else "classification")
+    initial = _initial(request)
+    return RunForm(initial=initial, recipe=initial["recipe"])
+
+
+def _recipe_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
+    """The recipes to choose from, each with the number of datasets that suit it."""
+    return [
+        {
+            "recipe": recipe,
+            "about": about,
+            "present": recipe == present,
+            "datasets": datasets_for(recipe).count(),
+        }
+        for recipe, about in RECIPES_ABOUT.items()
+    ]
+
+
 def _initial(request: HttpRequest) -> dict[str, Any]:
+    """What the form shows at first: another run's values (?clone=), else those of ?recipe= and ?dataset=."""
     clone = request.GET.get("clone", "")
     if clone.isdecimal():
         run = visible_run(int(clone))
         name = _("%(name)s (copy)") % {"name": run.name[:100]}
-        return {**run.config, "name": name, "dataset": run.dataset_id, "priority": run.priority}
-    dataset = (
-        request.GET.get("dataset") or Dataset.objects.filter(status=Dataset.Status.READY).values_list("pk").first()
-    )
-    return {"dataset": dataset[0] if isinstance(dataset, tuple) else dataset}
+        about = {"name": name, "dataset": run.dataset_id, "priority": run.priority, "recipe": run.recipe}
+        return {**run.config, **about}
+    dataset = _wanted_dataset(request)
+    recipe = request.GET.get("recipe", "")
+    if recipe not in RECIPES:
+        recipe = dataset.recipes[0] if dataset and dataset.recipes else "classification"
+    if dataset is None or recipe not in dataset.recipes:
+        dataset = datasets_for(recipe).first()
+    return {"recipe": recipe, "dataset": dataset.pk if dataset else None}
+
+
+def _wanted_dataset(request: HttpRequest) -> Dataset | None:
+    wanted = request.GET.get("dataset", "")
+    ready = Dataset.objects.filter(status=Dataset.Status.READY)
+    return ready.filter(pk=int(wanted)).first() if wanted.isdecimal() else None
 
 
 @require_safe

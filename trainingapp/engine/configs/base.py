@@ -1,7 +1,7 @@
 """What every recipe can be told.
 
 Every field carries `json_schema_extra` made by `meta`: `label`, `unit` (may be empty), `group` (a section of the form)
-and `advanced` (shown folded). Labels and helps are English; `noop` marks them for translation where they are shown.
+and `advanced` (shown folded). Labels and helps are English; `_` marks them for translation where they are shown.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ IMAGE_SIZE_MULTIPLE = 32
 START_FROM_PATTERN = r"^(run/\d+/[A-Za-z0-9_]+\.pt)?$"
 
 
-def noop(message: str) -> str:
+def _(message: str) -> str:
     return message
 
 
@@ -58,226 +58,224 @@ class BaseRunConfig(BaseModel):
         20,
         ge=1,
         le=10_000,
-        description=noop("How many times the whole training split is seen."),
-        json_schema_extra=meta(noop("Epochs"), "training", noop("epochs")),
+        description=_("How many times the whole training split is seen."),
+        json_schema_extra=meta(_("Epochs"), "training", _("epochs")),
     )
     batch_size: int = Field(
         32,
         ge=1,
         le=4096,
-        description=noop("Pictures that are computed together. Halve it when memory runs out."),
-        json_schema_extra=meta(noop("Batch size"), "training", noop("pictures")),
+        description=_("Pictures that are computed together. Halve it when memory runs out."),
+        json_schema_extra=meta(_("Batch size"), "training", _("pictures")),
     )
     accumulation_steps: int = Field(
         1,
         ge=1,
         le=256,
-        description=noop(
-            "Batches whose gradients are added up for one optimizer step: large batches in little memory."
-        ),
-        json_schema_extra=meta(noop("Accumulation"), "training", noop("batches"), advanced=True),
+        description=_("Batches whose gradients are added up for one optimizer step: large batches in little memory."),
+        json_schema_extra=meta(_("Accumulation"), "training", _("batches"), advanced=True),
     )
     auto_batch_size: bool = Field(
         False,
-        description=noop("Find the batch size at the start: the largest that fits and is still faster."),
-        json_schema_extra=meta(noop("Automatic batch size"), "training", advanced=True),
+        description=_("Find the batch size at the start: the largest that fits and is still faster."),
+        json_schema_extra=meta(_("Automatic batch size"), "training", advanced=True),
     )
     optimizer: Literal["SGD", "Adam", "AdamW", "RMSprop"] = Field(
         "AdamW",
-        description=noop("AdamW forgives a rough learning rate; SGD with momentum often ends a little higher."),
-        json_schema_extra=meta(noop("Optimizer"), "optimizer"),
+        description=_("AdamW forgives a rough learning rate; SGD with momentum often ends a little higher."),
+        json_schema_extra=meta(_("Optimizer"), "optimizer"),
     )
     learning_rate: float = Field(
         0.001,
         gt=0,
         le=10,
-        description=noop("Largest step size that the schedule reaches. Try 0.001 for AdamW, 0.05 for SGD."),
-        json_schema_extra=meta(noop("Learning rate"), "optimizer"),
+        description=_("Largest step size that the schedule reaches. Try 0.001 for AdamW, 0.05 for SGD."),
+        json_schema_extra=meta(_("Learning rate"), "optimizer"),
     )
     weight_decay: float = Field(
         0.01,
         ge=0,
         le=1,
-        description=noop("Pull of the weights towards zero. Biases and norms are left out."),
-        json_schema_extra=meta(noop("Weight decay"), "optimizer"),
+        description=_("Pull of the weights towards zero. Biases and norms are left out."),
+        json_schema_extra=meta(_("Weight decay"), "optimizer"),
     )
     momentum: float = Field(
         0.9,
         ge=0,
         lt=1,
-        description=noop("Momentum of SGD and RMSprop; the others do not use it."),
-        json_schema_extra=meta(noop("Momentum"), "optimizer", advanced=True),
+        description=_("Momentum of SGD and RMSprop; the others do not use it."),
+        json_schema_extra=meta(_("Momentum"), "optimizer", advanced=True),
     )
     scheduler: Literal["cosine", "step", "linear", "one-cycle", "constant"] = Field(
         "cosine",
-        description=noop("How the learning rate changes over the run."),
-        json_schema_extra=meta(noop("Schedule"), "optimizer"),
+        description=_("How the learning rate changes over the run."),
+        json_schema_extra=meta(_("Schedule"), "optimizer"),
     )
     warmup_epochs: float = Field(
         1.0,
         ge=0,
         le=100,
-        description=noop("The learning rate rises from zero over this time. One-cycle has its own rise."),
-        json_schema_extra=meta(noop("Warm-up"), "optimizer", noop("epochs"), advanced=True),
+        description=_("The learning rate rises from zero over this time. One-cycle has its own rise."),
+        json_schema_extra=meta(_("Warm-up"), "optimizer", _("epochs"), advanced=True),
     )
     step_epochs: int = Field(
         10,
         ge=1,
         le=10_000,
-        description=noop("The step schedule lowers the learning rate each time this long has passed."),
-        json_schema_extra=meta(noop("Step length"), "optimizer", noop("epochs"), advanced=True),
+        description=_("The step schedule lowers the learning rate each time this long has passed."),
+        json_schema_extra=meta(_("Step length"), "optimizer", _("epochs"), advanced=True),
     )
     step_factor: float = Field(
         0.1,
         gt=0,
         lt=1,
-        description=noop("What the step schedule multiplies the learning rate by."),
-        json_schema_extra=meta(noop("Step factor"), "optimizer", advanced=True),
+        description=_("What the step schedule multiplies the learning rate by."),
+        json_schema_extra=meta(_("Step factor"), "optimizer", advanced=True),
     )
     gradient_clip: float = Field(
         0.0,
         ge=0,
         le=1000,
-        description=noop("Gradients longer than this (their norm) are shortened to it. 0 turns it off."),
-        json_schema_extra=meta(noop("Gradient clipping"), "optimizer", advanced=True),
+        description=_("Gradients longer than this (their norm) are shortened to it. 0 turns it off."),
+        json_schema_extra=meta(_("Gradient clipping"), "optimizer", advanced=True),
     )
     backbone_lr_factor: float = Field(
         1.0,
         gt=0,
         le=1,
-        description=noop("The backbone learns with the learning rate times this; less than 1 keeps what it knows."),
-        json_schema_extra=meta(noop("Backbone rate factor"), "optimizer", advanced=True),
+        description=_("The backbone learns with the learning rate times this; less than 1 keeps what it knows."),
+        json_schema_extra=meta(_("Backbone rate factor"), "optimizer", advanced=True),
     )
     ema_decay: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description=noop("Validate and keep a moving average of the weights too, such as 0.999. 0 turns it off."),
-        json_schema_extra=meta(noop("EMA decay"), "optimizer", advanced=True),
+        description=_("Validate and keep a moving average of the weights too, such as 0.999. 0 turns it off."),
+        json_schema_extra=meta(_("EMA decay"), "optimizer", advanced=True),
     )
     freeze: Literal["none", "backbone"] = Field(
         "none",
-        description=noop("Layers that keep the weights they start with; useful with pretrained ones."),
-        json_schema_extra=meta(noop("Freeze"), "optimizer", advanced=True),
+        description=_("Layers that keep the weights they start with; useful with pretrained ones."),
+        json_schema_extra=meta(_("Freeze"), "optimizer", advanced=True),
     )
     freeze_epochs: int = Field(
         0,
         ge=0,
         le=10_000,
-        description=noop("How long they stay frozen. 0: for the whole run."),
-        json_schema_extra=meta(noop("Frozen for"), "optimizer", noop("epochs"), advanced=True),
+        description=_("How long they stay frozen. 0: for the whole run."),
+        json_schema_extra=meta(_("Frozen for"), "optimizer", _("epochs"), advanced=True),
     )
     start_from: Annotated[str, Field(pattern=START_FROM_PATTERN)] = Field(
         "",
-        description=noop("A checkpoint of the studio to take matching weights from, such as run/12/epoch_8.pt."),
-        json_schema_extra=meta(noop("Start from"), "model", advanced=True),
+        description=_("A checkpoint of the studio to take matching weights from, such as run/12/epoch_8.pt."),
+        json_schema_extra=meta(_("Start from"), "model", advanced=True),
     )
     seed: int = Field(
         0,
         ge=0,
         le=2**31 - 1,
-        description=noop("Fixes every random choice: the same seed gives the same run."),
-        json_schema_extra=meta(noop("Seed"), "machine"),
+        description=_("Fixes every random choice: the same seed gives the same run."),
+        json_schema_extra=meta(_("Seed"), "machine"),
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = Field(
         "auto",
-        description=noop(
+        description=_(
             "auto takes the GPU with the most free memory, or else the CPU. Or cpu, cuda, cuda:0, cuda:1 ..."
         ),
-        json_schema_extra=meta(noop("Device"), "machine"),
+        json_schema_extra=meta(_("Device"), "machine"),
     )
     amp: bool = Field(
         False,
-        description=noop("Mixed precision: faster and smaller on GPUs, and on CPUs that have bfloat16."),
-        json_schema_extra=meta(noop("Mixed precision"), "machine"),
+        description=_("Mixed precision: faster and smaller on GPUs, and on CPUs that have bfloat16."),
+        json_schema_extra=meta(_("Mixed precision"), "machine"),
     )
     deterministic: bool = Field(
         True,
-        description=noop("Use only algorithms that repeat bit by bit. A resumed run then equals one never paused."),
-        json_schema_extra=meta(noop("Deterministic"), "machine", advanced=True),
+        description=_("Use only algorithms that repeat bit by bit. A resumed run then equals one never paused."),
+        json_schema_extra=meta(_("Deterministic"), "machine", advanced=True),
     )
     channels_last: bool = Field(
         True,
-        description=noop("Keep colours beside each other in memory: faster on CPUs and on GPUs with tensor cores."),
-        json_schema_extra=meta(noop("Channels last"), "machine", advanced=True),
+        description=_("Keep colours beside each other in memory: faster on CPUs and on GPUs with tensor cores."),
+        json_schema_extra=meta(_("Channels last"), "machine", advanced=True),
     )
     num_workers: int = Field(
         0,
         ge=0,
         le=64,
-        description=noop("Processes that load pictures. 0 loads within the trainer, good for small pictures."),
-        json_schema_extra=meta(noop("Loader processes"), "machine", noop("processes"), advanced=True),
+        description=_("Processes that load pictures. 0 loads within the trainer, good for small pictures."),
+        json_schema_extra=meta(_("Loader processes"), "machine", _("processes"), advanced=True),
     )
     cpu_threads: int = Field(
         0,
         ge=0,
         le=256,
-        description=noop("Threads for computing on the CPU; 0 takes all cores. Kept for the whole run."),
-        json_schema_extra=meta(noop("CPU threads"), "machine", noop("threads"), advanced=True),
+        description=_("Threads for computing on the CPU; 0 takes all cores. Kept for the whole run."),
+        json_schema_extra=meta(_("CPU threads"), "machine", _("threads"), advanced=True),
     )
     checkpoint_every_epochs: int = Field(
         1,
         ge=1,
         le=1000,
-        description=noop("Save a checkpoint each time this many epochs have passed, and after the last."),
-        json_schema_extra=meta(noop("Checkpoint every"), "saving", noop("epochs")),
+        description=_("Save a checkpoint each time this many epochs have passed, and after the last."),
+        json_schema_extra=meta(_("Checkpoint every"), "saving", _("epochs")),
     )
     autosave_minutes: float = Field(
         5.0,
         ge=0,
         le=1440,
-        description=noop("Save within an epoch too, so that a crash costs less. 0 turns it off."),
-        json_schema_extra=meta(noop("Autosave every"), "saving", noop("minutes")),
+        description=_("Save within an epoch too, so that a crash costs less. 0 turns it off."),
+        json_schema_extra=meta(_("Autosave every"), "saving", _("minutes")),
     )
     keep_checkpoints: int = Field(
         3,
         ge=2,
         le=1000,
-        description=noop("Newest checkpoints that stay. The best one always stays."),
-        json_schema_extra=meta(noop("Keep"), "saving", noop("checkpoints")),
+        description=_("Newest checkpoints that stay. The best one always stays."),
+        json_schema_extra=meta(_("Keep"), "saving", _("checkpoints")),
     )
     early_stopping_epochs: int = Field(
         0,
         ge=0,
         le=1000,
-        description=noop("End the run after this many epochs without a better result. 0 turns it off."),
-        json_schema_extra=meta(noop("Early stopping"), "saving", noop("epochs")),
+        description=_("End the run after this many epochs without a better result. 0 turns it off."),
+        json_schema_extra=meta(_("Early stopping"), "saving", _("epochs")),
     )
     log_every_steps: int = Field(
         5,
         ge=1,
         le=10_000,
-        description=noop("Steps between two points of the training curves."),
-        json_schema_extra=meta(noop("Point every"), "saving", noop("steps"), advanced=True),
+        description=_("Steps between two points of the training curves."),
+        json_schema_extra=meta(_("Point every"), "saving", _("steps"), advanced=True),
     )
     augmentation: Literal["none", "light", "medium", "strong", "custom"] = Field(
         "light",
-        description=noop("Random changes to training pictures: a preset, or custom for single switches."),
-        json_schema_extra=meta(noop("Augmentation"), "augmentation"),
+        description=_("Random changes to training pictures: a preset, or custom for single switches."),
+        json_schema_extra=meta(_("Augmentation"), "augmentation"),
     )
     flip_horizontal: bool = Field(
         True,
-        description=noop("Mirror left and right, every other time."),
-        json_schema_extra=meta(noop("Mirror"), "augmentation"),
+        description=_("Mirror left and right, every other time."),
+        json_schema_extra=meta(_("Mirror"), "augmentation"),
     )
     flip_vertical: bool = Field(
         False,
-        description=noop("Turn upside down, every other time: for pictures taken from above."),
-        json_schema_extra=meta(noop("Upside down"), "augmentation"),
+        description=_("Turn upside down, every other time: for pictures taken from above."),
+        json_schema_extra=meta(_("Upside down"), "augmentation"),
     )
     crop: float = Field(
         0.0,
         ge=0,
         le=0.9,
-        description=noop("Largest share of the area that a random crop cuts away."),
-        json_schema_extra=meta(noop("Crop"), "augmentation"),
+        description=_("Largest share of the area that a random crop cuts away."),
+        json_schema_extra=meta(_("Crop"), "augmentation"),
     )
     colour: float = Field(
         0.0,
         ge=0,
         le=1,
-        description=noop("How far brightness, contrast and saturation may change."),
-        json_schema_extra=meta(noop("Colour"), "augmentation"),
+        description=_("How far brightness, contrast and saturation may change."),
+        json_schema_extra=meta(_("Colour"), "augmentation"),
     )
 
     @model_validator(mode="before")

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainingapp.engine.configs.base import BaseRunConfig, ImageSize, meta, model_name, noop
+from trainingapp.engine.configs.base import BaseRunConfig, ImageSize, _, meta, model_name
 
 
 class SegmentationConfig(BaseRunConfig):
@@ -12,50 +12,50 @@ class SegmentationConfig(BaseRunConfig):
 
     recipe: Literal["segmentation"] = Field(
         "segmentation",
-        description=noop("What the model learns to do."),
-        json_schema_extra=meta(noop("Recipe"), "model"),
+        description=_("What the model learns to do."),
+        json_schema_extra=meta(_("Recipe"), "model"),
     )
     model: model_name("segmentation") = Field(  # type: ignore[valid-type]
         "lraspp_mobilenet_v3_large",
-        description=noop("Network. LR-ASPP is quick, DeepLabV3 and U-Net draw finer outlines."),
-        json_schema_extra=meta(noop("Model"), "model"),
+        description=_("Network. LR-ASPP is quick, DeepLabV3 and U-Net draw finer outlines."),
+        json_schema_extra=meta(_("Model"), "model"),
     )
     pretrained: Literal["none", "backbone", "whole"] = Field(
         "none",
-        description=noop("Start from ImageNet weights of the backbone, or from published weights of the whole model."),
-        json_schema_extra=meta(noop("Pretrained"), "model"),
+        description=_("Start from ImageNet weights of the backbone, or from published weights of the whole model."),
+        json_schema_extra=meta(_("Pretrained"), "model"),
     )
     image_size: ImageSize = Field(
         96,
         ge=64,
         le=2048,
-        description=noop("Pictures are fitted into this square and padded; a multiple of 32."),
-        json_schema_extra=meta(noop("Image size"), "model", noop("pixels")),
+        description=_("Pictures are fitted into this square and padded; a multiple of 32."),
+        json_schema_extra=meta(_("Image size"), "model", _("pixels")),
     )
     loss_type: Literal["cross_entropy", "dice", "focal", "combined"] = Field(
         "combined",
-        description=noop("Dice looks at the overlap, focal at hard pixels; combined is cross-entropy with dice."),
-        json_schema_extra=meta(noop("Loss"), "pixels"),
+        description=_("Dice looks at the overlap, focal at hard pixels; combined is cross-entropy with dice."),
+        json_schema_extra=meta(_("Loss"), "pixels"),
     )
     dice_weight: float = Field(
         0.5,
         ge=0,
         le=1,
-        description=noop("Share of dice in the combined loss."),
-        json_schema_extra=meta(noop("Share of dice"), "pixels"),
+        description=_("Share of dice in the combined loss."),
+        json_schema_extra=meta(_("Share of dice"), "pixels"),
     )
     class_weights: Literal["none", "balanced"] = Field(
         "none",
-        description=noop("balanced: classes of few pixels count more in cross-entropy and focal loss."),
-        json_schema_extra=meta(noop("Class weights"), "pixels"),
+        description=_("balanced: classes of few pixels count more in cross-entropy and focal loss."),
+        json_schema_extra=meta(_("Class weights"), "pixels"),
     )
     ignore_background: bool = Field(
         False,
-        description=noop("Leave pixels of no class out of the loss and of the metrics, as if nobody knew them."),
-        json_schema_extra=meta(noop("Ignore the background"), "pixels", advanced=True),
+        description=_("Leave pixels of no class out of the loss and of the metrics, as if nobody knew them."),
+        json_schema_extra=meta(_("Ignore the background"), "pixels", advanced=True),
     )
     best_metric: Literal["mean_iou", "dice", "pixel_accuracy", "loss"] = Field(
         "mean_iou",
-        description=noop("The validation metric that decides which checkpoint is best."),
-        json_schema_extra=meta(noop("Best by"), "saving"),
+        description=_("The validation metric that decides which checkpoint is best."),
+        json_schema_extra=meta(_("Best by"), "saving"),
     )

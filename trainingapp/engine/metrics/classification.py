@@ -5,15 +5,16 @@ from typing import Any
 
 import torch
 
+from trainingapp.engine.configs.base import _
 from trainingapp.engine.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, PictureScore
 
 RELIABILITY_BINS = 10
 
 COLUMNS = [
-    Column("recall", "Accuracy (recall)"),
-    Column("precision", "Precision"),
-    Column("f1", "F1"),
-    Column("pictures", "Pictures", is_share=False),
+    Column("recall", _("Accuracy (recall)")),
+    Column("precision", _("Precision")),
+    Column("f1", _("F1")),
+    Column("pictures", _("Pictures"), is_share=False),
 ]
 
 
@@ -126,7 +127,9 @@ class ClassificationMeter:
             if chosen_N.any():
                 points.append((float(chances_N[chosen_N].mean()), float(hits_N[chosen_N].double().mean())))
         even = [(0.0, 0.0), (1.0, 1.0)]
-        return Curve("reliability", "Reliability", "Confidence", "Accuracy", [("Model", points), ("Even", even)])
+        return Curve(
+            "reliability", _("Reliability"), _("Confidence"), _("Accuracy"), [(_("Model"), points), (_("Even"), even)]
+        )
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"loss_sum": self._loss_sum, "counts": self._counts, "confusion": self._confusion}

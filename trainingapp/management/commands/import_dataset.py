@@ -1,26 +1,117 @@
 """Import a dataset in the foreground."""
 
+import json
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from pydantic import ValidationError
 
-from trainingapp.management.foreground import find_owner, import_now, show_outcome
+from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.inspection import propose
+from trainingapp.datasets.options import ClassChoice, ImportOptions
+from trainingapp.management.foreground import find_owner, import_now, print_report, show_outcome
 
 
 class Command(BaseCommand):
     help = (
-        "Import a zip or a folder of class folders (cat/, dog/ ...; with or without train/ and val/ above them). "
-        "Shows the validation report; the exit code is 1 when the dataset is refused."
+        "Import a zip or a folder: class folders, COCO JSON, YOLO, Pascal VOC, pictures with masks, a CSV of files and "
+        "labels, or drawn scenes. Shows the validation report; the exit code is 1 when the dataset is refused."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("source", type=Path, help="A zip file or a folder on this machine; it is left as it is.")
-        parser.add_argument("--name", required=True, help="What the dataset is called in the studio.")
+        parser.add_argument("--name", default="", help="What the dataset is called in the studio.")
         parser.add_argument("--owner", default="", help="User who owns it (the first administrator).")
+        parser.add_argument("--inspect", action="store_true", help="Only show what is in it; nothing is stored.")
+        parser.add_argument("--json", action="store_true", help="With --inspect: print the whole proposal as JSON.")
+        parser.add_argument(
+            "--split", choices=["given", "stratified"], default="given", help="As the source has it, or a new one."
+        )
+        parser.add_argument("--val-share", type=float, default=0.2, help="Share for validation (%(default)s).")
+        parser.add_argument("--seed", type=int, default=0, help="Fixes the choice of a split (%(default)s).")
+        parser.add_argument(
+            "--on-error", choices=["stop", "leave_out"], default="stop", help="What is done with what is wrong."
+        )
+        parser.add_argument(
+            "--rename", action="append", default=[], metavar="OLD=NEW", help="Repeatable; one NEW for several merges."
+        )
+        parser.add_argument("--leave-out", action="append", default=[], metavar="NAME", help="A class; repeatable.")
+        parser.add_argument("--order", default="", metavar="A,B,C", help="Classes, as renamed, that come first.")
 
     def handle(self, *, source: Path, name: str, owner: str, **options: Any) -> None:
         if not source.exists():
             raise CommandError(f"{source} does not exist.")
-        show_outcome(import_now(find_owner(owner), name, source))
+        if options["inspect"]:
+            self._inspect(source, as_json=options["json"])
+            return
+        if not name:
+            raise CommandError("--name is needed.")
+        user = find_owner(owner)
+        show_outcome(import_now(user, name, source, _import_options(source, options)))
+
+    def _inspect(self, source: Path, *, as_json: bool) -> None:
+        proposal = _proposal(source)
+        if as_json:
+            self.stdout.write(json.dumps(proposal, ensure_ascii=False, indent=1))
+            return
+        counts = ", ".join(f"{count:,} {part}" for part, count in proposal["pictures"].items() if count)
+        self.stdout.write(f"Format {proposal['format']}, for {', '.join(proposal['recipes'])}. Pictures: {counts}.")
+        for row in proposal["classes"]:
+            self.stdout.write(f"  {row['name']}: {row['pictures']:,} pictures, {row['objects']:,} objects")
+        print_report(proposal["report"])
+
+
+def _proposal(source: Path) -> dict[str, Any]:
+    try:
+        return propose(source)
+    except DatasetError as error:
+        print_report(error.items)
+        raise CommandError("Nothing of it can be imported.") from None
+
+
+def _import_options(source: Path, options: dict[str, Any]) -> ImportOptions:
+    classes: list[ClassChoice] = []
+    if options["rename"] or options["leave_out"] or options["order"]:
+        found = [row["name"] for row in _proposal(source)["classes"]]
+        classes = _choices(found, options["rename"], options["leave_out"], options["order"])
+    try:
+        return ImportOptions(
+            classes=classes,
+            split=options["split"],
+            val_share=options["val_share"],
+            seed=options["seed"],
+            on_error=options["on_error"],
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CommandError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
+
+
+def _choices(found: list[str], rename: list[str], leave_out: list[str], order: str) -> list[ClassChoice]:
+    """Classes by their new names. Raises CommandError for a class that is not there."""
+    names = {name: name for name in found}
+    for pair in rename:
+        old, equals, new = pair.rpartition("=")
+        if not equals or not new.strip():
+            raise CommandError(f"--rename takes OLD=NEW, not {pair}.")
+        _check_known([old], found)
+        names[old] = new.strip()
+    _check_known(leave_out, found)
+    sources: dict[str, list[str]] = {}
+    for name in found:
+        if name not in leave_out:
+            sources.setdefault(names[name], []).append(name)
+    first = [name.strip() for name in order.split(",") if name.strip()]
+    _check_known(first, list(sources))
+    ordered = list(dict.fromkeys([*first, *sources]))
+    if not ordered:
+        raise CommandError("No class is left.")
+    return [ClassChoice(name=name, sources=sources[name]) for name in ordered]
+
+
+def _check_known(names: list[str], known: list[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise CommandError(f"There is no class {name}; there are {', '.join(known[:20])}.")

@@ -1,0 +1,99 @@
+"""The pages of datasets in a browser: deciding how to import, and looking at the pictures."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.studio import Studio, wait_for
+
+SCENE = """
+from django.contrib.auth.models import User
+from tests.web.annotated import make_proposed, make_scenes
+admin = User.objects.get()
+result = [make_proposed(admin).get_absolute_url(), make_scenes(admin).get_absolute_url()]
+"""
+
+
+@pytest.fixture
+def pages(studio: Studio) -> list[str]:
+    """Addresses of a dataset that waits for an answer, and of one that is ready; no worker changes them."""
+    addresses: list[str] = studio.python(SCENE)
+    studio.spawn("web")
+    wait_for(studio.answers, 60, "the web server answers")
+    return [studio.url + address for address in addresses]
+
+
+def sources(page: Page) -> list[str]:
+    return [row.get_attribute("data-source") or "" for row in page.locator("[data-class]").all()]
+
+
+def test_classes_are_decided_by_keyboard_and_the_import_begins(
+    page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str], problems: list[str]
+) -> None:
+    log_in()
+    page.goto(pages[0])
+    page.get_by_role("textbox", name="Name of kitten").fill("cat")
+    expect(page.get_by_text("Becomes one class with: kitten")).to_be_visible()
+    expect(page.get_by_text("Becomes one class with: cat")).to_be_visible()
+    expect(page.locator("[data-kept]")).to_have_text("2")
+    up = page.get_by_role("button", name="Move dog up")
+    up.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert sources(page) == ["dog", "cat", "kitten"]
+    page.get_by_role("spinbutton", name="Order of kitten").fill("0")
+    page.keyboard.press("Tab")
+    assert sources(page) == ["kitten", "dog", "cat"]
+    expect(page.get_by_label("Seed")).to_be_hidden()
+    page.get_by_label("Drawn anew").check()
+    page.get_by_label("Seed").fill("5")
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="Importing")).to_be_visible()
+    [row] = studio.rows("SELECT options FROM trainingapp_dataset WHERE status = 'importing'")
+    assert '"sources": ["kitten", "cat"]' in row["options"]
+    assert '"seed": 5' in row["options"]
+
+
+def test_pictures_are_looked_at_with_and_without_what_is_drawn_over_them(
+    page: Page, log_in: Callable[[], None], pages: list[str], problems: list[str]
+) -> None:
+    log_in()
+    page.goto(pages[1])
+    boxes = page.locator("#pictures svg.overlay")
+    expect(boxes.first).to_be_visible()
+    page.get_by_label("Boxes and masks").uncheck()
+    expect(boxes.first).to_be_hidden()
+    page.get_by_label("Split").select_option("val")
+    expect(page.locator(".picture")).to_have_count(4)
+    expect(boxes.first).to_be_hidden()  # what was chosen stays
+    page.locator(".picture").nth(1).click()
+    expect(page.get_by_text("2 of 4")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("3 of 4")).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text("2 of 4")).to_be_visible()
+    mask = page.locator(".stage .overlay-mask")
+    page.get_by_label("Strength of the mask").fill("100")
+    expect(mask).to_have_css("opacity", "1")
+    page.get_by_label("Mask", exact=True).uncheck()
+    expect(mask).to_be_hidden()
+    page.get_by_role("link", name="scenes").click()
+    expect(page).to_have_url(re.compile(r"\?split=val$"))
+
+
+def test_an_import_is_decided_without_scripts(browser: Browser, studio: Studio, pages: list[str]) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{studio.url}/login/?next={pages[0].removeprefix(studio.url)}")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("spinbutton", name="Order of dog").fill("0")
+    page.get_by_role("checkbox", name="Take kitten").uncheck()
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.get_by_text("Importing").first).to_be_visible()
+    [row] = studio.rows("SELECT options FROM trainingapp_dataset WHERE status = 'importing'")
+    assert '[{"name": "dog", "sources": ["dog"]}, {"name": "cat", "sources": ["cat"]}]' in row["options"]
+    context.close()

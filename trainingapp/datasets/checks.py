@@ -1,0 +1,83 @@
+"""Whether what was read makes a dataset, once classes are chosen."""
+
+from collections import Counter
+from dataclasses import replace
+
+from trainingapp.datasets.layout import Layout, Picture
+from trainingapp.datasets.options import ClassChoice, ImportOptions
+from trainingapp.datasets.report import Report
+from trainingapp.datasets.selection import select_classes
+from trainingapp.engine.dataset_files import MOST_MASK_CLASSES
+
+
+def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layout:
+    """Report what is missing; returns the layout without what a lenient report leaves out."""
+    layout = _with_fitting_recipes(layout, report)
+    if is_classification(layout):
+        layout = _without_empty_classes(layout, report)
+    _check_classes(layout, options, report)
+    _check_parts(layout, options, report)
+    return layout
+
+
+def is_classification(layout: Layout) -> bool:
+    """Whether the pictures' own classes are all that there is."""
+    return layout.recipes == ["classification"]
+
+
+def _with_fitting_recipes(layout: Layout, report: Report) -> Layout:
+    if len(layout.classes) <= MOST_MASK_CLASSES or "segmentation" not in layout.recipes:
+        return layout
+    message = f"There are {len(layout.classes):,} classes; masks can tell {MOST_MASK_CLASSES} apart: no masks are made."
+    report.warn("too_many_classes", message)
+    return replace(layout, recipes=[recipe for recipe in layout.recipes if recipe != "segmentation"])
+
+
+def _without_empty_classes(layout: Layout, report: Report) -> Layout:
+    used = {picture.label for picture in layout.pictures}
+    empty = [name for label, name in enumerate(layout.classes) if label not in used]
+    for name in empty:
+        report.fault("empty_class", f"The class {name} holds no picture.", name)
+    kept = [ClassChoice(name=name, sources=[name]) for name in layout.classes if name not in empty]
+    return select_classes(layout, ImportOptions(classes=kept)) if report.lenient and kept and empty else layout
+
+
+def _check_classes(layout: Layout, options: ImportOptions, report: Report) -> None:
+    if not layout.pictures:
+        report.error("no_pictures", "There is no picture that can be imported.")
+    elif is_classification(layout) and len(layout.classes) < 2:
+        message = f"There is only one class, {layout.classes[0]}; a classifier needs at least two."
+        report.error("too_few_classes", message)
+    elif not any(picture.seen() for picture in layout.pictures):
+        report.error("no_objects", "No picture shows an annotated object of any class.")
+    else:
+        _check_counts(layout, options, report)
+
+
+def _check_counts(layout: Layout, options: ImportOptions, report: Report) -> None:
+    counts = Counter((picture.kind, label) for picture in layout.pictures for label in picture.seen())
+    given = layout.has_splits and options.split == "given"
+    for label, name in enumerate(layout.classes):
+        in_all = counts["train", label] + counts["val", label] + counts[None, label]
+        if not in_all and not is_classification(layout):
+            report.warn("empty_class", f"Nothing is annotated as {name}.", name)
+        elif in_all and given and not counts["train", label] + counts[None, label]:
+            message = f"The class {name} has no picture to train on."
+            if is_classification(layout):
+                report.fault("class_without_train", message, name)
+            else:
+                report.warn("class_without_train", message, name)
+
+
+def _check_parts(layout: Layout, options: ImportOptions, report: Report) -> None:
+    if not layout.pictures or not layout.has_splits or options.split != "given":
+        return
+    if all(picture.kind == "val" for picture in layout.pictures):
+        report.error("no_train", "There are pictures for validation but none for training.")
+    elif not any(map(_validates, layout.pictures)):
+        message = f"There is no picture for validation; {options.val_share:.0%} of each class are set aside for it."
+        report.warn("val_set_aside", message)
+
+
+def _validates(picture: Picture) -> bool:
+    return picture.kind == "val"

@@ -1,0 +1,134 @@
+"""A CSV file with a line for each picture: its file, its class and, where there is such a column, its split.
+
+labels.csv with a header: file | filename | image | path ..., label | class | target ..., split | set | subset
+"""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from trainingapp.datasets.archive import SourceFile
+from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.files import Files, class_name, kind_of_name, kind_of_path, natural_key
+from trainingapp.datasets.formats.collector import Collector
+from trainingapp.datasets.layout import Kind, Layout
+from trainingapp.datasets.report import Report
+
+NAME = "csv"
+_FILE_COLUMNS = (
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "image",
+    "image_path",
+    "path",
+    "img",
+    "picture",
+    "image_id",
+)
+_LABEL_COLUMNS = ("label", "class", "target", "class_name", "label_name", "category")
+_SPLIT_COLUMNS = ("split", "set", "subset", "partition")
+_BOX_COLUMNS = {"xmin", "x_min", "bbox", "x1"}
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Where in a line what stands; split is -1 without such a column."""
+
+    delimiter: str
+    file: int
+    label: int
+    split: int
+
+
+def recognise(files: Files) -> bool:
+    """Whether a CSV file has a column for the picture and one for its class."""
+    return bool(_tables(files))
+
+
+def _tables(files: Files) -> list[tuple[SourceFile, _Columns]]:
+    found = ((file, _columns(files.peek(file))) for file in files.ending(".csv", ".tsv"))
+    return [(file, columns) for file, columns in found if columns]
+
+
+def _columns(content: bytes) -> _Columns | None:
+    header = content.decode("utf-8-sig", errors="replace").partition("\n")[0].rstrip("\r")
+    delimiter = max(",;\t", key=header.count)
+    names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
+    file, label, split = (_first(names, known) for known in (_FILE_COLUMNS, _LABEL_COLUMNS, _SPLIT_COLUMNS))
+    if file < 0 or label < 0 or _BOX_COLUMNS & set(names):
+        return None
+    return _Columns(delimiter, file, label, split)
+
+
+def _first(names: list[str], known: tuple[str, ...]) -> int:
+    return next((names.index(name) for name in known if name in names), -1)
+
+
+def read(files: Files, report: Report) -> Layout:
+    """Read every table; classes come in the order of their names."""
+    rows: list[tuple[SourceFile, str, Kind | None, str]] = []
+    tables = _tables(files)
+    for file, columns in tables:
+        rows += _rows(files, file, columns, report)
+    classes = sorted({name for _picture, name, _kind, _where in rows}, key=natural_key)
+    label_of = {name: label for label, name in enumerate(classes)}
+    collector = Collector(files, report)
+    for picture, name, kind, where in rows:
+        collector.add(picture, where, kind=kind, label=label_of[name])
+    collector.warn_of_others()
+    return Layout(NAME, ["classification"], classes, collector.pictures(), [file.path for file, _columns in tables])
+
+
+def _rows(
+    files: Files, file: SourceFile, columns: _Columns, report: Report
+) -> Iterator[tuple[SourceFile, str, Kind | None, str]]:
+    """(picture, class, split, where) of each sound line."""
+    try:
+        for where, parts in _lines(files.read_text(file), columns.delimiter, file.path):
+            if row := _row(files, parts, columns, where, file.path, report):
+                yield *row, where
+    except DatasetError as error:
+        for item in error.items:
+            report.error(item["code"], item["message"], item["file"])
+
+
+def _lines(text: str, delimiter: str, path: str) -> Iterator[tuple[str, list[str]]]:
+    """(where, parts) of the lines below the header."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        next(reader, None)
+        for parts in reader:
+            if any(part.strip() for part in parts):
+                yield f"{path} line {reader.line_num}", parts
+    except csv.Error as error:
+        message = f"{path} line {reader.line_num} is not valid CSV: {error}."
+        raise DatasetError.one("annotations_broken", message, path) from None
+
+
+def _row(
+    files: Files, parts: list[str], columns: _Columns, where: str, path: str, report: Report
+) -> tuple[SourceFile, str, Kind | None] | None:
+    if len(parts) <= max(columns.file, columns.label, columns.split):
+        report.fault("bad_annotation", f"{where}: only {len(parts)} columns.", path)
+        return None
+    name, label = parts[columns.file].strip(), class_name(parts[columns.label])
+    if not label:
+        report.fault("unknown_class", f"{where}: the class is missing.", path)
+        return None
+    split = parts[columns.split].strip() if columns.split >= 0 else ""
+    kind = kind_of_name(split)
+    if split and kind is None:
+        report.fault("bad_annotation", f"{where}: {split[:60]!r} is no split; train, val or test is one.", path)
+        return None
+    picture = files.find_picture(name, path.rpartition("/")[0], kind) if name else None
+    if picture is None:
+        report.fault("missing_picture", f"{where}: there is no picture {name[:200]}.", path)
+        return None
+    return picture, label, kind or (None if columns.split >= 0 else kind_of_path(picture.path) or _kind_of_table(path))
+
+
+def _kind_of_table(path: str) -> Kind | None:
+    return kind_of_name(path.rpartition("/")[2])

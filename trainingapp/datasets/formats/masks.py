@@ -1,0 +1,249 @@
+"""Pairs of a picture and a mask whose pixels are classes.
+
+images/*.jpg  masks/*.png                            splits above (train/images) or below (images/train)
+JPEGImages/*.jpg  SegmentationClass/*.png  labelmap.txt
+
+Names and colours: class_dict.csv (name,r,g,b), labelmap.txt (name:r,g,b:...), or a plain list of names (classes.txt,
+labels.txt, class_names.txt). Without colours a grey or indexed pixel is the number of its class: 0 is the background
+and 255 is what nobody knows; masks of nothing but 0 and 255 show one class.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainingapp.datasets.archive import SourceFile
+from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, stem
+from trainingapp.datasets.formats.collector import Collector
+from trainingapp.datasets.layout import BACKGROUND, IGNORED, UNKNOWN, Layout, MaskCoding, MaskFile
+from trainingapp.datasets.report import Report
+from trainingapp.datasets.validation import read_mask
+from trainingapp.engine.dataset_files import IGNORED_PIXEL, MOST_MASK_CLASSES
+
+NAME = "masks"
+_PICTURE_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "pictures", "photos"}
+_MASK_FOLDERS = {
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "annotations",
+    "segmentationclass",
+    "segmentation",
+    "gt",
+    "groundtruth",
+}
+_MASK_SUFFIXES = re.compile(r"[-_](masks?|labels?|l|gt|seg|segmentation)$", re.IGNORECASE)
+_COLOUR_TABLES = ("class_dict.csv", "labelmap.txt", "label_colors.txt")
+_NAME_TABLES = ("classes.txt", "labels.txt", "class_names.txt")
+_BACKGROUND_NAMES = {"background", "_background_", "bg"}
+_IGNORED_NAMES = {"void", "ignore", "ignored", "__ignore__"}
+_VOID_COLOUR = (224 << 16) | (224 << 8) | 192
+"""Between objects in Pascal VOC's masks."""
+
+
+@dataclass(frozen=True)
+class _Legend:
+    """What the source says of its masks: a meaning for each colour, or names by number."""
+
+    colours: dict[int, str]
+    names: list[str]
+    path: str = ""
+
+
+def recognise(files: Files) -> bool:
+    """Whether there are a folder of pictures and one of masks."""
+    return bool(_mask_files(files)) and bool(_picture_files(files))
+
+
+def _mask_files(files: Files) -> list[SourceFile]:
+    return [file for file in files.pictures if _lies_in(file, _MASK_FOLDERS) and not _is_jpeg(file)]
+
+
+def _picture_files(files: Files) -> list[SourceFile]:
+    return [file for file in files.pictures if _lies_in(file, _PICTURE_FOLDERS)]
+
+
+def _lies_in(file: SourceFile, folders: set[str]) -> bool:
+    return bool(folders & set(file.path.lower().split("/")[:-1]))
+
+
+def _is_jpeg(file: SourceFile) -> bool:
+    """JPEG changes pixels: nothing stored so is a mask."""
+    return file.path.lower().endswith((".jpg", ".jpeg"))
+
+
+def read(files: Files, report: Report) -> Layout:
+    """Pair pictures with masks and look at every mask, to know which classes there are and where."""
+    legend = _legend(files, report)
+    pairs = list(_pairs(files, report))
+    values_of = {mask.path: values for _picture, mask in pairs if (values := _values(files, mask, legend, report))}
+    classes, coding = _coding(legend, sorted(set[int]().union(*values_of.values())), report)
+    collector = Collector(files, report)
+    for picture, mask in pairs:
+        values = values_of.get(mask.path)
+        if values is None:
+            continue
+        seen, unknown = _seen(values, coding)
+        if unknown:
+            shown = ", ".join(_shown(value, coding.in_colour) for value in unknown[:5])
+            report.fault("unknown_class", f"{mask.path} has pixels of no known class: {shown}.", mask.path)
+            continue
+        kind = kind_of_path(picture.path) or kind_of_path(mask.path)
+        collector.add(picture, mask.path, kind=kind, mask=MaskFile(mask, coding, seen))
+    collector.warn_of_others()
+    listed = [*([legend.path] if legend.path else []), *(mask.path for _picture, mask in pairs)]
+    return Layout(NAME, ["segmentation"], classes, collector.pictures(), listed)
+
+
+def _shown(value: int, in_colour: bool) -> str:
+    return f"colour {value >> 16},{value >> 8 & 255},{value & 255}" if in_colour else f"value {value}"
+
+
+# Pairs
+
+
+def _pairs(files: Files, report: Report) -> Iterator[tuple[SourceFile, SourceFile]]:
+    """(picture, mask)"""
+    masks = {file.path for file in _mask_files(files)}
+    pictures = {file.path: file for file in _picture_files(files) if file.path not in masks}
+    by_stem: dict[str, list[SourceFile]] = {}
+    for file in pictures.values():
+        by_stem.setdefault(stem(file.path), []).append(file)
+    taken: set[str] = set()
+    for mask in _mask_files(files):
+        name = stem(mask.path)
+        same = by_stem.get(name) or by_stem.get(_MASK_SUFFIXES.sub("", name), [])
+        picture = best_match(same, _beside(mask.path, same), kind_of_path(mask.path))
+        if picture is None:
+            report.fault("missing_picture", f"There is no picture for the mask {mask.path}.", mask.path)
+        else:
+            taken.add(picture.path)
+            yield picture, mask
+    for path in sorted(pictures.keys() - taken):
+        report.fault("missing_mask", f"There is no mask for the picture {path}.", path)
+
+
+def _beside(mask_path: str, pictures: list[SourceFile]) -> str:
+    """The folder of the mask as it would be called among the pictures."""
+    parts = mask_path.split("/")[:-1]
+    names = {part.lower(): part for file in pictures for part in file.path.split("/")[:-1]}
+    folder = next((names[name] for name in names if name in _PICTURE_FOLDERS), "images")
+    return "/".join(folder if part.lower() in _MASK_FOLDERS else part for part in parts)
+
+
+# Meanings
+
+
+def _legend(files: Files, report: Report) -> _Legend:
+    for ending in (*_COLOUR_TABLES, *_NAME_TABLES):
+        for file in files.ending(ending):
+            try:
+                text = files.read_text(file)
+            except DatasetError as error:
+                report.faults(error.items)
+                continue
+            if ending in _NAME_TABLES and not (colours := _labelmap(text)):
+                names = [name for line in text.splitlines() if (name := class_name(line))]
+                return _Legend({}, names, file.path)
+            colours = _class_dict(text) if ending.endswith(".csv") else _labelmap(text)
+            if colours:
+                return _Legend(colours, [], file.path)
+            message = f"{file.path} names no class with its colour."
+            report.error("bad_annotation", message, file.path)
+    return _Legend({}, [])
+
+
+def _class_dict(text: str) -> dict[int, str]:
+    """Lines of name,r,g,b below a header."""
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    except csv.Error:
+        return {}
+    found = ((_colour(row[1:4]), class_name(row[0])) for row in rows if len(row) >= 4)
+    return {colour: name for colour, name in found if colour is not None and name}
+
+
+def _labelmap(text: str) -> dict[int, str]:
+    """Lines of name:r,g,b:parts:actions, or of r g b name; # begins a comment."""
+    found: dict[int, str] = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        colour = _colour(rest.split(":")[0].split(","))
+        if colour is None and len(words := line.split(None, 3)) == 4:
+            colour, name = _colour(words[:3]), words[3]
+        if colour is not None and class_name(name) and not line.startswith("#"):
+            found[colour] = class_name(name)
+    return found
+
+
+def _colour(parts: list[str]) -> int | None:
+    values = [int(part) for part in map(str.strip, parts) if part.isascii() and part.isdigit() and len(part) < 4]
+    if len(values) != 3 or len(parts) != 3 or max(values) > 255:
+        return None
+    return values[0] << 16 | values[1] << 8 | values[2]
+
+
+def _coding(legend: _Legend, values: list[int], report: Report) -> tuple[list[str], MaskCoding]:
+    """Classes, and what each value or colour means."""
+    named = {_VOID_COLOUR: "void", **legend.colours} if legend.colours else _numbered(legend.names, values)
+    classes = list(
+        dict.fromkeys(name for name in named.values() if name.lower() not in _BACKGROUND_NAMES | _IGNORED_NAMES)
+    )
+    if len(classes) > MOST_MASK_CLASSES:
+        message = f"There are {len(classes):,} classes; masks can tell {MOST_MASK_CLASSES} apart."
+        report.error("too_many_classes", message, legend.path)
+    label_of = {name: label for label, name in enumerate(classes)}
+    label_of |= {name: BACKGROUND for name in named.values() if name.lower() in _BACKGROUND_NAMES}
+    label_of |= {name: IGNORED for name in named.values() if name.lower() in _IGNORED_NAMES}
+    targets = {value: label_of[name] for value, name in named.items()}
+    return classes, MaskCoding.of(targets or {0: BACKGROUND}, in_colour=bool(legend.colours))
+
+
+def _numbered(names: list[str], values: list[int]) -> dict[int, str]:
+    """Class name by pixel value.
+
+    Names count from 0, or from 1 where the values say so: the background then stands in no list.
+    """
+    if set(values) <= {0, IGNORED_PIXEL} and len(names) <= 2 and IGNORED_PIXEL in values:
+        others = [name for name in names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
+        return {0: "background", IGNORED_PIXEL: others[-1]}
+    known = {0: "background", IGNORED_PIXEL: "void"}
+    if not names:
+        return {**{value: f"class {value}" for value in values if value < IGNORED_PIXEL}, **known}
+    names = names[1:] if names[0].lower() in _IGNORED_NAMES else names
+    highest = max((value for value in values if value != IGNORED_PIXEL), default=0)
+    start = 1 if highest == len(names) and names[0].lower() not in _BACKGROUND_NAMES else 0
+    return {**known, **dict(enumerate(names, start=start))}
+
+
+def _values(files: Files, mask: SourceFile, legend: _Legend, report: Report) -> set[int] | None:
+    """The different values in a mask; None, with a fault, when it cannot be read."""
+    files.beat()
+    try:
+        values_HW = read_mask(mask, in_colour=bool(legend.colours))
+    except DatasetError as error:
+        report.faults(error.items)
+        return None
+    return set(map(int, _distinct(values_HW)))
+
+
+def _distinct(values_HW: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Counting is many times quicker than sorting, and most masks have few values."""
+    if values_HW.min() >= 0 and values_HW.max() < 1 << 16:
+        return np.flatnonzero(np.bincount(values_HW.ravel())).astype(np.int32)
+    return np.unique(values_HW)
+
+
+def _seen(values: set[int], coding: MaskCoding) -> tuple[tuple[int, ...], list[int]]:
+    """Classes in a mask, and values that have no meaning."""
+    ordered = sorted(values)
+    meanings = coding.meanings(np.array(ordered, np.int32)).tolist()
+    unknown = [value for value, meaning in zip(ordered, meanings, strict=True) if meaning == UNKNOWN]
+    return tuple(sorted({meaning for meaning in meanings if meaning >= 0})), unknown

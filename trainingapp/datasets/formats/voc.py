@@ -1,0 +1,133 @@
+"""Pascal VOC: an XML file for each picture.
+
+Annotations/*.xml  JPEGImages/*.jpg  ImageSets/Main/{train,val,test}.txt
+train/*.xml  train/*.jpg  ...                                the XML beside the picture
+
+Corners count pixels from 1, and right and bottom still belong to the object, as in the VOC development kit; so left and
+top become one less, right and bottom stay: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf
+"""
+
+import math
+import re
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from trainingapp.datasets.archive import SourceFile
+from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, natural_key, read_bytes, stem
+from trainingapp.datasets.formats.collector import Collector, object_layout, whole
+from trainingapp.datasets.layout import Kind, Layout, Shape
+from trainingapp.datasets.report import Report
+
+NAME = "voc"
+MOST_XML_BYTES = 16 * 1024**2
+_OBJECT = re.compile(rb"<object[\s>]")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_KINDS: tuple[Kind, ...] = ("train", "val", "test")
+_Found = tuple[str, str, tuple[float, float, float, float]]
+"""where, class, box"""
+
+
+def recognise(files: Files) -> bool:
+    """Whether an XML file holds an annotation."""
+    return any(b"<annotation" in files.peek(file) for file in files.ending(".xml")[:5])
+
+
+def read(files: Files, report: Report) -> Layout:
+    """Read every XML file; classes come in the order of their names, since nothing lists them."""
+    collector = Collector(files, report)
+    lists = _lists(files)
+    kinds = {name: kind for kind, (_path, names) in lists.items() for name in names}
+    read_files = files.ending(".xml")
+    pending: list[tuple[SourceFile, str, Kind | None, tuple[int, int], list[_Found]]] = []
+    for file in read_files:
+        try:
+            tree, content = _tree(files, file)
+        except DatasetError as error:
+            report.faults(error.items)
+            continue
+        picture = _picture(files, file, tree)
+        if picture is None:
+            report.fault("missing_picture", f"There is no picture for {file.path}.", file.path)
+            continue
+        kind = kinds.get(stem(file.path)) if kinds else kind_of_path(file.path) or kind_of_path(picture.path)
+        pending.append((picture, file.path, kind, _size(tree), list(_objects(tree, content, file.path, report))))
+    classes = sorted({name for entry in pending for _where, name, _box in entry[4]}, key=natural_key)
+    label_of = {name: label for label, name in enumerate(classes)}
+    for picture, path, kind, size, found in pending:
+        shapes = [Shape(label_of[name], where, box) for where, name, box in found]
+        collector.add(picture, path, kind=kind, shapes=shapes, size=size)
+    listed = [*(path for path, _names in lists.values()), *(file.path for file in read_files)]
+    return object_layout(NAME, collector, classes, listed, report)
+
+
+def _lists(files: Files) -> dict[Kind, tuple[str, set[str]]]:
+    """(path, stems) of the list of each split in ImageSets/Main."""
+    found: dict[Kind, tuple[str, set[str]]] = {}
+    for kind in _KINDS:
+        ending = f"imagesets/main/{kind}.txt"
+        if file := best_match(files.ending(ending), ""):
+            lines = files.read_text(file).splitlines()
+            found[kind] = (file.path, {line.split()[0] for line in lines if line.strip()})
+    return found
+
+
+def _tree(files: Files, file: SourceFile) -> tuple[Any, bytes]:
+    """The root of the file and its bytes. Raises DatasetError when it is no sound XML."""
+    files.beat()
+    if file.size_bytes > MOST_XML_BYTES:
+        message = f"{file.path} is larger than {MOST_XML_BYTES >> 20} MB, the most that an XML file may be."
+        raise DatasetError.one("annotations_too_large", message, file.path)
+    content = read_bytes(file)
+    try:
+        return fromstring(content), content
+    except ParseError as error:
+        where = f"{file.path} line {error.position[0]}"
+        raise DatasetError.one("annotations_broken", f"{where} is not valid XML: {error.msg}.", file.path) from None
+    except DefusedXmlException:
+        message = f"{file.path} defines entities or refers to other files; only plain XML is read."
+        raise DatasetError.one("annotations_broken", message, file.path) from None
+    except (LookupError, ValueError, RecursionError) as error:
+        message = f"{file.path} is not valid XML: {error}."
+        raise DatasetError.one("annotations_broken", message, file.path) from None
+
+
+def _picture(files: Files, file: SourceFile, tree: Any) -> SourceFile | None:
+    folder = file.path.rpartition("/")[0]
+    near = re.sub(r"(?i)(^|/)annotations(/|$)", r"\1JPEGImages\2", folder)
+    same = files.with_stem(stem(file.path))
+    kind = kind_of_path(file.path)
+    return best_match(same, near, kind) or files.find_picture(tree.findtext("filename") or "", near, kind)
+
+
+def _size(tree: Any) -> tuple[int, int]:
+    width, height = (whole(_number(tree.findtext(f"size/{side}"))) for side in ("width", "height"))
+    return (width, height) if width and height else (0, 0)
+
+
+def _objects(tree: Any, content: bytes, path: str, report: Report) -> list[_Found]:
+    found: list[_Found] = []
+    starts = [match.start() for match in _OBJECT.finditer(content)]
+    for number, element in enumerate(tree.findall("object")):
+        line = content.count(b"\n", 0, starts[number]) + 1 if number < len(starts) else 0
+        where = f"{path} line {line}" if line else path
+        name = class_name(element.findtext("name") or "")
+        corners = [_number(element.findtext(f"bndbox/{corner}")) for corner in _CORNERS]
+        if not name:
+            report.fault("unknown_class", f"{where}: the object has no name.", path)
+        elif any(not math.isfinite(corner) or abs(corner) > 1e9 for corner in corners):
+            report.fault("bad_annotation", f"{where}: bndbox needs the numbers {', '.join(_CORNERS)}.", path)
+        else:
+            left, top, right, bottom = corners
+            found.append((where, name, (left - 1, top - 1, right, bottom)))
+    return found
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan

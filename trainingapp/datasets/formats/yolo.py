@@ -1,0 +1,276 @@
+"""YOLO: a text file beside each picture, a line for each object: class, then box or polygon in shares of the picture.
+
+data.yaml  images/train/*.jpg  labels/train/*.txt        as Ultralytics lays it out
+data.yaml  train/images/*.jpg  train/labels/*.txt        as Roboflow exports it
+data.yaml  train.txt  ...                                lists of pictures
+classes.txt  *.jpg  *.txt                                names without data.yaml
+
+`names` is a list or a table by number; without it the lines of classes.txt or obj.names count, then the numbers.
+
+https://docs.ultralytics.com/datasets/detect/
+"""
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import yaml
+
+from trainingapp.datasets.archive import SourceFile
+from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, stem, tidy_path
+from trainingapp.datasets.formats.collector import Collector, object_layout
+from trainingapp.datasets.layout import Kind, Layout, Shape
+from trainingapp.datasets.report import Report
+
+NAME = "yolo"
+MOST_CLASSES = 100_000
+_NAME_FILES = ("classes.txt", "obj.names", "names.txt", "predefined_classes.txt")
+_NO_LABELS = {"train", "val", "valid", "test", "trainval", "readme", "notes", "license", *map(stem, _NAME_FILES)}
+_MOST_PEEKED = 5
+#: What PyYAML's safe loader raises for broken input, as fuzzing shows.
+_BROKEN_YAML = (
+    yaml.YAMLError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
+
+def recognise(files: Files) -> bool:
+    """Whether there is a YAML file that names classes or splits, or text files with lines of numbers for pictures."""
+    labels = _label_files(files)
+    if not labels:
+        return False
+    if any(b"names" in content or b"train" in content for content in map(files.peek, files.ending(".yaml", ".yml"))):
+        return True
+    return any(_is_objects(files.peek(file)) for file in labels[:_MOST_PEEKED])
+
+
+def _is_objects(content: bytes) -> bool:
+    lines = [line for line in content[:4096].splitlines()[:-1] or content.splitlines() if line.strip()]
+    try:
+        return bool(lines) and all(len(line.split()) >= 5 and [float(part) for part in line.split()] for line in lines)
+    except ValueError:
+        return False
+
+
+def _label_files(files: Files) -> list[SourceFile]:
+    """Text files in a folder called labels, or with a picture of the same stem in their own folder."""
+    beside = {file.path.rpartition(".")[0] for file in files.pictures}
+    return [
+        file
+        for file in files.ending(".txt")
+        if stem(file.path).lower() not in _NO_LABELS
+        and ("labels" in file.path.lower().split("/")[:-1] or file.path[:-4] in beside)
+    ]
+
+
+def read(files: Files, report: Report) -> Layout:
+    """Read names, splits and the objects of every picture; a picture without a text file shows no object."""
+    used: list[str] = []
+    about = _about(files, report, used)
+    names = _names(files, about, report, used)
+    kinds = _kinds(files, about, used)
+    label_files = _label_files(files)
+    parser = _Parser(names, report)
+    collector = Collector(files, report)
+    labels_of = _pair(files, label_files, report)
+    wanted = [file for file in files.pictures if not kinds or file.path in kinds]
+    for file in sorted(wanted, key=lambda file: file.path):
+        label_file = labels_of.get(file.path)
+        kind = kinds.get(file.path) if kinds else kind_of_path(file.path)
+        shapes = list(parser.shapes(files, label_file)) if label_file else []
+        collector.add(file, label_file.path if label_file else file.path, kind=kind, shapes=shapes)
+    _warn_of_empty(collector, labels_of, report)
+    listed = [*used, *(file.path for file in label_files)]
+    return object_layout(NAME, collector, parser.classes(), listed, report)
+
+
+def _warn_of_empty(collector: Collector, labels_of: dict[str, SourceFile], report: Report) -> None:
+    bare = [picture.file.path for picture in collector.pictures() if picture.file.path not in labels_of]
+    if bare:
+        message = f"{len(bare):,} pictures have no text file: they are taken as showing no object."
+        report.warn("no_label_file", message, bare[0], count=len(bare))
+
+
+def _pair(files: Files, label_files: list[SourceFile], report: Report) -> dict[str, SourceFile]:
+    """The text file of each picture, by the picture's path."""
+    pairs: dict[str, SourceFile] = {}
+    for file in label_files:
+        picture = _picture_of(files, file)
+        if picture is None:
+            report.fault("missing_picture", f"There is no picture for {file.path}.", file.path)
+        elif picture.path in pairs:
+            message = f"{file.path} and {pairs[picture.path].path} are both for {picture.path}."
+            report.fault("duplicate_name", message, file.path)
+        else:
+            pairs[picture.path] = file
+    return pairs
+
+
+def _picture_of(files: Files, label_file: SourceFile) -> SourceFile | None:
+    folder, _, name = label_file.path[:-4].rpartition("/")
+    parts = folder.split("/")
+    swapped = ["images" if part.lower() == "labels" else part for part in parts]
+    same = files.with_stem(name)
+    for wanted in ("/".join(swapped), folder):
+        if found := best_match([file for file in same if file.path.rpartition("/")[0] == wanted], wanted):
+            return found
+    return best_match(same, "/".join(swapped), kind_of_path(label_file.path))
+
+
+def _about(files: Files, report: Report, used: list[str]) -> dict[str, Any]:
+    """The content of data.yaml, of the one nearest to the top that says anything; empty without one."""
+    for file in sorted(files.ending(".yaml", ".yml"), key=lambda file: (file.path.count("/"), file.path)):
+        try:
+            content = yaml.safe_load(files.read_text(file))
+        except DatasetError as error:
+            report.faults(error.items)
+        except _BROKEN_YAML as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{file.path} line {mark.line + 1}" if mark else file.path
+            report.error("annotations_broken", f"{where} is not valid YAML: {_reason(error)}.", file.path)
+        else:
+            if isinstance(content, dict) and {"names", "nc", *get_args(Kind)} & {
+                key for key in content if isinstance(key, str)
+            }:
+                used.append(file.path)
+                return content
+    return {}
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "problem", None) or error or type(error).__name__).splitlines()[0][:200]
+
+
+def _names(files: Files, about: dict[str, Any], report: Report, used: list[str]) -> dict[int, str]:
+    """Class name by number; empty when the source names none."""
+    names = about.get("names")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if isinstance(names, dict):
+        return _checked_names(names, used[-1], report)
+    for file in files.ending(*_NAME_FILES):
+        try:
+            lines = [line for line in files.read_text(file).splitlines() if line.strip()]
+        except DatasetError as error:
+            report.faults(error.items)
+            continue
+        used.append(file.path)
+        return _checked_names(dict(enumerate(lines)), file.path, report)
+    count = about.get("nc")
+    if type(count) is int and 0 < count <= MOST_CLASSES:
+        return {number: str(number) for number in range(count)}
+    return {}
+
+
+def _checked_names(names: dict[Any, Any], path: str, report: Report) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for key, value in names.items():
+        number = int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 7 else key
+        name = class_name(value) if isinstance(value, str | int | float) else ""
+        if type(number) is not int or not 0 <= number < MOST_CLASSES or not name:
+            report.fault("bad_annotation", f"{path}: {str(value)[:60]!r} is no class name.", path)
+        else:
+            found[number] = name
+    return found
+
+
+def _kinds(files: Files, about: dict[str, Any], used: list[str]) -> dict[str, Kind | None]:
+    """The part that each picture belongs to by data.yaml; empty where it says nothing that is there.
+
+    A picture that is both for training and for validation belongs to none: who made the set left the choice open.
+    """
+    found: dict[str, Kind | None] = {}
+    for kind in ("train", "val", "test"):
+        value = about.get(kind, about.get("valid") if kind == "val" else None)
+        for entry in value if isinstance(value, list) else [value]:
+            for path in _listed(files, entry, used) if isinstance(entry, str) else ():
+                found[path] = kind if found.get(path, kind) == kind else None
+    return found
+
+
+def _listed(files: Files, entry: str, used: list[str]) -> Iterator[str]:
+    """Paths of the pictures that an entry of data.yaml means: a folder, or a text file that lists them."""
+    wanted = tidy_path(entry)
+    if wanted.endswith(".txt"):
+        lists = [file for file in files.source.files if f"/{file.path}".endswith(f"/{wanted}")]
+        if file := best_match(lists, ""):
+            used.append(file.path)
+            folder = file.path.rpartition("/")[0]
+            found = (files.find_picture(line, folder) for line in files.read_text(file).splitlines() if line.strip())
+            yield from (picture.path for picture in found if picture)
+        return
+    for file in files.pictures:
+        if not wanted or f"/{wanted}/" in f"/{file.path}":
+            yield file.path
+
+
+class _Parser:
+    """Reads lines of objects; counts the numbers where classes have no names."""
+
+    def __init__(self, names: dict[int, str], report: Report) -> None:
+        self.report = report
+        self._names = names
+        self._order = list(dict.fromkeys(names[number] for number in sorted(names)))
+        self._label_of = {number: self._order.index(name) for number, name in names.items()}
+        self._numbers: Counter[int] = Counter()
+
+    def classes(self) -> list[str]:
+        if self._names:
+            return self._order
+        return [str(number) for number in range(max(self._numbers, default=-1) + 1)]
+
+    def shapes(self, files: Files, file: SourceFile) -> Iterator[Shape]:
+        try:
+            text = files.read_text(file)
+        except DatasetError as error:
+            self.report.faults(error.items)
+            return
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                shape = self._shape(line.split(), f"{file.path} line {number}", file.path)
+                if shape:
+                    yield shape
+
+    def _shape(self, parts: list[str], where: str, path: str) -> Shape | None:
+        values = _floats(parts)
+        if values is None or not (len(values) == 5 or (len(values) >= 7 and len(values) % 2)):
+            message = (
+                f"{where}: a class and four numbers (or the points of a polygon) are needed, not {len(parts)} parts."
+            )
+            self.report.fault("bad_annotation", message, path)
+            return None
+        label = self._label(values[0])
+        if label is None:
+            self.report.fault("unknown_class", f"{where}: there is no class {parts[0][:40]}.", path)
+            return None
+        if len(values) > 5:
+            return Shape(label, where, polygons=(array("d", values[1:]),), relative=True)
+        x, y, width, height = values[1:]
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        return Shape(label, where, box, relative=True)
+
+    def _label(self, value: float) -> int | None:
+        if not value.is_integer() or not 0 <= value < (MOST_CLASSES if self._names else 1000):
+            return None
+        if self._names:
+            return self._label_of.get(int(value))
+        self._numbers[int(value)] += 1
+        return int(value)
+
+
+def _floats(parts: list[str]) -> list[float] | None:
+    """The parts as numbers that can be shares of a picture; None when one is not."""
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        return None
+    return values if all(math.isfinite(value) and abs(value) < 1e6 for value in values) else None

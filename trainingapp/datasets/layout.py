@@ -1,0 +1,117 @@
+"""What is in a source, as a format has read it: classes, pictures and their annotations. No picture is decoded yet."""
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainingapp.datasets.archive import SourceFile
+from trainingapp.engine.dataset_files import RecipeName
+
+Kind = Literal["train", "val", "test"]
+"""The part of the source that a picture belongs to; `settle_splits` turns it into a split of the dataset."""
+
+BACKGROUND, IGNORED, UNKNOWN = -1, -2, -3
+"""What a pixel of a mask can be besides a class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rle:
+    """A mask as run lengths down the columns, background first (COCO). `counts` is a list, or COCO's packed text."""
+
+    height: int
+    width: int
+    counts: "array[int] | str"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An annotated object. `where` names file and line.
+
+    `box` is left, top, right, bottom with right and bottom exclusive; a polygon is x, y, x, y, ... Both are in pixels,
+    or in shares of the upright picture where `relative`. Without a box, outline or runs give it.
+    """
+
+    label: int
+    where: str
+    box: tuple[float, float, float, float] | None = None
+    polygons: tuple["array[float]", ...] = ()
+    rle: Rle | None = None
+    crowd: bool = False
+    relative: bool = False
+
+    @property
+    def has_outline(self) -> bool:
+        return bool(self.polygons or self.rle)
+
+
+@dataclass(frozen=True)
+class MaskCoding:
+    """What the pixels of mask files mean: `targets[i]` is a class, BACKGROUND or IGNORED for the value `keys[i]`.
+
+    A key is the value of a grey or indexed pixel, or red << 16 | green << 8 | blue where `in_colour`. Keys ascend.
+    """
+
+    in_colour: bool
+    keys: NDArray[np.int32]
+    targets: NDArray[np.int16]
+
+    @classmethod
+    def of(cls, targets: dict[int, int], *, in_colour: bool = False) -> "MaskCoding":
+        keys = sorted(targets)
+        return cls(in_colour, np.array(keys, np.int32), np.array([targets[key] for key in keys], np.int16))
+
+    def meanings(self, values_HW: NDArray[np.int32]) -> NDArray[np.int16]:
+        """(H, W) class, BACKGROUND, IGNORED or, for a value that has no meaning, UNKNOWN."""
+        places_HW = np.searchsorted(self.keys, values_HW).clip(max=len(self.keys) - 1)
+        return np.where(self.keys[places_HW] == values_HW, self.targets[places_HW], np.int16(UNKNOWN))
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFile:
+    """A picture whose pixels are classes. `seen` are the classes in it, where reading the annotations told them."""
+
+    file: SourceFile
+    coding: MaskCoding
+    seen: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture to import; `stored_path` is where it goes in the dataset folder.
+
+    `label` is -1 where it has none of its own. No kind: its split is chosen by content. `declared_size` is what the
+    annotations say of width and height, (0, 0) where they are silent; `where` names their place.
+    """
+
+    file: SourceFile
+    stored_path: str
+    kind: Kind | None = None
+    label: int = -1
+    shapes: tuple[Shape, ...] = ()
+    mask: MaskFile | None = None
+    declared_size: tuple[int, int] = (0, 0)
+    where: str = ""
+
+    def seen(self) -> set[int]:
+        """Classes that it shows, as far as the annotations tell."""
+        own = {self.label} if self.label >= 0 else set()
+        return own | {shape.label for shape in self.shapes} | set(self.mask.seen if self.mask else ())
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is in the source. `recipes` are those that the annotations suffice for, the most telling one first."""
+
+    format: str
+    recipes: list[RecipeName]
+    classes: list[str]
+    pictures: list[Picture] = field(repr=False)
+    files: list[str] = field(default_factory=list)
+    """Annotation files that were read."""
+
+    @property
+    def has_splits(self) -> bool:
+        return any(picture.kind for picture in self.pictures)

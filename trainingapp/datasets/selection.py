@@ -1,0 +1,63 @@
+"""What a person chose of the classes, applied to what is in a source."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.layout import BACKGROUND, Layout, MaskCoding, MaskFile, Picture
+from trainingapp.datasets.options import ClassChoice, ImportOptions
+
+
+def select_classes(layout: Layout, options: ImportOptions) -> Layout:
+    """The layout with classes renamed, merged, left out and in the order chosen.
+
+    Objects of a class that is left out go, and so do pictures that had it as their own label. Raises DatasetError for a
+    choice that names what is not there, or one class twice.
+    """
+    if not options.classes:
+        return layout
+    names, target_of = _targets(layout.classes, options.classes)
+    targets = [target_of.get(name, BACKGROUND) for name in layout.classes]
+    codings: dict[int, MaskCoding] = {}
+    pictures = [_selected(picture, targets, codings) for picture in layout.pictures]
+    kept = [
+        picture for picture, old in zip(pictures, layout.pictures, strict=True) if old.label < 0 or picture.label >= 0
+    ]
+    recipes = [
+        name for name in layout.recipes if name != "classification" or len(names) > 1 or layout.recipes == [name]
+    ]
+    return replace(layout, classes=names, pictures=kept, recipes=recipes)
+
+
+def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], dict[str, int]]:
+    """Names in the new order, and the new label of each class of the source that is kept."""
+    names = list(dict.fromkeys(choice.name for choice in choices))
+    target_of: dict[str, int] = {}
+    for choice in choices:
+        for source in choice.sources:
+            if source not in found:
+                raise DatasetError.one("unknown_choice", f"There is no class {source} to import as {choice.name}.")
+            if source in target_of:
+                raise DatasetError.one("unknown_choice", f"The class {source} is chosen twice.")
+            target_of[source] = names.index(choice.name)
+    return names, target_of
+
+
+def _selected(picture: Picture, targets: list[int], codings: dict[int, MaskCoding]) -> Picture:
+    shapes = tuple(replace(shape, label=targets[shape.label]) for shape in picture.shapes if targets[shape.label] >= 0)
+    label = targets[picture.label] if picture.label >= 0 else -1
+    mask = _selected_mask(picture.mask, targets, codings) if picture.mask else None
+    return replace(picture, shapes=shapes, label=label, mask=mask)
+
+
+def _selected_mask(mask: MaskFile, targets: list[int], codings: dict[int, MaskCoding]) -> MaskFile:
+    """Most masks share one coding: it is changed once."""
+    coding = codings.get(id(mask.coding))
+    if coding is None:
+        lookup = np.array(targets, np.int16)
+        old = mask.coding.targets
+        coding = replace(mask.coding, targets=np.where(old >= 0, lookup[old.clip(min=0)], old))
+        codings[id(mask.coding)] = coding
+    seen = tuple(sorted({targets[label] for label in mask.seen} - {BACKGROUND}))
+    return replace(mask, coding=coding, seen=seen)

@@ -1,0 +1,44 @@
+"""Equal content of two datasets is stored once: their files are hard links to the same data."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Folders of a dataset whose files never change.
+_SHARED = ("images", "masks")
+_LINK_NAME = ".link"
+
+
+def share_files(folder: Path, other: Path) -> int:
+    """Make files of `folder` links to equal ones of `other`; returns the bytes that this frees.
+
+    Where links are not possible, as across disks, or `other` goes meanwhile, `folder` keeps its own copies.
+    """
+    freed_bytes = 0
+    by_size: dict[int, list[Path]] = {}
+    for path in _files(other):
+        by_size.setdefault(path.stat().st_size, []).append(path)
+    by_digest = {_digest(path): path for paths in by_size.values() for path in paths}
+    for path in _files(folder):
+        size_bytes = path.stat().st_size
+        if size_bytes in by_size and (same := by_digest.get(_digest(path))):
+            _replace(path, same)
+            freed_bytes += size_bytes
+    return freed_bytes
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for name in _SHARED:
+        yield from (path for path in (folder / name).rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _replace(path: Path, same: Path) -> None:
+    link = path.with_name(_LINK_NAME)
+    os.link(same, link)
+    link.replace(path)

@@ -1,0 +1,65 @@
+"""Which pictures train and which validate."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+
+from trainingapp.datasets.layout import Kind, Layout
+from trainingapp.datasets.report import Report
+from trainingapp.engine.dataset_files import Split
+
+VAL_SHARE = 0.2
+
+
+def settle_splits(layout: Layout, report: Report) -> Layout:
+    """Without test pictures: they are left out, or serve for validation where nothing else does."""
+    counts = Counter(picture.kind for picture in layout.pictures)
+    if not counts["test"]:
+        return layout
+    if counts["val"]:
+        first = next(picture for picture in layout.pictures if picture.kind == "test")
+        message = f"{counts['test']:,} pictures of the test split left out."
+        report.warn("test_left_out", message, first.file.path, count=counts["test"])
+        return replace(layout, pictures=[picture for picture in layout.pictures if picture.kind != "test"])
+    report.warn("test_as_val", "There are no validation pictures; the test split is used for validation.")
+    kinds: dict[Kind | None, Kind] = {"test": "val", "train": "train"}
+    pictures = [replace(picture, kind=kinds.get(picture.kind)) for picture in layout.pictures]
+    return replace(layout, pictures=pictures)
+
+
+def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share: float = VAL_SHARE) -> set[int]:
+    """Indices of the pictures of one class that go to validation: a share, at least one where there are two or more.
+
+    The choice hangs on the seed and the pictures' content alone, not on names or order, and equal pictures stay on one
+    side.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, digest in digests_by_index:
+        groups[digest].append(index)
+    ranked = sorted(groups, key=lambda digest: hashlib.sha256(f"{seed} {digest}".encode()).digest())
+    wanted = max(1, round(share * sum(map(len, groups.values()))))
+    chosen: set[int] = set()
+    for digest in ranked[1:]:  # the first group stays in training, whatever its size
+        if len(chosen) >= wanted:
+            break
+        chosen.update(groups[digest])
+    return chosen
+
+
+def stratified(digests: list[str], classes: list[frozenset[int]], seed: int, share: float) -> list[Split]:
+    """The split of each picture, chosen so that every class is divided in about the same share.
+
+    A picture that shows several classes counts for the rarest of them; one that shows none belongs to a group of such.
+    Pictures of one digest stay together.
+    """
+    shown = Counter(label for labels in classes for label in labels)
+    group_of: dict[str, int] = {}
+    for digest, labels in zip(digests, classes, strict=True):
+        rarest = min(labels, key=lambda label: (shown[label], label), default=-1)
+        group_of[digest] = max(rarest, group_of.get(digest, -1))
+    by_group: dict[int, list[tuple[int, str]]] = defaultdict(list)
+    for index, digest in enumerate(digests):
+        by_group[group_of[digest]].append((index, digest))
+    val = set[int]().union(*(choose_val(group, seed, share) for group in by_group.values()))
+    return ["val" if index in val else "train" for index in range(len(digests))]

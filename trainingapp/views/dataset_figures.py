@@ -1,0 +1,97 @@
+"""What is known of a dataset in figures: its classes, and histograms drawn by the server."""
+
+from typing import Any
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from trainingapp.datasets.previews import class_colour
+from trainingapp.models import Dataset
+
+#: Histogram -> its title, what its edges are multiplied with, and how they are written.
+HISTOGRAMS: dict[str, tuple[str | Promise, float, str]] = {
+    "width": (gettext_lazy("Width of the pictures, pixels"), 1, "{:.0f}"),
+    "height": (gettext_lazy("Height of the pictures, pixels"), 1, "{:.0f}"),
+    "aspect": (gettext_lazy("Width by height of the pictures"), 1, "{:.3g}"),
+    "objects_per_picture": (gettext_lazy("Objects in a picture"), 1, "{:.0f}"),
+    "box_area": (gettext_lazy("Share of the picture in a box"), 100, "{:.2g} %"),
+    "box_aspect": (gettext_lazy("Width by height of the boxes"), 1, "{:.3g}"),
+}
+SPLITS = ("train", "val")
+#: Units of the drawing: a bar's whole width, the height of all, the least height that is seen.
+_BAR, _GAP, _HEIGHT, _LEAST = 100, 6, 1000, 12
+
+
+def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
+    """A row of the table for each class: pictures, objects and share of the pixels by split, None where not known."""
+    known = {item["name"]: item for item in dataset.statistics.get("classes", [])}
+    rows = []
+    for label, name in enumerate(dataset.classes):
+        found = known.get(name, {})
+        pictures = found.get("pictures") or {split: dataset.counts.get(split, {}).get(name, 0) for split in SPLITS}
+        rows.append(
+            {
+                "name": name,
+                "colour": class_colour(label),
+                "pictures": pictures,
+                "objects": found.get("objects") or {},
+                "pixels": found.get("pixels") or {},
+                "total": sum(pictures.get(split, 0) for split in SPLITS),
+            }
+        )
+    most = max((row["total"] for row in rows), default=0) or 1
+    return [row | {"most": most} for row in rows]
+
+
+def figures_context(dataset: Dataset) -> dict[str, Any]:
+    """What _figures.html and the table of classes show."""
+    rows = class_rows(dataset)
+    return {
+        "classes": rows,
+        "with_objects": any(sum(row["objects"].values()) for row in rows),
+        "with_pixels": any(row["pixels"] for row in rows),
+        "objects": dataset.statistics.get("objects", {}),
+        "histograms": [
+            _histogram(name, dataset.statistics["histograms"][name])
+            for name in HISTOGRAMS
+            if any(dataset.statistics.get("histograms", {}).get(name, {}).get("counts", ()))
+        ],
+    }
+
+
+def _histogram(name: str, values: dict[str, list[float]]) -> dict[str, Any]:
+    """A histogram as _figures.html draws it: all lengths are texts, so that no language writes them with a comma."""
+    title, factor, form = HISTOGRAMS[name]
+    edges, counts = [form.format(edge * factor) for edge in values["edges"]], values["counts"]
+    most = max(counts)
+    peak = counts.index(most)
+    middle = len(edges) // 2
+    if edges[0] == edges[-1]:
+        summary = _("%(title)s: all have %(least)s.")
+    else:
+        summary = _("%(title)s: from %(least)s to %(most)s; most are from %(low)s to %(high)s.")
+    bounds = {"least": edges[0], "most": edges[-1], "low": edges[peak], "high": edges[peak + 1]}
+    return {
+        "name": name,
+        "title": title,
+        "summary": summary % {"title": title, **bounds},
+        "width": str(len(counts) * _BAR),
+        "height": str(_HEIGHT),
+        "bars": [
+            _bar(place, count, most, f"{edges[place]} – {edges[place + 1]}: {count}")
+            for place, count in enumerate(counts)
+        ],
+        "ticks": list(dict.fromkeys([edges[0], edges[middle], edges[-1]])),
+    }
+
+
+def _bar(place: int, count: float, most: float, text: str) -> dict[str, str]:
+    height = max(_LEAST, round(count / most * _HEIGHT)) if count else 0
+    return {
+        "x": str(place * _BAR + _GAP),
+        "y": str(_HEIGHT - height),
+        "w": str(_BAR - 2 * _GAP),
+        "h": str(height),
+        "text": text,
+    }
