@@ -5,13 +5,16 @@ from typing import Any
 from django import template
 from django.utils.translation import gettext
 
+from trainingapp.engine.metric_names import METRICS
+
 register = template.Library()
 
 
 @register.filter
 def own_words(text: str) -> str:
-    """Words of the engine, which knows no languages, in the reader's language."""
-    return gettext(text) if text else ""
+    """Words of the engine, which knows no languages, or the name of a metric, in the reader's language."""
+    known = METRICS.get(text)
+    return gettext(known.label if known else text) if text else ""
 
 
 @register.filter

@@ -9,8 +9,8 @@ from django.utils.translation import gettext as _
 
 from trainingapp.evaluations import CurveLines, Evaluated, EvaluationFile, Series, metric_of
 
-WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 10, 40
+WIDTH, HEIGHT = 420, 250
+LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 40
 #: Lines in one plot, each in a colour of its own; the CSV has all.
 MOST_LINES = 8
 #: Lines of fewer points have a mark at each.
@@ -83,7 +83,7 @@ def _history_curve(name: str, title: str, metrics: list[str], found: list[Evalua
     ]
     is_single = len(metrics) == 1
     return CurveLines(
-        name=f"by-epoch-{name}",
+        name=name,
         title=title,
         x=_("Epoch"),
         y=series[0].label if is_single else _("Value"),
