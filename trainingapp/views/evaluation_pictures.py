@@ -57,7 +57,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Card:
-    """`truth` is None where the dataset does not have the picture (any more), `prediction` where none was kept."""
+    """`truth` is None where the dataset does not have the picture (any more), `prediction` where none was kept.
+
+    `page_url` leads to the large picture among those of the dataset; empty where there is none.
+    """
 
     index: int
     path: str
@@ -66,7 +69,8 @@ class Card:
     height: int
     truth: Layer | None
     prediction: Layer | None
-    score: float | None = None
+    score: float | None
+    page_url: str
 
 
 class Gallery:
@@ -95,7 +99,8 @@ class Gallery:
         size = (sample.width, sample.height) if sample else (0, 0)
         truth = self._truth(sample) if sample else None
         prediction = self._prediction(index, made, sample) if made else None
-        return Card(index, path, url, *size, truth=truth, prediction=prediction, score=score)
+        page_url = f"{reverse('dataset_view', args=[self._run.dataset_id, index + 1])}?split=val" if sample else ""
+        return Card(index, path, url, *size, truth, prediction, score, page_url)
 
     def _sample(self, index: int, path: str) -> Sample | None:
         """The picture as the dataset knows it; None where its files are gone or are others."""
