@@ -7,11 +7,20 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import dataset_pictures, datasets, evaluations, run_files, runs, system
+from trainingapp.views import batch_previews, dataset_pictures, datasets, evaluations, run_files, runs, system
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
     path("runs/new/", runs.run_new, name="run_new"),
+    path("runs/new/batch/", batch_previews.batch_preview_start, name="batch_preview_start"),
+    re_path(
+        r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/$", batch_previews.batch_preview_state, name="batch_preview"
+    ),
+    re_path(
+        r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/picture\.webp$",
+        batch_previews.batch_preview_picture,
+        name="batch_preview_picture",
+    ),
     path("runs/events/", streams.run_list_stream, name="run_list_stream"),
     path("runs/<int:pk>/", runs.run_detail, name="run_detail"),
     path("runs/<int:pk>/events/", streams.run_stream, name="run_stream"),

@@ -154,7 +154,6 @@ class ConfirmForm(forms.Form):
             ("stop", _("Stop, import nothing, and name everything that is wrong")),
             ("leave_out", _("Leave out the pictures and objects that are wrong, and name them")),
         ],
-        initial="stop",
         widget=forms.RadioSelect({"class": "form-check-input"}),
     )
     options: ImportOptions
@@ -168,6 +167,9 @@ class ConfirmForm(forms.Form):
         self.rows = [self._row(index, item) for index, item in enumerate(found)] if self.editable else []
         self.rows.sort(key=lambda row: row.place)
         self._note_merges()
+        self.has_errors = any(item["level"] == "error" for item in proposal.get("report", []))
+        if not self.has_errors:  # else stopping would refuse the import at once: the person says what to do
+            self.initial.setdefault("on_error", "stop")
         self.initial.setdefault("split", "given" if self.has_splits else "stratified")
         if not self.has_splits:
             self.fields["split"].widget = forms.HiddenInput()

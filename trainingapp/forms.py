@@ -190,7 +190,7 @@ class RunForm(forms.Form):
 
     def __init__(self, *args: Any, recipe: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.recipe = recipe
+        self.recipe_name = recipe
         self.initial["recipe"] = recipe
         self.fields["dataset"].queryset = datasets_for(recipe)  # type: ignore[attr-defined]
         self.schema = {name: item for name, item in config_schema(recipe).items() if "const" not in item}
@@ -210,19 +210,19 @@ class RunForm(forms.Form):
         if name != "start_from":
             return config_field(name, item, self.initial.get(name))
         field = config_field(name, {**item, "enum": [""]}, None)
-        field.choices = starting_points(self.recipe, self.initial.get(name, ""))  # type: ignore[attr-defined]
+        field.choices = starting_points(self.recipe_name, self.initial.get(name, ""))  # type: ignore[attr-defined]
         field.required = False
         return field
 
     def model_defaults(self) -> dict[str, dict[str, Any]]:
         """For the page: what suits each network better than the general defaults."""
         general = {name: item.get("default") for name, item in self.schema.items()}
-        suited = {name: one.defaults for name, one in ARCHITECTURES[self.recipe].items() if one.defaults}
+        suited = {name: one.defaults for name, one in ARCHITECTURES[self.recipe_name].items() if one.defaults}
         return {"": general, **suited}
 
     def clean(self) -> dict[str, Any]:
         values = {name: self.cleaned_data[name] for name in self.schema if name in self.cleaned_data}
-        values["recipe"] = self.recipe
+        values["recipe"] = self.recipe_name
         try:
             config, corrections = correct_config(values)
         except ConfigError as error:

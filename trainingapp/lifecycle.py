@@ -24,6 +24,7 @@ from trainingapp.datasets.options import ImportOptions
 from trainingapp.engine.config import RunConfig
 from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
 from trainingapp.models.run import Status, Wanted, append_events
+from trainingapp.supervisor import batch_preview
 from trainingapp.trash import moved, remove, trash_name
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,14 @@ def create_run(
     )
 
 
+def preview_batch(dataset: Dataset, config: RunConfig) -> str:
+    """Have the first training batch of such a run drawn; returns the id to ask for it by. Raises VerbError."""
+    _check_dataset(dataset, config)
+    preview_id = batch_preview.prepare(config.model_dump(mode="json"), dataset.folder)
+    transaction.on_commit(partial(tasks.draw_batch_preview, preview_id), robust=True)
+    return preview_id
+
+
 def _check_dataset(dataset: Dataset, config: RunConfig) -> None:
     name = dataset.name
     if dataset.status != Dataset.Status.READY:
@@ -98,7 +107,7 @@ def _check_start(config: RunConfig) -> None:
     if not config.start_from:
         return
     _run, run_id, file = config.start_from.split("/")
-    found = Checkpoint.objects.filter(run_id=run_id, file=file).select_related("run").first()
+    found = Checkpoint.objects.filter(run_id=int(run_id), file=file).select_related("run").first()
     if found is None:
         raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
     if found.run.recipe != config.recipe:

@@ -18,7 +18,7 @@ from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
 from trainingapp.models import Dataset
 from trainingapp.scheduler import claim_next, is_waiting
-from trainingapp.supervisor import HOST, recover_lost_runs, shutting_down, supervise, worker_id
+from trainingapp.supervisor import HOST, batch_preview, recover_lost_runs, shutting_down, supervise, worker_id
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +62,17 @@ def import_datasets() -> None:
             return
 
 
+@db_task()
+def draw_batch_preview(preview_id: str) -> None:
+    """Draw a batch for the form of a run."""
+    batch_preview.draw(preview_id)
+
+
 @db_periodic_task(crontab())
 def tick() -> None:
     """The wake-up of every minute; the worker's own watch looks more often."""
     look_around()
+    batch_preview.remove_old()
 
 
 def look_around() -> None:

@@ -1,5 +1,6 @@
 """`manage.py import_dataset` and `manage.py demo`."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from PIL import Image
 
+from tests.datasets import annotated
 from tests.datasets.sources import files_under, two_classes, write_tree, write_zip
 from trainingapp.engine.dataset_files import read_index
 from trainingapp.models import Dataset
@@ -86,3 +88,62 @@ def test_demo_refuses_nonsense() -> None:
     for options in ({"pictures": 3}, {"size": 8}, {"seed": -1}):
         with pytest.raises(CommandError, match="must be"):
             call_command("demo", **options)
+
+
+def test_inspect_prints_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_tree(tmp_path / "source", annotated.coco_tree())
+    call_command("import_dataset", source, inspect=True)
+    out = capsys.readouterr().out
+    assert "Format coco, for detection. Pictures: 4 train, 2 val." in out
+    assert "cat: 2 pictures, 3 objects" in out
+    call_command("import_dataset", source, inspect=True, json=True)
+    proposal = json.loads(capsys.readouterr().out)
+    assert (proposal["format"], proposal["report"]) == ("coco", [])
+
+
+def test_inspect_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_tree(tmp_path / "source", {"note.txt": b"x"})
+    with pytest.raises(CommandError, match="Nothing of it"):
+        call_command("import_dataset", source, inspect=True)
+    assert "There is no class folder" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("admin")
+def test_choices_on_the_command_line(tmp_path: Path) -> None:
+    source = write_tree(tmp_path / "source", annotated.coco_tree())
+    arguments = [
+        "--name",
+        "Pets",
+        "--rename",
+        "cat=pet",
+        "--rename",
+        "dog=pet",
+        "--order",
+        "owl",
+        "--split",
+        "stratified",
+    ]
+    call_command("import_dataset", source, *arguments, "--val-share", "0.5", "--seed", "3")
+    dataset = Dataset.objects.get()
+    assert (dataset.classes, dataset.pictures) == (["owl", "pet"], {"train": 3, "val": 3})
+    call_command("import_dataset", source, "--name", "No owls", "--leave-out", "owl", "--on-error", "leave_out")
+    assert Dataset.objects.get(name="No owls").classes == ["cat", "dog"]
+
+
+@pytest.mark.usefixtures("admin")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--rename", "bear=pet"], "no class bear"),
+        (["--rename", "cat"], "OLD=NEW"),
+        (["--leave-out", "bear"], "no class bear"),
+        (["--leave-out", "cat", "--order", "cat"], "no class cat"),
+        (["--val-share", "2"], "--val-share"),
+        (["--seed", "-1"], "--seed"),
+    ],
+)
+def test_choices_that_cannot_be(tmp_path: Path, arguments: list[str], said: str) -> None:
+    source = write_tree(tmp_path / "source", annotated.coco_tree())
+    with pytest.raises(CommandError, match=said):
+        call_command("import_dataset", source, "--name", "Pets", *arguments)
+    assert not Dataset.objects.exists()

@@ -161,3 +161,27 @@ def test_two_classes_never_share_a_colour() -> None:
 
 def test_a_mask_tells_how_much_of_the_picture_each_class_takes(annotated: Dataset) -> None:
     assert mask_shares(annotated, "masks/train/1.png") == {1: pytest.approx(1 / 3), None: pytest.approx(1 / 3)}
+
+
+def mask_of(*values: int) -> bytes:
+    """A mask of the size of `picture` in upright stripes of these values."""
+    pixels = np.zeros((10, 12), dtype=np.uint8)
+    for place, value in enumerate(values):
+        pixels[:, 4 * place : 4 * place + 4] = value
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_import_notes_which_classes_masks_show(import_tree: Callable[[Tree], Dataset]) -> None:
+    masks = [mask_of(1), mask_of(1, 2), mask_of(0, 2), mask_of(2, 255), mask_of(1, 2)]
+    tree: dict[str, bytes | None] = {f"images/{number}.png": picture(number) for number in range(5)}
+    tree |= {f"masks/{number}.png": mask for number, mask in enumerate(masks)}
+    dataset = import_tree(tree | {"classes.txt": b"background\nsky\nsea\n"})
+    assert (dataset.status, dataset.classes) == ("ready", ["sky", "sea"])
+    assert can_filter_by_class(dataset)
+    assert picture_page(dataset, label=0).total == 3
+    sea = {Path(picture.path).stem for picture in picture_page(dataset, label=1).pictures}
+    assert sea == {"1", "2", "3", "4"}
+    in_splits = sum(picture_page(dataset, split=split, label=1).total for split in ("train", "val"))
+    assert in_splits == 4

@@ -208,3 +208,18 @@ def test_a_proposal_can_be_dismissed(user_client: Client, proposed: Dataset) -> 
     assert "Nothing of it was imported yet" in html(user_client.get(delete))
     user_client.post(delete)
     assert not Dataset.objects.exists()
+
+
+def test_with_errors_known_the_person_says_what_to_do_about_them(user_client: Client, user: User) -> None:
+    report = [
+        {"level": "error", "code": "unknown_picture", "file": "a.json", "message": "a.json line 1: no picture 7."}
+    ]
+    dataset = make_proposed(user, report=report)
+    page = html(user_client.get(dataset.get_absolute_url()))
+    assert "The report names errors already" in page
+    radios = page.split('aria-labelledby="error-title"')[1].split("</form>")[0]
+    assert "checked" not in radios
+    assert user_client.post(address(dataset), answer(on_error="-")).status_code == 422
+    user_client.post(address(dataset), answer(on_error="leave_out"))
+    dataset.refresh_from_db()
+    assert dataset.status == "importing"

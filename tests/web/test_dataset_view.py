@@ -79,6 +79,24 @@ def test_figures_are_drawn(user_client: Client, scenes: Dataset) -> None:
     assert max(int(bar["h"]) for bar in charts[2]["bars"]) == int(charts[2]["height"])
 
 
+def test_bins_say_what_they_hold(tints: Dataset) -> None:
+    tints.statistics = {
+        "histograms": {
+            "objects_per_picture": {"edges": [0, 1, 2, 3], "counts": [2, 5, 1]},
+            "width": {"edges": [100, 150, 200], "counts": [1, 4]},
+            "height": {"edges": [96, 97], "counts": [8]},
+            "aspect": {"edges": [1.5, 1.5004, 1.501], "counts": [8, 0]},
+            "box_area": {"edges": [0.0125, 0.25, 0.5], "counts": [3, 1]},
+        }
+    }
+    charts = {chart["name"]: chart for chart in figures_context(tints)["histograms"]}
+    assert [bar["text"] for bar in charts["objects_per_picture"]["bars"]] == ["0: 2", "1: 5", "2 and more: 1"]
+    assert [bar["text"] for bar in charts["width"]["bars"]] == ["100 – 149: 1", "150 and more: 4"]
+    assert [bar["text"] for bar in charts["box_area"]["bars"]] == ["1.2 % – 25 %: 3", "25 % and more: 1"]
+    assert (charts["height"]["only"], charts["aspect"]["only"]) == ("96", "1.5")
+    assert charts["width"]["ticks"] == ["100", "≥ 150"]
+
+
 def test_a_dataset_without_statistics_shows_its_counts(user_client: Client, tints: Dataset) -> None:
     page = html(user_client.get(tints.get_absolute_url()))
     assert "Sizes and shapes" not in page

@@ -50,12 +50,12 @@ def test_an_empty_list_says_what_to_do(user_client: Client) -> None:
     assert "one folder for each class" in html(user_client.get(reverse("dataset_list")))
 
 
-def test_a_zip_is_taken_in_and_imported_by_a_worker(user_client: Client, user: User, uploads: Path) -> None:
+def test_a_zip_is_taken_in_and_inspected_by_a_worker(user_client: Client, user: User, uploads: Path) -> None:
     upload = archive("robin/1.png", "wren/1.png")
     response = user_client.post(reverse("dataset_import"), {"name": "Birds", "archive": upload})
     dataset = Dataset.objects.get()
     assert response.headers["Location"] == dataset.get_absolute_url()
-    assert (dataset.status, dataset.owner, dataset.source_is_upload) == ("importing", user, True)
+    assert (dataset.status, dataset.owner, dataset.source_is_upload) == ("inspecting", user, True)
     assert zipfile.is_zipfile(dataset.source)
     assert Path(dataset.source).parent == uploads
 

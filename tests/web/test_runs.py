@@ -110,7 +110,7 @@ def test_only_datasets_with_the_annotations_are_offered(user_client: Client, dat
     offered = {recipe: set(RunForm(recipe=recipe).fields["dataset"].queryset) for recipe in RECIPES}
     assert offered == {"classification": {dataset}, "detection": {boxes}, "segmentation": {boxes}}
     page = user_client.get(reverse("run_new"), {"dataset": boxes.pk})
-    assert page.context["form"].recipe == "detection"
+    assert page.context["form"].recipe_name == "detection"
     page = user_client.get(reverse("run_new"), {"dataset": boxes.pk, "recipe": "segmentation"})
     assert page.context["form"].initial["dataset"] == boxes.pk
     page = user_client.get(reverse("run_new"), {"dataset": boxes.pk, "recipe": "classification"})

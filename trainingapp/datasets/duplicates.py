@@ -16,18 +16,18 @@ _BANDS = MOST_BITS + 1
 _EDGES = [round(64 * band / _BANDS) for band in range(_BANDS + 1)]
 
 
-def check_duplicates(taken: Sequence[Taken], report: Report) -> None:
+def check_duplicates(taken: Sequence[Taken], splits: Sequence[Split], report: Report) -> None:
     """Warn of pictures whose files are equal."""
-    first: dict[str, Taken] = {}
-    for item in taken:
-        other = first.setdefault(item.digest, item)
+    first: dict[str, tuple[Taken, Split]] = {}
+    for item, split in zip(taken, splits, strict=True):
+        other, other_split = first.setdefault(item.digest, (item, split))
         if other is item:
             continue
         assert item.sample
         assert other.sample
         if item.sample.label != other.sample.label:
             report.warn("duplicate_label", f"{item.file} equals {other.file}, which has another class.", item.file)
-        if item.kind != other.kind:
+        if split != other_split:
             message = f"{item.file} equals {other.file}: training sees a picture of the validation."
             report.warn("leak", message, item.file)
         elif item.sample.label == other.sample.label:
@@ -53,7 +53,8 @@ def nearest(looks: Sequence[int], others: Sequence[int]) -> list[int]:
     Two hashes that differ in at most four bits agree in at least one of five bands of bits, so that only those that
     share a band are compared.
     """
-    queries, stored = np.array(looks, np.uint64), np.array(others, np.uint64)
+    queries = np.array(looks, np.uint64)
+    stored, places = np.unique(np.array(others, np.uint64), return_index=True)
     best = np.full(len(queries), -1, np.int64)
     bits = np.full(len(queries), MOST_BITS + 1, np.int64)
     for low, high in pairwise(_EDGES):
@@ -62,9 +63,9 @@ def nearest(looks: Sequence[int], others: Sequence[int]) -> list[int]:
         keys = (stored & mask)[order]
         starts = np.searchsorted(keys, queries & mask, side="left")
         ends = np.searchsorted(keys, queries & mask, side="right")
-        for index in np.flatnonzero(ends > starts):
+        for index in np.flatnonzero((ends > starts) & (bits > 0)):
             _improve(int(index), queries, stored, order[starts[index] : ends[index]], best, bits)
-    return best.tolist()
+    return [int(places[index]) if index >= 0 else -1 for index in best]
 
 
 def _improve(

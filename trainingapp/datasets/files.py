@@ -44,14 +44,15 @@ class Files:
     def find_picture(self, name: str, near: str = "", kind: Kind | None = None) -> SourceFile | None:
         """The picture that an annotation file in the folder `near` calls `name`; None when none or several could be.
 
-        Only files of the source are found, whatever the name says. Without an ending any picture of that stem will do.
+        Only files of the source are found, whatever the name says. Without an ending any picture of that stem will do;
+        upper and lower case count only where several could be meant.
         """
         name = tidy_path(name)
         direct = self.by_path.get(f"{near}/{name}" if near else name)
         if direct is not None and is_picture_name(direct.path):
             return direct
         last = name.rpartition("/")[2]
-        same = self._by_name.get(last) or ([] if is_picture_name(last) else self._by_stem.get(last, []))
+        same = self._by_name.get(last.lower()) or ([] if is_picture_name(last) else self._by_stem.get(last, []))
         return best_match([file for file in same if f"/{file.path}".endswith(f"/{name}")] or same, near, kind)
 
     def with_stem(self, name: str) -> list[SourceFile]:
@@ -60,7 +61,7 @@ class Files:
 
     @cached_property
     def _by_name(self) -> dict[str, list[SourceFile]]:
-        return _grouped(self.pictures, lambda path: path.rpartition("/")[2])
+        return _grouped(self.pictures, lambda path: path.rpartition("/")[2].lower())
 
     @cached_property
     def _by_stem(self) -> dict[str, list[SourceFile]]:

@@ -3,12 +3,11 @@
 Legend for array names: H, W height and width in pixels.
 """
 
-from array import array
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from trainingapp.datasets.errors import DatasetError, ReportItem
 from trainingapp.datasets.layout import UNKNOWN, MaskFile, Picture, Rle, Shape
@@ -18,6 +17,7 @@ from trainingapp.engine.dataset_files import IGNORED_PIXEL, Box
 MOST_OVER_PIXELS = 2.0
 """A box may leave the picture by so much, as rounding does; it is clipped then."""
 _CLIPPED_PIXELS = 0.5
+_MOST_CROSSINGS = 1 << 20
 _DECIMALS = 3
 """Of stored boxes: a thousandth of a pixel."""
 Corners = tuple[float, float, float, float]
@@ -140,28 +140,58 @@ def _turned(corners: Corners, frame: tuple[int, int], orientation: int) -> Corne
 
 def _painted(shapes: list[Shape], frame: tuple[int, int], facts: Facts, placed: Placed) -> NDArray[np.uint8]:
     """The mask of all outlines, later objects over earlier ones."""
-    canvas = Image.new("L", frame)
-    draw = ImageDraw.Draw(canvas)
+    canvas_HW = np.zeros((frame[1], frame[0]), np.uint8)
+    scale = np.array([facts.width, facts.height])
     for shape in shapes:
         if shape.rle:
             try:
-                mask_HW = decode_rle(shape.rle, frame, shape.where)
+                canvas_HW[decode_rle(shape.rle, frame, shape.where)] = shape.label + 1
             except DatasetError as error:
                 placed.faults += error.items
-                continue
-            canvas.paste(shape.label + 1, mask=Image.fromarray(mask_HW.astype(np.uint8) * np.uint8(255)))
-        scale = (facts.width, facts.height) if shape.relative else (1, 1)
         for polygon in shape.polygons:
-            draw.polygon(_points(polygon, scale), fill=shape.label + 1)
+            corners = np.frombuffer(polygon, np.float32).astype(np.float64).reshape(-1, 2)
+            fill_polygon(canvas_HW, corners * scale if shape.relative else corners, shape.label + 1)
     if placed.is_turned:
-        canvas = canvas.transpose(TURNS[facts.orientation])
-    return np.asarray(canvas)
+        return np.asarray(Image.fromarray(canvas_HW).transpose(TURNS[facts.orientation]))
+    return canvas_HW
 
 
-def _points(polygon: "array[float]", scale: tuple[int, int]) -> list[tuple[float, float]]:
-    """Corners for Pillow, which counts from the middle of the first pixel. Far ones are brought near."""
-    values = np.frombuffer(polygon).reshape(-1, 2) * scale - 0.5
-    return [(x, y) for x, y in values.clip(-30_000, 30_000).tolist()]
+def fill_polygon(canvas_HW: NDArray[np.uint8], corners: NDArray[np.float64], value: int) -> None:
+    """Set the pixels whose middle lies within the polygon of (N, 2) corners x, y.
+
+    Along each row, the inside begins and ends where edges cross the row's middle; so what it covers twice is a hole.
+    """
+    height, width = canvas_HW.shape
+    limit = 4.0 * max(height, width)  # keeps far corners from overflowing; they are faults elsewhere
+    corners = corners.clip(-limit, limit)
+    low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
+    (left, top), (right, bottom) = low.clip(0, (width, height)), high.clip(0, (width, height))
+    if right <= left or bottom <= top:
+        return
+    crossings_HW = np.zeros((bottom - top, right - left + 1), np.uint8)
+    edges = np.concatenate([corners, np.roll(corners, -1, axis=0)], axis=1) - [left, top, left, top]
+    for start in range(0, len(edges), step := max(1, _MOST_CROSSINGS // (bottom - top))):
+        _count_crossings(crossings_HW, edges[start : start + step])
+    inside_HW = np.bitwise_xor.accumulate(crossings_HW[:, :-1], axis=1).astype(bool)
+    canvas_HW[top:bottom, left:right][inside_HW] = value
+
+
+def _count_crossings(crossings_HW: NDArray[np.uint8], edges: NDArray[np.float64]) -> None:
+    """Turn 0 to 1 and back where an edge (x0, y0, x1, y1) crosses a row.
+
+    That is at the first column whose middle lies right of the crossing.
+    """
+    rows, columns = crossings_HW.shape
+    x0, y0, x1, y1 = edges.T
+    first = np.ceil(np.minimum(y0, y1) - 0.5).clip(0, rows).astype(int)
+    last = np.ceil(np.maximum(y0, y1) - 0.5).clip(0, rows).astype(int)
+    counts = last - first
+    edge = np.repeat(np.arange(len(edges)), counts)
+    row = np.arange(counts.sum()) + np.repeat(first - (counts.cumsum() - counts), counts)
+    x = x0[edge] + (row + 0.5 - y0[edge]) * (x1[edge] - x0[edge]) / (y1[edge] - y0[edge])
+    column = np.ceil(x - 0.5).clip(0, columns - 1).astype(int)
+    counted = np.bincount(row * columns + column, minlength=rows * columns).reshape(rows, columns)
+    crossings_HW ^= (counted & 1).astype(np.uint8)
 
 
 def decode_rle(rle: Rle, frame: tuple[int, int], where: str) -> NDArray[np.bool_]:

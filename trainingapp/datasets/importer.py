@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import structlog
 
 from trainingapp.datasets.archive import check_disk, open_source
-from trainingapp.datasets.checks import check_layout
+from trainingapp.datasets.checks import check_layout, is_classification
 from trainingapp.datasets.duplicates import check_duplicates, check_looks
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.files import Files
@@ -30,6 +31,7 @@ from trainingapp.datasets.formats.registry import read_layout, recognise
 from trainingapp.datasets.geometry import MOST_OVER_PIXELS
 from trainingapp.datasets.layout import Layout, Picture
 from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.previews import write_shown
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.selection import select_classes
 from trainingapp.datasets.sharing import share_files
@@ -82,10 +84,10 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
         report.raise_errors()  # nothing is copied for a layout that cannot be used
         check_disk(folder, sum(picture.file.size_bytes for picture in layout.pictures))
         taken = _take_pictures(layout, folder, heartbeat, report)
-    check_duplicates(taken, report)
     report.raise_errors()  # of pictures: validation needs sound ones to choose from
-    splits = _splits(taken, options)
+    splits = _splits(taken, options, pool_rare=not is_classification(layout))
     _check_splits(taken, splits, layout, report)
+    check_duplicates(taken, splits, report)
     check_looks(taken, splits, report)
     report.raise_errors()
     values = _write_dataset(dataset, folder, layout, taken, splits)
@@ -105,16 +107,25 @@ def _take_pictures(layout: Layout, folder: Path, heartbeat: Heartbeat, report: R
     """Copy and decode every picture; faults and notes go into the report. Returns the sound ones."""
     taken: list[Taken] = []
     wants_mask = "segmentation" in layout.recipes
-    numbered = list(enumerate(layout.pictures, start=1))
+    total = len(layout.pictures)
+    numbered = enumerate(_emptying(layout.pictures), start=1)
     with ThreadPoolExecutor(_THREADS) as pool:
-        work = _map_windowed(pool, lambda entry: take(entry[1], entry[0], folder, wants_mask=wants_mask), numbered)
+        one = partial(take, folder=folder, class_count=len(layout.classes), wants_mask=wants_mask)
+        work = _map_windowed(pool, lambda entry: one(entry[1], entry[0]), numbered)
         for done, item in enumerate(work, start=1):
             report.faults(list(item.faults))
             if item.sample:
                 taken.append(item)
-            heartbeat.beat(done, len(numbered))
+            heartbeat.beat(done, total)
     _report_notes(taken, report)
     return taken
+
+
+def _emptying(pictures: list[Picture]) -> Iterator[Picture]:
+    """The pictures in their order; each is forgotten then, which frees what was read of its annotations."""
+    pictures.reverse()
+    while pictures:
+        yield pictures.pop()
 
 
 def _map_windowed(
@@ -140,13 +151,12 @@ def _report_notes(taken: list[Taken], report: Report) -> None:
         report.warn("box_clipped", message, clipped[0].file, count=count)
 
 
-def _splits(taken: list[Taken], options: ImportOptions) -> list[Split]:
+def _splits(taken: list[Taken], options: ImportOptions, *, pool_rare: bool) -> list[Split]:
     """The split of each picture, chosen where the source has no validation pictures or a person wants it so."""
     if options.split == "given" and any(item.kind == "val" for item in taken):
         return ["val" if item.kind == "val" else "train" for item in taken]
-    return stratified(
-        [item.digest for item in taken], [item.shown() for item in taken], options.seed, options.val_share
-    )
+    digests, shown = [item.digest for item in taken], [item.shown() for item in taken]
+    return stratified(digests, shown, options.seed, options.val_share, pool_rare=pool_rare)
 
 
 def _check_splits(taken: list[Taken], splits: list[Split], layout: Layout, report: Report) -> None:
@@ -184,6 +194,8 @@ def _write_dataset(
         fingerprint=found,
         samples=samples,
     )
+    if any(sample.mask for sample in samples):
+        write_shown(folder, (item.shown() for item in items))
     figures = statistics(layout.classes, items, samples)
     index_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     return {

@@ -6,6 +6,7 @@ import os
 import tempfile
 from array import array
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,8 @@ SIZES = (96, 160, 320, 640, 1280)
 PICTURES_DIR = "images"
 MASKS_DIR = "masks"
 THUMBNAILS_DIR = ".thumbs"
+SHOWN_FILE = "shown.jsonl"
+"""Beside the index where there are masks: on line n the list of all classes that the picture of its line n shows."""
 
 #: Colours of the first classes, told apart on dark and light pictures alike; more are made by `class_colour`.
 COLOURS = (
@@ -97,8 +100,8 @@ def picture_page(
 ) -> PicturePage:
     """At most `limit` pictures from `offset` on of one split that show one class (None: all), in the index's order.
 
-    A picture shows a class that is its label or the label of one of its boxes. Masks are not looked into: see
-    `can_filter_by_class`. Raises FileNotFoundError when the dataset has no files (yet).
+    A picture shows a class that is its label, the label of one of its boxes, or named by `write_shown`. Raises
+    FileNotFoundError when the dataset has no files (yet).
     """
     assert offset >= 0
     assert limit >= 0
@@ -112,8 +115,15 @@ def picture_page(
     return PicturePage(pictures, offset, len(starts))
 
 
+def write_shown(folder: Path, classes: Iterable[Iterable[int]]) -> None:
+    """Store which classes each picture shows, in the order of the index, for the filter of the pages."""
+    lines = (json.dumps(sorted(labels), separators=(",", ":")) + "\n" for labels in classes)
+    with (folder / SHOWN_FILE).open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
 def can_filter_by_class(dataset: Dataset) -> bool:
-    """Whether the index says which pictures show a class: not where all there is are masks."""
+    """Whether it is known which pictures show a class: masks are not looked into where `write_shown` was not called."""
     return any(label is not None for _split, label in _starts_of(dataset))
 
 
@@ -144,13 +154,22 @@ def _line_starts(index: Path, fingerprint: str, mtime_ns: int) -> "dict[_Key, ar
     starts: defaultdict[_Key, array[int]] = defaultdict(lambda: array("Q"))
     position = 0
     with index.open("rb") as file:
-        for line in file:
+        for line, shown in zip(file, _shown(index.with_name(SHOWN_FILE)), strict=False):
             values = json.loads(line)
-            for label in (None, *_labels(values)):
+            for label in (None, *(_labels(values) | shown)):
                 starts[values["split"], label].append(position)
                 starts[None, label].append(position)
             position += len(line)
     return dict(starts)
+
+
+def _shown(path: Path) -> Iterator[set[int]]:
+    """The stored classes of one picture after the other, then none for ever."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            yield from (set(json.loads(line)) for line in file)
+    while True:
+        yield set()
 
 
 def _labels(values: dict[str, Any]) -> set[int]:

@@ -10,11 +10,18 @@ from trainingapp.datasets.report import Report
 from trainingapp.engine.dataset_files import Split
 
 VAL_SHARE = 0.2
+_POOL = -2
+"""The group of all groups too small to divide."""
 
 
 def settle_splits(layout: Layout, report: Report) -> Layout:
-    """Without test pictures: they are left out, or serve for validation where nothing else does."""
+    """Without test pictures: they are left out, or serve for validation where nothing else does.
+
+    Where all pictures are of one part that is not for training, as in a single folder of a larger set, none has a part.
+    """
     counts = Counter(picture.kind for picture in layout.pictures)
+    if counts.keys() in ({"test"}, {"val"}):
+        return replace(layout, pictures=[replace(picture, kind=None) for picture in layout.pictures])
     if not counts["test"]:
         return layout
     if counts["val"]:
@@ -47,19 +54,23 @@ def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share
     return chosen
 
 
-def stratified(digests: list[str], classes: list[frozenset[int]], seed: int, share: float) -> list[Split]:
+def stratified(
+    digests: list[str], classes: list[frozenset[int]], seed: int, share: float, *, pool_rare: bool
+) -> list[Split]:
     """The split of each picture, chosen so that every class is divided in about the same share.
 
     A picture that shows several classes counts for the rarest of them; one that shows none belongs to a group of such.
-    Pictures of one digest stay together.
+    Pictures of one digest stay together. With `pool_rare`, groups too small to divide are divided as one.
     """
     shown = Counter(label for labels in classes for label in labels)
     group_of: dict[str, int] = {}
     for digest, labels in zip(digests, classes, strict=True):
         rarest = min(labels, key=lambda label: (shown[label], label), default=-1)
         group_of[digest] = max(rarest, group_of.get(digest, -1))
+    sizes = Counter(group_of.values())
     by_group: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for index, digest in enumerate(digests):
-        by_group[group_of[digest]].append((index, digest))
+        group = group_of[digest]
+        by_group[_POOL if pool_rare and sizes[group] < 2 else group].append((index, digest))
     val = set[int]().union(*(choose_val(group, seed, share) for group in by_group.values()))
     return ["val" if index in val else "train" for index in range(len(digests))]

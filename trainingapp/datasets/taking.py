@@ -49,7 +49,7 @@ class Taken:
         return frozenset(own | {box.label for box in self.sample.boxes} | in_mask)
 
 
-def take(picture: Picture, number: int, folder: Path, *, wants_mask: bool) -> Taken:
+def take(picture: Picture, number: int, folder: Path, *, class_count: int, wants_mask: bool) -> Taken:
     """Copy, decode and annotate a picture; what cannot be used leaves no file. Raises OSError when the disk fails."""
     path = folder / picture.stored_path
     try:
@@ -76,7 +76,7 @@ def take(picture: Picture, number: int, folder: Path, *, wants_mask: bool) -> Ta
             mask=mask_path,
         ),
         mask_digest=mask_digest,
-        pixels=array("q", pixels[1:IGNORED_PIXEL]),
+        pixels=array("q", pixels[1 : class_count + 1]),
         known_pixels=sum(pixels[:IGNORED_PIXEL]),
         look=facts.look,
         notes=(*facts.notes, *(("annotation_turned",) if placed.is_turned else ())),
@@ -111,7 +111,7 @@ def _digest(mask_HW: NDArray[np.uint8]) -> str:
 
 
 def _pixels(placed: Placed) -> list[int]:
-    """How many pixels have each value, without the zeros at the end."""
+    """How many pixels have each value."""
     if placed.mask_HW is None:
         return []
-    return [int(count) for count in np.bincount(placed.mask_HW.ravel())]
+    return Image.fromarray(placed.mask_HW).histogram()

@@ -2,7 +2,8 @@
 
 Standard input carries commands, one JSON object a line: {"command": "pause" | "stop" | "checkpoint"}; its end means
 save and leave. With --no-control, or on a terminal, it is not watched. With --spare the process gets ready, prints
-"ready" and waits for a first line {"run_dir": ..., "log_file": ...}.
+"ready" and waits for a first line {"run_dir": ..., "log_file": ...}. With --preview nothing is trained: the first
+batch is drawn as RUN_DIR/batch.webp; what goes wrong stands as one line on standard error.
 
 Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage; 28 the disk is full.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from trainingapp.engine.control import Control, LineReader
-from trainingapp.engine.errors import Failure, classify
+from trainingapp.engine.errors import EngineError, Failure, classify
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.run_files import read_config_file, read_order, run_lock
 
@@ -36,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     # Threads that wait for each other must not spin: two trainers on the same cores would be five times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     lines = LineReader(sys.stdin.fileno())
+    if options.preview:
+        return _preview(options.run_dir)
     if options.spare:
         run_dir = _wait_as_spare(lines)
         return _run(run_dir, lines) if run_dir else 0
@@ -48,10 +51,22 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder with the run's config.json")
     parser.add_argument("--spare", action="store_true", help="get ready, then take RUN_DIR from standard input")
     parser.add_argument("--no-control", action="store_true", help="do not watch standard input for commands")
+    parser.add_argument("--preview", action="store_true", help="draw the first batch instead of training")
     options = parser.parse_args(arguments)
     if options.spare == bool(options.run_dir):
         parser.error("give either RUN_DIR or --spare")
     return options
+
+
+def _preview(run_dir: Path) -> int:
+    from trainingapp.engine.preview import draw_preview
+
+    try:
+        draw_preview(read_order(run_dir, read_config_file(run_dir)))
+    except (EngineError, ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILED
+    return 0
 
 
 def _wait_as_spare(lines: LineReader) -> Path | None:

@@ -4,15 +4,16 @@ Form, API, command, stored JSON and trainer all use these models, so a field's b
 once. No torch here: the web process imports this module.
 """
 
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-from pydantic import Field, TypeAdapter
+from pydantic import BaseModel
 
 from trainingapp.engine.architectures import architecture_defaults
 from trainingapp.engine.configs.base import IMAGE_SIZE_MULTIPLE, BaseRunConfig
 from trainingapp.engine.configs.classification import ClassificationConfig
 from trainingapp.engine.configs.detection import DetectionConfig
 from trainingapp.engine.configs.segmentation import SegmentationConfig
+from trainingapp.engine.dataset_files import RecipeName
 
 RunConfig = ClassificationConfig | DetectionConfig | SegmentationConfig
 
@@ -22,17 +23,17 @@ RECIPES: dict[str, type[BaseRunConfig]] = {
     "segmentation": SegmentationConfig,
 }
 
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(Annotated[RunConfig, Field(discriminator="recipe")])
+
+class _Recipe(BaseModel):
+    """Says what is wrong with a recipe that there is none of."""
+
+    recipe: RecipeName = "classification"
 
 
 def parse_config(values: dict[str, Any]) -> RunConfig:
     """Check `values` as they are. Raises pydantic.ValidationError, which names each wrong field."""
-    values = {"recipe": "classification"} | values
-    recipe = RECIPES.get(str(values["recipe"]))
-    # Of its own class: the union's errors would name the recipe before each field.
-    return (
-        cast(RunConfig, recipe.model_validate(values)) if recipe else cast(RunConfig, _ADAPTER.validate_python(values))
-    )
+    name = _Recipe.model_validate({"recipe": values["recipe"]} if "recipe" in values else {}).recipe
+    return cast(RunConfig, RECIPES[name].model_validate(values))
 
 
 def config_schema(recipe: str) -> dict[str, dict[str, Any]]:

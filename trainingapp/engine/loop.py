@@ -3,12 +3,14 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.checkpoint import CheckpointFolder, Found, non_finite_message
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.dataset_files import DatasetIndex, read_index
@@ -48,9 +50,11 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     """
     device = choose_device(order.config.device)
     precision, warning = choose_precision(device, amp=order.config.amp)
-    recipe = make_recipe(order, _read_dataset(order), device, unwanted_fds=unwanted_fds)
+    dataset = _read_dataset(order)
     folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)
     found = folder.newest_sound()
+    order = _with_batch_size(order, dataset, device, precision, found, events)
+    recipe = make_recipe(order, dataset, device, unwanted_fds=unwanted_fds)
     _tell_start(events, steps_per_epoch(recipe, order.config), found, device, [*folder.warnings, warning])
     folder.announce_newest(_tail(order))
     state = _prepare(order, recipe, device, precision, found, events)
@@ -142,6 +146,27 @@ def _prepare(
     for warning in state.restore(found.content) if found else []:
         events.log(warning, "warning")
     return state
+
+
+def _with_batch_size(
+    order: Order,
+    dataset: DatasetIndex,
+    device: torch.device,
+    precision: Precision,
+    found: Found | None,
+    events: EventLog,
+) -> Order:
+    """The order with the batch size that its configuration leaves open: as it was, or the best that is found now."""
+    if not order.config.auto_batch_size:
+        return order
+    if found:
+        batch_size = int(found.content["config"]["batch_size"])
+    else:
+        trials = find_batch_size(order, dataset, device, precision)
+        batch_size = trials[-1].batch_size
+        tried = ", ".join(f"{trial.batch_size}: {trial.pictures_per_s:.0f} pictures/s" for trial in trials)
+        events.log(f"batch_size {batch_size} was chosen ({tried}).")
+    return replace(order, config=order.config.model_copy(update={"batch_size": batch_size}))
 
 
 def _take_over_weights(model: torch.nn.Module, path: Path, events: EventLog) -> None:

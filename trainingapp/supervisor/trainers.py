@@ -29,6 +29,11 @@ LEFTOVER_GRACE_S = 10.0
 WITHHELD = frozenset({"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STUDIO_PARENT_PID"})
 
 
+def trainer_environment() -> dict[str, str]:
+    """The environment of this process without the studio's secrets."""
+    return {name: value for name, value in os.environ.items() if name not in WITHHELD}
+
+
 class Trainer:
     """One trainer process, the leader of a process group of its own, listening on its standard input."""
 
@@ -39,7 +44,7 @@ class Trainer:
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).resolve().parents[2],
-            env={name: value for name, value in os.environ.items() if name not in WITHHELD},
+            env=trainer_environment(),
             start_new_session=True,
         )
 

@@ -61,29 +61,41 @@ def figures_context(dataset: Dataset) -> dict[str, Any]:
 
 
 def _histogram(name: str, values: dict[str, list[float]]) -> dict[str, Any]:
-    """A histogram as _figures.html draws it: all lengths are texts, so that no language writes them with a comma."""
+    """A histogram as _figures.html draws it: all lengths are texts, so that no language writes them with a comma.
+
+    `only` is the one value that all have; there is nothing to draw then. The last bin holds what is beyond it, too.
+    """
     title, factor, form = HISTOGRAMS[name]
     edges, counts = [form.format(edge * factor) for edge in values["edges"]], values["counts"]
+    labels = _bin_labels(values["edges"], edges)
     most = max(counts)
-    peak = counts.index(most)
-    middle = len(edges) // 2
-    if edges[0] == edges[-1]:
-        summary = _("%(title)s: all have %(least)s.")
-    else:
-        summary = _("%(title)s: from %(least)s to %(most)s; most are from %(low)s to %(high)s.")
-    bounds = {"least": edges[0], "most": edges[-1], "low": edges[peak], "high": edges[peak + 1]}
-    return {
+    drawn = {
         "name": name,
         "title": title,
-        "summary": summary % {"title": title, **bounds},
+        "only": labels[0] if len(set(edges)) == 1 or len(counts) == 1 else "",
         "width": str(len(counts) * _BAR),
         "height": str(_HEIGHT),
         "bars": [
-            _bar(place, count, most, f"{edges[place]} – {edges[place + 1]}: {count}")
-            for place, count in enumerate(counts)
+            _bar(place, count, most, f"{label}: {count}")
+            for place, (label, count) in enumerate(zip(labels, counts, strict=True))
         ],
-        "ticks": list(dict.fromkeys([edges[0], edges[middle], edges[-1]])),
+        "ticks": [edges[0], *(edges[len(counts) // 2 :][:1] if len(counts) > 3 else []), f"≥ {edges[-2]}"],
     }
+    summary = _("%(title)s: from %(least)s on, most often %(peak)s.")
+    bounds = {"title": title, "least": edges[0], "peak": labels[counts.index(most)]}
+    return drawn | {"summary": summary % bounds}
+
+
+def _bin_labels(edges: list[float], texts: list[str]) -> list[str]:
+    """What each bin holds. Bins of whole numbers that begin at one end before the next: 3 – 5, then 6 – 8."""
+    if len(set(texts)) == 1:
+        return texts[1:]
+    whole = all(float(edge).is_integer() for edge in edges)
+    ends = [f"{edge - 1:.0f}" for edge in edges[1:]] if whole else texts[1:]
+    labels = [low if low == high else f"{low} – {high}" for low, high in zip(texts, ends, strict=False)]
+    if len(labels) > 1:
+        labels[-1] = _("%(least)s and more") % {"least": texts[-2]}
+    return labels
 
 
 def _bar(place: int, count: float, most: float, text: str) -> dict[str, str]:

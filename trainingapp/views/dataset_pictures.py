@@ -86,7 +86,7 @@ def _caption(dataset: Dataset, sample: Sample) -> str:
     counts = Counter(dataset.classes[box.label] for box in sample.boxes)
     if counts:
         return ", ".join(f"{name} × {count}" if count > 1 else name for name, count in counts.items())
-    return sample.path.rsplit("/", 1)[-1] if sample.mask else _("nothing in it")
+    return _("no objects") if "detection" in dataset.recipes else sample.path.rsplit("/", 1)[-1]
 
 
 def _boxes(dataset: Dataset, sample: Sample, most: int | None = None) -> list[dict[str, Any]]:

@@ -64,7 +64,7 @@ def _wants(request: HttpRequest, element_id: str) -> bool:
 def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
     form = _new_run_form(request)
-    context = {"form": form, "recipes": _recipe_tabs(request, form.recipe), "section": "runs"}
+    context = {"form": form, "recipes": _recipe_tabs(request, form.recipe_name), "section": "runs"}
     if request.method != "POST" or not form.is_valid():
         return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
     chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")}

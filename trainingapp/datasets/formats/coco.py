@@ -145,7 +145,7 @@ def _outline(value: Any) -> tuple[tuple["array[float]", ...] | None, Rle | None]
     polygons = [numbers(polygon) for polygon in value]
     if any(polygon is None or len(polygon) % 2 for polygon in polygons):
         return None, None
-    return tuple(polygon for polygon in polygons if polygon and len(polygon) >= 6), None
+    return tuple(array("f", polygon) for polygon in polygons if polygon and len(polygon) >= 6), None
 
 
 def _rle(value: dict[str, Any]) -> Rle | None:

@@ -253,7 +253,7 @@ class _Parser:
             self.report.fault("unknown_class", f"{where}: there is no class {parts[0][:40]}.", path)
             return None
         if len(values) > 5:
-            return Shape(label, where, polygons=(array("d", values[1:]),), relative=True)
+            return Shape(label, where, polygons=(array("f", values[1:]),), relative=True)
         x, y, width, height = values[1:]
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return Shape(label, where, box, relative=True)

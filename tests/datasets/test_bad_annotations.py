@@ -1,0 +1,313 @@
+"""What is wrong with annotations is said with file and line; it stops the import, or is left out where chosen."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.datasets import annotated
+from tests.datasets.annotated import PICTURES, Tree, imported_boxes
+from tests.datasets.sources import assert_refused, codes, picture, write_tree
+from trainingapp.datasets import files
+from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.inspection import run_inspection
+from trainingapp.models import Dataset
+
+ImportTree = Callable[[Tree], Dataset]
+Change = Callable[[Any], object]
+
+
+def coco_with(change: Change) -> Tree:
+    content: Any = annotated.coco("train")
+    change(content)
+    return annotated.coco_tree() | {"train/_annotations.coco.json": json.dumps(content, indent=1).encode()}
+
+
+def first(**values: Any) -> Change:
+    """Change the first annotation."""
+    return lambda content: content["annotations"][0].update(values)
+
+
+def line_of(tree: Tree, path: str, text: str) -> int:
+    content = (tree[path] or b"").decode()
+    return content[: content.index(text)].count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        (first(bbox=[50, 0, 20, 10]), "box_outside", "leaves the picture of 60 x 40"),
+        (first(bbox=[5, 5, 0, 10]), "box_without_area", "has no area"),
+        (first(bbox=[5, 5, -3, 10]), "box_without_area", "has no area"),
+        (first(bbox=[5, 5, 3]), "bad_annotation", "bbox must be four numbers"),
+        (first(bbox=[5, 5, "3", 4]), "bad_annotation", "bbox must be four numbers"),
+        (first(bbox=[5, 5, 1e400, 4]), "bad_annotation", "bbox must be four numbers"),
+        (first(bbox=None), "bad_annotation", "needs a bbox or a segmentation"),
+        (first(category_id=77), "unknown_class", "there is no category 77"),
+        (first(image_id=77), "unknown_picture", "no picture with the id 77"),
+        (first(segmentation=[[1, 2, 3]]), "bad_annotation", "segmentation must be"),
+        (first(segmentation={"size": [40, 60], "counts": "x"}, bbox=None), "bad_annotation", "do not fill"),
+        (first(segmentation={"size": [4, 6], "counts": [24]}, bbox=None), "mask_size", "6 x 4"),
+    ],
+)
+def test_coco_objects(import_tree: ImportTree, data_dir: Path, change: Change, code: str, said: str) -> None:
+    tree = coco_with(change)
+    line = line_of(tree, "train/_annotations.coco.json", '"annotations"') + 1
+    assert_refused(import_tree(tree), data_dir, code, f"train/_annotations.coco.json line {line}", said)
+
+
+def test_coco_pictures(import_tree: ImportTree, data_dir: Path) -> None:
+    def change(content: Any) -> None:
+        content["images"][0]["file_name"] = "nowhere.png"
+        content["images"][1]["width"] = 61
+        content["images"][2]["file_name"] = "p4.png"
+
+    dataset = import_tree(coco_with(change))
+    assert_refused(dataset, data_dir, "missing_picture", "train/_annotations.coco.json line 3", "nowhere.png")
+    assert_refused(dataset, data_dir, "duplicate_name", "train/p4.png is there already")
+
+
+def test_a_size_that_is_not_the_pictures(import_tree: ImportTree, data_dir: Path) -> None:
+    dataset = import_tree(coco_with(lambda content: content["images"][1].update(width=61)))
+    assert_refused(dataset, data_dir, "size_mismatch", "line 9", "61 x 40", "train/p2.png has 60 x 40")
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.5, 0.95])
+def test_json_that_is_cut_short(import_tree: ImportTree, data_dir: Path, cut: float) -> None:
+    tree = annotated.coco_tree()
+    content = tree["train/_annotations.coco.json"] or b""
+    tree["train/_annotations.coco.json"] = content[: int(len(content) * cut)]
+    assert_refused(import_tree(tree), data_dir, "annotations_broken", "train/_annotations.coco.json line ")
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "said"),
+    [
+        ("0 0.5 0.5 0.2\n", "bad_annotation", "line 1: a class and four numbers"),
+        ("0 .5 .5 .2 .2\n\n1 .5 x .2 .2", "bad_annotation", "line 3"),
+        ("9 0.5 0.5 0.2 0.2", "unknown_class", "line 1: there is no class 9"),
+        ("-1 0.5 0.5 0.2 0.2", "unknown_class", "line 1: there is no class -1"),
+        ("0 0.5 0.5 0.2 0.2\n0 0.9 0.5 0.5 0.2", "box_outside", "line 2"),
+        ("0 0.5 0.5 0 0.2", "box_without_area", "line 1"),
+        ("0 30 20 10 10", "box_outside", "line 1"),
+        ("0 nan 0.5 0.1 0.2", "bad_annotation", "line 1"),
+    ],
+)
+def test_yolo_lines(import_tree: ImportTree, data_dir: Path, lines: str, code: str, said: str) -> None:
+    dataset = import_tree(annotated.yolo_tree() | {"labels/train/p1.txt": lines.encode()})
+    assert_refused(dataset, data_dir, code, f"labels/train/p1.txt {said.split(':')[0]}", said)
+
+
+def test_yolo_text_without_a_picture(import_tree: ImportTree, data_dir: Path) -> None:
+    dataset = import_tree(annotated.yolo_tree() | {"labels/train/p9.txt": b"0 .5 .5 .1 .1"})
+    assert_refused(dataset, data_dir, "missing_picture", "no picture for labels/train/p9.txt")
+
+
+def test_yaml_that_is_none(import_tree: ImportTree, data_dir: Path) -> None:
+    dataset = import_tree(annotated.yolo_tree() | {"data.yaml": b"names:\n  - cat\n - dog: ["})
+    assert_refused(dataset, data_dir, "annotations_broken", "data.yaml line 3 is not valid YAML")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "said"),
+    [
+        ("<xmax>20</xmax>", "<xmax>90</xmax>", "box_outside", "Annotations/p1.xml line 4"),
+        ("<xmax>20</xmax>", "<xmax>0</xmax>", "box_without_area", "Annotations/p1.xml line 4"),
+        ("<xmax>20</xmax>", "<xmax>wide</xmax>", "bad_annotation", "Annotations/p1.xml line 4"),
+        ("<name>cat</name>", "<name> </name>", "unknown_class", "Annotations/p1.xml line 4"),
+        ("</bndbox>", "</box>", "annotations_broken", "Annotations/p1.xml line 6"),
+        ("<width>60</width>", "<width>50</width>", "size_mismatch", "50 x 40"),
+        ("<annotation>", '<!DOCTYPE a [<!ENTITY b "b">]><annotation>', "annotations_broken", "defines entities"),
+    ],
+)
+def test_voc(import_tree: ImportTree, data_dir: Path, old: str, new: str, code: str, said: str) -> None:
+    text = annotated.voc_xml(PICTURES[0]).replace(old, new)
+    dataset = import_tree(annotated.voc_tree() | {"Annotations/p1.xml": text.encode()})
+    assert_refused(dataset, data_dir, code, said)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ({"train/masks/p1.png": annotated.png(Image.new("L", (30, 40)))}, "mask_size", "p1.png has 30 x 40"),
+        ({"train/masks/p1.png": annotated.png(Image.new("L", (60, 40), 9))}, "unknown_class", "train/masks/p1.png"),
+        ({"train/masks/p1.png": picture(1, (60, 40))}, "colours_unknown", "class_dict.csv"),
+        ({"train/masks/p1.png": b"text"}, "not_a_picture", "train/masks/p1.png"),
+        ({"train/masks/p1.png": None}, "missing_mask", "train/images/p1.png"),
+        ({"train/images/p1.png": None}, "missing_picture", "train/masks/p1.png"),
+    ],
+)  # fmt: skip
+def test_masks(import_tree: ImportTree, data_dir: Path, change: Tree, code: str, said: str) -> None:
+    tree = annotated.mask_tree() | change
+    dataset = import_tree({path: content for path, content in tree.items() if content is not None})
+    assert_refused(dataset, data_dir, code, said)
+
+
+def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> None:
+    tree = annotated.mask_tree("colour") | {"train/masks/p1.png": annotated.png(Image.new("RGB", (60, 40), (1, 2, 3)))}
+    assert_refused(import_tree(tree), data_dir, "unknown_class", "train/masks/p1.png", "colour 1,2,3")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("nowhere.png,cat,train", "missing_picture", "labels.csv line 2: there is no picture nowhere.png"),
+        ("../../etc/p1.png,,train", "unknown_class", "labels.csv line 2: the class is missing"),
+        ("p1.png", "bad_annotation", "labels.csv line 2: only 1 columns"),
+        ("p1.png,cat,maybe", "bad_annotation", "'maybe' is no split"),
+        ("p2.png,cat,train", "duplicate_name", "labels.csv line 3: the picture pictures/p2.png"),
+    ],
+)
+def test_csv(import_tree: ImportTree, data_dir: Path, line: str, code: str, said: str) -> None:
+    tree = annotated.csv_tree()
+    lines = (tree["labels.csv"] or b"").decode().splitlines()
+    tree["labels.csv"] = "\n".join([lines[0], line, *lines[2:]]).encode()
+    assert_refused(import_tree(tree), data_dir, code, said)
+
+
+def test_scenes(import_tree: ImportTree, data_dir: Path) -> None:
+    tree = annotated.scenes_tree()
+    content = json.loads(tree["annotations.json"] or b"")
+    content["pictures"][0]["labels"] = [7, 0]
+    tree["annotations.json"] = json.dumps(content, indent=1).encode()
+    line = line_of(tree, "annotations.json", '"path"') - 1
+    assert_refused(import_tree(tree), data_dir, "unknown_class", f"annotations.json line {line}:")
+
+
+def test_annotation_files_have_a_limit(
+    import_tree: ImportTree, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOST_ANNOTATION_BYTES", 1000)
+    assert_refused(
+        import_tree(annotated.coco_tree()), data_dir, "annotations_too_large", "train/_annotations.coco.json"
+    )
+
+
+def test_no_path_leaves_the_source(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(picture(1, (60, 40)))
+    tree = coco_with(lambda content: content["images"][0].update(file_name="../../secret.png"))
+    dataset = new_dataset(write_tree(tmp_path / "source", tree))
+    run_import(dataset)
+    assert_refused(dataset, data_dir, "missing_picture", "secret.png")
+
+
+# Leaving out
+
+
+@pytest.fixture
+def import_leaving_out(new_dataset: Callable[..., Dataset], tmp_path: Path) -> ImportTree:
+    def import_(tree: Tree) -> Dataset:
+        dataset = new_dataset(write_tree(tmp_path / "source", tree))
+        Dataset.objects.filter(pk=dataset.pk).update(options={"on_error": "leave_out"})
+        dataset.refresh_from_db()
+        run_import(dataset)
+        return dataset
+
+    return import_
+
+
+def test_single_objects_are_left_out(import_leaving_out: ImportTree) -> None:
+    tree = annotated.yolo_tree() | {"labels/train/p1.txt": b"0 .5 .5 .1 .1\n0 5 5 1 1\n9 .5 .5 .1 .1\nx"}
+    dataset = import_leaving_out(tree)
+    assert dataset.status == "ready"
+    assert {"bad_annotation", "box_outside", "unknown_class"} <= set(codes(dataset, "warning"))
+    assert imported_boxes(dataset)["p1"] == ("train", [("cat", (27.0, 18.0, 33.0, 22.0))])
+    message = next(item["message"] for item in dataset.report if item["code"] == "box_outside")
+    assert message.startswith("Left out: labels/train/p1.txt line 2")
+
+
+def test_pictures_are_left_out_with_their_files(import_leaving_out: ImportTree) -> None:
+    tree = annotated.coco_tree() | {"train/p1.png": b"text", "val/p6.png": picture(6, (10, 10))}
+    dataset = import_leaving_out(tree)
+    assert (dataset.status, dataset.count("train"), dataset.count("val")) == ("ready", 3, 1)
+    assert not list(dataset.folder.rglob("p1.png")) + list(dataset.folder.rglob("p6.png"))
+
+
+def test_an_empty_class_folder_is_left_out(import_leaving_out: ImportTree) -> None:
+    tree = {f"{name}/{number}.png": picture(number + ord(name)) for name in "ab" for number in range(3)}
+    dataset = import_leaving_out({**tree, "empty": None})
+    assert (dataset.status, dataset.classes) == ("ready", ["a", "b"])
+
+
+def test_too_little_is_left(import_leaving_out: ImportTree, data_dir: Path) -> None:
+    tree = {path: b"text" if path.endswith(".png") else content for path, content in annotated.coco_tree().items()}
+    assert_refused(import_leaving_out(tree), data_dir, "no_train")
+
+
+# What is mended, with a word
+
+
+def test_boxes_a_little_outside_are_clipped(import_tree: ImportTree) -> None:
+    dataset = import_tree(coco_with(first(bbox=[-1.5, -0.2, 20, 10])))
+    assert imported_boxes(dataset)["p1"][1][0] == ("cat", (0.0, 0.0, 18.5, 9.8))
+    assert codes(dataset, "warning") == ["box_clipped"]
+
+
+def turned_jpeg(pixels_HWC: "np.ndarray[Any, np.dtype[np.uint8]]", orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_HWC).save(buffer, "JPEG", quality=95, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("outlined", [True, False])
+def test_annotations_of_the_picture_as_stored_are_turned(
+    import_tree: ImportTree, orientation: int, outlined: bool
+) -> None:
+    """A bright rectangle in the stored picture: the imported box must be where Pillow turns it."""
+    pixels_HWC = np.full((40, 60, 3), 30, np.uint8)
+    pixels_HWC[8:24, 8:40] = 220
+    pixels_HWC[30:38, 50:58] = 120
+    entry = {"id": 1, "image_id": 1, "category_id": 10, "bbox": [8, 8, 32, 16]}
+    if outlined:
+        entry["segmentation"] = [[8, 8, 40, 8, 40, 24, 8, 24]]
+    content: Any = annotated.coco("train", outlined=outlined)
+    content["images"][0] = {"id": 1, "file_name": "p1.jpg", "width": 60, "height": 40}
+    content["annotations"] = [entry, *(item for item in content["annotations"] if item["image_id"] != 1)]
+    tree = annotated.coco_tree(outlined=outlined)
+    del tree["train/p1.png"]
+    tree["train/p1.jpg"] = turned_jpeg(pixels_HWC, orientation)
+    dataset = import_tree(tree | {"train/_annotations.coco.json": json.dumps(content).encode()})
+    assert "annotation_turned" in codes(dataset, "warning")
+    upright = Image.open(io.BytesIO(tree["train/p1.jpg"] or b""))
+    turned_HW = np.asarray(upright.transpose(getattr(Image.Transpose, TURNS[orientation])).convert("L")) > 170
+    rows, columns = np.flatnonzero(turned_HW.any(axis=1)), np.flatnonzero(turned_HW.any(axis=0))
+    expected = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    assert imported_boxes(dataset)["p1"] == ("train", [("cat", expected)])
+    if outlined:
+        assert ((annotated.imported_mask(dataset, "p1") == 1) == turned_HW).all()
+
+
+TURNS = {5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE", 8: "ROTATE_90"}
+
+
+# Inspection
+
+
+def test_inspection_tells_all_and_stays_a_proposal(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    tree = annotated.yolo_tree() | {"labels/train/p1.txt": b"9 .5 .5 .1 .1\n0 .5 .5 .1 .1", "data/notes.md": b""}
+    dataset = new_dataset(write_tree(tmp_path / "source", tree))
+    Dataset.objects.update(status="inspecting")
+    dataset.refresh_from_db()
+    run_inspection(dataset)
+    assert (dataset.status, dataset.format, dataset.recipes) == ("proposed", "yolo", ["detection"])
+    proposal = dataset.proposal
+    assert proposal["classes"][0] == {"name": "cat", "pictures": 2, "objects": 3}
+    assert (proposal["pictures"], proposal["has_splits"]) == ({"train": 4, "val": 2, "none": 0}, True)
+    assert proposal["files"][0] == "data.yaml"
+    assert [(item["level"], item["code"]) for item in proposal["report"]] == [("error", "unknown_class")]
+
+
+def test_inspection_of_nothing_is_refused(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
+    dataset = new_dataset(write_tree(tmp_path / "source", {"notes.txt": b"x", "pictures/a.png": picture(1)}))
+    Dataset.objects.update(status="inspecting")
+    dataset.refresh_from_db()
+    run_inspection(dataset)
+    assert_refused(dataset, data_dir, "too_few_classes")

@@ -1,0 +1,29 @@
+"""The batch size that a run finds by itself."""
+
+from tests.engine.conftest import EndAfter, change_order, events_of, newest_content, train_here
+from trainingapp.engine.autobatch import find_batch_size
+from trainingapp.engine.dataset_files import read_index
+from trainingapp.engine.device import choose_device, choose_precision
+from trainingapp.engine.run_files import read_config_file, read_order
+
+
+def test_sizes_double_and_the_last_is_the_fastest(new_run, dataset_dir) -> None:
+    run_dir = new_run(auto_batch_size=True)
+    order, device = read_order(run_dir, read_config_file(run_dir)), choose_device("cpu")
+    trials = find_batch_size(order, read_index(dataset_dir), device, choose_precision(device, amp=False)[0])
+    sizes = [trial.batch_size for trial in trials]
+    assert sizes == [2, 4, 8][: len(sizes)]  # at most a quarter of 44 pictures
+    assert sorted(trials, key=lambda trial: trial.pictures_per_s) == trials
+
+
+def test_a_resumed_run_keeps_the_size_that_was_chosen(new_run) -> None:
+    run_dir = new_run(auto_batch_size=True, epochs=1, batch_size=32)
+    assert train_here(run_dir, EndAfter(2)) == "paused"
+    chosen = newest_content(run_dir)["config"]["batch_size"]
+    assert chosen <= 8
+    change_order(run_dir)
+    assert train_here(run_dir) == "completed"
+    assert newest_content(run_dir)["config"]["batch_size"] == chosen
+    said = [event["message"] for event in events_of(run_dir, "log") if "was chosen" in event["message"]]
+    assert len(said) == 1
+    assert f"batch_size {chosen} was chosen" in said[0]

@@ -1,0 +1,106 @@
+"""Finding the batch size at the start of a run: the largest that fits and is still faster than the one before."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from trainingapp.engine.dataset_files import DatasetIndex
+from trainingapp.engine.device import Precision
+from trainingapp.engine.errors import BadConfig, is_out_of_memory
+from trainingapp.engine.optim import make_optimizer
+from trainingapp.engine.recipes.registry import make_recipe
+from trainingapp.engine.run_files import Order
+
+LARGEST = 1024
+MEMORY_SHARE = 0.8
+LEAST_GAIN = 1.1
+"""Twice the batch must give at least so much more pictures a second, or it only costs memory."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a batch size was measured at."""
+
+    batch_size: int
+    pictures_per_s: float
+
+
+def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, precision: Precision) -> list[Trial]:
+    """Try sizes from 2 on, twice as many each time, with real steps; the last of the trials is the one to take.
+
+    It ends where memory does (out of memory, or more than MEMORY_SHARE of what was free), where a larger batch is no
+    faster, and at a quarter of the training split. Raises BadConfig when not even two pictures fit.
+    """
+    largest = max(2, min(LARGEST, len(dataset.split("train")) // 4))
+    free_bytes = _free_bytes(device)
+    trials: list[Trial] = []
+    for batch_size in _doubling(2, largest):
+        try:
+            found = _measured(order, dataset, device, precision, batch_size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        if trials and found.pictures_per_s < trials[-1].pictures_per_s * LEAST_GAIN:
+            break
+        trials.append(found)
+        if _used_bytes(device) > MEMORY_SHARE * free_bytes / 2:  # twice as many would be too much
+            break
+    if not trials:
+        raise BadConfig("Not even a batch of two pictures fits into memory: choose a smaller image_size or model.")
+    return trials
+
+
+def _doubling(start: int, end: int) -> Iterator[int]:
+    while start <= end:
+        yield start
+        start *= 2
+
+
+def _measured(
+    order: Order, dataset: DatasetIndex, device: torch.device, precision: Precision, batch_size: int
+) -> Trial:
+    """Train two steps on the first batch: the first allocates, the second is timed."""
+    config = order.config.model_copy(update={"batch_size": batch_size, "num_workers": 0})
+    recipe = make_recipe(replace(order, config=config), dataset, device)
+    model = recipe.build_model(pretrained=False).train()
+    optimizer, meter = make_optimizer(model, config), recipe.new_meter(validation=False)
+    batch = next(recipe.train_batches(1, skip=0))
+    for _turn in range(2):
+        began = time.perf_counter()
+        with precision.autocast():
+            loss = recipe.loss(model, batch, meter)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - began
+    return Trial(batch_size, batch_size / seconds)
+
+
+def _free_bytes(device: torch.device) -> float:
+    """Memory that can be had: of the GPU, or of the machine."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return float(torch.cuda.mem_get_info(device)[0])
+    return _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024.0
+
+
+def _used_bytes(device: torch.device) -> float:
+    """The most that this process has taken so far."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_reserved(device))
+    return _kilobytes(Path("/proc/self/status"), "VmHWM") * 1024.0
+
+
+def _kilobytes(path: Path, name: str) -> int:
+    """A line such as "MemAvailable:   123 kB". Without such files (no Linux) memory is taken to be endless."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 1 << 40 if name == "MemAvailable" else 0
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))

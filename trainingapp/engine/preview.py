@@ -1,0 +1,23 @@
+"""The first training batch of a run that does not exist yet: `python -m trainingapp.engine --preview RUN_DIR`."""
+
+import torch
+
+from trainingapp.engine.data.drawing import contact_sheet
+from trainingapp.engine.dataset_files import read_index
+from trainingapp.engine.errors import BadData
+from trainingapp.engine.recipes.registry import make_recipe
+from trainingapp.engine.run_files import PREVIEW_FILE, Order
+
+
+def draw_preview(order: Order) -> None:
+    """Write RUN_DIR/batch.webp: the first batch of the first epoch as the model will see it. Raises EngineError."""
+    torch.set_num_threads(1)  # beside runs that train, without getting in their way
+    try:
+        dataset = read_index(order.dataset_dir)
+    except ValueError as error:
+        raise BadData(str(error)) from error
+    recipe = make_recipe(order, dataset, torch.device("cpu"))
+    pictures = recipe.draw_batch(next(recipe.train_batches(1, skip=0)))
+    temporary = order.run_dir / f"{PREVIEW_FILE}.tmp"
+    contact_sheet(pictures).save(temporary, "WEBP", quality=85, method=2)
+    temporary.replace(order.run_dir / PREVIEW_FILE)

@@ -1,0 +1,55 @@
+"""A batch as the model will see it, for the form of a run."""
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_POST, require_safe
+
+from trainingapp import lifecycle
+from trainingapp.engine.config import RECIPES
+from trainingapp.forms import RunForm
+from trainingapp.supervisor import batch_preview
+
+
+@require_POST
+def batch_preview_start(request: HttpRequest) -> HttpResponse:
+    """Take the form of a run as it stands and have its first batch drawn. Its name may still be missing."""
+    values = request.POST.copy()
+    values["name"] = _("Preview")
+    recipe = values.get("recipe", "")
+    form = RunForm(values, recipe=recipe if recipe in RECIPES else "classification")
+    if not form.is_valid():
+        problems = [f"{form[name].label}: {' '.join(map(str, found))}" for name, found in form.errors.items()]
+        return _part(request, {"problem": " ".join(problems)}, status=422)
+    try:
+        preview_id = lifecycle.preview_batch(form.cleaned_data["dataset"], form.config)
+    except lifecycle.VerbError as error:
+        return _part(request, {"problem": str(error)}, status=422)
+    if not getattr(request, "htmx", None):
+        return redirect("batch_preview", preview_id)
+    return _part(request, {"preview_id": preview_id})
+
+
+@require_safe
+def batch_preview_state(request: HttpRequest, preview_id: str) -> HttpResponse:
+    """How the preview stands; htmx asks again until there is a picture or an error."""
+    found = batch_preview.look(preview_id)
+    if found is None:
+        raise Http404
+    return _part(request, {"preview_id": preview_id, "preview": found, "problem": found.error})
+
+
+@require_safe
+@cache_control(private=True, max_age=3600)
+def batch_preview_picture(request: HttpRequest, preview_id: str) -> HttpResponse:
+    """The picture."""
+    found = batch_preview.look(preview_id)
+    if found is None or found.picture is None:
+        raise Http404
+    return HttpResponse(found.picture.read_bytes(), content_type="image/webp")
+
+
+def _part(request: HttpRequest, context: dict[str, object], status: int = 200) -> HttpResponse:
+    template = "runs/_batch_preview.html" if getattr(request, "htmx", None) else "runs/batch_preview.html"
+    return render(request, template, context, status=status)
