@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
+from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -173,10 +174,30 @@ class Summary:
 
 def history(run: TrainingRun) -> list[Evaluated]:
     """The run's validations that have a file by what their events say, one an epoch, the oldest first."""
-    rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, data__evaluation__isnull=False)
-    found = rows.filter(data__split="val").order_by("seq").values_list("epoch", "step", "data")
-    by_epoch = {epoch: Evaluated(epoch, step or 0, data["values"]) for epoch, step, data in found if epoch is not None}
+    by_epoch = {one.epoch: one for one in map(_evaluated, _validations(run).order_by("seq"))}
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
+
+def of_epoch(run: TrainingRun, epoch: int) -> Evaluated | None:
+    """The validation of an epoch; None where there is none that counts."""
+    found = _validations(run).filter(epoch=epoch).order_by("-seq").first()
+    return _evaluated(found) if found else None
+
+
+def newest(run: TrainingRun) -> Evaluated | None:
+    """The newest validation. Reads few rows of a long run: it is asked for whenever a run has news."""
+    found = _validations(run).order_by("-seq").first()
+    return _evaluated(found) if found else None
+
+
+def _validations(run: TrainingRun) -> QuerySet[RunEvent]:
+    rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, epoch__isnull=False)
+    return rows.filter(data__split="val", data__evaluation__isnull=False)
+
+
+def _evaluated(event: RunEvent) -> Evaluated:
+    assert event.epoch is not None
+    return Evaluated(event.epoch, event.step or 0, event.data["values"])
 
 
 def read(run: TrainingRun, epoch: int) -> EvaluationFile:
@@ -281,22 +302,30 @@ def _number(value: object) -> float | None:
 
 def summary(run: TrainingRun) -> Summary | None:
     """The newest validation in short; None before the first."""
-    found = history(run)
-    if not found:
+    now = newest(run)
+    if now is None:
         return None
-    newest = found[-1]
-    best = next((one for one in found if one.epoch == run.best_epoch), None)
-    metrics, best_epoch = metric_rows(newest, best), best.epoch if best else None
+    best = _best(run)
+    metrics, best_epoch = metric_rows(now, best), best.epoch if best else None
     try:
-        content = read(run, newest.epoch)
+        content = read(run, now.epoch)
     except EvaluationError as error:
-        return Summary(newest, metrics, best_epoch, [], [], None, 0, problem=str(error))
+        return Summary(now, metrics, best_epoch, [], [], None, 0, problem=str(error))
     first_share = next((column.name for column in content.columns if column.is_share), "")
     is_long = len(content.per_class) > SHORT_TABLE
     rows = class_rows(content, first_share if is_long else "")[:SHORT_TABLE]
     small = content.confusion if content.confusion and len(content.confusion.names) <= SMALL_MATRIX else None
     matrix = matrix_rows(small) if small else None
-    return Summary(newest, metrics, best_epoch, content.columns, rows, matrix, len(content.per_class))
+    return Summary(now, metrics, best_epoch, content.columns, rows, matrix, len(content.per_class))
+
+
+def _best(run: TrainingRun) -> Evaluated | None:
+    """The best validation, from its file: looking for its event could mean to read all of them."""
+    try:
+        content = read(run, run.best_epoch) if run.best_epoch else None
+    except EvaluationError:
+        return None
+    return Evaluated(content.epoch, content.step, content.values) if content else None
 
 
 def newest_batch(run: TrainingRun) -> RunEvent | None:

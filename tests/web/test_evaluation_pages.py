@@ -81,6 +81,12 @@ def test_an_epoch_without_evaluation_is_not_found(user_client: Client, run: Trai
     assert user_client.get(reverse("evaluation", args=[run.pk]), {"epoch": epoch}).status_code == 404
 
 
+@pytest.mark.parametrize("epoch", [0, 2, 10**30])
+def test_nothing_of_an_epoch_without_evaluation_is_served(user_client: Client, run: TrainingRun, epoch: int) -> None:
+    evaluated(run, 1)
+    assert {user_client.get(address).status_code for address in addresses(run, epoch)} == {404}
+
+
 def test_a_validation_that_was_made_again_counts_once(user_client: Client, run: TrainingRun) -> None:
     """A kill after epoch 3: its file is still there, but the run goes on from epoch 2."""
     for epoch in (1, 2, 3):

@@ -78,6 +78,10 @@ class Evaluation:
     predictions: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
+def _lines(curve: Curve) -> dict[str, Any]:
+    return {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
+
+
 def fixed_indices(count: int) -> list[int]:
     """At most FIXED_PICTURES indices spread evenly over `count` validation pictures: the same at every call."""
     wanted = min(count, FIXED_PICTURES)
@@ -132,10 +136,6 @@ def write_evaluation(
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     temporary.replace(path)
-
-
-def _lines(curve: Curve) -> dict[str, Any]:
-    return {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
 
 
 def read_evaluation(run_dir: Path, epoch: int) -> dict[str, Any] | None:

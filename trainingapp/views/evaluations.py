@@ -26,6 +26,7 @@ from trainingapp.evaluations import (
     history,
     matrix_rows,
     metric_rows,
+    of_epoch,
     predicted_mask,
     read,
 )
@@ -124,7 +125,8 @@ def _heads(content: EvaluationFile, sort: str) -> list[dict[str, Any]]:
 def _evaluation(pk: int, epoch: int) -> tuple[TrainingRun, EvaluationFile]:
     """A run and its evaluation of an epoch that counts. Raises Http404."""
     run = visible_run(pk)
-    _chosen(history(run), str(epoch))
+    if of_epoch(run, epoch) is None:
+        raise Http404
     try:
         return run, read(run, epoch)
     except EvaluationError as error:
