@@ -81,6 +81,10 @@ class Evaluation:
     """Predicted masks as files; those of the pictures shown become predictions."""
 
 
+def _lines(curve: Curve) -> dict[str, Any]:
+    return {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
+
+
 def fixed_indices(count: int) -> list[int]:
     """At most FIXED_PICTURES indices spread evenly over `count` validation pictures: the same at every call."""
     wanted = min(count, FIXED_PICTURES)
@@ -121,7 +125,7 @@ def write_evaluation(
         "columns": [vars(column) for column in found.columns],
         "per_class": found.per_class,
         "confusion": {"names": found.confusion_names, "counts": found.confusion} if found.confusion else None,
-        "curves": [vars(curve) for curve in found.curves],
+        "curves": [_lines(curve) for curve in found.curves],
         "best_confidence": found.best_confidence,
         "pictures": [
             {"index": one.index, "path": paths[one.index], "score": one.score, "labels": list(one.labels)}
