@@ -72,10 +72,22 @@ DETECTORS: dict[str, Architecture] = {
 }
 """torchvision's families, some on smaller backbones than its own."""
 
+SMP_FAMILIES = ("unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer")
+SMP_ENCODERS = ("resnet18", "resnet34", "mobilenet_v2", "efficientnet-b0")
+
 SEGMENTERS: dict[str, Architecture] = {
     "lraspp_mobilenet_v3_large": Architecture(3_221_538),
+    "deeplabv3_mobilenet_v3_large": Architecture(11_029_328),
+    "deeplabv3_resnet18": Architecture(),
+    "deeplabv3_resnet34": Architecture(),
+    "deeplabv3_resnet50": Architecture(42_004_074),
+    "fcn_resnet18": Architecture(),
+    "fcn_resnet34": Architecture(),
+    "fcn_resnet50": Architecture(35_322_218),
+    **{f"smp/{family}_{encoder}": Architecture() for family in SMP_FAMILIES for encoder in SMP_ENCODERS},
 }
-"""torchvision's and segmentation-models-pytorch's."""
+"""torchvision's, two families of it also on small ResNets, and segmentation-models-pytorch's, of which any can be named
+as smp/{architecture}_{encoder}."""
 
 ARCHITECTURES: dict[str, dict[str, Architecture]] = {
     "classification": CLASSIFIERS,
