@@ -1,0 +1,431 @@
+"""The detection recipe: boxes follow their pictures, networks give losses and boxes, a cut run goes on exactly."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+
+from tests.engine.conftest import EndAfter, assert_same_result, change_order, last_status, train_here
+from tests.pictures import make_run_dir
+from trainingapp.engine.architectures import DETECTORS
+from trainingapp.engine.config import parse_config
+from trainingapp.engine.configs.detection import DetectionConfig
+from trainingapp.engine.data.batches import Batches, BatchSource
+from trainingapp.engine.data.boxes import BoxBatch, BoxedPicture, BoxedPictures, clipped, mosaic
+from trainingapp.engine.dataset_files import Box, Sample, Split, read_index, write_index
+from trainingapp.engine.errors import BadConfig, BadData, WeightsUnavailable
+from trainingapp.engine.evaluation import read_evaluation
+from trainingapp.engine.models.detectors import (
+    LOSS_NAMES,
+    DetectorOptions,
+    build_detector,
+    first_label,
+    head_prefixes,
+    loss_parts,
+)
+from trainingapp.engine.recipes.registry import make_recipe
+from trainingapp.engine.run_files import read_config_file, read_order
+
+SIZE = 64
+
+#: 11 training pictures are six batches, the last one left out, and three optimizer steps; everything random is on.
+HARD = {
+    "recipe": "detection",
+    "model": "fcos_resnet18_fpn",
+    "image_size": SIZE,
+    "batch_size": 2,
+    "accumulation_steps": 2,
+    "epochs": 2,
+    "mosaic": 0.5,
+    "augmentation": "medium",
+    "ema_decay": 0.9,
+    "gradient_clip": 5.0,
+    "amp": False,
+}
+
+
+def _draw_boxes(path: Path, boxes: list[Box], width: int, height: int, rng: np.random.Generator) -> None:
+    """Dark noise, with each object as a bright rectangle that fills its box: red for class 0, green for class 1."""
+    pixels = rng.integers(0, 60, (height, width, 3)).astype(np.uint8)
+    for box in boxes:
+        pixels[int(box.top) : int(box.bottom), int(box.left) : int(box.right), box.label] = 240
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="session")
+def boxes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of 80 x 60 with up to two objects; the first of each split shows none, the second a crowd as well."""
+    folder, rng = tmp_path_factory.mktemp("boxes"), np.random.default_rng(0)
+    samples = []
+    counts: list[tuple[Split, int]] = [("train", 11), ("val", 5)]
+    for split, count in counts:
+        for number in range(count):
+            boxes = [
+                Box(int(rng.integers(2)), left, top, left + side, top + side)
+                for side in rng.integers(14, 30, 1 + number % 2).tolist()
+                for left, top in [rng.integers(0, 30, 2).tolist()]
+            ]
+            boxes = [] if number == 0 else boxes
+            path = f"images/{split}/{number}.png"
+            _draw_boxes(folder / path, boxes, 80, 60, rng)
+            crowd = [Box(0, 60, 40, 80, 60, crowd=True)] if number == 1 else []
+            samples.append(Sample(path, -1, split, 80, 60, (*boxes, *crowd)))
+    write_index(
+        folder, name="boxes", recipes=["detection"], classes=["red", "green"], fingerprint="0" * 64, samples=samples
+    )
+    return folder
+
+
+def _items(folder: Path, **config: Any) -> BoxedPictures:
+    dataset = read_index(folder)
+    parsed = parse_config({"recipe": "detection", "image_size": SIZE, **config})
+    assert isinstance(parsed, DetectionConfig)
+    return BoxedPictures(dataset, dataset.split("train"), parsed, 1 << 20)
+
+
+def _assert_boxes_lie_on_objects(picture: BoxedPicture) -> None:
+    """The colour of its class fills what is inside of each box, but for its rim."""
+    for box, label in zip(picture.boxes_xyxy.round().int().tolist(), picture.labels_M.tolist(), strict=True):
+        left, top, right, bottom = box[0] + 2, box[1] + 2, box[2] - 2, box[3] - 2
+        if right > left and bottom > top:
+            inside = picture.image_CHW[label, top:bottom, left:right].float()
+            assert inside.mean() > 150, (box, label)
+
+
+# Boxes follow their pictures
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        {"augmentation": "none"},
+        {"augmentation": "light"},
+        {"augmentation": "custom", "crop": 0.5, "flip_horizontal": True, "flip_vertical": True},
+    ],
+)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_boxes_follow_what_is_done_to_the_picture(boxes_dir: Path, augmentation: dict[str, Any], share: float) -> None:
+    items = _items(boxes_dir, mosaic=share, **augmentation)
+    seen = 0
+    for turn in range(3):
+        torch.manual_seed(turn)
+        for index in range(items.sample_count):
+            picture = items.training_item(index)
+            assert picture.image_CHW.shape == (3, SIZE, SIZE)
+            assert picture.image_CHW.dtype == torch.uint8
+            assert ((picture.boxes_xyxy >= 0) & (picture.boxes_xyxy <= SIZE)).all()
+            sides = picture.boxes_xyxy[:, 2:] - picture.boxes_xyxy[:, :2]
+            assert (sides >= 2).all()
+            _assert_boxes_lie_on_objects(picture)
+            seen += len(picture.labels_M)
+    assert seen > 20
+
+
+def test_crowds_are_not_told_to_the_model(boxes_dir: Path) -> None:
+    items = _items(boxes_dir, augmentation="none")
+    assert len(items.training_item(0).labels_M) == 0
+    assert len(items.training_item(1).labels_M) == 2  # and no crowd
+
+
+def test_boxes_of_which_too_little_is_left_go_with_their_labels() -> None:
+    boxes = torch.tensor([[-8.0, 0, 2, 10], [-9.0, 0, 1, 10], [-7.0, 10, 1.5, 20], [10.0, 10, 20, 20]])
+    kept, labels = clipped(boxes, torch.tensor([0, 1, 2, 3]), 64)
+    assert labels.tolist() == [0, 3]  # a fifth is left of the first, a tenth of the second, 1.5 pixels of the third
+    assert kept.tolist() == [[0, 0, 2, 10], [10, 10, 20, 20]]
+
+
+def test_a_mosaic_shows_all_four_pictures_somewhere() -> None:
+    pictures = [
+        BoxedPicture(
+            torch.full((3, 64, 64), 50 * (number + 1), dtype=torch.uint8),
+            torch.tensor([[0.0, 0, 64, 64]]),
+            torch.tensor([number]),
+        )
+        for number in range(4)
+    ]
+    torch.manual_seed(3)
+    seen: set[int] = set()
+    for _turn in range(20):
+        made = mosaic(pictures)
+        for box, label in zip(made.boxes_xyxy.round().int().tolist(), made.labels_M.tolist(), strict=True):
+            center_x, center_y = (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
+            assert abs(int(made.image_CHW[0, center_y, center_x]) - 50 * (label + 1)) <= 1
+            seen.add(label)
+    assert seen == {0, 1, 2, 3}
+
+
+def _batches(folder: Path, workers: int) -> list[BoxBatch]:
+    items = _items(folder, mosaic=0.5, augmentation="strong")
+    source = BatchSource(items, 4, seed=1, training=True)
+    return list(Batches(source, workers, pin_memory=False, unwanted_fds=[]).epoch(2))
+
+
+def test_the_same_batches_with_and_without_processes(boxes_dir: Path) -> None:
+    for here, there in zip(_batches(boxes_dir, 0), _batches(boxes_dir, 2), strict=True):
+        assert torch.equal(here.images_NCHW, there.images_NCHW)
+        assert torch.equal(here.boxes_xyxy, there.boxes_xyxy)
+        assert torch.equal(here.labels_M, there.labels_M)
+        assert here.counts == there.counts
+
+
+# Networks
+
+
+def _options(name: str, **values: Any) -> DetectorOptions:
+    size = 288 if name == "ssd300_vgg16" else SIZE
+    defaults = {"score_thresh": 0.0, "nms_thresh": 0.5, "detections_per_img": 7, "anchor_scale": 0.5}
+    return DetectorOptions(**{"class_count": 3, "image_size": size, **defaults, **values})
+
+
+def _build(name: str, **values: Any) -> nn.Module:
+    return build_detector(name, _options(name, **values), pretrained="none", weights_from=None)
+
+
+def _pictures_and_targets(name: str, count: int = 2) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
+    size = _options(name).image_size
+    targets = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)} for _ in range(count)]
+    targets[0] = {
+        "boxes": torch.tensor([[4.0, 6, 40, 44], [30.0, 20, 60, 60]]),
+        "labels": torch.tensor([0, 2]) + first_label(name),
+    }
+    return torch.randn(count, 3, size, size), targets
+
+
+SMALL = ["fcos_resnet18_fpn", "retinanet_resnet18_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"]
+OTHERS = ["fcos_mobilenet_v3_large_fpn", "ssdlite320_mobilenet_v3_large"]
+
+
+@pytest.mark.parametrize("name", SMALL + OTHERS)
+def test_architecture_gives_losses_gradients_and_boxes(name: str) -> None:
+    torch.manual_seed(0)
+    model = _build(name)
+    images, targets = _pictures_and_targets(name)
+    losses = model.train()(images, targets)
+    assert sorted(LOSS_NAMES[part] for part in losses) == sorted(loss_parts(name))
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert sum(parameter.grad is not None for parameter in model.parameters()) > 20
+    with torch.inference_mode():
+        for found in model.eval()(images):
+            assert found["boxes"].shape == (len(found["labels"]), 4)
+            assert len(found["scores"]) <= 7
+            assert ((found["boxes"] >= 0) & (found["boxes"] <= SIZE)).all()
+            assert set(found["labels"].tolist()) <= {label + first_label(name) for label in range(3)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in SMALL + OTHERS])
+def test_every_architecture_can_be_built_and_finds_boxes(name: str) -> None:
+    model = _build(name).eval()
+    images, _targets = _pictures_and_targets(name, count=1)
+    with torch.inference_mode():
+        [found] = model(images)
+    assert found["boxes"].shape == (len(found["labels"]), 4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fcos_resnet50_fpn",
+        "retinanet_resnet50_fpn_v2",
+        "fasterrcnn_resnet50_fpn_v2",
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        "ssdlite320_mobilenet_v3_large",
+    ],
+)
+def test_weights_have_the_names_and_shapes_of_torchvisions_own_model(name: str) -> None:
+    with torch.device("meta"):
+        own = torchvision.models.get_model(
+            name, weights=None, weights_backbone=None, num_classes=3 + first_label(name)
+        ).state_dict()
+    ours = _build(name).state_dict()
+    assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in own.items()}
+
+
+def test_frozen_layers_are_those_of_the_backbone() -> None:
+    prefixes = head_prefixes(_build("fcos_resnet18_fpn"))
+    assert set(prefixes) == {"backbone.fpn.", "head.classification_head.", "head.regression_head."}
+
+
+def test_ssd_refuses_pictures_too_small_for_its_maps() -> None:
+    with pytest.raises(BadConfig, match="image_size"):
+        _build("ssd300_vgg16", image_size=128)
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained"),
+    [
+        ("fcos_resnet18_fpn", "backbone"),
+        ("ssdlite320_mobilenet_v3_large", "whole"),
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", "whole"),
+    ],
+)
+def test_weights_that_cannot_be_fetched(
+    name: str, pretrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    with pytest.raises(WeightsUnavailable, match=r"download\.pytorch\.org"):
+        build_detector(name, _options(name), pretrained=pretrained, weights_from=tmp_path)
+
+
+def test_nobody_has_published_a_small_one_as_a_whole(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="backbone"):
+        build_detector("fcos_resnet18_fpn", _options(""), pretrained="whole", weights_from=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "key", "own_key"),
+    [
+        ("fcos_resnet18_fpn", "resnet18", "backbone.body.layer3.0.conv1.weight", "layer3.0.conv1.weight"),
+        (
+            "ssdlite320_mobilenet_v3_large",
+            "mobilenet_v3_large",
+            "backbone.features.0.13.0.weight",
+            "features.13.block.0.0.weight",
+        ),
+        (
+            "ssdlite320_mobilenet_v3_large",
+            "mobilenet_v3_large",
+            "backbone.features.1.0.1.0.weight",
+            "features.13.block.1.0.weight",
+        ),
+    ],
+)
+def test_backbone_weights_from_the_cache(tmp_path: Path, name: str, backbone: str, key: str, own_key: str) -> None:
+    url: str = torchvision.models.get_model_weights(backbone)["DEFAULT"].url
+    source = torchvision.models.get_model(backbone, weights=None).state_dict()
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(source, tmp_path / "checkpoints" / url.rpartition("/")[2])
+    options = _options(name, frozen_norms=True)
+    state = build_detector(name, options, pretrained="backbone", weights_from=tmp_path).state_dict()
+    assert torch.equal(state[key], source[own_key])
+
+
+# Runs
+
+
+def _recipe(boxes_dir: Path, run_dir: Path, **config: Any) -> Any:
+    make_run_dir(run_dir, boxes_dir, **{**HARD, **config})
+    order = read_order(run_dir, read_config_file(run_dir))
+    return make_recipe(order, read_index(order.dataset_dir), torch.device("cpu"))
+
+
+def test_a_batch_is_drawn_with_its_boxes(boxes_dir: Path, tmp_path: Path) -> None:
+    recipe = _recipe(boxes_dir, tmp_path / "run")
+    pictures = recipe.draw_batch(next(recipe.train_batches(1, skip=0)))
+    assert len(pictures) == 2
+    assert all(picture.width >= 192 for picture in pictures)
+
+
+class _Oracle(nn.Module):
+    """Says where the objects are: in the pixels of the fitted picture, 80 x 60 in 64 x 64."""
+
+    def __init__(self, samples: list[Sample], label: int) -> None:
+        super().__init__()
+        self._samples = iter(samples)
+        self._label = label
+
+    def forward(self, images_NCHW: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        found = []
+        for _image, sample in zip(images_NCHW, self._samples, strict=False):
+            corners = [(box.left, box.top, box.right, box.bottom) for box in sample.boxes if not box.crowd]
+            boxes = torch.tensor(corners).view(-1, 4) * 0.8 + torch.tensor([0, 8, 0, 8])
+            labels = torch.tensor([box.label for box in sample.boxes if not box.crowd], dtype=torch.int64)
+            found.append({"boxes": boxes, "labels": labels + self._label, "scores": torch.ones(len(labels))})
+        return found
+
+
+@pytest.mark.parametrize("name", ["fcos_resnet18_fpn", "fasterrcnn_resnet18_fpn"])
+def test_boxes_are_judged_in_pixels_of_the_picture(boxes_dir: Path, tmp_path: Path, name: str) -> None:
+    recipe = _recipe(boxes_dir, tmp_path / "run", model=name, batch_size=5)
+    meter = recipe.new_meter(validation=True)
+    samples = read_index(boxes_dir).split("val")
+    oracle = _Oracle(samples, first_label(name))
+    for batch in recipe.val_batches():
+        recipe.evaluate(oracle, batch, meter)
+    found = recipe.evaluation(meter)
+    assert found.values["ap"] == pytest.approx(1)
+    assert found.values["f1"] == 1
+    truth = samples[2].boxes[0]
+    [label, confidence, *corners] = found.predictions[2]["boxes"][0]
+    assert (label, confidence) == (truth.label, 1)
+    assert corners == pytest.approx([truth.left, truth.top, truth.right, truth.bottom], abs=0.02)
+
+
+def test_a_split_without_boxes_is_refused(boxes_dir: Path, tmp_path: Path) -> None:
+    index = read_index(boxes_dir)
+    bare = [Sample(one.path, -1, one.split, 80, 60, one.boxes if one.split == "train" else ()) for one in index.samples]
+    (tmp_path / "images").symlink_to(boxes_dir / "images")
+    write_index(tmp_path, name="bare", recipes=["detection"], classes=["a", "b"], fingerprint="0" * 64, samples=bare)
+    with pytest.raises(BadData, match="val split"):
+        _recipe(tmp_path, tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def straight_detection(tmp_path_factory: pytest.TempPathFactory, boxes_dir: Path) -> Path:
+    """A run that was never cut. Not to be changed."""
+    run_dir = make_run_dir(tmp_path_factory.mktemp("straight_detection"), boxes_dir, **HARD)
+    assert train_here(run_dir) == "completed"
+    return run_dir
+
+
+@pytest.mark.parametrize(("workers", "workers_then", "looks"), [(0, 2, 2), (2, 0, 5)])
+def test_a_cut_run_goes_on_exactly(
+    boxes_dir: Path, straight_detection: Path, tmp_path: Path, workers: int, workers_then: int, looks: int
+) -> None:
+    run_dir = make_run_dir(tmp_path / "run", boxes_dir, num_workers=workers, **HARD)
+    assert train_here(run_dir, EndAfter(looks)) == "paused"
+    change_order(run_dir, num_workers=workers_then)
+    assert train_here(run_dir) == "completed"
+    assert_same_result(run_dir, straight_detection)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("fasterrcnn_mobilenet_v3_large_320_fpn", marks=pytest.mark.slow),
+        "ssdlite320_mobilenet_v3_large",
+    ],
+)
+def test_other_families_go_on_exactly(boxes_dir: Path, tmp_path: Path, name: str) -> None:
+    """Faster R-CNN draws the boxes that it learns from at random."""
+    values = {**HARD, "model": name, "epochs": 1, "anchor_scale": 0.25}
+    straight, cut = (make_run_dir(tmp_path / part, boxes_dir, **values) for part in ("straight", "cut"))
+    train_here(straight)
+    assert train_here(cut, EndAfter(1)) == "paused"
+    change_order(cut)
+    train_here(cut)
+    assert_same_result(cut, straight)
+
+
+def test_a_run_writes_its_evaluations(straight_detection: Path) -> None:
+    assert last_status(straight_detection)["state"] == "completed"
+    content = read_evaluation(straight_detection, 2)
+    assert content
+    assert content["recipe"] == "detection"
+    assert {"ap", "ap50", "ap75", "ar", "f1"} <= content["values"].keys()
+    assert len(content["confusion"]["names"]) == 3
+    assert set(content["predictions"]) == {str(index) for index in range(5)}
+    assert json.dumps(content)
+
+
+def test_mixed_precision_trains(boxes_dir: Path, tmp_path: Path) -> None:
+    run_dir = make_run_dir(tmp_path / "run", boxes_dir, **{**HARD, "amp": True, "epochs": 1})
+    assert train_here(run_dir) == "completed"
+
+
+def test_cocos_evaluation_is_loaded_only_when_it_is_needed() -> None:
+    code = "import sys, trainingapp.engine.loop; print('faster_coco_eval' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
