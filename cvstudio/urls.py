@@ -7,7 +7,7 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import batch_previews, dataset_pictures, datasets, run_files, runs, system
+from trainingapp.views import batch_previews, dataset_pictures, datasets, evaluations, run_files, runs, system
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
@@ -26,6 +26,17 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/events/", streams.run_stream, name="run_stream"),
     path("runs/<int:pk>/log/", runs.run_log, name="run_log"),
     path("runs/<int:pk>/metrics/", run_files.run_metrics, name="run_metrics"),
+    path("runs/<int:pk>/evaluation/", evaluations.evaluation_page, name="evaluation"),
+    path("runs/<int:pk>/evaluation/<int:epoch>.json", evaluations.evaluation_data, name="evaluation_data"),
+    path("runs/<int:pk>/evaluation/<int:epoch>/<slug:what>.csv", evaluations.evaluation_csv, name="evaluation_csv"),
+    path("runs/<int:pk>/evaluation/<int:epoch>/<slug:name>.svg", evaluations.evaluation_curve, name="evaluation_curve"),
+    path("runs/<int:pk>/evaluation/<int:epoch>/pictures/", evaluations.evaluation_pictures, name="evaluation_pictures"),
+    path(
+        "runs/<int:pk>/evaluation/<int:epoch>/masks/<int:index>.webp",
+        evaluations.evaluation_mask,
+        name="evaluation_mask",
+    ),
+    path("runs/<int:pk>/batches/<str:file>", evaluations.batch_picture, name="batch_picture"),
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
     re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),

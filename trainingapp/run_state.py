@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp import lifecycle
 from trainingapp.engine.metric_names import METRICS
+from trainingapp.evaluations import Summary, newest_batch, summary
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
 #: Types of events that are lines of the log; metrics are points of the charts.
@@ -22,7 +23,7 @@ CHART_POINTS = 2000
 #: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with progress,
 #: the others only with a new event.
 QUICK_PARTS = ("header", "progress")
-PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation")
+PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
 
 
 #: What the second chart shows of each recipe: (metric, split); the colours follow the order.
@@ -112,25 +113,13 @@ class RunPage:
     def verbs(self) -> list[str]:
         return lifecycle.possible_verbs(self.run)
 
-    def evaluation(self) -> dict[str, Any] | None:
-        """The newest validation that has a confusion matrix: its rows with shares for the heat colours."""
-        found = (
-            self.run.events.filter(type=RunEvent.Type.METRICS, superseded=False, data__confusion__isnull=False)
-            .order_by("-seq")
-            .first()
-        )
-        return _evaluation(found, list(self.run.dataset.classes)) if found else None
+    def evaluation(self) -> Summary | None:
+        """The newest validation in short."""
+        return summary(self.run)
 
-
-def _evaluation(event: RunEvent, classes: list[str]) -> dict[str, Any]:
-    rows = []
-    for index, counts in enumerate(event.data["confusion"]):
-        total = sum(counts)
-        cells = [{"count": n, "share": n / total if total else 0.0, "hit": i == index} for i, n in enumerate(counts)]
-        name = classes[index] if index < len(classes) else str(index)
-        accuracy = counts[index] / total if total else None
-        rows.append({"name": name, "cells": cells, "total": total, "accuracy": accuracy})
-    return {"rows": rows, "names": [row["name"] for row in rows], "epoch": event.epoch, "step": event.step}
+    def batch(self) -> RunEvent | None:
+        """The event of the newest picture of a training batch."""
+        return newest_batch(self.run)
 
 
 def metric_point(event: RunEvent) -> dict[str, Any]:

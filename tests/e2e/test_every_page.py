@@ -15,6 +15,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from tests.tiny import make_dataset, make_run
 from tests.web.annotated import make_proposed, make_scenes
+from tests.web.evaluations import evaluated
 from tests.web.world import line, point, started, tell
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 admin = User.objects.get()
@@ -35,6 +36,7 @@ values = {"loss": 0.4, "top1": 0.9, "top5": 1.0, "macro_f1": 0.9}
 validation = {"split": "val", "values": values, "confusion": [[5, 1], [0, 6]]}
 tell(run, started(0, 1), line("hello " * 60), line("careful", level="warning"), line("x" * 400, level="error"))
 tell(run, *[point(step) for step in range(9)], {"type": "metrics", "step": 9, "data": validation})
+[evaluated(run, epoch) for epoch in (1, 2)]
 for number, best in ((1, False), (2, True)):
     Checkpoint.objects.create(
         run=run, file=f"epoch_{number}.pt", attempt=1, epoch=number, step=9, reason="epoch", size_bytes=10**8,
@@ -49,6 +51,7 @@ scenes = make_scenes(admin, "scenes with boxes and masks")
 proposed = make_proposed(admin, "a proposal with a long name")
 pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/", "/datasets/import/", "/nothing/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
+pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
 pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
 pages += [f"/datasets/{scenes.pk}/view/2/", f"/datasets/{dataset.pk}/view/1/"]
 result = pages

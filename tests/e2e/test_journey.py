@@ -32,7 +32,10 @@ def import_birds(page: Page, path: Path) -> None:
     page.get_by_role("link", name="Import a dataset").first.click()
     page.get_by_label("Zip file").set_input_files(path)
     expect(page.get_by_label("Name")).to_have_value("birds")
-    page.get_by_role("button", name="Import").click()
+    page.get_by_role("button", name="Import", exact=True).click()
+    expect(page.locator("#dataset[data-status=proposed]")).to_be_visible()
+    expect(page.get_by_text("Class folders").first).to_be_visible()
+    page.get_by_role("button", name="Import", exact=True).click()
     expect(page.locator("#dataset[data-status=ready]")).to_be_visible()
     expect(page.locator(".picture")).to_have_count(60)
 
@@ -44,7 +47,7 @@ def create_run(page: Page) -> int:
     page.get_by_role("combobox", name="Model", exact=True).select_option("mobilenet_v3_small")
     page.get_by_label("Image size").fill("32")
     page.get_by_role("spinbutton", name="Epochs", exact=True).fill("30")
-    page.get_by_label("Batch size").fill("4")
+    page.get_by_label("Batch size", exact=True).fill("4")
     for fold in page.locator("details.fold summary").all():
         fold.click()
     page.get_by_label("CPU threads").fill("1")

@@ -30,9 +30,9 @@ class Rle:
 class Shape:
     """An annotated object. `where` names file and line.
 
-    `box` is left, top, right, bottom with right and bottom exclusive. A polygon is x, y, x, y, ... of 32 bits each:
-    that halves what a large set takes. Both are in pixels, or in shares of the upright picture where `relative`. Without a
-    box, outline or runs give it.
+    `box` is left, top, right, bottom with right and bottom exclusive. A polygon is x, y, x, y, ... of 32 bits each,
+    half of what Python's own numbers take. Both are in pixels, or in shares of the upright picture where `relative`.
+    Without a box, outline or runs give it.
     """
 
     label: int

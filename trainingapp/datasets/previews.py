@@ -91,7 +91,7 @@ def mask_overlay(dataset: Dataset, mask_path: str, size: int = 160) -> Path:
     size = _known_size(size)
     target = dataset.folder / THUMBNAILS_DIR / f"{MASKS_DIR}-{size}" / f"{mask_path}.webp"
     if not target.exists():
-        _store(_coloured_mask(original, size), target, lossless=True, method=2)
+        _store(coloured_mask(original, size), target, lossless=True, method=2)
     return target
 
 
@@ -199,9 +199,15 @@ def _small_picture(original: Path, size: int) -> Image.Image:
     return small
 
 
-def _coloured_mask(original: Path, size: int) -> Image.Image:
-    """RGBA of at most `size` x `size` pixels. No pixel is mixed from its neighbours: a mix would be another class."""
+def coloured_mask(original: Path, size: int) -> Image.Image:
+    """A mask (pixels as in a dataset's) as RGBA of at most `size` x `size` pixels, each class in its colour.
+
+    No pixel is mixed from its neighbours: a mix would be another class. Raises OSError and what else PIL raises where
+    it is no picture, and ValueError where it has more than one channel of 8 bits.
+    """
     with Image.open(original) as image:
+        if image.mode not in ("L", "P"):
+            raise ValueError(f"{original} has the mode {image.mode}, not L.")
         image.thumbnail((size, size), Image.Resampling.NEAREST, reducing_gap=None)
         values_HW = np.asarray(image)
     return Image.fromarray(_mask_colours()[values_HW])

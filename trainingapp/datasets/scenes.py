@@ -158,7 +158,7 @@ def _small_objects(rng: Generator, label: int, size: int) -> list[_Object]:
     objects = []
     for _ in range(rng.integers(0, 3)):
         other = int(rng.choice(others))
-        radius, center = rng.uniform(0.05, 0.08) * size, rng.uniform(0, size, size=2)
+        radius, center = rng.uniform(0.09, 0.13) * size, rng.uniform(0, size, size=2)
         objects.append(_Object(other, _shape_coverage(rng, CLASSES[other], center, radius, size)))
     return objects
 

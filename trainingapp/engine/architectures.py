@@ -39,15 +39,55 @@ CLASSIFIERS: dict[str, Architecture] = {
 }
 """torchvision's, with the parameters that its model pages give, and timm's, rounded; others can be named too."""
 
+SMALL_DETECTOR: dict[str, Any] = {
+    "image_size": 96,
+    "batch_size": 16,
+    "anchor_scale": 0.5,
+    "scheduler": "one-cycle",
+    "ema_decay": 0.998,
+    "amp": True,
+}
+"""For small pictures on a CPU."""
+
+LARGE_DETECTOR: dict[str, Any] = {"image_size": 320, "batch_size": 8, "learning_rate": 0.0003}
+
 DETECTORS: dict[str, Architecture] = {
-    "fcos_resnet18_fpn": Architecture(),
+    "fcos_resnet18_fpn": Architecture(defaults=SMALL_DETECTOR),
+    "fcos_resnet34_fpn": Architecture(defaults=SMALL_DETECTOR),
+    "fcos_resnet50_fpn": Architecture(32_269_600, LARGE_DETECTOR),
+    "fcos_mobilenet_v3_large_fpn": Architecture(defaults=SMALL_DETECTOR),
+    "retinanet_resnet18_fpn": Architecture(defaults=SMALL_DETECTOR | {"anchor_scale": 0.25}),
+    "retinanet_resnet34_fpn": Architecture(defaults=SMALL_DETECTOR | {"anchor_scale": 0.25}),
+    "retinanet_resnet50_fpn": Architecture(34_014_999, LARGE_DETECTOR),
+    "retinanet_resnet50_fpn_v2": Architecture(38_198_935, LARGE_DETECTOR),
+    "retinanet_mobilenet_v3_large_fpn": Architecture(defaults=SMALL_DETECTOR | {"anchor_scale": 0.25}),
+    "fasterrcnn_resnet18_fpn": Architecture(defaults=SMALL_DETECTOR | {"anchor_scale": 0.25}),
+    "fasterrcnn_resnet34_fpn": Architecture(defaults=SMALL_DETECTOR | {"anchor_scale": 0.25}),
+    "fasterrcnn_resnet50_fpn": Architecture(41_755_286, LARGE_DETECTOR),
+    "fasterrcnn_resnet50_fpn_v2": Architecture(43_712_278, LARGE_DETECTOR),
+    "fasterrcnn_mobilenet_v3_large_fpn": Architecture(19_386_354, LARGE_DETECTOR),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": Architecture(19_386_354, LARGE_DETECTOR),
+    "ssd300_vgg16": Architecture(35_641_826, {"image_size": 320, "batch_size": 16, "learning_rate": 0.0003}),
+    "ssdlite320_mobilenet_v3_large": Architecture(3_440_060, {"image_size": 320, "batch_size": 16}),
 }
 """torchvision's families, some on smaller backbones than its own."""
 
+SMP_FAMILIES = ("unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer")
+SMP_ENCODERS = ("resnet18", "resnet34", "mobilenet_v2", "efficientnet-b0")
+
 SEGMENTERS: dict[str, Architecture] = {
     "lraspp_mobilenet_v3_large": Architecture(3_221_538),
+    "deeplabv3_mobilenet_v3_large": Architecture(11_029_328),
+    "deeplabv3_resnet18": Architecture(),
+    "deeplabv3_resnet34": Architecture(),
+    "deeplabv3_resnet50": Architecture(42_004_074),
+    "fcn_resnet18": Architecture(),
+    "fcn_resnet34": Architecture(),
+    "fcn_resnet50": Architecture(35_322_218),
+    **{f"smp/{family}_{encoder}": Architecture() for family in SMP_FAMILIES for encoder in SMP_ENCODERS},
 }
-"""torchvision's and segmentation-models-pytorch's."""
+"""torchvision's, two families of it also on small ResNets, and segmentation-models-pytorch's, of which any can be named
+as smp/{architecture}_{encoder}."""
 
 ARCHITECTURES: dict[str, dict[str, Architecture]] = {
     "classification": CLASSIFIERS,

@@ -16,7 +16,8 @@
 An index counts the pictures of the validation split. A prediction is one of
     {"classes": [[label, probability], ...]}                  the likeliest first
     {"boxes": [[label, confidence, left, top, right, bottom], ...]}   in pixels of the upright picture
-    {"mask": file}                                            beside this file; pixels as in a dataset's masks
+    {"mask": "epoch_{n}/{index}.png"}                          beside this file; pixels as in a dataset's masks, at the
+                                                              size that the model saw, without the padding
 """
 
 import json
@@ -76,6 +77,12 @@ class Evaluation:
     best_confidence: float | None = None
     pictures: list[PictureScore] = field(default_factory=list)
     predictions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    mask_pngs: dict[int, bytes] = field(default_factory=dict)
+    """Predicted masks as files; those of the pictures shown become predictions."""
+
+
+def _lines(curve: Curve) -> dict[str, Any]:
+    return {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
 
 
 def fixed_indices(count: int) -> list[int]:
@@ -105,6 +112,7 @@ def write_evaluation(
     pictures = telling_pictures(found, len(classes))
     fixed = fixed_indices(len(paths))
     shown = {one.index for one in pictures} | set(fixed)
+    predictions = found.predictions | _write_masks(evaluation_path(run_dir, epoch), found.mask_pngs, shown)
     content = {
         "format": FORMAT,
         "recipe": recipe,
@@ -117,7 +125,7 @@ def write_evaluation(
         "columns": [vars(column) for column in found.columns],
         "per_class": found.per_class,
         "confusion": {"names": found.confusion_names, "counts": found.confusion} if found.confusion else None,
-        "curves": [vars(curve) for curve in found.curves],
+        "curves": [_lines(curve) for curve in found.curves],
         "best_confidence": found.best_confidence,
         "pictures": [
             {"index": one.index, "path": paths[one.index], "score": one.score, "labels": list(one.labels)}
@@ -125,13 +133,24 @@ def write_evaluation(
         ],
         "fixed": fixed,
         "paths": {str(index): paths[index] for index in sorted(shown)},
-        "predictions": {str(index): made for index, made in sorted(found.predictions.items()) if index in shown},
+        "predictions": {str(index): made for index, made in sorted(predictions.items()) if index in shown},
     }
     path = evaluation_path(run_dir, epoch)
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     temporary.replace(path)
+
+
+def _write_masks(path: Path, mask_pngs: dict[int, bytes], shown: set[int]) -> dict[int, dict[str, Any]]:
+    """Write the masks of the pictures in `shown` into a folder beside the file `path`: their predictions."""
+    folder = path.with_suffix("")
+    chosen = {index: png for index, png in mask_pngs.items() if index in shown}
+    if chosen:
+        folder.mkdir(parents=True, exist_ok=True)
+    for index, png in chosen.items():
+        (folder / f"{index}.png").write_bytes(png)
+    return {index: {"mask": f"{folder.name}/{index}.png"} for index in chosen}
 
 
 def read_evaluation(run_dir: Path, epoch: int) -> dict[str, Any] | None:

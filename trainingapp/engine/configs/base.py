@@ -282,10 +282,10 @@ class BaseRunConfig(BaseModel):
     @classmethod
     def _suit_the_model(cls, values: Any) -> Any:
         """What is not given takes the value that suits the chosen network."""
-        if not isinstance(values, dict) or not isinstance(values.get("model"), str):
+        model = values.get("model", cls.model_fields["model"].default) if isinstance(values, dict) else None
+        if not isinstance(model, str):
             return values
-        recipe = cls.model_fields["recipe"].default
-        return architecture_defaults(recipe, values["model"]) | values
+        return architecture_defaults(cls.model_fields["recipe"].default, model) | values
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "BaseRunConfig":

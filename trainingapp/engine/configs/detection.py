@@ -53,6 +53,16 @@ class DetectionConfig(BaseRunConfig):
         description=_("Most boxes for a picture."),
         json_schema_extra=meta(_("Most boxes"), "boxes", _("boxes")),
     )
+    anchor_scale: float = Field(
+        1.0,
+        ge=0.05,
+        le=8,
+        description=_(
+            "Sizes of the boxes that the network starts from, times this: less than 1 for small objects or pictures. "
+            "SSD takes its own from the size of the pictures."
+        ),
+        json_schema_extra=meta(_("Anchor scale"), "boxes", advanced=True),
+    )
     mosaic: float = Field(
         0.0,
         ge=0,

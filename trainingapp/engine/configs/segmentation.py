@@ -15,7 +15,7 @@ class SegmentationConfig(BaseRunConfig):
         description=_("What the model learns to do."),
         json_schema_extra=meta(_("Recipe"), "model"),
     )
-    model: model_name("segmentation") = Field(  # type: ignore[valid-type]
+    model: model_name("segmentation", any_of=["smp/"]) = Field(  # type: ignore[valid-type]
         "lraspp_mobilenet_v3_large",
         description=_("Network. LR-ASPP is quick, DeepLabV3 and U-Net draw finer outlines."),
         json_schema_extra=meta(_("Model"), "model"),

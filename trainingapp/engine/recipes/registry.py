@@ -7,10 +7,16 @@ import torch
 
 from trainingapp.engine.dataset_files import DatasetIndex
 from trainingapp.engine.recipes.classification import ClassificationRecipe
+from trainingapp.engine.recipes.detection import DetectionRecipe
 from trainingapp.engine.recipes.recipe import Recipe
+from trainingapp.engine.recipes.segmentation import SegmentationRecipe
 from trainingapp.engine.run_files import Order
 
-RECIPES: dict[str, Any] = {"classification": ClassificationRecipe}
+RECIPES: dict[str, Any] = {
+    "classification": ClassificationRecipe,
+    "detection": DetectionRecipe,
+    "segmentation": SegmentationRecipe,
+}
 
 
 def make_recipe(

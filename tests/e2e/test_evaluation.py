@@ -1,0 +1,98 @@
+"""The evaluation page in a browser: through the epochs, boxes by confidence, sorting, and without scripts."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.studio import Studio, wait_for
+
+SCENE = """
+from django.contrib.auth.models import User
+from tests.tiny import make_dataset, make_run
+from tests.web.evaluations import annotated, evaluated
+from trainingapp.models import TrainingRun
+admin = User.objects.get()
+dataset = make_dataset(admin, "tints")
+annotated(dataset)
+run = make_run(admin, dataset)
+for epoch in (1, 2, 3):
+    box = [0, 0.2 + epoch / 10, 2, 2, 20, 20]
+    predictions = {index: {"boxes": [box, [1, 0.1, 5, 5, 9, 9]]} for index in range(12)}
+    evaluated(run, epoch, recipe="detection", predictions=predictions, best_confidence=0.45)
+TrainingRun.objects.filter(pk=run.pk).update(best_epoch=2)
+result = run.pk
+"""
+
+
+@pytest.fixture
+def address(studio: Studio) -> str:
+    """Where the evaluation of a run of three epochs is, the second the best; a box grows surer with each."""
+    run_id = studio.python(SCENE)
+    studio.spawn("web")
+    wait_for(studio.answers, 60, "the web server answers")
+    return f"{studio.url}/runs/{run_id}/evaluation/"
+
+
+def test_pictures_through_the_epochs(page: Page, address: str, log_in: Callable[[], None], problems: list[str]) -> None:
+    log_in()
+    page.goto(address)
+    pictures, boxes = page.locator("#travel-pictures"), page.locator("#fixed-0 [data-confidence]:visible")
+    slider, shown = page.get_by_label("Epoch", exact=True).and_(page.locator("input")), page.locator("#travel-epoch")
+    expect(shown).to_have_text("Epoch 3")
+    expect(boxes).to_have_count(1)
+    page.evaluate("window.untouched = true")
+
+    # By keyboard to the best epoch, where the box is not sure enough.
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(shown).to_have_text("Epoch 2 ★ best")
+    expect(pictures).to_have_attribute("data-epoch", "2")
+    expect(boxes).to_have_count(0)
+    expect(slider).to_have_attribute("aria-valuetext", "Epoch 2 ★ best")
+
+    # A lower confidence shows it, and those of the worst pictures; it stays so in other epochs.
+    page.get_by_label("Boxes from this confidence on").fill("0.05")
+    expect(boxes).to_have_count(2)
+    expect(page.locator("#fixed-0 [data-shown-boxes]")).to_have_text("2")
+    page.get_by_role("button", name="Play").click()
+    expect(pictures).to_have_attribute("data-epoch", "3")
+    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    expect(boxes).to_have_count(2)
+
+    # Panels change alone.
+    page.get_by_role("link", name="Accuracy (recall)").click()
+    expect(page.locator("#classes th[aria-sort=ascending]")).to_contain_text("Accuracy")
+    expect(page.locator("#classes tbody th").first).to_have_text("red")
+    page.get_by_role("link", name="Best", exact=True).click()
+    expect(page.get_by_role("heading", name="Best pictures")).to_be_visible()
+    page.locator("#telling-class").select_option("red")
+    expect(page.locator("#telling .guess-card")).to_have_count(6)
+    expect(page.locator("#telling-1 [data-confidence]:visible")).to_have_count(2)
+    page.get_by_role("link", name="Per cent of the row").click()
+    expect(page.locator("#confusion td.hit").first).to_have_text("100")
+    expect(pictures).to_have_attribute("data-epoch", "3")
+    assert page.evaluate("window.untouched")
+
+    # Another epoch is another page.
+    page.locator("#epoch-choice").select_option("1")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("after epoch 1")
+
+
+def test_everything_is_there_without_scripts(browser: Browser, studio: Studio, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{studio.url}/login/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Sign in").click()
+    page.goto(address)
+    page.get_by_role("navigation", name="Epochs").get_by_role("link", name="2", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("after epoch 2")
+    page.get_by_role("link", name="Accuracy (recall)").click()
+    expect(page.locator("#classes tbody th").first).to_have_text("red")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("after epoch 2")
+    page.locator("#telling-class").select_option("blue")
+    page.locator("#telling").get_by_role("button", name="Show").click()
+    expect(page.locator("#telling .guess-card")).to_have_count(6)
+    context.close()

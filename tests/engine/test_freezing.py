@@ -1,0 +1,40 @@
+"""A frozen backbone stays as it is, norms and all, until it is set free."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.engine.conftest import EndAfter, change_order, newest_content, train_here
+
+CONFIG: dict[str, Any] = {"freeze": "backbone", "learning_rate": 0.01, "batch_size": 22, "keep_checkpoints": 10}
+
+
+def _weights(run_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
+    content = torch.load(run_dir / "checkpoints" / f"epoch_{epoch}.pt", weights_only=True)
+    weights: dict[str, torch.Tensor] = content["model_state_dict"]
+    return weights
+
+
+def _changed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in one if not torch.equal(one[name], other[name])}
+
+
+def test_only_the_head_changes_until_the_backbone_is_free(new_run) -> None:
+    run_dir = new_run(epochs=3, freeze_epochs=2, **CONFIG)
+    assert train_here(run_dir) == "completed"
+    first, second, third = (_weights(run_dir, epoch) for epoch in (1, 2, 3))
+    assert _changed(first, second) == {"classifier.3.weight", "classifier.3.bias"}
+    changed = _changed(second, third)
+    assert "features.0.0.weight" in changed
+    assert "features.0.1.running_mean" in changed
+
+
+def test_frozen_for_the_whole_run_and_over_a_pause(new_run) -> None:
+    run_dir = new_run(epochs=2, **CONFIG)
+    assert train_here(run_dir, EndAfter(1)) == "paused"
+    before = newest_content(run_dir)["model_state_dict"]
+    change_order(run_dir)
+    assert train_here(run_dir) == "completed"
+    after = newest_content(run_dir)["model_state_dict"]
+    assert _changed(before, after) == {"classifier.3.weight", "classifier.3.bias"}

@@ -1,0 +1,252 @@
+"""The evaluation pages of a run: metrics, curves, matrix, classes, and pictures through the epochs."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
+from PIL import Image
+
+from trainingapp.datasets.previews import coloured_mask
+from trainingapp.evaluations import (
+    CurveLines,
+    Evaluated,
+    EvaluationError,
+    EvaluationFile,
+    batch_path,
+    class_rows,
+    history,
+    matrix_rows,
+    metric_rows,
+    of_epoch,
+    predicted_mask,
+    read,
+)
+from trainingapp.models import TrainingRun
+from trainingapp.views.access import visible_run
+from trainingapp.views.evaluation_curves import all_curves, plot
+from trainingapp.views.evaluation_pictures import PICTURE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
+
+#: What htmx may ask for alone: id of the element -> its partial.
+PARTS = {
+    "confusion": "runs/_evaluation_confusion.html",
+    "classes": "runs/_evaluation_classes.html",
+    "telling": "runs/_evaluation_telling.html",
+}
+
+
+@require_safe
+def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
+    """What the validation after ?epoch= (the newest) found out, against the best epoch."""
+    run = visible_run(pk)
+    found = history(run)
+    if not found:
+        return render(request, "runs/evaluation.html", {"section": "runs", "run": run})
+    now = _chosen(found, request.GET.get("epoch", ""))
+    best = next((one for one in found if one.epoch == run.best_epoch), None)
+    context = {"section": "runs", "run": run, "now": now, "best": best, "newest": found[-1], "epochs": found}
+    context |= _neighbours(found, now) | {"metrics": metric_rows(now, best)}
+    context |= _content_context(request, run, now, found)
+    template = PARTS.get(request.headers.get("HX-Target", ""), "") if "content" in context else ""
+    return render(request, template or "runs/evaluation.html", context)
+
+
+def _chosen(found: list[Evaluated], epoch: str) -> Evaluated:
+    """The validation of that epoch, the newest for none. Raises Http404."""
+    if not epoch:
+        return found[-1]
+    chosen = next((one for one in found if str(one.epoch) == epoch), None)
+    if chosen is None:
+        raise Http404(_("This epoch has no evaluation."))
+    return chosen
+
+
+def _neighbours(found: list[Evaluated], now: Evaluated) -> dict[str, Any]:
+    place = found.index(now)
+    earlier = found[place - 1].epoch if place else None
+    later = found[place + 1].epoch if place + 1 < len(found) else None
+    return {"earlier": earlier, "later": later, "place": place}
+
+
+def _content_context(request: HttpRequest, run: TrainingRun, now: Evaluated, found: list[Evaluated]) -> dict[str, Any]:
+    """What comes from the file of the epoch; without it the problem, and the curves that need none."""
+    try:
+        content = read(run, now.epoch)
+    except EvaluationError as error:
+        return {"problem": str(error), "plots": [plot(curve) for curve in all_curves(None, found)]}
+    sort, cells = request.GET.get("sort", ""), request.GET.get("cells", "")
+    label, which = request.GET.get("class", ""), request.GET.get("which", "")
+    is_class = label.isdecimal() and len(label) < 10 and int(label) < len(content.classes)
+    chosen = int(label) if is_class else None
+    gallery = Gallery(run, content)
+    return {
+        "content": content,
+        "sort": sort,
+        "heads": _heads(content, sort),
+        "rows": class_rows(content, sort),
+        "cells": "share" if cells == "share" else "count",
+        "matrix": matrix_rows(content.confusion) if content.confusion else None,
+        "plots": [plot(curve) for curve in all_curves(content, found)],
+        "cards": gallery.fixed(),
+        "telling": gallery.telling(best=which == "best", label=chosen),
+        "ends": [("worst", _("Worst")), ("best", _("Best"))],
+        "which": "best" if which == "best" else "worst",
+        "label": chosen,
+        "legend": legend(content),
+        "confidence": USUAL_CONFIDENCE if content.best_confidence is None else content.best_confidence,
+    }
+
+
+def _heads(content: EvaluationFile, sort: str) -> list[dict[str, Any]]:
+    """The heads of the table by class: how it is sorted, and the ?sort= that a click asks for.
+
+    Numbers begin with the least, where one looks for what goes wrong; a second click turns them round.
+    """
+    columns = [("class", _("Class")), *((column.name, _(column.label)) for column in content.columns)]
+    orders = {"": "ascending", "-": "descending"}
+    return [
+        {
+            "label": label,
+            "sorted": next((order for sign, order in orders.items() if sort == sign + name), ""),
+            "next": f"-{name}" if sort == name else name,
+        }
+        for name, label in columns
+    ]
+
+
+def _evaluation(pk: int, epoch: int) -> tuple[TrainingRun, EvaluationFile]:
+    """A run and its evaluation of an epoch that counts. Raises Http404."""
+    run = visible_run(pk)
+    if of_epoch(run, epoch) is None:
+        raise Http404
+    try:
+        return run, read(run, epoch)
+    except EvaluationError as error:
+        raise Http404(str(error)) from None
+
+
+@require_safe
+def evaluation_pictures(request: HttpRequest, pk: int, epoch: int) -> HttpResponse:
+    """The fixed pictures as they were predicted after an epoch, as a part of the page."""
+    run, content = _evaluation(pk, epoch)
+    confidence = USUAL_CONFIDENCE if content.best_confidence is None else content.best_confidence
+    context = {"run": run, "content": content, "cards": Gallery(run, content).fixed(), "confidence": confidence}
+    return render(request, "runs/_evaluation_pictures.html", context)
+
+
+@require_safe
+def evaluation_data(request: HttpRequest, pk: int, epoch: int) -> JsonResponse:
+    """The evaluation of an epoch, its fixed pictures with the truth and the prediction."""
+    run, content = _evaluation(pk, epoch)
+    kept = {"recipe", "epoch", "step", "classes", "values", "score", "per_class", "confusion", "best_confidence"}
+    data = content.model_dump(include=kept)
+    return JsonResponse(data | {"pictures": [as_data(card) for card in Gallery(run, content).fixed()]})
+
+
+@require_safe
+def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> HttpResponse:
+    """A table of the evaluation: classes, confusion, pictures, or curve-NAME."""
+    if what.startswith("curve-"):
+        run, curve = _curve(pk, epoch, what.removeprefix("curve-"))
+        return _csv(run, epoch, what, _curve_table(curve))
+    run, content = _evaluation(pk, epoch)
+    tables = {"classes": _class_table, "confusion": _confusion_table, "pictures": _picture_table}
+    if what not in tables or (what == "confusion" and content.confusion is None):
+        raise Http404
+    return _csv(run, epoch, what, tables[what](content))
+
+
+@require_safe
+def evaluation_curve(request: HttpRequest, pk: int, epoch: int, name: str) -> HttpResponse:
+    """A curve as a picture of its own."""
+    run, curve = _curve(pk, epoch, name)
+    text = render_to_string("runs/_evaluation_plot.html", {"plot": plot(curve), "alone": True}).strip()
+    response = HttpResponse(text, content_type="image/svg+xml")
+    response.headers["Content-Disposition"] = f'attachment; filename="{_file_name(run, epoch, name)}.svg"'
+    return response
+
+
+def _curve(pk: int, epoch: int, name: str) -> tuple[TrainingRun, CurveLines]:
+    """A curve of the file, or of the metrics by epoch, for which no file is needed. Raises Http404."""
+    run = visible_run(pk)
+    found = history(run)
+    _chosen(found, str(epoch))
+    try:
+        content = read(run, epoch)
+    except EvaluationError:
+        content = None
+    curve = next((one for one in all_curves(content, found) if one.name == name), None)
+    if curve is None:
+        raise Http404
+    return run, curve
+
+
+def _csv(run: TrainingRun, epoch: int, what: str, rows: Iterable[Iterable[Any]]) -> HttpResponse:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    response = HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="{_file_name(run, epoch, what)}.csv"'
+    return response
+
+
+def _file_name(run: TrainingRun, epoch: int, what: str) -> str:
+    return f"{slugify(run.name) or 'run'}-{run.pk}-epoch-{epoch}-{slugify(what)}"
+
+
+def _class_table(content: EvaluationFile) -> list[list[Any]]:
+    names = [column.name for column in content.columns]
+    return [["class", *names], *([row.get("class"), *(row.get(name) for name in names)] for row in content.per_class)]
+
+
+def _confusion_table(content: EvaluationFile) -> list[list[Any]]:
+    assert content.confusion is not None
+    names = content.confusion.names
+    rows = zip(names, content.confusion.counts, strict=True)
+    return [["truth / prediction", *names], *([name, *counts] for name, counts in rows)]
+
+
+def _picture_table(content: EvaluationFile) -> list[list[Any]]:
+    rows = []
+    for one in content.pictures:
+        made = content.predictions.get(one.index)
+        classes = " ".join(content.class_name(label) for label in one.labels)
+        told = json.dumps(made.model_dump(exclude_none=True), ensure_ascii=False) if made else ""
+        rows.append([one.index, one.path, one.score, classes, told])
+    return [["index", "path", content.score, "classes", "prediction"], *rows]
+
+
+def _curve_table(curve: CurveLines) -> list[list[Any]]:
+    points = [[series.label, x, y] for series in curve.series for x, y in series.points]
+    return [["series", curve.x, curve.y], *points]
+
+
+@require_safe
+@cache_control(private=True, max_age=86_400)
+def evaluation_mask(request: HttpRequest, pk: int, epoch: int, index: int) -> HttpResponse:
+    """A predicted mask in the colours of the classes, clear where no class is."""
+    run, content = _evaluation(pk, epoch)
+    try:
+        picture = coloured_mask(predicted_mask(run, content, index), PICTURE_PIXELS)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        raise Http404 from None
+    response = HttpResponse(content_type="image/webp")
+    picture.save(response, "WEBP", lossless=True, method=2)  # type: ignore[arg-type]
+    return response
+
+
+@require_safe
+@cache_control(private=True, max_age=86_400)
+def batch_picture(request: HttpRequest, pk: int, file: str) -> HttpResponse:
+    """The picture of a training batch."""
+    path = batch_path(visible_run(pk), file)
+    if path is None:
+        raise Http404
+    return HttpResponse(path.read_bytes(), content_type="image/webp")
