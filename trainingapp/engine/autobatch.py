@@ -13,6 +13,7 @@ from trainingapp.engine.errors import BadConfig, is_out_of_memory
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.recipes.registry import make_recipe
 from trainingapp.engine.run_files import Order
+from trainingapp.engine.small_convolutions import guard_small_convolutions
 
 LARGEST = 1024
 MEMORY_SHARE = 0.8
@@ -67,6 +68,7 @@ def _measured(
     config = order.config.model_copy(update={"batch_size": batch_size, "num_workers": 0})
     recipe = make_recipe(replace(order, config=config), dataset, device)
     model = recipe.build_model(pretrained=False).train()
+    guard_small_convolutions(model, precision)
     optimizer, meter = make_optimizer(model, config), recipe.new_meter(validation=False)
     batch = next(recipe.train_batches(1, skip=0))
     for _turn in range(2):

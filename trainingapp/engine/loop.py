@@ -33,6 +33,7 @@ from trainingapp.engine.report import Reporter
 from trainingapp.engine.run_files import Order
 from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import seed_everything
+from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, steps_per_epoch
 from trainingapp.engine.transfer import checkpoint_weights, load_matching
 
@@ -126,6 +127,7 @@ def _prepare(
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
     seed_everything(config.seed)
     model = recipe.build_model(pretrained=found is None)
+    guard_small_convolutions(model, precision)
     if order.start_from is not None and found is None:
         _take_over_weights(model, order.start_from, events)
     head_prefixes = recipe.head_prefixes(model)

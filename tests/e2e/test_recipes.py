@@ -1,0 +1,62 @@
+"""Detection and segmentation in a browser: a batch before the run, the run, and its evaluation."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.studio import Studio
+
+#: (recipe, network, what is asked of its evaluation page)
+RECIPES = [
+    ("Detection", "fcos_mobilenet_v3_large_fpn", "AP50"),
+    ("Segmentation", "lraspp_mobilenet_v3_large", "Mean IoU"),
+]
+
+
+@pytest.fixture
+def scenes(studio: Studio) -> None:
+    """A studio with a small set of scenes that serves every recipe."""
+    studio.manage("demo", "--name", "Shapes", "--pictures", "60", "--size", "64")
+    studio.start("--no-demo")
+
+
+@pytest.mark.parametrize(("recipe", "model", "metric"), RECIPES)
+def test_a_recipe_from_form_to_evaluation(
+    page: Page,
+    studio: Studio,
+    scenes: None,
+    log_in: Callable[[], None],
+    problems: list[str],
+    recipe: str,
+    model: str,
+    metric: str,
+) -> None:
+    log_in()
+    page.goto(f"{studio.url}/runs/new/")
+    page.get_by_role("link", name=recipe).click()
+    page.get_by_label("Name", exact=True).fill("Shapes")
+    page.get_by_role("combobox", name="Model", exact=True).select_option(model)
+    page.get_by_label("Image size").fill("64")
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill("2")
+    page.get_by_label("Batch size", exact=True).fill("12")
+
+    # A batch as the model will see it, drawn by a worker; nothing is stored for it.
+    page.get_by_role("button", name="Show a batch").click()
+    sheet = page.get_by_role("img", name="The first training batch")
+    expect(sheet).to_be_visible(timeout=90_000)
+    assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
+    assert not studio.rows("SELECT id FROM trainingapp_trainingrun")
+
+    page.get_by_role("button", name="Create and start").click()
+    status = page.locator("[data-run-status]")
+    expect(status).to_have_text("Completed", timeout=180_000)
+    expect(page.locator("#part-batch img")).to_be_visible()
+    expect(page.locator("#part-evaluation .matrix")).to_be_visible()
+    expect(page.locator("[data-chart=quality] .chart-legend b").nth(1)).not_to_have_text("–")
+
+    # Its evaluation: the metric, and the same pictures in both epochs.
+    page.get_by_role("link", name="Whole evaluation").click()
+    expect(page.locator(".tile", has_text=metric).first).to_be_visible()
+    expect(page.locator("#travel-epoch")).to_contain_text("Epoch 2")
+    expect(page.locator("#travel-pictures img").first).to_be_visible()
