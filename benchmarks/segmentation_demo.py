@@ -1,7 +1,8 @@
-"""Train segmentation on the demo scenes, from scratch and on the CPU, and show how good it becomes and how fast.
+"""Train segmentation on the demo scenes, from scratch and on the CPU, and show how good it becomes.
 
 Draws the scenes that `manage.py demo` draws, makes masks of classes from their masks of objects, and trains the network
-that a new run has by default (or --model). Prints a line for each epoch and, as its last line, one JSON object.
+that a new run has by default (or --model) with the settings that suit it. Prints a line for each epoch and, as its last
+line, one JSON object.
 
     python benchmarks/segmentation_demo.py            # about ten minutes on two idle cores
     python benchmarks/segmentation_demo.py --quick    # a minute: shows that it learns, not how far it comes
@@ -52,8 +53,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default=parse_config({"recipe": "segmentation"}).model, help="network (%(default)s)")
     parser.add_argument("--pictures", type=int, help="scenes in all, a fifth of them for validation (2,000)")
     parser.add_argument("--epochs", type=int, help="(8)")
-    parser.add_argument("--batch-size", type=int, default=16, help="(%(default)s)")
-    parser.add_argument("--learning-rate", type=float, help="(that of the network)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (%(default)s)")
     arguments = parser.parse_args()
     arguments.pictures = arguments.pictures or (200 if arguments.quick else 2000)
@@ -62,19 +61,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def _config(arguments: argparse.Namespace) -> dict[str, Any]:
-    rate = {"learning_rate": arguments.learning_rate} if arguments.learning_rate else {}
     return {
         "recipe": "segmentation",
         "model": arguments.model,
         "image_size": SCENE_SIDE,
         "epochs": arguments.epochs,
-        "batch_size": arguments.batch_size,
-        "scheduler": "one-cycle",
-        "warmup_epochs": 0,
-        "amp": True,
         "device": "cpu",
         "cpu_threads": arguments.threads,
-        **rate,
     }
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from tests.tiny import make_run
 from tests.web.evaluations import annotated, evaluated
 from tests.web.world import tell
-from trainingapp.engine.evaluation import evaluation_path
+from trainingapp.engine.evaluation import PictureScore, evaluation_path
 from trainingapp.models import Dataset, RunEvent, TrainingRun
 
 
@@ -266,6 +266,13 @@ def test_worst_and_best_by_class(user_client: Client, run: TrainingRun) -> None:
     assert shown(which="worst", **{"class": "1"}) == [11, 9, 7, 5, 3, 1]
     assert shown(which="best", **{"class": "0"}) == [0, 2, 4, 6, 8, 10]
     assert shown(**{"class": "9"}) == shown(**{"class": "²"}) == shown()
+
+
+def test_a_score_is_written_as_what_it_is(user_client: Client, run: TrainingRun) -> None:
+    evaluated(run, 1)
+    assert "<b>Loss 12</b>" in page(user_client, run, "telling")
+    evaluated(run, 2, score="mean_iou", pictures=[PictureScore(0, 0.1234, (0,))])
+    assert "<b>Mean IoU 12.3 %</b>" in page(user_client, run, "telling")
 
 
 def test_boxes_of_truth_and_model(user_client: Client, run: TrainingRun) -> None:

@@ -75,6 +75,8 @@ DETECTORS: dict[str, Architecture] = {
 
 SMP_FAMILIES = ("unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer")
 SMP_ENCODERS = ("resnet18", "resnet34", "mobilenet_v2", "efficientnet-b0")
+SMP_DEFAULTS: dict[str, Any] = {"batch_size": 8, "scheduler": "one-cycle", "warmup_epochs": 0.0, "amp": True}
+"""From scratch on a CPU: many small steps, in bfloat16 where the processor has it, which nearly doubles the speed."""
 
 SEGMENTERS: dict[str, Architecture] = {
     "lraspp_mobilenet_v3_large": Architecture(3_221_538),
@@ -85,7 +87,11 @@ SEGMENTERS: dict[str, Architecture] = {
     "fcn_resnet18": Architecture(),
     "fcn_resnet34": Architecture(),
     "fcn_resnet50": Architecture(35_322_218),
-    **{f"smp/{family}_{encoder}": Architecture() for family in SMP_FAMILIES for encoder in SMP_ENCODERS},
+    **{
+        f"smp/{family}_{encoder}": Architecture(defaults=dict(SMP_DEFAULTS))
+        for family in SMP_FAMILIES
+        for encoder in SMP_ENCODERS
+    },
 }
 """torchvision's, two families of it also on small ResNets, and segmentation-models-pytorch's, of which any can be named
 as smp/{architecture}_{encoder}."""

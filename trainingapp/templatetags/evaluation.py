@@ -21,6 +21,13 @@ def own_words(text: str) -> str:
 
 
 @register.filter
+def score_text(value: float, name: str) -> str:
+    """How well a picture was done: a share in per cent, anything else with four significant digits."""
+    known = METRICS.get(name)
+    return f"{value * 100:.1f} %" if known and known.is_share else f"{value:.4g}"
+
+
+@register.filter
 def file_name(path: Any) -> str:
     """The last part of a path."""
     return str(path).rsplit("/", 1)[-1]

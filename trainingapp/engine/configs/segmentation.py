@@ -16,8 +16,8 @@ class SegmentationConfig(BaseRunConfig):
         json_schema_extra=meta(_("Recipe"), "model"),
     )
     model: model_name("segmentation", any_of=["smp/"]) = Field(  # type: ignore[valid-type]
-        "lraspp_mobilenet_v3_large",
-        description=_("Network. LR-ASPP is quick, DeepLabV3 and U-Net draw finer outlines."),
+        "smp/unet_resnet18",
+        description=_("Network. U-Net draws fine outlines and learns from little; LR-ASPP and FCN are the quickest."),
         json_schema_extra=meta(_("Model"), "model"),
     )
     pretrained: Literal["none", "backbone", "whole"] = Field(
