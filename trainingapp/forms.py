@@ -65,6 +65,7 @@ PLAIN_WORDS: dict[str, str | Promise] = {
     "greater_than_equal": _("Must be at least %(ge)s."),
     "less_than": _("Must be less than %(lt)s."),
     "less_than_equal": _("Must be at most %(le)s."),
+    "multiple_of": _("Must be a multiple of %(multiple_of)s."),
     "literal_error": _("Choose one of %(expected)s."),
     "string_pattern_mismatch": _("This is not one of the values that the help names."),
     "int_parsing": _("Enter a whole number."),

@@ -39,7 +39,7 @@ def answer(**changes: str) -> dict[str, str]:
 def test_the_page_shows_what_was_found(user_client: Client, proposed: Dataset) -> None:
     page = html(user_client.get(proposed.get_absolute_url()))
     found = ("COCO JSON", "Detection", "Segmentation", "instances_val.json", "kitten", "leaves the picture", "× 2")
-    for words in (*found, "Waits for you", "Dismiss"):
+    for words in (*found, "Waits for you", "Discard"):
         assert words in page
     assert "hx-trigger" not in page.split('id="dataset"')[1].split(">")[0]
 

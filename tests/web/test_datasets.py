@@ -144,7 +144,7 @@ def test_a_refused_import_says_why_and_can_be_dismissed(user_client: Client, dat
     report = [{"level": "error", "code": "broken", "file": "train/wren/1.jpg", "message": "It is cut short."}]
     Dataset.objects.update(status="refused", report=report)
     page = html(user_client.get(dataset.get_absolute_url()))
-    for words in ("train/wren/1.jpg", "It is cut short.", "Dismiss"):
+    for words in ("train/wren/1.jpg", "It is cut short.", "Discard"):
         assert words in page
     user_client.post(reverse("dataset_delete", args=[dataset.pk]))
     assert not Dataset.objects.exists()

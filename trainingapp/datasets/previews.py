@@ -1,6 +1,5 @@
 """Small pictures, masks and pages of pictures for the browser."""
 
-import colorsys
 import json
 import os
 import tempfile
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from trainingapp.engine.class_colours import class_colour
 from trainingapp.engine.dataset_files import IGNORED_PIXEL, SAMPLES_FILE, Sample, parse_sample
 from trainingapp.models import Dataset
 
@@ -28,24 +28,8 @@ THUMBNAILS_DIR = ".thumbs"
 SHOWN_FILE = "shown.jsonl"
 """Beside the index where there are masks: on line n the list of all classes that the picture of its line n shows."""
 
-#: Colours of the first classes, told apart on dark and light pictures alike; more are made by `class_colour`.
-COLOURS = (
-    "#e6433c",
-    "#2f9bff",
-    "#35c759",
-    "#ffb000",
-    "#b25cff",
-    "#00c2c7",
-    "#ff6fb5",
-    "#8bd000",
-    "#ff7b1c",
-    "#6f7dff",
-    "#c9a227",
-    "#00a878",
-)
 UNKNOWN_COLOUR = "#8a8f98"
 """Of mask pixels of which nobody knows what they show."""
-_GOLDEN_RATIO = 0.618034
 
 _Key = tuple[str | None, int | None]
 """(split, label), None standing for all."""
@@ -58,15 +42,6 @@ class PicturePage:
     pictures: list[Sample]
     offset: int
     total: int
-
-
-def class_colour(label: int) -> str:
-    """The colour of a class everywhere in the studio, as "#rrggbb"; neighbouring labels differ clearly."""
-    if label < len(COLOURS):
-        return COLOURS[label]
-    lightness = (0.5, 0.64, 0.4)[label % 3]
-    red, green, blue = colorsys.hls_to_rgb(label * _GOLDEN_RATIO % 1, lightness, 0.85)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
 def thumbnail(dataset: Dataset, sample_path: str, size: int = 160) -> Path:

@@ -6,7 +6,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from trainingapp.datasets.previews import class_colour
+from trainingapp.engine.class_colours import class_colour
 from trainingapp.models import Dataset
 
 #: Histogram -> its title, what its edges are multiplied with, and how they are written.

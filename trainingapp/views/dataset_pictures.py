@@ -17,12 +17,12 @@ from trainingapp.datasets.previews import (
     SIZES,
     UNKNOWN_COLOUR,
     can_filter_by_class,
-    class_colour,
     mask_overlay,
     mask_shares,
     picture_page,
     thumbnail,
 )
+from trainingapp.engine.class_colours import class_colour
 from trainingapp.engine.dataset_files import Box, Sample
 from trainingapp.models import Dataset
 

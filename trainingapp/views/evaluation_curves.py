@@ -20,6 +20,8 @@ INKS = ("#0e6b66", "#d2691e", "#6a4fb3", "#2f7fc1", "#b0266b", "#7a7a1e", "#4d56
 #: Names of the curves of metrics by epoch begin so.
 HISTORY = "by-epoch-"
 SHARES_CURVE = f"{HISTORY}shares"
+#: Labels that the engine gives to lines; all others are the users' names of classes.
+ENGINE_WORDS = frozenset({"All classes", "Model", "Even"})
 Span = tuple[float, float]
 
 
@@ -126,7 +128,8 @@ def _box() -> dict[str, str]:
 def _line(number: int, series: Series, scale_x: Any, scale_y: Any) -> Line:
     places = [(f"{scale_x(x):.1f}", f"{scale_y(y):.1f}") for x, y in series.points]
     marks = places if len(places) <= MARKED_POINTS else []
-    return Line(number, _(series.label), INKS[number - 1], " ".join(f"{x},{y}" for x, y in places), marks)
+    label = _(series.label) if series.label in ENGINE_WORDS else series.label  # others are names of classes
+    return Line(number, label, INKS[number - 1], " ".join(f"{x},{y}" for x, y in places), marks)
 
 
 def _whole_span(values: list[float]) -> Span:

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.urls import reverse
 
-from trainingapp.datasets.previews import UNKNOWN_COLOUR, class_colour, picture_page
+from trainingapp.datasets.previews import UNKNOWN_COLOUR, picture_page
+from trainingapp.engine.class_colours import class_colour
 from trainingapp.engine.dataset_files import Sample
 from trainingapp.engine.evaluation import SHOWN_PER_CLASS
 from trainingapp.evaluations import EvaluationFile, Prediction, file_version

@@ -42,7 +42,9 @@ def model_name(recipe: str, *, any_of: Iterable[str] = ()) -> Any:
 
 def image_size(value: int) -> int:
     if value % IMAGE_SIZE_MULTIPLE:
-        raise ValueError(f"must be a multiple of {IMAGE_SIZE_MULTIPLE}")
+        raise PydanticCustomError(
+            "multiple_of", "must be a multiple of {multiple_of}", {"multiple_of": IMAGE_SIZE_MULTIPLE}
+        )
     return value
 
 
@@ -290,5 +292,5 @@ class BaseRunConfig(BaseModel):
     @model_validator(mode="after")
     def _warmup_fits(self) -> "BaseRunConfig":
         if self.warmup_epochs > self.epochs:
-            raise ValueError("warmup_epochs must not be more than epochs")
+            raise ValueError(_("warmup_epochs must not be more than epochs"))
         return self

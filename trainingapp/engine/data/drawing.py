@@ -6,26 +6,10 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from trainingapp.engine.class_colours import class_rgb
+
 SHOWN_SIDE = 192
 """Pixels that each picture of a sheet has at least: small ones are enlarged without smoothing."""
-
-COLOURS = (
-    (230, 85, 60),
-    (45, 150, 220),
-    (80, 175, 80),
-    (240, 170, 40),
-    (150, 95, 205),
-    (20, 175, 165),
-    (225, 95, 160),
-    (130, 130, 60),
-    (90, 110, 240),
-    (170, 100, 60),
-)
-"""Of classes, by label; after the last the first again. Pages use the same."""
-
-
-def class_colour(label: int) -> tuple[int, int, int]:
-    return COLOURS[label % len(COLOURS)]
 
 
 def enlarged(image_CHW: torch.Tensor) -> tuple[Image.Image, int]:
@@ -53,11 +37,11 @@ def picture_with_boxes(
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(11)
     for box, label in zip((boxes_xyxy * factor).tolist(), labels_N.tolist(), strict=True):
-        draw.rectangle(tuple(box), outline=class_colour(label), width=2)
+        draw.rectangle(tuple(box), outline=class_rgb(label), width=2)
         draw.text(
             (box[0] + 3, box[1] + 1),
             classes[label],
-            fill=class_colour(label),
+            fill=class_rgb(label),
             font=font,
             stroke_width=1,
             stroke_fill=(0, 0, 0),
@@ -74,7 +58,7 @@ def picture_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.I
     values_HW = mask_HW.numpy()
     for value in np.unique(values_HW).tolist():
         if value:
-            layer[values_HW == value] = (0, 0, 0, 110) if value == 255 else (*class_colour(value - 1), 130)
+            layer[values_HW == value] = (0, 0, 0, 110) if value == 255 else (*class_rgb(value - 1), 130)
     return Image.alpha_composite(image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
 
 

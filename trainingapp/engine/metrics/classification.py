@@ -77,7 +77,7 @@ class ClassificationMeter:
 
     def training_values(self) -> dict[str, float]:
         """loss and top1 of what was seen since the last reset."""
-        seen, top1, _ = self._counts.tolist()
+        seen, top1, _top5 = self._counts.tolist()
         return {"loss": self._loss_sum.item() / max(1, seen), "top1": top1 / max(1, seen)}
 
     def seen(self) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainingapp.engine.configs.base import _
 from trainingapp.engine.dataset_files import Box
 from trainingapp.engine.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, PictureScore
 
@@ -26,12 +27,12 @@ MOST_SHOWN = 50
 BACKGROUND = "background"
 
 COLUMNS = [
-    Column("ap", "AP"),
-    Column("ap50", "AP50"),
-    Column("precision", "Precision"),
-    Column("recall", "Recall"),
-    Column("f1", "F1"),
-    Column("objects", "Objects", is_share=False),
+    Column("ap", _("AP")),
+    Column("ap50", _("AP50")),
+    Column("precision", _("Precision")),
+    Column("recall", _("Recall")),
+    Column("f1", _("F1")),
+    Column("objects", _("Objects"), is_share=False),
 ]
 
 Floats = NDArray[np.float64]
@@ -375,22 +376,22 @@ def _precision_recall(coco: CocoScores, classes: list[str]) -> Curve:
     """COCO's interpolated precision at IoU 0.5; the mean over the classes first."""
     precision_RC = coco.precision_TRCA[0, :, :, 0]
     defined = [label for label in range(len(classes)) if precision_RC[0, label] > -1]
-    lines = [("All classes", precision_RC[:, defined].mean(axis=1))] if defined else []
+    lines = [(_("All classes"), precision_RC[:, defined].mean(axis=1))] if defined else []
     if len(classes) <= CURVE_CLASSES:
         lines += [(classes[label], precision_RC[:, label]) for label in defined]
     recalls = np.linspace(0, 1, len(precision_RC))
     series = [(name, _points(recalls, line_R)) for name, line_R in lines]
-    return Curve("precision_recall", "Precision and recall at IoU 0.5", "Recall", "Precision", series)
+    return Curve("precision_recall", _("Precision and recall at IoU 0.5"), _("Recall"), _("Precision"), series)
 
 
 def _f1_confidence(sweep: Sweep, classes: list[str]) -> Curve:
     """F1 over the least confidence, of all objects together first."""
-    lines = [("All classes", sweep)]
+    lines = [(_("All classes"), sweep)]
     if len(classes) <= CURVE_CLASSES:
         lines += [(name, sweep.of_class(label)) for label, name in enumerate(classes) if sweep.objects_C[label]]
     steps = np.linspace(0, 1, 101)
     series = [(name, _points(steps, np.array([one.counts(t).f1 or 0.0 for t in steps]))) for name, one in lines]
-    return Curve("f1_confidence", "F1 by confidence", "Confidence", "F1", series)
+    return Curve("f1_confidence", _("F1 by confidence"), _("Confidence"), _("F1"), series)
 
 
 def _points(xs: Floats, ys: Floats) -> list[tuple[float, float]]:

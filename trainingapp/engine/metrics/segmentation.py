@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from PIL import Image
 
+from trainingapp.engine.configs.base import _
 from trainingapp.engine.dataset_files import IGNORED_PIXEL
 from trainingapp.engine.evaluation import LARGEST_CONFUSION, Column, Evaluation, PictureScore
 
 BACKGROUND = "background"
 
 COLUMNS = [
-    Column("iou", "IoU"),
-    Column("dice", "Dice"),
-    Column("precision", "Precision"),
-    Column("recall", "Recall"),
-    Column("share", "Share of the pixels"),
+    Column("iou", _("IoU")),
+    Column("dice", _("Dice")),
+    Column("precision", _("Precision")),
+    Column("recall", _("Recall")),
+    Column("share", _("Share of the pixels")),
 ]
 
 

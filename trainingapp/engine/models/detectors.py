@@ -97,19 +97,6 @@ class KeptSize(nn.Module):
         return result
 
 
-class CoarseLevels(LastLevelP6P7):
-    """Levels 6 and 7 of a pyramid, always in float32: they cost nothing, and for maps of one pixel oneDNN's bfloat16
-    convolution was seen to give weight gradients that are not finite."""
-
-    def forward(
-        self, p: list[torch.Tensor], c: list[torch.Tensor], names: list[str]
-    ) -> tuple[list[torch.Tensor], list[str]]:
-        with torch.autocast(p[-1].device.type, enabled=False):
-            coarser: torch.Tensor = self.p6((p if self.use_P5 else c)[-1].float())
-            coarsest: torch.Tensor = self.p7(torch.relu(coarser))
-        return [*p, coarser, coarsest], [*names, "p6", "p7"]
-
-
 def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weights_from: Path | None) -> nn.Module:
     """The network `name` for pictures [N, 3, image_size, image_size]; labels as `first_label` says.
 
@@ -166,7 +153,7 @@ def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.M
     slim = _is_slim(backbone_name)
     channels = 128 if slim else 256
     backbone = _pyramid(
-        backbone_name, _dense_stages(backbone_name), options, channels, CoarseLevels(channels, channels)
+        backbone_name, _dense_stages(backbone_name), options, channels, LastLevelP6P7(channels, channels)
     )
     sizes = tuple((stride * options.anchor_scale,) for stride in (8, 16, 32, 64, 128))
     model: nn.Module = detection.FCOS(
@@ -183,7 +170,7 @@ def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.M
 def _retinanet(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.Module:
     """Lin et al., arXiv:1708.02002. The second version: torchvision's, with group norm and the GIoU loss."""
     last_channels = 2048 if second else 256
-    stages, extra = _dense_stages(backbone_name), CoarseLevels(last_channels, 256)
+    stages, extra = _dense_stages(backbone_name), LastLevelP6P7(last_channels, 256)
     backbone = _pyramid(backbone_name, stages, options, 256, extra, plain_norms=second)
     octaves = [[side * 2 ** (third / 3) for third in range(3)] for side in (32, 64, 128, 256, 512)]
     sizes = tuple(tuple(max(1, int(side)) * options.anchor_scale for side in octave) for octave in octaves)
