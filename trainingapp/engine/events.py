@@ -11,8 +11,8 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
     checkpoint  {"file", "step_in_epoch", "reason", "size_bytes", "sha256", "metrics", "is_best",
                 "removed": [file, ...]}
     sample      {"kind": "batch", "file": a picture of a training batch as the model sees it, relative to RUN_DIR}
-    status      {"state": "started", "device": str, "resumed_from": file | null, "validation_due": bool} at the start of
-                an attempt, then one of
+    status      {"state": "started", "device": str, "dataset_fingerprint": str, "resumed_from": file | null,
+                "validation_due": bool} at the start of an attempt, then one of
                 {"state": "completed" | "paused" | "stopped" | "interrupted"} or
                 {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all
 

@@ -80,7 +80,15 @@ def annotated_augmentation(chosen: Switches, size: int) -> nn.Module:
         zoom = (1.0, (1 / (1 - chosen.crop)) ** 0.5 if chosen.crop else 1.0)
         shift = max(chosen.shift, chosen.crop / 4)
         fill: dict[type | str, Any] = {tv_tensors.Image: PADDING_GREY, tv_tensors.Mask: IGNORED_PIXEL}
-        steps.append(v2.RandomAffine(degrees=[0.0, 0.0], translate=(shift, shift), scale=zoom, fill=fill))
+        steps.append(
+            v2.RandomAffine(
+                degrees=[0.0, 0.0],
+                interpolation=v2.InterpolationMode.BILINEAR,
+                translate=(shift, shift),
+                scale=zoom,
+                fill=fill,
+            )
+        )
     colour = chosen.colour or (0.4 if chosen.auto_augment != "none" else 0.0)
     if colour:
         steps.append(colour_jitter(colour))
