@@ -34,7 +34,7 @@ class Heartbeat:
 
     def __init__(self, dataset: Dataset, status: str, on_progress: Progress | None) -> None:
         self.dataset = dataset
-        self.status = status
+        self.expected = status
         self.on_progress = on_progress
         self._next_s = 0.0
 
@@ -55,7 +55,7 @@ class Heartbeat:
 
     def update(self, **values: Any) -> None:
         """Write to the row while it stands as it did. Raises GoneError otherwise."""
-        if not Dataset.objects.filter(pk=self.dataset.pk, status=self.status).update(**values):
+        if not Dataset.objects.filter(pk=self.dataset.pk, status=self.expected).update(**values):
             raise GoneError
 
 
