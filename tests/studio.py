@@ -23,6 +23,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+#: Of the environment of the tests: what would lead elsewhere, or hide that a line is not written at once.
+UNWANTED = ("DATABASE_URL", "REDIS_URL", "PYTHONUNBUFFERED")
+
 #: Small enough for a slow core, long enough to be caught in the middle.
 TINY = {
     "model": "mobilenet_v3_small",
@@ -61,7 +64,7 @@ class Studio:
         self.data_dir = data_dir
         self.port = free_port()
         self.env = {
-            **{name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")},
+            **{name: value for name, value in os.environ.items() if name not in UNWANTED},
             "DATA_DIR": str(data_dir),
             "PORT": str(self.port),
             "SPARE_TRAINER": "false",

@@ -56,7 +56,7 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
         read_index(folder)
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"classes": []}, {"classes": [1]}, {"name": None}])
+@pytest.mark.parametrize("change", [{"format": 3}, {"classes": []}, {"classes": [1]}, {"name": None}])
 def test_a_wrong_head_is_named(folder: Path, change: dict[str, object]) -> None:
     head = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**head, **change}))

@@ -1,6 +1,7 @@
 """manage.py studio: web server and worker under one parent."""
 
 import http.client
+import io
 import os
 import secrets
 import signal
@@ -41,6 +42,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = options["host"], options["port"]
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a file or a pipe gets each line at once, as a terminal does
+            sys.stdout.reconfigure(line_buffering=True)
         _check_port(host, port)
         call_command("migrate", verbosity=0, interactive=False)
         self._make_administrator()
