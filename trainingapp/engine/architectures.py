@@ -75,7 +75,13 @@ DETECTORS: dict[str, Architecture] = {
 
 SMP_FAMILIES = ("unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer")
 SMP_ENCODERS = ("resnet18", "resnet34", "mobilenet_v2", "efficientnet-b0")
-SMP_DEFAULTS: dict[str, Any] = {"batch_size": 8, "scheduler": "one-cycle", "warmup_epochs": 0.0, "amp": True}
+SMP_DEFAULTS: dict[str, Any] = {
+    "epochs": 8,
+    "batch_size": 8,
+    "scheduler": "one-cycle",
+    "warmup_epochs": 0.0,
+    "amp": True,
+}
 """From scratch on a CPU: many small steps, in bfloat16 where the processor has it, which nearly doubles the speed."""
 
 SEGMENTERS: dict[str, Architecture] = {
