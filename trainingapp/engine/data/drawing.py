@@ -8,6 +8,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from trainingapp.engine.class_colours import class_rgb
 
+BATCH_PICTURES_DRAWN = 16
+"""Pictures of a batch that a sheet shows at most."""
+
 SHOWN_SIDE = 192
 """Pixels that each picture of a sheet has at least: small ones are enlarged without smoothing."""
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from trainingapp.engine.configs.classification import ClassificationConfig
-from trainingapp.engine.data.drawing import picture_with_caption
+from trainingapp.engine.data.drawing import BATCH_PICTURES_DRAWN, picture_with_caption
 from trainingapp.engine.data.mixing import Mix, draw_mix, mixed
 from trainingapp.engine.data.pictures import PixelStore, load_picture
 from trainingapp.engine.data.transforms import picture_augmentation, switches
@@ -21,8 +21,6 @@ from trainingapp.engine.metrics.classification import ClassificationMeter, Valid
 from trainingapp.engine.models.classifiers import build_classifier, head_prefix
 from trainingapp.engine.recipes.recipe import BaseRecipe
 from trainingapp.engine.run_files import Order
-
-BATCH_PICTURES_DRAWN = 16
 
 
 @dataclass(frozen=True)

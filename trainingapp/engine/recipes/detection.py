@@ -9,7 +9,7 @@ from torch import nn
 
 from trainingapp.engine.configs.detection import DetectionConfig
 from trainingapp.engine.data.boxes import BoxBatch, BoxedPictures
-from trainingapp.engine.data.drawing import picture_with_boxes
+from trainingapp.engine.data.drawing import BATCH_PICTURES_DRAWN, picture_with_boxes
 from trainingapp.engine.data.pictures import letterbox
 from trainingapp.engine.dataset_files import DatasetIndex, Sample, Split
 from trainingapp.engine.errors import BadData
@@ -25,8 +25,6 @@ from trainingapp.engine.models.detectors import (
 )
 from trainingapp.engine.recipes.recipe import BaseRecipe
 from trainingapp.engine.run_files import Order
-
-BATCH_PICTURES_DRAWN = 16
 
 
 class DetectionRecipe(BaseRecipe):

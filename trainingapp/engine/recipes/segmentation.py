@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from trainingapp.engine.configs.segmentation import SegmentationConfig
-from trainingapp.engine.data.drawing import picture_with_mask
+from trainingapp.engine.data.drawing import BATCH_PICTURES_DRAWN, picture_with_mask
 from trainingapp.engine.data.masks import MaskedBatch, MaskedPictures, balanced_weights
 from trainingapp.engine.data.pictures import Fit, letterbox
 from trainingapp.engine.dataset_files import DatasetIndex, Split
@@ -18,8 +18,6 @@ from trainingapp.engine.metrics.segmentation import SegmentationMeter
 from trainingapp.engine.models.segmenters import build_segmenter, segmenter_head_prefixes
 from trainingapp.engine.recipes.recipe import BaseRecipe
 from trainingapp.engine.run_files import Order
-
-BATCH_PICTURES_DRAWN = 16
 
 
 class SegmentationRecipe(BaseRecipe):
