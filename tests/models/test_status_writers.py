@@ -12,7 +12,7 @@ DATASET_WRITERS = {
     "datasets/importer.py",
     "datasets/inspection.py",
     "datasets/work.py",
-    "lifecycle.py",
+    "lifecycle/datasets.py",
     "management/commands/demo.py",
     "management/foreground.py",
     "tasks.py",

@@ -1,0 +1,101 @@
+"""The verbs that move a run: start, pause, resume, stop."""
+
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from trainingapp import tasks
+from trainingapp.lifecycle.common import VerbError, locked, not_possible
+from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models.run import Status, Wanted, append_events
+
+#: What a run forgets when a person starts it or lets it go on.
+FRESH: dict[str, Any] = {
+    "wanted": Wanted.NOTHING,
+    "recoveries": 0,
+    "worker": "",
+    "host": "",
+    "pid": None,
+    "phase": "",
+    "error_class": "",
+    "error_message": "",
+    "error_lines": [],
+}
+
+
+def possible_verbs(run: TrainingRun) -> list[str]:
+    """What may be asked of the run as it stands, in the order of the buttons."""
+    if run.status == Status.RUNNING:
+        return {Wanted.NOTHING.value: ["pause", "stop"], Wanted.PAUSE.value: ["stop"]}.get(run.wanted, [])
+    return {
+        Status.PENDING.value: ["start", "delete"],
+        Status.QUEUED.value: ["pause", "stop"],
+        Status.PAUSED.value: ["resume", "stop", "delete"],
+        Status.COMPLETED.value: ["delete"],
+        Status.FAILED.value: ["resume", "delete"],
+        Status.STOPPED.value: ["resume", "delete"],
+    }[run.status]
+
+
+def start_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Queue a new run and wake a worker."""
+    with locked(run):
+        if run.status == Status.PENDING:
+            queue_run(run, by)
+        elif run.status not in (Status.QUEUED, Status.RUNNING):
+            raise not_possible(run, _("started"))
+    return run
+
+
+def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Queue a run that was paused, failed or stopped; it goes on from its newest sound checkpoint."""
+    with locked(run):
+        if run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED):
+            queue_run(run, by)
+        elif run.status == Status.RUNNING and run.wanted:
+            raise VerbError(_("The run “%(name)s” is still ending; resume it then.") % {"name": run.name})
+        elif run.status not in (Status.QUEUED, Status.RUNNING):
+            raise not_possible(run, _("resumed"))
+    return run
+
+
+def pause_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Have the run leave its device after a checkpoint. A run that only waits is paused at once."""
+    with locked(run):
+        if run.status == Status.QUEUED:
+            run.transition(Status.PAUSED, data={"by": by})
+        elif run.status == Status.RUNNING and run.wanted != Wanted.STOP:
+            wish(run, Wanted.PAUSE, by)
+        elif run.status != Status.PAUSED:
+            raise not_possible(run, _("paused"))
+    return run
+
+
+def stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """End the run after a checkpoint. A run that waits or is paused is stopped at once."""
+    with locked(run):
+        if run.status in (Status.QUEUED, Status.PAUSED):
+            run.transition(Status.STOPPED, data={"by": by})
+        elif run.status == Status.RUNNING:
+            wish(run, Wanted.STOP, by)
+        elif run.status != Status.STOPPED:
+            raise not_possible(run, _("stopped"))
+    return run
+
+
+def queue_run(run: TrainingRun, by: str) -> None:
+    run.transition(Status.QUEUED, data={"by": by}, **FRESH)
+    transaction.on_commit(tasks.wake_trainer, robust=True)
+
+
+def wish(run: TrainingRun, wanted: Wanted, by: str) -> None:
+    """Write down what is wanted of a running run; its supervisor makes it so. The caller holds the lock."""
+    if run.wanted == wanted:
+        return
+    run.wanted = wanted
+    data = {"wanted": wanted.value, "by": by}
+    event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=data, epoch=run.epoch, step=run.step)
+    append_events(run, [event])
+    run.save(update_fields=["wanted", "event_seq", "updated_at"])
