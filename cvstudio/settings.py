@@ -166,6 +166,8 @@ RUNS_DIR = (env.CHECKPOINTS_DIR or DATA_DIR / "runs").resolve()
 DATASETS_DIR = DATA_DIR / "datasets"
 UPLOADS_DIR = DATA_DIR / "uploads"
 WEIGHTS_CACHE_DIR = DATA_DIR / "torch"
+WEIGHTS_DIR = DATA_DIR / "weights"
+JOBS_DIR = DATA_DIR / "jobs"
 _make_data_dir(UPLOADS_DIR)
 HOST = env.HOST
 PORT = env.PORT

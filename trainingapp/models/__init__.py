@@ -1,6 +1,29 @@
+from trainingapp.models.access import ApiToken, AuditEntry, IdempotencyKey
 from trainingapp.models.checkpoint import Checkpoint
 from trainingapp.models.dataset import Dataset
+from trainingapp.models.device import Device, DeviceHold, Forecast, Host
 from trainingapp.models.event import RunEvent
+from trainingapp.models.job import Job
+from trainingapp.models.recovery import FailureRule, JournalEntry
 from trainingapp.models.run import TrainingRun
+from trainingapp.models.sharing import Team
+from trainingapp.models.weights import Weights
 
-__all__ = ["Checkpoint", "Dataset", "RunEvent", "TrainingRun"]
+__all__ = [
+    "ApiToken",
+    "AuditEntry",
+    "Checkpoint",
+    "Dataset",
+    "Device",
+    "DeviceHold",
+    "FailureRule",
+    "Forecast",
+    "Host",
+    "IdempotencyKey",
+    "Job",
+    "JournalEntry",
+    "RunEvent",
+    "Team",
+    "TrainingRun",
+    "Weights",
+]

@@ -23,6 +23,13 @@ class Checkpoint(models.Model):
     metrics = models.JSONField(_("metrics"), default=dict)
     is_best = models.BooleanField(_("best"), default=False)
     is_last = models.BooleanField(_("last"), default=False)
+    #: Bytes on the disk that go when this one goes: `size_bytes` is what it holds, part of which others may share.
+    stored_bytes = models.BigIntegerField(_("size on the disk"), default=0)
+    #: Kept by hand: no policy deletes it.
+    is_pinned = models.BooleanField(_("kept"), default=False)
+    #: When its hashes were last compared, and what was wrong; empty while nothing is.
+    checked_at = models.DateTimeField(_("last checked"), null=True, blank=True)
+    damage = models.CharField(_("damage"), max_length=200, blank=True)
     created_at = models.DateTimeField(_("created"))
 
     class Meta:

@@ -8,8 +8,10 @@ from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.models.sharing import Shared
 
-class Dataset(models.Model):
+
+class Dataset(Shared):
     """One imported dataset.
 
     The row is made first (`importing`); a worker reads the source, writes to a temporary folder and renames it to

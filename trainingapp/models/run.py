@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.models.event import RunEvent
+from trainingapp.models.sharing import Shared
 
 
 class Status(models.TextChoices):
@@ -32,6 +33,7 @@ class Wanted(models.TextChoices):
     NOTHING = "", _("nothing")
     PAUSE = "pause", _("pause")
     STOP = "stop", _("stop")
+    KILL = "kill", _("forced stop")
 
 
 ALLOWED_MOVES: dict[str, frozenset[str]] = {
@@ -51,7 +53,7 @@ class TransitionError(Exception):
     """The run is not, or no longer, in a state from which it may move so."""
 
 
-class TrainingRun(models.Model):
+class TrainingRun(Shared):
     """One training run.
 
     `status` is written by `transition()` alone. What a person asks for is `wanted`; the supervisor makes it so.
@@ -71,6 +73,27 @@ class TrainingRun(models.Model):
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.PENDING)
     wanted = models.CharField(_("wanted"), max_length=16, choices=Wanted.choices, default=Wanted.NOTHING, blank=True)
     priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher runs start first."))
+
+    #: Place among queued runs of the same priority; lower ones start first. Set when a run is queued, changed by hand.
+    queue_rank = models.FloatField(_("place in the queue"), default=0)
+    #: A queued run is not claimed before this time: the wait before a retry.
+    not_before = models.DateTimeField(_("not before"), null=True, blank=True)
+    #: What a living trainer was asked to do, numbered: [{"id": 1, "command": "checkpoint" | "evaluate" | "epochs",
+    #: ...}]. Its supervisor hands on each once and takes away what the trainer has confirmed.
+    orders = models.JSONField(_("orders"), default=list, blank=True)
+    order_seq = models.PositiveIntegerField(_("orders given"), default=0)
+    #: Hours after which the run saves and ends, and after which it is killed; null takes the studio's.
+    soft_limit_h = models.FloatField(_("soft time limit"), null=True, blank=True)
+    hard_limit_h = models.FloatField(_("hard time limit"), null=True, blank=True)
+    #: Automatic restarts that are allowed; null takes the studio's.
+    max_recoveries = models.PositiveIntegerField(_("automatic restarts"), null=True, blank=True)
+    forked_from = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, related_name="forks", verbose_name=_("forked from")
+    )
+    #: File of the checkpoint of `forked_from` that it began with.
+    forked_checkpoint = models.CharField(_("checkpoint it began with"), max_length=120, blank=True)
+    #: Counts the changes by people; an editor who holds an older number is refused.
+    version = models.PositiveIntegerField(_("version"), default=1)
 
     #: Counts the trainer processes of this run; everything that one writes carries its number.
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
@@ -97,6 +120,12 @@ class TrainingRun(models.Model):
     best_metric_name = models.CharField(_("best metric"), max_length=64, blank=True)
     best_metric = models.FloatField(_("best value"), null=True, blank=True)
     best_epoch = models.PositiveIntegerField(_("best epoch"), null=True, blank=True)
+
+    #: What replaying a batch after the newest reload showed: {"verdict": "exact" | "near" | "differs",
+    #: "difference": float, "reason": str, "attempt": int, "step": int}; empty while nothing was reloaded.
+    resume_proof = models.JSONField(_("proof of resume"), default=dict, blank=True)
+    #: What the newest attempt was made with: {"python": ..., "torch": ..., "git": ..., "packages": {...}}
+    environment = models.JSONField(_("environment"), default=dict, blank=True)
 
     error_class = models.CharField(_("kind of error"), max_length=32, blank=True)
     error_message = models.TextField(_("error"), blank=True)

@@ -1,0 +1,98 @@
+"""Doors and who went through them: tokens, the audit trail, and answers kept for repeated requests."""
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class ApiToken(models.Model):
+    """A personal token for the API. Only its hash is stored; the token itself is shown once."""
+
+    class Scope(models.TextChoices):
+        READ = "read", _("read")
+        CONTROL = "control", _("create, change and control")
+        DELETE = "delete", _("delete")
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens", verbose_name=_("user"))
+    name = models.CharField(_("name"), max_length=120)
+    #: The first characters, to tell tokens apart.
+    prefix = models.CharField(_("begins with"), max_length=16)
+    #: SHA-256 of the token, which has 256 random bits: nothing to be guessed, so no slow hash is needed.
+    digest = models.CharField(_("hash"), max_length=64, unique=True)
+    scopes = models.JSONField(_("scopes"), default=list)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
+    revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
+    last_used_from = models.GenericIPAddressField(_("last used from"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+        verbose_name = _("API token")
+        verbose_name_plural = _("API tokens")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def is_usable(self) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
+
+class IdempotencyKey(models.Model):
+    """The answer that a POST with an Idempotency-Key was given, for who sends it again."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", verbose_name=_("user"))
+    key = models.CharField(_("key"), max_length=200)
+    method = models.CharField(_("method"), max_length=8)
+    path = models.CharField(_("path"), max_length=500)
+    #: SHA-256 of the body: the same key with another body is refused.
+    body_digest = models.CharField(_("hash of the body"), max_length=64)
+    #: Null while the first request is still at work.
+    status_code = models.PositiveIntegerField(_("status code"), null=True, blank=True)
+    body = models.JSONField(_("answer"), null=True, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "key"], name="idempotency_key")]
+        verbose_name = _("idempotency key")
+        verbose_name_plural = _("idempotency keys")
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class AuditEntry(models.Model):
+    """Who did what to which thing, from where, by which door. Only ever added."""
+
+    class Door(models.TextChoices):
+        PAGE = "page", _("page")
+        ADMIN = "admin", _("admin")
+        API = "api", _("API")
+        COMMAND = "command", _("command")
+        SYSTEM = "system", _("the studio itself")
+
+    time = models.DateTimeField(_("time"), default=timezone.now, db_index=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("user")
+    )
+    #: Stays when the user is deleted.
+    username = models.CharField(_("user name"), max_length=150, blank=True)
+    verb = models.CharField(_("what"), max_length=40)
+    #: run, dataset, weights, checkpoint, token, user ...
+    kind = models.CharField(_("kind of thing"), max_length=24, blank=True)
+    object_id = models.CharField(_("number"), max_length=64, blank=True)
+    object_name = models.CharField(_("name"), max_length=200, blank=True)
+    door = models.CharField(_("door"), max_length=16, choices=Door.choices)
+    address = models.GenericIPAddressField(_("from"), null=True, blank=True)
+    details = models.JSONField(_("details"), default=dict, blank=True)
+
+    class Meta:
+        ordering = ["-time", "-id"]
+        indexes = [models.Index(fields=["kind", "object_id"], name="audit_of_thing")]
+        verbose_name = _("audit entry")
+        verbose_name_plural = _("audit trail")
+
+    def __str__(self) -> str:
+        return f"{self.username} {self.verb} {self.kind} {self.object_id}"

@@ -1,0 +1,132 @@
+"""The machines that train, their devices, and who held which of them when."""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+
+class Host(models.Model):
+    """A machine with a worker. Its worker writes the row; a host that is silent for longer than the lease is away."""
+
+    name = models.CharField(_("name"), max_length=120, unique=True)
+    #: Identity of the worker process that reports: "host:pid:start".
+    worker = models.CharField(_("worker"), max_length=120, blank=True)
+    #: Runs that may train at the same time on it.
+    slots = models.PositiveIntegerField(_("slots"), default=1)
+    cpu_cores = models.PositiveIntegerField(_("cores"), default=1)
+    memory_bytes = models.BigIntegerField(_("memory"), default=0)
+    memory_free_bytes = models.BigIntegerField(_("free memory"), default=0)
+    disk_free_bytes = models.BigIntegerField(_("free disk"), default=0)
+    #: Share of the cores in use, 0 to 1.
+    load = models.FloatField(_("load"), default=0)
+    #: Versions of what trains there: {"python": ..., "torch": ..., "driver": ...}
+    versions = models.JSONField(_("versions"), default=dict, blank=True)
+    started_at = models.DateTimeField(_("worker started"), null=True, blank=True)
+    seen_at = models.DateTimeField(_("last seen"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = _("host")
+        verbose_name_plural = _("hosts")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_away(self) -> bool:
+        """No worker of it was heard of for longer than the lease."""
+        lease = timedelta(seconds=settings.HEARTBEAT_LEASE_S)
+        return self.seen_at is None or self.seen_at < timezone.now() - lease
+
+
+class Device(models.Model):
+    """Something that a run can be given: the processor of a host, or one of its GPUs."""
+
+    class Kind(models.TextChoices):
+        CPU = "cpu", _("CPU")
+        GPU = "gpu", _("GPU")
+
+    host = models.ForeignKey(Host, models.CASCADE, related_name="devices", verbose_name=_("host"))
+    kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices)
+    #: 0 for the processor; the number that torch gives a GPU.
+    index = models.PositiveIntegerField(_("number"), default=0)
+    name = models.CharField(_("name"), max_length=200, blank=True)
+    uuid = models.CharField(_("UUID"), max_length=100, blank=True)
+    memory_bytes = models.BigIntegerField(_("memory"), default=0)
+    memory_free_bytes = models.BigIntegerField(_("free memory"), default=0)
+    #: Share in use, 0 to 1; null where it cannot be read.
+    load = models.FloatField(_("load"), null=True, blank=True)
+    temperature_c = models.FloatField(_("temperature"), null=True, blank=True)
+    #: Processes that are not ours: [{"pid": 1, "name": "python", "memory_bytes": 2}, ...]
+    foreign = models.JSONField(_("other processes"), default=list, blank=True)
+    #: Whether several runs that agree to it may be given this device at once.
+    is_shareable = models.BooleanField(_("may be shared"), default=True)
+    is_present = models.BooleanField(_("present"), default=True)
+
+    class Meta:
+        ordering = ["host__name", "kind", "index"]
+        constraints = [models.UniqueConstraint(fields=["host", "kind", "index"], name="device_per_host")]
+        verbose_name = _("device")
+        verbose_name_plural = _("devices")
+
+    def __str__(self) -> str:
+        return f"{self.host.name} {self.torch_name}"
+
+    @property
+    def torch_name(self) -> str:
+        """As torch and the configuration name it: cpu, cuda:0, cuda:1 ..."""
+        return "cpu" if self.kind == self.Kind.CPU else f"cuda:{self.index}"
+
+
+class DeviceHold(models.Model):
+    """A run that has, or had, a device: what the timeline shows. `released_at` is null while it holds it."""
+
+    device = models.ForeignKey(Device, models.CASCADE, related_name="holds", verbose_name=_("device"))
+    run = models.ForeignKey(
+        "TrainingRun", models.SET_NULL, null=True, blank=True, related_name="holds", verbose_name=_("run")
+    )
+    #: Stays when the run is deleted.
+    run_name = models.CharField(_("name"), max_length=120, blank=True)
+    attempt = models.PositiveIntegerField(_("attempt"), default=0)
+    #: Slots of a processor, or 1 for a GPU.
+    slots = models.PositiveIntegerField(_("slots"), default=1)
+    #: Memory that was set aside for it; 0 where nobody knows.
+    memory_bytes = models.BigIntegerField(_("memory"), default=0)
+    is_shared = models.BooleanField(_("shared"), default=False)
+    taken_at = models.DateTimeField(_("taken"))
+    released_at = models.DateTimeField(_("released"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["-taken_at", "-id"]
+        indexes = [models.Index(fields=["device", "released_at"], name="hold_open")]
+        verbose_name = _("hold of a device")
+        verbose_name_plural = _("holds of devices")
+
+    def __str__(self) -> str:
+        return f"{self.run_name} on {self.device_id}"
+
+
+class Forecast(models.Model):
+    """When a queued run was expected to start and to finish, kept to be compared with what came true."""
+
+    run = models.ForeignKey("TrainingRun", models.CASCADE, related_name="forecasts", verbose_name=_("run"))
+    made_at = models.DateTimeField(_("made"))
+    start_earliest = models.DateTimeField(_("earliest start"), null=True, blank=True)
+    start_latest = models.DateTimeField(_("latest start"), null=True, blank=True)
+    finish_earliest = models.DateTimeField(_("earliest finish"), null=True, blank=True)
+    finish_latest = models.DateTimeField(_("latest finish"), null=True, blank=True)
+    #: Finished runs that the forecast was learnt from.
+    basis = models.PositiveIntegerField(_("similar runs"), default=0)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("finished"), null=True, blank=True)
+
+    class Meta:
+        ordering = ["-made_at", "-id"]
+        verbose_name = _("forecast")
+        verbose_name_plural = _("forecasts")
+
+    def __str__(self) -> str:
+        return f"{self.run_id} at {self.made_at:%Y-%m-%d %H:%M}"

@@ -1,0 +1,76 @@
+"""The library of weights: trained networks with a name, a version and a history."""
+
+from pathlib import Path
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp.models.sharing import Shared
+
+
+class Weights(Shared):
+    """One version of a named network. The file is safetensors; what it takes to use it stands in the row.
+
+    It outlives its run and its dataset: what is needed of them is copied here.
+    """
+
+    class Source(models.TextChoices):
+        RUN = "run", _("checkpoint of a run")
+        UPLOAD = "upload", _("upload")
+
+    name = models.CharField(_("name"), max_length=120)
+    version = models.PositiveIntegerField(_("version"))
+    note = models.TextField(_("note"), blank=True)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="weights", verbose_name=_("owner"))
+    source = models.CharField(_("source"), max_length=16, choices=Source.choices, default=Source.RUN)
+    recipe = models.CharField(_("recipe"), max_length=32)
+    architecture = models.CharField(_("architecture"), max_length=120)
+    #: Class names in the order of the outputs.
+    classes = models.JSONField(_("classes"), default=list)
+    image_size = models.PositiveIntegerField(_("image size"), default=0)
+    #: {"mean": [r, g, b], "std": [r, g, b]}, for pixels from 0 to 1.
+    normalisation = models.JSONField(_("normalisation"), default=dict)
+    #: The RunConfig that they were trained with; enough to build the network again.
+    config = models.JSONField(_("configuration"), default=dict, blank=True)
+    metrics = models.JSONField(_("metrics"), default=dict, blank=True)
+    run = models.ForeignKey(
+        "TrainingRun", models.SET_NULL, null=True, blank=True, related_name="weights", verbose_name=_("run")
+    )
+    run_name = models.CharField(_("name of the run"), max_length=120, blank=True)
+    checkpoint_file = models.CharField(_("checkpoint"), max_length=120, blank=True)
+    epoch = models.PositiveIntegerField(_("epoch"), null=True, blank=True)
+    dataset = models.ForeignKey(
+        "Dataset", models.SET_NULL, null=True, blank=True, related_name="weights", verbose_name=_("dataset")
+    )
+    dataset_name = models.CharField(_("name of the dataset"), max_length=120, blank=True)
+    dataset_fingerprint = models.CharField(_("fingerprint of the dataset"), max_length=64, blank=True)
+    parent = models.ForeignKey(
+        "self", models.SET_NULL, null=True, blank=True, related_name="children", verbose_name=_("started from")
+    )
+    licence = models.CharField(_("licence"), max_length=200, blank=True)
+    size_bytes = models.BigIntegerField(_("size"), default=0)
+    sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        ordering = ["name", "-version"]
+        constraints = [models.UniqueConstraint(fields=["name", "version"], name="weights_version")]
+        verbose_name = _("weights")
+        verbose_name_plural = _("weights")
+
+    def __str__(self) -> str:
+        return f"{self.name} v{self.version}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("weights_detail", args=[self.pk])
+
+    @property
+    def folder(self) -> Path:
+        """Where `weights.safetensors` lies."""
+        return Path(settings.WEIGHTS_DIR) / str(self.pk)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "weights.safetensors"
