@@ -43,10 +43,12 @@ class StudioConsumer(Consumer):
         end_with_parent(signal.SIGINT)
 
     def stop(self, graceful: bool = False) -> None:
+        from trainingapp.jobs import drop_warm
         from trainingapp.supervisor import drop_spare, shutting_down
 
         shutting_down.set()
         drop_spare()
+        drop_warm()
         super().stop(graceful)
 
     def _keep_watch(self) -> None:

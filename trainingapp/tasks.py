@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
+from trainingapp import jobs
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
 from trainingapp.models import Dataset
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 #: Runs that train at the same time in this process.
 slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
 _importing = threading.Lock()
+_doing_jobs = threading.Lock()
 
 #: What a worker has to do with: reading a source, or importing it.
 IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
@@ -68,11 +70,26 @@ def draw_batch_preview(preview_id: str) -> None:
     batch_preview.draw(preview_id)
 
 
+@db_task()
+def do_jobs() -> None:
+    """Do waiting jobs one after the other; return at once when another thread is at it."""
+    while not shutting_down.is_set() and _doing_jobs.acquire(blocking=False):
+        try:
+            job = jobs.claim_job()
+            if job is not None:
+                jobs.work(job)
+        finally:
+            _doing_jobs.release()
+        if job is None:
+            return
+
+
 @db_periodic_task(crontab())
 def tick() -> None:
     """The wake-up of every minute; the worker's own watch looks more often."""
     look_around()
     batch_preview.remove_old()
+    jobs.remove_old_jobs()
 
 
 def look_around() -> None:
@@ -82,6 +99,8 @@ def look_around() -> None:
         wake_trainer()
     if _free_imports().exists():
         wake_importer()
+    if jobs.waiting_jobs().exists():
+        wake_jobs()
 
 
 def wake_trainer() -> None:
@@ -92,6 +111,11 @@ def wake_trainer() -> None:
 def wake_importer() -> None:
     """Have a worker look for datasets to import."""
     import_datasets()
+
+
+def wake_jobs() -> None:
+    """Have a worker look for jobs."""
+    do_jobs()
 
 
 def has_free_slot() -> bool:

@@ -3,7 +3,8 @@
 Standard input carries commands, one JSON object a line: {"command": "pause" | "stop" | "checkpoint"}; its end means
 save and leave. With --no-control, or on a terminal, it is not watched. With --spare the process gets ready, prints
 "ready" and waits for a first line {"run_dir": ..., "log_file": ...}. With --preview nothing is trained: the first
-batch is drawn as RUN_DIR/batch.webp; what goes wrong stands as one line on standard error.
+batch is drawn as RUN_DIR/batch.webp; what goes wrong stands as one line on standard error. --job FOLDER does the job
+in that folder, --jobs those that standard input names (see jobs/work.py).
 
 Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage; 28 the disk is full.
 """
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     lines = LineReader(sys.stdin.fileno())
     if options.preview:
         return _preview(options.run_dir)
+    if options.job or options.jobs:
+        return _jobs(options.job, lines)
     if options.spare:
         run_dir = _wait_as_spare(lines)
         return _run(run_dir, lines) if run_dir else 0
@@ -52,10 +55,21 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--spare", action="store_true", help="get ready, then take RUN_DIR from standard input")
     parser.add_argument("--no-control", action="store_true", help="do not watch standard input for commands")
     parser.add_argument("--preview", action="store_true", help="draw the first batch instead of training")
+    parser.add_argument("--job", type=Path, metavar="FOLDER", help="do the job in this folder")
+    parser.add_argument("--jobs", action="store_true", help="do the jobs that standard input names")
     options = parser.parse_args(arguments)
-    if options.spare == bool(options.run_dir):
-        parser.error("give either RUN_DIR or --spare")
+    if sum(map(bool, (options.spare, options.run_dir, options.job, options.jobs))) != 1:
+        parser.error("give one of RUN_DIR, --spare, --job and --jobs")
     return options
+
+
+def _jobs(folder: Path | None, lines: LineReader) -> int:
+    from trainingapp.engine.jobs.work import do_job, serve_jobs
+
+    if folder is not None:
+        return 0 if do_job(folder) else EXIT_FAILED
+    serve_jobs(lines)
+    return 0
 
 
 def _preview(run_dir: Path) -> int:

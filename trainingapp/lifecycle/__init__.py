@@ -13,11 +13,14 @@ from trainingapp.lifecycle.datasets import (
     may_import_from,
     start_import,
 )
+from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
 from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
 
 __all__ = [
     "DeletionSize",
     "VerbError",
+    "ask_for_job",
+    "cancel_job",
     "confirm_import",
     "create_run",
     "dataset_deletion_size",
@@ -27,10 +30,12 @@ __all__ = [
     "may_import_from",
     "pause_run",
     "possible_verbs",
+    "prepared_job",
     "preview_batch",
     "resume_run",
     "start_import",
     "start_run",
     "stop_run",
+    "submit_job",
     "update_run",
 ]

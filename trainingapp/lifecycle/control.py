@@ -85,6 +85,16 @@ def stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     return run
 
 
+def give_order(run: TrainingRun, command: str, by: str, **data: object) -> None:
+    """Have the living trainer of a running run do something; its supervisor hands it on. The caller holds the lock."""
+    run.order_seq += 1
+    run.orders = [*run.orders, {"id": run.order_seq, "command": command, **data}]
+    record = {"order": command, "id": run.order_seq, "by": by, **data}
+    event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=record, epoch=run.epoch, step=run.step)
+    append_events(run, [event])
+    run.save(update_fields=["orders", "order_seq", "event_seq", "updated_at"])
+
+
 def queue_run(run: TrainingRun, by: str) -> None:
     run.transition(Status.QUEUED, data={"by": by}, **FRESH)
     transaction.on_commit(tasks.wake_trainer, robust=True)

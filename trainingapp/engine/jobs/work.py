@@ -1,0 +1,50 @@
+"""Doing jobs: `python -m trainingapp.engine --job FOLDER` does one; `--jobs` serves, its models staying warm.
+
+With `--jobs` each line of standard input is {"folder": ...}; after IDLE_S without one, or at its end, the process ends.
+"""
+
+import importlib
+import json
+import logging
+import select
+import sys
+from pathlib import Path
+
+from trainingapp.engine.control import LineReader
+from trainingapp.engine.errors import BadConfig, classify
+from trainingapp.engine.jobs.order import ERROR_FILE, RESULT_FILE, read_job, write_failure, write_whole
+
+logger = logging.getLogger("trainingapp.engine")
+
+#: The module of each kind of job; its `run(order)` returns the result, a JSON object.
+MODULES: dict[str, str] = {}
+IDLE_S = 120.0
+
+
+def do_job(folder: Path) -> bool:
+    """Do the job in `folder` and write down what came of it; whether it succeeded.
+
+    This is the one place where every error of a job is caught: each must be told.
+    """
+    try:
+        order = read_job(folder)
+        if order.kind not in MODULES:
+            raise BadConfig(f"This worker knows no job of the kind {order.kind}.")
+        module = importlib.import_module(MODULES[order.kind])
+        write_whole(folder / RESULT_FILE, module.run(order))
+    except Exception as error:
+        logger.exception("The job in %s failed.", folder)
+        write_failure(folder, classify(error))
+        return False
+    return True
+
+
+def serve_jobs(lines: LineReader) -> None:
+    """Do the jobs that standard input names until none comes for a while."""
+    while select.select([sys.stdin.fileno()], [], [], IDLE_S)[0]:
+        line = lines.read_line()
+        if line is None:
+            return
+        folder = Path(json.loads(line)["folder"])
+        if not (folder / RESULT_FILE).exists() and not (folder / ERROR_FILE).exists():
+            do_job(folder)

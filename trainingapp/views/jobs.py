@@ -1,0 +1,36 @@
+"""How a job stands."""
+
+import uuid
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from trainingapp import lifecycle
+from trainingapp.models import Job
+
+
+@require_safe
+def job_state(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """The job's progress, its result or its error; htmx asks again until it is over."""
+    return show_job(request, _own_job(request, pk))
+
+
+@require_POST
+def job_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
+    """Take the job back."""
+    job = lifecycle.cancel_job(_own_job(request, pk))
+    return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
+
+
+def show_job(request: HttpRequest, job: Job) -> HttpResponse:
+    """The job alone for htmx, a page of it for others. Its result is rendered by jobs/_{kind}.html."""
+    template = "jobs/_job.html" if getattr(request, "htmx", None) else "jobs/detail.html"
+    return render(request, template, {"job": job, "result_template": f"jobs/_{job.kind}.html"})
+
+
+def _own_job(request: HttpRequest, pk: uuid.UUID) -> Job:
+    jobs = (
+        Job.objects.all() if getattr(request.user, "is_staff", False) else Job.objects.filter(owner_id=request.user.pk)
+    )
+    return get_object_or_404(jobs, pk=pk)
