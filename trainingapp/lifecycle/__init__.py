@@ -14,25 +14,38 @@ from trainingapp.lifecycle.datasets import (
     start_import,
 )
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
-from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
+from trainingapp.lifecycle.runs import (
+    VersionError,
+    create_run,
+    delete_run,
+    deletion_size,
+    preview_batch,
+    update_run,
+)
+from trainingapp.lifecycle.tokens import create_token, find_token, note_token_use, revoke_token
 
 __all__ = [
     "DeletionSize",
     "VerbError",
+    "VersionError",
     "ask_for_job",
     "cancel_job",
     "confirm_import",
     "create_run",
+    "create_token",
     "dataset_deletion_size",
     "delete_dataset",
     "delete_run",
     "deletion_size",
+    "find_token",
     "may_import_from",
+    "note_token_use",
     "pause_run",
     "possible_verbs",
     "prepared_job",
     "preview_batch",
     "resume_run",
+    "revoke_token",
     "start_import",
     "start_run",
     "stop_run",

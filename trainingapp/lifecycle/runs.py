@@ -83,12 +83,26 @@ def _check_start(config: RunConfig) -> None:
         raise VerbError(message % names)
 
 
-def update_run(run: TrainingRun, *, name: str | None = None, priority: int | None = None) -> TrainingRun:
-    """Change the name or the place in the queue."""
+class VersionError(VerbError):
+    """Somebody else has changed the run since it was read."""
+
+
+def update_run(
+    run: TrainingRun, *, name: str | None = None, priority: int | None = None, version: int | None = None
+) -> TrainingRun:
+    """Change the name or the place in the queue.
+
+    With `version`, that of the run as the caller read it: raises VersionError where it was changed since.
+    """
     with locked(run):
+        if version is not None and version != run.version:
+            raise VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": run.name})
+        before = (run.name, run.priority)
         run.name = run.name if name is None else checked_name(name)
         run.priority = run.priority if priority is None else checked_priority(priority)
-        run.save(update_fields=["name", "priority", "updated_at"])
+        if (run.name, run.priority) != before:
+            run.version += 1
+            run.save(update_fields=["name", "priority", "version", "updated_at"])
     return run
 
 
