@@ -71,8 +71,8 @@ def enter(request: HttpRequest) -> ApiRequest:
 
 def _tidied(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     if response.status_code == 405:
-        allowed = response.headers["Allow"]
-        detail = _("%(method)s is not possible here; %(allowed)s is.")
+        allowed = ", ".join(sorted(response.headers["Allow"].split(", ")))
+        detail = _("This address takes %(allowed)s, not %(method)s.")
         problem = Problem(405, detail % {"method": request.method, "allowed": allowed}, headers={"Allow": allowed})
         response = problem.response()
     response.headers.setdefault("Cache-Control", "no-store")

@@ -25,19 +25,29 @@ TAGS = [
 SPECIAL: dict[str, tuple[int, ...]] = {
     "change_run": (409, 412, 428),
     "delete_run": (409,),
-    "remove_checkpoint": (409, 501),
-    "save_run": (501,),
+    "remove_checkpoint": (409,),
     "upload_dataset": (413,),
     "begin_upload": (413,),
     "send_part": (409, 413),
     "delete_dataset": (409,),
-    "remove_weights": (409, 501),
-    "move_in_queue": (501,),
+    "remove_weights": (409,),
 }
-FILES = {
-    "download_checkpoint": "application/octet-stream",
-    "download_weights": "application/octet-stream",
-    "stream_events": "text/event-stream",
+_FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_EVENT = {
+    "type": "object",
+    "description": "One event; `data` is JSON.",
+    "properties": {
+        "id": {"type": "string", "description": "Number of the event; state and gone have none."},
+        "event": {"enum": ["log", "metrics", "checkpoint", "sample", "status", "state", "gone", "signed-out"]},
+        "data": {"type": "string"},
+    },
+    "required": ["event", "data"],
+}
+#: What is no JSON, by operation.
+CONTENTS: dict[str, dict[str, Any]] = {
+    "download_checkpoint": _FILE,
+    "download_weights": _FILE,
+    "stream_events": {"text/event-stream": {"schema": _EVENT}},
 }
 MEANINGS = {
     400: "The request cannot be read.",
@@ -51,7 +61,6 @@ MEANINGS = {
     422: "Something in the request is wrong; `errors` says what.",
     428: "If-Match is missing.",
     429: "Too many requests in this minute; Retry-After says how many seconds to wait.",
-    501: "This studio has no such function yet.",
 }
 EXAMPLES: dict[int, tuple[str, str]] = {
     404: ("not-found", "There is nothing here, or nothing that you may see."),
@@ -110,9 +119,8 @@ def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
         responses.setdefault(str(status), _refusal(status))
     for status in [status for status in responses if isinstance(status, int)]:
         responses[str(status)] = responses.pop(status)
-    if media_type := FILES.get(name):
-        schema = {"type": "string"} if media_type.startswith("text") else {"type": "string", "format": "binary"}
-        responses["200"]["content"] = {media_type: {"schema": schema}}
+    if name in CONTENTS:
+        responses["200"]["content"] = CONTENTS[name]
     if method == "post":
         operation["parameters"].append(_idempotency_key())
     operation["responses"] = dict(sorted(responses.items()))

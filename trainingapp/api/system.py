@@ -43,7 +43,7 @@ def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, Any]:
     run = run_for(request, payload.run, "control")
     other = run_for(request, payload.before or payload.after or 0)
     if not hasattr(_verbs, "move_in_queue"):
-        raise Problem(501, _("This studio cannot do that yet."))
+        raise Problem(409, _("This studio cannot do that yet."), kind="not-available")
     _verbs.move_in_queue(run, other, before=payload.before is not None, by=request.caller.user.get_username())
     return {"items": _queue(request)}
 
