@@ -35,7 +35,7 @@ from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, steps_per_epoch
-from trainingapp.engine.transfer import checkpoint_weights, load_matching
+from trainingapp.engine.transfer import checkpoint_weights, forked, load_matching
 
 Ended = Literal["completed", "paused", "stopped", "interrupted"]
 
@@ -53,7 +53,7 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     precision, warning = choose_precision(device, amp=order.config.amp)
     dataset = _read_dataset(order)
     folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)
-    found = folder.newest_sound()
+    found = folder.newest_sound() or forked(order)
     order = _with_batch_size(order, dataset, device, precision, found, events)
     recipe = make_recipe(order, dataset, device, unwanted_fds=unwanted_fds)
     _tell_start(events, recipe, steps_per_epoch(recipe, order.config), found, device, [*folder.warnings, warning])

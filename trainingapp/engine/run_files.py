@@ -31,6 +31,8 @@ class Order:
     attempt: int
     #: The checkpoint that the configuration's `start_from` names.
     start_from: Path | None = None
+    #: The checkpoint of another run that this one begins with, optimizer and position included.
+    fork_from: Path | None = None
 
 
 def read_config_file(run_dir: Path) -> dict[str, Any]:
@@ -61,7 +63,9 @@ def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
     start_from = Path(values["start_from"]) if values.get("start_from") else None
     if config.start_from and start_from is None:
         raise BadConfig(f"{run_dir / CONFIG_FILE} lacks start_from, the path of {config.start_from}.")
-    return Order(run_dir, config, Path(values["dataset_dir"]), weights_cache_dir, values["attempt"], start_from)
+    fork_from = Path(values["fork_from"]) if values.get("fork_from") else None
+    dataset_dir = Path(values["dataset_dir"])
+    return Order(run_dir, config, dataset_dir, weights_cache_dir, values["attempt"], start_from, fork_from)
 
 
 @contextmanager

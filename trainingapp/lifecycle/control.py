@@ -22,6 +22,8 @@ FRESH: dict[str, Any] = {
     "error_class": "",
     "error_message": "",
     "error_lines": [],
+    "orders": [],
+    "not_before": None,
 }
 
 
@@ -82,6 +84,26 @@ def stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
             wish(run, Wanted.STOP, by)
         elif run.status != Status.STOPPED:
             raise not_possible(run, _("stopped"))
+    return run
+
+
+def checkpoint_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Have a training run save a checkpoint at its next step."""
+    return _order_once(run, "checkpoint", _("saved"), by)
+
+
+def evaluate_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Have a training run validate at its next step; nothing that comes later changes by it."""
+    return _order_once(run, "evaluate", _("evaluated"), by)
+
+
+def _order_once(run: TrainingRun, command: str, done: str, by: str) -> TrainingRun:
+    """Give an order to a running run; one that waits to be carried out is not given twice."""
+    with locked(run):
+        if run.status != Status.RUNNING or run.wanted:
+            raise not_possible(run, done)
+        if not any(order["command"] == command for order in run.orders):
+            give_order(run, command, by)
     return run
 
 

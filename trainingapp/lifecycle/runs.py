@@ -33,6 +33,8 @@ def create_run(
     config: RunConfig,
     corrections: Sequence[str] = (),
     priority: int = 0,
+    forked_from: TrainingRun | None = None,
+    forked_checkpoint: str = "",
 ) -> TrainingRun:
     """Store a new run, pending. Raises VerbError when the dataset cannot be trained on with this configuration."""
     _check_dataset(dataset, config)
@@ -45,6 +47,8 @@ def create_run(
         corrections=list(corrections),
         priority=checked_priority(priority),
         total_epochs=config.epochs,
+        forked_from=forked_from,
+        forked_checkpoint=forked_checkpoint,
     )
 
 

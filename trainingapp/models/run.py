@@ -41,7 +41,8 @@ ALLOWED_MOVES: dict[str, frozenset[str]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.STOPPED, Status.FAILED}),
     Status.RUNNING: frozenset({Status.QUEUED, Status.PAUSED, Status.COMPLETED, Status.FAILED, Status.STOPPED}),
     Status.PAUSED: frozenset({Status.QUEUED, Status.STOPPED}),
-    Status.COMPLETED: frozenset(),
+    # More epochs make a finished run go on.
+    Status.COMPLETED: frozenset({Status.QUEUED}),
     Status.FAILED: frozenset({Status.QUEUED}),
     Status.STOPPED: frozenset({Status.QUEUED}),
 }
