@@ -17,6 +17,7 @@ from django.core.management import CommandError
 from django.core.management.base import BaseCommand
 
 from trainingapp import evaluations, lifecycle
+from trainingapp.management.finding import find_dataset
 from trainingapp.management.training.parsers import LEVELS, PLAIN_VERBS, add_actions
 from trainingapp.management.training.records import (
     HEADING,
@@ -29,7 +30,7 @@ from trainingapp.management.training.records import (
 )
 from trainingapp.management.training.values import read_config, template
 from trainingapp.management.training.watching import wait_for_runs
-from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
 FOLLOW_S = 0.5
 VERBS: dict[str, Callable[..., TrainingRun]] = {
@@ -71,7 +72,7 @@ class Command(BaseCommand):
         run = lifecycle.create_run(
             owner=_owner(options["owner"]),
             name=options["name"],
-            dataset=_dataset(options["dataset"]),
+            dataset=find_dataset(options["dataset"], "--dataset: "),
             config=config,
             corrections=corrections,
             priority=options["priority"],
@@ -244,15 +245,6 @@ def _owner(name: str | None) -> Any:
     if owner is None:
         raise CommandError(f"--owner: there is no user {name}." if name else "There is no administrator yet.")
     return owner
-
-
-def _dataset(wanted: str) -> Dataset:
-    found = Dataset.objects.filter(name=wanted).first()
-    if found is None and wanted.isdigit():
-        found = Dataset.objects.filter(pk=int(wanted)).first()
-    if found is None:
-        raise CommandError(f"--dataset: there is no dataset {wanted}.")
-    return found
 
 
 def _run(number: int) -> TrainingRun:
