@@ -69,6 +69,11 @@ def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
     return parse_config(values), corrections
 
 
+def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
+    """The same run with another number of epochs. Raises pydantic.ValidationError."""
+    return parse_config({**config.model_dump(mode="json"), "epochs": epochs})
+
+
 def smaller_batch(config: RunConfig, batch_size: int | None = None) -> RunConfig | None:
     """The same run in less memory: half the batch and twice the accumulation; None where that is not possible.
 

@@ -26,12 +26,13 @@ from trainingapp.engine.ema import Ema
 from trainingapp.engine.errors import BadConfig, BadData, NonFiniteLoss
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.freezing import is_frozen, set_training
-from trainingapp.engine.optim import clip_gradients, make_optimizer, make_schedule, set_learning_rate
+from trainingapp.engine.optim import clip_gradients, make_optimizer, set_learning_rate
 from trainingapp.engine.recipes.recipe import Recipe
 from trainingapp.engine.recipes.registry import make_recipe
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.run_files import Order
 from trainingapp.engine.saving import Saving
+from trainingapp.engine.schedule import make_schedule
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, steps_per_epoch

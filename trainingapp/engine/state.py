@@ -11,8 +11,8 @@ from trainingapp.engine.config import RunConfig
 from trainingapp.engine.ema import Ema
 from trainingapp.engine.errors import BadConfig
 from trainingapp.engine.metric_names import METRICS
-from trainingapp.engine.optim import Schedule
 from trainingapp.engine.recipes.recipe import Meter, Recipe
+from trainingapp.engine.schedule import Schedule
 from trainingapp.engine.seeding import rng_state, set_rng_state
 
 FORMAT = 1
