@@ -13,8 +13,8 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
                 "removed": [file, ...]}
     sample      {"kind": "batch", "file": a picture of a training batch as the model sees it, relative to RUN_DIR}
     status      {"state": "started", "device": str, "dataset_fingerprint": str, "resumed_from": file | null,
-                "validation_due": bool, "batch_size": int} at the start of an attempt, then one of
-                {"state": "completed" | "paused" | "stopped" | "interrupted"} or
+                "validation_due": bool, "batch_size": int, "environment": {...} (see environment.py)} at the
+                start of an attempt, then one of {"state": "completed" | "paused" | "stopped" | "interrupted"} or
                 {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all.
                 Between: {"state": "order", "id": int, "command": str, "result": str} when an order was done ("epochs"
                 says how many the run has now), and after a reload {"state": "proof", "verdict": "exact" | "near" |

@@ -22,6 +22,7 @@ from trainingapp.engine.device import (
     prepare_backend,
 )
 from trainingapp.engine.ema import Ema
+from trainingapp.engine.environment import environment
 from trainingapp.engine.errors import BadConfig, BadData, EngineError
 from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.events import EVENTS_FILE, EventLog
@@ -218,6 +219,7 @@ def _tell_start(
         resumed_from=file,
         validation_due=position.is_validation_due(epoch_steps),
         batch_size=order.config.batch_size,
+        environment=environment(),
     )
     for warning in filter(None, warnings):
         events.log(warning, "warning")
