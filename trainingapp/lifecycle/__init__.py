@@ -14,6 +14,7 @@ from trainingapp.lifecycle.datasets import (
     start_import,
 )
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
+from trainingapp.lifecycle.queue import move_in_queue, set_priority
 from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
 
 __all__ = [
@@ -28,11 +29,13 @@ __all__ = [
     "delete_run",
     "deletion_size",
     "may_import_from",
+    "move_in_queue",
     "pause_run",
     "possible_verbs",
     "prepared_job",
     "preview_batch",
     "resume_run",
+    "set_priority",
     "start_import",
     "start_run",
     "stop_run",
