@@ -65,6 +65,12 @@ class Environment(BaseSettings):
     DATABASE_URL: str = Field("", description="postgres://user:password@host/name. Empty: SQLite in DATA_DIR.")
     REDIS_URL: str = Field("", description="redis://host:6379/0 for the queue and the bell. Empty: no Redis.")
     MAX_TRAINING_PROCESSES: int = Field(2, ge=1, le=64, description="Runs that train at the same time on this host.")
+    MAX_RUNS_PER_USER: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Runs of one person that train at the same time. 0: no limit.",
+    )
     MAX_RECOVERIES: int = Field(3, ge=0, le=100, description="Times that a run goes on by itself after a crash.")
     SPARE_TRAINER: bool = Field(True, description="Keep one trainer process warm, so that a run starts at once.")
     IMPORT_DIRS: NameList = Field(
@@ -176,6 +182,7 @@ SECRET_KEY = env.SECRET_KEY or _kept_secret_key(DATA_DIR / "secret_key")
 ALLOWED_HOSTS = env.ALLOWED_HOSTS
 CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
 MAX_TRAINING_PROCESSES = env.MAX_TRAINING_PROCESSES
+MAX_RUNS_PER_USER = env.MAX_RUNS_PER_USER
 MAX_RECOVERIES = env.MAX_RECOVERIES
 SPARE_TRAINER = env.SPARE_TRAINER
 IMPORT_DIRS = [Path(folder).resolve() for folder in env.IMPORT_DIRS]

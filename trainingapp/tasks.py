@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
-from trainingapp import jobs
+from trainingapp import forecast, jobs
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
 from trainingapp.models import Dataset
@@ -90,6 +90,7 @@ def tick() -> None:
     look_around()
     batch_preview.remove_old()
     jobs.remove_old_jobs()
+    forecast.keep_up()
 
 
 def look_around() -> None:
@@ -97,6 +98,8 @@ def look_around() -> None:
     recover_lost_runs(then=wake_trainer)
     if is_waiting() and has_free_slot():
         wake_trainer()
+    if forecast.is_missing():
+        forecast.keep_up()
     if _free_imports().exists():
         wake_importer()
     if jobs.waiting_jobs().exists():

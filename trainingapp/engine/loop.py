@@ -16,8 +16,8 @@ from trainingapp.engine.dataset_files import DatasetIndex, read_index
 from trainingapp.engine.device import (
     Precision,
     available_threads,
-    choose_device,
     choose_precision,
+    device_for,
     device_name,
     prepare_backend,
 )
@@ -60,7 +60,7 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
 
     Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; all that was saved stays.
     """
-    device = choose_device(order.config.device)
+    device = device_for(order)
     precision, warning = choose_precision(device, amp=order.config.amp)
     dataset = _read_dataset(order)
     folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)

@@ -24,6 +24,7 @@ from trainingapp.lifecycle.datasets import (
 from trainingapp.lifecycle.epochs import extend_run, least_epochs, with_epochs
 from trainingapp.lifecycle.forks import ForkMode, clone_run, copied_name, fork_run, retry_run
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
+from trainingapp.lifecycle.queue import move_in_queue, set_priority
 from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
 
 __all__ = [
@@ -46,12 +47,14 @@ __all__ = [
     "fork_run",
     "least_epochs",
     "may_import_from",
+    "move_in_queue",
     "pause_run",
     "possible_verbs",
     "prepared_job",
     "preview_batch",
     "resume_run",
     "retry_run",
+    "set_priority",
     "start_import",
     "start_run",
     "stop_run",

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.models.device import DeviceHold
 from trainingapp.models.event import RunEvent
 from trainingapp.models.sharing import Shared
 
@@ -187,8 +188,9 @@ class TrainingRun(Shared):
     ) -> None:
         """Move to status `to` and write the event that says so, in one transaction.
 
-        `fields` are written with it. Compare-and-set: raises TransitionError when the stored status (or attempt) is not
-        the one this object was read with, or when the table does not allow the move. Nothing is written then.
+        `fields` are written with it. A run that leaves RUNNING gives its devices back; one that is queued by a person
+        gets the last place. Compare-and-set: raises TransitionError when the stored status (or attempt) is not the one
+        this object was read with, or when the table does not allow the move. Nothing is written then.
         """
         now = timezone.now()
         with transaction.atomic():
@@ -200,7 +202,7 @@ class TrainingRun(Shared):
                 )
             if to not in ALLOWED_MOVES[stored.status]:
                 raise TransitionError(f"Run {self.pk} is {stored.status}; it cannot become {to}.")
-            changes: dict[str, Any] = {"status": to, **_status_times(to, now), **fields}
+            changes: dict[str, Any] = {"status": to, **_status_times(to, now), **_place(stored, to), **fields}
             for name, value in changes.items():
                 setattr(stored, name, value)
             record = {"from": self.status, "to": to, "message": message, **(data or {})}
@@ -218,6 +220,8 @@ class TrainingRun(Shared):
                 ],
             )
             stored.save(update_fields=[*changes, "event_seq", "updated_at"])
+            if self.status == Status.RUNNING:
+                DeviceHold.objects.filter(run_id=self.pk, released_at=None).update(released_at=now)
         for name in (*changes, "event_seq", "updated_at"):
             setattr(self, name, getattr(stored, name))
 
@@ -235,6 +239,14 @@ def append_events(locked_run: TrainingRun, events: Iterable[RunEvent]) -> None:
         row.run, row.seq = locked_run, locked_run.event_seq
         row.attempt = row.attempt or locked_run.attempt
     RunEvent.objects.bulk_create(rows)
+
+
+def _place(run: TrainingRun, to: str) -> dict[str, Any]:
+    """The last place of the queue; a run that lost its trainer or its worker keeps the place that it had."""
+    if to != Status.QUEUED or run.status == Status.RUNNING:
+        return {}
+    in_work = TrainingRun.objects.filter(status__in=(Status.QUEUED, Status.RUNNING))
+    return {"queue_rank": (in_work.aggregate(last=models.Max("queue_rank"))["last"] or 0.0) + 1.0}
 
 
 def _status_times(to: str, now: datetime) -> dict[str, Any]:
