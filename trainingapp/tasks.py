@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
-from trainingapp import jobs
+from trainingapp import audit, jobs
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
 from trainingapp.models import Dataset
@@ -90,6 +90,7 @@ def tick() -> None:
     look_around()
     batch_preview.remove_old()
     jobs.remove_old_jobs()
+    audit.remove_old()
 
 
 def look_around() -> None:

@@ -15,6 +15,7 @@ from trainingapp.lifecycle.datasets import (
 )
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
 from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
+from trainingapp.lifecycle.sharing import share
 
 __all__ = [
     "DeletionSize",
@@ -33,6 +34,7 @@ __all__ = [
     "prepared_job",
     "preview_batch",
     "resume_run",
+    "share",
     "start_import",
     "start_run",
     "stop_run",

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
-from django.core.management.base import BaseCommand
 from pydantic import ValidationError
 
 from trainingapp import lifecycle
 from trainingapp.engine.config import correct_config
+from trainingapp.management.base import StudioCommand
 from trainingapp.models import Dataset, RunEvent, TrainingRun
 
 FOLLOW_S = 0.5
@@ -33,7 +33,7 @@ RECORD_FIELDS = (  # noqa: SIM905
 ).split()
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = "Create, control and look at runs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
