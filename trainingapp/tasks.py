@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
-from trainingapp import forecast, jobs
+from trainingapp import audit, forecast, jobs
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
 from trainingapp.models import Dataset
@@ -91,6 +91,7 @@ def tick() -> None:
     batch_preview.remove_old()
     jobs.remove_old_jobs()
     forecast.keep_up()
+    audit.remove_old()
 
 
 def look_around() -> None:

@@ -26,6 +26,7 @@ from trainingapp.lifecycle.forks import ForkMode, clone_run, copied_name, fork_r
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
 from trainingapp.lifecycle.queue import move_in_queue, set_priority
 from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
+from trainingapp.lifecycle.sharing import share
 
 __all__ = [
     "DeletionSize",
@@ -55,6 +56,7 @@ __all__ = [
     "resume_run",
     "retry_run",
     "set_priority",
+    "share",
     "start_import",
     "start_run",
     "stop_run",

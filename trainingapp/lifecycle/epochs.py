@@ -5,6 +5,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
+from trainingapp import audit
 from trainingapp.engine.config import RunConfig, parse_config
 from trainingapp.lifecycle.common import VerbError, locked, not_possible
 from trainingapp.lifecycle.control import give_order, queue_run
@@ -48,6 +49,7 @@ def extend_run(run: TrainingRun, epochs: int, *, by: str = "") -> TrainingRun:
         for name, value in changes.items():
             setattr(run, name, value)
         run.save(update_fields=[*changes, "updated_at"])
+        audit.record("extend", run, by=by, details={"epochs": epochs})
         if run.status == Status.COMPLETED:
             queue_run(run, by)
         elif run.status == Status.RUNNING:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from django.utils.translation import gettext as _
 
+from trainingapp import audit
 from trainingapp.engine.config import RunConfig, parse_config
 from trainingapp.lifecycle.common import MAX_NAME_LENGTH, VerbError, locked, not_possible
 from trainingapp.lifecycle.control import queue_run
@@ -69,6 +70,7 @@ def retry_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     with locked(run):
         if run.status == Status.FAILED:
             queue_run(run, by)
+            audit.record("retry", run, by=by)
         elif run.status not in (Status.QUEUED, Status.RUNNING):
             raise not_possible(run, _("tried again"))
     return run

@@ -4,15 +4,16 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
 from trainingapp.backup import BackupError, make_backup, size_to_back_up
+from trainingapp.management.base import StudioCommand
 from trainingapp.management.progress import bytes_bar
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = "Write database and files to one file. Runs may go on meanwhile. `manage.py restore` brings it back."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

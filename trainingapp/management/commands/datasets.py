@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 from django.core.management import CommandError
-from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
 
 from trainingapp import lifecycle
+from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.foreground import print_report
 from trainingapp.management.training.records import columns
@@ -18,7 +18,7 @@ from trainingapp.models import Dataset
 HEADING = ("ID", "NAME", "STATUS", "RECIPES", "CLASSES", "TRAIN", "VAL", "SIZE", "OWNER")
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = "List, show and delete datasets. `import_dataset` imports one."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

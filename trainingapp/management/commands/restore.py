@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import call_command
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from trainingapp.backup import BackupError, restore_backup
+from trainingapp.management.base import StudioCommand
 from trainingapp.management.progress import bytes_bar
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = (
         "Bring a backup back into an empty installation: another DATA_DIR, another machine, another database. "
         "Nothing is put in place before all of it was read and its hashes held."

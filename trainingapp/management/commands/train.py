@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
-from django.core.management.base import BaseCommand
 
 from trainingapp import evaluations, lifecycle
+from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.training.parsers import LEVELS, PLAIN_VERBS, add_actions
 from trainingapp.management.training.records import (
@@ -45,7 +45,7 @@ VERBS: dict[str, Callable[..., TrainingRun]] = {
 assert VERBS.keys() == PLAIN_VERBS.keys()
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = "Create, control and look at runs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
