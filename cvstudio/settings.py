@@ -98,6 +98,9 @@ class Environment(BaseSettings):
         "Empty: any, by administrators.",
     )
     MAX_UPLOAD_MB: int = Field(4096, ge=1, description="Largest dataset upload, in MB.")
+    API_RATE_PER_MINUTE: int = Field(
+        600, ge=0, description="Requests to the API in a minute for each token, user or address; 0: as many as come."
+    )
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
     TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
@@ -221,6 +224,7 @@ REDIS_URL = env.REDIS_URL
 MAX_UPLOAD_BYTES = env.MAX_UPLOAD_MB * 1024 * 1024
 TRUSTED_PROXIES = [ipaddress.ip_network(part, strict=False) for part in env.TRUSTED_PROXIES]
 AUDIT_DAYS = env.AUDIT_DAYS
+API_RATE_PER_MINUTE = env.API_RATE_PER_MINUTE
 #: Seconds without a heartbeat after which a run counts as lost.
 HEARTBEAT_LEASE_S = 10
 
@@ -358,6 +362,14 @@ HUEY: dict[str, Any] = {
         "scheduler_interval": 1,
         "periodic": True,
     },
+}
+
+# Only what may be lost lies here: how often somebody has asked. Without Redis each web process counts for itself, and
+# `manage.py studio` has one.
+CACHES: dict[str, Any] = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 }
 
 CHANNEL_LAYERS: dict[str, Any] = {}

@@ -15,9 +15,10 @@ from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
 from trainingapp import audit, forecast, jobs
+from trainingapp.datasets import uploads
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
-from trainingapp.models import Dataset
+from trainingapp.models import Dataset, IdempotencyKey
 from trainingapp.scheduler import claim_next, is_waiting
 from trainingapp.supervisor import HOST, batch_preview, recover_lost_runs, shutting_down, supervise, worker_id
 
@@ -92,6 +93,13 @@ def tick() -> None:
     jobs.remove_old_jobs()
     forecast.keep_up()
     audit.remove_old()
+    uploads.remove_old()
+    remove_old_keys()
+
+
+def remove_old_keys() -> None:
+    """Forget the answers that are kept for repeated requests when their time is over."""
+    IdempotencyKey.objects.filter(created_at__lt=timezone.now() - IdempotencyKey.KEPT).delete()
 
 
 def look_around() -> None:

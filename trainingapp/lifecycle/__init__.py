@@ -25,13 +25,15 @@ from trainingapp.lifecycle.epochs import extend_run, least_epochs, with_epochs
 from trainingapp.lifecycle.forks import ForkMode, clone_run, copied_name, fork_run, retry_run
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
 from trainingapp.lifecycle.queue import move_in_queue, set_priority
-from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
+from trainingapp.lifecycle.runs import VersionError, create_run, delete_run, deletion_size, preview_batch, update_run
 from trainingapp.lifecycle.sharing import share
+from trainingapp.lifecycle.tokens import create_token, find_token, note_token_use, revoke_token
 
 __all__ = [
     "DeletionSize",
     "ForkMode",
     "VerbError",
+    "VersionError",
     "ask_for_job",
     "cancel_job",
     "checkpoint_now",
@@ -39,22 +41,26 @@ __all__ = [
     "confirm_import",
     "copied_name",
     "create_run",
+    "create_token",
     "dataset_deletion_size",
     "delete_dataset",
     "delete_run",
     "deletion_size",
     "evaluate_now",
     "extend_run",
+    "find_token",
     "fork_run",
     "least_epochs",
     "may_import_from",
     "move_in_queue",
+    "note_token_use",
     "pause_run",
     "possible_verbs",
     "prepared_job",
     "preview_batch",
     "resume_run",
     "retry_run",
+    "revoke_token",
     "set_priority",
     "share",
     "start_import",

@@ -101,15 +101,27 @@ def _check_start(config: RunConfig, owner: Any) -> None:
         raise VerbError(message % names)
 
 
-def update_run(run: TrainingRun, *, name: str | None = None, priority: int | None = None) -> TrainingRun:
-    """Change the name or the place in the queue."""
+class VersionError(VerbError):
+    """Somebody else has changed the run since it was read."""
+
+
+def update_run(
+    run: TrainingRun, *, name: str | None = None, priority: int | None = None, version: int | None = None
+) -> TrainingRun:
+    """Change the name or the place in the queue.
+
+    With `version`, that of the run as the caller read it: raises VersionError where it was changed since.
+    """
     with locked(run):
+        if version is not None and version != run.version:
+            raise VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": run.name})
         before = {"name": run.name, "priority": run.priority}
         run.name = run.name if name is None else checked_name(name)
         run.priority = run.priority if priority is None else checked_priority(priority)
-        run.save(update_fields=["name", "priority", "updated_at"])
         changed = {name: getattr(run, name) for name, value in before.items() if getattr(run, name) != value}
         if changed:
+            run.version += 1
+            run.save(update_fields=[*changed, "version", "updated_at"])
             audit.record("change", run, details=changed)
     return run
 

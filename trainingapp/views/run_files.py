@@ -1,19 +1,13 @@
 """Data and files of a run."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 from django.http import Http404, HttpRequest, JsonResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
-from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
+from trainingapp.downloads import file_response, file_stem
 from trainingapp.models import Checkpoint
 from trainingapp.run_state import chart_points
 from trainingapp.views.access import visible_run
-
-CHUNK_BYTES = 1 << 20
 
 
 @require_safe
@@ -32,19 +26,5 @@ def checkpoint_download(request: HttpRequest, pk: int, file: str) -> StreamingHt
     checkpoint = get_object_or_404(Checkpoint.objects.select_related("run"), run_id=pk, file=file)
     if not checkpoint.path.is_file():
         raise Http404
-    name = f"{slugify(checkpoint.run.name) or 'run'}-{checkpoint.run_id}-{checkpoint.file}"
-    response = StreamingHttpResponse(_chunks(checkpoint.path), content_type="application/octet-stream")
-    response.headers["Content-Length"] = str(checkpoint.path.stat().st_size)
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    response.headers["X-Checksum-SHA256"] = checkpoint.sha256
-    return response
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    """The file piece by piece: under ASGI a plain FileResponse would be read into memory as a whole."""
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield chunk
-    finally:
-        file.close()
+    name = f"{file_stem(checkpoint.run.name, 'run')}-{checkpoint.run_id}-{checkpoint.file}"
+    return file_response(checkpoint.path, name, checkpoint.sha256)
