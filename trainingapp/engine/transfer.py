@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from trainingapp.engine.errors import WeightsUnavailable
@@ -50,7 +52,12 @@ def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferR
 
 
 def checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint of the studio, averaged ones where it has them. Raises WeightsUnavailable."""
+    """The weights in a checkpoint of the studio, averaged ones where it has them, or in a file of its library.
+
+    Raises WeightsUnavailable.
+    """
+    if path.suffix == ".safetensors":
+        return library_state(path)
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return dict(content.get("ema_state_dict") or content["model_state_dict"])
@@ -58,6 +65,17 @@ def checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, is not there any more.") from None
     except Exception as error:  # torch.load raises nearly anything for a file that is none
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, cannot be read: {error}") from error
+
+
+def library_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file of the library of weights. Raises WeightsUnavailable."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise WeightsUnavailable(f"The weights {where} are not there any more.") from None
+    except (OSError, SafetensorError) as error:
+        raise WeightsUnavailable(f"The weights {where} cannot be read: {error}") from error
 
 
 def _named(names: list[str]) -> str:
