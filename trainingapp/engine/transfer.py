@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from trainingapp.engine.checkpoint import Entry, Found
@@ -52,7 +54,12 @@ def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferR
 
 
 def checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint of the studio, averaged ones where it has them. Raises WeightsUnavailable."""
+    """The weights in a checkpoint of the studio, averaged ones where it has them, or in a file of its library.
+
+    Raises WeightsUnavailable.
+    """
+    if path.suffix == ".safetensors":
+        return library_state(path)
     content = _read(path)
     return dict(content.get("ema_state_dict") or content["model_state_dict"])
 
@@ -84,6 +91,17 @@ def _read(path: Path) -> dict[str, Any]:
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, is not there any more.") from None
     except Exception as error:  # torch.load raises nearly anything for a file that is none
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, cannot be read: {error}") from error
+
+
+def library_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file of the library of weights. Raises WeightsUnavailable."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise WeightsUnavailable(f"The weights {where} are not there any more.") from None
+    except (OSError, SafetensorError) as error:
+        raise WeightsUnavailable(f"The weights {where} cannot be read: {error}") from error
 
 
 def _named(names: list[str]) -> str:

@@ -26,7 +26,7 @@ IMAGE_SIZE_MULTIPLE = 32
 
 MOST_ACCUMULATION = 256
 
-START_FROM_PATTERN = r"^(run/\d+/[A-Za-z0-9_]+\.pt)?$"
+START_FROM_PATTERN = r"^(run/\d{1,18}/[A-Za-z0-9_]+\.pt|weights/\d{1,18})?$"
 
 
 def _(message: str) -> str:
@@ -180,7 +180,9 @@ class BaseRunConfig(BaseModel):
     )
     start_from: Annotated[str, Field(pattern=START_FROM_PATTERN)] = Field(
         "",
-        description=_("A checkpoint of the studio to take matching weights from, such as run/12/epoch_8.pt."),
+        description=_(
+            "A checkpoint or an entry of the library to take matching weights from: run/12/epoch_8.pt, weights/3."
+        ),
         json_schema_extra=meta(_("Start from"), "model", advanced=True),
     )
     seed: int = Field(
