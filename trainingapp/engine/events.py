@@ -12,7 +12,7 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
                 "removed": [file, ...]}
     sample      {"kind": "batch", "file": a picture of a training batch as the model sees it, relative to RUN_DIR}
     status      {"state": "started", "device": str, "dataset_fingerprint": str, "resumed_from": file | null,
-                "validation_due": bool} at the start of an attempt, then one of
+                "validation_due": bool, "batch_size": int} at the start of an attempt, then one of
                 {"state": "completed" | "paused" | "stopped" | "interrupted"} or
                 {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all
 

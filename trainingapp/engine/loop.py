@@ -56,7 +56,7 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     found = folder.newest_sound()
     order = _with_batch_size(order, dataset, device, precision, found, events)
     recipe = make_recipe(order, dataset, device, unwanted_fds=unwanted_fds)
-    _tell_start(events, recipe, steps_per_epoch(recipe, order.config), found, device, [*folder.warnings, warning])
+    _tell_start(events, order, recipe, found, device, [*folder.warnings, warning])
     folder.announce_newest(_tail(order))
     state = _prepare(order, recipe, device, precision, found, events)
     report = Reporter(events, state, order.run_dir)
@@ -182,12 +182,13 @@ def _take_over_weights(model: torch.nn.Module, path: Path, events: EventLog) -> 
 
 def _tell_start(
     events: EventLog,
+    order: Order,
     recipe: Recipe,
-    epoch_steps: int,
     found: Found | None,
     device: torch.device,
     warnings: list[str],
 ) -> None:
+    epoch_steps = steps_per_epoch(recipe, order.config)
     position = Position.of(found.content, epoch_steps) if found else Position()
     events.epoch, events.step = position.epoch if found else 0, position.step(epoch_steps)
     file = found.entry.file if found else None
@@ -198,6 +199,7 @@ def _tell_start(
         dataset_fingerprint=recipe.description()["dataset_fingerprint"],
         resumed_from=file,
         validation_due=position.is_validation_due(epoch_steps),
+        batch_size=order.config.batch_size,
     )
     for warning in filter(None, warnings):
         events.log(warning, "warning")

@@ -15,6 +15,8 @@ from trainingapp.engine.architectures import ARCHITECTURES, architecture_default
 IMAGE_SIZE_MULTIPLE = 32
 """All these networks reduce their input by up to 32."""
 
+MOST_ACCUMULATION = 256
+
 START_FROM_PATTERN = r"^(run/\d+/[A-Za-z0-9_]+\.pt)?$"
 
 
@@ -73,7 +75,7 @@ class BaseRunConfig(BaseModel):
     accumulation_steps: int = Field(
         1,
         ge=1,
-        le=256,
+        le=MOST_ACCUMULATION,
         description=_("Batches whose gradients are added up for one optimizer step: large batches in little memory."),
         json_schema_extra=meta(_("Accumulation"), "training", _("batches"), advanced=True),
     )
