@@ -91,6 +91,24 @@ class Environment(BaseSettings):
         description="Runs of one person that train at the same time. 0: no limit.",
     )
     MAX_RECOVERIES: int = Field(3, ge=0, le=100, description="Times that a run goes on by itself after a crash.")
+    RETRY_WAIT_S: float = Field(
+        10, ge=0, le=3600, description="Seconds before a failed run is tried again; doubled for each further try."
+    )
+    SOFT_TIME_LIMIT_HOURS: float = Field(
+        12, ge=0, le=8760, description="Hours after which a run saves and stops; it can be resumed. 0: never."
+    )
+    HARD_TIME_LIMIT_HOURS: float = Field(
+        24, ge=0, le=8760, description="Hours after which the trainer of a run is killed. 0: never."
+    )
+    STOP_GRACE_S: float = Field(
+        120, ge=0, le=86400, description="Seconds that a trainer has to pause or stop before it is killed. 0: no end."
+    )
+    HANG_MINUTES: float = Field(
+        15, ge=0, le=10080, description="Minutes without a word after which a trainer counts as hanging. 0: never."
+    )
+    TRAINER_LOG_MB: int = Field(
+        50, ge=4, le=100_000, description="Size at which the middle of a run's trainer.log is left out, in MB."
+    )
     SPARE_TRAINER: bool = Field(True, description="Keep one trainer process warm, so that a run starts at once.")
     IMPORT_DIRS: NameList = Field(
         [],
@@ -218,6 +236,12 @@ CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
 MAX_TRAINING_PROCESSES = env.MAX_TRAINING_PROCESSES
 MAX_RUNS_PER_USER = env.MAX_RUNS_PER_USER
 MAX_RECOVERIES = env.MAX_RECOVERIES
+RETRY_WAIT_S = env.RETRY_WAIT_S
+SOFT_TIME_LIMIT_HOURS = env.SOFT_TIME_LIMIT_HOURS
+HARD_TIME_LIMIT_HOURS = env.HARD_TIME_LIMIT_HOURS
+STOP_GRACE_S = env.STOP_GRACE_S
+HANG_MINUTES = env.HANG_MINUTES
+TRAINER_LOG_BYTES = env.TRAINER_LOG_MB * 1024 * 1024
 SPARE_TRAINER = env.SPARE_TRAINER
 IMPORT_DIRS = [Path(folder).resolve() for folder in env.IMPORT_DIRS]
 REDIS_URL = env.REDIS_URL
