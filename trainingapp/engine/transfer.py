@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
+from trainingapp.engine.checkpoint import Entry, Found
 from trainingapp.engine.errors import WeightsUnavailable
+from trainingapp.engine.run_files import Order
 
 NAMES_SHOWN = 8
 
@@ -50,14 +54,54 @@ def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferR
 
 
 def checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights in a checkpoint of the studio, averaged ones where it has them. Raises WeightsUnavailable."""
+    """The weights in a checkpoint of the studio, averaged ones where it has them, or in a file of its library.
+
+    Raises WeightsUnavailable.
+    """
+    if path.suffix == ".safetensors":
+        return library_state(path)
+    content = _read(path)
+    return dict(content.get("ema_state_dict") or content["model_state_dict"])
+
+
+def forked(order: Order) -> Found | None:
+    """The checkpoint of another run that this one begins with, as if it were its own; None where there is none.
+
+    The new run finds its best epoch and counts its time by itself. Raises WeightsUnavailable.
+    """
+    if order.fork_from is None:
+        return None
+    content = _read(order.fork_from) | {"best": {"value": None, "epoch": 0}, "is_best": False, "elapsed_s": 0.0}
+    entry = Entry(
+        file=order.fork_from.name,
+        reason="fork",
+        size_bytes=order.fork_from.stat().st_size,
+        sha256="",
+        time=content["timestamp"],
+        **{name: content[name] for name in ("epoch", "step", "step_in_epoch", "attempt", "metrics", "is_best")},
+    )
+    return Found(entry, content)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(content.get("ema_state_dict") or content["model_state_dict"])
+        return content
     except FileNotFoundError:
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, is not there any more.") from None
     except Exception as error:  # torch.load raises nearly anything for a file that is none
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, cannot be read: {error}") from error
+
+
+def library_state(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file of the library of weights. Raises WeightsUnavailable."""
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise WeightsUnavailable(f"The weights {where} are not there any more.") from None
+    except (OSError, SafetensorError) as error:
+        raise WeightsUnavailable(f"The weights {where} cannot be read: {error}") from error
 
 
 def _named(names: list[str]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from trainingapp import tasks
+from trainingapp import audit, tasks
 from trainingapp.models import Job
 
 
@@ -31,6 +31,8 @@ def submit_job(job: Job) -> Job:
 def cancel_job(job: Job) -> Job:
     """Have nobody work on the job any more; one that is over stays as it is."""
     unfinished = Job.objects.filter(pk=job.pk, state__in=(Job.State.WAITING, Job.State.WORKING))
-    unfinished.update(state=Job.State.CANCELLED, finished_at=timezone.now())
+    with transaction.atomic():
+        if unfinished.update(state=Job.State.CANCELLED, finished_at=timezone.now()):
+            audit.record("cancel", job)
     job.refresh_from_db()
     return job

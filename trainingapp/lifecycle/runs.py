@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from trainingapp import tasks
+from trainingapp import audit, tasks
 from trainingapp.bell import ring
 from trainingapp.engine.config import RunConfig
 from trainingapp.lifecycle.common import (
@@ -21,6 +21,7 @@ from trainingapp.lifecycle.common import (
 )
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.models.run import Status
+from trainingapp.permissions import Verb, can, refusal
 from trainingapp.supervisor import batch_preview
 from trainingapp.trash import moved, trash_name
 
@@ -33,31 +34,48 @@ def create_run(
     config: RunConfig,
     corrections: Sequence[str] = (),
     priority: int = 0,
+    forked_from: TrainingRun | None = None,
+    forked_checkpoint: str = "",
 ) -> TrainingRun:
     """Store a new run, pending. Raises VerbError when the dataset cannot be trained on with this configuration."""
-    _check_dataset(dataset, config)
-    return TrainingRun.objects.create(
-        owner=owner,
-        name=checked_name(name),
-        recipe=config.recipe,
-        dataset=dataset,
-        config=config.model_dump(mode="json"),
-        corrections=list(corrections),
-        priority=checked_priority(priority),
-        total_epochs=config.epochs,
-    )
+    _check_role(owner)
+    _check_dataset(dataset, config, owner)
+    with transaction.atomic():
+        run = TrainingRun.objects.create(
+            owner=owner,
+            name=checked_name(name),
+            recipe=config.recipe,
+            dataset=dataset,
+            config=config.model_dump(mode="json"),
+            corrections=list(corrections),
+            priority=checked_priority(priority),
+            total_epochs=config.epochs,
+            forked_from=forked_from,
+            forked_checkpoint=forked_checkpoint,
+        )
+        audit.record("create", run, by=owner.get_username(), details={"dataset": dataset.name})
+    return run
 
 
-def preview_batch(dataset: Dataset, config: RunConfig) -> str:
+def _check_role(owner: Any) -> None:
+    if not can(owner, Verb.CREATE):
+        raise VerbError(refusal(Verb.CREATE))
+
+
+def preview_batch(dataset: Dataset, config: RunConfig, *, owner: Any) -> str:
     """Have the first training batch of such a run drawn; returns the id to ask for it by. Raises VerbError."""
-    _check_dataset(dataset, config)
-    preview_id = batch_preview.prepare(config.model_dump(mode="json"), dataset.folder)
+    _check_role(owner)
+    _check_dataset(dataset, config, owner)
+    preview_id = batch_preview.prepare(config.model_dump(mode="json"), dataset.folder, owner.pk)
     transaction.on_commit(partial(tasks.draw_batch_preview, preview_id), robust=True)
     return preview_id
 
 
-def _check_dataset(dataset: Dataset, config: RunConfig) -> None:
+def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
     name = dataset.name
+    if not can(owner, Verb.SEE, dataset):
+        message = _("The dataset “%(name)s” is not shared with %(user)s.")
+        raise VerbError(message % {"name": name, "user": owner.get_username()})
     if dataset.status != Dataset.Status.READY:
         raise VerbError(_("The dataset “%(name)s” is not ready.") % {"name": name})
     if config.recipe not in dataset.recipes:
@@ -65,17 +83,17 @@ def _check_dataset(dataset: Dataset, config: RunConfig) -> None:
         raise VerbError(message % {"name": name, "recipe": ", ".join(dataset.recipes), "wanted": config.recipe})
     if not dataset.count("train") or not dataset.count("val"):
         raise VerbError(_("The dataset “%(name)s” needs pictures for training and for validation.") % {"name": name})
-    _check_start(config)
+    _check_start(config, owner)
     if len(dataset.classes) < 2 and config.recipe == "classification":
         raise VerbError(_("The dataset “%(name)s” has fewer than two classes.") % {"name": name})
 
 
-def _check_start(config: RunConfig) -> None:
+def _check_start(config: RunConfig, owner: Any) -> None:
     if not config.start_from:
         return
     _run, run_id, file = config.start_from.split("/")
     found = Checkpoint.objects.filter(run_id=int(run_id), file=file).select_related("run").first()
-    if found is None:
+    if found is None or not can(owner, Verb.SEE, found):
         raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
     if found.run.recipe != config.recipe:
         message = _("The checkpoint %(name)s is of a run for %(recipe)s, not for %(wanted)s.")
@@ -97,12 +115,14 @@ def update_run(
     with locked(run):
         if version is not None and version != run.version:
             raise VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": run.name})
-        before = (run.name, run.priority)
+        before = {"name": run.name, "priority": run.priority}
         run.name = run.name if name is None else checked_name(name)
         run.priority = run.priority if priority is None else checked_priority(priority)
-        if (run.name, run.priority) != before:
+        changed = {name: getattr(run, name) for name, value in before.items() if getattr(run, name) != value}
+        if changed:
             run.version += 1
-            run.save(update_fields=["name", "priority", "version", "updated_at"])
+            run.save(update_fields=[*changed, "version", "updated_at"])
+            audit.record("change", run, details=changed)
     return run
 
 
@@ -122,6 +142,7 @@ def delete_run(run: TrainingRun) -> DeletionSize:
         if run.status in (Status.QUEUED, Status.RUNNING):
             raise VerbError(_("The run “%(name)s” is in work. Stop it before deleting it.") % {"name": run.name})
         with moved(run.folder, trash):
+            audit.record("delete", run, details={"bytes": size.bytes})
             run.delete()
     remove_trash(trash)
     ring(run_id)

@@ -6,6 +6,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.engine.weights_card import WEIGHTS_FILE
+
 
 class Checkpoint(models.Model):
     """One file under the run's folder, whole and hashed before this row exists."""
@@ -47,6 +49,8 @@ class Checkpoint(models.Model):
 
 
 def checkpoint_path(name: str) -> Path:
-    """Where the checkpoint lies that a configuration's `start_from` names: run/{id}/{file}."""
-    _run, run_id, file = name.split("/")
-    return Path(settings.RUNS_DIR) / run_id / "checkpoints" / file
+    """Where the file lies that a configuration's `start_from` names: run/{id}/{file} or weights/{id}."""
+    kind, number, *file = name.split("/")
+    if kind == "weights":
+        return Path(settings.WEIGHTS_DIR) / number / WEIGHTS_FILE
+    return Path(settings.RUNS_DIR) / number / "checkpoints" / file[0]

@@ -21,6 +21,7 @@ class Job(models.Model):
         PREDICT = "predict", _("prediction")
         PREDICT_MANY = "predict_many", _("prediction of many pictures")
         CHECK_WEIGHTS = "check_weights", _("check of uploaded weights")
+        SAVE_WEIGHTS = "save_weights", _("copy into the library of weights")
 
     class State(models.TextChoices):
         WAITING = "waiting", _("waiting")

@@ -7,7 +7,13 @@ from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.engine.weights_card import WEIGHTS_FILE, Card
 from trainingapp.models.sharing import Shared
+
+#: Thresholds of detectors of which nothing better is known.
+USUAL_CONFIDENCE = 0.3
+USUAL_IOU = 0.5
+USUAL_BOXES = 100
 
 
 class Weights(Shared):
@@ -20,11 +26,20 @@ class Weights(Shared):
         RUN = "run", _("checkpoint of a run")
         UPLOAD = "upload", _("upload")
 
+    class State(models.TextChoices):
+        PENDING = "pending", _("being made")
+        READY = "ready", _("ready")
+        FAILED = "failed", _("failed")
+
     name = models.CharField(_("name"), max_length=120)
     version = models.PositiveIntegerField(_("version"))
     note = models.TextField(_("note"), blank=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="weights", verbose_name=_("owner"))
     source = models.CharField(_("source"), max_length=16, choices=Source.choices, default=Source.RUN)
+    #: Pending until a worker has written the file whole; `problem` says why it could not.
+    state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.PENDING)
+    problem = models.TextField(_("problem"), blank=True)
+    job = models.ForeignKey("Job", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("job"))
     recipe = models.CharField(_("recipe"), max_length=32)
     architecture = models.CharField(_("architecture"), max_length=120)
     #: Class names in the order of the outputs.
@@ -32,6 +47,9 @@ class Weights(Shared):
     image_size = models.PositiveIntegerField(_("image size"), default=0)
     #: {"mean": [r, g, b], "std": [r, g, b]}, for pixels from 0 to 1.
     normalisation = models.JSONField(_("normalisation"), default=dict)
+    #: How much of the file fits the network, {"is_whole": bool, "counts": {...}, "names": {...}}, and under "exports"
+    #: what each format differed by when it was last made.
+    report = models.JSONField(_("report"), default=dict, blank=True)
     #: The RunConfig that they were trained with; enough to build the network again.
     config = models.JSONField(_("configuration"), default=dict, blank=True)
     metrics = models.JSONField(_("metrics"), default=dict, blank=True)
@@ -68,9 +86,49 @@ class Weights(Shared):
 
     @property
     def folder(self) -> Path:
-        """Where `weights.safetensors` lies."""
+        """Where the file lies."""
         return Path(settings.WEIGHTS_DIR) / str(self.pk)
 
     @property
     def path(self) -> Path:
-        return self.folder / "weights.safetensors"
+        return self.folder / WEIGHTS_FILE
+
+    @property
+    def is_ready(self) -> bool:
+        return self.state == self.State.READY
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the file holds the whole network: what does not can start runs, but not predict."""
+        return self.is_ready and bool(self.report.get("is_whole"))
+
+    @property
+    def start_name(self) -> str:
+        """What a configuration's `start_from` calls it."""
+        return f"weights/{self.pk}"
+
+    def card(self) -> Card:
+        """What jobs and exports are told of it."""
+        thresholds = {name: self.config.get(name) for name in ("iou_thres", "max_det")}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "note": self.note,
+            "recipe": self.recipe,
+            "architecture": self.architecture,
+            "classes": self.classes,
+            "image_size": self.image_size,
+            "normalisation": self.normalisation,
+            "confidence": self.report.get("best_confidence") or USUAL_CONFIDENCE,
+            "iou": thresholds["iou_thres"] or USUAL_IOU,
+            "max_boxes": thresholds["max_det"] or USUAL_BOXES,
+            "config": self.config,
+            "sha256": self.sha256,
+            "metrics": self.metrics,
+            "run": self.run_name,
+            "epoch": self.epoch,
+            "dataset": self.dataset_name,
+            "dataset_fingerprint": self.dataset_fingerprint,
+            "licence": self.licence,
+            "created": self.created_at.isoformat() if self.created_at else "",
+        }

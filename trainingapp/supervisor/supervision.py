@@ -189,6 +189,10 @@ def _write_config(run: TrainingRun) -> None:
     }
     if start_from := run.config.get("start_from"):
         record["start_from"] = str(checkpoint_path(start_from))
+    if run.forked_checkpoint and run.forked_from_id:
+        record["fork_from"] = str(checkpoint_path(f"run/{run.forked_from_id}/{run.forked_checkpoint}"))
+    if hold := run.holds.filter(attempt=run.attempt, released_at=None).select_related("device").first():
+        record["device"] = hold.device.torch_name
     temporary = run.folder / "config.json.tmp"
     temporary.write_text(json.dumps(record, indent=2))
     temporary.replace(run.folder / "config.json")

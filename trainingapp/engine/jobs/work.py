@@ -17,7 +17,13 @@ from trainingapp.engine.jobs.order import ERROR_FILE, RESULT_FILE, read_job, wri
 logger = logging.getLogger("trainingapp.engine")
 
 #: The module of each kind of job; its `run(order)` returns the result, a JSON object.
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "check_weights": "trainingapp.engine.jobs.check_weights",
+    "export": "trainingapp.engine.jobs.export",
+    "predict": "trainingapp.engine.jobs.predict",
+    "predict_many": "trainingapp.engine.jobs.predict_many",
+    "save_weights": "trainingapp.engine.jobs.save_weights",
+}
 IDLE_S = 120.0
 
 

@@ -18,7 +18,8 @@ from trainingapp.engine.dataset_files import DatasetIndex, Sample, Split
 from trainingapp.engine.errors import BadData
 from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.metrics.classification import ClassificationMeter, ValidationRecord
-from trainingapp.engine.models.classifiers import build_classifier, head_prefix
+from trainingapp.engine.models.classifiers import head_prefix
+from trainingapp.engine.networks import build_network
 from trainingapp.engine.recipes.recipe import BaseRecipe
 from trainingapp.engine.run_files import Order
 
@@ -92,13 +93,8 @@ class ClassificationRecipe(BaseRecipe):
         self._use(self._config, train, val, weights_N=drawn_N)
 
     def build_model(self, *, pretrained: bool) -> nn.Module:
-        model = build_classifier(
-            self._config.model,
-            class_count=len(self._dataset.classes),
-            image_size=self._config.image_size,
-            dropout_rate=self._config.dropout_rate,
-            pretrained_from=self._weights_cache_dir if pretrained and self._config.pretrained else None,
-        )
+        weights_from = self._weights_cache_dir if pretrained else None
+        model = build_network(self._config, len(self._dataset.classes), weights_from=weights_from)
         return self._on_device(model, channels_last=self._config.channels_last)
 
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:

@@ -15,14 +15,8 @@ from trainingapp.engine.dataset_files import DatasetIndex, Sample, Split
 from trainingapp.engine.errors import BadData
 from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.metrics.detection import DetectionRecords, LossMeter, PictureResult
-from trainingapp.engine.models.detectors import (
-    LOSS_NAMES,
-    DetectorOptions,
-    build_detector,
-    first_label,
-    head_prefixes,
-    loss_parts,
-)
+from trainingapp.engine.models.detectors import LOSS_NAMES, first_label, head_prefixes, loss_parts
+from trainingapp.engine.networks import build_network
 from trainingapp.engine.recipes.recipe import BaseRecipe
 from trainingapp.engine.run_files import Order
 
@@ -41,23 +35,9 @@ class DetectionRecipe(BaseRecipe):
         self._use(order.config, self._items("train"), self._items("val"))
 
     def build_model(self, *, pretrained: bool) -> nn.Module:
-        config = self._config
-        options = DetectorOptions(
-            class_count=len(self._dataset.classes),
-            image_size=config.image_size,
-            score_thresh=config.conf_thres,
-            nms_thresh=config.iou_thres,
-            detections_per_img=config.max_det,
-            anchor_scale=config.anchor_scale,
-            frozen_norms=config.pretrained != "none",
-        )
-        model = build_detector(
-            config.model,
-            options,
-            pretrained=config.pretrained,
-            weights_from=self._weights_cache_dir if pretrained else None,
-        )
-        return self._on_device(model, channels_last=config.channels_last)
+        weights_from = self._weights_cache_dir if pretrained else None
+        model = build_network(self._config, len(self._dataset.classes), weights_from=weights_from)
+        return self._on_device(model, channels_last=self._config.channels_last)
 
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
         return head_prefixes(model)

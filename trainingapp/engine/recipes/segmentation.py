@@ -15,7 +15,8 @@ from trainingapp.engine.errors import BadData
 from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.losses import pixel_loss
 from trainingapp.engine.metrics.segmentation import SegmentationMeter
-from trainingapp.engine.models.segmenters import build_segmenter, segmenter_head_prefixes
+from trainingapp.engine.models.segmenters import segmenter_head_prefixes
+from trainingapp.engine.networks import build_network
 from trainingapp.engine.recipes.recipe import BaseRecipe
 from trainingapp.engine.run_files import Order
 
@@ -38,12 +39,8 @@ class SegmentationRecipe(BaseRecipe):
         self._use(self._config, train, val)
 
     def build_model(self, *, pretrained: bool) -> nn.Module:
-        model = build_segmenter(
-            self._config.model,
-            class_count=self._class_count,
-            pretrained=self._config.pretrained if pretrained else "none",
-            weights_cache_dir=self._weights_cache_dir,
-        )
+        weights_from = self._weights_cache_dir if pretrained else None
+        model = build_network(self._config, len(self._dataset.classes), weights_from=weights_from)
         return self._on_device(model, channels_last=self._config.channels_last)
 
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:

@@ -1,0 +1,43 @@
+"""Entries of the library for tests: a small network with random weights, and its card."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from trainingapp.engine.config import parse_config
+from trainingapp.engine.durable import sha256_of
+from trainingapp.engine.networks import build_network
+from trainingapp.engine.weights_card import NORMALISATIONS, WEIGHTS_FILE
+
+
+def make_card(recipe: str, model: str, size: int, classes: list[str], **config: Any) -> dict[str, Any]:
+    values = parse_config({"recipe": recipe, "model": model, "image_size": size, "device": "cpu", **config})
+    return {
+        "name": "Shapes",
+        "version": 1,
+        "recipe": recipe,
+        "architecture": model,
+        "classes": classes,
+        "image_size": size,
+        "normalisation": NORMALISATIONS["imagenet"],
+        "confidence": 0.3,
+        "iou": 0.5,
+        "max_boxes": 100,
+        "config": values.model_dump(mode="json"),
+        "sha256": "",
+        "licence": "",
+        "note": "",
+    }
+
+
+def make_weights(folder: Path, card: dict[str, Any], seed: int = 0) -> Path:
+    """FOLDER/weights.safetensors with random weights of the card's network; the hash goes into the card."""
+    torch.manual_seed(seed)
+    network = build_network(parse_config(card["config"]), len(card["classes"]))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / WEIGHTS_FILE
+    save_file({name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()}, path)
+    card["sha256"] = sha256_of(path)
+    return path

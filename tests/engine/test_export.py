@@ -1,0 +1,228 @@
+"""Exports: every family of networks gives in ONNX and torch.export what it gives in PyTorch; what differs is told."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.engine.library_weights import make_card, make_weights
+from trainingapp.engine import export as exporting
+from trainingapp.engine.config import parse_config
+from trainingapp.engine.data.pictures import load_fitted_picture, load_picture
+from trainingapp.engine.errors import BadData
+from trainingapp.engine.export import differences, drawn_pictures, export
+from trainingapp.engine.networks import build_network, load_network
+from trainingapp.engine.plain_outputs import plain
+from trainingapp.engine.predict import candidates, prepared, suppressed
+from trainingapp.engine.weights_card import NORMALISATIONS, TOLERANCE
+
+CLASSES = ["disc", "ring", "star"]
+
+#: One network of each family of the tables, at a small size.
+FAMILIES = [
+    ("classification", "resnet18", 32),
+    ("classification", "mobilenet_v3_small", 32),
+    ("classification", "efficientnet_b0", 32),
+    ("classification", "convnext_tiny", 32),
+    ("classification", "vit_b_16", 32),
+    ("classification", "timm/resnet10t", 32),
+    ("classification", "timm/mobilenetv4_conv_small", 32),
+    ("classification", "timm/efficientnet_lite0", 32),
+    ("classification", "timm/regnety_002", 32),
+    ("classification", "timm/convnext_atto", 32),
+    ("classification", "timm/convnextv2_nano", 32),
+    ("classification", "timm/efficientnetv2_rw_t", 32),
+    ("classification", "timm/vit_tiny_patch16_224", 32),
+    ("detection", "fcos_resnet18_fpn", 64),
+    ("detection", "retinanet_resnet18_fpn", 64),
+    ("detection", "retinanet_resnet50_fpn_v2", 64),
+    ("detection", "fasterrcnn_resnet18_fpn", 64),
+    ("detection", "fasterrcnn_resnet50_fpn_v2", 64),
+    ("detection", "fasterrcnn_mobilenet_v3_large_fpn", 64),
+    ("detection", "ssd300_vgg16", 288),
+    ("detection", "ssdlite320_mobilenet_v3_large", 128),
+    ("segmentation", "lraspp_mobilenet_v3_large", 64),
+    ("segmentation", "deeplabv3_resnet18", 64),
+    ("segmentation", "fcn_resnet18", 64),
+    ("segmentation", "smp/unet_resnet18", 64),
+    ("segmentation", "smp/unetplusplus_mobilenet_v2", 64),
+    ("segmentation", "smp/fpn_efficientnet-b0", 64),
+    ("segmentation", "smp/deeplabv3plus_resnet18", 64),
+    ("segmentation", "smp/segformer_resnet18", 64),
+]
+QUICK = {"timm/resnet10t", "ssdlite320_mobilenet_v3_large", "fcn_resnet18", "fasterrcnn_resnet18_fpn"}
+ALL_FORMATS = ["onnx", "pt2", "safetensors", "pt"]
+
+
+def quiet(done: int, total: int, message: str) -> None:
+    pass
+
+
+def family_cases() -> list[Any]:
+    return [pytest.param(*case, id=case[1], marks=[] if case[1] in QUICK else [pytest.mark.slow]) for case in FAMILIES]
+
+
+@pytest.mark.parametrize(("recipe", "model", "size"), family_cases())
+def test_onnx_and_torch_export_give_the_scores_of_pytorch(recipe: str, model: str, size: int, tmp_path: Path) -> None:
+    card = make_card(recipe, model, size, CLASSES)
+    weights = make_weights(tmp_path / "entry", card)
+    pictures = drawn_pictures(tmp_path / "drawn", 3)
+    found = export(card, weights, ["onnx", "pt2"], pictures, tmp_path, quiet)
+    for name in ("onnx", "pt2"):
+        outcome = found["formats"][name]
+        assert outcome["is_good"], outcome["problem"]
+        assert outcome["difference"] <= TOLERANCE
+    # Not by our own word alone: the file in the zip, run here, against the network itself.
+    import onnxruntime
+
+    with zipfile.ZipFile(tmp_path / found["file"]) as archive:
+        session = onnxruntime.InferenceSession(archive.read("model.onnx"), providers=["CPUExecutionProvider"])
+    module = plain(load_network(card, weights), recipe, size)
+    image = prepared(pictures[2], card).image_NCHW
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(image))
+    scores, _boxes = differences(card, expected, [torch.from_numpy(x) for x in session.run(None, {"image": image})])
+    assert scores <= TOLERANCE
+    assert float(expected[-1].max()) > 0
+
+
+@pytest.mark.parametrize(
+    "model", ["fcos_resnet18_fpn", "retinanet_resnet18_fpn", "fasterrcnn_resnet18_fpn", "ssdlite320_mobilenet_v3_large"]
+)
+def test_a_detector_finds_what_torchvision_finds(model: str) -> None:
+    size, least = 96, 0.02
+    card = make_card("detection", model, size, CLASSES, conf_thres=least, iou_thres=0.5, max_det=1000)
+    torch.manual_seed(1)
+    network = build_network(parse_config(card["config"]), len(CLASSES)).eval()
+    image_NCHW = torch.randn(1, 3, size, size)
+    with torch.inference_mode():
+        theirs = network(image_NCHW)[0]
+        boxes, scores = (tensor.numpy() for tensor in plain(network, "detection", size)(image_NCHW))
+    whole = exporting.Picture(np.zeros(0, np.float32), size, size, 0, 0, size, size)
+    ours = suppressed(candidates(boxes, scores, whole, least), 0.5, 20)
+    has_area = ((theirs["boxes"][:, 2:] - theirs["boxes"][:, :2]) > 0.005).all(dim=1)
+    # Neither of the two promises in what order equal scores stand, so scores are compared, not places.
+    np.testing.assert_allclose([row[1] for row in ours], theirs["scores"][has_area][:20].numpy(), atol=2e-3)
+
+
+@pytest.mark.parametrize("recipe", ["classification", "detection"])
+@pytest.mark.parametrize("size", [(50, 37), (300, 100)])
+def test_predict_prepares_a_picture_as_training_does(recipe: str, size: tuple[int, int], tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "turned.jpg"
+    Image.fromarray(pixels).save(path, exif=exif)
+    card = {"recipe": recipe, "image_size": 64, "normalisation": NORMALISATIONS["imagenet"]}
+    trained = (load_picture if recipe == "classification" else load_fitted_picture)(path, 64).float()
+    mean, std = (torch.tensor(card["normalisation"][name]).view(3, 1, 1) * 255 for name in ("mean", "std"))
+    picture = prepared(path, card)
+    torch.testing.assert_close(torch.from_numpy(picture.image_NCHW)[0], (trained - mean) / std, atol=1e-5, rtol=1e-5)
+    assert (picture.width, picture.height) == (size[1], size[0])
+
+
+def test_the_zip_holds_each_format_with_what_it_takes_to_use_it(tmp_path: Path) -> None:
+    card = make_card("classification", "timm/resnet10t", 32, CLASSES) | {"licence": "CC BY 4.0"}
+    weights = make_weights(tmp_path / "entry", card)
+    told: list[tuple[int, int, str]] = []
+    pictures = drawn_pictures(tmp_path / "drawn", 10)
+    found = export(card, weights, ALL_FORMATS, pictures, tmp_path, lambda *words: told.append(words))
+    with zipfile.ZipFile(tmp_path / found["file"]) as archive:
+        names = sorted(archive.namelist())
+        assert names == [
+            "README.md",
+            "model.json",
+            "model.onnx",
+            "model.pt2",
+            "predict.py",
+            "weights.pt",
+            "weights.safetensors",
+        ]
+        archive.extractall(tmp_path / "out")
+    own = load_file(weights)
+    for state in (torch.load(tmp_path / "out/weights.pt", weights_only=True), load_file(tmp_path / "out" / names[-1])):
+        assert all(torch.equal(state[name], own[name]) for name in own)
+    about = json.loads((tmp_path / "out/model.json").read_text())
+    assert (about["classes"], about["image_size"], about["outputs"]) == (CLASSES, 32, ["probabilities"])
+    assert about["checked"]["onnx"]["difference"] <= TOLERANCE
+    assert "CC BY 4.0" in (tmp_path / "out/README.md").read_text()
+    assert (told[0][0], told[-1][0]) == (0, told[-1][1])
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_a_format_that_gives_something_else_is_left_out_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module that ONNX is made of is not the one that is compared: as if the exporter were wrong."""
+    card = make_card("classification", "timm/resnet10t", 32, CLASSES)
+    weights = make_weights(tmp_path / "entry", card)
+    honest = torch.onnx.export
+
+    def wrong(module: torch.nn.Module, *arguments: Any, **options: Any) -> Any:
+        other = make_weights(tmp_path / "other", dict(card), seed=1)
+        return honest(plain(load_network(card, other), "classification", 32), *arguments, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", wrong)
+    pictures = drawn_pictures(tmp_path / "drawn", 2)
+    found = export(card, weights, ["onnx", "pt"], pictures, tmp_path, quiet)
+    assert not found["formats"]["onnx"]["is_good"]
+    assert "does not give what PyTorch gives: scores differ by up to" in found["formats"]["onnx"]["problem"]
+    with zipfile.ZipFile(tmp_path / found["file"]) as archive:
+        assert {"model.onnx", "predict.py"}.isdisjoint(archive.namelist())
+        assert "model.onnx: left out." in archive.read("README.md").decode()
+    with pytest.raises(BadData, match="does not give what PyTorch gives"):
+        export(card, weights, ["onnx"], pictures, tmp_path, quiet)
+
+
+@pytest.fixture(scope="module")
+def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a fresh environment with numpy, pillow and onnxruntime alone."""
+    folder = tmp_path_factory.mktemp("venv") / "env"
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    python = folder / "bin" / "python"
+    wanted = ["numpy", "pillow", "onnxruntime"]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True, cwd=folder)
+    assert subprocess.run([python, "-c", "import torch"], capture_output=True, cwd=folder).returncode == 1
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("recipe", "model", "size", "key"),
+    [
+        ("classification", "timm/resnet10t", 32, "classes"),
+        ("detection", "fasterrcnn_resnet18_fpn", 64, "boxes"),
+        ("segmentation", "fcn_resnet18", 64, "shares"),
+    ],
+)
+def test_the_exported_zip_runs_where_there_is_no_torch(
+    recipe: str, model: str, size: int, key: str, tmp_path: Path, plain_python: Path
+) -> None:
+    card = make_card(recipe, model, size, CLASSES) | {"confidence": 0.05}
+    weights = make_weights(tmp_path / "entry", card)
+    pictures = drawn_pictures(tmp_path / "drawn", 2)
+    found = export(card, weights, ["onnx"], pictures, tmp_path, quiet)
+    folder = tmp_path / "elsewhere"
+    with zipfile.ZipFile(tmp_path / found["file"]) as archive:
+        archive.extractall(folder)
+    command = [plain_python, "predict.py", *pictures, "--out", "drawn"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["picture"] for line in lines] == [str(path) for path in pictures]
+    assert all(line[key] for line in lines)
+    for path in pictures:
+        with Image.open(folder / "drawn" / f"{path.stem}.png") as image:
+            assert image.size == (320, 240)
+    bad = folder / "bad.jpg"
+    bad.write_bytes(b"nothing")
+    done = subprocess.run([plain_python, "predict.py", bad], cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, "cannot be read as a picture" in done.stderr) == (1, True)

@@ -1,0 +1,291 @@
+"""Exports: an entry of the library as one zip with the formats that are wanted, each checked against PyTorch.
+
+A format whose check fails is not in the zip; what went wrong is in the result.
+"""
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from trainingapp.engine import predict
+from trainingapp.engine.durable import flush, sha256_of
+from trainingapp.engine.errors import BadData
+from trainingapp.engine.networks import load_network
+from trainingapp.engine.plain_outputs import OUTPUTS, plain
+from trainingapp.engine.predict import Floats, Picture, candidates, prepared, suppressed
+from trainingapp.engine.weights_card import EXPORT_FILES, TOLERANCE, Card
+
+ZIP_FILE = "export.zip"
+CARD_FILE = "model.json"
+BOX_TOLERANCE_PIXELS = 0.5
+LEAST_COMPARED = 0.05
+"""Confidence below which nobody looks at a box."""
+
+OPSET = 17
+"""Of the older exporter; the newer one chooses its own."""
+
+Tell = Callable[[int, int, str], None]
+
+
+class _NotTheSameError(Exception):
+    """A format could not be made, or does not give what PyTorch gives; the message is for people."""
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What is exported, and what it gives for the pictures that it is checked on."""
+
+    card: Card
+    weights: Path
+    module: nn.Module
+    images: list[torch.Tensor]
+    expected: list[tuple[torch.Tensor, ...]]
+
+
+def export(
+    card: Card, weights: Path, formats: Sequence[str], pictures: Sequence[Path], folder: Path, tell: Tell
+) -> dict[str, Any]:
+    """Write FOLDER/export.zip. Returns {"file", "size_bytes", "sha256", "pictures", "formats": {format: outcome}}.
+
+    An outcome is {"is_good", "difference", "box_difference", "problem"}, differences being the largest over all
+    pictures. Raises BadData where not one format could be made, WeightsUnavailable.
+    """
+    total = len(formats) + 2
+    tell(0, total, "Building the network")
+    subject = _subject(card, weights, pictures)
+    outcomes: dict[str, dict[str, Any]] = {}
+    for done, name in enumerate(formats, start=1):
+        tell(done, total, f"Making {EXPORT_FILES[name]}")
+        outcomes[name] = _outcome(name, subject, folder / EXPORT_FILES[name])
+    good = [name for name in formats if outcomes[name]["is_good"]]
+    if not good:
+        raise BadData(" ".join(outcome["problem"] for outcome in outcomes.values()))
+    tell(total - 1, total, "Packing")
+    path = _packed(card, outcomes, good, folder, len(pictures))
+    tell(total, total, "")
+    size_bytes = path.stat().st_size
+    about = {"file": path.name, "size_bytes": size_bytes, "sha256": sha256_of(path), "pictures": len(pictures)}
+    return {**about, "formats": outcomes}
+
+
+def _subject(card: Card, weights: Path, pictures: Sequence[Path]) -> _Subject:
+    module = plain(load_network(card, weights), card["recipe"], card["image_size"])
+    images = [torch.from_numpy(prepared(path, card).image_NCHW) for path in pictures]
+    with torch.inference_mode():
+        expected = [module(image) for image in images]
+    return _Subject(card, weights, module, images, expected)
+
+
+def _outcome(name: str, subject: _Subject, path: Path) -> dict[str, Any]:
+    make = {"pt": _pt, "safetensors": _safetensors, "pt2": _pt2, "onnx": _onnx}[name]
+    try:
+        difference, box_difference = make(subject, path)
+    except _NotTheSameError as error:
+        path.unlink(missing_ok=True)
+        return {"is_good": False, "difference": None, "box_difference": None, "problem": str(error)}
+    return {"is_good": True, "difference": difference, "box_difference": box_difference, "problem": ""}
+
+
+def _pt(subject: _Subject, path: Path) -> tuple[float, float | None]:
+    torch.save(load_file(subject.weights), path)
+    return _check_state(torch.load(path, weights_only=True), subject)
+
+
+def _safetensors(subject: _Subject, path: Path) -> tuple[float, float | None]:
+    path.unlink(missing_ok=True)
+    path.write_bytes(subject.weights.read_bytes())
+    return _check_state(load_file(path), subject)
+
+
+def _check_state(state: dict[str, torch.Tensor], subject: _Subject) -> tuple[float, float | None]:
+    """Bit by bit: nothing is computed on the way."""
+    own = subject.module.network.state_dict()  # type: ignore[union-attr]
+    if state.keys() != own.keys() or not all(torch.equal(state[name], own[name]) for name in own):
+        raise _NotTheSameError("The file does not hold the weights of the network.")
+    return 0.0, None
+
+
+def _pt2(subject: _Subject, path: Path) -> tuple[float, float | None]:
+    def run() -> Callable[[torch.Tensor], Any]:
+        torch.export.save(torch.export.export(subject.module, (subject.images[0],)), path)
+        loaded: Callable[[torch.Tensor], Any] = torch.export.load(path).module()
+        return loaded
+
+    return _compared("torch.export", subject, _made("torch.export", run))
+
+
+def _onnx(subject: _Subject, path: Path) -> tuple[float, float | None]:
+    import onnxruntime
+
+    recipe = subject.card["recipe"]
+    # The older exporter takes detectors, whose choice of proposals depends on the picture, and is quicker with them.
+    newer = {"dynamo": False, "opset_version": OPSET} if recipe == "detection" else _NEWER
+    names = {"input_names": ["image"], "output_names": OUTPUTS[recipe]}
+
+    def run() -> Callable[[torch.Tensor], Any]:
+        with torch.no_grad():
+            torch.onnx.export(subject.module, (subject.images[0],), path, verbose=False, **names, **newer)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return lambda image: [torch.from_numpy(found) for found in session.run(None, {"image": image.numpy()})]
+
+    return _compared("ONNX", subject, _made("ONNX", run))
+
+
+_NEWER: dict[str, Any] = {"dynamo": True, "external_data": False}
+
+
+def _made(name: str, make: Callable[[], Callable[[torch.Tensor], Any]]) -> Callable[[torch.Tensor], Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make()
+    except Exception as error:  # exporters raise whatever they stumble over
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        raise _NotTheSameError(f"{name} cannot be made of this network: {type(error).__name__}: {first}") from error
+
+
+def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) -> tuple[float, float | None]:
+    """The largest difference of scores, and of boxes in pixels, over all pictures."""
+    worst, worst_box = 0.0, 0.0
+    with torch.inference_mode():
+        for image, expected in zip(subject.images, subject.expected, strict=True):
+            score, box = differences(subject.card, expected, run(image))
+            worst, worst_box = max(worst, score), max(worst_box, box)
+    if not worst <= TOLERANCE or not worst_box <= BOX_TOLERANCE_PIXELS:
+        raise _NotTheSameError(
+            f"{name} does not give what PyTorch gives: scores differ by up to {worst:.2g} (allowed: {TOLERANCE:g})"
+            + (f", boxes by up to {worst_box:.2g} pixels." if worst_box > BOX_TOLERANCE_PIXELS else ".")
+        )
+    return worst, worst_box if subject.card["recipe"] == "detection" else None
+
+
+def differences(card: Card, expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> tuple[float, float]:
+    """The largest difference of scores, and of boxes in pixels; infinite where one finds what the other does not."""
+    one, other = ([tensor.numpy() for tensor in outputs] for outputs in (expected, found))
+    if [part.shape for part in one] == [part.shape for part in other]:
+        score = _largest(one[-1], other[-1])
+        box = _largest(one[0], other[0]) if card["recipe"] == "detection" else 0.0
+        if one[0].ndim != 3 or (score <= TOLERANCE and box <= BOX_TOLERANCE_PIXELS):
+            return score, box
+    elif one[0].ndim != 3:
+        return float("inf"), 0.0
+    return _detection_differences(card, one, other)
+
+
+def _largest(one: Floats, other: Floats) -> float:
+    return float(np.abs(one - other).max()) if one.size else 0.0
+
+
+def _detection_differences(card: Card, one: list[Floats], other: list[Floats]) -> tuple[float, float]:
+    """Of a detector in two stages, whose proposals may stand in another order: what is found in the end."""
+    size = card["image_size"]
+    whole = Picture(np.zeros(0, np.float32), size, size, 0, 0, size, size)
+    rows = [
+        suppressed(candidates(boxes, scores, whole, LEAST_COMPARED), card["iou"], 100) for boxes, scores in (one, other)
+    ]
+    if [row[0] for row in rows[0]] != [row[0] for row in rows[1]]:
+        return float("inf"), 0.0
+    arrays = [np.array(found, dtype=np.float32).reshape(-1, 6) for found in rows]
+    return _largest(arrays[0][:, 1], arrays[1][:, 1]), _largest(arrays[0][:, 2:], arrays[1][:, 2:])
+
+
+def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], folder: Path, pictures: int) -> Path:
+    """The zip; weights do not shrink and are stored as they are."""
+    path = folder / ZIP_FILE
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name in good:
+            archive.write(folder / EXPORT_FILES[name], EXPORT_FILES[name])
+        about = {**_public(card), "outputs": OUTPUTS[card["recipe"]], "checked": outcomes}
+        archive.writestr(CARD_FILE, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
+        archive.writestr("README.md", _readme(card, outcomes, good, pictures))
+        if "onnx" in good:
+            archive.write(predict.__file__, "predict.py")
+    flush(path)
+    for name in good:
+        (folder / EXPORT_FILES[name]).unlink()
+    return path
+
+
+def _public(card: Card) -> Card:
+    return {name: value for name, value in card.items() if name != "path"}
+
+
+_HOW = {
+    "onnx": (
+        "`model.onnx`: input `image`, float32 [1, 3, {size}, {size}], normalised. Try it with\n\n"
+        "      pip install numpy pillow onnxruntime\n"
+        "      python predict.py picture.jpg --out drawn\n"
+    ),
+    "pt2": '`model.pt2`: `torch.export.load("model.pt2").module()(image)` gives the same outputs.',
+    "safetensors": "`weights.safetensors`: `safetensors.torch.load_file(...)` gives the state dict.",
+    "pt": '`weights.pt`: `torch.load("weights.pt", weights_only=True)` gives the state dict.',
+}
+
+_OUTPUTS_SAID = {
+    "classification": "`probabilities` [1, classes].",
+    "detection": (
+        "`boxes` [B, 4] (or [B, classes, 4]), left, top, right, bottom in pixels of the square, and `scores` "
+        "[B, classes], before any threshold and before non-maximum suppression: `predict.py` does both."
+    ),
+    "segmentation": "`probabilities` [1, 1 + classes, height, width]; the first is the background.",
+}
+
+
+def _readme(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], pictures: int) -> str:
+    how = "\n".join(f"- {_HOW[name].format(size=card['image_size'])}" for name in good)
+    checks = "\n".join(f"- {EXPORT_FILES[name]}: {_verdict(outcome)}" for name, outcome in outcomes.items())
+    way = "stretched to" if card["recipe"] == "classification" else "fitted, with grey (114) around, into"
+    norm = card["normalisation"]
+    return f"""# {card["name"]} v{card["version"]}
+
+{card["recipe"].capitalize()} with {card["architecture"]}. {card.get("note", "")}
+
+## Use
+
+{how}
+
+Outputs: {_OUTPUTS_SAID[card["recipe"]]}
+
+A picture is turned upright (EXIF), made RGB, {way} a square of {card["image_size"]} pixels, divided by 255, and
+normalised with mean {norm["mean"]} and standard deviation {norm["std"]}.
+
+Classes, in the order of the outputs: {", ".join(card["classes"])}.
+
+## Checked on {pictures} pictures against PyTorch
+
+{checks}
+
+Licence of the weights: {card.get("licence") or "not stated"}.
+"""
+
+
+def _verdict(outcome: dict[str, Any]) -> str:
+    if not outcome["is_good"]:
+        return f"left out. {outcome['problem']}"
+    return f"largest difference of the scores {outcome['difference']:.2g}"
+
+
+def drawn_pictures(folder: Path, count: int) -> list[Path]:
+    """Pictures of coloured noise and blocks, for a network whose dataset is gone."""
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    paths = []
+    for number in range(count):
+        coarse = generator.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize(
+            (320, 240), (Image.Resampling.NEAREST, Image.Resampling.BICUBIC)[number % 2]
+        )
+        paths.append(folder / f"drawn_{number}.png")
+        image.save(paths[-1])
+    return paths

@@ -1,0 +1,15 @@
+"""An uploaded file becomes an entry of the library: params {"card", "file": name in the job's folder}."""
+
+from typing import Any
+
+from trainingapp.engine.jobs.order import JobOrder
+from trainingapp.engine.library import take_upload
+
+
+def run(order: JobOrder) -> dict[str, Any]:
+    order.tell(0, 1, "Reading the file and trying it on the network")
+    upload = order.folder / order.params["file"]
+    found = take_upload(order.params["card"], upload, order.folder)
+    upload.unlink()
+    order.tell(1, 1)
+    return found

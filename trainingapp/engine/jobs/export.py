@@ -1,0 +1,40 @@
+"""An entry of the library as a zip for others: params {"card", "weights": path, "formats": [...], "dataset_dir"}.
+
+Each format is checked on pictures of the dataset, or on drawn ones where `dataset_dir` is empty or gone.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainingapp.engine.dataset_files import read_index
+from trainingapp.engine.device import available_threads
+from trainingapp.engine.export import drawn_pictures, export
+from trainingapp.engine.jobs.order import JobOrder
+
+PICTURES_CHECKED = 10
+
+
+def run(order: JobOrder) -> dict[str, Any]:
+    torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
+    params = order.params
+    pictures, are_drawn = check_pictures(params.get("dataset_dir", ""), order.folder)
+    found = export(params["card"], Path(params["weights"]), params["formats"], pictures, order.folder, order.tell)
+    shutil.rmtree(order.folder / "drawn", ignore_errors=True)
+    return {**found, "are_drawn": are_drawn}
+
+
+def check_pictures(dataset_dir: str, folder: Path) -> tuple[list[Path], bool]:
+    """Ten pictures spread over the validation split, or drawn ones, and whether they are drawn."""
+    try:
+        index = read_index(Path(dataset_dir)) if dataset_dir else None
+    except ValueError:
+        index = None
+    paths = [index.folder / sample.path for sample in index.split("val")] if index else []
+    paths = [path for path in paths if path.is_file()]
+    if not paths:
+        return drawn_pictures(folder / "drawn", PICTURES_CHECKED), True
+    count = min(PICTURES_CHECKED, len(paths))
+    return [paths[number * len(paths) // count] for number in range(count)], False

@@ -1,0 +1,75 @@
+"""A few pictures that a person wants to see: params {"card", "weights": path, "pictures": [{"file", "name"}, ...]}.
+
+The pictures lie in FOLDER/pictures. Written are FOLDER/predictions.json (see `predictor.py`; each with its "name", and
+with a "problem" where it cannot be read), FOLDER/shown/{n}.webp for pages, and of masks FOLDER/masks/{n}.png (red: the
+class, 0 for the background; green: how sure) and FOLDER/masks/{n}.webp, coloured.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from trainingapp.engine.class_colours import class_rgb
+from trainingapp.engine.data.pictures import UNREADABLE
+from trainingapp.engine.device import available_threads
+from trainingapp.engine.jobs.order import JobOrder, write_whole
+from trainingapp.engine.predict import opened
+from trainingapp.engine.predictor import Found, network_of, predicted
+from trainingapp.engine.weights_card import Card
+
+PREDICTIONS_FILE = "predictions.json"
+SHOWN_PIXELS = 1280
+MASK_ALPHA = 150
+
+
+def run(order: JobOrder) -> dict[str, Any]:
+    torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
+    card, pictures = order.params["card"], order.params["pictures"]
+    order.tell(0, len(pictures), "Loading the network")
+    network = network_of(card, Path(order.params["weights"]))
+    for name in ("shown", "masks"):
+        (order.folder / name).mkdir(exist_ok=True)
+    found = []
+    for number, picture in enumerate(pictures):
+        order.tell(number, len(pictures), "Predicting")
+        found.append({"name": picture["name"], **_one(order.folder, card, network, picture["file"], number)})
+    about = {name: card[name] for name in ("name", "version", "recipe", "classes", "sha256")}
+    write_whole(order.folder / PREDICTIONS_FILE, {"weights": about, "pictures": found})
+    order.tell(len(pictures), len(pictures))
+    good = [one for one in found if "problem" not in one]
+    took = [one["milliseconds"] for one in good]
+    return {
+        "pictures": len(good),
+        "problems": len(found) - len(good),
+        "milliseconds": sorted(took)[len(took) // 2] if took else 0,
+    }
+
+
+def _one(folder: Path, card: Card, network: Any, file: str, number: int) -> dict[str, Any]:
+    path = folder / "pictures" / file
+    try:
+        found = predicted(network, card, path)
+        shown, _width, _height = opened(path, SHOWN_PIXELS // 2)
+    except UNREADABLE as error:
+        return {"problem": f"This cannot be read as a picture: {error}".replace(str(path), file)}
+    shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), reducing_gap=2.0)
+    shown.save(folder / "shown" / f"{number}.webp", "WEBP", quality=85, method=2)
+    _save_masks(folder / "masks", found, number)
+    return {**found.values, "number": number}
+
+
+def _save_masks(folder: Path, found: Found, number: int) -> None:
+    if found.mask_HW is None or found.sureness_HW is None:
+        return
+    both = np.stack([found.mask_HW, found.sureness_HW, np.zeros_like(found.mask_HW)], axis=-1)
+    Image.fromarray(both).save(folder / f"{number}.png")
+    coloured = _table()[found.mask_HW]
+    Image.fromarray(coloured).save(folder / f"{number}.webp", "WEBP", lossless=True, method=2)
+
+
+def _table() -> Any:
+    """(256, 4) RGBA by the value of a mask's pixel."""
+    return np.array([(0, 0, 0, 0), *((*class_rgb(label), MASK_ALPHA) for label in range(255))], dtype=np.uint8)

@@ -1,0 +1,14 @@
+"""A checkpoint becomes an entry of the library: params {"card", "checkpoint": path}."""
+
+from pathlib import Path
+from typing import Any
+
+from trainingapp.engine.jobs.order import JobOrder
+from trainingapp.engine.library import take_checkpoint
+
+
+def run(order: JobOrder) -> dict[str, Any]:
+    order.tell(0, 1, "Writing the weights")
+    found = take_checkpoint(order.params["card"], Path(order.params["checkpoint"]), order.folder)
+    order.tell(1, 1)
+    return found

@@ -1,0 +1,218 @@
+"""Predict with an exported network: python predict.py PICTURE ... [--out FOLDER] [--confidence 0.5] [--iou 0.5]
+
+Needs numpy, pillow and onnxruntime. Reads model.onnx and model.json beside it; for each picture it prints one line of
+JSON and, with --out, writes the picture with what was found drawn in.
+
+Legend: B boxes, C classes; xyxy = left, top, right, bottom in pixels.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+PADDING_GREY = 114
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+TOP_CLASSES = 5
+MOST_CANDIDATES = 1000
+COLOURS = ["#e6433c", "#2f9bff", "#35c759", "#ffb000", "#b25cff", "#00c2c7", "#ff6fb5", "#8bd000"]
+
+Floats = NDArray[np.float32]
+Card = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for the network: float32 [1, 3, S, S], the upright size, and where it lies in the square."""
+
+    image_NCHW: Floats
+    width: int
+    height: int
+    left: int
+    top: int
+    inner_width: int
+    inner_height: int
+
+
+def opened(path: Path, size: int) -> tuple[Image.Image, int, int]:
+    """The picture, RGB and upright, and its full size; of a large JPEG no more is decoded than `size` needs."""
+    with Image.open(path) as image:
+        width, height = image.size
+        if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
+            width, height = height, width
+        image.draft("RGB", (2 * size, 2 * size))
+        return rgb(ImageOps.exif_transpose(image)), width, height
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Transparent parts become white, 16-bit greys 8-bit ones."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def prepared(path: Path, card: Card) -> Picture:
+    """A file as the network was trained to see it: stretched to the square, or fitted into it with grey around."""
+    size = int(card["image_size"])
+    image, width, height = opened(path, size)
+    new_width = new_height = size
+    if card["recipe"] != "classification":
+        scale = size / max(image.size)
+        new_width, new_height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    left, top = (size - new_width) // 2, (size - new_height) // 2
+    square = Image.new("RGB", (size, size), (PADDING_GREY,) * 3)
+    square.paste(image.resize((new_width, new_height), Image.Resampling.BILINEAR), (left, top))
+    pixels_CHW = np.asarray(square, dtype=np.float32).transpose(2, 0, 1)
+    mean, std = (np.array(card["normalisation"][name], dtype=np.float32)[:, None, None] for name in ("mean", "std"))
+    normalised = ((pixels_CHW - 255 * mean) / (255 * std))[None]
+    return Picture(np.ascontiguousarray(normalised), width, height, left, top, new_width, new_height)
+
+
+def top_classes(probabilities_NC: Floats, limit: int = TOP_CLASSES) -> list[tuple[int, float]]:
+    """(class, probability), the likeliest first."""
+    order = np.argsort(-probabilities_NC[0], kind="stable")[:limit]
+    return [(int(label), float(probabilities_NC[0, label])) for label in order]
+
+
+def candidates(
+    boxes: Floats, scores_BC: Floats, picture: Picture, least: float, limit: int = MOST_CANDIDATES
+) -> list[list[float]]:
+    """[label, score, left, top, right, bottom] in pixels of the upright picture, the surest first, before suppression.
+
+    `boxes` is [B, 4], or [B, C, 4] where each class has its own.
+    """
+    places, labels = np.nonzero(scores_BC >= least)
+    scores = scores_BC[places, labels]
+    order = np.argsort(-scores, kind="stable")[:limit]
+    places, labels, scores = places[order], labels[order], scores[order]
+    found = (boxes[places] if boxes.ndim == 2 else boxes[places, labels]).astype(np.float64)
+    found = found - np.array([picture.left, picture.top] * 2)
+    found *= np.array([picture.width / picture.inner_width, picture.height / picture.inner_height] * 2)
+    found = found.clip(0, np.array([picture.width, picture.height] * 2))
+    kept = ((found[:, 2:] - found[:, :2]) > 0).all(axis=1)
+    rows = zip(labels[kept].tolist(), scores[kept].tolist(), found[kept].tolist(), strict=True)
+    return [[label, round(score, 4), *(round(x, 2) for x in box)] for label, score, box in rows]
+
+
+def suppressed(rows: Sequence[list[float]], iou: float, limit: int) -> list[list[float]]:
+    """Non-maximum suppression: of boxes of one class that overlap by more than `iou` the surest stays."""
+    kept: list[list[float]] = []
+    for row in rows:
+        if all(row[0] != other[0] or overlap(row, other) <= iou for other in kept):
+            kept.append(row)
+            if len(kept) == limit:
+                break
+    return kept
+
+
+def overlap(one: list[float], other: list[float]) -> float:
+    """Intersection over union of two rows of `candidates`."""
+    width = min(one[4], other[4]) - max(one[2], other[2])
+    height = min(one[5], other[5]) - max(one[3], other[3])
+    shared = max(0.0, width) * max(0.0, height)
+    areas = [(row[4] - row[2]) * (row[5] - row[3]) for row in (one, other)]
+    return shared / max(sum(areas) - shared, 1e-12)
+
+
+def mask(probabilities_NKHW: Floats, picture: Picture) -> NDArray[np.uint8]:
+    """The likeliest class of each pixel, 0 for the background, without the padding: [inner_height, inner_width]."""
+    right, bottom = picture.left + picture.inner_width, picture.top + picture.inner_height
+    inner = probabilities_NKHW[0, :, picture.top : bottom, picture.left : right]
+    found: NDArray[np.uint8] = inner.argmax(axis=0).astype(np.uint8)
+    return found
+
+
+def mask_shares(mask_HW: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:
+    """Share of the picture by class, the largest first, without the background."""
+    counts = np.bincount(mask_HW.ravel(), minlength=len(classes) + 1)[1 : len(classes) + 1] / mask_HW.size
+    return {classes[label]: round(float(counts[label]), 6) for label in np.argsort(-counts) if counts[label]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    import onnxruntime
+
+    folder = Path(__file__).resolve().parent
+    options, card = _options(arguments), json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    for path in options.pictures:
+        try:
+            picture = prepared(path, card)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            sys.stderr.write(f"{path}: cannot be read as a picture: {error}\n")
+            return 1
+        began = time.perf_counter()
+        outputs = session.run(None, {"image": picture.image_NCHW})
+        milliseconds = round((time.perf_counter() - began) * 1000, 1)
+        line, drawn = _found(outputs, card, picture, options)
+        sys.stdout.write(json.dumps({"picture": str(path), "milliseconds": milliseconds, **line}) + "\n")
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+            _drawn(path, card, line, drawn).save(options.out / f"{path.stem}.png")
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Predict with model.onnx.")
+    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="draw what was found into PNG files there")
+    parser.add_argument("--confidence", type=float, help="least confidence of boxes; by default as in model.json")
+    parser.add_argument("--iou", type=float, help="overlap above which two boxes of a class are one")
+    parser.add_argument("--top", type=int, default=TOP_CLASSES, help="classes that are named")
+    return parser.parse_args(arguments)
+
+
+def _found(
+    outputs: list[Floats], card: Card, picture: Picture, options: argparse.Namespace
+) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
+    """What the line says, and the mask where there is one."""
+    classes: list[str] = card["classes"]
+    if card["recipe"] == "classification":
+        top = top_classes(outputs[0], options.top)
+        return {"classes": [{"class": classes[label], "probability": round(p, 4)} for label, p in top]}, None
+    if card["recipe"] == "segmentation":
+        mask_HW = mask(outputs[0], picture)
+        return {"shares": mask_shares(mask_HW, classes)}, mask_HW
+    confidence = card["confidence"] if options.confidence is None else options.confidence
+    iou = card["iou"] if options.iou is None else options.iou
+    rows = suppressed(candidates(outputs[0], outputs[1], picture, confidence), iou, card["max_boxes"])
+    boxes = [{"class": classes[int(row[0])], "confidence": row[1], "box": row[2:]} for row in rows]
+    return {"boxes": boxes}, None
+
+
+def _drawn(path: Path, card: Card, line: dict[str, Any], mask_HW: NDArray[np.uint8] | None) -> Image.Image:
+    with Image.open(path) as file:
+        image = rgb(ImageOps.exif_transpose(file))
+    if mask_HW is not None:
+        return _with_mask(image, mask_HW)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(11, image.height // 30))
+    for box in line.get("boxes", []):
+        colour = COLOURS[card["classes"].index(box["class"]) % len(COLOURS)]
+        draw.rectangle(tuple(box["box"]), outline=colour, width=max(2, image.height // 200))
+        words = f"{box['class']} {box['confidence']:.2f}"
+        draw.text(tuple(box["box"][:2]), words, fill=colour, font=font, stroke_width=1, stroke_fill="black")
+    if top := line.get("classes"):
+        words = f"{top[0]['class']} {top[0]['probability']:.2f}"
+        draw.text((4, 4), words, fill="white", font=font, stroke_width=2, stroke_fill="black")
+    return image
+
+
+def _with_mask(image: Image.Image, mask_HW: NDArray[np.uint8]) -> Image.Image:
+    colours = [(*bytes.fromhex(text[1:]), 140) for text in COLOURS]
+    table = np.array([(0, 0, 0, 0), *(colours[label % len(colours)] for label in range(255))], dtype=np.uint8)
+    layer = Image.fromarray(table[mask_HW]).resize(image.size, Image.Resampling.NEAREST)
+    return Image.alpha_composite(image.convert("RGBA"), layer).convert("RGB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""What is said about an entry of the library of weights, to jobs and in exports (no torch).
+
+A card is a JSON object: name, version, recipe, architecture, classes, image_size, normalisation {"mean", "std"} for
+pixels from 0 to 1, confidence and iou (thresholds that suit it), max_boxes, config (the RunConfig that the network is
+built from), sha256 of the weights, and what is known of their making: metrics, run, epoch, dataset,
+dataset_fingerprint, licence, note, created.
+"""
+
+from typing import Any
+
+WEIGHTS_FILE = "weights.safetensors"
+
+NORMALISATIONS: dict[str, dict[str, list[float]]] = {
+    "imagenet": {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+    "centred": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    "plain": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]},
+}
+"""Usual ones; the studio itself trains with the first."""
+
+EXPORT_FILES: dict[str, str] = {
+    "onnx": "model.onnx",
+    "pt2": "model.pt2",
+    "safetensors": "weights.safetensors",
+    "pt": "weights.pt",
+}
+"""The file of each export format."""
+
+TOLERANCE = 1e-4
+"""Largest difference of scores up to which an exported network counts as the same."""
+
+Card = dict[str, Any]
