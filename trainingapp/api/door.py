@@ -13,6 +13,7 @@ from trainingapp.api.callers import ApiRequest, caller_of, check_rights
 from trainingapp.api.idempotency import answered_once
 from trainingapp.api.limits import count_request
 from trainingapp.api.problems import Problem, failure
+from trainingapp.audit import address_of
 from trainingapp.lifecycle import note_token_use
 from trainingapp.live import in_thread
 
@@ -62,7 +63,7 @@ def enter(request: HttpRequest) -> ApiRequest:
     count_request(request, caller)
     caller = check_rights(request, caller)
     if caller.token is not None:
-        note_token_use(caller.token, request.META.get("REMOTE_ADDR"))
+        note_token_use(caller.token, address_of(request))
     request.user = caller.user
     entered = cast(ApiRequest, request)
     entered.caller = caller
