@@ -9,8 +9,9 @@ each; who waits is stopped.
     bare            torchvision's ImageFolder and transforms, a DataLoader, validation and torch.save each epoch
     bare in memory  the same without a file: pictures decoded beforehand, as the studio keeps small sets, no saving
 
-The bare loops run with torch's own defaults: their threads spin while they wait for each other. The studio's do so while
-nobody else wants the cores (engine/waiting.py), which is the case in its turns unless the machine has other work.
+The bare loops run with torch's own defaults: their threads spin while they wait for each other. The studio's do so
+while nobody else wants the cores (engine/waiting.py). Measure on a machine with nothing else to do: beside other work
+threads that spin are several times slower, and the ratio says nothing but that.
 
 Counted are training pictures per second of whole epochs (training, validation, saving) after the first one; the ratio
 is the median of the rounds' ratios. With num_workers 0, the default, all three prepare their pictures in the trainer.

@@ -138,7 +138,7 @@ class CheckpointFolder:
         """
         self.drain()
         self._buffer = _copied(content, self._buffer)  # the memory of the last copy is used again: fresh pages are slow
-        # A thread for each save: while one is there that has called torch, waiting.py can't let the loop's threads spin.
+        # A thread for each save: one that stays keeps its OpenMP team, and the loop's threads never spin (waiting.py).
         job = (self._buffer, file, reason)
         self._thread = threading.Thread(target=self._write_or_remember, args=job, name="checkpoint", daemon=True)
         self._thread.start()

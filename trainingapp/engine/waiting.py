@@ -1,4 +1,4 @@
-"""How the CPU's threads wait for each other: awake while the run is alone on its cores, asleep beside others (no torch).
+"""How the CPU's threads wait for each other: awake while the run is alone on its cores, else asleep (no torch).
 
 torch shares an operation among OpenMP threads, and who is done waits for the rest. To spin meanwhile is a tenth faster
 than to sleep, as long as nobody else wants the core; two trainers that spin on the same cores are several times slower
