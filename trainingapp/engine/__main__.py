@@ -61,6 +61,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
 def _preview(run_dir: Path) -> int:
     from trainingapp.engine.preview import draw_preview
 
+    waiting.IDLE_TEAM.gather()  # a run may be at work on these cores
     try:
         draw_preview(read_order(run_dir, read_config_file(run_dir)))
     except (EngineError, ValueError, OSError) as error:
