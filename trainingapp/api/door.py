@@ -1,6 +1,7 @@
 """The door of the API: every request passes here, and every answer goes out here."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, cast
@@ -36,13 +37,23 @@ def _sync_guarded(view: View) -> View:
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             entered = enter(request)
-            if request.method == "HEAD":
-                request.method = "GET"  # the server leaves the body out
-            return _tidied(request, answered_once(entered, lambda: view(entered, *args, **kwargs)))
+            with _head_as_get(request):
+                return _tidied(request, answered_once(entered, lambda: view(entered, *args, **kwargs)))
         except Exception as error:  # noqa: BLE001  the last instance: whatever it was is answered as a problem
             return _tidied(request, failure(error))
 
     return inner
+
+
+@contextmanager
+def _head_as_get(request: HttpRequest) -> Iterator[None]:
+    """Within: HEAD is answered as GET is; the server leaves the body out."""
+    told = request.method
+    request.method = "GET" if told == "HEAD" else told
+    try:
+        yield
+    finally:
+        request.method = told
 
 
 def _async_guarded(view: Callable[..., Awaitable[Any]]) -> View:

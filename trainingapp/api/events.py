@@ -17,7 +17,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from ninja import Header, Query, Router, Schema
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from trainingapp.api.access import run_for
 from trainingapp.api.callers import ApiRequest
@@ -39,8 +39,6 @@ RESTING = ("pending", "paused", "completed", "failed", "stopped")
 
 class EventFilters(Schema):
     """Query parameters of the stream."""
-
-    model_config = ConfigDict(extra="forbid")
 
     after: int | None = Field(None, ge=0, le=MOST_ID, description="As Last-Event-ID, where no header can be sent.")
     until_end: bool = Field(False, description="End the stream when the run is neither queued nor training (any more).")

@@ -4,15 +4,15 @@ Refusals follow from rules (what has a body may be 400, 415 and 422, and so on);
 operation's own.
 """
 
+import json
 from functools import cache
-from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from ninja import NinjaAPI
 
 from trainingapp.api.idempotency import HEADER, PATTERN
-from trainingapp.api.problems import CONTENT_TYPE, ProblemDetails
+from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
 from trainingapp.engine.config import RECIPES
 
 TAGS = [
@@ -61,11 +61,6 @@ MEANINGS = {
     422: "Something in the request is wrong; `errors` says what.",
     428: "If-Match is missing.",
     429: "Too many requests in this minute; Retry-After says how many seconds to wait.",
-}
-EXAMPLES: dict[int, tuple[str, str]] = {
-    404: ("not-found", "There is nothing here, or nothing that you may see."),
-    409: ("not-possible", "The run “birds” is completed and cannot be paused."),
-    412: ("not-possible", "“birds” was changed by somebody else. Read it again."),
 }
 
 
@@ -142,12 +137,8 @@ def _refusals(path: str, method: str, operation: dict[str, Any], name: str) -> s
 
 
 def _refusal(status: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
-    if status in EXAMPLES:
-        kind, detail = EXAMPLES[status]
-        title = HTTPStatus(status).phrase
-        about = {"type": f"urn:cvstudio:problem:{kind}", "title": title, "status": status, "detail": detail}
-        answer["example"] = {**about, "errors": []}
+    example = json.loads(Problem(status, MEANINGS[status]).response().content)
+    answer = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "example": example}
     return {"description": MEANINGS[status], "content": {CONTENT_TYPE: answer}}
 
 
