@@ -78,8 +78,6 @@ async def stream_events(
     `event:` is log, metrics, checkpoint, sample or status, each with an `id:`; and state, without one, which is a
     TrainingStatusResponse. A comment every ten seconds shows that the stream lives. A deleted run sends `gone`.
     """
-    if request.method != "GET":
-        raise Problem(405, _("A stream can only be read."), headers={"Allow": "GET"})
     run = await in_thread(run_for, request, pk)
     after = min(_after(last_event_id, filters.after), run.event_seq)
     messages = run_messages(run.pk, PROGRAMS, after, EventReader)

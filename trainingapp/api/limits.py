@@ -1,7 +1,7 @@
 """How often one may ask: a number of requests in each minute by token, by user or, for nobody, by address."""
 
 import logging
-import time
+from time import time
 
 from django.conf import settings
 from django.core.cache import cache
@@ -23,7 +23,7 @@ def count_request(request: HttpRequest, caller: Caller | None) -> None:
     most = settings.API_RATE_PER_MINUTE
     if not most:
         return
-    window, passed_s = divmod(int(time.time()), WINDOW_S)
+    window, passed_s = divmod(int(time()), WINDOW_S)
     who = caller.key if caller else f"address.{address_of(request)}"
     if _counted(f"api-rate.{who}.{window}") > most:
         wait_s = WINDOW_S - passed_s
