@@ -47,6 +47,7 @@ _EVENT = {
 CONTENTS: dict[str, dict[str, Any]] = {
     "download_checkpoint": _FILE,
     "download_weights": _FILE,
+    "download_job_file": _FILE,
     "stream_events": {"text/event-stream": {"schema": _EVENT}},
 }
 MEANINGS = {

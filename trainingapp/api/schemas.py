@@ -203,10 +203,9 @@ class TrainingSaveResponse(Schema):
     id: int
     name: str
     version: int
+    state: str = Field(description="pending until a worker has written the file, then ready, or failed.")
     run: int
     checkpoint: str
-    size_bytes: int
-    sha256: str
 
 
 class TrainingDeleteResponse(Schema):
