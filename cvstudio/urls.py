@@ -7,7 +7,18 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import batch_previews, dataset_pictures, datasets, evaluations, jobs, run_files, runs, system
+from trainingapp.views import (
+    api_docs,
+    batch_previews,
+    dataset_pictures,
+    datasets,
+    evaluations,
+    jobs,
+    run_files,
+    runs,
+    system,
+    tokens,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
@@ -52,6 +63,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("language/", login_not_required(set_language), name="set_language"),
+    path("account/tokens/", tokens.token_list, name="token_list"),
+    path("account/tokens/<int:pk>/revoke/", tokens.token_revoke, name="token_revoke"),
+    path("api/v1/docs", api_docs.api_docs, name="api_docs"),
     path("healthz", system.health, name="health"),
     path("api/", include("trainingapp.api.root")),
     path("admin/", admin.site.urls),
