@@ -5,13 +5,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from django.http import Http404, HttpRequest, JsonResponse, StreamingHttpResponse
-from django.shortcuts import get_object_or_404
 from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
-from trainingapp.models import Checkpoint
 from trainingapp.run_state import chart_points
-from trainingapp.views.access import visible_run
+from trainingapp.views.access import visible_checkpoint, visible_run
 
 CHUNK_BYTES = 1 << 20
 
@@ -19,7 +17,7 @@ CHUNK_BYTES = 1 << 20
 @require_safe
 def run_metrics(request: HttpRequest, pk: int) -> JsonResponse:
     """Points of the charts above event ?after=, and the number of the newest event that they cover."""
-    run = visible_run(pk)
+    run = visible_run(request, pk)
     after = request.GET.get("after", "0")
     points = chart_points(run, after=int(after) if after.isdecimal() else 0)
     seq = max([run.event_seq, *(point["seq"] for point in points)])
@@ -29,7 +27,7 @@ def run_metrics(request: HttpRequest, pk: int) -> JsonResponse:
 @require_safe
 def checkpoint_download(request: HttpRequest, pk: int, file: str) -> StreamingHttpResponse:
     """A checkpoint as it lies on the disk."""
-    checkpoint = get_object_or_404(Checkpoint.objects.select_related("run"), run_id=pk, file=file)
+    checkpoint = visible_checkpoint(request, pk, file)
     if not checkpoint.path.is_file():
         raise Http404
     name = f"{slugify(checkpoint.run.name) or 'run'}-{checkpoint.run_id}-{checkpoint.file}"
