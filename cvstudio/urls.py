@@ -7,7 +7,19 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import batch_previews, dataset_pictures, datasets, evaluations, jobs, run_files, runs, system
+from trainingapp.views import (
+    account,
+    audit_trail,
+    batch_previews,
+    dataset_pictures,
+    datasets,
+    evaluations,
+    jobs,
+    run_files,
+    runs,
+    sharing,
+    system,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
@@ -38,6 +50,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("runs/<int:pk>/batches/<str:file>", evaluations.batch_picture, name="batch_picture"),
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
+    path("runs/<int:pk>/share/", sharing.run_share, name="run_share"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
     re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
@@ -48,9 +61,15 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets/<int:pk>/confirm/", datasets.dataset_confirm, name="dataset_confirm"),
     path("datasets/<int:pk>/view/<int:place>/", dataset_pictures.dataset_view, name="dataset_view"),
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
+    path("datasets/<int:pk>/share/", sharing.dataset_share, name="dataset_share"),
     path("datasets/<int:pk>/pictures/<path:path>", dataset_pictures.dataset_picture, name="dataset_picture"),
     path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("account/", account.account, name="account"),
+    path("account/password/", account.password_change, name="password_change"),
+    path("account/sign-out-everywhere/", account.sign_out_everywhere, name="sign_out_everywhere"),
+    path("audit/", audit_trail.audit_page, name="audit"),
+    path("audit.csv", audit_trail.audit_csv, name="audit_csv"),
     path("language/", login_not_required(set_language), name="set_language"),
     path("healthz", system.health, name="health"),
     path("api/", include("trainingapp.api.root")),

@@ -69,14 +69,17 @@ def _quality(metric: str, split: str, colour: int) -> dict[str, Any]:
     return _series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share)
 
 
-def part_context(run: TrainingRun, *, controls: bool) -> dict[str, Any]:
-    """What every part's template gets; querysets are read only by the parts that use them."""
-    return {"run": run, "controls": controls, "page": RunPage(run)}
+def part_context(run: TrainingRun, *, controls: bool, deletes: bool = False) -> dict[str, Any]:
+    """What every part's template gets; querysets are read only by the parts that use them.
+
+    `controls` and `deletes` say what the reader may do; the buttons go by them.
+    """
+    return {"run": run, "controls": controls, "page": RunPage(run, deletes)}
 
 
-def render_parts(run: TrainingRun, names: Iterable[str], *, controls: bool) -> dict[str, str]:
+def render_parts(run: TrainingRun, names: Iterable[str], *, controls: bool, deletes: bool = False) -> dict[str, str]:
     """HTML of the named parts, in the active language."""
-    context = part_context(run, controls=controls)
+    context = part_context(run, controls=controls, deletes=deletes)
     return {name: render_to_string(f"runs/_{name}.html", context) for name in names}
 
 
@@ -93,8 +96,9 @@ def log_events(run: TrainingRun, *, before: int) -> list[RunEvent]:
 class RunPage:
     """The slower facts about a run, each read when a template asks for it."""
 
-    def __init__(self, run: TrainingRun) -> None:
+    def __init__(self, run: TrainingRun, deletes: bool = False) -> None:
         self.run = run
+        self.deletes = deletes
 
     def checkpoints(self) -> list[Checkpoint]:
         return list(self.run.checkpoints.all())
@@ -111,7 +115,8 @@ class RunPage:
         return charts_of(self.run.recipe)
 
     def verbs(self) -> list[str]:
-        return lifecycle.possible_verbs(self.run)
+        """What the reader may ask of the run as it stands."""
+        return [verb for verb in lifecycle.possible_verbs(self.run) if verb != "delete" or self.deletes]
 
     def evaluation(self) -> Summary | None:
         """The newest validation in short."""
