@@ -71,6 +71,37 @@ REASONS: dict[str, Any] = {
     "pause": _("paused"),
     "stop": _("stopped"),
     "interrupt": _("interrupted"),
+    "command": _("asked for"),
+    "epochs": _("change of epochs"),
+}
+#: What a trainer can be asked to do between two steps.
+ORDERS: dict[str, Any] = {
+    "checkpoint": _("Asked for a checkpoint"),
+    "evaluate": _("Asked for an evaluation"),
+    "epochs": _("Asked for another number of epochs"),
+}
+#: What a step made again after a reload has shown -> (icon, words, explanation).
+PROOFS: dict[str, tuple[str, Any, Any]] = {
+    "exact": (
+        "bi-patch-check-fill",
+        _("Goes on exactly"),
+        _("A step was made again after the reload: it is the same bit by bit."),
+    ),
+    "near": (
+        "bi-patch-check",
+        _("Goes on nearly exactly"),
+        _("A step was made again after the reload: it differs a little."),
+    ),
+    "differs": (
+        "bi-exclamation-triangle-fill",
+        _("Goes on differently"),
+        _("A step was made again after the reload: it is another one."),
+    ),
+    "unknown": (
+        "bi-question-circle",
+        _("Exactness not shown"),
+        _("The trainer ended before it made a step after that checkpoint: there is nothing to compare with."),
+    ),
 }
 #: Kind of error -> what happened, and what to do about it.
 ADVICE: dict[str, tuple[Any, Any]] = {
@@ -233,6 +264,12 @@ def _checkpoint_text(data: dict[str, Any]) -> str:
 
 def _state_text(event: RunEvent) -> str:
     state = event.data.get("state", "")
+    if "order" in event.data:
+        return _order_text(event.data)
+    if state == "order":
+        return gettext("Done as asked: %(result)s") % {"result": event.data.get("result", "")}
+    if state == "proof":
+        return str(event.data.get("message", ""))
     if state == "failed":
         return gettext("The trainer failed: %(message)s") % {"message": event.data.get("message", "")}
     if state != "started":
@@ -242,6 +279,12 @@ def _state_text(event: RunEvent) -> str:
         text = gettext("Attempt %(attempt)s goes on from step %(step)s on %(device)s, with %(file)s.")
         return text % (values | {"file": event.data["resumed_from"]})
     return gettext("Attempt %(attempt)s starts on %(device)s.") % values
+
+
+def _order_text(data: dict[str, Any]) -> str:
+    by = f" ({data['by']})" if data.get("by") else ""
+    number = f": {data['epochs']}" if "epochs" in data else ""
+    return f"{ORDERS.get(data['order'], data['order'])}{number}{by}."
 
 
 @register.filter
@@ -286,6 +329,19 @@ def advice(error_class: str) -> dict[str, Any]:
     """What happened in a few words, and what a person can do."""
     title, todo = ADVICE.get(error_class, ADVICE["error"])
     return {"title": title, "todo": todo}
+
+
+@register.filter
+def small_share(share: float) -> str:
+    """A difference as people read it: 0.00012 -> 0.012 %."""
+    return f"{share * 100:.2g} %"
+
+
+@register.simple_tag
+def proof_words(proof: dict[str, Any]) -> dict[str, Any]:
+    """The proof of a resume as a badge: its icon, its words and what they mean."""
+    symbol, label, meaning = PROOFS.get(proof.get("verdict", ""), PROOFS["unknown"])
+    return {"icon": symbol, "label": label, "meaning": meaning}
 
 
 @register.filter
