@@ -71,7 +71,7 @@ class Audience:
 
     language: str
     controls: bool = False
-    deletes: bool = False
+    may: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False)
@@ -345,7 +345,7 @@ def _messages(kind: str, rows: list[RunEvent]) -> Iterator[Message]:
 
 def _render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
     with translation.override(audience.language):
-        return render_parts(run, names, controls=audience.controls, deletes=audience.deletes)
+        return render_parts(run, names, controls=audience.controls, may=audience.may)
 
 
 async def run_messages(

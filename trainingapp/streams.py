@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 from trainingapp.live import Audience, Message, in_thread, list_messages, run_messages
 from trainingapp.models import TrainingRun
 from trainingapp.permissions import Verb, can, visible_to
+from trainingapp.run_state import further_rights
 
 
 @require_safe
@@ -27,8 +28,8 @@ async def run_stream(request: HttpRequest, pk: int) -> HttpResponse | StreamingH
     after = request.headers.get("Last-Event-ID") or request.GET.get("after") or "0"
     if not after.isdecimal():
         return HttpResponseBadRequest("after must be the number of an event")
-    may = [await in_thread(can, user, verb, run) for verb in (Verb.CONTROL, Verb.DELETE)]
-    audience = Audience(get_language() or "en", *may)
+    controls = await in_thread(can, user, Verb.CONTROL, run)
+    audience = Audience(get_language() or "en", controls, await in_thread(further_rights, user, run))
     return await _streamed(request, run_messages(run.pk, audience, min(int(after), run.event_seq)), run.pk)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -42,6 +43,19 @@ VERBS: dict[str, tuple[str, Any, str]] = {
     "pause": ("bi-pause-fill", _("Pause"), "btn-outline-secondary"),
     "stop": ("bi-stop-fill", _("Stop"), "btn-outline-secondary"),
     "delete": ("bi-trash3", _("Delete"), "btn-outline-danger"),
+}
+#: Entries of a run's menu -> (icon, label, route, whether it is pressed and not opened).
+MENU: dict[str, tuple[str, Any, str, bool]] = {
+    "checkpoint": ("bi-save", _("Save a checkpoint now"), "run_order", True),
+    "evaluate": ("bi-clipboard-data", _("Evaluate now"), "run_order", True),
+    "epochs": ("bi-arrows-expand-vertical", _("Change the epochs"), "run_epochs", False),
+    "fork": ("bi-signpost-split", _("Fork from a checkpoint"), "run_fork", False),
+    "clone": ("bi-copy", _("Clone and edit"), "run_new", False),
+    "retry": ("bi-arrow-repeat", _("Try again"), "run_order", True),
+    "edit": ("bi-sliders", _("Name and limits"), "run_edit", False),
+    "share": ("bi-people", _("Sharing"), "run_detail", False),
+    "force_stop": ("bi-lightning-charge-fill", _("Force to stop"), "run_force_stop", False),
+    "delete": ("bi-trash3", _("Delete"), "run_delete", False),
 }
 PHASES: dict[str, Any] = {
     "starting": _("starting"),
@@ -159,6 +173,22 @@ def status_badge(status: str) -> SafeString:
 def verb_button(verb: str) -> dict[str, Any]:
     symbol, label, css = VERBS[verb]
     return {"icon": symbol, "label": label, "css": css}
+
+
+@register.simple_tag
+def menu_entry(verb: str, run: TrainingRun) -> dict[str, Any]:
+    """An entry of the run's menu: what it says and where it leads; `posts` where it is pressed and not opened."""
+    symbol, label, route, posts = MENU[verb]
+    if verb == "clone":
+        url = f"{reverse(route)}?clone={run.pk}"
+    else:
+        url = reverse(route, args=[run.pk, verb] if posts else [run.pk])
+    return {"icon": symbol, "label": label, "url": f"{url}#sharing" if verb == "share" else url, "posts": posts}
+
+
+@register.filter
+def order_label(command: str) -> Any:
+    return ORDERS.get(command, command)
 
 
 @register.filter

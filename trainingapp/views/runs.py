@@ -10,16 +10,16 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import trigger_client_event
 
 from trainingapp import audit, lifecycle
 from trainingapp.engine.config import RECIPES
 from trainingapp.forms import RECIPES_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.permissions import Verb, can, visible_to
-from trainingapp.run_state import log_events, part_context
+from trainingapp.run_state import log_events
 from trainingapp.templatetags.studio import STATUSES
 from trainingapp.views.access import controlled_run, require, visible_run
+from trainingapp.views.run_control import answer_verb, context_of
 
 RUNS_ON_A_PAGE = 25
 #: Entries of the audit trail on the page of a run; the trail itself has the rest.
@@ -131,7 +131,7 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One run, live. The page shows events up to `seq`; its stream goes on from there."""
     run = visible_run(request, pk)
     events = log_events(run, before=run.event_seq + 1)
-    context = _part_context(request, run) | {
+    context = context_of(request, run) | {
         "section": "runs",
         "events": events,
         "older": events[0].seq if events and events[0].seq > 1 else None,
@@ -141,11 +141,6 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "trail": audit.entries_of(run)[:ENTRIES_SHOWN],
     }
     return render(request, "runs/detail.html", context)
-
-
-def _part_context(request: HttpRequest, run: TrainingRun) -> dict[str, Any]:
-    may = {"controls": can(request.user, Verb.CONTROL, run), "deletes": can(request.user, Verb.DELETE, run)}
-    return part_context(run, **may)
 
 
 @require_safe
@@ -161,18 +156,7 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def run_control(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Start, pause, resume or stop a run. htmx gets the header anew, others the page."""
-    run = controlled_run(request, pk)
-    problem = ""
-    try:
-        CONTROLS[verb](run, by=request.user.get_username())
-    except lifecycle.VerbError as error:
-        problem = str(error)
-    if not getattr(request, "htmx", None):
-        if problem:
-            messages.error(request, problem)
-        return redirect(run)
-    response = render(request, "runs/_header.html", _part_context(request, run))
-    return trigger_client_event(response, "studio:problem", {"message": problem}) if problem else response
+    return answer_verb(request, controlled_run(request, pk), verb, CONTROLS[verb])
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
