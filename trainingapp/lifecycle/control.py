@@ -41,6 +41,15 @@ def possible_verbs(run: TrainingRun) -> list[str]:
     }[run.status]
 
 
+def further_verbs(run: TrainingRun) -> list[str]:
+    """What else may be asked of the run as it stands, in the order of its menu; `edit` means its name and limits."""
+    is_ending = run.status == Status.RUNNING and bool(run.wanted)
+    orders = ["checkpoint", "evaluate"] if run.status == Status.RUNNING and not is_ending else []
+    epochs = [] if is_ending else ["epochs"]
+    retry = ["retry"] if run.status == Status.FAILED else []
+    return [*orders, *epochs, "fork", "clone", *retry, "edit"]
+
+
 def start_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     """Queue a new run and wake a worker."""
     with locked(run):
@@ -119,7 +128,6 @@ def give_order(run: TrainingRun, command: str, by: str, **data: object) -> None:
     event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=record, epoch=run.epoch, step=run.step)
     append_events(run, [event])
     run.save(update_fields=["orders", "order_seq", "event_seq", "updated_at"])
-    audit.record("order", run, by=by, details={"order": command, **data})
     audit.record("order", run, by=by, details={"order": command, **data})
 
 
