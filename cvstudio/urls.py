@@ -7,7 +7,17 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import batch_previews, dataset_pictures, datasets, evaluations, jobs, run_files, runs, system
+from trainingapp.views import (
+    batch_previews,
+    dataset_pictures,
+    datasets,
+    evaluations,
+    jobs,
+    journal,
+    run_files,
+    runs,
+    system,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
@@ -39,7 +49,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/batches/<str:file>", evaluations.batch_picture, name="batch_picture"),
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
-    re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
+    re_path(
+        r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop|force_stop)/$",
+        runs.run_control,
+        name="run_control",
+    ),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job_cancel"),
     path("datasets/", datasets.dataset_list, name="dataset_list"),
@@ -52,6 +66,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("language/", login_not_required(set_language), name="set_language"),
+    path("journal/", journal.journal, name="journal"),
+    path("journal/seen/", journal.journal_seen, name="journal_seen"),
     path("healthz", system.health, name="health"),
+    path("readyz", system.ready, name="ready"),
     path("admin/", admin.site.urls),
 ]

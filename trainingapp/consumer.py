@@ -53,8 +53,10 @@ class StudioConsumer(Consumer):
 
     def _keep_watch(self) -> None:
         from trainingapp import tasks, trash
+        from trainingapp.supervisor import note_restart
 
         self._guarded(trash.sweep)
+        self._guarded(note_restart)
         while not self.stop_flag.is_set():
             self._guarded(tasks.look_around)
             self.stop_flag.wait(WATCH_S)

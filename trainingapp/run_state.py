@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp import lifecycle
 from trainingapp.engine.metric_names import METRICS
 from trainingapp.evaluations import Summary, newest_batch, summary
-from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, JournalEntry, RunEvent, TrainingRun
 
 #: Types of events that are lines of the log; metrics are points of the charts.
 LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
@@ -112,6 +112,10 @@ class RunPage:
 
     def verbs(self) -> list[str]:
         return lifecycle.possible_verbs(self.run)
+
+    def found(self) -> JournalEntry | None:
+        """The newest time that the run was found without its worker."""
+        return self.run.journal.first()
 
     def evaluation(self) -> Summary | None:
         """The newest validation in short."""

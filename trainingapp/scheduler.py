@@ -1,6 +1,8 @@
 """Which queued run is next. The database is the queue."""
 
-from django.db.models import QuerySet
+from datetime import datetime, timedelta
+
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -8,6 +10,8 @@ from trainingapp.models import TrainingRun
 from trainingapp.models.run import Status, TransitionError
 
 CANDIDATES = 8
+#: The longest wait before a retry.
+LONGEST_WAIT_S = 600.0
 
 
 def claim_next(host: str, worker: str) -> TrainingRun | None:
@@ -29,7 +33,14 @@ def is_waiting() -> bool:
 
 
 def _queue() -> QuerySet[TrainingRun]:
-    return TrainingRun.objects.filter(status=Status.QUEUED).order_by("-priority", "queued_at", "id")
+    ripe = Q(not_before=None) | ~Q(not_before__range=_retry_wait())
+    return TrainingRun.objects.filter(ripe, status=Status.QUEUED).order_by("-priority", "queued_at", "id")
+
+
+def _retry_wait() -> tuple[datetime, datetime]:
+    """Within: a run still waits before a retry. No wait is longer, so what lies beyond is of a clock that was set."""
+    now = timezone.now()
+    return now, now + timedelta(seconds=LONGEST_WAIT_S)
 
 
 def _claim(run: TrainingRun, host: str, worker: str) -> bool:

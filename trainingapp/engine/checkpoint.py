@@ -70,6 +70,10 @@ class CheckpointFolder:
         self._jobs: queue.Queue[Callable[[], None]] = queue.Queue()
         threading.Thread(target=self._work, name="checkpoints", daemon=True).start()
 
+    @property
+    def run_dir(self) -> Path:
+        return self._folder.parent
+
     # Finding
 
     def newest_sound(self) -> Found | None:

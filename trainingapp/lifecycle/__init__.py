@@ -5,7 +5,14 @@ and only then acts, so two people (or a person and a worker) who act at once get
 """
 
 from trainingapp.lifecycle.common import DeletionSize, VerbError
-from trainingapp.lifecycle.control import pause_run, possible_verbs, resume_run, start_run, stop_run
+from trainingapp.lifecycle.control import (
+    force_stop_run,
+    pause_run,
+    possible_verbs,
+    resume_run,
+    start_run,
+    stop_run,
+)
 from trainingapp.lifecycle.datasets import (
     confirm_import,
     dataset_deletion_size,
@@ -14,9 +21,11 @@ from trainingapp.lifecycle.datasets import (
     start_import,
 )
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
+from trainingapp.lifecycle.limits import STUDIO_LIMIT
 from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
 
 __all__ = [
+    "STUDIO_LIMIT",
     "DeletionSize",
     "VerbError",
     "ask_for_job",
@@ -27,6 +36,7 @@ __all__ = [
     "delete_dataset",
     "delete_run",
     "deletion_size",
+    "force_stop_run",
     "may_import_from",
     "pause_run",
     "possible_verbs",

@@ -19,6 +19,7 @@ from trainingapp.lifecycle.common import (
     locked,
     remove_trash,
 )
+from trainingapp.lifecycle.limits import Count, Hours, changed_limits
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.supervisor import batch_preview
@@ -33,9 +34,16 @@ def create_run(
     config: RunConfig,
     corrections: Sequence[str] = (),
     priority: int = 0,
+    soft_limit_h: float | None = None,
+    hard_limit_h: float | None = None,
+    max_recoveries: int | None = None,
 ) -> TrainingRun:
-    """Store a new run, pending. Raises VerbError when the dataset cannot be trained on with this configuration."""
+    """Store a new run, pending. Raises VerbError when the dataset cannot be trained on with this configuration.
+
+    A limit that is None is the studio's.
+    """
     _check_dataset(dataset, config)
+    limits = changed_limits(TrainingRun(), soft_limit_h, hard_limit_h, max_recoveries)
     return TrainingRun.objects.create(
         owner=owner,
         name=checked_name(name),
@@ -45,6 +53,7 @@ def create_run(
         corrections=list(corrections),
         priority=checked_priority(priority),
         total_epochs=config.epochs,
+        **limits,
     )
 
 
@@ -83,12 +92,26 @@ def _check_start(config: RunConfig) -> None:
         raise VerbError(message % names)
 
 
-def update_run(run: TrainingRun, *, name: str | None = None, priority: int | None = None) -> TrainingRun:
-    """Change the name or the place in the queue."""
+def update_run(
+    run: TrainingRun,
+    *,
+    name: str | None = None,
+    priority: int | None = None,
+    soft_limit_h: Hours = None,
+    hard_limit_h: Hours = None,
+    max_recoveries: Count = None,
+) -> TrainingRun:
+    """Change the name, the place in the queue or the limits, also while it runs; what is None stays as it is.
+
+    STUDIO_LIMIT for a limit takes the studio's again.
+    """
     with locked(run):
+        limits = changed_limits(run, soft_limit_h, hard_limit_h, max_recoveries)
         run.name = run.name if name is None else checked_name(name)
         run.priority = run.priority if priority is None else checked_priority(priority)
-        run.save(update_fields=["name", "priority", "updated_at"])
+        for field, value in limits.items():
+            setattr(run, field, value)
+        run.save(update_fields=["name", "priority", *limits, "updated_at"])
     return run
 
 

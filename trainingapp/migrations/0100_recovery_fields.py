@@ -4,30 +4,29 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('trainingapp', '0003_execution_and_doors'),
+        ("trainingapp", "0003_execution_and_doors"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='trainingrun',
-            name='retries',
-            field=models.JSONField(blank=True, default=dict, verbose_name='restarts by kind of error'),
+            model_name="trainingrun",
+            name="retries",
+            field=models.JSONField(blank=True, default=dict, verbose_name="restarts by kind of error"),
         ),
         migrations.AddField(
-            model_name='trainingrun',
-            name='spent_s',
-            field=models.FloatField(default=0, verbose_name='seconds spent'),
+            model_name="trainingrun",
+            name="spent_s",
+            field=models.FloatField(default=0, verbose_name="seconds spent"),
         ),
         migrations.AddField(
-            model_name='trainingrun',
-            name='spoke_at',
-            field=models.DateTimeField(blank=True, null=True, verbose_name='last word of the trainer'),
+            model_name="trainingrun",
+            name="spoke_at",
+            field=models.DateTimeField(blank=True, null=True, verbose_name="last word of the trainer"),
         ),
         migrations.AddField(
-            model_name='trainingrun',
-            name='wanted_at',
-            field=models.DateTimeField(blank=True, null=True, verbose_name='wanted since'),
+            model_name="trainingrun",
+            name="wanted_at",
+            field=models.DateTimeField(blank=True, null=True, verbose_name="wanted since"),
         ),
     ]

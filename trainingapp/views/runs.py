@@ -20,6 +20,7 @@ from trainingapp.permissions import can_control
 from trainingapp.run_state import log_events, part_context
 from trainingapp.templatetags.studio import STATUSES
 from trainingapp.views.access import controlled_run, visible_run
+from trainingapp.views.journal import restart_to_tell
 
 RUNS_ON_A_PAGE = 25
 CONTROLS: dict[str, Callable[..., TrainingRun]] = {
@@ -27,6 +28,7 @@ CONTROLS: dict[str, Callable[..., TrainingRun]] = {
     "pause": lifecycle.pause_run,
     "resume": lifecycle.resume_run,
     "stop": lifecycle.stop_run,
+    "force_stop": lifecycle.force_stop_run,
 }
 
 
@@ -44,6 +46,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "section": "runs",
         "total": found.count(),
         "has_runs": TrainingRun.objects.exists(),
+        "restart": restart_to_tell(request),
         "has_datasets": Dataset.objects.filter(status=Dataset.Status.READY).exists(),
     }
     return render(request, "runs/_table.html" if _wants(request, "runs") else "runs/list.html", context)

@@ -26,6 +26,7 @@ VERBS: dict[str, Callable[..., TrainingRun]] = {
     "pause": lifecycle.pause_run,
     "resume": lifecycle.resume_run,
     "stop": lifecycle.stop_run,
+    "force_stop": lifecycle.force_stop_run,
 }
 RECORD_FIELDS = (  # noqa: SIM905
     "id name recipe status wanted priority attempt recoveries epoch total_epochs step total_steps phase device host "
@@ -40,7 +41,7 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         _add_create(actions)
         for verb in VERBS:
-            control = actions.add_parser(verb, help=f"{verb.capitalize()} runs.")
+            control = actions.add_parser(verb, help=f"{verb.capitalize().replace('_', ' ')} runs.")
             control.add_argument("run", nargs="+", type=int, help="Numbers of runs.")
         listing = actions.add_parser("list", help="List runs, newest first.")
         listing.add_argument("--status", choices=TrainingRun.Status.values, help="Only runs with this status.")
