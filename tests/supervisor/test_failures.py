@@ -13,7 +13,7 @@ from trainingapp.supervisor.failures import LINES_SHOWN, Rule, diagnose, own_rul
     [
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "out_of_memory"),
         (
-            "RuntimeError: [enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory",
+            "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory",
             "out_of_memory",
         ),
         ("terminate called after throwing an instance of 'std::bad_alloc'", "out_of_memory"),

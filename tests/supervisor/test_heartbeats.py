@@ -66,15 +66,14 @@ def test_a_dead_run_is_found_after_a_lease_although_the_clock_was_set(
     run = running(clocks.wall)
     assert heartbeats.silence_s(run) == 0
     clocks.set(hours)
-    for _ in range(6):
+    for _ in range(5):
         assert heartbeats.silence_s(run) <= 10
         clocks.pass_(2)
+    clocks.pass_(2)
     assert heartbeats.silence_s(run) > 10
 
 
-def test_a_worker_that_starts_after_the_clock_was_set_back_watches_first(
-    clocks: Clocks, heartbeats: Heartbeats
-) -> None:
+def test_who_starts_after_the_clock_was_set_back_watches_first(clocks: Clocks, heartbeats: Heartbeats) -> None:
     dead = running(NOON + timedelta(hours=1))
     assert heartbeats.silence_s(dead) == 0
     clocks.pass_(11)

@@ -46,8 +46,9 @@ class EventStore:
     The row holds the byte up to which the file is stored, and moves on in the same transaction as the events: a crash
     loses both or neither. `run` is the row as last seen, `final` the last word of the trainer once it has said it.
 
-    Two fences: who stores must be the run's worker in its present attempt, and once the present attempt has begun,
-    events of earlier ones are left out. They are of a trainer on a host that was given up and does not know it yet.
+    Two fences: who stores must be the run's worker in its present attempt, and once the file says that this attempt has
+    started, events of earlier ones are left out. A trainer says so when it holds the lock of the run's folder, so what
+    comes later of another is of a host that was given up, shares the disk without locks, and does not know it yet.
     """
 
     def __init__(self, run: TrainingRun) -> None:
@@ -62,10 +63,6 @@ class EventStore:
         self._counted_at = time.monotonic()
         for row in run.events.filter(type=RunEvent.Type.STATUS, attempt=run.attempt).order_by("seq"):
             self._note_status(row.data)
-
-    def begin(self) -> None:
-        """What is in the file by now was all there was: from here on only the present attempt is heard."""
-        self._has_begun = True
 
     def locked(self) -> TrainingRun:
         """The row under its lock, within the caller's transaction. Raises LostRunError when it is another's now."""
@@ -145,7 +142,7 @@ class EventStore:
         """Remember what was stored of the attempt's state."""
         self._has_begun = self._has_begun or any(map(self._is_start, events))
         for event in kept:
-            if event["type"] == "status":
+            if event["type"] == "status" and event.get("attempt") == self.fence[0]:
                 self._note_status(event)
 
     def pull_all(self) -> None:

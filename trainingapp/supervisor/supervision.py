@@ -98,7 +98,6 @@ class _Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)
         end_leftover(self.folder, self._beat)
         retried(self.store.pull_all)
-        self.store.begin()
         _write_config(run)
         log = self.folder / LOG_FILE
         self.log_start = log.stat().st_size if log.exists() else 0
