@@ -18,7 +18,7 @@ from typing import Any
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from trainingapp.devices.placement import Board, Waiting, in_turn, queued_runs, read_board, read_queue
+from trainingapp.devices.placement import Board, Request, Waiting, in_turn, queued_runs, read_board, read_queue
 from trainingapp.models import Dataset, DeviceHold, Forecast, TrainingRun
 from trainingapp.models.run import Status
 
@@ -210,17 +210,45 @@ def expected(now: datetime | None = None) -> dict[int, Expected]:
     running = list(TrainingRun.objects.filter(status=Status.RUNNING).select_related("dataset"))
     left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
     spans = _lengths(queue, history)
-    quick, slow = (
-        play(
-            board,
-            queue,
-            {pk: (owner, getattr(span, side)) for pk, (owner, span) in left.items()},
-            {key: getattr(span, side) for key, (span, _basis) in spans.items()},
-            now,
-        )
-        for side in ("low", "high")
-    )
+    quick, slow = (_played(side, board, queue, left, spans, now) for side in ("low", "high"))
     return {run.pk: _expected(run, quick.get(run.pk), slow.get(run.pk), spans, now) for run in queue}
+
+
+def _played(
+    side: str,
+    board: Board,
+    queue: Sequence[Waiting],
+    left: dict[int, tuple[int, Span]],
+    spans: dict[tuple[int, str], tuple[Span, int]],
+    now: datetime,
+) -> dict[int, Played]:
+    """The play in which everything takes as little ("low") or as long ("high") as it may."""
+    return play(
+        board,
+        queue,
+        {pk: (owner, getattr(span, side)) for pk, (owner, span) in left.items()},
+        {key: getattr(span, side) for key, (span, _basis) in spans.items()},
+        now,
+    )
+
+
+def wait_if_queued(run: TrainingRun, now: datetime | None = None) -> Span:
+    """Seconds that the run would wait if it left its device now and was queued again, behind those that wait already.
+
+    Infinite where nobody knows, such as behind a run without any history.
+    """
+    now = now or timezone.now()
+    own = Waiting(run.pk, run.name, run.owner_id, Request.of(run.config))
+    queue = [waiting for waiting in read_queue(FORECAST_RUNS) if waiting.pk != run.pk]
+    board, history = read_board(), read_history()
+    if run.status == Status.RUNNING:
+        board.release(run.pk, run.owner_id)
+    others = TrainingRun.objects.filter(status=Status.RUNNING).exclude(pk=run.pk).select_related("dataset")
+    left = {other.pk: (other.owner_id, _remaining(other, history)) for other in others}
+    spans = {**_lengths(queue, history), **{(run.pk, kind): (Span(0.0, 0.0), 0) for kind in ("cpu", "gpu")}}
+    plays = [_played(side, board, [*queue, own], left, spans, now) for side in ("low", "high")]
+    starts = [found[run.pk].start_s if run.pk in found else UNKNOWN for found in plays]
+    return Span(min(starts), max(starts))
 
 
 def _lengths(queue: list[Waiting], history: History) -> dict[tuple[int, str], tuple[Span, int]]:

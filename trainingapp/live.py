@@ -1,7 +1,7 @@
 """The live side of the pages: one reader of the database per topic and process, fanned out to its browsers.
 
 A topic is a run, or the list of runs. Its reader looks at the database four times a second (or when the bell rings),
-renders what is new once for each audience (a language, with or without control buttons) and puts it into the queue of
+renders what is new once for each audience (a language, with the buttons it may press) and puts it into the queue of
 every client. Nothing is carried by the bell or kept here: a client that is too slow is let go and comes back with the
 number of the last event it has seen.
 """
@@ -71,6 +71,7 @@ class Audience:
 
     language: str
     controls: bool = False
+    may: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False)
@@ -344,7 +345,7 @@ def _messages(kind: str, rows: list[RunEvent]) -> Iterator[Message]:
 
 def _render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
     with translation.override(audience.language):
-        return render_parts(run, names, controls=audience.controls)
+        return render_parts(run, names, controls=audience.controls, may=audience.may)
 
 
 async def run_messages(

@@ -107,7 +107,8 @@ def is_administrator(user: Any) -> bool:
 
 def relation_to(user: Any, item: Any) -> Relation | None:
     """How the user stands to a run, dataset, weights or what belongs to one of them; None for who may not see it."""
-    shared: Any = item.run if isinstance(item, _OF_A_RUN) else item
+    is_part = isinstance(item, _OF_A_RUN)
+    shared = item.run if is_part else item
     if role_of(user) is Role.NOBODY:
         return None
     if shared.owner_id == user.pk:

@@ -8,6 +8,8 @@ from trainingapp.lifecycle.common import DeletionSize, VerbError
 from trainingapp.lifecycle.control import (
     checkpoint_now,
     evaluate_now,
+    force_stop_run,
+    further_verbs,
     pause_run,
     possible_verbs,
     resume_run,
@@ -24,18 +26,29 @@ from trainingapp.lifecycle.datasets import (
 from trainingapp.lifecycle.epochs import extend_run, least_epochs, with_epochs
 from trainingapp.lifecycle.forks import ForkMode, clone_run, copied_name, fork_run, retry_run
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
+from trainingapp.lifecycle.limits import STUDIO_LIMIT
 from trainingapp.lifecycle.queue import move_in_queue, set_priority
-from trainingapp.lifecycle.runs import VersionError, create_run, delete_run, deletion_size, preview_batch, update_run
+from trainingapp.lifecycle.runs import (
+    VersionError,
+    check_first,
+    create_run,
+    delete_run,
+    deletion_size,
+    preview_batch,
+    update_run,
+)
 from trainingapp.lifecycle.sharing import share
 from trainingapp.lifecycle.tokens import create_token, find_token, note_token_use, revoke_token
 
 __all__ = [
+    "STUDIO_LIMIT",
     "DeletionSize",
     "ForkMode",
     "VerbError",
     "VersionError",
     "ask_for_job",
     "cancel_job",
+    "check_first",
     "checkpoint_now",
     "clone_run",
     "confirm_import",
@@ -49,7 +62,9 @@ __all__ = [
     "evaluate_now",
     "extend_run",
     "find_token",
+    "force_stop_run",
     "fork_run",
+    "further_verbs",
     "least_epochs",
     "may_import_from",
     "move_in_queue",

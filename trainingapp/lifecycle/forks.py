@@ -41,11 +41,12 @@ def fork_run(
     name: str = "",
     corrections: Sequence[str] = (),
     priority: int = 0,
+    **limits: Any,
 ) -> TrainingRun:
     """A new run, pending, that begins with a checkpoint of `run` and an edited configuration.
 
     "continue" goes on from the step of the checkpoint with optimizer and schedule; "weights" takes over the weights
-    that fit and starts at epoch 1. Raises VerbError.
+    that fit and starts at epoch 1. `limits` are those of create_run. Raises VerbError.
     """
     if checkpoint.run_id != run.pk or checkpoint.damage:
         raise VerbError(_("%(file)s is no sound checkpoint of “%(name)s”.") % {"file": checkpoint.file, "name": run})
@@ -62,6 +63,7 @@ def fork_run(
         priority=priority,
         forked_from=run,
         forked_checkpoint=checkpoint.file if mode == "continue" else "",
+        **limits,
     )
 
 

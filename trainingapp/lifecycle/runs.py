@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -19,7 +20,9 @@ from trainingapp.lifecycle.common import (
     locked,
     remove_trash,
 )
-from trainingapp.models import Checkpoint, Dataset, TrainingRun
+from trainingapp.lifecycle.jobs import ask_for_job
+from trainingapp.lifecycle.limits import Count, Hours, changed_limits
+from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.permissions import Verb, can, refusal
 from trainingapp.supervisor import batch_preview
@@ -36,10 +39,17 @@ def create_run(
     priority: int = 0,
     forked_from: TrainingRun | None = None,
     forked_checkpoint: str = "",
+    soft_limit_h: float | None = None,
+    hard_limit_h: float | None = None,
+    max_recoveries: int | None = None,
 ) -> TrainingRun:
-    """Store a new run, pending. Raises VerbError when the dataset cannot be trained on with this configuration."""
+    """Store a new run, pending. Raises VerbError when the dataset cannot be trained on with this configuration.
+
+    A limit that is None is the studio's.
+    """
     _check_role(owner)
     _check_dataset(dataset, config, owner)
+    limits = changed_limits(TrainingRun(), soft_limit_h, hard_limit_h, max_recoveries)
     with transaction.atomic():
         run = TrainingRun.objects.create(
             owner=owner,
@@ -52,6 +62,7 @@ def create_run(
             total_epochs=config.epochs,
             forked_from=forked_from,
             forked_checkpoint=forked_checkpoint,
+            **limits,
         )
         audit.record("create", run, by=owner.get_username(), details={"dataset": dataset.name})
     return run
@@ -69,6 +80,19 @@ def preview_batch(dataset: Dataset, config: RunConfig, *, owner: Any) -> str:
     preview_id = batch_preview.prepare(config.model_dump(mode="json"), dataset.folder, owner.pk)
     transaction.on_commit(partial(tasks.draw_batch_preview, preview_id), robust=True)
     return preview_id
+
+
+def check_first(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:
+    """Have a few steps of such a run made in a process of their own, to learn what it takes. Raises VerbError."""
+    _check_role(owner)
+    _check_dataset(dataset, config, owner)
+    params = {
+        "config": config.model_dump(mode="json"),
+        "dataset_dir": str(dataset.folder),
+        "runs_dir": str(settings.RUNS_DIR),
+        "weights_cache_dir": str(settings.WEIGHTS_CACHE_DIR),
+    }
+    return ask_for_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
 
 
 def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
@@ -106,20 +130,32 @@ class VersionError(VerbError):
 
 
 def update_run(
-    run: TrainingRun, *, name: str | None = None, priority: int | None = None, version: int | None = None
+    run: TrainingRun,
+    *,
+    name: str | None = None,
+    priority: int | None = None,
+    soft_limit_h: Hours = None,
+    hard_limit_h: Hours = None,
+    max_recoveries: Count = None,
+    version: int | None = None,
 ) -> TrainingRun:
-    """Change the name or the place in the queue.
+    """Change the name, the place in the queue or the limits, also while it runs; what is None stays as it is.
 
-    With `version`, that of the run as the caller read it: raises VersionError where it was changed since.
+    STUDIO_LIMIT for a limit takes the studio's again. With `version`, that of the run as the caller read it: raises
+    VersionError where it was changed since.
     """
     with locked(run):
         if version is not None and version != run.version:
             raise VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": run.name})
-        before = {"name": run.name, "priority": run.priority}
-        run.name = run.name if name is None else checked_name(name)
-        run.priority = run.priority if priority is None else checked_priority(priority)
-        changed = {name: getattr(run, name) for name, value in before.items() if getattr(run, name) != value}
+        wanted = changed_limits(run, soft_limit_h, hard_limit_h, max_recoveries)
+        if name is not None:
+            wanted["name"] = checked_name(name)
+        if priority is not None:
+            wanted["priority"] = checked_priority(priority)
+        changed = {field: value for field, value in wanted.items() if getattr(run, field) != value}
         if changed:
+            for field, value in changed.items():
+                setattr(run, field, value)
             run.version += 1
             run.save(update_fields=[*changed, "version", "updated_at"])
             audit.record("change", run, details=changed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -41,7 +43,21 @@ VERBS: dict[str, tuple[str, Any, str]] = {
     "resume": ("bi-play-fill", _("Resume"), "btn-primary"),
     "pause": ("bi-pause-fill", _("Pause"), "btn-outline-secondary"),
     "stop": ("bi-stop-fill", _("Stop"), "btn-outline-secondary"),
+    "force_stop": ("bi-lightning-charge-fill", _("Force to stop"), "btn-outline-danger"),
     "delete": ("bi-trash3", _("Delete"), "btn-outline-danger"),
+}
+#: Entries of a run's menu -> (icon, label, route, whether it is pressed and not opened).
+MENU: dict[str, tuple[str, Any, str, bool]] = {
+    "checkpoint": ("bi-save", _("Save a checkpoint now"), "run_order", True),
+    "evaluate": ("bi-clipboard-data", _("Evaluate now"), "run_order", True),
+    "epochs": ("bi-arrows-expand-vertical", _("Change the epochs"), "run_epochs", False),
+    "fork": ("bi-signpost-split", _("Fork from a checkpoint"), "run_fork", False),
+    "clone": ("bi-copy", _("Clone and edit"), "run_new", False),
+    "retry": ("bi-arrow-repeat", _("Try again"), "run_order", True),
+    "edit": ("bi-sliders", _("Name and limits"), "run_edit", False),
+    "share": ("bi-people", _("Sharing"), "run_detail", False),
+    "force_stop": ("bi-lightning-charge-fill", _("Force to stop"), "run_force_stop", False),
+    "delete": ("bi-trash3", _("Delete"), "run_delete", False),
 }
 PHASES: dict[str, Any] = {
     "starting": _("starting"),
@@ -71,6 +87,37 @@ REASONS: dict[str, Any] = {
     "pause": _("paused"),
     "stop": _("stopped"),
     "interrupt": _("interrupted"),
+    "command": _("asked for"),
+    "epochs": _("change of epochs"),
+}
+#: What a trainer can be asked to do between two steps.
+ORDERS: dict[str, Any] = {
+    "checkpoint": _("Asked for a checkpoint"),
+    "evaluate": _("Asked for an evaluation"),
+    "epochs": _("Asked for another number of epochs"),
+}
+#: What a step made again after a reload has shown -> (icon, words, explanation).
+PROOFS: dict[str, tuple[str, Any, Any]] = {
+    "exact": (
+        "bi-patch-check-fill",
+        _("Goes on exactly"),
+        _("A step was made again after the reload: it is the same bit by bit."),
+    ),
+    "near": (
+        "bi-patch-check",
+        _("Goes on nearly exactly"),
+        _("A step was made again after the reload: it differs a little."),
+    ),
+    "differs": (
+        "bi-exclamation-triangle-fill",
+        _("Goes on differently"),
+        _("A step was made again after the reload: it is another one."),
+    ),
+    "unknown": (
+        "bi-question-circle",
+        _("Exactness not shown"),
+        _("The trainer ended before it made a step after that checkpoint: there is nothing to compare with."),
+    ),
 }
 #: Kind of error -> what happened, and what to do about it.
 ADVICE: dict[str, tuple[Any, Any]] = {
@@ -106,6 +153,26 @@ ADVICE: dict[str, tuple[Any, Any]] = {
         _("The worker was lost again and again"),
         _("Look after the machine that it ran on, then resume: the run goes on from its newest checkpoint."),
     ),
+    "hang": (
+        _("The trainer hung"),
+        _("The lines show where each of its threads stood. Loader processes that wait for each other are one cause."),
+    ),
+    "device_error": (
+        _("The GPU or its driver reported an error"),
+        _("A label outside the classes can cause it, and so can a failing GPU: look at the lines, then at nvidia-smi."),
+    ),
+    "still_running": (
+        _("Another trainer still works on this run"),
+        _("It is tried again. When it stays so, end the process that holds trainer.lock in the run's folder."),
+    ),
+    "superseded": (
+        _("The run was taken over by another host"),
+        _("Nothing: the trainer here saw it and left. See that this machine reaches the database."),
+    ),
+    "time_limit": (
+        _("The time limit was reached"),
+        _("Resume it to go on for as long again, or give it a higher limit first."),
+    ),
     "error": (_("The run failed"), _("The lines show where. Resume it to try again from its newest checkpoint.")),
 }
 
@@ -128,6 +195,22 @@ def status_badge(status: str) -> SafeString:
 def verb_button(verb: str) -> dict[str, Any]:
     symbol, label, css = VERBS[verb]
     return {"icon": symbol, "label": label, "css": css}
+
+
+@register.simple_tag
+def menu_entry(verb: str, run: TrainingRun) -> dict[str, Any]:
+    """An entry of the run's menu: what it says and where it leads; `posts` where it is pressed and not opened."""
+    symbol, label, route, posts = MENU[verb]
+    if verb == "clone":
+        url = f"{reverse(route)}?clone={run.pk}"
+    else:
+        url = reverse(route, args=[run.pk, verb] if posts else [run.pk])
+    return {"icon": symbol, "label": label, "url": f"{url}#sharing" if verb == "share" else url, "posts": posts}
+
+
+@register.filter
+def order_label(command: str) -> Any:
+    return ORDERS.get(command, command)
 
 
 @register.filter
@@ -191,6 +274,26 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
+def worker_start(worker: str) -> datetime | None:
+    """When the worker "host:pid:start" was started."""
+    try:
+        return datetime.fromtimestamp(float(worker.rpartition(":")[2]), UTC)
+    except ValueError:
+        return None
+
+
+@register.filter
+def worker_host(worker: str) -> str:
+    return worker.rsplit(":", 2)[0]
+
+
+@register.filter
+def as_moment(text: str | None) -> datetime | None:
+    """A time that is kept as text, as the pages show times."""
+    return datetime.fromisoformat(text) if text else None
+
+
+@register.filter
 def heat(share: float) -> int:
     """A share of one as the number of one of the colours heat-0 to heat-10; only nothing at all is 0."""
     return max(1, round(share * 10)) if share > 0 else 0
@@ -219,10 +322,14 @@ def event_text(event: RunEvent) -> str:
         text = gettext("The run is now %(status)s") % {"status": str(status_label(data["to"])).lower()} + by + "."
         return f"{text} {gettext(data['message'])}" if data.get("message") else text
     if data.get("wanted"):
-        wish = {"pause": gettext("Asked to pause"), "stop": gettext("Asked to stop")}.get(
-            data["wanted"], data["wanted"]
-        )
-        return f"{wish}{by}."
+        wishes = {
+            "pause": gettext("Asked to pause"),
+            "stop": gettext("Asked to stop"),
+            "kill": gettext("To be stopped by force"),
+        }
+        return f"{wishes.get(data['wanted'], data['wanted'])}{by}."
+    if data.get("waits") is False:
+        return gettext("To be tried again at once") + by + "."
     return _state_text(event)
 
 
@@ -233,6 +340,12 @@ def _checkpoint_text(data: dict[str, Any]) -> str:
 
 def _state_text(event: RunEvent) -> str:
     state = event.data.get("state", "")
+    if "order" in event.data:
+        return _order_text(event.data)
+    if state == "order":
+        return gettext("Done as asked: %(result)s") % {"result": event.data.get("result", "")}
+    if state == "proof":
+        return str(event.data.get("message", ""))
     if state == "failed":
         return gettext("The trainer failed: %(message)s") % {"message": event.data.get("message", "")}
     if state != "started":
@@ -242,6 +355,12 @@ def _state_text(event: RunEvent) -> str:
         text = gettext("Attempt %(attempt)s goes on from step %(step)s on %(device)s, with %(file)s.")
         return text % (values | {"file": event.data["resumed_from"]})
     return gettext("Attempt %(attempt)s starts on %(device)s.") % values
+
+
+def _order_text(data: dict[str, Any]) -> str:
+    by = f" ({data['by']})" if data.get("by") else ""
+    number = f": {data['epochs']}" if "epochs" in data else ""
+    return f"{ORDERS.get(data['order'], data['order'])}{number}{by}."
 
 
 @register.filter
@@ -283,9 +402,27 @@ def split_count(dataset: Dataset, split: str) -> int:
 
 @register.simple_tag
 def advice(error_class: str) -> dict[str, Any]:
-    """What happened in a few words, and what a person can do."""
+    """What happened in a few words, and what a person can do. The words of an administrator's rule go first."""
+    from trainingapp.models import FailureRule
+
     title, todo = ADVICE.get(error_class, ADVICE["error"])
-    return {"title": title, "todo": todo}
+    rule = FailureRule.objects.filter(error_class=error_class, is_enabled=True).first()
+    if rule is None:
+        return {"title": title, "todo": todo}
+    return {"title": title if error_class in ADVICE else rule.name, "todo": rule.advice or todo}
+
+
+@register.filter
+def small_share(share: float) -> str:
+    """A difference as people read it: 0.00012 -> 0.012 %."""
+    return f"{share * 100:.2g} %"
+
+
+@register.simple_tag
+def proof_words(proof: dict[str, Any]) -> dict[str, Any]:
+    """The proof of a resume as a badge: its icon, its words and what they mean."""
+    symbol, label, meaning = PROOFS.get(proof.get("verdict", ""), PROOFS["unknown"])
+    return {"icon": symbol, "label": label, "meaning": meaning}
 
 
 @register.filter

@@ -1,30 +1,58 @@
-"""Fetching what a view is about, with the permission that the view needs."""
+"""Fetching what a view is about, with the permission that the view needs.
+
+What a person may not see is not found; what they see but may not do is forbidden, with a sentence.
+"""
+
+from typing import TypeVar
 
 from django.core.exceptions import PermissionDenied
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
-from django.utils.translation import gettext as _
 
-from trainingapp.models import Dataset, TrainingRun
-from trainingapp.permissions import can_control
+from trainingapp.models import Checkpoint, Dataset, TrainingRun
+from trainingapp.permissions import Verb, can, refusal, visible_to
 
-
-def visible_run(pk: int) -> TrainingRun:
-    """A run that may be looked at. Raises Http404."""
-    return get_object_or_404(TrainingRun.objects.select_related("dataset", "owner"), pk=pk)
+M = TypeVar("M", bound=Model)
 
 
-def controlled_run(request: HttpRequest, pk: int) -> TrainingRun:
-    """A run that the user may control. Raises Http404 or PermissionDenied."""
-    run = visible_run(pk)
-    if not can_control(request.user, run):
-        raise PermissionDenied(_("Only its owner and administrators may do this with a run."))
+def visible(request: HttpRequest, rows: QuerySet[M], **lookup: object) -> M:
+    """The row of `rows` that the user may see. Raises Http404."""
+    return get_object_or_404(visible_to(request.user, rows), **lookup)
+
+
+def require(request: HttpRequest, verb: Verb, item: object = None) -> None:
+    """Raises PermissionDenied when the user may not do this (to `item`)."""
+    if not can(request.user, verb, item):
+        raise PermissionDenied(refusal(verb))
+
+
+def visible_run(request: HttpRequest, pk: int) -> TrainingRun:
+    """A run that the user may look at. Raises Http404."""
+    return visible(request, TrainingRun.objects.select_related("dataset", "owner"), pk=pk)
+
+
+def controlled_run(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL) -> TrainingRun:
+    """A run that the user may do this to. Raises Http404 or PermissionDenied."""
+    run = visible_run(request, pk)
+    require(request, verb, run)
     return run
 
 
-def controlled_dataset(request: HttpRequest, pk: int) -> Dataset:
-    """A dataset that the user may control. Raises Http404 or PermissionDenied."""
-    dataset = get_object_or_404(Dataset.objects.select_related("owner"), pk=pk)
-    if not can_control(request.user, dataset):
-        raise PermissionDenied(_("Only its owner and administrators may do this with a dataset."))
+def visible_dataset(request: HttpRequest, pk: int, **lookup: object) -> Dataset:
+    """A dataset that the user may look at. Raises Http404."""
+    return visible(request, Dataset.objects.select_related("owner"), pk=pk, **lookup)
+
+
+def controlled_dataset(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL) -> Dataset:
+    """A dataset that the user may do this to. Raises Http404 or PermissionDenied."""
+    dataset = visible_dataset(request, pk)
+    require(request, verb, dataset)
     return dataset
+
+
+def visible_checkpoint(request: HttpRequest, pk: int, file: str) -> Checkpoint:
+    """A checkpoint of a run that the user may look at. Raises Http404 or PermissionDenied."""
+    checkpoint = visible(request, Checkpoint.objects.select_related("run"), run_id=pk, file=file)
+    require(request, Verb.DOWNLOAD, checkpoint)
+    return checkpoint

@@ -9,16 +9,19 @@ from django.views.decorators.http import require_POST, require_safe
 from trainingapp import lifecycle
 from trainingapp.engine.config import RECIPES
 from trainingapp.forms import RunForm
+from trainingapp.permissions import Verb
 from trainingapp.supervisor import batch_preview
+from trainingapp.views.access import require
 
 
 @require_POST
 def batch_preview_start(request: HttpRequest) -> HttpResponse:
     """Take the form of a run as it stands and have its first batch drawn. Its name may still be missing."""
+    require(request, Verb.CREATE)
     values = request.POST.copy()
     values["name"] = _("Preview")
     recipe = values.get("recipe", "")
-    form = RunForm(values, recipe=recipe if recipe in RECIPES else "classification")
+    form = RunForm(values, recipe=recipe if recipe in RECIPES else "classification", user=request.user)
     if not form.is_valid():
         problems = [f"{form[name].label}: {' '.join(map(str, found))}" for name, found in form.errors.items()]
         return _part(request, {"problem": " ".join(problems)}, status=422)

@@ -1,19 +1,17 @@
 """Data and files of a run."""
 
 from django.http import Http404, HttpRequest, JsonResponse, StreamingHttpResponse
-from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 
 from trainingapp.downloads import file_response, file_stem
-from trainingapp.models import Checkpoint
 from trainingapp.run_state import chart_points
-from trainingapp.views.access import visible_run
+from trainingapp.views.access import visible_checkpoint, visible_run
 
 
 @require_safe
 def run_metrics(request: HttpRequest, pk: int) -> JsonResponse:
     """Points of the charts above event ?after=, and the number of the newest event that they cover."""
-    run = visible_run(pk)
+    run = visible_run(request, pk)
     after = request.GET.get("after", "0")
     points = chart_points(run, after=int(after) if after.isdecimal() else 0)
     seq = max([run.event_seq, *(point["seq"] for point in points)])
@@ -23,7 +21,7 @@ def run_metrics(request: HttpRequest, pk: int) -> JsonResponse:
 @require_safe
 def checkpoint_download(request: HttpRequest, pk: int, file: str) -> StreamingHttpResponse:
     """A checkpoint as it lies on the disk."""
-    checkpoint = get_object_or_404(Checkpoint.objects.select_related("run"), run_id=pk, file=file)
+    checkpoint = visible_checkpoint(request, pk, file)
     if not checkpoint.path.is_file():
         raise Http404
     name = f"{file_stem(checkpoint.run.name, 'run')}-{checkpoint.run_id}-{checkpoint.file}"
