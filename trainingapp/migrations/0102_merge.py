@@ -4,12 +4,10 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('trainingapp', '0100_recovery_fields'),
-        ('trainingapp', '0100_weights'),
-        ('trainingapp', '0101_roles'),
+        ("trainingapp", "0100_recovery_fields"),
+        ("trainingapp", "0100_weights"),
+        ("trainingapp", "0101_roles"),
     ]
 
-    operations = [
-    ]
+    operations = []
