@@ -1,0 +1,194 @@
+"""Every call of the API, by every role and relation, and with a token whose scopes do not reach so far."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db import transaction
+
+from tests.api.conftest import Api, api_of, problem
+from tests.api.test_training import checkpoint_of
+from tests.tiny import make_dataset, make_run
+from trainingapp.api.openapi import schema_of
+from trainingapp.api.root import api as studio_api
+from trainingapp.models import Dataset, Job, Team, TrainingRun, Weights
+
+pytestmark = pytest.mark.django_db
+
+PEOPLE = ("nobody", "viewer", "other", "mate", "owner", "administrator")
+#: visibility -> verb -> who may. Who may not see a thing is told that it is not there; others, that they may not.
+MAY: dict[str, dict[str, set[str]]] = {
+    "everybody": {
+        "see": {"viewer", "other", "mate", "owner", "administrator"},
+        "control": {"owner", "administrator"},
+        "delete": {"owner", "administrator"},
+    },
+    "team": {
+        "see": {"mate", "owner", "administrator"},
+        "control": {"mate", "owner", "administrator"},
+        "delete": {"owner", "administrator"},
+    },
+    "private": {
+        "see": {"owner", "administrator"},
+        "control": {"owner", "administrator"},
+        "delete": {"owner", "administrator"},
+    },
+}
+CREATORS = {"other", "mate", "owner", "administrator"}
+SIGNED_IN = {"viewer", *CREATORS}
+ONE_S_OWN = {"owner", "administrator"}
+
+RUN, DATASET, WEIGHTS = "training/{run}", "datasets/{dataset}", "weights/{weights}"
+#: operation -> (path, verb, body). The verb "list" is open to who is signed in, "create" to whom a role lets create,
+#: "own" to who asked for a job, and "part" to the owner of an upload.
+CALLS: dict[str, tuple[str, str, Any]] = {
+    "list_runs": ("training/", "list", None),
+    "create_run": ("training/", "create", {"name": "x", "dataset": "{open_dataset}"}),
+    "check_run": ("training/check", "create", {"dataset": "{open_dataset}"}),
+    "show_run": (RUN, "see", None),
+    "change_run": (RUN, "control", {"priority": 3}),
+    "delete_run": (RUN, "delete", None),
+    "run_status": (f"{RUN}/status", "see", None),
+    "control_run": (f"{RUN}/control", "control", {"action": "stop"}),
+    "list_metrics": (f"{RUN}/metrics", "see", None),
+    "list_logs": (f"{RUN}/logs", "see", None),
+    "list_checkpoints": (f"{RUN}/checkpoints", "see", None),
+    "show_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "see", None),
+    "download_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt/download", "see", None),
+    "remove_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "delete", None),
+    "save_run": (f"{RUN}/save", "control", {"name": "x"}),
+    "list_datasets": ("datasets/", "list", None),
+    "create_dataset": ("datasets/", "create", {"name": "x", "folder": "/nowhere"}),
+    "upload_dataset": ("datasets/upload?name=x", "create", b"no zip"),
+    "show_dataset": (DATASET, "see", None),
+    "dataset_statistics": (f"{DATASET}/statistics", "see", None),
+    "confirm_dataset": (f"{DATASET}/confirm", "control", {}),
+    "delete_dataset": (DATASET, "delete", None),
+    "begin_upload": ("uploads/", "create", {"size": 3}),
+    "show_upload": ("uploads/{upload}", "part", None),
+    "send_part": ("uploads/{upload}", "part", b"abc"),
+    "delete_upload": ("uploads/{upload}", "part", None),
+    "list_weights": ("weights/", "list", None),
+    "show_weights": (WEIGHTS, "see", None),
+    "download_weights": (f"{WEIGHTS}/download", "see", None),
+    "export": (f"{WEIGHTS}/export", "see", {"formats": ["onnx"]}),
+    "remove_weights": (WEIGHTS, "delete", None),
+    "list_devices": ("devices", "list", None),
+    "show_queue": ("queue", "list", None),
+    "move_in_queue": ("queue/move", "control", {"run": "{run}", "to": "first"}),
+    "list_jobs": ("jobs", "list", None),
+    "show_job": ("jobs/{job}", "own", None),
+    "download_job_file": ("jobs/{job}/files/export.zip", "own", None),
+    "cancel_job": ("jobs/{job}/cancel", "own", None),
+}
+#: Tested where its own thread sees what a test has made: in test_events.py.
+ELSEWHERE = {"stream_events"}
+SCOPE_OF = {"get": "read", "post": "control", "put": "control", "delete": "delete"}
+
+
+def methods() -> dict[str, str]:
+    """Of each operation in the document, its method."""
+    paths = schema_of(studio_api)["paths"]
+    return {each["operationId"]: method for operations in paths.values() for method, each in operations.items()}
+
+
+def test_every_operation_has_a_line() -> None:
+    assert set(methods()) == set(CALLS) | ELSEWHERE
+
+
+@pytest.fixture
+def people(admin: User, user: User, other_user: User) -> dict[str, User]:
+    viewer, mate = User.objects.create_user("viewer"), User.objects.create_user("mate")
+    viewer.groups.add(Group.objects.get(name="viewer"))
+    return {"viewer": viewer, "other": other_user, "mate": mate, "owner": user, "administrator": admin}
+
+
+@pytest.fixture
+def things(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[[str], dict[str, Any]]:
+    """`things(visibility)` makes one of each, of the owner, and gives their numbers."""
+    settings.WEIGHTS_DIR, settings.JOBS_DIR = tmp_path / "weights", tmp_path / "jobs"
+
+    def make(visibility: str) -> dict[str, Any]:
+        owner = people["owner"]
+        team = Team.objects.create(name="team")
+        team.members.add(owner, people["mate"])
+        dataset, open_dataset = make_dataset(owner), make_dataset(owner, "open")
+        run = make_run(owner, dataset)
+        weights = Weights.objects.create(name="w", version=1, owner=owner, recipe="classification", architecture="a")
+        for thing in (dataset, run, weights):
+            type(thing).objects.filter(pk=thing.pk).update(visibility=visibility, team=team)
+        TrainingRun.objects.update(status="queued")
+        checkpoint_of(run, 1, is_best=True)
+        job = Job.objects.create(kind="export", owner=owner, state="done")
+        for path in (weights.path, job.folder / "export.zip"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"abc")
+        upload = api_of(owner).post("uploads/", {"size": 3}).json()["id"]
+        numbers = {"run": run.pk, "dataset": dataset.pk, "open_dataset": open_dataset.pk, "weights": weights.pk}
+        return {**numbers, "job": job.pk, "upload": upload}
+
+    return make
+
+
+def send(api: Api, operation: str, numbers: dict[str, Any]) -> Any:
+    path, _verb, body = CALLS[operation]
+    method, address = methods()[operation], f"/api/v1/{path.format(**numbers)}"
+    call = getattr(api.client, method)
+    if body is None:
+        return call(address)
+    headers = {"If-Match": "*", "Content-Range": "bytes 0-2/3"}
+    if isinstance(body, bytes):
+        return call(address, body, content_type="application/zip", headers=headers)
+    filled = {name: numbers[value[1:-1]] if str(value)[:1] == "{" else value for name, value in body.items()}
+    return call(address, filled, content_type="application/json", headers=headers)
+
+
+def expected(verb: str, visibility: str, who: str) -> str:
+    """One of: nobody, allowed, forbidden, hidden."""
+    if who == "nobody":
+        return "nobody"
+    if verb in ("list", "create"):
+        return "allowed" if who in {"list": SIGNED_IN, "create": CREATORS}[verb] else "forbidden"
+    if verb in ("own", "part"):
+        return "allowed" if who in {"own": ONE_S_OWN, "part": {"owner"}}[verb] else "hidden"
+    if who in MAY[visibility][verb]:
+        return "allowed"
+    return "forbidden" if who in MAY[visibility]["see"] else "hidden"
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Within: what is stored is forgotten afterwards."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("visibility", MAY)
+@pytest.mark.parametrize("operation", CALLS)
+def test_everybody_may_what_the_table_says(
+    operation: str, visibility: str, people: dict[str, User], things: Callable[[str], dict[str, Any]]
+) -> None:
+    numbers = things(visibility)
+    if operation == "confirm_dataset":
+        Dataset.objects.filter(pk=numbers["dataset"]).update(status="proposed")
+    for who in PEOPLE:
+        with undone():
+            response = send(api_of(people[who]) if who in people else Api(), operation, numbers)
+        wanted = expected(CALLS[operation][1], visibility, who)
+        refused = {401: "nobody", 403: "forbidden", 404: "hidden"}.get(response.status_code, "allowed")
+        assert refused == wanted, f"{who}: {response.status_code} {getattr(response, 'content', '')!r}"
+        assert response.status_code < 500
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_a_token_of_too_small_a_scope_is_refused(
+    operation: str, admin: User, people: dict[str, User], things: Callable[[str], dict[str, Any]]
+) -> None:
+    numbers = things("everybody")
+    needed = SCOPE_OF[methods()[operation]]
+    others = {"read", "control", "delete"} - {needed}
+    problem(send(api_of(admin, *others), operation, numbers), 403, "scope")
