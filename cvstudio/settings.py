@@ -221,7 +221,7 @@ HEARTBEAT_LEASE_S = 10
 
 INSTALLED_APPS = [
     "trainingapp",
-    "django.contrib.admin",
+    "cvstudio.apps.StudioAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -53,6 +53,7 @@ VERBS: dict[str, str | Promise] = {
     "sign_out_everywhere": _("signed out everywhere"),
     "sign_in_failed": _("failed to sign in"),
     "locked_out": _("was locked out"),
+    "unlock": _("opened a sign-in again"),
     "password": _("changed the password of"),
     "role": _("changed the role of"),
     "token_create": _("made the token"),

@@ -13,7 +13,7 @@ GetResponse = Callable[[HttpRequest], Any]
 
 #: What no page of the studio uses, so that nothing that gets into one can either.
 PERMISSIONS_POLICY = ", ".join(
-    f"{name}=()" for name in ("camera", "microphone", "geolocation", "payment", "usb", "serial", "bluetooth", "midi")
+    f"{name}=()" for name in ("camera", "microphone", "geolocation", "payment", "usb", "serial", "midi")
 )
 
 
