@@ -1,9 +1,11 @@
 """Addresses of the studio."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from trainingapp import streams
@@ -83,7 +85,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
     path("datasets/<int:pk>/share/", sharing.dataset_share, name="dataset_share"),
     path("datasets/<int:pk>/pictures/<path:path>", dataset_pictures.dataset_picture, name="dataset_picture"),
-    path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
+    path("login/", account.SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", account.account, name="account"),
     path("account/password/", account.password_change, name="password_change"),
@@ -101,3 +103,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", system.ready, name="ready"),
     path("admin/", admin.site.urls),
 ]
+if settings.OIDC_NAME:
+    urlpatterns += [
+        path("sso/", include("allauth.socialaccount.providers.openid_connect.urls")),
+        path("sso/social/", include("allauth.socialaccount.urls")),
+        # allauth leads there what goes wrong.
+        path("sso/sign-in/", login_not_required(RedirectView.as_view(pattern_name="login")), name="account_login"),
+    ]
