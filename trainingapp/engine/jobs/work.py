@@ -17,7 +17,9 @@ from trainingapp.engine.jobs.order import ERROR_FILE, RESULT_FILE, read_job, wri
 logger = logging.getLogger("trainingapp.engine")
 
 #: The module of each kind of job; its `run(order)` returns the result, a JSON object.
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "preflight": "trainingapp.engine.jobs.preflight",
+}
 IDLE_S = 120.0
 
 
