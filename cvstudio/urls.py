@@ -7,7 +7,17 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import batch_previews, dataset_pictures, datasets, evaluations, jobs, run_files, runs, system
+from trainingapp.views import (
+    batch_previews,
+    dataset_pictures,
+    datasets,
+    evaluations,
+    jobs,
+    run_downloads,
+    run_files,
+    runs,
+    system,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
@@ -26,6 +36,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/events/", streams.run_stream, name="run_stream"),
     path("runs/<int:pk>/log/", runs.run_log, name="run_log"),
     path("runs/<int:pk>/metrics/", run_files.run_metrics, name="run_metrics"),
+    path("runs/<int:pk>/train.py", run_downloads.run_script, name="run_script"),
+    path("runs/<int:pk>/tensorboard.zip", run_downloads.run_tensorboard, name="run_tensorboard"),
     path("runs/<int:pk>/evaluation/", evaluations.evaluation_page, name="evaluation"),
     path("runs/<int:pk>/evaluation/<int:epoch>.json", evaluations.evaluation_data, name="evaluation_data"),
     path("runs/<int:pk>/evaluation/<int:epoch>/<slug:what>.csv", evaluations.evaluation_csv, name="evaluation_csv"),

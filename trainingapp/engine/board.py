@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainingapp.engine.events import EventLog
+from trainingapp.engine.run_files import TENSORBOARD_DIR
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-TENSORBOARD_DIR = "tensorboard"
 #: Seconds after which a reader sees a point at the latest.
 FLUSH_S = 20
 

@@ -136,7 +136,7 @@ def _prepare(
 ) -> TrainingState:
     """Model, optimizer and position, new or as the checkpoint holds them."""
     config = order.config
-    cpu_threads = found.content["cpu_threads"] if found else config.cpu_threads or available_threads()
+    cpu_threads = _cpu_threads(order, found)
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
     seed_everything(config.seed)
     model = recipe.build_model(pretrained=found is None)
@@ -150,6 +150,11 @@ def _prepare(
         for line in state.extension_since(found.content):
             events.log(line)
     return state
+
+
+def _cpu_threads(order: Order, found: Found | None) -> int:
+    """The number for the whole run: sums depend on it."""
+    return int(found.content["cpu_threads"]) if found else order.config.cpu_threads or available_threads()
 
 
 def _with_batch_size(
@@ -202,7 +207,7 @@ def _tell_start(
         resumed_from=file,
         validation_due=position.is_validation_due(epoch_steps),
         batch_size=order.config.batch_size,
-        environment=environment(),
+        environment={**environment(), "batch_size": order.config.batch_size, "cpu_threads": _cpu_threads(order, found)},
     )
     for warning in filter(None, warnings):
         events.log(warning, "warning")

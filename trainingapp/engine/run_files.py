@@ -17,6 +17,7 @@ from trainingapp.engine.errors import BadConfig
 CONFIG_FILE = "config.json"
 LOCK_FILE = "trainer.lock"
 PREVIEW_FILE = "batch.webp"
+TENSORBOARD_DIR = "tensorboard"
 LOCK_WAIT_S = 15.0
 
 
