@@ -30,7 +30,7 @@ class Board:
             return
         try:
             for name, value in values.items():
-                self._writer.add_scalar(f"{name}/{split}", value, step)  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(f"{name}/{split}", value, step)
         except OSError as error:
             self._give_up(error)
 
@@ -39,7 +39,7 @@ class Board:
         if self._writer is None:
             return
         try:
-            self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.flush()
         except OSError as error:
             self._give_up(error)
 
@@ -56,9 +56,7 @@ def _opened(folder: Path, step: int, events: EventLog) -> "SummaryWriter | None"
         events.log(f"There will be no files for TensorBoard: the package tensorboard is not installed ({error}).")
         return None
     try:
-        return SummaryWriter(  # type: ignore[no-untyped-call]
-            str(folder), purge_step=step + 1 if step else None, flush_secs=FLUSH_S
-        )
+        return SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=FLUSH_S)
     except OSError as error:
         events.log(f"There will be no files for TensorBoard: {error}", "warning")
         return None

@@ -29,8 +29,8 @@ def disk_space(config: RunConfig, *, bytes_per_checkpoint: int, free_bytes: int)
 def checkpoints_at_most(config: RunConfig) -> int:
     """The newest that stay and the best, but no more than there will ever be; and one that is being written."""
     values = config.model_dump()
-    kept = config.keep_checkpoints + values.get("keep_best", 1)
-    if every := values.get("keep_every_epochs", 0):
+    kept = config.keep_checkpoints + int(values.get("keep_best", 1))
+    if every := int(values.get("keep_every_epochs", 0)):
         kept += config.epochs // every
     made = math.ceil(config.epochs / config.checkpoint_every_epochs)
     if config.autosave_minutes:
