@@ -267,16 +267,9 @@ def _result(
     fits: bool,
     precision_warning: str,
 ) -> dict[str, Any]:
-    state = measured.state
-    per_epoch_s = state.steps_per_epoch * measured.seconds_per_step + measured.seconds_per_validation
-    pictures = config.batch_size * config.accumulation_steps
-    speed = pictures / max(1e-9, measured.seconds_per_step)
-    finite = {
-        "loss": math.isfinite(measured.loss),
-        "gradients": measured.gradients_finite,
-        "weights": all(bool(torch.isfinite(parameter).all()) for parameter in state.model.parameters()),
-        "loss_value": measured.loss if math.isfinite(measured.loss) else None,
-    }
+    state, times = measured.state, _times(measured)
+    # A step that loads for most of its time is no quicker than its loader.
+    slow = SLOW_BESIDE if config.num_workers else SLOW_WITHIN
     result = {
         "device": device_name(state.device),
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
@@ -285,27 +278,42 @@ def _result(
         "steps_per_epoch": state.steps_per_epoch,
         "memory": {
             "peak_bytes": measured.peak_bytes,
-            "free_bytes": memory.free_bytes,
-            "kind": memory.kind,
+            **asdict(memory),
             "fits": fits,
             "batch_size": None if fits else config.batch_size,
             "accumulation_steps": None if fits else config.accumulation_steps,
         },
-        "time": {
-            "seconds_per_step": measured.seconds_per_step,
-            "seconds_per_validation": measured.seconds_per_validation,
-            "seconds_per_epoch": per_epoch_s,
-            "seconds_in_all": per_epoch_s * config.epochs,
-            "pictures_per_s": speed,
-        },
+        "time": times,
         "loader": {
             "pictures_per_s": measured.loader_pictures_per_s,
-            "is_slower": measured.loader_pictures_per_s < speed * (SLOW_BESIDE if config.num_workers else SLOW_WITHIN),
+            "is_slower": measured.loader_pictures_per_s < times["pictures_per_s"] * slow,
         },
         "disk": asdict(space),
-        "finite": finite,
+        "finite": _finite(measured),
     }
     return {**result, "warnings": list(_warnings(asked, result, space, precision_warning))}
+
+
+def _times(measured: Measured) -> dict[str, float]:
+    state, config = measured.state, measured.state.config
+    per_epoch_s = state.steps_per_epoch * measured.seconds_per_step + measured.seconds_per_validation
+    return {
+        "seconds_per_step": measured.seconds_per_step,
+        "seconds_per_validation": measured.seconds_per_validation,
+        "seconds_per_epoch": per_epoch_s,
+        "seconds_in_all": per_epoch_s * config.epochs,
+        "pictures_per_s": config.batch_size * config.accumulation_steps / max(1e-9, measured.seconds_per_step),
+    }
+
+
+def _finite(measured: Measured) -> dict[str, Any]:
+    is_loss_finite = math.isfinite(measured.loss)
+    return {
+        "loss": is_loss_finite,
+        "gradients": measured.gradients_finite,
+        "weights": all(bool(torch.isfinite(parameter).all()) for parameter in measured.state.model.parameters()),
+        "loss_value": measured.loss if is_loss_finite else None,
+    }
 
 
 def _warnings(
