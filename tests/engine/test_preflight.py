@@ -47,7 +47,7 @@ def test_what_it_says_is_what_the_run_takes(tmp_path: Path, dataset_dir: Path, n
     run_dir = new_run(**{**CONFIG, **more, "epochs": 1})
     train_here(run_dir)
     (saved,) = index_of(run_dir)
-    assert found["disk"]["bytes_per_checkpoint"] == pytest.approx(saved["size_bytes"], rel=0.02)
+    assert 0.5 < saved["size_bytes"] / found["disk"]["bytes_per_checkpoint"] < 1.02, "without compression, at most"
     assert found["steps_per_epoch"] == saved["step"]
     assert found["parameters"] == 1_519_906
     assert found["memory"]["fits"]
