@@ -23,6 +23,7 @@ MODULES: dict[str, str] = {
     "predict": "trainingapp.engine.jobs.predict",
     "predict_many": "trainingapp.engine.jobs.predict_many",
     "save_weights": "trainingapp.engine.jobs.save_weights",
+    "preflight": "trainingapp.engine.jobs.preflight",
 }
 IDLE_S = 120.0
 
