@@ -18,6 +18,8 @@ from tests.web.annotated import make_proposed, make_scenes
 from tests.web.evaluations import evaluated
 from tests.web.world import line, point, started, tell
 from trainingapp.models import Checkpoint, Dataset, JournalEntry, TrainingRun
+from trainingapp import lifecycle
+
 admin = User.objects.get()
 dataset = make_dataset(admin, "A dataset with quite a long name that must not widen the page")
 runs = {}
@@ -50,6 +52,8 @@ importing.save()
 scenes = make_scenes(admin, "scenes with boxes and masks")
 proposed = make_proposed(admin, "a proposal with a long name")
 pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/", "/datasets/import/", "/nothing/"]
+lifecycle.create_token(admin, name="a token with_a_name_that_has_no_blank_to_break_the_line_at", scopes=["read"])
+pages += ["/account/tokens/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
 pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]

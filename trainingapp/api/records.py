@@ -31,6 +31,8 @@ from trainingapp.run_state import LOG_TYPES
 router = Router(tags=["training"])
 
 LEVELS = ("debug", "info", "warning", "error")
+#: Names of checkpoints that stay while their files change.
+NICKNAMES: dict[str, dict[str, Any]] = {"best": {"is_best": True}, "last": {"is_last": True}}
 #: Most metrics that are looked at for one answer.
 MOST_ROWS = 2_000_000
 
@@ -81,7 +83,7 @@ def list_checkpoints(request: ApiRequest, pk: Id) -> dict[str, Any]:
 
 @router.get("/{pk}/checkpoints/{file}", response=CheckpointInfo, summary="Show a checkpoint")
 def show_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> Checkpoint:
-    """One checkpoint, by the name of its file."""
+    """One checkpoint, by the name of its file; best and last are names too."""
     return _checkpoint(run_for(request, pk), file)
 
 
@@ -112,13 +114,13 @@ def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Statu
     if not run.checkpoints.exists():
         raise Problem(409, _("The run has no checkpoint yet."), kind="not-possible")
     weights = save_weights(run, payload, request.caller.user)
-    names = ("name", "version", "size_bytes", "sha256")
-    about = {name: getattr(weights, name) for name in names}
-    return Status(201, {"id": weights.pk, "run": run.pk, "checkpoint": weights.checkpoint_file, **about})
+    about = {"run": run.pk, "checkpoint": weights.checkpoint_file, "state": getattr(weights, "state", "ready")}
+    return Status(201, {"id": weights.pk, "name": weights.name, "version": weights.version, **about})
 
 
 def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
-    found = run.checkpoints.select_related("run").filter(file=file).first()
+    by = NICKNAMES.get(file, {"file": file})
+    found = run.checkpoints.select_related("run").filter(**by).first()
     if found is None:
         raise not_found(_("The run has no such checkpoint."))
     return found
