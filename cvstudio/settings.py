@@ -264,6 +264,7 @@ INSTALLED_APPS = [
     "huey.contrib.djhuey",
     "channels",
     "csp",
+    "ninja",  # for the pages of its Swagger UI alone
 ]
 
 MIDDLEWARE = [

@@ -9,12 +9,14 @@ from django.views.i18n import set_language
 from trainingapp import streams
 from trainingapp.views import (
     account,
+    api_docs,
     audit_trail,
     batch_previews,
     dataset_pictures,
     datasets,
     evaluations,
     jobs,
+    journal,
     preflights,
     run_changes,
     run_control,
@@ -23,6 +25,7 @@ from trainingapp.views import (
     runs,
     sharing,
     system,
+    tokens,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -65,6 +68,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/fork/", run_forks.run_fork, name="run_fork"),
     path("runs/<int:pk>/edit/", run_changes.run_edit, name="run_edit"),
     path("runs/new/check/", preflights.preflight_start, name="preflight_start"),
+    re_path(
+        r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop|force_stop)/$",
+        runs.run_control,
+        name="run_control",
+    ),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job_cancel"),
     path("datasets/", datasets.dataset_list, name="dataset_list"),
@@ -83,7 +91,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("audit/", audit_trail.audit_page, name="audit"),
     path("audit.csv", audit_trail.audit_csv, name="audit_csv"),
     path("language/", login_not_required(set_language), name="set_language"),
+    path("account/tokens/", tokens.token_list, name="token_list"),
+    path("account/tokens/<int:pk>/revoke/", tokens.token_revoke, name="token_revoke"),
+    path("api/v1/docs", api_docs.api_docs, name="api_docs"),
     path("healthz", system.health, name="health"),
     path("api/", include("trainingapp.api.root")),
+    path("journal/", journal.journal, name="journal"),
+    path("journal/seen/", journal.journal_seen, name="journal_seen"),
+    path("readyz", system.ready, name="ready"),
     path("admin/", admin.site.urls),
 ]

@@ -11,10 +11,11 @@ from ninja.utils import check_csrf
 from trainingapp import lifecycle
 from trainingapp.api.problems import Problem
 from trainingapp.models import ApiToken
+from trainingapp.permissions import Verb, scopes_allow
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-#: The scope that a token needs, by method; every other method changes something.
-SCOPES = {**dict.fromkeys(SAFE_METHODS, ApiToken.Scope.READ), "DELETE": ApiToken.Scope.DELETE}
+#: What a method does, for the scope of a token; every other method changes something.
+VERBS = {**dict.fromkeys(SAFE_METHODS, Verb.SEE), "DELETE": Verb.DELETE}
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="CV Studio"'}
 
 
@@ -37,10 +38,6 @@ class ApiRequest(HttpRequest):
     caller: Caller
 
 
-def address_of(request: HttpRequest) -> str:
-    return str(request.META.get("REMOTE_ADDR", ""))
-
-
 def caller_of(request: HttpRequest) -> Caller | None:
     """Who asks; None for nobody. Raises Problem for a token that is none, or is none any more."""
     header = request.headers.get("Authorization")
@@ -57,9 +54,9 @@ def check_rights(request: HttpRequest, caller: Caller | None) -> Caller:
     """Refuse nobody, a token of too small a scope, and a form of another site."""
     if caller is None:
         raise Problem(401, _("Send a token: Authorization: Bearer cvs_…"), headers=CHALLENGE)
-    needed = SCOPES.get(request.method or "", ApiToken.Scope.CONTROL)
-    if caller.token is not None and needed not in caller.token.scopes:
-        raise Problem(403, _("This token lacks the scope “%(scope)s”.") % {"scope": needed.value}, kind="scope")
+    verb = VERBS.get(request.method or "", Verb.CONTROL)
+    if caller.token is not None and not scopes_allow(caller.token.scopes, verb):
+        raise Problem(403, _("The scopes of this token do not reach so far."), kind="scope")
     if caller.token is None and request.method not in SAFE_METHODS and check_csrf(request):
         raise Problem(403, _("The header X-CSRFToken is missing or wrong."), kind="csrf")
     return caller

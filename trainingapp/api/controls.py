@@ -17,18 +17,15 @@ if TYPE_CHECKING:
     from trainingapp.api.schemas import TrainingControlRequest
 
 Action = Callable[[TrainingRun, "TrainingControlRequest", Any], TrainingRun]
-#: The verbs that are there; those of runs that are made from others come with them.
-_verbs: Any = lifecycle
 
 
-def _plain(name: str) -> Action:
+def _plain(verb: Callable[..., TrainingRun]) -> Action:
     """A verb that needs the run alone."""
-    return lambda run, _order, user: getattr(_verbs, name)(run, by=user.get_username())
+    return lambda run, _order, user: verb(run, by=user.get_username())
 
 
 def _clone(run: TrainingRun, order: TrainingControlRequest, user: Any) -> TrainingRun:
-    copy: TrainingRun = _verbs.clone_run(run, owner=user, name=order.name or "")
-    return copy
+    return lifecycle.clone_run(run, owner=user, name=order.name or "")
 
 
 def _fork(run: TrainingRun, order: TrainingControlRequest, user: Any) -> TrainingRun:
@@ -36,7 +33,7 @@ def _fork(run: TrainingRun, order: TrainingControlRequest, user: Any) -> Trainin
         config, corrections = correct_config({**run.config, **order.config})
     except ValidationError as error:
         raise wrong_config(error) from None
-    fork: TrainingRun = _verbs.fork_run(
+    return lifecycle.fork_run(
         run,
         _fork_point(run, order.checkpoint),
         owner=user,
@@ -46,7 +43,6 @@ def _fork(run: TrainingRun, order: TrainingControlRequest, user: Any) -> Trainin
         name=order.name or "",
         priority=run.priority,
     )
-    return fork
 
 
 def _fork_point(run: TrainingRun, file: str | None) -> Checkpoint:
@@ -65,24 +61,20 @@ def _fork_point(run: TrainingRun, file: str | None) -> Checkpoint:
 def _extend(run: TrainingRun, order: TrainingControlRequest, user: Any) -> TrainingRun:
     if order.epochs is None:
         raise wrong_field("#/epochs", _("This is needed."))
-    longer: TrainingRun = _verbs.extend_run(run, order.epochs, by=user.get_username())
-    return longer
+    return lifecycle.extend_run(run, order.epochs, by=user.get_username())
 
 
-#: action -> (the verb that it needs, what it does)
-_TABLE: dict[str, tuple[str, Action]] = {
-    "start": ("start_run", _plain("start_run")),
-    "pause": ("pause_run", _plain("pause_run")),
-    "resume": ("resume_run", _plain("resume_run")),
-    "stop": ("stop_run", _plain("stop_run")),
-    "retry": ("retry_run", _plain("retry_run")),
-    "force_stop": ("force_stop_run", _plain("force_stop_run")),
-    "checkpoint": ("checkpoint_now", _plain("checkpoint_now")),
-    "evaluate": ("evaluate_now", _plain("evaluate_now")),
-    "extend": ("extend_run", _extend),
-    "clone": ("clone_run", _clone),
-    "fork": ("fork_run", _fork),
+ACTIONS: dict[str, Action] = {
+    "start": _plain(lifecycle.start_run),
+    "pause": _plain(lifecycle.pause_run),
+    "resume": _plain(lifecycle.resume_run),
+    "stop": _plain(lifecycle.stop_run),
+    "retry": _plain(lifecycle.retry_run),
+    "checkpoint": _plain(lifecycle.checkpoint_now),
+    "evaluate": _plain(lifecycle.evaluate_now),
+    "extend": _extend,
+    "clone": _clone,
+    "fork": _fork,
 }
-ACTIONS = {name: action for name, (verb, action) in _TABLE.items() if hasattr(_verbs, verb)}
 #: Actions that leave the run as it is: who sees it may take them.
 MAKING_NEW_RUNS = frozenset({"clone", "fork"})

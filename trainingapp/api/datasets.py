@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 
 from trainingapp import lifecycle
-from trainingapp.api.access import dataset_for, visible
+from trainingapp.api.access import dataset_for, require, visible
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Id, Text, paged
 from trainingapp.api.problems import FieldProblem, Problem, wrong_field
@@ -26,6 +26,7 @@ from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importer import check_upload
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.models import Dataset
+from trainingapp.permissions import Verb
 
 router = Router(tags=["datasets"])
 
@@ -50,6 +51,7 @@ def list_datasets(request: ApiRequest, filters: Query[DatasetFilters]) -> dict[s
 @router.post("/", response={201: DatasetResponse}, summary="Import a dataset")
 def create_dataset(request: ApiRequest, payload: DatasetCreate, response: HttpResponse) -> Status[Dataset]:
     """Import a complete upload or a folder of the server. A worker does it; look at `status`."""
+    require(request, Verb.CREATE)
     if (payload.upload is None) == (payload.folder is None):
         raise wrong_field("#/upload", _("Give an upload or a folder, one of the two."))
     if payload.folder is not None:
@@ -70,6 +72,7 @@ def upload_dataset(
     name: Annotated[Text, Query(min_length=1, max_length=120, description="Name of the dataset.")],
 ) -> Status[Dataset]:
     """The body is the zip file as it is. It is looked at and then waits for you to confirm the import."""
+    require(request, Verb.CREATE)
     check_binary(request)
     try:
         source = uploads.receive(request)
@@ -95,14 +98,14 @@ def dataset_statistics(request: ApiRequest, pk: Id) -> Dataset:
 @router.post("/{pk}/confirm", response=DatasetResponse, summary="Confirm an import")
 def confirm_dataset(request: ApiRequest, pk: Id, payload: ImportOptions) -> Dataset:
     """Import a dataset that is `proposed` in this way."""
-    dataset = dataset_for(request, pk, "control")
+    dataset = dataset_for(request, pk, Verb.CHANGE)
     return lifecycle.confirm_import(dataset, payload, by=request.caller.user.get_username())
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a dataset")
 def delete_dataset(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
     """Remove a dataset and its files. Not while runs use it or a worker imports it."""
-    return lifecycle.delete_dataset(dataset_for(request, pk, "delete"))
+    return lifecycle.delete_dataset(dataset_for(request, pk, Verb.DELETE))
 
 
 def _folder(text: str) -> Path:

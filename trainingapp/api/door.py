@@ -1,6 +1,7 @@
 """The door of the API: every request passes here, and every answer goes out here."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import Any, cast
@@ -13,6 +14,7 @@ from trainingapp.api.callers import ApiRequest, caller_of, check_rights
 from trainingapp.api.idempotency import answered_once
 from trainingapp.api.limits import count_request
 from trainingapp.api.problems import Problem, failure
+from trainingapp.audit import address_of
 from trainingapp.lifecycle import note_token_use
 from trainingapp.live import in_thread
 
@@ -35,13 +37,23 @@ def _sync_guarded(view: View) -> View:
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             entered = enter(request)
-            if request.method == "HEAD":
-                request.method = "GET"  # the server leaves the body out
-            return _tidied(request, answered_once(entered, lambda: view(entered, *args, **kwargs)))
+            with _head_as_get(request):
+                return _tidied(request, answered_once(entered, lambda: view(entered, *args, **kwargs)))
         except Exception as error:  # noqa: BLE001  the last instance: whatever it was is answered as a problem
             return _tidied(request, failure(error))
 
     return inner
+
+
+@contextmanager
+def _head_as_get(request: HttpRequest) -> Iterator[None]:
+    """Within: HEAD is answered as GET is; the server leaves the body out."""
+    told = request.method
+    request.method = "GET" if told == "HEAD" else told
+    try:
+        yield
+    finally:
+        request.method = told
 
 
 def _async_guarded(view: Callable[..., Awaitable[Any]]) -> View:
@@ -62,7 +74,7 @@ def enter(request: HttpRequest) -> ApiRequest:
     count_request(request, caller)
     caller = check_rights(request, caller)
     if caller.token is not None:
-        note_token_use(caller.token, request.META.get("REMOTE_ADDR"))
+        note_token_use(caller.token, address_of(request))
     request.user = caller.user
     entered = cast(ApiRequest, request)
     entered.caller = caller
@@ -71,8 +83,8 @@ def enter(request: HttpRequest) -> ApiRequest:
 
 def _tidied(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     if response.status_code == 405:
-        allowed = response.headers["Allow"]
-        detail = _("%(method)s is not possible here; %(allowed)s is.")
+        allowed = ", ".join(sorted(response.headers["Allow"].split(", ")))
+        detail = _("This address takes %(allowed)s, not %(method)s.")
         problem = Problem(405, detail % {"method": request.method, "allowed": allowed}, headers={"Allow": allowed})
         response = problem.response()
     response.headers.setdefault("Cache-Control", "no-store")

@@ -4,7 +4,9 @@ Each event is sent once and in order, under its own number: who comes back with 
 What has no number is the state of the run, sent whenever it changes.
 """
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -15,7 +17,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from ninja import Header, Query, Router, Schema
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from trainingapp.api.access import run_for
 from trainingapp.api.callers import ApiRequest
@@ -38,10 +40,11 @@ RESTING = ("pending", "paused", "completed", "failed", "stopped")
 class EventFilters(Schema):
     """Query parameters of the stream."""
 
-    model_config = ConfigDict(extra="forbid")
-
     after: int | None = Field(None, ge=0, le=MOST_ID, description="As Last-Event-ID, where no header can be sent.")
     until_end: bool = Field(False, description="End the stream when the run is neither queued nor training (any more).")
+    max_s: float | None = Field(
+        None, gt=0, le=86_400, description="End the stream after so many seconds at the latest."
+    )
 
 
 class EventReader(RunReader):
@@ -75,13 +78,14 @@ async def stream_events(
     `event:` is log, metrics, checkpoint, sample or status, each with an `id:`; and state, without one, which is a
     TrainingStatusResponse. A comment every ten seconds shows that the stream lives. A deleted run sends `gone`.
     """
-    if request.method != "GET":
-        raise Problem(405, _("A stream can only be read."), headers={"Allow": "GET"})
     run = await in_thread(run_for, request, pk)
     after = min(_after(last_event_id, filters.after), run.event_seq)
     messages = run_messages(run.pk, PROGRAMS, after, EventReader)
+    if filters.max_s is not None:
+        messages = within(messages, filters.max_s)
     response = StreamingHttpResponse(
-        _encoded(request, run.pk, messages, after, filters.until_end), content_type="text/event-stream"
+        _encoded(request, run.pk, messages, after, filters.until_end),
+        content_type="text/event-stream",
     )
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
@@ -114,6 +118,17 @@ async def _encoded(
             told = message.id or told
             end = _end(message, end) if until_end else None
             if end is not None and told >= end:
+                return
+
+
+async def within(messages: AsyncGenerator[Message | None, None], most_s: float) -> AsyncGenerator[Message | None, None]:
+    """The messages of the next `most_s` seconds."""
+    deadline = time.monotonic() + most_s
+    async with aclosing(messages):
+        while True:
+            try:
+                yield await asyncio.wait_for(anext(messages), deadline - time.monotonic())
+            except (StopAsyncIteration, TimeoutError):
                 return
 
 

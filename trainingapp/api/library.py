@@ -1,6 +1,6 @@
 """Verbs of the weights library and of checkpoints, as far as this studio has them.
 
-Where a verb is missing the answer is 501, and nothing is made up.
+Where a verb is missing the answer says so (409, not-available), and nothing is made up.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ def delete_checkpoint(checkpoint: Checkpoint, user: Any) -> dict[str, Any]:
 
 def _need(name: str) -> None:
     if not hasattr(_verbs, name):
-        raise Problem(501, _("This studio cannot do that yet."))
+        raise Problem(409, _("This studio cannot do that yet."), kind="not-available")
 
 
 def _freed(size: Any) -> dict[str, Any]:

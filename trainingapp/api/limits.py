@@ -1,7 +1,7 @@
 """How often one may ask: a number of requests in each minute by token, by user or, for nobody, by address."""
 
 import logging
-import time
+from time import time
 
 from django.conf import settings
 from django.core.cache import cache
@@ -9,8 +9,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
-from trainingapp.api.callers import Caller, address_of
+from trainingapp.api.callers import Caller
 from trainingapp.api.problems import Problem
+from trainingapp.audit import address_of
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def count_request(request: HttpRequest, caller: Caller | None) -> None:
     most = settings.API_RATE_PER_MINUTE
     if not most:
         return
-    window, passed_s = divmod(int(time.time()), WINDOW_S)
+    window, passed_s = divmod(int(time()), WINDOW_S)
     who = caller.key if caller else f"address.{address_of(request)}"
     if _counted(f"api-rate.{who}.{window}") > most:
         wait_s = WINDOW_S - passed_s

@@ -4,15 +4,15 @@ Refusals follow from rules (what has a body may be 400, 415 and 422, and so on);
 operation's own.
 """
 
+import json
 from functools import cache
-from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from ninja import NinjaAPI
 
 from trainingapp.api.idempotency import HEADER, PATTERN
-from trainingapp.api.problems import CONTENT_TYPE, ProblemDetails
+from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
 from trainingapp.engine.config import RECIPES
 
 TAGS = [
@@ -25,19 +25,29 @@ TAGS = [
 SPECIAL: dict[str, tuple[int, ...]] = {
     "change_run": (409, 412, 428),
     "delete_run": (409,),
-    "remove_checkpoint": (409, 501),
-    "save_run": (501,),
+    "remove_checkpoint": (409,),
     "upload_dataset": (413,),
     "begin_upload": (413,),
     "send_part": (409, 413),
     "delete_dataset": (409,),
-    "remove_weights": (409, 501),
-    "move_in_queue": (501,),
+    "remove_weights": (409,),
 }
-FILES = {
-    "download_checkpoint": "application/octet-stream",
-    "download_weights": "application/octet-stream",
-    "stream_events": "text/event-stream",
+_FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_EVENT = {
+    "type": "object",
+    "description": "One event; `data` is JSON.",
+    "properties": {
+        "id": {"type": "string", "description": "Number of the event; state and gone have none."},
+        "event": {"enum": ["log", "metrics", "checkpoint", "sample", "status", "state", "gone", "signed-out"]},
+        "data": {"type": "string"},
+    },
+    "required": ["event", "data"],
+}
+#: What is no JSON, by operation.
+CONTENTS: dict[str, dict[str, Any]] = {
+    "download_checkpoint": _FILE,
+    "download_weights": _FILE,
+    "stream_events": {"text/event-stream": {"schema": _EVENT}},
 }
 MEANINGS = {
     400: "The request cannot be read.",
@@ -51,12 +61,6 @@ MEANINGS = {
     422: "Something in the request is wrong; `errors` says what.",
     428: "If-Match is missing.",
     429: "Too many requests in this minute; Retry-After says how many seconds to wait.",
-    501: "This studio has no such function yet.",
-}
-EXAMPLES: dict[int, tuple[str, str]] = {
-    404: ("not-found", "There is nothing here, or nothing that you may see."),
-    409: ("not-possible", "The run “birds” is completed and cannot be paused."),
-    412: ("not-possible", "“birds” was changed by somebody else. Read it again."),
 }
 
 
@@ -110,9 +114,8 @@ def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
         responses.setdefault(str(status), _refusal(status))
     for status in [status for status in responses if isinstance(status, int)]:
         responses[str(status)] = responses.pop(status)
-    if media_type := FILES.get(name):
-        schema = {"type": "string"} if media_type.startswith("text") else {"type": "string", "format": "binary"}
-        responses["200"]["content"] = {media_type: {"schema": schema}}
+    if name in CONTENTS:
+        responses["200"]["content"] = CONTENTS[name]
     if method == "post":
         operation["parameters"].append(_idempotency_key())
     operation["responses"] = dict(sorted(responses.items()))
@@ -134,12 +137,8 @@ def _refusals(path: str, method: str, operation: dict[str, Any], name: str) -> s
 
 
 def _refusal(status: int) -> dict[str, Any]:
-    answer: dict[str, Any] = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
-    if status in EXAMPLES:
-        kind, detail = EXAMPLES[status]
-        title = HTTPStatus(status).phrase
-        about = {"type": f"urn:cvstudio:problem:{kind}", "title": title, "status": status, "detail": detail}
-        answer["example"] = {**about, "errors": []}
+    example = json.loads(Problem(status, MEANINGS[status]).response().content)
+    answer = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "example": example}
     return {"description": MEANINGS[status], "content": {CONTENT_TYPE: answer}}
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, TypeVar
 
 from django.db.models import Model, QuerySet
 from ninja import Path, Schema
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 M = TypeVar("M", bound=Model)
@@ -27,9 +27,7 @@ Id = Annotated[int, Path(ge=1, le=MOST_ID, description="Its number.")]
 
 
 class Paging(Schema):
-    """Query parameters of every list; unknown ones are refused."""
-
-    model_config = ConfigDict(extra="forbid")
+    """Query parameters of every list."""
 
     skip: int = Field(0, ge=0, le=MOST_SKIPPED, description="Rows to pass over.")
     limit: int = Field(50, ge=1, le=MOST_ITEMS, description="Rows to give at most.")

@@ -25,6 +25,7 @@ from trainingapp.api.schemas import (
 from trainingapp.api.thinning import thinned
 from trainingapp.downloads import file_response, file_stem
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.permissions import Verb
 from trainingapp.run_state import LOG_TYPES
 
 router = Router(tags=["training"])
@@ -87,7 +88,7 @@ def show_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> Checkpoint
 @router.get("/{pk}/checkpoints/{file}/download", summary="Download a checkpoint", response={200: None})
 def download_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> StreamingHttpResponse:
     """The file as it lies on the disk: torch.load(..., weights_only=True) reads it."""
-    checkpoint = _checkpoint(run_for(request, pk), file)
+    checkpoint = _checkpoint(run_for(request, pk, Verb.DOWNLOAD), file)
     if not checkpoint.path.is_file():
         raise not_found(_("The file is gone."))
     name = f"{file_stem(checkpoint.run.name, 'run')}-{checkpoint.run_id}-{checkpoint.file}"
@@ -98,14 +99,14 @@ def download_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> Stream
 def remove_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> dict[str, Any]:
     """Remove a checkpoint and its file. The best, the last and those that are kept by hand stay."""
     run = run_for(request, pk)
-    require(request, "delete", run)
+    require(request, Verb.DELETE, run)
     return delete_checkpoint(_checkpoint(run, file), request.caller.user)
 
 
 @router.post("/{pk}/save", response={201: TrainingSaveResponse}, summary="Save to the weights library")
 def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Status[dict[str, Any]]:
     """Put the best checkpoint, or a named one, into the library as a new version under a name."""
-    run = run_for(request, pk, "control")
+    run = run_for(request, pk, Verb.CONTROL)
     if payload.checkpoint is not None and not run.checkpoints.filter(file=payload.checkpoint).exists():
         raise wrong_field("#/checkpoint", _("The run has no such checkpoint."))
     if not run.checkpoints.exists():

@@ -219,8 +219,6 @@ class TrainingDeleteResponse(Schema):
 class MetricsFilters(Schema):
     """Query parameters of the metrics."""
 
-    model_config = ConfigDict(extra="forbid")
-
     since: int = Field(0, ge=0, le=MOST_ID, description="Only entries above this number (`seq`).")
     names: Text | None = Field(
         None, max_length=1000, description="Only these values, such as loss or val/top1, separated by commas."
@@ -250,8 +248,6 @@ class MetricsList(Schema):
 
 class LogFilters(Schema):
     """Query parameters of the log."""
-
-    model_config = ConfigDict(extra="forbid")
 
     level: Level = Field("debug", description="Least level.")
     q: Text | None = Field(None, max_length=200, description="Only lines with this text.")

@@ -225,6 +225,7 @@ class QueueMove(Schema):
     run: int = Field(ge=1, le=2**53 - 1, description="The run to move.")
     before: int | None = Field(None, ge=1, le=2**53 - 1, description="The queued run that it is to come before.")
     after: int | None = Field(None, ge=1, le=2**53 - 1, description="The queued run that it is to come after.")
+    to: Literal["first", "last"] | None = Field(None, description="The first or the last place of all.")
 
 
 class JobFilters(Paging):

@@ -10,17 +10,15 @@ from trainingapp import lifecycle
 from trainingapp.api.access import found, run_for, visible
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import paged
-from trainingapp.api.problems import Problem, wrong_field
+from trainingapp.api.problems import wrong_field
 from trainingapp.api.store_schemas import HostList, JobFilters, JobList, JobResponse, QueueList, QueueMove
+from trainingapp.devices.placement import queued_runs
 from trainingapp.models import Host, Job, TrainingRun
-from trainingapp.models.run import Status as RunStatus
+from trainingapp.permissions import Verb
 
 router = Router(tags=["system"])
 
 JobId = Annotated[UUID, Path(description="Its id.")]
-#: The order in which queued runs are claimed.
-QUEUE_ORDER = ("-priority", "queue_rank", "queued_at", "pk")
-_verbs: Any = lifecycle
 
 
 @router.get("/devices", response=HostList, summary="List devices")
@@ -37,14 +35,15 @@ def show_queue(request: ApiRequest) -> dict[str, Any]:
 
 @router.post("/queue/move", response=QueueList, summary="Move a run in the queue")
 def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, Any]:
-    """Put a queued run before or after another one of its priority."""
-    if (payload.before is None) == (payload.after is None):
-        raise wrong_field("#/before", _("Say before or after which run, one of the two."))
-    run = run_for(request, payload.run, "control")
-    other = run_for(request, payload.before or payload.after or 0)
-    if not hasattr(_verbs, "move_in_queue"):
-        raise Problem(501, _("This studio cannot do that yet."))
-    _verbs.move_in_queue(run, other, before=payload.before is not None, by=request.caller.user.get_username())
+    """Give a queued run another place; where its priority does not fit there, it takes that of its new neighbour."""
+    if sum(place is not None for place in (payload.before, payload.after, payload.to)) != 1:
+        raise wrong_field("#/to", _("Give one of before, after and to."))
+    lifecycle.move_in_queue(
+        run_for(request, payload.run, Verb.CONTROL),
+        before=run_for(request, payload.before) if payload.before is not None else None,
+        after=run_for(request, payload.after) if payload.after is not None else None,
+        to=payload.to,
+    )
     return {"items": _queue(request)}
 
 
@@ -64,11 +63,11 @@ def show_job(request: ApiRequest, job_id: JobId) -> Job:
 @router.post("/jobs/{job_id}/cancel", response=JobResponse, summary="Cancel a job")
 def cancel_job(request: ApiRequest, job_id: JobId) -> Job:
     """Have nobody work on it any more; one that is over stays as it is."""
-    return lifecycle.cancel_job(found(request, Job.objects.all(), "control", pk=job_id))
+    return lifecycle.cancel_job(found(request, Job.objects.all(), Verb.CONTROL, pk=job_id))
 
 
 def _queue(request: ApiRequest) -> list[TrainingRun]:
-    rows = TrainingRun.objects.filter(status=RunStatus.QUEUED).order_by(*QUEUE_ORDER)
+    rows = queued_runs()
     places = {pk: place for place, pk in enumerate(rows.values_list("pk", flat=True), 1)}
     seen = list(visible(request, rows.select_related("dataset", "owner")))
     for run in seen:

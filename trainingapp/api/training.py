@@ -9,11 +9,11 @@ from ninja import Header, Query, Router, Status
 from pydantic import ValidationError
 
 from trainingapp import lifecycle
-from trainingapp.api.access import dataset_for, found, run_for, visible
+from trainingapp.api.access import dataset_for, require, run_for, visible
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.controls import ACTIONS, MAKING_NEW_RUNS
 from trainingapp.api.paging import Id, paged
-from trainingapp.api.problems import Problem, wrong_config, wrong_parameter
+from trainingapp.api.problems import Problem, wrong_config, wrong_field, wrong_parameter
 from trainingapp.api.schemas import (
     ExperimentList,
     RunFilters,
@@ -26,7 +26,8 @@ from trainingapp.api.schemas import (
     TrainingStatusResponse,
 )
 from trainingapp.engine.config import correct_config
-from trainingapp.models import TrainingRun
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.permissions import Verb
 
 router = Router(tags=["training"])
 
@@ -50,7 +51,8 @@ def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, Any]
 @router.post("/", response={201: TrainingRunResponse}, summary="Create a run")
 def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpResponse) -> Status[TrainingRun]:
     """A new run, pending, or queued with `start`. What was corrected in the configuration is listed in the answer."""
-    dataset = dataset_for(request, payload.dataset)
+    require(request, Verb.CREATE)
+    dataset = _dataset(request, payload.dataset)
     try:
         config, corrections = correct_config(payload.config)
     except ValidationError as error:
@@ -90,7 +92,7 @@ def change_run(
     ] = None,
 ) -> TrainingRun:
     """Change the name or the priority. Refused when somebody else has changed the run since you read it."""
-    run = run_for(request, pk, "control")
+    run = run_for(request, pk, Verb.CHANGE)
     version = _version(if_match)
     try:
         lifecycle.update_run(run, name=payload.name, priority=payload.priority, version=version)
@@ -103,7 +105,7 @@ def change_run(
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a run")
 def delete_run(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
     """Remove the run, its events and its files. Not while it waits or trains: pause or stop it first."""
-    return lifecycle.delete_run(run_for(request, pk, "delete"))
+    return lifecycle.delete_run(run_for(request, pk, Verb.DELETE))
 
 
 @router.get("/{pk}/status", response=TrainingStatusResponse, summary="How a run stands")
@@ -115,9 +117,19 @@ def run_status(request: ApiRequest, pk: Id) -> TrainingRun:
 @router.post("/{pk}/control", response=TrainingControlResponse, summary="Control a run")
 def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) -> dict[str, Any]:
     """Start, pause, resume or stop a run, and so on. What is so already is no error; what is not possible is 409."""
-    run = run_for(request, pk, "see" if payload.action in MAKING_NEW_RUNS else "control")
+    makes_new = payload.action in MAKING_NEW_RUNS
+    run = run_for(request, pk, Verb.SEE if makes_new else Verb.CONTROL)
+    if makes_new:
+        require(request, Verb.CREATE)
     done = ACTIONS[payload.action](run, payload, request.caller.user)
-    return {"action": payload.action, "run": found(request, TrainingRun.objects.all(), pk=done.pk)}
+    return {"action": payload.action, "run": run_for(request, done.pk)}
+
+
+def _dataset(request: ApiRequest, pk: int) -> Dataset:
+    try:
+        return dataset_for(request, pk)
+    except Problem:
+        raise wrong_field("#/dataset", _("There is no dataset with this number.")) from None
 
 
 def etag(run: TrainingRun) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 from django.utils.translation import gettext as _
 from ninja import Header, Path, Router, Status
 
+from trainingapp.api.access import require
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Text
 from trainingapp.api.problems import Problem, not_found, wrong_parameter
@@ -14,6 +15,7 @@ from trainingapp.api.schemas import TrainingDeleteResponse
 from trainingapp.api.store_schemas import UploadCreate, UploadResponse
 from trainingapp.datasets import uploads
 from trainingapp.datasets.uploads import Upload
+from trainingapp.permissions import Verb
 
 router = Router(tags=["datasets"])
 
@@ -24,6 +26,7 @@ RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 @router.post("/", response={201: UploadResponse}, summary="Begin an upload")
 def begin_upload(request: ApiRequest, payload: UploadCreate) -> Status[Upload]:
     """An upload in parts, for files that are large or lines that break. It is kept for a day after its last part."""
+    require(request, Verb.CREATE)
     try:
         return Status(201, uploads.begin(request.caller.user.pk, payload.size))
     except uploads.TooLargeError as error:

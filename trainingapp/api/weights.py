@@ -16,6 +16,7 @@ from trainingapp.api.schemas import TrainingDeleteResponse
 from trainingapp.api.store_schemas import WeightsFilters, WeightsList, WeightsResponse
 from trainingapp.downloads import file_response, file_stem
 from trainingapp.models import Weights
+from trainingapp.permissions import Verb
 
 router = Router(tags=["weights"])
 
@@ -43,7 +44,7 @@ def show_weights(request: ApiRequest, pk: Id) -> Weights:
 @router.get("/{pk}/download", response={200: None}, summary="Download weights")
 def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
     """The file: safetensors."""
-    weights = weights_for(request, pk)
+    weights = weights_for(request, pk, Verb.DOWNLOAD)
     if not weights.path.is_file():
         raise not_found(_("The file is gone."))
     name = f"{file_stem(weights.name, 'weights')}-v{weights.version}.safetensors"
@@ -53,4 +54,4 @@ def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete weights")
 def remove_weights(request: ApiRequest, pk: Id) -> dict[str, Any]:
     """Remove one version and its file."""
-    return delete_weights(weights_for(request, pk, "delete"))
+    return delete_weights(weights_for(request, pk, Verb.DELETE))

@@ -60,7 +60,7 @@ def checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     if path.suffix == ".safetensors":
         return library_state(path)
-    content = _read(path)
+    content = read_checkpoint(path)
     return dict(content.get("ema_state_dict") or content["model_state_dict"])
 
 
@@ -71,7 +71,11 @@ def forked(order: Order) -> Found | None:
     """
     if order.fork_from is None:
         return None
-    content = _read(order.fork_from) | {"best": {"value": None, "epoch": 0}, "is_best": False, "elapsed_s": 0.0}
+    content = read_checkpoint(order.fork_from) | {
+        "best": {"value": None, "epoch": 0},
+        "is_best": False,
+        "elapsed_s": 0.0,
+    }
     entry = Entry(
         file=order.fork_from.name,
         reason="fork",
@@ -83,7 +87,8 @@ def forked(order: Order) -> Found | None:
     return Found(entry, content)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """All that a checkpoint of the studio holds. Raises WeightsUnavailable."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return content

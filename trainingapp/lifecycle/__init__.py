@@ -8,6 +8,7 @@ from trainingapp.lifecycle.common import DeletionSize, VerbError
 from trainingapp.lifecycle.control import (
     checkpoint_now,
     evaluate_now,
+    force_stop_run,
     further_verbs,
     pause_run,
     possible_verbs,
@@ -61,6 +62,7 @@ __all__ = [
     "evaluate_now",
     "extend_run",
     "find_token",
+    "force_stop_run",
     "fork_run",
     "further_verbs",
     "least_epochs",

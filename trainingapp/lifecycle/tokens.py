@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from trainingapp import audit
 from trainingapp.lifecycle.common import VerbError, checked_name
 from trainingapp.models import ApiToken
 
@@ -30,20 +32,24 @@ def create_token(
     if expires_at is not None and expires_at <= timezone.now():
         raise VerbError(_("expires: This time is over already."))
     secret = TOKENS_BEGIN + secrets.token_urlsafe(32)
-    token = ApiToken.objects.create(
-        user=user,
-        name=checked_name(name),
-        prefix=secret[:PREFIX_LENGTH],
-        digest=_digest(secret),
-        scopes=wanted,
-        expires_at=expires_at,
-    )
+    with transaction.atomic():
+        token = ApiToken.objects.create(
+            user=user,
+            name=checked_name(name),
+            prefix=secret[:PREFIX_LENGTH],
+            digest=_digest(secret),
+            scopes=wanted,
+            expires_at=expires_at,
+        )
+        audit.record("token_create", token, details={"user": user.get_username(), "scopes": wanted})
     return token, secret
 
 
 def revoke_token(token: ApiToken) -> ApiToken:
     """Let the token open no door any more; one that was revoked before stays as it is."""
-    ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now())
+    with transaction.atomic():
+        if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
+            audit.record("token_revoke", token, details={"user": token.user.get_username()})
     token.refresh_from_db()
     return token
 
