@@ -14,8 +14,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 OWN = {"cvstudio", "trainingapp", "tests", "benchmarks"}
 #: Declared for what they bring besides modules: a time zone database, a database driver and faster parsers that are
-#: found by name, and the compiler of the translations.
-NOT_IMPORTED = {"tzdata", "psycopg", "babel"}
+#: found by name, the compiler of the translations, and what torch's SummaryWriter and a command of ours start from.
+NOT_IMPORTED = {"tzdata", "psycopg", "babel", "tensorboard"}
 
 
 def imported_modules(folder: str) -> set[str]:

@@ -1,6 +1,6 @@
 """The trainer: `python -m trainingapp.engine RUN_DIR`.
 
-Standard input carries commands, one JSON object a line: {"command": "pause" | "stop" | "checkpoint"}; its end means
+Standard input carries commands, one JSON object a line such as {"command": "pause"} (see control.py); its end means
 save and leave. With --no-control, or on a terminal, it is not watched. With --spare the process gets ready, prints
 "ready" and waits for a first line {"run_dir": ..., "log_file": ...}. With --preview nothing is trained: the first
 batch is drawn as RUN_DIR/batch.webp; what goes wrong stands as one line on standard error. --job FOLDER does the job

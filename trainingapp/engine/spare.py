@@ -1,7 +1,9 @@
 """A rehearsal: everything that is slow the first time is done before somebody waits for it."""
 
+import contextlib
 import ctypes
 import gc
+import importlib
 import io
 import itertools
 import tempfile
@@ -33,6 +35,8 @@ def rehearse() -> None:
         order = Order(Path(folder), config, Path(folder), Path(folder), 0)
         _write_pictures(Path(folder), train_count=config.batch_size * 2)
         _train_and_save(ClassificationRecipe(order, read_index(order.dataset_dir), torch.device("cpu")), order)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torch.utils.tensorboard")
     environment()  # git takes a moment to answer, and the answer is kept
     for preset in PRESETS.values():
         picture_augmentation(preset, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
