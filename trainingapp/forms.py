@@ -209,22 +209,28 @@ def mark_errors(form: forms.Form) -> None:
             attributes["class"] = f"{attributes.get('class', '')} is-invalid".strip()
 
 
-def _hours(label: Promise, help_text: Promise) -> forms.FloatField:
-    widget = forms.NumberInput({"class": "form-control", "step": "any"})
-    bounds = {"min_value": 0, "max_value": MOST_HOURS}
-    return forms.FloatField(label=label, help_text=help_text, required=False, widget=widget, **bounds)
-
-
 class LimitsForm(forms.Form):
     """What a run may take. A field that is left empty takes the studio's value, which it shows.
 
     After is_valid(), `limits` has the three values; None stands for the studio's.
     """
 
-    soft_limit_h = _hours(
-        _("Time limit"), _("Then the run saves a checkpoint and ends; it can be resumed. 0 for no limit.")
+    soft_limit_h = forms.FloatField(
+        label=_("Time limit"),
+        help_text=_("Then the run saves a checkpoint and ends; it can be resumed. 0 for no limit."),
+        required=False,
+        min_value=0,
+        max_value=MOST_HOURS,
+        widget=forms.NumberInput({"class": "form-control", "step": "any"}),
     )
-    hard_limit_h = _hours(_("Hard time limit"), _("Then its trainer is killed, should it still run. 0 for no limit."))
+    hard_limit_h = forms.FloatField(
+        label=_("Hard time limit"),
+        help_text=_("Then its trainer is killed, should it still run. 0 for no limit."),
+        required=False,
+        min_value=0,
+        max_value=MOST_HOURS,
+        widget=forms.NumberInput({"class": "form-control", "step": "any"}),
+    )
     max_recoveries = forms.IntegerField(
         label=_("Automatic restarts"),
         help_text=_("How often the run goes on by itself after a crash."),

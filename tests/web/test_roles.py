@@ -138,6 +138,18 @@ def new_run(world: World) -> dict[str, Any]:
     return {**values, "name": "mine", "dataset": own.pk, "priority": 0}
 
 
+def edited(world: World) -> dict[str, Any]:
+    return {"name": "better", "priority": 1, "version": world.run.version}
+
+
+def forked(world: World) -> dict[str, Any]:
+    """The dataset is the run's own, so it must be one that whoever forks can see."""
+    Dataset.objects.filter(pk=world.dataset.pk).update(visibility="everybody")
+    facts = {"checkpoint": "epoch_1.pt", "mode": "continue"}
+    kept = {name: value for name, value in world.run.config.items() if value not in (False, None)}
+    return {**new_run(world), **kept, **facts}
+
+
 def proposed(world: World) -> None:
     proposal = {"has_splits": True, "classes": [{"name": "a", "pictures": 2}, {"name": "b", "pictures": 2}]}
     Dataset.objects.filter(pk=world.dataset.pk).update(status="proposed", proposal=proposal)
@@ -175,6 +187,16 @@ LINES = [
     run_line("run_control", "pause", method="post", verb="control", prepare=status("queued"), ok=302),
     run_line("run_control", "resume", method="post", verb="control", prepare=status("paused"), ok=302),
     run_line("run_control", "stop", method="post", verb="control", prepare=status("queued"), ok=302),
+    run_line("run_order", "checkpoint", method="post", verb="control", prepare=status("running"), ok=302),
+    run_line("run_order", "retry", method="post", verb="control", prepare=status("failed"), ok=302),
+    run_line("run_force_stop", verb="control"),
+    run_line("run_epochs", verb="control"),
+    run_line("run_epochs", method="post", verb="control", data=lambda world: {"epochs": "30"}, ok=302),
+    run_line("run_edit", verb="change"),
+    run_line("run_edit", method="post", verb="change", data=edited, ok=302),
+    run_line("run_fork", verb="create"),
+    run_line("run_fork", method="post", verb="create", data=forked, ok=302),
+    Line("preflight_start", "post", verb="create", data=new_run, ok=302),
     Line("job", thing="job", args=lambda world: [world.job.pk]),
     Line("job_cancel", "post", thing="job", args=lambda world: [world.job.pk], ok=302),
     Line("dataset_list", verb=""),
@@ -214,7 +236,7 @@ LINES = [
 #: Read in threads of their own, so they are tested on a database that others see.
 STREAMS = {"run_stream", "run_list_stream"}
 #: Namespaces whose routes have tables of their own: the admin in test_admin.py.
-ELSEWHERE = {"admin"}
+ELSEWHERE = {"admin", "api-v1", "api"}
 
 
 def routes(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[str]:

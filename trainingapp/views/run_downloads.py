@@ -16,7 +16,8 @@ from trainingapp.engine.config import parse_config
 from trainingapp.engine.run_files import TENSORBOARD_DIR
 from trainingapp.engine.script import training_script
 from trainingapp.models import RunEvent, TrainingRun
-from trainingapp.views.access import visible_run
+from trainingapp.permissions import Verb
+from trainingapp.views.access import controlled_run
 
 CHUNK_BYTES = 1 << 20
 
@@ -24,7 +25,7 @@ CHUNK_BYTES = 1 << 20
 @require_safe
 def run_script(request: HttpRequest, pk: int) -> HttpResponse:
     """train.py: the run as a script that needs no studio."""
-    run = visible_run(pk)
+    run = controlled_run(request, pk, Verb.DOWNLOAD)
     text = training_script(
         parse_config(run.config),
         name=run.name,
@@ -40,7 +41,7 @@ def run_script(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def run_tensorboard(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The run's event files for TensorBoard as a zip, with a folder that has the run's name."""
-    run = visible_run(pk)
+    run = controlled_run(request, pk, Verb.DOWNLOAD)
     files = sorted((run.folder / TENSORBOARD_DIR).glob("events.out.tfevents.*"))
     if not files:
         raise Http404(_("The run has no files for TensorBoard yet."))
