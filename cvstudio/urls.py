@@ -7,7 +7,18 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import batch_previews, dataset_pictures, datasets, evaluations, jobs, run_files, runs, system
+from trainingapp.views import (
+    batch_previews,
+    dataset_pictures,
+    datasets,
+    devices,
+    evaluations,
+    jobs,
+    queue,
+    run_files,
+    runs,
+    system,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
@@ -40,6 +51,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
     re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
+    path("queue/", queue.queue_page, name="queue"),
+    path("queue/<int:pk>/move/", queue.queue_move, name="queue_move"),
+    path("queue/<int:pk>/priority/", queue.queue_priority, name="queue_priority"),
+    path("devices/", devices.device_list, name="device_list"),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job_cancel"),
     path("datasets/", datasets.dataset_list, name="dataset_list"),
