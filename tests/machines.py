@@ -102,7 +102,6 @@ def past(owner: Any, dataset: Any, devices: list[Device], now: datetime) -> None
             fields = {"device": device.torch_name, "epoch": 20, "elapsed_s": 9000.0, "finished_at": end}
             run = stored(owner, dataset, f"Past {number}", status="completed", started_at=start, **fields)
             hold(run, device, taken_at=start, released_at=end, slots=1)
-            Forecast.objects.create(
-                run=run, made_at=start, start_earliest=start, start_latest=start, finish_latest=end + timedelta(minutes=9),
-                finish_earliest=end - timedelta(minutes=number * 3 - 9), started_at=start, finished_at=end, basis=2,
-            )  # fmt: skip
+            told = {"start_earliest": start, "start_latest": start, "finish_latest": end + timedelta(minutes=9)}
+            told["finish_earliest"] = end - timedelta(minutes=number * 3 - 9)
+            Forecast.objects.create(run=run, made_at=start, started_at=start, finished_at=end, basis=2, **told)

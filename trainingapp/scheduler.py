@@ -194,7 +194,7 @@ def _no_place(board: Board, run: Waiting) -> str:
     suited = board.suited(run.request)
     if not suited:
         return _nowhere(board, run.request)
-    obstacles = [(machine.obstacle(place, run.request), machine.slots) for machine, place in suited]
+    obstacles = [(machine.obstacle(place, run.request, run.pk), machine.slots) for machine, place in suited]
     lines = [_sentence(obstacle, slots, run.pk) for obstacle, slots in obstacles if obstacle]
     more = len(lines) - NAMED
     if more > 0:

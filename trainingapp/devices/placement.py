@@ -138,17 +138,18 @@ class Machine:
         right = (place for place in self.places if place.kind == kind and request.index in (None, place.index))
         return [place for place in right if place.capacity >= request.slots and _is_large_enough(place, request)]
 
-    def obstacle(self, place: Place, request: Request) -> Obstacle | None:
-        """What keeps the run from this place of the machine; None where it fits."""
+    def obstacle(self, place: Place, request: Request, run_id: int = 0) -> Obstacle | None:
+        """What keeps the run from this place of the machine; None where it fits. What is kept for itself is no bar."""
+        kept = 0 if place.kept_for and place.kept_for.pk == run_id else place.kept
         if place.kind == "gpu" and place.holds:
             agreed = request.is_sharing and place.is_shareable and all(hold.is_shared for hold in place.holds)
             if not agreed:
                 return Obstacle("held", place)
-            if place.kept:
+            if kept:
                 return Obstacle("kept", place)
         elif place.capacity - place.taken < request.slots:
             return Obstacle("held", place)
-        elif place.capacity - place.taken - place.kept < request.slots:
+        elif place.capacity - place.taken - kept < request.slots:
             return Obstacle("kept", place)
         lack = _lack_of_memory(place, request, place.available_bytes)
         return lack or (Obstacle("host_full", place) if self.run_count >= self.slots else None)
@@ -291,7 +292,7 @@ def read_board() -> Board:
         machine = machines[device.host_id]
         places[device.pk] = _place(machine, device)
         machine.places.append(places[device.pk])
-    for hold in open_holds().filter(device_id__in=places):
+    for hold in open_holds().filter(device_id__in=places).order_by("taken_at", "pk"):
         held = Held(hold.run_id or 0, hold.run_name, hold.slots, hold.memory_bytes, hold.is_shared)
         places[hold.device_id].holds.append(held)
     limit = settings.MAX_RUNS_PER_USER
