@@ -54,7 +54,7 @@ def test_the_assigned_device_goes_before_that_of_the_configuration(tmp_path: Pat
 
 @pytest.mark.parametrize("device", ["gpu", "cuda", "cuda:x", 7])
 def test_an_assignment_that_is_none_is_refused(tmp_path: Path, device: Any) -> None:
-    with pytest.raises(BadConfig, match="device is .*; it must be cpu or cuda:N"):
+    with pytest.raises(BadConfig, match=r"device is .*; it must be cpu or cuda:N"):
         order(tmp_path, {}, device=device)
 
 

@@ -15,6 +15,7 @@ from tests.machines import asking, busy_studio, hold, machine
 from trainingapp import forecast
 from trainingapp.devices.placement import queued_runs
 from trainingapp.models import Dataset, Forecast, TrainingRun
+from trainingapp.views import queue
 
 MAKE = Callable[..., TrainingRun]
 HTMX = {"HX-Request": "true", "HX-Target": "queue"}
@@ -158,14 +159,10 @@ def test_the_page_of_a_run_says_why_it_waits(user_client: Client, make: MAKE) ->
     assert "When it starts cannot be told now." in html(user_client.get(waiting.get_absolute_url()))
 
 
-def test_a_long_queue_is_counted_to_its_end(
-    user_client: Client, user: User, dataset: Dataset, monkeypatch: Any
-) -> None:
-    from trainingapp.views import queue
-
+def test_a_long_queue_is_counted_to_its_end(user_client: Client, make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "SHOWN", 2)
-    common = {"owner": user, "dataset": dataset, "config": asking(), "status": "queued", "recipe": "classification"}
-    TrainingRun.objects.bulk_create([TrainingRun(name=f"r{n}", queue_rank=n, **common) for n in range(5)])
+    for number in range(5):
+        make("queued", name=f"r{number}", queue_rank=float(number), config=asking())
     text = page(user_client)
     assert text.count('class="queue-item"') == 2
     assert "3 more runs wait behind these." in text
