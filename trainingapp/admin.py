@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from trainingapp import lifecycle
-from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, Device, DeviceHold, Forecast, Host, RunEvent, TrainingRun
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -198,3 +198,37 @@ class CheckpointAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("size"), ordering="size_bytes")
     def shown_size(self, checkpoint: Checkpoint) -> str:
         return filesizeformat(checkpoint.size_bytes)
+
+
+@admin.register(Host)
+class HostAdmin(ReadOnlyAdmin):
+    list_display = ("name", "slots", "cpu_cores", "load", "worker", "started_at", "seen_at")
+    search_fields = ("name", "worker")
+
+
+@admin.register(Device)
+class DeviceAdmin(VerbAdmin):
+    """Workers write what they read; a person says whether a GPU may be shared."""
+
+    list_display = ("__str__", "kind", "name", "is_present", "is_shareable", "load", "temperature_c")
+    list_filter = ("kind", "is_present", "is_shareable", "host")
+    list_select_related = ("host",)
+    search_fields = ("name", "host__name", "uuid")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+        return [field.name for field in Device._meta.concrete_fields if field.name != "is_shareable"]
+
+
+@admin.register(DeviceHold)
+class DeviceHoldAdmin(ReadOnlyAdmin):
+    list_display = ("device", "run_name", "attempt", "slots", "is_shared", "taken_at", "released_at")
+    list_filter = ("device", "is_shared")
+    list_select_related = ("device__host", "run")
+    search_fields = ("run_name",)
+
+
+@admin.register(Forecast)
+class ForecastAdmin(ReadOnlyAdmin):
+    list_display = ("run", "made_at", "start_earliest", "start_latest", "finish_earliest", "finish_latest", "basis")
+    list_select_related = ("run",)
+    search_fields = ("run__name",)

@@ -17,6 +17,7 @@ from huey.contrib.djhuey import db_periodic_task, db_task
 from trainingapp import forecast, jobs
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
+from trainingapp.devices import inventory
 from trainingapp.models import Dataset
 from trainingapp.scheduler import claim_next, is_waiting
 from trainingapp.supervisor import HOST, batch_preview, recover_lost_runs, shutting_down, supervise, worker_id
@@ -91,6 +92,7 @@ def tick() -> None:
     batch_preview.remove_old()
     jobs.remove_old_jobs()
     forecast.keep_up()
+    inventory.forget_gone()
 
 
 def look_around() -> None:

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from django.utils import timezone
 
-from tests.machines import gpu
+from tests.machines import gpu, hold, machine
 from trainingapp.devices import inventory
 from trainingapp.devices.gpus import read_gpus, visible_gpus
 from trainingapp.devices.placement import GB, read_board
@@ -101,6 +101,17 @@ def test_a_host_that_is_silent_is_away_and_back_with_its_next_reading(settings: 
     assert host.is_away
     assert not read_board().alive
     assert not refresh().is_away
+
+
+@pytest.mark.django_db
+def test_a_machine_that_never_comes_back_is_forgotten_unless_a_run_is_on_it(make: MAKE) -> None:
+    week = timezone.now() - timedelta(days=inventory.KEPT_DAYS, hours=1)
+    for name in ("gone", "busy", "here"):
+        machine(name)
+    hold(make("running"), Device.objects.get(host__name="busy"))
+    Host.objects.exclude(name="here").update(seen_at=week)
+    inventory.forget_gone()
+    assert set(Host.objects.values_list("name", flat=True)) == {"busy", "here"}
 
 
 @pytest.mark.django_db

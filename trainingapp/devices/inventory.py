@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from trainingapp.devices.gpus import GpuReading, driver_version, read_gpus, visible_gpus
+from trainingapp.devices.placement import open_holds
 from trainingapp.models import Device, Host, TrainingRun
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
@@ -22,6 +23,8 @@ REFRESH_S = 4.0
 #: Load and temperature that differ by less are no news.
 SAME_LOAD, SAME_TEMPERATURE_C = 0.02, 1.0
 SAME_MEMORY_BYTES = 1 << 26
+#: Days after which a machine that is silent is forgotten, with the day of its devices.
+KEPT_DAYS = 7
 
 _due_at = 0.0
 
@@ -53,6 +56,13 @@ def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) ->
         if gone:
             Device.objects.filter(pk__in=gone).update(is_present=False)
     return row
+
+
+def forget_gone() -> None:
+    """Remove machines that were not heard of for KEPT_DAYS: a container has a new name each time it is made."""
+    silent_since = timezone.now() - timedelta(days=KEPT_DAYS)
+    busy = open_holds().values("device__host_id")
+    Host.objects.filter(seen_at__lt=silent_since).exclude(pk__in=busy).delete()
 
 
 def _write_device(host: Host, known: Device | None, fields: dict[str, Any]) -> None:
