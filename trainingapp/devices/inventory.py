@@ -46,9 +46,10 @@ def ensure_host(host: str, worker: str) -> None:
 def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) -> Host:
     """Read this machine and write its rows. Devices that are gone stay, marked as not present."""
     gpus = visible_gpus(read_gpus()) if gpus is None else gpus
-    read = [_processor(), *(_gpu(index, gpu, _ours(host)) for index, gpu in enumerate(gpus))]
+    load = psutil.cpu_percent() / 100  # once: the next call would tell of the moment since this one
+    read = [_processor(load), *(_gpu(index, gpu, _ours(host)) for index, gpu in enumerate(gpus))]
     with transaction.atomic():
-        row, _created = Host.objects.update_or_create(name=host, defaults=_machine(worker))
+        row, _created = Host.objects.update_or_create(name=host, defaults=_machine(worker, load))
         known = {(device.kind, device.index): device for device in row.devices.all()}
         for fields in read:
             _write_device(row, known.pop((fields["kind"], fields["index"]), None), fields)
@@ -84,7 +85,7 @@ def _differs(name: str, old: Any, new: Any) -> bool:
     return bool(old != new)
 
 
-def _machine(worker: str) -> dict[str, Any]:
+def _machine(worker: str, load: float) -> dict[str, Any]:
     memory = psutil.virtual_memory()
     return {
         "worker": worker,
@@ -93,14 +94,14 @@ def _machine(worker: str) -> dict[str, Any]:
         "memory_bytes": memory.total,
         "memory_free_bytes": memory.available,
         "disk_free_bytes": _free_disk(Path(settings.RUNS_DIR)),
-        "load": psutil.cpu_percent() / 100,
+        "load": load,
         "versions": _versions(),
         "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC),
         "seen_at": timezone.now(),
     }
 
 
-def _processor() -> dict[str, Any]:
+def _processor(load: float) -> dict[str, Any]:
     memory = psutil.virtual_memory()
     return {
         "kind": Device.Kind.CPU,
@@ -108,7 +109,7 @@ def _processor() -> dict[str, Any]:
         "name": _processor_name(),
         "memory_bytes": memory.total,
         "memory_free_bytes": memory.available,
-        "load": psutil.cpu_percent() / 100,
+        "load": load,
         "is_present": True,
     }
 
