@@ -40,6 +40,7 @@ RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
     "step_factor": ("scheduler", ("step",)),
     "freeze_epochs": ("freeze", ("backbone",)),
     "dice_weight": ("loss_type", ("combined",)),
+    "device_count": ("device", ("cpu",)),
     "class_weights": ("loss_type", ("cross_entropy", "focal", "combined")),
     **dict.fromkeys(
         ("flip_horizontal", "flip_vertical", "crop", "colour", "auto_augment", "erasing"), ("augmentation", ("custom",))
@@ -65,6 +66,7 @@ ONE = {
     "checkpoints": gettext_noop("checkpoint"),
     "processes": gettext_noop("process"),
     "threads": gettext_noop("thread"),
+    "slots": gettext_noop("slot"),
 }
 #: What is wrong, in plain words, by pydantic's kind of error.
 PLAIN_WORDS: dict[str, str | Promise] = {

@@ -18,6 +18,7 @@ from trainingapp import audit, forecast, jobs
 from trainingapp.datasets import uploads
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
+from trainingapp.devices import inventory
 from trainingapp.models import Dataset, IdempotencyKey
 from trainingapp.scheduler import claim_next, is_waiting
 from trainingapp.supervisor import HOST, batch_preview, recover_lost_runs, shutting_down, supervise, worker_id
@@ -92,6 +93,7 @@ def tick() -> None:
     batch_preview.remove_old()
     jobs.remove_old_jobs()
     forecast.keep_up()
+    inventory.forget_gone()
     audit.remove_old()
     uploads.remove_old()
     remove_old_keys()

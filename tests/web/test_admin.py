@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from tests.machines import machine
 from tests.web.world import line, tell
 from trainingapp.models import (
     ApiToken,
@@ -330,6 +331,16 @@ def test_deleting_takes_the_files_along(staff_client: Client, run: TrainingRun) 
     act(staff_client, TrainingRun, "delete_with_files", run)
     assert not TrainingRun.objects.exists()
     assert not run.folder.exists()
+
+
+def test_a_person_says_whether_a_gpu_is_shared_and_nothing_else(staff_client: Client) -> None:
+    device = machine(gpus=1).devices.get(kind="gpu")
+    page = address(Device, "change", device.pk)
+    assert staff_client.get(page).status_code == 200
+    staff_client.post(page, {"is_present": "", "memory_bytes": "1"})
+    before = device.memory_bytes
+    device.refresh_from_db()
+    assert (device.is_shareable, device.is_present, device.memory_bytes) == (False, True, before)
 
 
 def test_the_admin_is_for_staff(user_client: Client) -> None:

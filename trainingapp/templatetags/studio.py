@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django import template
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -271,6 +273,21 @@ def duration(seconds: float | None) -> str:
     if whole < 86_400:
         return gettext("%(hours)d h %(minutes)d min") % {"hours": whole // 3600, "minutes": whole % 3600 // 60}
     return gettext("%(days)d d %(hours)d h") % {"days": whole // 86_400, "hours": whole % 86_400 // 3600}
+
+
+@register.simple_tag
+def span(first: datetime | None, last: datetime | None) -> str:
+    """A range of times: 14:05 – 14:20, with the date where it is not today; empty where nothing is known."""
+    if first is None or last is None:
+        return ""
+    texts = list(dict.fromkeys(_moment(each) for each in (first, last)))
+    return " – ".join(texts)
+
+
+def _moment(when: datetime) -> str:
+    local = timezone.localtime(when)
+    time = date_format(local, "H:i")
+    return time if local.date() == timezone.localdate() else f"{date_format(local, 'MONTH_DAY_FORMAT')} {time}"
 
 
 @register.filter
