@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config
-from trainingapp.models import Checkpoint, Dataset
+from trainingapp.models import Checkpoint, Dataset, Weights
 
 #: Sections of the form in their order, with their titles.
 SECTIONS: dict[str, str | Promise] = {
@@ -144,18 +144,25 @@ def datasets_for(recipe: str) -> QuerySet[Dataset]:
 
 
 def starting_points(recipe: str, present: str) -> list[tuple[str, str]]:
-    """Checkpoints that a run can take its first weights from: the best and the last of each run, newest first.
+    """What a run can take its first weights from: the library, then the best and the last checkpoint of each run.
 
     `present` stays among them, whatever it is.
     """
     kept = Q(is_best=True) | Q(is_last=True)
     rows = Checkpoint.objects.filter(kept, run__recipe=recipe).select_related("run").order_by("-created_at")
-    found = [("", gettext("New weights"))]
+    found = [("", gettext("New weights")), *_library(recipe)]
     for row in rows[:CHECKPOINTS_OFFERED]:
         label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
         shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
         found.append((f"run/{row.run_id}/{row.file}", shown))
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
+
+
+def _library(recipe: str) -> list[tuple[str, str]]:
+    """Entries of the library that a run can start from."""
+    rows = Weights.objects.filter(recipe=recipe, state=Weights.State.READY).order_by("-created_at")
+    label = gettext("Library: %(name)s (%(model)s)")
+    return [(row.start_name, label % {"name": row, "model": row.architecture}) for row in rows[:CHECKPOINTS_OFFERED]]
 
 
 class RunForm(forms.Form):

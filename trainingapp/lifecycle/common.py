@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from trainingapp.bell import ring
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.run import Status
 from trainingapp.trash import remove
 
@@ -42,7 +42,7 @@ def locked(run: TrainingRun) -> Iterator[None]:
         transaction.on_commit(partial(ring, run_id))
 
 
-def refresh_locked(row: TrainingRun | Dataset) -> None:
+def refresh_locked(row: TrainingRun | Dataset | Weights) -> None:
     model: Any = type(row)
     try:
         row.refresh_from_db(from_queryset=model._default_manager.select_for_update())

@@ -4,8 +4,9 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from trainingapp import tasks
+from trainingapp import library, tasks
 from trainingapp.models import Job
 
 
@@ -33,4 +34,6 @@ def cancel_job(job: Job) -> Job:
     unfinished = Job.objects.filter(pk=job.pk, state__in=(Job.State.WAITING, Job.State.WORKING))
     unfinished.update(state=Job.State.CANCELLED, finished_at=timezone.now())
     job.refresh_from_db()
+    if job.state == Job.State.CANCELLED:
+        library.note_failure(job, _("Cancelled."))
     return job

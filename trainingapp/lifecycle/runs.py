@@ -19,7 +19,7 @@ from trainingapp.lifecycle.common import (
     locked,
     remove_trash,
 )
-from trainingapp.models import Checkpoint, Dataset, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, TrainingRun, Weights
 from trainingapp.models.run import Status
 from trainingapp.supervisor import batch_preview
 from trainingapp.trash import moved, trash_name
@@ -73,14 +73,28 @@ def _check_dataset(dataset: Dataset, config: RunConfig) -> None:
 def _check_start(config: RunConfig) -> None:
     if not config.start_from:
         return
-    _run, run_id, file = config.start_from.split("/")
-    found = Checkpoint.objects.filter(run_id=int(run_id), file=file).select_related("run").first()
+    kind, number, *file = config.start_from.split("/")
+    if kind == "weights":
+        _check_start_weights(config, int(number))
+        return
+    found = Checkpoint.objects.filter(run_id=int(number), file=file[0]).select_related("run").first()
     if found is None:
         raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
     if found.run.recipe != config.recipe:
         message = _("The checkpoint %(name)s is of a run for %(recipe)s, not for %(wanted)s.")
         names = {"name": config.start_from, "recipe": found.run.recipe, "wanted": config.recipe}
         raise VerbError(message % names)
+
+
+def _check_start_weights(config: RunConfig, number: int) -> None:
+    found = Weights.objects.filter(pk=number).first()
+    if found is None:
+        raise VerbError(_("There are no weights %(name)s to start from.") % {"name": config.start_from})
+    if not found.is_ready:
+        raise VerbError(_("“%(name)s” is %(state)s.") % {"name": found, "state": found.get_state_display()})
+    if found.recipe != config.recipe:
+        message = _("The weights “%(name)s” are for %(recipe)s, not for %(wanted)s.")
+        raise VerbError(message % {"name": found, "recipe": found.recipe, "wanted": config.recipe})
 
 
 def update_run(run: TrainingRun, *, name: str | None = None, priority: int | None = None) -> TrainingRun:

@@ -1,11 +1,14 @@
 """Fetching what a view is about, with the permission that the view needs."""
 
+from typing import Any
+
 from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.permissions import can_control
 
 
@@ -28,3 +31,22 @@ def controlled_dataset(request: HttpRequest, pk: int) -> Dataset:
     if not can_control(request.user, dataset):
         raise PermissionDenied(_("Only its owner and administrators may do this with a dataset."))
     return dataset
+
+
+def weights_seen_by(user: Any) -> QuerySet[Weights]:
+    """The entries of the library that the user may look at: all, for who has signed in."""
+    return Weights.objects.all()
+
+
+def visible_weights(request: HttpRequest, pk: int) -> Weights:
+    """An entry that may be looked at, tried, exported and started from. Raises Http404."""
+    rows = weights_seen_by(request.user).select_related("owner", "run", "dataset", "parent", "job")
+    return get_object_or_404(rows, pk=pk)
+
+
+def controlled_weights(request: HttpRequest, pk: int) -> Weights:
+    """An entry that the user may change and delete. Raises Http404 or PermissionDenied."""
+    weights = visible_weights(request, pk)
+    if not can_control(request.user, weights):
+        raise PermissionDenied(_("Only its owner and administrators may do this with weights."))
+    return weights

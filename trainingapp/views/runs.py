@@ -15,11 +15,11 @@ from django_htmx.http import trigger_client_event
 from trainingapp import lifecycle
 from trainingapp.engine.config import RECIPES
 from trainingapp.forms import RECIPES_ABOUT, RunForm, config_table, datasets_for
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.permissions import can_control
 from trainingapp.run_state import log_events, part_context
 from trainingapp.templatetags.studio import STATUSES
-from trainingapp.views.access import controlled_run, visible_run
+from trainingapp.views.access import controlled_run, visible_run, weights_seen_by
 
 RUNS_ON_A_PAGE = 25
 CONTROLS: dict[str, Callable[..., TrainingRun]] = {
@@ -107,6 +107,8 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
         name = _("%(name)s (copy)") % {"name": run.name[:100]}
         about = {"name": name, "dataset": run.dataset_id, "priority": run.priority, "recipe": run.recipe}
         return {**run.config, **about}
+    if weights := _wanted_weights(request):
+        return _initial_from(weights)
     dataset = _wanted_dataset(request)
     recipe = request.GET.get("recipe", "")
     if recipe not in RECIPES:
@@ -114,6 +116,19 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
     if dataset is None or recipe not in dataset.recipes:
         dataset = datasets_for(recipe).first()
     return {"recipe": recipe, "dataset": dataset.pk if dataset else None}
+
+
+def _wanted_weights(request: HttpRequest) -> Weights | None:
+    wanted = request.GET.get("weights", "")
+    seen = weights_seen_by(request.user).filter(state=Weights.State.READY)
+    return seen.filter(pk=int(wanted)).first() if wanted.isdecimal() else None
+
+
+def _initial_from(weights: Weights) -> dict[str, Any]:
+    """A run that starts from an entry of the library: its network and size, and its dataset where it is there."""
+    dataset = datasets_for(weights.recipe).filter(pk=weights.dataset_id).first() or datasets_for(weights.recipe).first()
+    chosen = {"recipe": weights.recipe, "model": weights.architecture, "image_size": weights.image_size}
+    return {**chosen, "start_from": weights.start_name, "dataset": dataset.pk if dataset else None}
 
 
 def _wanted_dataset(request: HttpRequest) -> Dataset | None:
