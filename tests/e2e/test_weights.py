@@ -66,12 +66,8 @@ def test_from_a_run_to_predictions_elsewhere(
     expect(panel.locator("rect.box")).to_have_count(0)
     expect(panel.get_by_text("Nothing so sure.").first).to_be_visible()
     assert not asked
-    sides = (
-        panel.locator("figure")
-        .nth(3)
-        .locator("img")
-        .first.evaluate("image => [image.naturalWidth, image.naturalHeight]")
-    )
+    upright = panel.locator("figure").nth(3).locator("img").first
+    sides = upright.evaluate("image => [image.naturalWidth, image.naturalHeight]")
     assert sides[0] < sides[1]
 
     # What is no picture is refused where it was dropped.

@@ -70,7 +70,7 @@ def test_who_has_not_signed_in_sees_nothing(client: Client, entry: Weights, name
     assert (response.status_code, response["Location"].startswith("/login/")) == (302, True)
 
 
-@pytest.mark.parametrize(("name", "status"), zip(PAGES, (200, 200, 200, 200, 403, 403), strict=True))
+@pytest.mark.parametrize(("name", "status"), list(zip(PAGES, (200,) * 4 + (403,) * 2, strict=True)))
 def test_others_may_use_an_entry_but_not_change_it(
     client: Client, other_user: User, entry: Weights, name: str, status: int
 ) -> None:
@@ -255,8 +255,9 @@ def test_pictures_are_tried(user_client: Client, user: User, other_user: User, r
         mask = user_client.get(reverse("job_picture", args=[job.pk, "masks/0.png"]))
         with Image.open(io.BytesIO(mask.content)) as image:
             assert (image.mode, image.size) == ("RGB", (64, 48))
-    lines = b"".join(user_client.get(reverse("job_file", args=[job.pk, "predictions.json"])).streaming_content)
-    assert json.loads(lines)["weights"]["name"] == recipe
+    kept = user_client.get(reverse("job_file", args=[job.pk, "predictions.json"]))
+    assert int(kept["Content-Length"]) == (job.folder / "predictions.json").stat().st_size
+    assert json.loads((job.folder / "predictions.json").read_text())["weights"]["name"] == recipe
     stranger = Client()
     stranger.force_login(other_user)
     for address in (reverse("job", args=[job.pk]), reverse("job_boxes", args=[job.pk])):

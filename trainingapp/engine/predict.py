@@ -178,7 +178,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _found(
-    outputs: list[Floats], card: Card, picture: Picture, options: argparse.Namespace
+    outputs: Sequence[Any], card: Card, picture: Picture, options: argparse.Namespace
 ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
     """What the line says, and the mask where there is one."""
     classes: list[str] = card["classes"]

@@ -126,7 +126,8 @@ def _wanted_weights(request: HttpRequest) -> Weights | None:
 
 def _initial_from(weights: Weights) -> dict[str, Any]:
     """A run that starts from an entry of the library: its network and size, and its dataset where it is there."""
-    dataset = datasets_for(weights.recipe).filter(pk=weights.dataset_id).first() or datasets_for(weights.recipe).first()
+    fit = datasets_for(weights.recipe)
+    dataset = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
     chosen = {"recipe": weights.recipe, "model": weights.architecture, "image_size": weights.image_size}
     return {**chosen, "start_from": weights.start_name, "dataset": dataset.pk if dataset else None}
 

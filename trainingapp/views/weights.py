@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.text import slugify
@@ -118,7 +118,7 @@ def weights_save(request: HttpRequest, pk: int) -> HttpResponse:
     checkpoints = [(one.file, _checkpoint_label(one.file, one.epoch, is_best=one.is_best)) for one in _saved(run)]
     wanted = request.GET.get("file", "")
     initial = {"name": run.name, "file": wanted or next((one.file for one in _saved(run) if one.is_best), "")}
-    form = SaveForm(request.POST or None, checkpoints=checkpoints, initial=initial)
+    form = SaveForm(_posted(request), checkpoints=checkpoints, initial=initial)
     if form.is_valid():
         try:
             weights = lifecycle.save_weights(run, **form.cleaned_data, by=request.user)
@@ -143,7 +143,7 @@ def _checkpoint_label(file: str, epoch: int, *, is_best: bool) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def weights_upload(request: HttpRequest) -> HttpResponse:
     """Take in a file of weights; a worker finds out how much of it fits the network that the form names."""
-    form = UploadForm(request.POST or None, request.FILES or None)
+    form = UploadForm(_posted(request), request.FILES or None)
     weights = _uploaded(request, form) if form.is_valid() else None
     is_htmx = bool(getattr(request, "htmx", None))
     if weights is not None:
@@ -154,6 +154,11 @@ def weights_upload(request: HttpRequest) -> HttpResponse:
     context = {"form": form, "architectures": architectures, "section": "weights"}
     template = "weights/_upload_form.html" if is_htmx else "weights/upload.html"
     return render(request, template, context, status=422 if form.is_bound else 200)
+
+
+def _posted(request: HttpRequest) -> QueryDict | None:
+    """What a form is bound to: an empty POST is one too."""
+    return request.POST if request.method == "POST" else None
 
 
 def _uploaded(request: HttpRequest, form: UploadForm) -> Weights | None:
@@ -173,7 +178,7 @@ def weights_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """Change name, note and licence."""
     weights = controlled_weights(request, pk)
     initial = {name: getattr(weights, name) for name in ("name", "note", "licence")}
-    form = AboutForm(request.POST or None, initial=initial)
+    form = AboutForm(_posted(request), initial=initial)
     if form.is_valid():
         try:
             return redirect(lifecycle.update_weights(weights, **form.cleaned_data))
@@ -216,7 +221,7 @@ def file_stem(weights: Weights) -> str:
 def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
     """Choose formats and have them packed; the page then follows the job."""
     weights = visible_weights(request, pk)
-    form = ExportForm(request.POST or None)
+    form = ExportForm(_posted(request))
     if form.is_valid():
         try:
             job = lifecycle.export_weights(weights, formats=form.cleaned_data["formats"], by=request.user)
