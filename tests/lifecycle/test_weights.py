@@ -345,9 +345,11 @@ def test_deleting_frees_every_byte_and_leaves_what_was_made_from_it(user: User) 
         lifecycle.delete_weights(weights)
 
 
-def test_weights_that_a_run_waits_for_are_not_deleted(user: User, tints: Dataset) -> None:
+@pytest.mark.parametrize("status", ["pending", "queued", "running", "paused"])
+def test_weights_that_a_run_waits_for_are_not_deleted(user: User, tints: Dataset, status: str) -> None:
     weights = make_entry(user)
-    make_run(user, tints, "waiting", start_from=weights.start_name)
+    run = make_run(user, tints, "waiting", start_from=weights.start_name)
+    TrainingRun.objects.filter(pk=run.pk).update(status=status)
     with pytest.raises(VerbError, match="The run waiting is going to start"):
         lifecycle.delete_weights(weights)
     assert weights.path.exists()
@@ -415,6 +417,9 @@ def test_pictures_are_predicted_by_a_warm_process(user: User) -> None:
             lifecycle.predict(weights, pictures=list(pictures.items()), by=user)
             job = work()
             assert job.state == "done", job.message
+        many = [(f"{number}.png", picture()) for number in range(50)]
+        lifecycle.predict(weights, pictures=many, by=user)
+        assert work().result["pictures"] == 50
     finally:
         jobs.drop_warm()
     assert (job.result["pictures"], job.result["problems"]) == (5, 1)

@@ -55,7 +55,13 @@ class WeightsUses:
     @property
     def waiting(self) -> list[TrainingRun]:
         """Runs that have yet to read the file."""
-        return [run for run in self.runs if run.status in (Status.PENDING, Status.QUEUED, Status.RUNNING)]
+        return [run for run in self.runs if _has_yet_to_start(run)]
+
+
+def _has_yet_to_start(run: TrainingRun) -> bool:
+    """A run that was paused in the queue has no checkpoint to go on from."""
+    is_in_work = run.status in (Status.PENDING, Status.QUEUED, Status.RUNNING)
+    return is_in_work or (run.status == Status.PAUSED and not run.checkpoints.exists())
 
 
 def save_weights(
