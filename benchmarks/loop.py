@@ -8,10 +8,10 @@ each; who waits is stopped.
     studio          python -m trainingapp.engine, as a worker starts it: events, metrics, a checkpoint each epoch
     bare            torchvision's ImageFolder and transforms, a DataLoader, validation and torch.save each epoch
     bare in memory  the same without a file: pictures decoded beforehand, as the studio keeps small sets, no saving
-    bare, spinning  as bare, but its threads spin while they wait for each other, as OpenMP's default is
 
-All but the last have the studio's setting for that, OMP_WAIT_POLICY=PASSIVE: spinning is a little faster on a machine
-with nothing else to do, and several times slower as soon as anything else wants a core.
+The bare loops run with torch's own defaults: their threads spin while they wait for each other. The studio's do so
+while nobody else wants the cores (engine/waiting.py). Measure on a machine with nothing else to do: beside other work
+threads that spin are several times slower, and the ratio says nothing but that.
 
 Counted are training pictures per second of whole epochs (training, validation, saving) after the first one; the ratio
 is the median of the rounds' ratios. With num_workers 0, the default, all three prepare their pictures in the trainer.
@@ -116,9 +116,7 @@ def write_dataset(folder: Path, plan: Plan) -> None:
 class Contender:
     """A training process that runs only in its turns: one epoch each."""
 
-    def __init__(
-        self, command: list[str], ends: Callable[[], list[float]], log_file: Path, *, spinning: bool = False
-    ) -> None:
+    def __init__(self, command: list[str], ends: Callable[[], list[float]], log_file: Path) -> None:
         self._ends = ends
         silent, self._kept_open = os.pipe()  # input on which nothing comes, and which does not end either
         with log_file.open("wb") as log:
@@ -128,8 +126,7 @@ class Contender:
                 stdin=silent,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-                | ({} if spinning else {"OMP_WAIT_POLICY": "PASSIVE"}),
+                env={name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))},
             )
         os.close(silent)
         self._epochs_ended = 0
@@ -162,7 +159,6 @@ def measure_throughput(folder: Path, plan: Plan) -> dict[str, float]:
         "studio": studio(folder, plan),
         "bare": bare(folder, plan, "files"),
         "bare in memory": bare(folder, plan, "memory"),
-        "bare, spinning": bare(folder, plan, "files", spinning=True),
     }
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     try:
@@ -189,7 +185,6 @@ def report_throughput(speeds: dict[str, list[float]]) -> dict[str, float]:
     return {
         "throughput_ratio": round(ratios["bare"], 3),
         "throughput_ratio_in_memory": round(ratios["bare in memory"], 3),
-        "throughput_ratio_spinning": round(ratios["bare, spinning"], 3),
         "studio_images_per_s": round(statistics.median(speeds["studio"]), 1),
     }
 
@@ -218,13 +213,13 @@ def studio(folder: Path, plan: Plan) -> Contender:
     return Contender([sys.executable, "-m", "trainingapp.engine", str(run_dir)], ends, run_dir / "trainer.log")
 
 
-def bare(folder: Path, plan: Plan, variant: str, *, spinning: bool = False) -> Contender:
+def bare(folder: Path, plan: Plan, variant: str) -> Contender:
     """This script's own loop in a process of its own, which writes a line when an epoch ends."""
-    out = folder / f"{variant}{'-spinning' if spinning else ''}.txt"
+    out = folder / f"{variant}.txt"
     command = [sys.executable, "-u", __file__, "--bare", variant, "--dataset", str(folder / "dataset")]
     command += ["--quick"] if plan is QUICK else []
     ends = lambda: [float(line) for line in out.read_text().splitlines()]  # noqa: E731
-    return Contender(command, ends, out, spinning=spinning)
+    return Contender(command, ends, out)
 
 
 def bare_loop(dataset: Path, plan: Plan, *, in_memory: bool) -> None:

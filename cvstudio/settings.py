@@ -5,6 +5,7 @@ cannot be read is refused at start with the name of its variable.
 """
 
 import contextlib
+import ipaddress
 import os
 import secrets
 import sys
@@ -54,6 +55,24 @@ class Environment(BaseSettings):
         [], description="Origins behind a proxy that may post forms, such as https://studio.example.org."
     )
     HTTPS: bool = Field(False, description="The studio is reached by HTTPS: secure cookies, redirect and HSTS.")
+    TRUSTED_PROXIES: NameList = Field(
+        [],
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas. "
+        "Empty: none is.",
+    )
+    SESSION_HOURS: int = Field(336, ge=1, le=8760, description="Hours after which who did nothing is signed out.")
+    LOGIN_ATTEMPTS: int = Field(5, ge=1, le=1000, description="Wrong passwords in a row before a sign-in is locked.")
+    LOGIN_LOCK_MINUTES: int = Field(15, ge=1, le=10080, description="Minutes that a sign-in stays locked.")
+    AUDIT_DAYS: int = Field(365, ge=1, description="Days that the audit trail keeps its entries.")
+    OIDC_ISSUER: str = Field(
+        "", description="OpenID Connect provider for single sign-on, such as https://id.example.org. Empty: none."
+    )
+    OIDC_CLIENT_ID: str = Field("", description="Name of the studio at that provider.")
+    OIDC_CLIENT_SECRET: str = Field("", description="Its secret there.")
+    OIDC_NAME: str = Field("OpenID", description="What the button on the sign-in page calls the provider.")
+    OIDC_DEFAULT_ROLE: Literal["viewer", "operator"] = Field(
+        "viewer", description="Role of who signs in by the provider for the first time: viewer or operator."
+    )
     HOST: str = Field("127.0.0.1", description="Address that the web server listens on.")
     PORT: int = Field(8000, ge=1, le=65535, description="Port that the web server listens on.")
     DATA_DIR: Path = Field(
@@ -65,7 +84,31 @@ class Environment(BaseSettings):
     DATABASE_URL: str = Field("", description="postgres://user:password@host/name. Empty: SQLite in DATA_DIR.")
     REDIS_URL: str = Field("", description="redis://host:6379/0 for the queue and the bell. Empty: no Redis.")
     MAX_TRAINING_PROCESSES: int = Field(2, ge=1, le=64, description="Runs that train at the same time on this host.")
+    MAX_RUNS_PER_USER: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="Runs of one person that train at the same time. 0: no limit.",
+    )
     MAX_RECOVERIES: int = Field(3, ge=0, le=100, description="Times that a run goes on by itself after a crash.")
+    RETRY_WAIT_S: float = Field(
+        10, ge=0, le=3600, description="Seconds before a failed run is tried again; doubled for each further try."
+    )
+    SOFT_TIME_LIMIT_HOURS: float = Field(
+        12, ge=0, le=8760, description="Hours after which a run saves and stops; it can be resumed. 0: never."
+    )
+    HARD_TIME_LIMIT_HOURS: float = Field(
+        24, ge=0, le=8760, description="Hours after which the trainer of a run is killed. 0: never."
+    )
+    STOP_GRACE_S: float = Field(
+        120, ge=0, le=86400, description="Seconds that a trainer has to pause or stop before it is killed. 0: no end."
+    )
+    HANG_MINUTES: float = Field(
+        15, ge=0, le=10080, description="Minutes without a word after which a trainer counts as hanging. 0: never."
+    )
+    TRAINER_LOG_MB: int = Field(
+        50, ge=4, le=100_000, description="Size at which the middle of a run's trainer.log is left out, in MB."
+    )
     SPARE_TRAINER: bool = Field(True, description="Keep one trainer process warm, so that a run starts at once.")
     IMPORT_DIRS: NameList = Field(
         [],
@@ -73,15 +116,30 @@ class Environment(BaseSettings):
         "Empty: any, by administrators.",
     )
     MAX_UPLOAD_MB: int = Field(4096, ge=1, description="Largest dataset upload, in MB.")
+    API_RATE_PER_MINUTE: int = Field(
+        600, ge=0, description="Requests to the API in a minute for each token, user or address; 0: as many as come."
+    )
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
     TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     LOG_FORMAT: Literal["text", "json"] = Field("text", description="Log on standard error as text or as JSON lines.")
 
-    @field_validator("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "IMPORT_DIRS", mode="before")
+    @field_validator("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "IMPORT_DIRS", "TRUSTED_PROXIES", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("TRUSTED_PROXIES")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for part in value:
+            ipaddress.ip_network(part, strict=False)  # raises ValueError with the reason
+        return value
+
+    @field_validator("OIDC_ISSUER")
+    @classmethod
+    def _issuer(cls, value: str) -> str:
+        return _checked_url(value, {"https": "host", "http": "host"}, "https://id.example.org")
 
     @field_validator("REDIS_URL")
     @classmethod
@@ -118,7 +176,7 @@ def _checked_url(value: str, schemes: dict[str, str], example: str) -> str:
 
 
 #: Values that may hold a password are not repeated in messages.
-_SECRET_NAMES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL"}
+_SECRET_NAMES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "OIDC_CLIENT_SECRET"}
 
 
 def _read_environment() -> Environment:
@@ -176,11 +234,21 @@ SECRET_KEY = env.SECRET_KEY or _kept_secret_key(DATA_DIR / "secret_key")
 ALLOWED_HOSTS = env.ALLOWED_HOSTS
 CSRF_TRUSTED_ORIGINS = env.CSRF_TRUSTED_ORIGINS
 MAX_TRAINING_PROCESSES = env.MAX_TRAINING_PROCESSES
+MAX_RUNS_PER_USER = env.MAX_RUNS_PER_USER
 MAX_RECOVERIES = env.MAX_RECOVERIES
+RETRY_WAIT_S = env.RETRY_WAIT_S
+SOFT_TIME_LIMIT_HOURS = env.SOFT_TIME_LIMIT_HOURS
+HARD_TIME_LIMIT_HOURS = env.HARD_TIME_LIMIT_HOURS
+STOP_GRACE_S = env.STOP_GRACE_S
+HANG_MINUTES = env.HANG_MINUTES
+TRAINER_LOG_BYTES = env.TRAINER_LOG_MB * 1024 * 1024
 SPARE_TRAINER = env.SPARE_TRAINER
 IMPORT_DIRS = [Path(folder).resolve() for folder in env.IMPORT_DIRS]
 REDIS_URL = env.REDIS_URL
 MAX_UPLOAD_BYTES = env.MAX_UPLOAD_MB * 1024 * 1024
+TRUSTED_PROXIES = [ipaddress.ip_network(part, strict=False) for part in env.TRUSTED_PROXIES]
+AUDIT_DAYS = env.AUDIT_DAYS
+API_RATE_PER_MINUTE = env.API_RATE_PER_MINUTE
 #: Seconds without a heartbeat after which a run counts as lost.
 HEARTBEAT_LEASE_S = 10
 
@@ -196,6 +264,7 @@ INSTALLED_APPS = [
     "huey.contrib.djhuey",
     "channels",
     "csp",
+    "ninja",  # for the pages of its Swagger UI alone
 ]
 
 MIDDLEWARE = [
@@ -208,6 +277,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "trainingapp.middleware.acting",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -317,6 +387,14 @@ HUEY: dict[str, Any] = {
         "scheduler_interval": 1,
         "periodic": True,
     },
+}
+
+# Only what may be lost lies here: how often somebody has asked. Without Redis each web process counts for itself, and
+# `manage.py studio` has one.
+CACHES: dict[str, Any] = {
+    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+    if REDIS_URL
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 }
 
 CHANNEL_LAYERS: dict[str, Any] = {}

@@ -3,20 +3,29 @@
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import URLPattern, URLResolver, path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
 from trainingapp.views import (
+    account,
+    api_docs,
+    audit_trail,
     batch_previews,
     dataset_pictures,
     datasets,
     evaluations,
     jobs,
     predictions,
+    preflights,
+    run_changes,
+    run_control,
     run_files,
+    run_forks,
     runs,
+    sharing,
     system,
+    tokens,
     weights,
 )
 
@@ -49,8 +58,17 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("runs/<int:pk>/batches/<str:file>", evaluations.batch_picture, name="batch_picture"),
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
+    path("runs/<int:pk>/share/", sharing.run_share, name="run_share"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
     re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
+    re_path(
+        r"^runs/(?P<pk>[0-9]{1,18})/(?P<command>checkpoint|evaluate|retry)/$", run_control.run_order, name="run_order"
+    ),
+    path("runs/<int:pk>/force-stop/", run_control.run_force_stop, name="run_force_stop"),
+    path("runs/<int:pk>/epochs/", run_changes.run_epochs, name="run_epochs"),
+    path("runs/<int:pk>/fork/", run_forks.run_fork, name="run_fork"),
+    path("runs/<int:pk>/edit/", run_changes.run_edit, name="run_edit"),
+    path("runs/new/check/", preflights.preflight_start, name="preflight_start"),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job_cancel"),
     re_path(
@@ -62,6 +80,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("weights/upload/", weights.weights_upload, name="weights_upload"),
     path("weights/<int:pk>/", weights.weights_detail, name="weights_detail"),
     path("weights/<int:pk>/edit/", weights.weights_edit, name="weights_edit"),
+    path("weights/<int:pk>/share/", sharing.weights_share, name="weights_share"),
     path("weights/<int:pk>/delete/", weights.weights_delete, name="weights_delete"),
     path("weights/<int:pk>/download/", weights.weights_download, name="weights_download"),
     path("weights/<int:pk>/export/", weights.weights_export, name="weights_export"),
@@ -74,10 +93,20 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets/<int:pk>/confirm/", datasets.dataset_confirm, name="dataset_confirm"),
     path("datasets/<int:pk>/view/<int:place>/", dataset_pictures.dataset_view, name="dataset_view"),
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
+    path("datasets/<int:pk>/share/", sharing.dataset_share, name="dataset_share"),
     path("datasets/<int:pk>/pictures/<path:path>", dataset_pictures.dataset_picture, name="dataset_picture"),
     path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("account/", account.account, name="account"),
+    path("account/password/", account.password_change, name="password_change"),
+    path("account/sign-out-everywhere/", account.sign_out_everywhere, name="sign_out_everywhere"),
+    path("audit/", audit_trail.audit_page, name="audit"),
+    path("audit.csv", audit_trail.audit_csv, name="audit_csv"),
     path("language/", login_not_required(set_language), name="set_language"),
+    path("account/tokens/", tokens.token_list, name="token_list"),
+    path("account/tokens/<int:pk>/revoke/", tokens.token_revoke, name="token_revoke"),
+    path("api/v1/docs", api_docs.api_docs, name="api_docs"),
     path("healthz", system.health, name="health"),
+    path("api/", include("trainingapp.api.root")),
     path("admin/", admin.site.urls),
 ]

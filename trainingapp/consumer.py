@@ -53,9 +53,12 @@ class StudioConsumer(Consumer):
 
     def _keep_watch(self) -> None:
         from trainingapp import tasks, trash
+        from trainingapp.devices.inventory import keep_fresh
+        from trainingapp.supervisor import HOST, worker_id
 
         self._guarded(trash.sweep)
         while not self.stop_flag.is_set():
+            self._guarded(lambda: keep_fresh(HOST, worker_id()))
             self._guarded(tasks.look_around)
             self.stop_flag.wait(WATCH_S)
 

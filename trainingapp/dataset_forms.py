@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp import lifecycle
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.models import Dataset
+from trainingapp.permissions import is_administrator
 
 
 def megabytes(size_bytes: int) -> int:
@@ -50,7 +51,7 @@ class ImportForm(forms.Form):
     @property
     def may_use_folders(self) -> bool:
         """Nobody without administration reads the server's folders, unless settings name some."""
-        return bool(settings.IMPORT_DIRS) or getattr(self.user, "is_staff", False)
+        return bool(settings.IMPORT_DIRS) or is_administrator(self.user)
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"].strip()

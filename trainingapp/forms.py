@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django import forms
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q, QuerySet
 from django.utils.functional import Promise
 from django.utils.translation import gettext, gettext_noop
@@ -14,7 +15,9 @@ from pydantic_core import ErrorDetails
 
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config
-from trainingapp.models import Checkpoint, Dataset, Weights
+from trainingapp.models import Checkpoint, Dataset, Team, Weights
+from trainingapp.models.sharing import Visibility
+from trainingapp.permissions import visible_to
 
 #: Sections of the form in their order, with their titles.
 SECTIONS: dict[str, str | Promise] = {
@@ -136,21 +139,28 @@ def config_field(name: str, schema: dict[str, Any], value: Any = None) -> forms.
     return kind(widget=widget, **common)
 
 
-def datasets_for(recipe: str) -> QuerySet[Dataset]:
-    """The ready datasets whose annotations suffice for the recipe. SQLite cannot look into a JSON list by itself."""
-    ready = Dataset.objects.filter(status=Dataset.Status.READY)
+def ready_datasets(user: Any) -> QuerySet[Dataset]:
+    """The ready datasets that the user may see."""
+    return visible_to(user, Dataset.objects.filter(status=Dataset.Status.READY))
+
+
+def datasets_for(recipe: str, user: Any) -> QuerySet[Dataset]:
+    """Those whose annotations suffice for the recipe. SQLite cannot look into a JSON list by itself."""
+    ready = ready_datasets(user)
     fit = [pk for pk, recipes in ready.values_list("pk", "recipes") if recipe in recipes]
     return ready.filter(pk__in=fit)
 
 
-def starting_points(recipe: str, present: str) -> list[tuple[str, str]]:
-    """What a run can take its first weights from: the library, then the best and the last checkpoint of each run.
+def starting_points(recipe: str, present: str, user: Any) -> list[tuple[str, str]]:
+    """What a run can take its first weights from, of all that the user sees: the library, newest first, then the best
+    and the last checkpoint of each run.
 
     `present` stays among them, whatever it is.
     """
     kept = Q(is_best=True) | Q(is_last=True)
-    rows = Checkpoint.objects.filter(kept, run__recipe=recipe).select_related("run").order_by("-created_at")
-    found = [("", gettext("New weights")), *_library(recipe)]
+    seen = visible_to(user, Checkpoint.objects.filter(kept, run__recipe=recipe))
+    rows = seen.select_related("run").order_by("-created_at")
+    found = [("", gettext("New weights")), *_library(recipe, user)]
     for row in rows[:CHECKPOINTS_OFFERED]:
         label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
         shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
@@ -158,11 +168,41 @@ def starting_points(recipe: str, present: str) -> list[tuple[str, str]]:
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
 
 
-def _library(recipe: str) -> list[tuple[str, str]]:
+def _library(recipe: str, user: Any) -> list[tuple[str, str]]:
     """Entries of the library that a run can start from."""
-    rows = Weights.objects.filter(recipe=recipe, state=Weights.State.READY).order_by("-created_at")
+    seen = visible_to(user, Weights.objects.filter(recipe=recipe, state=Weights.State.READY))
     label = gettext("Library: %(name)s (%(model)s)")
-    return [(row.start_name, label % {"name": row, "model": row.architecture}) for row in rows[:CHECKPOINTS_OFFERED]]
+    rows = seen.order_by("-created_at")[:CHECKPOINTS_OFFERED]
+    return [(row.start_name, label % {"name": row, "model": row.architecture}) for row in rows]
+
+
+class ShareForm(forms.Form):
+    """Who sees a run, a dataset or weights: one choice, in which each team of the owner stands by itself.
+
+    After is_valid(), `visibility` and `team` say it.
+    """
+
+    who = forms.ChoiceField(label=_("Shared with"), widget=forms.Select({"class": "form-select"}))
+
+    def __init__(self, item: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.teams = {str(team.pk): team for team in Team.objects.filter(members=item.owner_id)}
+        if item.team is not None:
+            self.teams.setdefault(str(item.team_id), item.team)
+        self.initial["who"] = str(item.team_id) if item.team_id else item.visibility
+        self.fields["who"].choices = [  # type: ignore[attr-defined]
+            (Visibility.EVERYBODY, gettext("Everybody who can sign in")),
+            *((pk, gettext("The team %(name)s") % {"name": team.name}) for pk, team in self.teams.items()),
+            (Visibility.PRIVATE, gettext("Nobody else")),
+        ]
+
+    @property
+    def team(self) -> Team | None:
+        return self.teams.get(self.cleaned_data["who"])
+
+    @property
+    def visibility(self) -> str:
+        return Visibility.TEAM if self.team else str(self.cleaned_data["who"])
 
 
 class RunForm(forms.Form):
@@ -196,11 +236,12 @@ class RunForm(forms.Form):
     config: RunConfig
     corrections: list[str]
 
-    def __init__(self, *args: Any, recipe: str, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, recipe: str, user: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.user = user or AnonymousUser()  # who is offered nothing
         self.recipe_name = recipe
         self.initial["recipe"] = recipe
-        self.fields["dataset"].queryset = datasets_for(recipe)  # type: ignore[attr-defined]
+        self.fields["dataset"].queryset = datasets_for(recipe, self.user)  # type: ignore[attr-defined]
         self.schema = {name: item for name, item in config_schema(recipe).items() if "const" not in item}
         model = str(self.initial.get("model") or self.schema["model"]["default"])
         self.defaults = config_defaults(recipe, model)
@@ -218,7 +259,7 @@ class RunForm(forms.Form):
         if name != "start_from":
             return config_field(name, item, self.initial.get(name))
         field = config_field(name, {**item, "enum": [""]}, None)
-        field.choices = starting_points(self.recipe_name, self.initial.get(name, ""))  # type: ignore[attr-defined]
+        field.choices = starting_points(self.recipe_name, self.initial.get(name, ""), self.user)  # type: ignore[attr-defined]
         field.required = False
         return field
 

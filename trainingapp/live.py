@@ -1,7 +1,7 @@
 """The live side of the pages: one reader of the database per topic and process, fanned out to its browsers.
 
 A topic is a run, or the list of runs. Its reader looks at the database four times a second (or when the bell rings),
-renders what is new once for each audience (a language, with or without control buttons) and puts it into the queue of
+renders what is new once for each audience (a language, with the buttons it may press) and puts it into the queue of
 every client. Nothing is carried by the bell or kept here: a client that is too slow is let go and comes back with the
 number of the last event it has seen.
 """
@@ -71,6 +71,7 @@ class Audience:
 
     language: str
     controls: bool = False
+    may: frozenset[str] = frozenset()
 
 
 @dataclass(eq=False)
@@ -245,7 +246,7 @@ class RunReader(Reader):
         news: dict[Audience, list[Message]] = {}
         while missing := {client.audience for client in self.clients} - news.keys():
             for audience in missing:
-                news[audience] = await in_thread(render_rows, rows, audience.language)
+                news[audience] = await in_thread(self.render_rows, rows, audience)
                 news[audience] += await self._changed_parts(run, names, audience)
         for client in self.clients:
             if client.listening:
@@ -257,10 +258,20 @@ class RunReader(Reader):
 
     async def _changed_parts(self, run: TrainingRun, names: Iterable[str], audience: Audience) -> list[Message]:
         old = self._parts.setdefault(audience, {})
-        new = await in_thread(_render_state, run, PARTS if not old else names, audience)
+        new = await in_thread(self.render_state, run, PARTS if not old else names, audience)
         changed = {name: html for name, html in new.items() if old.get(name) != html}
         old.update(new)
         return [Message(name, html) for name, html in changed.items()]
+
+    @staticmethod
+    def render_rows(rows: list[RunEvent], audience: Audience) -> list[Message]:
+        """What the rows are told as; each row in exactly one message with a number, in their order."""
+        return render_rows(rows, audience.language)
+
+    @staticmethod
+    def render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
+        """The named parts of the run's state; a part is told when it differs from what was told last."""
+        return _render_state(run, names, audience)
 
     def _tell(self, messages: list[Message]) -> None:
         for client in self.clients:
@@ -334,23 +345,26 @@ def _messages(kind: str, rows: list[RunEvent]) -> Iterator[Message]:
 
 def _render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
     with translation.override(audience.language):
-        return render_parts(run, names, controls=audience.controls)
+        return render_parts(run, names, controls=audience.controls, may=audience.may)
 
 
-async def run_messages(run_id: int, audience: Audience, after: int) -> AsyncGenerator[Message | None, None]:
+async def run_messages(
+    run_id: int, audience: Audience, after: int, reader_class: type[RunReader] = RunReader
+) -> AsyncGenerator[Message | None, None]:
     """Everything above event `after` of a run, each event once and in order, and its state whenever it changes.
 
-    None stands for a while without news. Ends when the run is deleted, when the reader ends or when the client is too
-    slow; the client then comes back with the number of the last event it has seen.
+    `reader_class` says what messages are made of it: partials for the pages, or others. None stands for a while without
+    news. Ends when the run is deleted, when the reader ends or when the client is too slow; the client then comes back
+    with the number of the last event it has seen.
     """
-    reader, client = RunReader.join(run_id, audience)
+    reader, client = reader_class.join(run_id, audience)
     assert isinstance(reader, RunReader)
     try:
         await reader.reached(client, after)
         client.listening, upto = True, reader.position
         for message in reader.state(audience):
             yield message
-        async for message in _backlog(run_id, audience, after, upto):
+        async for message in _backlog(reader, client.audience, after, upto):
             yield message
         async for news in _news(client):
             yield news
@@ -358,12 +372,12 @@ async def run_messages(run_id: int, audience: Audience, after: int) -> AsyncGene
         reader.leave(client)
 
 
-async def _backlog(run_id: int, audience: Audience, after: int, upto: int) -> AsyncIterator[Message]:
+async def _backlog(reader: RunReader, audience: Audience, after: int, upto: int) -> AsyncIterator[Message]:
     while after < upto:
-        rows = await in_thread(read_rows, run_id, after, BATCH_ROWS, upto)
+        rows = await in_thread(read_rows, reader.key, after, BATCH_ROWS, upto)
         if not rows:
             return
-        for message in await in_thread(render_rows, rows, audience.language):
+        for message in await in_thread(reader.render_rows, rows, audience):
             yield message
         after = rows[-1].seq
 

@@ -1,6 +1,6 @@
 """What the page of a run shows, read once for the page and the stream alike."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.template.loader import render_to_string
@@ -12,6 +12,9 @@ from trainingapp import lifecycle
 from trainingapp.engine.metric_names import METRICS
 from trainingapp.evaluations import Summary, newest_batch, summary
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models.run import Status
+from trainingapp.permissions import Verb, can
+from trainingapp.quotes import Quote, quote_of
 
 #: Types of events that are lines of the log; metrics are points of the charts.
 LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
@@ -22,8 +25,21 @@ CHART_POINTS = 2000
 
 #: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with progress,
 #: the others only with a new event.
-QUICK_PARTS = ("header", "progress")
+QUICK_PARTS = ("header", "quote", "progress")
 PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
+
+
+#: Verbs that stand in the menu and not beside the buttons, and what takes another right than to control the run.
+IN_THE_MENU = frozenset({"force_stop", "delete"})
+NEEDS = {
+    "fork": Verb.CREATE,
+    "clone": Verb.CREATE,
+    "edit": Verb.CHANGE,
+    "share": Verb.SHARE,
+    "delete": Verb.DELETE,
+}
+#: States in which the page says what a pause costs, or when the run could go on.
+QUOTED = frozenset({Status.RUNNING, Status.PAUSED})
 
 
 #: What the second chart shows of each recipe: (metric, split); the colours follow the order.
@@ -69,14 +85,26 @@ def _quality(metric: str, split: str, colour: int) -> dict[str, Any]:
     return _series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share)
 
 
-def part_context(run: TrainingRun, *, controls: bool) -> dict[str, Any]:
-    """What every part's template gets; querysets are read only by the parts that use them."""
-    return {"run": run, "controls": controls, "page": RunPage(run)}
+def part_context(run: TrainingRun, *, controls: bool, may: Collection[str] = ()) -> dict[str, Any]:
+    """What every part's template gets; querysets are read only by the parts that use them.
+
+    `controls` says whether the reader may control the run, `may` what else (see `further_rights`); the buttons go by
+    them.
+    """
+    return {"run": run, "controls": controls, "page": RunPage(run, controls, frozenset(may))}
 
 
-def render_parts(run: TrainingRun, names: Iterable[str], *, controls: bool) -> dict[str, str]:
+def further_rights(user: Any, run: TrainingRun) -> frozenset[str]:
+    """What the user may do with the run beside controlling it."""
+    about_it = [verb.value for verb in (Verb.CHANGE, Verb.SHARE, Verb.DELETE) if can(user, verb, run)]
+    return frozenset([*about_it, *([Verb.CREATE.value] if can(user, Verb.CREATE) else [])])
+
+
+def render_parts(
+    run: TrainingRun, names: Iterable[str], *, controls: bool, may: Collection[str] = ()
+) -> dict[str, str]:
     """HTML of the named parts, in the active language."""
-    context = part_context(run, controls=controls)
+    context = part_context(run, controls=controls, may=may)
     return {name: render_to_string(f"runs/_{name}.html", context) for name in names}
 
 
@@ -93,8 +121,10 @@ def log_events(run: TrainingRun, *, before: int) -> list[RunEvent]:
 class RunPage:
     """The slower facts about a run, each read when a template asks for it."""
 
-    def __init__(self, run: TrainingRun) -> None:
+    def __init__(self, run: TrainingRun, controls: bool = False, may: frozenset[str] = frozenset()) -> None:
         self.run = run
+        self.controls = controls
+        self.may = may
 
     def checkpoints(self) -> list[Checkpoint]:
         return list(self.run.checkpoints.all())
@@ -111,7 +141,28 @@ class RunPage:
         return charts_of(self.run.recipe)
 
     def verbs(self) -> list[str]:
-        return lifecycle.possible_verbs(self.run)
+        """What the reader may ask of the run as it stands: the buttons."""
+        return [verb for verb in lifecycle.possible_verbs(self.run) if self.controls and verb not in IN_THE_MENU]
+
+    def menu(self) -> list[str]:
+        """What else the reader may ask: the entries of the menu."""
+        rare = [verb for verb in lifecycle.possible_verbs(self.run) if verb in IN_THE_MENU]
+        asked = [*lifecycle.further_verbs(self.run), "share", *rare]
+        return [verb for verb in asked if self._may(verb)]
+
+    def _may(self, verb: str) -> bool:
+        if verb == "fork" and not self.can_be_forked():
+            return False
+        needed = NEEDS.get(verb)
+        return needed in self.may if needed else self.controls
+
+    def can_be_forked(self) -> bool:
+        """Whether the reader may make runs, and there is a sound checkpoint to begin with."""
+        return Verb.CREATE in self.may and self.run.checkpoints.filter(damage="").exists()
+
+    def quote(self) -> Quote | None:
+        """What pausing costs; None where there is nothing to pause or to go on with."""
+        return quote_of(self.run) if self.run.status in QUOTED else None
 
     def evaluation(self) -> Summary | None:
         """The newest validation in short."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user
@@ -13,20 +14,23 @@ from django.views.decorators.http import require_safe
 
 from trainingapp.live import Audience, Message, in_thread, list_messages, run_messages
 from trainingapp.models import TrainingRun
-from trainingapp.permissions import can_control
+from trainingapp.permissions import Verb, can, visible_to
+from trainingapp.run_state import further_rights
 
 
 @require_safe
 async def run_stream(request: HttpRequest, pk: int) -> HttpResponse | StreamingHttpResponse:
     """Events of a run above Last-Event-ID (or ?after=), then what comes, until the client leaves."""
-    run = await in_thread(TrainingRun.objects.filter(pk=pk).first)
+    user = await request.auser()
+    run = await in_thread(_visible_run, user, pk)
     if run is None:
         raise Http404
     after = request.headers.get("Last-Event-ID") or request.GET.get("after") or "0"
     if not after.isdecimal():
         return HttpResponseBadRequest("after must be the number of an event")
-    audience = Audience(get_language() or "en", can_control(await request.auser(), run))
-    return await _streamed(request, run_messages(run.pk, audience, min(int(after), run.event_seq)))
+    controls = await in_thread(can, user, Verb.CONTROL, run)
+    audience = Audience(get_language() or "en", controls, await in_thread(further_rights, user, run))
+    return await _streamed(request, run_messages(run.pk, audience, min(int(after), run.event_seq)), run.pk)
 
 
 @require_safe
@@ -35,31 +39,41 @@ async def run_list_stream(request: HttpRequest) -> StreamingHttpResponse:
     return await _streamed(request, list_messages())
 
 
-async def _streamed(request: HttpRequest, messages: AsyncGenerator[Message | None, None]) -> StreamingHttpResponse:
+def _visible_run(user: Any, pk: int) -> TrainingRun | None:
+    return visible_to(user, TrainingRun.objects.all()).filter(pk=pk).first()
+
+
+async def _streamed(
+    request: HttpRequest, messages: AsyncGenerator[Message | None, None], run_id: int | None = None
+) -> StreamingHttpResponse:
     await sync_to_async(close_old_connections)()  # the request's own connection would stay open as long as the stream
     response = StreamingHttpResponse(
-        _encoded(messages, request.session.session_key or ""), content_type="text/event-stream"
+        _encoded(messages, request.session.session_key or "", run_id), content_type="text/event-stream"
     )
     response.headers["Cache-Control"] = "no-cache, no-transform"
     response.headers["X-Accel-Buffering"] = "no"
     return response
 
 
-async def _encoded(messages: AsyncGenerator[Message | None, None], session_key: str) -> AsyncIterator[bytes]:
-    """The messages as bytes; a comment shows that the stream lives, and a login that has ended ends it."""
+async def _encoded(
+    messages: AsyncGenerator[Message | None, None], session_key: str, run_id: int | None
+) -> AsyncIterator[bytes]:
+    """The messages as bytes; a comment shows that the stream lives. It ends with the login, or the right to see."""
     yield b": connected\n\n"
     async with aclosing(messages):  # a client that leaves must not wait for the garbage collector to be let go
         async for message in messages:
             if message is not None:
                 yield message.encode()
-            elif await in_thread(_is_logged_in, session_key):
+            elif await in_thread(_may_look, session_key, run_id):
                 yield b": alive\n\n"
             else:
                 yield Message("logged-out", "").encode()
                 return
 
 
-def _is_logged_in(session_key: str) -> bool:
+def _may_look(session_key: str, run_id: int | None) -> bool:
+    """Whether the session is still one, and its user may still see the run."""
     request = HttpRequest()
     request.session = SessionStore(session_key)
-    return get_user(request).is_authenticated
+    user = get_user(request)
+    return user.is_authenticated and (run_id is None or _visible_run(user, run_id) is not None)

@@ -14,10 +14,11 @@ from django.utils.translation import gettext as _
 from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
-from trainingapp import jobs
+from trainingapp import audit, forecast, jobs
+from trainingapp.datasets import uploads
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
-from trainingapp.models import Dataset
+from trainingapp.models import Dataset, IdempotencyKey
 from trainingapp.scheduler import claim_next, is_waiting
 from trainingapp.supervisor import HOST, batch_preview, recover_lost_runs, shutting_down, supervise, worker_id
 
@@ -101,6 +102,15 @@ def tick() -> None:
     look_around()
     batch_preview.remove_old()
     jobs.remove_old_jobs()
+    forecast.keep_up()
+    audit.remove_old()
+    uploads.remove_old()
+    remove_old_keys()
+
+
+def remove_old_keys() -> None:
+    """Forget the answers that are kept for repeated requests when their time is over."""
+    IdempotencyKey.objects.filter(created_at__lt=timezone.now() - IdempotencyKey.KEPT).delete()
 
 
 def look_around() -> None:
@@ -108,6 +118,8 @@ def look_around() -> None:
     recover_lost_runs(then=wake_trainer)
     if is_waiting() and has_free_slot():
         wake_trainer()
+    if forecast.is_missing():
+        forecast.keep_up()
     if _free_imports().exists():
         wake_importer()
     if jobs.waiting_jobs().exists():

@@ -4,9 +4,13 @@
 
   document.addEventListener("click", (event) => {
     for (const menu of document.querySelectorAll("details.menu[open]")) {
-      if (!menu.contains(event.target)) menu.open = false;
+      if (!menu.contains(event.target) || event.target.closest(".menu-item")) menu.open = false;
     }
   });
+  // What somebody has opened stays open when the part around it is rendered anew.
+  if (window.Idiomorph) {
+    Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details"));
+  }
   document.addEventListener("keydown", (event) => {
     const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
     if (!menu) return;
@@ -17,10 +21,14 @@
   const messages = document.getElementById("messages");
 
   function showProblem(text) {
+    show(text, "notice-error", "bi-x-octagon-fill");
+  }
+
+  function show(text, level, symbol) {
     const notice = document.createElement("div");
-    notice.className = "notice notice-error";
+    notice.className = `notice ${level}`;
     const icon = document.createElement("i");
-    icon.className = "bi bi-exclamation-triangle-fill";
+    icon.className = `bi ${symbol}`;
     icon.setAttribute("aria-hidden", "true");
     const body = document.createElement("div");
     body.className = "notice-body";
@@ -31,6 +39,7 @@
   }
 
   document.addEventListener("studio:problem", (event) => showProblem(event.detail.message));
+  document.addEventListener("studio:notice", (event) => show(event.detail.message, "notice-info", "bi-info-circle-fill"));
   document.addEventListener("htmx:responseError", (event) => {
     const texts = messages.dataset;
     const status = event.detail.xhr.status;

@@ -132,3 +132,80 @@ def test_delete_asks(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda question: "n")
     train("delete", run.pk)
     assert TrainingRun.objects.exists()
+
+
+def test_every_plain_verb_has_the_same_name_in_the_parser_and_takes_json(make: MAKE) -> None:
+    run = make("failed")
+    assert json.loads(train("retry", run.pk, "--json"))[0]["status"] == "queued"
+    running = make("running")
+    train("checkpoint", running.pk)
+    train("evaluate", running.pk)
+    running.refresh_from_db()
+    assert [order["command"] for order in running.orders] == ["checkpoint", "evaluate"]
+
+
+def test_clone_fork_epochs_and_update(admin: User, make: MAKE) -> None:
+    run = make("completed", epoch=20, total_epochs=20)
+    clone = json.loads(train("clone", run.pk, "--name", "again", "--json"))
+    assert (clone["name"], clone["forked_from_id"], clone["owner"]) == ("again", run.pk, "root")
+    with pytest.raises(CommandError, match=r"--checkpoint: run .* has no best checkpoint yet"):
+        train("fork", run.pk)
+    run.checkpoints.create(
+        file="epoch_5.pt",
+        attempt=1,
+        epoch=5,
+        step=5,
+        reason="epoch",
+        size_bytes=1,
+        is_best=True,
+        created_at=run.created_at,
+    )
+    fork = json.loads(train("fork", run.pk, "--set", "learning_rate=0.01", "--json"))
+    assert fork["forked_checkpoint"] == "epoch_5.pt"
+    assert TrainingRun.objects.get(pk=fork["id"]).config["learning_rate"] == 0.01
+    assert "is queued" in train("epochs", run.pk, 30)
+    assert json.loads(train("update", run.pk, "--name", "renamed", "--json"))["name"] == "renamed"
+
+
+def test_lists_are_filtered(make: MAKE) -> None:
+    one, two = make("completed"), make("queued")
+    lifecycle.update_run(one, name="needle")
+    assert [run["id"] for run in json.loads(train("list", "--json", "--search", "needle"))] == [one.pk]
+    assert [run["id"] for run in json.loads(train("list", "--json", "--limit", "1"))] == [two.pk]
+    assert json.loads(train("list", "--json", "--owner", "nobody")) == []
+
+
+@pytest.mark.parametrize(("status", "code"), [("failed", 3), ("stopped", 4), ("paused", 5)])
+def test_waiting_ends_with_how_the_run_ended(make: MAKE, status: str, code: int) -> None:
+    with pytest.raises(CommandError) as caught:
+        train("watch", make(status).pk, make("completed").pk)
+    assert caught.value.returncode == code
+    assert train("watch", make("completed").pk) == ""
+    with pytest.raises(CommandError, match="never started"):
+        train("watch", make("pending").pk)
+
+
+@pytest.mark.parametrize("recipe", ["classification", "detection", "segmentation"])
+def test_the_template_is_a_whole_configuration(recipe: str) -> None:
+    import yaml
+
+    from trainingapp.engine.config import parse_config
+
+    text = train("config", "--recipe", recipe)
+    assert parse_config(yaml.safe_load(text)).recipe == recipe
+    assert "# How many times the whole training split is seen." in text
+
+
+def test_metrics_are_printed_without_what_was_made_again(run: TrainingRun) -> None:
+    for seq, superseded in ((1, True), (2, False)):
+        data = {"split": "val", "values": {"top1": seq / 4, "loss": 1.0}}
+        RunEvent.objects.create(
+            run=run, seq=seq, type="metrics", time=run.created_at, epoch=1, step=3, data=data, superseded=superseded
+        )
+    assert json.loads(train("metrics", run.pk, "--name", "top1", "--json")) == [
+        {"epoch": 1, "step": 3, "split": "val", "values": {"top1": 0.5}}
+    ]
+    assert "top1 0.5" in train("metrics", run.pk)
+    assert train("metrics", run.pk, "--split", "train") == ""
+    with pytest.raises(CommandError, match="no such evaluation"):
+        train("evaluation", run.pk)

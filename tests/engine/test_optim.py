@@ -6,7 +6,8 @@ import torchvision
 from torch.optim import lr_scheduler
 
 from trainingapp.engine.config import parse_config
-from trainingapp.engine.optim import Schedule, make_optimizer, make_schedule
+from trainingapp.engine.optim import make_optimizer
+from trainingapp.engine.schedule import Schedule, make_schedule
 
 STEPS_PER_EPOCH, EPOCHS = 7, 6
 TOTAL = STEPS_PER_EPOCH * EPOCHS

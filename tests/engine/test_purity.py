@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-LIGHT = ["config", "events", "dataset_files"]
+LIGHT = ["config", "events", "dataset_files", "schedule_preview"]
 
 
 def _loaded_by(module: str) -> set[str]:

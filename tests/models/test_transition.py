@@ -22,6 +22,7 @@ MOVES = {
     ("queued", "failed"),
     ("running", "queued"),
     ("running", "paused"),
+    ("completed", "queued"),
     ("running", "completed"),
     ("running", "failed"),
     ("running", "stopped"),

@@ -73,12 +73,12 @@ def test_wrong_values_are_named(user_client: Client, dataset: Dataset, started: 
 def test_old_previews_go_away(files: None, tmp_path: Path) -> None:
     import os
 
-    preview_id = batch_preview.prepare({}, tmp_path)
+    preview_id = batch_preview.prepare({}, tmp_path, 1)
     batch_preview.remove_old()
-    assert batch_preview.look(preview_id) is not None
+    assert batch_preview.look(preview_id, 1) is not None
     os.utime(tmp_path / "previews" / preview_id, (1, 1))
     batch_preview.remove_old()
-    assert batch_preview.look(preview_id) is None
+    assert batch_preview.look(preview_id, 1) is None
 
 
 def test_others_get_nothing(client: Client, user_client: Client, dataset: Dataset) -> None:

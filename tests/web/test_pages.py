@@ -20,6 +20,10 @@ ARGUMENTS: dict[str, list[object]] = {
     "run_log": [1],
     "run_metrics": [1],
     "run_delete": [1],
+    "run_share": [1],
+    "job": ["0" * 8 + "-0000-4000-8000-" + "0" * 12],
+    "job_cancel": ["0" * 8 + "-0000-4000-8000-" + "0" * 12],
+    "dataset_share": [1],
     "run_control": [1, "pause"],
     "evaluation": [1],
     "evaluation_data": [1, 1],
@@ -107,6 +111,7 @@ def pages(user_client: Client, run: TrainingRun, dataset: Dataset) -> list[str]:
         reverse("dataset_list"),
         reverse("dataset_import"),
         reverse("dataset_delete", args=[dataset.pk]),
+        reverse("account"),
     ]
 
 

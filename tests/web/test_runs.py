@@ -107,7 +107,7 @@ def test_only_datasets_with_the_annotations_are_offered(user_client: Client, dat
     boxes = Dataset.objects.create(
         name="boxes", owner=user, recipes=["detection", "segmentation"], status=Dataset.Status.READY
     )
-    offered = {recipe: set(RunForm(recipe=recipe).fields["dataset"].queryset) for recipe in RECIPES}
+    offered = {recipe: set(RunForm(recipe=recipe, user=user).fields["dataset"].queryset) for recipe in RECIPES}
     assert offered == {"classification": {dataset}, "detection": {boxes}, "segmentation": {boxes}}
     page = user_client.get(reverse("run_new"), {"dataset": boxes.pk})
     assert page.context["form"].recipe_name == "detection"
@@ -138,8 +138,8 @@ def test_a_run_starts_from_a_checkpoint_of_another(user_client: Client, run: Tra
     facts = {"attempt": 1, "epoch": 3, "step": 9, "reason": "epoch", "size_bytes": 1, "created_at": timezone.now()}
     Checkpoint.objects.create(run=run, file="epoch_3.pt", is_best=True, **facts)
     start = f"run/{run.pk}/epoch_3.pt"
-    assert start in dict(RunForm(recipe="classification").fields["start_from"].choices)
-    assert start not in dict(RunForm(recipe="detection").fields["start_from"].choices)
+    assert start in dict(RunForm(recipe="classification", user=run.owner).fields["start_from"].choices)
+    assert start not in dict(RunForm(recipe="detection", user=run.owner).fields["start_from"].choices)
     user_client.post(reverse("run_new"), values(dataset=dataset.pk, start_from=start))
     assert TrainingRun.objects.latest("pk").config["start_from"] == start
 

@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
 from trainingapp.engine.errors import EngineError, Failure, classify
 from trainingapp.engine.events import EVENTS_FILE, EventLog
@@ -35,8 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     # cuBLAS repeats its sums only with a fixed workspace, chosen before torch is loaded.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Threads that wait for each other must not spin: two trainers on the same cores would be five times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    waiting.prepare_environment()
     lines = LineReader(sys.stdin.fileno())
     if options.preview:
         return _preview(options.run_dir)
@@ -75,6 +75,7 @@ def _jobs(folder: Path | None, lines: LineReader) -> int:
 def _preview(run_dir: Path) -> int:
     from trainingapp.engine.preview import draw_preview
 
+    waiting.IDLE_TEAM.gather()  # a run may be at work on these cores
     try:
         draw_preview(read_order(run_dir, read_config_file(run_dir)))
     except (EngineError, ValueError, OSError) as error:
@@ -88,6 +89,7 @@ def _wait_as_spare(lines: LineReader) -> Path | None:
     from trainingapp.engine import loop  # noqa: F401 - seconds of loading, wanted only now
     from trainingapp.engine.spare import rehearse
 
+    waiting.IDLE_TEAM.gather()
     rehearse()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -131,6 +133,7 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
     try:
         from trainingapp.engine.loop import train
 
+        waiting.follow_load()
         ended = train(read_order(run_dir, values), control, events, unwanted_fds=[lock_fd])
         events.write("status", state=ended)
         events.flush()

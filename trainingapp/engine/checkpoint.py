@@ -7,9 +7,7 @@ oldest first. A file counts once it is in the index, with its hash.
 import hashlib
 import json
 import os
-import queue
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from io import FileIO
 from pathlib import Path
@@ -67,8 +65,7 @@ class CheckpointFolder:
         self._lost: list[str] = []
         self._buffer: Any = None
         self._failure: OSError | NonFiniteLoss | None = None
-        self._jobs: queue.Queue[Callable[[], None]] = queue.Queue()
-        threading.Thread(target=self._work, name="checkpoints", daemon=True).start()
+        self._thread: threading.Thread | None = None
 
     # Finding
 
@@ -141,11 +138,16 @@ class CheckpointFolder:
         """
         self.drain()
         self._buffer = _copied(content, self._buffer)  # the memory of the last copy is used again: fresh pages are slow
-        self._jobs.put(lambda: self._write(self._buffer, file, reason))
+        # A thread for each save: one that stays keeps its OpenMP team, and the loop's threads never spin (waiting.py).
+        job = (self._buffer, file, reason)
+        self._thread = threading.Thread(target=self._write_or_remember, args=job, name="checkpoint", daemon=True)
+        self._thread.start()
 
     def drain(self) -> None:
         """Wait until everything handed over is on the disk."""
-        self._jobs.join()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
         self.raise_failure()
 
     def raise_failure(self) -> None:
@@ -158,15 +160,11 @@ class CheckpointFolder:
             raise DiskFull(f"The disk is full: a checkpoint could not be written. {free_text}") from failure
         raise failure
 
-    def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            try:
-                job()
-            except (OSError, NonFiniteLoss) as error:
-                self._failure = error
-            finally:
-                self._jobs.task_done()
+    def _write_or_remember(self, content: dict[str, Any], file: str, reason: str) -> None:
+        try:
+            self._write(content, file, reason)
+        except (OSError, NonFiniteLoss) as error:
+            self._failure = error
 
     def _write(self, content: dict[str, Any], file: str, reason: str) -> None:
         _check_finite(content["model_state_dict"])

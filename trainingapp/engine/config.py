@@ -9,7 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from trainingapp.engine.architectures import architecture_defaults
-from trainingapp.engine.configs.base import IMAGE_SIZE_MULTIPLE, BaseRunConfig
+from trainingapp.engine.configs.base import IMAGE_SIZE_MULTIPLE, MOST_ACCUMULATION, BaseRunConfig
 from trainingapp.engine.configs.classification import ClassificationConfig
 from trainingapp.engine.configs.detection import DetectionConfig
 from trainingapp.engine.configs.segmentation import SegmentationConfig
@@ -22,6 +22,8 @@ RECIPES: dict[str, type[BaseRunConfig]] = {
     "detection": DetectionConfig,
     "segmentation": SegmentationConfig,
 }
+
+LEAST_BATCH = 2
 
 
 class _Recipe(BaseModel):
@@ -65,3 +67,28 @@ def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
         values["warmup_epochs"] = epochs / 10
         corrections.append(f"warmup_epochs {warmup:g} became {epochs / 10:g}: it was longer than the run.")
     return parse_config(values), corrections
+
+
+def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
+    """The same run with another number of epochs. Raises pydantic.ValidationError."""
+    return parse_config({**config.model_dump(mode="json"), "epochs": epochs})
+
+
+def smaller_batch(config: RunConfig, batch_size: int | None = None) -> RunConfig | None:
+    """The same run in less memory: half the batch and twice the accumulation; None where that is not possible.
+
+    `batch_size` is what the run had where it found it itself (`auto_batch_size`). An odd batch is divided by its
+    smallest factor, so that the optimizer sees as many pictures a step as before, and an epoch keeps its steps: a
+    checkpoint in the midst of one goes on with the very next picture. Only a prime number of pictures has no such
+    factor; it is halved, rounding down. Batch norm needs two pictures, so that is the least.
+    """
+    size = batch_size or config.batch_size
+    factor = next((number for number in range(2, size // LEAST_BATCH + 1) if size % number == 0), 2)
+    values = {
+        "batch_size": size // factor,
+        "accumulation_steps": config.accumulation_steps * factor,
+        "auto_batch_size": False,
+    }
+    if values["batch_size"] < LEAST_BATCH or values["accumulation_steps"] > MOST_ACCUMULATION:
+        return None
+    return parse_config({**config.model_dump(mode="json"), **values})

@@ -1,17 +1,37 @@
-"""What the trainer is told while it runs: JSON lines on standard input, and signals (no torch)."""
+"""What the trainer is told while it runs: JSON lines on standard input, and signals (no torch).
+
+    {"command": "pause"}                             save and leave; so does "stop"
+    {"command": "checkpoint", "id": 3}               save now
+    {"command": "evaluate", "id": 4}                 validate at this very step
+    {"command": "epochs", "id": 5, "epochs": 30}     have another number of epochs from here on
+
+An order with an "id" is confirmed by an event with that number (see events.py).
+"""
 
 import json
 import logging
 import os
 import signal
 import threading
+from collections import deque
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal
 
 logger = logging.getLogger(__name__)
 
 Ending = Literal["pause", "stop", "interrupt"]
-COMMANDS = ("pause", "stop", "checkpoint")
+ENDINGS: tuple[Ending, ...] = ("stop", "pause", "interrupt")
+REQUESTS = ("checkpoint", "evaluate", "epochs")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something to do between two steps. `id` is 0 where nobody waits for a word; `epochs` is for "epochs" alone."""
+
+    command: str
+    id: int = 0
+    epochs: int = 0
 
 
 class LineReader:
@@ -38,11 +58,14 @@ class LineReader:
 class Control:
     """Collects commands from a thread and from signals; the loop asks for them between two steps.
 
+    A thread adds while the loop takes: a set and a deque do each of that at once.
+
     The end of standard input, SIGINT and SIGTERM mean "interrupt": save and leave, so that the run can go on later.
     """
 
     def __init__(self) -> None:
         self._wanted: set[str] = set()
+        self._requests: deque[Request] = deque()
 
     def watch(self, lines: LineReader) -> None:
         """Start to follow `lines` in a thread that ends with the process."""
@@ -55,24 +78,29 @@ class Control:
 
     def ending(self) -> Ending | None:
         """How the run is to be left now; stop goes before pause, and both before an interrupt."""
-        endings: tuple[Ending, ...] = ("stop", "pause", "interrupt")
-        return next((name for name in endings if name in self._wanted), None)
+        return next((name for name in ENDINGS if name in self._wanted), None)
 
-    def take_checkpoint_request(self) -> bool:
-        """Whether a checkpoint was asked for since the last call."""
-        if "checkpoint" in self._wanted:
-            self._wanted.discard("checkpoint")
-            return True
-        return False
+    def request(self, request: Request) -> None:
+        """Ask for something to be done between two steps."""
+        self._requests.append(request)
+
+    def take_requests(self) -> list[Request]:
+        """What was asked for since the last call, in that order."""
+        taken: list[Request] = []
+        while self._requests:
+            taken.append(self._requests.popleft())
+        return taken
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._wanted.add("interrupt")
 
     def _follow(self, lines: LineReader) -> None:
         while (line := lines.read_line()) is not None:
-            command = _parsed(line).get("command")
-            if command in COMMANDS:
-                self._wanted.add(str(command))
+            values = _parsed(line)
+            if values.get("command") in ENDINGS:
+                self._wanted.add(str(values["command"]))
+            elif (request := _request(values)) is not None:
+                self.request(request)
             elif line.strip():
                 logger.warning("Unknown command on standard input: %r", line[:200])
         self._wanted.add("interrupt")
@@ -84,3 +112,11 @@ def _parsed(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _request(values: dict[str, Any]) -> Request | None:
+    """The request in a line; None where it is none, or lacks what it needs."""
+    command, number, epochs = values.get("command"), values.get("id", 0), values.get("epochs", 0)
+    if command not in REQUESTS or type(number) is not int or type(epochs) is not int:
+        return None
+    return None if command == "epochs" and epochs < 1 else Request(str(command), number, epochs)

@@ -1,5 +1,6 @@
 """Choosing the device, its number formats and its threads."""
 
+import logging
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -7,6 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from trainingapp.engine.errors import BadConfig
+from trainingapp.engine.run_files import Order
+
+logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
@@ -23,6 +27,17 @@ def choose_device(name: str) -> torch.device:
         raise BadConfig(f"device is {name}, but there are {count} GPUs here, numbered from 0. Use auto.")
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
+
+
+def device_for(order: Order) -> torch.device:
+    """The device that the studio assigned, else the one that the configuration names.
+
+    A GPU that its driver shows but torch cannot use is no reason to fail where the configuration says auto.
+    """
+    if order.device.startswith("cuda") and order.config.device == "auto" and not torch.cuda.is_available():
+        logger.warning("%s was assigned, but torch cannot use it. Training goes on on the CPU.", order.device)
+        return choose_device("cpu")
+    return choose_device(order.device or order.config.device)
 
 
 def _freest_gpu() -> str:

@@ -5,16 +5,20 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
     log         {"level": "info" | "warning" | "error" | "debug", "message": str}
     metrics     {"split": "train" | "val", "values": {name: float}}; "train" every few steps, "val" after an epoch.
                 The validation event also carries "is_best": bool, "best_metric": the name of the metric that decides
-                that, and "evaluation": the file with all that it found out, relative to RUN_DIR (see evaluation.py)
+                that, and "evaluation": the file with all that it found out, relative to RUN_DIR (see evaluation.py);
+                one that was asked for within an epoch has "extra": true instead of a file, and is never the best
     progress    {"phase": str, "total_epochs": int, "total_steps": int, "elapsed_s": float, "eta_s": float | null};
                 the newest replaces all older ones, none is kept
     checkpoint  {"file", "step_in_epoch", "reason", "size_bytes", "sha256", "metrics", "is_best",
                 "removed": [file, ...]}
     sample      {"kind": "batch", "file": a picture of a training batch as the model sees it, relative to RUN_DIR}
     status      {"state": "started", "device": str, "dataset_fingerprint": str, "resumed_from": file | null,
-                "validation_due": bool} at the start of an attempt, then one of
-                {"state": "completed" | "paused" | "stopped" | "interrupted"} or
-                {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all
+                "validation_due": bool, "batch_size": int, "environment": {...} (see environment.py)} at the
+                start of an attempt, then one of {"state": "completed" | "paused" | "stopped" | "interrupted"} or
+                {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all.
+                Between: {"state": "order", "id": int, "command": str, "result": str} when an order was done ("epochs"
+                says how many the run has now), and after a reload {"state": "proof", "verdict": "exact" | "near" |
+                "differs" | "unknown", "difference": float, "reason": str, "message": str} (see proof.py)
 
 Every event has "type", "time" (Unix seconds), "attempt", "epoch" (from 1; 0 before the first) and "step" (optimizer
 steps done since the start of the run). A "started" event's step is the step that the attempt goes on from: metrics of

@@ -1,41 +1,47 @@
 """The training loop."""
 
-import math
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from trainingapp.engine.autobatch import find_batch_size
-from trainingapp.engine.checkpoint import CheckpointFolder, Found, non_finite_message
+from trainingapp.engine.checkpoint import CheckpointFolder, Found
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.dataset_files import DatasetIndex, read_index
 from trainingapp.engine.device import (
     Precision,
     available_threads,
-    choose_device,
     choose_precision,
+    device_for,
     device_name,
     prepare_backend,
 )
 from trainingapp.engine.ema import Ema
-from trainingapp.engine.errors import BadConfig, BadData, NonFiniteLoss
+from trainingapp.engine.environment import environment
+from trainingapp.engine.errors import BadConfig, BadData, EngineError
+from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.freezing import is_frozen, set_training
-from trainingapp.engine.optim import clip_gradients, make_optimizer, make_schedule, set_learning_rate
+from trainingapp.engine.optim import make_optimizer
+from trainingapp.engine.orders import Orders
+from trainingapp.engine.proof import Proof
 from trainingapp.engine.recipes.recipe import Recipe
 from trainingapp.engine.recipes.registry import make_recipe
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.run_files import Order
 from trainingapp.engine.saving import Saving
+from trainingapp.engine.schedule import make_schedule
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, steps_per_epoch
-from trainingapp.engine.transfer import checkpoint_weights, load_matching
+from trainingapp.engine.step import training_step
+from trainingapp.engine.transfer import checkpoint_weights, forked, load_matching
+from trainingapp.engine.validation import evaluate_split
 
 Ended = Literal["completed", "paused", "stopped", "interrupted"]
 
@@ -43,54 +49,46 @@ ENDED: dict[Ending, Ended] = {"pause": "paused", "stop": "stopped", "interrupt":
 
 EVENTS_TAIL_BYTES = 1 << 20
 
+#: Seconds of a step above which `step_ahead` does nothing.
+LONGEST_STEP_AHEAD_S = 3.0
+
+logger = logging.getLogger("trainingapp.engine")
+
 
 def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Sequence[int] = ()) -> Ended:
     """Train from the newest sound checkpoint, or from the start, until the run is done or told to end.
 
     Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; all that was saved stays.
     """
-    device = choose_device(order.config.device)
+    device = device_for(order)
     precision, warning = choose_precision(device, amp=order.config.amp)
     dataset = _read_dataset(order)
     folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)
-    found = folder.newest_sound()
+    found = folder.newest_sound() or forked(order)
     order = _with_batch_size(order, dataset, device, precision, found, events)
     recipe = make_recipe(order, dataset, device, unwanted_fds=unwanted_fds)
-    _tell_start(events, recipe, steps_per_epoch(recipe, order.config), found, device, [*folder.warnings, warning])
+    _tell_start(events, order, recipe, found, device, [*folder.warnings, warning])
     folder.announce_newest(_tail(order))
     state = _prepare(order, recipe, device, precision, found, events)
-    report = Reporter(events, state, order.run_dir)
-    saving = Saving(folder, state, control, report)
-    model, optimizer, scaler = state.model, state.optimizer, state.scaler
+    report, proof = Reporter(events, state, order.run_dir), Proof(order.run_dir, state, events, found)
+    saving = Saving(folder, state, report, proof)
+    orders = Orders(control, state, precision, report, saving)
 
     while not state.finished:
-        state.begin_epoch()
+        batches = _begin_epoch(state)
         report.begin_epoch()
-        set_training(model, state.head_prefixes, frozen=is_frozen(order.config, state.epoch))
-        batches = recipe.train_batches(state.epoch, skip=state.batches_done)
-        while not (ending := saving.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
-            rate = state.schedule.lr_at(state.step)
-            set_learning_rate(optimizer, rate)
-            parts = state.batches_in_step
-            for batch in islice(batches, parts):
-                report.training_batch(batch)
-                with precision.autocast():
-                    loss = recipe.loss(model, batch, state.meter)
-                scaler.scale(loss / parts).backward()
-            clip_gradients(model, optimizer, scaler, order.config.gradient_clip)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            state.step_in_epoch += 1
-            if state.ema:
-                state.ema.update(model, state.step)
-            report.training_step(rate)
+        while not (ending := orders.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
+            step = training_step(state, batches, precision, seen=report.training_batch)
+            report.training_step(step.rate)
+            proof.after_step(step)
 
-        ending = ending or _validate(state, precision, report, saving)
+        ending = ending or _validate(state, precision, report, orders)
         if ending:
-            saving.end(ending)
+            saving.save_now(ending)
+            step_ahead(state, batches, precision, proof, report.seconds_per_step)
             return ENDED[ending]
         saving.save_epoch()
+        orders.after_epoch()
 
     saving.complete()
     if state.epochs_done < state.config.epochs:
@@ -98,24 +96,42 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     return "completed"
 
 
-def _validate(state: TrainingState, precision: Precision, report: Reporter, saving: Saving) -> Ending | None:
+def _begin_epoch(state: TrainingState) -> Iterator[Any]:
+    """Go to the epoch that is to be trained; returns its batches from where the run is."""
+    state.begin_epoch()
+    set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
+    return state.recipe.train_batches(state.epoch, skip=state.batches_done)
+
+
+def _validate(state: TrainingState, precision: Precision, report: Reporter, orders: Orders) -> Ending | None:
     """Evaluate the validation split and note the result; or say how to end, which leaves the validation due."""
     began = time.monotonic()
-    meter = state.recipe.new_meter(validation=True)
-    model = state.evaluated_model.eval()
-    for batch in state.recipe.val_batches():
-        if ending := saving.between_steps():
-            return ending
-        with torch.inference_mode(), precision.autocast():
-            state.recipe.evaluate(model, batch, meter)
-        report.progress("validate")
-    found = state.recipe.evaluation(meter)
-    for name, value in found.values.items():
-        if not math.isfinite(value):
-            raise NonFiniteLoss(non_finite_message(f"The validation {name} of epoch {state.epoch} is {value}"))
+    found = evaluate_split(state, precision, report, orders.between_steps)
+    if not isinstance(found, Evaluation):
+        return found
     state.end_epoch(found.values)
     report.validated(found, time.monotonic() - began)
     return None
+
+
+def step_ahead(
+    state: TrainingState, batches: Iterator[Any], precision: Precision, proof: Proof, seconds_per_step: float | None
+) -> None:
+    """Make the step that comes next, for the attempt that goes on to compare with. What is saved is saved.
+
+    Left out where a step takes long, for somebody waits; and what goes wrong in it has its time when the run goes on.
+    """
+    if (seconds_per_step or 0.0) > LONGEST_STEP_AHEAD_S:
+        return
+    try:
+        if state.validation_due:
+            state.validated = True
+            if state.finished:
+                return
+            batches = _begin_epoch(state)
+        proof.after_step(training_step(state, batches, precision))
+    except (EngineError, RuntimeError, OSError) as error:
+        logger.info("The step after the last checkpoint could not be made: %s", error)
 
 
 def _prepare(
@@ -145,8 +161,11 @@ def _prepare(
         attempt=order.attempt,
         cpu_threads=cpu_threads,
     )
-    for warning in state.restore(found.content) if found else []:
-        events.log(warning, "warning")
+    if found:
+        for warning in state.restore(found.content):
+            events.log(warning, "warning")
+        for line in state.extension_since(found.content):
+            events.log(line)
     return state
 
 
@@ -182,12 +201,13 @@ def _take_over_weights(model: torch.nn.Module, path: Path, events: EventLog) -> 
 
 def _tell_start(
     events: EventLog,
+    order: Order,
     recipe: Recipe,
-    epoch_steps: int,
     found: Found | None,
     device: torch.device,
     warnings: list[str],
 ) -> None:
+    epoch_steps = steps_per_epoch(recipe, order.config)
     position = Position.of(found.content, epoch_steps) if found else Position()
     events.epoch, events.step = position.epoch if found else 0, position.step(epoch_steps)
     file = found.entry.file if found else None
@@ -198,6 +218,8 @@ def _tell_start(
         dataset_fingerprint=recipe.description()["dataset_fingerprint"],
         resumed_from=file,
         validation_due=position.is_validation_due(epoch_steps),
+        batch_size=order.config.batch_size,
+        environment=environment(),
     )
     for warning in filter(None, warnings):
         events.log(warning, "warning")

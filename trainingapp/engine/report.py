@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from trainingapp.engine.checkpoint import non_finite_message
+from trainingapp.engine.control import Request
 from trainingapp.engine.data.drawing import contact_sheet
 from trainingapp.engine.errors import NonFiniteLoss
 from trainingapp.engine.evaluation import Evaluation, evaluation_path, write_evaluation
@@ -112,6 +113,26 @@ class Reporter:
             best_metric=state.config.best_metric,
             evaluation=evaluation_path(Path(), state.epoch).as_posix(),
         )
+
+    def evaluated(self, found: Evaluation, seconds: float) -> None:
+        """Write a validation that was asked for within an epoch: it decides nothing, and is no slow step."""
+        self._recent.clear()
+        self._point_time += seconds
+        metric = self._state.config.best_metric
+        self._events.write("metrics", split="val", values=found.values, extra=True, is_best=False, best_metric=metric)
+
+    def confirmed(self, request: Request, result: str) -> None:
+        """Say that an order was done, and what came of it."""
+        now = {"epochs": self._state.config.epochs} if request.command == "epochs" else {}
+        self._events.write("status", state="order", id=request.id, command=request.command, result=result, **now)
+
+    def log(self, message: str) -> None:
+        self._events.log(message)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """At the pace of the last minute; None while nothing is known."""
+        return self._seconds_per_step
 
     def check_finite(self) -> None:
         """Raise NonFiniteLoss when the loss since the last point is not a number any more. Waits for a GPU."""

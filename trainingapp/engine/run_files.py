@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ class Order:
     attempt: int
     #: The checkpoint that the configuration's `start_from` names.
     start_from: Path | None = None
+    #: The checkpoint of another run that this one begins with, optimizer and position included.
+    fork_from: Path | None = None
+    #: What the studio assigned to this attempt, as torch names it; empty: as the configuration says.
+    device: str = ""
 
 
 def read_config_file(run_dir: Path) -> dict[str, Any]:
@@ -61,7 +66,12 @@ def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
     start_from = Path(values["start_from"]) if values.get("start_from") else None
     if config.start_from and start_from is None:
         raise BadConfig(f"{run_dir / CONFIG_FILE} lacks start_from, the path of {config.start_from}.")
-    return Order(run_dir, config, Path(values["dataset_dir"]), weights_cache_dir, values["attempt"], start_from)
+    fork_from = Path(values["fork_from"]) if values.get("fork_from") else None
+    device = values.get("device", "")
+    if device and not re.fullmatch(r"cpu|cuda:\d+", str(device)):
+        raise BadConfig(f"{run_dir / CONFIG_FILE}: device is {device!r}; it must be cpu or cuda:N.")
+    dataset_dir = Path(values["dataset_dir"])
+    return Order(run_dir, config, dataset_dir, weights_cache_dir, values["attempt"], start_from, fork_from, device)
 
 
 @contextmanager

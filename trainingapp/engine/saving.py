@@ -1,47 +1,51 @@
-"""When the loop saves and when it ends."""
+"""When the loop saves."""
 
 import time
 
 from trainingapp.engine.checkpoint import CheckpointFolder
-from trainingapp.engine.control import Control, Ending
+from trainingapp.engine.proof import Proof
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.state import TrainingState
 
 
 class Saving:
-    """Looks between two steps at what is asked for and what is due."""
+    """Saves where the loop is, when that is due or asked for."""
 
-    def __init__(self, folder: CheckpointFolder, state: TrainingState, control: Control, report: Reporter) -> None:
-        self._folder, self._state, self._control, self._report = folder, state, control, report
+    def __init__(self, folder: CheckpointFolder, state: TrainingState, report: Reporter, proof: Proof) -> None:
+        self._folder, self._state, self._report, self._proof = folder, state, report, proof
         self._saved_position: tuple[int, bool] | None = None
+        self._saved_file = ""
         self._autosave_s = state.config.autosave_minutes * 60
         self._saved_at = time.monotonic()
 
-    def between_steps(self) -> Ending | None:
-        """Save if that is due; return how to end when that is asked for. Raises what went wrong in earlier saves."""
+    def raise_failure(self) -> None:
+        """Raise what went wrong in earlier saves."""
         self._folder.raise_failure()
-        if ending := self._control.ending():
-            return ending
-        if self._control.take_checkpoint_request():
-            self.save_position("command")
-        elif self._autosave_is_due():
+
+    def autosave(self) -> None:
+        """Save when that is due."""
+        if self._autosave_is_due():
             self.save_position("autosave")
-        return None
 
     def _autosave_is_due(self) -> bool:
         """Not before a validation: its result should be in what is saved."""
         state = self._state
-        validation_due = state.step_in_epoch == state.steps_per_epoch and not state.validated
-        return not validation_due and 0 < self._autosave_s <= time.monotonic() - self._saved_at
+        return not state.validation_due and 0 < self._autosave_s <= time.monotonic() - self._saved_at
 
     def save_position(self, reason: str) -> None:
         """Save where the loop is, between two steps."""
         self._save(f"step_{self._state.step}.pt", reason)
 
-    def end(self, reason: str) -> None:
-        """Save where the loop is and wait until it is on the disk."""
+    def save_now(self, reason: str, *, again: bool = False) -> str:
+        """Save where the loop is and wait until it is on the disk; returns the name of the file.
+
+        A place that was saved already is not saved `again`.
+        """
+        if again:
+            self._saved_position = None
         self.save_position(reason)
         self._folder.drain()
+        return self._saved_file
 
     def save_epoch(self) -> None:
         """After a validation: save when the epoch's turn has come, when it is the best, or when it is the last."""
@@ -61,5 +65,7 @@ class Saving:
             return
         self._report.check_finite()
         self._report.progress("save", now=True)
-        self._folder.save(self._state.checkpoint_content(), file=file, reason=reason)
-        self._saved_position = position
+        content = self._state.checkpoint_content()
+        self._folder.save(content, file=file, reason=reason)
+        self._saved_position, self._saved_file = position, file
+        self._proof.expect_step_after(content["timestamp"])

@@ -14,6 +14,7 @@ from trainingapp.engine.config import parse_config
 from trainingapp.engine.data.transforms import PRESETS, picture_augmentation
 from trainingapp.engine.dataset_files import Sample, Split, read_index, write_index
 from trainingapp.engine.device import available_threads, prepare_backend
+from trainingapp.engine.environment import environment
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.recipes.classification import ClassificationRecipe
 from trainingapp.engine.run_files import Order
@@ -32,6 +33,7 @@ def rehearse() -> None:
         order = Order(Path(folder), config, Path(folder), Path(folder), 0)
         _write_pictures(Path(folder), train_count=config.batch_size * 2)
         _train_and_save(ClassificationRecipe(order, read_index(order.dataset_dir), torch.device("cpu")), order)
+    environment()  # git takes a moment to answer, and the answer is kept
     for preset in PRESETS.values():
         picture_augmentation(preset, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
     _give_memory_back()

@@ -11,8 +11,8 @@ from trainingapp.engine.config import RunConfig
 from trainingapp.engine.ema import Ema
 from trainingapp.engine.errors import BadConfig
 from trainingapp.engine.metric_names import METRICS
-from trainingapp.engine.optim import Schedule
 from trainingapp.engine.recipes.recipe import Meter, Recipe
+from trainingapp.engine.schedule import Schedule, make_schedule
 from trainingapp.engine.seeding import rng_state, set_rng_state
 
 FORMAT = 1
@@ -79,6 +79,8 @@ class TrainingState:
     metrics: dict[str, float] = field(default_factory=dict)
     is_best: bool = False
     best: Best = field(default_factory=Best)
+    #: The epoch from which early stopping counts, where that is after the best one.
+    patience_from: int = 0
     earlier_elapsed_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
@@ -117,17 +119,37 @@ class TrainingState:
         return self.earlier_elapsed_s + time.monotonic() - self.started
 
     @property
+    def validation_due(self) -> bool:
+        """Whether the epoch is trained but not validated."""
+        return Position(self.epoch, self.step_in_epoch, self.validated).is_validation_due(self.steps_per_epoch)
+
+    @property
     def epochs_done(self) -> int:
         return self.epoch if self.validated else self.epoch - 1
 
     @property
     def stops_early(self) -> bool:
-        patience = self.config.early_stopping_epochs
-        return patience > 0 and self.best.epoch > 0 and self.epochs_done - self.best.epoch >= patience
+        patience, since = self.config.early_stopping_epochs, max(self.best.epoch, self.patience_from)
+        return patience > 0 and self.best.epoch > 0 and self.epochs_done - since >= patience
 
     @property
     def finished(self) -> bool:
         return self.epochs_done >= self.config.epochs or self.stops_early
+
+    def change_epochs(self, config: RunConfig) -> list[str]:
+        """Go on with `config`, which has another number of epochs; returns what that means.
+
+        The learning rate is that of the schedule for the new length at the step reached. A run that early stopping has
+        ended, or would end here, has its patience anew: somebody wants it to go on.
+        """
+        epochs_then, stops_early = self.config.epochs, self.stops_early
+        self.config, self.schedule = config, make_schedule(config, self.steps_per_epoch)
+        lines = [epochs_changed(config.epochs, epochs_then, self.step)]
+        return lines + (self._renew_patience() if config.epochs > epochs_then and stops_early else [])
+
+    def _renew_patience(self) -> list[str]:
+        self.patience_from = self.epochs_done
+        return [f"Early stopping counts anew from epoch {self.epochs_done}: the run has more epochs now."]
 
     def begin_epoch(self) -> None:
         """Go to the first epoch that is not done."""
@@ -163,6 +185,7 @@ class TrainingState:
             "metrics": dict(self.metrics),
             "is_best": self.is_best,
             "best": {"value": self.best.value, "epoch": self.best.epoch},
+            "patience_from": self.patience_from,
             "timestamp": time.time(),
             "elapsed_s": self.elapsed_s,
             "attempt": self.attempt,
@@ -187,6 +210,7 @@ class TrainingState:
         self.epoch, self.step_in_epoch, self.validated = position.epoch, position.step_in_epoch, position.validated
         self.metrics, self.is_best = content["metrics"], content["is_best"]
         self.best = Best(**content["best"])
+        self.patience_from = content.get("patience_from", 0)
         self.earlier_elapsed_s = content["elapsed_s"]
         set_rng_state(content["rng_state"], self.device)
         return self._changes_since(content)
@@ -200,6 +224,14 @@ class TrainingState:
             warnings.append("The dataset is not the one that the checkpoint was trained on.")
         return warnings
 
+    def extension_since(self, content: dict[str, Any]) -> list[str]:
+        """What another number of epochs than the checkpoint had means; nothing where it has the same."""
+        epochs_then = content["config"]["epochs"]
+        if self.config.epochs == epochs_then:
+            return []
+        lines = [epochs_changed(self.config.epochs, epochs_then, self.step)]
+        return lines + (self._renew_patience() if self.config.epochs > epochs_then and self.stops_early else [])
+
     def _next_rate(self) -> float:
         return self.schedule.lr_at(min(self.step, self.total_steps - 1))
 
@@ -207,3 +239,11 @@ class TrainingState:
 def steps_per_epoch(recipe: Recipe, config: RunConfig) -> int:
     """Optimizer steps in an epoch: each takes `accumulation_steps` batches, the last may take fewer."""
     return -(-recipe.batch_count // config.accumulation_steps)
+
+
+def epochs_changed(epochs: int, epochs_then: int, step: int) -> str:
+    """What the log says of a change."""
+    return (
+        f"The run has {epochs} epochs now, not {epochs_then}: "
+        f"from step {step} on the learning rate is that of a run of {epochs}."
+    )

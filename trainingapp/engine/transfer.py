@@ -9,7 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from trainingapp.engine.checkpoint import Entry, Found
 from trainingapp.engine.errors import WeightsUnavailable
+from trainingapp.engine.run_files import Order
 
 NAMES_SHOWN = 8
 
@@ -58,9 +60,38 @@ def checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     if path.suffix == ".safetensors":
         return library_state(path)
+    content = read_checkpoint(path)
+    return dict(content.get("ema_state_dict") or content["model_state_dict"])
+
+
+def forked(order: Order) -> Found | None:
+    """The checkpoint of another run that this one begins with, as if it were its own; None where there is none.
+
+    The new run finds its best epoch and counts its time by itself. Raises WeightsUnavailable.
+    """
+    if order.fork_from is None:
+        return None
+    content = read_checkpoint(order.fork_from) | {
+        "best": {"value": None, "epoch": 0},
+        "is_best": False,
+        "elapsed_s": 0.0,
+    }
+    entry = Entry(
+        file=order.fork_from.name,
+        reason="fork",
+        size_bytes=order.fork_from.stat().st_size,
+        sha256="",
+        time=content["timestamp"],
+        **{name: content[name] for name in ("epoch", "step", "step_in_epoch", "attempt", "metrics", "is_best")},
+    )
+    return Found(entry, content)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """All that a checkpoint of the studio holds. Raises WeightsUnavailable."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return dict(content.get("ema_state_dict") or content["model_state_dict"])
+        return content
     except FileNotFoundError:
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, is not there any more.") from None
     except Exception as error:  # torch.load raises nearly anything for a file that is none

@@ -5,7 +5,16 @@ and only then acts, so two people (or a person and a worker) who act at once get
 """
 
 from trainingapp.lifecycle.common import DeletionSize, VerbError
-from trainingapp.lifecycle.control import pause_run, possible_verbs, resume_run, start_run, stop_run
+from trainingapp.lifecycle.control import (
+    checkpoint_now,
+    evaluate_now,
+    further_verbs,
+    pause_run,
+    possible_verbs,
+    resume_run,
+    start_run,
+    stop_run,
+)
 from trainingapp.lifecycle.datasets import (
     confirm_import,
     dataset_deletion_size,
@@ -14,8 +23,22 @@ from trainingapp.lifecycle.datasets import (
     may_import_from_somewhere,
     start_import,
 )
+from trainingapp.lifecycle.epochs import extend_run, least_epochs, with_epochs
+from trainingapp.lifecycle.forks import ForkMode, clone_run, copied_name, fork_run, retry_run
 from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, submit_job
-from trainingapp.lifecycle.runs import create_run, delete_run, deletion_size, preview_batch, update_run
+from trainingapp.lifecycle.limits import STUDIO_LIMIT
+from trainingapp.lifecycle.queue import move_in_queue, set_priority
+from trainingapp.lifecycle.runs import (
+    VersionError,
+    check_first,
+    create_run,
+    delete_run,
+    deletion_size,
+    preview_batch,
+    update_run,
+)
+from trainingapp.lifecycle.sharing import share
+from trainingapp.lifecycle.tokens import create_token, find_token, note_token_use, revoke_token
 from trainingapp.lifecycle.weights import (
     MOST_PICTURES,
     WeightsUses,
@@ -34,22 +57,38 @@ from trainingapp.lifecycle.weights import (
 
 __all__ = [
     "MOST_PICTURES",
+    "STUDIO_LIMIT",
     "DeletionSize",
+    "ForkMode",
     "VerbError",
+    "VersionError",
     "WeightsUses",
     "ask_for_job",
     "cancel_job",
+    "check_first",
     "check_usable",
+    "checkpoint_now",
+    "clone_run",
     "confirm_import",
+    "copied_name",
     "create_run",
+    "create_token",
     "dataset_deletion_size",
     "delete_dataset",
     "delete_run",
     "delete_weights",
     "deletion_size",
+    "evaluate_now",
     "export_weights",
+    "extend_run",
+    "find_token",
+    "fork_run",
+    "further_verbs",
+    "least_epochs",
     "may_import_from",
     "may_import_from_somewhere",
+    "move_in_queue",
+    "note_token_use",
     "pause_run",
     "possible_verbs",
     "predict",
@@ -58,7 +97,11 @@ __all__ = [
     "prepared_job",
     "preview_batch",
     "resume_run",
+    "retry_run",
+    "revoke_token",
     "save_weights",
+    "set_priority",
+    "share",
     "start_import",
     "start_run",
     "stop_run",
@@ -68,4 +111,5 @@ __all__ = [
     "upload_weights",
     "weights_deletion_size",
     "weights_uses",
+    "with_epochs",
 ]

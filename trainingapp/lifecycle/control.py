@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from trainingapp import tasks
+from trainingapp import audit, tasks
 from trainingapp.lifecycle.common import VerbError, locked, not_possible
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.run import Status, Wanted, append_events
@@ -22,6 +22,8 @@ FRESH: dict[str, Any] = {
     "error_class": "",
     "error_message": "",
     "error_lines": [],
+    "orders": [],
+    "not_before": None,
 }
 
 
@@ -39,11 +41,21 @@ def possible_verbs(run: TrainingRun) -> list[str]:
     }[run.status]
 
 
+def further_verbs(run: TrainingRun) -> list[str]:
+    """What else may be asked of the run as it stands, in the order of its menu; `edit` means its name and limits."""
+    is_ending = run.status == Status.RUNNING and bool(run.wanted)
+    orders = ["checkpoint", "evaluate"] if run.status == Status.RUNNING and not is_ending else []
+    epochs = [] if is_ending else ["epochs"]
+    retry = ["retry"] if run.status == Status.FAILED else []
+    return [*orders, *epochs, "fork", "clone", *retry, "edit"]
+
+
 def start_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     """Queue a new run and wake a worker."""
     with locked(run):
         if run.status == Status.PENDING:
             queue_run(run, by)
+            audit.record("start", run, by=by)
         elif run.status not in (Status.QUEUED, Status.RUNNING):
             raise not_possible(run, _("started"))
     return run
@@ -54,6 +66,7 @@ def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     with locked(run):
         if run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED):
             queue_run(run, by)
+            audit.record("resume", run, by=by)
         elif run.status == Status.RUNNING and run.wanted:
             raise VerbError(_("The run “%(name)s” is still ending; resume it then.") % {"name": run.name})
         elif run.status not in (Status.QUEUED, Status.RUNNING):
@@ -66,6 +79,7 @@ def pause_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     with locked(run):
         if run.status == Status.QUEUED:
             run.transition(Status.PAUSED, data={"by": by})
+            audit.record("pause", run, by=by)
         elif run.status == Status.RUNNING and run.wanted != Wanted.STOP:
             wish(run, Wanted.PAUSE, by)
         elif run.status != Status.PAUSED:
@@ -78,10 +92,31 @@ def stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     with locked(run):
         if run.status in (Status.QUEUED, Status.PAUSED):
             run.transition(Status.STOPPED, data={"by": by})
+            audit.record("stop", run, by=by)
         elif run.status == Status.RUNNING:
             wish(run, Wanted.STOP, by)
         elif run.status != Status.STOPPED:
             raise not_possible(run, _("stopped"))
+    return run
+
+
+def checkpoint_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Have a training run save a checkpoint at its next step."""
+    return _order_once(run, "checkpoint", _("saved"), by)
+
+
+def evaluate_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Have a training run validate at its next step; nothing that comes later changes by it."""
+    return _order_once(run, "evaluate", _("evaluated"), by)
+
+
+def _order_once(run: TrainingRun, command: str, done: str, by: str) -> TrainingRun:
+    """Give an order to a running run; one that waits to be carried out is not given twice."""
+    with locked(run):
+        if run.status != Status.RUNNING or run.wanted:
+            raise not_possible(run, done)
+        if not any(order["command"] == command for order in run.orders):
+            give_order(run, command, by)
     return run
 
 
@@ -93,6 +128,7 @@ def give_order(run: TrainingRun, command: str, by: str, **data: object) -> None:
     event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=record, epoch=run.epoch, step=run.step)
     append_events(run, [event])
     run.save(update_fields=["orders", "order_seq", "event_seq", "updated_at"])
+    audit.record("order", run, by=by, details={"order": command, **data})
 
 
 def queue_run(run: TrainingRun, by: str) -> None:
@@ -109,3 +145,4 @@ def wish(run: TrainingRun, wanted: Wanted, by: str) -> None:
     event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=data, epoch=run.epoch, step=run.step)
     append_events(run, [event])
     run.save(update_fields=["wanted", "event_seq", "updated_at"])
+    audit.record(wanted.value, run, by=by)

@@ -9,7 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from trainingapp import tasks
+from trainingapp import audit, tasks
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.lifecycle.common import (
     DeletionSize,
@@ -20,6 +20,7 @@ from trainingapp.lifecycle.common import (
     remove_trash,
 )
 from trainingapp.models import Dataset
+from trainingapp.permissions import Verb, can, is_administrator, refusal, visible_to
 from trainingapp.trash import moved, trash_name
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 def may_import_from(user: Any, folder: Path) -> bool:
     """Whether this user may import pictures from this folder of the server."""
     if not settings.IMPORT_DIRS:
-        return bool(user.is_staff)
+        return is_administrator(user)
     return any(folder.resolve().is_relative_to(allowed) for allowed in settings.IMPORT_DIRS)
 
 
@@ -51,6 +52,8 @@ def start_import(
     With `options` it is imported so; without, a worker inspects it and proposes, and `confirm_import` says how.
     `from_shell` is for who works on the server itself and may read every folder there anyway.
     """
+    if not can(owner, Verb.CREATE):
+        raise VerbError(refusal(Verb.CREATE))
     if not source_is_upload and not from_shell and not may_import_from(owner, source):
         raise VerbError(_("Datasets may not be imported from %(folder)s.") % {"folder": source})
     if not source.exists():
@@ -63,6 +66,7 @@ def start_import(
     try:
         with transaction.atomic():
             dataset = Dataset.objects.create(name=checked_name(name), **fields)
+            audit.record("import", dataset, by=owner.get_username(), details={"upload": source_is_upload})
             transaction.on_commit(tasks.wake_importer, robust=True)
     except IntegrityError:
         raise VerbError(_("There already is a dataset named “%(name)s”.") % {"name": name.strip()}) from None
@@ -79,6 +83,7 @@ def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") ->
         dataset.options = options.model_dump(mode="json")
         dataset.heartbeat_at = None
         dataset.save(update_fields=["status", "options", "heartbeat_at"])
+        audit.record("confirm", dataset, by=by)
         transaction.on_commit(tasks.wake_importer, robust=True)
     logger.info("The import of dataset %s was confirmed by %s.", dataset.pk, by or "somebody")
     return dataset
@@ -98,6 +103,7 @@ def delete_dataset(dataset: Dataset) -> DeletionSize:
         _check_unused(dataset)
         upload = Path(dataset.source) if dataset.source_is_upload else None
         with moved(dataset.folder, trash):
+            audit.record("delete", dataset, details={"bytes": size.bytes})
             dataset.delete()
     remove_trash(trash)
     if upload is not None:
@@ -108,9 +114,12 @@ def delete_dataset(dataset: Dataset) -> DeletionSize:
 def _check_unused(dataset: Dataset) -> None:
     if dataset.status in tasks.IN_WORK and not tasks.import_is_free(dataset):
         raise VerbError(_("“%(name)s” is being imported. Delete it afterwards.") % {"name": dataset.name})
-    names = list(dataset.runs.order_by("pk").values_list("name", flat=True)[:6])
-    if not names:
+    runs = dataset.runs.order_by("pk")
+    if not runs.exists():
         return
+    names = list(visible_to(dataset.owner, runs).values_list("name", flat=True)[:6])
+    if not names:
+        raise VerbError(_("Runs that are not shared with you use this dataset. Their owners must delete them first."))
     listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     message = ngettext(
         "The run %(names)s uses this dataset. Delete it first.",

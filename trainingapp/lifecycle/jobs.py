@@ -6,7 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from trainingapp import library, tasks
+from trainingapp import audit, library, tasks
 from trainingapp.models import Job
 
 
@@ -32,7 +32,9 @@ def submit_job(job: Job) -> Job:
 def cancel_job(job: Job) -> Job:
     """Have nobody work on the job any more; one that is over stays as it is."""
     unfinished = Job.objects.filter(pk=job.pk, state__in=(Job.State.WAITING, Job.State.WORKING))
-    unfinished.update(state=Job.State.CANCELLED, finished_at=timezone.now())
+    with transaction.atomic():
+        if unfinished.update(state=Job.State.CANCELLED, finished_at=timezone.now()):
+            audit.record("cancel", job)
     job.refresh_from_db()
     if job.state == Job.State.CANCELLED:
         library.note_failure(job, _("Cancelled."))

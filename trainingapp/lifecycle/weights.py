@@ -13,7 +13,7 @@ from django.utils.translation import ngettext
 from PIL import Image
 from pydantic import ValidationError
 
-from trainingapp import library
+from trainingapp import audit, library
 from trainingapp.datasets.validation import FORMATS, MOST_PIXELS
 from trainingapp.engine.config import parse_config
 from trainingapp.engine.evaluation import read_evaluation
@@ -124,6 +124,7 @@ def _store(weights: Weights, job: Job) -> Weights:
                 job.params = {**job.params, "card": weights.card()}
                 weights.job = submit_job(job)
                 weights.save(force_insert=True)
+                audit.record("save", weights, by=weights.owner)
             break
         except IntegrityError:  # two first versions of a name at once: there was no row to lock
             if is_last_try:
@@ -230,6 +231,7 @@ def update_weights(
         weights.note = weights.note if note is None else note.strip()
         weights.licence = weights.licence if licence is None else _checked_licence(licence)
         weights.save(update_fields=["name", "version", "note", "licence"])
+        audit.record("change", weights)
     return weights
 
 
@@ -252,6 +254,7 @@ def delete_weights(weights: Weights) -> DeletionSize:
         refresh_locked(weights)
         _check_unneeded(weights)
         job = weights.job
+        audit.record("delete", weights, details={"bytes": size.bytes})
         with moved(weights.folder, trash):
             weights.delete()
     if job is not None and job.kind in library.MAKING:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trainingapp import audit
 from trainingapp.datasets.errors import ReportItem
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.options import ImportOptions
@@ -54,13 +55,15 @@ def _create(owner: User, name: str, source: Path, options: ImportOptions) -> Dat
         raise CommandError("A name has 1 to 120 characters.")
     try:
         with transaction.atomic():
-            return Dataset.objects.create(
+            dataset = Dataset.objects.create(
                 owner=owner,
                 name=name.strip(),
                 source=str(source.resolve()),
                 options=options.model_dump(mode="json"),
                 heartbeat_at=timezone.now(),
             )
+            audit.record("import", dataset)
+            return dataset
     except IntegrityError:
         raise CommandError(f"There already is a dataset named “{name.strip()}”.") from None
 

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.models.device import DeviceHold
 from trainingapp.models.event import RunEvent
 from trainingapp.models.sharing import Shared
 
@@ -41,10 +42,15 @@ ALLOWED_MOVES: dict[str, frozenset[str]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.STOPPED, Status.FAILED}),
     Status.RUNNING: frozenset({Status.QUEUED, Status.PAUSED, Status.COMPLETED, Status.FAILED, Status.STOPPED}),
     Status.PAUSED: frozenset({Status.QUEUED, Status.STOPPED}),
-    Status.COMPLETED: frozenset(),
+    # More epochs make a finished run go on.
+    Status.COMPLETED: frozenset({Status.QUEUED}),
     Status.FAILED: frozenset({Status.QUEUED}),
     Status.STOPPED: frozenset({Status.QUEUED}),
 }
+
+#: A trainer that is quiet for so long is spoken of on the page; one that was asked gets so long to answer.
+QUIET_S = 60.0
+ANSWER_S = 5.0
 
 FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
 
@@ -72,6 +78,7 @@ class TrainingRun(Shared):
     corrections = models.JSONField(_("corrections"), default=list, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.PENDING)
     wanted = models.CharField(_("wanted"), max_length=16, choices=Wanted.choices, default=Wanted.NOTHING, blank=True)
+    wanted_at = models.DateTimeField(_("wanted since"), null=True, blank=True)
     priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher runs start first."))
 
     #: Place among queued runs of the same priority; lower ones start first. Set when a run is queued, changed by hand.
@@ -87,6 +94,10 @@ class TrainingRun(Shared):
     hard_limit_h = models.FloatField(_("hard time limit"), null=True, blank=True)
     #: Automatic restarts that are allowed; null takes the studio's.
     max_recoveries = models.PositiveIntegerField(_("automatic restarts"), null=True, blank=True)
+    #: Seconds that trainers have held the run since somebody last started or resumed it: what the limits are about.
+    spent_s = models.FloatField(_("seconds spent"), default=0)
+    #: Automatic restarts since then by kind of error: {"out_of_memory": 1}
+    retries = models.JSONField(_("restarts by kind of error"), default=dict, blank=True)
     forked_from = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="forks", verbose_name=_("forked from")
     )
@@ -105,6 +116,8 @@ class TrainingRun(Shared):
     pid = models.PositiveIntegerField(_("process"), null=True, blank=True)
     device = models.CharField(_("device"), max_length=64, blank=True)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
+    #: When something of the trainer was last stored.
+    spoke_at = models.DateTimeField(_("last word of the trainer"), null=True, blank=True)
 
     epoch = models.PositiveIntegerField(_("epoch"), default=0)
     total_epochs = models.PositiveIntegerField(_("epochs"), default=0)
@@ -164,8 +177,56 @@ class TrainingRun(Shared):
 
     @property
     def is_silent(self) -> bool:
-        """Running by its row, but no worker has been heard of for longer than the lease."""
-        return self.status == Status.RUNNING and (self.heartbeat_at is None or self.heartbeat_at < heartbeat_deadline())
+        """Running by its row, but no worker has been heard of for longer than the lease.
+
+        A heartbeat that lies in the future is of a clock that was set back since: a living worker mends it at once.
+        """
+        if self.status != Status.RUNNING:
+            return False
+        deadline, lease = heartbeat_deadline(), timedelta(seconds=settings.HEARTBEAT_LEASE_S)
+        return self.heartbeat_at is None or not deadline <= self.heartbeat_at <= deadline + 2 * lease
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since the trainer of a running run said anything; 0 where it is not known to be quiet."""
+        if self.status != Status.RUNNING or self.spoke_at is None or self.is_silent:
+            return 0.0
+        return max(0.0, (timezone.now() - self.spoke_at).total_seconds())
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the trainer lives and has been quiet for longer than a page leaves unsaid."""
+        return self.quiet_s >= QUIET_S
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the trainer has had time to do what is wanted, and has not."""
+        if self.status != Status.RUNNING or not self.wanted or self.wanted_at is None:
+            return False
+        return not 0 <= (timezone.now() - self.wanted_at).total_seconds() < ANSWER_S
+
+    @property
+    def waits_until(self) -> datetime | None:
+        """When a queued run that waits before a retry may be claimed; None when it waits for nothing but a place."""
+        is_waiting = self.status == Status.QUEUED and self.not_before is not None and self.not_before > timezone.now()
+        return self.not_before if is_waiting else None
+
+    @property
+    def soft_limit_s(self) -> float:
+        """Seconds after which the run saves and ends; 0 for never."""
+        hours = settings.SOFT_TIME_LIMIT_HOURS if self.soft_limit_h is None else self.soft_limit_h
+        return float(hours * 3600)
+
+    @property
+    def hard_limit_s(self) -> float:
+        """Seconds after which its trainer is killed; 0 for never."""
+        hours = settings.HARD_TIME_LIMIT_HOURS if self.hard_limit_h is None else self.hard_limit_h
+        return float(hours * 3600)
+
+    @property
+    def allowed_recoveries(self) -> int:
+        """Automatic restarts before somebody has to look at it."""
+        return int(settings.MAX_RECOVERIES) if self.max_recoveries is None else self.max_recoveries
 
     @property
     def shown_status(self) -> str:
@@ -186,8 +247,9 @@ class TrainingRun(Shared):
     ) -> None:
         """Move to status `to` and write the event that says so, in one transaction.
 
-        `fields` are written with it. Compare-and-set: raises TransitionError when the stored status (or attempt) is not
-        the one this object was read with, or when the table does not allow the move. Nothing is written then.
+        `fields` are written with it. A run that leaves RUNNING gives its devices back; one that is queued by a person
+        gets the last place. Compare-and-set: raises TransitionError when the stored status (or attempt) is not the one
+        this object was read with, or when the table does not allow the move. Nothing is written then.
         """
         now = timezone.now()
         with transaction.atomic():
@@ -199,7 +261,7 @@ class TrainingRun(Shared):
                 )
             if to not in ALLOWED_MOVES[stored.status]:
                 raise TransitionError(f"Run {self.pk} is {stored.status}; it cannot become {to}.")
-            changes: dict[str, Any] = {"status": to, **_status_times(to, now), **fields}
+            changes: dict[str, Any] = {"status": to, **_status_times(to, now), **_place(stored, to), **fields}
             for name, value in changes.items():
                 setattr(stored, name, value)
             record = {"from": self.status, "to": to, "message": message, **(data or {})}
@@ -217,6 +279,8 @@ class TrainingRun(Shared):
                 ],
             )
             stored.save(update_fields=[*changes, "event_seq", "updated_at"])
+            if self.status == Status.RUNNING:
+                DeviceHold.objects.filter(run_id=self.pk, released_at=None).update(released_at=now)
         for name in (*changes, "event_seq", "updated_at"):
             setattr(self, name, getattr(stored, name))
 
@@ -236,11 +300,19 @@ def append_events(locked_run: TrainingRun, events: Iterable[RunEvent]) -> None:
     RunEvent.objects.bulk_create(rows)
 
 
+def _place(run: TrainingRun, to: str) -> dict[str, Any]:
+    """The last place of the queue; a run that lost its trainer or its worker keeps the place that it had."""
+    if to != Status.QUEUED or run.status == Status.RUNNING:
+        return {}
+    in_work = TrainingRun.objects.filter(status__in=(Status.QUEUED, Status.RUNNING))
+    return {"queue_rank": (in_work.aggregate(last=models.Max("queue_rank"))["last"] or 0.0) + 1.0}
+
+
 def _status_times(to: str, now: datetime) -> dict[str, Any]:
     if to == Status.QUEUED:
         return {"queued_at": now, "finished_at": None}
     if to == Status.RUNNING:
-        return {"heartbeat_at": now}
+        return {"heartbeat_at": now, "spoke_at": now}
     if to in FINISHED:
         return {"finished_at": now, "wanted": Wanted.NOTHING, "eta_s": None}
     return {"wanted": Wanted.NOTHING, "eta_s": None}

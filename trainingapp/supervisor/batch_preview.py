@@ -20,6 +20,7 @@ from trainingapp.engine.run_files import CONFIG_FILE, PREVIEW_FILE
 from trainingapp.supervisor.trainers import trainer_environment
 
 ERROR_FILE = "error.txt"
+OWNER_FILE = "owner.txt"
 LONGEST_S = 120
 KEPT_S = 3600
 
@@ -32,13 +33,14 @@ class BatchPreview:
     error: str = ""
 
 
-def prepare(config: dict[str, Any], dataset_dir: Path) -> str:
-    """Write down what is to be drawn; returns the id."""
+def prepare(config: dict[str, Any], dataset_dir: Path, owner_id: int) -> str:
+    """Write down what is to be drawn, and for whom; returns the id."""
     preview_id = uuid.uuid4().hex
     folder = _folder(preview_id)
     folder.mkdir(parents=True)
     drawn = {**config, "start_from": "", "num_workers": 0}
     order = {"config": drawn, "dataset_dir": str(dataset_dir), "attempt": 0}
+    (folder / OWNER_FILE).write_text(str(owner_id))
     (folder / CONFIG_FILE).write_text(json.dumps(order))
     return preview_id
 
@@ -61,10 +63,11 @@ def draw(preview_id: str) -> None:
         _fail(folder, (done.stderr.strip().splitlines() or [_("The batch could not be drawn.")])[-1])
 
 
-def look(preview_id: str) -> BatchPreview | None:
-    """How it stands; None when there is no such preview (any more)."""
+def look(preview_id: str, owner_id: int | None) -> BatchPreview | None:
+    """How it stands; None when there is no such preview (any more), or it is somebody else's."""
     folder = _folder(preview_id)
-    if not folder.is_dir():
+    owner = folder / OWNER_FILE
+    if not owner.is_file() or owner.read_text() != str(owner_id):
         return None
     if (folder / PREVIEW_FILE).exists():
         return BatchPreview(picture=folder / PREVIEW_FILE)

@@ -12,6 +12,7 @@ from trainingapp.bell import ring
 from trainingapp.engine.events import EVENTS_FILE, read_events
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.run import Status, append_events
+from trainingapp.supervisor.words import WORD_FIELDS, note_start, note_word
 
 Event = dict[str, Any]
 
@@ -24,6 +25,7 @@ STORED_FIELDS = [
     *("event_seq", "event_offset", "heartbeat_at", "updated_at", "device", "phase"),
     *("epoch", "total_epochs", "step", "total_steps", "elapsed_s", "eta_s"),
     *("metrics", "best_metric_name", "best_metric", "best_epoch"),
+    *WORD_FIELDS,
 ]
 
 
@@ -113,8 +115,11 @@ def _apply(row: TrainingRun, event: Event, unsaved: Iterable[RunEvent]) -> None:
             _apply_checkpoint(row, event)
         case "status" if event.get("state") == "started":
             row.device, row.phase = event.get("device", ""), "train"
+            note_start(row, event)
             _move_to(row, event)
             _supersede(row, event, unsaved)
+        case "status":
+            note_word(row, event)
 
 
 def _apply_progress(row: TrainingRun, event: Event) -> None:

@@ -16,11 +16,12 @@ from trainingapp.bell import ring
 from trainingapp.engine.events import EVENTS_FILE
 from trainingapp.models import TrainingRun
 from trainingapp.models.checkpoint import checkpoint_path
-from trainingapp.models.run import Wanted
+from trainingapp.models.run import Status, Wanted
 from trainingapp.supervisor.event_store import Event, EventStore, LostRunError
 from trainingapp.supervisor.outcome import RELEASED, End, judge
 from trainingapp.supervisor.state import holding, shutting_down
 from trainingapp.supervisor.trainers import LOG_FILE, Trainer, end_leftover, log_tail, start_trainer, warm_spare
+from trainingapp.supervisor.words import dropped_orders
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class _Supervisor:
         self.trainer: Trainer | None = None
         self.log_start = 0
         self._sent = Wanted.NOTHING.value
+        self._orders_sent: set[int] = set()
         self._beat_at = time.monotonic()
         self._leave_by: float | None = None
         self._first_step: int | None = None
@@ -115,7 +117,11 @@ class _Supervisor:
         return retried(self.store.pull)
 
     def _obey(self, trainer: Trainer) -> None:
-        """Tell the trainer once what is wanted."""
+        """Tell the trainer once what is wanted, and each order once."""
+        for order in self.store.run.orders:
+            if order["id"] not in self._orders_sent:
+                self._orders_sent.add(order["id"])
+                trainer.send(order)
         wanted = self.store.run.wanted
         if wanted and wanted != self._sent:
             trainer.send({"command": wanted})
@@ -150,12 +156,13 @@ def settle(store: EventStore, end: End) -> None:
         with transaction.atomic():
             row = store.locked()  # judged under the lock: a wish that came last counts
             outcome = judge(row, end)
+            dropped = dropped_orders(row) if outcome.to != Status.QUEUED else {}
             row.transition(
                 outcome.to,
                 message=outcome.message,
                 level=outcome.level,
                 data=outcome.data,
-                **{**RELEASED, **outcome.fields},
+                **{**RELEASED, **dropped, **outcome.fields},
             )
         logger.info("Run %s (attempt %s) is %s. %s", row.pk, row.attempt, outcome.to, outcome.message)
 
@@ -189,6 +196,10 @@ def _write_config(run: TrainingRun) -> None:
     }
     if start_from := run.config.get("start_from"):
         record["start_from"] = str(checkpoint_path(start_from))
+    if run.forked_checkpoint and run.forked_from_id:
+        record["fork_from"] = str(checkpoint_path(f"run/{run.forked_from_id}/{run.forked_checkpoint}"))
+    if hold := run.holds.filter(attempt=run.attempt, released_at=None).select_related("device").first():
+        record["device"] = hold.device.torch_name
     temporary = run.folder / "config.json.tmp"
     temporary.write_text(json.dumps(record, indent=2))
     temporary.replace(run.folder / "config.json")

@@ -30,8 +30,12 @@ WITHHELD = frozenset({"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STUDIO_PARENT_
 
 
 def trainer_environment() -> dict[str, str]:
-    """The environment of this process without the studio's secrets."""
-    return {name: value for name, value in os.environ.items() if name not in WITHHELD}
+    """The environment of this process without the studio's secrets.
+
+    GPUs are numbered as their driver lists them, not by their speed: cuda:1 is then the one that the inventory means.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+    return {**inherited, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 class Trainer:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -43,6 +44,19 @@ VERBS: dict[str, tuple[str, Any, str]] = {
     "stop": ("bi-stop-fill", _("Stop"), "btn-outline-secondary"),
     "delete": ("bi-trash3", _("Delete"), "btn-outline-danger"),
 }
+#: Entries of a run's menu -> (icon, label, route, whether it is pressed and not opened).
+MENU: dict[str, tuple[str, Any, str, bool]] = {
+    "checkpoint": ("bi-save", _("Save a checkpoint now"), "run_order", True),
+    "evaluate": ("bi-clipboard-data", _("Evaluate now"), "run_order", True),
+    "epochs": ("bi-arrows-expand-vertical", _("Change the epochs"), "run_epochs", False),
+    "fork": ("bi-signpost-split", _("Fork from a checkpoint"), "run_fork", False),
+    "clone": ("bi-copy", _("Clone and edit"), "run_new", False),
+    "retry": ("bi-arrow-repeat", _("Try again"), "run_order", True),
+    "edit": ("bi-sliders", _("Name and limits"), "run_edit", False),
+    "share": ("bi-people", _("Sharing"), "run_detail", False),
+    "force_stop": ("bi-lightning-charge-fill", _("Force to stop"), "run_force_stop", False),
+    "delete": ("bi-trash3", _("Delete"), "run_delete", False),
+}
 PHASES: dict[str, Any] = {
     "starting": _("starting"),
     "train": _("training"),
@@ -71,6 +85,37 @@ REASONS: dict[str, Any] = {
     "pause": _("paused"),
     "stop": _("stopped"),
     "interrupt": _("interrupted"),
+    "command": _("asked for"),
+    "epochs": _("change of epochs"),
+}
+#: What a trainer can be asked to do between two steps.
+ORDERS: dict[str, Any] = {
+    "checkpoint": _("Asked for a checkpoint"),
+    "evaluate": _("Asked for an evaluation"),
+    "epochs": _("Asked for another number of epochs"),
+}
+#: What a step made again after a reload has shown -> (icon, words, explanation).
+PROOFS: dict[str, tuple[str, Any, Any]] = {
+    "exact": (
+        "bi-patch-check-fill",
+        _("Goes on exactly"),
+        _("A step was made again after the reload: it is the same bit by bit."),
+    ),
+    "near": (
+        "bi-patch-check",
+        _("Goes on nearly exactly"),
+        _("A step was made again after the reload: it differs a little."),
+    ),
+    "differs": (
+        "bi-exclamation-triangle-fill",
+        _("Goes on differently"),
+        _("A step was made again after the reload: it is another one."),
+    ),
+    "unknown": (
+        "bi-question-circle",
+        _("Exactness not shown"),
+        _("The trainer ended before it made a step after that checkpoint: there is nothing to compare with."),
+    ),
 }
 #: Kind of error -> what happened, and what to do about it.
 ADVICE: dict[str, tuple[Any, Any]] = {
@@ -128,6 +173,22 @@ def status_badge(status: str) -> SafeString:
 def verb_button(verb: str) -> dict[str, Any]:
     symbol, label, css = VERBS[verb]
     return {"icon": symbol, "label": label, "css": css}
+
+
+@register.simple_tag
+def menu_entry(verb: str, run: TrainingRun) -> dict[str, Any]:
+    """An entry of the run's menu: what it says and where it leads; `posts` where it is pressed and not opened."""
+    symbol, label, route, posts = MENU[verb]
+    if verb == "clone":
+        url = f"{reverse(route)}?clone={run.pk}"
+    else:
+        url = reverse(route, args=[run.pk, verb] if posts else [run.pk])
+    return {"icon": symbol, "label": label, "url": f"{url}#sharing" if verb == "share" else url, "posts": posts}
+
+
+@register.filter
+def order_label(command: str) -> Any:
+    return ORDERS.get(command, command)
 
 
 @register.filter
@@ -233,6 +294,12 @@ def _checkpoint_text(data: dict[str, Any]) -> str:
 
 def _state_text(event: RunEvent) -> str:
     state = event.data.get("state", "")
+    if "order" in event.data:
+        return _order_text(event.data)
+    if state == "order":
+        return gettext("Done as asked: %(result)s") % {"result": event.data.get("result", "")}
+    if state == "proof":
+        return str(event.data.get("message", ""))
     if state == "failed":
         return gettext("The trainer failed: %(message)s") % {"message": event.data.get("message", "")}
     if state != "started":
@@ -242,6 +309,12 @@ def _state_text(event: RunEvent) -> str:
         text = gettext("Attempt %(attempt)s goes on from step %(step)s on %(device)s, with %(file)s.")
         return text % (values | {"file": event.data["resumed_from"]})
     return gettext("Attempt %(attempt)s starts on %(device)s.") % values
+
+
+def _order_text(data: dict[str, Any]) -> str:
+    by = f" ({data['by']})" if data.get("by") else ""
+    number = f": {data['epochs']}" if "epochs" in data else ""
+    return f"{ORDERS.get(data['order'], data['order'])}{number}{by}."
 
 
 @register.filter
@@ -286,6 +359,19 @@ def advice(error_class: str) -> dict[str, Any]:
     """What happened in a few words, and what a person can do."""
     title, todo = ADVICE.get(error_class, ADVICE["error"])
     return {"title": title, "todo": todo}
+
+
+@register.filter
+def small_share(share: float) -> str:
+    """A difference as people read it: 0.00012 -> 0.012 %."""
+    return f"{share * 100:.2g} %"
+
+
+@register.simple_tag
+def proof_words(proof: dict[str, Any]) -> dict[str, Any]:
+    """The proof of a resume as a badge: its icon, its words and what they mean."""
+    symbol, label, meaning = PROOFS.get(proof.get("verdict", ""), PROOFS["unknown"])
+    return {"icon": symbol, "label": label, "meaning": meaning}
 
 
 @register.filter

@@ -1,52 +1,71 @@
-"""Fetching what a view is about, with the permission that the view needs."""
+"""Fetching what a view is about, with the permission that the view needs.
 
-from typing import Any
+What a person may not see is not found; what they see but may not do is forbidden, with a sentence.
+"""
+
+from typing import Any, TypeVar
 
 from django.core.exceptions import PermissionDenied
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
-from django.utils.translation import gettext as _
 
-from trainingapp.models import Dataset, TrainingRun, Weights
-from trainingapp.permissions import can_control
+from trainingapp.models import Checkpoint, Dataset, TrainingRun, Weights
+from trainingapp.permissions import Verb, can, refusal, visible_to
 
-
-def visible_run(pk: int) -> TrainingRun:
-    """A run that may be looked at. Raises Http404."""
-    return get_object_or_404(TrainingRun.objects.select_related("dataset", "owner"), pk=pk)
+M = TypeVar("M", bound=Model)
 
 
-def controlled_run(request: HttpRequest, pk: int) -> TrainingRun:
-    """A run that the user may control. Raises Http404 or PermissionDenied."""
-    run = visible_run(pk)
-    if not can_control(request.user, run):
-        raise PermissionDenied(_("Only its owner and administrators may do this with a run."))
+def visible(request: HttpRequest, rows: QuerySet[M], **lookup: object) -> M:
+    """The row of `rows` that the user may see. Raises Http404."""
+    return get_object_or_404(visible_to(request.user, rows), **lookup)
+
+
+def require(request: HttpRequest, verb: Verb, item: object = None) -> None:
+    """Raises PermissionDenied when the user may not do this (to `item`)."""
+    if not can(request.user, verb, item):
+        raise PermissionDenied(refusal(verb))
+
+
+def visible_run(request: HttpRequest, pk: int) -> TrainingRun:
+    """A run that the user may look at. Raises Http404."""
+    return visible(request, TrainingRun.objects.select_related("dataset", "owner"), pk=pk)
+
+
+def controlled_run(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL) -> TrainingRun:
+    """A run that the user may do this to. Raises Http404 or PermissionDenied."""
+    run = visible_run(request, pk)
+    require(request, verb, run)
     return run
 
 
-def controlled_dataset(request: HttpRequest, pk: int) -> Dataset:
-    """A dataset that the user may control. Raises Http404 or PermissionDenied."""
-    dataset = get_object_or_404(Dataset.objects.select_related("owner"), pk=pk)
-    if not can_control(request.user, dataset):
-        raise PermissionDenied(_("Only its owner and administrators may do this with a dataset."))
+def visible_dataset(request: HttpRequest, pk: int, **lookup: object) -> Dataset:
+    """A dataset that the user may look at. Raises Http404."""
+    return visible(request, Dataset.objects.select_related("owner"), pk=pk, **lookup)
+
+
+def controlled_dataset(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL) -> Dataset:
+    """A dataset that the user may do this to. Raises Http404 or PermissionDenied."""
+    dataset = visible_dataset(request, pk)
+    require(request, verb, dataset)
     return dataset
 
 
 def weights_seen_by(user: Any) -> QuerySet[Weights]:
-    """The entries of the library that the user may look at: all, for who has signed in."""
-    return Weights.objects.all()
+    """The entries of the library that the user may look at."""
+    return visible_to(user, Weights.objects.all())
 
 
-def visible_weights(request: HttpRequest, pk: int) -> Weights:
-    """An entry that may be looked at, tried, exported and started from. Raises Http404."""
-    rows = weights_seen_by(request.user).select_related("owner", "run", "dataset", "parent", "job")
-    return get_object_or_404(rows, pk=pk)
-
-
-def controlled_weights(request: HttpRequest, pk: int) -> Weights:
-    """An entry that the user may change and delete. Raises Http404 or PermissionDenied."""
-    weights = visible_weights(request, pk)
-    if not can_control(request.user, weights):
-        raise PermissionDenied(_("Only its owner and administrators may do this with weights."))
+def visible_weights(request: HttpRequest, pk: int, verb: Verb = Verb.SEE) -> Weights:
+    """An entry that may be looked at (and so tried and exported). Raises Http404 or PermissionDenied."""
+    rows = Weights.objects.select_related("owner", "run", "dataset", "parent", "job", "team")
+    weights = visible(request, rows, pk=pk)
+    require(request, verb, weights)
     return weights
+
+
+def visible_checkpoint(request: HttpRequest, pk: int, file: str) -> Checkpoint:
+    """A checkpoint of a run that the user may look at. Raises Http404 or PermissionDenied."""
+    checkpoint = visible(request, Checkpoint.objects.select_related("run"), run_id=pk, file=file)
+    require(request, Verb.DOWNLOAD, checkpoint)
+    return checkpoint

@@ -9,21 +9,24 @@ from django.views.decorators.http import require_POST, require_safe
 from trainingapp import lifecycle
 from trainingapp.engine.config import RECIPES
 from trainingapp.forms import RunForm
+from trainingapp.permissions import Verb
 from trainingapp.supervisor import batch_preview
+from trainingapp.views.access import require
 
 
 @require_POST
 def batch_preview_start(request: HttpRequest) -> HttpResponse:
     """Take the form of a run as it stands and have its first batch drawn. Its name may still be missing."""
+    require(request, Verb.CREATE)
     values = request.POST.copy()
     values["name"] = _("Preview")
     recipe = values.get("recipe", "")
-    form = RunForm(values, recipe=recipe if recipe in RECIPES else "classification")
+    form = RunForm(values, recipe=recipe if recipe in RECIPES else "classification", user=request.user)
     if not form.is_valid():
         problems = [f"{form[name].label}: {' '.join(map(str, found))}" for name, found in form.errors.items()]
         return _part(request, {"problem": " ".join(problems)}, status=422)
     try:
-        preview_id = lifecycle.preview_batch(form.cleaned_data["dataset"], form.config)
+        preview_id = lifecycle.preview_batch(form.cleaned_data["dataset"], form.config, owner=request.user)
     except lifecycle.VerbError as error:
         return _part(request, {"problem": str(error)}, status=422)
     if not getattr(request, "htmx", None):
@@ -34,7 +37,7 @@ def batch_preview_start(request: HttpRequest) -> HttpResponse:
 @require_safe
 def batch_preview_state(request: HttpRequest, preview_id: str) -> HttpResponse:
     """How the preview stands; htmx asks again until there is a picture or an error."""
-    found = batch_preview.look(preview_id)
+    found = batch_preview.look(preview_id, request.user.pk)
     if found is None:
         raise Http404
     return _part(request, {"preview_id": preview_id, "preview": found, "problem": found.error})
@@ -44,7 +47,7 @@ def batch_preview_state(request: HttpRequest, preview_id: str) -> HttpResponse:
 @cache_control(private=True, max_age=3600)
 def batch_preview_picture(request: HttpRequest, preview_id: str) -> HttpResponse:
     """The picture."""
-    found = batch_preview.look(preview_id)
+    found = batch_preview.look(preview_id, request.user.pk)
     if found is None or found.picture is None:
         raise Http404
     return HttpResponse(found.picture.read_bytes(), content_type="image/webp")

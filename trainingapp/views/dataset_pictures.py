@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control
@@ -25,6 +25,7 @@ from trainingapp.datasets.previews import (
 from trainingapp.engine.class_colours import class_colour
 from trainingapp.engine.dataset_files import Box, Sample
 from trainingapp.models import Dataset
+from trainingapp.views.access import visible_dataset
 
 PICTURES_ON_A_PAGE = 60
 LARGE_PIXELS = 1280
@@ -120,7 +121,7 @@ def _view_address(dataset: Dataset, place: int, split: str | None, label: int | 
 @require_safe
 def dataset_view(request: HttpRequest, pk: int, place: int) -> HttpResponse:
     """One picture large, the `place`-th of those that the filter lets through, with its objects by name."""
-    dataset = get_object_or_404(Dataset, pk=pk, status=Dataset.Status.READY)
+    dataset = visible_dataset(request, pk, status=Dataset.Status.READY)
     split, label = _filter(request.GET, dataset)
     if place < 1:
         raise Http404
@@ -168,7 +169,7 @@ def _areas(dataset: Dataset, sample: Sample) -> list[dict[str, Any]]:
 @cache_control(private=True, max_age=86_400, immutable=True)
 def dataset_picture(request: HttpRequest, pk: int, path: str) -> HttpResponse:
     """A small picture, or the overlay of a mask, at ?size= pixels. The files of a dataset never change."""
-    dataset = get_object_or_404(Dataset, pk=pk, status=Dataset.Status.READY)
+    dataset = visible_dataset(request, pk, status=Dataset.Status.READY)
     size = request.GET.get("size", "160")
     make = {PICTURES_DIR: thumbnail, MASKS_DIR: mask_overlay}.get(path.partition("/")[0])
     if make is None or size not in map(str, SIZES):

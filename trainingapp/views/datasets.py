@@ -10,24 +10,27 @@ from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.paginator import Paginator
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from trainingapp import lifecycle
+from trainingapp import audit, lifecycle
 from trainingapp.dataset_forms import ConfirmForm, ImportForm
 from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importer import check_upload
+from trainingapp.forms import ShareForm
 from trainingapp.models import Dataset
-from trainingapp.permissions import can_control
-from trainingapp.views.access import controlled_dataset
+from trainingapp.permissions import Verb, can, visible_to
+from trainingapp.views.access import controlled_dataset, require, visible_dataset
 from trainingapp.views.dataset_figures import figures_context
 from trainingapp.views.dataset_pictures import pictures_context
 
 DATASETS_ON_A_PAGE = 25
+#: Entries of the audit trail on the page of a thing; the trail itself has the rest.
+ENTRIES_SHOWN = 50
 #: Files named below one line of the report; the rest is counted.
 FILES_NAMED = 20
 #: Its import has ended, and the report is that of the import.
@@ -39,16 +42,19 @@ AT_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
 @require_safe
 def dataset_list(request: HttpRequest) -> HttpResponse:
     """All datasets, newest first."""
-    rows = Dataset.objects.select_related("owner").annotate(run_count=Count("runs")).order_by("-created_at", "-pk")
+    seen = visible_to(request.user, Dataset.objects.all())
+    rows = seen.select_related("owner").annotate(run_count=Count("runs")).order_by("-created_at", "-pk")
     page = Paginator(rows, DATASETS_ON_A_PAGE).get_page(request.GET.get("page"))
     importing = any(dataset.status in AT_WORK for dataset in page)
     template = "datasets/_table.html" if getattr(request, "htmx", None) else "datasets/list.html"
-    return render(request, template, {"page": page, "importing": importing, "section": "datasets"})
+    context = {"page": page, "importing": importing, "section": "datasets", "creates": can(request.user, Verb.CREATE)}
+    return render(request, template, context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def dataset_import(request: HttpRequest) -> HttpResponse:
     """Upload a zip or name a folder of the server; a worker does the rest."""
+    require(request, Verb.CREATE)
     form = ImportForm(request.POST or None, request.FILES or None, user=request.user)
     if form.is_valid() and (dataset := _started_import(request, form)):
         page = reverse("dataset_detail", args=[dataset.pk])
@@ -87,9 +93,9 @@ def _kept_upload(upload: TemporaryUploadedFile) -> Path:
 @require_safe
 def dataset_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One dataset: how its import goes, what was found wrong, its classes and its pictures."""
-    dataset = get_object_or_404(Dataset.objects.select_related("owner"), pk=pk)
+    dataset = visible_dataset(request, pk)
     form = None
-    if dataset.status == Dataset.Status.PROPOSED and can_control(request.user, dataset):
+    if dataset.status == Dataset.Status.PROPOSED and can(request.user, Verb.CONTROL, dataset):
         form = ConfirmForm(proposal=dataset.proposal)
     return _detail(request, dataset, form)
 
@@ -100,7 +106,11 @@ def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) ->
     context: dict[str, Any] = {
         "section": "datasets",
         "dataset": dataset,
-        "controls": can_control(request.user, dataset),
+        "controls": can(request.user, Verb.CONTROL, dataset),
+        "deletes": can(request.user, Verb.DELETE, dataset),
+        "creates": can(request.user, Verb.CREATE),
+        "sharing": ShareForm(dataset) if can(request.user, Verb.SHARE, dataset) else None,
+        "trail": audit.entries_of(dataset)[:ENTRIES_SHOWN],
         "form": form,
         "report": grouped_report(report),
         "at_work": dataset.status in AT_WORK,
@@ -108,16 +118,16 @@ def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) ->
     if dataset.status == Dataset.Status.READY:
         context |= pictures_context(request, dataset) | figures_context(dataset)
     if any(item["code"] == "same_content" for item in report):
-        context["same_content"] = _same_content(dataset)
+        context["same_content"] = _same_content(request, dataset)
     target = request.headers.get("HX-Target")
     template = {"dataset": "datasets/_body.html", "pictures": "datasets/_pictures.html"}.get(target or "")
     status = 422 if form is not None and form.is_bound else 200
     return render(request, template or "datasets/detail.html", context, status=status)
 
 
-def _same_content(dataset: Dataset) -> QuerySet[Dataset]:
-    """Other ready datasets of the very same content."""
-    others = Dataset.objects.filter(status=Dataset.Status.READY).exclude(pk=dataset.pk)
+def _same_content(request: HttpRequest, dataset: Dataset) -> QuerySet[Dataset]:
+    """Other ready datasets of the very same content that the user may see."""
+    others = visible_to(request.user, Dataset.objects.filter(status=Dataset.Status.READY)).exclude(pk=dataset.pk)
     return others.filter(fingerprint=dataset.fingerprint) if dataset.fingerprint else others.none()
 
 
@@ -158,7 +168,7 @@ def grouped_report(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @require_http_methods(["GET", "HEAD", "POST"])
 def dataset_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask, saying how much goes and which runs stand in the way, and delete."""
-    dataset = controlled_dataset(request, pk)
+    dataset = controlled_dataset(request, pk, Verb.DELETE)
     if request.method == "POST":
         try:
             lifecycle.delete_dataset(dataset)
@@ -168,5 +178,5 @@ def dataset_delete(request: HttpRequest, pk: int) -> HttpResponse:
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": dataset.name})
         return redirect("dataset_list")
     size = lifecycle.dataset_deletion_size(dataset)
-    runs, twins = dataset.runs.all()[:50], _same_content(dataset)
+    runs, twins = visible_to(request.user, dataset.runs.all())[:50], _same_content(request, dataset)
     return render(request, "datasets/delete.html", {"dataset": dataset, "size": size, "runs": runs, "twins": twins})

@@ -46,7 +46,7 @@ PARTS = {
 @require_safe
 def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
     """What the validation after ?epoch= (the newest) found out, against the best epoch."""
-    run = visible_run(pk)
+    run = visible_run(request, pk)
     found = history(run)
     if not found:
         return render(request, "runs/evaluation.html", {"section": "runs", "run": run})
@@ -122,9 +122,9 @@ def _heads(content: EvaluationFile, sort: str) -> list[dict[str, Any]]:
     ]
 
 
-def _evaluation(pk: int, epoch: int) -> tuple[TrainingRun, EvaluationFile]:
+def _evaluation(request: HttpRequest, pk: int, epoch: int) -> tuple[TrainingRun, EvaluationFile]:
     """A run and its evaluation of an epoch that counts. Raises Http404."""
-    run = visible_run(pk)
+    run = visible_run(request, pk)
     if of_epoch(run, epoch) is None:
         raise Http404
     try:
@@ -136,7 +136,7 @@ def _evaluation(pk: int, epoch: int) -> tuple[TrainingRun, EvaluationFile]:
 @require_safe
 def evaluation_pictures(request: HttpRequest, pk: int, epoch: int) -> HttpResponse:
     """The fixed pictures as they were predicted after an epoch, as a part of the page."""
-    run, content = _evaluation(pk, epoch)
+    run, content = _evaluation(request, pk, epoch)
     confidence = USUAL_CONFIDENCE if content.best_confidence is None else content.best_confidence
     context = {"run": run, "content": content, "cards": Gallery(run, content).fixed(), "confidence": confidence}
     return render(request, "runs/_evaluation_pictures.html", context)
@@ -145,7 +145,7 @@ def evaluation_pictures(request: HttpRequest, pk: int, epoch: int) -> HttpRespon
 @require_safe
 def evaluation_data(request: HttpRequest, pk: int, epoch: int) -> JsonResponse:
     """The evaluation of an epoch, its fixed pictures with the truth and the prediction."""
-    run, content = _evaluation(pk, epoch)
+    run, content = _evaluation(request, pk, epoch)
     kept = {"recipe", "epoch", "step", "classes", "values", "score", "per_class", "confusion", "best_confidence"}
     data = content.model_dump(include=kept)
     return JsonResponse(data | {"pictures": [as_data(card) for card in Gallery(run, content).fixed()]})
@@ -155,9 +155,9 @@ def evaluation_data(request: HttpRequest, pk: int, epoch: int) -> JsonResponse:
 def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> HttpResponse:
     """A table of the evaluation: classes, confusion, pictures, or curve-NAME."""
     if what.startswith("curve-"):
-        run, curve = _curve(pk, epoch, what.removeprefix("curve-"))
+        run, curve = _curve(request, pk, epoch, what.removeprefix("curve-"))
         return _csv(run, epoch, what, _curve_table(curve))
-    run, content = _evaluation(pk, epoch)
+    run, content = _evaluation(request, pk, epoch)
     tables = {"classes": _class_table, "confusion": _confusion_table, "pictures": _picture_table}
     if what not in tables or (what == "confusion" and content.confusion is None):
         raise Http404
@@ -167,16 +167,16 @@ def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> Http
 @require_safe
 def evaluation_curve(request: HttpRequest, pk: int, epoch: int, name: str) -> HttpResponse:
     """A curve as a picture of its own."""
-    run, curve = _curve(pk, epoch, name)
+    run, curve = _curve(request, pk, epoch, name)
     text = render_to_string("runs/_evaluation_plot.html", {"plot": plot(curve), "alone": True}).strip()
     response = HttpResponse(text, content_type="image/svg+xml")
     response.headers["Content-Disposition"] = f'attachment; filename="{_file_name(run, epoch, name)}.svg"'
     return response
 
 
-def _curve(pk: int, epoch: int, name: str) -> tuple[TrainingRun, CurveLines]:
+def _curve(request: HttpRequest, pk: int, epoch: int, name: str) -> tuple[TrainingRun, CurveLines]:
     """A curve of the file, or of the metrics by epoch, for which no file is needed. Raises Http404."""
-    run = visible_run(pk)
+    run = visible_run(request, pk)
     found = history(run)
     _chosen(found, str(epoch))
     try:
@@ -232,7 +232,7 @@ def _curve_table(curve: CurveLines) -> list[list[Any]]:
 @cache_control(private=True, max_age=86_400)
 def evaluation_mask(request: HttpRequest, pk: int, epoch: int, index: int) -> HttpResponse:
     """A predicted mask in the colours of the classes, clear where no class is."""
-    run, content = _evaluation(pk, epoch)
+    run, content = _evaluation(request, pk, epoch)
     try:
         picture = coloured_mask(predicted_mask(run, content, index), PICTURE_PIXELS)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
@@ -246,7 +246,7 @@ def evaluation_mask(request: HttpRequest, pk: int, epoch: int, index: int) -> Ht
 @cache_control(private=True, max_age=86_400)
 def batch_picture(request: HttpRequest, pk: int, file: str) -> HttpResponse:
     """The picture of a training batch."""
-    path = batch_path(visible_run(pk), file)
+    path = batch_path(visible_run(request, pk), file)
     if path is None:
         raise Http404
     return HttpResponse(path.read_bytes(), content_type="image/webp")

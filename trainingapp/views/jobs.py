@@ -3,11 +3,12 @@
 import uuid
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from trainingapp import lifecycle
 from trainingapp.models import Job
+from trainingapp.views.access import visible
 
 
 @require_safe
@@ -31,7 +32,4 @@ def show_job(request: HttpRequest, job: Job) -> HttpResponse:
 
 def own_job(request: HttpRequest, pk: uuid.UUID) -> Job:
     """A job of the user's, or any for an administrator. Raises Http404."""
-    jobs = (
-        Job.objects.all() if getattr(request.user, "is_staff", False) else Job.objects.filter(owner_id=request.user.pk)
-    )
-    return get_object_or_404(jobs, pk=pk)
+    return visible(request, Job.objects.all(), pk=pk)

@@ -14,8 +14,9 @@ from trainingapp import lifecycle
 from trainingapp.engine.weights_card import EXPORT_FILES
 from trainingapp.forms import datasets_for
 from trainingapp.models import Job, Weights
+from trainingapp.permissions import Verb
 from trainingapp.predictions import PREDICTIONS_FILE, script_data
-from trainingapp.views.access import visible_weights
+from trainingapp.views.access import require, visible_weights
 from trainingapp.views.files import attachment
 from trainingapp.views.jobs import own_job, show_job
 from trainingapp.weights_forms import ManyForm
@@ -32,7 +33,7 @@ FILES = {
 @require_http_methods(["GET", "HEAD", "POST"])
 def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
     """A page to drop pictures on; with POST, the job that looks at them."""
-    weights = visible_weights(request, pk)
+    weights = _usable_weights(request, pk)
     problem = ""
     if request.method == "POST":
         pictures = [(file.name or "", file) for file in request.FILES.getlist("pictures")]
@@ -45,6 +46,13 @@ def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
         if getattr(request, "htmx", None):
             return render(request, "_problem_line.html", {"problem": problem}, status=422)
     return _try_page(request, weights, _many_form(request, weights), problem)
+
+
+def _usable_weights(request: HttpRequest, pk: int) -> Weights:
+    """An entry for who may have workers work. Raises Http404 or PermissionDenied."""
+    weights = visible_weights(request, pk)
+    require(request, Verb.CREATE)
+    return weights
 
 
 def _try_page(request: HttpRequest, weights: Weights, form: ManyForm, problem: str = "") -> HttpResponse:
@@ -62,14 +70,14 @@ def _try_page(request: HttpRequest, weights: Weights, form: ManyForm, problem: s
 def _many_form(request: HttpRequest, weights: Weights, data: Any = None) -> ManyForm:
     with_folders = lifecycle.may_import_from_somewhere(request.user)
     initial = {"dataset": weights.dataset_id, "split": "val"}
-    datasets = datasets_for(weights.recipe)
+    datasets = datasets_for(weights.recipe, request.user)
     return ManyForm(data, datasets=datasets, with_folders=with_folders, initial=initial)
 
 
 @require_POST
 def weights_predict_many(request: HttpRequest, pk: int) -> HttpResponse:
     """Have a split of a dataset, or a folder, looked at as a whole."""
-    weights = visible_weights(request, pk)
+    weights = _usable_weights(request, pk)
     form = _many_form(request, weights, request.POST)
     if form.is_valid():
         values = form.cleaned_data

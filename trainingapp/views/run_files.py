@@ -1,25 +1,17 @@
 """Data and files of a run."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 from django.http import Http404, HttpRequest, JsonResponse, StreamingHttpResponse
-from django.shortcuts import get_object_or_404
-from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
-from trainingapp.models import Checkpoint
+from trainingapp.downloads import file_response, file_stem
 from trainingapp.run_state import chart_points
-from trainingapp.views.access import visible_run
-
-CHUNK_BYTES = 1 << 20
+from trainingapp.views.access import visible_checkpoint, visible_run
 
 
 @require_safe
 def run_metrics(request: HttpRequest, pk: int) -> JsonResponse:
     """Points of the charts above event ?after=, and the number of the newest event that they cover."""
-    run = visible_run(pk)
+    run = visible_run(request, pk)
     after = request.GET.get("after", "0")
     points = chart_points(run, after=int(after) if after.isdecimal() else 0)
     seq = max([run.event_seq, *(point["seq"] for point in points)])
@@ -29,22 +21,8 @@ def run_metrics(request: HttpRequest, pk: int) -> JsonResponse:
 @require_safe
 def checkpoint_download(request: HttpRequest, pk: int, file: str) -> StreamingHttpResponse:
     """A checkpoint as it lies on the disk."""
-    checkpoint = get_object_or_404(Checkpoint.objects.select_related("run"), run_id=pk, file=file)
+    checkpoint = visible_checkpoint(request, pk, file)
     if not checkpoint.path.is_file():
         raise Http404
-    name = f"{slugify(checkpoint.run.name) or 'run'}-{checkpoint.run_id}-{checkpoint.file}"
-    response = StreamingHttpResponse(_chunks(checkpoint.path), content_type="application/octet-stream")
-    response.headers["Content-Length"] = str(checkpoint.path.stat().st_size)
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    response.headers["X-Checksum-SHA256"] = checkpoint.sha256
-    return response
-
-
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
-    """The file piece by piece: under ASGI a plain FileResponse would be read into memory as a whole."""
-    file = await asyncio.to_thread(path.open, "rb")
-    try:
-        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-            yield chunk
-    finally:
-        file.close()
+    name = f"{file_stem(checkpoint.run.name, 'run')}-{checkpoint.run_id}-{checkpoint.file}"
+    return file_response(checkpoint.path, name, checkpoint.sha256)

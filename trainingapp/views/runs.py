@@ -10,18 +10,20 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
-from django_htmx.http import trigger_client_event
 
-from trainingapp import lifecycle
+from trainingapp import audit, lifecycle
 from trainingapp.engine.config import RECIPES
-from trainingapp.forms import RECIPES_ABOUT, RunForm, config_table, datasets_for
+from trainingapp.forms import RECIPES_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.models import Dataset, TrainingRun, Weights
-from trainingapp.permissions import can_control
-from trainingapp.run_state import log_events, part_context
+from trainingapp.permissions import Verb, can, visible_to
+from trainingapp.run_state import log_events
 from trainingapp.templatetags.studio import STATUSES
-from trainingapp.views.access import controlled_run, visible_run, weights_seen_by
+from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
+from trainingapp.views.run_control import answer_verb, context_of
 
 RUNS_ON_A_PAGE = 25
+#: Entries of the audit trail on the page of a run; the trail itself has the rest.
+ENTRIES_SHOWN = 50
 CONTROLS: dict[str, Callable[..., TrainingRun]] = {
     "start": lifecycle.start_run,
     "pause": lifecycle.pause_run,
@@ -34,7 +36,8 @@ CONTROLS: dict[str, Callable[..., TrainingRun]] = {
 def run_list(request: HttpRequest) -> HttpResponse:
     """All runs, newest first, by status and search text; htmx gets the table alone."""
     query, status = request.GET.get("q", "").strip(), request.GET.get("status", "")
-    found = TrainingRun.objects.filter(Q(name__icontains=query) | Q(dataset__name__icontains=query))
+    seen = visible_to(request.user, TrainingRun.objects.all())
+    found = seen.filter(Q(name__icontains=query) | Q(dataset__name__icontains=query))
     rows = found.filter(status=status) if status in TrainingRun.Status.values else found
     context = {
         "page": Paginator(rows.select_related("dataset", "owner"), RUNS_ON_A_PAGE).get_page(request.GET.get("page")),
@@ -43,8 +46,9 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "query": query,
         "section": "runs",
         "total": found.count(),
-        "has_runs": TrainingRun.objects.exists(),
-        "has_datasets": Dataset.objects.filter(status=Dataset.Status.READY).exists(),
+        "has_runs": seen.exists(),
+        "has_datasets": ready_datasets(request.user).exists(),
+        "creates": can(request.user, Verb.CREATE),
     }
     return render(request, "runs/_table.html" if _wants(request, "runs") else "runs/list.html", context)
 
@@ -63,6 +67,7 @@ def _wants(request: HttpRequest, element_id: str) -> bool:
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
+    require(request, Verb.CREATE)
     form = _new_run_form(request)
     context = {"form": form, "recipes": _recipe_tabs(request, form.recipe_name), "section": "runs"}
     if request.method != "POST" or not form.is_valid():
@@ -81,9 +86,9 @@ def run_new(request: HttpRequest) -> HttpResponse:
 def _new_run_form(request: HttpRequest) -> RunForm:
     if request.method == "POST":
         wanted = request.POST.get("recipe", "")
-        return RunForm(request.POST, recipe=wanted if wanted in RECIPES else "classification")
+        return RunForm(request.POST, recipe=wanted if wanted in RECIPES else "classification", user=request.user)
     initial = _initial(request)
-    return RunForm(initial=initial, recipe=initial["recipe"])
+    return RunForm(initial=initial, recipe=initial["recipe"], user=request.user)
 
 
 def _recipe_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
@@ -93,7 +98,7 @@ def _recipe_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
             "recipe": recipe,
             "about": about,
             "present": recipe == present,
-            "datasets": datasets_for(recipe).count(),
+            "datasets": datasets_for(recipe, request.user).count(),
         }
         for recipe, about in RECIPES_ABOUT.items()
     ]
@@ -103,18 +108,18 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
     """What the form shows at first: another run's values (?clone=), else those of ?recipe= and ?dataset=."""
     clone = request.GET.get("clone", "")
     if clone.isdecimal():
-        run = visible_run(int(clone))
+        run = visible_run(request, int(clone))
         name = _("%(name)s (copy)") % {"name": run.name[:100]}
         about = {"name": name, "dataset": run.dataset_id, "priority": run.priority, "recipe": run.recipe}
         return {**run.config, **about}
     if weights := _wanted_weights(request):
-        return _initial_from(weights)
+        return _initial_from(weights, request.user)
     dataset = _wanted_dataset(request)
     recipe = request.GET.get("recipe", "")
     if recipe not in RECIPES:
         recipe = dataset.recipes[0] if dataset and dataset.recipes else "classification"
     if dataset is None or recipe not in dataset.recipes:
-        dataset = datasets_for(recipe).first()
+        dataset = datasets_for(recipe, request.user).first()
     return {"recipe": recipe, "dataset": dataset.pk if dataset else None}
 
 
@@ -124,9 +129,9 @@ def _wanted_weights(request: HttpRequest) -> Weights | None:
     return seen.filter(pk=int(wanted)).first() if wanted.isdecimal() else None
 
 
-def _initial_from(weights: Weights) -> dict[str, Any]:
+def _initial_from(weights: Weights, user: Any) -> dict[str, Any]:
     """A run that starts from an entry of the library: its network and size, and its dataset where it is there."""
-    fit = datasets_for(weights.recipe)
+    fit = datasets_for(weights.recipe, user)
     dataset = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
     chosen = {"recipe": weights.recipe, "model": weights.architecture, "image_size": weights.image_size}
     return {**chosen, "start_from": weights.start_name, "dataset": dataset.pk if dataset else None}
@@ -134,20 +139,22 @@ def _initial_from(weights: Weights) -> dict[str, Any]:
 
 def _wanted_dataset(request: HttpRequest) -> Dataset | None:
     wanted = request.GET.get("dataset", "")
-    ready = Dataset.objects.filter(status=Dataset.Status.READY)
-    return ready.filter(pk=int(wanted)).first() if wanted.isdecimal() else None
+    return ready_datasets(request.user).filter(pk=int(wanted)).first() if wanted.isdecimal() else None
 
 
 @require_safe
 def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One run, live. The page shows events up to `seq`; its stream goes on from there."""
-    run = visible_run(pk)
+    run = visible_run(request, pk)
     events = log_events(run, before=run.event_seq + 1)
-    context = part_context(run, controls=can_control(request.user, run)) | {
+    context = context_of(request, run) | {
         "section": "runs",
         "events": events,
         "older": events[0].seq if events and events[0].seq > 1 else None,
         "config": config_table(run.config),
+        "creates": can(request.user, Verb.CREATE),
+        "sharing": ShareForm(run) if can(request.user, Verb.SHARE, run) else None,
+        "trail": audit.entries_of(run)[:ENTRIES_SHOWN],
     }
     return render(request, "runs/detail.html", context)
 
@@ -155,7 +162,7 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def run_log(request: HttpRequest, pk: int) -> HttpResponse:
     """Older lines of the log, below number ?before=; htmx puts them above those that are shown."""
-    run = visible_run(pk)
+    run = visible_run(request, pk)
     before = request.GET.get("before", "")
     events = log_events(run, before=int(before) if before.isdecimal() else run.event_seq + 1)
     context = {"run": run, "events": events, "older": events[0].seq if events and events[0].seq > 1 else None}
@@ -165,24 +172,13 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def run_control(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
     """Start, pause, resume or stop a run. htmx gets the header anew, others the page."""
-    run = controlled_run(request, pk)
-    problem = ""
-    try:
-        CONTROLS[verb](run, by=request.user.get_username())
-    except lifecycle.VerbError as error:
-        problem = str(error)
-    if not getattr(request, "htmx", None):
-        if problem:
-            messages.error(request, problem)
-        return redirect(run)
-    response = render(request, "runs/_header.html", part_context(run, controls=True))
-    return trigger_client_event(response, "studio:problem", {"message": problem}) if problem else response
+    return answer_verb(request, controlled_run(request, pk), verb, CONTROLS[verb])
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask, saying how much goes, and delete."""
-    run = controlled_run(request, pk)
+    run = controlled_run(request, pk, Verb.DELETE)
     if request.method == "POST":
         try:
             lifecycle.delete_run(run)

@@ -15,18 +15,21 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from trainingapp import lifecycle
+from trainingapp import audit, lifecycle
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RECIPES
+from trainingapp.forms import ShareForm
 from trainingapp.models import Job, Weights
-from trainingapp.permissions import can_control
+from trainingapp.permissions import Verb, can
 from trainingapp.templatetags.studio import metric
-from trainingapp.views.access import controlled_run, controlled_weights, visible_weights, weights_seen_by
+from trainingapp.views.access import controlled_run, require, visible_weights, weights_seen_by
 from trainingapp.views.files import attachment
 from trainingapp.weights_forms import AboutForm, ExportForm, SaveForm, UploadForm
 
 WEIGHTS_ON_A_PAGE = 30
 DEEPEST = 4
+#: Entries of the audit trail on the page of an entry; the trail itself has the rest.
+ENTRIES_SHOWN = 50
 #: Metrics that the list shows, the first that there is.
 TELLING = ("ap", "top1", "mean_iou", "ap50", "macro_f1", "dice", "pixel_accuracy", "loss")
 
@@ -49,6 +52,7 @@ def weights_list(request: HttpRequest) -> HttpResponse:
         "counts": [(name, found.filter(recipe=name).count()) for name in RECIPES],
         "total": found.count(),
         "has_weights": seen.exists(),
+        "creates": can(request.user, Verb.CREATE),
         "section": "weights",
     }
     is_part = request.headers.get("HX-Target") == "weights" and "HX-History-Restore-Request" not in request.headers
@@ -91,7 +95,11 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "section": "weights",
         "weights": weights,
-        "controls": can_control(request.user, weights),
+        "changes": can(request.user, Verb.CHANGE, weights),
+        "deletes": can(request.user, Verb.DELETE, weights),
+        "creates": can(request.user, Verb.CREATE),
+        "sharing": ShareForm(weights) if can(request.user, Verb.SHARE, weights) else None,
+        "trail": audit.entries_of(weights)[:ENTRIES_SHOWN],
         "uses": uses,
         "versions": weights_seen_by(request.user).filter(name=weights.name).order_by("-version"),
         "ancestors": _ancestors(weights),
@@ -143,6 +151,7 @@ def _checkpoint_label(file: str, epoch: int, *, is_best: bool) -> str:
 @require_http_methods(["GET", "HEAD", "POST"])
 def weights_upload(request: HttpRequest) -> HttpResponse:
     """Take in a file of weights; a worker finds out how much of it fits the network that the form names."""
+    require(request, Verb.CREATE)
     form = UploadForm(_posted(request), request.FILES or None)
     weights = _uploaded(request, form) if form.is_valid() else None
     is_htmx = bool(getattr(request, "htmx", None))
@@ -176,7 +185,7 @@ def _uploaded(request: HttpRequest, form: UploadForm) -> Weights | None:
 @require_http_methods(["GET", "HEAD", "POST"])
 def weights_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """Change name, note and licence."""
-    weights = controlled_weights(request, pk)
+    weights = visible_weights(request, pk, Verb.CHANGE)
     initial = {name: getattr(weights, name) for name in ("name", "note", "licence")}
     form = AboutForm(_posted(request), initial=initial)
     if form.is_valid():
@@ -192,7 +201,7 @@ def weights_edit(request: HttpRequest, pk: int) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask, saying how much goes and what was made from it, and delete."""
-    weights = controlled_weights(request, pk)
+    weights = visible_weights(request, pk, Verb.DELETE)
     if request.method == "POST":
         try:
             lifecycle.delete_weights(weights)
@@ -209,7 +218,7 @@ def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def weights_download(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     """The file as it lies on the disk."""
-    weights = visible_weights(request, pk)
+    weights = visible_weights(request, pk, Verb.DOWNLOAD)
     return attachment(weights.path, f"{file_stem(weights)}.safetensors", sha256=weights.sha256)
 
 
@@ -221,6 +230,7 @@ def file_stem(weights: Weights) -> str:
 def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
     """Choose formats and have them packed; the page then follows the job."""
     weights = visible_weights(request, pk)
+    require(request, Verb.CREATE)
     form = ExportForm(_posted(request))
     if form.is_valid():
         try:

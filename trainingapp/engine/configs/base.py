@@ -7,13 +7,24 @@ and `advanced` (shown folded). Labels and helps are English; `_` marks them for 
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from trainingapp.engine.architectures import ARCHITECTURES, architecture_defaults
 
 IMAGE_SIZE_MULTIPLE = 32
 """All these networks reduce their input by up to 32."""
+
+MOST_ACCUMULATION = 256
 
 START_FROM_PATTERN = r"^(run/\d{1,18}/[A-Za-z0-9_]+\.pt|weights/\d{1,18})?$"
 
@@ -73,7 +84,7 @@ class BaseRunConfig(BaseModel):
     accumulation_steps: int = Field(
         1,
         ge=1,
-        le=256,
+        le=MOST_ACCUMULATION,
         description=_("Batches whose gradients are added up for one optimizer step: large batches in little memory."),
         json_schema_extra=meta(_("Accumulation"), "training", _("batches"), advanced=True),
     )
@@ -184,9 +195,28 @@ class BaseRunConfig(BaseModel):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = Field(
         "auto",
         description=_(
-            "auto takes the GPU with the most free memory, or else the CPU. Or cpu, cuda, cuda:0, cuda:1 ..."
+            "auto takes a free GPU, or the CPU of a machine without GPUs. Or cpu, cuda (any GPU), cuda:0, cuda:1 ..."
         ),
         json_schema_extra=meta(_("Device"), "machine"),
+    )
+    device_count: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description=_("CPU slots that the run takes; with more, fewer runs train beside it. A GPU run takes one GPU."),
+        json_schema_extra=meta(_("Slots"), "machine", _("slots"), advanced=True),
+    )
+    min_free_memory_gb: float = Field(
+        0.0,
+        ge=0,
+        le=4096,
+        description=_("Wait for a device with this much free memory. 0: any that other programs leave alone."),
+        json_schema_extra=meta(_("Free memory"), "machine", _("GB"), advanced=True),
+    )
+    share_device: bool = Field(
+        False,
+        description=_("Share a GPU with other runs that agree to it, each within the free memory that it asks for."),
+        json_schema_extra=meta(_("Share a GPU"), "machine", advanced=True),
     )
     amp: bool = Field(
         False,
@@ -296,3 +326,17 @@ class BaseRunConfig(BaseModel):
         if self.warmup_epochs > self.epochs:
             raise ValueError(_("warmup_epochs must not be more than epochs"))
         return self
+
+    @field_validator("device_count")
+    @classmethod
+    def _one_gpu(cls, count: int, others: ValidationInfo) -> int:
+        if count > 1 and others.data.get("device", "cpu") != "cpu":
+            raise ValueError(_("device_count must be 1 unless device is cpu: a run trains on one GPU"))
+        return count
+
+    @field_validator("share_device")
+    @classmethod
+    def _shares_a_known_part(cls, is_shared: bool, others: ValidationInfo) -> bool:
+        if is_shared and not others.data.get("min_free_memory_gb", 1):
+            raise ValueError(_("share_device needs min_free_memory_gb, the part of the GPU that is set aside for it"))
+        return is_shared

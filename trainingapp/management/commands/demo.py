@@ -5,14 +5,15 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from trainingapp.datasets import scenes
+from trainingapp.management.base import StudioCommand
 from trainingapp.management.foreground import find_owner, import_now, progress_bar, show_outcome
 from trainingapp.models import Dataset
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = (
         "Draw scenes of eight kinds of object and import them as a dataset. The same seed draws the same scenes; a "
         "dataset of that name that is already there is left as it is."

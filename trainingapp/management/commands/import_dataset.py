@@ -5,16 +5,17 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 from pydantic import ValidationError
 
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.inspection import propose
 from trainingapp.datasets.options import ClassChoice, ImportOptions
+from trainingapp.management.base import StudioCommand
 from trainingapp.management.foreground import find_owner, import_now, print_report, show_outcome
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = (
         "Import a zip or a folder: class folders, COCO JSON, YOLO, Pascal VOC, pictures with masks, a CSV of files and "
         "labels, or drawn scenes. Shows the validation report; the exit code is 1 when the dataset is refused."

@@ -1,139 +1,134 @@
-"""manage.py train: the verbs of lifecycle, and what is stored about runs, for the shell."""
+"""manage.py train: the verbs of lifecycle, and what is stored about runs, for the shell.
+
+Exit codes: 0 done; 1 refused or wrong arguments; 2 no such option; after waiting 3 failed, 4 stopped, 5 paused.
+"""
 
 import json
 import os
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
-from django.core.management.base import BaseCommand
-from pydantic import ValidationError
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import correct_config
-from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp import evaluations, lifecycle
+from trainingapp.management.base import StudioCommand
+from trainingapp.management.finding import find_dataset
+from trainingapp.management.training.parsers import LEVELS, PLAIN_VERBS, add_actions
+from trainingapp.management.training.records import (
+    HEADING,
+    columns,
+    full_record,
+    log_line,
+    metric_record,
+    record,
+    summary,
+)
+from trainingapp.management.training.values import read_config, template
+from trainingapp.management.training.watching import wait_for_runs
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
 FOLLOW_S = 0.5
-LEVELS = ["debug", "info", "warning", "error"]
 VERBS: dict[str, Callable[..., TrainingRun]] = {
     "start": lifecycle.start_run,
     "pause": lifecycle.pause_run,
     "resume": lifecycle.resume_run,
     "stop": lifecycle.stop_run,
+    "retry": lifecycle.retry_run,
+    "checkpoint": lifecycle.checkpoint_now,
+    "evaluate": lifecycle.evaluate_now,
 }
-RECORD_FIELDS = (  # noqa: SIM905
-    "id name recipe status wanted priority attempt recoveries epoch total_epochs step total_steps phase device host "
-    "elapsed_s eta_s metrics best_metric_name best_metric best_epoch error_class error_message"
-).split()
+assert VERBS.keys() == PLAIN_VERBS.keys()
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = "Create, control and look at runs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        _add_create(actions)
-        for verb in VERBS:
-            control = actions.add_parser(verb, help=f"{verb.capitalize()} runs.")
-            control.add_argument("run", nargs="+", type=int, help="Numbers of runs.")
-        listing = actions.add_parser("list", help="List runs, newest first.")
-        listing.add_argument("--status", choices=TrainingRun.Status.values, help="Only runs with this status.")
-        listing.add_argument("--json", action="store_true", help="As a JSON array.")
-        show = actions.add_parser("show", help="Show one run.")
-        show.add_argument("run", type=int)
-        show.add_argument("--json", action="store_true", help="As a JSON object.")
-        logs = actions.add_parser("logs", help="Print the log of a run.")
-        logs.add_argument("run", type=int)
-        logs.add_argument("--level", choices=LEVELS, default="info", help="Least level that is shown.")
-        logs.add_argument("--follow", "-f", action="store_true", help="Go on until the run is no longer in work.")
-        delete = actions.add_parser("delete", help="Delete runs with their files.")
-        delete.add_argument("run", nargs="+", type=int)
-        delete.add_argument("--yes", action="store_true", help="Do not ask.")
-        delete.add_argument("--dry-run", action="store_true", help="Only say what would be freed.")
+        add_actions(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         action: str = options["action"]
         try:
             if action in VERBS:
-                self._control(action, options["run"])
+                self._control(options)
             else:
                 getattr(self, f"_{action}")(options)
-        except lifecycle.VerbError as error:
+        except (lifecycle.VerbError, evaluations.EvaluationError) as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
             self.stderr.write("")
         except BrokenPipeError:  # `| head` has seen enough; what is still buffered must go nowhere, without a word
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
+    # Making
+
     def _create(self, options: dict[str, Any]) -> None:
-        source = options["file"] or "--set"
-        values = {**_read_values(options["file"]), **dict(map(_assignment, options["set"]))}
-        try:
-            config, corrections = correct_config(values)
-        except ValidationError as error:
-            raise CommandError("\n".join(_sentences(error, source))) from None
+        config, corrections = read_config(options["file"], options["set"])
         run = lifecycle.create_run(
             owner=_owner(options["owner"]),
             name=options["name"],
-            dataset=_dataset(options["dataset"]),
+            dataset=find_dataset(options["dataset"], "--dataset: "),
             config=config,
             corrections=corrections,
             priority=options["priority"],
         )
+        self._made(run, options)
+
+    def _clone(self, options: dict[str, Any]) -> None:
+        self._made(
+            lifecycle.clone_run(_run(options["run"]), owner=_owner(options["owner"]), name=options["name"]), options
+        )
+
+    def _fork(self, options: dict[str, Any]) -> None:
+        run = _run(options["run"])
+        config, corrections = read_config(options["file"], options["set"], base=run.config)
+        fork = lifecycle.fork_run(
+            run,
+            _checkpoint(run, options["checkpoint"]),
+            owner=_owner(options["owner"]),
+            config=config,
+            mode=options["mode"],
+            name=options["name"],
+            corrections=corrections,
+            priority=options["priority"],
+        )
+        self._made(fork, options)
+
+    def _made(self, run: TrainingRun, options: dict[str, Any]) -> None:
         if options["start"]:
             lifecycle.start_run(run)
-        for correction in corrections:
+        for correction in run.corrections:
             self.stderr.write(correction)
+        self._tell(run, options)
+        self._wait([run], options)
+
+    def _config(self, options: dict[str, Any]) -> None:
+        self.stdout.write(template(options["recipe"], options["model"]), ending="")
+
+    # Changing
+
+    def _control(self, options: dict[str, Any]) -> None:
+        runs = [VERBS[options["action"]](_run(number)) for number in options["run"]]
         if options["json"]:
-            self.stdout.write(json.dumps(_record(run)))
+            self.stdout.write(json.dumps([record(run) for run in runs]))
         else:
-            self.stdout.write(f"Run {run.pk} “{run.name}” is {run.status}.")
+            for run in runs:
+                self._tell(run, options)
+        self._wait(runs, options)
 
-    def _control(self, verb: str, numbers: list[int]) -> None:
-        for number in numbers:
-            run = VERBS[verb](_run(number))
-            self.stdout.write(f"Run {run.pk} “{run.name}” is {run.shown_status}.")
+    def _epochs(self, options: dict[str, Any]) -> None:
+        run = lifecycle.extend_run(_run(options["run"]), options["epochs"])
+        self._tell(run, options)
+        self._wait([run], options)
 
-    def _list(self, options: dict[str, Any]) -> None:
-        runs = TrainingRun.objects.select_related("dataset", "owner")
-        if options["status"]:
-            runs = runs.filter(status=options["status"])
-        if options["json"]:
-            self.stdout.write(json.dumps([_record(run) for run in runs]))
-            return
-        heading = ("ID", "NAME", "STATUS", "EPOCH", "DONE", "BEST", "DATASET", "OWNER")
-        for line in _columns([heading, *(_summary(run) for run in runs)]):
-            self.stdout.write(line)
-
-    def _show(self, options: dict[str, Any]) -> None:
-        run = _run(options["run"])
-        record = {**_record(run), "config": run.config, "corrections": run.corrections}
-        record |= {"folder": str(run.folder), "error_lines": run.error_lines, "checkpoints": _checkpoints(run)}
-        if options["json"]:
-            self.stdout.write(json.dumps(record))
-            return
-        for line in yaml.safe_dump(record, sort_keys=False, allow_unicode=True).splitlines():
-            self.stdout.write(line)
-
-    def _logs(self, options: dict[str, Any]) -> None:
-        number, seq = _run(options["run"]).pk, 0
-        levels = LEVELS[LEVELS.index(options["level"]) :]
-        while True:
-            run = _run(number)  # before its events are read, so that the last ones are not missed
-            rows = run.events.filter(seq__gt=seq, seq__lte=run.event_seq).order_by("seq")
-            for row in rows.exclude(type=RunEvent.Type.METRICS).filter(level__in=levels).iterator():
-                self.stdout.write(_log_line(row))
-            seq = run.event_seq
-            if not options["follow"] or run.status not in (TrainingRun.Status.QUEUED, TrainingRun.Status.RUNNING):
-                return
-            self.stdout.flush()
-            time.sleep(FOLLOW_S)
+    def _update(self, options: dict[str, Any]) -> None:
+        run = lifecycle.update_run(_run(options["run"]), name=options["name"], priority=options["priority"])
+        self._tell(run, options)
 
     def _delete(self, options: dict[str, Any]) -> None:
         for number in options["run"]:
@@ -146,48 +141,102 @@ class Command(BaseCommand):
                 lifecycle.delete_run(run)
                 self.stdout.write(f"Run {number} “{run.name}” was deleted: {freed}.")
 
+    # Looking
 
-def _add_create(actions: Any) -> None:
-    create = actions.add_parser("create", help="Create a run.")
-    create.add_argument("name")
-    create.add_argument("--dataset", required=True, metavar="NAME|ID")
-    create.add_argument("--file", type=Path, metavar="RUN.YAML", help="Configuration as YAML or JSON.")
-    create.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="One value; may be repeated.")
-    create.add_argument("--priority", type=int, default=0)
-    create.add_argument("--owner", metavar="USER", help="By default the first administrator.")
-    create.add_argument("--start", action="store_true", help="Start it at once.")
-    create.add_argument("--json", action="store_true", help="Print the run as a JSON object.")
+    def _list(self, options: dict[str, Any]) -> None:
+        runs = _found_runs(options)
+        if options["json"]:
+            self.stdout.write(json.dumps([record(run) for run in runs]))
+            return
+        for line in columns([HEADING, *(summary(run) for run in runs)]):
+            self.stdout.write(line)
+
+    def _show(self, options: dict[str, Any]) -> None:
+        shown = full_record(_run(options["run"]))
+        if options["json"]:
+            self.stdout.write(json.dumps(shown))
+            return
+        for line in yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).splitlines():
+            self.stdout.write(line)
+
+    def _metrics(self, options: dict[str, Any]) -> None:
+        rows = _run(options["run"]).events.filter(type=RunEvent.Type.METRICS, superseded=False).order_by("seq")
+        points = [metric_record(row) for row in rows if options["split"] in (None, row.data.get("split"))]
+        for point in points:
+            names = options["name"] or point["values"]
+            point["values"] = {name: point["values"][name] for name in names if name in point["values"]}
+        points = [point for point in points if point["values"]]
+        if options["json"]:
+            self.stdout.write(json.dumps(points))
+            return
+        for point in points:
+            values = "  ".join(f"{name} {value:.6g}" for name, value in point["values"].items())
+            self.stdout.write(f"epoch {point['epoch']}  step {point['step']}  {point['split']}  {values}")
+
+    def _evaluation(self, options: dict[str, Any]) -> None:
+        run = _run(options["run"])
+        found = evaluations.of_epoch(run, options["epoch"]) if options["epoch"] else evaluations.newest(run)
+        if found is None:
+            raise CommandError("There is no such evaluation of this run.")
+        content = evaluations.read(run, found.epoch)
+        if options["json"]:
+            self.stdout.write(
+                json.dumps({"epoch": content.epoch, "values": content.values, "per_class": content.per_class})
+            )
+            return
+        for name, value in content.values.items():
+            self.stdout.write(f"{name} {value:.4f}")
+        names = ["class", *(column.name for column in content.columns)]
+        rows = [tuple(_cell(row.get(name)) for name in names) for row in content.per_class]
+        for line in columns([tuple(name.upper() for name in names), *rows]):
+            self.stdout.write(line)
+
+    def _logs(self, options: dict[str, Any]) -> None:
+        number, seq = _run(options["run"]).pk, 0
+        levels = LEVELS[LEVELS.index(options["level"]) :]
+        while True:
+            run = _run(number)  # before its events are read, so that the last ones are not missed
+            rows = run.events.filter(seq__gt=seq, seq__lte=run.event_seq).order_by("seq")
+            for row in rows.exclude(type=RunEvent.Type.METRICS).filter(level__in=levels).iterator():
+                self.stdout.write(log_line(row))
+            seq = run.event_seq
+            if not options["follow"] or run.status not in (TrainingRun.Status.QUEUED, TrainingRun.Status.RUNNING):
+                return
+            self.stdout.flush()
+            time.sleep(FOLLOW_S)
+
+    def _watch(self, options: dict[str, Any]) -> None:
+        self._end(wait_for_runs([_run(number).pk for number in options["run"]], show_bar=True))
+
+    # Telling
+
+    def _tell(self, run: TrainingRun, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(record(run)))
+        else:
+            self.stdout.write(f"Run {run.pk} “{run.name}” is {run.shown_status}.")
+
+    def _wait(self, runs: list[TrainingRun], options: dict[str, Any]) -> None:
+        if options.get("wait") or options.get("follow"):
+            self.stdout.flush()
+            self._end(wait_for_runs([run.pk for run in runs], show_bar=options["follow"]))
+
+    def _end(self, exit_code: int) -> None:
+        if exit_code:
+            raise CommandError("Not every run was completed.", returncode=exit_code)
 
 
-def _read_values(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path}: {error}") from None
-    if not isinstance(values, dict):
-        raise CommandError(f"{path}: must hold keys with values, such as “epochs: 20”.")
-    return values
+def _found_runs(options: dict[str, Any]) -> list[TrainingRun]:
+    fields = {"status": options["status"], "recipe": options["recipe"], "owner__username": options["owner"]}
+    runs = TrainingRun.objects.filter(**{name: value for name, value in fields.items() if value})
+    if text := options["search"]:
+        runs = runs.filter(name__icontains=text) | runs.filter(dataset__name__icontains=text)
+    runs = runs.select_related("dataset", "owner")
+    return list(runs[: options["limit"]] if options["limit"] else runs)
 
 
-def _assignment(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise CommandError(f"--set {text}: must be KEY=VALUE.")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        return key.strip(), value
-
-
-def _sentences(error: ValidationError, source: object) -> Iterable[str]:
-    for item in error.errors():
-        name = ".".join(map(str, item["loc"]))
-        got = f" (got {item['input']!r})" if name else ""
-        yield ": ".join(filter(None, [str(source), name, item["msg"]])) + got
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _owner(name: str | None) -> Any:
@@ -198,15 +247,6 @@ def _owner(name: str | None) -> Any:
     return owner
 
 
-def _dataset(wanted: str) -> Dataset:
-    found = Dataset.objects.filter(name=wanted).first()
-    if found is None and wanted.isdigit():
-        found = Dataset.objects.filter(pk=int(wanted)).first()
-    if found is None:
-        raise CommandError(f"--dataset: there is no dataset {wanted}.")
-    return found
-
-
 def _run(number: int) -> TrainingRun:
     run = TrainingRun.objects.select_related("dataset", "owner").filter(pk=number).first()
     if run is None:
@@ -214,38 +254,8 @@ def _run(number: int) -> TrainingRun:
     return run
 
 
-def _record(run: TrainingRun) -> dict[str, Any]:
-    times = ("heartbeat_at", "created_at", "queued_at", "started_at", "finished_at")
-    return {
-        **{name: getattr(run, name) for name in RECORD_FIELDS},
-        "shown_status": run.shown_status,
-        "progress": round(run.progress, 4),
-        "dataset": run.dataset.name,
-        "owner": run.owner.get_username(),
-        **{name: value.isoformat() if (value := getattr(run, name)) else None for name in times},
-    }
-
-
-def _checkpoints(run: TrainingRun) -> list[dict[str, Any]]:
-    names = ("file", "epoch", "step", "reason", "size_bytes", "sha256", "is_best", "is_last", "metrics")
-    return [{name: getattr(saved, name) for name in names} for saved in run.checkpoints.all()]
-
-
-def _summary(run: TrainingRun) -> tuple[str, ...]:
-    best = "" if run.best_metric is None else f"{run.best_metric_name} {run.best_metric:.3f}"
-    epoch = f"{run.epoch}/{run.total_epochs}"
-    who = (run.dataset.name, run.owner.get_username())
-    return (str(run.pk), run.name, run.shown_status, epoch, f"{run.progress:.0%}", best, *who)
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _log_line(row: RunEvent) -> str:
-    data = row.data
-    text = data.get("message") or data.get("file") or data.get("state") or data.get("to") or ""
-    if wanted := data.get("wanted"):
-        text = f"{wanted} was asked for"
-    return f"{row.time:%Y-%m-%d %H:%M:%S} {row.level:<7} {row.type}: {text}"
+def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
+    found = run.checkpoints.filter(file=file).first() if file else run.checkpoints.filter(is_best=True).first()
+    if found is None:
+        raise CommandError(f"--checkpoint: run {run.pk} has no {file or 'best checkpoint yet'}.")
+    return found

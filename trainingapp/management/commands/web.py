@@ -43,6 +43,7 @@ class Command(BaseCommand):
             log_config=None,
             log_level="warning",
             timeout_graceful_shutdown=ANSWERS_END_S,
+            proxy_headers=False,  # which proxies are believed is TRUSTED_PROXIES, for the audit trail and for locks
         )
         with contextlib.suppress(KeyboardInterrupt):  # the server has ended by then
             StudioServer(config).run()

@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
-from django.core.management.base import BaseCommand
 from django.db import connection
 from rich.console import Console
 from rich.progress import Progress
@@ -21,7 +20,9 @@ from trainingapp import jobs, lifecycle
 from trainingapp.engine.config import RECIPES
 from trainingapp.engine.jobs.order import read_json
 from trainingapp.engine.weights_card import EXPORT_FILES, NORMALISATIONS
-from trainingapp.models import Dataset, Job, TrainingRun, Weights
+from trainingapp.management.base import StudioCommand
+from trainingapp.management.finding import find_dataset
+from trainingapp.models import Job, TrainingRun, Weights
 
 POLL_S = 0.2
 #: Of the entry, as JSON.
@@ -31,7 +32,7 @@ FIELDS = (  # noqa: SIM905
 ).split()
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = "Save, look at, export and try weights."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -139,9 +140,7 @@ class Command(BaseCommand):
     def _predict(self, options: dict[str, Any]) -> None:
         weights = _weights(options["weights"])
         if options["dataset"]:
-            dataset = Dataset.objects.filter(name=options["dataset"]).first()
-            if dataset is None:
-                raise CommandError(f"--dataset: there is no dataset {options['dataset']}.")
+            dataset = find_dataset(options["dataset"], "--dataset: ")
             asked = lifecycle.predict_dataset(weights, dataset, split=options["split"], by=weights.owner)
         elif len(options["pictures"]) == 1 and options["pictures"][0].is_dir():
             asked = lifecycle.predict_folder(weights, options["pictures"][0], by=weights.owner, from_shell=True)

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# From pictures to a trained network with manage.py alone; a worker must be running (`make run`, or `manage.py run_huey`).
+# Run in the folder of CV Studio: bash docs/sessions/manage.sh [PYTHON]
+set -euo pipefail
+python=${1:-.venv/bin/python}
+studio() { "$python" manage.py "$@"; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# 1. A dataset: drawn scenes here; `studio import_dataset FOLDER --name pets` takes your own pictures.
+studio demo --name "Session scenes" --pictures 160 --size 48
+studio datasets list
+
+# 2. A configuration: a commented template, edited.
+studio train config --recipe classification --model mobilenet_v3_small > "$work/run.yaml"
+sed -i -e 's/^epochs: .*/epochs: 2/' -e 's/^image_size: .*/image_size: 32/' -e 's/^batch_size: .*/batch_size: 16/' "$work/run.yaml"
+
+# 3. A run: created, started, watched to its end. --wait makes the exit code say how it ended.
+run=$(studio train create "from the shell" --dataset "Session scenes" --file "$work/run.yaml" --json |
+  "$python" -c 'import json, sys; print(json.load(sys.stdin)["id"])')
+studio train start "$run" --wait
+studio train logs "$run" | tail -n 5
+studio train metrics "$run" --split val --name top1
+studio train evaluation "$run" | head -n 4
+
+# 4. One more epoch: the finished run goes on from its last checkpoint.
+studio train epochs "$run" 3 --wait
+studio train show "$run" | head -n 20

@@ -1,0 +1,78 @@
+"""The OpenAPI document, and the page that shows it."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.api.conftest import Api
+from trainingapp.api.controls import ACTIONS
+
+#: Paths and verbs that were asked for, and schemas by name.
+ASKED = {
+    "/api/v1/training/": {"get", "post"},
+    "/api/v1/training/{pk}": {"get", "put", "delete"},
+    "/api/v1/training/{pk}/control": {"post"},
+    "/api/v1/training/{pk}/metrics": {"get"},
+    "/api/v1/training/{pk}/logs": {"get"},
+    "/api/v1/training/{pk}/checkpoints": {"get"},
+    "/api/v1/training/{pk}/save": {"post"},
+    "/api/v1/training/{pk}/events": {"get"},
+}
+SCHEMAS = {
+    *("TrainingRunCreate", "TrainingRunUpdate", "TrainingRunResponse", "TrainingControlRequest"),
+    *("TrainingControlResponse", "TrainingSaveRequest", "TrainingSaveResponse", "CheckpointInfo", "MetricsEntry"),
+    *("LogEntry", "ExperimentListItem", "TrainingStatusResponse", "ProblemDetails"),
+}
+
+
+@pytest.fixture
+def document(db: None) -> dict[str, Any]:
+    """Everybody may read it."""
+    response = Api().get("openapi.json")
+    assert response.status_code == 200
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def test_what_was_asked_for_is_there(document: dict[str, Any]) -> None:
+    for path, methods in ASKED.items():
+        assert set(document["paths"][path]) == methods
+    assert set(document["components"]["schemas"]) >= SCHEMAS
+    actions = document["components"]["schemas"]["TrainingControlRequest"]["properties"]["action"]["enum"]
+    assert actions == list(ACTIONS)
+
+
+def test_every_operation_says_what_it_is_and_how_it_may_be_refused(document: dict[str, Any]) -> None:
+    tags = {tag["name"] for tag in document["tags"]}
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            assert operation["summary"]
+            assert operation["description"]
+            assert set(operation["tags"]) <= tags
+            assert {"401", "403", "429"} <= set(operation["responses"])
+            for status, answer in operation["responses"].items():
+                assert answer["description"]
+                expected = {"application/problem+json"} if status >= "400" else set(answer["content"])
+                assert set(answer["content"]) == expected
+            names = {parameter["name"] for parameter in operation["parameters"]}
+            assert ("Idempotency-Key" in names) == (method == "post")
+
+
+def test_operations_are_told_apart_by_short_names(document: dict[str, Any]) -> None:
+    names = [each["operationId"] for operations in document["paths"].values() for each in operations.values()]
+    assert len(names) == len(set(names))
+    assert "list_runs" in names
+
+
+def test_the_configurations_are_described_by_recipe(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    assert len(schemas["TrainingRunCreate"]["properties"]["config"]["anyOf"]) == 3
+    assert "max_det" in schemas["DetectionConfig"]["properties"]
+
+
+def test_the_page_is_for_who_is_signed_in(user_client: Client) -> None:
+    assert Client().get("/api/v1/docs").headers["Location"].startswith("/login/")
+    response = user_client.get("/api/v1/docs")
+    assert response.status_code == 200
+    assert "ninja/swagger-ui-bundle.js" in response.content.decode()

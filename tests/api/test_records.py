@@ -1,0 +1,151 @@
+"""Metrics, logs, checkpoints and the library: what a run has recorded."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Api, problem
+from tests.api.test_training import checkpoint_of
+from tests.web.world import line, point, tell
+from trainingapp.api.thinning import thinned
+from trainingapp.models import RunEvent, TrainingRun
+
+pytestmark = pytest.mark.django_db
+MAKE = Callable[..., TrainingRun]
+
+
+def validated(step: int, **values: float) -> dict[str, Any]:
+    return {"type": "metrics", "step": step, "data": {"split": "val", "values": values}}
+
+
+# Metrics
+
+
+def test_metrics_are_told_in_order_without_superseded_ones(api: Api, run: TrainingRun) -> None:
+    tell(run, point(1, 3.0), point(2, 2.0), line("between"), validated(2, top1=0.5))
+    RunEvent.objects.filter(seq=2).update(superseded=True)
+    body = api.get(f"training/{run.pk}/metrics").json()
+    assert [(item["seq"], item["split"], item["values"]) for item in body["items"]] == [
+        (1, "train", {"loss": 3.0}),
+        (4, "val", {"top1": 0.5}),
+    ]
+    assert (body["seq"], body["thinned"]) == (4, False)
+
+
+def test_metrics_since_a_number_are_those_above_it(api: Api, run: TrainingRun) -> None:
+    tell(run, point(1), point(2))
+    seq = api.get(f"training/{run.pk}/metrics").json()["seq"]
+    assert api.get(f"training/{run.pk}/metrics?since={seq}").json() == {"items": [], "seq": 2, "thinned": False}
+    run.refresh_from_db()
+    tell(run, point(3))
+    assert [item["step"] for item in api.get(f"training/{run.pk}/metrics?since={seq}").json()["items"]] == [3]
+
+
+def test_metrics_are_chosen_by_name_and_split(api: Api, run: TrainingRun) -> None:
+    tell(run, point(1, 3.0), validated(1, loss=2.0, top1=0.5))
+
+    def values(names: str) -> list[Any]:
+        return [item["values"] for item in api.get(f"training/{run.pk}/metrics?names={names}").json()["items"]]
+
+    assert values("loss") == [{"loss": 3.0}, {"loss": 2.0}]
+    assert values("val/loss, train/top1") == [{"loss": 2.0}]
+    assert values("nothing") == []
+
+
+def test_thinned_metrics_keep_their_peaks(api: Api, run: TrainingRun) -> None:
+    losses = [1.0] * 500
+    losses[123], losses[321] = 99.0, -99.0
+    tell(run, *[point(step, loss) for step, loss in enumerate(losses)])
+    body = api.get(f"training/{run.pk}/metrics?max_points=20").json()
+    steps = [item["step"] for item in body["items"]]
+    assert body["thinned"]
+    assert len(steps) <= 20
+    assert {0, 123, 321, 499} <= set(steps)
+    assert steps == sorted(steps)
+
+
+def test_thinning_leaves_every_split_its_room_and_bears_holes() -> None:
+    entries = [
+        {"split": split, "values": {"loss": None if index == 5 else float(index)}}
+        for index in range(100)
+        for split in ("train", "val")
+    ]
+    kept = thinned(entries, 10)
+    assert [sum(entry["split"] == split for entry in kept) for split in ("train", "val")] == [8, 8]
+    assert thinned(entries, 100) == entries
+
+
+# Log
+
+
+def test_the_log_is_read_by_a_cursor(api: Api, run: TrainingRun) -> None:
+    tell(run, *[line(f"line {number}") for number in range(1, 6)])
+    path = f"training/{run.pk}/logs?limit=2"
+    first = api.get(path).json()
+    assert [item["message"] for item in first["items"]] == ["line 1", "line 2"]
+    second = api.get(f"{path}&after={first['next']}").json()
+    assert [item["message"] for item in second["items"]] == ["line 3", "line 4"]
+    last = api.get(f"{path}&after={second['next']}").json()
+    assert ([item["message"] for item in last["items"]], last["next"]) == (["line 5"], None)
+
+
+def test_the_log_is_chosen_by_level_and_text(api: Api, run: TrainingRun) -> None:
+    tell(run, line("all is well"), line("nearly full", level="warning"), line("Disk FULL", level="error"), point(1))
+
+    def messages(query: str) -> list[str]:
+        return [item["message"] for item in api.get(f"training/{run.pk}/logs?{query}").json()["items"]]
+
+    assert messages("level=warning") == ["nearly full", "Disk FULL"]
+    assert messages("q=full") == ["nearly full", "Disk FULL"]
+    assert messages("q=full&level=error") == ["Disk FULL"]
+    assert problem(api.get(f"training/{run.pk}/logs?level=loud"), 422)["errors"][0]["parameter"] == "level"
+    assert problem(api.get(f"training/{run.pk}/logs?q=%00"), 422)["errors"][0]["parameter"] == "q"
+
+
+# Checkpoints
+
+
+def test_checkpoints_are_listed_shown_and_downloaded(api: Api, make: MAKE) -> None:
+    run = make("completed")
+    checkpoint_of(run, 1)
+    checkpoint_of(run, 2, is_best=True, metrics={"top1": 0.5})
+    path = f"training/{run.pk}/checkpoints"
+    assert [item["file"] for item in api.get(path).json()["items"]] == ["epoch_2.pt", "epoch_1.pt"]
+    shown = api.get(f"{path}/epoch_2.pt").json()
+    assert (shown["is_best"], shown["metrics"], shown["size_bytes"]) == (True, {"top1": 0.5}, 3)
+    problem(api.get(f"{path}/..%2F..%2Fconfig.json"), 404)
+
+
+async def test_a_checkpoint_comes_as_it_lies_on_the_disk(user: Any, make: MAKE, transactional_db: None) -> None:
+    from asgiref.sync import sync_to_async
+    from django.test import AsyncClient
+
+    from tests.api.conftest import token_of
+
+    run = await sync_to_async(make)("completed")
+    await sync_to_async(checkpoint_of)(run, 1)
+    secret = await sync_to_async(token_of)(user)
+    response = await AsyncClient().get(
+        f"/api/v1/training/{run.pk}/checkpoints/epoch_1.pt/download", headers={"Authorization": f"Bearer {secret}"}
+    )
+    assert b"".join([chunk async for chunk in response.streaming_content]) == b"abc"  # type: ignore[attr-defined]
+    assert response.headers["Content-Length"] == "3"
+    assert response.headers["Content-Disposition"] == f'attachment; filename="try-{run.pk}-epoch_1.pt"'
+
+
+def test_a_checkpoint_whose_file_is_gone_is_not_found(api: Api, make: MAKE) -> None:
+    run = make("completed")
+    checkpoint_of(run, 1).path.unlink()
+    problem(api.get(f"training/{run.pk}/checkpoints/epoch_1.pt/download"), 404)
+
+
+# Saving
+
+
+def test_saving_needs_a_checkpoint_that_is_there(api: Api, make: MAKE) -> None:
+    run = make("completed")
+    problem(api.post(f"training/{run.pk}/save", {"name": "birds"}), 409, "not-possible")
+    checkpoint_of(run, 1, is_best=True)
+    body = problem(api.post(f"training/{run.pk}/save", {"name": "birds", "checkpoint": "no.pt"}), 422)
+    assert body["errors"][0]["pointer"] == "#/checkpoint"

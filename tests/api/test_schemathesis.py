@@ -1,0 +1,85 @@
+"""schemathesis over the whole OpenAPI document, against a real studio with real tokens and a real database.
+
+No answer may be a server error, of an undocumented status or content type, or other than its schema; wrong input must
+be refused, other methods too, and nothing may be had without authentication. Not checked is that whatever fits the
+schema is accepted: whether a dataset is ready, say, is no matter of schemas.
+
+    SCHEMATHESIS_EXAMPLES   requests that are drawn for each operation in each phase (4); 300 give over ten thousand
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.api.schemathesis_hooks import CHECKPOINT, THINGS
+from tests.studio import REPOSITORY, Studio, wait_for
+
+EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "4"))
+#: Every request beyond the drawn ones comes from the document itself, so there are many in any case.
+LEAST_REQUESTS = 10_000 if EXAMPLES >= 300 else 1000
+
+
+def fill(studio: Studio) -> str:
+    """Runs with a checkpoint, datasets, weights and a job, each from number 1 on; the secret of a token."""
+    secret: str = studio.python(
+        f"""
+        from django.contrib.auth.models import User
+        from django.utils import timezone
+        from tests.tiny import make_dataset, make_run
+        from trainingapp import lifecycle
+        from trainingapp.models import Checkpoint, Dataset, Job, Weights
+
+        user = User.objects.create_superuser("admin")
+        for number in range(1, {THINGS} + 1):
+            dataset = make_dataset(user, name=f"tints {{number}}", pictures=4)
+            run = make_run(user, dataset, name=f"run {{number}}", start=number % 3 == 0)
+            checkpoint = Checkpoint(run=run, file="{CHECKPOINT}", attempt=1, epoch=1, step=9, reason="epoch",
+                                    size_bytes=3, sha256="0" * 64, is_best=True, is_last=True,
+                                    created_at=timezone.now())
+            checkpoint.save()
+            checkpoint.path.parent.mkdir(parents=True)
+            checkpoint.path.write_bytes(b"abc")
+            weights = Weights.objects.create(name="tints", version=number, owner=user, recipe="classification",
+                                             architecture="resnet18", run=run)
+            weights.folder.mkdir(parents=True)
+            weights.path.write_bytes(b"abc")
+            Job.objects.create(kind="preflight", owner=user)
+        waiting = Dataset.objects.order_by("pk")[:5]
+        Dataset.objects.filter(pk__in=[row.pk for row in waiting]).update(status="proposed")
+        result = lifecycle.create_token(user, name="schemathesis", scopes=["read", "control", "delete"])[1]
+        """
+    )
+    return secret
+
+
+@pytest.mark.slow
+def test_every_answer_is_one_that_the_document_promises(tmp_path: Path) -> None:
+    installation = Studio(tmp_path / "data", API_RATE_PER_MINUTE="0", LOG_LEVEL="ERROR")
+    try:
+        installation.manage("migrate", "-v0", "--skip-checks")
+        secret = fill(installation)
+        installation.spawn("web")
+        wait_for(installation.answers, 60, "the web server answers")
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "schemathesis.cli", "run", f"{installation.url}/api/v1/openapi.json"),
+                *("--header", f"Authorization: Bearer {secret}", "--exclude-checks", "positive_data_acceptance"),
+                *("--max-examples", str(EXAMPLES), "--seed", "1", "--request-timeout", "60"),
+                *("--continue-on-failure", "--no-color"),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "SCHEMATHESIS_HOOKS": "tests.api.schemathesis_hooks"},
+            capture_output=True,
+            text=True,
+        )
+        print(done.stdout)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{installation.log.read_text()[-5000:]}"
+        found = re.search(r"(\d+) generated", done.stdout)
+        assert found is not None
+        assert int(found[1]) >= LEAST_REQUESTS
+    finally:
+        installation.cut_power()

@@ -1,0 +1,119 @@
+"""Weights, devices, the queue and jobs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.test import AsyncClient
+from django.utils import timezone
+
+from tests.api.conftest import Api, problem, token_of
+from trainingapp.models import Device, DeviceHold, Host, Job, TrainingRun, Weights
+
+pytestmark = pytest.mark.django_db
+MAKE = Callable[..., TrainingRun]
+
+
+@pytest.fixture
+def weights(user: User, tmp_path: Path, settings: Any) -> Weights:
+    settings.WEIGHTS_DIR = tmp_path / "weights"
+    found = Weights.objects.create(
+        name="Birds!", version=2, owner=user, recipe="classification", architecture="resnet18", note="finches"
+    )
+    found.folder.mkdir(parents=True)
+    found.path.write_bytes(b"abc")
+    return found
+
+
+def test_weights_are_listed_and_shown(api: Api, weights: Weights, user: User) -> None:
+    Weights.objects.create(name="cats", version=1, owner=user, recipe="detection", architecture="ssdlite320")
+
+    def listed(query: str) -> list[str]:
+        return [item["name"] for item in api.get(f"weights/?order=name&{query}").json()["items"]]
+
+    assert listed("") == ["Birds!", "cats"]
+    assert listed("recipe=detection") == ["cats"]
+    assert listed("q=finch") == ["Birds!"]
+    assert listed("name=cats") == ["cats"]
+    shown = api.get(f"weights/{weights.pk}").json()
+    assert (shown["version"], shown["architecture"], shown["run"]) == (2, "resnet18", None)
+    problem(api.get("weights/4711"), 404)
+
+
+def test_private_weights_are_not_there_for_others(other_api: Api, weights: Weights) -> None:
+    problem(other_api.delete(f"weights/{weights.pk}"), 403)
+    Weights.objects.update(visibility="private")
+    for path in (f"weights/{weights.pk}", f"weights/{weights.pk}/download"):
+        problem(other_api.get(path), 404)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_weights_come_as_they_lie_on_the_disk(user: User, weights: Weights) -> None:
+    secret = await sync_to_async(token_of)(user)
+    path = f"/api/v1/weights/{weights.pk}/download"
+    response = await AsyncClient().get(path, headers={"Authorization": f"Bearer {secret}"})
+    assert b"".join([chunk async for chunk in response.streaming_content]) == b"abc"  # type: ignore[attr-defined]
+    assert response.headers["Content-Disposition"] == 'attachment; filename="birds-v2.safetensors"'
+
+
+def test_devices_tell_which_runs_have_them(api: Api, make: MAKE) -> None:
+    run, host = make("running"), Host.objects.create(name="studio", slots=2, seen_at=timezone.now())
+    cpu = Device.objects.create(host=host, kind="cpu")
+    Device.objects.create(host=host, kind="gpu", index=1)
+    DeviceHold.objects.create(device=cpu, run=run, taken_at=timezone.now())
+    DeviceHold.objects.create(device=cpu, run=make(), taken_at=timezone.now(), released_at=timezone.now())
+    (told,) = api.get("devices").json()["items"]
+    assert (told["name"], told["slots"], told["is_away"]) == ("studio", 2, False)
+    assert [(each["torch_name"], each["runs"]) for each in told["devices"]] == [("cpu", [run.pk]), ("cuda:1", [])]
+
+
+def test_the_queue_is_told_in_order_and_can_be_reordered(api: Api, make: MAKE) -> None:
+    first, second, third = (make("queued", queue_rank=rank, queued_at=timezone.now()) for rank in (1, 2, 3))
+
+    def order() -> list[int]:
+        items = api.get("queue").json()["items"]
+        assert [item["place"] for item in items] == list(range(1, len(items) + 1))
+        return [item["id"] for item in items]
+
+    assert order() == [first.pk, second.pk, third.pk]
+    body = api.post("queue/move", {"run": third.pk, "before": second.pk}).json()
+    assert [item["id"] for item in body["items"]] == order() == [first.pk, third.pk, second.pk]
+    api.post("queue/move", {"run": third.pk, "to": "last"})
+    api.post("queue/move", {"run": first.pk, "after": second.pk})
+    assert order() == [second.pk, first.pk, third.pk]
+
+
+def test_a_move_that_makes_no_sense_is_refused(api: Api, other_api: Api, make: MAKE) -> None:
+    queued, paused = make("queued"), make("paused")
+    problem(api.post("queue/move", {"run": queued.pk}), 422)
+    problem(api.post("queue/move", {"run": queued.pk, "to": "first", "before": 1}), 422)
+    problem(api.post("queue/move", {"run": paused.pk, "to": "first"}), 409, "not-possible")
+    problem(api.post("queue/move", {"run": queued.pk, "before": paused.pk}), 409, "not-possible")
+    problem(api.post("queue/move", {"run": 4711, "to": "first"}), 404)
+    problem(other_api.post("queue/move", {"run": queued.pk, "to": "last"}), 403)
+
+
+def test_runs_that_one_may_not_see_keep_their_places(other_api: Api, make: MAKE) -> None:
+    make("queued", queue_rank=1, visibility="private")
+    seen = make("queued", queue_rank=2)
+    assert [(item["id"], item["place"]) for item in other_api.get("queue").json()["items"]] == [(seen.pk, 2)]
+
+
+def test_jobs_are_one_s_own(api: Api, other_api: Api, user: User) -> None:
+    job = Job.objects.create(kind="preflight", owner=user, total=9)
+    assert [item["id"] for item in api.get("jobs?state=waiting").json()["items"]] == [str(job.pk)]
+    assert api.get("jobs?state=done").json()["items"] == []
+    assert api.get(f"jobs/{job.pk}").json()["total"] == 9
+    assert other_api.get("jobs").json()["items"] == []
+    problem(other_api.get(f"jobs/{job.pk}"), 404)
+    problem(other_api.post(f"jobs/{job.pk}/cancel"), 404)
+    problem(api.get("jobs/not-an-id"), 422)
+
+
+def test_a_job_is_cancelled_once_and_for_all(api: Api, user: User) -> None:
+    job = Job.objects.create(kind="preflight", owner=user)
+    for _ in range(2):
+        assert api.client.post(f"/api/v1/jobs/{job.pk}/cancel").json()["state"] == "cancelled"

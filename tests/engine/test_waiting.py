@@ -1,0 +1,177 @@
+"""Whether the CPU's threads wait awake or asleep: by what others do on the cores, and as libgomp really does it."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from trainingapp.engine import waiting
+from trainingapp.engine.checkpoint import CheckpointFolder
+from trainingapp.engine.events import EventLog
+from trainingapp.engine.waiting import QUIET_LOOKS, Company, Reading, read_load
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="libgomp and /proc are Linux's")
+
+
+def _look(company: Company, *, others: float, own: float = 1.5, passed_s: float = 0.5) -> bool:
+    """Whether there is company after a look at a time in which cores were busy so far."""
+    after = Reading(100.0 + passed_s, 7.0 + (own + others) * passed_s, 3.0 + own * passed_s)
+    company.look(Reading(100.0, 7.0, 3.0), after)
+    return company.is_there
+
+
+def _left_alone() -> Company:
+    company = Company()
+    for _ in range(QUIET_LOOKS):
+        _look(company, others=0.05)
+    return company
+
+
+def test_it_is_alone_only_after_some_quiet_looks() -> None:
+    company = Company()
+    assert company.is_there, "until it has looked, nothing is known"
+    seen = [_look(company, others=0.05) for _ in range(QUIET_LOOKS)]
+    assert seen == [True] * (QUIET_LOOKS - 1) + [False]
+    assert not _look(company, others=0.05)
+
+
+def test_one_busy_look_is_enough_for_company() -> None:
+    company = _left_alone()
+    assert _look(company, others=1.0)
+    assert [_look(company, others=0.0) for _ in range(QUIET_LOOKS)][-2:] == [True, False]
+
+
+def test_a_busy_look_among_quiet_ones_starts_the_count_again() -> None:
+    company = Company()
+    for _ in range(QUIET_LOOKS - 1):
+        _look(company, others=0.0)
+    assert _look(company, others=0.5)
+    assert _look(company, others=0.0)
+
+
+def test_what_others_did_while_it_was_stopped_is_no_company() -> None:
+    company = _left_alone()
+    assert not _look(company, others=1.9, own=0.1, passed_s=60)
+
+
+def test_a_system_that_does_not_count_leaves_the_threads_asleep() -> None:
+    """Some containers show zeros: less than this process alone has used."""
+    company = _left_alone()
+    assert _look(company, others=-1.5, own=1.5)
+
+
+@ON_LINUX
+def test_the_load_is_that_of_the_cores_this_process_may_use(tmp_path: Path) -> None:
+    own, foreign = min(os.sched_getaffinity(0)), 4095
+    stat = tmp_path / "stat"
+    stat.write_text(
+        "cpu  9 9 9 9 9 9 9 9 0 0\n"
+        f"cpu{own} 100 200 300 5000 6000 10 20 30 77 88\n"
+        f"cpu{foreign} 999 999 999 999 999 999 999 999 0 0\n"
+        "intr 1 2 3\n"
+    )
+    reading = read_load(stat)
+    assert reading is not None
+    assert reading.everybody_s == 660 / os.sysconf("SC_CLK_TCK"), "without idle, iowait and what guests count twice"
+    assert read_load(tmp_path / "missing") is None
+
+
+@ON_LINUX
+def test_this_machine_counts_what_a_process_uses() -> None:
+    before = read_load()
+    sum(number * number for number in range(3_000_000))
+    after = read_load()
+    assert before is not None
+    assert after is not None
+    assert after.own_s > before.own_s
+    assert after.everybody_s > before.everybody_s
+
+
+def test_the_environment_of_who_starts_it_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.setenv(name, "")  # so that it is put back as it was
+        monkeypatch.delenv(name)
+    waiting.prepare_environment()
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", str(waiting.SPIN_COUNT))
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    waiting.prepare_environment()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert "GOMP_SPINCOUNT" not in os.environ
+
+
+# How often the threads of a team went to sleep in twenty operations, and how many threads there were: without an idle
+# team, with one, and without again. They may spin for minutes, so a sleeper is one that was told to sleep.
+SLEEPS = """
+import json, os, threading, time
+import torch
+from trainingapp.engine.waiting import IdleTeam
+
+torch.set_num_threads(2)
+numbers = torch.ones(1 << 20)
+(numbers * 2).sum()  # the team is there from here on
+team_tasks = sorted(os.listdir("/proc/self/task"), key=int)
+
+def sleeps():
+    seen = 0
+    for task in team_tasks:
+        status = open(f"/proc/self/task/{task}/status").read()
+        if int(task) != os.getpid():
+            seen += int(status.split("\\nvoluntary_ctxt_switches:")[1].split()[0])
+    return seen
+
+def measure():
+    before = sleeps()
+    sums = []
+    for _ in range(20):
+        sums.append(float((numbers * 2).sum()))
+        begin = time.thread_time()
+        while time.thread_time() - begin < 0.005:  # alone for a while, so that the others have to wait
+            pass
+    return sleeps() - before, len(os.listdir("/proc/self/task")) - len(team_tasks), sums[-1]
+
+team = IdleTeam()
+found = [measure()]
+for change in (team.gather, team.gather, team.dismiss, team.dismiss):
+    change()
+    found.append(measure())
+print(json.dumps([found, len(os.sched_getaffinity(0))]))
+"""
+
+
+@ON_LINUX
+def test_an_idle_team_has_threads_sleep_and_its_end_has_them_spin_again() -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("with one core threads always sleep")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "100000000000"}
+    done = subprocess.run(
+        [sys.executable, "-c", SLEEPS], env=environment, capture_output=True, text=True, timeout=300, check=True
+    )
+    found, cores = json.loads(done.stdout)
+    spinning, sleeping, sleeping_still, spinning_again, spinning_still = found
+    for sleeps, extra_threads, _ in (sleeping, sleeping_still):
+        assert sleeps >= 15
+        assert extra_threads == cores, "gathering twice makes one team"
+    for sleeps, extra_threads, _ in (spinning, spinning_again, spinning_still):
+        assert sleeps <= 4
+        assert extra_threads == 0
+    assert len({total for _, _, total in found}) == 1, "how threads wait changes no sum"
+
+
+def test_no_thread_of_a_checkpoint_stays(tmp_path: Path) -> None:
+    """One that stays keeps its OpenMP team, and threads would never spin again."""
+    import torch
+
+    before = set(threading.enumerate())
+    folder = CheckpointFolder(tmp_path / "checkpoints", 2, EventLog(tmp_path / "events.jsonl", 1))
+    content = {"model_state_dict": {"weight": torch.ones(1 << 18)}, "epoch": 1, "step": 1, "step_in_epoch": 1}
+    content |= {"attempt": 1, "metrics": {}, "is_best": True, "timestamp": 0.0}
+    folder.save(content, file="epoch_1.pt", reason="epoch")
+    folder.drain()
+    assert (tmp_path / "checkpoints" / "epoch_1.pt").exists()
+    assert set(threading.enumerate()) <= before

@@ -1,0 +1,52 @@
+"""A backup made in the middle of a run, brought back elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.test_kills import CONFIG, PICTURES, check_equal, curve, middle, undisturbed  # noqa: F401
+from tests.studio import Studio
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_run_in_work_goes_on_after_a_restore_as_if_nothing_had_happened(
+    studio: Studio,
+    tmp_path: Path,
+    undisturbed: tuple[Path, list[object]],  # noqa: F811
+) -> None:
+    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    worker = studio.start_worker()
+    middle(studio, run)
+    studio.manage("backup", str(tmp_path / "studio.tar.zst"))
+    studio.wait_for_status(run, "completed", 120)  # the backup did not disturb it
+    assert studio.stop(worker) == 0
+    other = Studio(tmp_path / "elsewhere")
+    try:
+        said = other.manage("restore", str(tmp_path / "studio.tar.zst")).stdout
+        assert "1 runs, 1 datasets" in said
+        assert other.status(run) == "running"
+        other.start_worker()
+        other.wait_for_status(run, "completed", 120)
+        check_equal(other, run, undisturbed)
+    finally:
+        other.cut_power()
+
+
+@pytest.mark.postgres
+def test_it_goes_into_another_kind_of_database(studio: Studio, tmp_path: Path, postgres_url: str) -> None:
+    ids = studio.prepare(runs=2, start=False)
+    studio.manage("backup", str(tmp_path / "studio.tar.zst"))
+    other = Studio(tmp_path / "elsewhere", DATABASE_URL=postgres_url)
+    other.manage("restore", str(tmp_path / "studio.tar.zst"))
+    code = """
+    from trainingapp.models import TrainingRun
+    from django.contrib.auth.models import User
+    made = TrainingRun.objects.create(owner=User.objects.get(), name="new", recipe="x", config={},
+                                      dataset=TrainingRun.objects.first().dataset)
+    runs = sorted(TrainingRun.objects.values_list("pk", flat=True))
+    result = [runs, User.objects.get().check_password("correct horse")]
+    """
+    assert other.python(code) == [[*ids, max(ids) + 1], True]
+    other.manage("backup", str(tmp_path / "again.tar.zst"))
+    assert (tmp_path / "again.tar.zst").stat().st_size > 1000

@@ -1,0 +1,155 @@
+"""The audit trail: every real change once, by whom, from where, by which door; nothing else."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import transaction
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django.utils import timezone
+
+from trainingapp import audit, lifecycle
+from trainingapp.models import AuditEntry, Dataset, Job, TrainingRun
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db
+
+
+def told() -> list[tuple[str, str, str]]:
+    """(who, verb, door) of every entry, oldest first."""
+    return list(AuditEntry.objects.order_by("pk").values_list("username", "verb", "door"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "status"), [("start", "pending"), ("pause", "queued"), ("resume", "paused"), ("stop", "running")]
+)
+def test_a_verb_is_recorded_once_however_often_it_is_asked(make: MAKE, verb: str, status: str) -> None:
+    run = make(status)
+    AuditEntry.objects.all().delete()
+    with audit.acting(run.owner, audit.Door.API, "10.0.0.7"):
+        for _time in range(2):
+            getattr(lifecycle, f"{verb}_run")(run)
+    entry = AuditEntry.objects.get()
+    assert (entry.user, entry.username, entry.verb, entry.door) == (run.owner, "ada", verb, "api")
+    assert (entry.kind, entry.object_id, entry.object_name, entry.address) == ("run", str(run.pk), "try", "10.0.0.7")
+
+
+def test_what_is_refused_is_not_recorded(make: MAKE) -> None:
+    run = make("completed")
+    AuditEntry.objects.all().delete()
+    with pytest.raises(lifecycle.VerbError):
+        lifecycle.pause_run(run)
+    assert told() == []
+
+
+def test_an_entry_goes_with_the_change_that_is_taken_back(make: MAKE) -> None:
+    run = make("queued")
+    AuditEntry.objects.all().delete()
+    with transaction.atomic():
+        lifecycle.pause_run(run)
+        transaction.set_rollback(True)
+    assert told() == []
+
+
+def test_creating_changing_and_deleting(make: MAKE, user: User) -> None:
+    run = make()
+    with audit.acting(user, audit.Door.PAGE):
+        lifecycle.update_run(run, name="better")
+        lifecycle.update_run(run, name="better")
+        lifecycle.delete_run(run)
+    assert [verb for _who, verb, _door in told()] == ["create", "change", "delete"]
+    assert AuditEntry.objects.get(verb="change").details == {"name": "better"}
+    assert AuditEntry.objects.get(verb="delete").object_name == "better"
+
+
+def test_a_cancelled_job_is_recorded_once(user: User) -> None:
+    job = Job.objects.create(kind=Job.Kind.EXPORT, owner=user)
+    lifecycle.cancel_job(job)
+    lifecycle.cancel_job(job)
+    assert told() == [("", "cancel", "system")]
+
+
+def test_the_studio_itself_acts_where_nobody_else_does(make: MAKE) -> None:
+    run = make("queued")
+    AuditEntry.objects.all().delete()
+    lifecycle.pause_run(run)
+    assert told() == [("", "pause", "system")]
+
+
+def test_a_page_says_who_and_from_where(user_client: Client, run: TrainingRun) -> None:
+    AuditEntry.objects.all().delete()
+    user_client.post(reverse("run_control", args=[run.pk, "start"]), REMOTE_ADDR="192.0.2.9")
+    entry = AuditEntry.objects.get()
+    assert (entry.username, entry.verb, entry.door, entry.address) == ("ada", "start", "page", "192.0.2.9")
+
+
+def test_the_admin_is_another_door(staff_client: Client, run: TrainingRun) -> None:
+    AuditEntry.objects.all().delete()
+    page = reverse("admin:trainingapp_trainingrun_change", args=[run.pk])
+    staff_client.post(page, {"name": "renamed", "priority": "0", "_save": "1"})
+    assert told() == [("root", "change", "admin")]
+
+
+def test_a_command_names_the_user_of_the_shell(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "operator7")
+    AuditEntry.objects.all().delete()
+    call_command("train", "start", str(run.pk))
+    assert told() == [("operator7", "start", "command")]
+
+
+def test_who_acted_is_told_after_the_account_is_gone(make: MAKE, other_user: User) -> None:
+    run = make("queued")
+    AuditEntry.objects.all().delete()
+    with audit.acting(other_user, audit.Door.PAGE):
+        lifecycle.pause_run(run)
+    other_user.delete()
+    entry = AuditEntry.objects.get()
+    assert (entry.user, entry.username) == (None, "grace")
+
+
+def test_acting_ends_with_its_block(user: User) -> None:
+    with audit.acting(user, audit.Door.API):
+        pass
+    assert audit.record("start").door == "system"
+
+
+def test_old_entries_go(user: User, settings: object) -> None:
+    settings.AUDIT_DAYS = 30  # type: ignore[attr-defined]
+    for days in (1, 29, 31, 400):
+        AuditEntry.objects.create(verb="x", door="system", time=timezone.now() - timedelta(days=days))
+    assert audit.remove_old() == 2
+    assert AuditEntry.objects.count() == 2
+
+
+def test_a_thing_knows_its_own_entries(make: MAKE, dataset: Dataset) -> None:
+    first, second = make(), make()
+    assert [entry.verb for entry in audit.entries_of(first)] == ["create"]
+    lifecycle.start_run(second)
+    assert [entry.verb for entry in audit.entries_of(second)] == ["start", "create"]
+    assert not audit.entries_of(dataset).exists()
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "address"),
+    [
+        ("192.0.2.1", "", "192.0.2.1"),
+        ("192.0.2.1", "6.6.6.6", "192.0.2.1"),  # nobody vouches for what a stranger says
+        ("10.0.0.1", "6.6.6.6", "6.6.6.6"),
+        ("10.0.0.1", "1.2.3.4, 6.6.6.6", "6.6.6.6"),  # what stands before was said by the client itself
+        ("10.0.0.1", "1.2.3.4, 6.6.6.6, 10.0.0.2", "6.6.6.6"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "1.2.3.4, nonsense", None),
+        ("", "", None),
+        ("2001:db8::1", "", "2001:db8::1"),
+    ],
+)
+def test_where_a_request_comes_from(settings: object, remote: str, forwarded: str, address: str | None) -> None:
+    import ipaddress
+
+    settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/24")]  # type: ignore[attr-defined]
+    headers = {"HTTP_X_FORWARDED_FOR": forwarded} if forwarded else {}
+    request = RequestFactory().get("/", REMOTE_ADDR=remote, **headers)
+    assert audit.address_of(request) == address

@@ -1,0 +1,350 @@
+"""Who gets what from every address: one line for each route and method, every role, and other people's things.
+
+`LINES` is the table. A route of cvstudio/urls.py without a line fails `test_every_route_has_a_line`. To add one, name
+the route, the method, the verb of permissions.py that it takes, the kind of thing it is about, and the status that an
+allowed person gets; `args`, `data` and `prepare` make it a request that can succeed. What each person may is written
+out here by hand, so that a change of permissions.py alone is noticed.
+"""
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import transaction
+from django.test import AsyncClient, Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
+from PIL import Image
+
+from tests.tiny import make_dataset, make_run
+from tests.web.evaluations import annotated, evaluated
+from tests.web.world import tell
+from trainingapp.engine.config import config_schema
+from trainingapp.engine.run_files import CONFIG_FILE, PREVIEW_FILE
+from trainingapp.models import Checkpoint, Dataset, Job, Team, TrainingRun
+from trainingapp.supervisor import batch_preview
+
+LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
+
+#: Who asks. Those of the team are members of the team that things are shared with.
+PEOPLE: dict[str, dict[str, Any]] = {
+    "anonymous": {},
+    "viewer": {"group": "viewer"},
+    "operator": {},
+    "viewer of the team": {"group": "viewer", "team": True},
+    "team mate": {"group": "operator", "team": True},
+    "owner": {"team": True},
+    "administrator": {"group": "administrator"},
+}
+EVERYBODY = set(PEOPLE) - {"anonymous"}
+SEES = {
+    "everybody": EVERYBODY,
+    "team": {"viewer of the team", "team mate", "owner", "administrator"},
+    "private": {"owner", "administrator"},
+}
+OWN = {"owner", "administrator"}
+#: verb -> who may, of those that see the thing; a team mate is one only where it is shared with the team.
+MAY: dict[str, Callable[[str], set[str]]] = {
+    "see": lambda visibility: EVERYBODY,
+    "download": lambda visibility: EVERYBODY,
+    "control": lambda visibility: OWN | ({"team mate"} if visibility == "team" else set()),
+    "change": lambda visibility: OWN | ({"team mate"} if visibility == "team" else set()),
+    "share": lambda visibility: OWN,
+    "delete": lambda visibility: OWN,
+    "create": lambda visibility: {"operator", "team mate", "owner", "administrator"},
+    "administer": lambda visibility: {"administrator"},
+}
+
+
+@dataclass
+class World:
+    """One owner's things, and the people who ask for them."""
+
+    people: dict[str, User]
+    team: Team
+    dataset: Dataset
+    run: TrainingRun
+    job: Job
+    preview: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A request: its route and method, what it takes, and what an allowed person gets."""
+
+    route: str
+    method: str = "get"
+    #: A verb of permissions.py; "" for everybody who is signed in, "open" for everybody.
+    verb: str = "see"
+    #: run or dataset (shared), job (its owner's and administrators'), preview (its owner's), "" for none.
+    thing: str = ""
+    ok: int = 200
+    args: Callable[[World], list[Any]] = lambda world: []
+    data: Callable[[World], dict[str, Any]] = lambda world: {}
+    prepare: Callable[[World], Any] = lambda world: None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.route}"
+
+    def address(self, world: World) -> str:
+        return reverse(self.route, args=self.args(world))
+
+    def expected(self, who: str, visibility: str) -> int | str:
+        """The status that `who` gets, or LOGIN."""
+        if self.verb == "open":
+            return self.ok
+        if who == "anonymous":
+            return LOGIN
+        if self.thing == "preview":
+            return self.ok if who == "owner" else NOT_FOUND
+        if self.thing == "job":
+            return self.ok if who in OWN else NOT_FOUND
+        if self.thing and who not in SEES[visibility]:
+            return NOT_FOUND
+        return self.ok if not self.verb or who in MAY[self.verb](visibility) else FORBIDDEN
+
+
+def run_line(route: str, *more: Any, **fields: Any) -> Line:
+    return Line(route, thing="run", args=lambda world: [world.run.pk, *more], **fields)
+
+
+def dataset_line(route: str, *more: Any, **fields: Any) -> Line:
+    return Line(route, thing="dataset", args=lambda world: [world.dataset.pk, *more], **fields)
+
+
+def status(value: str) -> Callable[[World], Any]:
+    return lambda world: TrainingRun.objects.filter(pk=world.run.pk).update(status=value)
+
+
+def new_run(world: World) -> dict[str, Any]:
+    schema = config_schema("classification")
+    values = {name: item["default"] for name, item in schema.items() if item.get("type") != "boolean"}
+    own = Dataset.objects.get_or_create(
+        name="for all",
+        defaults={
+            "owner": world.people["owner"],
+            "source": "/nowhere",
+            "status": "ready",
+            "classes": ["a", "b"],
+            "recipes": ["classification"],
+            "pictures": {"train": 4, "val": 2},
+        },
+    )[0]
+    return {**values, "name": "mine", "dataset": own.pk, "priority": 0}
+
+
+def proposed(world: World) -> None:
+    proposal = {"has_splits": True, "classes": [{"name": "a", "pictures": 2}, {"name": "b", "pictures": 2}]}
+    Dataset.objects.filter(pk=world.dataset.pk).update(status="proposed", proposal=proposal)
+
+
+def no_runs(world: World) -> None:
+    TrainingRun.objects.filter(dataset=world.dataset).delete()
+
+
+LINES = [
+    Line("run_list", verb=""),
+    Line("run_list_stream", verb=""),
+    Line("run_new", verb="create"),
+    Line("run_new", "post", verb="create", data=new_run, ok=302),
+    Line("batch_preview_start", "post", verb="create", data=new_run, ok=302),
+    Line("batch_preview", thing="preview", args=lambda world: [world.preview]),
+    Line("batch_preview_picture", thing="preview", args=lambda world: [world.preview]),
+    run_line("run_detail"),
+    run_line("run_stream"),
+    run_line("run_log"),
+    run_line("run_metrics"),
+    run_line("evaluation"),
+    run_line("evaluation_data", 1),
+    run_line("evaluation_csv", 1, "classes"),
+    run_line("evaluation_csv", 1, "curve-reliability"),
+    run_line("evaluation_curve", 1, "reliability"),
+    run_line("evaluation_pictures", 1),
+    run_line("evaluation_mask", 1, 0),
+    run_line("batch_picture", "step_0.webp"),
+    run_line("checkpoint_download", "epoch_1.pt", verb="download"),
+    run_line("run_delete", verb="delete"),
+    run_line("run_delete", method="post", verb="delete", ok=302),
+    run_line("run_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
+    run_line("run_control", "start", method="post", verb="control", ok=302),
+    run_line("run_control", "pause", method="post", verb="control", prepare=status("queued"), ok=302),
+    run_line("run_control", "resume", method="post", verb="control", prepare=status("paused"), ok=302),
+    run_line("run_control", "stop", method="post", verb="control", prepare=status("queued"), ok=302),
+    Line("job", thing="job", args=lambda world: [world.job.pk]),
+    Line("job_cancel", "post", thing="job", args=lambda world: [world.job.pk], ok=302),
+    Line("dataset_list", verb=""),
+    Line("dataset_import", verb="create"),
+    Line(
+        "dataset_import",
+        "post",
+        verb="create",
+        data=lambda world: {"name": "new", "archive": SimpleUploadedFile("a.zip", b"no zip")},
+        ok=422,
+    ),
+    dataset_line("dataset_detail"),
+    dataset_line("dataset_confirm", verb="control", ok=302),
+    dataset_line(
+        "dataset_confirm",
+        method="post",
+        verb="control",
+        prepare=proposed,
+        data=lambda world: {"split": "given", "on_error": "stop", "class-0-name": "a", "class-0-keep": "on"},
+        ok=422,
+    ),
+    dataset_line("dataset_view", 1),
+    dataset_line("dataset_picture", "images/train/blue/0000.png"),
+    dataset_line("dataset_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
+    dataset_line("dataset_delete", verb="delete"),
+    dataset_line("dataset_delete", method="post", verb="delete", prepare=no_runs, ok=302),
+    Line("login", verb="open"),
+    Line("logout", "post", verb="", ok=302),
+    Line("set_language", "post", verb="open", ok=302),
+    Line("health", verb="open"),
+    Line("account", verb=""),
+    Line("password_change", "post", verb="", data=lambda world: {"old_password": "wrong"}, ok=302),
+    Line("sign_out_everywhere", "post", verb="", ok=302),
+    Line("audit", verb="administer"),
+    Line("audit_csv", verb="administer"),
+]
+#: Read in threads of their own, so they are tested on a database that others see.
+STREAMS = {"run_stream", "run_list_stream"}
+#: Namespaces whose routes have tables of their own: the admin in test_admin.py.
+ELSEWHERE = {"admin"}
+
+
+def routes(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[str]:
+    """The name of every route, with its namespace; a route without a name under its pattern."""
+    for entry in (resolver or get_resolver()).url_patterns:
+        if isinstance(entry, URLPattern):
+            yield f"{prefix}{entry.name or entry.pattern}"
+        elif entry.namespace not in ELSEWHERE:
+            yield from routes(entry, f"{prefix}{entry.namespace}:" if entry.namespace else prefix)
+
+
+def test_every_route_has_a_line() -> None:
+    assert set(routes()) == {line.route for line in LINES}
+
+
+def make_people(team: Team) -> dict[str, User]:
+    people = {}
+    for name, about in PEOPLE.items():
+        if name == "anonymous":
+            continue
+        people[name] = who = User.objects.create_user(name.replace(" ", "-"))
+        if group := about.get("group"):
+            who.groups.add(Group.objects.get_or_create(name=group)[0])
+        if about.get("team"):
+            team.members.add(who)
+    return people
+
+
+def make_world(visibility: str) -> World:
+    team = Team.objects.create(name="team")
+    people = make_people(team)
+    owner = people["owner"]
+    dataset = make_dataset(owner)
+    annotated(dataset)
+    run = make_run(owner, dataset)
+    shared = {"visibility": visibility, "team": team if visibility == "team" else None}
+    for thing in (dataset, run):
+        type(thing).objects.filter(pk=thing.pk).update(**shared)
+    fill(run)
+    preview = batch_preview.prepare({}, dataset.folder, owner.pk)
+    Image.new("RGB", (4, 4)).save(batch_preview._folder(preview) / PREVIEW_FILE, "WEBP")
+    assert (batch_preview._folder(preview) / CONFIG_FILE).exists()
+    job = Job.objects.create(kind=Job.Kind.EXPORT, owner=owner, id=uuid.uuid4())
+    return World(people, team, dataset, run, job, preview)
+
+
+def fill(run: TrainingRun) -> None:
+    """What a run has after its first epoch: an evaluation with a mask, a checkpoint, the picture of a batch."""
+    path = run.folder / "evaluations" / "epoch_1" / "0.png"
+    path.parent.mkdir(parents=True)
+    Image.new("L", (8, 8), 1).save(path)
+    evaluated(run, 1, recipe="segmentation", predictions={0: {"mask": "epoch_1/0.png"}})
+    (run.folder / "checkpoints").mkdir(parents=True)
+    (run.folder / "checkpoints" / "epoch_1.pt").write_bytes(b"weights")
+    facts = {"attempt": 1, "epoch": 1, "step": 6, "reason": "epoch", "size_bytes": 7, "created_at": timezone.now()}
+    Checkpoint.objects.create(run=run, file="epoch_1.pt", **facts)
+    (run.folder / "batches").mkdir()
+    Image.new("RGB", (4, 4)).save(run.folder / "batches" / "step_0.webp")
+    tell(run, {"type": "sample", "data": {"file": "batches/step_0.webp"}})
+
+
+@pytest.fixture(autouse=True)
+def previews(tmp_path: Path, settings: Any) -> None:
+    settings.DATA_DIR = tmp_path
+
+
+def client_of(world: World, who: str) -> Client:
+    client = Client()
+    if who != "anonymous":
+        client.force_login(world.people[who])
+    return client
+
+
+def outcome(response: Any) -> int | str:
+    """The status; LOGIN for who is sent to sign in."""
+    if response.status_code == 302 and response.headers["Location"].startswith(reverse("login") + "?next="):
+        return LOGIN
+    return int(response.status_code)
+
+
+def cases(lines: list[Line], streams: bool = False) -> list[tuple[Line, str]]:
+    """Each line with who sees the thing; where it is about none, once."""
+    wanted = [line for line in lines if (line.route in STREAMS) is streams]
+    return [(line, shared) for line in wanted for shared in (SEES if line.thing else ("private",))]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("line", "visibility"), cases(LINES), ids=str)
+def test_what_everybody_gets(line: Line, visibility: str) -> None:
+    world = make_world(visibility)
+    line.prepare(world)
+    got = {}
+    for who in PEOPLE:
+        with transaction.atomic():  # what one person does is taken back before the next one asks
+            response = getattr(client_of(world, who), line.method)(line.address(world), line.data(world))
+            got[who] = outcome(response)
+            if got[who] == FORBIDDEN and line.expected(who, visibility) == FORBIDDEN:
+                assert "You may not do this" in response.content.decode()
+            transaction.set_rollback(True)
+    assert got == {who: line.expected(who, visibility) for who in PEOPLE}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("line", "visibility"), cases(LINES, streams=True), ids=str)
+async def test_who_may_listen(line: Line, visibility: str) -> None:
+    from asgiref.sync import sync_to_async
+
+    world = await sync_to_async(make_world)(visibility)
+    address = await sync_to_async(line.address)(world)
+    got = {}
+    for who in PEOPLE:
+        client = AsyncClient()
+        if who != "anonymous":
+            await client.aforce_login(world.people[who])
+        response = await client.get(address)
+        got[who] = outcome(response)
+        response.close()
+    assert got == {who: line.expected(who, visibility) for who in PEOPLE}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("route", sorted({line.route for line in LINES}))
+def test_no_other_method_is_taken(route: str) -> None:
+    world = make_world("everybody")
+    known = [line for line in LINES if line.route == route]
+    methods = {"get", "post", "put", "patch", "delete"} - {line.method for line in known}
+    if route == "login":
+        methods -= {"post", "put"}  # the form of Django takes both for signing in
+    if route in {"set_language", "password_change"}:
+        methods -= {"get"}  # they lead back to where one came from
+    for method in methods - ({"get"} if route in STREAMS else set()):
+        response = getattr(client_of(world, "administrator"), method)(known[0].address(world))
+        assert response.status_code == 405 or (route == "set_language" and response.status_code == 302), method

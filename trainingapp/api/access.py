@@ -1,0 +1,44 @@
+"""Fetching what an operation is about, with the permission that it needs. All of the API asks here."""
+
+from typing import TypeVar
+
+from django.db.models import Model, QuerySet
+
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.problems import Problem, not_found
+from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.permissions import Verb, can, refusal, visible_to
+
+M = TypeVar("M", bound=Model)
+
+
+def visible(request: ApiRequest, rows: QuerySet[M]) -> QuerySet[M]:
+    """Those of the rows that the caller may see."""
+    return visible_to(request.caller.user, rows)
+
+
+def require(request: ApiRequest, verb: Verb, item: Model | None = None) -> None:
+    """Raises Problem where the caller may not do this, to a thing that they see where it is about one."""
+    if not can(request.caller.user, verb, item):
+        raise Problem(403, refusal(verb))
+
+
+def found(request: ApiRequest, rows: QuerySet[M], verb: Verb = Verb.SEE, *, pk: object) -> M:
+    """The row that the caller sees and may do this with. Raises Problem."""
+    item = visible(request, rows).filter(pk=pk).first()
+    if item is None:
+        raise not_found()
+    require(request, verb, item)
+    return item
+
+
+def run_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE) -> TrainingRun:
+    return found(request, TrainingRun.objects.select_related("dataset", "owner"), verb, pk=pk)
+
+
+def dataset_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE) -> Dataset:
+    return found(request, Dataset.objects.select_related("owner"), verb, pk=pk)
+
+
+def weights_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE) -> Weights:
+    return found(request, Weights.objects.select_related("owner"), verb, pk=pk)

@@ -1,0 +1,134 @@
+"""Datasets: list, import, confirm, look, delete."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from django.http import HttpResponse
+from django.utils.translation import gettext as _
+from ninja import Query, Router, Status
+
+from trainingapp import lifecycle
+from trainingapp.api.access import dataset_for, require, visible
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.paging import Id, Text, paged
+from trainingapp.api.problems import FieldProblem, Problem, wrong_field
+from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
+from trainingapp.api.schemas import TrainingDeleteResponse
+from trainingapp.api.store_schemas import (
+    DatasetCreate,
+    DatasetFilters,
+    DatasetList,
+    DatasetResponse,
+    DatasetStatistics,
+)
+from trainingapp.datasets import uploads
+from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.importer import check_upload
+from trainingapp.datasets.options import ImportOptions
+from trainingapp.models import Dataset
+from trainingapp.permissions import Verb
+
+router = Router(tags=["datasets"])
+
+ORDERS = {"created": "created_at", "name": "name", "size": "size_bytes"}
+
+
+@router.get("/", response=DatasetList, summary="List datasets")
+def list_datasets(request: ApiRequest, filters: Query[DatasetFilters]) -> dict[str, Any]:
+    """The datasets that you may see."""
+    rows = visible(request, Dataset.objects.select_related("owner"))
+    if filters.status is not None:
+        rows = rows.filter(status=filters.status)
+    if filters.q:
+        rows = rows.filter(name__icontains=filters.q)
+    if filters.recipe is not None:  # SQLite cannot look into a JSON list by itself
+        fit = [pk for pk, recipes in rows.values_list("pk", "recipes") if filters.recipe in recipes]
+        rows = rows.filter(pk__in=fit)
+    minus = "-" if filters.order.startswith("-") else ""
+    return paged(rows.order_by(minus + ORDERS[filters.order.removeprefix("-")], f"{minus}pk"), filters)
+
+
+@router.post("/", response={201: DatasetResponse}, summary="Import a dataset")
+def create_dataset(request: ApiRequest, payload: DatasetCreate, response: HttpResponse) -> Status[Dataset]:
+    """Import a complete upload or a folder of the server. A worker does it; look at `status`."""
+    require(request, Verb.CREATE)
+    if (payload.upload is None) == (payload.folder is None):
+        raise wrong_field("#/upload", _("Give an upload or a folder, one of the two."))
+    if payload.folder is not None:
+        dataset = _imported(request, payload.name, _folder(payload.folder), options=payload.options)
+    else:
+        upload = uploads.find(request.caller.user.pk, payload.upload or "")
+        if upload is None or not upload.is_complete:
+            raise wrong_field("#/upload", _("There is no complete upload with this id."))
+        dataset = _imported(request, payload.name, uploads.used(upload), is_upload=True, options=payload.options)
+    response.headers["Location"] = f"/api/v1/datasets/{dataset.pk}"
+    return Status(201, dataset)
+
+
+@router.post("/upload", response={201: DatasetResponse}, summary="Upload a dataset", openapi_extra=BINARY_BODY)
+def upload_dataset(
+    request: ApiRequest,
+    response: HttpResponse,
+    name: Annotated[Text, Query(min_length=1, max_length=120, description="Name of the dataset.")],
+) -> Status[Dataset]:
+    """The body is the zip file as it is. It is looked at and then waits for you to confirm the import."""
+    require(request, Verb.CREATE)
+    check_binary(request)
+    try:
+        source = uploads.receive(request)
+    except uploads.TooLargeError as error:
+        raise Problem(413, str(error)) from None
+    dataset = _imported(request, name, source, is_upload=True)
+    response.headers["Location"] = f"/api/v1/datasets/{dataset.pk}"
+    return Status(201, dataset)
+
+
+@router.get("/{pk}", response=DatasetResponse, summary="Show a dataset")
+def show_dataset(request: ApiRequest, pk: Id) -> Dataset:
+    """A dataset, how far its import is, what was found wrong with it and what is proposed."""
+    return dataset_for(request, pk)
+
+
+@router.get("/{pk}/statistics", response=DatasetStatistics, summary="Statistics of a dataset")
+def dataset_statistics(request: ApiRequest, pk: Id) -> Dataset:
+    """Pictures, objects and pixels of each class and split, and how sizes spread."""
+    return dataset_for(request, pk)
+
+
+@router.post("/{pk}/confirm", response=DatasetResponse, summary="Confirm an import")
+def confirm_dataset(request: ApiRequest, pk: Id, payload: ImportOptions) -> Dataset:
+    """Import a dataset that is `proposed` in this way."""
+    dataset = dataset_for(request, pk, Verb.CHANGE)
+    return lifecycle.confirm_import(dataset, payload, by=request.caller.user.get_username())
+
+
+@router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a dataset")
+def delete_dataset(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
+    """Remove a dataset and its files. Not while runs use it or a worker imports it."""
+    return lifecycle.delete_dataset(dataset_for(request, pk, Verb.DELETE))
+
+
+def _folder(text: str) -> Path:
+    folder = Path(text)
+    if not folder.is_absolute():
+        raise wrong_field("#/folder", _("Enter the full path, from / on."))
+    return folder
+
+
+def _imported(
+    request: ApiRequest, name: str, source: Path, *, is_upload: bool = False, options: ImportOptions | None = None
+) -> Dataset:
+    """The new dataset. An upload that is refused is removed."""
+    try:
+        if is_upload:
+            check_upload(source)
+        return lifecycle.start_import(
+            owner=request.caller.user, name=name, source=source, source_is_upload=is_upload, options=options
+        )
+    except (DatasetError, lifecycle.VerbError) as error:
+        if is_upload:
+            source.unlink(missing_ok=True)
+        if isinstance(error, lifecycle.VerbError):
+            raise
+        errors = [FieldProblem(detail=item["message"]) for item in error.items]
+        raise Problem(422, str(error), kind="not-a-dataset", errors=errors) from None

@@ -1,0 +1,162 @@
+"""The event stream of a run for programs: Server-Sent Events with JSON, numbered as the run's events are.
+
+Each event is sent once and in order, under its own number: who comes back with Last-Event-ID goes on with the next one.
+What has no number is the state of the run, sent whenever it changes.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from django.contrib.auth import get_user
+from django.contrib.sessions.backends.db import SessionStore
+from django.http import HttpRequest, StreamingHttpResponse
+from django.utils import translation
+from django.utils.translation import gettext as _
+from ninja import Header, Query, Router, Schema
+from pydantic import Field
+
+from trainingapp.api.access import run_for
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.paging import MOST_ID, Id
+from trainingapp.api.problems import Problem, wrong_parameter
+from trainingapp.api.schemas import TrainingStatusResponse
+from trainingapp.live import Audience, Message, RunReader, in_thread, run_messages
+from trainingapp.models import ApiToken, RunEvent, TrainingRun
+from trainingapp.templatetags.studio import event_text
+
+router = Router(tags=["training"])
+
+ABOUT_LAST = "Number of the last event that you have."
+#: Audiences are told apart by language; this one is that of logs, everywhere.
+PROGRAMS = Audience("en")
+#: What a run does no more by itself when it is in one of these.
+RESTING = ("pending", "paused", "completed", "failed", "stopped")
+
+
+class EventFilters(Schema):
+    """Query parameters of the stream."""
+
+    after: int | None = Field(None, ge=0, le=MOST_ID, description="As Last-Event-ID, where no header can be sent.")
+    until_end: bool = Field(False, description="End the stream when the run is neither queued nor training (any more).")
+    max_s: float | None = Field(
+        None, gt=0, le=86_400, description="End the stream after so many seconds at the latest."
+    )
+
+
+class EventReader(RunReader):
+    """Tells the events of a run as JSON."""
+
+    @staticmethod
+    def render_rows(rows: list[RunEvent], audience: Audience) -> list[Message]:
+        with translation.override(audience.language):
+            return [Message(str(row.type), json.dumps(_record(row)), row.seq) for row in rows]
+
+    @staticmethod
+    def render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
+        return {"state": TrainingStatusResponse.model_validate(run).model_dump_json()}
+
+
+def _record(row: RunEvent) -> dict[str, Any]:
+    about = {name: getattr(row, name) for name in ("seq", "type", "level", "attempt", "epoch", "step", "superseded")}
+    text = {} if row.type == RunEvent.Type.METRICS else {"message": event_text(row)}
+    return {**about, "time": row.time.isoformat(), **text, "data": row.data}
+
+
+@router.get("/{pk}/events", response={200: None}, summary="Event stream of a run")
+async def stream_events(
+    request: ApiRequest,
+    pk: Id,
+    filters: Query[EventFilters],
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", description=ABOUT_LAST)] = None,
+) -> StreamingHttpResponse:
+    """Everything above Last-Event-ID, then what comes, until you leave or your token is revoked.
+
+    `event:` is log, metrics, checkpoint, sample or status, each with an `id:`; and state, without one, which is a
+    TrainingStatusResponse. A comment every ten seconds shows that the stream lives. A deleted run sends `gone`.
+    """
+    run = await in_thread(run_for, request, pk)
+    after = min(_after(last_event_id, filters.after), run.event_seq)
+    messages = run_messages(run.pk, PROGRAMS, after, EventReader)
+    if filters.max_s is not None:
+        messages = within(messages, filters.max_s)
+    response = StreamingHttpResponse(
+        _encoded(request, run.pk, messages, after, filters.until_end),
+        content_type="text/event-stream",
+    )
+    response.headers["Cache-Control"] = "no-cache, no-transform"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+def _after(header: str | None, parameter: int | None) -> int:
+    if header is None or header == "":
+        return parameter or 0
+    if not (header.isascii() and header.isdecimal() and len(header) < 19):
+        raise wrong_parameter("Last-Event-ID", _("This is no number of an event."))
+    return int(header)
+
+
+async def _encoded(
+    request: ApiRequest, pk: int, messages: AsyncGenerator[Message | None, None], after: int, until_end: bool
+) -> AsyncIterator[bytes]:
+    """The messages as bytes. Who may not read any more is told so, and the stream ends."""
+    yield b": connected\n\n"
+    told, end = after, None
+    async with aclosing(messages):
+        async for message in messages:
+            if message is None:
+                if not await in_thread(_may_still, request, pk):
+                    yield Message("signed-out", "{}").encode()
+                    return
+                yield b": alive\n\n"
+                continue
+            yield message.encode()
+            told = message.id or told
+            end = _end(message, end) if until_end else None
+            if end is not None and told >= end:
+                return
+
+
+async def within(messages: AsyncGenerator[Message | None, None], most_s: float) -> AsyncGenerator[Message | None, None]:
+    """The messages of the next `most_s` seconds."""
+    deadline = time.monotonic() + most_s
+    async with aclosing(messages):
+        while True:
+            try:
+                yield await asyncio.wait_for(anext(messages), deadline - time.monotonic())
+            except (StopAsyncIteration, TimeoutError):
+                return
+
+
+def _end(message: Message, end: int | None) -> int | None:
+    """The number of the last event of a run that rests; None while it does not."""
+    if message.event != "state":
+        return end
+    state = json.loads(message.data)
+    return int(state["event_seq"]) if state["status"] in RESTING else None
+
+
+def _may_still(request: ApiRequest, pk: int) -> bool:
+    """Whether the caller's token or login still opens the door, and the run is still one that they may see."""
+    token = request.caller.token
+    if token is not None:
+        fresh = ApiToken.objects.select_related("user").filter(pk=token.pk).first()
+        if fresh is None or not fresh.is_usable or not fresh.user.is_active:
+            return False
+    elif not _is_signed_in(request):
+        return False
+    try:
+        run_for(request, pk)
+    except Problem:
+        return False
+    return True
+
+
+def _is_signed_in(request: ApiRequest) -> bool:
+    probe = HttpRequest()
+    probe.session = SessionStore(request.session.session_key)
+    return get_user(probe).is_authenticated

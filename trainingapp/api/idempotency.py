@@ -1,0 +1,99 @@
+"""Answering a repeated POST once: who sends an Idempotency-Key is given the first answer again."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.http import HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.problems import Problem, wrong_parameter
+from trainingapp.models import IdempotencyKey
+
+HEADER = "Idempotency-Key"
+PATTERN = r"^[\x21-\x7e]{1,200}$"
+#: A request that has been at work for so long was cut off: its key may be used anew.
+ABANDONED = timedelta(minutes=10)
+#: Headers that belong to the answer.
+KEPT_HEADERS = ("Content-Type", "ETag", "Location")
+
+
+def answered_once(request: ApiRequest, answer: Callable[[], HttpResponseBase]) -> HttpResponseBase:
+    """The answer, made once for each key of this user. Raises Problem for a key that cannot be used so."""
+    key = request.headers.get(HEADER)
+    if request.method != "POST" or key is None:
+        return answer()
+    if not re.fullmatch(PATTERN, key):
+        raise wrong_parameter(HEADER, _("Use 1 to 200 visible ASCII characters."))
+    row = _begun(request, key)
+    if row.status_code is not None:
+        return _again(row)
+    try:
+        response = answer()
+    except BaseException:
+        row.delete()
+        raise
+    _keep(row, response)
+    return response
+
+
+def _begun(request: ApiRequest, key: str) -> IdempotencyKey:
+    """The row of this request: new and at work, or that of the same request before, answered."""
+    about = {"method": request.method or "", "path": request.path[:500], "body_digest": _digest(request)}
+    for _try in range(2):
+        try:
+            with transaction.atomic():
+                return IdempotencyKey.objects.create(user=request.caller.user, key=key, **about)
+        except IntegrityError:
+            found = IdempotencyKey.objects.filter(user=request.caller.user, key=key).first()
+        if found is not None and not _forgotten(found):
+            _check_same(found, about)
+            return found
+    raise Problem(409, _("A request with this key has just ended; send it again."), kind="key-at-work")
+
+
+def _forgotten(row: IdempotencyKey) -> bool:
+    """Remove a row that counts no more; whether it did not."""
+    age = timezone.now() - row.created_at
+    is_old = age > IdempotencyKey.KEPT or (row.status_code is None and age > ABANDONED)
+    if is_old:
+        IdempotencyKey.objects.filter(pk=row.pk, created_at=row.created_at).delete()
+    return is_old
+
+
+def _check_same(row: IdempotencyKey, about: dict[str, str]) -> None:
+    if any(getattr(row, name) != value for name, value in about.items()):
+        raise Problem(422, _("This Idempotency-Key was used for another request."), kind="key-of-another-request")
+    if row.status_code is None:
+        raise Problem(409, _("The first request with this key is still at work."), kind="key-at-work")
+
+
+def _digest(request: ApiRequest) -> str:
+    about = f"{request.META.get('QUERY_STRING', '')}\n".encode()
+    return hashlib.sha256(about + request.body).hexdigest()
+
+
+def _keep(row: IdempotencyKey, response: HttpResponseBase) -> None:
+    """Keep the answer; a mistake of ours is not kept, so that the request can be tried again."""
+    if response.status_code >= 500 or not isinstance(response, HttpResponse):
+        row.delete()
+        return
+    headers = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+    row.status_code = response.status_code
+    row.body = {"headers": headers, "json": json.loads(response.content) if response.content else None}
+    row.save(update_fields=["status_code", "body"])
+
+
+def _again(row: IdempotencyKey) -> HttpResponse:
+    kept: dict[str, Any] = row.body or {}
+    content = json.dumps(kept["json"]) if kept.get("json") is not None else ""
+    assert row.status_code is not None
+    headers = {**kept.get("headers", {}), "Idempotent-Replayed": "true"}
+    return HttpResponse(content, status=row.status_code, headers=headers)

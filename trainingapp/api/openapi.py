@@ -1,0 +1,148 @@
+"""The OpenAPI document: what django-ninja says of the operations, with every refusal that the door may answer.
+
+Refusals follow from rules (what has a body may be 400, 415 and 422, and so on); SPECIAL names those that are an
+operation's own.
+"""
+
+import json
+from functools import cache
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from ninja import NinjaAPI
+
+from trainingapp.api.idempotency import HEADER, PATTERN
+from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
+from trainingapp.engine.config import RECIPES
+
+TAGS = [
+    {"name": "training", "description": "Runs: create, control, watch, save."},
+    {"name": "datasets", "description": "Datasets, their import and uploads in parts."},
+    {"name": "weights", "description": "The library of trained weights."},
+    {"name": "system", "description": "Devices, the queue and jobs."},
+]
+#: Refusals of single operations, beside those that follow from rules.
+SPECIAL: dict[str, tuple[int, ...]] = {
+    "change_run": (409, 412, 428),
+    "delete_run": (409,),
+    "remove_checkpoint": (409,),
+    "upload_dataset": (413,),
+    "begin_upload": (413,),
+    "send_part": (409, 413),
+    "delete_dataset": (409,),
+    "remove_weights": (409,),
+}
+_FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_EVENT = {
+    "type": "object",
+    "description": "One event; `data` is JSON.",
+    "properties": {
+        "id": {"type": "string", "description": "Number of the event; state and gone have none."},
+        "event": {"enum": ["log", "metrics", "checkpoint", "sample", "status", "state", "gone", "signed-out"]},
+        "data": {"type": "string"},
+    },
+    "required": ["event", "data"],
+}
+#: What is no JSON, by operation.
+CONTENTS: dict[str, dict[str, Any]] = {
+    "download_checkpoint": _FILE,
+    "download_weights": _FILE,
+    "stream_events": {"text/event-stream": {"schema": _EVENT}},
+}
+MEANINGS = {
+    400: "The request cannot be read.",
+    401: "No token, or one that is unknown, expired or revoked.",
+    403: "You may not do this, or the token lacks the scope for it.",
+    404: "There is no such thing, or none that you may see.",
+    409: "It is not possible as things stand.",
+    412: "Somebody else has changed it since you read it.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    422: "Something in the request is wrong; `errors` says what.",
+    428: "If-Match is missing.",
+    429: "Too many requests in this minute; Retry-After says how many seconds to wait.",
+}
+
+
+@cache
+def schema_of(api: NinjaAPI) -> dict[str, Any]:
+    """The whole document. It says the same to everybody, so it is made once."""
+    document: dict[str, Any] = dict(api.get_openapi_schema(path_prefix="/api/v1/"))
+    document["tags"] = TAGS
+    components = document["components"]["schemas"]
+    components["ProblemDetails"] = ProblemDetails.model_json_schema(
+        ref_template="#/components/schemas/{model}", mode="serialization"
+    )
+    components.update(components["ProblemDetails"].pop("$defs"))
+    _describe_config(components)
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _describe(path, method, operation)
+    return document
+
+
+def document(api: NinjaAPI) -> Any:
+    """The view that hands the document out, to whoever asks: it says nothing about this studio's data."""
+
+    def openapi_json(request: HttpRequest) -> HttpResponse:
+        return JsonResponse(schema_of(api))
+
+    return openapi_json
+
+
+def _describe_config(components: dict[str, Any]) -> None:
+    """The configurations by recipe, as they may be sent: everything has a default, and sizes are rounded up."""
+    for recipe, model in RECIPES.items():
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components.update(schema.pop("$defs", {}))
+        components[_config_name(recipe)] = schema
+    one_of = [{"$ref": f"#/components/schemas/{_config_name(recipe)}"} for recipe in RECIPES]
+    config = components["TrainingRunCreate"]["properties"]["config"]
+    config.pop("additionalProperties", None)
+    config.pop("type", None)
+    config["anyOf"] = one_of
+
+
+def _config_name(recipe: str) -> str:
+    return f"{recipe.capitalize()}Config"
+
+
+def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
+    name = operation["operationId"]
+    responses = operation["responses"]
+    for status in sorted(_refusals(path, method, operation, name)):
+        responses.setdefault(str(status), _refusal(status))
+    for status in [status for status in responses if isinstance(status, int)]:
+        responses[str(status)] = responses.pop(status)
+    if name in CONTENTS:
+        responses["200"]["content"] = CONTENTS[name]
+    if method == "post":
+        operation["parameters"].append(_idempotency_key())
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _refusals(path: str, method: str, operation: dict[str, Any], name: str) -> set[int]:
+    found = {401, 403, 429, *SPECIAL.get(name, ())}
+    if operation["parameters"] or method == "post":
+        found.add(422)
+    if "{" in path:
+        found.add(404)
+    if "requestBody" in operation:
+        found |= {400, 413, 415, 422}
+    if method == "post":
+        found |= {409, 422}
+        if "requestBody" in operation:
+            found.add(404)
+    return found
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    example = json.loads(Problem(status, MEANINGS[status]).response().content)
+    answer = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "example": example}
+    return {"description": MEANINGS[status], "content": {CONTENT_TYPE: answer}}
+
+
+def _idempotency_key() -> dict[str, Any]:
+    about = "Send the same key again with the same request, and you are given the first answer: nothing is done twice."
+    schema = {"type": "string", "pattern": PATTERN}
+    return {"in": "header", "name": HEADER, "required": False, "description": about, "schema": schema}

@@ -1,0 +1,47 @@
+"""What lists take and give: skip and limit, and rows with their number in all."""
+
+from typing import Annotated, Any, TypeVar
+
+from django.db.models import Model, QuerySet
+from ninja import Path, Schema
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+M = TypeVar("M", bound=Model)
+
+MOST_ID = 2**63 - 1
+MOST_SKIPPED = 1_000_000_000
+MOST_ITEMS = 200
+
+
+def _without_nul(text: str) -> str:
+    if "\x00" in text:
+        raise PydanticCustomError("nul", "There is a NUL character in it")
+    return text
+
+
+#: Text in a query or a path. Databases take no NUL character.
+Text = Annotated[str, AfterValidator(_without_nul)]
+#: The number of a thing, in the path.
+Id = Annotated[int, Path(ge=1, le=MOST_ID, description="Its number.")]
+
+
+class Paging(Schema):
+    """Query parameters of every list."""
+
+    skip: int = Field(0, ge=0, le=MOST_SKIPPED, description="Rows to pass over.")
+    limit: int = Field(50, ge=1, le=MOST_ITEMS, description="Rows to give at most.")
+
+
+class Page(Schema):
+    """The frame of a list."""
+
+    total: int = Field(description="Rows in all, whatever skip and limit say.")
+    skip: int
+    limit: int
+
+
+def paged(rows: QuerySet[M], paging: Paging) -> dict[str, Any]:
+    """The rows that are asked for, with the frame."""
+    end = paging.skip + paging.limit
+    return {"items": rows[paging.skip : end], "total": rows.count(), "skip": paging.skip, "limit": paging.limit}

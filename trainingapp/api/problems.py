@@ -1,0 +1,189 @@
+"""Refusals of the API: problem details (RFC 9457), in this one shape whatever went wrong.
+
+`type` is "urn:cvstudio:problem:" and a word that stays; `detail` is a sentence for people, in their language; `errors`
+names each wrong field of the body by a JSON pointer, or the parameter.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.utils.translation import gettext as _
+from ninja import NinjaAPI, Schema
+from ninja.errors import HttpError, ValidationError
+from pydantic import ConfigDict, Field
+from pydantic import ValidationError as ConfigError
+
+from trainingapp.forms import plain_words
+from trainingapp.lifecycle import VerbError
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:cvstudio:problem:"
+
+
+class FieldProblem(Schema):
+    """One thing that is wrong: where, and what."""
+
+    detail: str = Field(description="What is wrong, for people.")
+    pointer: str | None = Field(default=None, description="JSON pointer to the field of the body.")
+    parameter: str | None = Field(default=None, description="Name of the query, path or header parameter.")
+
+
+class ProblemDetails(Schema):
+    """Why a request was refused (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:cvstudio:problem:unprocessable-content",
+                    "title": "Unprocessable Content",
+                    "status": 422,
+                    "detail": "epochs: Must be at least 1.",
+                    "errors": [{"detail": "Must be at least 1.", "pointer": "#/config/epochs", "parameter": None}],
+                }
+            ]
+        }
+    )
+
+    type: str = Field(description="What kind of refusal it is: urn:cvstudio:problem: and a word.")
+    title: str = Field(description="The kind in words.")
+    status: int = Field(description="The status code.")
+    detail: str = Field(description="What went wrong this time, for people.")
+    errors: list[FieldProblem] = Field(default=[], description="Each wrong field or parameter.")
+
+
+class Problem(Exception):
+    """Refuse the request. `kind` is the last word of the type; without it, it follows from the status."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        *,
+        kind: str = "",
+        errors: Iterable[FieldProblem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.kind = kind or _words(status).lower().replace(" ", "-").replace("'", "")
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+
+    def response(self) -> HttpResponse:
+        body = ProblemDetails(
+            type=TYPE_PREFIX + self.kind,
+            title=_words(self.status),
+            status=self.status,
+            detail=self.detail,
+            errors=self.errors,
+        )
+        return HttpResponse(
+            json.dumps(body.model_dump()), status=self.status, content_type=CONTENT_TYPE, headers=self.headers
+        )
+
+
+def _words(status: int) -> str:
+    return "Unprocessable Content" if status == 422 else HTTPStatus(status).phrase
+
+
+def wrong_parameter(name: str, detail: str, status: int = 422) -> Problem:
+    return Problem(status, f"{name}: {detail}", errors=[FieldProblem(detail=detail, parameter=name)])
+
+
+def wrong_field(pointer: str, detail: str, status: int = 422) -> Problem:
+    """`pointer` is that of the field, such as #/name."""
+    return Problem(status, f"{_name(pointer)}: {detail}", errors=[FieldProblem(detail=detail, pointer=pointer)])
+
+
+def wrong_config(error: ConfigError, root: str = "#/config") -> Problem:
+    """What is wrong with a configuration, each field by its pointer."""
+    return _unprocessable(
+        FieldProblem(detail=plain_words(item), pointer="/".join([root, *map(_escaped, item["loc"])]))
+        for item in error.errors()
+    )
+
+
+def _unprocessable(errors: Iterable[FieldProblem]) -> Problem:
+    errors = list(errors)
+    first = errors[0]
+    detail = f"{first.parameter or _name(first.pointer or '#')}: {first.detail}"
+    if len(errors) > 1:
+        detail = _("%(first)s (and %(count)d more)") % {"first": detail, "count": len(errors) - 1}
+    return Problem(422, detail, errors=errors)
+
+
+def _name(pointer: str) -> str:
+    return pointer.removeprefix("#/").replace("/", ".") if pointer != "#" else _("body")
+
+
+def _escaped(part: object) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _field_problem(item: Any) -> FieldProblem:
+    source, *place = item["loc"]
+    detail = plain_words(item)
+    if source != "body":
+        return FieldProblem(detail=detail, parameter=".".join(map(str, place)))
+    return FieldProblem(detail=detail, pointer="/".join(["#", *map(_escaped, place[1:])]))  # after the argument's name
+
+
+def _of_http_error(error: HttpError) -> Problem:
+    """django-ninja says only that a body cannot be parsed; its parser knows why."""
+    cause = error.__cause__
+    if isinstance(cause, Problem):
+        return cause
+    return Problem(error.status_code, f"{error}: {cause}" if cause else str(error))
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """The refusal that an exception stands for; None for a mistake of ours."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ValidationError):
+        return _unprocessable(map(_field_problem, error.errors))
+    if isinstance(error, VerbError):
+        return Problem(409, str(error), kind="not-possible")
+    if isinstance(error, Http404):
+        return not_found()
+    if isinstance(error, PermissionDenied):
+        return Problem(403, str(error) or _("You may not do this."))
+    if isinstance(error, RequestDataTooBig):
+        return Problem(413, _("The body is too large."))
+    if isinstance(error, HttpError):
+        return _of_http_error(error)
+    if isinstance(error, SuspiciousOperation | UnreadablePostError):
+        return Problem(400, _("The request cannot be read."))
+    return None
+
+
+def not_found(detail: str = "") -> Problem:
+    return Problem(404, detail or _("There is nothing here, or nothing that you may see."))
+
+
+def failure(error: Exception) -> HttpResponse:
+    """The answer to an exception; a mistake of ours is logged and shown as one."""
+    problem = problem_of(error)
+    if problem is None:
+        logger.error("The API failed.", exc_info=error)
+        problem = Problem(500, _("The studio made a mistake; its log says which."))
+    return problem.response()
+
+
+def _handle(request: HttpRequest, error: Any) -> HttpResponse:
+    return failure(error)
+
+
+def handle_all(api: NinjaAPI) -> None:
+    """Have every exception of an operation answered by a problem."""
+    for kind in (Exception, Http404, HttpError, ValidationError):
+        api.add_exception_handler(kind, _handle)

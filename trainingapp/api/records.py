@@ -1,0 +1,124 @@
+"""What a run has recorded: metrics, log, checkpoints; and saving one of them to the library."""
+
+from typing import Any
+
+from django.http import StreamingHttpResponse
+from django.utils.translation import gettext as _
+from ninja import Path, Query, Router, Status
+
+from trainingapp.api.access import require, run_for
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.library import delete_checkpoint, save_weights
+from trainingapp.api.paging import Id, Text
+from trainingapp.api.problems import Problem, not_found, wrong_field
+from trainingapp.api.schemas import (
+    CheckpointInfo,
+    CheckpointList,
+    LogFilters,
+    LogList,
+    MetricsFilters,
+    MetricsList,
+    TrainingDeleteResponse,
+    TrainingSaveRequest,
+    TrainingSaveResponse,
+)
+from trainingapp.api.thinning import thinned
+from trainingapp.downloads import file_response, file_stem
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.permissions import Verb
+from trainingapp.run_state import LOG_TYPES
+
+router = Router(tags=["training"])
+
+LEVELS = ("debug", "info", "warning", "error")
+#: Most metrics that are looked at for one answer.
+MOST_ROWS = 2_000_000
+
+
+@router.get("/{pk}/metrics", response=MetricsList, summary="Metrics of a run")
+def list_metrics(request: ApiRequest, pk: Id, filters: Query[MetricsFilters]) -> dict[str, Any]:
+    """The curves, oldest first; steps that were made again after a crash are there once."""
+    run = run_for(request, pk)
+    wanted = {name.strip() for name in (filters.names or "").split(",") if name.strip()}
+    entries = [entry for row in _metric_rows(run, filters.since) if (entry := _entry(row, wanted))]
+    kept = thinned(entries, filters.max_points)
+    seq = max([filters.since, run.event_seq, *(entry["seq"] for entry in entries[-1:])])
+    return {"items": kept, "seq": seq, "thinned": len(kept) < len(entries)}
+
+
+def _metric_rows(run: TrainingRun, since: int) -> Any:
+    rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, seq__gt=since).order_by("seq")
+    return rows.values("seq", "time", "attempt", "epoch", "step", "data")[:MOST_ROWS]
+
+
+def _entry(row: dict[str, Any], wanted: set[str]) -> dict[str, Any] | None:
+    """The row with the values that are wanted; None when there is none of them."""
+    data = row.pop("data")
+    split, values = data.get("split", "train"), data.get("values", {})
+    if wanted:
+        values = {name: value for name, value in values.items() if {name, f"{split}/{name}"} & wanted}
+    return {**row, "split": split, "values": values} if values else None
+
+
+@router.get("/{pk}/logs", response=LogList, summary="Log of a run")
+def list_logs(request: ApiRequest, pk: Id, filters: Query[LogFilters]) -> dict[str, Any]:
+    """The lines of the log, oldest first. `next` is the cursor for those that follow."""
+    run = run_for(request, pk)
+    rows = run.events.filter(type__in=LOG_TYPES, seq__gt=filters.after).order_by("seq")
+    if filters.level != "debug":
+        rows = rows.filter(level__in=LEVELS[LEVELS.index(filters.level) :])
+    if filters.q:
+        rows = rows.filter(data__message__icontains=filters.q)
+    found = list(rows[: filters.limit])
+    return {"items": found, "next": found[-1].seq if len(found) == filters.limit else None}
+
+
+@router.get("/{pk}/checkpoints", response=CheckpointList, summary="Checkpoints of a run")
+def list_checkpoints(request: ApiRequest, pk: Id) -> dict[str, Any]:
+    """Its checkpoints, newest first."""
+    return {"items": run_for(request, pk).checkpoints.all()}
+
+
+@router.get("/{pk}/checkpoints/{file}", response=CheckpointInfo, summary="Show a checkpoint")
+def show_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> Checkpoint:
+    """One checkpoint, by the name of its file."""
+    return _checkpoint(run_for(request, pk), file)
+
+
+@router.get("/{pk}/checkpoints/{file}/download", summary="Download a checkpoint", response={200: None})
+def download_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> StreamingHttpResponse:
+    """The file as it lies on the disk: torch.load(..., weights_only=True) reads it."""
+    checkpoint = _checkpoint(run_for(request, pk, Verb.DOWNLOAD), file)
+    if not checkpoint.path.is_file():
+        raise not_found(_("The file is gone."))
+    name = f"{file_stem(checkpoint.run.name, 'run')}-{checkpoint.run_id}-{checkpoint.file}"
+    return file_response(checkpoint.path, name, checkpoint.sha256)
+
+
+@router.delete("/{pk}/checkpoints/{file}", response=TrainingDeleteResponse, summary="Delete a checkpoint")
+def remove_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> dict[str, Any]:
+    """Remove a checkpoint and its file. The best, the last and those that are kept by hand stay."""
+    run = run_for(request, pk)
+    require(request, Verb.DELETE, run)
+    return delete_checkpoint(_checkpoint(run, file), request.caller.user)
+
+
+@router.post("/{pk}/save", response={201: TrainingSaveResponse}, summary="Save to the weights library")
+def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Status[dict[str, Any]]:
+    """Put the best checkpoint, or a named one, into the library as a new version under a name."""
+    run = run_for(request, pk, Verb.CONTROL)
+    if payload.checkpoint is not None and not run.checkpoints.filter(file=payload.checkpoint).exists():
+        raise wrong_field("#/checkpoint", _("The run has no such checkpoint."))
+    if not run.checkpoints.exists():
+        raise Problem(409, _("The run has no checkpoint yet."), kind="not-possible")
+    weights = save_weights(run, payload, request.caller.user)
+    names = ("name", "version", "size_bytes", "sha256")
+    about = {name: getattr(weights, name) for name in names}
+    return Status(201, {"id": weights.pk, "run": run.pk, "checkpoint": weights.checkpoint_file, **about})
+
+
+def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
+    found = run.checkpoints.select_related("run").filter(file=file).first()
+    if found is None:
+        raise not_found(_("The run has no such checkpoint."))
+    return found

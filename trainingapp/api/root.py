@@ -1,0 +1,110 @@
+"""The API as a whole: its parts, and its addresses behind the door."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, URLResolver, path, re_path, resolve
+from django.utils.translation import gettext as _
+from ninja import NinjaAPI
+from ninja.operation import Operation
+from ninja.parser import Parser
+
+from trainingapp.api import datasets, events, records, system, training, uploads, weights
+from trainingapp.api.callers import Session, Token
+from trainingapp.api.door import guarded
+from trainingapp.api.openapi import document
+from trainingapp.api.problems import Problem, handle_all, not_found
+
+ABOUT = """\
+Everything that the pages of the studio do, for programs.
+
+Send a personal token with each request, `Authorization: Bearer cvs_…`; the page “API tokens” makes them. Whatever is
+refused is answered by problem details (RFC 9457).
+"""
+
+
+class StrictParser(Parser):
+    """Bodies are JSON, and JSON alone: no NaN, and no text that cannot be stored."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        if request.content_type != "application/json":
+            raise Problem(415, _("Send JSON, with Content-Type: application/json."))
+        data = json.loads(request.body, parse_constant=_refuse_constant)
+        for text in _texts(data):
+            if "\x00" in text:
+                raise ValueError("a text holds a NUL character")
+            text.encode()  # half of a surrogate pair raises ValueError
+        return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a value, without recursion: how deep it goes is the sender's choice."""
+    rest = [value]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            rest += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            rest += item
+
+
+def unknown(request: HttpRequest) -> HttpResponse:
+    """Whatever else is below /api/."""
+    if resolve(request.path_info + "/").func is unknown:
+        return not_found(_("There is no such address.")).response()
+    return not_found(_("There is no such address. It ends in a slash: %(path)s/") % {"path": request.path}).response()
+
+
+unknown.login_required = False  # type: ignore[attr-defined]
+unknown.csrf_exempt = True  # type: ignore[attr-defined]
+
+
+class StudioAPI(NinjaAPI):
+    def get_openapi_operation_id(self, operation: Operation) -> str:
+        return operation.view_func.__name__
+
+
+api = StudioAPI(
+    title="CV Studio",
+    version="1",
+    description=ABOUT,
+    openapi_url=None,
+    docs_url=None,
+    auth=[Token(), Session()],
+    parser=StrictParser(),
+    urls_namespace="api",
+)
+handle_all(api)
+api.add_router("/training", training.router)
+api.add_router("/training", records.router)
+api.add_router("/training", events.router)
+api.add_router("/datasets", datasets.router)
+api.add_router("/uploads", uploads.router)
+api.add_router("/weights", weights.router)
+api.add_router("", system.router)
+
+
+def _urls() -> list[URLPattern | URLResolver]:
+    """The addresses below /api/, each behind the door."""
+    operations, _app, _namespace = api.urls
+    for pattern in operations:
+        assert isinstance(pattern, URLPattern)
+        pattern.callback = guarded(pattern.callback)
+    openapi_json = document(api)
+    openapi_json.login_required = False
+    return [
+        path("v1/openapi.json", openapi_json, name="openapi"),
+        path("v1/", (operations, "ninja", "api")),
+        re_path("", unknown),
+    ]
+
+
+urlpatterns = _urls()

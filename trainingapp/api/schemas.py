@@ -1,0 +1,299 @@
+"""What the API takes and gives about runs."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from ninja import Schema
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from trainingapp import lifecycle
+from trainingapp.api.controls import ACTIONS
+from trainingapp.api.paging import MOST_ID, Page, Paging, Text
+from trainingapp.engine.dataset_files import RecipeName
+from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.templatetags.studio import event_text
+
+StatusName = Literal["pending", "queued", "running", "paused", "completed", "failed", "stopped"]
+Level = Literal["debug", "info", "warning", "error"]
+RunOrder = Literal["created", "-created", "updated", "-updated", "name", "-name", "priority", "-priority"]
+EventType = Literal["log", "metrics", "checkpoint", "sample", "status"]
+#: Numbers above 2^53 - 1 are no numbers for every reader of JSON.
+Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
+
+#: Values are taken as what they are: "3" is no number.
+TAKEN = ConfigDict(extra="forbid", strict=True)
+
+
+def _known_action(name: str) -> str:
+    if name not in ACTIONS:
+        raise PydanticCustomError("literal_error", "Choose one of {expected}", {"expected": ", ".join(ACTIONS)})
+    return name
+
+
+ActionName = Annotated[str, AfterValidator(_known_action), WithJsonSchema({"type": "string", "enum": list(ACTIONS)})]
+
+
+class RunFilters(Paging):
+    """Query parameters of the list of runs."""
+
+    status: StatusName | None = Field(None, description="Only runs of this status.")
+    recipe: RecipeName | None = Field(None, description="Only runs of this recipe.")
+    dataset: int | None = Field(None, ge=1, le=MOST_ID, description="Only runs on this dataset, by its number.")
+    owner: Text | None = Field(None, max_length=150, description="Only runs of this person, by user name.")
+    q: Text | None = Field(None, max_length=200, description="Only runs with this in their name or dataset's name.")
+    order: RunOrder = Field("-created", description="What they are ordered by; a minus turns it round.")
+
+
+class TrainingRunCreate(Schema):
+    """A new run. Fields of `config` that are left out take the values that suit the network."""
+
+    model_config = TAKEN | ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "birds, first try",
+                    "dataset": 1,
+                    "config": {"recipe": "classification", "model": "resnet18", "epochs": 20, "batch_size": 32},
+                    "start": True,
+                }
+            ]
+        }
+    )
+
+    name: str = Field(min_length=1, max_length=120, description="What you will look for in the list.")
+    dataset: Number = Field(description="Number of a ready dataset.")
+    config: dict[str, Any] = Field({}, description="The configuration: one of those below, by its `recipe`.")
+    priority: int = Field(0, ge=-1000, le=1000, description="Higher runs start first when there is a queue.")
+    start: bool = Field(False, description="Queue it at once.")
+
+
+class TrainingRunUpdate(Schema):
+    """What may be changed. What is left out, or null, stays as it is."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"name": "birds, again", "priority": 5}]})
+
+    name: str | None = Field(None, min_length=1, max_length=120)
+    priority: int | None = Field(None, ge=-1000, le=1000)
+
+
+class TrainingStatusResponse(Schema):
+    """How a run stands now, in short."""
+
+    id: int
+    status: StatusName
+    shown_status: str = Field(description="As people read it: one of the statuses, or pausing, stopping or silent.")
+    wanted: str = Field(description="What somebody asked of it that is being made so: pause, stop, kill or nothing.")
+    progress: float = Field(description="Share of the steps done, 0 to 1.")
+    epoch: int
+    total_epochs: int
+    step: int
+    total_steps: int
+    phase: str = Field(description="What the trainer does now: starting, train, validate, save.")
+    elapsed_s: float = Field(description="Seconds that trainers have spent on it.")
+    eta_s: float | None = Field(description="Expected seconds to go; null while unknown.")
+    metrics: dict[str, float | None] = Field(description="The latest metrics by name.")
+    best_metric_name: str
+    best_metric: float | None
+    best_epoch: int | None
+    error_class: str
+    error_message: str
+    event_seq: int = Field(description="Number of its newest event.")
+
+
+class _Run(TrainingStatusResponse):
+    name: str
+    recipe: RecipeName
+    dataset: int
+    dataset_name: str
+    owner: str
+    priority: int
+    device: str
+    host: str
+    created_at: datetime
+    queued_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    updated_at: datetime
+
+    @staticmethod
+    def resolve_dataset(run: TrainingRun) -> int:
+        return run.dataset_id
+
+    @staticmethod
+    def resolve_dataset_name(run: TrainingRun) -> str:
+        return run.dataset.name
+
+    @staticmethod
+    def resolve_owner(run: TrainingRun) -> str:
+        return run.owner.get_username()
+
+
+class ExperimentListItem(_Run):
+    """A run as a row of the list."""
+
+
+class ExperimentList(Page):
+    items: list[ExperimentListItem]
+
+
+class TrainingRunResponse(_Run):
+    """A run as a whole."""
+
+    version: int = Field(description="Counts the changes by people; it is the ETag.")
+    config: dict[str, Any] = Field(description="The whole configuration, with its defaults.")
+    corrections: list[str] = Field(description="What was corrected in the configuration, in sentences.")
+    attempt: int = Field(description="Counts the trainer processes.")
+    recoveries: int = Field(description="Automatic restarts since somebody last started it.")
+    error_lines: list[str] = Field(description="Lines of the log that show the error.")
+    forked_from: int | None = Field(description="Number of the run that it was made from.")
+    verbs: list[str] = Field(description="What may be asked of it as it stands.")
+
+    @staticmethod
+    def resolve_forked_from(run: TrainingRun) -> int | None:
+        return run.forked_from_id
+
+    @staticmethod
+    def resolve_verbs(run: TrainingRun) -> list[str]:
+        return lifecycle.possible_verbs(run)
+
+
+class TrainingControlRequest(Schema):
+    """What is to be done with a run. Only `action` is always needed."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"action": "pause"}]})
+
+    action: ActionName
+    name: str | None = Field(None, min_length=1, max_length=120, description="clone, fork: name of the new run.")
+    checkpoint: str | None = Field(
+        None, min_length=1, max_length=120, description="fork: file of the checkpoint; without it, the best or last."
+    )
+    mode: Literal["continue", "weights"] = Field(
+        "continue", description="fork: go on from the checkpoint's step, or take over its weights alone."
+    )
+    config: dict[str, Any] = Field({}, description="fork: what is to differ in the configuration.")
+    epochs: int | None = Field(None, ge=1, le=10_000, description="extend: epochs in all.")
+
+
+class TrainingControlResponse(Schema):
+    """The run after the verb; of clone and fork, the new one."""
+
+    action: str
+    run: TrainingRunResponse
+
+
+class TrainingSaveRequest(Schema):
+    """What to save to the weights library."""
+
+    model_config = TAKEN | ConfigDict(
+        json_schema_extra={"examples": [{"name": "birds", "note": "First one that tells finches apart."}]}
+    )
+
+    name: str = Field(min_length=1, max_length=120, description="Weights of one name are numbered as its versions.")
+    checkpoint: str | None = Field(
+        None, min_length=1, max_length=120, description="File of the checkpoint; without it, the best."
+    )
+    note: str = Field("", max_length=10_000)
+    licence: str = Field("", max_length=200)
+
+
+class TrainingSaveResponse(Schema):
+    """The entry of the library that was made."""
+
+    id: int
+    name: str
+    version: int
+    run: int
+    checkpoint: str
+    size_bytes: int
+    sha256: str
+
+
+class TrainingDeleteResponse(Schema):
+    """What a deletion freed."""
+
+    bytes: int
+    files: int
+
+
+class MetricsFilters(Schema):
+    """Query parameters of the metrics."""
+
+    since: int = Field(0, ge=0, le=MOST_ID, description="Only entries above this number (`seq`).")
+    names: Text | None = Field(
+        None, max_length=1000, description="Only these values, such as loss or val/top1, separated by commas."
+    )
+    max_points: int = Field(
+        2000, ge=10, le=20_000, description="Entries of each split at most; more are thinned so that peaks stay."
+    )
+
+
+class MetricsEntry(Schema):
+    """The values of one step. A value that is no number, such as one that overflowed, is null."""
+
+    seq: int
+    time: datetime
+    attempt: int
+    epoch: int | None
+    step: int | None
+    split: str
+    values: dict[str, float | None]
+
+
+class MetricsList(Schema):
+    items: list[MetricsEntry]
+    seq: int = Field(description="The number that these reach up to: `since` for the next request.")
+    thinned: bool = Field(description="Whether entries were left out for `max_points`.")
+
+
+class LogFilters(Schema):
+    """Query parameters of the log."""
+
+    level: Level = Field("debug", description="Least level.")
+    q: Text | None = Field(None, max_length=200, description="Only lines with this text.")
+    after: int = Field(0, ge=0, le=MOST_ID, description="The cursor: only lines above this number (`seq`).")
+    limit: int = Field(500, ge=1, le=5000)
+
+
+class LogEntry(Schema):
+    """A line of the log."""
+
+    seq: int
+    time: datetime
+    type: EventType
+    level: str
+    attempt: int
+    epoch: int | None
+    step: int | None
+    message: str
+
+    @staticmethod
+    def resolve_message(event: RunEvent) -> str:
+        return event_text(event)
+
+
+class LogList(Schema):
+    items: list[LogEntry]
+    next: int | None = Field(description="`after` for the lines that follow; null when there is none yet.")
+
+
+class CheckpointInfo(Schema):
+    """A saved state of a run."""
+
+    file: str
+    attempt: int
+    epoch: int
+    step: int
+    reason: str = Field(description="Why it was made: epoch, autosave, pause, stop or interrupt.")
+    size_bytes: int
+    sha256: str
+    metrics: dict[str, float | None]
+    is_best: bool
+    is_last: bool
+    is_pinned: bool = Field(description="Kept by hand: no policy deletes it.")
+    damage: str = Field(description="What is wrong with the file; empty while nothing is.")
+    created_at: datetime
+
+
+class CheckpointList(Schema):
+    items: list[CheckpointInfo]

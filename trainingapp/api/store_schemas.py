@@ -1,0 +1,250 @@
+"""What the API takes and gives about datasets, uploads, weights, devices, the queue and jobs."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from ninja import Schema
+from pydantic import ConfigDict, Field
+
+from trainingapp.api.paging import Page, Paging, Text
+from trainingapp.api.schemas import TAKEN, ExperimentListItem
+from trainingapp.datasets.options import ImportOptions
+from trainingapp.engine.dataset_files import RecipeName
+from trainingapp.models import Dataset, Device, Host, Weights
+
+DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
+JobState = Literal["waiting", "working", "done", "failed", "cancelled"]
+
+
+class DatasetFilters(Paging):
+    status: DatasetStatus | None = Field(None, description="Only datasets of this status.")
+    recipe: RecipeName | None = Field(None, description="Only datasets whose annotations suffice for this recipe.")
+    q: Text | None = Field(None, max_length=200, description="Only datasets with this in their name.")
+    order: Literal["created", "-created", "name", "-name", "size", "-size"] = Field("-created")
+
+
+class DatasetCreate(Schema):
+    """Where a dataset comes from: a complete upload, or a folder of the server."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"name": "birds", "folder": "/srv/birds"}]})
+
+    name: str = Field(min_length=1, max_length=120)
+    upload: str | None = Field(None, min_length=32, max_length=32, description="Id of a complete upload.")
+    folder: str | None = Field(
+        None, min_length=1, max_length=1024, description="Full path of a folder of the server that you may read."
+    )
+    options: ImportOptions | None = Field(
+        None, description="Import it so at once. Without, it is looked at first and waits for you to confirm."
+    )
+
+
+class DatasetItem(Schema):
+    """A dataset as a row of the list."""
+
+    id: int
+    name: str
+    owner: str
+    status: DatasetStatus
+    recipes: list[str]
+    format: str
+    pictures: dict[str, int] = Field(description="Pictures of each split.")
+    class_count: int
+    size_bytes: int
+    created_at: datetime
+
+    @staticmethod
+    def resolve_owner(dataset: Dataset) -> str:
+        return dataset.owner.get_username()
+
+    @staticmethod
+    def resolve_class_count(dataset: Dataset) -> int:
+        return len(dataset.classes)
+
+
+class DatasetList(Page):
+    items: list[DatasetItem]
+
+
+class DatasetResponse(DatasetItem):
+    """A dataset as a whole."""
+
+    classes: list[str] = Field(description="Class names in the order of their labels.")
+    counts: dict[str, dict[str, int]] = Field(description="Pictures that show each class, by split.")
+    fingerprint: str
+    progress_done: int = Field(description="Files read by the import.")
+    progress_total: int
+    report: list[dict[str, Any]] = Field(description="What was found wrong: level, code, file and message.")
+    proposal: dict[str, Any] = Field(description="What was found, for who confirms the import.")
+    options: dict[str, Any] = Field(description="How it is, or was, imported.")
+
+
+class DatasetStatistics(Schema):
+    """Figures of a ready dataset: counts by split and class, and how sizes spread."""
+
+    id: int
+    statistics: dict[str, Any]
+
+
+class UploadCreate(Schema):
+    """An upload in parts."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"size": 734003200}]})
+
+    size: int = Field(ge=1, le=2**53 - 1, description="Bytes of the whole file.")
+
+
+class UploadResponse(Schema):
+    """How far an upload is. The next part begins at byte `received`."""
+
+    id: str
+    size: int
+    received: int
+    is_complete: bool
+
+
+class WeightsFilters(Paging):
+    recipe: RecipeName | None = Field(None, description="Only weights of this recipe.")
+    name: Text | None = Field(None, max_length=120, description="Only versions of this name.")
+    q: Text | None = Field(None, max_length=200, description="Only weights with this in their name or note.")
+    order: Literal["name", "-name", "created", "-created"] = Field("-created")
+
+
+class WeightsItem(Schema):
+    """Weights of the library as a row of the list."""
+
+    id: int
+    name: str
+    version: int
+    owner: str
+    recipe: str
+    architecture: str
+    metrics: dict[str, float | None]
+    size_bytes: int
+    created_at: datetime
+
+    @staticmethod
+    def resolve_owner(weights: Weights) -> str:
+        return weights.owner.get_username()
+
+
+class WeightsList(Page):
+    items: list[WeightsItem]
+
+
+class WeightsResponse(WeightsItem):
+    """Weights of the library as a whole."""
+
+    note: str
+    source: str
+    classes: list[str]
+    image_size: int
+    normalisation: dict[str, Any]
+    config: dict[str, Any]
+    run: int | None
+    run_name: str
+    checkpoint_file: str
+    epoch: int | None
+    dataset: int | None
+    dataset_name: str
+    dataset_fingerprint: str
+    parent: int | None
+    licence: str
+    sha256: str
+
+    @staticmethod
+    def resolve_run(weights: Weights) -> int | None:
+        return weights.run_id
+
+    @staticmethod
+    def resolve_dataset(weights: Weights) -> int | None:
+        return weights.dataset_id
+
+    @staticmethod
+    def resolve_parent(weights: Weights) -> int | None:
+        return weights.parent_id
+
+
+class DeviceItem(Schema):
+    """A processor or a GPU that trains."""
+
+    name: str
+    torch_name: str = Field(description="As the configuration names it: cpu, cuda:0 ...")
+    kind: str
+    memory_bytes: int
+    memory_free_bytes: int
+    load: float | None
+    temperature_c: float | None
+    is_present: bool
+    runs: list[int] = Field(description="Numbers of the runs that have it now.")
+
+    @staticmethod
+    def resolve_runs(device: Device) -> list[int]:
+        held = device.holds.filter(released_at=None).exclude(run=None)
+        return list(held.values_list("run_id", flat=True))
+
+
+class HostItem(Schema):
+    """A machine with a worker."""
+
+    name: str
+    is_away: bool = Field(description="Nothing was heard of its worker for longer than the lease.")
+    slots: int
+    cpu_cores: int
+    memory_bytes: int
+    memory_free_bytes: int
+    disk_free_bytes: int
+    load: float
+    seen_at: datetime | None
+    devices: list[DeviceItem]
+
+    @staticmethod
+    def resolve_devices(host: Host) -> list[Device]:
+        return list(host.devices.all())
+
+
+class HostList(Schema):
+    items: list[HostItem]
+
+
+class QueueItem(ExperimentListItem):
+    """A queued run with its place."""
+
+    place: int = Field(description="Its place in the queue, from 1 on.")
+
+
+class QueueList(Schema):
+    items: list[QueueItem]
+
+
+class QueueMove(Schema):
+    """Where a queued run is to go."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"run": 3, "before": 1}]})
+
+    run: int = Field(ge=1, le=2**53 - 1, description="The run to move.")
+    before: int | None = Field(None, ge=1, le=2**53 - 1, description="The queued run that it is to come before.")
+    after: int | None = Field(None, ge=1, le=2**53 - 1, description="The queued run that it is to come after.")
+    to: Literal["first", "last"] | None = Field(None, description="The first or the last place of all.")
+
+
+class JobFilters(Paging):
+    state: JobState | None = Field(None, description="Only jobs in this state.")
+
+
+class JobResponse(Schema):
+    """Work of seconds or minutes that a worker does: a preflight, an export, a prediction ..."""
+
+    id: UUID
+    kind: str
+    state: JobState
+    done: int
+    total: int
+    message: str
+    result: dict[str, Any]
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class JobList(Page):
+    items: list[JobResponse]

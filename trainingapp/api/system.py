@@ -1,0 +1,75 @@
+"""What the studio has and does: devices, the queue, jobs."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from django.utils.translation import gettext as _
+from ninja import Path, Query, Router
+
+from trainingapp import lifecycle
+from trainingapp.api.access import found, run_for, visible
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.paging import paged
+from trainingapp.api.problems import wrong_field
+from trainingapp.api.store_schemas import HostList, JobFilters, JobList, JobResponse, QueueList, QueueMove
+from trainingapp.devices.placement import queued_runs
+from trainingapp.models import Host, Job, TrainingRun
+from trainingapp.permissions import Verb
+
+router = Router(tags=["system"])
+
+JobId = Annotated[UUID, Path(description="Its id.")]
+
+
+@router.get("/devices", response=HostList, summary="List devices")
+def list_devices(request: ApiRequest) -> dict[str, Any]:
+    """The machines with their processors and GPUs, and which runs have them."""
+    return {"items": Host.objects.prefetch_related("devices")}
+
+
+@router.get("/queue", response=QueueList, summary="Show the queue")
+def show_queue(request: ApiRequest) -> dict[str, Any]:
+    """The queued runs in their order. Runs that you may not see keep their places."""
+    return {"items": _queue(request)}
+
+
+@router.post("/queue/move", response=QueueList, summary="Move a run in the queue")
+def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, Any]:
+    """Give a queued run another place; where its priority does not fit there, it takes that of its new neighbour."""
+    if sum(place is not None for place in (payload.before, payload.after, payload.to)) != 1:
+        raise wrong_field("#/to", _("Give one of before, after and to."))
+    lifecycle.move_in_queue(
+        run_for(request, payload.run, Verb.CONTROL),
+        before=run_for(request, payload.before) if payload.before is not None else None,
+        after=run_for(request, payload.after) if payload.after is not None else None,
+        to=payload.to,
+    )
+    return {"items": _queue(request)}
+
+
+@router.get("/jobs", response=JobList, summary="List jobs")
+def list_jobs(request: ApiRequest, filters: Query[JobFilters]) -> dict[str, Any]:
+    """Your jobs, newest first."""
+    rows = visible(request, Job.objects.order_by("-created_at", "pk"))
+    return paged(rows.filter(state=filters.state) if filters.state is not None else rows, filters)
+
+
+@router.get("/jobs/{job_id}", response=JobResponse, summary="Show a job")
+def show_job(request: ApiRequest, job_id: JobId) -> Job:
+    """How far a job is, and its result."""
+    return found(request, Job.objects.all(), pk=job_id)
+
+
+@router.post("/jobs/{job_id}/cancel", response=JobResponse, summary="Cancel a job")
+def cancel_job(request: ApiRequest, job_id: JobId) -> Job:
+    """Have nobody work on it any more; one that is over stays as it is."""
+    return lifecycle.cancel_job(found(request, Job.objects.all(), Verb.CONTROL, pk=job_id))
+
+
+def _queue(request: ApiRequest) -> list[TrainingRun]:
+    rows = queued_runs()
+    places = {pk: place for place, pk in enumerate(rows.values_list("pk", flat=True), 1)}
+    seen = list(visible(request, rows.select_related("dataset", "owner")))
+    for run in seen:
+        run.place = places.get(run.pk, len(places))  # type: ignore[attr-defined]
+    return seen

@@ -1,0 +1,149 @@
+"""Runs: list, create, look, change, delete, control."""
+
+from typing import Annotated, Any
+
+from django.db.models import Q
+from django.http import HttpResponse
+from django.utils.translation import gettext as _
+from ninja import Header, Query, Router, Status
+from pydantic import ValidationError
+
+from trainingapp import lifecycle
+from trainingapp.api.access import dataset_for, require, run_for, visible
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.controls import ACTIONS, MAKING_NEW_RUNS
+from trainingapp.api.paging import Id, paged
+from trainingapp.api.problems import Problem, wrong_config, wrong_field, wrong_parameter
+from trainingapp.api.schemas import (
+    ExperimentList,
+    RunFilters,
+    TrainingControlRequest,
+    TrainingControlResponse,
+    TrainingDeleteResponse,
+    TrainingRunCreate,
+    TrainingRunResponse,
+    TrainingRunUpdate,
+    TrainingStatusResponse,
+)
+from trainingapp.engine.config import correct_config
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.permissions import Verb
+
+router = Router(tags=["training"])
+
+ORDERS = {"created": "created_at", "updated": "updated_at", "name": "name", "priority": "priority"}
+
+
+@router.get("/", response=ExperimentList, summary="List runs")
+def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, Any]:
+    """The runs that you may see, newest first where nothing else is asked."""
+    rows = visible(request, TrainingRun.objects.select_related("dataset", "owner"))
+    exact = {"status": filters.status, "recipe": filters.recipe, "dataset": filters.dataset}
+    rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
+    if filters.owner is not None:
+        rows = rows.filter(owner__username=filters.owner)
+    if filters.q:
+        rows = rows.filter(Q(name__icontains=filters.q) | Q(dataset__name__icontains=filters.q))
+    minus = "-" if filters.order.startswith("-") else ""
+    return paged(rows.order_by(minus + ORDERS[filters.order.removeprefix("-")], f"{minus}pk"), filters)
+
+
+@router.post("/", response={201: TrainingRunResponse}, summary="Create a run")
+def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpResponse) -> Status[TrainingRun]:
+    """A new run, pending, or queued with `start`. What was corrected in the configuration is listed in the answer."""
+    require(request, Verb.CREATE)
+    dataset = _dataset(request, payload.dataset)
+    try:
+        config, corrections = correct_config(payload.config)
+    except ValidationError as error:
+        raise wrong_config(error) from None
+    user = request.caller.user
+    run = lifecycle.create_run(
+        owner=user,
+        name=payload.name,
+        dataset=dataset,
+        config=config,
+        corrections=corrections,
+        priority=payload.priority,
+    )
+    if payload.start:
+        lifecycle.start_run(run, by=user.get_username())
+    response.headers["Location"] = f"/api/v1/training/{run.pk}"
+    response.headers["ETag"] = etag(run)
+    return Status(201, run)
+
+
+@router.get("/{pk}", response=TrainingRunResponse, summary="Show a run")
+def show_run(request: ApiRequest, pk: Id, response: HttpResponse) -> TrainingRun:
+    """A run with its configuration. The ETag is what a change has to be sent with."""
+    run = run_for(request, pk)
+    response.headers["ETag"] = etag(run)
+    return run
+
+
+@router.put("/{pk}", response=TrainingRunResponse, summary="Change a run")
+def change_run(
+    request: ApiRequest,
+    pk: Id,
+    payload: TrainingRunUpdate,
+    response: HttpResponse,
+    if_match: Annotated[
+        str | None, Header(alias="If-Match", description="ETag of the run as you read it, or *.")
+    ] = None,
+) -> TrainingRun:
+    """Change the name or the priority. Refused when somebody else has changed the run since you read it."""
+    run = run_for(request, pk, Verb.CHANGE)
+    version = _version(if_match)
+    try:
+        lifecycle.update_run(run, name=payload.name, priority=payload.priority, version=version)
+    except lifecycle.VersionError as error:
+        raise Problem(412, str(error), headers={"ETag": etag(run)}) from None
+    response.headers["ETag"] = etag(run)
+    return run
+
+
+@router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a run")
+def delete_run(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
+    """Remove the run, its events and its files. Not while it waits or trains: pause or stop it first."""
+    return lifecycle.delete_run(run_for(request, pk, Verb.DELETE))
+
+
+@router.get("/{pk}/status", response=TrainingStatusResponse, summary="How a run stands")
+def run_status(request: ApiRequest, pk: Id) -> TrainingRun:
+    """The little that is worth asking for often; the event stream says it without being asked."""
+    return run_for(request, pk)
+
+
+@router.post("/{pk}/control", response=TrainingControlResponse, summary="Control a run")
+def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) -> dict[str, Any]:
+    """Start, pause, resume or stop a run, and so on. What is so already is no error; what is not possible is 409."""
+    makes_new = payload.action in MAKING_NEW_RUNS
+    run = run_for(request, pk, Verb.SEE if makes_new else Verb.CONTROL)
+    if makes_new:
+        require(request, Verb.CREATE)
+    done = ACTIONS[payload.action](run, payload, request.caller.user)
+    return {"action": payload.action, "run": run_for(request, done.pk)}
+
+
+def _dataset(request: ApiRequest, pk: int) -> Dataset:
+    try:
+        return dataset_for(request, pk)
+    except Problem:
+        raise wrong_field("#/dataset", _("There is no dataset with this number.")) from None
+
+
+def etag(run: TrainingRun) -> str:
+    return f'"{run.version}"'
+
+
+def _version(if_match: str | None) -> int | None:
+    """The version that a change expects; None for any."""
+    if if_match is None:
+        raise Problem(428, _("Send If-Match with the ETag of the run as you read it."))
+    if if_match.strip() == "*":
+        return None
+    tag = if_match.strip().removeprefix("W/")
+    number = tag[1:-1]
+    if not (len(tag) > 2 and tag[0] == tag[-1] == '"' and number.isdecimal() and len(number) < 19):
+        raise wrong_parameter("If-Match", _("This is no ETag of a run."), 412)
+    return int(number)

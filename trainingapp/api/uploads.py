@@ -1,0 +1,84 @@
+"""Uploads in parts: begin, add a part, look how far it is, give up."""
+
+import re
+from typing import Annotated
+
+from django.utils.translation import gettext as _
+from ninja import Header, Path, Router, Status
+
+from trainingapp.api.access import require
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.paging import Text
+from trainingapp.api.problems import Problem, not_found, wrong_parameter
+from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
+from trainingapp.api.schemas import TrainingDeleteResponse
+from trainingapp.api.store_schemas import UploadCreate, UploadResponse
+from trainingapp.datasets import uploads
+from trainingapp.datasets.uploads import Upload
+from trainingapp.permissions import Verb
+
+router = Router(tags=["datasets"])
+
+ABOUT_RANGE = "bytes FIRST-LAST/SIZE, counted from 0; FIRST is `received`."
+RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+
+
+@router.post("/", response={201: UploadResponse}, summary="Begin an upload")
+def begin_upload(request: ApiRequest, payload: UploadCreate) -> Status[Upload]:
+    """An upload in parts, for files that are large or lines that break. It is kept for a day after its last part."""
+    require(request, Verb.CREATE)
+    try:
+        return Status(201, uploads.begin(request.caller.user.pk, payload.size))
+    except uploads.TooLargeError as error:
+        raise Problem(413, str(error)) from None
+
+
+@router.get("/{upload_id}", response=UploadResponse, summary="How far an upload is")
+def show_upload(request: ApiRequest, upload_id: Path[Text]) -> Upload:
+    """After a lost connection: go on from byte `received`."""
+    return _upload(request, upload_id)
+
+
+@router.put("/{upload_id}", response=UploadResponse, summary="Send a part", openapi_extra=BINARY_BODY)
+def send_part(
+    request: ApiRequest,
+    upload_id: Path[Text],
+    content_range: Annotated[str, Header(alias="Content-Range", description=ABOUT_RANGE)],
+) -> Upload:
+    """The next bytes. A part that does not begin where the upload has got to is refused with 409."""
+    upload = _upload(request, upload_id)
+    check_binary(request)
+    first, last = _range(content_range, upload.size)
+    try:
+        return uploads.append(upload, request, first, last - first + 1)
+    except uploads.WrongPlaceError as error:
+        raise Problem(409, str(error), kind="wrong-place") from None
+    except uploads.UploadError as error:
+        raise Problem(422, str(error)) from None
+
+
+@router.delete("/{upload_id}", response=TrainingDeleteResponse, summary="Give up an upload")
+def delete_upload(request: ApiRequest, upload_id: Path[Text]) -> dict[str, int]:
+    """Remove what was received of it."""
+    upload = _upload(request, upload_id)
+    freed = upload.received
+    upload.path.unlink(missing_ok=True)
+    return {"bytes": freed, "files": 1}
+
+
+def _upload(request: ApiRequest, upload_id: str) -> Upload:
+    upload = uploads.find(request.caller.user.pk, upload_id)
+    if upload is None:
+        raise not_found(_("You have no such upload."))
+    return upload
+
+
+def _range(header: str, size: int) -> tuple[int, int]:
+    """The first and the last byte of a part."""
+    match = RANGE.fullmatch(header)
+    if match is None:
+        raise wrong_parameter("Content-Range", _("Send it as: bytes FIRST-LAST/SIZE"))
+    first, last, told = map(int, match.groups())
+    if told != size or last < first:
+        raise wrong_parameter("Content-Range", _("The upload has %(size)d bytes in all.") % {"size": size})
+    return first, last

@@ -1,0 +1,126 @@
+"""What the driver says about the GPUs of this machine."""
+
+import contextlib
+import importlib.metadata
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import pynvml
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process that uses a GPU; 0 bytes where the driver does not say how much."""
+
+    pid: int
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class GpuReading:
+    """One GPU as its driver shows it now; None for what cannot be read."""
+
+    uuid: str
+    name: str
+    memory_bytes: int
+    memory_free_bytes: int
+    #: Share in use, 0 to 1.
+    load: float | None = None
+    temperature_c: float | None = None
+    processes: tuple[GpuProcess, ...] = field(default_factory=tuple)
+
+
+def read_gpus() -> list[GpuReading]:
+    """Every GPU of the machine in the driver's order. None where there is no driver, no GPU or no torch for GPUs."""
+    if not torch_can_use_gpus():
+        return []
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        return [_reading(pynvml.nvmlDeviceGetHandleByIndex(index)) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError:  # a GPU that fell off the bus
+        return []
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def driver_version() -> str:
+    """The version of the NVIDIA driver; empty where there is none."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ""
+    try:
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    finally:
+        pynvml.nvmlShutdown()
+
+
+@cache
+def torch_can_use_gpus() -> bool:
+    """Whether torch is a build for GPUs, as far as its version says so: this process does not import it."""
+    return not importlib.metadata.version("torch").endswith("+cpu")
+
+
+def visible_gpus(gpus: Sequence[GpuReading], variable: str | None = None) -> list[GpuReading]:
+    """The GPUs that torch will find, in its order: `variable` is CUDA_VISIBLE_DEVICES, by default of this process.
+
+    As CUDA does, everything after the first name that is not known is left out.
+    """
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES") if variable is None else variable
+    if variable is None:
+        return list(gpus)
+    found: list[GpuReading] = []
+    for name in variable.split(","):
+        gpu = _named(gpus, name.strip())
+        if gpu is None or gpu in found:
+            break
+        found.append(gpu)
+    return found
+
+
+def _named(gpus: Sequence[GpuReading], name: str) -> GpuReading | None:
+    if name.isdecimal():
+        return gpus[int(name)] if int(name) < len(gpus) else None
+    matching = [gpu for gpu in gpus if name.startswith("GPU-") and gpu.uuid.startswith(name)]
+    return matching[0] if len(matching) == 1 else None
+
+
+def _reading(handle: object) -> GpuReading:
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    load = _read(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+    temperature = _read(lambda: float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)))
+    return GpuReading(
+        uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
+        name=_text(pynvml.nvmlDeviceGetName(handle)),
+        memory_bytes=int(memory.total),
+        memory_free_bytes=int(memory.free),
+        load=load,
+        temperature_c=temperature,
+        processes=_processes(handle),
+    )
+
+
+def _processes(handle: object) -> tuple[GpuProcess, ...]:
+    """Those that compute and those that draw, each once."""
+    found: dict[int, int] = {}
+    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
+        with contextlib.suppress(pynvml.NVMLError):
+            for process in ask(handle):
+                found[process.pid] = max(found.get(process.pid, 0), process.usedGpuMemory or 0)
+    return tuple(GpuProcess(pid, memory) for pid, memory in sorted(found.items()))
+
+
+def _read(ask: Callable[[], float]) -> float | None:
+    try:
+        return ask()
+    except pynvml.NVMLError:  # not every GPU has every sensor
+        return None
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

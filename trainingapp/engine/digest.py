@@ -1,0 +1,50 @@
+"""What a checkpoint holds, as hashes: `python -m trainingapp.engine.digest FILE ...` prints {file: {part: SHA-256}}.
+
+Two checkpoints with the same hashes hold the same tensors, bit by bit.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainingapp.engine.transfer import read_checkpoint
+
+#: What must be equal for two runs to be the same run.
+PARTS = ("model_state_dict", "ema_state_dict", "optimizer_state_dict", "meter_state_dict", "rng_state", "metrics")
+
+
+def digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of each part that the checkpoint has. Raises WeightsUnavailable."""
+    content = read_checkpoint(path)
+    return {part: _digest(content[part]) for part in PARTS if part in content}
+
+
+def _digest(value: Any) -> str:
+    state = hashlib.sha256()
+    _feed(state, value)
+    return state.hexdigest()
+
+
+def _feed(state: Any, value: Any) -> None:
+    """Names, shapes, types and bytes, in an order that does not depend on how a dict was filled."""
+    if isinstance(value, torch.Tensor):
+        state.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        state.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    elif isinstance(value, dict):
+        for key in sorted(value, key=str):
+            state.update(f"{key}:".encode())
+            _feed(state, value[key])
+    elif isinstance(value, list | tuple):
+        state.update(f"[{len(value)}".encode())
+        for item in value:
+            _feed(state, item)
+    else:
+        state.update(repr(value).encode())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps({name: digests(Path(name)) for name in sys.argv[1:]}))

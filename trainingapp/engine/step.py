@@ -1,0 +1,44 @@
+"""One step of the optimizer."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+
+from trainingapp.engine.device import Precision
+from trainingapp.engine.optim import clip_gradients, set_learning_rate
+from trainingapp.engine.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step was: its learning rate, and the loss of each of its batches, still on the device."""
+
+    rate: float
+    losses: list[torch.Tensor]
+
+
+def training_step(
+    state: TrainingState, batches: Iterator[Any], precision: Precision, seen: Callable[[Any], None] = lambda batch: None
+) -> Step:
+    """Take the batches of the next step, and let the optimizer go by their gradients. `seen` is given each batch."""
+    model, optimizer, scaler = state.model, state.optimizer, state.scaler
+    rate = state.schedule.lr_at(state.step)
+    set_learning_rate(optimizer, rate)
+    parts, losses = state.batches_in_step, []
+    for batch in islice(batches, parts):
+        seen(batch)
+        with precision.autocast():
+            loss = state.recipe.loss(model, batch, state.meter)
+        scaler.scale(loss / parts).backward()
+        losses.append(loss.detach())
+    clip_gradients(model, optimizer, scaler, state.config.gradient_clip)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    state.step_in_epoch += 1
+    if state.ema:
+        state.ema.update(model, state.step)
+    return Step(rate, losses)

@@ -1,0 +1,29 @@
+"""manage.py backup FILE: the whole studio in one file, made while runs go on."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandError
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+
+from trainingapp.backup import BackupError, make_backup, size_to_back_up
+from trainingapp.management.base import StudioCommand
+from trainingapp.management.progress import bytes_bar
+
+
+class Command(StudioCommand):
+    help = "Write database and files to one file. Runs may go on meanwhile. `manage.py restore` brings it back."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path, nargs="?", help="Where to (cvstudio-DATE.tar.zst in this folder).")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        target = options["file"] or Path(f"cvstudio-{timezone.now():%Y-%m-%d-%H%M%S}.tar.zst")
+        try:
+            with bytes_bar("Backing up", size_to_back_up()) as advance:
+                size = make_backup(target, lambda name, done: advance(done))
+        except (BackupError, OSError) as error:
+            raise CommandError(str(error)) from None
+        self.stdout.write(f"{target}: {filesizeformat(size)}")

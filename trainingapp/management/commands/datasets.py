@@ -1,0 +1,93 @@
+"""manage.py datasets: what is imported, and what is wrong with it."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+import yaml
+from django.core.management import CommandError
+from django.template.defaultfilters import filesizeformat
+
+from trainingapp import lifecycle
+from trainingapp.management.base import StudioCommand
+from trainingapp.management.finding import find_dataset
+from trainingapp.management.foreground import print_report
+from trainingapp.management.training.records import columns
+from trainingapp.models import Dataset
+
+HEADING = ("ID", "NAME", "STATUS", "RECIPES", "CLASSES", "TRAIN", "VAL", "SIZE", "OWNER")
+
+
+class Command(StudioCommand):
+    help = "List, show and delete datasets. `import_dataset` imports one."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        listing = actions.add_parser("list", help="List datasets, newest first.")
+        listing.add_argument("--status", choices=Dataset.Status.values)
+        show = actions.add_parser("show", help="Show one dataset with its counts.")
+        report = actions.add_parser("report", help="Print what its validation found; exit code 1 when it was refused.")
+        delete = actions.add_parser("delete", help="Delete datasets with their files.")
+        for action in (show, report):
+            action.add_argument("dataset", metavar="NAME|ID")
+        for action in (listing, show, report):
+            action.add_argument("--json", action="store_true", help="As JSON.")
+        delete.add_argument("dataset", nargs="+", metavar="NAME|ID")
+        delete.add_argument("--yes", action="store_true", help="Do not ask.")
+        delete.add_argument("--dry-run", action="store_true", help="Only say what would be freed.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            getattr(self, f"_{options['action']}")(options)
+        except lifecycle.VerbError as error:
+            raise CommandError(str(error)) from None
+
+    def _list(self, options: dict[str, Any]) -> None:
+        found = Dataset.objects.select_related("owner")
+        found = found.filter(status=options["status"]) if options["status"] else found
+        if options["json"]:
+            self.stdout.write(json.dumps([_record(dataset) for dataset in found]))
+            return
+        for line in columns([HEADING, *map(_summary, found)]):
+            self.stdout.write(line)
+
+    def _show(self, options: dict[str, Any]) -> None:
+        dataset = find_dataset(options["dataset"])
+        shown = {**_record(dataset), "counts": dataset.counts, "folder": str(dataset.folder)}
+        if options["json"]:
+            self.stdout.write(json.dumps(shown))
+        else:
+            self.stdout.write(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), ending="")
+
+    def _report(self, options: dict[str, Any]) -> None:
+        dataset = find_dataset(options["dataset"])
+        if options["json"]:
+            self.stdout.write(json.dumps(dataset.report))
+        else:
+            print_report(dataset.report)
+        if dataset.status == Dataset.Status.REFUSED:
+            raise CommandError(f"“{dataset.name}” was refused.")
+
+    def _delete(self, options: dict[str, Any]) -> None:
+        for wanted in options["dataset"]:
+            dataset = find_dataset(wanted)
+            size = lifecycle.dataset_deletion_size(dataset)
+            what, freed = f"“{dataset.name}”", f"{size.bytes:,} bytes in {size.files:,} files"
+            if options["dry_run"]:
+                self.stdout.write(f"{what} would be deleted: {freed}.")
+            elif options["yes"] or input(f"Delete {what} with {freed}? [y/N] ").lower() == "y":
+                lifecycle.delete_dataset(dataset)
+                self.stdout.write(f"{what} was deleted: {freed}.")
+
+
+def _record(dataset: Dataset) -> dict[str, Any]:
+    names = ("id", "name", "status", "format", "recipes", "classes", "pictures", "fingerprint", "size_bytes")
+    values: dict[str, Any] = {name: getattr(dataset, name) for name in names}
+    return {**values, "owner": dataset.owner.get_username(), "created_at": dataset.created_at.isoformat()}
+
+
+def _summary(dataset: Dataset) -> tuple[str, ...]:
+    counts = (str(len(dataset.classes)), str(dataset.count("train")), str(dataset.count("val")))
+    size = filesizeformat(dataset.size_bytes).replace("\xa0", " ")
+    who = dataset.owner.get_username()
+    return (str(dataset.pk), dataset.name, dataset.status, ", ".join(dataset.recipes), *counts, size, who)

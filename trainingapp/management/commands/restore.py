@@ -1,0 +1,33 @@
+"""manage.py restore FILE: a backup into an empty installation."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from trainingapp.backup import BackupError, restore_backup
+from trainingapp.management.base import StudioCommand
+from trainingapp.management.progress import bytes_bar
+
+
+class Command(StudioCommand):
+    help = (
+        "Bring a backup back into an empty installation: another DATA_DIR, another machine, another database. "
+        "Nothing is put in place before all of it was read and its hashes held."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("file", type=Path, help="What `manage.py backup` wrote.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", verbosity=0, interactive=False)
+        try:
+            with bytes_bar("Reading", None) as advance:
+                rows = restore_backup(options["file"], lambda name, done: advance(done))
+        except (BackupError, OSError) as error:
+            raise CommandError(str(error)) from None
+        counts = {name: rows.get(f"trainingapp.{name}", 0) for name in ("trainingrun", "dataset", "weights")}
+        self.stdout.write("Restored {trainingrun} runs, {dataset} datasets, {weights} weights.".format(**counts))
+        self.stdout.write("Runs that were in work go on when a worker starts.")

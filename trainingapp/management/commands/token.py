@@ -1,0 +1,90 @@
+"""manage.py token: personal tokens for the API."""
+
+import json
+from argparse import ArgumentParser
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.management import CommandError
+from django.utils import timezone
+
+from trainingapp import lifecycle
+from trainingapp.management.base import StudioCommand
+from trainingapp.management.foreground import find_owner
+from trainingapp.models import ApiToken
+
+
+class Command(StudioCommand):
+    help = "Make, list and revoke personal tokens for the API."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        create = actions.add_parser("create", help="Make a token and print it, this once.")
+        create.add_argument("name", help="What it is for.")
+        create.add_argument("--user", default="", help="Whose it is (the first administrator).")
+        create.add_argument(
+            "--scope",
+            action="append",
+            choices=ApiToken.Scope.values,
+            help="What it may do; once for each (read, control and delete).",
+        )
+        create.add_argument("--days", type=int, default=90, help="Days that it is valid; 0: no end (%(default)s).")
+        listing = actions.add_parser("list", help="List tokens, newest first.")
+        listing.add_argument("--user", default="", help="Only those of this person.")
+        listing.add_argument("--json", action="store_true", help="As a JSON array.")
+        revoke = actions.add_parser("revoke", help="Let tokens open no door any more.")
+        revoke.add_argument("token", nargs="+", type=int, help="Numbers of tokens.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            getattr(self, f"_{options['action']}")(options)
+        except lifecycle.VerbError as error:
+            raise CommandError(str(error)) from None
+
+    def _create(self, options: dict[str, Any]) -> None:
+        scopes = options["scope"] or ApiToken.Scope.values
+        token, secret = lifecycle.create_token(
+            find_owner(options["user"]), name=options["name"], scopes=scopes, expires_at=_end(options["days"])
+        )
+        self.stderr.write(f"Token {token.pk} of {token.user.get_username()}; it is shown this once:")
+        self.stdout.write(secret)
+
+    def _list(self, options: dict[str, Any]) -> None:
+        tokens = ApiToken.objects.select_related("user")
+        if options["user"]:
+            tokens = tokens.filter(user=find_owner(options["user"]))
+        records = [_record(token) for token in tokens]
+        if options["json"]:
+            self.stdout.write(json.dumps(records))
+            return
+        for record in records:
+            state = "usable" if record["is_usable"] else "not usable"
+            scopes = ", ".join(record["scopes"])
+            about = f"{record['user']}  {record['name']}  {scopes}  last used: {record['last_used_at'] or 'never'}"
+            self.stdout.write(f"{record['id']}  {record['prefix']}…  {state}  {about}")
+
+    def _revoke(self, options: dict[str, Any]) -> None:
+        for number in options["token"]:
+            token = ApiToken.objects.filter(pk=number).first()
+            if token is None:
+                raise CommandError(f"There is no token {number}.")
+            lifecycle.revoke_token(token)
+            self.stdout.write(f"Token {number} “{token.name}” is revoked.")
+
+
+def _end(days: int) -> datetime | None:
+    if days < 0:
+        raise CommandError("--days must not be negative.")
+    return timezone.now() + timedelta(days=days) if days else None
+
+
+def _record(token: ApiToken) -> dict[str, Any]:
+    times = ("created_at", "expires_at", "revoked_at", "last_used_at")
+    about = {name: value.isoformat() if (value := getattr(token, name)) else None for name in times}
+    names = ("name", "prefix", "scopes", "is_usable", "last_used_from")
+    return {
+        "id": token.pk,
+        "user": token.user.get_username(),
+        **{name: getattr(token, name) for name in names},
+        **about,
+    }

@@ -1,0 +1,69 @@
+"""Runs as commands print them: JSON objects, columns and lines."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from trainingapp.models import RunEvent, TrainingRun
+
+FIELDS = (  # noqa: SIM905
+    "id name recipe status wanted priority attempt recoveries epoch total_epochs step total_steps phase device host "
+    "elapsed_s eta_s metrics best_metric_name best_metric best_epoch error_class error_message forked_from_id "
+    "forked_checkpoint soft_limit_h hard_limit_h max_recoveries"
+).split()
+TIMES = ("heartbeat_at", "created_at", "queued_at", "started_at", "finished_at")
+CHECKPOINT_FIELDS = ("file", "epoch", "step", "reason", "size_bytes", "sha256", "is_best", "is_last", "metrics")
+HEADING = ("ID", "NAME", "STATUS", "EPOCH", "DONE", "BEST", "DATASET", "OWNER")
+
+
+def record(run: TrainingRun) -> dict[str, Any]:
+    """What `--json` gives of a run."""
+    return {
+        **{name: getattr(run, name) for name in FIELDS},
+        "shown_status": run.shown_status,
+        "progress": round(run.progress, 4),
+        "dataset": run.dataset.name,
+        "owner": run.owner.get_username(),
+        **{name: value.isoformat() if (value := getattr(run, name)) else None for name in TIMES},
+    }
+
+
+def full_record(run: TrainingRun) -> dict[str, Any]:
+    """And what `show` adds."""
+    checkpoints = [{name: getattr(saved, name) for name in CHECKPOINT_FIELDS} for saved in run.checkpoints.all()]
+    return {
+        **record(run),
+        "config": run.config,
+        "corrections": run.corrections,
+        "folder": str(run.folder),
+        "error_lines": run.error_lines,
+        "resume_proof": run.resume_proof,
+        "checkpoints": checkpoints,
+    }
+
+
+def summary(run: TrainingRun) -> tuple[str, ...]:
+    """A row under HEADING."""
+    best = "" if run.best_metric is None else f"{run.best_metric_name} {run.best_metric:.3f}"
+    epoch = f"{run.epoch}/{run.total_epochs}"
+    who = (run.dataset.name, run.owner.get_username())
+    return (str(run.pk), run.name, run.shown_status, epoch, f"{run.progress:.0%}", best, *who)
+
+
+def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Lines with the cells of each column below each other."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def log_line(row: RunEvent) -> str:
+    data = row.data
+    text = data.get("message") or data.get("file") or data.get("state") or data.get("to") or ""
+    if asked := data.get("wanted") or data.get("order"):
+        text = f"{asked} was asked for"
+    return f"{row.time:%Y-%m-%d %H:%M:%S} {row.level:<7} {row.type}: {text}"
+
+
+def metric_record(row: RunEvent) -> dict[str, Any]:
+    """A point of the charts."""
+    return {"epoch": row.epoch, "step": row.step, "split": row.data.get("split"), "values": row.data.get("values", {})}

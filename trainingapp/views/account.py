@@ -1,0 +1,95 @@
+"""The page of one's own account: password, language, sessions."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import SESSION_KEY, logout, update_session_auth_hash
+from django.contrib.auth.forms import PasswordChangeForm
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from trainingapp import audit
+from trainingapp.models import AuditEntry, Team
+
+ENTRIES_SHOWN = 50
+
+
+@require_safe
+def account(request: HttpRequest) -> HttpResponse:
+    """Who one is here, and what one can change about it."""
+    return _page(request, _password_form(request) if _me(request).has_usable_password() else None)
+
+
+@sensitive_post_parameters()
+@require_http_methods(["GET", "HEAD", "POST"])
+def password_change(request: HttpRequest) -> HttpResponse:
+    """Change the password; every other browser is signed out by it."""
+    if request.method != "POST" or not _me(request).has_usable_password():
+        return redirect("account")
+    form = _password_form(request, request.POST)
+    if not form.is_valid():
+        return _page(request, form, status=422)
+    with transaction.atomic():
+        user = form.save()
+        audit.record("password", user)
+    update_session_auth_hash(request, user)  # also gives the session a new key
+    messages.success(request, _("The password was changed. Other browsers must sign in again."))
+    return redirect("account")
+
+
+@require_POST
+def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
+    """End every session of the user, this one too."""
+    with transaction.atomic():
+        keys = [session.session_key for session in _sessions(request)]
+        Session.objects.filter(session_key__in=keys).delete()
+        audit.record("sign_out_everywhere", details={"sessions": len(keys)})
+    logout(request)
+    return redirect(settings.LOGOUT_REDIRECT_URL)
+
+
+def _me(request: HttpRequest) -> User:
+    """Nobody gets here without signing in."""
+    return cast("User", request.user)
+
+
+def _page(request: HttpRequest, form: Any, status: int = 200) -> HttpResponse:
+    trail = AuditEntry.objects.filter(user=_me(request), kind__in=("", "user", "token"))
+    context = {
+        "form": form,
+        "teams": Team.objects.filter(members=request.user.pk),
+        "sessions": sum(1 for _session in _sessions(request)),
+        "trail": trail[:ENTRIES_SHOWN],
+    }
+    return render(request, "account/account.html", context, status=status)
+
+
+def _password_form(request: HttpRequest, data: Any = None) -> PasswordChangeForm:
+    form: PasswordChangeForm = PasswordChangeForm(_me(request), data)
+    for name in form.fields:
+        form.fields[name].widget.attrs |= {"class": "form-control"}
+        form.fields[name].widget.attrs.pop("autofocus", None)
+    form.fields["new_password1"].help_text = " ".join(_password_rules())
+    return form
+
+
+def _password_rules() -> list[str]:
+    from django.contrib.auth.password_validation import password_validators_help_texts
+
+    return [str(text) for text in password_validators_help_texts()]
+
+
+def _sessions(request: HttpRequest) -> Iterator[Session]:
+    """The living sessions of the user. What a session holds is signed, so each must be opened to be known."""
+    for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator():
+        if session.get_decoded().get(SESSION_KEY) == str(request.user.pk):
+            yield session

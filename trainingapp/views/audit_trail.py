@@ -1,0 +1,110 @@
+"""The audit trail for administrators: filtered, page by page, or as a file."""
+
+import csv
+import json
+from datetime import datetime, time
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_safe
+
+from trainingapp import audit
+from trainingapp.models import AuditEntry
+from trainingapp.permissions import Verb
+from trainingapp.views.access import require
+
+ENTRIES_ON_A_PAGE = 100
+#: The page of a thing, by the kind that the trail names.
+PAGES = {"run": "run_detail", "dataset": "dataset_detail"}
+COLUMNS = ("time", "username", "verb", "kind", "object_id", "object_name", "door", "address")
+
+
+class AuditFilter(forms.Form):
+    """Which entries to show; what is left empty counts as all."""
+
+    user = forms.CharField(label=_("Who"), required=False, max_length=150)
+    verb = forms.ChoiceField(label=_("What"), required=False)
+    thing = forms.CharField(
+        label=_("Thing"), required=False, max_length=200, help_text=_("Its name, or its kind and number: run 7")
+    )
+    door = forms.ChoiceField(label=_("Door"), required=False)
+    since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput({"type": "date"}))
+    until = forms.DateField(label=_("Until"), required=False, widget=forms.DateInput({"type": "date"}))
+
+    def __init__(self, data: Any) -> None:
+        super().__init__(data)
+        verbs = [(verb, str(label)) for verb, label in audit.VERBS.items()]
+        self.fields["verb"].choices = [("", gettext("All")), *verbs]  # type: ignore[attr-defined]
+        self.fields["door"].choices = [("", gettext("All")), *audit.Door.choices]  # type: ignore[attr-defined]
+        for field in self.fields.values():
+            css = "form-select" if isinstance(field, forms.ChoiceField) else "form-control"
+            field.widget.attrs |= {"class": css}
+
+    def rows(self) -> QuerySet[AuditEntry]:
+        """The entries that it lets through; none while it is wrong."""
+        entries = AuditEntry.objects.all()
+        if not self.is_valid():
+            return entries.none()
+        values = self.cleaned_data
+        exact = {name: values[name] for name in ("verb", "door") if values[name]}
+        if values["user"]:
+            exact["username__icontains"] = values["user"]
+        if values["since"]:
+            exact["time__gte"] = _midnight(values["since"], time.min)
+        if values["until"]:
+            exact["time__lte"] = _midnight(values["until"], time.max)
+        return _about(entries.filter(**exact), values["thing"])
+
+
+def _midnight(day: Any, at: time) -> datetime:
+    return timezone.make_aware(datetime.combine(day, at))
+
+
+def _about(entries: QuerySet[AuditEntry], thing: str) -> QuerySet[AuditEntry]:
+    """The entries about a thing: “run 7” is that run, anything else a part of a name."""
+    kind, _space, number = thing.partition(" ")
+    if number.strip() and kind in {*audit.KINDS.values(), "user"} and not entries.filter(object_name=thing).exists():
+        return entries.filter(kind=kind, object_id=number.strip())
+    return entries.filter(object_name__icontains=thing) if thing else entries
+
+
+@require_safe
+def audit_page(request: HttpRequest) -> HttpResponse:
+    """The trail, newest first."""
+    require(request, Verb.ADMINISTER)
+    form = AuditFilter(request.GET)
+    page = Paginator(form.rows(), ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
+    for entry in page:
+        if entry.kind in PAGES:
+            entry.thing_url = reverse(PAGES[entry.kind], args=[entry.object_id])  # type: ignore[attr-defined]
+    context = {"form": form, "page": page, "days": settings.AUDIT_DAYS, "section": "audit"}
+    return render(request, "audit/list.html", context, status=200 if form.is_valid() else 422)
+
+
+@require_safe
+def audit_csv(request: HttpRequest) -> HttpResponse:
+    """The filtered trail as a file."""
+    require(request, Verb.ADMINISTER)
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = 'attachment; filename="audit.csv"'
+    writer = csv.writer(response)
+    writer.writerow([*COLUMNS, "details"])
+    for entry in AuditFilter(request.GET).rows().iterator(chunk_size=1000):
+        values = [_plain(getattr(entry, name)) for name in COLUMNS]
+        writer.writerow([*values, json.dumps(entry.details, ensure_ascii=False)])
+    return response
+
+
+def _plain(value: Any) -> str:
+    """As text that no spreadsheet takes for a formula."""
+    text = value.isoformat() if isinstance(value, datetime) else str(value or "")
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -1,0 +1,44 @@
+"""Saying who else sees a thing."""
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from trainingapp import lifecycle
+from trainingapp.forms import ShareForm
+from trainingapp.lifecycle.sharing import Shareable
+from trainingapp.permissions import Verb
+from trainingapp.views.access import controlled_dataset, controlled_run, visible_weights
+
+
+@require_POST
+def run_share(request: HttpRequest, pk: int) -> HttpResponse:
+    """Share a run, or stop sharing it."""
+    return answer_share(request, controlled_run(request, pk, Verb.SHARE))
+
+
+@require_POST
+def dataset_share(request: HttpRequest, pk: int) -> HttpResponse:
+    """Share a dataset, or stop sharing it."""
+    return answer_share(request, controlled_dataset(request, pk, Verb.SHARE))
+
+
+@require_POST
+def weights_share(request: HttpRequest, pk: int) -> HttpResponse:
+    """Share weights, or stop sharing them."""
+    return answer_share(request, visible_weights(request, pk, Verb.SHARE))
+
+
+def answer_share(request: HttpRequest, item: Shareable) -> HttpResponse:
+    """Do what the form says and go back to the page of the thing."""
+    form = ShareForm(item, request.POST)
+    if not form.is_valid():
+        messages.error(request, _("Choose who sees this from the list."))
+        return redirect(item)
+    try:
+        lifecycle.share(item, form.visibility, form.team, by=request.user)
+    except lifecycle.VerbError as error:
+        messages.error(request, str(error))
+    return redirect(item)

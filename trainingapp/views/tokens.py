@@ -1,0 +1,84 @@
+"""The page of one's personal tokens for the API."""
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from trainingapp import lifecycle
+from trainingapp.models import ApiToken
+
+#: Days that a token may be made for; the longest choice has no end.
+LIFETIMES = [
+    (30, gettext_lazy("30 days")),
+    (90, gettext_lazy("90 days")),
+    (365, gettext_lazy("a year")),
+    (0, gettext_lazy("until it is revoked")),
+]
+
+
+class TokenForm(forms.Form):
+    """A new token: what it is for, what it may do and how long."""
+
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=120,
+        help_text=gettext_lazy("What it is for, such as the machine that uses it."),
+        widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
+    )
+    scopes = forms.MultipleChoiceField(
+        label=gettext_lazy("It may"),
+        choices=ApiToken.Scope.choices,
+        initial=[ApiToken.Scope.READ],
+        help_text=gettext_lazy("Never more than you may yourself."),
+        widget=forms.CheckboxSelectMultiple({"class": "form-check-input"}),
+    )
+    days = forms.TypedChoiceField(
+        label=gettext_lazy("Valid for"),
+        choices=LIFETIMES,
+        coerce=int,
+        initial=90,
+        widget=forms.Select({"class": "form-select"}),
+    )
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def token_list(request: HttpRequest) -> HttpResponse:
+    """One's tokens, and the form of a new one. The new secret is in the answer to the form, and nowhere else."""
+    form = TokenForm(request.POST or None)
+    if request.method != "POST" or not form.is_valid():
+        return _page(request, form, status=422 if form.is_bound else 200)
+    days = form.cleaned_data["days"]
+    try:
+        token, secret = lifecycle.create_token(
+            request.user,
+            name=form.cleaned_data["name"],
+            scopes=form.cleaned_data["scopes"],
+            expires_at=timezone.now() + timedelta(days=days) if days else None,
+        )
+    except lifecycle.VerbError as error:
+        form.add_error(None, str(error))
+        return _page(request, form, status=422)
+    return _page(request, TokenForm(), token=token, secret=secret)
+
+
+@require_POST
+def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
+    """Revoke one of one's own tokens."""
+    token = lifecycle.revoke_token(get_object_or_404(ApiToken, pk=pk, user_id=request.user.pk))
+    messages.success(request, _("The token “%(name)s” opens no door any more.") % {"name": token.name})
+    return redirect("token_list")
+
+
+def _page(request: HttpRequest, form: TokenForm, *, status: int = 200, **about: Any) -> HttpResponse:
+    tokens = ApiToken.objects.filter(user_id=request.user.pk)
+    return render(request, "account/tokens.html", {"form": form, "tokens": tokens, **about}, status=status)
