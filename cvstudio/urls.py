@@ -16,6 +16,7 @@ from trainingapp.views import (
     datasets,
     evaluations,
     jobs,
+    journal,
     predictions,
     preflights,
     run_changes,
@@ -69,6 +70,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/fork/", run_forks.run_fork, name="run_fork"),
     path("runs/<int:pk>/edit/", run_changes.run_edit, name="run_edit"),
     path("runs/new/check/", preflights.preflight_start, name="preflight_start"),
+    re_path(
+        r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop|force_stop)/$",
+        runs.run_control,
+        name="run_control",
+    ),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job_cancel"),
     re_path(
@@ -108,5 +114,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/docs", api_docs.api_docs, name="api_docs"),
     path("healthz", system.health, name="health"),
     path("api/", include("trainingapp.api.root")),
+    path("journal/", journal.journal, name="journal"),
+    path("journal/seen/", journal.journal_seen, name="journal_seen"),
+    path("readyz", system.ready, name="ready"),
     path("admin/", admin.site.urls),
 ]

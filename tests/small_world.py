@@ -18,7 +18,10 @@ __all__ = ["dataset", "folders", "make", "run", "tints"]
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, settings: Any) -> None:
-    """Row numbers come again from test to test; folders must not."""
+    """Row numbers come again from test to test; folders and remembered heartbeats must not."""
+    from trainingapp.supervisor.heartbeats import heartbeats
+
+    heartbeats.forget_all_but(set())
     settings.RUNS_DIR = tmp_path / "runs"
     settings.DATASETS_DIR = tmp_path / "datasets"
     settings.WEIGHTS_CACHE_DIR = tmp_path / "torch"

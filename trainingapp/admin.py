@@ -1,8 +1,10 @@
 """The stock admin, for every model. A run's status is changed by its verbs alone, here as everywhere."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import quote
 from django.db.models import Model, QuerySet
@@ -15,7 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from trainingapp import lifecycle
-from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, FailureRule, JournalEntry, RunEvent, TrainingRun
+from trainingapp.supervisor.failures import BY_CLASS, PATTERNS
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -87,7 +90,7 @@ class TrainingRunAdmin(VerbAdmin):
     search_fields = ("name", "dataset__name", "owner__username", "error_message")
     list_select_related = ("dataset", "owner")
     date_hierarchy = "created_at"
-    actions = ("start", "pause", "resume", "stop", "delete_with_files")
+    actions = ("start", "pause", "resume", "stop", "force_stop", "delete_with_files")
     #: The only fields that a form may change; both are no part of what the machine believes.
     editable = ("name", "priority")
 
@@ -131,6 +134,11 @@ class TrainingRunAdmin(VerbAdmin):
     def stop(self, request: HttpRequest, runs: QuerySet[TrainingRun]) -> None:
         by = request.user.get_username()
         _each(self, request, runs, lambda run: lifecycle.stop_run(run, by=by), _("“%(name)s” was asked to stop."))
+
+    @admin.action(description=gettext_lazy("Force to stop"), permissions=["change"])
+    def force_stop(self, request: HttpRequest, runs: QuerySet[TrainingRun]) -> None:
+        by = request.user.get_username()
+        _each(self, request, runs, lambda run: lifecycle.force_stop_run(run, by=by), _("“%(name)s” is being ended."))
 
     @admin.action(description=gettext_lazy("Delete with all files"), permissions=["change"])
     def delete_with_files(self, request: HttpRequest, runs: QuerySet[TrainingRun]) -> None:
@@ -198,3 +206,47 @@ class CheckpointAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("size"), ordering="size_bytes")
     def shown_size(self, checkpoint: Checkpoint) -> str:
         return filesizeformat(checkpoint.size_bytes)
+
+
+class FailureRuleForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Refuses a pattern that cannot be searched with."""
+
+    def clean_pattern(self) -> str:
+        pattern = str(self.cleaned_data["pattern"])
+        try:
+            is_everywhere = re.compile(pattern).search("")
+        except re.error as error:
+            raise forms.ValidationError(_("This is no regular expression: %(error)s") % {"error": error}) from None
+        if is_everywhere:
+            raise forms.ValidationError(_("This pattern is found in an empty line: it would explain every failure."))
+        return pattern
+
+
+@admin.register(FailureRule)
+class FailureRuleAdmin(ModelAdmin):
+    """Rules of one's own, tried before the built-in ones, which the page lists below."""
+
+    form = FailureRuleForm
+    list_display = ("name", "pattern", "error_class", "action", "max_retries", "wait_s", "order", "is_enabled")
+    list_filter = ("action", "is_enabled", "error_class")
+    search_fields = ("name", "pattern", "advice")
+    change_list_template = "admin/failure_rules.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list, with the built-in rules beside it."""
+        patterns: dict[str, list[str]] = {}
+        for pattern, name in PATTERNS:
+            patterns.setdefault(name, []).append(pattern)
+        built_in = [
+            {"rule": rule, "action": FailureRule.Action(rule.action).label, "patterns": patterns.get(name, [])}
+            for name, rule in BY_CLASS.items()
+        ]
+        return super().changelist_view(request, {"built_in": built_in, **(extra_context or {})})
+
+
+@admin.register(JournalEntry)
+class JournalEntryAdmin(ReadOnlyAdmin):
+    list_display = ("run_name", "attempt", "found_at", "found_by", "action", "message")
+    list_filter = ("action", "found_by")
+    search_fields = ("run_name", "found_by", "message")
+    list_select_related = ("run",)

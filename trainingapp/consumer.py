@@ -54,9 +54,10 @@ class StudioConsumer(Consumer):
     def _keep_watch(self) -> None:
         from trainingapp import tasks, trash
         from trainingapp.devices.inventory import keep_fresh
-        from trainingapp.supervisor import HOST, worker_id
+        from trainingapp.supervisor import HOST, note_restart, worker_id
 
         self._guarded(trash.sweep)
+        self._guarded(note_restart)
         while not self.stop_flag.is_set():
             self._guarded(lambda: keep_fresh(HOST, worker_id()))
             self._guarded(tasks.look_around)

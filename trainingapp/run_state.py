@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp import lifecycle
 from trainingapp.engine.metric_names import METRICS
 from trainingapp.evaluations import Summary, newest_batch, summary
-from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.permissions import Verb, can
 from trainingapp.quotes import Quote, quote_of
@@ -163,6 +163,10 @@ class RunPage:
     def quote(self) -> Quote | None:
         """What pausing costs; None where there is nothing to pause or to go on with."""
         return quote_of(self.run) if self.run.status in QUOTED else None
+
+    def found(self) -> JournalEntry | None:
+        """The newest time that the run was found without its worker."""
+        return self.run.journal.first()
 
     def evaluation(self) -> Summary | None:
         """The newest validation in short."""

@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.db import transaction
-from django.db.models import Q, QuerySet
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -26,7 +25,7 @@ from trainingapp.devices.placement import (
     read_queue,
 )
 from trainingapp.models import DeviceHold, Host, TrainingRun
-from trainingapp.models.run import Status, TransitionError
+from trainingapp.models.run import Status, TransitionError, is_put_off
 
 #: Devices that a reason names one by one.
 NAMED = 3
@@ -46,11 +45,8 @@ def claim_next(host: str, worker: str) -> TrainingRun | None:
 
 def is_waiting() -> bool:
     """Whether any run is queued whose time has come."""
-    return _due_runs().exists()
-
-
-def _due_runs() -> QuerySet[TrainingRun]:
-    return queued_runs().filter(Q(not_before=None) | Q(not_before__lte=timezone.now()))
+    now = timezone.now()
+    return any(not is_put_off(not_before, now) for not_before in queued_runs().values_list("not_before", flat=True))
 
 
 def _choose(host: str) -> tuple[Waiting, Place] | None:
@@ -144,7 +140,7 @@ def reasons(most: int | None = None) -> dict[int, str]:
     board, now = read_board(), timezone.now()
     found: dict[int, str] = {}
     for run, place in in_turn(board, read_queue(most), now):
-        if run.not_before and run.not_before > now:
+        if is_put_off(run.not_before, now):
             found[run.pk] = _not_before(run)
         elif place is not None:
             found[run.pk] = in_a_moment()

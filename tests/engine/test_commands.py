@@ -66,8 +66,8 @@ def test_a_run_that_is_held_is_left_alone(new_run, monkeypatch) -> None:
     from trainingapp.engine import __main__ as trainer
 
     run_dir = new_run()
-    with run_lock(run_dir):
-        monkeypatch.setattr(trainer, "run_lock", lambda folder: run_lock(folder, wait_s=0.1))
+    with run_lock(run_dir, 1):
+        monkeypatch.setattr(trainer, "run_lock", lambda folder, attempt: run_lock(folder, attempt, wait_s=0.1))
         assert trainer._run(run_dir, None) == 1
     assert last_status(run_dir)["state"] == "failed"
     assert "Another trainer" in last_status(run_dir)["message"]
@@ -97,3 +97,15 @@ def test_order_without_dataset_fails_as_bad_config(new_run, start) -> None:
     (run_dir / "config.json").write_text(json.dumps(values))
     assert start(run_dir).wait() == 1
     assert "dataset_dir" in last_status(run_dir)["message"]
+
+
+def test_a_trainer_whose_run_went_on_elsewhere_saves_nothing(new_run, start) -> None:
+    """On a shared disk without locks: the number in the lock file is of a later attempt."""
+    run_dir = new_run(**LONG)
+    trainer = start(run_dir)
+    trainer.wait_for(_running)
+    (run_dir / "trainer.lock").write_text("2")
+    trainer.tell(command="stop")
+    assert trainer.wait() == 1
+    assert index_of(run_dir) == []
+    assert last_status(run_dir)["error_class"] == "superseded"

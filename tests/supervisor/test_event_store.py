@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from tests.threads import in_threads
-from trainingapp.engine.events import EventLog
+from trainingapp.engine.events import LONGEST_LINE_BYTES, EventLog
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.supervisor.event_store import EventStore, LostRunError
+from trainingapp.supervisor.flood import give_back, trim_log
 from trainingapp.supervisor.trainers import log_tail
 
 MAKE = Callable[..., TrainingRun]
@@ -241,3 +243,166 @@ def test_the_last_word_is_known_to_who_comes_later(running: TrainingRun) -> None
     late = EventStore(TrainingRun.objects.get())
     assert late.final is not None
     assert late.final["state"] == "paused"
+
+
+# Fences
+
+
+def stored_messages() -> list[str]:
+    return [row.data["message"] for row in RunEvent.objects.filter(type="log").order_by("seq")]
+
+
+@pytest.mark.django_db
+def test_an_earlier_attempt_is_not_heard_once_the_present_one_has_begun(running: TrainingRun) -> None:
+    old = log_of(running, 1)
+    old.log("before")
+    TrainingRun.objects.update(attempt=2)
+    running.refresh_from_db()
+    store = EventStore(running)
+    store.pull_all()
+    new = log_of(running, 2)
+    new.write("status", state="started", device="cpu")
+    old.log("late")
+    point(old, 9)
+    saved(old, "epoch_9.pt", 9)
+    old.write("status", state="completed")
+    new.log("heard")
+    store.pull_all()
+    old.log("very late")
+    store.pull_all()
+    first, second, notice = stored_messages()
+    assert (first, second) == ("before", "heard")
+    assert "Only attempt 2 is heard" in notice
+    assert not RunEvent.objects.filter(type="metrics").exists()
+    assert not Checkpoint.objects.exists()
+    assert store.final is None, "the last word of another attempt is not ours"
+
+
+@pytest.mark.django_db
+def test_who_takes_the_run_over_knows_that_its_attempt_had_begun(running: TrainingRun) -> None:
+    TrainingRun.objects.update(attempt=2)
+    running.refresh_from_db()
+    log_of(running, 2).write("status", state="started", device="cpu", batch_size=16)
+    EventStore(running).pull_all()
+    other = EventStore(running)
+    assert other.batch_size == 16
+    log_of(running, 1).log("late")
+    other.pull_all()
+    assert "late" not in stored_messages()
+
+
+# A file that was cut
+
+
+@pytest.mark.django_db
+def test_a_file_that_a_crash_cut_short_is_taken_up_at_its_last_whole_line(running: TrainingRun) -> None:
+    log = log_of(running)
+    for number in range(10):
+        log.log(f"line {number}")
+    store = EventStore(running)
+    store.pull_all()
+    path = running.folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:6]) + lines[6][:20])
+    assert store.has_news()
+    store.pull_all()
+    again = log_of(running, 1)
+    again.log("after")
+    store.pull_all()
+    cut = sum(map(len, lines[6:]))
+    expected = [f"line {number}" for number in range(10)]
+    notice = f"events.jsonl was cut short by {cut} bytes. What was stored of them stays."
+    assert stored_messages() == [*expected, notice, "after"]
+    assert TrainingRun.objects.get().event_offset == path.stat().st_size
+
+
+@pytest.mark.django_db
+def test_a_line_without_end_is_read_in_pieces(running: TrainingRun) -> None:
+    path = running.folder / "events.jsonl"
+    with path.open("wb") as file:
+        file.write(b"x" * (LONGEST_LINE_BYTES + 100))
+    store = EventStore(running)
+    store.pull()
+    assert store.run.event_offset == LONGEST_LINE_BYTES
+    with path.open("ab") as file:
+        file.write(b"\n")
+    log_of(running).log("after")
+    store.pull_all()
+    assert stored_messages()[-1] == "after"
+    assert "Unreadable line" in stored_messages()[0]
+
+
+# Floods
+
+
+def flood(run: TrainingRun, count: int, start: float = 1000.0, per_s: float = 1000.0) -> None:
+    with (run.folder / "events.jsonl").open("a") as file:
+        for number in range(count):
+            event = {"type": "log", "level": "info", "message": f"line {number}", "time": start + number / per_s}
+            file.write(json.dumps({**event, "attempt": 1, "epoch": 1, "step": 1}) + "\n")
+
+
+@pytest.mark.django_db
+def test_of_a_flood_the_beginning_is_stored_and_the_rest_counted(running: TrainingRun) -> None:
+    flood(running, 5000)
+    point(log_of(running), 7)
+    store = EventStore(running)
+    store.pull_all()
+    store.pull()
+    found = stored_messages()
+    assert found[:3] == ["line 0", "line 1", "line 2"]
+    left_out = 5000 - (len(found) - 1)
+    assert left_out > 2900
+    assert found[-1] == f"{left_out} lines were left out here: they came faster than a log is kept."
+    assert RunEvent.objects.get(type="metrics").step == 7, "only lines of the log are left out"
+    assert seqs() == list(range(1, len(found) + 2))
+
+
+@pytest.mark.django_db
+def test_after_a_flood_the_log_goes_on(running: TrainingRun) -> None:
+    flood(running, 3000)
+    flood(running, 50, start=5000, per_s=1)
+    EventStore(running).pull_all()
+    found = stored_messages()
+    assert found[-50:] == [f"line {number}" for number in range(50)]
+    assert "left out here" in found[-51]
+
+
+@pytest.mark.django_db
+def test_a_long_message_is_kept_at_both_ends(running: TrainingRun) -> None:
+    log_of(running).log("a" * 50_000 + "z" * 50_000)
+    EventStore(running).pull_all()
+    (message,) = stored_messages()
+    assert len(message) < 9000
+    assert message.startswith("aaa")
+    assert message.endswith("zzz")
+
+
+def test_the_middle_of_a_long_log_is_left_out_while_it_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "trainer.log"
+    with path.open("ab", buffering=0) as file:
+        for number in range(40_000):
+            file.write(b"line %d\n" % number)
+        assert trim_log(path, 1 << 20) == 0
+        cut = trim_log(path, 80_000)
+        file.write(b"goes on\n")
+    text = path.read_text()
+    assert len(text) < 25_000
+    assert text.startswith("line 0\nline 1\n")
+    assert text.endswith("line 39999\ngoes on\n")
+    assert f"{cut} bytes were left out here" in text
+    assert trim_log(path, 80_000) == 0
+    assert trim_log(tmp_path / "none", 1) == 0
+
+
+def test_bytes_are_given_back_and_all_else_keeps_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"a" * 100_000 + b"b" * 1_000_000 + b"c" * 100_000)
+    blocks = path.stat().st_blocks
+    give_back(path, 100_000, 1_100_000)
+    content = path.read_bytes()
+    assert (content[:100_000], content[1_100_000:]) == (b"a" * 100_000, b"c" * 100_000)
+    assert len(content) == 1_200_000
+    assert path.stat().st_blocks < blocks / 2
+    give_back(path, 10, 20)
+    assert path.read_bytes() == content

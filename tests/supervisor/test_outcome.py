@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from trainingapp.engine.config import parse_config
 from trainingapp.models import TrainingRun
 from trainingapp.supervisor.outcome import End, judge
 
@@ -67,7 +68,8 @@ def test_a_loss_says_what_was_seen_and_what_comes(end: End, words: str) -> None:
     outcome = judge(TrainingRun(host="barn", recoveries=1), end)
     assert words in outcome.message
     assert "2 of 3 times" in outcome.message
-    assert outcome.fields == {"recoveries": 2}
+    assert (outcome.fields["recoveries"], outcome.fields["retries"]) == (2, {outcome.data["error_class"]: 1})
+    assert outcome.fields["error_message"] == outcome.message
 
 
 def test_a_run_does_not_go_on_for_ever() -> None:
@@ -83,3 +85,136 @@ def test_stopping_the_studio_costs_no_recovery() -> None:
     assert outcome.to == "queued"
     assert "recoveries" not in outcome.fields
     assert "goes on at the next start" in outcome.message
+
+
+# Retries
+
+
+def failed(error_class: str, message: str = "no") -> End:
+    return End(said("failed", error_class=error_class, message=message, lines=[]), 1)
+
+
+@pytest.mark.parametrize("error_class", ["bad_config", "bad_data", "non_finite_loss", "disk_full", "error"])
+def test_what_trying_again_cannot_help_is_not_tried_again(error_class: str) -> None:
+    outcome = judge(TrainingRun(), failed(error_class))
+    assert (outcome.to, outcome.fields["error_class"]) == ("failed", error_class)
+
+
+@pytest.mark.parametrize(
+    ("end", "retries", "wait_s"),
+    [
+        (End(None, -9), 0, 10),
+        (End(None, -9), 1, 20),
+        (End(None, -9), 2, 40),
+        (End(is_worker_lost=True), 0, 0),
+        (End(is_worker_lost=True), 1, 10),
+        (End(is_worker_lost=True), 2, 20),
+        (failed("weights_unavailable"), 0, 30),
+        (failed("weights_unavailable"), 2, 120),
+        (failed("device_error"), 0, 10),
+        (End(None, -9, cause="hang"), 0, 10),
+        (failed("still_running"), 1, 20),
+    ],
+)
+def test_waits_before_retries_grow(end: End, retries: int, wait_s: float) -> None:
+    outcome = judge(TrainingRun(recoveries=retries, retries={end.error_class: retries}), end)
+    assert (outcome.to, outcome.wait_s) == ("queued", wait_s)
+
+
+def test_a_gpu_that_fails_twice_is_given_up() -> None:
+    outcome = judge(TrainingRun(recoveries=1, retries={"device_error": 1}), failed("device_error"))
+    assert outcome.to == "failed"
+
+
+@pytest.mark.parametrize("end", [End(None, -9), failed("out_of_memory"), End(is_worker_lost=True)])
+def test_a_run_may_be_told_never_to_go_on_by_itself(end: End) -> None:
+    assert judge(TrainingRun(max_recoveries=0, config={}), end).to == "failed"
+
+
+def test_the_runs_own_number_of_restarts_counts() -> None:
+    assert judge(TrainingRun(max_recoveries=7, recoveries=6), End(None, -9)).to == "queued"
+    assert judge(TrainingRun(max_recoveries=7, recoveries=7), End(None, -9)).to == "failed"
+
+
+@pytest.mark.parametrize(("wanted", "to"), [("pause", "paused"), ("stop", "stopped")])
+def test_who_asked_the_run_to_end_gets_that_and_no_retry(wanted: str, to: str) -> None:
+    outcome = judge(TrainingRun(wanted=wanted), failed("device_error", "CUDA error"))
+    assert outcome.to == to
+    assert "CUDA error" in outcome.message
+
+
+# Memory
+
+
+def config(**values: Any) -> dict[str, Any]:
+    return parse_config({"batch_size": 8, **values}).model_dump(mode="json")
+
+
+def test_without_memory_the_batch_is_halved_once_and_said_aloud() -> None:
+    run = TrainingRun(config=config(), corrections=["before"])
+    outcome = judge(run, failed("out_of_memory"))
+    assert outcome.to == "queued"
+    assert (outcome.fields["config"]["batch_size"], outcome.fields["config"]["accumulation_steps"]) == (4, 2)
+    assert "batch_size 8 became 4 and accumulation_steps 2" in outcome.message
+    assert outcome.fields["corrections"][0] == "before"
+    assert "batch_size 8 became 4" in outcome.fields["corrections"][1]
+    run.config, run.recoveries, run.retries = outcome.fields["config"], 1, outcome.fields["retries"]
+    assert judge(run, failed("out_of_memory")).to == "failed"
+
+
+def test_a_batch_that_was_found_by_itself_is_halved_from_there() -> None:
+    end = End(said("failed", error_class="out_of_memory", message="no", lines=[]), 1, batch_size=32)
+    assert judge(TrainingRun(config=config(auto_batch_size=True)), end).fields["config"]["batch_size"] == 16
+
+
+def test_a_batch_that_cannot_be_halved_fails() -> None:
+    outcome = judge(TrainingRun(config=config(batch_size=2)), failed("out_of_memory"))
+    assert outcome.to == "failed"
+    assert "any smaller" in outcome.message
+
+
+def test_a_process_that_the_system_killed_for_its_memory_is_out_of_memory() -> None:
+    outcome = judge(TrainingRun(config=config()), End(None, -9, is_memory_kill=True))
+    assert outcome.data["error_class"] == "out_of_memory"
+    assert (
+        judge(TrainingRun(config=config()), End(None, -11, is_memory_kill=True)).data["error_class"] == "lost_trainer"
+    )
+
+
+# Ends that the supervisor brought about
+
+
+def test_force_stops_and_says_what_is_lost() -> None:
+    outcome = judge(TrainingRun(wanted="kill", step=90), End(None, -9, cause="forced", saved_step=80))
+    assert outcome.to == "stopped"
+    assert "checkpoint of step 80; 10 steps are made again" in outcome.message
+    assert judge(TrainingRun(wanted="kill"), End(said("completed"), 0)).to == "completed"
+    assert judge(TrainingRun(wanted="kill"), End(FAILED, 1)).to == "stopped"
+    assert "begins anew" in judge(TrainingRun(wanted="kill"), End(is_worker_lost=True)).message
+
+
+@pytest.mark.parametrize(("wanted", "to"), [("pause", "paused"), ("stop", "stopped")])
+def test_a_trainer_that_did_not_answer_is_spoken_of(wanted: str, to: str) -> None:
+    outcome = judge(TrainingRun(wanted=wanted, step=9), End(None, -9, cause="unanswered", saved_step=8))
+    assert (outcome.to, outcome.level) == (to, "warning")
+    assert "did not answer within 120 s" in outcome.message
+    assert "1 step is made again" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (End(said("stopped"), 0, cause="soft_limit"), "limit of 12 h was reached: the run saved a checkpoint"),
+        (End(None, -9, cause="hard_limit", saved_step=1), "hard time limit of 24 h"),
+        (End(said("stopped"), is_worker_lost=True), "limit of 12 h"),
+    ],
+)
+def test_a_time_limit_stops_the_run_says_so_and_is_no_failure(end: End, words: str) -> None:
+    outcome = judge(TrainingRun(spent_s=12 * 3600.0), end)
+    assert (outcome.to, outcome.fields["error_class"]) == ("stopped", "time_limit")
+    assert words in outcome.message
+    assert "can be resumed" in outcome.message
+
+
+def test_who_stopped_before_the_limit_is_not_told_of_one() -> None:
+    assert judge(TrainingRun(spent_s=12 * 3600.0, wanted="stop"), End(said("stopped"), 0)).message == "Stopped."

@@ -8,9 +8,9 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.web.world import line, tell
-from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, FailureRule, JournalEntry, RunEvent, TrainingRun
 
-MODELS = [TrainingRun, RunEvent, Checkpoint, Dataset]
+MODELS = [TrainingRun, RunEvent, Checkpoint, Dataset, JournalEntry]
 
 
 def address(model: Any, page: str, *arguments: Any) -> str:
@@ -60,7 +60,12 @@ def test_verbs_are_actions_with_a_word_for_each_run(staff_client: Client, make: 
 
 @pytest.mark.parametrize(
     ("action", "before", "after"),
-    [("pause", "queued", "paused"), ("resume", "paused", "queued"), ("stop", "paused", "stopped")],
+    [
+        ("pause", "queued", "paused"),
+        ("resume", "paused", "queued"),
+        ("stop", "paused", "stopped"),
+        ("force_stop", "queued", "stopped"),
+    ],
 )
 def test_each_verb(
     staff_client: Client, make: Callable[..., TrainingRun], action: str, before: str, after: str
@@ -80,3 +85,28 @@ def test_deleting_takes_the_files_along(staff_client: Client, run: TrainingRun) 
 
 def test_the_admin_is_for_staff(user_client: Client) -> None:
     assert user_client.get(address(TrainingRun, "changelist")).status_code == 302
+
+
+RULE = {"name": "fan", "pattern": "fan .* stopped", "error_class": "fan", "action": "retry", "max_retries": "2"}
+RULE |= {"wait_s": "60", "advice": "Clean the fan.", "order": "1", "is_enabled": "on"}
+
+
+def test_an_administrator_adds_a_rule_for_failures(staff_client: Client) -> None:
+    staff_client.post(address(FailureRule, "add"), RULE)
+    assert FailureRule.objects.get().advice == "Clean the fan."
+    page = staff_client.get(address(FailureRule, "changelist")).content.decode()
+    assert "fan .* stopped" in page
+    assert "out_of_memory" in page, "the built-in rules are shown beside"
+    assert "CUDA error" in page
+
+
+@pytest.mark.parametrize(("pattern", "words"), [("fan (", "no regular expression"), ("x*", "every failure")])
+def test_a_pattern_that_cannot_be_used_is_refused_at_its_field(staff_client: Client, pattern: str, words: str) -> None:
+    response = staff_client.post(address(FailureRule, "add"), {**RULE, "pattern": pattern})
+    assert words in str(response.context["adminform"].form.errors["pattern"])
+    assert not FailureRule.objects.exists()
+
+
+def test_rules_are_for_administrators(user_client: Client) -> None:
+    assert user_client.post(address(FailureRule, "add"), RULE).status_code == 302
+    assert not FailureRule.objects.exists()

@@ -13,7 +13,7 @@ from django.urls import URLPattern, get_resolver, reverse
 from trainingapp.models import Dataset, TrainingRun
 
 #: Pages that need no login.
-OPEN = {"login", "logout", "set_language", "health"}
+OPEN = {"login", "logout", "set_language", "health", "ready"}
 ARGUMENTS: dict[str, list[object]] = {
     "run_detail": [1],
     "run_stream": [1],

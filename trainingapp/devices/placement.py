@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import Count, Prefetch, QuerySet
 
 from trainingapp.models import Device, DeviceHold, Host, TrainingRun
-from trainingapp.models.run import Status
+from trainingapp.models.run import Status, is_put_off
 
 GB = 1 << 30
 #: Share of a GPU's memory that other programs (a desktop, say) may have before it counts as taken by them.
@@ -254,7 +254,7 @@ def in_turn(
     board.forget_kept()
     for run in queue:
         place = None
-        if not (run.not_before and run.not_before > now) and not board.is_over_limit(run.owner_id):
+        if not is_put_off(run.not_before, now) and not board.is_over_limit(run.owner_id):
             place = board.fit(run.request, host)
             if place is None:
                 board.keep(run)

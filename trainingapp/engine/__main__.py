@@ -11,9 +11,11 @@ Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage
 
 import argparse
 import contextlib
+import faulthandler
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -22,7 +24,7 @@ from typing import Any
 
 from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
-from trainingapp.engine.errors import EngineError, Failure, classify
+from trainingapp.engine.errors import EngineError, Failure, StillRunning, classify
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.run_files import read_config_file, read_order, run_lock
 
@@ -34,6 +36,8 @@ logger = logging.getLogger("trainingapp.engine")
 def main(arguments: list[str] | None = None) -> int:
     options = _parsed(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    faulthandler.enable()  # a crash shows where it happened
+    faulthandler.register(signal.SIGUSR1)  # and a trainer that hangs can be asked
     # cuBLAS repeats its sums only with a fixed workspace, chosen before torch is loaded.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     waiting.prepare_environment()
@@ -120,10 +124,10 @@ def _run(run_dir: Path, lines: LineReader | None) -> int:
     if lines is not None:
         control.watch(lines)
     try:
-        with run_lock(run_dir) as lock_fd:
+        with run_lock(run_dir, values["attempt"]) as lock_fd:
             return _attempt(run_dir, values, control, lock_fd)
     except TimeoutError as error:
-        _append_failure(run_dir, values["attempt"], Failure("error", str(error), []))
+        _append_failure(run_dir, values["attempt"], Failure(StillRunning.error_class, str(error), []))
         return EXIT_FAILED
 
 

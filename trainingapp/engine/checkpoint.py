@@ -67,6 +67,10 @@ class CheckpointFolder:
         self._failure: OSError | NonFiniteLoss | None = None
         self._thread: threading.Thread | None = None
 
+    @property
+    def run_dir(self) -> Path:
+        return self._folder.parent
+
     # Finding
 
     def newest_sound(self) -> Found | None:

@@ -49,6 +49,18 @@ class DiskFull(EngineError):
     error_class = "disk_full"
 
 
+class StillRunning(EngineError):
+    """Another trainer works on the run."""
+
+    error_class = "still_running"
+
+
+class Superseded(EngineError):
+    """A later attempt of the run has begun: nothing of this one may be saved any more."""
+
+    error_class = "superseded"
+
+
 @dataclass(frozen=True)
 class Failure:
     """A failed event's payload."""
@@ -68,6 +80,8 @@ def classify(error: BaseException) -> Failure:
             return Failure("disk_full", f"The disk is full ({cause}). Free some space, then resume the run.", lines)
         if is_out_of_memory(cause):
             return Failure("out_of_memory", f"Memory ran out: {_first_line(cause)} {OUT_OF_MEMORY_ADVICE}", lines)
+    if any(is_device_error(cause) for cause in _chain(error)):
+        return Failure("device_error", f"The GPU reported an error: {_first_line(error)}", lines)
     if "Expected more than 1 value per channel" in str(error):
         return Failure(
             "bad_config", "Batch norm cannot train on one picture at a time: use batch_size 2 or more.", lines
@@ -89,6 +103,12 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def is_device_error(error: BaseException) -> bool:
+    """Whether the GPU, its driver or the link between GPUs failed; torch raises a RuntimeError for all of them."""
+    signs = ("cuda error", "device-side assert", "launch failure", "ecc error", "nccl error", "cudnn_status_")
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in signs)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -34,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 EVENTS_FILE = "events.jsonl"
+#: No event is as long; a line that is has lost its end, and is read in pieces that are shown as damage.
+LONGEST_LINE_BYTES = 1 << 22
 
 
 class EventLog:
@@ -87,8 +89,10 @@ def read_events(path: Path, offset: int, max_bytes: int = 1 << 20) -> Iterator[t
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            for line in file.readlines(max_bytes):
-                if not line.endswith(b"\n"):
+            end = offset + max_bytes if max_bytes >= 0 else None
+            while end is None or offset < end:
+                line = file.readline(LONGEST_LINE_BYTES)
+                if not line.endswith(b"\n") and len(line) < LONGEST_LINE_BYTES:
                     return
                 offset += len(line)
                 yield _parsed(line), offset
@@ -112,18 +116,23 @@ def _parsed(line: bytes) -> dict[str, Any]:
     }
 
 
-def _drop_torn_line(path: Path) -> None:
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        size = end = file.seek(0, os.SEEK_END)
+def end_of_lines(path: Path) -> int:
+    """The byte after the last whole line."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
         while end > 0:
             start = max(0, end - 65536)
             file.seek(start)
             newline = file.read(end - start).rfind(b"\n")
             if newline >= 0:
-                end = start + newline + 1
-                break
+                return start + newline + 1
             end = start
-        if end != size:
-            file.truncate(end)
+    return 0
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    end = end_of_lines(path)
+    if end != path.stat().st_size:
+        os.truncate(path, end)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainingapp.engine.config import RunConfig, parse_config
-from trainingapp.engine.errors import BadConfig
+from trainingapp.engine.errors import BadConfig, Superseded
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "trainer.lock"
@@ -74,9 +74,22 @@ def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
     return Order(run_dir, config, dataset_dir, weights_cache_dir, values["attempt"], start_from, fork_from, device)
 
 
+def check_attempt(run_dir: Path, attempt: int) -> None:
+    """Raise Superseded when a later attempt has begun: this trainer's host was given up, and it lives on.
+
+    Between hosts whose shared disk knows no locks, the number in the lock file is what keeps two trainers apart.
+    """
+    text = (run_dir / LOCK_FILE).read_text() if (run_dir / LOCK_FILE).exists() else ""
+    present = int(text) if text.isdecimal() else 0
+    if present > attempt:
+        raise Superseded(f"Attempt {present} of this run has begun; attempt {attempt} ends without saving.")
+
+
 @contextmanager
-def run_lock(run_dir: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
+def run_lock(run_dir: Path, attempt: int, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
     """Hold RUN_DIR/trainer.lock, so that never two trainers write to one run; gives its file descriptor.
+
+    The number of the attempt is written into it.
 
     Waits for a trainer that is just leaving. Raises TimeoutError when it does not.
     """
@@ -90,4 +103,7 @@ def run_lock(run_dir: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"Another trainer still holds {run_dir / LOCK_FILE}.") from None
                 time.sleep(0.02)
+        file.truncate(0)
+        file.write(str(attempt))
+        file.flush()
         yield file.fileno()

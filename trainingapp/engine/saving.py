@@ -5,6 +5,7 @@ import time
 from trainingapp.engine.checkpoint import CheckpointFolder
 from trainingapp.engine.proof import Proof
 from trainingapp.engine.report import Reporter
+from trainingapp.engine.run_files import check_attempt
 from trainingapp.engine.state import TrainingState
 
 
@@ -63,6 +64,7 @@ class Saving:
         self._saved_at = time.monotonic()
         if position == self._saved_position:  # it is on its way to the disk already
             return
+        check_attempt(self._folder.run_dir, self._state.attempt)
         self._report.check_finite()
         self._report.progress("save", now=True)
         content = self._state.checkpoint_content()

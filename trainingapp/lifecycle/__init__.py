@@ -8,6 +8,7 @@ from trainingapp.lifecycle.common import DeletionSize, VerbError
 from trainingapp.lifecycle.control import (
     checkpoint_now,
     evaluate_now,
+    force_stop_run,
     further_verbs,
     pause_run,
     possible_verbs,
@@ -82,6 +83,7 @@ __all__ = [
     "export_weights",
     "extend_run",
     "find_token",
+    "force_stop_run",
     "fork_run",
     "further_verbs",
     "least_epochs",

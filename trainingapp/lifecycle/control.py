@@ -1,4 +1,4 @@
-"""The verbs that move a run: start, pause, resume, stop."""
+"""The verbs that move a run: start, pause, resume, stop, force stop."""
 
 from typing import Any
 
@@ -14,7 +14,11 @@ from trainingapp.models.run import Status, Wanted, append_events
 #: What a run forgets when a person starts it or lets it go on.
 FRESH: dict[str, Any] = {
     "wanted": Wanted.NOTHING,
+    "wanted_at": None,
     "recoveries": 0,
+    "retries": {},
+    "spent_s": 0.0,
+    "not_before": None,
     "worker": "",
     "host": "",
     "pid": None,
@@ -23,14 +27,17 @@ FRESH: dict[str, Any] = {
     "error_message": "",
     "error_lines": [],
     "orders": [],
-    "not_before": None,
 }
 
 
 def possible_verbs(run: TrainingRun) -> list[str]:
     """What may be asked of the run as it stands, in the order of the buttons."""
     if run.status == Status.RUNNING:
-        return {Wanted.NOTHING.value: ["pause", "stop"], Wanted.PAUSE.value: ["stop"]}.get(run.wanted, [])
+        verbs = {Wanted.NOTHING.value: ["pause", "stop"], Wanted.PAUSE.value: ["stop"]}.get(run.wanted, [])
+        needs_force = run.is_unanswered or run.is_quiet or run.is_silent
+        return [*verbs, "force_stop"] if needs_force and run.wanted != Wanted.KILL else verbs
+    if run.waits_until:
+        return ["resume", "pause", "stop"]
     return {
         Status.PENDING.value: ["start", "delete"],
         Status.QUEUED.value: ["pause", "stop"],
@@ -62,13 +69,18 @@ def start_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
 
 
 def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
-    """Queue a run that was paused, failed or stopped; it goes on from its newest sound checkpoint."""
+    """Queue a run that was paused, failed or stopped; it goes on from its newest sound checkpoint.
+
+    One that waits before a retry waits no longer.
+    """
     with locked(run):
         if run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED):
             queue_run(run, by)
             audit.record("resume", run, by=by)
         elif run.status == Status.RUNNING and run.wanted:
             raise VerbError(_("The run “%(name)s” is still ending; resume it then.") % {"name": run.name})
+        elif run.waits_until:
+            _try_now(run, by)
         elif run.status not in (Status.QUEUED, Status.RUNNING):
             raise not_possible(run, _("resumed"))
     return run
@@ -80,7 +92,7 @@ def pause_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
         if run.status == Status.QUEUED:
             run.transition(Status.PAUSED, data={"by": by})
             audit.record("pause", run, by=by)
-        elif run.status == Status.RUNNING and run.wanted != Wanted.STOP:
+        elif run.status == Status.RUNNING and run.wanted not in (Wanted.STOP, Wanted.KILL):
             wish(run, Wanted.PAUSE, by)
         elif run.status != Status.PAUSED:
             raise not_possible(run, _("paused"))
@@ -94,7 +106,23 @@ def stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
             run.transition(Status.STOPPED, data={"by": by})
             audit.record("stop", run, by=by)
         elif run.status == Status.RUNNING:
-            wish(run, Wanted.STOP, by)
+            if run.wanted != Wanted.KILL:  # which is more
+                wish(run, Wanted.STOP, by)
+        elif run.status != Status.STOPPED:
+            raise not_possible(run, _("stopped"))
+    return run
+
+
+def force_stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """End the run at once, without a checkpoint: for a trainer that does not answer. It can be resumed from its newest.
+
+    The run of a worker that is gone is taken by another, which then stops it. One that waits or is paused is stopped.
+    """
+    with locked(run):
+        if run.status in (Status.QUEUED, Status.PAUSED):
+            run.transition(Status.STOPPED, data={"by": by})
+        elif run.status == Status.RUNNING:
+            wish(run, Wanted.KILL, by)
         elif run.status != Status.STOPPED:
             raise not_possible(run, _("stopped"))
     return run
@@ -136,13 +164,24 @@ def queue_run(run: TrainingRun, by: str) -> None:
     transaction.on_commit(tasks.wake_trainer, robust=True)
 
 
+def _try_now(run: TrainingRun, by: str) -> None:
+    """End the wait before a retry. The caller holds the lock."""
+    run.not_before = None
+    _append_status(run, {"waits": False, "by": by}, ["not_before"])
+    transaction.on_commit(tasks.wake_trainer, robust=True)
+
+
 def wish(run: TrainingRun, wanted: Wanted, by: str) -> None:
     """Write down what is wanted of a running run; its supervisor makes it so. The caller holds the lock."""
     if run.wanted == wanted:
         return
-    run.wanted = wanted
-    data = {"wanted": wanted.value, "by": by}
+    run.wanted, run.wanted_at = wanted, timezone.now()
+    _append_status(run, {"wanted": wanted.value, "by": by}, ["wanted", "wanted_at"])
+    audit.record(wanted.value, run, by=by)
+
+
+def _append_status(run: TrainingRun, data: dict[str, Any], changed: list[str]) -> None:
+    """Write the event and the changed columns."""
     event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=data, epoch=run.epoch, step=run.step)
     append_events(run, [event])
-    run.save(update_fields=["wanted", "event_seq", "updated_at"])
-    audit.record(wanted.value, run, by=by)
+    run.save(update_fields=[*changed, "event_seq", "updated_at"])

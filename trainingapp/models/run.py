@@ -52,6 +52,9 @@ ALLOWED_MOVES: dict[str, frozenset[str]] = {
 QUIET_S = 60.0
 ANSWER_S = 5.0
 
+#: The longest wait before a retry.
+LONGEST_WAIT_S = 600.0
+
 FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
 
 
@@ -208,7 +211,7 @@ class TrainingRun(Shared):
     @property
     def waits_until(self) -> datetime | None:
         """When a queued run that waits before a retry may be claimed; None when it waits for nothing but a place."""
-        is_waiting = self.status == Status.QUEUED and self.not_before is not None and self.not_before > timezone.now()
+        is_waiting = self.status == Status.QUEUED and is_put_off(self.not_before, timezone.now())
         return self.not_before if is_waiting else None
 
     @property
@@ -283,6 +286,14 @@ class TrainingRun(Shared):
                 DeviceHold.objects.filter(run_id=self.pk, released_at=None).update(released_at=now)
         for name in (*changes, "event_seq", "updated_at"):
             setattr(self, name, getattr(stored, name))
+
+
+def is_put_off(not_before: datetime | None, now: datetime) -> bool:
+    """Whether a queued run still waits before a retry.
+
+    No wait is longer than LONGEST_WAIT_S: what lies beyond was written before the clock was set back.
+    """
+    return not_before is not None and now < not_before <= now + timedelta(seconds=LONGEST_WAIT_S)
 
 
 def heartbeat_deadline() -> datetime:

@@ -3,20 +3,21 @@
 import logging
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
 from trainingapp.models import TrainingRun
-from trainingapp.models.run import Status
+from trainingapp.models.run import Status, Wanted
 from trainingapp.supervisor.event_store import EventStore, LostRunError
+from trainingapp.supervisor.heartbeats import heartbeats
 from trainingapp.supervisor.identity import is_dead_here, worker_id
-from trainingapp.supervisor.outcome import End
+from trainingapp.supervisor.journal import close_entry, evidence_of, open_entry
+from trainingapp.supervisor.outcome import End, Outcome
 from trainingapp.supervisor.state import holding, is_held, shutting_down
 from trainingapp.supervisor.supervision import retried, settle
-from trainingapp.supervisor.trainers import end_leftover, log_tail
+from trainingapp.supervisor.trainers import LEFTOVER_GRACE_S, end_leftover, log_tail
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +30,8 @@ def is_lost(run: TrainingRun) -> bool:
     if run.status != Status.RUNNING or is_held(run.pk):
         return False
     lease_s = float(settings.HEARTBEAT_LEASE_S)
-    silence_s = min(lease_s, MISSED_BEATS_S) if is_dead_here(run.worker) else lease_s
-    return run.heartbeat_at is None or run.heartbeat_at < timezone.now() - timedelta(seconds=silence_s)
+    allowed_s = min(lease_s, MISSED_BEATS_S) if is_dead_here(run.worker) else lease_s
+    return heartbeats.silence_s(run) > allowed_s
 
 
 def recover_lost_runs(then: Callable[[], object] = lambda: None) -> list[threading.Thread]:
@@ -38,7 +39,9 @@ def recover_lost_runs(then: Callable[[], object] = lambda: None) -> list[threadi
 
     `then` is called after each, in its thread. Returns the threads.
     """
-    lost = [run for run in TrainingRun.objects.filter(status=Status.RUNNING) if is_lost(run)]
+    running = list(TrainingRun.objects.filter(status=Status.RUNNING))
+    heartbeats.forget_all_but({run.pk for run in running})
+    lost = [run for run in running if is_lost(run)]
     threads = [
         threading.Thread(target=_recover_in_thread, args=(run, then), name=f"recover-{run.pk}", daemon=True)
         for run in lost
@@ -64,15 +67,24 @@ def recover_run(run: TrainingRun) -> None:
     counts; else the run is queued again, to go on from its newest sound checkpoint.
     """
     with holding(run.pk) as is_ours:
-        if not is_ours or not _adopt(run):
+        if not is_ours:
             return
+        evidence = evidence_of(run)
+        if not _adopt(run):
+            return
+        entry = open_entry(run, evidence)
         try:
-            store = EventStore(run)
-            end_leftover(run.folder, lambda: retried(store.pull))
-            retried(store.pull_all)
-            settle(store, End(store.final, lines=log_tail(run.folder), is_worker_lost=True))
+            close_entry(entry, _settled(run))
         except LostRunError as lost:
             logger.warning("%s", lost)
+
+
+def _settled(run: TrainingRun) -> Outcome:
+    store = EventStore(run)
+    grace_s = 0 if run.wanted == Wanted.KILL else LEFTOVER_GRACE_S
+    end_leftover(run.folder, lambda: retried(store.pull), grace_s)
+    retried(store.pull_all)
+    return settle(store, End(store.final, lines=log_tail(run.folder), is_worker_lost=True))
 
 
 def _adopt(run: TrainingRun) -> bool:

@@ -1,15 +1,20 @@
 """One trainer process: start it, store what it says, tell it what is wanted, judge its end."""
 
+import contextlib
 import errno
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from trainingapp.bell import ring
@@ -18,9 +23,12 @@ from trainingapp.models import TrainingRun
 from trainingapp.models.checkpoint import checkpoint_path
 from trainingapp.models.run import Status, Wanted
 from trainingapp.supervisor.event_store import Event, EventStore, LostRunError
-from trainingapp.supervisor.outcome import RELEASED, End, judge
+from trainingapp.supervisor.failures import LINES_SEARCHED, diagnose, own_rules
+from trainingapp.supervisor.flood import trim_log
+from trainingapp.supervisor.outcome import RELEASED, End, Outcome, judge
 from trainingapp.supervisor.state import holding, shutting_down
 from trainingapp.supervisor.trainers import LOG_FILE, Trainer, end_leftover, log_tail, start_trainer, warm_spare
+from trainingapp.supervisor.watchdog import Cause, Watchdog
 from trainingapp.supervisor.words import dropped_orders
 
 logger = logging.getLogger(__name__)
@@ -50,6 +58,10 @@ class _Supervisor:
         self.folder = run.folder
         self.trainer: Trainer | None = None
         self.log_start = 0
+        self.cause: Cause | None = None
+        self._watchdog = Watchdog()
+        #: Of the last looks at which the trainer lived.
+        self._memory_kills = deque([memory_kills()], maxlen=2)
         self._sent = Wanted.NOTHING.value
         self._orders_sent: set[int] = set()
         self._beat_at = time.monotonic()
@@ -68,8 +80,14 @@ class _Supervisor:
             exit_code = self._follow(self.trainer)
         finally:
             self.trainer.kill()
-        lines = log_tail(self.folder, self.log_start)
-        end = End(self.store.final, exit_code, lines, is_shutting_down=shutting_down.is_set())
+        end = End(
+            self.store.final,
+            exit_code,
+            log_tail(self.folder, self.log_start, LINES_SEARCHED),
+            is_shutting_down=shutting_down.is_set(),
+            cause=self.cause,
+            is_memory_kill=memory_kills() > self._memory_kills[0],
+        )
         settle(self.store, end)
         warm_spare()
 
@@ -98,11 +116,15 @@ class _Supervisor:
     def _follow(self, trainer: Trainer) -> int:
         """Until the trainer has ended and all that it wrote is stored; returns its exit status."""
         while True:
+            kills = memory_kills()
             exit_code = trainer.poll()  # first, so that what it wrote before its end is read below
             self._leave_in_time(trainer)
             events = retried(self.store.pull) if self.store.has_news() else self._beat()
             self._warm_after_first_step(events)
-            self._obey(trainer)
+            if exit_code is None:
+                self._memory_kills.append(kills)
+                self._obey(trainer)
+                self._guard(trainer, events)
             if exit_code is not None and not events:
                 return exit_code
             if not events:
@@ -123,9 +145,27 @@ class _Supervisor:
                 self._orders_sent.add(order["id"])
                 trainer.send(order)
         wanted = self.store.run.wanted
-        if wanted and wanted != self._sent:
+        if wanted in (Wanted.PAUSE, Wanted.STOP) and wanted != self._sent:
             trainer.send({"command": wanted})
             self._sent = wanted
+
+    def _guard(self, trainer: Trainer, events: list[Event]) -> None:
+        """End a trainer that hangs, does not answer or has had its time, and keep its log from growing without end."""
+        if trim_log(self.folder / LOG_FILE, settings.TRAINER_LOG_BYTES):
+            self.log_start = 0
+        if events or self.store.has_news():
+            self._watchdog.heard()
+        cause = self._watchdog.verdict(self.store.run)
+        if cause is None:
+            return
+        logger.warning("The trainer of run %s is ended: %s.", self.store.run.pk, cause)
+        self.cause = self.cause if self.cause == "soft_limit" and cause == "unanswered" else cause
+        if cause == "soft_limit":
+            trainer.send({"command": Wanted.STOP.value})
+            return
+        if cause in ("hang", "unanswered"):
+            trainer.tell_where()
+        trainer.kill()
 
     def _leave_in_time(self, trainer: Trainer) -> None:
         """When the worker ends: have the trainer save and leave, and end it when it does not."""
@@ -149,25 +189,47 @@ class _Supervisor:
                 warm_spare()
 
 
-def settle(store: EventStore, end: End) -> None:
+def settle(store: EventStore, end: End) -> Outcome:
     """Move the run to what its end means. Raises LostRunError when it is in other hands."""
+    known = retried(lambda: _with_what_is_stored(store, end))  # before the lock: patterns take their time
 
-    def write() -> None:
+    def write() -> Outcome:
         with transaction.atomic():
             row = store.locked()  # judged under the lock: a wish that came last counts
-            outcome = judge(row, end)
+            outcome = judge(row, known)
             dropped = dropped_orders(row) if outcome.to != Status.QUEUED else {}
+            not_before = timezone.now() + timedelta(seconds=outcome.wait_s) if outcome.wait_s else None
             row.transition(
                 outcome.to,
                 message=outcome.message,
                 level=outcome.level,
                 data=outcome.data,
-                **{**RELEASED, **dropped, **outcome.fields},
+                **{**RELEASED, **dropped, "not_before": not_before, **outcome.fields},
             )
         logger.info("Run %s (attempt %s) is %s. %s", row.pk, row.attempt, outcome.to, outcome.message)
+        return outcome
 
-    retried(write)
+    outcome = retried(write)
     ring(store.run.pk)
+    return outcome
+
+
+def _with_what_is_stored(store: EventStore, end: End) -> End:
+    """The end with what the rules say of it, and the checkpoint that is left."""
+    saved = store.run.checkpoints.order_by("-step").values_list("step", flat=True).first()
+    state = end.final["state"] if end.final else ""
+    is_failure = state in ("", "failed", "interrupted")
+    diagnosis = diagnose(end.error_class, end.evidence, end.shown_lines, own_rules()) if is_failure else None
+    return replace(end, saved_step=saved, batch_size=store.batch_size, diagnosis=diagnosis)
+
+
+def memory_kills() -> int:
+    """How many processes this machine's system has killed since it started because memory ran out."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def retried(write: Callable[[], Result]) -> Result:

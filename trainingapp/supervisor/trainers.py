@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from django.conf import settings
 
-from trainingapp.supervisor.identity import is_alive
+from trainingapp.supervisor.identity import HOST, is_alive
 from trainingapp.supervisor.state import shutting_down
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ PID_FILE = "trainer.pid"
 LOG_FILE = "trainer.log"
 #: Seconds that a trainer whose supervisor is gone gets to save and leave.
 LEFTOVER_GRACE_S = 10.0
+TELL_WHERE_S = 1.0
+LOG_LINE_BYTES = 2048
 #: Secrets of the studio that a trainer has no use for.
 WITHHELD = frozenset({"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STUDIO_PARENT_PID"})
 
@@ -80,6 +82,12 @@ class Trainer:
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
+
+    def tell_where(self) -> None:
+        """Have it write into its log where each of its threads stands, and give it a moment to do so."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
+        self.wait(TELL_WHERE_S)
 
     def kill(self) -> None:
         """End it and its loader processes at once."""
@@ -150,17 +158,17 @@ def drop_spare() -> None:
         trainer.kill()
 
 
-def end_leftover(run_dir: Path, beat: Callable[[], object] = lambda: None) -> None:
-    """End a trainer of an earlier attempt whose supervisor is gone.
+def end_leftover(run_dir: Path, beat: Callable[[], object] = lambda: None, grace_s: float = LEFTOVER_GRACE_S) -> None:
+    """End a trainer of an earlier attempt on this host whose supervisor is gone.
 
-    It is asked to save and leave; `beat` is called while it does. After LEFTOVER_GRACE_S it is killed.
+    It is asked to save and leave; `beat` is called while it does. After `grace_s` it is killed.
     """
-    if (pid := _leftover_pid(run_dir)) is None:
+    if (pid := leftover_pid(run_dir)) is None:
         return
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + LEFTOVER_GRACE_S
-    while time.monotonic() < deadline and _leftover_pid(run_dir) is not None:
+    deadline = time.monotonic() + grace_s
+    while time.monotonic() < deadline and leftover_pid(run_dir) is not None:
         beat()
         time.sleep(0.1)
     kill_group(pid)
@@ -169,25 +177,26 @@ def end_leftover(run_dir: Path, beat: Callable[[], object] = lambda: None) -> No
 def _write_pid(run_dir: Path, pid: int) -> None:
     temporary = run_dir / f"{PID_FILE}.tmp"
     with contextlib.suppress(psutil.NoSuchProcess):
-        temporary.write_text(json.dumps({"pid": pid, "create_time": psutil.Process(pid).create_time()}))
+        record = {"pid": pid, "create_time": psutil.Process(pid).create_time(), "host": HOST}
+        temporary.write_text(json.dumps(record))
         temporary.replace(run_dir / PID_FILE)
 
 
-def _leftover_pid(run_dir: Path) -> int | None:
-    """The number of the trainer that works in this folder; None when it is gone or its number is another's now."""
+def leftover_pid(run_dir: Path) -> int | None:
+    """The number of the trainer that works in this folder on this host; None when it is gone or elsewhere."""
     try:
         record = json.loads((run_dir / PID_FILE).read_text())
-        pid, create_time = int(record["pid"]), float(record["create_time"])
+        pid, create_time, host = int(record["pid"]), float(record["create_time"]), record.get("host", HOST)
     except (OSError, ValueError, KeyError):  # never started, or the file was torn by a power cut, as was the trainer
         return None
-    return pid if is_alive(pid, create_time) else None
+    return pid if host == HOST and is_alive(pid, create_time) else None
 
 
 def log_tail(run_dir: Path, start: int = 0, lines: int = 20) -> list[str]:
     """The last lines of the trainer's output, from byte `start` on."""
     try:
         with (run_dir / LOG_FILE).open("rb") as file:
-            file.seek(max(start, file.seek(0, os.SEEK_END) - 16_384))
+            file.seek(max(start, file.seek(0, os.SEEK_END) - lines * LOG_LINE_BYTES))
             text = file.read().decode(errors="replace").replace("\0", "\ufffd")  # PostgreSQL keeps no NUL
             return text.splitlines()[-lines:]
     except FileNotFoundError:

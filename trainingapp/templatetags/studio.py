@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django import template
@@ -42,6 +43,7 @@ VERBS: dict[str, tuple[str, Any, str]] = {
     "resume": ("bi-play-fill", _("Resume"), "btn-primary"),
     "pause": ("bi-pause-fill", _("Pause"), "btn-outline-secondary"),
     "stop": ("bi-stop-fill", _("Stop"), "btn-outline-secondary"),
+    "force_stop": ("bi-lightning-charge-fill", _("Force to stop"), "btn-outline-danger"),
     "delete": ("bi-trash3", _("Delete"), "btn-outline-danger"),
 }
 #: Entries of a run's menu -> (icon, label, route, whether it is pressed and not opened).
@@ -151,6 +153,26 @@ ADVICE: dict[str, tuple[Any, Any]] = {
         _("The worker was lost again and again"),
         _("Look after the machine that it ran on, then resume: the run goes on from its newest checkpoint."),
     ),
+    "hang": (
+        _("The trainer hung"),
+        _("The lines show where each of its threads stood. Loader processes that wait for each other are one cause."),
+    ),
+    "device_error": (
+        _("The GPU or its driver reported an error"),
+        _("A label outside the classes can cause it, and so can a failing GPU: look at the lines, then at nvidia-smi."),
+    ),
+    "still_running": (
+        _("Another trainer still works on this run"),
+        _("It is tried again. When it stays so, end the process that holds trainer.lock in the run's folder."),
+    ),
+    "superseded": (
+        _("The run was taken over by another host"),
+        _("Nothing: the trainer here saw it and left. See that this machine reaches the database."),
+    ),
+    "time_limit": (
+        _("The time limit was reached"),
+        _("Resume it to go on for as long again, or give it a higher limit first."),
+    ),
     "error": (_("The run failed"), _("The lines show where. Resume it to try again from its newest checkpoint.")),
 }
 
@@ -252,6 +274,26 @@ def duration(seconds: float | None) -> str:
 
 
 @register.filter
+def worker_start(worker: str) -> datetime | None:
+    """When the worker "host:pid:start" was started."""
+    try:
+        return datetime.fromtimestamp(float(worker.rpartition(":")[2]), UTC)
+    except ValueError:
+        return None
+
+
+@register.filter
+def worker_host(worker: str) -> str:
+    return worker.rsplit(":", 2)[0]
+
+
+@register.filter
+def as_moment(text: str | None) -> datetime | None:
+    """A time that is kept as text, as the pages show times."""
+    return datetime.fromisoformat(text) if text else None
+
+
+@register.filter
 def heat(share: float) -> int:
     """A share of one as the number of one of the colours heat-0 to heat-10; only nothing at all is 0."""
     return max(1, round(share * 10)) if share > 0 else 0
@@ -280,10 +322,14 @@ def event_text(event: RunEvent) -> str:
         text = gettext("The run is now %(status)s") % {"status": str(status_label(data["to"])).lower()} + by + "."
         return f"{text} {gettext(data['message'])}" if data.get("message") else text
     if data.get("wanted"):
-        wish = {"pause": gettext("Asked to pause"), "stop": gettext("Asked to stop")}.get(
-            data["wanted"], data["wanted"]
-        )
-        return f"{wish}{by}."
+        wishes = {
+            "pause": gettext("Asked to pause"),
+            "stop": gettext("Asked to stop"),
+            "kill": gettext("To be stopped by force"),
+        }
+        return f"{wishes.get(data['wanted'], data['wanted'])}{by}."
+    if data.get("waits") is False:
+        return gettext("To be tried again at once") + by + "."
     return _state_text(event)
 
 
@@ -356,9 +402,14 @@ def split_count(dataset: Dataset, split: str) -> int:
 
 @register.simple_tag
 def advice(error_class: str) -> dict[str, Any]:
-    """What happened in a few words, and what a person can do."""
+    """What happened in a few words, and what a person can do. The words of an administrator's rule go first."""
+    from trainingapp.models import FailureRule
+
     title, todo = ADVICE.get(error_class, ADVICE["error"])
-    return {"title": title, "todo": todo}
+    rule = FailureRule.objects.filter(error_class=error_class, is_enabled=True).first()
+    if rule is None:
+        return {"title": title, "todo": todo}
+    return {"title": title if error_class in ADVICE else rule.name, "todo": rule.advice or todo}
 
 
 @register.filter

@@ -19,6 +19,7 @@ from trainingapp.permissions import Verb, can, visible_to
 from trainingapp.run_state import log_events
 from trainingapp.templatetags.studio import STATUSES
 from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
+from trainingapp.views.journal import restart_to_tell
 from trainingapp.views.run_control import answer_verb, context_of
 
 RUNS_ON_A_PAGE = 25
@@ -29,6 +30,7 @@ CONTROLS: dict[str, Callable[..., TrainingRun]] = {
     "pause": lifecycle.pause_run,
     "resume": lifecycle.resume_run,
     "stop": lifecycle.stop_run,
+    "force_stop": lifecycle.force_stop_run,
 }
 
 
@@ -49,6 +51,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "has_runs": seen.exists(),
         "has_datasets": ready_datasets(request.user).exists(),
         "creates": can(request.user, Verb.CREATE),
+        "restart": restart_to_tell(request),
     }
     return render(request, "runs/_table.html" if _wants(request, "runs") else "runs/list.html", context)
 

@@ -6,6 +6,8 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from trainingapp.doctor import vitals
+
 
 @login_not_required
 @never_cache
@@ -18,3 +20,15 @@ def health(request: HttpRequest) -> JsonResponse:
     except DatabaseError:
         return JsonResponse({"status": "database unavailable"}, status=503)
     return JsonResponse({"status": "ok"})
+
+
+@login_not_required
+@never_cache
+@require_safe
+def ready(request: HttpRequest) -> JsonResponse:
+    """200 when the studio can take work and do it, else 503; each check says in a sentence how it stands."""
+    checks = vitals()
+    is_ready = all(check.ok for check in checks)
+    record = {check.name: {"ok": check.ok, "detail": check.detail} for check in checks}
+    body = {"status": "ok" if is_ready else "not ready", "checks": record}
+    return JsonResponse(body, status=200 if is_ready else 503)

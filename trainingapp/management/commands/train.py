@@ -41,6 +41,7 @@ VERBS: dict[str, Callable[..., TrainingRun]] = {
     "retry": lifecycle.retry_run,
     "checkpoint": lifecycle.checkpoint_now,
     "evaluate": lifecycle.evaluate_now,
+    "force-stop": lifecycle.force_stop_run,
 }
 assert VERBS.keys() == PLAIN_VERBS.keys()
 

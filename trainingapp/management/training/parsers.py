@@ -17,6 +17,7 @@ PLAIN_VERBS = {
     "retry": "Queue failed runs again.",
     "checkpoint": "Have training runs save a checkpoint at their next step.",
     "evaluate": "Have training runs validate at their next step.",
+    "force-stop": "End runs at once, without a checkpoint: for a trainer that does not answer.",
 }
 #: After these there is something to wait for.
 WAITED_FOR = ("start", "resume", "retry")

@@ -1,0 +1,195 @@
+"""manage.py doctor: what it finds, what it means, and what --fix does."""
+
+import io
+import json
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from tests.supervisor.test_recovery import dead_worker
+from trainingapp import doctor
+from trainingapp.doctor import Finding, examination, machine
+from trainingapp.models import Checkpoint, Dataset, Host, TrainingRun
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _calm(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A studio of its own with a worker, without the seconds that loading torch takes."""
+    for name in ("DATA_DIR", "UPLOADS_DIR", "WEIGHTS_DIR", "JOBS_DIR"):
+        setattr(settings, name, tmp_path / name.lower())
+        (tmp_path / name.lower()).mkdir()
+    Host.objects.create(name="studio", seen_at=timezone.now())
+    monkeypatch.setattr(examination, "torch_and_gpus", lambda: iter([Finding("torch", "ok", "torch")]))
+
+
+def run_doctor(*arguments: str) -> tuple[int, str]:
+    output = io.StringIO()
+    with pytest.raises(SystemExit) as end:
+        call_command("doctor", *arguments, stdout=output, stderr=output)
+    return int(end.value.code or 0), output.getvalue()
+
+
+def problems() -> list[Finding]:
+    return [finding for finding in doctor.examine() if finding.severity != "ok"]
+
+
+def the_problem() -> Finding:
+    (found,) = problems()
+    return found
+
+
+def make_old(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+def test_a_studio_that_is_well(make: MAKE) -> None:
+    make()
+    Dataset.objects.get().folder.mkdir(parents=True)
+    code, text = run_doctor()
+    assert code == 0, text
+    assert "[+] database: " in text
+    code, text = run_doctor("--json")
+    assert {item["severity"] for item in json.loads(text)} == {"ok"}
+
+
+def test_torch_is_looked_at_in_a_process_of_its_own() -> None:
+    found = {finding.check: finding for finding in machine.torch_and_gpus()}
+    assert found["torch"].severity == "ok"
+    assert "torchvision" in found["torch"].message
+
+
+def test_a_torch_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_ASK_TORCH", "raise ImportError('torchvision::nms does not exist')")
+    (found,) = machine.torch_and_gpus()
+    assert (found.severity, "nms does not exist" in found.message) == ("error", True)
+
+
+def test_gpus_that_torch_does_not_see_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_gpu_names", lambda: ["A big one"])
+    versions = '{"torch": "2", "torchvision": "0", "cuda": null, "gpus": 0}'
+    monkeypatch.setattr(machine, "_ASK_TORCH", f"print('{versions}')")
+    found = next(machine.torch_and_gpus())
+    assert (found.check, found.severity) == ("gpu", "error")
+
+
+@pytest.fixture
+def ready(dataset: Dataset) -> Dataset:
+    dataset.folder.mkdir(parents=True)
+    return dataset
+
+
+def test_a_silent_run_is_taken_over(make: MAKE, ready: Dataset) -> None:
+    long_ago = timezone.now() - timedelta(seconds=60)
+    run = make("running", attempt=1, worker=dead_worker(), heartbeat_at=long_ago)
+    run.folder.mkdir(parents=True)
+    (run.folder / "config.json").write_text("{}")
+    code, text = run_doctor("--fix", "--yes")
+    run.refresh_from_db()
+    assert (run.status, code) == ("queued", 0), text
+    assert "is now queued" in text
+
+
+def test_runs_that_wait_without_a_worker(make: MAKE, ready: Dataset) -> None:
+    Host.objects.all().delete()
+    make("queued")
+    assert {(finding.check, finding.severity) for finding in problems()} == {("worker", "warning"), ("runs", "error")}
+    assert run_doctor()[0] == 2
+
+
+def test_a_run_that_is_ending_for_long_can_be_forced(make: MAKE, ready: Dataset, monkeypatch: Any) -> None:
+    now = timezone.now()
+    run = make("running", heartbeat_at=now, wanted="pause", wanted_at=now - timedelta(minutes=11))
+    monkeypatch.setattr("builtins.input", lambda _question: "n")
+    assert run_doctor("--fix")[0] == 1
+    run.refresh_from_db()
+    assert run.wanted == "pause"
+    monkeypatch.setattr("builtins.input", lambda _question: "y")
+    assert run_doctor("--fix")[0] == 0
+    run.refresh_from_db()
+    assert run.wanted == "kill"
+
+
+@pytest.mark.parametrize("root", ["RUNS_DIR", "DATASETS_DIR", "WEIGHTS_DIR"])
+def test_a_folder_without_its_row_is_removed_when_one_says_so(ready: Dataset, settings: Any, root: str) -> None:
+    folder = Path(getattr(settings, root)) / "99"
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(b"x" * 1000)
+    make_old(folder)
+    found = the_problem()
+    assert (found.severity, str(folder) in found.message) == ("warning", True)
+    assert folder.exists(), "looking changes nothing"
+    assert run_doctor("--fix", "--yes")[0] == 0
+    assert not folder.exists()
+    assert ready.folder.exists()
+
+
+def test_files_of_jobs_and_uploads_without_a_row(ready: Dataset, settings: Any) -> None:
+    job, upload = Path(settings.JOBS_DIR) / ("a" * 32), Path(settings.UPLOADS_DIR) / "b.zip"
+    job.mkdir()
+    upload.write_bytes(b"zip")
+    assert problems() == [], "what is young may just be made"
+    make_old(job)
+    make_old(upload)
+    assert len(problems()) == 2
+    run_doctor("--fix", "--yes")
+    assert not job.exists()
+    assert not upload.exists()
+
+
+def saved(run: TrainingRun, file: str) -> Checkpoint:
+    fields = {"step": 1, "epoch": 1, "attempt": 1, "reason": "epoch", "size_bytes": 1, "sha256": "0"}
+    return Checkpoint.objects.create(run=run, file=file, created_at=timezone.now(), **fields)
+
+
+def test_checkpoints_both_ways(make: MAKE, ready: Dataset) -> None:
+    run = make("paused")
+    folder = run.folder / "checkpoints"
+    folder.mkdir(parents=True)
+    known, gone = saved(run, "epoch_1.pt"), saved(run, "epoch_2.pt")
+    for name in (known.file, "indexed.pt", "stray.pt", "half.tmp"):
+        (folder / name).write_bytes(b"x")
+        make_old(folder / name)
+    (folder / "index.json").write_text('[{"file": "indexed.pt"}]')
+    assert len(problems()) == 3
+    run_doctor("--fix", "--yes")
+    assert {path.name for path in folder.iterdir()} == {known.file, "indexed.pt", "index.json"}
+    assert not Checkpoint.objects.filter(pk=gone.pk).exists()
+    assert Checkpoint.objects.filter(pk=known.pk).exists()
+
+
+def test_rows_without_their_folder_are_left_to_people(make: MAKE, dataset: Dataset) -> None:
+    make("completed", attempt=1)
+    found = problems()
+    assert [(finding.severity, finding.mend) for finding in found] == [("error", None), ("error", None)]
+    assert run_doctor("--fix", "--yes")[0] == 2
+    assert TrainingRun.objects.exists()
+
+
+def test_deletions_that_were_cut_short_are_finished(ready: Dataset, settings: Any) -> None:
+    folder = Path(settings.RUNS_DIR) / ".trash" / "7.abc"
+    folder.mkdir(parents=True)
+    assert "cut short" in the_problem().message
+    run_doctor("--fix", "--yes")
+    assert not folder.exists()
+
+
+def test_one_thing_that_cannot_be_mended_does_not_keep_others_from_it(ready: Dataset, monkeypatch: Any) -> None:
+    def fail() -> str:
+        raise OSError("no right to")
+
+    found = [
+        Finding("files", "warning", "one", fix="x", mend=fail),
+        Finding("files", "error", "two", fix="x", mend=str),
+    ]
+    monkeypatch.setattr("trainingapp.management.commands.doctor.examine", lambda: found)
+    code, text = run_doctor("--fix", "--yes")
+    assert (code, "no right to" in text) == (1, True)

@@ -1,0 +1,157 @@
+"""Trainers that hang, do not answer, run out of memory or talk without end: the studio stays honest and goes on."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.startup import DEAF, HANG, LITTLE_MEMORY, TALK, TALK_EVENTS, at_start
+from tests.studio import Studio, wait_for
+
+pytestmark = pytest.mark.slow
+
+LONG: dict[str, Any] = {"epochs": 500, "autosave_minutes": 0.01}
+
+
+@pytest.fixture(autouse=True)
+def _no_waits(studio: Studio) -> None:
+    studio.env["RETRY_WAIT_S"] = "0"
+
+
+def messages(studio: Studio, run: int) -> str:
+    return "\n".join(str(event["data"].get("message", "")) for event in studio.events(run, "status"))
+
+
+def test_a_trainer_that_hangs_is_found_ended_and_the_run_goes_on(studio: Studio, tmp_path: Path) -> None:
+    at_start(studio, tmp_path / "hook", HANG)
+    studio.env["HANG_MINUTES"] = "0.4"
+    (run,) = studio.prepare(epochs=2, pictures=48)
+    studio.start_worker()
+    studio.wait_for_step(run, 3)
+    hung = studio.run(run)["pid"]
+    row = studio.wait_for_status(run, "completed", 120)
+    assert (row["attempt"], row["recoveries"], row["error_class"]) == (2, 1, "")
+    assert not psutil.pid_exists(hung)
+    assert "said nothing for more than 0.4 min" in messages(studio, run)
+    (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class") == "hang"]
+    assert any("in never" in line for line in event["data"]["lines"]), "the lines show where it hung"
+
+
+def test_a_trainer_that_does_not_answer_is_ended_after_its_grace(studio: Studio, tmp_path: Path) -> None:
+    at_start(studio, tmp_path / "hook", DEAF)
+    studio.env["STOP_GRACE_S"] = "3"
+    (run,) = studio.prepare(**LONG)
+    studio.start_worker()
+    studio.wait_for_step(run, 8)
+    wait_for(lambda: studio.rows("SELECT 1 FROM trainingapp_checkpoint WHERE run_id = ?", run), 30, "a checkpoint")
+    studio.manage("train", "pause", str(run))
+    studio.wait_for_status(run, "paused", 30)
+    assert "did not answer within 3 s" in messages(studio, run)
+    assert not studio.trainers()
+    saved = studio.rows("SELECT max(step) AS step FROM trainingapp_checkpoint WHERE run_id = ?", run)[0]["step"]
+    studio.manage("train", "resume", str(run))
+    wait_for(lambda: studio.run(run)["attempt"] == 2 and studio.run(run)["phase"] == "train", 60, "it goes on")
+    started = [event for event in studio.events(run, "status") if event["data"].get("state") == "started"][-1]
+    assert started["step"] == saved
+
+
+def test_force_ends_it_at_once_and_it_can_be_resumed(studio: Studio, tmp_path: Path) -> None:
+    at_start(studio, tmp_path / "hook", DEAF)
+    (run,) = studio.prepare(**LONG)
+    studio.start_worker()
+    studio.wait_for_step(run, 8)
+    studio.manage("train", "stop", str(run))
+    step = studio.run(run)["step"]
+    studio.wait_for_step(run, step + 2)
+    assert studio.status(run) == "running", "it does not answer"
+    studio.manage("train", "force_stop", str(run))
+    studio.wait_for_status(run, "stopped", 15)
+    assert not studio.trainers()
+    assert "Stopped by force. Resumed, it goes on from its checkpoint" in messages(studio, run)
+    studio.manage("train", "resume", str(run))
+    wait_for(lambda: studio.run(run)["attempt"] == 2 and studio.run(run)["phase"] == "train", 60, "it goes on")
+
+
+def test_the_forced_stop_of_a_run_whose_worker_is_gone(studio: Studio) -> None:
+    (run,) = studio.prepare(**LONG)
+    worker = studio.start_worker()
+    studio.wait_for_step(run, 3)
+    worker.kill()
+    worker.wait()
+    studio.manage("train", "force_stop", str(run))
+    assert studio.status(run) == "running", "nobody is there yet who could"
+    studio.start_worker()
+    studio.wait_for_status(run, "stopped", 30)
+    wait_for(lambda: not studio.trainers(), 15, "its trainer is gone")
+
+
+def test_a_trainer_deaf_to_sigterm_does_not_keep_the_worker_from_ending(studio: Studio, tmp_path: Path) -> None:
+    code = "import signal\nfrom trainingapp.engine.control import Control\nControl.catch_signals = lambda self: None\n"
+    at_start(studio, tmp_path / "hook", f"{DEAF}\n{code}signal.signal(signal.SIGTERM, signal.SIG_IGN)\n")
+    (run,) = studio.prepare(**LONG)
+    worker = studio.start_worker()
+    studio.wait_for_step(run, 3)
+    assert studio.stop(worker, signal.SIGTERM, timeout_s=60) == 0
+    assert studio.status(run) == "queued"
+    wait_for(lambda: not studio.trainers(), 15, "its trainer is gone")
+
+
+def test_without_memory_the_run_goes_on_with_half_the_batch(studio: Studio, tmp_path: Path) -> None:
+    at_start(studio, tmp_path / "hook", LITTLE_MEMORY.replace("{spare}", str(64 << 20)))
+    (run,) = studio.prepare(epochs=1, batch_size=16, image_size=224, pictures=32, augmentation="none")
+    studio.start_worker()
+    row = studio.wait_for_status(run, "completed", 120)
+    assert (row["attempt"], row["recoveries"]) == (2, 1)
+    assert '"batch_size": 8' in row["config"]
+    assert "batch_size 16 became 8 and accumulation_steps 2" in messages(studio, run)
+    assert "batch_size 16 became 8" in row["corrections"]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_trainer_that_dies_with_a_signal(studio: Studio, signal_number: signal.Signals) -> None:
+    (run,) = studio.prepare(**{**LONG, "epochs": 3, "pictures": 48})
+    studio.start_worker()
+    pid = studio.wait_for_step(run, 8)["pid"]
+    psutil.Process(pid).send_signal(signal_number)
+    row = studio.wait_for_status(run, "completed", 120)
+    assert row["recoveries"] == 1
+    assert f"ended by the signal {signal_number.name}" in messages(studio, run)
+    (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class") == "lost_trainer"]
+    assert any("Fatal Python error" in line for line in event["data"]["lines"]), "the lines show where it was"
+
+
+@pytest.mark.parametrize("megabytes", [60, 1000])
+def test_a_flood_on_standard_output(studio: Studio, tmp_path: Path, megabytes: int) -> None:
+    at_start(studio, tmp_path / "hook", TALK.replace("{megabytes}", str(megabytes)))
+    studio.env["TRAINER_LOG_MB"] = "8"
+    (run,) = studio.prepare(epochs=2, pictures=48)
+    studio.start_worker()
+    row = studio.wait_for_status(run, "completed", 180)
+    assert row["attempt"] == 1
+    log = studio.data_dir / "runs" / str(run) / "trainer.log"
+    assert log.stat().st_size <= 9 << 20
+    assert b"bytes were left out here" in log.read_bytes()
+    assert (studio.data_dir / "studio.sqlite3").stat().st_size < 10 << 20
+
+
+@pytest.mark.parametrize("megabytes", [40, 1000])
+def test_a_flood_of_events(studio: Studio, tmp_path: Path, megabytes: int) -> None:
+    at_start(studio, tmp_path / "hook", TALK_EVENTS.replace("{megabytes}", str(megabytes)))
+    (run,) = studio.prepare(epochs=2, pictures=48)
+    studio.start_worker()
+    row = studio.wait_for_status(run, "completed", 400)
+    assert row["attempt"] == 1
+    logs = studio.events(run, "log")
+    assert 2000 <= len(logs) < 4000
+    said = [event["data"]["message"] for event in logs if "lines were left out here" in event["data"]["message"]]
+    flood = sum("all work and no play" in event["data"]["message"] for event in logs)
+    left_out = sum(int(message.split()[0]) for message in said)
+    assert left_out + flood >= megabytes * 1_000_000 // 750 - megabytes, "every line is stored or counted"
+    steps = [event["step"] for event in studio.events(run, "metrics") if event["data"]["split"] == "train"]
+    assert steps == list(range(1, 25)), "what is measured is never left out"
+    events = studio.data_dir / "runs" / str(run) / "events.jsonl"
+    assert events.stat().st_size > megabytes * 900_000
+    assert events.stat().st_blocks * 512 < 20 << 20, "the disk has its bytes back"
+    assert (studio.data_dir / "studio.sqlite3").stat().st_size < 20 << 20

@@ -1,0 +1,90 @@
+"""A worker that falls silent and comes back when its run has moved: nothing twice, nothing missing, one trainer."""
+
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from tests.studio import REPOSITORY, Studio, wait_for
+
+pytestmark = pytest.mark.slow
+
+EPOCHS = 4
+CONFIG: dict[str, Any] = {"epochs": EPOCHS, "pictures": 96, "autosave_minutes": 0.01, "keep_checkpoints": 2}
+STEPS = EPOCHS * 96 // 4
+
+WORKER = """
+import socket, sys
+socket.gethostname = lambda: {host!r}
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", "run_huey"])
+"""
+
+
+def start_worker_on(studio: Studio, host: str) -> "subprocess.Popen[bytes]":
+    """A worker that takes itself for one on the machine of that name, and shares the disk."""
+    with studio.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER.format(host=host)],
+            cwd=REPOSITORY,
+            env=studio.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    studio.processes.append(process)
+    return process
+
+
+def weights(studio: Studio, run: int) -> dict[str, torch.Tensor]:
+    path = studio.data_dir / "runs" / str(run) / "checkpoints" / f"epoch_{EPOCHS}.pt"
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["model_state_dict"]
+    return state
+
+
+def check_whole(studio: Studio, run: int, reference: int) -> None:
+    points = [event for event in studio.events(run, "metrics") if not event["superseded"]]
+    steps = sorted(event["step"] for event in points if event["data"]["split"] == "train")
+    assert steps == list(range(1, STEPS + 1))
+    numbers = [row["seq"] for row in studio.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ?", run)]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    ours, theirs = weights(studio, run), weights(studio, reference)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    files = {row["file"] for row in studio.rows("SELECT file FROM trainingapp_checkpoint WHERE run_id = ?", run)}
+    assert all((studio.data_dir / "runs" / str(run) / "checkpoints" / file).exists() for file in files)
+
+
+@pytest.mark.parametrize("hosts", [("barn", "barn"), ("barn", "shed")])
+def test_a_worker_that_comes_back_late_finds_its_run_gone(studio: Studio, hosts: tuple[str, str]) -> None:
+    reference, run = studio.prepare(runs=2, start=False, **CONFIG)
+    first = start_worker_on(studio, hosts[0])
+    studio.manage("train", "start", str(reference))
+    studio.wait_for_status(reference, "completed", 120)
+    studio.manage("train", "start", str(run))
+    studio.wait_for_step(run, 10)
+    wait_for(lambda: studio.rows("SELECT 1 FROM trainingapp_checkpoint WHERE run_id = ?", run), 30, "a checkpoint")
+    (old,) = studio.trainers()
+    if hosts[0] != hosts[1]:
+        old.suspend()  # else it would be done before the other host takes over
+    psutil.Process(first.pid).suspend()
+    start_worker_on(studio, hosts[1])
+    wait_for(lambda: studio.run(run)["attempt"] == 2, 60, "the other worker takes the run over")
+    assert studio.run(run)["host"] == hosts[1]
+    old_lives = old.is_running() and old.status() != psutil.STATUS_ZOMBIE
+    assert old_lives is (hosts[0] != hosts[1]), "a trainer on another host cannot be ended from here"
+    if old_lives:
+        old.resume()
+    first.send_signal(signal.SIGCONT)
+    wait_for(lambda: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, 30, "the old trainer is gone")
+    row = studio.wait_for_status(run, "completed", 180)
+    assert row["host"] == hosts[1]
+    check_whole(studio, run, reference)
+    assert "in other hands" in studio.log.read_text()
+    (entry,) = studio.rows("SELECT * FROM trainingapp_journalentry WHERE run_id = ?", run)
+    assert entry["action"] == "requeued"
+    assert ('"elsewhere"' in entry["evidence"]) is (hosts[0] != hosts[1])

@@ -1,0 +1,79 @@
+"""Kinds of failures: by the log, by rules of one's own, and patterns that take too long."""
+
+import time
+
+import pytest
+
+from trainingapp.models import FailureRule
+from trainingapp.supervisor.failures import LINES_SHOWN, Rule, diagnose, own_rules, searched_apart
+
+
+@pytest.mark.parametrize(
+    ("line", "error_class"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.", "out_of_memory"),
+        (
+            "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory",
+            "out_of_memory",
+        ),
+        ("terminate called after throwing an instance of 'std::bad_alloc'", "out_of_memory"),
+        ("MemoryError", "out_of_memory"),
+        ("OSError: [Errno 28] No space left on device", "disk_full"),
+        ("RuntimeError: CUDA error: device-side assert triggered", "device_error"),
+        ("RuntimeError: CUDA error: unspecified launch failure", "device_error"),
+        ("CUDA error: uncorrectable ECC error encountered", "device_error"),
+        ("torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:2251", "device_error"),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "device_error"),
+        ("RuntimeError: DataLoader worker (pid 123) is killed by signal: Bus error.", "lost_trainer"),
+        ("ValueError: something of its own", "error"),
+    ],
+)
+def test_the_log_says_what_the_trainer_could_not(line: str, error_class: str) -> None:
+    found = diagnose("error", ["before", line, "after"], ["shown"])
+    assert found.rule.error_class == error_class
+    assert found.lines == (["shown"] if error_class == "error" else ["before", line, "after"])
+
+
+def test_what_the_trainer_knew_itself_is_not_doubted() -> None:
+    assert diagnose("bad_data", ["CUDA error", "no picture"], ["no picture"]).rule.error_class == "bad_data"
+
+
+def test_the_lines_about_the_proof_are_shown() -> None:
+    lines = [f"line {number}" for number in range(100)]
+    lines[50] = "CUDA error"
+    found = diagnose("lost_trainer", lines, lines[-LINES_SHOWN:])
+    assert "CUDA error" in found.lines
+    assert len(found.lines) == LINES_SHOWN
+
+
+def rule(pattern: str, **values: object) -> FailureRule:
+    fields = {"name": pattern, "error_class": "fan", "action": "retry", "max_retries": 5, "wait_s": 60, **values}
+    return FailureRule.objects.create(pattern=pattern, **fields)
+
+
+@pytest.mark.django_db
+def test_rules_of_ones_own_go_first_in_their_order() -> None:
+    rule("fan .* stopped", order=2)
+    rule("stopped", order=1, error_class="other", action="fail")
+    rule("the fan", order=0, is_enabled=False)
+    found = diagnose("out_of_memory", ["x", "the fan has stopped"], [], own_rules())
+    assert found.rule == Rule("other", "fail", "stopped", 5, 60.0)
+    assert found.lines == ["x", "the fan has stopped"]
+    assert diagnose("out_of_memory", ["nothing of it"], [], own_rules()).rule.error_class == "out_of_memory"
+
+
+def test_a_pattern_that_takes_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainingapp.supervisor.failures.PATTERN_S", 1.0)
+    began = time.monotonic()
+    careless = ("(a+)+$", Rule("careless"))
+    found = diagnose("error", ["a" * 2000 + "b", "CUDA error"], [], [careless])
+    assert found.rule.error_class == "device_error"
+    assert time.monotonic() - began < 30, "it would have taken longer than the universe lasts"
+
+
+def test_a_pattern_that_cannot_be_read_is_passed_over() -> None:
+    assert searched_apart("fan (", ["fan ("]) == []
+
+
+def test_what_is_searched_is_found() -> None:
+    assert searched_apart(r"^b.r$", ["foo", "bar", "bär"]) == [1, 2]

@@ -1,0 +1,7 @@
+"""What is wrong with an installation: quick checks for load balancers, slow ones for people."""
+
+from trainingapp.doctor.examination import examine
+from trainingapp.doctor.finding import Finding, Severity
+from trainingapp.doctor.vital_signs import Vital, vitals
+
+__all__ = ["Finding", "Severity", "Vital", "examine", "vitals"]

@@ -1,0 +1,160 @@
+"""Kinds of failures: how one is recognised in a log, and whether trying again can help.
+
+Rules are data. An administrator's own (`FailureRule`) are tried first, in their order; then the built-in ones below.
+"""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from django.conf import settings
+
+from trainingapp.models import FailureRule
+from trainingapp.models.run import LONGEST_WAIT_S
+
+logger = logging.getLogger(__name__)
+
+Action = FailureRule.Action
+
+#: What of a log is searched: patterns are for the end of it.
+LINES_SEARCHED = 200
+LINE_CHARACTERS = 2048
+#: Seconds that an administrator's pattern gets for a whole log.
+PATTERN_S = 3.0
+LINES_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One kind of failure and what to do about it."""
+
+    error_class: str
+    action: str = Action.FAIL
+    #: Searched in each line where the trainer itself could not say what happened.
+    pattern: str = ""
+    #: None: as often as the run may go on by itself.
+    max_retries: int | None = None
+    #: Seconds before the first retry; None takes the studio's.
+    wait_s: float | None = None
+    #: The first retry does not wait: what failed was not the run.
+    first_at_once: bool = False
+
+    def wait_before_retry_s(self, retries: int) -> float:
+        """How long to wait when `retries` have been made already: doubled each time, up to ten minutes."""
+        if self.first_at_once:
+            retries -= 1
+        first_s = float(settings.RETRY_WAIT_S) if self.wait_s is None else self.wait_s
+        return min(LONGEST_WAIT_S, first_s * 2 ** min(retries, 30)) if retries >= 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The rule that holds for a failure, and the lines that prove it."""
+
+    rule: Rule
+    lines: list[str]
+
+
+#: By what the trainer (or the supervisor) calls the failure.
+BY_CLASS: dict[str, Rule] = {
+    rule.error_class: rule
+    for rule in (
+        Rule("out_of_memory", Action.HALVE_BATCH, max_retries=1, wait_s=0),
+        Rule("lost_worker", Action.RETRY, first_at_once=True),
+        Rule("lost_trainer", Action.RETRY),
+        Rule("hang", Action.RETRY),
+        Rule("still_running", Action.RETRY),
+        Rule("weights_unavailable", Action.RETRY, wait_s=30),
+        Rule("device_error", Action.RETRY, max_retries=1),
+        Rule("bad_config"),
+        Rule("bad_data"),
+        Rule("non_finite_loss"),
+        Rule("disk_full"),
+        Rule("error"),
+    )
+}
+
+#: By the log, where the trainer died without a word or called the failure only an error.
+PATTERNS: tuple[tuple[str, str], ...] = (
+    (
+        r"CUDA out of memory|OutOfMemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
+        "out_of_memory",
+    ),
+    (r"^MemoryError\b|out of memory trying to allocate", "out_of_memory"),
+    (r"No space left on device|Disk quota exceeded", "disk_full"),
+    (r"device-side assert|CUDA error|unspecified launch failure|uncorrectable ECC|\bXid\b", "device_error"),
+    (r"\bNCCL (error|WARN)|ncclUnhandledCudaError|CUDNN_STATUS_\w*(INTERNAL|EXECUTION|MAPPING)", "device_error"),
+    (r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)", "lost_trainer"),
+)
+
+
+def own_rules() -> list[tuple[str, Rule]]:
+    """The administrators' rules, each with its pattern, in their order."""
+    return [
+        (
+            rule.pattern,
+            Rule(rule.error_class, rule.action, rule.pattern, rule.max_retries, float(rule.wait_s)),
+        )
+        for rule in FailureRule.objects.filter(is_enabled=True)
+    ]
+
+
+def diagnose(
+    error_class: str, lines: Sequence[str], shown: Sequence[str], own: Sequence[tuple[str, Rule]] = ()
+) -> Diagnosis:
+    """The rule for a failure that is called `error_class` and left these lines. `own` are tried before all others.
+
+    Where no pattern finds a line, those of `shown` are the proof.
+    """
+    searched = [line[-LINE_CHARACTERS:] for line in lines[-LINES_SEARCHED:]]
+    for pattern, rule in own:
+        if found := searched_apart(pattern, searched):
+            return Diagnosis(rule, _around(searched, found))
+    if error_class in ("error", "lost_trainer"):
+        for pattern, named in PATTERNS:
+            if found := _matching(pattern, searched):
+                return Diagnosis(BY_CLASS[named], _around(searched, found))
+    rule = BY_CLASS.get(error_class) or Rule(error_class)
+    return Diagnosis(rule, list(shown))
+
+
+def _matching(pattern: str, lines: Sequence[str]) -> list[int]:
+    search = partial(re.search, pattern)
+    return [index for index, line in enumerate(lines) if search(line)]
+
+
+def _around(lines: Sequence[str], found: Sequence[int]) -> list[str]:
+    """The first line that was found with those about it, as many as are shown."""
+    start = max(0, found[0] - LINES_SHOWN // 2)
+    return list(lines[start : start + LINES_SHOWN])
+
+
+_SEARCH = """
+import json, re, sys
+order = json.load(sys.stdin)
+found = re.compile(order["pattern"])
+json.dump([index for index, line in enumerate(order["lines"]) if found.search(line)], sys.stdout)
+"""
+
+
+def searched_apart(pattern: str, lines: Sequence[str]) -> list[int]:
+    """Numbers of the lines in which the pattern is found, searched in a process that is killed when it takes too long.
+
+    Python's `re` cannot be interrupted, and one careless pattern must not hold up a supervisor.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _SEARCH]
+    order = json.dumps({"pattern": pattern, "lines": list(lines)})
+    try:
+        done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=PATTERN_S, check=True)
+    except subprocess.TimeoutExpired:
+        logger.warning("The pattern %r of a failure rule takes too long; the rule is passed over.", pattern)
+        return []
+    except subprocess.CalledProcessError as error:
+        logger.warning("The pattern %r of a failure rule cannot be used: %s", pattern, error.stderr[-200:])
+        return []
+    return [int(index) for index in json.loads(done.stdout)]

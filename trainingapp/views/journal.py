@@ -1,0 +1,64 @@
+"""The downtime journal: what was found after restarts, and what was done."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST, require_safe
+
+from trainingapp.models import JournalEntry
+
+ENTRIES_ON_A_PAGE = 50
+#: Number of the newest entry that the reader of this session has put away.
+SEEN_KEY = "journal_seen"
+BANNER_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What one worker found."""
+
+    worker: str
+    entries: list[JournalEntry]
+
+    @property
+    def newest(self) -> JournalEntry:
+        return self.entries[0]
+
+    @property
+    def lost(self) -> int:
+        """Runs that did not go on by themselves because it was in vain."""
+        return sum(entry.action == "failed" for entry in self.entries)
+
+    @property
+    def went_on(self) -> int:
+        return sum(bool(entry.action) for entry in self.entries) - self.lost
+
+
+def restart_to_tell(request: HttpRequest) -> Restart | None:
+    """What the newest restart found, for the banner; None when there was none lately, or it was put away."""
+    since = timezone.now() - timedelta(days=BANNER_DAYS)
+    newest = JournalEntry.objects.filter(found_at__gte=since, pk__gt=request.session.get(SEEN_KEY, 0)).first()
+    if newest is None:
+        return None
+    return Restart(newest.found_by, list(JournalEntry.objects.filter(found_by=newest.found_by, found_at__gte=since)))
+
+
+@require_safe
+def journal(request: HttpRequest) -> HttpResponse:
+    """Every entry, newest first, by the worker that wrote it."""
+    page = Paginator(JournalEntry.objects.select_related("run"), ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
+    restarts = [Restart(worker, list(entries)) for worker, entries in groupby(page, lambda entry: entry.found_by)]
+    return render(request, "journal/list.html", {"page": page, "restarts": restarts, "section": "journal"})
+
+
+@require_POST
+def journal_seen(request: HttpRequest) -> HttpResponse:
+    """Put the banner away. htmx takes it out of the page, others get the list anew."""
+    newest = JournalEntry.objects.first()
+    request.session[SEEN_KEY] = newest.pk if newest else 0
+    return HttpResponse() if getattr(request, "htmx", None) else redirect("run_list")
