@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q, QuerySet
 from django.utils.functional import Promise
@@ -15,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config
+from trainingapp.lifecycle.limits import MOST_HOURS, MOST_RECOVERIES
 from trainingapp.models import Checkpoint, Dataset, Team, Weights
 from trainingapp.models.sharing import Visibility
 from trainingapp.permissions import visible_to
@@ -50,6 +52,8 @@ RECIPES_ABOUT: dict[str, str | Promise] = {
     "segmentation": _("A label for each pixel"),
 }
 CHECKPOINTS_OFFERED = 200
+#: The columns of a run that limit it.
+LIMITS = ("soft_limit_h", "hard_limit_h", "max_recoveries")
 #: Units after the number one.
 ONE = {
     "epochs": gettext_noop("epoch"),
@@ -205,8 +209,78 @@ class ShareForm(forms.Form):
         return Visibility.TEAM if self.team else str(self.cleaned_data["who"])
 
 
-class RunForm(forms.Form):
-    """A new run of one recipe: its name, dataset and priority, and every field of its configuration.
+def mark_errors(form: forms.Form) -> None:
+    """Have the fields that are wrong say so to browsers and screen readers."""
+    for name in form.errors if form.is_bound else ():
+        if name in form.fields:
+            attributes = form.fields[name].widget.attrs
+            attributes["aria-invalid"] = "true"
+            attributes["class"] = f"{attributes.get('class', '')} is-invalid".strip()
+
+
+def _hours(label: Promise, help_text: Promise) -> forms.FloatField:
+    widget = forms.NumberInput({"class": "form-control", "step": "any"})
+    bounds = {"min_value": 0, "max_value": MOST_HOURS}
+    return forms.FloatField(label=label, help_text=help_text, required=False, widget=widget, **bounds)
+
+
+class LimitsForm(forms.Form):
+    """What a run may take. A field that is left empty takes the studio's value, which it shows.
+
+    After is_valid(), `limits` has the three values; None stands for the studio's.
+    """
+
+    soft_limit_h = _hours(
+        _("Time limit"), _("Then the run saves a checkpoint and ends; it can be resumed. 0 for no limit.")
+    )
+    hard_limit_h = _hours(_("Hard time limit"), _("Then its trainer is killed, should it still run. 0 for no limit."))
+    max_recoveries = forms.IntegerField(
+        label=_("Automatic restarts"),
+        help_text=_("How often the run goes on by itself after a crash."),
+        required=False,
+        min_value=0,
+        max_value=MOST_RECOVERIES,
+        widget=forms.NumberInput({"class": "form-control"}),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, value in studio_limits().items():
+            self.fields[name].widget.attrs["placeholder"] = f"{value:g}"
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        return {name: self.cleaned_data.get(name) for name in LIMITS}
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        own = {name: values.get(name) for name in ("soft_limit_h", "hard_limit_h")}
+        soft_h, hard_h = (studio_limits()[name] if value is None else value for name, value in own.items())
+        if any(value is not None for value in own.values()) and 0 < hard_h < soft_h:
+            text = gettext("Must not be above the hard time limit, %(hours)s hours.")
+            self.add_error("soft_limit_h", text % {"hours": f"{hard_h:g}"})
+        return values
+
+    def limit_fields(self) -> list[dict[str, Any]]:
+        units = (gettext("hours"), gettext("hours"), gettext("times"))
+        return [{"bound": self[name], "unit": unit} for name, unit in zip(LIMITS, units, strict=True)]
+
+    def limits_are_told(self) -> bool:
+        """Whether a limit differs from the studio's, or is wrong, and so should be seen."""
+        return any(self[name].errors or self[name].value() not in (None, "") for name in LIMITS)
+
+
+def studio_limits() -> dict[str, float]:
+    """The limits of a run that has none of its own."""
+    return {
+        "soft_limit_h": settings.SOFT_TIME_LIMIT_HOURS,
+        "hard_limit_h": settings.HARD_TIME_LIMIT_HOURS,
+        "max_recoveries": settings.MAX_RECOVERIES,
+    }
+
+
+class RunForm(LimitsForm):
+    """A new run of one recipe: its name, dataset, priority and limits, and every field of its configuration.
 
     After is_valid(), `config` is the checked RunConfig and `corrections` says what was changed for the user.
     """
@@ -250,10 +324,11 @@ class RunForm(forms.Form):
             self.initial.setdefault(name, self.defaults[name])
             if isinstance(value := self.initial[name], float) and value.is_integer():
                 self.initial[name] = int(value)  # 5, not 5.0
-        for name in self.errors if self.is_bound else ():
-            if name in self.fields:
-                self.fields[name].widget.attrs |= {"aria-invalid": "true"}
-                self.fields[name].widget.attrs["class"] += " is-invalid"
+        self._prepare()
+        mark_errors(self)
+
+    def _prepare(self) -> None:
+        """For forms that have more fields: add them before anything is checked."""
 
     def _config_field(self, name: str, item: dict[str, Any]) -> forms.Field:
         if name != "start_from":
@@ -270,6 +345,7 @@ class RunForm(forms.Form):
         return {"": general, **suited}
 
     def clean(self) -> dict[str, Any]:
+        super().clean()
         values = {name: self.cleaned_data[name] for name in self.schema if name in self.cleaned_data}
         values["recipe"] = self.recipe_name
         try:
@@ -336,3 +412,14 @@ def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: list(SECTIONS.values()).index(row["group"]))
+
+
+def config_changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where two stored configurations of one recipe differ, for people: label, unit, and both values."""
+    before = {row["name"]: row for row in config_table(old)}
+    rows = [(before[row["name"]], row) for row in config_table(new) if row["name"] in before]
+    return [
+        {"label": row["label"], "old": was["value"], "old_unit": was["unit"], "new": row["value"], "unit": row["unit"]}
+        for was, row in rows
+        if was["value"] != row["value"]
+    ]

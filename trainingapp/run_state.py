@@ -1,6 +1,7 @@
 """What the page of a run shows, read once for the page and the stream alike."""
 
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 from django.template.loader import render_to_string
@@ -151,11 +152,12 @@ class RunPage:
         return [verb for verb in asked if self._may(verb)]
 
     def _may(self, verb: str) -> bool:
-        if verb == "fork" and not self.can_be_forked():
+        if verb == "fork" and not self.can_be_forked:
             return False
         needed = NEEDS.get(verb)
         return needed in self.may if needed else self.controls
 
+    @cached_property
     def can_be_forked(self) -> bool:
         """Whether the reader may make runs, and there is a sound checkpoint to begin with."""
         return Verb.CREATE in self.may and self.run.checkpoints.filter(damage="").exists()

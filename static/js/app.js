@@ -19,11 +19,13 @@
   });
 
   const messages = document.getElementById("messages");
+  let hiding = 0;
 
   function showProblem(text) {
     show(text, "notice-error", "bi-x-octagon-fill");
   }
 
+  // It lies above the page and moves nothing: a second click must not meet another button.
   function show(text, level, symbol) {
     const notice = document.createElement("div");
     notice.className = `notice ${level}`;
@@ -33,9 +35,20 @@
     const body = document.createElement("div");
     body.className = "notice-body";
     body.textContent = text;
-    notice.append(icon, body);
+    const close = document.createElement("button");
+    close.type = "button";
+    close.className = "notice-close";
+    close.setAttribute("aria-label", messages.dataset.close);
+    const cross = document.createElement("i");
+    cross.className = "bi bi-x-lg";
+    cross.setAttribute("aria-hidden", "true");
+    close.append(cross);
+    close.addEventListener("click", () => notice.remove());
+    notice.append(icon, body, close);
+    messages.classList.add("messages-above");
     messages.replaceChildren(notice);
-    notice.scrollIntoView({ block: "nearest" });
+    clearTimeout(hiding);
+    if (level === "notice-info") hiding = setTimeout(() => notice.remove(), 8000);
   }
 
   document.addEventListener("studio:problem", (event) => showProblem(event.detail.message));

@@ -251,7 +251,7 @@ async def test_the_stream_goes_on_after_the_last_event_seen(run: TrainingRun, us
         response = await client.get(address, headers={"Last-Event-ID": "2"})
     else:
         response = await client.get(address + "?after=2")
-    text = await first_chunks(response, 8)  # a greeting, six parts, one message
+    text = await first_chunks(response, 9)  # a greeting, seven parts, one message
     assert re.findall(r'data-seq="(\d+)"', text) == ["3"]
     assert "id: 3\n" in text
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from tests.web.world import line, point, started, tell
 from trainingapp.engine.config import RECIPES, config_defaults, config_schema, parse_config
-from trainingapp.forms import RunForm
+from trainingapp.forms import LIMITS, RunForm
 from trainingapp.lifecycle import VerbError, create_run
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.run_state import CHART_POINTS, LOG_LINES, thinned
@@ -84,7 +84,7 @@ def values(recipe: str = "classification", **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_setting_has_a_field(dataset: Dataset, recipe: str) -> None:
     form = RunForm(recipe=recipe)
-    assert set(form.fields) == {"name", "dataset", "priority", *config_schema(recipe)}
+    assert set(form.fields) == {"name", "dataset", "priority", *LIMITS, *config_schema(recipe)}
 
 
 def test_a_field_shows_its_bounds_and_help(dataset: Dataset) -> None:

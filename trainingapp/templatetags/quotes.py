@@ -32,3 +32,12 @@ def wait(span: Span | None) -> str:
     if low == high:
         return gettext("in about %(time)s") % {"time": low}
     return gettext("in %(low)s to %(high)s") % {"low": low, "high": high}
+
+
+@register.filter
+def length_text(span: Span | None) -> str:
+    """How long something takes: 61 s, or a range; – where nobody knows."""
+    if span is None or not span.is_known:
+        return "–"
+    low, high = duration(round(span.low)), duration(round(span.high))
+    return low if low == high else gettext("%(low)s to %(high)s") % {"low": low, "high": high}

@@ -31,6 +31,7 @@ from trainingapp.evaluations import (
     read,
 )
 from trainingapp.models import TrainingRun
+from trainingapp.permissions import Verb, can
 from trainingapp.views.access import visible_run
 from trainingapp.views.evaluation_curves import all_curves, plot
 from trainingapp.views.evaluation_pictures import PICTURE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
@@ -55,8 +56,16 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
     context = {"section": "runs", "run": run, "now": now, "best": best, "newest": found[-1], "epochs": found}
     context |= _neighbours(found, now) | {"metrics": metric_rows(now, best)}
     context |= _content_context(request, run, now, found)
+    if can(request.user, Verb.CREATE):
+        context["fork_file"] = _checkpoint_of(run, now)
     template = PARTS.get(request.headers.get("HX-Target", ""), "") if "content" in context else ""
     return render(request, template or "runs/evaluation.html", context)
+
+
+def _checkpoint_of(run: TrainingRun, now: Evaluated) -> str:
+    """The file of the sound checkpoint with the weights that were validated; empty when none is kept."""
+    kept = run.checkpoints.filter(damage="", epoch=now.epoch, reason="epoch")
+    return kept.values_list("file", flat=True).first() or ""
 
 
 def _chosen(found: list[Evaluated], epoch: str) -> Evaluated:

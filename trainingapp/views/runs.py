@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from trainingapp import audit, lifecycle
 from trainingapp.engine.config import RECIPES
-from trainingapp.forms import RECIPES_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
+from trainingapp.forms import LIMITS, RECIPES_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.permissions import Verb, can, visible_to
 from trainingapp.run_state import log_events
@@ -21,6 +21,7 @@ from trainingapp.templatetags.studio import STATUSES
 from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
 from trainingapp.views.journal import restart_to_tell
 from trainingapp.views.run_control import answer_verb, context_of
+from trainingapp.views.run_forks import lineage
 
 RUNS_ON_A_PAGE = 25
 #: Entries of the audit trail on the page of a run; the trail itself has the rest.
@@ -71,11 +72,12 @@ def _wants(request: HttpRequest, element_id: str) -> bool:
 def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
     require(request, Verb.CREATE)
-    form = _new_run_form(request)
-    context = {"form": form, "recipes": _recipe_tabs(request, form.recipe_name), "section": "runs"}
+    form, origin = _new_run_form(request), _origin(request)
+    context = {"form": form, "recipes": _recipe_tabs(request, form.recipe_name), "section": "runs", "clone": origin}
     if request.method != "POST" or not form.is_valid():
         return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
-    chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")}
+    chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")} | form.limits
+    chosen["forked_from"] = origin
     try:
         run = lifecycle.create_run(owner=request.user, config=form.config, corrections=form.corrections, **chosen)
         if "start" in request.POST:
@@ -109,12 +111,9 @@ def _recipe_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
 
 def _initial(request: HttpRequest) -> dict[str, Any]:
     """What the form shows at first: another run's values (?clone=), else those of ?recipe= and ?dataset=."""
-    clone = request.GET.get("clone", "")
-    if clone.isdecimal():
-        run = visible_run(request, int(clone))
-        name = _("%(name)s (copy)") % {"name": run.name[:100]}
-        about = {"name": name, "dataset": run.dataset_id, "priority": run.priority, "recipe": run.recipe}
-        return {**run.config, **about}
+    if run := _origin(request):
+        about = {name: getattr(run, name) for name in ("priority", "recipe", *LIMITS)}
+        return {**run.config, **about, "name": lifecycle.copied_name(run), "dataset": run.dataset_id}
     if weights := _wanted_weights(request):
         return _initial_from(weights, request.user)
     dataset = _wanted_dataset(request)
@@ -124,6 +123,12 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
     if dataset is None or recipe not in dataset.recipes:
         dataset = datasets_for(recipe, request.user).first()
     return {"recipe": recipe, "dataset": dataset.pk if dataset else None}
+
+
+def _origin(request: HttpRequest) -> TrainingRun | None:
+    """The run that the new one is a copy of (clone=), where there is one. Raises Http404."""
+    clone = request.POST.get("clone") or request.GET.get("clone", "")
+    return visible_run(request, int(clone)) if clone.isdecimal() and len(clone) < 19 else None
 
 
 def _wanted_weights(request: HttpRequest) -> Weights | None:
@@ -157,6 +162,7 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "config": config_table(run.config),
         "creates": can(request.user, Verb.CREATE),
         "sharing": ShareForm(run) if can(request.user, Verb.SHARE, run) else None,
+        "lineage": lineage(request.user, run),
         "trail": audit.entries_of(run)[:ENTRIES_SHOWN],
     }
     return render(request, "runs/detail.html", context)

@@ -1,0 +1,39 @@
+"""Checking a run before it exists."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from trainingapp import lifecycle
+from trainingapp.engine.config import RECIPES
+from trainingapp.forms import RunForm
+from trainingapp.permissions import Verb
+from trainingapp.views.access import require
+from trainingapp.views.jobs import show_job
+
+
+@require_POST
+def preflight_start(request: HttpRequest) -> HttpResponse:
+    """Take the form of a run as it stands and have a few of its steps made. Its name may still be missing."""
+    require(request, Verb.CREATE)
+    values = request.POST.copy()
+    values["name"] = values.get("name") or _("Check")
+    recipe = values.get("recipe", "")
+    form = RunForm(values, recipe=recipe if recipe in RECIPES else "classification", user=request.user)
+    if not form.is_valid():
+        problems = [
+            f"{form[name].label}: {' '.join(map(str, found))}" if name in form.fields else " ".join(map(str, found))
+            for name, found in form.errors.items()
+        ]
+        return _refused(request, " ".join(problems))
+    try:
+        job = lifecycle.check_first(form.cleaned_data["dataset"], form.config, owner=request.user)
+    except lifecycle.VerbError as error:
+        return _refused(request, str(error))
+    return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
+
+
+def _refused(request: HttpRequest, problem: str) -> HttpResponse:
+    template = "_problem_line.html" if getattr(request, "htmx", None) else "runs/preflight_refused.html"
+    return render(request, template, {"problem": problem}, status=422)

@@ -1,0 +1,106 @@
+"""Changing a run: its epochs, its name and its limits."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from trainingapp import lifecycle
+from trainingapp.forms import LIMITS
+from trainingapp.models import TrainingRun
+from trainingapp.permissions import Verb
+from trainingapp.run_forms import EditForm, EpochsForm
+from trainingapp.views.access import controlled_run
+from trainingapp.views.epochs_preview import EpochsPreview, preview
+
+#: States from which a run with more epochs can go on at once.
+RESUMABLE = frozenset({TrainingRun.Status.PAUSED, TrainingRun.Status.STOPPED, TrainingRun.Status.FAILED})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def run_epochs(request: HttpRequest, pk: int) -> HttpResponse:
+    """Another number of epochs: what it means, drawn while one types (?epochs=), and then done."""
+    run = controlled_run(request, pk)
+    form = EpochsForm(
+        run, request.POST if request.method == "POST" else request.GET if "epochs" in request.GET else None
+    )
+    if request.method == "POST" and form.is_valid() and _extended(request, run, form):
+        return redirect(run)
+    context = {"section": "runs", "run": run, "form": form, "resumable": run.status in RESUMABLE}
+    context |= {"preview": _previewed(run, form), "possible": "epochs" in lifecycle.further_verbs(run)}
+    is_part = request.headers.get("HX-Target") == "epochs-preview"
+    status = 422 if request.method == "POST" else 200
+    return render(request, "runs/_epochs_preview.html" if is_part else "runs/epochs.html", context, status=status)
+
+
+def _extended(request: HttpRequest, run: TrainingRun, form: EpochsForm) -> bool:
+    """Do it, and resume the run where that was asked for too; False when it can't be, which the form then says."""
+    name = request.user.get_username()
+    try:
+        lifecycle.extend_run(run, form.cleaned_data["epochs"], by=name)
+        if "resume" in request.POST and run.status in RESUMABLE:
+            lifecycle.resume_run(run, by=name)
+    except lifecycle.VerbError as error:
+        form.refuse(str(error))
+        return False
+    texts = {
+        TrainingRun.Status.RUNNING.value: _("The trainer is told; it goes on with the new schedule at its next step."),
+        TrainingRun.Status.QUEUED.value: _("It has %(count)d epochs now, and waits for a place."),
+    }
+    text = texts.get(run.status, _("It has %(count)d epochs now."))
+    messages.success(request, text % {"count": run.config["epochs"]} if "%(count)d" in text else text)
+    return True
+
+
+def _previewed(run: TrainingRun, form: EpochsForm) -> EpochsPreview | None:
+    """What the number means; None where it is none, or is not possible, which the form then says."""
+    epochs = run.config["epochs"] if not form.is_bound else form.cleaned_data.get("epochs") if form.is_valid() else None
+    if epochs is None:
+        return None
+    try:
+        if epochs != run.config["epochs"]:
+            lifecycle.with_epochs(run, epochs)
+    except lifecycle.VerbError as error:
+        form.refuse(str(error))
+        return None
+    return preview(run, epochs)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def run_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Name, priority and limits. Of two people who edit at once, the second sees what the first has written."""
+    run = controlled_run(request, pk, Verb.CHANGE)
+    form = EditForm(run, request.POST) if request.method == "POST" else EditForm(run)
+    context: dict[str, Any] = {"section": "runs", "run": run, "form": form}
+    if request.method != "POST":
+        return render(request, "runs/edit.html", context)
+    if form.is_valid():
+        try:
+            lifecycle.update_run(run, **_values(form), version=form.cleaned_data["version"])
+        except lifecycle.VersionError:
+            run.refresh_from_db()
+            context |= {"form": EditForm(run, _renewed(request, run)), "others": form.differing(run)}
+            return render(request, "runs/edit.html", context, status=409)
+        except lifecycle.VerbError as error:
+            form.add_error(None, str(error))
+        else:
+            messages.success(request, _("Saved."))
+            return redirect(run)
+    return render(request, "runs/edit.html", context, status=422)
+
+
+def _values(form: EditForm) -> dict[str, Any]:
+    """What the verb is given: an empty limit means the studio's."""
+    values = form.cleaned_data
+    limits = {name: lifecycle.STUDIO_LIMIT if values[name] is None else values[name] for name in LIMITS}
+    return {"name": values["name"], "priority": values["priority"], **limits}
+
+
+def _renewed(request: HttpRequest, run: TrainingRun) -> Any:
+    """The form as it was sent, on top of what is stored by now."""
+    values = request.POST.copy()
+    values["version"] = str(run.version)
+    return values

@@ -1,0 +1,89 @@
+"""A run that begins with a checkpoint of another one, and what came of what."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods
+
+from trainingapp import lifecycle
+from trainingapp.forms import config_changes
+from trainingapp.models import Checkpoint, TrainingRun
+from trainingapp.permissions import Verb, can, visible_to
+from trainingapp.run_forms import ForkForm
+from trainingapp.views.access import require, visible_run
+
+FORKS_SHOWN = 20
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
+    """The form of a run that begins with a checkpoint (?checkpoint=) of this one."""
+    run = visible_run(request, pk)
+    require(request, Verb.CREATE)
+    form = ForkForm(run, request.POST, user=request.user) if request.method == "POST" else _fresh_form(request, run)
+    context = {"section": "runs", "run": run, "form": form}
+    if request.method != "POST" or not form.is_valid():
+        return render(request, "runs/fork.html", context, status=422 if form.is_bound else 200)
+    try:
+        fork = _forked(request, run, form)
+    except lifecycle.VerbError as error:
+        form.add_error(None, str(error))
+        return render(request, "runs/fork.html", context, status=422)
+    return redirect(fork)
+
+
+def _fresh_form(request: HttpRequest, run: TrainingRun) -> ForkForm:
+    sound = run.checkpoints.filter(damage="").order_by("-step", "-id")
+    chosen = sound.filter(file=request.GET.get("checkpoint", "")).first() or sound.first()
+    name = _("%(name)s from epoch %(epoch)d") % {"name": run.name[:90], "epoch": chosen.epoch} if chosen else ""
+    about = {"name": name, "priority": run.priority, "checkpoint": chosen.file if chosen else ""}
+    return ForkForm(run, user=request.user, initial={**run.config, **about})
+
+
+def _forked(request: HttpRequest, run: TrainingRun, form: ForkForm) -> TrainingRun:
+    values = form.cleaned_data
+    fork = lifecycle.fork_run(
+        run,
+        values["checkpoint"],
+        owner=request.user,
+        config=form.config,
+        mode=form.fork_mode,
+        name=values["name"],
+        corrections=form.corrections,
+        priority=values["priority"],
+        **form.limits,
+    )
+    return lifecycle.start_run(fork, by=request.user.get_username()) if "start" in request.POST else fork
+
+
+def lineage(user: Any, run: TrainingRun) -> dict[str, Any]:
+    """What the run was made from and what was made from it, as far as the user may see it."""
+    origin = run.forked_from
+    is_seen = origin is not None and can(user, Verb.SEE, origin)
+    is_alike = origin is not None and is_seen and origin.recipe == run.recipe
+    forks = visible_to(user, TrainingRun.objects.filter(forked_from=run)).order_by("pk")
+    return {
+        "origin": origin if is_seen else None,
+        "hidden_origin": origin is not None and not is_seen,
+        "how": _how(run),
+        "began": _beginning(run),
+        "changes": config_changes(origin.config, run.config) if origin is not None and is_alike else [],
+        "forks": forks[:FORKS_SHOWN],
+        "fork_count": forks.count(),
+    }
+
+
+def _how(run: TrainingRun) -> str:
+    """fork (from a step), weights (alone) or copy."""
+    if run.forked_checkpoint:
+        return "fork"
+    return "weights" if run.config.get("start_from", "").startswith(f"run/{run.forked_from_id}/") else "copy"
+
+
+def _beginning(run: TrainingRun) -> Checkpoint | str:
+    """The checkpoint that the run began with, or its file's name when it is not kept any more."""
+    file = run.forked_checkpoint or str(run.config.get("start_from", "")).rpartition("/")[2]
+    found = Checkpoint.objects.filter(run_id=run.forked_from_id, file=file).first() if file else None
+    return found or file
