@@ -4,6 +4,7 @@ from typing import Any
 
 from django import template
 
+from trainingapp.engine.weights_card import EXPORT_FILES
 from trainingapp.models import Job
 from trainingapp.predictions import Predictions, prediction_lines, read_predictions
 
@@ -22,6 +23,12 @@ def first_lines(job: Job) -> list[dict[str, Any]]:
     """The first of many predictions; none where the file is gone."""
     path = job.folder / "predictions.jsonl"
     return prediction_lines(path, LINES_SHOWN) if path.is_file() else []
+
+
+@register.filter
+def export_file(name: str) -> str:
+    """The file of an export format."""
+    return EXPORT_FILES.get(name, name)
 
 
 @register.filter
