@@ -20,6 +20,7 @@ from trainingapp.views import (
     evaluations,
     jobs,
     journal,
+    predictions,
     preflights,
     queue,
     run_changes,
@@ -31,6 +32,7 @@ from trainingapp.views import (
     sharing,
     system,
     tokens,
+    weights,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -86,6 +88,22 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("devices/", devices.device_list, name="device_list"),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job_cancel"),
+    re_path(
+        r"^jobs/(?P<pk>[0-9a-f-]{36})/(?P<name>predictions\.jsonl?|export\.zip)$", predictions.job_file, name="job_file"
+    ),
+    path("jobs/<uuid:pk>/boxes.json", predictions.job_boxes, name="job_boxes"),
+    path("jobs/<uuid:pk>/pictures/<path:path>", predictions.job_picture, name="job_picture"),
+    path("weights/", weights.weights_list, name="weights_list"),
+    path("weights/upload/", weights.weights_upload, name="weights_upload"),
+    path("weights/<int:pk>/", weights.weights_detail, name="weights_detail"),
+    path("weights/<int:pk>/edit/", weights.weights_edit, name="weights_edit"),
+    path("weights/<int:pk>/share/", sharing.weights_share, name="weights_share"),
+    path("weights/<int:pk>/delete/", weights.weights_delete, name="weights_delete"),
+    path("weights/<int:pk>/download/", weights.weights_download, name="weights_download"),
+    path("weights/<int:pk>/export/", weights.weights_export, name="weights_export"),
+    path("weights/<int:pk>/try/", predictions.weights_try, name="weights_try"),
+    path("weights/<int:pk>/predict-many/", predictions.weights_predict_many, name="weights_predict_many"),
+    path("runs/<int:pk>/save/", weights.weights_save, name="weights_save"),
     path("datasets/", datasets.dataset_list, name="dataset_list"),
     path("datasets/import/", datasets.dataset_import, name="dataset_import"),
     path("datasets/<int:pk>/", datasets.dataset_detail, name="dataset_detail"),

@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 #: Runs that train at the same time in this process.
 slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
 _importing = threading.Lock()
-_doing_jobs = threading.Lock()
+#: One for jobs of seconds, one for those that may take minutes: the former must not wait for the latter.
+_doing_jobs = {True: threading.Lock(), False: threading.Lock()}
 
 #: What a worker has to do with: reading a source, or importing it.
 IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
@@ -74,14 +75,24 @@ def draw_batch_preview(preview_id: str) -> None:
 
 @db_task()
 def do_jobs() -> None:
-    """Do waiting jobs one after the other; return at once when another thread is at it."""
-    while not shutting_down.is_set() and _doing_jobs.acquire(blocking=False):
+    """Do waiting jobs that may take minutes, one after the other; return at once when another thread is at it."""
+    _do_jobs(warm=False)
+
+
+@db_task()
+def do_warm_jobs() -> None:
+    """The same for jobs of seconds."""
+    _do_jobs(warm=True)
+
+
+def _do_jobs(*, warm: bool) -> None:
+    while not shutting_down.is_set() and _doing_jobs[warm].acquire(blocking=False):
         try:
-            job = jobs.claim_job()
+            job = jobs.claim_job(warm=warm)
             if job is not None:
                 jobs.work(job)
         finally:
-            _doing_jobs.release()
+            _doing_jobs[warm].release()
         if job is None:
             return
 
@@ -130,6 +141,7 @@ def wake_importer() -> None:
 def wake_jobs() -> None:
     """Have a worker look for jobs."""
     do_jobs()
+    do_warm_jobs()
 
 
 def has_free_slot() -> bool:
