@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import io
 import itertools
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from trainingapp.engine.device import available_threads, prepare_backend
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.recipes.classification import ClassificationRecipe
 from trainingapp.engine.run_files import Order
+from trainingapp.engine.storage.tensors import FlatCopy
 
 
 def rehearse() -> None:
@@ -67,4 +67,4 @@ def _train_and_save(recipe: ClassificationRecipe, order: Order) -> None:
         with torch.inference_mode():
             recipe.evaluate(model, batch, meter)
     recipe.evaluation(meter)
-    torch.save({"meter": meter.state_dict()}, io.BytesIO())
+    FlatCopy().take({"optimizer": optimizer.state_dict(), "meter": meter.state_dict()})

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from trainingapp.engine.checkpoint import load_checkpoint
 from trainingapp.engine.errors import WeightsUnavailable
 
 NAMES_SHOWN = 8
@@ -52,7 +52,7 @@ def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferR
 def checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint of the studio, averaged ones where it has them. Raises WeightsUnavailable."""
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_checkpoint(path)
         return dict(content.get("ema_state_dict") or content["model_state_dict"])
     except FileNotFoundError:
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, is not there any more.") from None
