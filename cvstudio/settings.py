@@ -73,6 +73,9 @@ class Environment(BaseSettings):
         "Empty: any, by administrators.",
     )
     MAX_UPLOAD_MB: int = Field(4096, ge=1, description="Largest dataset upload, in MB.")
+    SCRUB_DAYS: int = Field(
+        7, ge=0, le=3650, description="Days within which every checkpoint is compared with its hashes once. 0: never."
+    )
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
     TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
@@ -180,6 +183,7 @@ MAX_RECOVERIES = env.MAX_RECOVERIES
 SPARE_TRAINER = env.SPARE_TRAINER
 IMPORT_DIRS = [Path(folder).resolve() for folder in env.IMPORT_DIRS]
 REDIS_URL = env.REDIS_URL
+SCRUB_DAYS = env.SCRUB_DAYS
 MAX_UPLOAD_BYTES = env.MAX_UPLOAD_MB * 1024 * 1024
 #: Seconds without a heartbeat after which a run counts as lost.
 HEARTBEAT_LEASE_S = 10

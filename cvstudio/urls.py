@@ -7,7 +7,18 @@ from django.urls import URLPattern, URLResolver, path, re_path
 from django.views.i18n import set_language
 
 from trainingapp import streams
-from trainingapp.views import batch_previews, dataset_pictures, datasets, evaluations, jobs, run_files, runs, system
+from trainingapp.views import (
+    batch_previews,
+    checkpoints,
+    dataset_pictures,
+    datasets,
+    disk,
+    evaluations,
+    jobs,
+    run_files,
+    runs,
+    system,
+)
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
@@ -38,7 +49,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     ),
     path("runs/<int:pk>/batches/<str:file>", evaluations.batch_picture, name="batch_picture"),
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
+    path("runs/<int:pk>/checkpoints/", checkpoints.run_checkpoints, name="run_checkpoints"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
+    re_path(
+        r"^runs/(?P<pk>[0-9]{1,18})/checkpoints/(?P<file>[A-Za-z0-9_.]+)/(?P<verb>pin|unpin|verify)/$",
+        checkpoints.checkpoint_control,
+        name="checkpoint_control",
+    ),
+    path("disk/", disk.disk, name="disk"),
     re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job_cancel"),

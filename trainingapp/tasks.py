@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
-from trainingapp import jobs
+from trainingapp import housekeeping, jobs
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
 from trainingapp.models import Dataset
@@ -90,6 +90,18 @@ def tick() -> None:
     look_around()
     batch_preview.remove_old()
     jobs.remove_old_jobs()
+
+
+@db_periodic_task(crontab(minute="17"))
+def scrub() -> None:
+    """Compare some of the checkpoints with their hashes."""
+    housekeeping.scrub_some()
+
+
+@db_periodic_task(crontab(minute="47"))
+def age_checkpoints() -> None:
+    """Let old checkpoints go where the run says so and no trainer works on it."""
+    housekeeping.apply_ages()
 
 
 def look_around() -> None:

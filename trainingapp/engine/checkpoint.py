@@ -21,7 +21,7 @@ import torch
 from trainingapp.engine import retention
 from trainingapp.engine.errors import DiskFull, NonFiniteLoss, is_disk_full
 from trainingapp.engine.events import EventLog
-from trainingapp.engine.retention import Item, Policy
+from trainingapp.engine.retention import Policy
 from trainingapp.engine.storage.durable import (
     DAMAGED_SUFFIX,
     TEMPORARY_SUFFIX,
@@ -290,7 +290,7 @@ class CheckpointFolder:
 
     def _kept(self, entries: Sequence[Entry], parts: Mapping[str, dict[str, int]], pins: set[str]) -> set[str]:
         keeping = self._keeping
-        items = [item_of(entry, keeping.metric, entry.file in pins, parts[entry.file]) for entry in entries]
+        items = [entry.item(keeping.metric, is_pinned=entry.file in pins, parts=parts[entry.file]) for entry in entries]
         choice = retention.choose(items, keeping.policy, now=time.time(), higher_is_better=keeping.higher_is_better)
         return set(choice.kept)
 
@@ -375,20 +375,6 @@ def _stand_back() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WRITER_NICENESS)
-
-
-def item_of(entry: Entry, metric: str, is_pinned: bool, parts: Mapping[str, int]) -> Item:
-    """A checkpoint as the rules of retention see it."""
-    return Item(
-        file=entry.file,
-        epoch=entry.epoch,
-        time=entry.time,
-        value=entry.metrics.get(metric),
-        is_best=entry.is_best,
-        is_pinned=is_pinned,
-        is_epoch_end=entry.reason == "epoch",
-        parts=parts,
-    )
 
 
 def _hashed(raw: memoryview) -> Pieces[str]:

@@ -4,6 +4,16 @@ A verb that asks for what is already so is no error. Each one locks the row of i
 and only then acts, so two people (or a person and a worker) who act at once get one sound result.
 """
 
+from trainingapp.lifecycle.checkpoints import (
+    checkpoint_policy,
+    checkpoints_deletion,
+    clean_up,
+    copy_checkpoint,
+    delete_checkpoints,
+    pin_checkpoint,
+    plan_clean_up,
+    verify_checkpoint,
+)
 from trainingapp.lifecycle.common import DeletionSize, VerbError
 from trainingapp.lifecycle.control import pause_run, possible_verbs, resume_run, start_run, stop_run
 from trainingapp.lifecycle.datasets import (
@@ -21,14 +31,21 @@ __all__ = [
     "VerbError",
     "ask_for_job",
     "cancel_job",
+    "checkpoint_policy",
+    "checkpoints_deletion",
+    "clean_up",
     "confirm_import",
+    "copy_checkpoint",
     "create_run",
     "dataset_deletion_size",
+    "delete_checkpoints",
     "delete_dataset",
     "delete_run",
     "deletion_size",
     "may_import_from",
     "pause_run",
+    "pin_checkpoint",
+    "plan_clean_up",
     "possible_verbs",
     "prepared_job",
     "preview_batch",
@@ -38,4 +55,5 @@ __all__ = [
     "stop_run",
     "submit_job",
     "update_run",
+    "verify_checkpoint",
 ]

@@ -168,12 +168,16 @@ def _apply_checkpoint(row: TrainingRun, event: Event) -> None:
         "is_best": event["is_best"],
         "is_last": True,
         "created_at": _time(event),
+        "checked_at": None,
+        "damage": "",
     }
     saved.update(is_last=False)
     if event["is_best"]:
         saved.update(is_best=False)
     Checkpoint.objects.update_or_create(run=row, file=event["file"], defaults=fields)
     saved.filter(file__in=event["removed"]).delete()
+    for file, stored_bytes in event.get("stored_bytes", {event["file"]: event["size_bytes"]}).items():
+        saved.filter(file=file).exclude(stored_bytes=stored_bytes).update(stored_bytes=stored_bytes)
 
 
 def _supersede(row: TrainingRun, started: Event, unsaved: Iterable[RunEvent]) -> None:

@@ -1,12 +1,13 @@
 """checkpoints/index.json: the checkpoints of a run, oldest first (no torch)."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from trainingapp.engine.events import EVENTS_FILE, read_events
+from trainingapp.engine.retention import Item
 from trainingapp.engine.storage.durable import prepared, write_durably
 
 INDEX_FILE = "index.json"
@@ -33,6 +34,20 @@ class Entry:
 
     def without_best(self) -> "Entry":
         return replace(self, is_best=False)
+
+    def item(self, metric: str, *, is_pinned: bool, parts: Mapping[str, int], is_sound: bool = True) -> Item:
+        """The checkpoint as the rules of retention see it."""
+        return Item(
+            file=self.file,
+            epoch=self.epoch,
+            time=self.time,
+            value=self.metrics.get(metric),
+            is_best=self.is_best,
+            is_pinned=is_pinned,
+            is_sound=is_sound,
+            is_epoch_end=self.reason == "epoch",
+            parts=parts,
+        )
 
     def facts(self) -> dict[str, Any]:
         """What an event says of it beside epoch, step and time."""

@@ -55,8 +55,12 @@ def needed_records(path: Path) -> frozenset[str]:
     return frozenset(spec.key for spec in leaves(content, TensorSpec))
 
 
-def damage(path: Path, sha256: str, packs: Packs | None = None) -> str:
-    """What is wrong with a checkpoint, going on from its name; empty where every hash holds. Reads all of it."""
+def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set[str] | None = None) -> str:
+    """What is wrong with a checkpoint, going on from its name; empty where every hash holds.
+
+    Reads all of it, but for the records in `known_sound`, to which it adds those that it has read.
+    """
+    sound = set() if known_sound is None else known_sound
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
@@ -64,8 +68,10 @@ def damage(path: Path, sha256: str, packs: Packs | None = None) -> str:
         if is_plain(path):
             return ""
         opened = open_checkpoint(path, packs)
-        for spec in {spec.key: spec for spec in opened.specs()}.values():
-            opened.read(spec)
+        for spec in opened.specs():
+            if spec.key not in sound:
+                opened.read(spec)
+                sound.add(spec.key)
     except FileNotFoundError:
         return "is missing"
     except Damaged as error:

@@ -25,6 +25,10 @@ class Removal:
     def freed_bytes(self) -> int:
         return sum(self.removed.values()) + sum(before - after for before, after in self.shrunk.values())
 
+    def left(self, checkpoints: Path) -> list[str]:
+        """What should be gone by now and is still there."""
+        return [name for name in (*self.removed, *self.shrunk) if (checkpoints / name).exists()]
+
 
 def parts_of(checkpoints: Path, file: str, packs: Packs) -> dict[str, int]:
     """What the checkpoint is made of; nothing where it is gone."""

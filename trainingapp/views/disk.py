@@ -1,0 +1,28 @@
+"""What takes the space."""
+
+from datetime import UTC, datetime
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
+
+from trainingapp.disk_usage import measure, usage
+
+SHOWN = 50
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def disk(request: HttpRequest) -> HttpResponse:
+    """Bytes by user, run, dataset and purpose, as measured last; POST measures again."""
+    if request.method == "POST":
+        measure()
+        return redirect("disk")
+    found = usage() or measure()
+    kinds = {"runs": found.runs, "datasets": found.datasets, "weights": found.weights}
+    context = {
+        "usage": found,
+        "measured_at": datetime.fromtimestamp(found.measured_at, UTC),
+        "kinds": [(kind, shares[:SHOWN], len(shares) - SHOWN) for kind, shares in kinds.items() if shares],
+        "section": "disk",
+    }
+    return render(request, "disk.html", context)
