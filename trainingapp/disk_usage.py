@@ -1,7 +1,7 @@
 """What the studio takes on the disk, by user, run, dataset and purpose.
 
 Measuring looks at every file, so its result is kept in DATA_DIR/disk_usage.json: pages read that and say how old it is.
-A button measures again.
+They measure again after a day, and when asked.
 """
 
 import json

@@ -76,20 +76,15 @@ def verify_checkpoint(checkpoint: Checkpoint, known: Known | None = None) -> str
 
 def copy_checkpoint(checkpoint: Checkpoint, target: Path, form: ExportForm = "pt") -> int:
     """Write it as a file for torch.load, or its weights as safetensors; returns the size. Raises VerbError."""
+    if not checkpoint.path.is_file():
+        raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
     try:
         return export_file(open_checkpoint(checkpoint.path), form, target)
-    except FileNotFoundError:
-        raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file}) from None
     except Damaged as error:
-        raise VerbError(_damaged_text(checkpoint.file, str(error))) from None
+        raise VerbError(f"{checkpoint.file} {error}.") from None
     except OSError as error:
-        raise VerbError(
-            _("%(path)s cannot be written: %(error)s") % {"path": target, "error": error.strerror}
-        ) from None
-
-
-def _damaged_text(file: str, wrong: str) -> str:
-    return _("The checkpoint %(file)s %(wrong)s.") % {"file": file, "wrong": wrong}
+        message = _("%(path)s cannot be written: %(error)s")
+        raise VerbError(message % {"path": target, "error": error.strerror}) from None
 
 
 def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """What takes the space."""
 
+import time
 from datetime import UTC, datetime
 
 from django.http import HttpRequest, HttpResponse
@@ -9,6 +10,8 @@ from django.views.decorators.http import require_http_methods
 from trainingapp.disk_usage import measure, usage
 
 SHOWN = 50
+#: Seconds after which a measurement is made again by itself.
+FRESH_S = 24 * 3600.0
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -17,7 +20,9 @@ def disk(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         measure()
         return redirect("disk")
-    found = usage() or measure()
+    found = usage()
+    if found is None or found.measured_at < time.time() - FRESH_S:
+        found = measure()
     kinds = {"runs": found.runs, "datasets": found.datasets, "weights": found.weights}
     context = {
         "usage": found,
