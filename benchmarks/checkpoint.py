@@ -6,7 +6,8 @@ Two networks train with AdamW on the CPU, as the studio's loop does. The studio'
 waits for, everything else in a thread) and torch.save with fsync take turns, one save each, in one process:
 
     stall          time for which the loop waits: building the content and handing it over, or torch.save and fsync
-    next steps     time of the two steps after the save, beside the two steps before it
+    next steps     time of the two steps after the save: the studio's beside those after a torch.save, which leaves
+                   nothing to be done
     bytes          what lies on the disk afterwards
 
 stall_ratio and next_steps_ratio are the worse of the two networks, by the medians over all saves; bytes_ratio is one
@@ -100,20 +101,17 @@ class Way:
     name: str
     save: Callable[[], None]
     stalls_s: list[float] = field(default_factory=list)
-    slowings: list[float] = field(default_factory=list)
-    steps_s: list[float] = field(default_factory=list)
+    next_steps_s: list[float] = field(default_factory=list)
 
     def measure(self, training: Training, wait: Callable[[], None]) -> None:
         """Two steps, the save, two steps; then whatever is left of the save."""
-        before = [training.train_step() for _ in range(STEPS_AFTER)]
+        for _ in range(STEPS_AFTER):
+            training.train_step()
         began = time.perf_counter()
         self.save()
-        stall = time.perf_counter() - began
-        after = [training.train_step() for _ in range(STEPS_AFTER)]
+        self.stalls_s.append(time.perf_counter() - began)
+        self.next_steps_s.append(sum(training.train_step() for _ in range(STEPS_AFTER)))
         wait()
-        self.stalls_s.append(stall)
-        self.slowings.append(sum(after) / sum(before))
-        self.steps_s += before
 
 
 def main() -> None:
@@ -124,7 +122,7 @@ def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     saves = 8 if options.quick else 25
     figures: dict[str, Any] = {"date": date.today().isoformat(), "saves": saves, "cores": torch.get_num_threads()}
-    print(f"{'':10} {'way':12} {'stall ms':>9} {'step ms':>9} {'next two steps':>15} {'MB alone':>9}")
+    print(f"{'':10} {'way':12} {'stall ms':>9} {'next two steps ms':>18} {'MB alone':>9}")
     with tempfile.TemporaryDirectory(prefix="cvstudio-bench-", dir=options.folder) as folder:
         for name in ("resnet18", "resnet50"):
             figures[name] = measure(name, Path(folder) / name, saves)
@@ -148,25 +146,24 @@ def measure(name: str, folder: Path, saves: int) -> dict[str, float]:
         for way in ways:
             way.measure(training, checkpoints.drain)
     for way in ways:
-        way.stalls_s, way.slowings, way.steps_s = [], [], []
+        way.stalls_s, way.next_steps_s = [], []
     for number in range(saves):
         for way in ways if number % 2 else reversed(ways):
             way.measure(training, checkpoints.drain)
     alone = bytes_alone(training, folder.with_name(f"{name}-alone"))
     sizes = {"torch.save": (folder / "plain.pt").stat().st_size, "studio": alone}
     for way in ways:
-        stall_ms, step_ms = 1000 * statistics.median(way.stalls_s), 1000 * statistics.median(way.steps_s)
-        slowing = statistics.median(way.slowings)
-        print(f"{name:10} {way.name:12} {stall_ms:9.1f} {step_ms:9.1f} {slowing:15.3f} {sizes[way.name] / 1e6:9.1f}")
+        stall_ms, steps_ms = 1000 * statistics.median(way.stalls_s), 1000 * statistics.median(way.next_steps_s)
+        print(f"{name:10} {way.name:12} {stall_ms:9.1f} {steps_ms:18.1f} {sizes[way.name] / 1e6:9.1f}")
     synchronous, studio = ways
     stalls = [statistics.median(way.stalls_s) for way in (studio, synchronous)]
+    pairs = zip(studio.next_steps_s, synchronous.next_steps_s, strict=True)
     return {
-        "stall_s": stalls[0],
-        "torch_save_s": stalls[1],
-        "stall_ratio": stalls[0] / stalls[1],
-        "next_steps_ratio": statistics.median(studio.slowings),
-        "next_steps_ratio_without": statistics.median(synchronous.slowings),
-        "bytes_ratio": alone / sizes["torch.save"],
+        "stall_s": round(stalls[0], 4),
+        "torch_save_s": round(stalls[1], 4),
+        "stall_ratio": round(stalls[0] / stalls[1], 4),
+        "next_steps_ratio": round(statistics.median(mine / theirs for mine, theirs in pairs), 4),
+        "bytes_ratio": round(alone / sizes["torch.save"], 4),
     }
 
 
@@ -193,7 +190,7 @@ def measure_frozen(name: str, folder: Path) -> dict[str, float]:
         save_synchronously(training.content(), folder / "plain.pt")
         plain_bytes += (folder / "plain.pt").stat().st_size
     checkpoints.drain()
-    return {"bytes_ratio": folder_bytes(folder / "checkpoints") / plain_bytes}
+    return {"bytes_ratio": round(folder_bytes(folder / "checkpoints") / plain_bytes, 4)}
 
 
 def new_folder(folder: Path, keep: int = 2) -> CheckpointFolder:

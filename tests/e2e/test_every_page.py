@@ -53,6 +53,7 @@ pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/"
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
 pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
+pages += [f"/runs/{run.pk}/checkpoints/", f"/runs/{runs['pending'].pk}/checkpoints/", "/disk/"]
 pages += [f"/datasets/{scenes.pk}/view/2/", f"/datasets/{dataset.pk}/view/1/"]
 result = pages
 """

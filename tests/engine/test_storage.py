@@ -16,7 +16,7 @@ from trainingapp.engine.storage.durable import Damaged
 from trainingapp.engine.storage.exporting import export_file, export_pieces, export_size
 from trainingapp.engine.storage.packs import Packs
 from trainingapp.engine.storage.reading import damage, open_checkpoint
-from trainingapp.engine.storage.sizes import plan_removal, remove_checkpoints
+from trainingapp.engine.storage.sizes import all_parts, own_bytes, plan_removal, remove_checkpoints
 
 STRANGE = {
     "bool": torch.tensor([True, False, True]),
@@ -135,10 +135,12 @@ def test_what_did_not_change_is_stored_once(tmp_path: Path) -> None:
     packs = sorted((tmp_path / "checkpoints" / "packs").iterdir())
     first, *others = [path.stat().st_size for path in packs]
     assert all(size < first * 0.6 for size in others)
-    event = events_of(tmp_path, "checkpoint")[-1]
-    own = event["stored_bytes"]
-    assert own.keys() == {f"epoch_{number}.pt" for number in range(1, 6)}
-    assert all(own[file] < event["size_bytes"] * 0.6 for file in own)
+    events = events_of(tmp_path, "checkpoint")
+    told = {file: size for event in events for file, size in event["stored_bytes"].items()}
+    folder = tmp_path / "checkpoints"
+    assert told == own_bytes(all_parts(folder, Packs(folder))), "what changed was told"
+    assert all(size < events[-1]["size_bytes"] * 0.6 for size in told.values())
+    assert events[-1]["stored_bytes"].keys() == {"epoch_5.pt"}
 
 
 @pytest.mark.parametrize("gone", [[1], [3], [1, 2, 3], [2, 4, 5], [1, 2, 3, 4]])

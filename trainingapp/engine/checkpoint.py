@@ -105,6 +105,7 @@ class CheckpointFolder:
         self._packs = Packs(folder)
         self._parts = {entry.file: parts_of(folder, entry.file, self._packs) for entry in self._entries}
         self._clear_leftovers(unlisted_too=is_index_whole)
+        self._told_bytes: dict[str, int] = {}
         self._trusted_until: dict[str, float] = {}
         self._copy = FlatCopy()
         self._writing = _Writing()
@@ -310,14 +311,16 @@ class CheckpointFolder:
                 raise
 
     def _announce(self, entry: Entry, *, removed: list[str]) -> None:
+        own = own_bytes(self._parts)
         self._events.write(
             "checkpoint",
             epoch=entry.epoch,
             step=entry.step,
             **entry.facts(),
             removed=removed,
-            stored_bytes=own_bytes(self._parts),
+            stored_bytes={file: size for file, size in own.items() if self._told_bytes.get(file) != size},
         )
+        self._told_bytes = own
 
 
 class _Writing:
@@ -374,7 +377,8 @@ def _stand_back() -> None:
     """Lower the priority of this thread alone, which only Linux knows of."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), WRITER_NICENESS)
+            niceness = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness + WRITER_NICENESS)
 
 
 def _hashed(raw: memoryview) -> Pieces[str]:
