@@ -121,6 +121,9 @@ class Environment(BaseSettings):
     API_RATE_PER_MINUTE: int = Field(
         600, ge=0, description="Requests to the API in a minute for each token, user or address; 0: as many as come."
     )
+    SCRUB_DAYS: int = Field(
+        7, ge=0, le=3650, description="Days within which every checkpoint is compared with its hashes once. 0: never."
+    )
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
     TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")
     LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
@@ -247,6 +250,7 @@ TRAINER_LOG_BYTES = env.TRAINER_LOG_MB * 1024 * 1024
 SPARE_TRAINER = env.SPARE_TRAINER
 IMPORT_DIRS = [Path(folder).resolve() for folder in env.IMPORT_DIRS]
 REDIS_URL = env.REDIS_URL
+SCRUB_DAYS = env.SCRUB_DAYS
 MAX_UPLOAD_BYTES = env.MAX_UPLOAD_MB * 1024 * 1024
 TRUSTED_PROXIES = [ipaddress.ip_network(part, strict=False) for part in env.TRUSTED_PROXIES]
 AUDIT_DAYS = env.AUDIT_DAYS

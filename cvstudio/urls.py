@@ -14,9 +14,11 @@ from trainingapp.views import (
     api_docs,
     audit_trail,
     batch_previews,
+    checkpoints,
     dataset_pictures,
     datasets,
     devices,
+    disk,
     evaluations,
     jobs,
     journal,
@@ -67,7 +69,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/batches/<str:file>", evaluations.batch_picture, name="batch_picture"),
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
     path("runs/<int:pk>/share/", sharing.run_share, name="run_share"),
+    path("runs/<int:pk>/checkpoints/", checkpoints.run_checkpoints, name="run_checkpoints"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
+    re_path(
+        r"^runs/(?P<pk>[0-9]{1,18})/checkpoints/(?P<file>[A-Za-z0-9_.]+)/(?P<verb>pin|unpin|verify)/$",
+        checkpoints.checkpoint_control,
+        name="checkpoint_control",
+    ),
+    path("disk/", disk.disk, name="disk"),
     re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
     re_path(
         r"^runs/(?P<pk>[0-9]{1,18})/(?P<command>checkpoint|evaluate|retry)/$", run_control.run_order, name="run_order"

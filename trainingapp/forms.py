@@ -63,6 +63,7 @@ ONE = {
     "batches": gettext_noop("batch"),
     "boxes": gettext_noop("box"),
     "minutes": gettext_noop("minute"),
+    "days": gettext_noop("day"),
     "checkpoints": gettext_noop("checkpoint"),
     "processes": gettext_noop("process"),
     "threads": gettext_noop("thread"),

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
-from trainingapp import audit, forecast, jobs
+from trainingapp import audit, forecast, housekeeping, jobs
 from trainingapp.datasets import uploads
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
@@ -113,6 +113,18 @@ def tick() -> None:
 def remove_old_keys() -> None:
     """Forget the answers that are kept for repeated requests when their time is over."""
     IdempotencyKey.objects.filter(created_at__lt=timezone.now() - IdempotencyKey.KEPT).delete()
+
+
+@db_periodic_task(crontab(minute="17"))
+def scrub() -> None:
+    """Compare some of the checkpoints with their hashes."""
+    housekeeping.scrub_some()
+
+
+@db_periodic_task(crontab(minute="47"))
+def age_checkpoints() -> None:
+    """Let old checkpoints go where the run says so and no trainer works on it."""
+    housekeeping.apply_ages()
 
 
 def look_around() -> None:

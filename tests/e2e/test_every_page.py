@@ -58,6 +58,7 @@ pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused,
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
 pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
 pages += ["/queue/", "/devices/"]
+pages += [f"/runs/{run.pk}/checkpoints/", f"/runs/{runs['pending'].pk}/checkpoints/", "/disk/"]
 pages += [f"/datasets/{scenes.pk}/view/2/", f"/datasets/{dataset.pk}/view/1/"]
 evidence = {"process": "gone", "checkpoint": {"file": "epoch_" + "1" * 60 + ".pt", "step": 9, "sound": True}}
 evidence |= {"heartbeat_at": long_ago.isoformat(), "last_event": None, "steps_lost": 3}

@@ -4,6 +4,16 @@ A verb that asks for what is already so is no error. Each one locks the row of i
 and only then acts, so two people (or a person and a worker) who act at once get one sound result.
 """
 
+from trainingapp.lifecycle.checkpoints import (
+    checkpoint_policy,
+    checkpoints_deletion,
+    clean_up,
+    copy_checkpoint,
+    delete_checkpoints,
+    pin_checkpoint,
+    plan_clean_up,
+    verify_checkpoint,
+)
 from trainingapp.lifecycle.common import DeletionSize, VerbError
 from trainingapp.lifecycle.control import (
     checkpoint_now,
@@ -69,12 +79,17 @@ __all__ = [
     "check_first",
     "check_usable",
     "checkpoint_now",
+    "checkpoint_policy",
+    "checkpoints_deletion",
+    "clean_up",
     "clone_run",
     "confirm_import",
     "copied_name",
+    "copy_checkpoint",
     "create_run",
     "create_token",
     "dataset_deletion_size",
+    "delete_checkpoints",
     "delete_dataset",
     "delete_run",
     "delete_weights",
@@ -92,6 +107,8 @@ __all__ = [
     "move_in_queue",
     "note_token_use",
     "pause_run",
+    "pin_checkpoint",
+    "plan_clean_up",
     "possible_verbs",
     "predict",
     "predict_dataset",
@@ -111,6 +128,7 @@ __all__ = [
     "update_run",
     "update_weights",
     "upload_weights",
+    "verify_checkpoint",
     "weights_deletion_size",
     "weights_uses",
     "with_epochs",

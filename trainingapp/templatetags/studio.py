@@ -121,6 +121,27 @@ PROOFS: dict[str, tuple[str, Any, Any]] = {
         _("The trainer ended before it made a step after that checkpoint: there is nothing to compare with."),
     ),
 }
+#: Why a checkpoint stays.
+KEPT_BECAUSE: dict[str, Any] = {
+    "best": _("best"),
+    "pinned": _("kept by hand"),
+    "resume": _("to go on from"),
+    "last": _("among the newest"),
+    "best of all": _("among the best"),
+    "every": _("its epoch's turn"),
+}
+#: What takes space and belongs to nobody.
+SPACE: dict[str, Any] = {
+    "runs": _("Runs"),
+    "datasets": _("Datasets"),
+    "weights": _("Weights"),
+    "trash": _("Trash"),
+    "jobs": _("Jobs"),
+    "previews": _("Previews"),
+    "uploads": _("Uploads"),
+    "downloaded weights": _("Downloaded weights"),
+    "database": _("Database"),
+}
 #: Kind of error -> what happened, and what to do about it.
 ADVICE: dict[str, tuple[Any, Any]] = {
     "out_of_memory": (
@@ -319,6 +340,16 @@ def heat(share: float) -> int:
 @register.filter
 def lookup(mapping: dict[str, Any], key: str) -> Any:
     return mapping.get(key)
+
+
+@register.filter
+def kept_because(reason: str) -> Any:
+    return KEPT_BECAUSE.get(reason, reason)
+
+
+@register.filter
+def space_label(kind: str) -> Any:
+    return SPACE.get(kind, kind)
 
 
 @register.filter
