@@ -80,5 +80,5 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _page(request: HttpRequest, form: TokenForm, *, status: int = 200, **about: Any) -> HttpResponse:
-    tokens = ApiToken.objects.filter(user=request.user)
+    tokens = ApiToken.objects.filter(user_id=int(request.user.pk or 0))
     return render(request, "account/tokens.html", {"form": form, "tokens": tokens, **about}, status=status)
