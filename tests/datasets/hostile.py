@@ -535,8 +535,8 @@ COCO_PICTURES: dict[str, dict[str, Any]] = {
 }
 
 
-#: What is passed over: sizes that cannot be any, names that are found by their last part alone, a table of names that is
-#: none, a definition that is never fetched, an outline where there is a box.
+#: What is passed over: sizes that cannot be any, names that are found by their last part alone, a table of names that
+#: is none, a definition that is never fetched, an outline where there is a box.
 UNUSED = {
     "a number",
     "names that are numbers",

@@ -70,7 +70,7 @@ class Files:
     def _by_stem(self) -> dict[str, list[SourceFile]]:
         return _grouped(self.pictures, stem)
 
-    def read_text(self, file: SourceFile, most_bytes: int = MOST_ANNOTATION_BYTES) -> str:
+    def read_text(self, file: SourceFile, most_bytes: int | None = None) -> str:
         """The text of an annotation file. Raises DatasetError when it is too large, damaged or no UTF-8."""
         self.beat()
         try:
@@ -98,8 +98,9 @@ def _grouped(files: Iterable[SourceFile], key: Callable[[str], str]) -> dict[str
     return dict(groups)
 
 
-def read_bytes(file: SourceFile, most_bytes: int = MOST_ANNOTATION_BYTES) -> bytes:
+def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
     """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
+    most_bytes = most_bytes or MOST_ANNOTATION_BYTES
     if file.size_bytes > most_bytes:
         message = f"{file.path} is larger than {most_bytes >> 20} MB, the most that such a file may be."
         raise DatasetError.one("annotations_too_large", message, file.path)

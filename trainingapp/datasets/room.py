@@ -35,7 +35,7 @@ def is_progressive(image: Image.Image) -> bool:
 
 def _coefficients(image: Image.Image) -> float:
     """Coefficients a pixel: three without subsampling, one and a half with the usual one."""
-    layers = [(across, down) for _number, across, down, _table in getattr(image, "layer", [])]
+    layers: list[tuple[int, int]] = [(across, down) for _number, across, down, _table in getattr(image, "layer", [])]
     if not layers:
         return 3.0
     most = max(across * down for across, down in layers)
