@@ -20,7 +20,8 @@ class EpochsForm(forms.Form):
     epochs = forms.IntegerField(label=_("Epochs in all"), widget=forms.NumberInput({"class": "form-control"}))
 
     def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"epochs": run.config["epochs"]}, **kwargs)
+        kwargs["initial"] = {"epochs": run.config["epochs"]}
+        super().__init__(*args, **kwargs)
         field, bounds = self.fields["epochs"], config_schema(run.recipe)["epochs"]
         field.widget.attrs |= {"min": max(bounds["minimum"], run.epoch), "max": bounds["maximum"]}
         mark_errors(self)
@@ -50,12 +51,9 @@ class EditForm(LimitsForm):
     field_order = ("name", "priority", *LIMITS)
 
     def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
-        stored = {name: getattr(run, name) for name in ("name", "priority", "version", *LIMITS)}
-        whole = {
-            name: int(value) if isinstance(value, float) and value.is_integer() else value
-            for name, value in stored.items()
-        }
-        super().__init__(*args, initial=whole, **kwargs)
+        names = ("name", "priority", "version", *LIMITS)
+        kwargs["initial"] = {name: _plain(getattr(run, name)) for name in names}
+        super().__init__(*args, **kwargs)
         mark_errors(self)
 
     def differing(self, run: TrainingRun) -> list[dict[str, Any]]:
@@ -105,11 +103,8 @@ class ForkForm(RunForm):
 
     def kept_labels(self) -> list[str]:
         """What must stay to go on from a step, in the words of the form."""
-        return [
-            row["label"]
-            for row in config_table(self.run.config)
-            if row["name"] in self.kept and row["name"] != "recipe"
-        ]
+        names = set(self.kept) - {"recipe"}
+        return [row["label"] for row in config_table(self.run.config) if row["name"] in names]
 
     def clean(self) -> dict[str, Any]:
         values = super().clean()
@@ -133,3 +128,8 @@ def _told(checkpoint: Checkpoint) -> str:
     text = gettext("%(file)s: epoch %(epoch)d, step %(step)d")
     shown = text % {"file": checkpoint.file, "epoch": checkpoint.epoch, "step": checkpoint.step}
     return f"{shown} ★" if checkpoint.is_best else shown
+
+
+def _plain(value: Any) -> Any:
+    """12, not 12.0."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

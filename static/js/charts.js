@@ -6,6 +6,11 @@ function format(value, isShare) {
   return isShare ? `${(value * 100).toFixed(1)} %` : Number(value.toPrecision(4)).toString();
 }
 
+/** Room for the longest number of an axis. */
+function widthOf(_plot, values) {
+  return Math.max(52, ...(values || []).map((value) => 18 + 6.5 * String(value).length));
+}
+
 function token(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
@@ -44,7 +49,7 @@ class Chart {
         scales: { x: { time: false } },
         axes: [
           { ...axis, size: 28, values: (_u, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString() : Number(tick.toFixed(2)))) },
-          { ...axis, size: 52, values: (_u, ticks) => ticks.map((tick) => (percent ? `${Math.round(tick * 1000) / 10} %` : Number(tick.toPrecision(4)))) },
+          { ...axis, size: widthOf, values: (_u, ticks) => ticks.map((tick) => (percent ? `${Math.round(tick * 1000) / 10} %` : Number(tick.toPrecision(4)))) },
         ],
         series: [
           {},

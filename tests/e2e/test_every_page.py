@@ -17,8 +17,9 @@ from tests.tiny import make_dataset, make_run
 from tests.web.annotated import make_proposed, make_scenes
 from tests.web.evaluations import evaluated
 from tests.web.world import line, point, started, tell
+from trainingapp.models import Checkpoint, Dataset, JournalEntry, TrainingRun
 from trainingapp import lifecycle
-from trainingapp.models import Checkpoint, Dataset, TrainingRun
+
 admin = User.objects.get()
 dataset = make_dataset(admin, "A dataset with quite a long name that must not widen the page")
 runs = {}
@@ -56,7 +57,17 @@ pages += ["/account/tokens/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
 pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
+pages += ["/queue/", "/devices/"]
+pages += [f"/runs/{run.pk}/checkpoints/", f"/runs/{runs['pending'].pk}/checkpoints/", "/disk/"]
 pages += [f"/datasets/{scenes.pk}/view/2/", f"/datasets/{dataset.pk}/view/1/"]
+evidence = {"process": "gone", "checkpoint": {"file": "epoch_" + "1" * 60 + ".pt", "step": 9, "sound": True}}
+evidence |= {"heartbeat_at": long_ago.isoformat(), "last_event": None, "steps_lost": 3}
+found = {"found_by": "studio:1:1764064800.0", "found_at": timezone.now(), "done_at": timezone.now()}
+found |= {"run_name": run.name, "evidence": evidence, "message": "x" * 200, "action": "requeued"}
+JournalEntry.objects.create(run=run, **found)
+soon = {"not_before": timezone.now() + timedelta(hours=1), "error_class": "hang", "error_message": "It hung."}
+TrainingRun.objects.filter(status="queued").update(**soon)
+pages += ["/journal/"]
 result = pages
 """
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-LIGHT = ["config", "events", "dataset_files", "schedule_preview"]
+LIGHT = ["config", "events", "dataset_files", "jobs.disk_space", "schedule_preview", "script"]
 
 
 def _loaded_by(module: str) -> set[str]:

@@ -3,6 +3,7 @@
 Where a verb is missing the answer says so (409, not-available), and nothing is made up.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
@@ -31,7 +32,7 @@ def delete_weights(weights: Weights) -> dict[str, Any]:
     return _freed(_verbs.delete_weights(weights))
 
 
-def export_weights(weights: Weights, formats: list[str], user: Any) -> Job:
+def export_weights(weights: Weights, formats: Sequence[str], user: Any) -> Job:
     """Have a worker pack the weights in these formats."""
     _need("export_weights")
     job: Job = _verbs.export_weights(weights, formats=formats, by=user)

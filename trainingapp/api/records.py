@@ -23,7 +23,7 @@ from trainingapp.api.schemas import (
     TrainingSaveResponse,
 )
 from trainingapp.api.thinning import thinned
-from trainingapp.downloads import file_response, file_stem
+from trainingapp.downloads import checkpoint_response
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.permissions import Verb
 from trainingapp.run_state import LOG_TYPES
@@ -89,12 +89,11 @@ def show_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> Checkpoint
 
 @router.get("/{pk}/checkpoints/{file}/download", summary="Download a checkpoint", response={200: None})
 def download_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> StreamingHttpResponse:
-    """The file as it lies on the disk: torch.load(..., weights_only=True) reads it."""
-    checkpoint = _checkpoint(run_for(request, pk, Verb.DOWNLOAD), file)
-    if not checkpoint.path.is_file():
+    """As a file that torch.load(..., weights_only=True) reads."""
+    response = checkpoint_response(_checkpoint(run_for(request, pk, Verb.DOWNLOAD), file))
+    if response is None:
         raise not_found(_("The file is gone."))
-    name = f"{file_stem(checkpoint.run.name, 'run')}-{checkpoint.run_id}-{checkpoint.file}"
-    return file_response(checkpoint.path, name, checkpoint.sha256)
+    return response
 
 
 @router.delete("/{pk}/checkpoints/{file}", response=TrainingDeleteResponse, summary="Delete a checkpoint")

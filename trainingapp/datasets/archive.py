@@ -54,11 +54,15 @@ _JUNK_FILES = {"thumbs.db", "desktop.ini"}
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of the source. `path` is relative, with forward slashes, in Unicode's composed form (NFC)."""
+    """A file of the source. `path` is relative, with forward slashes, in Unicode's composed form (NFC).
+
+    `packed_bytes` is what it takes in the zip, as the zip says.
+    """
 
     path: str
     size_bytes: int
     open: Callable[[], IO[bytes]]
+    packed_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +158,7 @@ def _read_zip(path: Path, archive: zipfile.ZipFile) -> Source:
         if entry.is_dir() or name.endswith("/"):
             folders.add(name.rstrip("/"))
         else:
-            files.append(SourceFile(name, entry.file_size, _zip_opener(archive, entry)))
+            files.append(SourceFile(name, entry.file_size, _zip_opener(archive, entry), entry.compress_size))
     return _checked_source(files, folders, report)
 
 

@@ -14,6 +14,9 @@ from trainingapp.datasets.layout import Kind
 
 MOST_ANNOTATION_BYTES = 512 * 1024**2
 PEEK_BYTES = 1 << 20
+#: Annotations are read as a whole. Real ones shrink to a tenth; what shrinks to less than this is made to fill memory.
+MOST_TEXT_RATIO = 30
+RATIO_FREE_BYTES = 24 * 1024**2
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 _KINDS: dict[str, Kind] = {
@@ -67,11 +70,11 @@ class Files:
     def _by_stem(self) -> dict[str, list[SourceFile]]:
         return _grouped(self.pictures, stem)
 
-    def read_text(self, file: SourceFile) -> str:
+    def read_text(self, file: SourceFile, most_bytes: int | None = None) -> str:
         """The text of an annotation file. Raises DatasetError when it is too large, damaged or no UTF-8."""
         self.beat()
         try:
-            return read_bytes(file).decode("utf-8-sig")
+            return read_bytes(file, most_bytes).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DatasetError.one("not_text", f"{file.path} is no UTF-8 text ({error.reason}).", file.path) from None
 
@@ -95,13 +98,15 @@ def _grouped(files: Iterable[SourceFile], key: Callable[[str], str]) -> dict[str
     return dict(groups)
 
 
-def read_bytes(file: SourceFile) -> bytes:
+def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
     """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
-    if file.size_bytes > MOST_ANNOTATION_BYTES:
-        message = (
-            f"{file.path} is larger than {MOST_ANNOTATION_BYTES >> 20} MB, the most that an annotation file may be."
-        )
+    most_bytes = most_bytes or MOST_ANNOTATION_BYTES
+    if file.size_bytes > most_bytes:
+        message = f"{file.path} is larger than {most_bytes >> 20} MB, the most that such a file may be."
         raise DatasetError.one("annotations_too_large", message, file.path)
+    if file.packed_bytes is not None and file.size_bytes > max(RATIO_FREE_BYTES, MOST_TEXT_RATIO * file.packed_bytes):
+        message = f"{file.path} unpacks to {file.size_bytes >> 20} MB from next to nothing: a zip bomb."
+        raise DatasetError.one("bomb", message, file.path)
     buffer = io.BytesIO()
     copy_limited(file, buffer, lambda piece: None)
     return buffer.getvalue()

@@ -12,6 +12,8 @@ from trainingapp.datasets.errors import DatasetError
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
+#: A value is looked for in so many characters, and then in more: as objects it takes many times the memory of its text.
+_PIECES = (4096, 65_536, 4 * 1024**2)
 
 
 def members(text: str, path: str) -> Iterator[tuple[str, int, Any]]:
@@ -22,6 +24,7 @@ def members(text: str, path: str) -> Iterator[tuple[str, int, Any]]:
     reader = _Reader(text, path)
     reader.expect("{")
     if reader.take("}"):
+        reader.expect_end()
         return
     while True:
         key = reader.value()
@@ -31,6 +34,7 @@ def members(text: str, path: str) -> Iterator[tuple[str, int, Any]]:
         yield from ((key, line, value) for line, value in reader.elements())
         if not reader.take(","):
             reader.expect("}")
+            reader.expect_end()
             return
 
 
@@ -56,14 +60,27 @@ class _Reader:
 
     def value(self) -> Any:
         self._skip()
-        try:
-            value, self._at = _DECODER.raw_decode(self.text, self._at)
-        except json.JSONDecodeError as error:
-            message = f"{self.path} line {error.lineno} is not valid JSON: {error.msg}."
-            raise DatasetError.one("annotations_broken", message, self.path) from None
-        except (ValueError, RecursionError) as error:
-            raise self.broken(str(error).partition(";")[0]) from None
-        return value
+        for most in _PIECES:
+            piece = self.text[self._at : self._at + most]
+            is_rest = self._at + most >= len(self.text)
+            try:
+                value, end = _DECODER.raw_decode(piece)
+            except json.JSONDecodeError as error:
+                if is_rest:
+                    raise self._not_json(error) from None
+            except (ValueError, RecursionError) as error:
+                raise self.broken(str(error).partition(";")[0]) from None
+            else:
+                if is_rest or end < len(piece):
+                    self._at += end
+                    return value
+        raise self.broken(f"one value of a list has more than {_PIECES[-1] >> 20} MB")
+
+    def _not_json(self, error: json.JSONDecodeError) -> DatasetError:
+        line = self.line() + error.lineno - 1
+        return DatasetError.one(
+            "annotations_broken", f"{self.path} line {line} is not valid JSON: {error.msg}.", self.path
+        )
 
     def take(self, character: str) -> bool:
         """Whether this character comes next; then it is passed."""
@@ -76,6 +93,11 @@ class _Reader:
     def expect(self, character: str) -> None:
         if not self.take(character):
             raise self.broken(f"{character} is missing")
+
+    def expect_end(self) -> None:
+        self._skip()
+        if self._at < len(self.text):
+            raise self.broken("something follows its end")
 
     def line(self) -> int:
         self._line += self.text.count("\n", self._counted, self._at)

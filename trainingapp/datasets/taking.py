@@ -14,7 +14,8 @@ from trainingapp.datasets.archive import SourceFile, copy_limited
 from trainingapp.datasets.errors import DatasetError, ReportItem
 from trainingapp.datasets.geometry import Placed, place
 from trainingapp.datasets.layout import Kind, Picture
-from trainingapp.datasets.validation import examine
+from trainingapp.datasets.room import MOST_BYTES, ROOM
+from trainingapp.datasets.validation import MASK_BYTES, examine, needed_bytes
 from trainingapp.engine.dataset_files import IGNORED_PIXEL, Sample
 
 MASKS_DIR = "masks"
@@ -54,8 +55,10 @@ def take(picture: Picture, number: int, folder: Path, *, class_count: int, wants
     path = folder / picture.stored_path
     try:
         digest, size_bytes = copy(picture.file, path)
-        facts = examine(path, picture.file.path)
-        placed = place(picture, facts, wants_mask=wants_mask)
+        with ROOM.for_bytes(needed_bytes(path)):
+            facts = examine(path, picture.file.path)
+        with ROOM.for_bytes(min(facts.width * facts.height * MASK_BYTES, MOST_BYTES) if wants_mask else 0):
+            placed = place(picture, facts, wants_mask=wants_mask)
     except DatasetError as error:
         path.unlink(missing_ok=True)
         return Taken(picture.file.path, picture.kind, faults=tuple(error.items))

@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.files import read_bytes
+from trainingapp.datasets.room import MOST_BYTES, decoding_bytes, is_progressive
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_PIXELS = 89_478_485
@@ -34,6 +35,10 @@ TURNS = {
 }
 """What makes a stored picture upright, by EXIF orientation."""
 _LOOK_PIXELS = 32
+_LARGE_PIXELS = 4_000_000
+_STRIP_ROWS = 256
+MASK_BYTES = 12
+"""A pixel of a mask takes so many bytes while its values are looked at."""
 _FLAT = 8
 """A picture whose shades differ by less looks like any other of one colour."""
 _DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
@@ -88,14 +93,16 @@ def examine(path: Path, shown_name: str) -> Facts:
     """Decode the whole picture (the first frame). Raises DatasetError when that fails, OSError when the disk does."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise _too_large(shown_name, f"{image.width:,} x {image.height:,} pixels")
+            _refuse_large(image, shown_name, decoding_bytes(image))
             if image.format == "PNG":  # the only reader whose verify() finds more than load(): wrong checksums
                 image.verify()
         with Image.open(path, formats=FORMATS) as image:
+            stored_size = image.size
+            if is_progressive(image):  # every byte is read all the same
+                image.draft(image.mode, (image.width // 2, image.height // 2))
             image.load()
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-            width, height = reversed(image.size) if orientation in SIDEWAYS else image.size
+            width, height = reversed(stored_size) if orientation in SIDEWAYS else stored_size
             return Facts(width, height, tuple(_notes(image)), orientation, _look(image, orientation))
     except Image.DecompressionBombError:
         raise _too_large(shown_name, "too many pixels") from None
@@ -113,7 +120,7 @@ def examine(path: Path, shown_name: str) -> Facts:
 
 def _look(image: Image.Image, orientation: int) -> int | None:
     """The perceptual hash of the upright picture: signs of the lowest frequencies of its cosine transform."""
-    plain = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    plain = image if image.mode in ("L", "RGB") else _smaller(image).convert("RGB")
     small = plain.resize((_LOOK_PIXELS, _LOOK_PIXELS), Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
     darkest, brightest = small.getextrema()
     if not isinstance(darkest, int | float) or not isinstance(brightest, int | float) or brightest - darkest < _FLAT:
@@ -121,6 +128,35 @@ def _look(image: Image.Image, orientation: int) -> int | None:
     if orientation in TURNS:
         small = small.transpose(TURNS[orientation])
     return int.from_bytes(np.packbits(imagehash.phash(small).hash).tobytes())
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    """The picture, or of a large one every so manieth pixel: in another mode it would take its memory once more."""
+    if image.width * image.height <= _LARGE_PIXELS:
+        return image
+    return image.resize((_LOOK_PIXELS * 16, _LOOK_PIXELS * 16), Image.Resampling.NEAREST)
+
+
+def _refuse_large(image: Image.Image, shown_name: str, needed_bytes: int) -> None:
+    """By the header alone; nothing is decoded yet."""
+    size = f"{image.width:,} x {image.height:,} pixels"
+    if image.width * image.height > MOST_PIXELS:
+        raise _too_large(shown_name, size)
+    if needed_bytes > MOST_BYTES:
+        message = (
+            f"{shown_name} is too large to decode ({size} of a {image.format} take {needed_bytes >> 20:,} MB); "
+            f"at most {MOST_BYTES >> 20} MB are taken."
+        )
+        raise DatasetError.one("too_many_pixels", message, shown_name)
+
+
+def needed_bytes(path: Path) -> int:
+    """Memory that looking at this picture takes, as far as its header says; 0 for what is no picture."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return min(decoding_bytes(image), MOST_BYTES)
+    except (OSError, Image.DecompressionBombError, *_BROKEN):
+        return 0
 
 
 def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
@@ -131,8 +167,8 @@ def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
     content = io.BytesIO(read_bytes(file))
     try:
         with Image.open(content, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise _too_large(file.path, f"{image.width:,} x {image.height:,} pixels")
+            needed = image.width * image.height * MASK_BYTES
+            _refuse_large(image, file.path, needed)
             image.load()
             return _mask_values(image, file.path, in_colour)
     except Image.DecompressionBombError:
@@ -150,14 +186,15 @@ def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.i
     if not in_colour and image.mode in ("P", "L", "1", "LA", "I", *_DEEP_MODES):
         plain = image.convert("L") if image.mode in ("1", "LA") else image
         return np.asarray(plain).astype(np.int32)
-    pixels_HWC = np.asarray(image.convert("RGB"), np.int32)
-    red, green, blue = (pixels_HWC[..., channel] for channel in range(3))
-    if in_colour:
-        return np.asarray(red << 16 | green << 8 | blue)
-    if (red != green).any() or (red != blue).any():
-        message = f"{path} is in colours; class_dict.csv or labelmap.txt must say which class each colour is."
-        raise DatasetError.one("colours_unknown", message, path)
-    return red
+    values_HW = np.empty((image.height, image.width), np.int32)
+    for top in range(0, image.height, _STRIP_ROWS):  # all at once would take ten times the memory
+        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
+        red, green, blue = np.moveaxis(np.asarray(strip.convert("RGB"), np.int32), -1, 0)
+        if not in_colour and ((red != green).any() or (red != blue).any()):
+            message = f"{path} is in colours; class_dict.csv or labelmap.txt must say which class each colour is."
+            raise DatasetError.one("colours_unknown", message, path)
+        values_HW[top : top + _STRIP_ROWS] = red << 16 | green << 8 | blue if in_colour else red
+    return values_HW
 
 
 def _notes(image: Image.Image) -> list[str]:

@@ -36,7 +36,7 @@ def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, p
     faster, and at a quarter of the training split. Raises BadConfig when not even two pictures fit.
     """
     largest = max(2, min(LARGEST, len(dataset.split("train")) // 4))
-    free_bytes = _free_bytes(device)
+    free = free_bytes(device)
     trials: list[Trial] = []
     for batch_size in _doubling(2, largest):
         try:
@@ -48,7 +48,7 @@ def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, p
         if trials and found.pictures_per_s < trials[-1].pictures_per_s * LEAST_GAIN:
             break
         trials.append(found)
-        if _used_bytes(device) > MEMORY_SHARE * free_bytes / 2:  # twice as many would be too much
+        if used_bytes(device) > MEMORY_SHARE * free / 2:  # twice as many would be too much
             break
     if not trials:
         raise BadConfig("Not even a batch of two pictures fits into memory: choose a smaller image_size or model.")
@@ -84,7 +84,7 @@ def _measured(
     return Trial(batch_size, batch_size / seconds)
 
 
-def _free_bytes(device: torch.device) -> float:
+def free_bytes(device: torch.device) -> float:
     """Memory that can be had: of the GPU, or of the machine."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -92,7 +92,7 @@ def _free_bytes(device: torch.device) -> float:
     return _kilobytes(Path("/proc/meminfo"), "MemAvailable") * 1024.0
 
 
-def _used_bytes(device: torch.device) -> float:
+def used_bytes(device: torch.device) -> float:
     """The most that this process has taken so far."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_reserved(device))

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 
 from trainingapp.engine.autobatch import find_batch_size
-from trainingapp.engine.checkpoint import CheckpointFolder, Found
+from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
+from trainingapp.engine.config import RunConfig
 from trainingapp.engine.control import Control, Ending
-from trainingapp.engine.dataset_files import DatasetIndex, read_index
+from trainingapp.engine.dataset_files import DatasetIndex
 from trainingapp.engine.device import (
     Precision,
     available_threads,
@@ -21,24 +22,22 @@ from trainingapp.engine.device import (
     device_name,
     prepare_backend,
 )
-from trainingapp.engine.ema import Ema
 from trainingapp.engine.environment import environment
-from trainingapp.engine.errors import BadConfig, BadData, EngineError
+from trainingapp.engine.errors import BadConfig, EngineError
 from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.freezing import is_frozen, set_training
-from trainingapp.engine.optim import make_optimizer
+from trainingapp.engine.metric_names import METRICS
 from trainingapp.engine.orders import Orders
 from trainingapp.engine.proof import Proof
 from trainingapp.engine.recipes.recipe import Recipe
-from trainingapp.engine.recipes.registry import make_recipe
+from trainingapp.engine.recipes.registry import make_recipe, read_dataset
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.run_files import Order
 from trainingapp.engine.saving import Saving
-from trainingapp.engine.schedule import make_schedule
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
-from trainingapp.engine.state import Position, TrainingState, steps_per_epoch
+from trainingapp.engine.state import Position, TrainingState, new_state, steps_per_epoch
 from trainingapp.engine.step import training_step
 from trainingapp.engine.transfer import checkpoint_weights, forked, load_matching
 from trainingapp.engine.validation import evaluate_split
@@ -62,8 +61,10 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     """
     device = device_for(order)
     precision, warning = choose_precision(device, amp=order.config.amp)
-    dataset = _read_dataset(order)
-    folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)
+    dataset = read_dataset(order)
+    folder = CheckpointFolder(
+        order.run_dir / "checkpoints", events, _keeping(order.config), form=order.config.checkpoint_format
+    )
     found = folder.newest_sound() or forked(order)
     order = _with_batch_size(order, dataset, device, precision, found, events)
     recipe = make_recipe(order, dataset, device, unwanted_fds=unwanted_fds)
@@ -139,34 +140,25 @@ def _prepare(
 ) -> TrainingState:
     """Model, optimizer and position, new or as the checkpoint holds them."""
     config = order.config
-    cpu_threads = found.content["cpu_threads"] if found else config.cpu_threads or available_threads()
+    cpu_threads = _cpu_threads(order, found)
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
     seed_everything(config.seed)
     model = recipe.build_model(pretrained=found is None)
     guard_small_convolutions(model, precision)
     if order.start_from is not None and found is None:
         _take_over_weights(model, order.start_from, events)
-    head_prefixes = recipe.head_prefixes(model)
-    state = TrainingState(
-        config=config,
-        recipe=recipe,
-        model=model,
-        head_prefixes=head_prefixes,
-        optimizer=make_optimizer(model, config, head_prefixes),
-        schedule=make_schedule(config, steps_per_epoch(recipe, config)),
-        ema=Ema(model, config.ema_decay) if config.ema_decay else None,
-        scaler=precision.scaler(),
-        meter=recipe.new_meter(validation=False),
-        device=device,
-        attempt=order.attempt,
-        cpu_threads=cpu_threads,
-    )
+    state = new_state(order, recipe, model, precision, cpu_threads=cpu_threads)
     if found:
         for warning in state.restore(found.content):
             events.log(warning, "warning")
         for line in state.extension_since(found.content):
             events.log(line)
     return state
+
+
+def _cpu_threads(order: Order, found: Found | None) -> int:
+    """The number for the whole run: sums depend on it."""
+    return int(found.content["cpu_threads"]) if found else order.config.cpu_threads or available_threads()
 
 
 def _with_batch_size(
@@ -199,6 +191,12 @@ def _take_over_weights(model: torch.nn.Module, path: Path, events: EventLog) -> 
         events.log(f"Weights of {path.name}: {line}")
 
 
+def _keeping(config: RunConfig) -> Keeping:
+    """Which checkpoints stay while this attempt saves new ones."""
+    metric = config.best_metric
+    return Keeping(config.retention_policy(), metric, METRICS[metric].higher_is_better)
+
+
 def _tell_start(
     events: EventLog,
     order: Order,
@@ -219,22 +217,12 @@ def _tell_start(
         resumed_from=file,
         validation_due=position.is_validation_due(epoch_steps),
         batch_size=order.config.batch_size,
-        environment=environment(),
+        environment={**environment(), "batch_size": order.config.batch_size, "cpu_threads": _cpu_threads(order, found)},
     )
     for warning in filter(None, warnings):
         events.log(warning, "warning")
     if found:
         events.log(f"Going on from {file}, after step {events.step}.")
-
-
-def _read_dataset(order: Order) -> DatasetIndex:
-    try:
-        dataset = read_index(order.dataset_dir)
-    except ValueError as error:
-        raise BadData(str(error)) from error
-    if order.config.recipe not in dataset.recipes:
-        raise BadData(f"The dataset is for {' and '.join(dataset.recipes)}, not for {order.config.recipe}.")
-    return dataset
 
 
 def _tail(order: Order) -> bytes:

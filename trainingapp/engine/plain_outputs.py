@@ -125,7 +125,7 @@ class _TwoStages(nn.Module):
         if not torch.compiler.is_exporting():
             pooled: torch.Tensor = pooler(features, [boxes_P4], [self._size])
             return pooled
-        maps = [features[name] for name in pooler.featmap_names]
+        maps = [level for name, level in features.items() if name in pooler.featmap_names]
         scales, level_of = _setup_scales(maps, [self._size], pooler.canonical_scale, pooler.canonical_level)
         levels_P, boxes_P5 = level_of([boxes_P4]), torch.cat([torch.zeros_like(boxes_P4[:, :1]), boxes_P4], dim=1)
         parts = [

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from trainingapp.engine.board import Board
 from trainingapp.engine.checkpoint import non_finite_message
 from trainingapp.engine.control import Request
 from trainingapp.engine.data.drawing import contact_sheet
@@ -27,6 +28,7 @@ class Reporter:
     """Writes metrics and progress events of one attempt. Between two points of the curves it never waits for a GPU."""
 
     def __init__(self, events: EventLog, state: TrainingState, run_dir: Path) -> None:
+        self._board = Board(run_dir, state.step, events)
         self._events, self._state, self._run_dir = events, state, run_dir
         self._next_batch_picture = 0.0
         self._first_step_told = False
@@ -105,6 +107,7 @@ class Reporter:
             classes=state.recipe.description()["classes"],
             paths=state.recipe.val_paths(),
         )
+        self._board.add("val", found.values, state.step)
         self._events.write(
             "metrics",
             split="val",
@@ -118,6 +121,7 @@ class Reporter:
         """Write a validation that was asked for within an epoch: it decides nothing, and is no slow step."""
         self._recent.clear()
         self._point_time += seconds
+        self._board.add("val", found.values, self._state.step)
         metric = self._state.config.best_metric
         self._events.write("metrics", split="val", values=found.values, extra=True, is_best=False, best_metric=metric)
 
@@ -125,6 +129,10 @@ class Reporter:
         """Say that an order was done, and what came of it."""
         now = {"epochs": self._state.config.epochs} if request.command == "epochs" else {}
         self._events.write("status", state="order", id=request.id, command=request.command, result=result, **now)
+
+    def flush(self) -> None:
+        """To be called with each checkpoint: see `Board.flush`."""
+        self._board.flush()
 
     def log(self, message: str) -> None:
         self._events.log(message)
@@ -148,7 +156,9 @@ class Reporter:
         moment = time.monotonic()
         speed = seen / max(1e-9, moment - self._point_time)
         self._point_time = moment
-        self._events.write("metrics", split="train", values={**values, "lr": rate, "images_per_s": round(speed, 1)})
+        shown = {**values, "lr": rate, "images_per_s": round(speed, 1)}
+        self._board.add("train", shown, self._state.step)
+        self._events.write("metrics", split="train", values=shown)
         meter.reset()
 
     def _tell_first_step(self) -> None:

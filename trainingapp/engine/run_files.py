@@ -18,6 +18,7 @@ from trainingapp.engine.errors import BadConfig, Superseded
 CONFIG_FILE = "config.json"
 LOCK_FILE = "trainer.lock"
 PREVIEW_FILE = "batch.webp"
+TENSORBOARD_DIR = "tensorboard"
 LOCK_WAIT_S = 15.0
 
 

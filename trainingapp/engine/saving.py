@@ -57,6 +57,7 @@ class Saving:
     def complete(self) -> None:
         """Wait until everything is on the disk."""
         self._report.progress("save", now=True)
+        self._report.flush()
         self._folder.drain()
 
     def _save(self, file: str, reason: str) -> None:
@@ -67,6 +68,7 @@ class Saving:
         check_attempt(self._folder.run_dir, self._state.attempt)
         self._report.check_finite()
         self._report.progress("save", now=True)
+        self._report.flush()
         content = self._state.checkpoint_content()
         self._folder.save(content, file=file, reason=reason)
         self._saved_position, self._saved_file = position, file

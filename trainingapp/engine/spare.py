@@ -1,8 +1,9 @@
 """A rehearsal: everything that is slow the first time is done before somebody waits for it."""
 
+import contextlib
 import ctypes
 import gc
-import io
+import importlib
 import itertools
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from trainingapp.engine.environment import environment
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.recipes.classification import ClassificationRecipe
 from trainingapp.engine.run_files import Order
+from trainingapp.engine.storage.tensors import FlatCopy
 
 
 def rehearse() -> None:
@@ -33,6 +35,8 @@ def rehearse() -> None:
         order = Order(Path(folder), config, Path(folder), Path(folder), 0)
         _write_pictures(Path(folder), train_count=config.batch_size * 2)
         _train_and_save(ClassificationRecipe(order, read_index(order.dataset_dir), torch.device("cpu")), order)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torch.utils.tensorboard")
     environment()  # git takes a moment to answer, and the answer is kept
     for preset in PRESETS.values():
         picture_augmentation(preset, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
@@ -69,4 +73,4 @@ def _train_and_save(recipe: ClassificationRecipe, order: Order) -> None:
         with torch.inference_mode():
             recipe.evaluate(model, batch, meter)
     recipe.evaluation(meter)
-    torch.save({"meter": meter.state_dict()}, io.BytesIO())
+    FlatCopy().take({"optimizer": optimizer.state_dict(), "meter": meter.state_dict()})

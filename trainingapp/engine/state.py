@@ -8,10 +8,13 @@ import torch
 from torch import nn
 
 from trainingapp.engine.config import RunConfig
+from trainingapp.engine.device import Precision
 from trainingapp.engine.ema import Ema
 from trainingapp.engine.errors import BadConfig
 from trainingapp.engine.metric_names import METRICS
+from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.recipes.recipe import Meter, Recipe
+from trainingapp.engine.run_files import Order
 from trainingapp.engine.schedule import Schedule, make_schedule
 from trainingapp.engine.seeding import rng_state, set_rng_state
 
@@ -234,6 +237,27 @@ class TrainingState:
 
     def _next_rate(self) -> float:
         return self.schedule.lr_at(min(self.step, self.total_steps - 1))
+
+
+def new_state(
+    order: Order, recipe: Recipe, model: nn.Module, precision: Precision, *, cpu_threads: int
+) -> TrainingState:
+    """A run at its very beginning."""
+    config, head_prefixes = order.config, recipe.head_prefixes(model)
+    return TrainingState(
+        config=config,
+        recipe=recipe,
+        model=model,
+        head_prefixes=head_prefixes,
+        optimizer=make_optimizer(model, config, head_prefixes),
+        schedule=make_schedule(config, steps_per_epoch(recipe, config)),
+        ema=Ema(model, config.ema_decay) if config.ema_decay else None,
+        scaler=precision.scaler(),
+        meter=recipe.new_meter(validation=False),
+        device=precision.device,
+        attempt=order.attempt,
+        cpu_threads=cpu_threads,
+    )
 
 
 def steps_per_epoch(recipe: Recipe, config: RunConfig) -> int:

@@ -1,6 +1,6 @@
 """What another number of epochs means for a run: the learning rate before and after, and the time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from django.utils.translation import gettext as _
@@ -63,7 +63,7 @@ def preview(run: TrainingRun, epochs: int) -> EpochsPreview:
         epochs=epochs,
         planned=planned,
         done_epochs=done,
-        plot=plot(_curve(found)),
+        plot=replace(plot(_curve(found)), y=""),  # the title says it
         rows=_rows(found, max(epochs, planned)),
         rate_before=found.rate_before,
         rate_after=found.rate_after,
@@ -80,7 +80,7 @@ def _curve(found: Extension) -> CurveLines:
         Series(label=_("With the new number"), points=found.after),
         Series(label=_("Now"), points=[(found.at_epoch, 0.0), (found.at_epoch, top)]),
     ]
-    return CurveLines(name=f"{HISTORY}lr", title=_("Learning rate"), x=_("Epoch"), y="", series=series)
+    return CurveLines(name=f"{HISTORY}lr", title=_("Learning rate"), x=_("Epoch"), y=_("Learning rate"), series=series)
 
 
 def _rows(found: Extension, last: int) -> list[Row]:

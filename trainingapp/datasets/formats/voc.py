@@ -23,7 +23,7 @@ from trainingapp.datasets.layout import Kind, Layout, Shape
 from trainingapp.datasets.report import Report
 
 NAME = "voc"
-MOST_XML_BYTES = 16 * 1024**2
+MOST_XML_BYTES = 2 * 1024**2
 _OBJECT = re.compile(rb"<object[\s>]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _KINDS: tuple[Kind, ...] = ("train", "val", "test")

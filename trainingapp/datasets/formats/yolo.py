@@ -27,6 +27,8 @@ from trainingapp.datasets.report import Report
 
 NAME = "yolo"
 MOST_CLASSES = 100_000
+MOST_YAML_BYTES = 2 * 1024**2
+"""As objects YAML takes some hundred times the memory of its text."""
 _NAME_FILES = ("classes.txt", "obj.names", "names.txt", "predefined_classes.txt")
 _NO_LABELS = {"train", "val", "valid", "test", "trainval", "readme", "notes", "license", *map(stem, _NAME_FILES)}
 _MOST_PEEKED = 5
@@ -130,7 +132,7 @@ def _about(files: Files, report: Report, used: list[str]) -> dict[str, Any]:
     """The content of data.yaml, of the one nearest to the top that says anything; empty without one."""
     for file in sorted(files.ending(".yaml", ".yml"), key=lambda file: (file.path.count("/"), file.path)):
         try:
-            content = yaml.safe_load(files.read_text(file))
+            content = yaml.safe_load(files.read_text(file, MOST_YAML_BYTES))
         except DatasetError as error:
             report.faults(error.items)
         except _BROKEN_YAML as error:
@@ -171,13 +173,18 @@ def _names(files: Files, about: dict[str, Any], report: Report, used: list[str])
     return {}
 
 
+def _shown(value: object) -> str:
+    """A value for people. Of a list only that it is one: its text can be endless, as YAML's aliases nest."""
+    return repr(str(value)[:60]) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+
+
 def _checked_names(names: dict[Any, Any], path: str, report: Report) -> dict[int, str]:
     found: dict[int, str] = {}
     for key, value in names.items():
         number = int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 7 else key
         name = class_name(value) if isinstance(value, str | int | float) else ""
         if type(number) is not int or not 0 <= number < MOST_CLASSES or not name:
-            report.fault("bad_annotation", f"{path}: {str(value)[:60]!r} is no class name.", path)
+            report.fault("bad_annotation", f"{path}: {_shown(value)} is no class name.", path)
         else:
             found[number] = name
     return found

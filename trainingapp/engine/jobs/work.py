@@ -22,6 +22,7 @@ MODULES: dict[str, str] = {
     "export": "trainingapp.engine.jobs.export",
     "predict": "trainingapp.engine.jobs.predict",
     "predict_many": "trainingapp.engine.jobs.predict_many",
+    "preflight": "trainingapp.engine.jobs.preflight",
     "save_weights": "trainingapp.engine.jobs.save_weights",
 }
 IDLE_S = 120.0

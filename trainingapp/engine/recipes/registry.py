@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from trainingapp.engine.dataset_files import DatasetIndex
+from trainingapp.engine.dataset_files import DatasetIndex, read_index
+from trainingapp.engine.errors import BadData
 from trainingapp.engine.recipes.classification import ClassificationRecipe
 from trainingapp.engine.recipes.detection import DetectionRecipe
 from trainingapp.engine.recipes.recipe import Recipe
@@ -17,6 +18,17 @@ RECIPES: dict[str, Any] = {
     "detection": DetectionRecipe,
     "segmentation": SegmentationRecipe,
 }
+
+
+def read_dataset(order: Order) -> DatasetIndex:
+    """The dataset of the order. Raises BadData where it is damaged, or made for other recipes."""
+    try:
+        dataset = read_index(order.dataset_dir)
+    except ValueError as error:
+        raise BadData(str(error)) from error
+    if order.config.recipe not in dataset.recipes:
+        raise BadData(f"The dataset is for {' and '.join(dataset.recipes)}, not for {order.config.recipe}.")
+    return dataset
 
 
 def make_recipe(

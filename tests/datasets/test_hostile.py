@@ -1,0 +1,51 @@
+"""Three hundred hostile uploads: each is refused with a reason, nothing is written elsewhere, and memory stays flat.
+
+They are taken in by a process of its own, in which four pictures are decoded at once; see hostile_run.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.datasets import hostile
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+MOST_MB = 300
+SOURCES = {one.name: one for one in hostile.every()}
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("hostile")
+    lines = folder / "results.jsonl"
+    env = {**os.environ, "DATA_DIR": str(folder / "data"), "LOG_LEVEL": "ERROR"}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.datasets.hostile_run", str(lines)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=3600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "results.jsonl"]
+    return {row["name"]: row for row in map(json.loads, lines.read_text().splitlines())}
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(SOURCES) == len(hostile.every()) >= 200
+    for kind, least in (("picture: ", 60), ("coco: ", 40), ("voc: ", 15), ("yolo: ", 8), ("zip: ", 30)):
+        assert sum(name.startswith(kind) for name in SOURCES) >= least, kind
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_it_does_no_harm(results: dict[str, Any], name: str) -> None:
+    found = results[name]
+    for way in ("strict", "lenient"):
+        outcome = found[way]
+        assert outcome["status"] in ("refused", "ready"), outcome.get("trace", outcome)
+        told = [item["message"] for item in outcome["report"] if item["message"].strip()]
+        assert told or (SOURCES[name].harmless and outcome["status"] == "ready"), (way, outcome)
+    assert found["outside"] == []
+    assert found["left"] == []
+    assert found["peak_mb"] < MOST_MB

@@ -1,0 +1,71 @@
+"""Memory for pictures: known from the header, refused beyond a bound, shared by the threads."""
+
+import io
+import threading
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.datasets.hostile import flat_png, jpeg_of
+from trainingapp.datasets.room import MOST_BYTES, Room, decoding_bytes, is_progressive
+
+
+def opened(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content))
+
+
+def saved(mode: str, format_: str, **options: Any) -> Image.Image:
+    buffer = io.BytesIO()
+    Image.new(mode, (100, 100)).save(buffer, format_, **options)
+    return opened(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("mode", "format_", "options", "bytes_a_pixel"),
+    [
+        ("L", "PNG", {}, 1),
+        ("RGB", "PNG", {}, 4),
+        ("RGBA", "PNG", {}, 4),
+        ("RGB", "WEBP", {}, 16),
+        ("RGB", "JPEG", {}, 4),
+        ("RGB", "JPEG", {"progressive": True, "subsampling": 0}, 7),
+        ("RGB", "JPEG", {"progressive": True, "subsampling": 2}, 4),
+    ],
+)
+def test_what_a_picture_takes(mode: str, format_: str, options: dict[str, Any], bytes_a_pixel: float) -> None:
+    assert decoding_bytes(saved(mode, format_, **options)) == bytes_a_pixel * 100 * 100
+
+
+def test_a_camera_of_sixty_million_pixels_is_taken() -> None:
+    for options in ({}, {"progressive": True, "subsampling": 2}):
+        assert decoding_bytes(opened(jpeg_of(9504, 6336, **options))) < MOST_BYTES
+
+
+def test_a_large_flat_picture_is_not() -> None:
+    assert decoding_bytes(opened(flat_png(9_400, 9_400))) > MOST_BYTES
+
+
+def test_progressive_is_known() -> None:
+    assert is_progressive(saved("RGB", "JPEG", progressive=True))
+    assert not is_progressive(saved("RGB", "JPEG"))
+
+
+def test_who_does_not_fit_waits_and_one_alone_never_does() -> None:
+    room, entered, leave = Room(100), threading.Event(), threading.Event()
+
+    def second() -> None:
+        with room.for_bytes(60):
+            entered.set()
+
+    with room.for_bytes(1000):
+        leave.set()
+    assert leave.is_set()
+    with room.for_bytes(60):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert not entered.wait(0.2)
+    assert entered.wait(30)
+    thread.join()
+    with room.for_bytes(40), room.for_bytes(60):
+        pass

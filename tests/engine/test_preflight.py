@@ -1,0 +1,177 @@
+"""A look ahead at a run: what it takes, whether it fits, and whether its first steps are sound."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.conftest import index_of, train_here
+from trainingapp.engine.config import parse_config
+from trainingapp.engine.errors import BadConfig, BadData
+from trainingapp.engine.jobs import preflight as module
+from trainingapp.engine.jobs.disk_space import checkpoints_at_most, disk_space
+from trainingapp.engine.jobs.order import JobOrder
+from trainingapp.engine.jobs.preflight import preflight
+
+CONFIG = {
+    "model": "mobilenet_v3_small",
+    "image_size": 32,
+    "batch_size": 8,
+    "epochs": 4,
+    "warmup_epochs": 0,
+    "cpu_threads": 1,
+    "device": "cpu",
+}
+
+
+def look(folder: Path, dataset_dir: Path, *, steps: int = 2, params: Any = None, **config: Any) -> dict[str, Any]:
+    values = {"config": {**CONFIG, **config}, "dataset_dir": str(dataset_dir), **(params or {})}
+    found = preflight(JobOrder(folder, "preflight", values), steps=steps)
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+def codes(found: dict[str, Any]) -> set[str]:
+    return {warning["code"] for warning in found["warnings"]}
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"ema_decay": 0.9, "accumulation_steps": 2}, {"num_workers": 2, "optimizer": "SGD"}]
+)
+def test_what_it_says_is_what_the_run_takes(tmp_path: Path, dataset_dir: Path, new_run, more: dict[str, Any]) -> None:
+    found = look(tmp_path, dataset_dir, **more)
+    run_dir = new_run(**{**CONFIG, **more, "epochs": 1})
+    train_here(run_dir)
+    (saved,) = index_of(run_dir)
+    assert 0.5 < saved["size_bytes"] / found["disk"]["bytes_per_checkpoint"] < 1.02, "without compression, at most"
+    assert found["steps_per_epoch"] == saved["step"]
+    assert found["parameters"] == 1_519_906
+    assert found["memory"]["fits"]
+    assert found["memory"]["kind"] == "process"
+    assert 100e6 < found["memory"]["peak_bytes"] < 20e9
+    assert found["finite"] == {
+        "loss": True,
+        "gradients": True,
+        "weights": True,
+        "loss_value": found["finite"]["loss_value"],
+    }
+    assert 0 < found["finite"]["loss_value"] < 10
+    assert not codes(found) & {"memory", "disk", "not_finite"}
+    times = found["time"]
+    assert times["seconds_per_step"] > 0
+    epoch_s = found["steps_per_epoch"] * times["seconds_per_step"] + times["seconds_per_validation"]
+    assert times["seconds_per_epoch"] == pytest.approx(epoch_s)
+    assert times["seconds_in_all"] == pytest.approx(4 * epoch_s)
+    assert found["loader"]["pictures_per_s"] > 0
+
+
+def test_a_loss_that_is_no_number_is_seen(tmp_path: Path, dataset_dir: Path) -> None:
+    found = look(tmp_path, dataset_dir, steps=60, optimizer="SGD", learning_rate=10, momentum=0.99)
+    assert not found["finite"]["weights"] or not found["finite"]["loss"]
+    assert codes(found) == {"not_finite"}
+
+
+def test_too_little_disk_is_said_with_the_number(tmp_path: Path, dataset_dir: Path) -> None:
+    found = look(tmp_path, dataset_dir, params={"free_bytes": 20_000_000})
+    disk = found["disk"]
+    assert disk["short_by_bytes"] == disk["bytes_in_all"] - 20_000_000 > 0
+    (warning,) = [warning for warning in found["warnings"] if warning["code"] == "disk"]
+    assert f"{disk['short_by_bytes'] / 1e6:.1f} MB too little" in warning["message"]
+
+
+def test_a_batch_that_does_not_fit_is_answered_by_one_that_does(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory really runs out: a step asks for more the more pictures it has."""
+    import torch
+
+    step = module.training_step
+
+    def hungry(state: Any, *arguments: Any) -> Any:
+        torch.empty(10**15 if state.config.batch_size > 2 else 1)
+        return step(state, *arguments)
+
+    monkeypatch.setattr(module, "training_step", hungry)
+    found = look(tmp_path, dataset_dir)
+    assert found["memory"]["fits"] is False
+    assert (found["memory"]["batch_size"], found["memory"]["accumulation_steps"]) == (2, 4)
+    assert (found["batch_size"], found["steps_per_epoch"]) == (2, 6)
+    (warning,) = [warning for warning in found["warnings"] if warning["code"] == "memory"]
+    assert "A batch of 8 does not fit" in warning["message"]
+
+
+def test_nothing_that_fits_is_a_failure_with_advice(
+    tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(*arguments: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "training_step", hungry)
+    with pytest.raises(BadConfig, match="Not even a batch of two"):
+        look(tmp_path, dataset_dir)
+
+
+def test_a_batch_size_that_is_left_open_is_found(tmp_path: Path, dataset_dir: Path) -> None:
+    found = look(tmp_path, dataset_dir, auto_batch_size=True)
+    assert 2 <= found["batch_size"] <= 11
+    assert found["memory"]["fits"]
+
+
+def test_what_is_wrong_with_the_run_is_said(tmp_path: Path, dataset_dir: Path) -> None:
+    with pytest.raises(BadConfig, match="learning_rat"):
+        look(tmp_path, dataset_dir, learning_rat=1)
+    with pytest.raises(BadData, match=r"dataset\.json"):
+        look(tmp_path, tmp_path / "nothing")
+    (dataset_copy := tmp_path / "copy").mkdir()
+    for name in ("dataset.json", "samples.jsonl"):
+        (dataset_copy / name).write_text((dataset_dir / name).read_text())
+    with pytest.raises(BadData, match="class_"):
+        look(tmp_path, dataset_copy)
+
+
+def test_the_job_has_a_process_that_gives_way(tmp_path: Path, dataset_dir: Path) -> None:
+    """The lowest priority, the first to go when memory runs out, and a result that is whole."""
+    params = {"config": CONFIG, "dataset_dir": str(dataset_dir), "runs_dir": str(tmp_path)}
+    (tmp_path / "job.json").write_text(json.dumps({"kind": "preflight", "params": params}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainingapp.engine", "--job", str(tmp_path)], stdin=subprocess.PIPE
+    )
+    try:
+        niceness: set[int] = set()
+        bad: set[str] = set()
+        while process.poll() is None:
+            try:
+                niceness.add(os.getpriority(os.PRIO_PROCESS, process.pid))
+                bad.add(Path(f"/proc/{process.pid}/oom_score_adj").read_text().strip())
+            except (ProcessLookupError, FileNotFoundError):
+                break
+        assert process.wait(60) == 0, (tmp_path / "error.json").read_text()
+    finally:
+        process.kill()
+    assert max(niceness) == 19
+    assert "1000" in bad
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["device"] == "cpu"
+    assert found["disk"]["free_bytes"] > 0
+    assert json.loads((tmp_path / "progress.json").read_text())["done"] == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        ({"epochs": 20, "keep_checkpoints": 3}, 5),
+        ({"epochs": 1, "keep_checkpoints": 3, "autosave_minutes": 0}, 2),
+        ({"epochs": 10, "checkpoint_every_epochs": 5, "keep_checkpoints": 9, "autosave_minutes": 0}, 3),
+    ],
+)
+def test_checkpoints_that_lie_there_at_once(config: dict[str, Any], count: int) -> None:
+    assert checkpoints_at_most(parse_config({"warmup_epochs": 0, **config})) == count
+
+
+def test_room_that_suffices_is_not_short() -> None:
+    space = disk_space(parse_config({}), bytes_per_checkpoint=10, free_bytes=1000)
+    assert (space.bytes_in_all, space.short_by_bytes) == (50, 0)

@@ -1,0 +1,43 @@
+"""A preflight from the asking to its result, in the process that a worker starts for it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from tests.studio import TINY
+from trainingapp import jobs, lifecycle
+from trainingapp.models import Dataset, Job
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.JOBS_DIR = tmp_path / "jobs"
+    monkeypatch.setattr("trainingapp.tasks.do_jobs", lambda: None)  # the test is the worker
+
+
+def done(user: User, dataset: Dataset, **config: Any) -> Job:
+    params = {"config": {**TINY, **config}, "dataset_dir": str(dataset.folder)}
+    lifecycle.ask_for_job(Job.Kind.PREFLIGHT, owner=user, params=params)
+    claimed = jobs.claim_job()
+    assert claimed is not None
+    jobs.work(claimed)
+    claimed.refresh_from_db()
+    return claimed
+
+
+def test_it_says_what_the_run_takes(user: User, tints: Dataset) -> None:
+    job = done(user, tints)
+    assert (job.state, job.done, job.total) == ("done", 4, 4), job.message
+    assert job.result["steps_per_epoch"] == 6
+    assert job.result["memory"]["peak_bytes"] > 0
+    assert job.result["finite"]["loss"] is True
+
+
+def test_what_is_wrong_is_its_message(user: User, tints: Dataset) -> None:
+    job = done(user, tints, device="cuda:7")
+    assert job.state == "failed"
+    assert job.message.startswith("device is cuda:7")

@@ -1,0 +1,346 @@
+"""A look ahead: a few real steps of a run that does not exist yet, and what they say of it.
+
+Parameters: {"config": a RunConfig, "dataset_dir": path, "runs_dir": the folder whose disk will hold the run,
+"weights_cache_dir": path, "device": in place of the configuration's, "free_bytes": in place of the disk's}; all but the
+first two may be missing. The result:
+
+    {"device": str, "parameters": int, "batch_size": int, "accumulation_steps": int, "steps_per_epoch": int,
+     "memory": {"peak_bytes", "free_bytes": int, "kind": "gpu" | "process", "fits": bool,
+                "batch_size", "accumulation_steps": int or null: what fits where the configuration's does not},
+     "time": {"seconds_per_step", "seconds_per_validation", "seconds_per_epoch", "seconds_in_all",
+              "pictures_per_s": float},
+     "loader": {"pictures_per_s": float, "is_slower": bool: the device would wait for it},
+     "disk": {"bytes_per_checkpoint", "checkpoints", "bytes_in_all", "free_bytes", "short_by_bytes": int},
+     "finite": {"loss", "gradients", "weights": bool, "loss_value": float or null},
+     "warnings": [{"code": "memory" | "disk" | "not_finite" | "loader" | "precision", "message": str}, ...]}
+
+Everything is measured with the batch that fits. Times are those of the moment: beside other work a run is slower.
+Sizes of checkpoints are those without compression, so the most that they can be.
+"""
+
+import contextlib
+import gc
+import io
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainingapp.engine.autobatch import find_batch_size
+from trainingapp.engine.config import RunConfig, smaller_batch
+from trainingapp.engine.dataset_files import DatasetIndex
+from trainingapp.engine.device import (
+    Precision,
+    available_threads,
+    choose_device,
+    choose_precision,
+    device_name,
+    prepare_backend,
+)
+from trainingapp.engine.errors import BadConfig, is_out_of_memory
+from trainingapp.engine.freezing import is_frozen, set_training
+from trainingapp.engine.jobs.disk_space import DiskSpace, disk_space, free_bytes_at, in_words
+from trainingapp.engine.jobs.memory import Memory, memory_before, own_share, peak_bytes
+from trainingapp.engine.jobs.order import JobOrder
+from trainingapp.engine.recipes.recipe import Recipe
+from trainingapp.engine.recipes.registry import make_recipe, read_dataset
+from trainingapp.engine.run_files import Order, read_order
+from trainingapp.engine.seeding import seed_everything
+from trainingapp.engine.small_convolutions import guard_small_convolutions
+from trainingapp.engine.state import TrainingState, new_state
+from trainingapp.engine.step import training_step
+
+STEPS = 3
+#: Seconds after which no further step, batch or validation batch is begun.
+STEPS_S, LOADER_S, VALIDATION_S = 20.0, 3.0, 5.0
+LOADER_BATCHES = 20
+VALIDATION_BATCHES = 4
+STAGES = 4
+#: The loader holds a run up when it alone is not so many times as fast as a step: with processes of its own, which load
+#: while the device computes, and within the trainer, where one waits for the other.
+SLOW_BESIDE, SLOW_WITHIN = 1.2, 2.0
+LOWEST_PRIORITY = 19
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the steps with one batch size have shown."""
+
+    state: TrainingState
+    seconds_per_step: float
+    loader_pictures_per_s: float
+    seconds_per_validation: float
+    peak_bytes: int
+    loss: float
+    gradients_finite: bool
+
+
+def run(order: JobOrder) -> dict[str, Any]:
+    """The job: in a process of its own, which gives way to whatever trains."""
+    _step_back()
+    return preflight(order)
+
+
+def preflight(job: JobOrder, *, steps: int = STEPS) -> dict[str, Any]:
+    """Build what a run builds, make a few of its steps and say what they mean; see the head of the module.
+
+    Raises EngineError and whatever torch raises for a run that could not be started either.
+    """
+    params = job.params
+    order = _order(job)
+    device = choose_device(params.get("device") or order.config.device)
+    precision, warning = choose_precision(device, amp=order.config.amp)
+    dataset = read_dataset(order)
+    prepare_backend(
+        deterministic=order.config.deterministic, cpu_threads=order.config.cpu_threads or available_threads()
+    )
+    memory = memory_before(device)
+    with own_share(device, memory):
+        config, measured = _largest_that_fits(job, order, dataset, precision, steps)
+    fits = config == order.config or order.config.auto_batch_size
+    free = params.get("free_bytes")
+    space = disk_space(
+        config,
+        bytes_per_checkpoint=_checkpoint_bytes(measured.state),
+        free_bytes=free if free is not None else free_bytes_at(Path(params.get("runs_dir") or job.folder)),
+    )
+    job.tell(STAGES, STAGES)
+    return _result(order.config, config, measured, memory, space, fits=fits, precision_warning=warning)
+
+
+def _step_back() -> None:
+    """Take the lowest priority, and be the first to go when memory runs out: never a run that trains."""
+    os.nice(LOWEST_PRIORITY)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _order(job: JobOrder) -> Order:
+    """The order of a first attempt. Weights are not fetched: random ones take the same time and room."""
+    params = job.params
+    config = {**params["config"], "start_from": ""}
+    values = {"config": config, "dataset_dir": params["dataset_dir"], "attempt": 1}
+    return read_order(job.folder, {**values, "weights_cache_dir": params.get("weights_cache_dir", "")})
+
+
+def _largest_that_fits(
+    job: JobOrder, order: Order, dataset: DatasetIndex, precision: Precision, steps: int
+) -> tuple[RunConfig, Measured]:
+    """Measure with the batch of the configuration, or else with half of it, and so on."""
+    config: RunConfig | None = order.config
+    if order.config.auto_batch_size:
+        job.tell(0, STAGES, "Finding the batch size …")
+        found = find_batch_size(order, dataset, precision.device, precision)[-1].batch_size
+        config = order.config.model_copy(update={"batch_size": found})
+    while config is not None:
+        try:
+            return config, _measured(job, replace(order, config=config), dataset, precision, steps)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        gc.collect()
+        if precision.device.type == "cuda":
+            torch.cuda.empty_cache()
+        config = smaller_batch(config)
+    raise BadConfig("Not even a batch of two pictures fits into memory: choose a smaller image_size or model.")
+
+
+def _measured(job: JobOrder, order: Order, dataset: DatasetIndex, precision: Precision, steps: int) -> Measured:
+    job.tell(0, STAGES, "Building the model …")
+    seed_everything(order.config.seed)
+    recipe = make_recipe(order, dataset, precision.device)
+    model = recipe.build_model(pretrained=False)
+    guard_small_convolutions(model, precision)
+    state = new_state(order, recipe, model, precision, cpu_threads=torch.get_num_threads())
+    set_training(model, state.head_prefixes, frozen=is_frozen(order.config, 1))
+    batches = _endless(recipe)
+    job.tell(1, STAGES, "Loading pictures …")
+    loader_pictures_per_s = _loader_speed(batches, order.config)
+    job.tell(2, STAGES, "Training a few steps …")
+    gradients_finite = _gradients_are_finite(state, next(batches), precision)
+    loss, seconds_per_step = _timed_steps(state, batches, precision, steps)
+    job.tell(3, STAGES, "Validating a few pictures …")
+    return Measured(
+        state=state,
+        seconds_per_step=seconds_per_step,
+        loader_pictures_per_s=loader_pictures_per_s,
+        seconds_per_validation=_validation_time(state, precision),
+        peak_bytes=peak_bytes(precision.device),
+        loss=loss,
+        gradients_finite=gradients_finite,
+    )
+
+
+def _endless(recipe: Recipe) -> Iterator[Any]:
+    """Batches for ever: a small split has fewer than are wanted here."""
+    epoch = 1
+    while True:
+        yield from recipe.train_batches(epoch, skip=0)
+        epoch += 1
+
+
+def _loader_speed(batches: Iterator[Any], config: RunConfig) -> float:
+    """Pictures a second without anybody who computes; the first batch starts the loader and is not counted."""
+    next(batches)
+    began = time.perf_counter()
+    count = 0
+    while count < LOADER_BATCHES and time.perf_counter() - began < LOADER_S:
+        next(batches)
+        count += 1
+    return count * config.batch_size / max(1e-9, time.perf_counter() - began)
+
+
+def _gradients_are_finite(state: TrainingState, batch: Any, precision: Precision) -> bool:
+    """One forward and one backward pass, after which everything is allocated and compiled."""
+    with precision.autocast():
+        loss = state.recipe.loss(state.model, batch, state.meter)
+    loss.backward()
+    gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
+    finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
+    state.optimizer.zero_grad(set_to_none=True)
+    return finite
+
+
+def _timed_steps(state: TrainingState, batches: Iterator[Any], precision: Precision, steps: int) -> tuple[float, float]:
+    """(the loss of the last step, seconds of a step). The first allocates the optimizer's state and is not counted."""
+    training_step(state, batches, precision)
+    began = time.perf_counter()
+    done, losses = 0, [torch.zeros(())]
+    while done < steps and (done == 0 or time.perf_counter() - began < STEPS_S):
+        if state.step_in_epoch >= state.steps_per_epoch:
+            state.step_in_epoch = 0
+        losses = training_step(state, batches, precision).losses
+        done += 1
+    loss = float(torch.stack(losses).mean())  # waits for the device
+    return loss, (time.perf_counter() - began) / done
+
+
+def _validation_time(state: TrainingState, precision: Precision) -> float:
+    """Seconds for the whole split, from a few of its batches."""
+    count = math.ceil(len(state.recipe.val_paths()) / state.config.batch_size)
+    meter, model = state.recipe.new_meter(validation=True), state.evaluated_model.eval()
+    began, done = time.perf_counter(), 0
+    for batch in state.recipe.val_batches():
+        with torch.inference_mode(), precision.autocast():
+            state.recipe.evaluate(model, batch, meter)
+        done += 1
+        if done >= VALIDATION_BATCHES or time.perf_counter() - began > VALIDATION_S:
+            break
+    if state.device.type == "cuda":
+        torch.cuda.synchronize(state.device)
+    return (time.perf_counter() - began) / max(1, done) * count
+
+
+class _Counter(io.RawIOBase):
+    """A file that keeps nothing but its length."""
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.size_bytes += memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+
+def _checkpoint_bytes(state: TrainingState) -> int:
+    """The size of a checkpoint as torch.save writes it: with the optimizer's state, which is there after a step."""
+    counter = _Counter()
+    torch.save(state.checkpoint_content(), counter)  # type: ignore[arg-type]
+    return counter.size_bytes
+
+
+def _result(
+    asked: RunConfig,
+    config: RunConfig,
+    measured: Measured,
+    memory: Memory,
+    space: DiskSpace,
+    *,
+    fits: bool,
+    precision_warning: str,
+) -> dict[str, Any]:
+    state, times = measured.state, _times(measured)
+    # A step that loads for most of its time is no quicker than its loader.
+    slow = SLOW_BESIDE if config.num_workers else SLOW_WITHIN
+    result = {
+        "device": device_name(state.device),
+        "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
+        "batch_size": config.batch_size,
+        "accumulation_steps": config.accumulation_steps,
+        "steps_per_epoch": state.steps_per_epoch,
+        "memory": {
+            "peak_bytes": measured.peak_bytes,
+            **asdict(memory),
+            "fits": fits,
+            "batch_size": None if fits else config.batch_size,
+            "accumulation_steps": None if fits else config.accumulation_steps,
+        },
+        "time": times,
+        "loader": {
+            "pictures_per_s": measured.loader_pictures_per_s,
+            "is_slower": measured.loader_pictures_per_s < times["pictures_per_s"] * slow,
+        },
+        "disk": asdict(space),
+        "finite": _finite(measured),
+    }
+    return {**result, "warnings": list(_warnings(asked, result, space, precision_warning))}
+
+
+def _times(measured: Measured) -> dict[str, float]:
+    state, config = measured.state, measured.state.config
+    per_epoch_s = state.steps_per_epoch * measured.seconds_per_step + measured.seconds_per_validation
+    return {
+        "seconds_per_step": measured.seconds_per_step,
+        "seconds_per_validation": measured.seconds_per_validation,
+        "seconds_per_epoch": per_epoch_s,
+        "seconds_in_all": per_epoch_s * config.epochs,
+        "pictures_per_s": config.batch_size * config.accumulation_steps / max(1e-9, measured.seconds_per_step),
+    }
+
+
+def _finite(measured: Measured) -> dict[str, Any]:
+    is_loss_finite = math.isfinite(measured.loss)
+    return {
+        "loss": is_loss_finite,
+        "gradients": measured.gradients_finite,
+        "weights": all(bool(torch.isfinite(parameter).all()) for parameter in measured.state.model.parameters()),
+        "loss_value": measured.loss if is_loss_finite else None,
+    }
+
+
+def _warnings(
+    asked: RunConfig, result: dict[str, Any], space: DiskSpace, precision_warning: str
+) -> Iterator[dict[str, str]]:
+    memory, finite = result["memory"], result["finite"]
+    if not memory["fits"]:
+        yield _warning(
+            "memory",
+            f"A batch of {asked.batch_size} does not fit into memory. This does: batch_size {memory['batch_size']} "
+            f"with accumulation_steps {memory['accumulation_steps']}; the optimizer sees as many pictures a step.",
+        )
+    elif memory["peak_bytes"] > memory["free_bytes"]:
+        yield _warning("memory", "The run takes more memory than is free now: other work has to end first.")
+    if space.short_by_bytes:
+        yield _warning("disk", in_words(space))
+    if not all(finite[name] for name in ("loss", "gradients", "weights")):
+        yield _warning(
+            "not_finite",
+            "The loss, the gradients or the weights are no finite numbers after a few steps: lower learning_rate, "
+            "lengthen warmup_epochs, or turn off amp.",
+        )
+    if result["loader"]["is_slower"] and result["device"] != "cpu":
+        yield _warning("loader", "The device waits for pictures: give the run more num_workers.")
+    if precision_warning:
+        yield _warning("precision", precision_warning)
+
+
+def _warning(code: str, message: str) -> dict[str, str]:
+    return {"code": code, "message": message}
