@@ -60,3 +60,11 @@ echo
 # 4. Its best checkpoint, for torch.load.
 api --output "$folder/best.pt" "$URL/api/v1/training/$run/checkpoints/best/download"
 echo "Fetched the best checkpoint of run $run to $folder/best.pt."
+
+# 5. Into the library, and out again as an ONNX model that needs no PyTorch.
+weights=$(send --data "{\"name\": \"$name\", \"note\": \"Made with curl.\"}" "$URL/api/v1/training/$run/save" | field id)
+wait_for "weights/$weights" state ready failed
+job=$(send --data '{"formats": ["onnx"]}' "$URL/api/v1/weights/$weights/export" | field id)
+wait_for "jobs/$job" state done failed cancelled
+api --output "$folder/export.zip" "$URL/api/v1/jobs/$job/files/export.zip"
+echo "Exported weights $weights to $folder/export.zip."

@@ -20,7 +20,7 @@ def run_session(installation: Studio, pictures: Path, folder: Path, token: str) 
 
 
 @pytest.mark.slow
-def test_the_session_trains_watches_and_fetches(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
+def test_the_session_trains_watches_and_exports(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
     studio.manage("migrate", "-v0", "--skip-checks")
     studio.manage("createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.org")
     token = studio.manage("token", "create", "session", "--scope", "read", "--scope", "control").stdout.strip()
@@ -31,6 +31,8 @@ def test_the_session_trains_watches_and_fetches(studio: Studio, tmp_path: Path) 
     assert "The run is now completed" in done.stdout
     assert '"top1": ' in done.stdout
     assert zipfile.is_zipfile(tmp_path / "best.pt")  # as torch.save writes it
+    with zipfile.ZipFile(tmp_path / "export.zip") as export:
+        assert any(name.endswith("model.onnx") for name in export.namelist())
 
 
 def test_a_token_that_is_none_ends_the_session_with_the_reason(studio: Studio, tmp_path: Path) -> None:  # noqa: F811

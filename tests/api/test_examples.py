@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.api.conftest import Api, token_of
-from tests.api.test_training import checkpoint_of
+from tests.api.test_training import CONTENT, checkpoint_of
 from tests.datasets.sources import two_classes, write_zip
 from tests.studio import REPOSITORY
 from tests.tiny import make_dataset, make_run
@@ -36,7 +36,15 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     TrainingRun.objects.filter(pk=done.pk).update(status="completed")
     for _ in range(3):
         make_run(user, dataset, start=True)
-    weights = Weights.objects.create(name="birds", version=1, owner=user, recipe="classification", architecture="a")
+    weights = Weights.objects.create(
+        name="birds",
+        version=1,
+        owner=user,
+        recipe="classification",
+        architecture="a",
+        state="ready",
+        report={"is_whole": True},
+    )
     weights.folder.mkdir(parents=True)
     weights.path.write_bytes(b"abc")
     Job.objects.create(kind="preflight", owner=user)
@@ -52,7 +60,7 @@ def test_the_examples_for_curl_work(world: Path) -> None:
     script = "set -euo pipefail\n" + blocks("sh")
     done = subprocess.run(["bash", "-c", script], env=os.environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert (world / "best.pt").read_bytes() == b"abc"
+    assert (world / "best.pt").read_bytes() == CONTENT
     assert (world / "birds.safetensors").read_bytes() == b"abc"
 
 
@@ -61,7 +69,7 @@ def test_the_examples_for_python_work(world: Path) -> None:
     done: dict[str, Any] = {}
     exec(blocks("python"), done)
     assert done["upload"]["is_complete"]
-    assert (world / "best.pt").read_bytes() == b"abc"
+    assert (world / "best.pt").read_bytes() == CONTENT
 
 
 def test_every_call_has_an_example(db: None) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from tests.api.conftest import Api, problem
-from tests.api.test_training import checkpoint_of
+from tests.api.test_training import CONTENT, checkpoint_of
 from tests.web.world import line, point, tell
 from trainingapp.api.thinning import thinned
-from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models import RunEvent, TrainingRun, Weights
 
 pytestmark = pytest.mark.django_db
 MAKE = Callable[..., TrainingRun]
@@ -113,7 +113,7 @@ def test_checkpoints_are_listed_shown_and_downloaded(api: Api, make: MAKE) -> No
     path = f"training/{run.pk}/checkpoints"
     assert [item["file"] for item in api.get(path).json()["items"]] == ["epoch_2.pt", "epoch_1.pt"]
     shown = api.get(f"{path}/epoch_2.pt").json()
-    assert (shown["is_best"], shown["metrics"], shown["size_bytes"]) == (True, {"top1": 0.5}, 3)
+    assert (shown["is_best"], shown["metrics"], shown["size_bytes"]) == (True, {"top1": 0.5}, len(CONTENT))
     assert api.get(f"{path}/best").json() == shown
     problem(api.get(f"{path}/last"), 404)
     problem(api.get(f"{path}/..%2F..%2Fconfig.json"), 404)
@@ -131,8 +131,8 @@ async def test_a_checkpoint_comes_as_it_lies_on_the_disk(user: Any, make: MAKE, 
     response = await AsyncClient().get(
         f"/api/v1/training/{run.pk}/checkpoints/epoch_1.pt/download", headers={"Authorization": f"Bearer {secret}"}
     )
-    assert b"".join([chunk async for chunk in response.streaming_content]) == b"abc"  # type: ignore[attr-defined]
-    assert response.headers["Content-Length"] == "3"
+    assert b"".join([chunk async for chunk in response.streaming_content]) == CONTENT  # type: ignore[attr-defined]
+    assert response.headers["Content-Length"] == str(len(CONTENT))
     assert response.headers["Content-Disposition"] == f'attachment; filename="try-{run.pk}-epoch_1.pt"'
 
 
@@ -151,3 +151,40 @@ def test_saving_needs_a_checkpoint_that_is_there(api: Api, make: MAKE) -> None:
     checkpoint_of(run, 1, is_best=True)
     body = problem(api.post(f"training/{run.pk}/save", {"name": "birds", "checkpoint": "no.pt"}), 422)
     assert body["errors"][0]["pointer"] == "#/checkpoint"
+
+
+def test_a_checkpoint_is_saved_as_weights_that_a_worker_makes(api: Api, make: MAKE) -> None:
+    run = make("completed")
+    checkpoint_of(run, 1)
+    checkpoint_of(run, 2, is_best=True)
+    order = {"name": "birds", "note": "the first", "licence": "CC0"}
+    response = api.post(f"training/{run.pk}/save", order)
+    weights = Weights.objects.get()
+    assert response.status_code == 201
+    assert response.json() == {
+        "id": weights.pk,
+        "name": "birds",
+        "version": 1,
+        "state": "pending",
+        "run": run.pk,
+        "checkpoint": "epoch_2.pt",
+    }
+    assert (weights.note, weights.licence, weights.owner) == ("the first", "CC0", run.owner)
+    assert api.post(f"training/{run.pk}/save", order).json() == response.json()  # the same again is done already
+    named = api.post(f"training/{run.pk}/save", {**order, "checkpoint": "epoch_1.pt"}).json()
+    assert (named["version"], named["checkpoint"]) == (2, "epoch_1.pt")
+
+
+# Deletion
+
+
+def test_a_checkpoint_is_deleted_and_what_must_stay_stays(api: Api, other_api: Api, make: MAKE) -> None:
+    run = make("completed")
+    for number in (1, 2, 3):
+        checkpoint_of(run, number, is_pinned=number == 2)
+    path = f"training/{run.pk}/checkpoints"
+    problem(other_api.delete(f"{path}/epoch_1.pt"), 403)
+    assert api.delete(f"{path}/epoch_1.pt").json() == {"bytes": len(CONTENT), "files": 1}
+    problem(api.delete(f"{path}/epoch_1.pt"), 404)
+    assert "kept by hand" in problem(api.delete(f"{path}/epoch_2.pt"), 409, "not-possible")["detail"]
+    assert [item["file"] for item in api.get(path).json()["items"]] == ["epoch_3.pt", "epoch_2.pt"]

@@ -42,9 +42,10 @@ def fill(studio: Studio) -> str:
                                     created_at=timezone.now())
             checkpoint.save()
             checkpoint.path.parent.mkdir(parents=True)
-            checkpoint.path.write_bytes(b"abc")
+            checkpoint.path.write_bytes(b"PK" + bytes([3, 4]))
             weights = Weights.objects.create(name="tints", version=number, owner=user, recipe="classification",
-                                             architecture="resnet18", run=run)
+                                             architecture="resnet18", run=run, state="ready",
+                                             report={{"is_whole": True}})
             weights.folder.mkdir(parents=True)
             weights.path.write_bytes(b"abc")
             Job.objects.create(kind="preflight", owner=user)

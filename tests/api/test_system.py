@@ -50,6 +50,24 @@ def test_private_weights_are_not_there_for_others(other_api: Api, weights: Weigh
         problem(other_api.get(path), 404)
 
 
+def test_weights_are_exported_by_a_job_of_the_caller(other_api: Api, weights: Weights) -> None:
+    path = f"weights/{weights.pk}/export"
+    problem(other_api.post(path, {"formats": ["onnx"]}), 409, "not-possible")  # its file is being made
+    Weights.objects.update(state="ready", report={"is_whole": True})
+    response = other_api.post(path, {"formats": ["onnx", "pt"]})
+    job = response.json()
+    assert (response.status_code, job["kind"], job["state"]) == (202, "export", "waiting")
+    problem(other_api.get(f"jobs/{job['id']}/files/export.zip"), 404)
+    for wrong in ([], ["tflite"], ["pt"] * 9):
+        problem(other_api.post(path, {"formats": wrong}), 422)
+
+
+def test_weights_are_deleted_by_their_owner(api: Api, other_api: Api, weights: Weights) -> None:
+    problem(other_api.delete(f"weights/{weights.pk}"), 403)
+    assert api.delete(f"weights/{weights.pk}").json() == {"bytes": 3, "files": 1}
+    problem(api.delete(f"weights/{weights.pk}"), 404)
+
+
 @pytest.mark.django_db(transaction=True)
 async def test_weights_come_as_they_lie_on_the_disk(user: User, weights: Weights) -> None:
     secret = await sync_to_async(token_of)(user)

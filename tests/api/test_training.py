@@ -276,12 +276,16 @@ def test_a_run_is_cloned_by_whoever_sees_it(other_api: Api, make: MAKE) -> None:
     assert (body["name"], body["owner"], body["status"], body["forked_from"]) == ("mine", "grace", "pending", run.pk)
 
 
+#: Begins as what torch.save writes.
+CONTENT = b"PK\x03\x04 and so on"
+
+
 def checkpoint_of(run: TrainingRun, number: int, **fields: Any) -> Checkpoint:
-    about = {"attempt": 1, "epoch": number, "step": number, "reason": "epoch", "size_bytes": 3, "sha256": "0" * 64}
+    about = {"attempt": 1, "epoch": number, "step": number, "reason": "epoch", "size_bytes": len(CONTENT)}
     found = Checkpoint(run=run, file=f"epoch_{number}.pt", created_at=run.created_at, **{**about, **fields})
     found.save()
     found.path.parent.mkdir(parents=True, exist_ok=True)
-    found.path.write_bytes(b"abc")
+    found.path.write_bytes(CONTENT)
     return found
 
 
@@ -315,7 +319,7 @@ def test_what_is_not_possible_is_a_conflict_and_what_is_unknown_is_wrong(api: Ap
 def test_a_run_is_deleted_with_its_files(api: Api, make: MAKE) -> None:
     run = make("stopped")
     checkpoint_of(run, 1)
-    assert api.delete(f"training/{run.pk}").json() == {"bytes": 3, "files": 1}
+    assert api.delete(f"training/{run.pk}").json() == {"bytes": len(CONTENT), "files": 1}
     assert not run.folder.exists()
     problem(api.delete(f"training/{run.pk}"), 404)
 

@@ -1,14 +1,14 @@
 """What a run has recorded: metrics, log, checkpoints; and saving one of them to the library."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router, Status
 
+from trainingapp import lifecycle
 from trainingapp.api.access import require, run_for
 from trainingapp.api.callers import ApiRequest
-from trainingapp.api.library import delete_checkpoint, save_weights
 from trainingapp.api.paging import Id, Text
 from trainingapp.api.problems import Problem, not_found, wrong_field
 from trainingapp.api.schemas import (
@@ -24,6 +24,7 @@ from trainingapp.api.schemas import (
 )
 from trainingapp.api.thinning import thinned
 from trainingapp.downloads import checkpoint_response
+from trainingapp.engine.storage.exporting import ExportForm
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.permissions import Verb
 from trainingapp.run_state import LOG_TYPES
@@ -88,11 +89,16 @@ def show_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> Checkpoint
 
 
 @router.get("/{pk}/checkpoints/{file}/download", summary="Download a checkpoint", response={200: None})
-def download_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> StreamingHttpResponse:
-    """As a file that torch.load(..., weights_only=True) reads."""
-    response = checkpoint_response(_checkpoint(run_for(request, pk, Verb.DOWNLOAD), file))
+def download_checkpoint(
+    request: ApiRequest,
+    pk: Id,
+    file: Path[Text],
+    form: Annotated[ExportForm, Query(alias="format", description="All of it for torch.load, or the weights.")] = "pt",
+) -> StreamingHttpResponse:
+    """The checkpoint as a file: torch.load(..., weights_only=True) reads pt, safetensors holds the weights alone."""
+    response = checkpoint_response(_checkpoint(run_for(request, pk, Verb.DOWNLOAD), file), form)
     if response is None:
-        raise not_found(_("The file is gone."))
+        raise not_found(_("The file is gone, or damaged."))
     return response
 
 
@@ -101,7 +107,9 @@ def remove_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> dict[str
     """Remove a checkpoint and its file. The best, the last and those that are kept by hand stay."""
     run = run_for(request, pk)
     require(request, Verb.DELETE, run)
-    return delete_checkpoint(_checkpoint(run, file), request.caller.user)
+    by = request.caller.user.get_username()
+    removal = lifecycle.delete_checkpoints(run, [_checkpoint(run, file).file], by=by)
+    return {"bytes": removal.freed_bytes, "files": len(removal.removed)}
 
 
 @router.post("/{pk}/save", response={201: TrainingSaveResponse}, summary="Save to the weights library")
@@ -112,8 +120,15 @@ def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Statu
         raise wrong_field("#/checkpoint", _("The run has no such checkpoint."))
     if not run.checkpoints.exists():
         raise Problem(409, _("The run has no checkpoint yet."), kind="not-possible")
-    weights = save_weights(run, payload, request.caller.user)
-    about = {"run": run.pk, "checkpoint": weights.checkpoint_file, "state": getattr(weights, "state", "ready")}
+    weights = lifecycle.save_weights(
+        run,
+        file=payload.checkpoint,
+        name=payload.name,
+        note=payload.note,
+        licence=payload.licence,
+        by=request.caller.user,
+    )
+    about = {"run": run.pk, "checkpoint": weights.checkpoint_file, "state": weights.state}
     return Status(201, {"id": weights.pk, "name": weights.name, "version": weights.version, **about})
 
 

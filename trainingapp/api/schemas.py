@@ -18,6 +18,7 @@ from trainingapp.templatetags.studio import event_text
 StatusName = Literal["pending", "queued", "running", "paused", "completed", "failed", "stopped"]
 Level = Literal["debug", "info", "warning", "error"]
 RunOrder = Literal["created", "-created", "updated", "-updated", "name", "-name", "priority", "-priority"]
+WeightsState = Literal["pending", "ready", "failed"]
 EventType = Literal["log", "metrics", "checkpoint", "sample", "status"]
 #: Numbers above 2^53 - 1 are no numbers for every reader of JSON.
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
@@ -230,7 +231,7 @@ class TrainingSaveResponse(Schema):
     id: int
     name: str
     version: int
-    state: str = Field(description="pending until a worker has written the file, then ready, or failed.")
+    state: WeightsState = Field(description="pending until a worker has written the file, then ready, or failed.")
     run: int
     checkpoint: str
 

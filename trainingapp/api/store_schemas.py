@@ -8,7 +8,7 @@ from ninja import Schema
 from pydantic import ConfigDict, Field
 
 from trainingapp.api.paging import Page, Paging, Text
-from trainingapp.api.schemas import TAKEN, ExperimentListItem
+from trainingapp.api.schemas import TAKEN, ExperimentListItem, WeightsState
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.engine.dataset_files import RecipeName
 from trainingapp.models import Dataset, Device, Host, Weights
@@ -121,13 +121,9 @@ class WeightsItem(Schema):
     recipe: str
     architecture: str
     metrics: dict[str, float | None]
-    state: str = Field(description="pending until a worker has written the file, then ready, or failed.")
+    state: WeightsState = Field(description="pending until a worker has written the file, then ready, or failed.")
     size_bytes: int
     created_at: datetime
-
-    @staticmethod
-    def resolve_state(weights: Weights) -> str:
-        return getattr(weights, "state", "ready")
 
     @staticmethod
     def resolve_owner(weights: Weights) -> str:

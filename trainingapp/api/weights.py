@@ -7,9 +7,9 @@ from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 
+from trainingapp import lifecycle
 from trainingapp.api.access import visible, weights_for
 from trainingapp.api.callers import ApiRequest
-from trainingapp.api.library import delete_weights, export_weights
 from trainingapp.api.paging import Id, paged
 from trainingapp.api.problems import not_found
 from trainingapp.api.schemas import TrainingDeleteResponse
@@ -55,10 +55,10 @@ def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
 def export(request: ApiRequest, pk: Id, payload: WeightsExport) -> Status[Job]:
     """Have a worker pack the weights into a zip. When the job is done, its file is export.zip."""
     weights = weights_for(request, pk, Verb.DOWNLOAD)
-    return Status(202, export_weights(weights, payload.formats, request.caller.user))
+    return Status(202, lifecycle.export_weights(weights, formats=payload.formats, by=request.caller.user))
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete weights")
-def remove_weights(request: ApiRequest, pk: Id) -> dict[str, Any]:
-    """Remove one version and its file."""
-    return delete_weights(weights_for(request, pk, Verb.DELETE))
+def remove_weights(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
+    """Remove one version and its file. Not while a run has yet to start from it."""
+    return lifecycle.delete_weights(weights_for(request, pk, Verb.DELETE))
