@@ -27,6 +27,7 @@ def fill(studio: Studio) -> str:
     """Runs with a checkpoint, datasets, weights and a job, each from number 1 on; the secret of a token."""
     secret: str = studio.python(
         f"""
+        from uuid import UUID
         from django.contrib.auth.models import User
         from django.utils import timezone
         from tests.tiny import make_dataset, make_run
@@ -48,7 +49,10 @@ def fill(studio: Studio) -> str:
                                              report={{"is_whole": True}})
             weights.folder.mkdir(parents=True)
             weights.path.write_bytes(b"abc")
-            Job.objects.create(kind="preflight", owner=user)
+            state = "done" if number % 2 else "waiting"
+            job = Job.objects.create(id=UUID(int=number), kind="export", owner=user, state=state)
+            job.folder.mkdir(parents=True)
+            (job.folder / "export.zip").write_bytes(b"PK")
         waiting = Dataset.objects.order_by("pk")[:5]
         Dataset.objects.filter(pk__in=[row.pk for row in waiting]).update(status="proposed")
         result = lifecycle.create_token(user, name="schemathesis", scopes=["read", "control", "delete"])[1]
