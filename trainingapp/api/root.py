@@ -103,7 +103,7 @@ def _urls() -> list[URLPattern | URLResolver]:
     return [
         path("v1/openapi.json", openapi_json, name="openapi"),
         path("v1/", (operations, "ninja", "api")),
-        re_path("", unknown),
+        re_path("", unknown, name="api_unknown"),
     ]
 
 
