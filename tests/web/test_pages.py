@@ -21,6 +21,8 @@ ARGUMENTS: dict[str, list[object]] = {
     "run_metrics": [1],
     "run_delete": [1],
     "run_control": [1, "pause"],
+    "queue_move": [1],
+    "queue_priority": [1],
     "evaluation": [1],
     "evaluation_data": [1, 1],
     "evaluation_csv": [1, 1, "classes"],
