@@ -62,7 +62,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
     path("runs/<int:pk>/share/", sharing.run_share, name="run_share"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
-    re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
     re_path(
         r"^runs/(?P<pk>[0-9]{1,18})/(?P<command>checkpoint|evaluate|retry)/$", run_control.run_order, name="run_order"
     ),
