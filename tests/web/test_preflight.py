@@ -8,6 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.studio import TINY
+from tests.web.preflights import result
 from trainingapp import jobs
 from trainingapp.engine.config import config_schema, parse_config
 from trainingapp.models import Dataset, Job, TrainingRun
@@ -78,27 +79,6 @@ def test_it_is_asked_for_by_post_alone(user_client: Client) -> None:
 
 
 # What is said
-
-
-def result(**changes: dict[str, Any]) -> dict[str, Any]:
-    whole: dict[str, Any] = {
-        "device": "cuda:0",
-        "memory": {"peak_bytes": 10**9, "free_bytes": 8 * 10**9, "fits": True},
-        "time": {"seconds_per_epoch": 32.0, "seconds_in_all": 640.0, "pictures_per_s": 450.0},
-        "loader": {"pictures_per_s": 900.0, "is_slower": False},
-        "disk": {
-            "bytes_per_checkpoint": 10**8,
-            "checkpoints": 4,
-            "bytes_in_all": 4 * 10**8,
-            "free_bytes": 10**10,
-            "short_by_bytes": 0,
-        },
-        "finite": {"loss": True, "gradients": True, "weights": True, "loss_value": 0.693},
-        "warnings": [],
-    }
-    for name, values_ in changes.items():
-        whole[name] = {**whole[name], **values_} if isinstance(whole[name], dict) else values_
-    return whole
 
 
 def line(title: str, **changes: Any) -> tuple[str, str]:
