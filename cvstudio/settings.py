@@ -5,11 +5,13 @@ cannot be read is refused at start with the name of its variable.
 """
 
 import contextlib
+import importlib.util
 import ipaddress
 import os
 import secrets
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -60,7 +62,7 @@ class Environment(BaseSettings):
         description="Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas. "
         "Empty: none is.",
     )
-    SESSION_HOURS: int = Field(336, ge=1, le=8760, description="Hours after which who did nothing is signed out.")
+    SESSION_HOURS: int = Field(336, ge=1, le=8760, description="Hours after which one must sign in again.")
     LOGIN_ATTEMPTS: int = Field(5, ge=1, le=1000, description="Wrong passwords in a row before a sign-in is locked.")
     LOGIN_LOCK_MINUTES: int = Field(15, ge=1, le=10080, description="Minutes that a sign-in stays locked.")
     AUDIT_DAYS: int = Field(365, ge=1, description="Days that the audit trail keeps its entries.")
@@ -118,6 +120,9 @@ class Environment(BaseSettings):
     MAX_UPLOAD_MB: int = Field(4096, ge=1, description="Largest dataset upload, in MB.")
     API_RATE_PER_MINUTE: int = Field(
         600, ge=0, description="Requests to the API in a minute for each token, user or address; 0: as many as come."
+    )
+    SCRUB_DAYS: int = Field(
+        7, ge=0, le=3650, description="Days within which every checkpoint is compared with its hashes once. 0: never."
     )
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
     TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")
@@ -245,6 +250,7 @@ TRAINER_LOG_BYTES = env.TRAINER_LOG_MB * 1024 * 1024
 SPARE_TRAINER = env.SPARE_TRAINER
 IMPORT_DIRS = [Path(folder).resolve() for folder in env.IMPORT_DIRS]
 REDIS_URL = env.REDIS_URL
+SCRUB_DAYS = env.SCRUB_DAYS
 MAX_UPLOAD_BYTES = env.MAX_UPLOAD_MB * 1024 * 1024
 TRUSTED_PROXIES = [ipaddress.ip_network(part, strict=False) for part in env.TRUSTED_PROXIES]
 AUDIT_DAYS = env.AUDIT_DAYS
@@ -254,7 +260,7 @@ HEARTBEAT_LEASE_S = 10
 
 INSTALLED_APPS = [
     "trainingapp",
-    "django.contrib.admin",
+    "cvstudio.apps.StudioAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -265,11 +271,13 @@ INSTALLED_APPS = [
     "channels",
     "csp",
     "ninja",  # for the pages of its Swagger UI alone
+    "axes",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "trainingapp.middleware.private",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -281,6 +289,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "cvstudio.urls"
@@ -329,6 +338,20 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# Who guesses at one account from one address is held up. Neither a whole office behind one address nor the account's
+# owner elsewhere is locked out by it.
+AXES_FAILURE_LIMIT = env.LOGIN_ATTEMPTS
+AXES_COOLOFF_TIME = timedelta(minutes=env.LOGIN_LOCK_MINUTES)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_CLIENT_IP_CALLABLE = "trainingapp.audit.address_of"
+AXES_LOCKOUT_CALLABLE = "trainingapp.views.account.locked_out"
+AXES_DISABLE_ACCESS_LOG = True  # the audit trail has the sign-ins
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "run_list"
 LOGOUT_REDIRECT_URL = "login"
@@ -378,7 +401,7 @@ HUEY: dict[str, Any] = {
     "utc": True,
     "connection": {"url": REDIS_URL} if REDIS_URL else {"filename": str(DATA_DIR / "queue.sqlite3")},
     "consumer": {
-        "workers": MAX_TRAINING_PROCESSES + 3,
+        "workers": MAX_TRAINING_PROCESSES + 4,
         "worker_type": "thread",
         "initial_delay": 0.01,
         "max_delay": 0.05,
@@ -404,7 +427,7 @@ if REDIS_URL:
         "CONFIG": {"hosts": [REDIS_URL]},
     }
 
-CONTENT_SECURITY_POLICY = {
+CONTENT_SECURITY_POLICY: dict[str, dict[str, list[str]]] = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
         "img-src": ["'self'", "data:"],
@@ -414,11 +437,57 @@ CONTENT_SECURITY_POLICY = {
         "form-action": ["'self'"],
     },
 }
+SESSION_COOKIE_AGE = env.SESSION_HOURS * 3600
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = env.HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if env.HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env.HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.HTTPS else None
 X_FRAME_OPTIONS = "DENY"
+
+OIDC_NAME = env.OIDC_NAME if env.OIDC_ISSUER else ""
+OIDC_DEFAULT_ROLE = env.OIDC_DEFAULT_ROLE
+if env.OIDC_ISSUER:
+    if not (env.OIDC_CLIENT_ID and env.OIDC_CLIENT_SECRET):
+        raise ImproperlyConfigured("OIDC_ISSUER: OIDC_CLIENT_ID and OIDC_CLIENT_SECRET are needed with it.")
+    if importlib.util.find_spec("allauth") is None:
+        raise ImproperlyConfigured("OIDC_ISSUER: single sign-on needs the extra: pip install 'cvstudio[sso]'.")
+    INSTALLED_APPS += [
+        "allauth",
+        "allauth.account",
+        "allauth.socialaccount",
+        "allauth.socialaccount.providers.openid_connect",
+    ]
+    MIDDLEWARE += ["allauth.account.middleware.AccountMiddleware"]
+    AUTHENTICATION_BACKENDS += ["allauth.account.auth_backends.AuthenticationBackend"]
+    SOCIALACCOUNT_ADAPTER = "trainingapp.sso.StudioAdapter"
+    SOCIALACCOUNT_ONLY = True
+    SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX = ""  # the provider is told to lead back to /sso/oidc/login/callback/
+    # Two accounts may have one e-mail address: who signs in is told by the provider's number for them alone.
+    ACCOUNT_UNIQUE_EMAIL = False
+    ACCOUNT_EMAIL_VERIFICATION = "none"
+    ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if env.HTTPS else "http"
+    SOCIALACCOUNT_PROVIDERS = {
+        "openid_connect": {
+            "OAUTH_PKCE_ENABLED": True,
+            "APPS": [
+                {
+                    "provider_id": "oidc",
+                    "name": env.OIDC_NAME,
+                    "client_id": env.OIDC_CLIENT_ID,
+                    "secret": env.OIDC_CLIENT_SECRET,
+                    "settings": {"server_url": env.OIDC_ISSUER.rstrip("/")},
+                }
+            ],
+        }
+    }
+    # The form of the sign-in page leads there.
+    _issuer = urlsplit(env.OIDC_ISSUER)
+    CONTENT_SECURITY_POLICY["DIRECTIVES"]["form-action"].append(f"{_issuer.scheme}://{_issuer.netloc}")
 
 # Django, the libraries and structlog's own loggers end in the same lines on standard error.
 _LOG_CHAIN: list[structlog.typing.Processor] = [

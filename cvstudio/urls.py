@@ -1,9 +1,11 @@
 """Addresses of the studio."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
 from trainingapp import streams
@@ -12,12 +14,17 @@ from trainingapp.views import (
     api_docs,
     audit_trail,
     batch_previews,
+    checkpoints,
     dataset_pictures,
     datasets,
+    devices,
+    disk,
     evaluations,
     jobs,
     journal,
+    predictions,
     preflights,
+    queue,
     run_changes,
     run_control,
     run_downloads,
@@ -27,6 +34,7 @@ from trainingapp.views import (
     sharing,
     system,
     tokens,
+    weights,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -61,7 +69,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/batches/<str:file>", evaluations.batch_picture, name="batch_picture"),
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
     path("runs/<int:pk>/share/", sharing.run_share, name="run_share"),
+    path("runs/<int:pk>/checkpoints/", checkpoints.run_checkpoints, name="run_checkpoints"),
     path("runs/<int:pk>/checkpoints/<str:file>", run_files.checkpoint_download, name="checkpoint_download"),
+    re_path(
+        r"^runs/(?P<pk>[0-9]{1,18})/checkpoints/(?P<file>[A-Za-z0-9_.]+)/(?P<verb>pin|unpin|verify)/$",
+        checkpoints.checkpoint_control,
+        name="checkpoint_control",
+    ),
+    path("disk/", disk.disk, name="disk"),
     re_path(
         r"^runs/(?P<pk>[0-9]{1,18})/(?P<command>checkpoint|evaluate|retry)/$", run_control.run_order, name="run_order"
     ),
@@ -75,8 +90,28 @@ urlpatterns: list[URLPattern | URLResolver] = [
         runs.run_control,
         name="run_control",
     ),
+    path("queue/", queue.queue_page, name="queue"),
+    path("queue/<int:pk>/move/", queue.queue_move, name="queue_move"),
+    path("queue/<int:pk>/priority/", queue.queue_priority, name="queue_priority"),
+    path("devices/", devices.device_list, name="device_list"),
     path("jobs/<uuid:pk>/", jobs.job_state, name="job"),
     path("jobs/<uuid:pk>/cancel/", jobs.job_cancel, name="job_cancel"),
+    re_path(
+        r"^jobs/(?P<pk>[0-9a-f-]{36})/(?P<name>predictions\.jsonl?|export\.zip)$", predictions.job_file, name="job_file"
+    ),
+    path("jobs/<uuid:pk>/boxes.json", predictions.job_boxes, name="job_boxes"),
+    path("jobs/<uuid:pk>/pictures/<path:path>", predictions.job_picture, name="job_picture"),
+    path("weights/", weights.weights_list, name="weights_list"),
+    path("weights/upload/", weights.weights_upload, name="weights_upload"),
+    path("weights/<int:pk>/", weights.weights_detail, name="weights_detail"),
+    path("weights/<int:pk>/edit/", weights.weights_edit, name="weights_edit"),
+    path("weights/<int:pk>/share/", sharing.weights_share, name="weights_share"),
+    path("weights/<int:pk>/delete/", weights.weights_delete, name="weights_delete"),
+    path("weights/<int:pk>/download/", weights.weights_download, name="weights_download"),
+    path("weights/<int:pk>/export/", weights.weights_export, name="weights_export"),
+    path("weights/<int:pk>/try/", predictions.weights_try, name="weights_try"),
+    path("weights/<int:pk>/predict-many/", predictions.weights_predict_many, name="weights_predict_many"),
+    path("runs/<int:pk>/save/", weights.weights_save, name="weights_save"),
     path("datasets/", datasets.dataset_list, name="dataset_list"),
     path("datasets/import/", datasets.dataset_import, name="dataset_import"),
     path("datasets/<int:pk>/", datasets.dataset_detail, name="dataset_detail"),
@@ -85,7 +120,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
     path("datasets/<int:pk>/share/", sharing.dataset_share, name="dataset_share"),
     path("datasets/<int:pk>/pictures/<path:path>", dataset_pictures.dataset_picture, name="dataset_picture"),
-    path("login/", LoginView.as_view(template_name="registration/login.html"), name="login"),
+    path("login/", account.SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", account.account, name="account"),
     path("account/password/", account.password_change, name="password_change"),
@@ -103,3 +138,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", system.ready, name="ready"),
     path("admin/", admin.site.urls),
 ]
+if settings.OIDC_NAME:
+    urlpatterns += [
+        path("sso/", include("allauth.socialaccount.providers.openid_connect.urls")),
+        path("sso/social/", include("allauth.socialaccount.urls")),
+        # allauth leads there what goes wrong.
+        path("sso/sign-in/", login_not_required(RedirectView.as_view(pattern_name="login")), name="account_login"),
+    ]

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from axes.signals import user_locked_out
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -51,6 +53,7 @@ VERBS: dict[str, str | Promise] = {
     "sign_out_everywhere": _("signed out everywhere"),
     "sign_in_failed": _("failed to sign in"),
     "locked_out": _("was locked out"),
+    "unlock": _("opened a sign-in again"),
     "password": _("changed the password of"),
     "role": _("changed the role of"),
     "token_create": _("made the token"),
@@ -172,6 +175,41 @@ def door_of(path: str) -> str:
     if path.startswith("/admin/"):
         return Door.ADMIN
     return Door.API if path.startswith("/api/") else Door.PAGE
+
+
+def listen() -> None:
+    """Hear of sign-ins, by whatever door they come; nothing else tells of them."""
+    user_logged_in.connect(_signed_in, dispatch_uid="audit")
+    user_logged_out.connect(_signed_out, dispatch_uid="audit")
+    user_login_failed.connect(_failed, dispatch_uid="audit")
+    user_locked_out.connect(_locked_out, dispatch_uid="audit")
+
+
+def _signed_in(sender: object, user: Any, **kwargs: Any) -> None:
+    record("sign_in", by=user)
+
+
+def _signed_out(sender: object, user: Any, **kwargs: Any) -> None:
+    if user is not None:
+        record("sign_out", by=user)
+
+
+def _failed(sender: object, credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
+    if not getattr(request, "axes_locked_out", False):  # that was said when it was locked
+        record("sign_in_failed", by=_shown(credentials.get("username")))
+
+
+def _locked_out(sender: object, username: Any, **kwargs: Any) -> None:
+    """Told of every attempt while it is locked; the first one is enough."""
+    began = timezone.now() - settings.AXES_COOLOFF_TIME
+    same = {"verb": "locked_out", "username": _shown(username), "address": _actor.get().address}
+    if not AuditEntry.objects.filter(**same, time__gte=began).exists():
+        record("locked_out", by=_shown(username))
+
+
+def _shown(username: object) -> str:
+    """A name as somebody typed it; a database takes no NUL."""
+    return str(username or "").replace("\0", "")[:150]
 
 
 def remove_old() -> int:

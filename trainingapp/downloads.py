@@ -1,19 +1,52 @@
 """Files that are handed out, piece by piece."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from django.http import StreamingHttpResponse
 from django.utils.text import slugify
+
+from trainingapp.engine.storage.durable import Bytes, Damaged
+from trainingapp.engine.storage.exporting import EXPORT_FORMS, ExportForm, export_pieces, export_size
+from trainingapp.engine.storage.reading import is_plain, open_checkpoint
+from trainingapp.models import Checkpoint
 
 CHUNK_BYTES = 1 << 20
 
 
 def file_response(path: Path, name: str, sha256: str = "") -> StreamingHttpResponse:
     """The file at `path`, to be saved as `name`, which is plain ASCII."""
-    response = StreamingHttpResponse(_chunks(path), content_type="application/octet-stream")
-    response.headers["Content-Length"] = str(path.stat().st_size)
+    return _attachment(_chunks(path), path.stat().st_size, name, sha256)
+
+
+def checkpoint_response(checkpoint: Checkpoint, form: str = "pt") -> StreamingHttpResponse | None:
+    """The checkpoint as a file for torch.load ("pt"), or its weights alone ("safetensors").
+
+    It is made while it is sent; one that turns out to be damaged ends before its announced length. None where there is
+    no such form, or no file that can be opened.
+    """
+    wanted = next((known for known in EXPORT_FORMS if known == form), None)
+    if wanted is None or not checkpoint.path.is_file():
+        return None
+    stem = file_stem(checkpoint.run.name, "run")
+    name = f"{stem}-{checkpoint.run_id}-{Path(checkpoint.file).stem}.{wanted}"
+    if wanted == "pt" and is_plain(checkpoint.path):
+        return file_response(checkpoint.path, name, checkpoint.sha256)
+    return _exported(checkpoint.path, wanted, name)
+
+
+def _exported(path: Path, form: ExportForm, name: str) -> StreamingHttpResponse | None:
+    try:
+        opened = open_checkpoint(path)
+    except (Damaged, OSError):
+        return None
+    return _attachment(_pieces(export_pieces(opened, form)), export_size(opened, form), name)
+
+
+def _attachment(content: AsyncIterator[Bytes], size_bytes: int, name: str, sha256: str = "") -> StreamingHttpResponse:
+    response = StreamingHttpResponse(content, content_type="application/octet-stream")
+    response.headers["Content-Length"] = str(size_bytes)
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     if sha256:
         response.headers["X-Checksum-SHA256"] = sha256
@@ -25,7 +58,13 @@ def file_stem(name: str, otherwise: str) -> str:
     return slugify(name) or otherwise
 
 
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
+async def _pieces(pieces: Iterator[Bytes]) -> AsyncIterator[Bytes]:
+    """Each piece is read, decompressed and compared with its hash in a thread."""
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield bytes(piece)
+
+
+async def _chunks(path: Path) -> AsyncIterator[Bytes]:
     """Under ASGI a plain FileResponse would be read into memory as a whole."""
     file = await asyncio.to_thread(path.open, "rb")
     try:

@@ -296,36 +296,43 @@ def _moment(now: datetime, seconds: float) -> datetime | None:
 
 def is_missing() -> bool:
     """Whether some queued run has no forecast since it was queued."""
-    told = Forecast.objects.filter(run__status=Status.QUEUED, made_at__gte=F("run__queued_at"))
+    since = Forecast.objects.filter(run__status=Status.QUEUED, made_at__gte=F("run__queued_at"))
     first = queued_runs().values_list("pk", flat=True)[:FORECAST_RUNS]
-    return bool(set(first) - set(told.values_list("run_id", flat=True)))
+    return bool(set(first) - set(since.values_list("run_id", flat=True)))
 
 
 def keep_up(now: datetime | None = None) -> None:
     """Store forecasts that are new or have changed much, and what has come true of older ones."""
     now = now or timezone.now()
     fill_in()
-    told = _newest_told()
+    told_before = all_told()
     rows = [
         Forecast(run_id=run_id, made_at=now, **_columns(found))
         for run_id, found in expected(now).items()
-        if _is_news(told.get(run_id), found)
+        if _is_news(told_before.get(run_id), found)
     ]
     Forecast.objects.bulk_create(rows)
 
 
-def _newest_told() -> dict[int, Forecast]:
+def all_told() -> dict[int, Forecast]:
     """The newest forecast of each queued run since it was queued."""
     rows = Forecast.objects.filter(run__status=Status.QUEUED, made_at__gte=F("run__queued_at"))
     return {row.run_id: row for row in rows.order_by("made_at", "pk")}
 
 
-def _is_news(told: Forecast | None, found: Expected) -> bool:
+def told(run: TrainingRun) -> Forecast | None:
+    """The newest forecast of a queued run since it was queued."""
+    if run.status != Status.QUEUED or run.queued_at is None:
+        return None
+    return run.forecasts.filter(made_at__gte=run.queued_at).order_by("-made_at", "-pk").first()
+
+
+def _is_news(old: Forecast | None, found: Expected) -> bool:
     """Whether the middle of what is expected now lies outside the range that was told last."""
-    if told is None:
+    if old is None:
         return True
-    return _has_moved(told.start_earliest, told.start_latest, found.start_earliest, found.start_latest) or _has_moved(
-        told.finish_earliest, told.finish_latest, found.finish_earliest, found.finish_latest
+    return _has_moved(old.start_earliest, old.start_latest, found.start_earliest, found.start_latest) or _has_moved(
+        old.finish_earliest, old.finish_latest, found.finish_earliest, found.finish_latest
     )
 
 
@@ -371,10 +378,10 @@ def accuracy() -> Accuracy | None:
 
 def _judged() -> list[tuple[datetime, datetime, datetime]]:
     """Range and truth of each run's first forecast that named a finish, the newest truths first."""
-    told: QuerySet[Forecast] = Forecast.objects.filter(finished_at__isnull=False, finish_latest__isnull=False)
+    ripe: QuerySet[Forecast] = Forecast.objects.filter(finished_at__isnull=False, finish_latest__isnull=False)
     seen: Counter[int] = Counter()
     found = []
-    for row in told.order_by("-finished_at", "run_id", "made_at", "pk").iterator(chunk_size=100):
+    for row in ripe.order_by("-finished_at", "run_id", "made_at", "pk").iterator(chunk_size=100):
         seen[row.run_id] += 1
         if seen[row.run_id] == 1 and row.finish_earliest and row.finish_latest and row.finished_at:
             found.append((row.finish_earliest, row.finish_latest, row.finished_at))

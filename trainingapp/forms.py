@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config
 from trainingapp.lifecycle.limits import MOST_HOURS, MOST_RECOVERIES
-from trainingapp.models import Checkpoint, Dataset, Team
+from trainingapp.models import Checkpoint, Dataset, Team, Weights
 from trainingapp.models.sharing import Visibility
 from trainingapp.permissions import visible_to
 
@@ -40,6 +40,7 @@ RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
     "step_factor": ("scheduler", ("step",)),
     "freeze_epochs": ("freeze", ("backbone",)),
     "dice_weight": ("loss_type", ("combined",)),
+    "device_count": ("device", ("cpu",)),
     "class_weights": ("loss_type", ("cross_entropy", "focal", "combined")),
     **dict.fromkeys(
         ("flip_horizontal", "flip_vertical", "crop", "colour", "auto_augment", "erasing"), ("augmentation", ("custom",))
@@ -62,9 +63,11 @@ ONE = {
     "batches": gettext_noop("batch"),
     "boxes": gettext_noop("box"),
     "minutes": gettext_noop("minute"),
+    "days": gettext_noop("day"),
     "checkpoints": gettext_noop("checkpoint"),
     "processes": gettext_noop("process"),
     "threads": gettext_noop("thread"),
+    "slots": gettext_noop("slot"),
 }
 #: What is wrong, in plain words, by pydantic's kind of error.
 PLAIN_WORDS: dict[str, str | Promise] = {
@@ -156,19 +159,28 @@ def datasets_for(recipe: str, user: Any) -> QuerySet[Dataset]:
 
 
 def starting_points(recipe: str, present: str, user: Any) -> list[tuple[str, str]]:
-    """Checkpoints that a run can take its first weights from: the best and the last of each run that the user sees.
+    """What a run can take its first weights from, of all that the user sees: the library, newest first, then the best
+    and the last checkpoint of each run.
 
     `present` stays among them, whatever it is.
     """
     kept = Q(is_best=True) | Q(is_last=True)
     seen = visible_to(user, Checkpoint.objects.filter(kept, run__recipe=recipe))
     rows = seen.select_related("run").order_by("-created_at")
-    found = [("", gettext("New weights"))]
+    found = [("", gettext("New weights")), *_library(recipe, user)]
     for row in rows[:CHECKPOINTS_OFFERED]:
         label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
         shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
         found.append((f"run/{row.run_id}/{row.file}", shown))
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
+
+
+def _library(recipe: str, user: Any) -> list[tuple[str, str]]:
+    """Entries of the library that a run can start from."""
+    seen = visible_to(user, Weights.objects.filter(recipe=recipe, state=Weights.State.READY))
+    label = gettext("Library: %(name)s (%(model)s)")
+    rows = seen.order_by("-created_at")[:CHECKPOINTS_OFFERED]
+    return [(row.start_name, label % {"name": row, "model": row.architecture}) for row in rows]
 
 
 class ShareForm(forms.Form):

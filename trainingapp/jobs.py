@@ -20,6 +20,7 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from trainingapp import library
 from trainingapp.engine.jobs.order import ERROR_FILE, JOB_FILE, PROGRESS_FILE, RESULT_FILE, read_json, write_whole
 from trainingapp.models import Job
 from trainingapp.supervisor import shutting_down, worker_id
@@ -45,15 +46,28 @@ def waiting_jobs() -> QuerySet[Job]:
     return Job.objects.filter(Q(state=Job.State.WAITING) | lost).order_by("created_at", "pk")
 
 
-def claim_job() -> Job | None:
-    """Claim the oldest waiting job by compare-and-set; None when there is none."""
-    while (job := waiting_jobs().first()) is not None:
-        now = timezone.now()
-        changes = {"state": Job.State.WORKING, "worker": worker_id(), "heartbeat_at": now, "tries": job.tries + 1}
-        if waiting_jobs().filter(pk=job.pk, tries=job.tries).update(**changes):
-            job.refresh_from_db()
+def claim_job(*, warm: bool | None = None) -> Job | None:
+    """Claim the oldest waiting job by compare-and-set; None when there is none.
+
+    `warm` tells jobs of seconds, done by the warm process, from those that may take minutes; None: either.
+    """
+    waiting = waiting_jobs()
+    if warm is not None:
+        waiting = waiting.filter(kind__in=WARM) if warm else waiting.exclude(kind__in=WARM)
+    while (job := waiting.first()) is not None:
+        if claim(job):
             return job
     return None
+
+
+def claim(job: Job) -> bool:
+    """Claim this job if no living worker has it."""
+    now = timezone.now()
+    changes = {"state": Job.State.WORKING, "worker": worker_id(), "heartbeat_at": now, "tries": job.tries + 1}
+    if not waiting_jobs().filter(pk=job.pk, tries=job.tries).update(**changes):
+        return False
+    job.refresh_from_db()
+    return True
 
 
 def work(job: Job) -> None:
@@ -92,7 +106,7 @@ def _follow(job: Job, process: "subprocess.Popen[bytes]") -> bool:
     while True:
         exit_code = process.poll()  # first, so that what it wrote before its end is read below
         if (result := read_json(job.folder / RESULT_FILE)) is not None:
-            _end(job, Job.State.DONE, result=result)
+            _take_in(job, result)
             return exit_code is None
         if (error := read_json(job.folder / ERROR_FILE)) is not None:
             _end(job, Job.State.FAILED, message=error["message"], result={"error": error})
@@ -112,6 +126,16 @@ def _follow(job: Job, process: "subprocess.Popen[bytes]") -> bool:
             return False
 
 
+def _take_in(job: Job, result: dict[str, Any]) -> None:
+    """First the files, then the word that it is done: a crash between the two costs a repetition."""
+    try:
+        library.take_in(job, result)
+    except OSError as error:
+        _end(job, Job.State.FAILED, message=_("The result could not be put in its place: %s") % error)
+    else:
+        _end(job, Job.State.DONE, result=result)
+
+
 def _beat(job: Job) -> bool:
     """Store the heartbeat and the progress; False when the job is in other hands or was cancelled."""
     progress = read_json(job.folder / PROGRESS_FILE) or {}
@@ -121,7 +145,9 @@ def _beat(job: Job) -> bool:
 def _end(job: Job, state: str, **fields: Any) -> None:
     progress = read_json(job.folder / PROGRESS_FILE) or {}
     numbers = {name: progress[name] for name in ("done", "total") if name in progress}
-    _held(job).update(state=state, finished_at=timezone.now(), **{"message": "", **numbers, **fields})
+    changes = {"message": "", **numbers, **fields}
+    if _held(job).update(state=state, finished_at=timezone.now(), **changes) and state == Job.State.FAILED:
+        library.note_failure(job, changes["message"])
 
 
 def _release(job: Job) -> None:

@@ -28,7 +28,7 @@ from django.utils import translation
 from redis.exceptions import RedisError
 
 from trainingapp.bell import RUNS_GROUP, run_group
-from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models import Host, RunEvent, TrainingRun
 from trainingapp.models.run import heartbeat_deadline
 from trainingapp.run_state import LOG_TYPES, PARTS, QUICK_PARTS, metric_point, render_log_lines, render_parts
 
@@ -40,6 +40,8 @@ T = TypeVar("T")
 LOOK_S = 0.25
 LOOK_WITH_BELL_S = 2.0
 LIST_LOOK_S = 1.0
+#: Seconds between two looks at what a queued run waits for.
+WAITING_LOOK_S = 2.0
 #: Seconds of silence after which a stream shows that it lives.
 HEARTBEAT_S = 10.0
 #: Messages that a client may be behind, and rows read at once.
@@ -232,7 +234,9 @@ class RunReader(Reader):
             return False
         if self.position < 0:
             self.position = run.event_seq
-        seen = (run.updated_at, run.event_seq, run.shown_status)
+        seen: tuple[Any, ...] = (run.updated_at, run.event_seq, run.shown_status)
+        if run.status == TrainingRun.Status.QUEUED:  # why it waits changes with others than itself
+            seen += (time.monotonic() // WAITING_LOOK_S,)
         if seen != self._seen or self.position < run.event_seq:
             await self._tell_news(run)
             self._seen = seen
@@ -304,10 +308,11 @@ class ListReader(Reader):
 
 
 def _list_fingerprint() -> dict[str, Any]:
-    """Changes whenever a row of the list does, or a running one falls silent."""
+    """Changes whenever a row of the list does, a running one falls silent, or a host comes or goes."""
     silent = TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING, heartbeat_at__lt=heartbeat_deadline())
     totals = TrainingRun.objects.aggregate(newest=Max("updated_at"), count=Count("pk"), events=Sum("event_seq"))
-    return {**totals, "silent": silent.count()}
+    alive = Host.objects.filter(seen_at__gte=heartbeat_deadline())
+    return {**totals, "silent": silent.count(), "alive": alive.count()}
 
 
 def read_rows(run_id: int, after: int, most: int, upto: int | None = None) -> list[RunEvent]:

@@ -1,4 +1,4 @@
-"""What holds for every request: who acts in it, by which door and from where."""
+"""What holds for every request: who acts in it, by which door and from where; and headers of every answer."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,6 +10,11 @@ from django.utils.decorators import sync_and_async_middleware
 from trainingapp import audit
 
 GetResponse = Callable[[HttpRequest], Any]
+
+#: What no page of the studio uses, so that nothing that gets into one can either.
+PERMISSIONS_POLICY = ", ".join(
+    f"{name}=()" for name in ("camera", "microphone", "geolocation", "payment", "usb", "serial", "midi")
+)
 
 
 @sync_and_async_middleware
@@ -30,6 +35,28 @@ def acting(get_response: GetResponse) -> Callable[[HttpRequest], HttpResponseBas
             return response
 
     return answer
+
+
+@sync_and_async_middleware
+def private(get_response: GetResponse) -> Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]:
+    """No cache keeps a page, unless its view says so: the next one at the machine may be somebody else."""
+    if iscoroutinefunction(get_response):
+
+        async def answer_async(request: HttpRequest) -> HttpResponseBase:
+            return _with_headers(await get_response(request))
+
+        return answer_async
+
+    def answer(request: HttpRequest) -> HttpResponseBase:
+        return _with_headers(get_response(request))
+
+    return answer
+
+
+def _with_headers(response: HttpResponseBase) -> HttpResponseBase:
+    response.headers.setdefault("Cache-Control", "private, no-store")
+    response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+    return response
 
 
 def _acting(request: HttpRequest) -> Any:

@@ -12,10 +12,12 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp import lifecycle
 from trainingapp.engine.metric_names import METRICS
 from trainingapp.evaluations import Summary, newest_batch, summary
-from trainingapp.models import Checkpoint, JournalEntry, RunEvent, TrainingRun
+from trainingapp.forecast import told
+from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.permissions import Verb, can
 from trainingapp.quotes import Quote, quote_of
+from trainingapp.scheduler import why_waiting
 
 #: Types of events that are lines of the log; metrics are points of the charts.
 LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
@@ -169,6 +171,14 @@ class RunPage:
     def found(self) -> JournalEntry | None:
         """The newest time that the run was found without its worker."""
         return self.run.journal.first()
+
+    def why_waiting(self) -> str:
+        """What a queued run waits for."""
+        return why_waiting(self.run)
+
+    def forecast(self) -> Forecast | None:
+        """What was told last of a queued run's start and end."""
+        return told(self.run)
 
     def evaluation(self) -> Summary | None:
         """The newest validation in short."""

@@ -1,6 +1,6 @@
 """Which queued run is next, and why the others wait. The database is the queue."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -29,6 +29,8 @@ from trainingapp.models.run import Status, TransitionError, is_put_off
 
 #: Devices that a reason names one by one.
 NAMED = 3
+#: Queued runs among which the next of each device is looked for.
+NEXT_SEARCHED = 200
 
 
 def claim_next(host: str, worker: str) -> TrainingRun | None:
@@ -132,22 +134,36 @@ def _hold(run: TrainingRun, request: Request, place: Place) -> dict[str, Any]:
 
 def why_waiting(run: TrainingRun) -> str:
     """A sentence about what the queued run waits for; empty for a run that is not queued."""
-    return reasons().get(run.pk) or (in_a_moment() if run.status == Status.QUEUED else "")
+    if run.status != Status.QUEUED:
+        return ""
+    return next((reason for pk, reason in _reasons(None) if pk == run.pk), in_a_moment())
 
 
 def reasons(most: int | None = None) -> dict[int, str]:
     """The reason of each queued run by its number, for the first `most` of the queue."""
+    return dict(_reasons(most))
+
+
+def _reasons(most: int | None) -> Iterator[tuple[int, str]]:
     board, now = read_board(), timezone.now()
-    found: dict[int, str] = {}
     for run, place in in_turn(board, read_queue(most), now):
         if is_put_off(run.not_before, now):
-            found[run.pk] = _not_before(run)
+            yield run.pk, _not_before(run)
         elif place is not None:
-            found[run.pk] = in_a_moment()
+            yield run.pk, in_a_moment()
         elif board.is_over_limit(run.owner_id):
-            found[run.pk] = _over_limit(board)
+            yield run.pk, _over_limit(board)
         else:
-            found[run.pk] = _no_place(board, run)
+            yield run.pk, _no_place(board, run)
+
+
+def next_by_device() -> dict[int, Waiting]:
+    """Of each device the first queued run that waits for it, by the device's number."""
+    board, found = read_board(), dict[int, Waiting]()
+    for run, place in in_turn(board, read_queue(NEXT_SEARCHED), timezone.now()):
+        waited_for = [place] if place else [suited for _machine, suited in board.suited(run.request)]
+        for each in waited_for:
+            found.setdefault(each.device_id, run)
     return found
 
 
@@ -157,8 +173,9 @@ def in_a_moment() -> str:
 
 def _not_before(run: Waiting) -> str:
     assert run.not_before is not None
-    when = date_format(timezone.localtime(run.not_before), "DATETIME_FORMAT")
-    return _("Not before %(time)s.") % {"time": when}
+    local = timezone.localtime(run.not_before)
+    when = date_format(local, "H:i:s" if local.date() == timezone.localdate() else "DATETIME_FORMAT")
+    return _("It is not to start before %(time)s.") % {"time": when.rstrip(".")}
 
 
 def _over_limit(board: Board) -> str:
@@ -173,7 +190,7 @@ def _no_place(board: Board, run: Waiting) -> str:
     suited = board.suited(run.request)
     if not suited:
         return _nowhere(board, run.request)
-    obstacles = [(machine.obstacle(place, run.request), machine.slots) for machine, place in suited]
+    obstacles = [(machine.obstacle(place, run.request, run.pk), machine.slots) for machine, place in suited]
     lines = [_sentence(obstacle, slots, run.pk) for obstacle, slots in obstacles if obstacle]
     more = len(lines) - NAMED
     if more > 0:

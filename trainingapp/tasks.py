@@ -14,10 +14,11 @@ from django.utils.translation import gettext as _
 from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
-from trainingapp import audit, forecast, jobs
+from trainingapp import audit, forecast, housekeeping, jobs
 from trainingapp.datasets import uploads
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
+from trainingapp.devices import inventory
 from trainingapp.models import Dataset, IdempotencyKey
 from trainingapp.scheduler import claim_next, is_waiting
 from trainingapp.supervisor import HOST, batch_preview, recover_lost_runs, shutting_down, supervise, worker_id
@@ -27,7 +28,8 @@ logger = logging.getLogger(__name__)
 #: Runs that train at the same time in this process.
 slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
 _importing = threading.Lock()
-_doing_jobs = threading.Lock()
+#: One for jobs of seconds, one for those that may take minutes: the former must not wait for the latter.
+_doing_jobs = {True: threading.Lock(), False: threading.Lock()}
 
 #: What a worker has to do with: reading a source, or importing it.
 IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
@@ -73,14 +75,24 @@ def draw_batch_preview(preview_id: str) -> None:
 
 @db_task()
 def do_jobs() -> None:
-    """Do waiting jobs one after the other; return at once when another thread is at it."""
-    while not shutting_down.is_set() and _doing_jobs.acquire(blocking=False):
+    """Do waiting jobs that may take minutes, one after the other; return at once when another thread is at it."""
+    _do_jobs(warm=False)
+
+
+@db_task()
+def do_warm_jobs() -> None:
+    """The same for jobs of seconds."""
+    _do_jobs(warm=True)
+
+
+def _do_jobs(*, warm: bool) -> None:
+    while not shutting_down.is_set() and _doing_jobs[warm].acquire(blocking=False):
         try:
-            job = jobs.claim_job()
+            job = jobs.claim_job(warm=warm)
             if job is not None:
                 jobs.work(job)
         finally:
-            _doing_jobs.release()
+            _doing_jobs[warm].release()
         if job is None:
             return
 
@@ -92,6 +104,7 @@ def tick() -> None:
     batch_preview.remove_old()
     jobs.remove_old_jobs()
     forecast.keep_up()
+    inventory.forget_gone()
     audit.remove_old()
     uploads.remove_old()
     remove_old_keys()
@@ -100,6 +113,18 @@ def tick() -> None:
 def remove_old_keys() -> None:
     """Forget the answers that are kept for repeated requests when their time is over."""
     IdempotencyKey.objects.filter(created_at__lt=timezone.now() - IdempotencyKey.KEPT).delete()
+
+
+@db_periodic_task(crontab(minute="17"))
+def scrub() -> None:
+    """Compare some of the checkpoints with their hashes."""
+    housekeeping.scrub_some()
+
+
+@db_periodic_task(crontab(minute="47"))
+def age_checkpoints() -> None:
+    """Let old checkpoints go where the run says so and no trainer works on it."""
+    housekeeping.apply_ages()
 
 
 def look_around() -> None:
@@ -128,6 +153,7 @@ def wake_importer() -> None:
 def wake_jobs() -> None:
     """Have a worker look for jobs."""
     do_jobs()
+    do_warm_jobs()
 
 
 def has_free_slot() -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from django.conf import settings
 from django.db import transaction
 
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Dataset, TrainingRun, Weights
 
 TRASH = ".trash"
 
@@ -42,7 +42,8 @@ def remove(trash: Path) -> bool:
 
 def sweep() -> None:
     """Finish deletions that a crash cut short: put back what still has its row, remove what has none."""
-    for root, model in ((settings.RUNS_DIR, TrainingRun), (settings.DATASETS_DIR, Dataset)):
+    roots = ((settings.RUNS_DIR, TrainingRun), (settings.DATASETS_DIR, Dataset), (settings.WEIGHTS_DIR, Weights))
+    for root, model in roots:
         trash = Path(root) / TRASH
         for folder in trash.iterdir() if trash.is_dir() else ():
             pk, _dot, _token = folder.name.partition(".")

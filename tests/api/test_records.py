@@ -114,6 +114,8 @@ def test_checkpoints_are_listed_shown_and_downloaded(api: Api, make: MAKE) -> No
     assert [item["file"] for item in api.get(path).json()["items"]] == ["epoch_2.pt", "epoch_1.pt"]
     shown = api.get(f"{path}/epoch_2.pt").json()
     assert (shown["is_best"], shown["metrics"], shown["size_bytes"]) == (True, {"top1": 0.5}, 3)
+    assert api.get(f"{path}/best").json() == shown
+    problem(api.get(f"{path}/last"), 404)
     problem(api.get(f"{path}/..%2F..%2Fconfig.json"), 404)
 
 

@@ -108,6 +108,19 @@ def test_a_dataset_that_is_not_ready_is_a_conflict(api: Api, dataset: Dataset) -
     problem(api.post("training/", new_run(dataset)), 409, "not-possible")
 
 
+def test_a_run_can_be_checked_before_it_is_made(api: Api, dataset: Dataset) -> None:
+    response = api.post("training/check", {"dataset": dataset.pk, "config": {"batch_size": 8}})
+    assert (response.status_code, response.json()["kind"], response.json()["state"]) == (202, "preflight", "waiting")
+    assert problem(api.post("training/check", {"dataset": 4711}), 422)["errors"][0]["pointer"] == "#/dataset"
+    assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [("4711", 409), ("9" * 40, 422)])
+def test_a_checkpoint_that_is_not_there_is_no_start(api: Api, dataset: Dataset, number: str, status: int) -> None:
+    config = {"start_from": f"run/{number}/epoch_1.pt"}
+    problem(api.post("training/", new_run(dataset, config=config)), status)
+
+
 def test_a_viewer_creates_nothing(dataset: Dataset, other_user: User) -> None:
     from django.contrib.auth.models import Group
 
@@ -186,6 +199,19 @@ def test_a_change_that_changes_nothing_is_no_new_version(api: Api, run: Training
     assert api.put(f"training/{run.pk}", {}, If_Match='"1"').json()["version"] == 1
 
 
+def test_limits_are_set_changed_and_given_back(api: Api, dataset: Dataset) -> None:
+    body = api.post("training/", new_run(dataset, soft_limit_h=1.5, hard_limit_h=2, max_recoveries=1)).json()
+    names = ("soft_limit_h", "hard_limit_h", "max_recoveries")
+    assert [body[name] for name in names] == [1.5, 2, 1]
+    path = f"training/{body['id']}"
+    body = api.put(path, {"hard_limit_h": "studio", "max_recoveries": "studio"}, If_Match="*").json()
+    assert [body[name] for name in names] == [1.5, None, None]
+    assert problem(api.put(path, {"hard_limit_h": -1}, If_Match="*"), 422)["errors"][0]["pointer"].startswith(
+        "#/hard_limit_h"
+    )
+    assert api.put(path, {"name": "studio"}, If_Match="*").json()["name"] == "studio"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_of_two_who_change_at_once_one_is_refused(user: User, run: TrainingRun) -> None:
     callers = [api_of(user) for _ in range(4)]
@@ -230,6 +256,11 @@ def test_orders_reach_a_running_run(api: Api, make: MAKE) -> None:
     for action in ("checkpoint", "evaluate"):
         assert api.post(f"training/{run.pk}/control", {"action": action}).status_code == 200
     assert [order["command"] for order in TrainingRun.objects.get().orders] == ["checkpoint", "evaluate"]
+
+
+def test_a_run_is_stopped_by_force(api: Api, make: MAKE) -> None:
+    run = make("running")
+    assert api.post(f"training/{run.pk}/control", {"action": "force_stop"}).json()["run"]["wanted"] == "kill"
 
 
 def test_a_run_is_extended(api: Api, make: MAKE) -> None:

@@ -18,7 +18,9 @@ from tests.web.annotated import make_proposed, make_scenes
 from tests.web.evaluations import evaluated
 from tests.web.world import line, point, started, tell
 from tests.web.preflights import result as preflight_result
-from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, Job, JournalEntry, TrainingRun
+from trainingapp import lifecycle
+
 PREFLIGHT = preflight_result(disk={"short_by_bytes": 10**9}, loader={"is_slower": True})
 admin = User.objects.get()
 dataset = make_dataset(admin, "A dataset with quite a long name that must not widen the page")
@@ -52,14 +54,26 @@ importing.save()
 scenes = make_scenes(admin, "scenes with boxes and masks")
 proposed = make_proposed(admin, "a proposal with a long name")
 pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/", "/datasets/import/", "/nothing/"]
+lifecycle.create_token(admin, name="a token with_a_name_that_has_no_blank_to_break_the_line_at", scopes=["read"])
+pages += ["/account/tokens/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
 pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
+pages += ["/queue/", "/devices/"]
+pages += [f"/runs/{run.pk}/checkpoints/", f"/runs/{runs['pending'].pk}/checkpoints/", "/disk/"]
 pages += [f"/datasets/{scenes.pk}/view/2/", f"/datasets/{dataset.pk}/view/1/"]
 pages += [f"/runs/{runs[name].pk}/epochs/?epochs=9" for name in ("running", "completed")]
 pages += [f"/runs/{run.pk}/{page}/" for page in ("fork", "edit", "force-stop")] + [f"/runs/new/?clone={run.pk}"]
 job = Job.objects.create(kind="preflight", owner=admin, state="done", result=PREFLIGHT)
 pages += [f"/jobs/{job.pk}/"]
+evidence = {"process": "gone", "checkpoint": {"file": "epoch_" + "1" * 60 + ".pt", "step": 9, "sound": True}}
+evidence |= {"heartbeat_at": long_ago.isoformat(), "last_event": None, "steps_lost": 3}
+found = {"found_by": "studio:1:1764064800.0", "found_at": timezone.now(), "done_at": timezone.now()}
+found |= {"run_name": run.name, "evidence": evidence, "message": "x" * 200, "action": "requeued"}
+JournalEntry.objects.create(run=run, **found)
+soon = {"not_before": timezone.now() + timedelta(hours=1), "error_class": "hang", "error_message": "It hung."}
+TrainingRun.objects.filter(status="queued").update(**soon)
+pages += ["/journal/"]
 result = pages
 """
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.pictures import make_dataset, make_run_dir
+from trainingapp.engine.checkpoint import load_checkpoint
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.events import EVENTS_FILE, EventLog, read_events
 from trainingapp.engine.loop import train
@@ -72,8 +73,7 @@ def index_of(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def newest_content(run_dir: Path) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(run_dir / "checkpoints" / index_of(run_dir)[-1]["file"], weights_only=True)
-    return content
+    return load_checkpoint(run_dir / "checkpoints" / index_of(run_dir)[-1]["file"])
 
 
 def curves(run_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:

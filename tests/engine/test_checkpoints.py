@@ -18,7 +18,10 @@ from tests.engine.conftest import (
     last_status,
     train_here,
 )
+from trainingapp.engine.__main__ import main
 from trainingapp.engine.control import Control
+from trainingapp.engine.storage.packs import Packs
+from trainingapp.engine.storage.sizes import all_parts, parts_of
 
 
 def _warnings(run_dir: Path) -> str:
@@ -35,8 +38,15 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
-def test_content_is_what_users_load(straight_run: Path) -> None:
-    content = torch.load(straight_run / "checkpoints" / "epoch_3.pt", weights_only=True)
+@pytest.mark.parametrize("form", ["compact", "plain"])
+def test_content_is_what_users_load(new_run, tmp_path: Path, form: str) -> None:
+    run_dir = new_run(**{**HARD, "augmentation": "none"}, checkpoint_format=form)
+    train_here(run_dir)
+    path = run_dir / "checkpoints" / "epoch_3.pt"
+    if form == "compact":
+        assert main(["--export-checkpoint", str(path), "--to", str(tmp_path / "out.pt")]) == 0
+        path = tmp_path / "out.pt"
+    content = torch.load(path, weights_only=True)
     wanted = {"epoch", "model_state_dict", "optimizer_state_dict", "metrics", "is_best", "timestamp", "classes"}
     assert wanted <= content.keys()
     assert content["epoch"] == 3
@@ -48,10 +58,18 @@ def test_content_is_what_users_load(straight_run: Path) -> None:
 def test_every_checkpoint_event_has_its_file_and_index_entry(straight_run: Path) -> None:
     events = events_of(straight_run, "checkpoint")
     assert [event["file"] for event in events] == ["epoch_1.pt", "epoch_2.pt", "epoch_3.pt"]
+    folder = straight_run / "checkpoints"
     for event, entry in zip(events, index_of(straight_run), strict=True):
         assert (event["sha256"], event["size_bytes"]) == (entry["sha256"], entry["size_bytes"])
-        assert (straight_run / "checkpoints" / entry["file"]).stat().st_size == entry["size_bytes"]
+        parts = parts_of(folder, entry["file"], Packs(folder))
+        assert sum(parts.values()) == entry["size_bytes"]
+    on_disk = sum(path.stat().st_size for path in folder.rglob("*.p*"))
+    assert sum(set_of_parts(folder).values()) == on_disk, "nothing lies there that no checkpoint needs"
     assert sum(entry["is_best"] for entry in index_of(straight_run)) == 1
+
+
+def set_of_parts(folder: Path) -> dict[str, int]:
+    return {name: size for parts in all_parts(folder, Packs(folder)).values() for name, size in parts.items()}
 
 
 def test_best_is_the_first_with_the_highest_top1(straight_run: Path) -> None:
@@ -155,11 +173,11 @@ def test_batch_size_may_change_between_attempts(new_run) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path):
-    """A disk of 45 MB: two checkpoints fit, a third does not."""
+    """A disk of 38 MB: two checkpoints fit, a third does not."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=45m", "tmpfs", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=38m", "tmpfs", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip(f"A tmpfs may not be mounted here: {mounted.stderr.decode().strip()}")

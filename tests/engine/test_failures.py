@@ -8,7 +8,7 @@ import torch
 
 from tests.engine.conftest import index_of, last_status, newest_content, train_here
 from tests.pictures import make_dataset
-from trainingapp.engine.checkpoint import CheckpointFolder
+from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint
 from trainingapp.engine.errors import BadConfig, BadData, NonFiniteLoss, WeightsUnavailable, classify
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 
@@ -84,7 +84,7 @@ def test_divergence_fails_and_what_was_saved_before_is_finite(new_run, start) ->
     assert failed["error_class"] == "non_finite_loss"
     assert "Lower learning_rate" in failed["message"]
     for entry in index_of(run_dir):
-        content = torch.load(run_dir / "checkpoints" / entry["file"], weights_only=True)
+        content = load_checkpoint(run_dir / "checkpoints" / entry["file"])
         assert all(tensor.isfinite().all() for tensor in content["model_state_dict"].values())
 
 
@@ -94,7 +94,7 @@ def test_weights_that_diverged_are_not_saved(new_run) -> None:
     train_here(run_dir)
     content = newest_content(run_dir)
     content["model_state_dict"]["features.0.0.weight"][0] = float("nan")
-    folder = CheckpointFolder(run_dir / "checkpoints", 3, EventLog(run_dir / EVENTS_FILE, 2))
+    folder = CheckpointFolder(run_dir / "checkpoints", EventLog(run_dir / EVENTS_FILE, 2))
     folder.save(content, file="step_7.pt", reason="pause")
     with pytest.raises(NonFiniteLoss, match="weights features"):
         folder.drain()

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 
 from tests.engine.conftest import EndAfter, change_order, newest_content, train_here
+from trainingapp.engine.checkpoint import load_checkpoint
 
 CONFIG: dict[str, Any] = {"freeze": "backbone", "learning_rate": 0.01, "batch_size": 22, "keep_checkpoints": 10}
 
 
 def _weights(run_dir: Path, epoch: int) -> dict[str, torch.Tensor]:
-    content = torch.load(run_dir / "checkpoints" / f"epoch_{epoch}.pt", weights_only=True)
+    content = load_checkpoint(run_dir / "checkpoints" / f"epoch_{epoch}.pt")
     weights: dict[str, torch.Tensor] = content["model_state_dict"]
     return weights
 

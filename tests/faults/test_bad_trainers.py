@@ -109,22 +109,20 @@ def test_without_memory_the_run_goes_on_with_half_the_batch(studio: Studio, tmp_
     assert "batch_size 16 became 8" in row["corrections"]
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGSEGV, signal.SIGABRT])
-def test_a_trainer_that_dies_with_a_signal(studio: Studio, signal_number: signal.Signals) -> None:
+def test_a_trainer_that_dies_with_a_signal(studio: Studio) -> None:
     (run,) = studio.prepare(**{**LONG, "epochs": 3, "pictures": 48})
     studio.start_worker()
     pid = studio.wait_for_step(run, 8)["pid"]
-    psutil.Process(pid).send_signal(signal_number)
+    psutil.Process(pid).send_signal(signal.SIGSEGV)
     row = studio.wait_for_status(run, "completed", 120)
     assert row["recoveries"] == 1
-    assert f"ended by the signal {signal_number.name}" in messages(studio, run)
+    assert "ended by the signal SIGSEGV" in messages(studio, run)
     (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class") == "lost_trainer"]
     assert any("Fatal Python error" in line for line in event["data"]["lines"]), "the lines show where it was"
 
 
-@pytest.mark.parametrize("megabytes", [60, 1000])
-def test_a_flood_on_standard_output(studio: Studio, tmp_path: Path, megabytes: int) -> None:
-    at_start(studio, tmp_path / "hook", TALK.replace("{megabytes}", str(megabytes)))
+def test_a_gigabyte_on_standard_output(studio: Studio, tmp_path: Path) -> None:
+    at_start(studio, tmp_path / "hook", TALK.replace("{megabytes}", "1000"))
     studio.env["TRAINER_LOG_MB"] = "8"
     (run,) = studio.prepare(epochs=2, pictures=48)
     studio.start_worker()
@@ -136,8 +134,8 @@ def test_a_flood_on_standard_output(studio: Studio, tmp_path: Path, megabytes: i
     assert (studio.data_dir / "studio.sqlite3").stat().st_size < 10 << 20
 
 
-@pytest.mark.parametrize("megabytes", [40, 1000])
-def test_a_flood_of_events(studio: Studio, tmp_path: Path, megabytes: int) -> None:
+def test_a_gigabyte_of_events(studio: Studio, tmp_path: Path) -> None:
+    megabytes = 1000
     at_start(studio, tmp_path / "hook", TALK_EVENTS.replace("{megabytes}", str(megabytes)))
     (run,) = studio.prepare(epochs=2, pictures=48)
     studio.start_worker()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.studio import Studio, wait_for
+from trainingapp.engine.checkpoint import load_checkpoint
 
 HONEST_WITHIN_S = 15
 EPOCHS = 3
@@ -44,7 +45,7 @@ def curve(studio: Studio, run: int) -> list[Any]:
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    content = torch.load(folder / "checkpoints" / f"epoch_{EPOCHS}.pt", weights_only=True)
+    content = load_checkpoint(folder / "checkpoints" / f"epoch_{EPOCHS}.pt")
     state: dict[str, torch.Tensor] = content["model_state_dict"]
     return state
 

@@ -110,3 +110,15 @@ def test_more_trainers_than_cores_are_warned_of(settings: Any) -> None:
     assert ids(checks.check_capacity()) == ["cvstudio.W009"]
     settings.MAX_TRAINING_PROCESSES = 1
     assert checks.check_capacity() == []
+
+
+def test_a_production_profile_passes_every_check_for_deployment(studio_env: dict[str, str]) -> None:
+    import subprocess
+    import sys
+
+    repository = Path(__file__).resolve().parents[2]
+    production = {"HTTPS": "true", "ALLOWED_HOSTS": "studio.example.org", "HOST": "0.0.0.0", "SESSION_HOURS": "12"}
+    command = [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"]
+    env = {**studio_env, **production, "MAX_TRAINING_PROCESSES": "1"}
+    done = subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """Deleting runs and datasets: rows and files, both or neither."""
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,26 @@ def test_a_run_in_work_stays(make: MAKE, status: str) -> None:
         lifecycle.delete_run(run)
     assert TrainingRun.objects.exists()
     assert lifecycle.deletion_size(run).files == 2
+
+
+@pytest.fixture
+def stuck(make: MAKE) -> Iterator[TrainingRun]:
+    """A run whose checkpoints lie on a file system that takes no changes."""
+    run = make("completed")
+    fill(run.folder)
+    checkpoints = run.folder / "checkpoints"
+    if subprocess.run(["mount", "--bind", checkpoints, checkpoints], check=False).returncode:
+        pytest.skip("nothing may be mounted here")
+    subprocess.run(["mount", "-o", "remount,bind,ro", checkpoints], check=True)
+    yield run
+    for path in (run.folder.parent).rglob("checkpoints"):
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_what_could_not_be_removed_is_named(stuck: TrainingRun) -> None:
+    with pytest.raises(VerbError, match=r"1 files with 1000 bytes .*checkpoints/epoch_1\.pt"):
+        lifecycle.delete_run(stuck)
+    assert not TrainingRun.objects.exists()
 
 
 def test_a_run_that_was_never_started_has_no_files(run: TrainingRun) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from tests.threads import in_threads
 from trainingapp.engine.events import LONGEST_LINE_BYTES, EventLog
@@ -186,6 +187,24 @@ def test_checkpoints_are_best_and_last_one_each_and_go_when_removed(running: Tra
     EventStore(running).pull_all()
     rows = Checkpoint.objects.order_by("step").values_list("file", "is_best", "is_last")
     assert list(rows) == [("epoch_1.pt", False, False), ("epoch_3.pt", True, False), ("step_17.pt", False, True)]
+
+
+@pytest.mark.django_db
+def test_what_each_checkpoint_takes_alone_follows_the_events(running: TrainingRun) -> None:
+    log = log_of(running)
+    facts = {"reason": "epoch", "size_bytes": 9, "sha256": "0" * 64, "metrics": {}, "is_best": False, "removed": []}
+    log.write("checkpoint", epoch=1, step=1, file="epoch_1.pt", stored_bytes={"epoch_1.pt": 9}, **facts)
+    log.write(
+        "checkpoint", epoch=2, step=2, file="epoch_2.pt", stored_bytes={"epoch_1.pt": 2, "epoch_2.pt": 4}, **facts
+    )
+    Checkpoint.objects.create(
+        run=running, file="epoch_2.pt", attempt=1, epoch=2, step=2, size_bytes=1, created_at=timezone.now(),
+        is_pinned=True, damage="is damaged",
+    )  # fmt: skip
+    EventStore(running).pull_all()
+    rows = Checkpoint.objects.order_by("step").values_list("stored_bytes", "size_bytes", "damage", "is_pinned")
+    assert list(rows) == [(2, 9, "", False), (4, 9, "", True)]
+    assert "stored_bytes" not in RunEvent.objects.first().data
 
 
 @pytest.mark.django_db

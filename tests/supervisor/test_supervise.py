@@ -18,7 +18,8 @@ from django.db import connection
 from tests.studio import TINY, wait_for
 from tests.tiny import make_run
 from trainingapp import lifecycle
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.engine.storage.reading import damage
+from trainingapp.models import Dataset, DeviceHold, TrainingRun
 from trainingapp.scheduler import claim_next
 from trainingapp.supervisor import HOST, drop_spare, shutting_down, supervise, warm_spare, worker_id
 from trainingapp.supervisor.trainers import end_leftover
@@ -84,7 +85,18 @@ def test_a_run_completes_and_everything_is_stored(user: User, tints: Dataset) ->
     steps = run.events.filter(type="metrics", data__split="train").values_list("step", flat=True)
     assert list(steps) == list(range(1, 19))
     assert run.checkpoints.filter(is_last=True).count() == run.checkpoints.filter(is_best=True).count() == 1
-    assert all(saved.path.stat().st_size == saved.size_bytes for saved in run.checkpoints.all())
+    saved = run.checkpoints.all()
+    assert all(damage(each.path, each.sha256) == "" for each in saved)
+    assert all(0 < each.stored_bytes <= each.size_bytes for each in saved)
+
+
+def test_the_trainer_is_told_its_device_and_gives_it_back(user: User, tints: Dataset) -> None:
+    run = claimed(user, tints, epochs=1, device="auto")
+    supervise(run)
+    assert json.loads((run.folder / "config.json").read_text())["device"] == "cpu"
+    held = DeviceHold.objects.get()
+    assert (held.run_id, held.device.torch_name, stored(run).device) == (run.pk, "cpu", "cpu")
+    assert held.released_at is not None
 
 
 def test_pause_frees_the_process_and_resume_goes_on_from_that_step(user: User, tints: Dataset) -> None:

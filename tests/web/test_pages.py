@@ -40,6 +40,8 @@ ARGUMENTS: dict[str, list[object]] = {
     "batch_preview": ["0" * 32],
     "batch_preview_picture": ["0" * 32],
     "checkpoint_download": [1, "epoch_1.pt"],
+    "checkpoint_control": [1, "epoch_1.pt", "pin"],
+    "run_checkpoints": [1],
     "dataset_detail": [1],
     "dataset_delete": [1],
     "dataset_confirm": [1],

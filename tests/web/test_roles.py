@@ -21,12 +21,13 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 from PIL import Image
 
+from tests.lifecycle.library import make_entry
 from tests.tiny import make_dataset, make_run
 from tests.web.evaluations import annotated, evaluated
 from tests.web.world import tell
 from trainingapp.engine.config import config_schema
 from trainingapp.engine.run_files import CONFIG_FILE, PREVIEW_FILE
-from trainingapp.models import Checkpoint, Dataset, Job, Team, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, Job, Team, TrainingRun, Weights
 from trainingapp.supervisor import batch_preview
 
 LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
@@ -56,6 +57,7 @@ MAY: dict[str, Callable[[str], set[str]]] = {
     "change": lambda visibility: OWN | ({"team mate"} if visibility == "team" else set()),
     "share": lambda visibility: OWN,
     "delete": lambda visibility: OWN,
+    "use": lambda visibility: {"operator", "team mate", "owner", "administrator"},
     "create": lambda visibility: {"operator", "team mate", "owner", "administrator"},
     "administer": lambda visibility: {"administrator"},
 }
@@ -71,6 +73,8 @@ class World:
     run: TrainingRun
     job: Job
     preview: str
+    weights: Weights
+    predicted: Job
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,10 @@ def dataset_line(route: str, *more: Any, **fields: Any) -> Line:
     return Line(route, thing="dataset", args=lambda world: [world.dataset.pk, *more], **fields)
 
 
+def weights_line(route: str, **fields: Any) -> Line:
+    return Line(route, thing="weights", args=lambda world: [world.weights.pk], **fields)
+
+
 def status(value: str) -> Callable[[World], Any]:
     return lambda world: TrainingRun.objects.filter(pk=world.run.pk).update(status=value)
 
@@ -159,6 +167,10 @@ def no_runs(world: World) -> None:
     TrainingRun.objects.filter(dataset=world.dataset).delete()
 
 
+def job_done(world: World) -> None:
+    Job.objects.filter(pk=world.job.pk).update(state="done", result={"sha256": "0" * 64})
+
+
 LINES = [
     Line("run_list", verb=""),
     Line("run_list_stream", verb=""),
@@ -199,6 +211,39 @@ LINES = [
     Line("preflight_start", "post", verb="create", data=new_run, ok=302),
     Line("job", thing="job", args=lambda world: [world.job.pk]),
     Line("job_cancel", "post", thing="job", args=lambda world: [world.job.pk], ok=302),
+    run_line("weights_save", verb="control"),
+    run_line(
+        "weights_save",
+        method="post",
+        verb="control",
+        data=lambda world: {"file": "epoch_1.pt", "name": "kept"},
+        ok=302,
+    ),
+    Line("weights_list", verb=""),
+    Line("weights_upload", verb="create"),
+    Line("weights_upload", "post", verb="create", ok=422),
+    weights_line("weights_detail"),
+    weights_line("weights_download", verb="download"),
+    weights_line("weights_edit", verb="change"),
+    weights_line(
+        "weights_edit",
+        method="post",
+        verb="change",
+        data=lambda world: {"name": "other", "note": "", "licence": ""},
+        ok=302,
+    ),
+    weights_line("weights_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
+    weights_line("weights_delete", verb="delete"),
+    weights_line("weights_delete", method="post", verb="delete", ok=302),
+    # What has workers work takes the right to create, of who sees the entry.
+    weights_line("weights_export", verb="use"),
+    weights_line("weights_export", method="post", verb="use", data=lambda world: {"formats": ["pt"]}, ok=302),
+    weights_line("weights_try", verb="use"),
+    weights_line("weights_try", method="post", verb="use", ok=422),
+    weights_line("weights_predict_many", method="post", verb="use", ok=422),
+    Line("job_file", thing="job", args=lambda world: [world.job.pk, "export.zip"], prepare=job_done),
+    Line("job_boxes", thing="job", args=lambda world: [world.predicted.pk]),
+    Line("job_picture", thing="job", args=lambda world: [world.predicted.pk, "shown/0.webp"]),
     Line("dataset_list", verb=""),
     Line("dataset_import", verb="create"),
     Line(
@@ -273,14 +318,23 @@ def make_world(visibility: str) -> World:
     annotated(dataset)
     run = make_run(owner, dataset)
     shared = {"visibility": visibility, "team": team if visibility == "team" else None}
-    for thing in (dataset, run):
+    weights = make_entry(owner)
+    for thing in (dataset, run, weights):
         type(thing).objects.filter(pk=thing.pk).update(**shared)
     fill(run)
     preview = batch_preview.prepare({}, dataset.folder, owner.pk)
     Image.new("RGB", (4, 4)).save(batch_preview._folder(preview) / PREVIEW_FILE, "WEBP")
     assert (batch_preview._folder(preview) / CONFIG_FILE).exists()
-    job = Job.objects.create(kind=Job.Kind.EXPORT, owner=owner, id=uuid.uuid4())
-    return World(people, team, dataset, run, job, preview)
+    card = {**weights.card(), "created": ""}
+    job, predicted = (
+        Job.objects.create(kind=kind, owner=owner, id=uuid.uuid4(), params={"card": card})
+        for kind in (Job.Kind.EXPORT, Job.Kind.PREDICT)
+    )
+    (predicted.folder / "shown").mkdir(parents=True)
+    Image.new("RGB", (4, 4)).save(predicted.folder / "shown" / "0.webp")
+    job.folder.mkdir(parents=True)
+    (job.folder / "export.zip").write_bytes(b"zip")
+    return World(people, team, dataset, run, job, preview, weights, predicted)
 
 
 def fill(run: TrainingRun) -> None:
@@ -301,6 +355,8 @@ def fill(run: TrainingRun) -> None:
 @pytest.fixture(autouse=True)
 def previews(tmp_path: Path, settings: Any) -> None:
     settings.DATA_DIR = tmp_path
+    settings.JOBS_DIR = tmp_path / "jobs"
+    settings.WEIGHTS_DIR = tmp_path / "weights"
 
 
 def client_of(world: World, who: str) -> Client:

@@ -69,6 +69,7 @@ ACTIONS: dict[str, Action] = {
     "pause": _plain(lifecycle.pause_run),
     "resume": _plain(lifecycle.resume_run),
     "stop": _plain(lifecycle.stop_run),
+    "force_stop": _plain(lifecycle.force_stop_run),
     "retry": _plain(lifecycle.retry_run),
     "checkpoint": _plain(lifecycle.checkpoint_now),
     "evaluate": _plain(lifecycle.evaluate_now),

@@ -53,7 +53,7 @@ class EventReader(RunReader):
     @staticmethod
     def render_rows(rows: list[RunEvent], audience: Audience) -> list[Message]:
         with translation.override(audience.language):
-            return [Message(str(row.type), json.dumps(_record(row)), row.seq) for row in rows]
+            return [Message(str(row.type), json.dumps(_record(row), ensure_ascii=False), row.seq) for row in rows]
 
     @staticmethod
     def render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:

@@ -3,13 +3,14 @@
 Where a verb is missing the answer says so (409, not-available), and nothing is made up.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
 from trainingapp import lifecycle
 from trainingapp.api.problems import Problem
-from trainingapp.models import Checkpoint, TrainingRun, Weights
+from trainingapp.models import Checkpoint, Job, TrainingRun, Weights
 
 if TYPE_CHECKING:
     from trainingapp.api.schemas import TrainingSaveRequest
@@ -31,9 +32,17 @@ def delete_weights(weights: Weights) -> dict[str, Any]:
     return _freed(_verbs.delete_weights(weights))
 
 
+def export_weights(weights: Weights, formats: Sequence[str], user: Any) -> Job:
+    """Have a worker pack the weights in these formats."""
+    _need("export_weights")
+    job: Job = _verbs.export_weights(weights, formats=formats, by=user)
+    return job
+
+
 def delete_checkpoint(checkpoint: Checkpoint, user: Any) -> dict[str, Any]:
-    _need("delete_checkpoint")
-    return _freed(_verbs.delete_checkpoint(checkpoint, by=user.get_username()))
+    _need("delete_checkpoints")
+    removal = _verbs.delete_checkpoints(checkpoint.run, [checkpoint.file], by=user.get_username())
+    return {"bytes": removal.freed_bytes, "files": len(removal.removed)}
 
 
 def _need(name: str) -> None:

@@ -47,6 +47,7 @@ _EVENT = {
 CONTENTS: dict[str, dict[str, Any]] = {
     "download_checkpoint": _FILE,
     "download_weights": _FILE,
+    "download_job_file": _FILE,
     "stream_events": {"text/event-stream": {"schema": _EVENT}},
 }
 MEANINGS = {
@@ -97,10 +98,11 @@ def _describe_config(components: dict[str, Any]) -> None:
         components.update(schema.pop("$defs", {}))
         components[_config_name(recipe)] = schema
     one_of = [{"$ref": f"#/components/schemas/{_config_name(recipe)}"} for recipe in RECIPES]
-    config = components["TrainingRunCreate"]["properties"]["config"]
-    config.pop("additionalProperties", None)
-    config.pop("type", None)
-    config["anyOf"] = one_of
+    for name in ("TrainingRunCreate", "TrainingCheckRequest"):
+        config = components[name]["properties"]["config"]
+        config.pop("additionalProperties", None)
+        config.pop("type", None)
+        config["anyOf"] = one_of
 
 
 def _config_name(recipe: str) -> str:

@@ -23,7 +23,7 @@ from trainingapp.api.schemas import (
     TrainingSaveResponse,
 )
 from trainingapp.api.thinning import thinned
-from trainingapp.downloads import file_response, file_stem
+from trainingapp.downloads import checkpoint_response
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.permissions import Verb
 from trainingapp.run_state import LOG_TYPES
@@ -31,6 +31,8 @@ from trainingapp.run_state import LOG_TYPES
 router = Router(tags=["training"])
 
 LEVELS = ("debug", "info", "warning", "error")
+#: Names of checkpoints that stay while their files change.
+NICKNAMES: dict[str, dict[str, Any]] = {"best": {"is_best": True}, "last": {"is_last": True}}
 #: Most metrics that are looked at for one answer.
 MOST_ROWS = 2_000_000
 
@@ -81,18 +83,17 @@ def list_checkpoints(request: ApiRequest, pk: Id) -> dict[str, Any]:
 
 @router.get("/{pk}/checkpoints/{file}", response=CheckpointInfo, summary="Show a checkpoint")
 def show_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> Checkpoint:
-    """One checkpoint, by the name of its file."""
+    """One checkpoint, by the name of its file; best and last are names too."""
     return _checkpoint(run_for(request, pk), file)
 
 
 @router.get("/{pk}/checkpoints/{file}/download", summary="Download a checkpoint", response={200: None})
 def download_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> StreamingHttpResponse:
-    """The file as it lies on the disk: torch.load(..., weights_only=True) reads it."""
-    checkpoint = _checkpoint(run_for(request, pk, Verb.DOWNLOAD), file)
-    if not checkpoint.path.is_file():
+    """As a file that torch.load(..., weights_only=True) reads."""
+    response = checkpoint_response(_checkpoint(run_for(request, pk, Verb.DOWNLOAD), file))
+    if response is None:
         raise not_found(_("The file is gone."))
-    name = f"{file_stem(checkpoint.run.name, 'run')}-{checkpoint.run_id}-{checkpoint.file}"
-    return file_response(checkpoint.path, name, checkpoint.sha256)
+    return response
 
 
 @router.delete("/{pk}/checkpoints/{file}", response=TrainingDeleteResponse, summary="Delete a checkpoint")
@@ -112,13 +113,13 @@ def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Statu
     if not run.checkpoints.exists():
         raise Problem(409, _("The run has no checkpoint yet."), kind="not-possible")
     weights = save_weights(run, payload, request.caller.user)
-    names = ("name", "version", "size_bytes", "sha256")
-    about = {name: getattr(weights, name) for name in names}
-    return Status(201, {"id": weights.pk, "run": run.pk, "checkpoint": weights.checkpoint_file, **about})
+    about = {"run": run.pk, "checkpoint": weights.checkpoint_file, "state": getattr(weights, "state", "ready")}
+    return Status(201, {"id": weights.pk, "name": weights.name, "version": weights.version, **about})
 
 
 def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
-    found = run.checkpoints.select_related("run").filter(file=file).first()
+    by = NICKNAMES.get(file, {"file": file})
+    found = run.checkpoints.select_related("run").filter(**by).first()
     if found is None:
         raise not_found(_("The run has no such checkpoint."))
     return found

@@ -11,6 +11,7 @@ from trainingapp import lifecycle
 from trainingapp.api.controls import ACTIONS
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
 from trainingapp.engine.dataset_files import RecipeName
+from trainingapp.lifecycle.limits import MOST_HOURS, MOST_RECOVERIES
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.templatetags.studio import event_text
 
@@ -20,6 +21,14 @@ RunOrder = Literal["created", "-created", "updated", "-updated", "name", "-name"
 EventType = Literal["log", "metrics", "checkpoint", "sample", "status"]
 #: Numbers above 2^53 - 1 are no numbers for every reader of JSON.
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
+
+Hours = Annotated[float, Field(ge=0, le=MOST_HOURS)]
+Count = Annotated[int, Field(ge=0, le=MOST_RECOVERIES)]
+SOFT = "Hours after which the run saves and stops; 0: never."
+HARD = "Hours after which its trainer is killed; 0: never."
+RESTARTS = "Times that it goes on by itself after a crash."
+#: Takes the studio's limit again.
+Studio = Literal["studio"]
 
 #: Values are taken as what they are: "3" is no number.
 TAKEN = ConfigDict(extra="forbid", strict=True)
@@ -66,6 +75,18 @@ class TrainingRunCreate(Schema):
     config: dict[str, Any] = Field({}, description="The configuration: one of those below, by its `recipe`.")
     priority: int = Field(0, ge=-1000, le=1000, description="Higher runs start first when there is a queue.")
     start: bool = Field(False, description="Queue it at once.")
+    soft_limit_h: Hours | None = Field(None, description=f"{SOFT} Null: as the studio says.")
+    hard_limit_h: Hours | None = Field(None, description=f"{HARD} Null: as the studio says.")
+    max_recoveries: Count | None = Field(None, description=f"{RESTARTS} Null: as the studio says.")
+
+
+class TrainingCheckRequest(Schema):
+    """A run to try a few steps of."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"dataset": 1, "config": {"batch_size": 64}}]})
+
+    dataset: Number = Field(description="Number of a ready dataset.")
+    config: dict[str, Any] = Field({}, description="The configuration, as for a new run.")
 
 
 class TrainingRunUpdate(Schema):
@@ -75,6 +96,9 @@ class TrainingRunUpdate(Schema):
 
     name: str | None = Field(None, min_length=1, max_length=120)
     priority: int | None = Field(None, ge=-1000, le=1000)
+    soft_limit_h: Hours | Studio | None = Field(None, description=f"{SOFT} studio: as the studio says.")
+    hard_limit_h: Hours | Studio | None = Field(None, description=f"{HARD} studio: as the studio says.")
+    max_recoveries: Count | Studio | None = Field(None, description=f"{RESTARTS} studio: as the studio says.")
 
 
 class TrainingStatusResponse(Schema):
@@ -143,6 +167,9 @@ class TrainingRunResponse(_Run):
     version: int = Field(description="Counts the changes by people; it is the ETag.")
     config: dict[str, Any] = Field(description="The whole configuration, with its defaults.")
     corrections: list[str] = Field(description="What was corrected in the configuration, in sentences.")
+    soft_limit_h: float | None = Field(description="Its own soft time limit; null: the studio's.")
+    hard_limit_h: float | None = Field(description="Its own hard time limit; null: the studio's.")
+    max_recoveries: int | None = Field(description="Its own number of automatic restarts; null: the studio's.")
     attempt: int = Field(description="Counts the trainer processes.")
     recoveries: int = Field(description="Automatic restarts since somebody last started it.")
     error_lines: list[str] = Field(description="Lines of the log that show the error.")
@@ -203,10 +230,9 @@ class TrainingSaveResponse(Schema):
     id: int
     name: str
     version: int
+    state: str = Field(description="pending until a worker has written the file, then ready, or failed.")
     run: int
     checkpoint: str
-    size_bytes: int
-    sha256: str
 
 
 class TrainingDeleteResponse(Schema):

@@ -14,6 +14,7 @@ from trainingapp.engine.dataset_files import RecipeName
 from trainingapp.models import Dataset, Device, Host, Weights
 
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
+ExportFormat = Literal["onnx", "pt2", "safetensors", "pt"]
 JobState = Literal["waiting", "working", "done", "failed", "cancelled"]
 
 
@@ -120,8 +121,13 @@ class WeightsItem(Schema):
     recipe: str
     architecture: str
     metrics: dict[str, float | None]
+    state: str = Field(description="pending until a worker has written the file, then ready, or failed.")
     size_bytes: int
     created_at: datetime
+
+    @staticmethod
+    def resolve_state(weights: Weights) -> str:
+        return getattr(weights, "state", "ready")
 
     @staticmethod
     def resolve_owner(weights: Weights) -> str:
@@ -163,6 +169,14 @@ class WeightsResponse(WeightsItem):
     @staticmethod
     def resolve_parent(weights: Weights) -> int | None:
         return weights.parent_id
+
+
+class WeightsExport(Schema):
+    """What to pack."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"formats": ["onnx", "safetensors"]}]})
+
+    formats: list[ExportFormat] = Field(min_length=1, max_length=4)
 
 
 class DeviceItem(Schema):

@@ -1,8 +1,9 @@
 """What the studio has and does: devices, the queue, jobs."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router
 
@@ -10,14 +11,17 @@ from trainingapp import lifecycle
 from trainingapp.api.access import found, run_for, visible
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import paged
-from trainingapp.api.problems import wrong_field
+from trainingapp.api.problems import not_found, wrong_field
 from trainingapp.api.store_schemas import HostList, JobFilters, JobList, JobResponse, QueueList, QueueMove
 from trainingapp.devices.placement import queued_runs
+from trainingapp.downloads import file_response
 from trainingapp.models import Host, Job, TrainingRun
 from trainingapp.permissions import Verb
 
 router = Router(tags=["system"])
 
+#: What jobs leave for people; everything else in their folders is their own affair.
+JobFile = Literal["export.zip", "predictions.json", "predictions.jsonl"]
 JobId = Annotated[UUID, Path(description="Its id.")]
 
 
@@ -58,6 +62,16 @@ def list_jobs(request: ApiRequest, filters: Query[JobFilters]) -> dict[str, Any]
 def show_job(request: ApiRequest, job_id: JobId) -> Job:
     """How far a job is, and its result."""
     return found(request, Job.objects.all(), pk=job_id)
+
+
+@router.get("/jobs/{job_id}/files/{name}", response={200: None}, summary="Download what a job has made")
+def download_job_file(request: ApiRequest, job_id: JobId, name: JobFile) -> StreamingHttpResponse:
+    """A file of a job that is done, such as export.zip. It is kept for a day."""
+    job = found(request, Job.objects.filter(state=Job.State.DONE), pk=job_id)
+    path = job.folder / name
+    if not path.is_file():
+        raise not_found(_("The job has no such file."))
+    return file_response(path, name)
 
 
 @router.post("/jobs/{job_id}/cancel", response=JobResponse, summary="Cancel a job")

@@ -17,6 +17,7 @@ from trainingapp.api.problems import Problem, wrong_config, wrong_field, wrong_p
 from trainingapp.api.schemas import (
     ExperimentList,
     RunFilters,
+    TrainingCheckRequest,
     TrainingControlRequest,
     TrainingControlResponse,
     TrainingDeleteResponse,
@@ -25,8 +26,9 @@ from trainingapp.api.schemas import (
     TrainingRunUpdate,
     TrainingStatusResponse,
 )
-from trainingapp.engine.config import correct_config
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.api.store_schemas import JobResponse
+from trainingapp.engine.config import RunConfig, correct_config
+from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.permissions import Verb
 
 router = Router(tags=["training"])
@@ -53,10 +55,7 @@ def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpRe
     """A new run, pending, or queued with `start`. What was corrected in the configuration is listed in the answer."""
     require(request, Verb.CREATE)
     dataset = _dataset(request, payload.dataset)
-    try:
-        config, corrections = correct_config(payload.config)
-    except ValidationError as error:
-        raise wrong_config(error) from None
+    config, corrections = _config(payload.config)
     user = request.caller.user
     run = lifecycle.create_run(
         owner=user,
@@ -65,12 +64,24 @@ def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpRe
         config=config,
         corrections=corrections,
         priority=payload.priority,
+        soft_limit_h=payload.soft_limit_h,
+        hard_limit_h=payload.hard_limit_h,
+        max_recoveries=payload.max_recoveries,
     )
     if payload.start:
         lifecycle.start_run(run, by=user.get_username())
     response.headers["Location"] = f"/api/v1/training/{run.pk}"
     response.headers["ETag"] = etag(run)
     return Status(201, run)
+
+
+@router.post("/check", response={202: JobResponse}, summary="Check a run before it is made")
+def check_run(request: ApiRequest, payload: TrainingCheckRequest) -> Status[Job]:
+    """Have a worker make a few steps of such a run: the result of the job says what it takes, or what is wrong."""
+    require(request, Verb.CREATE)
+    dataset = _dataset(request, payload.dataset)
+    config, _corrections = _config(payload.config)
+    return Status(202, lifecycle.check_first(dataset, config, owner=request.caller.user))
 
 
 @router.get("/{pk}", response=TrainingRunResponse, summary="Show a run")
@@ -95,7 +106,7 @@ def change_run(
     run = run_for(request, pk, Verb.CHANGE)
     version = _version(if_match)
     try:
-        lifecycle.update_run(run, name=payload.name, priority=payload.priority, version=version)
+        lifecycle.update_run(run, version=version, **_changes(payload))
     except lifecycle.VersionError as error:
         raise Problem(412, str(error), headers={"ETag": etag(run)}) from None
     response.headers["ETag"] = etag(run)
@@ -123,6 +134,21 @@ def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) ->
         require(request, Verb.CREATE)
     done = ACTIONS[payload.action](run, payload, request.caller.user)
     return {"action": payload.action, "run": run_for(request, done.pk)}
+
+
+def _config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
+    try:
+        return correct_config(values)
+    except ValidationError as error:
+        raise wrong_config(error) from None
+
+
+def _changes(payload: TrainingRunUpdate) -> dict[str, Any]:
+    changes = payload.model_dump()
+    for name in ("soft_limit_h", "hard_limit_h", "max_recoveries"):
+        if changes[name] == "studio":
+            changes[name] = lifecycle.STUDIO_LIMIT
+    return changes
 
 
 def _dataset(request: ApiRequest, pk: int) -> Dataset:

@@ -5,17 +5,17 @@ from typing import Any
 from django.db.models import Q
 from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
 from trainingapp.api.access import visible, weights_for
 from trainingapp.api.callers import ApiRequest
-from trainingapp.api.library import delete_weights
+from trainingapp.api.library import delete_weights, export_weights
 from trainingapp.api.paging import Id, paged
 from trainingapp.api.problems import not_found
 from trainingapp.api.schemas import TrainingDeleteResponse
-from trainingapp.api.store_schemas import WeightsFilters, WeightsList, WeightsResponse
+from trainingapp.api.store_schemas import JobResponse, WeightsExport, WeightsFilters, WeightsList, WeightsResponse
 from trainingapp.downloads import file_response, file_stem
-from trainingapp.models import Weights
+from trainingapp.models import Job, Weights
 from trainingapp.permissions import Verb
 
 router = Router(tags=["weights"])
@@ -49,6 +49,13 @@ def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
         raise not_found(_("The file is gone."))
     name = f"{file_stem(weights.name, 'weights')}-v{weights.version}.safetensors"
     return file_response(weights.path, name, weights.sha256)
+
+
+@router.post("/{pk}/export", response={202: JobResponse}, summary="Export weights")
+def export(request: ApiRequest, pk: Id, payload: WeightsExport) -> Status[Job]:
+    """Have a worker pack the weights into a zip. When the job is done, its file is export.zip."""
+    weights = weights_for(request, pk, Verb.DOWNLOAD)
+    return Status(202, export_weights(weights, payload.formats, request.caller.user))
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete weights")

@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from trainingapp.devices.gpus import GpuReading, driver_version, read_gpus, visible_gpus
+from trainingapp.devices.placement import open_holds
 from trainingapp.models import Device, Host, TrainingRun
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
@@ -22,6 +23,8 @@ REFRESH_S = 4.0
 #: Load and temperature that differ by less are no news.
 SAME_LOAD, SAME_TEMPERATURE_C = 0.02, 1.0
 SAME_MEMORY_BYTES = 1 << 26
+#: Days after which a machine that is silent is forgotten, with the day of its devices.
+KEPT_DAYS = 7
 
 _due_at = 0.0
 
@@ -43,9 +46,10 @@ def ensure_host(host: str, worker: str) -> None:
 def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) -> Host:
     """Read this machine and write its rows. Devices that are gone stay, marked as not present."""
     gpus = visible_gpus(read_gpus()) if gpus is None else gpus
-    read = [_processor(), *(_gpu(index, gpu, _ours(host)) for index, gpu in enumerate(gpus))]
+    load = psutil.cpu_percent() / 100  # once: the next call would tell of the moment since this one
+    read = [_processor(load), *(_gpu(index, gpu, _ours(host)) for index, gpu in enumerate(gpus))]
     with transaction.atomic():
-        row, _created = Host.objects.update_or_create(name=host, defaults=_machine(worker))
+        row, _created = Host.objects.update_or_create(name=host, defaults=_machine(worker, load))
         known = {(device.kind, device.index): device for device in row.devices.all()}
         for fields in read:
             _write_device(row, known.pop((fields["kind"], fields["index"]), None), fields)
@@ -53,6 +57,13 @@ def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) ->
         if gone:
             Device.objects.filter(pk__in=gone).update(is_present=False)
     return row
+
+
+def forget_gone() -> None:
+    """Remove machines that were not heard of for KEPT_DAYS: a container has a new name each time it is made."""
+    silent_since = timezone.now() - timedelta(days=KEPT_DAYS)
+    busy = open_holds().values("device__host_id")
+    Host.objects.filter(seen_at__lt=silent_since).exclude(pk__in=busy).delete()
 
 
 def _write_device(host: Host, known: Device | None, fields: dict[str, Any]) -> None:
@@ -74,7 +85,7 @@ def _differs(name: str, old: Any, new: Any) -> bool:
     return bool(old != new)
 
 
-def _machine(worker: str) -> dict[str, Any]:
+def _machine(worker: str, load: float) -> dict[str, Any]:
     memory = psutil.virtual_memory()
     return {
         "worker": worker,
@@ -83,14 +94,14 @@ def _machine(worker: str) -> dict[str, Any]:
         "memory_bytes": memory.total,
         "memory_free_bytes": memory.available,
         "disk_free_bytes": _free_disk(Path(settings.RUNS_DIR)),
-        "load": psutil.cpu_percent() / 100,
+        "load": load,
         "versions": _versions(),
         "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC),
         "seen_at": timezone.now(),
     }
 
 
-def _processor() -> dict[str, Any]:
+def _processor(load: float) -> dict[str, Any]:
     memory = psutil.virtual_memory()
     return {
         "kind": Device.Kind.CPU,
@@ -98,7 +109,7 @@ def _processor() -> dict[str, Any]:
         "name": _processor_name(),
         "memory_bytes": memory.total,
         "memory_free_bytes": memory.available,
-        "load": psutil.cpu_percent() / 100,
+        "load": load,
         "is_present": True,
     }
 

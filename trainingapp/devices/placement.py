@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Prefetch, QuerySet
+from django.db.models import Count, QuerySet
 
 from trainingapp.models import Device, DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status, is_put_off
@@ -19,7 +19,7 @@ GB = 1 << 30
 #: Share of a GPU's memory that other programs (a desktop, say) may have before it counts as taken by them.
 FOREIGN_SHARE = 0.1
 #: Queued runs that are read at once.
-PAGE = 50
+PAGE = 20
 #: The order of the queue: what is claimed first stands first.
 QUEUE_ORDER = ("-priority", "queue_rank", "queued_at", "id")
 
@@ -138,17 +138,18 @@ class Machine:
         right = (place for place in self.places if place.kind == kind and request.index in (None, place.index))
         return [place for place in right if place.capacity >= request.slots and _is_large_enough(place, request)]
 
-    def obstacle(self, place: Place, request: Request) -> Obstacle | None:
-        """What keeps the run from this place of the machine; None where it fits."""
+    def obstacle(self, place: Place, request: Request, run_id: int = 0) -> Obstacle | None:
+        """What keeps the run from this place of the machine; None where it fits. What is kept for itself is no bar."""
+        kept = 0 if place.kept_for and place.kept_for.pk == run_id else place.kept
         if place.kind == "gpu" and place.holds:
             agreed = request.is_sharing and place.is_shareable and all(hold.is_shared for hold in place.holds)
             if not agreed:
                 return Obstacle("held", place)
-            if place.kept:
+            if kept:
                 return Obstacle("kept", place)
         elif place.capacity - place.taken < request.slots:
             return Obstacle("held", place)
-        elif place.capacity - place.taken - place.kept < request.slots:
+        elif place.capacity - place.taken - kept < request.slots:
             return Obstacle("kept", place)
         lack = _lack_of_memory(place, request, place.available_bytes)
         return lack or (Obstacle("host_full", place) if self.run_count >= self.slots else None)
@@ -225,10 +226,13 @@ class Board:
                 place.kept, place.kept_for = 0, None
 
     def release(self, run_id: int, owner_id: int) -> None:
-        """Take the run off its place."""
+        """Take the run off its place; its memory is free then, whatever the last reading says."""
         for machine in self.machines:
             for place in machine.places:
-                place.holds = [hold for hold in place.holds if hold.run_id != run_id]
+                left = [hold for hold in place.holds if hold.run_id != run_id]
+                if place.holds and not left:
+                    place.memory_free_bytes = place.emptied_bytes
+                place.holds = left
         self.running_of[owner_id] = max(0, self.running_of.get(owner_id, 0) - 1)
 
 
@@ -282,31 +286,36 @@ def read_queue(most: int | None = None) -> Iterator[Waiting]:
 
 def read_board() -> Board:
     """The machines as they stand. A hold counts as long as its run is running."""
-    present = Prefetch("devices", Device.objects.filter(is_present=True))
-    machines: list[Machine] = []
+    machines = {host.pk: Machine(host.name, host.slots, host.is_away) for host in Host.objects.all()}
     places: dict[int, Place] = {}
-    for host in Host.objects.prefetch_related(present):
-        machine = Machine(host.name, host.slots, host.is_away, [_place(host, device) for device in host.devices.all()])
-        machines.append(machine)
-        places |= {place.device_id: place for place in machine.places}
-    for hold in open_holds().filter(device_id__in=places):
+    for device in Device.objects.filter(is_present=True).order_by("kind", "index"):
+        machine = machines[device.host_id]
+        places[device.pk] = _place(machine, device)
+        machine.places.append(places[device.pk])
+    for hold in open_holds().filter(device_id__in=places).order_by("taken_at", "pk"):
         held = Held(hold.run_id or 0, hold.run_name, hold.slots, hold.memory_bytes, hold.is_shared)
         places[hold.device_id].holds.append(held)
+    limit = settings.MAX_RUNS_PER_USER
+    return Board(list(machines.values()), _running_of() if limit else {}, limit)
+
+
+def _running_of() -> dict[int, int]:
+    """Running runs by their owner."""
     running = TrainingRun.objects.filter(status=Status.RUNNING).order_by().values_list("owner_id")
-    return Board(machines, dict(running.annotate(Count("pk"))), settings.MAX_RUNS_PER_USER)
+    return dict(running.annotate(Count("pk")))
 
 
 def open_holds() -> QuerySet[DeviceHold]:
     return DeviceHold.objects.filter(released_at=None, run__status=Status.RUNNING)
 
 
-def _place(host: Host, device: Device) -> Place:
+def _place(machine: Machine, device: Device) -> Place:
     return Place(
         device_id=device.pk,
-        host=host.name,
+        host=machine.name,
         kind=device.kind,
         index=device.index,
-        capacity=host.slots if device.kind == Device.Kind.CPU else 1,
+        capacity=machine.slots if device.kind == Device.Kind.CPU else 1,
         memory_bytes=device.memory_bytes,
         memory_free_bytes=device.memory_free_bytes,
         foreign_bytes=sum(int(process.get("memory_bytes", 0)) for process in device.foreign),

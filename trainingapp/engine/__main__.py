@@ -4,7 +4,8 @@ Standard input carries commands, one JSON object a line such as {"command": "pau
 save and leave. With --no-control, or on a terminal, it is not watched. With --spare the process gets ready, prints
 "ready" and waits for a first line {"run_dir": ..., "log_file": ...}. With --preview nothing is trained: the first
 batch is drawn as RUN_DIR/batch.webp; what goes wrong stands as one line on standard error. --job FOLDER does the job
-in that folder, --jobs those that standard input names (see jobs/work.py).
+in that folder, --jobs those that standard input names (see jobs/work.py). --export-checkpoint FILE --to OUT writes a
+checkpoint as a file for others: OUT.pt for torch.load, or its weights as OUT.safetensors.
 
 Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage; 28 the disk is full.
 """
@@ -41,6 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     # cuBLAS repeats its sums only with a fixed workspace, chosen before torch is loaded.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     waiting.prepare_environment()
+    if options.export_checkpoint:
+        return _export(options.export_checkpoint, options.to)
     lines = LineReader(sys.stdin.fileno())
     if options.preview:
         return _preview(options.run_dir)
@@ -61,9 +64,13 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--preview", action="store_true", help="draw the first batch instead of training")
     parser.add_argument("--job", type=Path, metavar="FOLDER", help="do the job in this folder")
     parser.add_argument("--jobs", action="store_true", help="do the jobs that standard input names")
+    parser.add_argument("--export-checkpoint", type=Path, metavar="FILE", help="write a checkpoint as --to OUT")
+    parser.add_argument("--to", type=Path, metavar="OUT", help="a name that ends with .pt or .safetensors")
     options = parser.parse_args(arguments)
-    if sum(map(bool, (options.spare, options.run_dir, options.job, options.jobs))) != 1:
-        parser.error("give one of RUN_DIR, --spare, --job and --jobs")
+    if sum(map(bool, (options.spare, options.run_dir, options.job, options.jobs, options.export_checkpoint))) != 1:
+        parser.error("give one of RUN_DIR, --spare, --job, --jobs and --export-checkpoint")
+    if options.export_checkpoint and (options.to is None or options.to.suffix not in (".pt", ".safetensors")):
+        parser.error("--export-checkpoint needs --to with a name that ends with .pt or .safetensors")
     return options
 
 
@@ -73,6 +80,18 @@ def _jobs(folder: Path | None, lines: LineReader) -> int:
     if folder is not None:
         return 0 if do_job(folder) else EXIT_FAILED
     serve_jobs(lines)
+    return 0
+
+
+def _export(checkpoint: Path, target: Path) -> int:
+    from trainingapp.engine.storage.exporting import export_file
+    from trainingapp.engine.storage.reading import open_checkpoint
+
+    try:
+        export_file(open_checkpoint(checkpoint), "pt" if target.suffix == ".pt" else "safetensors", target)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{checkpoint} {error}\n")
+        return EXIT_FAILED
     return 0
 
 

@@ -1,43 +1,61 @@
 """Checkpoints: written beside the loop, whole or not at all, and found sound again.
 
 RUN_DIR/checkpoints holds epoch_{n}.pt (the end of an epoch), step_{n}.pt (within one) and index.json, the list of them,
-oldest first. A file counts once it is in the index, with its hash.
+oldest first. A file counts once it is in the index, with its hash. It is either a file that torch.load reads, or, by
+default, a manifest whose tensors lie compressed in packs/, where what did not change is stored once (storage/).
 """
 
+import contextlib
 import hashlib
-import json
 import os
+import sys
 import threading
-from dataclasses import asdict, dataclass, fields
-from io import FileIO
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 
+from trainingapp.engine import retention
 from trainingapp.engine.errors import DiskFull, NonFiniteLoss, is_disk_full
-from trainingapp.engine.events import EVENTS_FILE, EventLog, read_events
+from trainingapp.engine.events import EventLog
+from trainingapp.engine.retention import Policy
+from trainingapp.engine.storage.durable import (
+    DAMAGED_SUFFIX,
+    TEMPORARY_SUFFIX,
+    Bytes,
+    Damaged,
+    flush_folder,
+    write_all,
+)
+from trainingapp.engine.storage.index import (
+    INDEX_FILE,
+    Entry,
+    entries_by_events,
+    prepared_index,
+    read_index,
+    write_index,
+)
+from trainingapp.engine.storage.manifest import TensorSpec, leaves, manifest_bytes, mapped
+from trainingapp.engine.storage.packs import PACKS_DIR, Packs, PackWriter
+from trainingapp.engine.storage.plain import PIECE_BYTES, pt_pieces
+from trainingapp.engine.storage.reading import damage, is_plain, open_checkpoint
+from trainingapp.engine.storage.sizes import own_bytes, parts_of
+from trainingapp.engine.storage.tensors import Copied, FlatCopy, is_finite, restored
 
-INDEX_FILE = "index.json"
-TEMPORARY_SUFFIX = ".tmp"
-DAMAGED_SUFFIX = ".damaged"
+Form = Literal["compact", "plain"]
+Result = TypeVar("Result")
+#: Work that is done a piece at a time, and what comes of it.
+Pieces = Generator[None, None, Result]
+#: The hash of a file, and those of the records that it needs.
+Written = tuple[str, list[str]]
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One checkpoint in the index. `step` counts optimizer steps of the run, `step_in_epoch` those of its epoch."""
-
-    file: str
-    epoch: int
-    step: int
-    step_in_epoch: int
-    attempt: int
-    reason: str
-    size_bytes: int
-    sha256: str
-    metrics: dict[str, float]
-    is_best: bool
-    time: float
+#: Seconds after which a stored tensor that a new checkpoint shares is read and compared again.
+TRUSTED_S = 3600.0
+#: How far the writing thread stands behind the loop where both want a core.
+WRITER_NICENESS = 10
 
 
 @dataclass(frozen=True)
@@ -48,6 +66,26 @@ class Found:
     content: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Keeping:
+    """What stays, and by which metric checkpoints are compared."""
+
+    policy: Policy = field(default_factory=Policy)
+    metric: str = ""
+    higher_is_better: bool = True
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds, compact or plain, on the CPU.
+
+    Raises FileNotFoundError and other OSErrors, Damaged, and for a plain file that is none what torch.load raises.
+    """
+    if is_plain(path):
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return content
+    return restored(open_checkpoint(path))
+
+
 class CheckpointFolder:
     """Saves and finds the checkpoints of one run.
 
@@ -55,17 +93,22 @@ class CheckpointFolder:
     `raise_failure`, `save` or `drain`.
     """
 
-    def __init__(self, folder: Path, keep: int, events: EventLog) -> None:
-        self._folder, self._keep, self._events = folder, keep, events
+    def __init__(
+        self, folder: Path, events: EventLog, keeping: Keeping | None = None, *, form: Form = "compact"
+    ) -> None:
+        self._folder, self._events = folder, events
+        self._keeping, self._form = keeping or Keeping(), form
         folder.mkdir(exist_ok=True)
-        for leftover in folder.glob(f"*{TEMPORARY_SUFFIX}"):
-            leftover.unlink()
         self.warnings: list[str] = []
-        self._entries = self._read_index()
         self._lost: list[str] = []
-        self._buffer: Any = None
-        self._failure: OSError | NonFiniteLoss | None = None
-        self._thread: threading.Thread | None = None
+        self._entries, is_index_whole = self._read_index()
+        self._packs = Packs(folder)
+        self._parts = {entry.file: parts_of(folder, entry.file, self._packs) for entry in self._entries}
+        self._clear_leftovers(unlisted_too=is_index_whole)
+        self._told_bytes: dict[str, int] = {}
+        self._trusted_until: dict[str, float] = {}
+        self._copy = FlatCopy()
+        self._writing = _Writing()
 
     @property
     def run_dir(self) -> Path:
@@ -74,15 +117,15 @@ class CheckpointFolder:
     # Finding
 
     def newest_sound(self) -> Found | None:
-        """The newest checkpoint whose hash holds. Others that are newer are set aside, with a line in `warnings`."""
+        """The newest checkpoint whose hashes hold. Others that are newer are set aside, with a line in `warnings`."""
         while self._entries:
             entry = self._entries[-1]
-            wrong = self._damage(entry)
-            if not wrong:
-                content = torch.load(self._folder / entry.file, map_location="cpu", weights_only=True)
-                return Found(entry, content)
-            self.warnings.append(f"Checkpoint {entry.file} {wrong}; it is set aside and the one before it is used.")
-            self._set_aside(entry)
+            try:
+                return Found(entry, self._load(entry))
+            except Damaged as wrong:
+                text = f"Checkpoint {entry.file} {wrong}; it is set aside and the one before it is used."
+                self.warnings.append(text)
+                self._set_aside(entry)
         if self.warnings:
             self.warnings.append("No sound checkpoint is left: the run starts from its beginning.")
         return None
@@ -92,13 +135,18 @@ class CheckpointFolder:
         if self._entries and self._entries[-1].sha256.encode() not in events_tail:
             self._announce(self._entries[-1], removed=[])
 
-    def _damage(self, entry: Entry) -> str:
+    def _load(self, entry: Entry) -> dict[str, Any]:
+        """Every byte that is used is compared with its hash: the file's here, those of packs where they are read."""
         path = self._folder / entry.file
         if not path.exists():
-            return "is missing"
-        with path.open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
-        return "" if whole else "is damaged (its hash does not hold)"
+            raise Damaged("is missing")
+        if is_plain(path):
+            if wrong := damage(path, entry.sha256):
+                raise Damaged(wrong)
+            return load_checkpoint(path)
+        if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
+            raise Damaged("is damaged (its hash does not hold)")
+        return restored(open_checkpoint(path, self._packs))
 
     def _set_aside(self, entry: Entry) -> None:
         path = self._folder / entry.file
@@ -106,32 +154,33 @@ class CheckpointFolder:
             path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
         self._lost.append(entry.file)
         self._entries.remove(entry)
-        self._write_index(self._entries)
+        self._parts.pop(entry.file, None)
+        write_index(self._folder, self._entries)
 
-    def _read_index(self) -> list[Entry]:
+    def _read_index(self) -> tuple[list[Entry], bool]:
+        """The entries, and whether the index was there and whole."""
         path = self._folder / INDEX_FILE
         try:
-            return [Entry(**values) for values in json.loads(path.read_text())]
-        except FileNotFoundError:
-            return []
+            return read_index(self._folder), path.exists()
         except (ValueError, TypeError) as error:
             path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
-            entries = self._entries_by_events()
+            entries = entries_by_events(self._folder)
             self.warnings.append(f"{path} is damaged ({error}); the events of the run name {len(entries)} checkpoints.")
-            self._write_index(entries)
-            return entries
+            write_index(self._folder, entries)
+            return entries, False
 
-    def _entries_by_events(self) -> list[Entry]:
-        """The checkpoints that are there, by what was said when they were saved, oldest first."""
-        found: dict[str, Entry] = {}
-        events = (event for event, _end in read_events(self._folder.parent / EVENTS_FILE, 0, max_bytes=-1))
-        for event in events:
-            if event["type"] == "checkpoint" and (self._folder / event["file"]).exists():
-                found.pop(event["file"], None)
-                if event["is_best"]:
-                    found = {file: _without_best(entry) for file, entry in found.items()}
-                found[event["file"]] = Entry(**{item.name: event[item.name] for item in fields(Entry)})
-        return list(found.values())
+    def _clear_leftovers(self, *, unlisted_too: bool) -> None:
+        """Remove what a kill has left: half files, files that never came into the index, packs that nobody needs."""
+        for folder in (self._folder, self._folder / PACKS_DIR):
+            for leftover in folder.glob(f"*{TEMPORARY_SUFFIX}"):
+                leftover.unlink()
+        if not unlisted_too:
+            return
+        listed = {entry.file for entry in self._entries}
+        for path in self._folder.glob("*.pt"):
+            if path.name not in listed:
+                path.unlink()
+        self._sweep()
 
     # Saving
 
@@ -141,22 +190,16 @@ class CheckpointFolder:
         `content` holds at least epoch, step, step_in_epoch, attempt, metrics, is_best and timestamp.
         """
         self.drain()
-        self._buffer = _copied(content, self._buffer)  # the memory of the last copy is used again: fresh pages are slow
-        # A thread for each save: one that stays keeps its OpenMP team, and the loop's threads never spin (waiting.py).
-        job = (self._buffer, file, reason)
-        self._thread = threading.Thread(target=self._write_or_remember, args=job, name="checkpoint", daemon=True)
-        self._thread.start()
+        self._writing.begin(self._write(self._copy.take(content), file, reason))
 
     def drain(self) -> None:
-        """Wait until everything handed over is on the disk."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        """Do what is left of the save in work; it is on the disk then."""
+        self._writing.finish()
         self.raise_failure()
 
     def raise_failure(self) -> None:
-        """Raise what went wrong in the writing thread: DiskFull, NonFiniteLoss or another OSError."""
-        failure = self._failure
+        """Raise what went wrong beside the loop: DiskFull, NonFiniteLoss or another error."""
+        failure = self._writing.failure
         if failure is None:
             return
         if is_disk_full(failure):
@@ -164,140 +207,205 @@ class CheckpointFolder:
             raise DiskFull(f"The disk is full: a checkpoint could not be written. {free_text}") from failure
         raise failure
 
-    def _write_or_remember(self, content: dict[str, Any], file: str, reason: str) -> None:
-        try:
-            self._write(content, file, reason)
-        except (OSError, NonFiniteLoss) as error:
-            self._failure = error
-
-    def _write(self, content: dict[str, Any], file: str, reason: str) -> None:
-        _check_finite(content["model_state_dict"])
+    def _write(self, content: dict[str, Any], file: str, reason: str) -> Pieces[None]:
+        """All of a save, a piece at a time."""
+        for name, copied in content["model_state_dict"].items():
+            if not is_finite(copied):
+                raise NonFiniteLoss(non_finite_message(f"The weights {name} are not finite any more"))
+            yield
         temporary = self._folder / (file + TEMPORARY_SUFFIX)
         try:
-            size_bytes, sha256 = _write_durably(content, temporary)
-            temporary.rename(self._folder / file)
+            written = self._write_plain if self._form == "plain" else self._write_compact
+            sha256, records = yield from written(content, temporary)
+            found = [record for key in records if (record := self._packs.find(key))]
+            parts = {file: temporary.stat().st_size, **{record.sha256: record.size for record in found}}
+            entry = Entry(file=file, reason=reason, size_bytes=sum(parts.values()), sha256=sha256, **_facts(content))
+            removed = self._take_in(entry, parts, temporary)
         except OSError:
             temporary.unlink(missing_ok=True)
+            self._sweep()
             raise
-        _flush_folder(self._folder)
-        entry = Entry(file=file, reason=reason, size_bytes=size_bytes, sha256=sha256, **_facts(content))
-        self._announce(entry, removed=self._take_in(entry))
+        self._announce(entry, removed=removed)
+        yield
+        yield from self._repacked()
 
-    def _take_in(self, new: Entry) -> list[str]:
-        """Put `new` into the index, remove what need not be kept, and name what is gone."""
-        entries = [_without_best(entry) if new.is_best else entry for entry in self._entries if entry.file != new.file]
+    def _write_plain(self, content: dict[str, Any], path: Path) -> Pieces[Written]:
+        """Write a file for torch.load; returns its hash, and no record."""
+        numbered = iter(range(sys.maxsize))
+        raws: dict[str, memoryview] = {}
+
+        def spec(copied: Copied) -> TensorSpec:
+            key = str(next(numbered))
+            raws[key] = copied.raw
+            return copied.keyed(key)
+
+        tree = mapped(content, Copied, spec)
+        return (yield from _written(path, pt_pieces(tree, lambda found: raws[found.key]))), []
+
+    def _write_compact(self, content: dict[str, Any], path: Path) -> Pieces[Written]:
+        """Write what is new into a pack, then the manifest; returns its hash, and those of the records it needs."""
+        keys = []
+        writer = self._packs.new_pack()
+        try:
+            for copied in leaves(content, Copied):
+                keys.append((yield from _hashed(copied.raw)))
+                yield from self._store(copied, keys[-1], writer)
+            self._packs.add(writer)
+        finally:
+            writer.discard()
+        yield
+        keyed = iter(keys)
+        tree = mapped(content, Copied, lambda copied: copied.keyed(next(keyed)))
+        return (yield from _written(path, [manifest_bytes(tree)])), keys
+
+    def _store(self, copied: Copied, sha256: str, writer: PackWriter) -> Pieces[None]:
+        """Put the tensor into the pack unless it is there, or in a pack that can still be trusted."""
+        now = time.monotonic()
+        if sha256 in writer or (now < self._trusted_until.get(sha256, 0.0) and self._packs.is_there(sha256)):
+            return
+        if sha256 in self._packs:
+            try:
+                self._packs.read(sha256)
+            except Damaged:
+                self._packs.forget(sha256)
+        if sha256 not in self._packs:
+            yield from writer.write(copied.raw, copied.spec.width, sha256)
+        self._trusted_until[sha256] = now + TRUSTED_S
+
+    def _take_in(self, new: Entry, parts: dict[str, int], temporary: Path) -> list[str]:
+        """Give the file its name, put it into the index, remove what need not be kept, and name what is gone."""
+        entries = [entry.without_best() if new.is_best else entry for entry in self._entries if entry.file != new.file]
         entries.append(new)
-        kept = [entry for entry in entries[: -self._keep] if entry.is_best] + entries[-self._keep :]
-        removed = [entry.file for entry in entries if entry not in kept]
-        self._write_index(kept)
+        with retention.held_pins(self._folder.parent) as pins:
+            all_parts = {**self._parts, new.file: parts}
+            kept_files = self._kept(entries, all_parts, pins)
+            kept = [entry for entry in entries if entry.file in kept_files]
+            index = prepared_index(self._folder, kept)
+            temporary.replace(self._folder / new.file)
+            index.replace(self._folder / INDEX_FILE)
+            flush_folder(self._folder)
+            removed = [entry.file for entry in entries if entry.file not in kept_files]
+            for name in removed:
+                (self._folder / name).unlink(missing_ok=True)
         self._entries = kept
-        for name in removed:
-            (self._folder / name).unlink(missing_ok=True)
+        self._parts = {entry.file: all_parts[entry.file] for entry in kept}
         gone = [name for name in self._lost if name != new.file] + removed
         self._lost = []
         return gone
 
-    def _write_index(self, entries: list[Entry]) -> None:
-        temporary = self._folder / (INDEX_FILE + TEMPORARY_SUFFIX)
+    def _kept(self, entries: Sequence[Entry], parts: Mapping[str, dict[str, int]], pins: set[str]) -> set[str]:
+        keeping = self._keeping
+        items = [entry.item(keeping.metric, is_pinned=entry.file in pins, parts=parts[entry.file]) for entry in entries]
+        choice = retention.choose(items, keeping.policy, now=time.time(), higher_is_better=keeping.higher_is_better)
+        return set(choice.kept)
+
+    def _needed(self) -> set[str]:
+        return {name for parts in self._parts.values() for name in parts}
+
+    def _sweep(self) -> None:
+        for _piece in self._repacked():
+            pass
+
+    def _repacked(self) -> Pieces[None]:
+        """Remove packs that nobody needs, and the dead part of others. That can wait where the disk is full."""
         try:
-            with temporary.open("w") as file:
-                json.dump([asdict(entry) for entry in entries], file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self._folder / INDEX_FILE)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        _flush_folder(self._folder)
+            yield from self._packs.sweep(self._needed())
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
 
     def _announce(self, entry: Entry, *, removed: list[str]) -> None:
+        own = own_bytes(self._parts)
         self._events.write(
             "checkpoint",
             epoch=entry.epoch,
             step=entry.step,
-            step_in_epoch=entry.step_in_epoch,
-            file=entry.file,
-            reason=entry.reason,
-            size_bytes=entry.size_bytes,
-            sha256=entry.sha256,
-            metrics=entry.metrics,
-            is_best=entry.is_best,
+            **entry.facts(),
             removed=removed,
+            stored_bytes={file: size for file, size in own.items() if self._told_bytes.get(file) != size},
         )
+        self._told_bytes = own
 
 
-class _HashingFile:
-    """Gives torch.save a file, and remembers the hash, the size and the error that torch would hide in another."""
+class _Writing:
+    """At most one save in work. A thread of low priority goes on with it; who waits for it does the rest himself.
 
-    def __init__(self, file: FileIO) -> None:
-        self._file = file
-        self.hash = hashlib.sha256()
-        self.size_bytes = 0
-        self.error: OSError | None = None
+    A thread that stands behind everything else would make a pause wait for as long as other runs are busy.
+    """
 
-    def write(self, data: bytes | memoryview) -> int:
-        view = memoryview(data).cast("B")
-        try:
-            written = 0
-            while written < len(view):
-                written += self._file.write(view[written:])
-        except OSError as error:
-            self.error = error
-            raise
-        self.hash.update(view)
-        self.size_bytes += len(view)
-        return len(view)
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self._pieces: Iterator[None] | None = None
+        self._turn = threading.Lock()
+        self._handed_over = threading.Event()
+        self._is_awaited = False
+        threading.Thread(target=self._work, name="checkpoints", daemon=True).start()
 
-    def flush(self) -> None:
-        self._file.flush()
+    def begin(self, pieces: Iterator[None]) -> None:
+        assert self._pieces is None
+        self._pieces = pieces
+        self._handed_over.set()
+
+    def finish(self) -> None:
+        """Do what is left, in the caller's thread."""
+        self._is_awaited = True
+        while self._step():
+            pass
+        self._is_awaited = False
+
+    def _work(self) -> None:
+        _stand_back()
+        while True:
+            self._handed_over.wait()
+            self._handed_over.clear()
+            while not self._is_awaited and self._step():
+                pass
+
+    def _step(self) -> bool:
+        """Do one piece; whether there may be another."""
+        with self._turn:
+            if self._pieces is None:
+                return False
+            try:
+                next(self._pieces)
+                return True
+            except StopIteration:
+                pass
+            except Exception as error:  # noqa: BLE001 - raised again by raise_failure, where somebody can act on it
+                self.failure = error
+            self._pieces = None
+            return False
 
 
-def _write_durably(content: dict[str, Any], path: Path) -> tuple[int, str]:
-    """Write and flush to the disk; returns the size in bytes and the SHA-256. Raises OSError."""
-    with path.open("wb", buffering=0) as file:
-        hashing = _HashingFile(file)
-        try:
-            torch.save(content, hashing)  # type: ignore[arg-type]
-        except (RuntimeError, OSError):
-            if hashing.error is not None:
-                raise hashing.error from None
-            raise
-        os.fsync(file.fileno())
-    return hashing.size_bytes, hashing.hash.hexdigest()
+def _stand_back() -> None:
+    """Lower the priority of this thread alone, which only Linux knows of."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            niceness = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness + WRITER_NICENESS)
 
 
-def _flush_folder(folder: Path) -> None:
-    """Bring a rename to the disk: it is a change of the folder, not of the file."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _hashed(raw: memoryview) -> Pieces[str]:
+    hashing = hashlib.sha256()
+    for start in range(0, len(raw), PIECE_BYTES):
+        hashing.update(raw[start : start + PIECE_BYTES])
+        yield
+    return hashing.hexdigest()
+
+
+def _written(path: Path, pieces: Iterable[Bytes]) -> Pieces[str]:
+    """Write and flush to the disk; returns the SHA-256. Raises OSError."""
+    hashing = hashlib.sha256()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
+        for piece in pieces:
+            hashing.update(piece)
+            write_all(descriptor, [piece])
+            yield
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _copied(value: Any, buffer: Any) -> Any:
-    """`value` with every tensor copied to the CPU, into the tensors of `buffer` where they fit."""
-    if isinstance(value, torch.Tensor):
-        fits = isinstance(buffer, torch.Tensor) and (buffer.shape, buffer.dtype, buffer.stride()) == (
-            value.shape,
-            value.dtype,
-            value.stride(),
-        )
-        return buffer.copy_(value.detach()) if fits else value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        old = buffer if isinstance(buffer, dict) else {}
-        return {key: _copied(item, old.get(key)) for key, item in value.items()}
-    if isinstance(value, list):
-        old_items = buffer if isinstance(buffer, list) and len(buffer) == len(value) else [None] * len(value)
-        return [_copied(item, old) for item, old in zip(value, old_items, strict=True)]
-    return value
-
-
-def _check_finite(state: dict[str, Any]) -> None:
-    """A sum shows NaN and infinity as well as a look at each number does, and takes a fifth of the time."""
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor.sum()):
-            raise NonFiniteLoss(non_finite_message(f"The weights {name} are not finite any more"))
+    return hashing.hexdigest()
 
 
 def non_finite_message(what: str) -> str:
@@ -307,7 +415,3 @@ def non_finite_message(what: str) -> str:
 def _facts(content: dict[str, Any]) -> dict[str, Any]:
     names = ("epoch", "step", "step_in_epoch", "attempt", "metrics", "is_best")
     return {**{name: content[name] for name in names}, "time": content["timestamp"]}
-
-
-def _without_best(entry: Entry) -> Entry:
-    return Entry(**{**asdict(entry), "is_best": False})

@@ -128,18 +128,19 @@ def _onnx(subject: _Subject, path: Path) -> tuple[float, float | None]:
 
     recipe = subject.card["recipe"]
     # The older exporter takes detectors, whose choice of proposals depends on the picture, and is quicker with them.
-    newer = {"dynamo": False, "opset_version": OPSET} if recipe == "detection" else _NEWER
-    names = {"input_names": ["image"], "output_names": OUTPUTS[recipe]}
+    options: dict[str, Any] = _OLDER if recipe == "detection" else _NEWER
+    options = {**options, "input_names": ["image"], "output_names": OUTPUTS[recipe], "verbose": False}
 
     def run() -> Callable[[torch.Tensor], Any]:
         with torch.no_grad():
-            torch.onnx.export(subject.module, (subject.images[0],), path, verbose=False, **names, **newer)
+            torch.onnx.export(subject.module, (subject.images[0],), path, **options)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return lambda image: [torch.from_numpy(found) for found in session.run(None, {"image": image.numpy()})]
 
     return _compared("ONNX", subject, _made("ONNX", run))
 
 
+_OLDER: dict[str, Any] = {"dynamo": False, "opset_version": OPSET}
 _NEWER: dict[str, Any] = {"dynamo": True, "external_data": False}
 
 

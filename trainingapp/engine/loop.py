@@ -10,7 +10,8 @@ from typing import Any, Literal
 import torch
 
 from trainingapp.engine.autobatch import find_batch_size
-from trainingapp.engine.checkpoint import CheckpointFolder, Found
+from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
+from trainingapp.engine.config import RunConfig
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.dataset_files import DatasetIndex
 from trainingapp.engine.device import (
@@ -26,6 +27,7 @@ from trainingapp.engine.errors import BadConfig, EngineError
 from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.freezing import is_frozen, set_training
+from trainingapp.engine.metric_names import METRICS
 from trainingapp.engine.orders import Orders
 from trainingapp.engine.proof import Proof
 from trainingapp.engine.recipes.recipe import Recipe
@@ -60,7 +62,9 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     device = device_for(order)
     precision, warning = choose_precision(device, amp=order.config.amp)
     dataset = read_dataset(order)
-    folder = CheckpointFolder(order.run_dir / "checkpoints", order.config.keep_checkpoints, events)
+    folder = CheckpointFolder(
+        order.run_dir / "checkpoints", events, _keeping(order.config), form=order.config.checkpoint_format
+    )
     found = folder.newest_sound() or forked(order)
     order = _with_batch_size(order, dataset, device, precision, found, events)
     recipe = make_recipe(order, dataset, device, unwanted_fds=unwanted_fds)
@@ -185,6 +189,12 @@ def _take_over_weights(model: torch.nn.Module, path: Path, events: EventLog) -> 
         raise BadConfig(f"None of the weights in {path.name} fit this model: start_from names another network.")
     for line in report.lines():
         events.log(f"Weights of {path.name}: {line}")
+
+
+def _keeping(config: RunConfig) -> Keeping:
+    """Which checkpoints stay while this attempt saves new ones."""
+    metric = config.best_metric
+    return Keeping(config.retention_policy(), metric, METRICS[metric].higher_is_better)
 
 
 def _tell_start(

@@ -102,7 +102,12 @@ def candidates(
     found = found.clip(0, np.array([picture.width, picture.height] * 2))
     kept = ((found[:, 2:] - found[:, :2]) > 0).all(axis=1)
     rows = zip(labels[kept].tolist(), scores[kept].tolist(), found[kept].tolist(), strict=True)
-    return [[label, round(score, 4), *(round(x, 2) for x in box)] for label, score, box in rows]
+    return [[label, score, *box] for label, score, box in rows]
+
+
+def rounded(rows: Sequence[list[float]]) -> list[list[float]]:
+    """As people and files need them: four digits of the score, hundredths of a pixel."""
+    return [[row[0], round(row[1], 4), *(round(x, 2) for x in row[2:])] for row in rows]
 
 
 def suppressed(rows: Sequence[list[float]], iou: float, limit: int) -> list[list[float]]:
@@ -173,7 +178,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _found(
-    outputs: list[Floats], card: Card, picture: Picture, options: argparse.Namespace
+    outputs: Sequence[Any], card: Card, picture: Picture, options: argparse.Namespace
 ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
     """What the line says, and the mask where there is one."""
     classes: list[str] = card["classes"]
@@ -185,7 +190,7 @@ def _found(
         return {"shares": mask_shares(mask_HW, classes)}, mask_HW
     confidence = card["confidence"] if options.confidence is None else options.confidence
     iou = card["iou"] if options.iou is None else options.iou
-    rows = suppressed(candidates(outputs[0], outputs[1], picture, confidence), iou, card["max_boxes"])
+    rows = rounded(suppressed(candidates(outputs[0], outputs[1], picture, confidence), iou, card["max_boxes"]))
     boxes = [{"class": classes[int(row[0])], "confidence": row[1], "box": row[2:]} for row in rows]
     return {"boxes": boxes}, None
 

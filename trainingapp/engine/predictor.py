@@ -20,7 +20,7 @@ from torch import nn
 
 from trainingapp.engine.networks import load_network
 from trainingapp.engine.plain_outputs import plain
-from trainingapp.engine.predict import candidates, mask, mask_shares, prepared, top_classes
+from trainingapp.engine.predict import candidates, mask, mask_shares, prepared, rounded, top_classes
 from trainingapp.engine.weights_card import Card
 
 LEAST_CONFIDENCE = 0.02
@@ -63,7 +63,8 @@ def predicted(network: nn.Module, card: Card, path: Path) -> Found:
         top = [[label, round(probability, 5)] for label, probability in top_classes(outputs[0])]
         return Found({**about, "classes": top})
     if card["recipe"] == "detection":
-        return Found({**about, "boxes": candidates(outputs[0], outputs[1], picture, LEAST_CONFIDENCE, MOST_BOXES)})
+        rows = candidates(outputs[0], outputs[1], picture, LEAST_CONFIDENCE, MOST_BOXES)
+        return Found({**about, "boxes": rounded(rows)})
     mask_HW = mask(outputs[0], picture)
     right, bottom = picture.left + picture.inner_width, picture.top + picture.inner_height
     sure_HW = outputs[0][0, :, picture.top : bottom, picture.left : right].max(axis=0)

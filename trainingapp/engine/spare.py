@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import gc
 import importlib
-import io
 import itertools
 import tempfile
 from pathlib import Path
@@ -20,6 +19,7 @@ from trainingapp.engine.environment import environment
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.recipes.classification import ClassificationRecipe
 from trainingapp.engine.run_files import Order
+from trainingapp.engine.storage.tensors import FlatCopy
 
 
 def rehearse() -> None:
@@ -73,4 +73,4 @@ def _train_and_save(recipe: ClassificationRecipe, order: Order) -> None:
         with torch.inference_mode():
             recipe.evaluate(model, batch, meter)
     recipe.evaluation(meter)
-    torch.save({"meter": meter.state_dict()}, io.BytesIO())
+    FlatCopy().take({"optimizer": optimizer.state_dict(), "meter": meter.state_dict()})

@@ -9,9 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from trainingapp.engine.checkpoint import Entry, Found
+from trainingapp.engine.checkpoint import Found, load_checkpoint
 from trainingapp.engine.errors import WeightsUnavailable
 from trainingapp.engine.run_files import Order
+from trainingapp.engine.storage.index import Entry
 
 NAMES_SHOWN = 8
 
@@ -90,8 +91,7 @@ def forked(order: Order) -> Found | None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """All that a checkpoint of the studio holds. Raises WeightsUnavailable."""
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return content
+        return load_checkpoint(path)
     except FileNotFoundError:
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, is not there any more.") from None
     except Exception as error:  # torch.load raises nearly anything for a file that is none

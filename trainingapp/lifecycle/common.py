@@ -19,6 +19,8 @@ MAX_PRIORITY = 1000
 
 MAX_NAME_LENGTH = 120
 
+NAMES_SHOWN = 5
+
 
 class VerbError(ValueError):
     """The verb is not possible now; the message is for people."""
@@ -76,5 +78,13 @@ def folder_size(folder: Path) -> DeletionSize:
 
 
 def remove_trash(trash: Path) -> None:
-    if not remove(trash):
-        raise VerbError(_("It was deleted, but its files could not be removed from %(path)s.") % {"path": trash})
+    """Remove what was moved away, and look whether it is gone. Raises VerbError, which names what is left."""
+    if remove(trash):
+        return
+    size = folder_size(trash)
+    names = [path.relative_to(trash).as_posix() for path in sorted(trash.rglob("*")) if not path.is_dir()]
+    message = _(
+        "It was deleted, but %(count)d files with %(bytes)d bytes could not be removed from %(path)s: %(names)s."
+    )
+    named = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
+    raise VerbError(message % {"count": size.files, "bytes": size.bytes, "path": trash, "names": named})

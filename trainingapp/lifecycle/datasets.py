@@ -33,6 +33,11 @@ def may_import_from(user: Any, folder: Path) -> bool:
     return any(folder.resolve().is_relative_to(allowed) for allowed in settings.IMPORT_DIRS)
 
 
+def may_import_from_somewhere(user: Any) -> bool:
+    """Whether there is any folder of the server that this user may read."""
+    return bool(settings.IMPORT_DIRS) or bool(user.is_staff)
+
+
 def start_import(
     *,
     owner: Any,

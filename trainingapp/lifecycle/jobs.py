@@ -4,8 +4,9 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from trainingapp import audit, tasks
+from trainingapp import audit, library, tasks
 from trainingapp.models import Job
 
 
@@ -35,4 +36,6 @@ def cancel_job(job: Job) -> Job:
         if unfinished.update(state=Job.State.CANCELLED, finished_at=timezone.now()):
             audit.record("cancel", job)
     job.refresh_from_db()
+    if job.state == Job.State.CANCELLED:
+        library.note_failure(job, _("Cancelled."))
     return job

@@ -22,7 +22,7 @@ from trainingapp.lifecycle.common import (
 )
 from trainingapp.lifecycle.jobs import ask_for_job
 from trainingapp.lifecycle.limits import Count, Hours, changed_limits
-from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.run import Status
 from trainingapp.permissions import Verb, can, refusal
 from trainingapp.supervisor import batch_preview
@@ -115,14 +115,28 @@ def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
 def _check_start(config: RunConfig, owner: Any) -> None:
     if not config.start_from:
         return
-    _run, run_id, file = config.start_from.split("/")
-    found = Checkpoint.objects.filter(run_id=int(run_id), file=file).select_related("run").first()
+    kind, number, *file = config.start_from.split("/")
+    if kind == "weights":
+        _check_start_weights(config, int(number), owner)
+        return
+    found = Checkpoint.objects.filter(run_id=int(number), file=file[0]).select_related("run").first()
     if found is None or not can(owner, Verb.SEE, found):
         raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
     if found.run.recipe != config.recipe:
         message = _("The checkpoint %(name)s is of a run for %(recipe)s, not for %(wanted)s.")
         names = {"name": config.start_from, "recipe": found.run.recipe, "wanted": config.recipe}
         raise VerbError(message % names)
+
+
+def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
+    found = Weights.objects.filter(pk=number).first()
+    if found is None or not can(owner, Verb.SEE, found):
+        raise VerbError(_("There are no weights %(name)s to start from.") % {"name": config.start_from})
+    if not found.is_ready:
+        raise VerbError(_("“%(name)s” is %(state)s.") % {"name": found, "state": found.get_state_display()})
+    if found.recipe != config.recipe:
+        message = _("The weights “%(name)s” are for %(recipe)s, not for %(wanted)s.")
+        raise VerbError(message % {"name": found, "recipe": found.recipe, "wanted": config.recipe})
 
 
 class VersionError(VerbError):

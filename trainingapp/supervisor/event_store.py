@@ -24,6 +24,8 @@ BATCH_BYTES = 1 << 18
 FINAL_STATES = frozenset({"completed", "paused", "stopped", "interrupted", "failed"})
 #: Keys that every event has, and `level`: they have columns of their own.
 ENVELOPE = frozenset({"type", "time", "attempt", "epoch", "step", "level"})
+#: Read from an event and not kept with it.
+PASSING = frozenset({"stored_bytes"})
 #: The columns that storing events may change.
 STORED_FIELDS = [
     *("event_seq", "event_offset", "heartbeat_at", "updated_at", "device", "phase"),
@@ -209,7 +211,7 @@ def _event_row(event: Event, run: TrainingRun) -> RunEvent:
         attempt=event.get("attempt", run.attempt),
         epoch=event.get("epoch"),
         step=event.get("step"),
-        data={name: value for name, value in event.items() if name not in ENVELOPE},
+        data={name: value for name, value in event.items() if name not in ENVELOPE | PASSING},
     )
 
 
@@ -246,12 +248,16 @@ def _apply_checkpoint(row: TrainingRun, event: Event) -> None:
         "is_best": event["is_best"],
         "is_last": True,
         "created_at": _time(event),
+        "checked_at": None,
+        "damage": "",
     }
     saved.update(is_last=False)
     if event["is_best"]:
         saved.update(is_best=False)
     Checkpoint.objects.update_or_create(run=row, file=event["file"], defaults=fields)
     saved.filter(file__in=event["removed"]).delete()
+    for file, stored_bytes in event.get("stored_bytes", {event["file"]: event["size_bytes"]}).items():
+        saved.filter(file=file).update(stored_bytes=stored_bytes)
 
 
 def _supersede(row: TrainingRun, started: Event, unsaved: Iterable[RunEvent]) -> None:

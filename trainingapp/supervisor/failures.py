@@ -89,6 +89,7 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     (r"No space left on device|Disk quota exceeded", "disk_full"),
     (r"device-side assert|CUDA error|unspecified launch failure|uncorrectable ECC|\bXid\b", "device_error"),
     (r"\bNCCL (error|WARN)|ncclUnhandledCudaError|CUDNN_STATUS_\w*(INTERNAL|EXECUTION|MAPPING)", "device_error"),
+    (r"^Fatal Python error:", "lost_trainer"),
     (r"DataLoader worker \(pid.*\) (is killed by signal|exited unexpectedly)", "lost_trainer"),
 )
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django import template
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -118,6 +120,27 @@ PROOFS: dict[str, tuple[str, Any, Any]] = {
         _("Exactness not shown"),
         _("The trainer ended before it made a step after that checkpoint: there is nothing to compare with."),
     ),
+}
+#: Why a checkpoint stays.
+KEPT_BECAUSE: dict[str, Any] = {
+    "best": _("best"),
+    "pinned": _("kept by hand"),
+    "resume": _("to go on from"),
+    "last": _("among the newest"),
+    "best of all": _("among the best"),
+    "every": _("its epoch's turn"),
+}
+#: What takes space and belongs to nobody.
+SPACE: dict[str, Any] = {
+    "runs": _("Runs"),
+    "datasets": _("Datasets"),
+    "weights": _("Weights"),
+    "trash": _("Trash"),
+    "jobs": _("Jobs"),
+    "previews": _("Previews"),
+    "uploads": _("Uploads"),
+    "downloaded weights": _("Downloaded weights"),
+    "database": _("Database"),
 }
 #: Kind of error -> what happened, and what to do about it.
 ADVICE: dict[str, tuple[Any, Any]] = {
@@ -273,6 +296,21 @@ def duration(seconds: float | None) -> str:
     return gettext("%(days)d d %(hours)d h") % {"days": whole // 86_400, "hours": whole % 86_400 // 3600}
 
 
+@register.simple_tag
+def span(first: datetime | None, last: datetime | None) -> str:
+    """A range of times: 14:05 – 14:20, with the date where it is not today; empty where nothing is known."""
+    if first is None or last is None:
+        return ""
+    texts = list(dict.fromkeys(_moment(each) for each in (first, last)))
+    return " – ".join(texts)
+
+
+def _moment(when: datetime) -> str:
+    local = timezone.localtime(when)
+    time = date_format(local, "H:i")
+    return time if local.date() == timezone.localdate() else f"{date_format(local, 'MONTH_DAY_FORMAT')} {time}"
+
+
 @register.filter
 def worker_start(worker: str) -> datetime | None:
     """When the worker "host:pid:start" was started."""
@@ -302,6 +340,16 @@ def heat(share: float) -> int:
 @register.filter
 def lookup(mapping: dict[str, Any], key: str) -> Any:
     return mapping.get(key)
+
+
+@register.filter
+def kept_because(reason: str) -> Any:
+    return KEPT_BECAUSE.get(reason, reason)
+
+
+@register.filter
+def space_label(kind: str) -> Any:
+    return SPACE.get(kind, kind)
 
 
 @register.filter

@@ -3,14 +3,14 @@
 What a person may not see is not found; what they see but may not do is forbidden, with a sentence.
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
-from trainingapp.models import Checkpoint, Dataset, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, TrainingRun, Weights
 from trainingapp.permissions import Verb, can, refusal, visible_to
 
 M = TypeVar("M", bound=Model)
@@ -49,6 +49,19 @@ def controlled_dataset(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL)
     dataset = visible_dataset(request, pk)
     require(request, verb, dataset)
     return dataset
+
+
+def weights_seen_by(user: Any) -> QuerySet[Weights]:
+    """The entries of the library that the user may look at."""
+    return visible_to(user, Weights.objects.all())
+
+
+def visible_weights(request: HttpRequest, pk: int, verb: Verb = Verb.SEE) -> Weights:
+    """An entry that may be looked at (and so tried and exported). Raises Http404 or PermissionDenied."""
+    rows = Weights.objects.select_related("owner", "run", "dataset", "parent", "job", "team")
+    weights = visible(request, rows, pk=pk)
+    require(request, verb, weights)
+    return weights
 
 
 def visible_checkpoint(request: HttpRequest, pk: int, file: str) -> Checkpoint:

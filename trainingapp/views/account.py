@@ -1,13 +1,16 @@
 """The page of one's own account: password, language, sessions."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, cast
 
+from axes.models import AccessAttempt
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import SESSION_KEY, logout, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.models import User
+from django.contrib.auth.views import LoginView
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
@@ -21,6 +24,15 @@ from trainingapp import audit
 from trainingapp.models import AuditEntry, Team
 
 ENTRIES_SHOWN = 50
+
+
+class SignIn(LoginView):
+    """The sign-in page, with a button for single sign-on where there is one."""
+
+    template_name = "registration/login.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(**kwargs) | {"oidc_name": settings.OIDC_NAME}
 
 
 @require_safe
@@ -55,6 +67,20 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
         audit.record("sign_out_everywhere", details={"sessions": len(keys)})
     logout(request)
     return redirect(settings.LOGOUT_REDIRECT_URL)
+
+
+def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any] | None) -> HttpResponse:
+    """The sign-in page for who typed too many wrong passwords: why it is closed, and for how long."""
+    minutes = math.ceil(_seconds_locked(request, credentials or {}) / 60)
+    return render(request, "registration/login.html", {"locked_minutes": max(1, minutes)}, status=429)
+
+
+def _seconds_locked(request: HttpRequest, credentials: dict[str, Any]) -> float:
+    username = credentials.get("username") or request.POST.get("username")
+    attempts = AccessAttempt._default_manager.filter(username=username, ip_address=audit.address_of(request))
+    newest = attempts.order_by("-attempt_time").values_list("attempt_time", flat=True).first()
+    end = (newest or timezone.now()) + settings.AXES_COOLOFF_TIME
+    return float((end - timezone.now()).total_seconds())
 
 
 def _me(request: HttpRequest) -> User:

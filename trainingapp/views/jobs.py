@@ -14,13 +14,13 @@ from trainingapp.views.access import visible
 @require_safe
 def job_state(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """The job's progress, its result or its error; htmx asks again until it is over."""
-    return show_job(request, _own_job(request, pk))
+    return show_job(request, own_job(request, pk))
 
 
 @require_POST
 def job_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Take the job back."""
-    job = lifecycle.cancel_job(_own_job(request, pk))
+    job = lifecycle.cancel_job(own_job(request, pk))
     return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
 
 
@@ -30,5 +30,6 @@ def show_job(request: HttpRequest, job: Job) -> HttpResponse:
     return render(request, template, {"job": job, "result_template": f"jobs/_{job.kind}.html"})
 
 
-def _own_job(request: HttpRequest, pk: uuid.UUID) -> Job:
+def own_job(request: HttpRequest, pk: uuid.UUID) -> Job:
+    """A job of the user's, or any for an administrator. Raises Http404."""
     return visible(request, Job.objects.all(), pk=pk)

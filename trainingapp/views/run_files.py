@@ -3,7 +3,7 @@
 from django.http import Http404, HttpRequest, JsonResponse, StreamingHttpResponse
 from django.views.decorators.http import require_safe
 
-from trainingapp.downloads import file_response, file_stem
+from trainingapp.downloads import checkpoint_response
 from trainingapp.run_state import chart_points
 from trainingapp.views.access import visible_checkpoint, visible_run
 
@@ -20,9 +20,8 @@ def run_metrics(request: HttpRequest, pk: int) -> JsonResponse:
 
 @require_safe
 def checkpoint_download(request: HttpRequest, pk: int, file: str) -> StreamingHttpResponse:
-    """A checkpoint as it lies on the disk."""
-    checkpoint = visible_checkpoint(request, pk, file)
-    if not checkpoint.path.is_file():
+    """A checkpoint as a file for torch.load; ?format=safetensors gives its weights alone."""
+    response = checkpoint_response(visible_checkpoint(request, pk, file), request.GET.get("format", "pt"))
+    if response is None:
         raise Http404
-    name = f"{file_stem(checkpoint.run.name, 'run')}-{checkpoint.run_id}-{checkpoint.file}"
-    return file_response(checkpoint.path, name, checkpoint.sha256)
+    return response

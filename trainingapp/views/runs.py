@@ -14,11 +14,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from trainingapp import audit, lifecycle
 from trainingapp.engine.config import RECIPES
 from trainingapp.forms import LIMITS, RECIPES_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.permissions import Verb, can, visible_to
 from trainingapp.run_state import log_events
 from trainingapp.templatetags.studio import STATUSES
-from trainingapp.views.access import controlled_run, require, visible_run
+from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
 from trainingapp.views.journal import restart_to_tell
 from trainingapp.views.run_control import answer_verb, context_of
 from trainingapp.views.run_forks import lineage
@@ -114,6 +114,8 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
     if run := _origin(request):
         about = {name: getattr(run, name) for name in ("priority", "recipe", *LIMITS)}
         return {**run.config, **about, "name": lifecycle.copied_name(run), "dataset": run.dataset_id}
+    if weights := _wanted_weights(request):
+        return _initial_from(weights, request.user)
     dataset = _wanted_dataset(request)
     recipe = request.GET.get("recipe", "")
     if recipe not in RECIPES:
@@ -127,6 +129,20 @@ def _origin(request: HttpRequest) -> TrainingRun | None:
     """The run that the new one is a copy of (clone=), where there is one. Raises Http404."""
     clone = request.POST.get("clone") or request.GET.get("clone", "")
     return visible_run(request, int(clone)) if clone.isdecimal() and len(clone) < 19 else None
+
+
+def _wanted_weights(request: HttpRequest) -> Weights | None:
+    wanted = request.GET.get("weights", "")
+    seen = weights_seen_by(request.user).filter(state=Weights.State.READY)
+    return seen.filter(pk=int(wanted)).first() if wanted.isdecimal() else None
+
+
+def _initial_from(weights: Weights, user: Any) -> dict[str, Any]:
+    """A run that starts from an entry of the library: its network and size, and its dataset where it is there."""
+    fit = datasets_for(weights.recipe, user)
+    dataset = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
+    chosen = {"recipe": weights.recipe, "model": weights.architecture, "image_size": weights.image_size}
+    return {**chosen, "start_from": weights.start_name, "dataset": dataset.pk if dataset else None}
 
 
 def _wanted_dataset(request: HttpRequest) -> Dataset | None:

@@ -10,7 +10,7 @@ from trainingapp import lifecycle
 from trainingapp.forms import ShareForm
 from trainingapp.lifecycle.sharing import Shareable
 from trainingapp.permissions import Verb
-from trainingapp.views.access import controlled_dataset, controlled_run
+from trainingapp.views.access import controlled_dataset, controlled_run, visible_weights
 
 
 @require_POST
@@ -23,6 +23,12 @@ def run_share(request: HttpRequest, pk: int) -> HttpResponse:
 def dataset_share(request: HttpRequest, pk: int) -> HttpResponse:
     """Share a dataset, or stop sharing it."""
     return answer_share(request, controlled_dataset(request, pk, Verb.SHARE))
+
+
+@require_POST
+def weights_share(request: HttpRequest, pk: int) -> HttpResponse:
+    """Share weights, or stop sharing them."""
+    return answer_share(request, visible_weights(request, pk, Verb.SHARE))
 
 
 def answer_share(request: HttpRequest, item: Shareable) -> HttpResponse:

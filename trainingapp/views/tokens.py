@@ -74,11 +74,11 @@ def token_list(request: HttpRequest) -> HttpResponse:
 @require_POST
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     """Revoke one of one's own tokens."""
-    token = lifecycle.revoke_token(get_object_or_404(ApiToken, pk=pk, user_id=request.user.pk))
+    token = lifecycle.revoke_token(get_object_or_404(ApiToken, pk=pk, user=request.user))
     messages.success(request, _("The token “%(name)s” opens no door any more.") % {"name": token.name})
     return redirect("token_list")
 
 
 def _page(request: HttpRequest, form: TokenForm, *, status: int = 200, **about: Any) -> HttpResponse:
-    tokens = ApiToken.objects.filter(user_id=request.user.pk)
+    tokens = ApiToken.objects.filter(user_id=int(request.user.pk or 0))
     return render(request, "account/tokens.html", {"form": form, "tokens": tokens, **about}, status=status)

@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trainingapp.engine.architectures import ARCHITECTURES, architecture_defaults
+from trainingapp.engine.retention import Policy
 
 IMAGE_SIZE_MULTIPLE = 32
 """All these networks reduce their input by up to 32."""
@@ -268,6 +269,39 @@ class BaseRunConfig(BaseModel):
         description=_("Newest checkpoints that stay. The best one always stays."),
         json_schema_extra=meta(_("Keep"), "saving", _("checkpoints")),
     )
+    keep_best: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description=_("Best checkpoints that stay too, by the metric that decides."),
+        json_schema_extra=meta(_("Keep the best"), "saving", _("checkpoints"), advanced=True),
+    )
+    keep_every_epochs: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description=_("The checkpoint of each epoch with such a number stays too. 0 turns it off."),
+        json_schema_extra=meta(_("Keep every"), "saving", _("epochs"), advanced=True),
+    )
+    keep_days: float = Field(
+        0.0,
+        ge=0,
+        le=36_500,
+        description=_("Checkpoints that are older go, but for the best and the newest two. 0 turns it off."),
+        json_schema_extra=meta(_("Keep for"), "saving", _("days"), advanced=True),
+    )
+    keep_gb: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description=_("The oldest go when all take more than this, but for the best and the newest two. 0: no limit."),
+        json_schema_extra=meta(_("Keep within"), "saving", _("GB"), advanced=True),
+    )
+    checkpoint_format: Literal["compact", "plain"] = Field(
+        "compact",
+        description=_("compact: compressed, and what did not change is stored once. plain: as torch.load reads it."),
+        json_schema_extra=meta(_("Checkpoint format"), "saving", advanced=True),
+    )
     early_stopping_epochs: int = Field(
         0,
         ge=0,
@@ -311,6 +345,12 @@ class BaseRunConfig(BaseModel):
         description=_("How far brightness, contrast and saturation may change."),
         json_schema_extra=meta(_("Colour"), "augmentation"),
     )
+
+    def retention_policy(self) -> Policy:
+        """Which checkpoints stay."""
+        return Policy(
+            self.keep_checkpoints, self.keep_best, self.keep_every_epochs, days=self.keep_days, gb=self.keep_gb
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -1,10 +1,10 @@
 """Weights that others have published: fetched once, kept in a folder."""
 
-import pickle
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ def fetched_state(url: str, folder: Path) -> dict[str, Any]:
                 url, str(folder), map_location="cpu", progress=False, check_hash=True, weights_only=True
             )
             return state
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except (UnpicklingError, EOFError, RuntimeError) as error:
         raise WeightsUnavailable(f"{file} is damaged: {error}. Delete it. {advice}") from error
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)

@@ -1,0 +1,230 @@
+"""What saving a checkpoint costs, beside a synchronous torch.save with fsync.
+
+    python benchmarks/checkpoint.py [--quick] [--folder FOLDER]
+
+Two networks train with AdamW on the CPU, as the studio's loop does. The studio's way of saving (the copy that the loop
+waits for, everything else in a thread) and torch.save with fsync take turns, one save each, in one process:
+
+    stall          time for which the loop waits: building the content and handing it over, or torch.save and fsync
+    next steps     time of the two steps after the save: the studio's beside those after a torch.save, which leaves
+                   nothing to be done
+    bytes          what lies on the disk afterwards
+
+stall_ratio and next_steps_ratio are the worse of the two networks, by the medians over all saves; bytes_ratio is one
+checkpoint standing alone; bytes_ratio_frozen is ten checkpoints of a network whose backbone is frozen, beside ten of
+torch.save. The first save is not counted: it makes the buffer.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+# As the trainer sets it: threads that wait for each other must not spin.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch  # noqa: E402
+import torchvision  # noqa: E402
+from torch.nn.functional import cross_entropy  # noqa: E402
+
+from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint  # noqa: E402
+from trainingapp.engine.events import EVENTS_FILE, EventLog  # noqa: E402
+
+CLASSES = 10
+SIZE = 64
+BATCH = {"resnet18": 64, "resnet50": 32}
+STEPS_AFTER = 2
+FROZEN_SAVES = 10
+
+
+@dataclass
+class Training:
+    """A network, its optimizer and one batch of noise, seen again and again."""
+
+    name: str
+    frozen: bool = False
+    step: int = 0
+    model: Any = field(init=False)
+    optimizer: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = getattr(torchvision.models, self.name)(num_classes=CLASSES)
+        self.model = self.model.to(memory_format=torch.channels_last)
+        if self.frozen:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name.startswith("fc."))
+            self.model.eval()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
+        batch = BATCH[self.name]
+        self.pictures = torch.randn(batch, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
+        self.labels = torch.randint(0, CLASSES, (batch,))
+
+    def train_step(self) -> float:
+        began = time.perf_counter()
+        cross_entropy(self.model(self.pictures), self.labels).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return time.perf_counter() - began
+
+    def content(self) -> dict[str, Any]:
+        return {
+            "epoch": self.step,
+            "step": self.step,
+            "step_in_epoch": self.step,
+            "attempt": 1,
+            "model_state_dict": dict(self.model.state_dict()),
+            "optimizer_state_dict": self.optimizer.state_dict(),
+            "rng_state": {"cpu": torch.get_rng_state()},
+            "metrics": {},
+            "is_best": False,
+            "timestamp": time.time(),
+        }
+
+
+@dataclass
+class Way:
+    """One way of saving, with what was measured of it."""
+
+    name: str
+    save: Callable[[], None]
+    stalls_s: list[float] = field(default_factory=list)
+    next_steps_s: list[float] = field(default_factory=list)
+
+    def measure(self, training: Training, wait: Callable[[], None]) -> None:
+        """Two steps, the save, two steps; then whatever is left of the save."""
+        for _ in range(STEPS_AFTER):
+            training.train_step()
+        began = time.perf_counter()
+        self.save()
+        self.stalls_s.append(time.perf_counter() - began)
+        self.next_steps_s.append(sum(training.train_step() for _ in range(STEPS_AFTER)))
+        wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer saves")
+    parser.add_argument("--folder", type=Path, help="where to write (a folder of its own is made there and removed)")
+    options = parser.parse_args()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    saves = 8 if options.quick else 25
+    figures: dict[str, Any] = {"date": date.today().isoformat(), "saves": saves, "cores": torch.get_num_threads()}
+    print(f"{'':10} {'way':12} {'stall ms':>9} {'next two steps ms':>18} {'MB alone':>9}")
+    with tempfile.TemporaryDirectory(prefix="cvstudio-bench-", dir=options.folder) as folder:
+        for name in ("resnet18", "resnet50"):
+            figures[name] = measure(name, Path(folder) / name, saves)
+            figures[name]["frozen"] = measure_frozen(name, Path(folder) / f"{name}-frozen")
+    print_summary(figures)
+
+
+def measure(name: str, folder: Path, saves: int) -> dict[str, float]:
+    """Both ways in turns on one network; the first save of each is not counted."""
+    training = Training(name)
+    checkpoints = new_folder(folder)
+
+    def save_studio() -> None:
+        checkpoints.save(training.content(), file=f"step_{training.step}.pt", reason="autosave")
+
+    def save_plain() -> None:
+        save_synchronously(training.content(), folder / "plain.pt")
+
+    ways = [Way("torch.save", save_plain), Way("studio", save_studio)]
+    for _ in range(2):
+        for way in ways:
+            way.measure(training, checkpoints.drain)
+    for way in ways:
+        way.stalls_s, way.next_steps_s = [], []
+    for number in range(saves):
+        for way in ways if number % 2 else reversed(ways):
+            way.measure(training, checkpoints.drain)
+    alone = bytes_alone(training, folder.with_name(f"{name}-alone"))
+    sizes = {"torch.save": (folder / "plain.pt").stat().st_size, "studio": alone}
+    for way in ways:
+        stall_ms, steps_ms = 1000 * statistics.median(way.stalls_s), 1000 * statistics.median(way.next_steps_s)
+        print(f"{name:10} {way.name:12} {stall_ms:9.1f} {steps_ms:18.1f} {sizes[way.name] / 1e6:9.1f}")
+    synchronous, studio = ways
+    stalls = [statistics.median(way.stalls_s) for way in (studio, synchronous)]
+    pairs = zip(studio.next_steps_s, synchronous.next_steps_s, strict=True)
+    return {
+        "stall_s": round(stalls[0], 4),
+        "torch_save_s": round(stalls[1], 4),
+        "stall_ratio": round(stalls[0] / stalls[1], 4),
+        "next_steps_ratio": round(statistics.median(mine / theirs for mine, theirs in pairs), 4),
+        "bytes_ratio": round(alone / sizes["torch.save"], 4),
+    }
+
+
+def bytes_alone(training: Training, folder: Path) -> int:
+    """Bytes on the disk of one checkpoint, which is proved to hold what was saved."""
+    checkpoints = new_folder(folder)
+    content = training.content()
+    checkpoints.save(content, file="alone.pt", reason="autosave")
+    checkpoints.drain()
+    stored = load_checkpoint(folder / "checkpoints" / "alone.pt")
+    for name, tensor in content["model_state_dict"].items():
+        assert torch.equal(stored["model_state_dict"][name], tensor), name
+    return folder_bytes(folder / "checkpoints")
+
+
+def measure_frozen(name: str, folder: Path) -> dict[str, float]:
+    """Ten checkpoints, all kept, of a network that trains its last layer alone."""
+    training = Training(name, frozen=True)
+    checkpoints = new_folder(folder, keep=FROZEN_SAVES)
+    plain_bytes = 0
+    for _ in range(FROZEN_SAVES):
+        training.train_step()
+        checkpoints.save(training.content(), file=f"step_{training.step}.pt", reason="autosave")
+        save_synchronously(training.content(), folder / "plain.pt")
+        plain_bytes += (folder / "plain.pt").stat().st_size
+    checkpoints.drain()
+    return {"bytes_ratio": round(folder_bytes(folder / "checkpoints") / plain_bytes, 4)}
+
+
+def new_folder(folder: Path, keep: int = 2) -> CheckpointFolder:
+    from trainingapp.engine.checkpoint import Keeping
+    from trainingapp.engine.retention import Policy
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return CheckpointFolder(folder / "checkpoints", EventLog(folder / EVENTS_FILE, 1), Keeping(Policy(last=keep)))
+
+
+def save_synchronously(content: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def folder_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def print_summary(figures: dict[str, Any]) -> None:
+    networks = [figures["resnet18"], figures["resnet50"]]
+    for name in ("stall_ratio", "next_steps_ratio", "bytes_ratio"):
+        figures[name] = round(max(network[name] for network in networks), 4)
+    figures["bytes_ratio_frozen"] = round(max(network["frozen"]["bytes_ratio"] for network in networks), 4)
+    figures["load"] = round(os.getloadavg()[0], 1)
+    wanted = {"stall_ratio": 0.10, "next_steps_ratio": 1.10, "bytes_ratio": 0.85, "bytes_ratio_frozen": 0.40}
+    print(f"\nload of the machine at the end: {figures['load']} on {os.cpu_count()} cores")
+    for name, most in wanted.items():
+        print(f"{name:20} {figures[name]:8.3f}   (at most {most:.2f})")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Every example in docs/api.md, as it stands, against a web server; and no call without an example."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from tests.api.conftest import Api, token_of
+from tests.api.test_training import checkpoint_of
+from tests.datasets.sources import two_classes, write_zip
+from tests.studio import REPOSITORY
+from tests.tiny import make_dataset, make_run
+from tests.web.world import line, point, tell
+from trainingapp.models import Job, TrainingRun, Weights
+
+TEXT = (REPOSITORY / "docs" / "api.md").read_text()
+
+
+def blocks(language: str) -> str:
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL))
+
+
+@pytest.fixture
+def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the examples speak of: dataset 1, runs 1 to 4, weights 1, a job, and pictures.zip in the present folder."""
+    settings.WEIGHTS_DIR = tmp_path / "weights"
+    settings.ALLOWED_HOSTS = ["*"]
+    dataset = make_dataset(user, pictures=4)
+    done = make_run(user, dataset)
+    checkpoint_of(done, 1, is_best=True, is_last=True)
+    tell(done, line("hello"), point(1))
+    TrainingRun.objects.filter(pk=done.pk).update(status="completed")
+    for _ in range(3):
+        make_run(user, dataset, start=True)
+    weights = Weights.objects.create(name="birds", version=1, owner=user, recipe="classification", architecture="a")
+    weights.folder.mkdir(parents=True)
+    weights.path.write_bytes(b"abc")
+    Job.objects.create(kind="preflight", owner=user)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("URL", live_server.url)
+    monkeypatch.setenv("TOKEN", token_of(user))
+    write_zip(tmp_path / "pictures.zip", two_classes())
+    return tmp_path
+
+
+@pytest.mark.django_db(transaction=True, reset_sequences=True)
+def test_the_examples_for_curl_work(world: Path) -> None:
+    script = "set -euo pipefail\n" + blocks("sh")
+    done = subprocess.run(["bash", "-c", script], env=os.environ, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert (world / "best.pt").read_bytes() == b"abc"
+    assert (world / "birds.safetensors").read_bytes() == b"abc"
+
+
+@pytest.mark.django_db(transaction=True, reset_sequences=True)
+def test_the_examples_for_python_work(world: Path) -> None:
+    done: dict[str, Any] = {}
+    exec(blocks("python"), done)
+    assert done["upload"]["is_complete"]
+    assert (world / "best.pt").read_bytes() == b"abc"
+
+
+def test_every_call_has_an_example(db: None) -> None:
+    missing = []
+    for path in Api().get("openapi.json").json()["paths"]:
+        shown = re.escape(path.removeprefix("/api/v1/")).replace(r"\{pk\}", r"(\d|\{\w+\['id'\]\})")
+        shown = re.sub(r"\\{\w+\\}", r"[^/\\s]+", shown)
+        if not re.search(shown, TEXT):
+            missing.append(path)
+    assert not missing

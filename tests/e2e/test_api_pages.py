@@ -1,0 +1,60 @@
+"""The pages for programs' people: the description of the API, to be tried, and one's tokens."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.studio import Studio, wait_for
+
+
+@pytest.fixture
+def web(studio: Studio, log_in: Callable[[], None]) -> Studio:
+    """A signed-in browser at a studio with a queued run and no worker."""
+    studio.python(
+        """
+        from django.contrib.auth.models import User
+        from tests.tiny import make_dataset, make_run
+        user = User.objects.get()
+        make_run(user, make_dataset(user), start=True)
+        """
+    )
+    studio.spawn("web")
+    wait_for(studio.answers, 60, "the web server answers")
+    log_in()
+    return studio
+
+
+def test_the_api_can_be_tried_in_the_browser(web: Studio, page: Page, problems: list[str]) -> None:
+    page.goto(f"{web.url}/api/v1/docs")
+    operation = page.locator("#operations-training-control_run")
+    operation.get_by_role("button").first.click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_placeholder("pk").fill("1")
+    expect(operation.locator("textarea")).to_have_value('{\n  "action": "pause"\n}')
+    operation.get_by_role("button", name="Execute").click()
+    expect(operation.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+    assert web.status(1) == "paused"
+
+
+def test_the_description_suits_a_phone_and_the_dark(web: Studio, page: Page, problems: list[str]) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto(f"{web.url}/api/v1/docs")
+    expect(page.get_by_text("List runs")).to_be_visible()
+    page.get_by_role("button", name="Switch between light and dark").click()
+    expect(page.locator("html.dark-mode")).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_token_is_made_copied_and_revoked(web: Studio, page: Page, problems: list[str]) -> None:
+    page.goto(f"{web.url}/account/tokens/")
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_role("button", name="Make the token").click()
+    secret = page.get_by_label("Copy it now").input_value()
+    assert secret.startswith("cvs_")
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    page.get_by_role("button", name="Revoke").click()
+    expect(page.get_by_text("opens no door any more")).to_be_visible()
+    expect(page.locator("body")).not_to_contain_text(secret)
+    expect(page.get_by_role("button", name="Revoke")).to_have_count(0)

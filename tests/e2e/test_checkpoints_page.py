@@ -1,0 +1,68 @@
+"""Cleaning up checkpoints in the browser: what would go is seen while the rules are typed, and confirmed."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.studio import Studio, wait_for
+
+SCENE = """
+from django.contrib.auth.models import User
+from tests.stored import stored
+from tests.tiny import make_dataset, make_run
+from trainingapp.models import TrainingRun
+run = make_run(User.objects.get(), make_dataset(User.objects.get(), "tints"), "a run", epochs=6)
+TrainingRun.objects.filter(pk=run.pk).update(status="paused")
+stored(run, 6, best=2)
+result = run.pk
+"""
+
+
+@pytest.fixture
+def address(studio: Studio) -> str:
+    """The page of a paused run's six checkpoints."""
+    run_id = studio.python(SCENE)
+    studio.spawn("web")
+    wait_for(studio.answers, 60, "the web server answers")
+    return f"{studio.url}/runs/{run_id}/checkpoints/"
+
+
+def test_what_goes_is_seen_at_once_and_goes_when_confirmed(
+    page: Page, studio: Studio, log_in: Callable[[], None], address: str, problems: list[str]
+) -> None:
+    log_in()
+    page.goto(address)
+    expect(page.get_by_text("These rules would delete 2 checkpoints")).to_be_visible()
+    page.evaluate("window.untouched = true")
+    page.get_by_label("Newest").fill("2")
+    expect(page.get_by_text("These rules would delete 3 checkpoints")).to_be_visible()
+    assert page.evaluate("window.untouched"), "without a reload"
+    page.get_by_role("button", name="Delete these").click()
+    expect(page.get_by_role("heading", name="Delete 3 checkpoints?")).to_be_visible()
+    expect(page.get_by_text("packs/000003.pack")).to_be_visible()
+    page.get_by_role("button", name=re.compile("Delete and free")).click()
+    expect(page.get_by_text("3 checkpoints are gone")).to_be_visible()
+    expect(page.locator("tr[id^=row-]")).to_have_count(3)
+    page.locator("tr", has_text="epoch_5.pt").get_by_role("button", name="Keep").click()
+    expect(page.locator("tr", has_text="epoch_5.pt").get_by_text("kept by hand").first).to_be_visible()
+
+
+def test_it_works_without_scripts(browser: Browser, studio: Studio, address: str) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
+    page = context.new_page()
+    page.goto(f"{studio.url}/login/")
+    page.get_by_label("User name").fill("admin")
+    page.get_by_label("Password").fill("correct horse")
+    page.get_by_role("button", name="Sign in").click()
+    page.goto(address)
+    page.get_by_label("Newest").fill("2")
+    page.get_by_role("button", name="Show what would go").click()
+    expect(page.get_by_text("These rules would delete 3 checkpoints")).to_be_visible()
+    page.get_by_label("Choose epoch_1.pt").check()
+    page.get_by_role("button", name="Delete the chosen ones").click()
+    expect(page.get_by_role("heading", name="Delete 1 checkpoint?")).to_be_visible()
+    page.get_by_role("button", name=re.compile("Delete and free")).click()
+    expect(page.locator("tr[id^=row-]")).to_have_count(5)
+    context.close()

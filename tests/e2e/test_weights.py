@@ -1,0 +1,109 @@
+"""The library in a browser: save a trained network, try it, export it, and predict with what was exported."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.studio import Studio
+
+TRAIN = """
+from tests.tiny import make_run
+from django.contrib.auth.models import User
+from trainingapp.models import Dataset
+dataset = Dataset.objects.get(name="Shapes")
+result = make_run(
+    User.objects.get(), dataset, "Shapes", start=True, recipe="detection", model="ssdlite320_mobilenet_v3_large",
+    image_size=128, batch_size=8, epochs=1, warmup_epochs=0, cpu_threads=1, device="cpu", conf_thres=0.02,
+).pk
+"""
+
+
+def test_from_a_run_to_predictions_elsewhere(
+    page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str], tmp_path: Path
+) -> None:
+    studio.manage("demo", "--name", "Shapes", "--pictures", "60", "--size", "96")
+    run: int = studio.python(TRAIN)
+    studio.start("--no-demo")
+    studio.wait_for_status(run, "completed", 300)
+    pictures = sorted((studio.data_dir / "datasets").glob("*/images/val/**/*.jpg"))[:3]
+    turned, exif = tmp_path / "turned.jpg", Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(pictures[0]) as image:
+        image.resize((96, 64)).save(turned, exif=exif)
+
+    # Save
+    log_in()
+    page.goto(f"{studio.url}/weights/")
+    expect(page.get_by_role("heading", name="The library is empty")).to_be_visible()
+    page.goto(f"{studio.url}/runs/{run}/")
+    page.locator("#save-best").click()
+    page.get_by_label("Licence").fill("CC0")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#entry .status", has_text="Ready")).to_be_visible(timeout=120_000)
+
+    # Try: the sliders sift what is there already; nothing is asked of the server.
+    page.get_by_role("link", name="Try it").click()
+    page.locator("#pictures").set_input_files([*pictures, turned])
+    panel = page.locator("[data-predictions]")
+    expect(panel).to_be_visible(timeout=120_000)
+    expect(panel.locator("figure")).to_have_count(4)
+    confidence, iou = panel.get_by_label("Least confidence"), panel.get_by_label("Overlap of one object")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "pictures/" not in request.url else None)
+    confidence.fill("0.02")
+    iou.fill("1")
+    all_boxes = panel.locator("rect.box").count()
+    assert all_boxes > 0
+    iou.fill("0.3")
+    assert panel.locator("rect.box").count() < all_boxes
+    confidence.fill("1")
+    expect(panel.locator("rect.box")).to_have_count(0)
+    expect(panel.get_by_text("Nothing so sure.").first).to_be_visible()
+    assert not asked
+    upright = panel.locator("figure").nth(3).locator("img").first
+    sides = upright.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert sides[0] < sides[1]
+
+    # What is no picture is refused where it was dropped.
+    page.locator("#pictures").set_input_files(files=[{"name": "a.txt", "mimeType": "text/plain", "buffer": b"hello"}])
+    expect(page.locator("#try-result").get_by_role("alert")).to_contain_text("a.txt is no picture")
+
+    # A whole split, with metrics.
+    page.get_by_text("Many pictures").click()
+    page.get_by_role("button", name="Predict all").click()
+    expect(page.locator("#many-result")).to_contain_text("were predicted", timeout=180_000)
+    expect(page.locator("#many-result")).to_contain_text("AP50")
+
+    # Export, and predict with what was exported.
+    page.get_by_role("link", name="Shapes v1").first.click()
+    page.get_by_role("link", name="Export", exact=True).click()
+    page.get_by_label("torch.export (.pt2)").uncheck()
+    page.get_by_role("button", name="Export").click()
+    expect(page.locator("#download-export")).to_be_visible(timeout=300_000)
+    expect(page.locator(".outcomes")).to_contain_text("scores differ by")
+    with page.expect_download() as download:
+        page.locator("#download-export").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path / "exported")
+    command = [sys.executable, "predict.py", str(turned), "--confidence", "0.02", "--out", "drawn"]
+    done = subprocess.run(command, cwd=tmp_path / "exported", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["boxes"]
+    with Image.open(tmp_path / "exported" / "drawn" / "turned.png") as image:
+        assert image.size == (64, 96)
+
+    # Start a run from it, and delete it.
+    page.get_by_role("link", name="Shapes v1").click()
+    page.get_by_role("link", name="Start a run").click()
+    expect(page.locator("[name=start_from]")).to_have_value("weights/1")
+    page.goto(f"{studio.url}/weights/1/")
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_role("button", name="Delete and free").click()
+    expect(page.get_by_role("heading", name="The library is empty")).to_be_visible()
+    assert not (studio.data_dir / "weights" / "1").exists()

@@ -1,0 +1,33 @@
+"""The drill that users run, as a soak: at least twenty kills over the three recipes, and nothing differs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.studio import REPOSITORY, Studio
+from trainingapp.drill.comparison import Facts, differences
+
+pytestmark = pytest.mark.slow
+
+
+def test_twenty_kills_change_nothing(studio: Studio) -> None:
+    command = [sys.executable, "manage.py", "drill", "--kills", "20", "--json"]
+    done = subprocess.run(command, cwd=REPOSITORY, env=studio.env, capture_output=True, text=True, timeout=1200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    assert report["certified"]
+    assert sum(report["kills"].values()) == 20
+    assert set(report["runs"]) == {"classification", "detection", "segmentation"}
+    assert not (studio.data_dir / "runs").exists()  # the studio's own data is not touched
+
+
+def test_the_comparison_finds_what_differs() -> None:
+    points = [(1, "train", ("loss", 0.5)), (2, "train", ("loss", 0.25))]
+    one = Facts({"model_state_dict": "a"}, points, {"epoch_1.json": "x"})
+    assert differences(one, one) == []
+    assert differences(Facts({"model_state_dict": "b"}, points, one.evaluations), one) == ["model_state_dict differs"]
+    assert len(differences(Facts(one.weights, points[:1], one.evaluations), one)) == 1
+    assert len(differences(Facts(one.weights, [*points, points[0]], one.evaluations), one)) == 1
+    assert differences(Facts(one.weights, points, {}), one) == ["evaluations differ"]

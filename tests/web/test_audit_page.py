@@ -1,0 +1,91 @@
+"""The audit trail as a page and a file: filters, pages, and no formula for a spreadsheet."""
+
+import csv
+import io
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from trainingapp.models import AuditEntry
+
+PAGE = "/audit/"
+
+
+@pytest.fixture(autouse=True)
+def entries(admin: User, staff_client: Client) -> None:
+    AuditEntry.objects.all().delete()
+    old = timezone.now() - timedelta(days=40)
+    rows: list[dict[str, Any]] = [
+        {"username": "ada", "verb": "start", "kind": "run", "object_id": "7", "object_name": "birds", "door": "page"},
+        {"username": "grace", "verb": "delete", "kind": "run", "object_id": "8", "object_name": "cats", "door": "api"},
+        {
+            "username": "ada",
+            "verb": "import",
+            "kind": "dataset",
+            "object_id": "7",
+            "object_name": "=1+1",
+            "door": "page",
+        },
+        {"username": "ada", "verb": "sign_in", "door": "page", "time": old, "address": "2001:db8::1"},
+    ]
+    AuditEntry.objects.bulk_create(AuditEntry(**row) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("query", "verbs"),
+    [
+        ({}, {"start", "delete", "import", "sign_in"}),
+        ({"user": "AD"}, {"start", "import", "sign_in"}),
+        ({"verb": "delete"}, {"delete"}),
+        ({"door": "api"}, {"delete"}),
+        ({"thing": "bird"}, {"start"}),
+        ({"thing": "run 7"}, {"start"}),
+        ({"thing": "dataset 7"}, {"import"}),
+        ({"since": (timezone.now() - timedelta(days=2)).date().isoformat()}, {"start", "delete", "import"}),
+        ({"until": (timezone.now() - timedelta(days=2)).date().isoformat()}, {"sign_in"}),
+        ({"user": "ada", "door": "page", "verb": "start"}, {"start"}),
+        ({"user": "nobody"}, set()),
+    ],
+)
+def test_filters(staff_client: Client, query: dict[str, str], verbs: set[str]) -> None:
+    response = staff_client.get(PAGE, query)
+    assert response.status_code == 200
+    assert {entry.verb for entry in response.context["page"]} == verbs
+    table = list(csv.DictReader(io.StringIO(staff_client.get("/audit.csv", query).content.decode())))
+    assert {row["verb"] for row in table} == verbs
+
+
+@pytest.mark.parametrize("query", [{"verb": "explode"}, {"door": "window"}, {"since": "yesterday"}])
+def test_a_filter_that_makes_no_sense_is_said(staff_client: Client, query: dict[str, str]) -> None:
+    response = staff_client.get(PAGE, query)
+    assert response.status_code == 422
+    assert "invalid-feedback" in response.content.decode()
+    assert not list(response.context["page"])
+
+
+def test_many_entries_come_page_by_page(staff_client: Client) -> None:
+    AuditEntry.objects.bulk_create(AuditEntry(verb="start", username="ada", door="page") for _number in range(150))
+    first = staff_client.get(PAGE, {"user": "ada"})
+    assert len(first.context["page"]) == 100
+    assert "page=2" in first.content.decode()
+    assert "user=ada" in first.content.decode()
+    assert len(staff_client.get(PAGE, {"user": "ada", "page": "2"}).context["page"]) == 53
+
+
+def test_the_file_holds_no_formula(staff_client: Client) -> None:
+    text = staff_client.get("/audit.csv", {"verb": "import"}).content.decode()
+    assert ",'=1+1," in text
+
+
+def test_an_entry_leads_to_its_thing(staff_client: Client) -> None:
+    assert f'href="{reverse("run_detail", args=[7])}"' in staff_client.get(PAGE).content.decode()
+
+
+def test_an_empty_trail_says_what_comes(staff_client: Client) -> None:
+    AuditEntry.objects.all().delete()
+    assert "Nothing is written down here" in staff_client.get(PAGE).content.decode()

@@ -1,0 +1,92 @@
+"""The page of what takes the space."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from trainingapp import disk_usage
+from trainingapp.models import Dataset, TrainingRun
+
+MAKE = Callable[..., TrainingRun]
+
+
+@pytest.fixture(autouse=True)
+def own_data(tmp_path: Path, settings: Any) -> Path:
+    settings.DATA_DIR = tmp_path
+    settings.UPLOADS_DIR, settings.JOBS_DIR, settings.WEIGHTS_DIR = (
+        tmp_path / name for name in ("uploads", "jobs", "weights")
+    )
+    return tmp_path
+
+
+def write(path: Path, size: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    return path
+
+
+def test_every_byte_is_counted_once_and_for_its_owner(
+    make: MAKE, dataset: Dataset, other_user: User, own_data: Path
+) -> None:
+    mine, other = make(), make("completed", owner=other_user)
+    write(mine.folder / "checkpoints" / "epoch_1.pt", 1000)
+    write(mine.folder / "config.json", 24)
+    write(other.folder / "deep" / "er" / "file", 5000)
+    picture = write(dataset.folder / "images" / "a.png", 300)
+    twin = own_data / "datasets" / "999" / "a.png"
+    twin.parent.mkdir(parents=True)
+    os.link(picture, twin)
+    write(own_data / "runs" / ".trash" / "7.abc" / "file", 70)
+    write(own_data / "jobs" / "x" / "file", 11)
+    found = disk_usage.measure()
+    assert [(share.name, share.bytes, share.files) for share in found.runs] == [
+        (other.name, 5000, 1),
+        (mine.name, 1024, 2),
+    ]
+    assert {(share.name, share.bytes) for share in found.datasets} == {("pets", 300), ("999", 0)}
+    assert {share.name: share.bytes for share in found.other} == {"trash": 70, "jobs": 11}
+    assert found.used_bytes == 5000 + 1024 + 300 + 81
+    by_user = {row["name"]: row["total"] for row in found.by_user()}
+    assert by_user == {"grace": 5000, "ada": 1324, "": 0}
+
+
+def test_the_page_shows_what_was_measured_last_and_measures_when_asked(user_client: Client, make: MAKE) -> None:
+    run = make()
+    write(run.folder / "file", 2048)
+    address = reverse("disk")
+    assert run.get_absolute_url() in user_client.get(address).content.decode()
+    write(run.folder / "another", 5 * 1024 * 1024)
+    assert "5.0" not in user_client.get(address).content.decode()
+    answer = user_client.post(address, follow=True)
+    assert "5.0" in answer.content.decode()
+
+
+def test_an_empty_studio_says_so(user_client: Client) -> None:
+    assert "takes any space yet" in user_client.get(reverse("disk")).content.decode()
+
+
+def test_a_measurement_that_was_torn_is_made_again(user_client: Client, own_data: Path, make: MAKE) -> None:
+    write(make().folder / "file", 10)
+    (own_data / "disk_usage.json").write_text('{"runs"')
+    assert user_client.get(reverse("disk")).status_code == 200
+
+
+def test_a_thousand_runs_take_few_queries(
+    user: User, dataset: Dataset, user_client: Client, django_assert_max_num_queries: Any
+) -> None:
+    runs = [
+        TrainingRun(name=f"run {n}", owner=user, recipe="classification", dataset=dataset, config={})
+        for n in range(1000)
+    ]
+    for run in TrainingRun.objects.bulk_create(runs):
+        write(run.folder / "file", 10)
+    disk_usage.measure()
+    with django_assert_max_num_queries(10):
+        response = user_client.get(reverse("disk"))
+    assert "950 smaller ones" in response.content.decode()

@@ -1,0 +1,159 @@
+"""What the admin's pages share: who may, what is written by the studio alone, and verbs that ask before they act."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from trainingapp import audit, lifecycle
+from trainingapp.permissions import is_administrator
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+#: A text, translated now or when it is shown.
+Text = Any
+
+
+class StudioAdmin(ModelAdmin):
+    """A model that administrators look at; permissions.py says who is one, not Django's table of permissions."""
+
+    list_per_page = 50
+    #: Fields that a form may change; none of them is part of what the machine believes.
+    editable: tuple[str, ...] = ()
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return is_administrator(request.user)
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return is_administrator(request.user)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Actions need it. What a form may change is `editable`."""
+        return is_administrator(request.user)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Rows go by verbs, which take files along; never by themselves."""
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+        fields = [field.name for field in self.model._meta.concrete_fields if field.name not in self.editable]
+        return [*fields, *map(str, self.readonly_fields)]
+
+
+class ReadOnlyAdmin(StudioAdmin):
+    """Rows that only the studio writes."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+class RecordedAdmin(StudioAdmin):
+    """Rows that administrators write by form; each change is in the audit trail."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return is_administrator(request.user)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return is_administrator(request.user)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
+        return [str(name) for name in self.readonly_fields]
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            if not change or form.changed_data:
+                audit.record("change" if change else "create", obj, details={"fields": form.changed_data})
+
+    def delete_model(self, request: HttpRequest, obj: Model) -> None:
+        with transaction.atomic():
+            audit.record("delete", obj)
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        with transaction.atomic():
+            for row in queryset:
+                audit.record("delete", row)
+            super().delete_queryset(request, queryset)
+
+
+def verb_action(name: str, label: Text, question: Text, done: Text, verb: Callable[[Any], Any]) -> Any:
+    """An action that first shows what it will be done to, and then does it, with a word for each row.
+
+    `done` may use %(name)s. What is not possible is told and does not hold up the others.
+    """
+
+    def action(model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
+        if "confirmed" not in request.POST:
+            return _ask(model_admin, request, rows, name, label, question)
+        _do_each(model_admin, request, rows, done, verb)
+        return None
+
+    action.__name__ = name
+    return admin.action(description=label, permissions=["change"])(action)
+
+
+def _ask(
+    model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[Any], name: str, label: Text, question: Text
+) -> HttpResponse:
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": label,
+        "question": question,
+        "rows": rows,
+        "action": name,
+        "checkbox": ACTION_CHECKBOX_NAME,
+        "opts": model_admin.model._meta,
+    }
+    return TemplateResponse(request, "admin/confirm_verb.html", context)
+
+
+def _do_each(
+    model_admin: ModelAdmin, request: HttpRequest, rows: Iterable[Any], done: Text, verb: Callable[[Any], Any]
+) -> None:
+    for row in rows:
+        name = str(row)
+        try:
+            verb(row)
+        except lifecycle.VerbError as error:
+            model_admin.message_user(request, str(error), messages.ERROR)
+        else:
+            model_admin.message_user(request, str(done) % {"name": name}, messages.SUCCESS)
+
+
+def page_link(row: Any) -> SafeString | str:
+    """A link to the page of a thing in the studio."""
+    try:
+        return format_html('<a href="{}">{}</a>', row.get_absolute_url(), _("Open in the studio"))
+    except NoReverseMatch:
+        return "–"
+
+
+def admin_link(row: Any, text: object = None) -> SafeString | str:
+    """A link to the admin's page of a row; a dash for none."""
+    if row is None:
+        return "–"
+    address = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}">{}</a>', address, text or row)
+
+
+def list_link(model: type[Model], text: object, **lookup: object) -> SafeString:
+    """A link to the admin's list of those rows of `model` that the lookup finds."""
+    address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    query = "&".join(f"{name}={value}" for name, value in lookup.items())
+    return format_html('<a href="{}?{}">{}</a>', address, query, text)

@@ -1,0 +1,145 @@
+"""Datasets with their pictures, and the library of weights."""
+
+from django.contrib import admin
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp import lifecycle
+from trainingapp.admin.base import ReadOnlyAdmin, StudioAdmin, admin_link, list_link, page_link, verb_action
+from trainingapp.datasets.previews import picture_page
+from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.templatetags.studio import format_label, status_badge
+
+PICTURES_SHOWN = 12
+THUMBNAIL_PIXELS = 160
+
+
+@admin.register(Dataset)
+class DatasetAdmin(StudioAdmin):
+    list_display = (
+        "name",
+        "thumbnail",
+        "shown_status",
+        "shown_recipes",
+        "shown_format",
+        "owner",
+        "visibility",
+        "class_count",
+        "shown_size",
+        "created_at",
+    )
+    list_filter = ("status", "format", "visibility", "team", "source_is_upload", "owner")
+    search_fields = ("name", "source", "fingerprint", "owner__username")
+    list_select_related = ("owner",)
+    date_hierarchy = "created_at"
+    readonly_fields = ("page", "thumbnails", "runs_link")
+    actions = (
+        verb_action(
+            "delete_with_files",
+            _("Delete with all files"),
+            _("These datasets go with all their pictures, for good. Those that runs use stay."),
+            _("“%(name)s” was deleted."),
+            lifecycle.delete_dataset,
+        ),
+    )
+
+    @admin.display(description=_("page"))
+    def page(self, dataset: Dataset) -> SafeString | str:
+        return page_link(dataset)
+
+    @admin.display(description=_("status"), ordering="status")
+    def shown_status(self, dataset: Dataset) -> SafeString:
+        return status_badge(dataset.status)
+
+    @admin.display(description=_("picture"))
+    def thumbnail(self, dataset: Dataset) -> SafeString | str:
+        return _thumbnails(dataset, 1)
+
+    @admin.display(description=_("pictures"))
+    def thumbnails(self, dataset: Dataset) -> SafeString | str:
+        return _thumbnails(dataset, PICTURES_SHOWN)
+
+    @admin.display(description=_("runs"))
+    def runs_link(self, dataset: Dataset) -> SafeString:
+        return list_link(TrainingRun, dataset.runs.count(), dataset__id__exact=dataset.pk)
+
+    @admin.display(description=_("recipes"))
+    def shown_recipes(self, dataset: Dataset) -> str:
+        return ", ".join(dataset.recipes) or "–"
+
+    @admin.display(description=_("format"), ordering="format")
+    def shown_format(self, dataset: Dataset) -> str:
+        return str(format_label(dataset.format)) if dataset.format else "–"
+
+    @admin.display(description=_("classes"))
+    def class_count(self, dataset: Dataset) -> int:
+        return len(dataset.classes)
+
+    @admin.display(description=_("size"), ordering="size_bytes")
+    def shown_size(self, dataset: Dataset) -> str:
+        return filesizeformat(dataset.size_bytes)
+
+
+def _thumbnails(dataset: Dataset, count: int) -> SafeString | str:
+    """The first pictures of a ready dataset; a dash where there are none to show."""
+    if dataset.status != Dataset.Status.READY:
+        return "–"
+    try:
+        pictures = picture_page(dataset, split=None, label=None, offset=0, limit=count).pictures
+    except FileNotFoundError:  # the row is there, its folder is not: the doctor's affair
+        return str(_("Its files are missing."))
+    images = [
+        (reverse("dataset_picture", args=[dataset.pk, sample.path]), THUMBNAIL_PIXELS, sample.path)
+        for sample in pictures
+    ]
+    shown = format_html_join("", '<img class="thumbnail" src="{}?size={}" alt="{}" loading="lazy">', images)
+    return format_html('<span class="thumbnails">{}</span>', shown)
+
+
+@admin.register(Weights)
+class WeightsAdmin(ReadOnlyAdmin):
+    list_display = (
+        "name",
+        "version",
+        "recipe",
+        "architecture",
+        "owner",
+        "visibility",
+        "source",
+        "run_link",
+        "shown_size",
+        "created_at",
+    )
+    list_filter = ("recipe", "source", "visibility", "team", "owner")
+    search_fields = ("name", "note", "architecture", "run_name", "dataset_name", "sha256", "owner__username")
+    list_select_related = ("owner", "run")
+    date_hierarchy = "created_at"
+    readonly_fields = ("page", "run_link", "dataset_link", "parent_link", "children_link")
+    view_on_site = False
+
+    @admin.display(description=_("page"))
+    def page(self, weights: Weights) -> SafeString | str:
+        return page_link(weights)
+
+    @admin.display(description=_("run"), ordering="run_name")
+    def run_link(self, weights: Weights) -> SafeString | str:
+        return admin_link(weights.run) if weights.run else weights.run_name or "–"
+
+    @admin.display(description=_("dataset"))
+    def dataset_link(self, weights: Weights) -> SafeString | str:
+        return admin_link(weights.dataset) if weights.dataset else weights.dataset_name or "–"
+
+    @admin.display(description=_("started from"))
+    def parent_link(self, weights: Weights) -> SafeString | str:
+        return admin_link(weights.parent)
+
+    @admin.display(description=_("later versions from it"))
+    def children_link(self, weights: Weights) -> SafeString:
+        return list_link(Weights, weights.children.count(), parent__id__exact=weights.pk)
+
+    @admin.display(description=_("size"), ordering="size_bytes")
+    def shown_size(self, weights: Weights) -> str:
+        return filesizeformat(weights.size_bytes)

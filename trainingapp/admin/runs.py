@@ -1,0 +1,169 @@
+"""Runs and what belongs to them. A run's status is changed by its verbs alone, here as everywhere."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp import lifecycle
+from trainingapp.admin.base import ReadOnlyAdmin, StudioAdmin, admin_link, list_link, page_link, verb_action
+from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
+from trainingapp.templatetags.studio import status_badge
+
+SHOWN_DATA = 160
+
+
+def _run_action(verb: str, label: Any, done: Any, function: Callable[..., TrainingRun]) -> Any:
+    question = _("This is asked of each of these runs; those of which it cannot be asked are named.")
+    return verb_action(verb, label, question, done, function)
+
+
+@admin.register(TrainingRun)
+class TrainingRunAdmin(StudioAdmin):
+    list_display = (
+        "name",
+        "shown_status",
+        "wanted",
+        "recipe",
+        "dataset_link",
+        "owner",
+        "visibility",
+        "priority",
+        "attempt",
+        "progress_text",
+        "host",
+        "created_at",
+    )
+    list_filter = ("status", "recipe", "wanted", "visibility", "team", "owner", "dataset")
+    search_fields = ("name", "dataset__name", "owner__username", "error_message", "host")
+    list_select_related = ("dataset", "owner")
+    date_hierarchy = "created_at"
+    readonly_fields = ("page", "dataset_link", "events_link", "checkpoints_link", "journal_link")
+    editable = ("name", "priority")
+    actions = (
+        _run_action("start", _("Start"), _("“%(name)s” was queued."), lifecycle.start_run),
+        _run_action("pause", _("Pause"), _("“%(name)s” was asked to pause."), lifecycle.pause_run),
+        _run_action("resume", _("Resume"), _("“%(name)s” was queued."), lifecycle.resume_run),
+        _run_action("retry", _("Try again"), _("“%(name)s” was queued."), lifecycle.retry_run),
+        _run_action("stop", _("Stop"), _("“%(name)s” was asked to stop."), lifecycle.stop_run),
+        _run_action("force_stop", _("Force to stop"), _("“%(name)s” is being ended."), lifecycle.force_stop_run),
+        _run_action("checkpoint", _("Save a checkpoint now"), _("“%(name)s” saves."), lifecycle.checkpoint_now),
+        _run_action("evaluate", _("Evaluate now"), _("“%(name)s” validates."), lifecycle.evaluate_now),
+        verb_action(
+            "delete_with_files",
+            _("Delete with all files"),
+            _("These runs go with their logs, curves and checkpoints, for good."),
+            _("“%(name)s” was deleted."),
+            lifecycle.delete_run,
+        ),
+    )
+
+    def save_model(self, request: HttpRequest, obj: TrainingRun, form: Any, change: bool) -> None:
+        lifecycle.update_run(obj, name=form.cleaned_data["name"], priority=form.cleaned_data["priority"])
+
+    @admin.display(description=_("status"), ordering="status")
+    def shown_status(self, run: TrainingRun) -> SafeString:
+        return status_badge(run.shown_status)
+
+    @admin.display(description=_("progress"))
+    def progress_text(self, run: TrainingRun) -> str:
+        return f"{run.epoch}/{run.total_epochs}"
+
+    @admin.display(description=_("page"))
+    def page(self, run: TrainingRun) -> SafeString | str:
+        return page_link(run)
+
+    @admin.display(description=_("dataset"), ordering="dataset__name")
+    def dataset_link(self, run: TrainingRun) -> SafeString | str:
+        return admin_link(run.dataset)
+
+    @admin.display(description=_("events"))
+    def events_link(self, run: TrainingRun) -> SafeString:
+        return list_link(RunEvent, run.event_seq, run__id__exact=run.pk)
+
+    @admin.display(description=_("checkpoints"))
+    def checkpoints_link(self, run: TrainingRun) -> SafeString:
+        return list_link(Checkpoint, run.checkpoints.count(), run__id__exact=run.pk)
+
+    @admin.display(description=_("downtime journal"))
+    def journal_link(self, run: TrainingRun) -> SafeString:
+        return list_link(JournalEntry, run.journal.count(), run__id__exact=run.pk)
+
+
+class OfARunAdmin(ReadOnlyAdmin):
+    """Rows that belong to a run."""
+
+    list_select_related = ("run",)
+    readonly_fields = ("run_link",)
+
+    @admin.display(description=_("run"), ordering="run__name")
+    def run_link(self, row: Any) -> SafeString | str:
+        return admin_link(row.run)
+
+
+@admin.register(RunEvent)
+class RunEventAdmin(OfARunAdmin):
+    list_display = ("seq", "run_link", "attempt", "time", "type", "level", "epoch", "step", "superseded", "shown_data")
+    list_filter = ("type", "level", "superseded", ("run", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("run__name", "data")
+    ordering = ("-run", "-seq")
+    show_full_result_count = False
+
+    @admin.display(description=_("data"))
+    def shown_data(self, event: RunEvent) -> str:
+        text = str(event.data)
+        return text if len(text) <= SHOWN_DATA else f"{text[: SHOWN_DATA - 3]}..."
+
+
+@admin.register(Checkpoint)
+class CheckpointAdmin(OfARunAdmin):
+    list_display = (
+        "file",
+        "run_link",
+        "epoch",
+        "step",
+        "reason",
+        "shown_size",
+        "is_best",
+        "is_last",
+        "is_pinned",
+        "damage",
+        "created_at",
+    )
+    list_filter = ("reason", "is_best", "is_last", "is_pinned", ("run", admin.RelatedOnlyFieldListFilter))
+    search_fields = ("run__name", "file", "sha256")
+    date_hierarchy = "created_at"
+
+    @admin.display(description=_("size"), ordering="size_bytes")
+    def shown_size(self, checkpoint: Checkpoint) -> str:
+        return filesizeformat(checkpoint.size_bytes)
+
+
+@admin.register(JournalEntry)
+class JournalEntryAdmin(OfARunAdmin):
+    list_display = ("found_at", "run_name", "run_link", "attempt", "found_by", "action", "message", "done_at")
+    list_filter = ("action", "found_at")
+    search_fields = ("run_name", "found_by", "message", "run__name")
+    date_hierarchy = "found_at"
+
+
+@admin.register(Forecast)
+class ForecastAdmin(OfARunAdmin):
+    list_display = (
+        "made_at",
+        "run_link",
+        "start_earliest",
+        "start_latest",
+        "started_at",
+        "finish_earliest",
+        "finish_latest",
+        "finished_at",
+        "basis",
+    )
+    list_filter = ("made_at",)
+    search_fields = ("run__name",)
+    date_hierarchy = "made_at"

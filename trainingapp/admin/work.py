@@ -1,0 +1,84 @@
+"""Jobs, and the rules for failures."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp import lifecycle
+from trainingapp.admin.base import RecordedAdmin, StudioAdmin, verb_action
+from trainingapp.models import FailureRule, Job
+from trainingapp.supervisor.failures import BY_CLASS, PATTERNS
+from trainingapp.templatetags.studio import status_badge
+
+if TYPE_CHECKING:
+    RuleModelForm = forms.ModelForm[FailureRule]
+else:
+    RuleModelForm = forms.ModelForm
+
+#: State of a job -> the badge that looks like it.
+BADGES = {"waiting": "queued", "working": "running", "done": "completed", "failed": "failed", "cancelled": "stopped"}
+
+
+@admin.register(Job)
+class JobAdmin(StudioAdmin):
+    list_display = ("id", "kind", "shown_state", "owner", "done", "total", "tries", "worker", "created_at")
+    list_filter = ("kind", "state", "owner")
+    search_fields = ("id", "owner__username", "message", "worker")
+    list_select_related = ("owner",)
+    date_hierarchy = "created_at"
+    actions = (
+        verb_action(
+            "cancel",
+            _("Cancel"),
+            _("Nobody works on these jobs any more; those that are over stay as they are."),
+            _("“%(name)s” was cancelled."),
+            lifecycle.cancel_job,
+        ),
+    )
+
+    @admin.display(description=_("state"), ordering="state")
+    def shown_state(self, job: Job) -> SafeString:
+        return status_badge(BADGES[job.state])
+
+
+class RuleForm(RuleModelForm):
+    """A pattern that cannot be read would break the search for the cause of every failure."""
+
+    class Meta:
+        model = FailureRule
+        fields = "__all__"
+
+    def clean_pattern(self) -> str:
+        pattern: str = self.cleaned_data["pattern"]
+        try:
+            is_everywhere = re.compile(pattern).search("")
+        except re.error as error:
+            raise forms.ValidationError(_("This is no regular expression: %(error)s.") % {"error": error}) from None
+        if is_everywhere:
+            raise forms.ValidationError(_("This pattern is found in an empty line: it would explain every failure."))
+        return pattern
+
+
+@admin.register(FailureRule)
+class FailureRuleAdmin(RecordedAdmin):
+    form: Any = RuleForm
+    list_display = ("name", "order", "is_enabled", "error_class", "action", "max_retries", "wait_s", "pattern")
+    list_filter = ("is_enabled", "action", "error_class")
+    search_fields = ("name", "pattern", "error_class", "advice")
+    change_list_template = "admin/failure_rules.html"
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Rules of one's own, which are tried first, with the built-in ones below."""
+        patterns: dict[str, list[str]] = {}
+        for pattern, name in PATTERNS:
+            patterns.setdefault(name, []).append(pattern)
+        built_in = [
+            {"rule": rule, "action": FailureRule.Action(rule.action).label, "patterns": patterns.get(name, [])}
+            for name, rule in BY_CLASS.items()
+        ]
+        return super().changelist_view(request, {"built_in": built_in, **(extra_context or {})})

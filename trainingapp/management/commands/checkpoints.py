@@ -1,0 +1,186 @@
+"""manage.py checkpoints: the checkpoints of runs, for the shell."""
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from django.core.management import CommandError
+from django.core.management.base import BaseCommand
+from django.db.models import QuerySet
+from rich.console import Console
+from rich.progress import track
+
+from trainingapp import lifecycle
+from trainingapp.engine.retention import Policy
+from trainingapp.engine.storage.exporting import EXPORT_FORMS
+from trainingapp.engine.storage.reading import is_plain
+from trainingapp.engine.storage.sizes import Removal
+from trainingapp.housekeeping import Known
+from trainingapp.models import Checkpoint, TrainingRun
+
+FIELDS = (  # noqa: SIM905
+    "file attempt epoch step reason size_bytes stored_bytes sha256 metrics is_best is_last is_pinned damage"
+).split()
+POLICY = {
+    "last": (int, "Newest ones that stay."),
+    "best": (int, "Best ones that stay."),
+    "every_epochs": (int, "Those of each so many epochs stay."),
+    "days": (float, "Older ones go."),
+    "gb": (float, "The oldest go when all take more."),
+}
+
+
+class Command(BaseCommand):
+    help = "List, compare, export and delete checkpoints."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        _add(actions, "list", "List the checkpoints of a run, newest first.")
+        _add(actions, "best", "Show the best checkpoint of a run.")
+        _add(actions, "info", "Show one checkpoint.", files="one")
+        verify = actions.add_parser("verify", help="Compare checkpoints with their hashes: of one run, or of all.")
+        verify.add_argument("run", nargs="?", type=int)
+        verify.add_argument("file", nargs="*")
+        verify.add_argument("--json", action="store_true", help="As a JSON array of those that are damaged.")
+        pin = _add(actions, "pin", "Keep checkpoints, whatever a policy says.", files="many")
+        pin.add_argument("--off", action="store_true", help="Keep them so no more.")
+        _add_asking(_add(actions, "delete", "Delete checkpoints.", files="many"))
+        clean = _add(actions, "clean", "Delete what a policy does not keep; by default the policy of the run.")
+        for name, (kind, about) in POLICY.items():
+            clean.add_argument(f"--{name.replace('_', '-')}", type=kind, help=about)
+        _add_asking(clean)
+        export = _add(actions, "export", "Write it for torch.load, or its weights as safetensors.", files="one")
+        export.add_argument("target", type=Path, metavar="OUT", help="A name that ends with .pt or .safetensors.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            getattr(self, f"_{options['action']}")(options)
+        except lifecycle.VerbError as error:
+            raise CommandError(str(error)) from None
+        except KeyboardInterrupt:
+            self.stderr.write("")
+
+    def _list(self, options: dict[str, Any]) -> None:
+        rows = list(_run(options["run"]).checkpoints.all())
+        if options["json"]:
+            self._say(options, [_record(row) for row in rows])
+            return
+        for row in rows:
+            marks = " ".join(name for name in ("best", "last", "pinned") if getattr(row, f"is_{name}"))
+            line = f"{row.file:<18} epoch {row.epoch:<5} step {row.step:<8} {row.size_bytes:>14,} bytes  {marks}"
+            self.stdout.write(f"{line} {row.damage}".rstrip())
+
+    def _best(self, options: dict[str, Any]) -> None:
+        best = _run(options["run"]).checkpoints.filter(is_best=True).first()
+        if best is None:
+            raise CommandError(f"Run {options['run']} has no best checkpoint yet.")
+        self._show(options, best)
+
+    def _info(self, options: dict[str, Any]) -> None:
+        self._show(options, _checkpoint(_run(options["run"]), options["file"]))
+
+    def _show(self, options: dict[str, Any], checkpoint: Checkpoint) -> None:
+        there = checkpoint.path.is_file()
+        form = ("plain" if is_plain(checkpoint.path) else "compact") if there else "missing"
+        record = {**_record(checkpoint), "path": str(checkpoint.path), "format": form}
+        self._say(options, record, (f"{name}: {value}" for name, value in record.items()))
+
+    def _verify(self, options: dict[str, Any]) -> None:
+        rows = list(_chosen(options))
+        known, damaged = Known(), []
+        console = Console(stderr=True)
+        for row in track(rows, "Comparing", console=console, disable=not console.is_terminal):
+            if wrong := lifecycle.verify_checkpoint(row, known):
+                damaged.append({"run": row.run_id, "file": row.file, "damage": wrong})
+        lines = [f"Run {item['run']}: {item['file']} {item['damage']}." for item in damaged]
+        self._say(options, damaged, [*lines, f"{len(rows)} compared, {len(damaged)} damaged."])
+        if damaged:
+            raise SystemExit(1)
+
+    def _pin(self, options: dict[str, Any]) -> None:
+        run = _run(options["run"])
+        rows = [_checkpoint(run, file) for file in options["file"]]
+        for row in rows:
+            lifecycle.pin_checkpoint(row, is_pinned=not options["off"])
+        how = "stays only as the rules say" if options["off"] else "stays, whatever the rules say"
+        self._say(options, [_record(row) for row in rows], [f"{row.file} {how}." for row in rows])
+
+    def _delete(self, options: dict[str, Any]) -> None:
+        run = _run(options["run"])
+        files = [_checkpoint(run, file).file for file in options["file"]]
+        self._remove(options, run, files, lifecycle.checkpoints_deletion(run, files))
+
+    def _clean(self, options: dict[str, Any]) -> None:
+        run = _run(options["run"])
+        given = {name: options[name] for name in POLICY if options[name] is not None}
+        plan = lifecycle.plan_clean_up(run, Policy(**{**vars(lifecycle.checkpoint_policy(run)), **given}))
+        self._remove(options, run, plan.choice.removed, plan.removal)
+
+    def _remove(self, options: dict[str, Any], run: TrainingRun, files: list[str], plan: Removal) -> None:
+        what = f"{len(files)} checkpoints of run {run.pk} “{run.name}” with {plan.freed_bytes:,} bytes"
+        record = {"run": run.pk, "files": files, "freed_bytes": plan.freed_bytes, "paths": plan.removed}
+        details = [*files, *(f"  {name}: {size:,} bytes" for name, size in plan.removed.items())]
+        if options["dry_run"] or not files:
+            self._say(options, {**record, "deleted": False}, [*details, f"{what} would be deleted."])
+        elif options["yes"] or input(f"Delete {what}? [y/N] ").lower() == "y":
+            lifecycle.delete_checkpoints(run, files)
+            self._say(options, {**record, "deleted": True}, [*details, f"{what} were deleted."])
+
+    def _export(self, options: dict[str, Any]) -> None:
+        target: Path = options["target"]
+        form = next((form for form in EXPORT_FORMS if target.suffix == f".{form}"), None)
+        if form is None:
+            raise CommandError(f"{target}: must end with .pt or .safetensors.")
+        checkpoint = _checkpoint(_run(options["run"]), options["file"])
+        size = lifecycle.copy_checkpoint(checkpoint, target, form)
+        self._say(options, {"path": str(target), "size_bytes": size}, [f"{target}: {size:,} bytes."])
+
+    def _say(self, options: dict[str, Any], record: Any, lines: Iterable[str] = ()) -> None:
+        for line in [json.dumps(record)] if options["json"] else lines:
+            self.stdout.write(line)
+
+
+def _add(actions: Any, name: str, about: str, files: str = "") -> ArgumentParser:
+    parser: ArgumentParser = actions.add_parser(name, help=about)
+    parser.add_argument("run", type=int, help="Number of the run.")
+    if files:
+        parser.add_argument("file", nargs="+" if files == "many" else None, help="Such as epoch_3.pt.")
+    parser.add_argument("--json", action="store_true", help="As JSON.")
+    return parser
+
+
+def _add_asking(parser: ArgumentParser) -> None:
+    parser.add_argument("--yes", action="store_true", help="Do not ask.")
+    parser.add_argument("--dry-run", action="store_true", help="Only say what would be freed.")
+
+
+def _run(number: int) -> TrainingRun:
+    run = TrainingRun.objects.filter(pk=number).first()
+    if run is None:
+        raise CommandError(f"There is no run {number}.")
+    return run
+
+
+def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
+    found = run.checkpoints.select_related("run").filter(file=file).first()
+    if found is None:
+        raise CommandError(f"Run {run.pk} has no checkpoint {file}.")
+    return found
+
+
+def _chosen(options: dict[str, Any]) -> QuerySet[Checkpoint]:
+    """The checkpoints that are named, in an order in which what they share is read once."""
+    rows = Checkpoint.objects.select_related("run").order_by("run", "step")
+    if options["run"] is None:
+        return rows
+    run = _run(options["run"])
+    files = [_checkpoint(run, file).file for file in options["file"]]
+    return rows.filter(run=run, **({"file__in": files} if files else {}))
+
+
+def _record(checkpoint: Checkpoint) -> dict[str, Any]:
+    checked_at = checkpoint.checked_at.isoformat() if checkpoint.checked_at else None
+    record = {"run": checkpoint.run_id, **{name: getattr(checkpoint, name) for name in FIELDS}}
+    return {**record, "created_at": checkpoint.created_at.isoformat(), "checked_at": checked_at}

@@ -1,0 +1,73 @@
+"""manage.py devices: the machines that train, and who has their devices."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.template.defaultfilters import filesizeformat
+
+from trainingapp.devices.placement import open_holds
+from trainingapp.management.columns import columns
+from trainingapp.models import Device, DeviceHold, Host
+
+
+class Command(BaseCommand):
+    help = "Show every machine with its devices and who has them."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true", help="As a JSON array of machines.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        hosts = list(Host.objects.prefetch_related("devices"))
+        holds = list(open_holds())
+        if options["json"]:
+            self.stdout.write(json.dumps([_record(host, holds) for host in hosts]))
+            return
+        if not hosts:
+            self.stdout.write("No machine has reported yet. A worker does so a moment after it starts.")
+            return
+        heading = ("DEVICE", "HOST", "STATE", "NAME", "FREE MEMORY", "LOAD", "RUNS", "OTHER PROGRAMS")
+        rows = [_row(host, device, holds) for host in hosts for device in host.devices.all()]
+        for line in columns([heading, *rows]):
+            self.stdout.write(line)
+
+
+def _state(host: Host, device: Device) -> str:
+    if host.is_away:
+        return "away"
+    return "present" if device.is_present else "gone"
+
+
+def _row(host: Host, device: Device, holds: list[DeviceHold]) -> tuple[str, ...]:
+    memory = f"{filesizeformat(device.memory_free_bytes)} of {filesizeformat(device.memory_bytes)}".replace("\xa0", " ")
+    load = "" if device.load is None else f"{device.load:.0%}"
+    runs = ", ".join(f"{hold.run_id} {hold.run_name}" for hold in holds if hold.device_id == device.pk)
+    foreign = ", ".join(f"{process['pid']} {process['name']}" for process in device.foreign)
+    return (device.torch_name, host.name, _state(host, device), device.name, memory, load, runs, foreign)
+
+
+def _record(host: Host, holds: list[DeviceHold]) -> dict[str, Any]:
+    names = ("name", "worker", "slots", "cpu_cores", "memory_bytes", "memory_free_bytes", "disk_free_bytes", "load")
+    return {
+        **{name: getattr(host, name) for name in names},
+        "versions": host.versions,
+        "is_away": host.is_away,
+        "seen_at": host.seen_at.isoformat() if host.seen_at else None,
+        "devices": [_device_record(device, holds) for device in host.devices.all()],
+    }
+
+
+def _device_record(device: Device, holds: list[DeviceHold]) -> dict[str, Any]:
+    names = ("kind", "index", "name", "uuid", "memory_bytes", "memory_free_bytes", "load", "temperature_c", "foreign")
+    held = [hold for hold in holds if hold.device_id == device.pk]
+    return {
+        "device": device.torch_name,
+        **{name: getattr(device, name) for name in names},
+        "is_present": device.is_present,
+        "is_shareable": device.is_shareable,
+        "holds": [
+            {"run": hold.run_id, "name": hold.run_name, "slots": hold.slots, "taken_at": hold.taken_at.isoformat()}
+            for hold in held
+        ],
+    }

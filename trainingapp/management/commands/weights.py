@@ -1,0 +1,278 @@
+"""manage.py weights: the library of weights, for the shell."""
+
+import json
+import shutil
+import tempfile
+import threading
+from argparse import ArgumentParser
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError
+from django.db import connection
+from rich.console import Console
+from rich.progress import Progress
+
+from trainingapp import jobs, lifecycle
+from trainingapp.engine.config import RECIPES
+from trainingapp.engine.jobs.order import read_json
+from trainingapp.engine.weights_card import EXPORT_FILES, NORMALISATIONS
+from trainingapp.management.base import StudioCommand
+from trainingapp.management.finding import find_dataset
+from trainingapp.models import Job, TrainingRun, Weights
+
+POLL_S = 0.2
+#: Of the entry, as JSON.
+FIELDS = (  # noqa: SIM905
+    "id name version state problem source recipe architecture classes image_size normalisation metrics run_id run_name "
+    "checkpoint_file epoch dataset_id dataset_name dataset_fingerprint parent_id licence note size_bytes sha256 report"
+).split()
+
+
+class Command(StudioCommand):
+    help = "Save, look at, export and try weights."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        listing = actions.add_parser("list", help="List the library.")
+        listing.add_argument("--recipe", choices=list(RECIPES), help="Only weights for this recipe.")
+        _add_json(listing)
+        show = actions.add_parser("show", help="Show one entry.")
+        show.add_argument("weights", metavar="ID|NAME[:VERSION]")
+        _add_json(show)
+        _add_save(actions)
+        _add_upload(actions)
+        export = actions.add_parser("export", help="Pack an entry as a zip.")
+        export.add_argument("weights", metavar="ID|NAME[:VERSION]")
+        export.add_argument("--format", action="append", choices=list(EXPORT_FILES), help="May be repeated; else all.")
+        export.add_argument("--out", type=Path, metavar="FILE.zip", help="By default NAME-vVERSION.zip here.")
+        _add_json(export)
+        delete = actions.add_parser("delete", help="Delete entries with their files.")
+        delete.add_argument("weights", nargs="+", metavar="ID|NAME[:VERSION]")
+        delete.add_argument("--yes", action="store_true", help="Do not ask.")
+        delete.add_argument("--dry-run", action="store_true", help="Only say what would be freed, and what uses it.")
+        _add_predict(actions)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            getattr(self, f"_{options['action']}")(options)
+        except lifecycle.VerbError as error:
+            raise CommandError(str(error)) from None
+
+    def _list(self, options: dict[str, Any]) -> None:
+        rows = Weights.objects.select_related("owner", "parent")
+        if options["recipe"]:
+            rows = rows.filter(recipe=options["recipe"])
+        if options["json"]:
+            self.stdout.write(json.dumps([_record(row) for row in rows]))
+            return
+        lines = [("ID", "NAME", "STATE", "RECIPE", "ARCHITECTURE", "BYTES", "FROM", "OWNER")]
+        for row in rows:
+            came = str(row.parent or row.run_name or row.source)
+            about = (row.state, row.recipe, row.architecture, f"{row.size_bytes:,}", came, row.owner.get_username())
+            lines.append((str(row.pk), str(row), *about))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
+            self.stdout.write("  ".join(cells).rstrip())
+
+    def _show(self, options: dict[str, Any]) -> None:
+        self._say(_record(_weights(options["weights"])), options["json"])
+
+    def _save(self, options: dict[str, Any]) -> None:
+        run = TrainingRun.objects.filter(pk=options["run"]).select_related("dataset", "owner").first()
+        if run is None:
+            raise CommandError(f"There is no run {options['run']}.")
+        owner = _owner(options["owner"]) if options["owner"] else run.owner
+        about = {"name": options["name"] or run.name, "note": options["note"], "licence": options["licence"]}
+        self._finish(lifecycle.save_weights(run, file=options["file"], by=owner, **about), options)
+
+    def _upload(self, options: dict[str, Any]) -> None:
+        source: Path = options["file"]
+        if not source.is_file():
+            raise CommandError(f"{source}: there is no such file.")
+        names = ("name", "recipe", "architecture", "image_size", "normalisation", "note", "licence")
+        values = {name: options[name] for name in names}
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(shutil.copy(source, folder))
+            weights = lifecycle.upload_weights(
+                owner=_owner(options["owner"]),
+                path=copy,
+                file_name=source.name,
+                classes=_class_names(options["classes"]),
+                **values,
+            )
+        self._finish(weights, options)
+
+    def _finish(self, weights: Weights, options: dict[str, Any]) -> None:
+        """Wait until the file is made, and show the entry."""
+        if weights.job is not None and not weights.is_ready:
+            self._follow(weights.job, "Writing")
+        weights.refresh_from_db()
+        self._say(_record(weights), options["json"], f"{weights} is number {weights.pk}.")
+
+    def _export(self, options: dict[str, Any]) -> None:
+        weights = _weights(options["weights"])
+        formats = options["format"] or list(EXPORT_FILES)
+        job = self._follow(lifecycle.export_weights(weights, formats=formats, by=weights.owner), "Exporting")
+        target = options["out"] or Path(f"{weights.name}-v{weights.version}.zip".replace("/", "-"))
+        shutil.copy(job.folder / job.result["file"], target)
+        record = {"file": str(target), **{name: job.result[name] for name in ("size_bytes", "sha256", "formats")}}
+        self._say(record, options["json"])
+
+    def _delete(self, options: dict[str, Any]) -> None:
+        for name in options["weights"]:
+            weights = _weights(name)
+            size, uses = lifecycle.weights_deletion_size(weights), lifecycle.weights_uses(weights)
+            made = [*map(str, uses.children), *(f"run {run.pk} “{run.name}”" for run in uses.runs)]
+            freed = f"{size.bytes:,} bytes in {size.files:,} files"
+            used = f" Made from it: {', '.join(made)}." if made else " Nothing was made from it."
+            if options["dry_run"]:
+                self.stdout.write(f"“{weights}” would be deleted: {freed}.{used}")
+            elif options["yes"] or input(f"Delete “{weights}” with {freed}?{used} [y/N] ").lower() == "y":
+                title = str(weights)
+                lifecycle.delete_weights(weights)
+                self.stdout.write(f"“{title}” was deleted: {freed}.")
+
+    def _predict(self, options: dict[str, Any]) -> None:
+        weights = _weights(options["weights"])
+        if options["dataset"]:
+            dataset = find_dataset(options["dataset"], "--dataset: ")
+            asked = lifecycle.predict_dataset(weights, dataset, split=options["split"], by=weights.owner)
+        elif len(options["pictures"]) == 1 and options["pictures"][0].is_dir():
+            asked = lifecycle.predict_folder(weights, options["pictures"][0], by=weights.owner, from_shell=True)
+        else:
+            asked = _asked_pictures(weights, options["pictures"])
+        job = self._follow(asked, "Predicting")
+        self._say_predictions(job, options)
+
+    def _say_predictions(self, job: Job, options: dict[str, Any]) -> None:
+        if job.kind == Job.Kind.PREDICT:
+            found = read_json(job.folder / "predictions.json") or {"pictures": []}
+            for one in found["pictures"]:
+                self.stdout.write(json.dumps(one, ensure_ascii=False))
+            return
+        if options["out"]:
+            shutil.copy(job.folder / job.result["file"], options["out"])
+        self._say(job.result, options["json"])
+
+    def _follow(self, job: Job, title: str) -> Job:
+        """Do the job here, or watch the worker that has it, until it is over. Raises CommandError when it failed."""
+        thread = threading.Thread(target=_work, args=(job.pk,), daemon=True)
+        thread.start()
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            bar = progress.add_task(title, total=None)
+            while not job.is_over:
+                thread.join(POLL_S) if thread.is_alive() else threading.Event().wait(POLL_S)
+                job.refresh_from_db()
+                progress.update(bar, completed=job.done, total=job.total or None, description=job.message or title)
+        thread.join()
+        if job.state != Job.State.DONE:
+            raise CommandError(job.message or "The job was cancelled.")
+        return job
+
+    def _say(self, record: dict[str, Any], as_json: bool, line: str = "") -> None:
+        if as_json:
+            self.stdout.write(json.dumps(record, ensure_ascii=False))
+        elif line:
+            self.stdout.write(line)
+        else:
+            self.stdout.write(yaml.safe_dump(record, sort_keys=False, allow_unicode=True).rstrip())
+
+
+def _work(pk: Any) -> None:
+    """Do the job in this process, unless a worker was quicker."""
+    try:
+        job = Job.objects.get(pk=pk)
+        if jobs.claim(job):
+            jobs.work(job)
+            jobs.drop_warm()
+    finally:
+        connection.close()
+
+
+def _add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="As JSON.")
+
+
+def _add_about(parser: ArgumentParser) -> None:
+    parser.add_argument("--note", default="")
+    parser.add_argument("--licence", default="")
+    parser.add_argument("--owner", metavar="USER")
+    _add_json(parser)
+
+
+def _add_save(actions: Any) -> None:
+    save = actions.add_parser("save", help="Save a checkpoint of a run.")
+    save.add_argument("run", type=int)
+    save.add_argument("--file", metavar="EPOCH_N.PT", help="By default the best one.")
+    save.add_argument("--name", help="By default that of the run.")
+    _add_about(save)
+
+
+def _add_upload(actions: Any) -> None:
+    upload = actions.add_parser("upload", help="Take in a .safetensors or .pt file.")
+    upload.add_argument("file", type=Path)
+    upload.add_argument("--name", required=True)
+    upload.add_argument("--recipe", required=True, choices=list(RECIPES))
+    upload.add_argument("--architecture", required=True)
+    upload.add_argument("--image-size", type=int, required=True)
+    upload.add_argument("--classes", required=True, metavar="A,B,...|FILE", help="In order; or a file with one a line.")
+    upload.add_argument("--normalisation", choices=list(NORMALISATIONS), default="imagenet")
+    _add_about(upload)
+
+
+def _add_predict(actions: Any) -> None:
+    predict = actions.add_parser("predict", help="Predict pictures, a folder or a dataset.")
+    predict.add_argument("weights", metavar="ID|NAME[:VERSION]")
+    predict.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE|FOLDER")
+    predict.add_argument("--dataset", metavar="NAME")
+    predict.add_argument("--split", choices=["train", "val", "all"], default="val")
+    predict.add_argument("--out", type=Path, metavar="FILE.jsonl", help="Where many predictions go.")
+    _add_json(predict)
+
+
+def _asked_pictures(weights: Weights, paths: list[Path]) -> Job:
+    with ExitStack() as stack:
+        try:
+            files = [(path.name, stack.enter_context(path.open("rb"))) for path in paths]
+        except OSError as error:
+            raise CommandError(f"{error.filename}: {error.strerror}") from None
+        return lifecycle.predict(weights, pictures=files, by=weights.owner)
+
+
+def _class_names(text: str) -> list[str]:
+    path = Path(text)
+    is_file = len(text) < 1000 and path.is_file()
+    return path.read_text(encoding="utf-8").splitlines() if is_file else text.split(",")
+
+
+def _weights(wanted: str) -> Weights:
+    """By number, by name (the newest version), or by name and version."""
+    name, colon, version = wanted.rpartition(":")
+    rows = Weights.objects.select_related("owner")
+    found = rows.filter(name=wanted).order_by("-version").first()
+    if found is None and colon and version.isdecimal():
+        found = rows.filter(name=name, version=int(version)).first()
+    if found is None and wanted.isdecimal():
+        found = rows.filter(pk=int(wanted)).first()
+    if found is None:
+        raise CommandError(f"There are no weights {wanted}.")
+    return found
+
+
+def _owner(name: str | None) -> Any:
+    users = get_user_model()._default_manager
+    owner = users.filter(username=name).first() if name else users.filter(is_superuser=True).order_by("pk").first()
+    if owner is None:
+        raise CommandError(f"--owner: there is no user {name}." if name else "There is no administrator yet.")
+    return owner
+
+
+def _record(weights: Weights) -> dict[str, Any]:
+    values = {name: getattr(weights, name) for name in FIELDS}
+    made = {"is_whole": weights.is_whole, "owner": weights.owner.get_username(), "path": str(weights.path)}
+    return {**values, **made, "created_at": weights.created_at.isoformat()}

@@ -1,0 +1,36 @@
+"""What pages show of prediction jobs."""
+
+from typing import Any
+
+from django import template
+
+from trainingapp.engine.weights_card import EXPORT_FILES
+from trainingapp.models import Job
+from trainingapp.predictions import Predictions, prediction_lines, read_predictions
+
+LINES_SHOWN = 5
+
+register = template.Library()
+
+
+@register.simple_tag
+def predictions(job: Job) -> Predictions | None:
+    return read_predictions(job)
+
+
+@register.simple_tag
+def first_lines(job: Job) -> list[dict[str, Any]]:
+    """The first of many predictions; none where the file is gone."""
+    path = job.folder / "predictions.jsonl"
+    return prediction_lines(path, LINES_SHOWN) if path.is_file() else []
+
+
+@register.filter
+def export_file(name: str) -> str:
+    """The file of an export format."""
+    return EXPORT_FILES.get(name, name)
+
+
+@register.filter
+def column(row: dict[str, Any], name: str) -> Any:
+    return row.get(name)

@@ -1,0 +1,124 @@
+"""The checkpoints of a run: what stays, what goes, and what that frees."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_http_methods, require_POST
+
+from trainingapp import lifecycle
+from trainingapp.engine.retention import Policy
+from trainingapp.models import Checkpoint, TrainingRun
+from trainingapp.permissions import can_control
+from trainingapp.views.access import controlled_run, visible_run
+
+LARGEST = 1_000_000
+
+
+class PolicyForm(forms.Form):
+    """What of a run's checkpoints stays."""
+
+    last = forms.IntegerField(label=gettext_lazy("Newest"), min_value=0, max_value=1000)
+    best = forms.IntegerField(label=gettext_lazy("Best"), min_value=1, max_value=1000)
+    every_epochs = forms.IntegerField(label=gettext_lazy("Of each so many epochs"), min_value=0, max_value=10_000)
+    days = forms.FloatField(label=gettext_lazy("Not older than (days)"), min_value=0, max_value=36_500)
+    gb = forms.FloatField(label=gettext_lazy("Together at most (GB)"), min_value=0, max_value=LARGEST)
+
+    def __init__(self, data: Any, policy: Policy) -> None:
+        given = {name: value for name, value in data.items() if name in self.base_fields}
+        super().__init__({**vars(policy), **given})
+        for field in self.fields.values():
+            field.widget.attrs["class"] = "form-control"
+
+    def policy(self) -> Policy:
+        return Policy(**self.cleaned_data)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def run_checkpoints(request: HttpRequest, pk: int) -> HttpResponse:
+    """All checkpoints, and what a policy would delete; POST deletes that, or the ones that were ticked."""
+    if request.method == "POST":
+        return _change(request, controlled_run(request, pk))
+    run = visible_run(request, pk)
+    form = PolicyForm(request.GET, lifecycle.checkpoint_policy(run))
+    context = {"run": run, "form": form, "controls": can_control(request.user, run), "section": "runs"}
+    context |= _preview(run, form)
+    partial = request.headers.get("HX-Target") == "clean-up" and "HX-History-Restore-Request" not in request.headers
+    return render(request, "runs/_clean_up.html" if partial else "runs/checkpoints.html", context)
+
+
+def _preview(run: TrainingRun, form: PolicyForm) -> dict[str, Any]:
+    """What the policy of the form would do, or why that cannot be said."""
+    rows = list(run.checkpoints.all())
+    if not form.is_valid():
+        return {"rows": rows, "problem": ""}
+    try:
+        plan = lifecycle.plan_clean_up(run, form.policy())
+    except lifecycle.VerbError as error:
+        return {"rows": rows, "problem": str(error)}
+    for row in rows:
+        row.reasons = plan.choice.kept.get(row.file, [])  # type: ignore[attr-defined]
+        row.goes = row.file in plan.choice.removed  # type: ignore[attr-defined]
+    return {"rows": rows, "plan": plan, "going": ",".join(plan.choice.removed)}
+
+
+def _change(request: HttpRequest, run: TrainingRun) -> HttpResponse:
+    """Ask first, with the exact files and bytes; what was confirmed is what is deleted."""
+    files = [name for name in request.POST.get("files", "").split(",") if name] or request.POST.getlist("file")
+    if not files:
+        messages.info(request, _("Nothing was chosen, and nothing was deleted."))
+        return redirect("run_checkpoints", run.pk)
+    try:
+        if "confirmed" not in request.POST:
+            removal = lifecycle.checkpoints_deletion(run, files)
+            context = {"run": run, "files": files, "joined": ",".join(files), "removal": removal, "section": "runs"}
+            return render(request, "runs/checkpoints_delete.html", context)
+        removal = lifecycle.delete_checkpoints(run, files, by=request.user.get_username())
+    except lifecycle.VerbError as error:
+        messages.error(request, str(error))
+        return redirect("run_checkpoints", run.pk)
+    text = ngettext(
+        "%(count)d checkpoint is gone, and %(size)s are free again.",
+        "%(count)d checkpoints are gone, and %(size)s are free again.",
+        len(files),
+    )
+    messages.success(request, text % {"count": len(files), "size": filesizeformat(removal.freed_bytes)})
+    return redirect("run_checkpoints", run.pk)
+
+
+@require_POST
+def checkpoint_control(request: HttpRequest, pk: int, file: str, verb: str) -> HttpResponse:
+    """Keep a checkpoint, let it go again, or compare it with its hashes."""
+    run = controlled_run(request, pk)
+    checkpoint = get_object_or_404(Checkpoint.objects.select_related("run"), run=run, file=file)
+    try:
+        messages.success(request, VERBS[verb](checkpoint))
+    except lifecycle.VerbError as error:
+        messages.error(request, str(error))
+    return redirect("run_checkpoints", run.pk)
+
+
+def _pin(checkpoint: Checkpoint) -> str:
+    lifecycle.pin_checkpoint(checkpoint)
+    return _("%(file)s stays, whatever the rules say.") % {"file": checkpoint.file}
+
+
+def _unpin(checkpoint: Checkpoint) -> str:
+    lifecycle.pin_checkpoint(checkpoint, is_pinned=False)
+    return _("%(file)s stays only as the rules say.") % {"file": checkpoint.file}
+
+
+def _verify(checkpoint: Checkpoint) -> str:
+    wrong = lifecycle.verify_checkpoint(checkpoint)
+    if wrong:
+        raise lifecycle.VerbError(f"{checkpoint.file} {wrong}.")
+    return _("%(file)s is sound: every hash holds.") % {"file": checkpoint.file}
+
+
+VERBS: dict[str, Callable[[Checkpoint], str]] = {"pin": _pin, "unpin": _unpin, "verify": _verify}

@@ -1,0 +1,128 @@
+"""Try it: pictures that a worker looks at, and the files of such jobs."""
+
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from trainingapp import lifecycle
+from trainingapp.engine.weights_card import EXPORT_FILES
+from trainingapp.forms import datasets_for
+from trainingapp.models import Job, Weights
+from trainingapp.permissions import Verb
+from trainingapp.predictions import PREDICTIONS_FILE, script_data
+from trainingapp.views.access import require, visible_weights
+from trainingapp.views.files import attachment
+from trainingapp.views.jobs import own_job, show_job
+from trainingapp.weights_forms import ManyForm
+
+PICTURE = re.compile(r"^(shown|masks)/[0-9]{1,3}\.(webp|png)$")
+#: Files of a job that may be fetched: address -> (kind, file in its folder).
+FILES = {
+    "predictions.json": (Job.Kind.PREDICT, PREDICTIONS_FILE),
+    "predictions.jsonl": (Job.Kind.PREDICT_MANY, "predictions.jsonl"),
+    "export.zip": (Job.Kind.EXPORT, "export.zip"),
+}
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
+    """A page to drop pictures on; with POST, the job that looks at them."""
+    weights = _usable_weights(request, pk)
+    problem = ""
+    if request.method == "POST":
+        pictures = [(file.name or "", file) for file in request.FILES.getlist("pictures")]
+        try:
+            job = lifecycle.predict(weights, pictures=pictures, by=request.user)  # type: ignore[arg-type]
+        except lifecycle.VerbError as error:
+            problem = str(error)
+        else:
+            return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
+        if getattr(request, "htmx", None):
+            return render(request, "_problem_line.html", {"problem": problem}, status=422)
+    return _try_page(request, weights, _many_form(request, weights), problem)
+
+
+def _usable_weights(request: HttpRequest, pk: int) -> Weights:
+    """An entry for who may have workers work. Raises Http404 or PermissionDenied."""
+    weights = visible_weights(request, pk)
+    require(request, Verb.CREATE)
+    return weights
+
+
+def _try_page(request: HttpRequest, weights: Weights, form: ManyForm, problem: str = "") -> HttpResponse:
+    context = {
+        "section": "weights",
+        "weights": weights,
+        "form": form,
+        "problem": problem,
+        "most": lifecycle.MOST_PICTURES,
+        "formats": EXPORT_FILES,
+    }
+    return render(request, "weights/try.html", context, status=422 if problem or form.is_bound else 200)
+
+
+def _many_form(request: HttpRequest, weights: Weights, data: Any = None) -> ManyForm:
+    with_folders = lifecycle.may_import_from_somewhere(request.user)
+    initial = {"dataset": weights.dataset_id, "split": "val"}
+    datasets = datasets_for(weights.recipe, request.user)
+    return ManyForm(data, datasets=datasets, with_folders=with_folders, initial=initial)
+
+
+@require_POST
+def weights_predict_many(request: HttpRequest, pk: int) -> HttpResponse:
+    """Have a split of a dataset, or a folder, looked at as a whole."""
+    weights = _usable_weights(request, pk)
+    form = _many_form(request, weights, request.POST)
+    if form.is_valid():
+        values = form.cleaned_data
+        try:
+            if dataset := values["dataset"]:
+                job = lifecycle.predict_dataset(weights, dataset, split=values["split"] or "val", by=request.user)
+            else:
+                job = lifecycle.predict_folder(weights, Path(values["folder"]), by=request.user)
+            return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
+        except lifecycle.VerbError as error:
+            form.add_error(None, str(error))
+    if not getattr(request, "htmx", None):
+        form.mark()
+        return _try_page(request, weights, form)
+    problems = " ".join(str(text) for found in form.errors.values() for text in found)
+    return render(request, "_problem_line.html", {"problem": problems}, status=422)
+
+
+@require_safe
+@cache_control(private=True, max_age=3600)
+def job_picture(request: HttpRequest, pk: uuid.UUID, path: str) -> HttpResponse:
+    """A picture of a prediction, or its mask."""
+    job = own_job(request, pk)
+    file = job.folder / path
+    if job.kind != Job.Kind.PREDICT or not PICTURE.match(path) or not file.is_file():
+        raise Http404
+    return HttpResponse(file.read_bytes(), content_type=f"image/{path.rpartition('.')[2]}")
+
+
+@require_safe
+def job_boxes(request: HttpRequest, pk: uuid.UUID) -> JsonResponse:
+    """What the script of the page draws from."""
+    job = own_job(request, pk)
+    if job.kind != Job.Kind.PREDICT:
+        raise Http404
+    return JsonResponse(script_data(job))
+
+
+@require_safe
+def job_file(request: HttpRequest, pk: uuid.UUID, name: str) -> StreamingHttpResponse:
+    """What a job has made, to be kept."""
+    job = own_job(request, pk)
+    kind, file = FILES[name]
+    if job.kind != kind or job.state != Job.State.DONE:
+        raise Http404
+    card = job.params["card"]
+    stem = f"{card['name']}-v{card['version']}-{file}"
+    return attachment(job.folder / file, re.sub(r"[^A-Za-z0-9._-]+", "-", stem), sha256=job.result.get("sha256", ""))

@@ -1,0 +1,137 @@
+"""The page of the queue: what runs, what waits and why, and the order in which it will start."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+from django_htmx.http import trigger_client_event
+
+from trainingapp import forecast, lifecycle
+from trainingapp.devices.placement import Request, open_holds, queued_runs
+from trainingapp.models import Forecast, Host, TrainingRun
+from trainingapp.permissions import can_control
+from trainingapp.scheduler import asked_for, reasons
+from trainingapp.views.access import controlled_run
+
+#: Queued runs that the page shows; the others are counted.
+SHOWN = 100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One queued run as the page shows it; `ahead` and `behind` are its neighbours."""
+
+    number: int
+    run: TrainingRun
+    reason: str
+    asks: str
+    forecast: Forecast | None
+    controls: bool
+    ahead: int | None
+    behind: int | None
+
+
+@require_safe
+def queue_page(request: HttpRequest) -> HttpResponse:
+    """The queue; htmx gets its lists alone."""
+    return _shown(request, alone=request.headers.get("HX-Target") == "queue")
+
+
+@require_POST
+def queue_move(request: HttpRequest, pk: int) -> HttpResponse:
+    """Give a run another place: `before` or `after` another run, or `to` first or last."""
+    run = controlled_run(request, pk)
+    try:
+        lifecycle.move_in_queue(run, **_wanted_place(request))
+    except lifecycle.VerbError as error:
+        return _answer(request, run, str(error))
+    return _answer(request, run)
+
+
+@require_POST
+def queue_priority(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change the priority of a run."""
+    run = controlled_run(request, pk)
+    try:
+        lifecycle.set_priority(run, _priority(request))
+    except lifecycle.VerbError as error:
+        return _answer(request, run, str(error))
+    return _answer(request, run)
+
+
+def _wanted_place(request: HttpRequest) -> dict[str, Any]:
+    """The arguments of move_in_queue. Raises VerbError for what names no place."""
+    for name in ("before", "after"):
+        if name in request.POST:
+            number = request.POST[name]
+            other = TrainingRun.objects.filter(pk=int(number)).first() if number.isdecimal() else None
+            if other is None:
+                raise lifecycle.VerbError(_("The run beside which it should stand is gone; look at the queue again."))
+            return {name: other}
+    if request.POST.get("to") not in ("first", "last"):
+        raise lifecycle.VerbError(_("to must be first or last, or before or after must name a run."))
+    return {"to": request.POST["to"]}
+
+
+def _priority(request: HttpRequest) -> int:
+    try:
+        return int(request.POST.get("priority", ""))
+    except ValueError:
+        raise lifecycle.VerbError(_("priority must be a whole number.")) from None
+
+
+def _answer(request: HttpRequest, run: TrainingRun, problem: str = "") -> HttpResponse:
+    """The lists anew for htmx, with a word for who cannot see them; the page for others."""
+    if not getattr(request, "htmx", None):
+        if problem:
+            messages.error(request, problem)
+        return redirect("queue")
+    response = _shown(request, alone=True)
+    if problem:
+        return trigger_client_event(response, "studio:problem", {"message": problem})
+    return trigger_client_event(response, "studio:announce", {"message": _place_in_words(run)})
+
+
+def _place_in_words(run: TrainingRun) -> str:
+    order = list(queued_runs().values_list("pk", flat=True))
+    if run.pk not in order:
+        return _("“%(name)s” does not wait any more.") % {"name": run.name}
+    values = {"name": run.name, "number": order.index(run.pk) + 1, "count": len(order)}
+    return _("“%(name)s” is number %(number)d of %(count)d.") % values
+
+
+def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
+    rows = _rows(request)
+    holds = open_holds().select_related("device__host", "run__owner", "run__dataset")
+    context = {
+        "section": "queue",
+        "holds": holds.order_by("device__host__name", "device__kind", "device__index", "taken_at"),
+        "rows": rows,
+        "more": queued_runs().count() - len(rows),
+        "accuracy": forecast.accuracy(),
+        "has_live_host": any(not host.is_away for host in Host.objects.all()),
+    }
+    return render(request, "queue/_queue.html" if alone else "queue/queue.html", context)
+
+
+def _rows(request: HttpRequest) -> list[Row]:
+    runs = list(queued_runs().select_related("dataset", "owner")[:SHOWN])
+    why, told = reasons(SHOWN), forecast.all_told()
+    numbers = [run.pk for run in runs]
+    return [
+        Row(
+            number=place,
+            run=run,
+            reason=why.get(run.pk, ""),
+            asks=asked_for(Request.of(run.config)),
+            forecast=told.get(run.pk),
+            controls=can_control(request.user, run),
+            ahead=numbers[place - 2] if place > 1 else None,
+            behind=numbers[place] if place < len(numbers) else None,
+        )
+        for place, run in enumerate(runs, start=1)
+    ]

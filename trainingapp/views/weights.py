@@ -1,0 +1,252 @@
+"""Pages of the library of weights."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_safe
+from django_htmx.http import HttpResponseClientRedirect
+
+from trainingapp import audit, lifecycle
+from trainingapp.engine.architectures import ARCHITECTURES
+from trainingapp.engine.config import RECIPES
+from trainingapp.forms import ShareForm
+from trainingapp.models import Job, Weights
+from trainingapp.permissions import Verb, can
+from trainingapp.templatetags.studio import metric
+from trainingapp.views.access import controlled_run, require, visible_weights, weights_seen_by
+from trainingapp.views.files import attachment
+from trainingapp.weights_forms import AboutForm, ExportForm, SaveForm, UploadForm
+
+WEIGHTS_ON_A_PAGE = 30
+DEEPEST = 4
+#: Entries of the audit trail on the page of an entry; the trail itself has the rest.
+ENTRIES_SHOWN = 50
+#: Metrics that the list shows, the first that there is.
+TELLING = ("ap", "top1", "mean_iou", "ap50", "macro_f1", "dice", "pixel_accuracy", "loss")
+
+
+@require_safe
+def weights_list(request: HttpRequest) -> HttpResponse:
+    """The library as a tree: what was trained from what. By recipe and search text; htmx gets the table alone."""
+    query, recipe = request.GET.get("q", "").strip(), request.GET.get("recipe", "")
+    seen = weights_seen_by(request.user)
+    found = seen.filter(Q(name__icontains=query) | Q(note__icontains=query) | Q(architecture__icontains=query))
+    rows = found.filter(recipe=recipe) if recipe in RECIPES else found
+    page = Paginator(tree_order(rows.values_list("pk", "parent_id")), WEIGHTS_ON_A_PAGE).get_page(
+        request.GET.get("page")
+    )
+    context = {
+        "page": page,
+        "rows": _shown_rows(seen, list(page)),
+        "query": query,
+        "recipe": recipe,
+        "counts": [(name, found.filter(recipe=name).count()) for name in RECIPES],
+        "total": found.count(),
+        "has_weights": seen.exists(),
+        "creates": can(request.user, Verb.CREATE),
+        "section": "weights",
+    }
+    is_part = request.headers.get("HX-Target") == "weights" and "HX-History-Restore-Request" not in request.headers
+    return render(request, "weights/_table.html" if is_part else "weights/list.html", context)
+
+
+def tree_order(pairs: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]:
+    """(pk, depth) of each, children below their parent, otherwise in the order given."""
+    pairs = list(pairs)
+    known = {pk for pk, _parent in pairs}
+    children: dict[int | None, list[int]] = {}
+    for pk, parent in pairs:
+        children.setdefault(parent if parent in known else None, []).append(pk)
+    ordered, stack = [], [(pk, 0) for pk in reversed(children.get(None, []))]
+    while stack:
+        pk, depth = stack.pop()
+        ordered.append((pk, min(depth, DEEPEST)))
+        stack += [(child, depth + 1) for child in reversed(children.get(pk, []))]
+    return ordered
+
+
+def _shown_rows(seen: QuerySet[Weights], places: list[tuple[int, int]]) -> list[dict[str, Any]]:
+    by_pk = seen.select_related("owner", "parent", "run").in_bulk([pk for pk, _depth in places])
+    shown = [(by_pk[pk], depth) for pk, depth in places]
+    return [{"weights": weights, "depth": depth, "result": telling_metric(weights)} for weights, depth in shown]
+
+
+def telling_metric(weights: Weights) -> tuple[str, str] | None:
+    """(name, value) of the metric that says most."""
+    wanted = [weights.config.get("best_metric", ""), *TELLING]
+    name = next((name for name in wanted if name in weights.metrics), None)
+    return (name, metric(weights.metrics[name], name)) if name else None
+
+
+@require_safe
+def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
+    """One entry: what it is, where it comes from, what was made from it. htmx asks again until its file is made."""
+    weights = visible_weights(request, pk)
+    uses = lifecycle.weights_uses(weights)
+    context = {
+        "section": "weights",
+        "weights": weights,
+        "changes": can(request.user, Verb.CHANGE, weights),
+        "deletes": can(request.user, Verb.DELETE, weights),
+        "creates": can(request.user, Verb.CREATE),
+        "sharing": ShareForm(weights) if can(request.user, Verb.SHARE, weights) else None,
+        "trail": audit.entries_of(weights)[:ENTRIES_SHOWN],
+        "uses": uses,
+        "versions": weights_seen_by(request.user).filter(name=weights.name).order_by("-version"),
+        "ancestors": _ancestors(weights),
+        "exports": weights.report.get("exports", {}),
+    }
+    is_part = request.headers.get("HX-Target") == "entry"
+    return render(request, "weights/_entry.html" if is_part else "weights/detail.html", context)
+
+
+def _ancestors(weights: Weights) -> list[Weights]:
+    """What it was trained from, the first of all first."""
+    found: list[Weights] = []
+    parent = weights.parent
+    while parent is not None and parent not in found:
+        found.insert(0, parent)
+        parent = parent.parent
+    return found
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def weights_save(request: HttpRequest, pk: int) -> HttpResponse:
+    """Save a checkpoint of a run: the best one, or that of ?file=."""
+    run = controlled_run(request, pk)
+    checkpoints = [(one.file, _checkpoint_label(one.file, one.epoch, is_best=one.is_best)) for one in _saved(run)]
+    wanted = request.GET.get("file", "")
+    initial = {"name": run.name, "file": wanted or next((one.file for one in _saved(run) if one.is_best), "")}
+    form = SaveForm(_posted(request), checkpoints=checkpoints, initial=initial)
+    if form.is_valid():
+        try:
+            weights = lifecycle.save_weights(run, **form.cleaned_data, by=request.user)
+        except lifecycle.VerbError as error:
+            form.add_error(None, str(error))
+        else:
+            return redirect(weights)
+    form.mark()
+    context = {"form": form, "run": run, "has_checkpoints": bool(checkpoints), "section": "weights"}
+    return render(request, "weights/save.html", context, status=422 if form.is_bound else 200)
+
+
+def _saved(run: Any) -> Any:
+    return run.checkpoints.all()
+
+
+def _checkpoint_label(file: str, epoch: int, *, is_best: bool) -> str:
+    text = _("%(file)s, epoch %(epoch)d") % {"file": file, "epoch": epoch}
+    return f"{text} ({_('best')})" if is_best else text
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def weights_upload(request: HttpRequest) -> HttpResponse:
+    """Take in a file of weights; a worker finds out how much of it fits the network that the form names."""
+    require(request, Verb.CREATE)
+    form = UploadForm(_posted(request), request.FILES or None)
+    weights = _uploaded(request, form) if form.is_valid() else None
+    is_htmx = bool(getattr(request, "htmx", None))
+    if weights is not None:
+        page = weights.get_absolute_url()
+        return HttpResponseClientRedirect(page) if is_htmx else redirect(page)
+    form.mark()
+    architectures = sorted({name for table in ARCHITECTURES.values() for name in table})
+    context = {"form": form, "architectures": architectures, "section": "weights"}
+    template = "weights/_upload_form.html" if is_htmx else "weights/upload.html"
+    return render(request, template, context, status=422 if form.is_bound else 200)
+
+
+def _posted(request: HttpRequest) -> QueryDict | None:
+    """What a form is bound to: an empty POST is one too."""
+    return request.POST if request.method == "POST" else None
+
+
+def _uploaded(request: HttpRequest, form: UploadForm) -> Weights | None:
+    """The new entry; None when the file is refused, with the reason in the form."""
+    values = dict(form.cleaned_data)
+    file = values.pop("file")
+    path = Path(file.temporary_file_path())
+    try:
+        return lifecycle.upload_weights(owner=request.user, path=path, file_name=file.name, **values)
+    except lifecycle.VerbError as error:
+        form.add_error("file", str(error))
+        return None
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def weights_edit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Change name, note and licence."""
+    weights = visible_weights(request, pk, Verb.CHANGE)
+    initial = {name: getattr(weights, name) for name in ("name", "note", "licence")}
+    form = AboutForm(_posted(request), initial=initial)
+    if form.is_valid():
+        try:
+            return redirect(lifecycle.update_weights(weights, **form.cleaned_data))
+        except lifecycle.VerbError as error:
+            form.add_error(None, str(error))
+    form.mark()
+    context = {"form": form, "weights": weights, "section": "weights"}
+    return render(request, "weights/edit.html", context, status=422 if form.is_bound else 200)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
+    """Ask, saying how much goes and what was made from it, and delete."""
+    weights = visible_weights(request, pk, Verb.DELETE)
+    if request.method == "POST":
+        try:
+            lifecycle.delete_weights(weights)
+        except lifecycle.VerbError as error:
+            messages.error(request, str(error))
+            return redirect(weights)
+        messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": weights})
+        return redirect("weights_list")
+    size, uses = lifecycle.weights_deletion_size(weights), lifecycle.weights_uses(weights)
+    context = {"weights": weights, "size": size, "uses": uses, "section": "weights"}
+    return render(request, "weights/delete.html", context)
+
+
+@require_safe
+def weights_download(request: HttpRequest, pk: int) -> StreamingHttpResponse:
+    """The file as it lies on the disk."""
+    weights = visible_weights(request, pk, Verb.DOWNLOAD)
+    return attachment(weights.path, f"{file_stem(weights)}.safetensors", sha256=weights.sha256)
+
+
+def file_stem(weights: Weights) -> str:
+    return f"{slugify(weights.name) or 'weights'}-v{weights.version}"
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
+    """Choose formats and have them packed; the page then follows the job."""
+    weights = visible_weights(request, pk)
+    require(request, Verb.CREATE)
+    form = ExportForm(_posted(request))
+    if form.is_valid():
+        try:
+            job = lifecycle.export_weights(weights, formats=form.cleaned_data["formats"], by=request.user)
+        except lifecycle.VerbError as error:
+            form.add_error(None, str(error))
+        else:
+            return redirect(f"{reverse('weights_export', args=[weights.pk])}?job={job.pk}")
+    form.mark()
+    context = {"form": form, "weights": weights, "job": _own_job(request), "section": "weights"}
+    context["result_template"] = "jobs/_export.html"
+    return render(request, "weights/export.html", context, status=422 if form.is_bound else 200)
+
+
+def _own_job(request: HttpRequest) -> Job | None:
+    """The export that ?job= names, if it is this user's."""
+    wanted = request.GET.get("job", "")
+    mine = Job.objects.filter(owner_id=request.user.pk, kind=Job.Kind.EXPORT)
+    return next((job for job in mine[:50] if str(job.pk) == wanted), None)
