@@ -131,8 +131,8 @@ async def test_a_checkpoint_comes_as_it_lies_on_the_disk(user: Any, make: MAKE, 
     response = await AsyncClient().get(
         f"/api/v1/training/{run.pk}/checkpoints/epoch_1.pt/download", headers={"Authorization": f"Bearer {secret}"}
     )
-    assert b"".join([chunk async for chunk in response.streaming_content]) == b"abc"  # type: ignore[attr-defined]
-    assert response.headers["Content-Length"] == "3"
+    assert b"".join([chunk async for chunk in response.streaming_content]) == b"PK\x03\x04abc"  # type: ignore[attr-defined]
+    assert response.headers["Content-Length"] == "7"
     assert response.headers["Content-Disposition"] == f'attachment; filename="try-{run.pk}-epoch_1.pt"'
 
 

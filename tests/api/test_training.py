@@ -281,7 +281,7 @@ def checkpoint_of(run: TrainingRun, number: int, **fields: Any) -> Checkpoint:
     found = Checkpoint(run=run, file=f"epoch_{number}.pt", created_at=run.created_at, **{**about, **fields})
     found.save()
     found.path.parent.mkdir(parents=True, exist_ok=True)
-    found.path.write_bytes(b"abc")
+    found.path.write_bytes(b"PK\x03\x04abc")
     return found
 
 

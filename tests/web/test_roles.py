@@ -344,7 +344,7 @@ def fill(run: TrainingRun) -> None:
     Image.new("L", (8, 8), 1).save(path)
     evaluated(run, 1, recipe="segmentation", predictions={0: {"mask": "epoch_1/0.png"}})
     (run.folder / "checkpoints").mkdir(parents=True)
-    (run.folder / "checkpoints" / "epoch_1.pt").write_bytes(b"weights")
+    (run.folder / "checkpoints" / "epoch_1.pt").write_bytes(b"PK\x03\x04weights")
     facts = {"attempt": 1, "epoch": 1, "step": 6, "reason": "epoch", "size_bytes": 7, "created_at": timezone.now()}
     Checkpoint.objects.create(run=run, file="epoch_1.pt", **facts)
     (run.folder / "batches").mkdir()
