@@ -77,7 +77,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="checkpoint_control",
     ),
     path("disk/", disk.disk, name="disk"),
-    re_path(r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop)/$", runs.run_control, name="run_control"),
     re_path(
         r"^runs/(?P<pk>[0-9]{1,18})/(?P<command>checkpoint|evaluate|retry)/$", run_control.run_order, name="run_order"
     ),

@@ -252,14 +252,13 @@ def wait_if_queued(run: TrainingRun, now: datetime | None = None) -> Span:
 
 
 def _lengths(queue: list[Waiting], history: History) -> dict[tuple[int, str], tuple[Span, int]]:
+    """How long each queued run needs, and how many runs tell so, by (run, kind of device)."""
     runs = TrainingRun.objects.select_related("dataset").in_bulk([waiting.pk for waiting in queue])
+    nothing = (Span(UNKNOWN, UNKNOWN), 0)  # for one that was deleted just now
     return {
-        (run.pk, kind): duration(run, run.dataset, history, kind) for run in runs.values() for kind in ("cpu", "gpu")
-    } | {
-        (waiting.pk, kind): (Span(UNKNOWN, UNKNOWN), 0)
+        (waiting.pk, kind): duration(run, run.dataset, history, kind) if (run := runs.get(waiting.pk)) else nothing
         for waiting in queue
         for kind in ("cpu", "gpu")
-        if waiting.pk not in runs
     }
 
 

@@ -4,14 +4,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from trainingapp.engine import waiting
-from trainingapp.engine.checkpoint import CheckpointFolder
-from trainingapp.engine.events import EventLog
 from trainingapp.engine.waiting import QUIET_LOOKS, Company, Reading, read_load
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="libgomp and /proc are Linux's")
@@ -161,17 +158,3 @@ def test_an_idle_team_has_threads_sleep_and_its_end_has_them_spin_again() -> Non
         assert sleeps <= 4
         assert extra_threads == 0
     assert len({total for _, _, total in found}) == 1, "how threads wait changes no sum"
-
-
-def test_no_thread_of_a_checkpoint_stays(tmp_path: Path) -> None:
-    """One that stays keeps its OpenMP team, and threads would never spin again."""
-    import torch
-
-    before = set(threading.enumerate())
-    folder = CheckpointFolder(tmp_path / "checkpoints", 2, EventLog(tmp_path / "events.jsonl", 1))
-    content = {"model_state_dict": {"weight": torch.ones(1 << 18)}, "epoch": 1, "step": 1, "step_in_epoch": 1}
-    content |= {"attempt": 1, "metrics": {}, "is_best": True, "timestamp": 0.0}
-    folder.save(content, file="epoch_1.pt", reason="epoch")
-    folder.drain()
-    assert (tmp_path / "checkpoints" / "epoch_1.pt").exists()
-    assert set(threading.enumerate()) <= before

@@ -13,6 +13,8 @@ PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "job
 UNSAFE_YAML = {"load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
 #: The error that torch.load(weights_only=True) raises has to be caught by its name.
 HARMLESS = {"UnpicklingError"}
+#: Has an unpickler that refuses every class but plain tensors: it reads .pt files without torch.
+RESTRICTED = {"trainingapp/engine/storage/reading.py"}
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
 
 
@@ -46,7 +48,8 @@ def call_danger(call: ast.Call) -> str:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_no_module_has_one(path: Path) -> None:
-    assert not list(dangers(path.read_text()))
+    found = list(dangers(path.read_text()))
+    assert not found or (path.relative_to(REPOSITORY).as_posix() in RESTRICTED and len(found) == 1)
 
 
 @pytest.mark.parametrize(

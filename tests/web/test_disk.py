@@ -56,29 +56,29 @@ def test_every_byte_is_counted_once_and_for_its_owner(
     assert by_user == {"grace": 5000, "ada": 1324, "": 0}
 
 
-def test_the_page_shows_what_was_measured_last_and_measures_when_asked(user_client: Client, make: MAKE) -> None:
+def test_the_page_shows_what_was_measured_last_and_measures_when_asked(staff_client: Client, make: MAKE) -> None:
     run = make()
     write(run.folder / "file", 2048)
     address = reverse("disk")
-    assert run.get_absolute_url() in user_client.get(address).content.decode()
+    assert run.get_absolute_url() in staff_client.get(address).content.decode()
     write(run.folder / "another", 5 * 1024 * 1024)
-    assert "5.0" not in user_client.get(address).content.decode()
-    answer = user_client.post(address, follow=True)
+    assert "5.0" not in staff_client.get(address).content.decode()
+    answer = staff_client.post(address, follow=True)
     assert "5.0" in answer.content.decode()
 
 
-def test_an_empty_studio_says_so(user_client: Client) -> None:
-    assert "takes any space yet" in user_client.get(reverse("disk")).content.decode()
+def test_an_empty_studio_says_so(staff_client: Client) -> None:
+    assert "takes any space yet" in staff_client.get(reverse("disk")).content.decode()
 
 
-def test_a_measurement_that_was_torn_is_made_again(user_client: Client, own_data: Path, make: MAKE) -> None:
+def test_a_measurement_that_was_torn_is_made_again(staff_client: Client, own_data: Path, make: MAKE) -> None:
     write(make().folder / "file", 10)
     (own_data / "disk_usage.json").write_text('{"runs"')
-    assert user_client.get(reverse("disk")).status_code == 200
+    assert staff_client.get(reverse("disk")).status_code == 200
 
 
 def test_a_thousand_runs_take_few_queries(
-    user: User, dataset: Dataset, user_client: Client, django_assert_max_num_queries: Any
+    user: User, dataset: Dataset, staff_client: Client, django_assert_max_num_queries: Any
 ) -> None:
     runs = [
         TrainingRun(name=f"run {n}", owner=user, recipe="classification", dataset=dataset, config={})
@@ -88,5 +88,5 @@ def test_a_thousand_runs_take_few_queries(
         write(run.folder / "file", 10)
     disk_usage.measure()
     with django_assert_max_num_queries(10):
-        response = user_client.get(reverse("disk"))
+        response = staff_client.get(reverse("disk"))
     assert "950 smaller ones" in response.content.decode()

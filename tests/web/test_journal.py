@@ -126,7 +126,7 @@ def test_a_quiet_trainer_is_spoken_of_and_force_is_offered(user_client: Client, 
     run = make("running", heartbeat_at=now, spoke_at=now - timedelta(seconds=185))
     page = page_of(user_client, run)
     assert "has said nothing for 3 min 5 s" in page
-    assert 'id="verb-force_stop"' in page
+    assert reverse("run_force_stop", args=[run.pk]) in page
     user_client.post(reverse("run_control", args=[run.pk, "force_stop"]))
     run.refresh_from_db()
     assert run.wanted == "kill"

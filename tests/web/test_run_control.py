@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -154,6 +155,28 @@ def test_two_people_at_once_give_one_order(make: MAKE, user: User) -> None:
     assert set(in_threads([press] * 4)) == {200}
     assert len(TrainingRun.objects.get().orders) == 1
     assert RunEvent.objects.filter(data__order="checkpoint").count() == 1
+
+
+# By force
+
+
+def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user_client: Client, make: MAKE) -> None:
+    run = make("running", wanted="stop", wanted_at=timezone.now() - timedelta(minutes=1), step=70, elapsed_s=35.0)
+    saved(run, step=50)
+    TrainingRun.objects.update(heartbeat_at=timezone.now(), spoke_at=timezone.now())
+    assert "force_stop" in entries(user_client.get(run.get_absolute_url()))
+    page = html(user_client.get(reverse("run_force_stop", args=[run.pk])))
+    assert "The 20 steps since the newest checkpoint are lost" in page
+    action = re.findall(r'<form class="actions" method="post" action="([^"]*)"', page)[0]
+    user_client.post(action)
+    assert TrainingRun.objects.get().wanted == "kill"
+    assert "already" in html(user_client.post(action, follow=True))
+
+
+def test_where_no_force_is_needed_the_page_says_so(user_client: Client, make: MAKE) -> None:
+    page = html(user_client.get(reverse("run_force_stop", args=[make("paused").pk])))
+    assert '<form class="actions"' not in page
+    assert "pause or stop it" in page
 
 
 # What it costs

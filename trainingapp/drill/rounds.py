@@ -33,7 +33,7 @@ LOOK_S = 0.05
 #: The longest wait before a kill; a start takes some seconds, so some hit it and some hit the middle.
 LONGEST_WAIT_S = 5.0
 ROUND_TIMEOUT_S = 900.0
-PASSWORD = "of a studio that lives for minutes"  # noqa: S105
+PASSWORD = "of a studio that lives for minutes"  # noqa: S105  of an installation that is removed
 
 #: Told the kills done and what happens now.
 Tell = Callable[[int, str], object]

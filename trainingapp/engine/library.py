@@ -2,10 +2,10 @@
 
 import json
 import math
-import pickle
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -97,7 +97,7 @@ def _unpickled(path: Path) -> dict[str, torch.Tensor]:
     _refuse_bomb(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise BadData(f"The file holds more than tensors, which is not loaded for safety: {reason}") from error
     except Exception as error:  # torch.load raises nearly anything for a file that is none

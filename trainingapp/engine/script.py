@@ -75,7 +75,7 @@ def main():
     control = Control()
     control.catch_signals()
     try:
-        with run_lock(order.run_dir) as lock_fd:
+        with run_lock(order.run_dir, order.attempt) as lock_fd:
             events = PrintedLog(order.run_dir / EVENTS_FILE, order.attempt)
             ended = train(order, control, events, unwanted_fds=[lock_fd])
     except (EngineError, TimeoutError) as error:

@@ -1,0 +1,141 @@
+"""A real run under a person's hands: paused with its quote read, resumed, given orders while it trains, and forked."""
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from tests.studio import TINY, Studio, wait_for
+
+EPOCHS = 60
+
+
+def create_run(studio: Studio) -> int:
+    """A run that is small, and long enough to be caught at work again and again."""
+    config = {**TINY, "epochs": EPOCHS, "autosave_minutes": 0, "checkpoint_every_epochs": 20}
+    run_id: int = studio.python(
+        f"""
+        from django.contrib.auth.models import User
+        from tests.tiny import make_dataset, make_run
+        user = User.objects.get()
+        result = make_run(user, make_dataset(user), "controlled", **{config!r}).pk
+        """
+    )
+    return run_id
+
+
+def press(page: Page, entry: str) -> None:
+    """Press an entry of the run's menu."""
+    page.locator("#run-menu-button").click()
+    page.locator("#run-menu").get_by_text(entry, exact=True).click()
+
+
+def order_done(studio: Studio, run_id: int, command: str) -> bool:
+    told = [event["data"] for event in studio.events(run_id, "status")]
+    return any(data.get("state") == "order" and data.get("command") == command for data in told)
+
+
+def wait_for_order(page: Page, studio: Studio, run_id: int, command: str) -> None:
+    wait_for(lambda: order_done(studio, run_id, command), 60, f"the order {command} is done")
+    expect(page.locator("#log-panel")).to_contain_text("Done as asked")
+
+
+def test_a_run_is_controlled_while_it_trains(
+    page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
+) -> None:
+    run_id = create_run(studio)
+    studio.start("--no-demo")
+    log_in()
+    page.goto(f"{studio.url}/runs/{run_id}/")
+    status = page.locator("[data-run-status]")
+
+    # The quote is there while it trains, stays open while the page goes on, and is kept: no step is lost by a pause.
+    page.get_by_role("button", name="Start").click()
+    studio.wait_for_step(run_id, 8, 120)
+    page.evaluate("window.untouched = true")
+    quote = page.locator("#part-quote")
+    expect(quote).to_contain_text("0 steps lost")
+    expect(quote).to_contain_text("time: unknown yet")
+    page.locator("#quote-details summary").click()
+    studio.wait_for_step(run_id, studio.run(run_id)["step"] + 3)
+    expect(quote.get_by_role("row", name=re.compile("Kill or crash [1-9]"))).to_be_visible()
+    page.get_by_role("button", name="Pause").click()
+    expect(status).to_have_text("Paused", timeout=60_000)
+    paused_at = studio.run(run_id)["step"]
+    expect(quote).to_contain_text("it would get a place at once")
+
+    # Resumed it goes on from that very step, and the time of a pause is known by then.
+    page.get_by_role("button", name="Resume").click()
+    expect(status).to_have_text("Running", timeout=60_000)
+    studio.wait_for_step(run_id, paused_at + 2, 120)
+    expect(quote).to_contain_text(re.compile("time: (about|less than)"))
+    started = [event["step"] for event in studio.events(run_id, "status") if event["data"].get("state") == "started"]
+    assert started == [0, paused_at]
+
+    # Orders between two steps: a checkpoint, an evaluation.
+    press(page, "Save a checkpoint now")
+    expect(page.locator("#messages")).to_contain_text("A checkpoint is saved at the next step.")
+    wait_for_order(page, studio, run_id, "checkpoint")
+    expect(page.locator("#part-checkpoints")).to_contain_text("asked for")
+    press(page, "Evaluate now")
+    wait_for_order(page, studio, run_id, "evaluate")
+    assert page.evaluate("window.untouched")
+
+    # More epochs, drawn while one types, then told to the trainer that goes on.
+    press(page, "Change the epochs")
+    page.get_by_label("Epochs in all").fill(str(EPOCHS + 5))
+    expect(page.locator("#epochs-preview")).to_contain_text(f"was {EPOCHS}")
+    expect(page.locator("#epochs-preview svg.plot")).to_be_visible()
+    page.get_by_role("button", name="Change", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("controlled")
+    page.evaluate("window.untouched = true")
+    wait_for_order(page, studio, run_id, "epochs")
+    expect(page.locator("#part-progress")).to_contain_text(f"/ {EPOCHS + 5}")
+    assert page.evaluate("window.untouched")
+    page.get_by_role("button", name="Stop").click()
+    expect(status).to_have_text("Stopped", timeout=60_000)
+
+    # A fork from the checkpoint that was asked for, with a lower learning rate, goes on from its step to its end.
+    row = page.locator("#part-checkpoints tr", has_text="asked for")
+    saved_at = int(row.locator("td").nth(1).locator("div").inner_text())
+    row.get_by_role("link", name="Fork from").click()
+    page.get_by_label("Name", exact=True).fill("branch")
+    epochs = studio.run(run_id)["epoch"] + 1
+    page.get_by_role("spinbutton", name="Epochs", exact=True).fill(str(epochs))
+    page.get_by_label("Learning rate", exact=True).fill("0.0005")
+    page.get_by_role("button", name="Fork and start").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("branch")
+    expect(page.locator("#lineage")).to_contain_text("Forked from controlled")
+    expect(page.locator("#lineage")).to_contain_text("Learning rate")
+    page.evaluate("window.untouched = true")
+    fork_id = int(page.url.rstrip("/").rsplit("/", 1)[1])
+    expect(page.locator("[data-run-status]")).to_have_text("Completed", timeout=180_000)
+    assert page.evaluate("window.untouched")
+    begun = [event["step"] for event in studio.events(fork_id, "status") if event["data"].get("state") == "started"]
+    assert begun == [saved_at]
+    assert studio.run(fork_id)["epoch"] == epochs
+    page.goto(f"{studio.url}/runs/{run_id}/")
+    expect(page.locator("#lineage")).to_contain_text("1 run was made from this one")
+
+
+def test_the_menu_works_without_a_mouse(
+    page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str]
+) -> None:
+    run_id = create_run(studio)
+    studio.spawn("web")
+    wait_for(studio.answers, 60, "the web server answers")
+    log_in()
+    page.goto(f"{studio.url}/runs/{run_id}/")
+    button, menu = page.locator("#run-menu-button"), page.locator("#run-menu .menu-panel")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(menu).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(menu.get_by_role("link", name="Change the epochs")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(menu).to_be_hidden()
+    expect(button).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Change the epochs")
