@@ -136,10 +136,14 @@ async def test_a_checkpoint_comes_as_it_lies_on_the_disk(user: Any, make: MAKE, 
     assert response.headers["Content-Disposition"] == f'attachment; filename="try-{run.pk}-epoch_1.pt"'
 
 
-def test_a_checkpoint_whose_file_is_gone_is_not_found(api: Api, make: MAKE) -> None:
+def test_a_checkpoint_whose_file_is_gone_or_damaged_is_not_found(api: Api, make: MAKE) -> None:
     run = make("completed")
-    checkpoint_of(run, 1).path.unlink()
-    problem(api.get(f"training/{run.pk}/checkpoints/epoch_1.pt/download"), 404)
+    path = checkpoint_of(run, 1).path
+    download = f"training/{run.pk}/checkpoints/epoch_1.pt/download"
+    problem(api.get(f"{download}?format=safetensors"), 404)
+    assert problem(api.get(f"{download}?format=onnx"), 422)["errors"][0]["parameter"] == "format"
+    path.unlink()
+    problem(api.get(download), 404)
 
 
 # Saving

@@ -104,6 +104,13 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "bomb.pt")
 
 
+@pytest.mark.parametrize("content", [b"PK", b"PK\x03\x04 and no more", b"PK\x05\x06" + bytes(18)])
+def test_a_plain_file_that_is_no_zip_is_damaged(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "epoch_1.pt").write_bytes(content)
+    with pytest.raises(Damaged):
+        open_checkpoint(tmp_path / "epoch_1.pt")
+
+
 def test_safetensors_hold_the_averaged_weights_where_there_are_some(tmp_path: Path) -> None:
     saved = {**content(1), "ema_state_dict": content(2)["model_state_dict"]}
     folder = open_folder(tmp_path)

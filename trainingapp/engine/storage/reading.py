@@ -5,6 +5,7 @@ import hashlib
 import io
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ from trainingapp.engine.storage.packs import Packs
 from trainingapp.engine.storage.plain import STORAGES
 
 PLAIN_MAGIC = b"PK"
+#: What a broken zip or pickle makes the standard library raise.
+_UNREADABLE = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, LookupError, EOFError),
+    *(ValueError, TypeError, AttributeError, NotImplementedError),
+)
 
 
 @dataclass(frozen=True)
@@ -80,11 +86,11 @@ def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set
 
 
 def _open_plain(path: Path) -> Opened:
-    archive = zipfile.ZipFile(path)
-    prefix = archive.namelist()[0].split("/")[0]
     try:
+        archive = zipfile.ZipFile(path)
+        prefix = archive.namelist()[0].split("/")[0]
         content = _Unpickler(io.BytesIO(archive.read(f"{prefix}/data.pkl"))).load()
-    except (pickle.UnpicklingError, zipfile.BadZipFile, LookupError, EOFError) as error:
+    except _UNREADABLE as error:
         raise Damaged(f"cannot be read ({error})") from error
 
     def read(spec: TensorSpec) -> Bytes:
