@@ -52,7 +52,7 @@ def test_the_examples_for_curl_work(world: Path) -> None:
     script = "set -euo pipefail\n" + blocks("sh")
     done = subprocess.run(["bash", "-c", script], env=os.environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert (world / "best.pt").read_bytes() == b"abc"
+    assert (world / "best.pt").read_bytes() == b"PK\x03\x04abc"
     assert (world / "birds.safetensors").read_bytes() == b"abc"
 
 
@@ -61,7 +61,7 @@ def test_the_examples_for_python_work(world: Path) -> None:
     done: dict[str, Any] = {}
     exec(blocks("python"), done)
     assert done["upload"]["is_complete"]
-    assert (world / "best.pt").read_bytes() == b"abc"
+    assert (world / "best.pt").read_bytes() == b"PK\x03\x04abc"
 
 
 def test_every_call_has_an_example(db: None) -> None:

@@ -42,7 +42,7 @@ def fill(studio: Studio) -> str:
                                     created_at=timezone.now())
             checkpoint.save()
             checkpoint.path.parent.mkdir(parents=True)
-            checkpoint.path.write_bytes(b"abc")
+            checkpoint.path.write_bytes(b"PK\x03\x04abc")
             weights = Weights.objects.create(name="tints", version=number, owner=user, recipe="classification",
                                              architecture="resnet18", run=run)
             weights.folder.mkdir(parents=True)
