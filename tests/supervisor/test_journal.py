@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from tests.saved import flip_a_bit, open_folder
+from tests.saved import save as save_state
 from tests.supervisor.test_recovery import dead_worker
 from tests.web.world import line, tell
 from trainingapp.models import Checkpoint, JournalEntry, TrainingRun
 from trainingapp.supervisor import HOST, note_restart, recover_run, worker_id
+from trainingapp.supervisor.journal import is_sound
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -26,7 +29,7 @@ def silent(make: MAKE) -> TrainingRun:
     return run
 
 
-def save(run: TrainingRun, file: str, step: int, content: bytes = b"weights", **fields: Any) -> Checkpoint:
+def save(run: TrainingRun, file: str, step: int, content: bytes = b"PK weights", **fields: Any) -> Checkpoint:
     digest = hashlib.sha256(content).hexdigest()
     saved = Checkpoint.objects.create(
         run=run,
@@ -43,6 +46,19 @@ def save(run: TrainingRun, file: str, step: int, content: bytes = b"weights", **
     saved.path.parent.mkdir(parents=True, exist_ok=True)
     saved.path.write_bytes(content)
     return saved
+
+
+def test_a_checkpoint_whose_tensors_are_damaged_is_no_sound_one(silent: TrainingRun) -> None:
+    folder = open_folder(silent.folder)
+    for epoch in (1, 2):
+        save_state(folder, epoch)
+        path = silent.folder / "checkpoints" / f"epoch_{epoch}.pt"
+        save(silent, path.name, epoch, path.read_bytes())
+    packs = sorted((silent.folder / "checkpoints" / "packs").iterdir(), key=lambda pack: pack.stat().st_mtime_ns)
+    assert is_sound(silent.checkpoints.get(file="epoch_2.pt"))
+    flip_a_bit(packs[-1], packs[-1].stat().st_size // 2)
+    assert not is_sound(silent.checkpoints.get(file="epoch_2.pt"))
+    assert is_sound(silent.checkpoints.get(file="epoch_1.pt"))
 
 
 def test_what_was_found_and_done_is_written_down(silent: TrainingRun) -> None:

@@ -54,6 +54,16 @@ def test_entries_are_shown_by_worker_with_their_evidence(user_client: Client, ma
     assert "Last event: number 41" in page
 
 
+def test_what_was_found_of_a_private_run_is_for_who_may_see_it(
+    user_client: Client, client: Client, make: MAKE, other_user: User
+) -> None:
+    entry(make(name="secret", visibility="private"))
+    client.force_login(other_user)
+    assert "secret" in html(user_client.get(reverse("journal")))
+    assert "secret" not in html(client.get(reverse("journal")))
+    assert "secret" not in html(client.get(reverse("run_list")))
+
+
 def test_an_entry_outlives_its_run_and_one_in_work_says_so(user_client: Client, make: MAKE) -> None:
     run = make(name="gone for good")
     entry(run)

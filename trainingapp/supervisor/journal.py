@@ -1,12 +1,12 @@
 """The downtime journal: what was found of each run without a worker, and what was done."""
 
-import hashlib
 from datetime import datetime
 from typing import Any
 
 from django.utils import timezone
 
 from trainingapp.engine.events import EVENTS_FILE
+from trainingapp.engine.storage.reading import damage
 from trainingapp.models import Checkpoint, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.supervisor.identity import HOST, worker_id
@@ -112,9 +112,8 @@ def newest_checkpoint(run: TrainingRun) -> dict[str, Any] | None:
 
 
 def is_sound(saved: Checkpoint) -> bool:
-    """Whether the file is there and is the one that was written."""
+    """Whether everything that it needs is there and is what was written."""
     try:
-        with saved.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == saved.sha256
+        return not damage(saved.path, saved.sha256)
     except OSError:
         return False

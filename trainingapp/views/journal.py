@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
+from typing import Any
 
 from django.core.paginator import Paginator
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from trainingapp.models import JournalEntry
+from trainingapp.models import JournalEntry, TrainingRun
+from trainingapp.permissions import visible_to
 
 ENTRIES_ON_A_PAGE = 50
 #: Number of the newest entry that the reader of this session has put away.
@@ -42,16 +45,22 @@ class Restart:
 def restart_to_tell(request: HttpRequest) -> Restart | None:
     """What the newest restart found, for the banner; None when there was none lately, or it was put away."""
     since = timezone.now() - timedelta(days=BANNER_DAYS)
-    newest = JournalEntry.objects.filter(found_at__gte=since, pk__gt=request.session.get(SEEN_KEY, 0)).first()
-    if newest is None:
-        return None
-    return Restart(newest.found_by, list(JournalEntry.objects.filter(found_by=newest.found_by, found_at__gte=since)))
+    lately = _seen_by(request.user).filter(found_at__gte=since)
+    newest = lately.filter(pk__gt=request.session.get(SEEN_KEY, 0)).first()
+    return Restart(newest.found_by, list(lately.filter(found_by=newest.found_by))) if newest else None
+
+
+def _seen_by(user: Any) -> QuerySet[JournalEntry]:
+    """Entries of the runs that the user may see, and those that have outlived their run."""
+    seen = visible_to(user, TrainingRun.objects.all())
+    return JournalEntry.objects.filter(Q(run=None) | Q(run__in=seen))
 
 
 @require_safe
 def journal(request: HttpRequest) -> HttpResponse:
     """Every entry, newest first, by the worker that wrote it."""
-    page = Paginator(JournalEntry.objects.select_related("run"), ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
+    entries = _seen_by(request.user).select_related("run")
+    page = Paginator(entries, ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
     restarts = [Restart(worker, list(entries)) for worker, entries in groupby(page, lambda entry: entry.found_by)]
     return render(request, "journal/list.html", {"page": page, "restarts": restarts, "section": "journal"})
 
@@ -59,6 +68,6 @@ def journal(request: HttpRequest) -> HttpResponse:
 @require_POST
 def journal_seen(request: HttpRequest) -> HttpResponse:
     """Put the banner away. htmx takes it out of the page, others get the list anew."""
-    newest = JournalEntry.objects.first()
+    newest = _seen_by(request.user).first()
     request.session[SEEN_KEY] = newest.pk if newest else 0
     return HttpResponse() if getattr(request, "htmx", None) else redirect("run_list")
