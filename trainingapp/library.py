@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db import transaction
 
-from trainingapp.engine.durable import flush
+from trainingapp.engine.storage.durable import flush
 from trainingapp.engine.weights_card import WEIGHTS_FILE
 from trainingapp.models import Job, Weights
 

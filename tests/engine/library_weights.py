@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from trainingapp.engine.config import parse_config
-from trainingapp.engine.durable import sha256_of
 from trainingapp.engine.networks import build_network
+from trainingapp.engine.storage.durable import sha256_of
 from trainingapp.engine.weights_card import NORMALISATIONS, WEIGHTS_FILE
 
 

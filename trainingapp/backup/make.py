@@ -37,10 +37,10 @@ from trainingapp.backup.parts import (
 )
 from trainingapp.engine.events import EVENTS_FILE, read_events
 from trainingapp.engine.run_files import LOCK_FILE
+from trainingapp.engine.storage.index import INDEX_FILE
 from trainingapp.models import TrainingRun
 from trainingapp.supervisor.trainers import PID_FILE
 
-INDEX_FILE = "index.json"
 LINK_TRIES = 10
 
 

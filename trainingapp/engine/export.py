@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trainingapp.engine import predict
-from trainingapp.engine.durable import flush, sha256_of
 from trainingapp.engine.errors import BadData
 from trainingapp.engine.networks import load_network
 from trainingapp.engine.plain_outputs import OUTPUTS, plain
 from trainingapp.engine.predict import Floats, Picture, candidates, prepared, suppressed
+from trainingapp.engine.storage.durable import flush, sha256_of
 from trainingapp.engine.weights_card import EXPORT_FILES, TOLERANCE, Card
 
 ZIP_FILE = "export.zip"

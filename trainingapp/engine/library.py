@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from trainingapp.engine.config import parse_config
-from trainingapp.engine.durable import flush, sha256_of
 from trainingapp.engine.errors import BadData
 from trainingapp.engine.networks import build_network
+from trainingapp.engine.storage.durable import flush, sha256_of
 from trainingapp.engine.transfer import TransferReport, checkpoint_weights, load_matching
 from trainingapp.engine.weights_card import WEIGHTS_FILE, Card
 

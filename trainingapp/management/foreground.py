@@ -1,7 +1,5 @@
 """Importing within a command: progress and report on the terminal."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from django.contrib.auth.models import User
@@ -10,12 +8,12 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainingapp import audit
 from trainingapp.datasets.errors import ReportItem
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.options import ImportOptions
+from trainingapp.management.progress import progress_bar
 from trainingapp.models import Dataset
 
 ITEMS_PER_CODE_SHOWN = 10
@@ -66,16 +64,6 @@ def _create(owner: User, name: str, source: Path, options: ImportOptions) -> Dat
             return dataset
     except IntegrityError:
         raise CommandError(f"There already is a dataset named “{name.strip()}”.") from None
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, moved by calling what it yields with done and total. Silent without a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def show_outcome(dataset: Dataset) -> None:

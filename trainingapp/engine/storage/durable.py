@@ -1,5 +1,6 @@
 """Files that are whole or not there: temporary, flushed, renamed, and the folder flushed after (no torch)."""
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,8 +53,23 @@ def prepared(path: Path, parts: Iterable[Bytes]) -> Path:
 
 def flush_folder(folder: Path) -> None:
     """Bring a rename to the disk: it is a change of the folder, not of the file."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush(path: Path) -> None:
+    """Bring a written file, and its name, to the disk."""
+    _sync(path)
+    _sync(path.parent)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

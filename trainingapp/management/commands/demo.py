@@ -9,7 +9,8 @@ from django.core.management.base import CommandError
 
 from trainingapp.datasets import scenes
 from trainingapp.management.base import StudioCommand
-from trainingapp.management.foreground import find_owner, import_now, progress_bar, show_outcome
+from trainingapp.management.foreground import find_owner, import_now, show_outcome
+from trainingapp.management.progress import progress_bar
 from trainingapp.models import Dataset
 
 

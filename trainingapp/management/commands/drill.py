@@ -10,7 +10,7 @@ from django.core.management.base import CommandError
 
 from trainingapp.drill import CONFIGS, Drill, DrillError, Installation, Report
 from trainingapp.management.base import StudioCommand
-from trainingapp.management.foreground import progress_bar
+from trainingapp.management.progress import progress_bar
 
 
 class Command(StudioCommand):
