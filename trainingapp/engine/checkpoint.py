@@ -56,6 +56,9 @@ Written = tuple[str, list[str]]
 TRUSTED_S = 3600.0
 #: How far the writing thread stands behind the loop where both want a core.
 WRITER_NICENESS = 10
+#: How long the writing thread rests after each piece, as a multiple of what that took: the steps after a save should
+#: not be felt to be slower, and a save that is on the disk a second later costs nobody anything.
+WRITER_REST = 5.0
 
 
 @dataclass(frozen=True)
@@ -338,7 +341,7 @@ class _Writing:
         self._pieces: Iterator[None] | None = None
         self._turn = threading.Lock()
         self._handed_over = threading.Event()
-        self._is_awaited = False
+        self._awaited = threading.Event()
         threading.Thread(target=self._work, name="checkpoints", daemon=True).start()
 
     def begin(self, pieces: Iterator[None]) -> None:
@@ -348,18 +351,20 @@ class _Writing:
 
     def finish(self) -> None:
         """Do what is left, in the caller's thread."""
-        self._is_awaited = True
+        self._awaited.set()
         while self._step():
             pass
-        self._is_awaited = False
+        self._awaited.clear()
 
     def _work(self) -> None:
         _stand_back()
         while True:
             self._handed_over.wait()
             self._handed_over.clear()
-            while not self._is_awaited and self._step():
-                pass
+            began = time.monotonic()
+            while not self._awaited.is_set() and self._step():
+                self._awaited.wait(WRITER_REST * (time.monotonic() - began))
+                began = time.monotonic()
 
     def _step(self) -> bool:
         """Do one piece; whether there may be another."""
