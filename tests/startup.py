@@ -7,7 +7,7 @@ only, and only in the attempts that are wanted, by the file RUN_DIR/config.json.
 import textwrap
 from pathlib import Path
 
-from tests.studio import Studio
+from tests.studio import REPOSITORY, Studio
 
 _FRAME = """
 import sys
@@ -25,7 +25,7 @@ def at_start(studio: Studio, folder: Path, code: str, attempts: tuple[int, ...] 
     (folder / "sitecustomize.py").write_text(
         _FRAME.format(attempts=attempts, code=textwrap.indent(textwrap.dedent(code), " " * 8))
     )
-    studio.env["PYTHONPATH"] = str(folder)
+    studio.env["PYTHONPATH"] = f"{folder}:{REPOSITORY}"  # it may import this package, before the trainer itself does
 
 
 #: After step 3 the loop's next look between two steps never comes back.

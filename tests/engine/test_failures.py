@@ -56,6 +56,10 @@ def test_gpu_memory_counts_as_memory() -> None:
     assert classify(error).error_class == "out_of_memory"
 
 
+def test_what_onednn_says_without_memory_counts_as_memory() -> None:
+    assert classify(RuntimeError("could not create a primitive")).error_class == "out_of_memory"
+
+
 def test_a_quota_is_a_full_disk() -> None:
     assert classify(OSError(errno.EDQUOT, "Disk quota exceeded")).error_class == "disk_full"
 

@@ -10,6 +10,15 @@ LINES_SHOWN = 15
 OUT_OF_MEMORY_ADVICE = "Halve batch_size, choose a smaller image_size or model, or turn on amp."
 
 
+#: Of the CUDA allocator, the CPU's, and oneDNN, which says no more than that.
+OUT_OF_MEMORY_WORDS = (
+    "out of memory",
+    "can't allocate memory",
+    "could not create a primitive",
+    "could not create a memory",
+)
+
+
 class EngineError(Exception):
     """A failure that the engine foresaw. `error_class` is one of the names of the failed event.
 
@@ -102,7 +111,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+    return isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY_WORDS)
 
 
 def is_device_error(error: BaseException) -> bool:

@@ -134,6 +134,7 @@ def end_of_lines(path: Path) -> int:
 def _drop_torn_line(path: Path) -> None:
     if not path.exists():
         return
+    size = path.stat().st_size
     end = end_of_lines(path)
-    if end != path.stat().st_size:
+    if end < size:
         os.truncate(path, end)
