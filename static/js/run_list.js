@@ -12,7 +12,10 @@ function refresh() {
     timer = null;
     last = Date.now();
     const here = document.getElementById("runs");
-    htmx.ajax("GET", location.pathname + location.search, { source: here, target: here, swap: "morph:outerHTML" });
+    const asked = location.pathname + location.search;
+    htmx.ajax("GET", asked, { source: here, target: here, swap: "morph:outerHTML" }).then(() => {
+      if (asked !== location.pathname + location.search) refresh(); // filtered meanwhile: this answer came too late
+    });
   }, Math.max(0, last + BETWEEN_MS - Date.now()));
 }
 

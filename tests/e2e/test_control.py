@@ -13,6 +13,7 @@ EPOCHS = 60
 def create_run(studio: Studio) -> int:
     """A run that is small, and long enough to be caught at work again and again."""
     config = {**TINY, "epochs": EPOCHS, "autosave_minutes": 0, "checkpoint_every_epochs": 20}
+    config["keep_checkpoints"] = 1000  # the best of each epoch comes too: what was asked for must outlive them
     run_id: int = studio.python(
         f"""
         from django.contrib.auth.models import User

@@ -138,7 +138,7 @@ def claimed() -> TrainingRun:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(user: User, tints: Dataset) -> None:
-    run = make_run(user, tints, start=True, **{**TINY, "epochs": 500})
+    run = make_run(user, tints, start=True, **{**TINY, "epochs": 500, "keep_checkpoints": 1000})
 
     def stored() -> TrainingRun:
         return TrainingRun.objects.get(pk=run.pk)
