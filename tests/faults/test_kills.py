@@ -16,7 +16,7 @@ HONEST_WITHIN_S = 15
 EPOCHS = 3
 #: Long enough to be hit in the middle; autosaves within an epoch, so that a kill finds one.
 CONFIG: dict[str, Any] = {"epochs": EPOCHS, "autosave_minutes": 0.01, "keep_checkpoints": 2}
-PICTURES = 48
+PICTURES = 144
 STEPS = EPOCHS * PICTURES // 4
 
 pytestmark = pytest.mark.slow
