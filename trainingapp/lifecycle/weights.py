@@ -133,9 +133,11 @@ def _store(weights: Weights, job: Job) -> Weights:
 
 
 def _next_version(name: str) -> int:
-    """Under the lock of the newest version, so that two who save at once get two numbers."""
-    newest = Weights.objects.filter(name=name).order_by("-version")
-    list(newest.select_for_update()[:1])
+    """Under the lock of the oldest version, so that those who save at once get a number each.
+
+    The newest is another one for who comes a moment later: two would hold a lock each, and count from the same.
+    """
+    list(Weights.objects.filter(name=name).order_by("pk").select_for_update()[:1])
     return (Weights.objects.filter(name=name).aggregate(last=Max("version"))["last"] or 0) + 1
 
 
