@@ -58,6 +58,10 @@ class WeightsUses:
         return [run for run in self.runs if _has_yet_to_start(run)]
 
 
+#: Of storing a version: others that began beside a first one may each be in the way once.
+TRIES = 10
+
+
 def _has_yet_to_start(run: TrainingRun) -> bool:
     """A run that was paused in the queue has no checkpoint to go on from."""
     is_in_work = run.status in (Status.PENDING, Status.QUEUED, Status.RUNNING)
@@ -117,7 +121,7 @@ def _parent(run: TrainingRun) -> Weights | None:
 
 def _store(weights: Weights, job: Job) -> Weights:
     """Store a pending entry as the next version of its name, and have a worker make its file."""
-    for is_last_try in (False, True):
+    for tries_left in reversed(range(TRIES)):
         try:
             with transaction.atomic():
                 weights.version = _next_version(weights.name)
@@ -126,8 +130,8 @@ def _store(weights: Weights, job: Job) -> Weights:
                 weights.save(force_insert=True)
                 audit.record("save", weights, by=weights.owner)
             break
-        except IntegrityError:  # two first versions of a name at once: there was no row to lock
-            if is_last_try:
+        except IntegrityError:  # beside a first version, which was no row to lock yet; the next try has one
+            if not tries_left:
                 raise
     return weights
 
