@@ -35,11 +35,11 @@ def hang():
     events = RUN_DIR / "events.jsonl"
     while not (events.exists() and '"step": 3' in events.read_text()):
         time.sleep(0.02)
-    from trainingapp.engine.saving import Saving
+    from trainingapp.engine.orders import Orders
     def never(self):
         while True:
             time.sleep(3600)
-    Saving.between_steps = never
+    Orders.between_steps = never
 threading.Thread(target=hang, daemon=True).start()
 """
 

@@ -66,7 +66,7 @@ def test_force_ends_it_at_once_and_it_can_be_resumed(studio: Studio, tmp_path: P
     step = studio.run(run)["step"]
     studio.wait_for_step(run, step + 2)
     assert studio.status(run) == "running", "it does not answer"
-    studio.manage("train", "force_stop", str(run))
+    studio.manage("train", "force-stop", str(run))
     studio.wait_for_status(run, "stopped", 15)
     assert not studio.trainers()
     assert "Stopped by force. Resumed, it goes on from its checkpoint" in messages(studio, run)
@@ -80,7 +80,7 @@ def test_the_forced_stop_of_a_run_whose_worker_is_gone(studio: Studio) -> None:
     studio.wait_for_step(run, 3)
     worker.kill()
     worker.wait()
-    studio.manage("train", "force_stop", str(run))
+    studio.manage("train", "force-stop", str(run))
     assert studio.status(run) == "running", "nobody is there yet who could"
     studio.start_worker()
     studio.wait_for_status(run, "stopped", 30)

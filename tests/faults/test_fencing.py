@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.studio import REPOSITORY, Studio, wait_for
+from trainingapp.engine.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +44,7 @@ def start_worker_on(studio: Studio, host: str) -> "subprocess.Popen[bytes]":
 
 def weights(studio: Studio, run: int) -> dict[str, torch.Tensor]:
     path = studio.data_dir / "runs" / str(run) / "checkpoints" / f"epoch_{EPOCHS}.pt"
-    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["model_state_dict"]
+    state: dict[str, torch.Tensor] = load_checkpoint(path)["model_state_dict"]
     return state
 
 

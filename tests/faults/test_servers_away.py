@@ -31,7 +31,7 @@ def check_whole(studio: Studio, run: int, epochs: int) -> None:
 
 
 def test_a_database_that_is_locked_for_30_s(studio: Studio) -> None:
-    (run,) = studio.prepare(epochs=100, **CONFIG)
+    (run,) = studio.prepare(epochs=2000, **CONFIG)
     studio.start_worker()
     studio.wait_for_step(run, 5)
     events = studio.data_dir / "runs" / str(run) / "events.jsonl"
