@@ -285,10 +285,13 @@ def read_queue(most: int | None = None) -> Iterator[Waiting]:
 
 
 def read_board() -> Board:
-    """The machines as they stand. A hold counts as long as its run is running."""
+    """The machines as they stand. A hold counts as long as its run is running.
+
+    A host that reports for the first time meanwhile is left out with its devices: it is there at the next look.
+    """
     machines = {host.pk: Machine(host.name, host.slots, host.is_away) for host in Host.objects.all()}
     places: dict[int, Place] = {}
-    for device in Device.objects.filter(is_present=True).order_by("kind", "index"):
+    for device in Device.objects.filter(is_present=True, host_id__in=machines).order_by("kind", "index"):
         machine = machines[device.host_id]
         places[device.pk] = _place(machine, device)
         machine.places.append(places[device.pk])
