@@ -194,6 +194,7 @@ def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "model", "size", "key"),
