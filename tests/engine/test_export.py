@@ -67,7 +67,10 @@ def quiet(done: int, total: int, message: str) -> None:
 
 
 def family_cases() -> list[Any]:
-    return [pytest.param(*case, id=case[1], marks=[] if case[1] in QUICK else [pytest.mark.slow]) for case in FAMILIES]
+    return [
+        pytest.param(*case, id=case[1], marks=[] if case[1] in QUICK else [pytest.mark.slow, pytest.mark.long])
+        for case in FAMILIES
+    ]
 
 
 @pytest.mark.parametrize(("recipe", "model", "size"), family_cases())
