@@ -1,11 +1,13 @@
 """A backup made in the middle of a run, brought back elsewhere."""
 
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.test_kills import CONFIG, PICTURES, check_equal, curve, middle, undisturbed  # noqa: F401
-from tests.studio import Studio
+from tests.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -17,8 +19,13 @@ def test_a_run_in_work_goes_on_after_a_restore_as_if_nothing_had_happened(
 ) -> None:
     (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
     worker = studio.start_worker()
-    middle(studio, run)
-    studio.manage("backup", str(tmp_path / "studio.tar.zst"))
+    trainer = psutil.Process(middle(studio, run)["pid"])
+    trainer.suspend()  # until the backup has begun: else a quick run would be over before that
+    backup = threading.Thread(target=studio.manage, args=("backup", str(tmp_path / "studio.tar.zst")))
+    backup.start()
+    wait_for(lambda: list(studio.data_dir.glob(".backup-*")) or not backup.is_alive(), 60, "the backup begins")
+    trainer.resume()
+    backup.join()
     studio.wait_for_status(run, "completed", 120)  # the backup did not disturb it
     assert studio.stop(worker) == 0
     other = Studio(tmp_path / "elsewhere")

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("trainingapp", "0003_execution_and_doors"),
+        ("trainingapp", "0004_recovery_fields"),
     ]
 
     operations = [
