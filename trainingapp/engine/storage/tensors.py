@@ -1,6 +1,8 @@
 """Between tensors and what is stored of them."""
 
+import contextlib
 import ctypes
+import mmap
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +14,8 @@ from trainingapp.engine.storage.reading import Opened
 
 ALIGNMENT = 64
 BFLOAT16_EXPONENT = 0x7F80
+#: What a layout is known by: shape, stride and kind of each tensor.
+Layout = list[tuple[torch.Size, tuple[int, ...], torch.dtype]]
 #: Sums of half numbers would overflow.
 SUMMED_AS = {"float16": np.float32, "float32": np.float32, "float64": np.float64}
 
@@ -35,17 +39,18 @@ class FlatCopy:
 
     def __init__(self) -> None:
         self._buffer = torch.empty(0, dtype=torch.uint8)
-        self._layout: list[tuple[TensorSpec, torch.dtype]] = []
+        self._layout: Layout = []
         self._views: list[torch.Tensor] = []
         self._copied: list[Copied] = []
 
     def take(self, content: dict[str, Any]) -> dict[str, Any]:
         """`content` with a `Copied` for each tensor. What the last call gave is overwritten."""
         tensors = [tensor.detach() for tensor in leaves(content, torch.Tensor)]
-        layout = [(_spec(tensor), tensor.dtype) for tensor in tensors]
+        layout = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors]
         devices = {tensor.device for tensor in tensors if tensor.is_cuda}
         if layout != self._layout:
-            self._lay_out(layout, page_locked=bool(devices))
+            self._lay_out(tensors, page_locked=bool(devices))
+            self._layout = layout
         for view, tensor in zip(self._views, tensors, strict=True):
             _copy(view, tensor)
         for device in devices:
@@ -54,22 +59,23 @@ class FlatCopy:
         tree: dict[str, Any] = mapped(content, torch.Tensor, lambda _tensor: next(copied))
         return tree
 
-    def _lay_out(self, layout: list[tuple[TensorSpec, torch.dtype]], *, page_locked: bool) -> None:
+    def _lay_out(self, tensors: list[torch.Tensor], *, page_locked: bool) -> None:
+        specs = [_spec(tensor) for tensor in tensors]
         starts, end = [], 0
-        for spec, _dtype in layout:
+        for spec in specs:
             starts.append(end)
             end += -(-spec.raw_bytes // ALIGNMENT) * ALIGNMENT
         if end > len(self._buffer):
             self._views, self._copied = [], []
-            self._buffer = torch.empty(end, dtype=torch.uint8, pin_memory=page_locked)
+            self._buffer = torch.empty(end, dtype=torch.uint8, pin_memory=True) if page_locked else _huge_pages(end)
         numbers: Any = self._buffer.numpy()
         memory = memoryview(numbers)
-        stretches = [slice(start, start + spec.raw_bytes) for start, (spec, _dtype) in zip(starts, layout, strict=True)]
-        self._copied = [Copied(spec, memory[part]) for part, (spec, _dtype) in zip(stretches, layout, strict=True)]
+        stretches = [slice(start, start + spec.raw_bytes) for start, spec in zip(starts, specs, strict=True)]
+        self._copied = [Copied(spec, memory[part]) for part, spec in zip(stretches, specs, strict=True)]
         self._views = [
-            _placed(self._buffer[part], spec, dtype) for part, (spec, dtype) in zip(stretches, layout, strict=True)
+            _placed(self._buffer[part], spec, tensor.dtype)
+            for part, spec, tensor in zip(stretches, specs, tensors, strict=True)
         ]
-        self._layout = layout
 
 
 def restored(opened: Opened) -> dict[str, Any]:
@@ -97,6 +103,15 @@ def is_finite(copied: Copied) -> bool:
     with np.errstate(all="ignore"):
         total = np.frombuffer(copied.raw, copied.spec.dtype).sum(dtype=SUMMED_AS[copied.spec.dtype])
     return bool(np.isfinite(total))
+
+
+def _huge_pages(size: int) -> torch.Tensor:
+    """Memory in pages of 2 MiB where Linux has them: a copy looks up fewer, and takes up to a third less time."""
+    memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel built without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.uint8)
 
 
 def _spec(tensor: torch.Tensor) -> TensorSpec:
