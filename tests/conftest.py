@@ -172,9 +172,10 @@ def studio_env(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
-    """URL of a Redis server: TEST_REDIS_URL, or one started for this session."""
+    """URL of a Redis server: TEST_REDIS_URL, or one started for this session. Each worker of xdist has a database."""
     if url := os.environ.get("TEST_REDIS_URL"):
-        yield url
+        worker = os.environ.get("PYTEST_XDIST_WORKER")
+        yield urlsplit(url)._replace(path=f"/{worker.removeprefix('gw')}").geturl() if worker else url
         return
     if not shutil.which("redis-server"):
         pytest.skip("no redis-server on the PATH and no TEST_REDIS_URL")
