@@ -187,11 +187,15 @@ class DeviceItem(Schema):
     temperature_c: float | None
     is_present: bool
     runs: list[int] = Field(description="Numbers of the runs that have it now.")
+    private_runs: int = Field(description="How many more have it that you may not see.")
 
     @staticmethod
-    def resolve_runs(device: Device) -> list[int]:
-        held = device.holds.filter(released_at=None).exclude(run=None)
-        return list(held.values_list("run_id", flat=True))
+    def resolve_runs(device: Any) -> list[int]:
+        return [hold.run_id for hold in device.held if hold.is_seen]
+
+    @staticmethod
+    def resolve_private_runs(device: Any) -> int:
+        return sum(not hold.is_seen for hold in device.held)
 
 
 class HostItem(Schema):

@@ -35,7 +35,8 @@ def move_in_queue(
     with _locked_queue(run) as queue:
         anchor = before or after
         if anchor is not None and anchor not in queue:
-            raise VerbError(_("“%(name)s” does not wait any more; look at the queue again.") % {"name": anchor.name})
+            # It may be one that whoever moves this may not see, so it is not named.
+            raise VerbError(_("The run beside which it should stand does not wait any more; look at the queue again."))
         if anchor == run or _is_there(run, queue, before, after, to):
             return run
         others = [other for other in queue if other != run]

@@ -30,6 +30,7 @@ from trainingapp.lifecycle.datasets import may_import_from
 from trainingapp.lifecycle.jobs import cancel_job, prepared_job, submit_job
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.run import Status
+from trainingapp.permissions import visible_to
 from trainingapp.trash import moved, trash_name
 
 MOST_PICTURES = 50
@@ -47,10 +48,12 @@ BEGINNINGS = {
 
 @dataclass(frozen=True)
 class WeightsUses:
-    """What was made from an entry."""
+    """What was made from an entry, as far as the reader may see it; the rest is counted."""
 
     children: list[Weights]
     runs: list[TrainingRun]
+    hidden: int = 0
+    hidden_waiting: int = 0
 
     @property
     def waiting(self) -> list[TrainingRun]:
@@ -241,10 +244,21 @@ def update_weights(
     return weights
 
 
-def weights_uses(weights: Weights) -> WeightsUses:
-    """What was made from the entry: other entries, and runs that start from it."""
-    runs = TrainingRun.objects.filter(config__start_from=weights.start_name).order_by("pk")
-    return WeightsUses(list(weights.children.all()), list(runs))
+def weights_uses(weights: Weights, reader: Any = None) -> WeightsUses:
+    """What was made from the entry: other entries, and runs that start from it. Without a reader all is told."""
+    runs = list(TrainingRun.objects.filter(config__start_from=weights.start_name).order_by("pk"))
+    children = list(weights.children.all())
+    if reader is None:
+        return WeightsUses(children, runs)
+    told = set(visible_to(reader, TrainingRun.objects.filter(config__start_from=weights.start_name)))
+    told_children = list(visible_to(reader, weights.children.all()))
+    hidden = [run for run in runs if run not in told]
+    return WeightsUses(
+        told_children,
+        [run for run in runs if run in told],
+        hidden=len(hidden) + len(children) - len(told_children),
+        hidden_waiting=sum(map(_has_yet_to_start, hidden)),
+    )
 
 
 def weights_deletion_size(weights: Weights) -> DeletionSize:
@@ -270,7 +284,10 @@ def delete_weights(weights: Weights) -> DeletionSize:
 
 
 def _check_unneeded(weights: Weights) -> None:
-    waiting = [run.name for run in weights_uses(weights).waiting]
+    uses = weights_uses(weights, weights.owner)
+    waiting = [run.name for run in uses.waiting]
+    if not waiting and uses.hidden_waiting:
+        raise VerbError(_("Runs that are not shared with you are going to start from these weights."))
     if not waiting:
         return
     listed = ", ".join(waiting[:5]) + (", …" if len(waiting) > 5 else "")

@@ -91,7 +91,7 @@ def telling_metric(weights: Weights) -> tuple[str, str] | None:
 def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One entry: what it is, where it comes from, what was made from it. htmx asks again until its file is made."""
     weights = visible_weights(request, pk)
-    uses = lifecycle.weights_uses(weights)
+    uses = lifecycle.weights_uses(weights, request.user)
     context = {
         "section": "weights",
         "weights": weights,
@@ -102,7 +102,8 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "trail": audit.entries_of(weights)[:ENTRIES_SHOWN],
         "uses": uses,
         "versions": weights_seen_by(request.user).filter(name=weights.name).order_by("-version"),
-        "ancestors": _ancestors(weights),
+        "ancestors": [one for one in _ancestors(weights) if can(request.user, Verb.SEE, one)],
+        "origin_is_seen": weights.run is not None and can(request.user, Verb.SEE, weights.run),
         "exports": weights.report.get("exports", {}),
     }
     is_part = request.headers.get("HX-Target") == "entry"
@@ -210,7 +211,7 @@ def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
             return redirect(weights)
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": weights})
         return redirect("weights_list")
-    size, uses = lifecycle.weights_deletion_size(weights), lifecycle.weights_uses(weights)
+    size, uses = lifecycle.weights_deletion_size(weights), lifecycle.weights_uses(weights, request.user)
     context = {"weights": weights, "size": size, "uses": uses, "section": "weights"}
     return render(request, "weights/delete.html", context)
 
