@@ -18,6 +18,8 @@ from django.utils import timezone
 
 from tests.api.conftest import api_of, problem
 from tests.machines import asking, hold, machine
+from tests.saved import flip_a_bit
+from tests.stored import stored
 from trainingapp import lifecycle
 from trainingapp.live import Audience, run_messages
 from trainingapp.models import Device, JournalEntry, Team, TrainingRun
@@ -227,3 +229,17 @@ def test_weights_are_kept_for_runs_that_are_not_named(make: MAKE, user: User, ot
     assert "from-hush" not in str(refused.value)
     for route in ("weights_detail", "weights_delete"):
         assert "from-hush" not in html(signed_in(user).get(reverse(route, args=[weights.pk])))
+
+
+@pytest.mark.django_db
+def test_the_log_of_a_damaged_checkpoint_names_no_private_run(make: MAKE) -> None:
+    """Whoever sees the run reads its log, so only what everybody sees is named there."""
+    run = stored(make("completed"))
+    flip_a_bit(run.folder / "checkpoints" / "epoch_1.pt", 200)
+    start = asking(start_from=f"run/{run.pk}/epoch_1.pt")
+    make(name="open", config=start)
+    make(name="from-hush", config=start, visibility="private")
+    assert lifecycle.verify_checkpoint(run.checkpoints.get(file="epoch_1.pt"))
+    log = "".join(str(event.data) for event in run.events.all())
+    assert "These runs start from it: “open”, a private run." in log
+    assert "from-hush" not in log

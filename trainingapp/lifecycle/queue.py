@@ -8,7 +8,7 @@ from typing import Literal
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from trainingapp import tasks
+from trainingapp import audit, tasks
 from trainingapp.bell import ring
 from trainingapp.devices.placement import queued_runs
 from trainingapp.lifecycle.common import VerbError, checked_priority, refresh_locked
@@ -42,6 +42,7 @@ def move_in_queue(
         others = [other for other in queue if other != run]
         index = _index(others, before, after, to)
         _put_between(run, others[index - 1] if index else None, others[index] if index < len(others) else None, others)
+        audit.record("move", run, details={"place": index + 1, "priority": run.priority})
     return run
 
 
@@ -56,6 +57,7 @@ def set_priority(run: TrainingRun, priority: int) -> TrainingRun:
         if run.priority != priority:
             run.priority = priority
             _save(run)
+            audit.record("priority", run, details={"priority": priority})
     return run
 
 

@@ -92,7 +92,9 @@ def check_first(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:
         "runs_dir": str(settings.RUNS_DIR),
         "weights_cache_dir": str(settings.WEIGHTS_CACHE_DIR),
     }
-    return ask_for_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
+    with transaction.atomic():
+        audit.record("check", dataset, by=owner.get_username())
+        return ask_for_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
 
 
 def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:

@@ -234,13 +234,16 @@ def update_weights(
     """Change what is said of an entry. Under another name it becomes the next version of that name."""
     with transaction.atomic():
         refresh_locked(weights)
+        before = {field: getattr(weights, field) for field in ("name", "version", "note", "licence")}
         if name is not None and checked_name(name) != weights.name:
             weights.name = checked_name(name)
             weights.version = _next_version(weights.name)
         weights.note = weights.note if note is None else note.strip()
         weights.licence = weights.licence if licence is None else _checked_licence(licence)
-        weights.save(update_fields=["name", "version", "note", "licence"])
-        audit.record("change", weights)
+        changed = [field for field, value in before.items() if getattr(weights, field) != value]
+        if changed:
+            weights.save(update_fields=changed)
+            audit.record("change", weights, details={"fields": changed})
     return weights
 
 
@@ -320,7 +323,15 @@ def export_weights(weights: Weights, *, formats: Sequence[str], by: Any) -> Job:
         "formats": [name for name in EXPORT_FILES if name in formats],
         "dataset_dir": str(dataset.folder) if dataset and dataset.status == Dataset.Status.READY else "",
     }
-    return submit_job(prepared_job(Job.Kind.EXPORT, owner=by, params=params, total=len(params["formats"]) + 2))
+    job = prepared_job(Job.Kind.EXPORT, owner=by, params=params, total=len(params["formats"]) + 2)
+    return _submitted(job, "export", weights, formats=params["formats"])
+
+
+def _submitted(job: Job, verb: str, weights: Weights, **details: Any) -> Job:
+    """Store the job that does this with the entry."""
+    with transaction.atomic():
+        audit.record(verb, weights, by=job.owner.get_username(), details=details)
+        return submit_job(job)
 
 
 def _job_params(weights: Weights) -> dict[str, Any]:
@@ -340,7 +351,7 @@ def predict(weights: Weights, *, pictures: Sequence[tuple[str, BinaryIO]], by: A
     except BaseException:
         shutil.rmtree(job.folder, ignore_errors=True)
         raise
-    return submit_job(job)
+    return _submitted(job, "predict", weights, pictures=len(pictures))
 
 
 def _stored_picture(job: Job, number: int, name: str, content: BinaryIO) -> dict[str, str]:
@@ -382,7 +393,8 @@ def predict_dataset(weights: Weights, dataset: Dataset, *, split: str, by: Any) 
     if split not in ("train", "val", "all"):
         raise VerbError(_("The split must be train, val or all."))
     params = {**_job_params(weights), "dataset_dir": str(dataset.folder), "split": split, "of": dataset.name}
-    return submit_job(prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params))
+    job = prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params)
+    return _submitted(job, "predict", weights, dataset=dataset.name, split=split)
 
 
 def predict_folder(weights: Weights, folder: Path, *, by: Any, from_shell: bool = False) -> Job:
@@ -394,4 +406,5 @@ def predict_folder(weights: Weights, folder: Path, *, by: Any, from_shell: bool 
     if not folder.is_dir():
         raise VerbError(_("There is no folder %(folder)s on the server.") % {"folder": folder})
     params = {**_job_params(weights), "folder": str(folder), "of": str(folder)}
-    return submit_job(prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params))
+    job = prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params)
+    return _submitted(job, "predict", weights, folder=str(folder))
