@@ -214,6 +214,7 @@ LOOKS = {
     "plan_clean_up",
     "possible_verbs",
     "weights_deletion_size",
+    "weights_tag",
     "weights_uses",
     "with_epochs",
     # The last use of a token stands with the token itself.

@@ -14,6 +14,7 @@ from trainingapp.engine.config import RunConfig
 from trainingapp.lifecycle.common import (
     DeletionSize,
     VerbError,
+    changed_meanwhile,
     checked_name,
     checked_priority,
     folder_size,
@@ -141,10 +142,6 @@ def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
         raise VerbError(message % {"name": found, "recipe": found.recipe, "wanted": config.recipe})
 
 
-class VersionError(VerbError):
-    """Somebody else has changed the run since it was read."""
-
-
 def update_run(
     run: TrainingRun,
     *,
@@ -162,7 +159,7 @@ def update_run(
     """
     with locked(run):
         if version is not None and version != run.version:
-            raise VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": run.name})
+            raise changed_meanwhile(run)
         wanted = changed_limits(run, soft_limit_h, hard_limit_h, max_recoveries)
         if name is not None:
             wanted["name"] = checked_name(name)

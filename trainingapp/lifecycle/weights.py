@@ -1,5 +1,6 @@
 """The verbs of the library of weights: save, upload, change, delete, export, predict."""
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from trainingapp.engine.weights_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.lifecycle.common import (
     DeletionSize,
     VerbError,
+    changed_meanwhile,
     checked_name,
     folder_size,
     refresh_locked,
@@ -228,12 +230,28 @@ def _checked_licence(licence: str) -> str:
     return licence.strip()
 
 
+def weights_tag(weights: Weights) -> str:
+    """Stands for what is said of an entry: it is another one after each change."""
+    said = "\0".join((weights.name, str(weights.version), weights.note, weights.licence))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
 def update_weights(
-    weights: Weights, *, name: str | None = None, note: str | None = None, licence: str | None = None
+    weights: Weights,
+    *,
+    name: str | None = None,
+    note: str | None = None,
+    licence: str | None = None,
+    tag: str | None = None,
 ) -> Weights:
-    """Change what is said of an entry. Under another name it becomes the next version of that name."""
+    """Change what is said of an entry. Under another name it becomes the next version of that name.
+
+    With `tag`, that of the entry as the caller read it: raises VersionError where it was changed since.
+    """
     with transaction.atomic():
         refresh_locked(weights)
+        if tag is not None and tag != weights_tag(weights):
+            raise changed_meanwhile(weights)
         before = {field: getattr(weights, field) for field in ("name", "version", "note", "licence")}
         if name is not None and checked_name(name) != weights.name:
             weights.name = checked_name(name)
