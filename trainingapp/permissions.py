@@ -53,7 +53,7 @@ class Relation(StrEnum):
     OTHER = "anybody who sees it"
 
 
-#: The groups that migration 0101 makes. Who is in none is an operator, as everybody was before there were roles.
+#: The groups that a migration makes. Who is in none is an operator, as everybody was before there were roles.
 GROUPS = {role.group: role for role in Role if role is not Role.NOBODY}
 DEFAULT_ROLE = Role.OPERATOR
 

@@ -17,6 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.api.conftest import api_of, problem
+from tests.lifecycle.library import make_entry
 from tests.machines import asking, hold, machine
 from tests.saved import flip_a_bit
 from tests.stored import stored
@@ -219,8 +220,6 @@ def test_what_has_outlived_its_run_is_named_to_administrators(
 
 @pytest.mark.django_db
 def test_weights_are_kept_for_runs_that_are_not_named(make: MAKE, user: User, other_user: User) -> None:
-    from tests.lifecycle.library import make_entry
-
     weights = make_entry(user)
     config = asking(start_from=weights.start_name)
     make("queued", name="from-hush", config=config, visibility="private", owner=other_user)
@@ -243,3 +242,17 @@ def test_the_log_of_a_damaged_checkpoint_names_no_private_run(make: MAKE) -> Non
     log = "".join(str(event.data) for event in run.events.all())
     assert "These runs start from it: “open”, a private run." in log
     assert "from-hush" not in log
+
+
+@pytest.mark.django_db
+def test_weights_of_a_private_run_do_not_name_it(make: MAKE, user: User, other_user: User, user_client: Client) -> None:
+    run = make("completed", name="of-hush", visibility="private")
+    weights = make_entry(user, run=run, run_name=run.name)
+    told = api_of(other_user).get(f"weights/{weights.pk}").json()
+    assert (told["run"], told["run_name"]) == (None, "")
+    page = html(signed_in(other_user).get(weights.get_absolute_url()))
+    assert "of-hush" not in page
+    assert f"/runs/{run.pk}/" not in page
+    told = api_of(user).get(f"weights/{weights.pk}").json()
+    assert (told["run"], told["run_name"]) == (run.pk, "of-hush")
+    assert "of-hush" in html(user_client.get(weights.get_absolute_url()))

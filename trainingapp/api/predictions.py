@@ -1,6 +1,7 @@
 """Having weights of the library look at pictures: a job, whose result a worker makes."""
 
 from pathlib import Path as FilePath
+from typing import BinaryIO, cast
 
 from django.utils.translation import gettext as _
 from ninja import File, Router, Status, UploadedFile
@@ -21,7 +22,7 @@ router = Router(tags=["weights"])
 def predict(request: ApiRequest, pk: Id, pictures: File[list[UploadedFile]]) -> Status[Job]:
     """Have a worker look at a few pictures, sent as a form. When the job is done, its file is predictions.json."""
     weights = weights_for(request, pk, Verb.DOWNLOAD, also=Verb.CREATE)
-    sent = [(file.name or "", file.file) for file in pictures]
+    sent = [(file.name or "", cast(BinaryIO, file.file)) for file in pictures]
     return Status(202, lifecycle.predict(weights, pictures=sent, by=request.caller.user))
 
 

@@ -12,6 +12,7 @@ from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsS
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.engine.dataset_files import RecipeName
 from trainingapp.models import Dataset, Device, Host, Weights
+from trainingapp.permissions import Verb, can
 
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
 ExportFormat = Literal["onnx", "pt2", "safetensors", "pt"]
@@ -136,6 +137,11 @@ class WeightsList(Page):
     items: list[WeightsItem]
 
 
+def _names_run(weights: Weights, context: Any) -> bool:
+    """Whether the caller may see the run that the weights are of. The name of a deleted one belongs to the weights."""
+    return weights.run is None or can(context["request"].caller.user, Verb.SEE, weights.run)
+
+
 class WeightsResponse(WeightsItem, Sharing):
     """Weights of the library as a whole."""
 
@@ -145,7 +151,7 @@ class WeightsResponse(WeightsItem, Sharing):
     image_size: int
     normalisation: dict[str, Any]
     config: dict[str, Any]
-    run: int | None
+    run: int | None = Field(description="The run that they are of, where you may see it.")
     run_name: str
     checkpoint_file: str
     epoch: int | None
@@ -157,8 +163,12 @@ class WeightsResponse(WeightsItem, Sharing):
     sha256: str
 
     @staticmethod
-    def resolve_run(weights: Weights) -> int | None:
-        return weights.run_id
+    def resolve_run(weights: Weights, context: Any) -> int | None:
+        return weights.run_id if _names_run(weights, context) else None
+
+    @staticmethod
+    def resolve_run_name(weights: Weights, context: Any) -> str:
+        return weights.run_name if _names_run(weights, context) else ""
 
     @staticmethod
     def resolve_dataset(weights: Weights) -> int | None:
@@ -186,7 +196,9 @@ class _WeightsAbout(Schema):
 
 
 class WeightsUpload(_WeightsAbout):
-    """Query parameters of an upload of weights."""
+    """Query parameters of an upload of weights. An address is short: who has more classes sends the file in parts."""
+
+    classes: list[Text] = Field(min_length=1, max_length=200, description="Names, in the order of the outputs.")
 
 
 class WeightsCreate(_WeightsAbout):
