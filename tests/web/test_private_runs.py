@@ -256,3 +256,12 @@ def test_weights_of_a_private_run_do_not_name_it(make: MAKE, user: User, other_u
     told = api_of(user).get(f"weights/{weights.pk}").json()
     assert (told["run"], told["run_name"]) == (run.pk, "of-hush")
     assert "of-hush" in html(user_client.get(weights.get_absolute_url()))
+
+
+@pytest.mark.django_db
+def test_the_library_names_no_private_parent(make: MAKE, user: User, other_user: User, user_client: Client) -> None:
+    parent = make_entry(user, name="parent-hush", visibility="private")
+    child = make_entry(user, name="child", parent=parent)
+    for address in (reverse("weights_list"), child.get_absolute_url()):
+        assert "parent-hush" in html(user_client.get(address))
+        assert "parent-hush" not in html(signed_in(other_user).get(address))
