@@ -19,6 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from trainingapp import audit
 from trainingapp.bell import ring
 from trainingapp.engine import retention
 from trainingapp.engine.metric_names import METRICS
@@ -30,6 +31,7 @@ from trainingapp.engine.storage.reading import damage
 from trainingapp.engine.storage.sizes import Removal, all_parts, own_bytes, plan_removal, remove_checkpoints
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.run import Status, append_events
+from trainingapp.models.sharing import Visibility
 
 logger = logging.getLogger(__name__)
 
@@ -106,24 +108,32 @@ def held(run: TrainingRun) -> Iterator[None]:
         raise BusyError from None
 
 
-def remove(run: TrainingRun, choose: Callable[[], Collection[str]], *, by: str) -> Removal:
+def remove(run: TrainingRun, choose: Callable[[], Collection[str]], *, by: str = "", verb: str = "") -> Removal:
     """Remove checkpoints, files first and then rows, so that a crash in between leaves rows that can be removed again.
 
-    `choose` is called when nobody else can change them. Raises BusyError, and ValueError for a damaged index.
+    `choose` is called when nobody else can change them. `verb` is what the audit trail calls it where somebody does it;
+    the studio's own housekeeping is in the run's log alone. Raises BusyError, and ValueError for a damaged index.
     """
     folder = run.folder / "checkpoints"
     with held(run):
         files = choose()
         removal = remove_checkpoints(folder, files) if folder.is_dir() else Removal({}, {})
         stored = own_bytes(all_parts(folder, Packs(folder)))
-        _forget_rows(run, files, stored, removal, by)
+        _forget_rows(run, files, stored, removal, (by, verb))
     return removal
 
 
-def _forget_rows(run: TrainingRun, files: Collection[str], stored: dict[str, int], removal: Removal, by: str) -> None:
+def _forget_rows(
+    run: TrainingRun, files: Collection[str], stored: dict[str, int], removal: Removal, deed: tuple[str, str]
+) -> None:
+    by, verb = deed
     with transaction.atomic():
         row = TrainingRun.objects.select_for_update().get(pk=run.pk)
-        count, _models = row.checkpoints.filter(file__in=files).delete()
+        going = row.checkpoints.filter(file__in=files).select_related("run")
+        if verb:
+            for checkpoint in going:
+                audit.record(verb, checkpoint, by=by, details={"bytes": checkpoint.stored_bytes})
+        count, _models = going.delete()
         for file, stored_bytes in stored.items():
             row.checkpoints.filter(file=file).update(stored_bytes=stored_bytes)
         newest = row.checkpoints.first()
@@ -162,7 +172,7 @@ def apply_ages() -> None:
         if not run.checkpoints.filter(created_at__lt=limit, is_pinned=False, is_best=False).exists():
             continue
         try:
-            removal = remove(run, lambda run=run: plan_clean_up(run, policy_of(run)).choice.removed, by="")  # type: ignore[misc]
+            removal = remove(run, lambda run=run: plan_clean_up(run, policy_of(run)).choice.removed)  # type: ignore[misc]
             logger.info("Old checkpoints of run %s: %d bytes freed.", run.pk, removal.freed_bytes)
         except BusyError:
             continue
@@ -244,5 +254,9 @@ def _damage_text(row: Checkpoint, wrong: str) -> str:
         return _("Checkpoint %(file)s is sound again.") % {"file": row.file}
     text = _("Checkpoint %(file)s %(wrong)s.") % {"file": row.file, "wrong": wrong}
     others = TrainingRun.objects.filter(config__start_from=f"run/{row.run_id}/{row.file}").exclude(pk=row.run_id)
-    names = ", ".join(f"“{name}”" for name in others.values_list("name", flat=True)[:FILES_NAMED])
+    open_to_all = others.filter(visibility=Visibility.EVERYBODY)  # whoever sees this run reads its log
+    named = [f"“{name}”" for name in open_to_all.values_list("name", flat=True)[:FILES_NAMED]]
+    if hidden := others.count() - open_to_all.count():
+        named.append(ngettext("a private run", "%(count)d private runs", hidden) % {"count": hidden})
+    names = ", ".join(named)
     return text + (" " + _("These runs start from it: %(names)s.") % {"names": names} if names else "")

@@ -16,12 +16,13 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 from asgiref.sync import sync_to_async
 from channels.layers import get_channel_layer
+from django.contrib.auth import get_user_model
 from django.db import DatabaseError, close_old_connections
 from django.db.models import Count, Max, Sum
 from django.utils import translation
@@ -74,6 +75,8 @@ class Audience:
     language: str
     controls: bool = False
     may: frozenset[str] = frozenset()
+    #: The account that is told why a run waits: which other runs may be named differs from one to the next.
+    reader: int | None = None
 
 
 @dataclass(eq=False)
@@ -223,6 +226,7 @@ class RunReader(Reader):
         super().__init__(key)
         self._seen: tuple[Any, ...] = ()
         self._parts: dict[Audience, dict[str, str]] = {}
+        self._is_waiting = False
 
     def bell_group(self) -> str:
         return run_group(self.key)
@@ -245,20 +249,27 @@ class RunReader(Reader):
     async def _tell_news(self, run: TrainingRun) -> None:
         """Render for each audience what is new and hand it out without a pause in between: a client that joins while
         this waits for a thread is either told here or stands at the new position."""
+        if (run.status == TrainingRun.Status.QUEUED) != self._is_waiting:
+            self._is_waiting = not self._is_waiting
+            self._parts.clear()  # what was told by other audiences
         rows = await in_thread(read_rows, run.pk, self.position, BATCH_ROWS)
         names = PARTS if rows or not self._seen else QUICK_PARTS
         news: dict[Audience, list[Message]] = {}
-        while missing := {client.audience for client in self.clients} - news.keys():
+        while missing := {self._audience(client.audience) for client in self.clients} - news.keys():
             for audience in missing:
                 news[audience] = await in_thread(self.render_rows, rows, audience)
                 news[audience] += await self._changed_parts(run, names, audience)
         for client in self.clients:
             if client.listening:
-                client.offer(news[client.audience])
+                client.offer(news[self._audience(client.audience)])
         if rows:
             self.position = rows[-1].seq
         if len(rows) == BATCH_ROWS:
             self._rung.set()  # there may be more
+
+    def _audience(self, audience: Audience) -> Audience:
+        """Who sees the same as this one: only why a run waits is told to each reader for themselves."""
+        return audience if self._is_waiting else replace(audience, reader=None)
 
     async def _changed_parts(self, run: TrainingRun, names: Iterable[str], audience: Audience) -> list[Message]:
         old = self._parts.setdefault(audience, {})
@@ -283,6 +294,7 @@ class RunReader(Reader):
 
     def state(self, audience: Audience) -> list[Message]:
         """The parts as they were last told to this audience; for a new one they come with the next look, at once."""
+        audience = self._audience(audience)
         if audience not in self._parts:
             self._seen = ()
             self._rung.set()
@@ -349,8 +361,9 @@ def _messages(kind: str, rows: list[RunEvent]) -> Iterator[Message]:
 
 
 def _render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
+    reader = get_user_model().objects.filter(pk=audience.reader).first() if audience.reader else None
     with translation.override(audience.language):
-        return render_parts(run, names, controls=audience.controls, may=audience.may)
+        return render_parts(run, names, controls=audience.controls, may=audience.may, reader=reader)
 
 
 async def run_messages(

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from enum import IntEnum, StrEnum
 from typing import Any, TypeVar
 
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
 from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, RunEvent, Team, TrainingRun, Weights
@@ -53,7 +53,7 @@ class Relation(StrEnum):
     OTHER = "anybody who sees it"
 
 
-#: The groups that migration 0101 makes. Who is in none is an operator, as everybody was before there were roles.
+#: The groups that a migration makes. Who is in none is an operator, as everybody was before there were roles.
 GROUPS = {role.group: role for role in Role if role is not Role.NOBODY}
 DEFAULT_ROLE = Role.OPERATOR
 
@@ -153,6 +153,11 @@ def visible_to(user: Any, rows: QuerySet[M]) -> QuerySet[M]:
         | Q(**{f"{way}visibility": Visibility.EVERYBODY})
         | Q(**{f"{way}visibility": Visibility.TEAM, f"{way}team__in": teams})
     )
+
+
+def sees(user: Any, model: type[Model], column: str) -> Exists:
+    """For `annotate`: whether the user may see the row of `model` that `column` of the annotated rows names."""
+    return Exists(visible_to(user, model._default_manager.filter(pk=OuterRef(column))))
 
 
 def scopes_allow(scopes: Collection[str], verb: Verb | str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 from functools import cached_property
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.template.loader import render_to_string
 from django.utils.functional import Promise
 from django.utils.translation import gettext
@@ -17,7 +18,7 @@ from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, Tra
 from trainingapp.models.run import Status
 from trainingapp.permissions import Verb, can
 from trainingapp.quotes import Quote, quote_of
-from trainingapp.scheduler import why_waiting
+from trainingapp.scheduler import named_to, why_waiting
 
 #: Types of events that are lines of the log; metrics are points of the charts.
 LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
@@ -88,13 +89,13 @@ def _quality(metric: str, split: str, colour: int) -> dict[str, Any]:
     return _series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share)
 
 
-def part_context(run: TrainingRun, *, controls: bool, may: Collection[str] = ()) -> dict[str, Any]:
+def part_context(run: TrainingRun, *, controls: bool, may: Collection[str] = (), reader: Any = None) -> dict[str, Any]:
     """What every part's template gets; querysets are read only by the parts that use them.
 
     `controls` says whether the reader may control the run, `may` what else (see `further_rights`); the buttons go by
-    them.
+    them. Other runs are named as far as the `reader`, an account, may see them.
     """
-    return {"run": run, "controls": controls, "page": RunPage(run, controls, frozenset(may))}
+    return {"run": run, "controls": controls, "page": RunPage(run, controls, frozenset(may), reader or AnonymousUser())}
 
 
 def further_rights(user: Any, run: TrainingRun) -> frozenset[str]:
@@ -104,10 +105,10 @@ def further_rights(user: Any, run: TrainingRun) -> frozenset[str]:
 
 
 def render_parts(
-    run: TrainingRun, names: Iterable[str], *, controls: bool, may: Collection[str] = ()
+    run: TrainingRun, names: Iterable[str], *, controls: bool, may: Collection[str] = (), reader: Any = None
 ) -> dict[str, str]:
     """HTML of the named parts, in the active language."""
-    context = part_context(run, controls=controls, may=may)
+    context = part_context(run, controls=controls, may=may, reader=reader)
     return {name: render_to_string(f"runs/_{name}.html", context) for name in names}
 
 
@@ -124,8 +125,9 @@ def log_events(run: TrainingRun, *, before: int) -> list[RunEvent]:
 class RunPage:
     """The slower facts about a run, each read when a template asks for it."""
 
-    def __init__(self, run: TrainingRun, controls: bool = False, may: frozenset[str] = frozenset()) -> None:
+    def __init__(self, run: TrainingRun, controls: bool, may: frozenset[str], reader: Any) -> None:
         self.run = run
+        self.reader = reader
         self.controls = controls
         self.may = may
 
@@ -174,7 +176,7 @@ class RunPage:
 
     def why_waiting(self) -> str:
         """What a queued run waits for."""
-        return why_waiting(self.run)
+        return why_waiting(self.run, named_to(self.reader))
 
     def forecast(self) -> Forecast | None:
         """What was told last of a queued run's start and end."""

@@ -1,6 +1,6 @@
 """Which queued run is next, and why the others wait. The database is the queue."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -26,6 +26,7 @@ from trainingapp.devices.placement import (
 )
 from trainingapp.models import DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status, TransitionError, is_put_off
+from trainingapp.permissions import visible_to
 
 #: Devices that a reason names one by one.
 NAMED = 3
@@ -132,19 +133,38 @@ def _hold(run: TrainingRun, request: Request, place: Place) -> dict[str, Any]:
 # Why a run waits
 
 
-def why_waiting(run: TrainingRun) -> str:
-    """A sentence about what the queued run waits for; empty for a run that is not queued."""
+class _Every(Container[int]):
+    """Names every run: what the shell and administrators are told."""
+
+    def __contains__(self, number: object) -> bool:
+        return True
+
+
+EVERY: Container[int] = _Every()
+
+
+def named_to(user: Any) -> Container[int]:
+    """The numbers of the runs that reasons may name to this user: those in work that they may see."""
+    in_work = TrainingRun.objects.filter(status__in=(Status.QUEUED, Status.RUNNING))
+    return set(visible_to(user, in_work).values_list("pk", flat=True))
+
+
+def why_waiting(run: TrainingRun, named: Container[int] = EVERY) -> str:
+    """A sentence about what the queued run waits for; empty for a run that is not queued.
+
+    Runs that are not in `named` (see `named_to`) stay nameless.
+    """
     if run.status != Status.QUEUED:
         return ""
-    return next((reason for pk, reason in _reasons(None) if pk == run.pk), in_a_moment())
+    return next((reason for pk, reason in _reasons(None, named) if pk == run.pk), in_a_moment())
 
 
-def reasons(most: int | None = None) -> dict[int, str]:
+def reasons(most: int | None = None, named: Container[int] = EVERY) -> dict[int, str]:
     """The reason of each queued run by its number, for the first `most` of the queue."""
-    return dict(_reasons(most))
+    return dict(_reasons(most, named))
 
 
-def _reasons(most: int | None) -> Iterator[tuple[int, str]]:
+def _reasons(most: int | None, named: Container[int]) -> Iterator[tuple[int, str]]:
     board, now = read_board(), timezone.now()
     for run, place in in_turn(board, read_queue(most), now):
         if is_put_off(run.not_before, now):
@@ -154,7 +174,7 @@ def _reasons(most: int | None) -> Iterator[tuple[int, str]]:
         elif board.is_over_limit(run.owner_id):
             yield run.pk, _over_limit(board)
         else:
-            yield run.pk, _no_place(board, run)
+            yield run.pk, _no_place(board, run, named)
 
 
 def next_by_device() -> dict[int, Waiting]:
@@ -186,12 +206,12 @@ def _over_limit(board: Board) -> str:
     ) % {"count": board.most_per_user}
 
 
-def _no_place(board: Board, run: Waiting) -> str:
+def _no_place(board: Board, run: Waiting, named: Container[int]) -> str:
     suited = board.suited(run.request)
     if not suited:
         return _nowhere(board, run.request)
     obstacles = [(machine.obstacle(place, run.request, run.pk), machine.slots) for machine, place in suited]
-    lines = [_sentence(obstacle, slots, run.pk) for obstacle, slots in obstacles if obstacle]
+    lines = [_sentence(obstacle, slots, run.pk, named) for obstacle, slots in obstacles if obstacle]
     more = len(lines) - NAMED
     if more > 0:
         rest = ngettext("%(count)d more device is not free.", "%(count)d more devices are not free.", more)
@@ -223,14 +243,14 @@ def _slots(count: int) -> str:
     return ngettext("%(count)d CPU slot", "%(count)d CPU slots", count) % {"count": count}
 
 
-def _sentence(obstacle: Obstacle, host_slots: int, run_id: int) -> str:
+def _sentence(obstacle: Obstacle, host_slots: int, run_id: int, named: Container[int]) -> str:
     place = obstacle.place
     values = {
         "device": place.torch_name,
         "host": place.host,
         "count": host_slots,
-        "runs": _quoted(hold.name for hold in place.holds),
-        "run": place.kept_for.name if place.kept_for else "",
+        "runs": _quoted([(hold.run_id, hold.name) for hold in place.holds], named),
+        "run": _quoted([(place.kept_for.pk, place.kept_for.name)], named) if place.kept_for else "",
         "memory": filesizeformat(obstacle.missing_bytes),
         "foreign": filesizeformat(place.foreign_bytes),
     }
@@ -252,11 +272,15 @@ def _sentences(place: Place, host_slots: int, run_id: int) -> dict[str, str]:
     return {
         "host_full": full,
         "held": held,
-        "kept": _("What is free of %(device)s on %(host)s is kept for “%(run)s”, which is ahead."),
+        "kept": _("What is free of %(device)s on %(host)s is kept for %(run)s, which is ahead."),
         "memory": _("%(device)s on %(host)s has %(memory)s too little free memory."),
         "foreign": _("Other programs use %(device)s on %(host)s (%(foreign)s of its memory)."),
     }
 
 
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"“{name}”" for name in names)
+def _quoted(runs: list[tuple[int, str]], named: Container[int]) -> str:
+    """The runs (number, name) by their names; those that may not be named are counted."""
+    told = [f"“{name}”" for number, name in runs if number in named]
+    if hidden := len(runs) - len(told):
+        told.append(ngettext("a private run", "%(count)d private runs", hidden) % {"count": hidden})
+    return ", ".join(told)

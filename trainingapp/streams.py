@@ -29,7 +29,8 @@ async def run_stream(request: HttpRequest, pk: int) -> HttpResponse | StreamingH
     if not after.isdecimal():
         return HttpResponseBadRequest("after must be the number of an event")
     controls = await in_thread(can, user, Verb.CONTROL, run)
-    audience = Audience(get_language() or "en", controls, await in_thread(further_rights, user, run))
+    may = await in_thread(further_rights, user, run)
+    audience = Audience(get_language() or "en", controls, may, user.pk)
     return await _streamed(request, run_messages(run.pk, audience, min(int(after), run.event_seq)), run.pk)
 
 

@@ -139,7 +139,7 @@ class UploadForm(AboutForm):
 
     def clean(self) -> dict[str, Any]:
         recipe, name = self.cleaned_data.get("recipe"), self.cleaned_data.get("architecture")
-        if recipe in RECIPES and name and not _is_known(recipe, name):
+        if recipe in RECIPES and name and not is_known(recipe, name):
             known = ", ".join(list(ARCHITECTURES[recipe])[:12])
             message = _("There is no such network for this recipe. There are %(known)s and more.")
             self.add_error("architecture", message % {"known": known})
@@ -148,7 +148,8 @@ class UploadForm(AboutForm):
         return self.cleaned_data
 
 
-def _is_known(recipe: str, name: str) -> bool:
+def is_known(recipe: str, name: str) -> bool:
+    """Whether the recipe has a network of this name, among ours or those of its library."""
     beginnings = {"classification": ("timm/",), "segmentation": ("smp/",)}.get(recipe, ())
     return name in ARCHITECTURES[recipe] or bool(beginnings and name.startswith(beginnings))
 

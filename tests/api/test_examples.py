@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from PIL import Image
+from safetensors.numpy import save
 
 from tests.api.conftest import Api, token_of
 from tests.api.test_training import CONTENT, checkpoint_of
@@ -15,7 +17,7 @@ from tests.datasets.sources import two_classes, write_zip
 from tests.studio import REPOSITORY
 from tests.tiny import make_dataset, make_run
 from tests.web.world import line, point, tell
-from trainingapp.models import Job, TrainingRun, Weights
+from trainingapp.models import Job, Team, TrainingRun, Weights
 
 TEXT = (REPOSITORY / "docs" / "api.md").read_text()
 
@@ -28,6 +30,7 @@ def blocks(language: str) -> str:
 def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the examples speak of: dataset 1, runs 1 to 4, weights 1, a job, and pictures.zip in the present folder."""
     settings.WEIGHTS_DIR = tmp_path / "weights"
+    settings.JOBS_DIR = tmp_path / "jobs"
     settings.ALLOWED_HOSTS = ["*"]
     dataset = make_dataset(user, pictures=4)
     done = make_run(user, dataset)
@@ -52,6 +55,9 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     monkeypatch.setenv("URL", live_server.url)
     monkeypatch.setenv("TOKEN", token_of(user))
     write_zip(tmp_path / "pictures.zip", two_classes())
+    (tmp_path / "mine.safetensors").write_bytes(save({}))
+    Image.new("RGB", (4, 4)).save(tmp_path / "bird.png")
+    Team.objects.create(name="birds").members.add(user)
     return tmp_path
 
 

@@ -6,44 +6,58 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, User
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
+from django.test import AsyncClient
 
-from tests.api.conftest import Api, api_of, problem
+from tests.api.conftest import Api, api_of, problem, token_of
 from tests.api.test_training import checkpoint_of
 from tests.tiny import make_dataset, make_run
+from trainingapp.api.controls import ACTIONS
 from trainingapp.api.openapi import schema_of
 from trainingapp.api.root import api as studio_api
 from trainingapp.models import Dataset, Job, Team, TrainingRun, Weights
 
 pytestmark = pytest.mark.django_db
 
-PEOPLE = ("nobody", "viewer", "other", "mate", "owner", "administrator")
+PEOPLE = ("nobody", "viewer", "other", "viewing mate", "mate", "owner", "administrator")
 #: visibility -> verb -> who may. Who may not see a thing is told that it is not there; others, that they may not.
 MAY: dict[str, dict[str, set[str]]] = {
     "everybody": {
-        "see": {"viewer", "other", "mate", "owner", "administrator"},
+        "see": {"viewer", "other", "viewing mate", "mate", "owner", "administrator"},
+        "use": {"other", "mate", "owner", "administrator"},
         "control": {"owner", "administrator"},
+        "share": {"owner", "administrator"},
         "delete": {"owner", "administrator"},
     },
     "team": {
-        "see": {"mate", "owner", "administrator"},
+        "see": {"viewing mate", "mate", "owner", "administrator"},
+        "use": {"mate", "owner", "administrator"},
         "control": {"mate", "owner", "administrator"},
+        "share": {"owner", "administrator"},
         "delete": {"owner", "administrator"},
     },
     "private": {
         "see": {"owner", "administrator"},
+        "use": {"owner", "administrator"},
         "control": {"owner", "administrator"},
+        "share": {"owner", "administrator"},
         "delete": {"owner", "administrator"},
     },
 }
 CREATORS = {"other", "mate", "owner", "administrator"}
-SIGNED_IN = {"viewer", *CREATORS}
+SIGNED_IN = {"viewer", "viewing mate", *CREATORS}
 ONE_S_OWN = {"owner", "administrator"}
+#: A body that is a form with a picture.
+PICTURES = object()
+ABOUT_WEIGHTS = {"name": "x", "recipe": "classification", "architecture": "resnet18", "classes": ["a", "b"]}
 
 RUN, DATASET, WEIGHTS = "training/{run}", "datasets/{dataset}", "weights/{weights}"
 #: operation -> (path, verb, body). The verb "list" is open to who is signed in, "create" to whom a role lets create,
-#: "own" to who asked for a job, and "part" to the owner of an upload.
+#: "use" to those of them that see the thing, "own" to who asked for a job, and "part" to the owner of an upload. Where
+#: an operation does several things, there is a line for each, with a word behind its name.
 CALLS: dict[str, tuple[str, str, Any]] = {
     "list_runs": ("training/", "list", None),
     "create_run": ("training/", "create", {"name": "x", "dataset": "{open_dataset}"}),
@@ -53,11 +67,23 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "delete_run": (RUN, "delete", None),
     "run_status": (f"{RUN}/status", "see", None),
     "control_run": (f"{RUN}/control", "control", {"action": "stop"}),
+    "control_run: start": (f"{RUN}/control", "control", {"action": "start"}),
+    "control_run: pause": (f"{RUN}/control", "control", {"action": "pause"}),
+    "control_run: resume": (f"{RUN}/control", "control", {"action": "resume"}),
+    "control_run: force_stop": (f"{RUN}/control", "control", {"action": "force_stop"}),
+    "control_run: retry": (f"{RUN}/control", "control", {"action": "retry"}),
+    "control_run: checkpoint": (f"{RUN}/control", "control", {"action": "checkpoint"}),
+    "control_run: evaluate": (f"{RUN}/control", "control", {"action": "evaluate"}),
+    "control_run: extend": (f"{RUN}/control", "control", {"action": "extend", "epochs": 30}),
+    "control_run: clone": (f"{RUN}/control", "use", {"action": "clone"}),
+    "control_run: fork": (f"{RUN}/control", "use", {"action": "fork", "mode": "weights"}),
+    "share_run": (f"{RUN}/share", "share", {"visibility": "private"}),
     "list_metrics": (f"{RUN}/metrics", "see", None),
     "list_logs": (f"{RUN}/logs", "see", None),
     "list_checkpoints": (f"{RUN}/checkpoints", "see", None),
     "show_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "see", None),
     "download_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt/download", "see", None),
+    "change_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "control", {"is_pinned": True}),
     "remove_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "delete", None),
     "save_run": (f"{RUN}/save", "control", {"name": "x"}),
     "list_datasets": ("datasets/", "list", None),
@@ -66,6 +92,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "show_dataset": (DATASET, "see", None),
     "dataset_statistics": (f"{DATASET}/statistics", "see", None),
     "confirm_dataset": (f"{DATASET}/confirm", "control", {}),
+    "share_dataset": (f"{DATASET}/share", "share", {"visibility": "private"}),
     "delete_dataset": (DATASET, "delete", None),
     "begin_upload": ("uploads/", "create", {"size": 3}),
     "show_upload": ("uploads/{upload}", "part", None),
@@ -74,7 +101,17 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "list_weights": ("weights/", "list", None),
     "show_weights": (WEIGHTS, "see", None),
     "download_weights": (f"{WEIGHTS}/download", "see", None),
-    "export": (f"{WEIGHTS}/export", "see", {"formats": ["onnx"]}),
+    "create_weights": ("weights/", "create", {**ABOUT_WEIGHTS, "upload": "0" * 32}),
+    "upload_weights": (
+        "weights/upload?name=x&recipe=classification&architecture=resnet18&classes=a&classes=b",
+        "create",
+        b"no weights",
+    ),
+    "change_weights": (WEIGHTS, "control", {"note": "x"}),
+    "share_weights": (f"{WEIGHTS}/share", "share", {"visibility": "private"}),
+    "export": (f"{WEIGHTS}/export", "use", {"formats": ["onnx"]}),
+    "predict": (f"{WEIGHTS}/predict", "use", PICTURES),
+    "predict_many": (f"{WEIGHTS}/predict-many", "use", {"dataset": "{open_dataset}"}),
     "remove_weights": (WEIGHTS, "delete", None),
     "list_devices": ("devices", "list", None),
     "show_queue": ("queue", "list", None),
@@ -96,14 +133,22 @@ def methods() -> dict[str, str]:
 
 
 def test_every_operation_has_a_line() -> None:
-    assert set(methods()) == set(CALLS) | ELSEWHERE
+    assert set(methods()) == {name.partition(":")[0] for name in CALLS} | ELSEWHERE
+
+
+def test_every_action_has_a_line() -> None:
+    told = {name.partition(": ")[2] or "stop" for name in CALLS if name.startswith("control_run")}
+    assert told == set(ACTIONS)
 
 
 @pytest.fixture
 def people(admin: User, user: User, other_user: User) -> dict[str, User]:
     viewer, mate = User.objects.create_user("viewer"), User.objects.create_user("mate")
-    viewer.groups.add(Group.objects.get(name="viewer"))
-    return {"viewer": viewer, "other": other_user, "mate": mate, "owner": user, "administrator": admin}
+    viewing_mate = User.objects.create_user("viewing-mate")
+    for each in (viewer, viewing_mate):
+        each.groups.add(Group.objects.get_or_create(name="viewer")[0])
+    others = {"viewer": viewer, "other": other_user, "viewing mate": viewing_mate, "mate": mate}
+    return {**others, "owner": user, "administrator": admin}
 
 
 @pytest.fixture
@@ -114,7 +159,7 @@ def things(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[[
     def make(visibility: str) -> dict[str, Any]:
         owner = people["owner"]
         team = Team.objects.create(name="team")
-        team.members.add(owner, people["mate"])
+        team.members.add(owner, people["mate"], people["viewing mate"])
         dataset, open_dataset = make_dataset(owner), make_dataset(owner, "open")
         run = make_run(owner, dataset)
         weights = Weights.objects.create(name="w", version=1, owner=owner, recipe="classification", architecture="a")
@@ -135,10 +180,12 @@ def things(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[[
 
 def send(api: Api, operation: str, numbers: dict[str, Any]) -> Any:
     path, _verb, body = CALLS[operation]
-    method, address = methods()[operation], f"/api/v1/{path.format(**numbers)}"
+    method, address = methods()[operation.partition(":")[0]], f"/api/v1/{path.format(**numbers)}"
     call = getattr(api.client, method)
     if body is None:
         return call(address)
+    if body is PICTURES:
+        return call(address, {"pictures": SimpleUploadedFile("a.png", b"no picture")})
     headers = {"If-Match": "*", "Content-Range": "bytes 0-2/3"}
     if isinstance(body, bytes):
         return call(address, body, content_type="application/zip", headers=headers)
@@ -189,6 +236,26 @@ def test_a_token_of_too_small_a_scope_is_refused(
     operation: str, admin: User, people: dict[str, User], things: Callable[[str], dict[str, Any]]
 ) -> None:
     numbers = things("everybody")
-    needed = SCOPE_OF[methods()[operation]]
+    needed = SCOPE_OF[methods()[operation.partition(":")[0]]]
     others = {"read", "control", "delete"} - {needed}
     problem(send(api_of(admin, *others), operation, numbers), 403, "scope")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("visibility", MAY)
+async def test_the_event_stream_is_for_who_sees_the_run(
+    visibility: str, people: dict[str, User], things: Callable[[str], dict[str, Any]]
+) -> None:
+    numbers = await sync_to_async(things)(visibility)
+    address = f"/api/v1/training/{numbers['run']}/events?max_s=0.1"
+    for who in PEOPLE:
+        for scopes in (("read",), ("control", "delete")):
+            headers = {}
+            if who in people:
+                secret = await sync_to_async(token_of)(people[who], *scopes)
+                headers = {"Authorization": f"Bearer {secret}"}
+            response = await AsyncClient().get(address, headers=headers)
+            seen = 200 if who in MAY[visibility]["see"] else 404
+            wanted = 401 if who == "nobody" else seen if "read" in scopes else 403
+            assert response.status_code == wanted, (who, scopes)
+            response.close()

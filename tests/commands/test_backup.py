@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from tests.tiny import make_dataset, make_run
-from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp.models import AuditEntry, Dataset, RunEvent, TrainingRun
 from trainingapp.models.run import append_events
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -134,3 +134,13 @@ def test_what_is_no_backup_is_said(tmp_path: Path) -> None:
         call_command("restore", str(tmp_path / "b"))
     with pytest.raises(CommandError, match="does not exist"):
         call_command("restore", str(tmp_path / "nothing"))
+
+
+def test_a_backup_and_a_restore_are_in_the_audit_trail(run: TrainingRun, tmp_path: Path, settings: Any) -> None:
+    target = tmp_path / "b.tar.zst"
+    call_command("backup", str(target))
+    assert AuditEntry.objects.get(verb="backup").door == "command"
+    empty()
+    use(settings, tmp_path / "new")
+    call_command("restore", str(target))
+    assert AuditEntry.objects.get(verb="restore").details == {"file": str(target)}

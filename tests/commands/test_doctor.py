@@ -15,7 +15,7 @@ from django.utils import timezone
 from tests.supervisor.test_recovery import dead_worker
 from trainingapp import doctor
 from trainingapp.doctor import Finding, examination, machine
-from trainingapp.models import Checkpoint, Dataset, Host, TrainingRun
+from trainingapp.models import AuditEntry, Checkpoint, Dataset, Host, TrainingRun
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -96,6 +96,8 @@ def test_a_silent_run_is_taken_over(make: MAKE, ready: Dataset) -> None:
     run.refresh_from_db()
     assert (run.status, code) == ("queued", 0), text
     assert "is now queued" in text
+    mended = AuditEntry.objects.get(verb="mend")
+    assert (mended.door, mended.details["check"]) == ("command", "runs")
 
 
 def test_runs_that_wait_without_a_worker(make: MAKE, ready: Dataset) -> None:

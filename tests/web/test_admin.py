@@ -154,8 +154,10 @@ def test_the_admin_is_for_administrators_alone(client: Client, group: str) -> No
         person.groups.add(Group.objects.get_or_create(name=group)[0])
     for route in admin_routes():
         assert client.get(route).status_code == 302, route
+        assert client.post(route).status_code == 302, route
     client.force_login(person)
     for route in admin_routes():
+        assert client.post(route).status_code == 302, route
         response = client.get(route, follow=True)
         assert response.request["PATH_INFO"] == "/", route
         assert "Administrators" not in response.content.decode()
@@ -344,6 +346,13 @@ def test_a_person_says_whether_a_gpu_is_shared_and_nothing_else(staff_client: Cl
     before = device.memory_bytes
     device.refresh_from_db()
     assert (device.is_shareable, device.is_present, device.memory_bytes) == (False, True, before)
+    entry = AuditEntry.objects.get(kind="device")
+    assert (entry.username, entry.verb, entry.door, entry.details) == (
+        "root",
+        "change",
+        "admin",
+        {"fields": ["is_shareable"]},
+    )
 
 
 def test_the_admin_is_for_staff(user_client: Client) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_safetensors
 from tests.engine.conftest import assert_bit_equal
 from tests.saved import content, flip_a_bit
 from tests.stored import stored
-from trainingapp.models import TrainingRun
+from trainingapp.models import Team, TrainingRun
 
 MAKE = Callable[..., TrainingRun]
 
@@ -184,3 +184,20 @@ def test_a_damaged_index_is_told(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"))
     (run.folder / "checkpoints" / "index.json").write_text("[{")
     assert "is damaged" in text(user_client.get(page(run)))
+
+
+@pytest.mark.django_db
+def test_a_team_mate_keeps_checkpoints_but_deletes_none(make: MAKE, user: User, other_user: User) -> None:
+    team = Team.objects.create(name="team")
+    team.members.add(user, other_user)
+    run = stored(make("stopped", visibility="team", team=team))
+    mate, owner = Client(), Client()
+    mate.force_login(other_user)
+    owner.force_login(user)
+    shown = text(mate.get(page(run)))
+    assert "Keep</button>" in shown
+    assert "Delete the chosen ones" not in shown
+    assert "Delete these" not in shown
+    assert "Delete the chosen ones" in text(owner.get(page(run)))
+    assert mate.post(page(run), {"files": "epoch_1.pt", "confirmed": "1"}).status_code == 403
+    assert len(files(run)) == 4

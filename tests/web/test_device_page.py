@@ -49,13 +49,13 @@ def test_htmx_gets_the_list_alone(user_client: Client) -> None:
     assert response.content.decode().lstrip().startswith('<div id="devices"')
 
 
-def test_a_deleted_run_stays_in_the_day_by_its_name(user_client: Client, make: MAKE) -> None:
+def test_a_deleted_run_stays_in_the_day_by_its_name(staff_client: Client, make: MAKE) -> None:
     host = machine()
     run = make("completed", name="gone by now")
     now = timezone.now()
     hold(run, host.devices.get(), taken_at=now - timedelta(hours=2), released_at=now - timedelta(hours=1))
     run.delete()
-    assert "gone by now" in page(user_client)
+    assert "gone by now" in page(staff_client)
 
 
 def test_a_gpu_that_is_gone_is_shown_while_it_has_a_past(user_client: Client, make: MAKE) -> None:

@@ -64,12 +64,12 @@ def test_what_was_found_of_a_private_run_is_for_who_may_see_it(
     assert "secret" not in html(client.get(reverse("run_list")))
 
 
-def test_an_entry_outlives_its_run_and_one_in_work_says_so(user_client: Client, make: MAKE) -> None:
+def test_an_entry_outlives_its_run_and_one_in_work_says_so(staff_client: Client, make: MAKE) -> None:
     run = make(name="gone for good")
     entry(run)
     entry(make(name="in work"), action="", message="", done_at=None, evidence={"process": "alive"})
     run.delete()
-    page = html(user_client.get(reverse("journal")))
+    page = html(staff_client.get(reverse("journal")))
     assert "gone for good" in page
     assert "Being recovered" in page
 

@@ -54,6 +54,12 @@ class StudioAdmin(ModelAdmin):
         fields = [field.name for field in self.model._meta.concrete_fields if field.name not in self.editable]
         return [*fields, *map(str, self.readonly_fields)]
 
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        with transaction.atomic():
+            super().save_model(request, obj, form, change)
+            if not change or form.changed_data:
+                audit.record("change" if change else "create", obj, details={"fields": form.changed_data})
+
 
 class ReadOnlyAdmin(StudioAdmin):
     """Rows that only the studio writes."""
@@ -73,12 +79,6 @@ class RecordedAdmin(StudioAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
         return [str(name) for name in self.readonly_fields]
-
-    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
-        with transaction.atomic():
-            super().save_model(request, obj, form, change)
-            if not change or form.changed_data:
-                audit.record("change" if change else "create", obj, details={"fields": form.changed_data})
 
     def delete_model(self, request: HttpRequest, obj: Model) -> None:
         with transaction.atomic():

@@ -33,12 +33,16 @@ def found(request: ApiRequest, rows: QuerySet[M], verb: Verb = Verb.SEE, *, pk: 
 
 
 def run_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE) -> TrainingRun:
-    return found(request, TrainingRun.objects.select_related("dataset", "owner"), verb, pk=pk)
+    return found(request, TrainingRun.objects.select_related("dataset", "owner", "team"), verb, pk=pk)
 
 
 def dataset_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE) -> Dataset:
-    return found(request, Dataset.objects.select_related("owner"), verb, pk=pk)
+    return found(request, Dataset.objects.select_related("owner", "team"), verb, pk=pk)
 
 
-def weights_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE) -> Weights:
-    return found(request, Weights.objects.select_related("owner"), verb, pk=pk)
+def weights_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE, *, also: Verb | None = None) -> Weights:
+    """`also` is a verb that is about no thing, such as CREATE for what has a worker work."""
+    weights = found(request, Weights.objects.select_related("owner", "team"), verb, pk=pk)
+    if also is not None:
+        require(request, also)
+    return weights

@@ -1,6 +1,6 @@
 """The door of the API: every request passes here, and every answer goes out here."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from trainingapp.api.callers import ApiRequest, caller_of, check_rights
 from trainingapp.api.idempotency import answered_once
 from trainingapp.api.limits import count_request
-from trainingapp.api.problems import Problem, failure
+from trainingapp.api.problems import Problem, failure, wrong_parameters
 from trainingapp.audit import address_of
 from trainingapp.lifecycle import note_token_use
 from trainingapp.live import in_thread
@@ -21,23 +21,28 @@ from trainingapp.live import in_thread
 View = Callable[..., Any]
 
 
-def guarded(view: View) -> View:
+#: The query parameters that are known for a method; None for a method that is not taken.
+Known = Callable[[str], Collection[str] | None]
+
+
+def guarded(view: View, known: Known) -> View:
     """The view behind the door. It needs no login of Django's: the door answers by itself."""
     if iscoroutinefunction(view):
-        inner: View = _async_guarded(view)
+        inner: View = _async_guarded(view, known)
     else:
-        inner = _sync_guarded(view)
+        inner = _sync_guarded(view, known)
     inner.csrf_exempt = True  # type: ignore[attr-defined]  # callers.check_rights looks where it matters
     inner.login_required = False  # type: ignore[attr-defined]
     return inner
 
 
-def _sync_guarded(view: View) -> View:
+def _sync_guarded(view: View, known: Known) -> View:
     @wraps(view)
     def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             entered = enter(request)
             with _head_as_get(request):
+                check_query(request, known)
                 return _tidied(request, answered_once(entered, lambda: view(entered, *args, **kwargs)))
         except Exception as error:  # noqa: BLE001  the last instance: whatever it was is answered as a problem
             return _tidied(request, failure(error))
@@ -56,11 +61,12 @@ def _head_as_get(request: HttpRequest) -> Iterator[None]:
         request.method = told
 
 
-def _async_guarded(view: Callable[..., Awaitable[Any]]) -> View:
+def _async_guarded(view: Callable[..., Awaitable[Any]], known: Known) -> View:
     @wraps(view)
     async def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             entered = await in_thread(enter, request)
+            check_query(request, known)
             return _tidied(request, await view(entered, *args, **kwargs))
         except Exception as error:  # noqa: BLE001  as above
             return _tidied(request, failure(error))
@@ -79,6 +85,16 @@ def enter(request: HttpRequest) -> ApiRequest:
     entered = cast(ApiRequest, request)
     entered.caller = caller
     return entered
+
+
+def check_query(request: HttpRequest, known: Known) -> None:
+    """Raises Problem for a query parameter that the operation does not have: a mistyped filter filters nothing."""
+    names = known(request.method or "")
+    unknown = [name for name in request.GET if names is not None and name not in names]
+    if unknown:
+        about = _("There is no such parameter. Known are: %(names)s.") % {"names": ", ".join(sorted(names or ()))}
+        detail = about if names else _("This address takes no parameters.")
+        raise wrong_parameters(unknown, detail)
 
 
 def _tidied(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

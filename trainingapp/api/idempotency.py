@@ -76,8 +76,12 @@ def _check_same(row: IdempotencyKey, about: dict[str, str]) -> None:
 
 
 def _digest(request: ApiRequest) -> str:
-    about = f"{request.META.get('QUERY_STRING', '')}\n".encode()
-    return hashlib.sha256(about + request.body).hexdigest()
+    """Of what was asked. A file is not read for it: it is told from others by its length."""
+    about = f"{request.META.get('QUERY_STRING', '')}\n"
+    if request.content_type == "application/json":
+        return hashlib.sha256(about.encode() + request.body).hexdigest()
+    about += f"{request.content_type}\n{request.META.get('CONTENT_LENGTH', '')}"
+    return hashlib.sha256(about.encode()).hexdigest()
 
 
 def _keep(row: IdempotencyKey, response: HttpResponseBase) -> None:

@@ -26,11 +26,14 @@ SPECIAL: dict[str, tuple[int, ...]] = {
     "change_run": (409, 412, 428),
     "delete_run": (409,),
     "remove_checkpoint": (409,),
+    "change_checkpoint": (409,),
     "upload_dataset": (413,),
+    "upload_weights": (413,),
     "begin_upload": (413,),
     "send_part": (409, 413),
     "delete_dataset": (409,),
     "remove_weights": (409,),
+    "change_weights": (409, 412, 428),
 }
 _FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _EVENT = {
@@ -82,6 +85,15 @@ def schema_of(api: NinjaAPI) -> dict[str, Any]:
     return document
 
 
+@cache
+def query_names(api: NinjaAPI, path: str, method: str) -> frozenset[str] | None:
+    """The query parameters that the document names for the operation; None where there is none."""
+    operation = schema_of(api)["paths"].get(path, {}).get(method.lower())
+    if operation is None:
+        return None
+    return frozenset(each["name"] for each in operation["parameters"] if each["in"] == "query")
+
+
 def document(api: NinjaAPI) -> Any:
     """The view that hands the document out, to whoever asks: it says nothing about this studio's data."""
 
@@ -124,15 +136,13 @@ def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
 
 
 def _refusals(path: str, method: str, operation: dict[str, Any], name: str) -> set[int]:
-    found = {401, 403, 429, *SPECIAL.get(name, ())}
-    if operation["parameters"] or method == "post":
-        found.add(422)
+    found = {401, 403, 422, 429, *SPECIAL.get(name, ())}
     if "{" in path:
         found.add(404)
     if "requestBody" in operation:
-        found |= {400, 413, 415, 422}
+        found |= {400, 413, 415}
     if method == "post":
-        found |= {409, 422}
+        found.add(409)
         if "requestBody" in operation:
             found.add(404)
     return found

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from django.utils.translation import gettext as _
 from ninja import NinjaAPI, Schema
 from ninja.errors import HttpError, ValidationError
@@ -99,6 +100,10 @@ def wrong_parameter(name: str, detail: str, status: int = 422) -> Problem:
     return Problem(status, f"{name}: {detail}", errors=[FieldProblem(detail=detail, parameter=name)])
 
 
+def wrong_parameters(names: Iterable[str], detail: str) -> Problem:
+    return _unprocessable(FieldProblem(detail=detail, parameter=name) for name in names)
+
+
 def wrong_field(pointer: str, detail: str, status: int = 422) -> Problem:
     """`pointer` is that of the field, such as #/name."""
     return Problem(status, f"{_name(pointer)}: {detail}", errors=[FieldProblem(detail=detail, pointer=pointer)])
@@ -161,7 +166,7 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(413, _("The body is too large."))
     if isinstance(error, HttpError):
         return _of_http_error(error)
-    if isinstance(error, SuspiciousOperation | UnreadablePostError):
+    if isinstance(error, SuspiciousOperation | UnreadablePostError | MultiPartParserError):
         return Problem(400, _("The request cannot be read."))
     return None
 

@@ -12,6 +12,7 @@ from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Id, Text
 from trainingapp.api.problems import Problem, not_found, wrong_field
 from trainingapp.api.schemas import (
+    CheckpointChange,
     CheckpointInfo,
     CheckpointList,
     LogFilters,
@@ -100,6 +101,13 @@ def download_checkpoint(
     if response is None:
         raise not_found(_("The file is gone, or damaged."))
     return response
+
+
+@router.put("/{pk}/checkpoints/{file}", response=CheckpointInfo, summary="Keep a checkpoint")
+def change_checkpoint(request: ApiRequest, pk: Id, file: Path[Text], payload: CheckpointChange) -> Checkpoint:
+    """Keep a checkpoint by hand, whatever the rules say, or leave it to the rules again."""
+    run = run_for(request, pk, Verb.CONTROL)
+    return lifecycle.pin_checkpoint(_checkpoint(run, file), is_pinned=payload.is_pinned)
 
 
 @router.delete("/{pk}/checkpoints/{file}", response=TrainingDeleteResponse, summary="Delete a checkpoint")

@@ -1,7 +1,9 @@
 """The API as a whole: its parts, and its addresses behind the door."""
 
 import json
+import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -11,10 +13,10 @@ from ninja import NinjaAPI
 from ninja.operation import Operation
 from ninja.parser import Parser
 
-from trainingapp.api import datasets, events, records, system, training, uploads, weights
+from trainingapp.api import datasets, events, predictions, records, sharing, system, training, uploads, weights
 from trainingapp.api.callers import Session, Token
 from trainingapp.api.door import guarded
-from trainingapp.api.openapi import document
+from trainingapp.api.openapi import document, query_names
 from trainingapp.api.problems import Problem, handle_all, not_found
 
 ABOUT = """\
@@ -89,6 +91,8 @@ api.add_router("/training", events.router)
 api.add_router("/datasets", datasets.router)
 api.add_router("/uploads", uploads.router)
 api.add_router("/weights", weights.router)
+api.add_router("/weights", predictions.router)
+api.add_router("", sharing.router)
 api.add_router("", system.router)
 
 
@@ -97,7 +101,8 @@ def _urls() -> list[URLPattern | URLResolver]:
     operations, _app, _namespace = api.urls
     for pattern in operations:
         assert isinstance(pattern, URLPattern)
-        pattern.callback = guarded(pattern.callback)
+        address = "/api/v1/" + re.sub(r"<(\w+)>", r"{\1}", str(pattern.pattern))
+        pattern.callback = guarded(pattern.callback, partial(query_names, api, address))
     openapi_json = document(api)
     openapi_json.login_required = False
     return [

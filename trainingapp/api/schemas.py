@@ -19,6 +19,7 @@ StatusName = Literal["pending", "queued", "running", "paused", "completed", "fai
 Level = Literal["debug", "info", "warning", "error"]
 RunOrder = Literal["created", "-created", "updated", "-updated", "name", "-name", "priority", "-priority"]
 WeightsState = Literal["pending", "ready", "failed"]
+VisibilityName = Literal["everybody", "team", "private"]
 EventType = Literal["log", "metrics", "checkpoint", "sample", "status"]
 #: Numbers above 2^53 - 1 are no numbers for every reader of JSON.
 Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
@@ -126,6 +127,26 @@ class TrainingStatusResponse(Schema):
     event_seq: int = Field(description="Number of its newest event.")
 
 
+class Sharing(Schema):
+    """Who sees a thing beside its owner and administrators."""
+
+    visibility: VisibilityName = Field(description="everybody who can sign in, the members of a team, or private.")
+    team: str | None = Field(description="Name of the team that it is shared with.")
+
+    @staticmethod
+    def resolve_team(item: Any) -> str | None:
+        return item.team.name if item.team is not None else None
+
+
+class ShareRequest(Schema):
+    """Who is to see a thing beside its owner and administrators."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"visibility": "team", "team": "birds"}]})
+
+    visibility: VisibilityName
+    team: str | None = Field(None, min_length=1, max_length=120, description="team: name of a team of the owner's.")
+
+
 class _Run(TrainingStatusResponse):
     name: str
     recipe: RecipeName
@@ -162,7 +183,7 @@ class ExperimentList(Page):
     items: list[ExperimentListItem]
 
 
-class TrainingRunResponse(_Run):
+class TrainingRunResponse(_Run, Sharing):
     """A run as a whole."""
 
     version: int = Field(description="Counts the changes by people; it is the ETag.")
@@ -320,6 +341,14 @@ class CheckpointInfo(Schema):
     is_pinned: bool = Field(description="Kept by hand: no policy deletes it.")
     damage: str = Field(description="What is wrong with the file; empty while nothing is.")
     created_at: datetime
+
+
+class CheckpointChange(Schema):
+    """What may be said of a checkpoint."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"is_pinned": True}]})
+
+    is_pinned: bool = Field(description="Keep it by hand: no policy deletes it.")
 
 
 class CheckpointList(Schema):

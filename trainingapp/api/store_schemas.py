@@ -8,13 +8,16 @@ from ninja import Schema
 from pydantic import ConfigDict, Field
 
 from trainingapp.api.paging import Page, Paging, Text
-from trainingapp.api.schemas import TAKEN, ExperimentListItem, WeightsState
+from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsState
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.engine.dataset_files import RecipeName
 from trainingapp.models import Dataset, Device, Host, Weights
+from trainingapp.permissions import Verb, can
 
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
 ExportFormat = Literal["onnx", "pt2", "safetensors", "pt"]
+WeightsFormat = Literal["safetensors", "pt"]
+NormalisationName = Literal["imagenet", "centred", "plain"]
 JobState = Literal["waiting", "working", "done", "failed", "cancelled"]
 
 
@@ -67,7 +70,7 @@ class DatasetList(Page):
     items: list[DatasetItem]
 
 
-class DatasetResponse(DatasetItem):
+class DatasetResponse(DatasetItem, Sharing):
     """A dataset as a whole."""
 
     classes: list[str] = Field(description="Class names in the order of their labels.")
@@ -134,7 +137,12 @@ class WeightsList(Page):
     items: list[WeightsItem]
 
 
-class WeightsResponse(WeightsItem):
+def _names_run(weights: Weights, context: Any) -> bool:
+    """Whether the caller may see the run that the weights are of. The name of a deleted one belongs to the weights."""
+    return weights.run is None or can(context["request"].caller.user, Verb.SEE, weights.run)
+
+
+class WeightsResponse(WeightsItem, Sharing):
     """Weights of the library as a whole."""
 
     note: str
@@ -143,7 +151,7 @@ class WeightsResponse(WeightsItem):
     image_size: int
     normalisation: dict[str, Any]
     config: dict[str, Any]
-    run: int | None
+    run: int | None = Field(description="The run that they are of, where you may see it.")
     run_name: str
     checkpoint_file: str
     epoch: int | None
@@ -155,8 +163,12 @@ class WeightsResponse(WeightsItem):
     sha256: str
 
     @staticmethod
-    def resolve_run(weights: Weights) -> int | None:
-        return weights.run_id
+    def resolve_run(weights: Weights, context: Any) -> int | None:
+        return weights.run_id if _names_run(weights, context) else None
+
+    @staticmethod
+    def resolve_run_name(weights: Weights, context: Any) -> str:
+        return weights.run_name if _names_run(weights, context) else ""
 
     @staticmethod
     def resolve_dataset(weights: Weights) -> int | None:
@@ -165,6 +177,72 @@ class WeightsResponse(WeightsItem):
     @staticmethod
     def resolve_parent(weights: Weights) -> int | None:
         return weights.parent_id
+
+
+class _WeightsAbout(Schema):
+    """What has to be known of a file of weights; a worker finds out how much of it fits the network."""
+
+    name: Text = Field(min_length=1, max_length=120, description="Weights of one name are numbered as its versions.")
+    format: WeightsFormat = Field("safetensors", description="pt: a file of torch.save with tensors and nothing else.")
+    recipe: RecipeName
+    architecture: Text = Field(min_length=1, max_length=120, description="As a run names it, such as resnet18.")
+    image_size: int = Field(
+        224, ge=32, le=2048, multiple_of=32, description="The square that pictures are made to fit."
+    )
+    normalisation: NormalisationName = Field("imagenet", description="How pixels were scaled in training.")
+    classes: list[Text] = Field(min_length=1, max_length=20_000, description="Names, in the order of the outputs.")
+    note: Text = Field("", max_length=4000)
+    licence: Text = Field("", max_length=200)
+
+
+class WeightsUpload(_WeightsAbout):
+    """Query parameters of an upload of weights. An address is short: who has more classes sends the file in parts."""
+
+    classes: list[Text] = Field(min_length=1, max_length=200, description="Names, in the order of the outputs.")
+
+
+class WeightsCreate(_WeightsAbout):
+    """Weights that were uploaded in parts."""
+
+    model_config = TAKEN | ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "upload": "0" * 32,
+                    "name": "birds",
+                    "recipe": "classification",
+                    "architecture": "resnet18",
+                    "classes": ["finch", "wren"],
+                }
+            ]
+        }
+    )
+
+    upload: str = Field(min_length=32, max_length=32, description="Id of a complete upload.")
+
+
+class WeightsUpdate(Schema):
+    """What may be changed. What is left out, or null, stays as it is."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"note": "The best so far.", "licence": "CC0"}]})
+
+    name: str | None = Field(
+        None, min_length=1, max_length=120, description="Under another name it becomes the next version of that."
+    )
+    note: str | None = Field(None, max_length=4000)
+    licence: str | None = Field(None, max_length=200)
+
+
+class PredictMany(Schema):
+    """Pictures to look at as a whole: a split of a dataset, or a folder of the server."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"dataset": 1, "split": "val"}]})
+
+    dataset: int | None = Field(None, ge=1, le=2**53 - 1, description="Number of a ready dataset.")
+    split: Literal["train", "val", "all"] = "val"
+    folder: str | None = Field(
+        None, min_length=1, max_length=1024, description="Full path of a folder of the server that you may read."
+    )
 
 
 class WeightsExport(Schema):
@@ -187,11 +265,15 @@ class DeviceItem(Schema):
     temperature_c: float | None
     is_present: bool
     runs: list[int] = Field(description="Numbers of the runs that have it now.")
+    private_runs: int = Field(description="How many more have it that you may not see.")
 
     @staticmethod
-    def resolve_runs(device: Device) -> list[int]:
-        held = device.holds.filter(released_at=None).exclude(run=None)
-        return list(held.values_list("run_id", flat=True))
+    def resolve_runs(device: Any) -> list[int]:
+        return [hold.run_id for hold in device.held if hold.is_seen]
+
+    @staticmethod
+    def resolve_private_runs(device: Any) -> int:
+        return sum(not hold.is_seen for hold in device.held)
 
 
 class HostItem(Schema):

@@ -3,6 +3,7 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from django.db.models import Prefetch
 from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router
@@ -15,8 +16,8 @@ from trainingapp.api.problems import not_found, wrong_field
 from trainingapp.api.store_schemas import HostList, JobFilters, JobList, JobResponse, QueueList, QueueMove
 from trainingapp.devices.placement import queued_runs
 from trainingapp.downloads import file_response
-from trainingapp.models import Host, Job, TrainingRun
-from trainingapp.permissions import Verb
+from trainingapp.models import DeviceHold, Host, Job, TrainingRun
+from trainingapp.permissions import Verb, sees
 
 router = Router(tags=["system"])
 
@@ -28,7 +29,9 @@ JobId = Annotated[UUID, Path(description="Its id.")]
 @router.get("/devices", response=HostList, summary="List devices")
 def list_devices(request: ApiRequest) -> dict[str, Any]:
     """The machines with their processors and GPUs, and which runs have them."""
-    return {"items": Host.objects.prefetch_related("devices")}
+    holds = DeviceHold.objects.filter(released_at=None).exclude(run=None)
+    holds = holds.annotate(is_seen=sees(request.caller.user, TrainingRun, "run_id")).order_by("taken_at", "pk")
+    return {"items": Host.objects.prefetch_related("devices", Prefetch("devices__holds", holds, to_attr="held"))}
 
 
 @router.get("/queue", response=QueueList, summary="Show the queue")

@@ -1,22 +1,35 @@
-"""The library of weights: list, look, download, delete. Saving is done with the run."""
+"""The library of weights: list, upload, look, change, download, export, delete. Saving is done with the run."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 from django.db.models import Q
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
-from ninja import Query, Router, Status
+from ninja import Header, Query, Router, Status
 
 from trainingapp import lifecycle
-from trainingapp.api.access import visible, weights_for
+from trainingapp.api.access import require, visible, weights_for
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Id, paged
-from trainingapp.api.problems import not_found
+from trainingapp.api.problems import Problem, not_found, wrong_field, wrong_parameter
+from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
 from trainingapp.api.schemas import TrainingDeleteResponse
-from trainingapp.api.store_schemas import JobResponse, WeightsExport, WeightsFilters, WeightsList, WeightsResponse
+from trainingapp.api.store_schemas import (
+    JobResponse,
+    WeightsCreate,
+    WeightsExport,
+    WeightsFilters,
+    WeightsList,
+    WeightsResponse,
+    WeightsUpdate,
+    WeightsUpload,
+)
+from trainingapp.datasets import uploads
 from trainingapp.downloads import file_response, file_stem
 from trainingapp.models import Job, Weights
 from trainingapp.permissions import Verb
+from trainingapp.weights_forms import is_known
 
 router = Router(tags=["weights"])
 
@@ -35,10 +48,58 @@ def list_weights(request: ApiRequest, filters: Query[WeightsFilters]) -> dict[st
     return paged(rows.order_by(*(minus + field for field in ORDERS[filters.order.removeprefix("-")])), filters)
 
 
+@router.post("/", response={201: WeightsResponse}, summary="Add uploaded weights")
+def create_weights(request: ApiRequest, payload: WeightsCreate, response: HttpResponse) -> Status[Weights]:
+    """Take a complete upload into the library. A worker finds out how much of it fits the network; see `state`."""
+    require(request, Verb.CREATE)
+    _check_architecture(payload, "#/architecture")
+    upload = uploads.find(request.caller.user.pk, payload.upload)
+    if upload is None or not upload.is_complete:
+        raise wrong_field("#/upload", _("There is no complete upload with this id."))
+    return _taken_in(request, response, uploads.used(upload), payload)
+
+
+@router.post("/upload", response={201: WeightsResponse}, summary="Upload weights", openapi_extra=BINARY_BODY)
+def upload_weights(request: ApiRequest, response: HttpResponse, about: Query[WeightsUpload]) -> Status[Weights]:
+    """The body is the file as it is: safetensors, or pt as torch.save writes it. See `state` of the answer."""
+    require(request, Verb.CREATE)
+    check_binary(request)
+    _check_architecture(about)
+    try:
+        path = uploads.receive(request)
+    except uploads.TooLargeError as error:
+        raise Problem(413, str(error)) from None
+    return _taken_in(request, response, path, about)
+
+
 @router.get("/{pk}", response=WeightsResponse, summary="Show weights")
-def show_weights(request: ApiRequest, pk: Id) -> Weights:
-    """One version, with all that it takes to use it."""
-    return weights_for(request, pk)
+def show_weights(request: ApiRequest, pk: Id, response: HttpResponse) -> Weights:
+    """One version, with all that it takes to use it. The ETag is what a change has to be sent with."""
+    weights = weights_for(request, pk)
+    response.headers["ETag"] = f'"{lifecycle.weights_tag(weights)}"'
+    return weights
+
+
+@router.put("/{pk}", response=WeightsResponse, summary="Change weights")
+def change_weights(
+    request: ApiRequest,
+    pk: Id,
+    payload: WeightsUpdate,
+    response: HttpResponse,
+    if_match: Annotated[
+        str | None, Header(alias="If-Match", description="ETag of the weights as you read them, or *.")
+    ] = None,
+) -> Weights:
+    """Change name, note or licence. Refused when somebody else has changed them since you read them."""
+    weights = weights_for(request, pk, Verb.CHANGE)
+    tag = _tag(if_match)
+    try:
+        lifecycle.update_weights(weights, tag=tag, **payload.model_dump())
+    except lifecycle.VersionError as error:
+        headers = {"ETag": f'"{lifecycle.weights_tag(weights)}"'}
+        raise Problem(412, str(error), headers=headers) from None
+    response.headers["ETag"] = f'"{lifecycle.weights_tag(weights)}"'
+    return weights
 
 
 @router.get("/{pk}/download", response={200: None}, summary="Download weights")
@@ -54,7 +115,7 @@ def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
 @router.post("/{pk}/export", response={202: JobResponse}, summary="Export weights")
 def export(request: ApiRequest, pk: Id, payload: WeightsExport) -> Status[Job]:
     """Have a worker pack the weights into a zip. When the job is done, its file is export.zip."""
-    weights = weights_for(request, pk, Verb.DOWNLOAD)
+    weights = weights_for(request, pk, Verb.DOWNLOAD, also=Verb.CREATE)
     return Status(202, lifecycle.export_weights(weights, formats=payload.formats, by=request.caller.user))
 
 
@@ -62,3 +123,33 @@ def export(request: ApiRequest, pk: Id, payload: WeightsExport) -> Status[Job]:
 def remove_weights(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
     """Remove one version and its file. Not while a run has yet to start from it."""
     return lifecycle.delete_weights(weights_for(request, pk, Verb.DELETE))
+
+
+def _check_architecture(about: WeightsUpload | WeightsCreate, pointer: str = "") -> None:
+    if not is_known(about.recipe, about.architecture):
+        detail = _("There is no such network for this recipe.")
+        raise wrong_field(pointer, detail) if pointer else wrong_parameter("architecture", detail)
+
+
+def _taken_in(
+    request: ApiRequest, response: HttpResponse, path: Path, about: WeightsUpload | WeightsCreate
+) -> Status[Weights]:
+    """The new entry. A file that is refused is removed."""
+    fields = about.model_dump(exclude={"format", "upload"})
+    try:
+        weights = lifecycle.upload_weights(
+            owner=request.caller.user, path=path, file_name=f"weights.{about.format}", **fields
+        )
+    except lifecycle.VerbError as error:
+        raise Problem(422, str(error), kind="not-weights") from None
+    finally:
+        path.unlink(missing_ok=True)
+    response.headers["Location"] = f"/api/v1/weights/{weights.pk}"
+    return Status(201, weights)
+
+
+def _tag(if_match: str | None) -> str | None:
+    """What the weights are to be as they were read; None for whatever they are."""
+    if if_match is None:
+        raise Problem(428, _("Send If-Match with the ETag of the weights as you read them."))
+    return None if if_match.strip() == "*" else if_match.strip().removeprefix("W/").strip('"')

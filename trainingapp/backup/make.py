@@ -24,6 +24,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from trainingapp import audit
 from trainingapp.backup.parts import (
     BATCH_ROWS,
     FORMAT,
@@ -62,7 +63,9 @@ def make_backup(target: Path, tell: Tell = lambda name, size: None) -> int:
         temporary.rename(target)
     finally:
         temporary.unlink(missing_ok=True)
-    return target.stat().st_size
+    size = target.stat().st_size
+    audit.record("backup", details={"file": str(target), "bytes": size})
+    return size
 
 
 def size_to_back_up() -> int:

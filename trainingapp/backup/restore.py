@@ -17,6 +17,7 @@ from django.core.management.color import no_style
 from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
 from django.utils.translation import gettext as _
 
+from trainingapp import audit
 from trainingapp.backup.parts import FORMAT, BackupError, Tell, batches, files, folders, kept_models, migrations
 from trainingapp.models import Dataset, TrainingRun
 
@@ -40,6 +41,7 @@ def restore_backup(source: Path, tell: Tell = lambda name, size: None) -> dict[s
                     _load_rows(model, folder / "database" / f"{model._meta.label_lower}.jsonl")
                 _reset_sequences()
                 _move_files(folder / "files", moved)
+                audit.record("restore", details={"file": str(source)})
         except BaseException:
             for path in moved:
                 shutil.rmtree(path, ignore_errors=True)

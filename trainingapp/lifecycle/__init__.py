@@ -14,7 +14,7 @@ from trainingapp.lifecycle.checkpoints import (
     plan_clean_up,
     verify_checkpoint,
 )
-from trainingapp.lifecycle.common import DeletionSize, VerbError
+from trainingapp.lifecycle.common import DeletionSize, VerbError, VersionError
 from trainingapp.lifecycle.control import (
     checkpoint_now,
     evaluate_now,
@@ -40,7 +40,6 @@ from trainingapp.lifecycle.jobs import ask_for_job, cancel_job, prepared_job, su
 from trainingapp.lifecycle.limits import STUDIO_LIMIT
 from trainingapp.lifecycle.queue import move_in_queue, set_priority
 from trainingapp.lifecycle.runs import (
-    VersionError,
     check_first,
     create_run,
     delete_run,
@@ -63,6 +62,7 @@ from trainingapp.lifecycle.weights import (
     update_weights,
     upload_weights,
     weights_deletion_size,
+    weights_tag,
     weights_uses,
 )
 
@@ -130,6 +130,7 @@ __all__ = [
     "upload_weights",
     "verify_checkpoint",
     "weights_deletion_size",
+    "weights_tag",
     "weights_uses",
     "with_epochs",
 ]

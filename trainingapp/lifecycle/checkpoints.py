@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from django.utils.translation import gettext as _
 
-from trainingapp import housekeeping
+from trainingapp import audit, housekeeping
 from trainingapp.engine import retention
 from trainingapp.engine.retention import LEAST_SOUND, Policy
 from trainingapp.engine.storage.durable import Damaged
@@ -40,7 +40,7 @@ def delete_checkpoints(run: TrainingRun, files: Collection[str], *, by: str = ""
     Refused while a trainer works on the run, for what is kept by hand, and where fewer than two sound ones would stay
     of a run that may go on.
     """
-    return _removed(run, lambda: _checked(run, files), by)
+    return _removed(run, lambda: _checked(run, files), by, "delete")
 
 
 def plan_clean_up(run: TrainingRun, policy: Policy) -> CleanUp:
@@ -50,7 +50,7 @@ def plan_clean_up(run: TrainingRun, policy: Policy) -> CleanUp:
 
 def clean_up(run: TrainingRun, policy: Policy, *, by: str = "") -> Removal:
     """Delete what the policy does not keep. Refused while a trainer works on the run."""
-    return _removed(run, lambda: housekeeping.plan_clean_up(run, policy).choice.removed, by)
+    return _removed(run, lambda: housekeeping.plan_clean_up(run, policy).choice.removed, by, "clean_up")
 
 
 def pin_checkpoint(checkpoint: Checkpoint, *, is_pinned: bool = True) -> Checkpoint:
@@ -63,15 +63,19 @@ def pin_checkpoint(checkpoint: Checkpoint, *, is_pinned: bool = True) -> Checkpo
             if is_pinned and not checkpoint.path.exists():
                 raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
             (pins.add if is_pinned else pins.discard)(checkpoint.file)
-        row.is_pinned = is_pinned
-        row.save(update_fields=["is_pinned"])
+        if row.is_pinned != is_pinned:
+            row.is_pinned = is_pinned
+            row.save(update_fields=["is_pinned"])
+            audit.record("pin" if is_pinned else "unpin", row)
     checkpoint.is_pinned = is_pinned
     return checkpoint
 
 
 def verify_checkpoint(checkpoint: Checkpoint, known: Known | None = None) -> str:
     """Compare it with its hashes now; returns what is wrong, or nothing. The run's log says so too."""
-    return housekeeping.compare(checkpoint, known)
+    wrong = housekeeping.compare(checkpoint, known)
+    audit.record("verify", checkpoint, details={"damage": wrong} if wrong else {})
+    return wrong
 
 
 def copy_checkpoint(checkpoint: Checkpoint, target: Path, form: ExportForm = "pt") -> int:
@@ -79,12 +83,14 @@ def copy_checkpoint(checkpoint: Checkpoint, target: Path, form: ExportForm = "pt
     if not checkpoint.path.is_file():
         raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
     try:
-        return export_file(open_checkpoint(checkpoint.path), form, target)
+        size = export_file(open_checkpoint(checkpoint.path), form, target)
     except Damaged as error:
         raise VerbError(f"{checkpoint.file} {error}.") from None
     except OSError as error:
         message = _("%(path)s cannot be written: %(error)s")
         raise VerbError(message % {"path": target, "error": error.strerror}) from None
+    audit.record("copy", checkpoint, details={"to": str(target), "bytes": size})
+    return size
 
 
 def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:
@@ -102,11 +108,11 @@ def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:
     return [row.file for row in going]
 
 
-def _removed(run: TrainingRun, choose: Callable[[], Collection[str]], by: str) -> Removal:
+def _removed(run: TrainingRun, choose: Callable[[], Collection[str]], by: str, verb: str) -> Removal:
     run.refresh_from_db()
     if run.status == Status.RUNNING:
         raise _busy(run)
-    removal = _told(run, lambda: housekeeping.remove(run, choose, by=by))
+    removal = _told(run, lambda: housekeeping.remove(run, choose, by=by, verb=verb))
     if left := removal.left(run.folder / "checkpoints"):
         raise VerbError(_("These files are still there: %(files)s.") % {"files": ", ".join(left)})
     return removal

@@ -26,6 +26,14 @@ class VerbError(ValueError):
     """The verb is not possible now; the message is for people."""
 
 
+class VersionError(VerbError):
+    """Somebody else has changed the thing since it was read."""
+
+
+def changed_meanwhile(item: object) -> VersionError:
+    return VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": item})
+
+
 @dataclass(frozen=True)
 class DeletionSize:
     """What a deletion frees."""

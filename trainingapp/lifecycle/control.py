@@ -121,6 +121,7 @@ def force_stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     with locked(run):
         if run.status in (Status.QUEUED, Status.PAUSED):
             run.transition(Status.STOPPED, data={"by": by})
+            audit.record("kill", run, by=by)
         elif run.status == Status.RUNNING:
             wish(run, Wanted.KILL, by)
         elif run.status != Status.STOPPED:
@@ -168,6 +169,7 @@ def _try_now(run: TrainingRun, by: str) -> None:
     """End the wait before a retry. The caller holds the lock."""
     run.not_before = None
     _append_status(run, {"waits": False, "by": by}, ["not_before"])
+    audit.record("resume", run, by=by)
     transaction.on_commit(tasks.wake_trainer, robust=True)
 
 

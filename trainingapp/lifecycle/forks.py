@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from trainingapp import audit
@@ -21,14 +22,17 @@ KEPT_BY_CONTINUING = ("recipe", "model", "optimizer", "ema_decay")
 
 def clone_run(run: TrainingRun, *, owner: Any, name: str = "") -> TrainingRun:
     """A new run, pending, with the same dataset and configuration."""
-    return create_run(
-        owner=owner,
-        name=name or copied_name(run),
-        dataset=run.dataset,
-        config=parse_config(run.config),
-        priority=run.priority,
-        forked_from=run,
-    )
+    with transaction.atomic():
+        copy = create_run(
+            owner=owner,
+            name=name or copied_name(run),
+            dataset=run.dataset,
+            config=parse_config(run.config),
+            priority=run.priority,
+            forked_from=run,
+        )
+        audit.record("clone", run, by=owner.get_username(), details={"run": copy.pk})
+    return copy
 
 
 def fork_run(
@@ -54,17 +58,21 @@ def fork_run(
         _check_continuing(run, checkpoint, config)
     else:
         config = config.model_copy(update={"start_from": f"run/{run.pk}/{checkpoint.file}"})
-    return create_run(
-        owner=owner,
-        name=name or copied_name(run),
-        dataset=run.dataset,
-        config=config,
-        corrections=corrections,
-        priority=priority,
-        forked_from=run,
-        forked_checkpoint=checkpoint.file if mode == "continue" else "",
-        **limits,
-    )
+    with transaction.atomic():
+        branch = create_run(
+            owner=owner,
+            name=name or copied_name(run),
+            dataset=run.dataset,
+            config=config,
+            corrections=corrections,
+            priority=priority,
+            forked_from=run,
+            forked_checkpoint=checkpoint.file if mode == "continue" else "",
+            **limits,
+        )
+        details = {"run": branch.pk, "checkpoint": checkpoint.file, "mode": mode}
+        audit.record("fork", run, by=owner.get_username(), details=details)
+    return branch
 
 
 def retry_run(run: TrainingRun, *, by: str = "") -> TrainingRun:

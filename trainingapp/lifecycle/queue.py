@@ -8,7 +8,7 @@ from typing import Literal
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from trainingapp import tasks
+from trainingapp import audit, tasks
 from trainingapp.bell import ring
 from trainingapp.devices.placement import queued_runs
 from trainingapp.lifecycle.common import VerbError, checked_priority, refresh_locked
@@ -35,12 +35,14 @@ def move_in_queue(
     with _locked_queue(run) as queue:
         anchor = before or after
         if anchor is not None and anchor not in queue:
-            raise VerbError(_("“%(name)s” does not wait any more; look at the queue again.") % {"name": anchor.name})
+            # It may be one that whoever moves this may not see, so it is not named.
+            raise VerbError(_("The run beside which it should stand does not wait any more; look at the queue again."))
         if anchor == run or _is_there(run, queue, before, after, to):
             return run
         others = [other for other in queue if other != run]
         index = _index(others, before, after, to)
         _put_between(run, others[index - 1] if index else None, others[index] if index < len(others) else None, others)
+        audit.record("move", run, details={"place": index + 1, "priority": run.priority})
     return run
 
 
@@ -55,6 +57,7 @@ def set_priority(run: TrainingRun, priority: int) -> TrainingRun:
         if run.priority != priority:
             run.priority = priority
             _save(run)
+            audit.record("priority", run, details={"priority": priority})
     return run
 
 

@@ -14,6 +14,7 @@ from trainingapp.engine.config import RunConfig
 from trainingapp.lifecycle.common import (
     DeletionSize,
     VerbError,
+    changed_meanwhile,
     checked_name,
     checked_priority,
     folder_size,
@@ -92,7 +93,9 @@ def check_first(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:
         "runs_dir": str(settings.RUNS_DIR),
         "weights_cache_dir": str(settings.WEIGHTS_CACHE_DIR),
     }
-    return ask_for_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
+    with transaction.atomic():
+        audit.record("check", dataset, by=owner.get_username())
+        return ask_for_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
 
 
 def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
@@ -139,10 +142,6 @@ def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
         raise VerbError(message % {"name": found, "recipe": found.recipe, "wanted": config.recipe})
 
 
-class VersionError(VerbError):
-    """Somebody else has changed the run since it was read."""
-
-
 def update_run(
     run: TrainingRun,
     *,
@@ -160,7 +159,7 @@ def update_run(
     """
     with locked(run):
         if version is not None and version != run.version:
-            raise VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": run.name})
+            raise changed_meanwhile(run)
         wanted = changed_limits(run, soft_limit_h, hard_limit_h, max_recoveries)
         if name is not None:
             wanted["name"] = checked_name(name)

@@ -1,5 +1,6 @@
 """The verbs of the library of weights: save, upload, change, delete, export, predict."""
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from trainingapp.engine.weights_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.lifecycle.common import (
     DeletionSize,
     VerbError,
+    changed_meanwhile,
     checked_name,
     folder_size,
     refresh_locked,
@@ -30,6 +32,7 @@ from trainingapp.lifecycle.datasets import may_import_from
 from trainingapp.lifecycle.jobs import cancel_job, prepared_job, submit_job
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.run import Status
+from trainingapp.permissions import visible_to
 from trainingapp.trash import moved, trash_name
 
 MOST_PICTURES = 50
@@ -47,10 +50,12 @@ BEGINNINGS = {
 
 @dataclass(frozen=True)
 class WeightsUses:
-    """What was made from an entry."""
+    """What was made from an entry, as far as the reader may see it; the rest is counted."""
 
     children: list[Weights]
     runs: list[TrainingRun]
+    hidden: int = 0
+    hidden_waiting: int = 0
 
     @property
     def waiting(self) -> list[TrainingRun]:
@@ -225,26 +230,56 @@ def _checked_licence(licence: str) -> str:
     return licence.strip()
 
 
+def weights_tag(weights: Weights) -> str:
+    """Stands for what is said of an entry: it is another one after each change."""
+    said = "\0".join((weights.name, str(weights.version), weights.note, weights.licence))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
 def update_weights(
-    weights: Weights, *, name: str | None = None, note: str | None = None, licence: str | None = None
+    weights: Weights,
+    *,
+    name: str | None = None,
+    note: str | None = None,
+    licence: str | None = None,
+    tag: str | None = None,
 ) -> Weights:
-    """Change what is said of an entry. Under another name it becomes the next version of that name."""
+    """Change what is said of an entry. Under another name it becomes the next version of that name.
+
+    With `tag`, that of the entry as the caller read it: raises VersionError where it was changed since.
+    """
     with transaction.atomic():
         refresh_locked(weights)
+        if tag is not None and tag != weights_tag(weights):
+            raise changed_meanwhile(weights)
+        before = {field: getattr(weights, field) for field in ("name", "version", "note", "licence")}
         if name is not None and checked_name(name) != weights.name:
             weights.name = checked_name(name)
             weights.version = _next_version(weights.name)
         weights.note = weights.note if note is None else note.strip()
         weights.licence = weights.licence if licence is None else _checked_licence(licence)
-        weights.save(update_fields=["name", "version", "note", "licence"])
-        audit.record("change", weights)
+        changed = [field for field, value in before.items() if getattr(weights, field) != value]
+        if changed:
+            weights.save(update_fields=changed)
+            audit.record("change", weights, details={"fields": changed})
     return weights
 
 
-def weights_uses(weights: Weights) -> WeightsUses:
-    """What was made from the entry: other entries, and runs that start from it."""
-    runs = TrainingRun.objects.filter(config__start_from=weights.start_name).order_by("pk")
-    return WeightsUses(list(weights.children.all()), list(runs))
+def weights_uses(weights: Weights, reader: Any = None) -> WeightsUses:
+    """What was made from the entry: other entries, and runs that start from it. Without a reader all is told."""
+    runs = list(TrainingRun.objects.filter(config__start_from=weights.start_name).order_by("pk"))
+    children = list(weights.children.all())
+    if reader is None:
+        return WeightsUses(children, runs)
+    told = set(visible_to(reader, TrainingRun.objects.filter(config__start_from=weights.start_name)))
+    told_children = list(visible_to(reader, weights.children.all()))
+    hidden = [run for run in runs if run not in told]
+    return WeightsUses(
+        told_children,
+        [run for run in runs if run in told],
+        hidden=len(hidden) + len(children) - len(told_children),
+        hidden_waiting=sum(map(_has_yet_to_start, hidden)),
+    )
 
 
 def weights_deletion_size(weights: Weights) -> DeletionSize:
@@ -270,7 +305,10 @@ def delete_weights(weights: Weights) -> DeletionSize:
 
 
 def _check_unneeded(weights: Weights) -> None:
-    waiting = [run.name for run in weights_uses(weights).waiting]
+    uses = weights_uses(weights, weights.owner)
+    waiting = [run.name for run in uses.waiting]
+    if not waiting and uses.hidden_waiting:
+        raise VerbError(_("Runs that are not shared with you are going to start from these weights."))
     if not waiting:
         return
     listed = ", ".join(waiting[:5]) + (", …" if len(waiting) > 5 else "")
@@ -303,7 +341,15 @@ def export_weights(weights: Weights, *, formats: Sequence[str], by: Any) -> Job:
         "formats": [name for name in EXPORT_FILES if name in formats],
         "dataset_dir": str(dataset.folder) if dataset and dataset.status == Dataset.Status.READY else "",
     }
-    return submit_job(prepared_job(Job.Kind.EXPORT, owner=by, params=params, total=len(params["formats"]) + 2))
+    job = prepared_job(Job.Kind.EXPORT, owner=by, params=params, total=len(params["formats"]) + 2)
+    return _submitted(job, "export", weights, formats=params["formats"])
+
+
+def _submitted(job: Job, verb: str, weights: Weights, **details: Any) -> Job:
+    """Store the job that does this with the entry."""
+    with transaction.atomic():
+        audit.record(verb, weights, by=job.owner.get_username(), details=details)
+        return submit_job(job)
 
 
 def _job_params(weights: Weights) -> dict[str, Any]:
@@ -323,7 +369,7 @@ def predict(weights: Weights, *, pictures: Sequence[tuple[str, BinaryIO]], by: A
     except BaseException:
         shutil.rmtree(job.folder, ignore_errors=True)
         raise
-    return submit_job(job)
+    return _submitted(job, "predict", weights, pictures=len(pictures))
 
 
 def _stored_picture(job: Job, number: int, name: str, content: BinaryIO) -> dict[str, str]:
@@ -365,7 +411,8 @@ def predict_dataset(weights: Weights, dataset: Dataset, *, split: str, by: Any) 
     if split not in ("train", "val", "all"):
         raise VerbError(_("The split must be train, val or all."))
     params = {**_job_params(weights), "dataset_dir": str(dataset.folder), "split": split, "of": dataset.name}
-    return submit_job(prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params))
+    job = prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params)
+    return _submitted(job, "predict", weights, dataset=dataset.name, split=split)
 
 
 def predict_folder(weights: Weights, folder: Path, *, by: Any, from_shell: bool = False) -> Job:
@@ -377,4 +424,5 @@ def predict_folder(weights: Weights, folder: Path, *, by: Any, from_shell: bool 
     if not folder.is_dir():
         raise VerbError(_("There is no folder %(folder)s on the server.") % {"folder": folder})
     params = {**_job_params(weights), "folder": str(folder), "of": str(folder)}
-    return submit_job(prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params))
+    job = prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params)
+    return _submitted(job, "predict", weights, folder=str(folder))

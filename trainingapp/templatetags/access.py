@@ -26,6 +26,8 @@ KINDS: dict[str, Any] = {
     "token": _("token"),
     "team": _("team"),
     "user": _("user"),
+    "device": _("device"),
+    "failurerule": _("failure rule"),
 }
 
 

@@ -11,7 +11,7 @@ from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -23,8 +23,9 @@ from trainingapp.permissions import Verb
 from trainingapp.views.access import require
 
 ENTRIES_ON_A_PAGE = 100
-#: The page of a thing, by the kind that the trail names.
-PAGES = {"run": "run_detail", "dataset": "dataset_detail"}
+#: The page of a thing, by the kind that the trail names. What has none is shown by the admin.
+PAGES = {"run": "run_detail", "dataset": "dataset_detail", "weights": "weights_detail", "job": "job"}
+ADMIN_PAGES = {"token": "apitoken", "user": "user"}
 COLUMNS = ("time", "username", "verb", "kind", "object_id", "object_name", "door", "address")
 
 
@@ -77,6 +78,21 @@ def _about(entries: QuerySet[AuditEntry], thing: str) -> QuerySet[AuditEntry]:
     return entries.filter(object_name__icontains=thing) if thing else entries
 
 
+def page_of(kind: str, number: str) -> str:
+    """The address of the thing with this number; empty for what has no page."""
+    if kind == "checkpoint":  # its number is that of its run, and its file
+        return reverse("run_checkpoints", args=[number.partition("/")[0]])
+    try:
+        return reverse(PAGES.get(kind) or _admin_page(kind), args=[number])
+    except NoReverseMatch:
+        return ""
+
+
+def _admin_page(kind: str) -> str:
+    app = "auth" if kind == "user" else "trainingapp"
+    return f"admin:{app}_{ADMIN_PAGES.get(kind, kind)}_change"
+
+
 @require_safe
 def audit_page(request: HttpRequest) -> HttpResponse:
     """The trail, newest first."""
@@ -84,8 +100,7 @@ def audit_page(request: HttpRequest) -> HttpResponse:
     form = AuditFilter(request.GET)
     page = Paginator(form.rows(), ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
     for entry in page:
-        if entry.kind in PAGES:
-            entry.thing_url = reverse(PAGES[entry.kind], args=[entry.object_id])  # type: ignore[attr-defined]
+        entry.thing_url = page_of(entry.kind, entry.object_id)  # type: ignore[attr-defined]
     context = {"form": form, "page": page, "days": settings.AUDIT_DAYS, "section": "audit"}
     return render(request, "audit/list.html", context, status=200 if form.is_valid() else 422)
 

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from trainingapp import lifecycle
 from trainingapp.engine.retention import Policy
 from trainingapp.models import Checkpoint, TrainingRun
-from trainingapp.permissions import can_control
+from trainingapp.permissions import Verb, can, can_control
 from trainingapp.views.access import controlled_run, visible_run
 
 LARGEST = 1_000_000
@@ -44,11 +44,11 @@ class PolicyForm(forms.Form):
 def run_checkpoints(request: HttpRequest, pk: int) -> HttpResponse:
     """All checkpoints, and what a policy would delete; POST deletes that, or the ones that were ticked."""
     if request.method == "POST":
-        return _change(request, controlled_run(request, pk))
+        return _change(request, controlled_run(request, pk, Verb.DELETE))
     run = visible_run(request, pk)
     form = PolicyForm(request.GET, lifecycle.checkpoint_policy(run))
-    context = {"run": run, "form": form, "controls": can_control(request.user, run), "section": "runs"}
-    context |= _preview(run, form)
+    rights = {"controls": can_control(request.user, run), "deletes": can(request.user, Verb.DELETE, run)}
+    context = {"run": run, "form": form, "section": "runs", **rights, **_preview(run, form)}
     partial = request.headers.get("HX-Target") == "clean-up" and "HX-History-Restore-Request" not in request.headers
     return render(request, "runs/_clean_up.html" if partial else "runs/checkpoints.html", context)
 

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from trainingapp.models import DeviceHold
+from django.utils.translation import gettext as _
+
+from trainingapp.models import DeviceHold, TrainingRun
 
 HOURS = 24
 WIDTH = 960
@@ -27,6 +29,18 @@ class Bar:
     width: str
     height: str
     colour: int
+
+    @property
+    def run(self) -> TrainingRun | None:
+        """The run, where it is still there and may be seen."""
+        return self.hold.run if getattr(self.hold, "is_seen", True) else None
+
+    @property
+    def name(self) -> str:
+        """What the run is called to who looks on."""
+        if getattr(self.hold, "is_seen", True):
+            return self.hold.run_name
+        return _("A private run") if self.hold.run_id else _("A deleted run")
 
 
 @dataclass(frozen=True)

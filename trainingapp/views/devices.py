@@ -1,7 +1,7 @@
 """The machines that train and their devices: who has them, who had them, who is next."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,40 +11,52 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from trainingapp.models import Device, DeviceHold, Host
+from trainingapp.devices.placement import Waiting
+from trainingapp.models import Device, DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.scheduler import next_by_device
+from trainingapp.permissions import is_administrator, sees
+from trainingapp.scheduler import named_to, next_by_device
 from trainingapp.views.device_timeline import HOURS, timeline
 
 
 @require_safe
 def device_list(request: HttpRequest) -> HttpResponse:
     """Every host with its devices; htmx gets the list alone."""
-    hosts = list(_hosts(timezone.now()))
+    hosts = list(_hosts(request.user, timezone.now()))
     alone = request.headers.get("HX-Target") == "devices"
     context = {"section": "queue", "hosts": hosts, "hours": HOURS}
     return render(request, "devices/_hosts.html" if alone else "devices/list.html", context)
 
 
-def _hosts(now: datetime) -> Iterator[dict[str, Any]]:
-    holds, waiting = _holds_by_device(now), next_by_device()
+def _hosts(user: Any, now: datetime) -> Iterator[dict[str, Any]]:
+    holds, waiting, named = _holds_by_device(user, now), next_by_device(), named_to(user)
     for host in sorted(Host.objects.prefetch_related("devices"), key=lambda host: (host.is_away, host.name)):
         shown = (device for device in host.devices.all() if device.is_present or holds[device.pk])
         yield {
             "host": host,
-            "devices": [_device(host, device, holds[device.pk], waiting.get(device.pk), now) for device in shown],
+            "devices": [
+                _device(host, device, holds[device.pk], now) | _next(waiting.get(device.pk), named) for device in shown
+            ],
         }
 
 
-def _holds_by_device(now: datetime) -> dict[int, list[DeviceHold]]:
+def _next(run: Waiting | None, named: Container[int]) -> dict[str, Any]:
+    return {"next": run, "next_is_seen": run is not None and run.pk in named}
+
+
+def _holds_by_device(user: Any, now: datetime) -> dict[int, list[DeviceHold]]:
+    """Each hold says whether its run may be named. Whose a deleted one was, and who saw it, is known no more."""
     found: dict[int, list[DeviceHold]] = defaultdict(list)
     recent = Q(released_at=None) | Q(released_at__gt=now - timedelta(hours=HOURS))
-    for hold in DeviceHold.objects.filter(recent).select_related("run"):
+    of_deleted = is_administrator(user)
+    holds = DeviceHold.objects.filter(recent).annotate(is_seen=sees(user, TrainingRun, "run_id"))
+    for hold in holds.select_related("run"):
+        hold.is_seen = hold.is_seen if hold.run_id else of_deleted
         found[hold.device_id].append(hold)
     return found
 
 
-def _device(host: Host, device: Device, holds: list[DeviceHold], waiting: Any, now: datetime) -> dict[str, Any]:
+def _device(host: Host, device: Device, holds: list[DeviceHold], now: datetime) -> dict[str, Any]:
     running = [hold for hold in holds if hold.released_at is None and hold.run and hold.run.status == Status.RUNNING]
     used = device.memory_bytes - device.memory_free_bytes
     return {
@@ -52,7 +64,6 @@ def _device(host: Host, device: Device, holds: list[DeviceHold], waiting: Any, n
         "holds": sorted(running, key=lambda hold: hold.taken_at),
         "slots": host.slots if device.kind == Device.Kind.CPU else 1,
         "taken": sum(hold.slots for hold in running),
-        "next": waiting,
         "memory_used": used,
         "memory_share": used / device.memory_bytes if device.memory_bytes else 0.0,
         "timeline": timeline(holds, now),

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from trainingapp.models import JournalEntry, TrainingRun
-from trainingapp.permissions import visible_to
+from trainingapp.permissions import is_administrator, visible_to
 
 ENTRIES_ON_A_PAGE = 50
 #: Number of the newest entry that the reader of this session has put away.
@@ -62,7 +62,9 @@ def journal(request: HttpRequest) -> HttpResponse:
     entries = _seen_by(request.user).select_related("run")
     page = Paginator(entries, ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
     restarts = [Restart(worker, list(entries)) for worker, entries in groupby(page, lambda entry: entry.found_by)]
-    return render(request, "journal/list.html", {"page": page, "restarts": restarts, "section": "journal"})
+    # Whose a deleted run was, and who saw it, is known no more.
+    context = {"page": page, "restarts": restarts, "names_deleted": is_administrator(request.user)}
+    return render(request, "journal/list.html", {**context, "section": "journal"})
 
 
 @require_POST

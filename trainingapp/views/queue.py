@@ -13,8 +13,8 @@ from django_htmx.http import trigger_client_event
 from trainingapp import forecast, lifecycle
 from trainingapp.devices.placement import Request, open_holds, queued_runs
 from trainingapp.models import Forecast, Host, TrainingRun
-from trainingapp.permissions import can_control
-from trainingapp.scheduler import asked_for, reasons
+from trainingapp.permissions import can_control, sees
+from trainingapp.scheduler import asked_for, named_to, reasons
 from trainingapp.views.access import controlled_run
 
 #: Queued runs that the page shows; the others are counted.
@@ -23,7 +23,7 @@ SHOWN = 100
 
 @dataclass(frozen=True)
 class Row:
-    """One queued run as the page shows it; `ahead` and `behind` are its neighbours."""
+    """One queued run as the page shows it; `ahead` and `behind` are its neighbours. One that is hidden has no name."""
 
     number: int
     run: TrainingRun
@@ -31,6 +31,7 @@ class Row:
     asks: str
     forecast: Forecast | None
     controls: bool
+    is_hidden: bool
     ahead: int | None
     behind: int | None
 
@@ -106,7 +107,8 @@ def _place_in_words(run: TrainingRun) -> str:
 
 def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
     rows = _rows(request)
-    holds = open_holds().select_related("device__host", "run__owner", "run__dataset")
+    holds = open_holds().annotate(is_seen=sees(request.user, TrainingRun, "run_id"))
+    holds = holds.select_related("device__host", "run__owner", "run__dataset")
     context = {
         "section": "queue",
         "holds": holds.order_by("device__host__name", "device__kind", "device__index", "taken_at"),
@@ -120,7 +122,8 @@ def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
 
 def _rows(request: HttpRequest) -> list[Row]:
     runs = list(queued_runs().select_related("dataset", "owner")[:SHOWN])
-    why, told = reasons(SHOWN), forecast.all_told()
+    named, told = named_to(request.user), forecast.all_told()
+    why = reasons(SHOWN, named)
     numbers = [run.pk for run in runs]
     return [
         Row(
@@ -130,6 +133,7 @@ def _rows(request: HttpRequest) -> list[Row]:
             asks=asked_for(Request.of(run.config)),
             forecast=told.get(run.pk),
             controls=can_control(request.user, run),
+            is_hidden=run.pk not in named,
             ahead=numbers[place - 2] if place > 1 else None,
             behind=numbers[place] if place < len(numbers) else None,
         )

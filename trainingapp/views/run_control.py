@@ -76,7 +76,7 @@ def answer_verb(request: HttpRequest, run: TrainingRun, name: str, verb: RunVerb
 def context_of(request: HttpRequest, run: TrainingRun) -> dict[str, Any]:
     """What the parts of the run's page are rendered with for this user."""
     controls = can(request.user, Verb.CONTROL, run)
-    return part_context(run, controls=controls, may=further_rights(request.user, run))
+    return part_context(run, controls=controls, may=further_rights(request.user, run), reader=request.user)
 
 
 def _state(run: TrainingRun) -> tuple[object, ...]:

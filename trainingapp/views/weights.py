@@ -19,8 +19,8 @@ from trainingapp import audit, lifecycle
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RECIPES
 from trainingapp.forms import ShareForm
-from trainingapp.models import Job, Weights
-from trainingapp.permissions import Verb, can
+from trainingapp.models import Job, TrainingRun, Weights
+from trainingapp.permissions import Verb, can, sees
 from trainingapp.templatetags.studio import metric
 from trainingapp.views.access import controlled_run, require, visible_weights, weights_seen_by
 from trainingapp.views.files import attachment
@@ -46,7 +46,7 @@ def weights_list(request: HttpRequest) -> HttpResponse:
     )
     context = {
         "page": page,
-        "rows": _shown_rows(seen, list(page)),
+        "rows": _shown_rows(seen.annotate(parent_is_seen=sees(request.user, Weights, "parent_id")), list(page)),
         "query": query,
         "recipe": recipe,
         "counts": [(name, found.filter(recipe=name).count()) for name in RECIPES],
@@ -91,7 +91,7 @@ def telling_metric(weights: Weights) -> tuple[str, str] | None:
 def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One entry: what it is, where it comes from, what was made from it. htmx asks again until its file is made."""
     weights = visible_weights(request, pk)
-    uses = lifecycle.weights_uses(weights)
+    uses = lifecycle.weights_uses(weights, request.user)
     context = {
         "section": "weights",
         "weights": weights,
@@ -101,12 +101,19 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "sharing": ShareForm(weights) if can(request.user, Verb.SHARE, weights) else None,
         "trail": audit.entries_of(weights)[:ENTRIES_SHOWN],
         "uses": uses,
-        "versions": weights_seen_by(request.user).filter(name=weights.name).order_by("-version"),
-        "ancestors": _ancestors(weights),
+        "versions": _versions(request.user, weights.name),
+        "ancestors": [one for one in _ancestors(weights) if can(request.user, Verb.SEE, one)],
+        "origin_is_seen": weights.run is not None and can(request.user, Verb.SEE, weights.run),
         "exports": weights.report.get("exports", {}),
     }
     is_part = request.headers.get("HX-Target") == "entry"
     return render(request, "weights/_entry.html" if is_part else "weights/detail.html", context)
+
+
+def _versions(user: Any, name: str) -> QuerySet[Weights]:
+    """Every version of the name, newest first; each says whether the run that it is of may be named."""
+    rows = weights_seen_by(user).filter(name=name).order_by("-version")
+    return rows.annotate(run_is_seen=sees(user, TrainingRun, "run_id"))
 
 
 def _ancestors(weights: Weights) -> list[Weights]:
@@ -210,7 +217,7 @@ def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
             return redirect(weights)
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": weights})
         return redirect("weights_list")
-    size, uses = lifecycle.weights_deletion_size(weights), lifecycle.weights_uses(weights)
+    size, uses = lifecycle.weights_deletion_size(weights), lifecycle.weights_uses(weights, request.user)
     context = {"weights": weights, "size": size, "uses": uses, "section": "weights"}
     return render(request, "weights/delete.html", context)
 

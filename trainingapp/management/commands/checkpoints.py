@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from django.core.management import CommandError
-from django.core.management.base import BaseCommand
 from django.db.models import QuerySet
 from rich.console import Console
 from rich.progress import track
@@ -18,6 +17,7 @@ from trainingapp.engine.storage.exporting import EXPORT_FORMS
 from trainingapp.engine.storage.reading import is_plain
 from trainingapp.engine.storage.sizes import Removal
 from trainingapp.housekeeping import Known
+from trainingapp.management.base import StudioCommand
 from trainingapp.models import Checkpoint, TrainingRun
 
 FIELDS = (  # noqa: SIM905
@@ -32,7 +32,7 @@ POLICY = {
 }
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = "List, compare, export and delete checkpoints."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

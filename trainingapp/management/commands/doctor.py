@@ -5,15 +5,15 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
+from trainingapp import audit
 from trainingapp.doctor import Finding, examine
+from trainingapp.management.base import StudioCommand
 
 SIGNS = {"ok": "+", "warning": "!", "error": "x"}
 EXIT_CODES = {"ok": 0, "warning": 1, "error": 2}
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = (
         "Examine database, queue, worker, disk, GPUs, runs and files. Exit status: 0 well, 1 warnings, 2 errors. "
         "With --fix it asks before each thing that it can mend."
@@ -53,4 +53,5 @@ class Command(BaseCommand):
         except (OSError, ValueError) as error:
             self.stderr.write(f"That did not work: {error}")
             return False
+        audit.record("mend", details={"check": finding.check, "found": finding.message})
         return True

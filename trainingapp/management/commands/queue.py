@@ -7,17 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from django.core.management import CommandError
-from django.core.management.base import BaseCommand
 from django.utils import timezone
 
 from trainingapp import forecast, lifecycle
 from trainingapp.devices.placement import queued_runs
+from trainingapp.management.base import StudioCommand
 from trainingapp.management.columns import columns
 from trainingapp.models import Forecast, TrainingRun
 from trainingapp.scheduler import reasons
 
 
-class Command(BaseCommand):
+class Command(StudioCommand):
     help = "Show the queue and change its order."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -1,0 +1,46 @@
+"""Having weights of the library look at pictures: a job, whose result a worker makes."""
+
+from pathlib import Path as FilePath
+from typing import BinaryIO, cast
+
+from django.utils.translation import gettext as _
+from ninja import File, Router, Status, UploadedFile
+
+from trainingapp import lifecycle
+from trainingapp.api.access import dataset_for, weights_for
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.paging import Id
+from trainingapp.api.problems import Problem, wrong_field
+from trainingapp.api.store_schemas import JobResponse, PredictMany
+from trainingapp.models import Dataset, Job
+from trainingapp.permissions import Verb
+
+router = Router(tags=["weights"])
+
+
+@router.post("/{pk}/predict", response={202: JobResponse}, summary="Predict pictures")
+def predict(request: ApiRequest, pk: Id, pictures: File[list[UploadedFile]]) -> Status[Job]:
+    """Have a worker look at a few pictures, sent as a form. When the job is done, its file is predictions.json."""
+    weights = weights_for(request, pk, Verb.DOWNLOAD, also=Verb.CREATE)
+    sent = [(file.name or "", cast(BinaryIO, file.file)) for file in pictures]
+    return Status(202, lifecycle.predict(weights, pictures=sent, by=request.caller.user))
+
+
+@router.post("/{pk}/predict-many", response={202: JobResponse}, summary="Predict a dataset or a folder")
+def predict_many(request: ApiRequest, pk: Id, payload: PredictMany) -> Status[Job]:
+    """Have a worker look at a split of a dataset, and measure, or at a folder. The file is predictions.jsonl."""
+    weights = weights_for(request, pk, Verb.DOWNLOAD, also=Verb.CREATE)
+    if (payload.dataset is None) == (payload.folder is None):
+        raise wrong_field("#/dataset", _("Give a dataset or a folder, one of the two."))
+    by = request.caller.user
+    if payload.folder is not None:
+        return Status(202, lifecycle.predict_folder(weights, FilePath(payload.folder), by=by))
+    dataset = _dataset(request, payload.dataset or 0)
+    return Status(202, lifecycle.predict_dataset(weights, dataset, split=payload.split, by=by))
+
+
+def _dataset(request: ApiRequest, pk: int) -> Dataset:
+    try:
+        return dataset_for(request, pk)
+    except Problem:
+        raise wrong_field("#/dataset", _("There is no dataset with this number.")) from None

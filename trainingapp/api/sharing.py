@@ -1,0 +1,46 @@
+"""Saying who else sees a run, a dataset or weights."""
+
+from django.utils.translation import gettext as _
+from ninja import Router
+
+from trainingapp import lifecycle
+from trainingapp.api.access import dataset_for, run_for, weights_for
+from trainingapp.api.callers import ApiRequest
+from trainingapp.api.paging import Id
+from trainingapp.api.problems import wrong_field
+from trainingapp.api.schemas import ShareRequest, Sharing
+from trainingapp.lifecycle.sharing import Shareable
+from trainingapp.models import Team
+from trainingapp.permissions import Verb
+
+router = Router()
+
+
+@router.post("/training/{pk}/share", response=Sharing, summary="Share a run", tags=["training"])
+def share_run(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareable:
+    """Let everybody, the members of a team of the owner's, or nobody else see a run."""
+    return _shared(request, run_for(request, pk, Verb.SHARE), payload)
+
+
+@router.post("/datasets/{pk}/share", response=Sharing, summary="Share a dataset", tags=["datasets"])
+def share_dataset(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareable:
+    """Let everybody, the members of a team of the owner's, or nobody else see a dataset."""
+    return _shared(request, dataset_for(request, pk, Verb.SHARE), payload)
+
+
+@router.post("/weights/{pk}/share", response=Sharing, summary="Share weights", tags=["weights"])
+def share_weights(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareable:
+    """Let everybody, the members of a team of the owner's, or nobody else see weights."""
+    return _shared(request, weights_for(request, pk, Verb.SHARE), payload)
+
+
+def _shared(request: ApiRequest, item: Shareable, payload: ShareRequest) -> Shareable:
+    if (payload.team is not None) != (payload.visibility == "team"):
+        raise wrong_field("#/team", _("Name a team where it is shared with one, and nowhere else."))
+    team = None
+    if payload.team is not None:
+        # A team of others is as unknown as one that is not there.
+        team = Team.objects.filter(name=payload.team, members=item.owner_id).first()
+        if team is None:
+            raise wrong_field("#/team", _("The owner has no team of this name."))
+    return lifecycle.share(item, payload.visibility, team, by=request.caller.user)
