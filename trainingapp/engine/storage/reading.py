@@ -52,13 +52,18 @@ def open_checkpoint(path: Path, packs: Packs | None = None) -> Opened:
     return Opened(read_manifest(path.read_bytes()), lambda spec: found.read(spec.key))
 
 
+def named_records(path: Path) -> frozenset[str]:
+    """Hashes of the records that the checkpoint names; none for a plain one. Raises FileNotFoundError and Damaged."""
+    content = {} if is_plain(path) else read_manifest(path.read_bytes())
+    return frozenset(spec.key for spec in leaves(content, TensorSpec))
+
+
 def needed_records(path: Path) -> frozenset[str]:
-    """Hashes of the records that the checkpoint names; none for a plain one, and for one that is gone or damaged."""
+    """The same; none either for a checkpoint that is gone or damaged."""
     try:
-        content = {} if is_plain(path) else read_manifest(path.read_bytes())
+        return named_records(path)
     except (FileNotFoundError, Damaged):
         return frozenset()
-    return frozenset(spec.key for spec in leaves(content, TensorSpec))
 
 
 def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set[str] | None = None) -> str:
