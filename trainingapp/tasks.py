@@ -117,7 +117,7 @@ def remove_old_keys() -> None:
 
 @db_periodic_task(crontab(minute="17"))
 def scrub() -> None:
-    """Compare some of the checkpoints with their hashes."""
+    """Compare some of the checkpoints, and of the library's files, with their hashes."""
     housekeeping.scrub_some()
 
 

@@ -52,6 +52,9 @@ def _weights() -> Iterator[Finding]:
         if not weights.path.exists():
             message = _("The weights “%(name)s” have no file.") % {"name": weights}
             yield Finding("files", "error", message, _("Put the file back from a copy, or delete them."))
+        elif weights.damage:
+            message = _("The file of the weights “%(name)s” %(wrong)s.") % {"name": weights, "wrong": weights.damage}
+            yield Finding("files", "error", message, _("Put the file back from a copy, or delete them."))
     known = {weights.pk for weights in rows}
     for folder in folders(Path(settings.WEIGHTS_DIR)):
         if folder.name.isdecimal() and int(folder.name) not in known and is_old(folder):

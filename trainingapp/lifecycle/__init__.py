@@ -62,6 +62,7 @@ from trainingapp.lifecycle.weights import (
     save_weights,
     update_weights,
     upload_weights,
+    verify_weights,
     weights_deletion_size,
     weights_uses,
 )
@@ -129,6 +130,7 @@ __all__ = [
     "update_weights",
     "upload_weights",
     "verify_checkpoint",
+    "verify_weights",
     "weights_deletion_size",
     "weights_uses",
     "with_epochs",

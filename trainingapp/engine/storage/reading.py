@@ -66,16 +66,25 @@ def needed_records(path: Path) -> frozenset[str]:
         return frozenset()
 
 
+def file_damage(path: Path, sha256: str) -> str:
+    """What is wrong with a file that has its hash, going on from its name; empty where it holds."""
+    try:
+        with path.open("rb") as file:
+            held = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return "is missing"
+    return "" if held else "is damaged (its hash does not hold)"
+
+
 def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set[str] | None = None) -> str:
     """What is wrong with a checkpoint, going on from its name; empty where every hash holds.
 
     Reads all of it, but for the records in `known_sound`, to which it adds those that it has read.
     """
     sound = set() if known_sound is None else known_sound
+    if wrong := file_damage(path, sha256):
+        return wrong
     try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                return "is damaged (its hash does not hold)"
         if is_plain(path):
             return ""
         opened = open_checkpoint(path, packs)
