@@ -125,7 +125,8 @@ class Environment(BaseSettings):
         7,
         ge=0,
         le=3650,
-        description="Days within which every checkpoint, and every file of weights, is compared with its hashes once. 0: never.",
+        description="Days within which every checkpoint, and every file of weights, is compared with its hashes once. "
+        "0: never.",
     )
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
     TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")
