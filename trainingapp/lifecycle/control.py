@@ -121,6 +121,7 @@ def force_stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     with locked(run):
         if run.status in (Status.QUEUED, Status.PAUSED):
             run.transition(Status.STOPPED, data={"by": by})
+            audit.record("stop", run, by=by)
         elif run.status == Status.RUNNING:
             wish(run, Wanted.KILL, by)
         elif run.status != Status.STOPPED:
