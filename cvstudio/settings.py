@@ -122,7 +122,11 @@ class Environment(BaseSettings):
         600, ge=0, description="Requests to the API in a minute for each token, user or address; 0: as many as come."
     )
     SCRUB_DAYS: int = Field(
-        7, ge=0, le=3650, description="Days within which every checkpoint is compared with its hashes once. 0: never."
+        7,
+        ge=0,
+        le=3650,
+        description="Days within which every checkpoint, and every file of weights, is compared with its hashes once. "
+        "0: never.",
     )
     LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
     TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")

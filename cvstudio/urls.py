@@ -145,3 +145,5 @@ if settings.OIDC_NAME:
         # allauth leads there what goes wrong.
         path("sso/sign-in/", login_not_required(RedirectView.as_view(pattern_name="login")), name="account_login"),
     ]
+
+handler500 = "trainingapp.views.server_errors.server_error"

@@ -61,6 +61,17 @@ def limit():
 threading.Thread(target=limit, daemon=True).start()
 """
 
+#: Once it trains, the trainer belongs to a cgroup; what it asks for from then on counts against that one's limit.
+IN_GROUP = """
+import os, threading, time
+def join():
+    events = RUN_DIR / "events.jsonl"
+    while not (events.exists() and '"started"' in events.read_text()):
+        time.sleep(0.005)
+    open("{group}/cgroup.procs", "w").write(str(os.getpid()))
+threading.Thread(target=join, daemon=True).start()
+"""
+
 #: Writes so many MB to standard output, line by line, while the run trains.
 TALK = """
 import os, threading

@@ -3,6 +3,7 @@
 Huey's classes are named in the settings and made while Django loads, so nothing here touches models at import.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -10,7 +11,7 @@ import sqlite3
 import threading
 from typing import Any
 
-from django.db import close_old_connections
+from django.db import OperationalError, close_old_connections
 from huey import RedisHuey, SqliteHuey
 from huey.consumer import Consumer
 from huey.storage import SqliteStorage
@@ -68,6 +69,8 @@ class StudioConsumer(Consumer):
         """The watch outlives a database or a queue that is away for a while."""
         try:
             look()
+        except OperationalError as error:
+            logger.warning("The database cannot be read or written to now; the worker tries again. %s", error)
         except Exception:
             logger.exception("The worker could not look for lost and waiting work; it tries again.")
         finally:
@@ -77,9 +80,16 @@ class StudioConsumer(Consumer):
 class _Storage(SqliteStorage):
     """Whole after a power cut, without waiting for the disk at each message."""
 
+    def initialize_schema(self) -> None:
+        """Huey makes its tables while Django loads: a folder that takes none must not keep the doctor from it."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            super().initialize_schema()
+
     def _create_connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection = super()._create_connection()
         connection.execute("pragma synchronous=normal")
+        for statement in self.ddl:  # the tables may not be there yet, see above
+            connection.execute(statement)
         return connection
 
 

@@ -110,6 +110,8 @@ class Evaluated:
     epoch: int
     step: int
     values: dict[str, float]
+    is_extra: bool = False
+    """Asked for within the epoch; the one at the epoch's end takes its place."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,7 @@ def _validations(run: TrainingRun) -> QuerySet[RunEvent]:
 
 def _evaluated(event: RunEvent) -> Evaluated:
     assert event.epoch is not None
-    return Evaluated(event.epoch, event.step or 0, event.data["values"])
+    return Evaluated(event.epoch, event.step or 0, event.data["values"], bool(event.data.get("extra")))
 
 
 def read(run: TrainingRun, epoch: int) -> EvaluationFile:

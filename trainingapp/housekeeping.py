@@ -1,4 +1,4 @@
-"""Care for the checkpoints of runs that no trainer works on: removing them, and comparing them with their hashes.
+"""Care for what is stored: removing checkpoints that no trainer works on, comparing files with their hashes.
 
 While a trainer works on a run it is the only one that writes there: everything here holds the run's lock first.
 """
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 from django.conf import settings
 from django.db import transaction
@@ -27,12 +28,13 @@ from trainingapp.engine.retention import Choice, Item, Policy
 from trainingapp.engine.run_files import run_lock
 from trainingapp.engine.storage.index import Entry, read_index
 from trainingapp.engine.storage.packs import Packs
-from trainingapp.engine.storage.reading import damage
+from trainingapp.engine.storage.reading import damage, file_damage
 from trainingapp.engine.storage.sizes import Removal, all_parts, own_bytes, plan_removal, remove_checkpoints
-from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun, Weights
 from trainingapp.models.run import Status, append_events
 from trainingapp.models.sharing import Visibility
 
+Stored = TypeVar("Stored", Checkpoint, Weights)
 logger = logging.getLogger(__name__)
 
 #: States in which no trainer works, and none is about to.
@@ -195,9 +197,15 @@ def scrub_some(most_s: float = SCRUB_S) -> int:
     """Compare what is due, oldest first, for about so many seconds; returns how many are damaged."""
     if not settings.SCRUB_DAYS:
         return 0
-    deadline, found, known_sound = time.monotonic() + most_s, 0, Known()
-    for checkpoint in due_checkpoints():
-        found += bool(compare(checkpoint, known_sound))
+    known_sound = Known()
+    found = _for_so_long(most_s, due_checkpoints(), lambda checkpoint: compare(checkpoint, known_sound))
+    return found + _for_so_long(most_s, due_weights(), compare_weights)
+
+
+def _for_so_long(most_s: float, due: Iterable[Stored], compared: Callable[[Stored], str]) -> int:
+    deadline, found = time.monotonic() + most_s, 0
+    for one in due:
+        found += bool(compared(one))
         if time.monotonic() > deadline:
             break
     return found
@@ -260,3 +268,36 @@ def _damage_text(row: Checkpoint, wrong: str) -> str:
         named.append(ngettext("a private run", "%(count)d private runs", hidden) % {"count": hidden})
     names = ", ".join(named)
     return text + (" " + _("These runs start from it: %(names)s.") % {"names": names} if names else "")
+
+
+def due_weights() -> list[Weights]:
+    """Entries of the library that were not compared for longest, as far as it is time."""
+    limit = timezone.now() - timedelta(days=settings.SCRUB_DAYS)
+    ready = Weights.objects.filter(state=Weights.State.READY).exclude(sha256="")
+    due = [(row.checked_at or row.created_at, row) for row in ready]
+    return [row for seen, row in sorted(due, key=lambda pair: (pair[0], pair[1].pk)) if seen < limit]
+
+
+def compare_weights(weights: Weights) -> str:
+    """Compare an entry's file with its hash and store what is wrong with it; empty: nothing is.
+
+    Runs that start from it are told in their log.
+    """
+    wrong = file_damage(weights.path, weights.sha256)
+    with transaction.atomic():
+        row = Weights.objects.select_for_update().filter(pk=weights.pk, sha256=weights.sha256).first()
+        if row is None:
+            return ""
+        if wrong != row.damage:
+            _tell_runs(row, wrong)
+        row.report = {**row.report, "scrub": {"checked_at": timezone.now().isoformat(), "damage": wrong}}
+        row.save(update_fields=["report"])
+    return wrong
+
+
+def _tell_runs(weights: Weights, wrong: str) -> None:
+    text = _("The weights “%(name)s” that this run starts from: the file %(wrong)s.")
+    text = text if wrong else _("The file of the weights “%(name)s” that this run starts from is sound again.")
+    for run in TrainingRun.objects.select_for_update().filter(config__start_from=weights.start_name).order_by("pk"):
+        _log(run, text % {"name": weights, "wrong": wrong}, "error" if wrong else "info")
+        transaction.on_commit(partial(ring, run.pk))

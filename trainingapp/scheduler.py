@@ -1,8 +1,10 @@
 """Which queued run is next, and why the others wait. The database is the queue."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.template.defaultfilters import filesizeformat
@@ -11,6 +13,7 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from trainingapp.checks import is_writable
 from trainingapp.devices.inventory import ensure_host
 from trainingapp.devices.placement import (
     GB,
@@ -188,6 +191,8 @@ def next_by_device() -> dict[int, Waiting]:
 
 
 def in_a_moment() -> str:
+    if not is_writable(Path(settings.RUNS_DIR)):
+        return _("Nothing can be written to the folder of runs. It starts once that is possible again.")
     return _("A place is free: a worker takes it in a moment.")
 
 

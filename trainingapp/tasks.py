@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
@@ -15,6 +16,7 @@ from huey import crontab
 from huey.contrib.djhuey import db_periodic_task, db_task
 
 from trainingapp import audit, forecast, housekeeping, jobs
+from trainingapp.checks import is_writable
 from trainingapp.datasets import uploads
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: Runs that train at the same time in this process.
 slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
+#: Said once until it can be written to again.
+_folder_refuses = threading.Event()
 _importing = threading.Lock()
 #: One for jobs of seconds, one for those that may take minutes: the former must not wait for the latter.
 _doing_jobs = {True: threading.Lock(), False: threading.Lock()}
@@ -44,13 +48,26 @@ def train_next() -> None:
     """Train queued runs one after the other while a slot is free; return at once when none is."""
     while slots.acquire(blocking=False):
         try:
-            run = None if shutting_down.is_set() else claim_next(HOST, worker_id())
+            run = claim_next(HOST, worker_id()) if _may_claim() else None
             if run is not None:
                 supervise(run)
         finally:
             slots.release()
         if run is None:
             return
+
+
+def _may_claim() -> bool:
+    """A run whose folder takes nothing could only fail: it waits until it can be saved, and its page says so."""
+    if shutting_down.is_set():
+        return False
+    if is_writable(Path(settings.RUNS_DIR)):
+        _folder_refuses.clear()
+        return True
+    if not _folder_refuses.is_set():
+        logger.warning("Nothing can be written to %s: queued runs wait until that is possible.", settings.RUNS_DIR)
+        _folder_refuses.set()
+    return False
 
 
 @db_task()
@@ -117,7 +134,7 @@ def remove_old_keys() -> None:
 
 @db_periodic_task(crontab(minute="17"))
 def scrub() -> None:
-    """Compare some of the checkpoints with their hashes."""
+    """Compare some of the checkpoints, and of the library's files, with their hashes."""
     housekeeping.scrub_some()
 
 

@@ -12,9 +12,14 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from tests.engine.conftest import assert_bit_equal
+from tests.saved import content, flip_a_bit
+from tests.stored import stored
 from tests.supervisor.test_recovery import dead_worker
 from trainingapp import doctor
 from trainingapp.doctor import Finding, examination, machine
+from trainingapp.engine.checkpoint import load_checkpoint
+from trainingapp.engine.storage.index import read_index, write_index
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Host, TrainingRun
 
 MAKE = Callable[..., TrainingRun]
@@ -166,6 +171,105 @@ def test_checkpoints_both_ways(make: MAKE, ready: Dataset) -> None:
     assert {path.name for path in folder.iterdir()} == {known.file, "indexed.pt", "index.json"}
     assert not Checkpoint.objects.filter(pk=gone.pk).exists()
     assert Checkpoint.objects.filter(pk=known.pk).exists()
+
+
+@pytest.fixture
+def paused(make: MAKE, ready: Dataset) -> TrainingRun:
+    """A run at rest with three checkpoints that share a frozen layer."""
+    run = stored(make("paused"), 3)
+    (run.folder / "config.json").write_text("{}")
+    for path in packs_of(run):
+        make_old(path)
+    return run
+
+
+def packs_of(run: TrainingRun) -> list[Path]:
+    return sorted((run.folder / "checkpoints" / "packs").iterdir())
+
+
+def forget(run: TrainingRun, file: str) -> None:
+    """As a crash within a removal leaves it: neither listed nor known any more."""
+    folder = run.folder / "checkpoints"
+    write_index(folder, [entry for entry in read_index(folder) if entry.file != file])
+    run.checkpoints.filter(file=file).delete()
+
+
+def test_packs_that_checkpoints_need_belong_to_them(paused: TrainingRun) -> None:
+    assert problems() == []
+    assert len(packs_of(paused)) == 3
+
+
+def test_a_pack_that_no_checkpoint_needs_is_found_and_removed(paused: TrainingRun) -> None:
+    forget(paused, "epoch_3.pt")
+    (paused.folder / "checkpoints" / "epoch_3.pt").unlink()
+    half = paused.folder / "checkpoints" / "packs" / "000009.pack.tmp"
+    half.write_bytes(b"half")
+    orphaned = packs_of(paused)[2]
+    assert [str(orphaned) in found.message for found in problems()] == [True], "what is young may just be made"
+    make_old(half)
+    assert len(problems()) == 2
+    assert run_doctor("--fix", "--yes")[0] == 0
+    assert [path.name for path in packs_of(paused)] == ["000001.pack", "000002.pack"]
+    for number in (1, 2):
+        assert_bit_equal(
+            load_checkpoint(paused.folder / "checkpoints" / f"epoch_{number}.pt"), content(number, is_best=number == 1)
+        )
+
+
+def test_a_file_that_is_no_checkpoint_goes_with_the_packs_it_alone_needs(paused: TrainingRun) -> None:
+    forget(paused, "epoch_1.pt")
+    assert problems() == [], "what is young may just be made"
+    make_old(paused.folder / "checkpoints" / "epoch_1.pt")
+    assert "epoch_1.pt" in the_problem().message
+    run_doctor("--fix", "--yes")
+    assert len(packs_of(paused)) == 3, "the first pack holds the layer that all of them share"
+    forget(paused, "epoch_2.pt")
+    make_old(paused.folder / "checkpoints" / "epoch_2.pt")
+    run_doctor("--fix", "--yes")
+    assert [path.name for path in packs_of(paused)] == ["000001.pack", "000003.pack"]
+    assert_bit_equal(load_checkpoint(paused.folder / "checkpoints" / "epoch_3.pt"), content(3))
+
+
+def test_where_a_tensor_is_missing_no_pack_is_called_needless(paused: TrainingRun) -> None:
+    forget(paused, "epoch_3.pt")
+    (paused.folder / "checkpoints" / "epoch_3.pt").unlink()
+    flip_a_bit(packs_of(paused)[1], 0)  # the header: nothing of this pack can be found any more
+    for path in packs_of(paused):
+        make_old(path)
+    assert problems() == []
+    manifest = paused.folder / "checkpoints" / "epoch_2.pt"
+    manifest.write_bytes(b"{")
+    assert problems() == [], "it may be put back, and then it needs them"
+
+
+def test_a_pack_that_is_needed_by_now_stays(paused: TrainingRun) -> None:
+    forget(paused, "epoch_3.pt")
+    manifest = paused.folder / "checkpoints" / "epoch_3.pt"
+    whole = manifest.read_bytes()
+    manifest.unlink()
+    found = the_problem()
+    manifest.write_bytes(whole)
+    assert found.mend
+    assert "stays" in found.mend()
+    assert len(packs_of(paused)) == 3
+
+
+def test_nothing_is_removed_beside_a_trainer(paused: TrainingRun) -> None:
+    forget(paused, "epoch_3.pt")
+    (paused.folder / "checkpoints" / "epoch_3.pt").unlink()
+    found = the_problem()
+    TrainingRun.objects.update(status="running")
+    assert found.mend
+    with pytest.raises(ValueError, match="A trainer works on run"):
+        found.mend()
+    assert len(packs_of(paused)) == 3
+
+
+def test_what_the_scrub_has_marked_is_told(paused: TrainingRun) -> None:
+    paused.checkpoints.filter(file="epoch_2.pt").update(damage="is damaged (a hash in 000002.pack does not hold)")
+    found = the_problem()
+    assert (found.severity, found.mend) == ("warning", None)
+    assert "epoch_2.pt is damaged" in found.message
 
 
 def test_rows_without_their_folder_are_left_to_people(make: MAKE, dataset: Dataset) -> None:

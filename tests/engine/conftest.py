@@ -115,12 +115,22 @@ def assert_same_result(run_dir: Path, reference: Path) -> None:
     assert curves(run_dir) == curves(reference)
 
 
+#: A trainer that waits for another one as long as a test does: on a busy machine that one may need more than usual.
+PATIENT = f"""
+import functools, os, sys
+from trainingapp.engine import __main__ as trainer
+trainer.run_lock = functools.partial(trainer.run_lock, wait_s={DEADLINE_S})
+os._exit(trainer.main())
+"""
+
+
 class Trainer:
     """A trainer process, told by its standard input and read by its event file."""
 
-    def __init__(self, run_dir: Path, *arguments: str, spare: bool = False) -> None:
+    def __init__(self, run_dir: Path, *arguments: str, spare: bool = False, is_patient: bool = False) -> None:
         self.run_dir = run_dir
-        command = [sys.executable, "-m", "trainingapp.engine", *(["--spare"] if spare else [str(run_dir), *arguments])]
+        command = [sys.executable, *(["-c", PATIENT] if is_patient else ["-m", "trainingapp.engine"])]
+        command += ["--spare"] if spare else [str(run_dir), *arguments]
         self._log = (run_dir / "trainer.log").open("ab")
         output = subprocess.PIPE if spare else self._log
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=self._log)

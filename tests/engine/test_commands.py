@@ -52,7 +52,7 @@ def test_a_signal_interrupts_and_a_second_trainer_waits_for_the_first(new_run, s
     first = start(run_dir, "--no-control")
     first.wait_for(_running)
     change_order(run_dir)
-    second = start(run_dir)
+    second = start(run_dir, is_patient=True)
     first.process.send_signal(signal.SIGTERM)
     assert first.wait() == 0, first.log()
     second.wait_for(lambda event: event["attempt"] == 2 and event["type"] == "metrics")

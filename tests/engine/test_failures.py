@@ -33,6 +33,10 @@ def _wrapped() -> None:
         raise RuntimeError("unexpected pos") from error
 
 
+def _write_to_read_only() -> None:
+    raise OSError(errno.EROFS, "Read-only file system")  # none can be counted on; tests/faults mounts one
+
+
 @pytest.mark.parametrize(
     ("action", "error_class", "advice"),
     [
@@ -40,6 +44,7 @@ def _wrapped() -> None:
         (lambda: bytearray(1 << 60), "out_of_memory", "batch_size"),
         (_fill_the_disk, "disk_full", "Free some space"),
         (_wrapped, "disk_full", "Free some space"),
+        (_write_to_read_only, "read_only", "No checkpoint was lost"),
         (lambda: torch.nn.BatchNorm1d(2)(torch.zeros(1, 2)), "bad_config", "batch_size 2"),
         (lambda: torch.zeros(2) @ torch.zeros(3), "error", "RuntimeError"),
     ],

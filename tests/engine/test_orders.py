@@ -19,6 +19,7 @@ from tests.engine.conftest import (
     train_here,
 )
 from trainingapp.engine.control import Control, Ending, Request
+from trainingapp.engine.evaluation import read_evaluation
 
 
 class Ask(Control):
@@ -83,6 +84,22 @@ def test_an_evaluation_changes_no_later_number(new_run, workers: int, ema: float
     for name in ("model_state_dict", "optimizer_state_dict", "rng_state", "meter_state_dict", "best", "metrics"):
         assert_bit_equal(one[name], other[name], name)
     assert without_extra(curves(asked), {0, 3, 4}) == curves(straight)
+
+
+def test_an_evaluation_has_its_file_until_the_epoch_ends(new_run) -> None:
+    run_dir = new_run(**HARD)
+    assert train_here(run_dir, Ask({3: Request("evaluate", 1)}, end_at=4)) == "paused"
+    (point,) = extra(run_dir)
+    assert point["evaluation"] == f"evaluations/epoch_{point['epoch']}.json"
+    found = read_evaluation(run_dir, point["epoch"])
+    assert found is not None
+    assert (found["step"], found["values"]) == (point["step"], point["values"])
+    assert found["confusion"]
+    change_order(run_dir)
+    assert train_here(run_dir) == "completed"
+    at_the_end = read_evaluation(run_dir, point["epoch"])
+    assert at_the_end is not None
+    assert at_the_end["step"] > point["step"]
 
 
 def test_an_evaluation_says_what_the_validation_of_that_step_says(new_run) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from trainingapp.engine.jobs import preflight as module
 from trainingapp.engine.jobs.disk_space import checkpoints_at_most, disk_space
 from trainingapp.engine.jobs.order import JobOrder
 from trainingapp.engine.jobs.preflight import preflight
+from trainingapp.engine.retention import Item, choose
 
 CONFIG = {
     "model": "mobilenet_v3_small",
@@ -165,11 +167,41 @@ def test_the_job_has_a_process_that_gives_way(tmp_path: Path, dataset_dir: Path)
     [
         ({"epochs": 20, "keep_checkpoints": 3}, 5),
         ({"epochs": 1, "keep_checkpoints": 3, "autosave_minutes": 0}, 2),
-        ({"epochs": 10, "checkpoint_every_epochs": 5, "keep_checkpoints": 9, "autosave_minutes": 0}, 3),
+        ({"epochs": 10, "checkpoint_every_epochs": 5, "keep_checkpoints": 9, "autosave_minutes": 0}, 11),
+        ({"epochs": 20, "keep_checkpoints": 2, "keep_best": 4, "keep_every_epochs": 5, "autosave_minutes": 0}, 11),
     ],
 )
 def test_checkpoints_that_lie_there_at_once(config: dict[str, Any], count: int) -> None:
     assert checkpoints_at_most(parse_config({"warmup_epochs": 0, **config})) == count
+
+
+@pytest.mark.parametrize("keep", [{}, {"keep_checkpoints": 9}, {"keep_best": 4}, {"keep_every_epochs": 3}])
+@pytest.mark.parametrize("tops", [range(12), range(12, 0, -1), [5, 1, 9, 2, 8, 3, 7, 4, 6, 0, 11, 10]])
+def test_never_do_more_lie_there_than_was_said(keep: dict[str, Any], tops: Any) -> None:
+    """By the rules themselves, with results that get better, worse, or neither."""
+    config = parse_config(
+        {"epochs": 12, "warmup_epochs": 0, "checkpoint_every_epochs": 4, "autosave_minutes": 0, **keep}
+    )
+    items: list[Item] = []
+    most = 0
+    for epoch, value in enumerate(tops, 1):
+        is_best = value > max([item.value or 0 for item in items], default=-1)
+        if not is_best and epoch % config.checkpoint_every_epochs:
+            continue
+        items = [replace(item, is_best=item.is_best and not is_best) for item in items]
+        items.append(Item(f"epoch_{epoch}.pt", epoch, epoch, value, is_best=is_best, is_epoch_end=True))
+        most = max(most, len(items))
+        kept = choose(items, config.retention_policy(), now=20.0, higher_is_better=True).kept
+        items = [item for item in items if item.file in kept]
+    assert most <= checkpoints_at_most(config)
+
+
+def test_a_limit_in_gb_is_what_the_run_takes_at_most() -> None:
+    each = 10**9
+    config = parse_config({"epochs": 50, "warmup_epochs": 0, "keep_checkpoints": 20, "keep_gb": 5})
+    assert disk_space(config, bytes_per_checkpoint=each, free_bytes=0).bytes_in_all == 6 * each
+    tight = config.model_copy(update={"keep_gb": 1})
+    assert disk_space(tight, bytes_per_checkpoint=each, free_bytes=0).bytes_in_all == 4 * each, "three always stay"
 
 
 def test_room_that_suffices_is_not_short() -> None:

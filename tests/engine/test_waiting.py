@@ -158,3 +158,65 @@ def test_an_idle_team_has_threads_sleep_and_its_end_has_them_spin_again() -> Non
         assert sleeps <= 4
         assert extra_threads == 0
     assert len({total for _, _, total in found}) == 1, "how threads wait changes no sum"
+
+
+# How many threads the process has before and after the writer's thread has saved; then after a torch operation in a
+# thread that stays, which shows that this count would tell.
+SAVES = """
+import json, os, sys, threading, time
+from pathlib import Path
+import torch
+from tests.saved import open_folder
+from trainingapp.engine import checkpoint
+from trainingapp.engine.storage.index import read_index
+
+checkpoint.TRUSTED_S = 0  # what is shared is read again by the writer
+torch.set_num_threads(2)
+numbers = torch.ones(1 << 20)
+(numbers * 2).sum()  # the loop's own team is there from here on
+run_dir, form = Path(sys.argv[1]), sys.argv[2]
+folder = open_folder(run_dir, form=form)
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+def save(epoch):
+    content = {"model_state_dict": {
+        "frozen": torch.ones(1 << 20), "moving": torch.full((1 << 20,), float(epoch)),
+        "half": torch.full((1 << 20,), float(epoch), dtype=torch.float16),
+        "brain": torch.full((1 << 20,), float(epoch), dtype=torch.bfloat16),
+        "picture": torch.full((8, 64, 64, 64), float(epoch)).to(memory_format=torch.channels_last)}}
+    facts = {"epoch": epoch, "step": epoch, "step_in_epoch": 1, "attempt": 1, "metrics": {}, "is_best": False}
+    folder.save({**content, **facts, "timestamp": 1.0}, file=f"epoch_{epoch}.pt", reason="epoch")
+    while folder._writing._pieces is not None:  # not drain(): that would do the work in this thread
+        time.sleep(0.01)
+    folder.raise_failure()
+
+before = threads()
+for epoch in (1, 2):
+    save(epoch)
+after = threads()
+saved = len(read_index(run_dir / "checkpoints"))
+
+done, over = threading.Event(), threading.Event()
+def compute():
+    (numbers * 3).sum()
+    done.set()
+    over.wait()
+threading.Thread(target=compute, daemon=True).start()
+done.wait()
+print(json.dumps([before, after, saved, threads()]))
+over.set()
+"""
+
+
+@ON_LINUX
+@pytest.mark.parametrize("form", ["compact", "plain"])
+def test_the_thread_that_writes_checkpoints_keeps_no_team(tmp_path: Path, form: str) -> None:
+    """A team that it kept would count for libgomp, and the loop's threads would never spin again."""
+    command = [sys.executable, "-c", SAVES, str(tmp_path / "run"), form]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    before, after, saved, with_a_team = json.loads(done.stdout)
+    assert saved == 2
+    assert after == before
+    assert with_a_team == before + 2, "a thread and the other one of its team"

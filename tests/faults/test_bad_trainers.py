@@ -1,13 +1,15 @@
 """Trainers that hang, do not answer, run out of memory or talk without end: the studio stays honest and goes on."""
 
+import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.startup import DEAF, HANG, LITTLE_MEMORY, TALK, TALK_EVENTS, at_start
+from tests.startup import DEAF, HANG, IN_GROUP, LITTLE_MEMORY, TALK, TALK_EVENTS, at_start
 from tests.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
@@ -107,6 +109,50 @@ def test_without_memory_the_run_goes_on_with_half_the_batch(studio: Studio, tmp_
     assert '"batch_size": 8' in row["config"]
     assert "batch_size 16 became 8 and accumulation_steps 2" in messages(studio, run)
     assert "batch_size 16 became 8" in row["corrections"]
+
+
+@pytest.fixture
+def small_group(studio: Studio) -> Iterator[Path]:
+    """A cgroup whose processes may use 64 MB together; the system kills one that asks for more."""
+    kinds = {Path("/sys/fs/cgroup/memory"): "memory.limit_in_bytes", Path("/sys/fs/cgroup"): "memory.max"}
+    root, limit = next(((root, limit) for root, limit in kinds.items() if root.is_dir()), (Path("/"), ""))
+    group = root / f"cvstudio-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(64 << 20))
+    except OSError as error:
+        if group.is_dir():
+            group.rmdir()
+        pytest.skip(f"no cgroup with a limit of memory can be made here ({error})")
+    yield group
+    studio.cut_power()
+    wait_for(lambda: not (group / "cgroup.procs").read_text(), 10, "its processes are gone")
+    group.rmdir()
+
+
+def test_whom_the_system_kills_for_its_memory_goes_on_with_half_the_batch(
+    studio: Studio, tmp_path: Path, small_group: Path
+) -> None:
+    at_start(studio, tmp_path / "hook", IN_GROUP.replace("{group}", str(small_group)))
+    config = {"epochs": 1, "batch_size": 16, "image_size": 224, "augmentation": "none", "num_workers": 0}
+    (run,) = studio.prepare(pictures=32, **config)
+    studio.start_worker()
+    row = studio.wait_for_status(run, "completed", 120)
+    assert (row["attempt"], row["recoveries"]) == (2, 1)
+    assert "memory ran out (exit status -9)" in messages(studio, run)
+    assert "batch_size 16 became 8 and accumulation_steps 2" in messages(studio, run)
+    (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class")]
+    assert event["data"]["error_class"] == "out_of_memory"
+
+
+def test_whom_somebody_kills_is_not_called_out_of_memory(studio: Studio) -> None:
+    (run,) = studio.prepare(**{**LONG, "epochs": 3, "pictures": 48})
+    studio.start_worker()
+    psutil.Process(studio.wait_for_step(run, 8)["pid"]).kill()
+    row = studio.wait_for_status(run, "completed", 120)
+    assert row["corrections"] == "[]"
+    (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class")]
+    assert event["data"]["error_class"] == "lost_trainer"
 
 
 def test_a_trainer_that_dies_with_a_signal(studio: Studio) -> None:

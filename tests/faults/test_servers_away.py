@@ -184,10 +184,15 @@ def test_a_data_folder_that_is_read_only(studio: Studio, read_only_runs: Path) -
     refused = studio.manage("train", "start", str(second), check=False)
     assert "cannot be written to" in refused.stderr
     studio.python(f"from trainingapp import lifecycle, models\nlifecycle.start_run(models.TrainingRun(pk={second}))")
-    row = studio.wait_for_status(second, "failed", 60)
-    assert "ead-only" in row["error_lines"] or "ermission" in row["error_lines"]
+    wait_for(lambda: "queued runs wait until that is possible" in studio.log.read_text(), 30, "the worker says it")
+    assert studio.status(second) == "queued", "it would only fail"
+    why = studio.python(f"""
+        from trainingapp import models, scheduler
+        result = scheduler.why_waiting(models.TrainingRun.objects.get(pk={second}))
+        """)
+    assert why.startswith("Nothing can be written to the folder of runs.")
     assert studio.manage("doctor", check=False).returncode == 2
     set_read_only(read_only_runs, False)
-    studio.manage("train", "resume", str(second))
-    studio.wait_for_status(second, "completed", 120)
+    row = studio.wait_for_status(second, "completed", 120)
+    assert (row["attempt"], row["recoveries"]) == (1, 0)
     check_whole(studio, second, 1)

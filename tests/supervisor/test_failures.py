@@ -19,6 +19,7 @@ from trainingapp.supervisor.failures import LINES_SHOWN, Rule, diagnose, own_rul
         ("terminate called after throwing an instance of 'std::bad_alloc'", "out_of_memory"),
         ("MemoryError", "out_of_memory"),
         ("OSError: [Errno 28] No space left on device", "disk_full"),
+        ("OSError: [Errno 30] Read-only file system: 'trainer.lock'", "read_only"),
         ("RuntimeError: CUDA error: device-side assert triggered", "device_error"),
         ("RuntimeError: CUDA error: unspecified launch failure", "device_error"),
         ("CUDA error: uncorrectable ECC error encountered", "device_error"),

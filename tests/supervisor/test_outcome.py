@@ -54,6 +54,12 @@ def test_a_full_disk_is_named() -> None:
     assert judge(TrainingRun(), End(None, 28)).fields["error_class"] == "disk_full"
 
 
+def test_a_disk_that_takes_nothing_is_named_and_tried_again() -> None:
+    outcome = judge(TrainingRun(), End(None, 30))
+    assert (outcome.to, outcome.fields["error_class"], outcome.wait_s) == ("queued", "read_only", 10)
+    assert "read-only" in outcome.message
+
+
 @pytest.mark.parametrize(
     ("end", "words"),
     [

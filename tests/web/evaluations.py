@@ -41,13 +41,16 @@ def found(epoch: int, **changes: Any) -> Evaluation:
     return Evaluation(**(values | changes))
 
 
-def evaluated(run: TrainingRun, epoch: int, *, recipe: str = "classification", **changes: Any) -> None:
-    """Write the evaluation file of an epoch and tell of it."""
+def evaluated(
+    run: TrainingRun, epoch: int, *, recipe: str = "classification", at_step: int = 0, **changes: Any
+) -> None:
+    """Write the evaluation file of an epoch and tell of it; `at_step`: it was asked for there, before the end."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    result, paths = found(epoch, **changes), validation_paths(run.dataset)
-    write_evaluation(run.folder, result, recipe=recipe, epoch=epoch, step=epoch * 6, classes=CLASSES, paths=paths)
+    result, paths, step = found(epoch, **changes), validation_paths(run.dataset), at_step or epoch * 6
+    write_evaluation(run.folder, result, recipe=recipe, epoch=epoch, step=step, classes=CLASSES, paths=paths)
     data = {"split": "val", "values": result.values, "evaluation": f"evaluations/epoch_{epoch}.json"}
-    tell(run, {"type": "metrics", "epoch": epoch, "step": epoch * 6, "data": data})
+    data |= {"extra": True} if at_step else {}
+    tell(run, {"type": "metrics", "epoch": epoch, "step": step, "data": data})
 
 
 def annotated(dataset: Dataset) -> None:

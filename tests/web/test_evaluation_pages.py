@@ -67,6 +67,17 @@ def test_the_newest_is_shown_against_the_best(user_client: Client, run: Training
     assert re.search(r'value="2">Epoch 2 ★ best', text)
 
 
+def test_one_that_was_asked_for_is_shown_as_such_until_the_epoch_ends(user_client: Client, run: TrainingRun) -> None:
+    evaluated(run, 1)
+    evaluated(run, 2, at_step=9)
+    text = page(user_client, run)
+    assert "within epoch 2, after step 9" in text
+    assert "Confusion" in text
+    assert "after step 9: it was asked for." in user_client.get(run.get_absolute_url()).content.decode()
+    evaluated(run, 2)
+    assert "after epoch 2" in page(user_client, run)
+
+
 def test_an_earlier_epoch_can_be_chosen(user_client: Client, run: TrainingRun) -> None:
     for epoch in (1, 2):
         evaluated(run, epoch)

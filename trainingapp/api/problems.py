@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.utils.translation import gettext as _
@@ -19,6 +20,7 @@ from ninja.errors import HttpError, ValidationError
 from pydantic import ConfigDict, Field
 from pydantic import ValidationError as ConfigError
 
+from trainingapp.doctor import database_trouble
 from trainingapp.forms import plain_words
 from trainingapp.lifecycle import VerbError
 
@@ -166,6 +168,8 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(413, _("The body is too large."))
     if isinstance(error, HttpError):
         return _of_http_error(error)
+    if isinstance(error, OperationalError):
+        return Problem(503, f"{database_trouble()} {_('Try again in a moment.')}", headers={"Retry-After": "10"})
     if isinstance(error, SuspiciousOperation | UnreadablePostError | MultiPartParserError):
         return Problem(400, _("The request cannot be read."))
     return None
@@ -178,6 +182,8 @@ def not_found(detail: str = "") -> Problem:
 def failure(error: Exception) -> HttpResponse:
     """The answer to an exception; a mistake of ours is logged and shown as one."""
     problem = problem_of(error)
+    if isinstance(error, OperationalError):
+        logger.warning("The database refused a request: %s", error)
     if problem is None:
         logger.error("The API failed.", exc_info=error)
         problem = Problem(500, _("The studio made a mistake; its log says which."))

@@ -2,6 +2,6 @@
 
 from trainingapp.doctor.examination import examine
 from trainingapp.doctor.finding import Finding, Severity
-from trainingapp.doctor.vital_signs import Vital, vitals
+from trainingapp.doctor.vital_signs import Vital, database_trouble, vitals
 
-__all__ = ["Finding", "Severity", "Vital", "examine", "vitals"]
+__all__ = ["Finding", "Severity", "Vital", "database_trouble", "examine", "vitals"]

@@ -112,6 +112,13 @@ def write_problem(folder: Path) -> str:
     return ""
 
 
+def database_trouble() -> str:
+    """What to tell somebody whose request the database refused, which is no mistake of the studio."""
+    if _folders():
+        return _("Nothing can be written to the studio's folders now: their disk is read-only, or not the studio's.")
+    return _("The studio's database does not answer now.")
+
+
 def _folders() -> str:
     broken = [folder.name for folder in data_folders() if write_problem(folder)]
     return _("Nothing can be written to: %(names)s.") % {"names": ", ".join(broken)} if broken else ""

@@ -12,6 +12,7 @@ Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage
 
 import argparse
 import contextlib
+import errno
 import faulthandler
 import json
 import logging
@@ -29,7 +30,9 @@ from trainingapp.engine.errors import EngineError, Failure, StillRunning, classi
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.run_files import read_config_file, read_order, run_lock
 
-EXIT_FAILED, EXIT_USAGE, EXIT_DISK_FULL = 1, 2, 28
+EXIT_FAILED, EXIT_USAGE = 1, 2
+#: Of an attempt that could not write down how it failed.
+EXITS_UNWRITTEN = {"disk_full": errno.ENOSPC, "read_only": errno.EROFS}
 
 logger = logging.getLogger("trainingapp.engine")
 
@@ -167,14 +170,14 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
 
 
 def _tell_failure(events: EventLog, failure: Failure) -> int:
-    disk_full = failure.error_class == "disk_full"
+    kinds = [failure.error_class]
     try:
         events.write("status", state="failed", **asdict(failure))
         events.flush()
     except OSError as error:  # the exit code still says it
-        disk_full = disk_full or classify(error).error_class == "disk_full"
+        kinds.append(classify(error).error_class)
         logger.error("The failure could not be written to %s: %s", EVENTS_FILE, error)
-    return EXIT_DISK_FULL if disk_full else EXIT_FAILED
+    return next((EXITS_UNWRITTEN[kind] for kind in kinds if kind in EXITS_UNWRITTEN), EXIT_FAILED)
 
 
 def _append_failure(run_dir: Path, attempt: int, failure: Failure) -> None:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from trainingapp.engine import retention
-from trainingapp.engine.errors import DiskFull, NonFiniteLoss, is_disk_full
+from trainingapp.engine.errors import READ_ONLY_ADVICE, DiskFull, NonFiniteLoss, ReadOnly, is_disk_full, is_read_only
 from trainingapp.engine.events import EventLog
 from trainingapp.engine.retention import Policy
 from trainingapp.engine.storage.durable import (
@@ -208,6 +208,8 @@ class CheckpointFolder:
         if is_disk_full(failure):
             free_text = "No checkpoint was lost. Free some space, then resume the run."
             raise DiskFull(f"The disk is full: a checkpoint could not be written. {free_text}") from failure
+        if is_read_only(failure):
+            raise ReadOnly(f"A checkpoint could not be written ({failure}). {READ_ONLY_ADVICE}") from failure
         raise failure
 
     def _write(self, content: dict[str, Any], file: str, reason: str) -> Pieces[None]:

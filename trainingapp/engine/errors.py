@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 LINES_SHOWN = 15
 
+READ_ONLY_ADVICE = "No checkpoint was lost: the run goes on from the newest once its folder can be written to again."
 OUT_OF_MEMORY_ADVICE = "Halve batch_size, choose a smaller image_size or model, or turn on amp."
 
 
@@ -58,6 +59,12 @@ class DiskFull(EngineError):
     error_class = "disk_full"
 
 
+class ReadOnly(EngineError):
+    """Nothing can be written to the run's folder."""
+
+    error_class = "read_only"
+
+
 class StillRunning(EngineError):
     """Another trainer works on the run."""
 
@@ -87,6 +94,10 @@ def classify(error: BaseException) -> Failure:
             return Failure(cause.error_class, str(cause), lines)
         if is_disk_full(cause):
             return Failure("disk_full", f"The disk is full ({cause}). Free some space, then resume the run.", lines)
+        if is_read_only(cause):
+            return Failure(
+                "read_only", f"Nothing can be written to the run's folder ({cause}). {READ_ONLY_ADVICE}", lines
+            )
         if is_out_of_memory(cause):
             return Failure("out_of_memory", f"Memory ran out: {_first_line(cause)} {OUT_OF_MEMORY_ADVICE}", lines)
     if any(is_device_error(cause) for cause in _chain(error)):
@@ -101,6 +112,11 @@ def classify(error: BaseException) -> Failure:
 def is_disk_full(error: BaseException) -> bool:
     """Whether the system refused a write for want of space or quota."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the system refused a write because the file system is mounted read-only, as after an error of a disk."""
+    return isinstance(error, OSError) and error.errno == errno.EROFS
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,7 +6,8 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
     metrics     {"split": "train" | "val", "values": {name: float}}; "train" every few steps, "val" after an epoch.
                 The validation event also carries "is_best": bool, "best_metric": the name of the metric that decides
                 that, and "evaluation": the file with all that it found out, relative to RUN_DIR (see evaluation.py);
-                one that was asked for within an epoch has "extra": true instead of a file, and is never the best
+                one that was asked for within an epoch has "extra": true and is never the best; the validation at the
+                epoch's end takes its file's place
     progress    {"phase": str, "total_epochs": int, "total_steps": int, "elapsed_s": float, "eta_s": float | null};
                 the newest replaces all older ones, none is kept
     checkpoint  {"file", "step_in_epoch", "reason", "size_bytes", "sha256", "metrics", "is_best",

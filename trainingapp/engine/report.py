@@ -97,6 +97,18 @@ class Reporter:
         """Write the evaluation and the validation event of the epoch just ended."""
         self._validation_s = seconds
         self._recent.clear()  # a validation is no slow step
+        self._write_evaluation(found, is_best=self._state.is_best)
+
+    def evaluated(self, found: Evaluation, seconds: float) -> None:
+        """Write a validation that was asked for within an epoch: it decides nothing, and is no slow step.
+
+        Its file is that of the epoch, until the validation at the epoch's end takes its place.
+        """
+        self._recent.clear()
+        self._point_time += seconds
+        self._write_evaluation(found, is_best=False, extra=True)
+
+    def _write_evaluation(self, found: Evaluation, *, is_best: bool, **more: bool) -> None:
         state = self._state
         write_evaluation(
             self._run_dir,
@@ -112,18 +124,11 @@ class Reporter:
             "metrics",
             split="val",
             values=found.values,
-            is_best=state.is_best,
+            is_best=is_best,
             best_metric=state.config.best_metric,
             evaluation=evaluation_path(Path(), state.epoch).as_posix(),
+            **more,
         )
-
-    def evaluated(self, found: Evaluation, seconds: float) -> None:
-        """Write a validation that was asked for within an epoch: it decides nothing, and is no slow step."""
-        self._recent.clear()
-        self._point_time += seconds
-        self._board.add("val", found.values, self._state.step)
-        metric = self._state.config.best_metric
-        self._events.write("metrics", split="val", values=found.values, extra=True, is_best=False, best_metric=metric)
 
     def confirmed(self, request: Request, result: str) -> None:
         """Say that an order was done, and what came of it."""

@@ -23,6 +23,7 @@ from trainingapp.lifecycle.common import (
 )
 from trainingapp.lifecycle.jobs import ask_for_job
 from trainingapp.lifecycle.limits import Count, Hours, changed_limits
+from trainingapp.lifecycle.weights import check_undamaged
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.run import Status
 from trainingapp.permissions import Verb, can, refusal
@@ -137,6 +138,7 @@ def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
         raise VerbError(_("There are no weights %(name)s to start from.") % {"name": config.start_from})
     if not found.is_ready:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": found, "state": found.get_state_display()})
+    check_undamaged(found)
     if found.recipe != config.recipe:
         message = _("The weights “%(name)s” are for %(recipe)s, not for %(wanted)s.")
         raise VerbError(message % {"name": found, "recipe": found.recipe, "wanted": config.recipe})

@@ -14,7 +14,7 @@ from django.utils.translation import ngettext
 from PIL import Image
 from pydantic import ValidationError
 
-from trainingapp import audit, library
+from trainingapp import audit, housekeeping, library
 from trainingapp.datasets.validation import FORMATS, MOST_PIXELS
 from trainingapp.engine.config import parse_config
 from trainingapp.engine.evaluation import read_evaluation
@@ -324,8 +324,25 @@ def check_usable(weights: Weights) -> None:
     """Raises VerbError where the entry cannot predict (yet)."""
     if not weights.is_ready:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
+    check_undamaged(weights)
     if not weights.is_whole:
         raise VerbError(_("“%(name)s” is not a whole network: it can only start runs.") % {"name": weights})
+
+
+def check_undamaged(weights: Weights) -> None:
+    """Raises VerbError where the file was found to be another one than was written, or gone."""
+    if weights.damage:
+        message = _("The file of “%(name)s” %(wrong)s. Put it back from a copy, or save the weights again.")
+        raise VerbError(message % {"name": weights, "wrong": weights.damage})
+
+
+def verify_weights(weights: Weights) -> str:
+    """Compare the file with its hash now; returns what is wrong, or nothing. Runs that start from it are told."""
+    if not weights.is_ready:
+        raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
+    wrong = housekeeping.compare_weights(weights)
+    weights.refresh_from_db()
+    return wrong
 
 
 def export_weights(weights: Weights, *, formats: Sequence[str], by: Any) -> Job:

@@ -1,5 +1,6 @@
 """The library of weights: trained networks with a name, a version and a history."""
 
+from datetime import datetime
 from pathlib import Path
 
 from django.conf import settings
@@ -47,8 +48,9 @@ class Weights(Shared):
     image_size = models.PositiveIntegerField(_("image size"), default=0)
     #: {"mean": [r, g, b], "std": [r, g, b]}, for pixels from 0 to 1.
     normalisation = models.JSONField(_("normalisation"), default=dict)
-    #: How much of the file fits the network, {"is_whole": bool, "counts": {...}, "names": {...}}, and under "exports"
-    #: what each format differed by when it was last made.
+    #: How much of the file fits the network, {"is_whole": bool, "counts": {...}, "names": {...}}; under "exports" what
+    #: each format differed by when it was last made; under "scrub" when the file was last compared with its hash, and
+    #: what was wrong, {"checked_at": ISO time, "damage": str}.
     report = models.JSONField(_("report"), default=dict, blank=True)
     #: The RunConfig that they were trained with; enough to build the network again.
     config = models.JSONField(_("configuration"), default=dict, blank=True)
@@ -101,6 +103,17 @@ class Weights(Shared):
     def is_whole(self) -> bool:
         """Whether the file holds the whole network: what does not can start runs, but not predict."""
         return self.is_ready and bool(self.report.get("is_whole"))
+
+    @property
+    def damage(self) -> str:
+        """What was wrong with the file when it was last compared with its hash; empty while nothing is."""
+        return str(self.report.get("scrub", {}).get("damage", ""))
+
+    @property
+    def checked_at(self) -> datetime | None:
+        """When that was."""
+        told = self.report.get("scrub", {}).get("checked_at")
+        return datetime.fromisoformat(told) if told else None
 
     @property
     def start_name(self) -> str:

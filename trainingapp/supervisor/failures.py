@@ -74,6 +74,7 @@ BY_CLASS: dict[str, Rule] = {
         Rule("bad_config"),
         Rule("bad_data"),
         Rule("non_finite_loss"),
+        Rule("read_only", Action.RETRY),
         Rule("disk_full"),
         Rule("error"),
     )
@@ -87,6 +88,7 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     ),
     (r"^MemoryError\b|out of memory trying to allocate", "out_of_memory"),
     (r"No space left on device|Disk quota exceeded", "disk_full"),
+    (r"Read-only file system", "read_only"),
     (r"device-side assert|CUDA error|unspecified launch failure|uncorrectable ECC|\bXid\b", "device_error"),
     (r"\bNCCL (error|WARN)|ncclUnhandledCudaError|CUDNN_STATUS_\w*(INTERNAL|EXECUTION|MAPPING)", "device_error"),
     (r"^Fatal Python error:", "lost_trainer"),

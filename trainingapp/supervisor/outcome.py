@@ -21,6 +21,9 @@ RELEASED: dict[str, Any] = {"worker": "", "pid": None, "phase": "", "eta_s": Non
 #: In the event of a run that was put back because its worker ended.
 SHUTDOWN = "shutdown"
 
+#: Exit status of a trainer that could not write down how it failed -> what that is called.
+UNWRITTEN = {errno.ENOSPC: "disk_full", errno.EROFS: "read_only"}
+
 NO_ERROR: dict[str, Any] = {"error_class": "", "error_message": "", "error_lines": []}
 
 
@@ -65,8 +68,8 @@ class End:
         """What the failure is called before any rule is asked."""
         if self.final is not None and self.final["state"] == "failed":
             return str(self.final.get("error_class", "error"))
-        if self.exit_code == errno.ENOSPC:
-            return "disk_full"
+        if self.exit_code in UNWRITTEN:
+            return UNWRITTEN[self.exit_code]
         if self.cause == "hang":
             return "hang"
         if self.is_memory_kill and self.exit_code == -signal.SIGKILL:
@@ -230,8 +233,8 @@ def _with_smaller_batch(run: TrainingRun, batch_size: int | None) -> tuple[dict[
 def _reason(run: TrainingRun, end: End, rule: Rule) -> str:
     if end.final is not None and end.final["state"] == "failed":
         return str(end.final["message"])
-    if end.exit_code == errno.ENOSPC:
-        return _("The disk is full. Free some space, then resume the run.")
+    if end.exit_code in UNWRITTEN:
+        return words_of_disk(end.exit_code)
     if end.cause == "hang":
         text = _("The trainer said nothing for more than %(minutes)g min and was ended: it hung.")
         return text % {"minutes": settings.HANG_MINUTES}
@@ -240,6 +243,13 @@ def _reason(run: TrainingRun, end: End, rule: Rule) -> str:
     if end.final is not None:
         return _("The trainer was interrupted from outside.")
     return _words_of_exit(end, rule)
+
+
+def words_of_disk(code: int) -> str:
+    """What a refused write of this errno means for the run."""
+    if code == errno.ENOSPC:
+        return _("The disk is full. Free some space, then resume the run.")
+    return _("Nothing can be written to the run's folder: its file system is read-only.")
 
 
 def _words_of_exit(end: End, rule: Rule) -> str:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import OperationalError, close_old_connections, transaction
 from django.utils import timezone
 
 from trainingapp.models import TrainingRun
@@ -56,6 +56,8 @@ def _recover_in_thread(run: TrainingRun, then: Callable[[], object]) -> None:
     try:
         recover_run(run)
         then()
+    except OperationalError as error:  # it is looked at again
+        logger.warning("Run %s could not be recovered: %s", run.pk, error)
     finally:
         close_old_connections()
 

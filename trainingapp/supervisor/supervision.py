@@ -1,7 +1,6 @@
 """One trainer process: start it, store what it says, tell it what is wanted, judge its end."""
 
 import contextlib
-import errno
 import json
 import logging
 import time
@@ -25,7 +24,7 @@ from trainingapp.models.run import Status, Wanted
 from trainingapp.supervisor.event_store import Event, EventStore, LostRunError
 from trainingapp.supervisor.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervisor.flood import trim_log
-from trainingapp.supervisor.outcome import RELEASED, End, Outcome, judge
+from trainingapp.supervisor.outcome import RELEASED, UNWRITTEN, End, Outcome, judge, words_of_disk
 from trainingapp.supervisor.state import holding, shutting_down
 from trainingapp.supervisor.trainers import LOG_FILE, Trainer, end_leftover, log_tail, start_trainer, warm_spare
 from trainingapp.supervisor.watchdog import Cause, Watchdog
@@ -151,8 +150,9 @@ class _Supervisor:
 
     def _guard(self, trainer: Trainer, events: list[Event]) -> None:
         """End a trainer that hangs, does not answer or has had its time, and keep its log from growing without end."""
-        if trim_log(self.folder / LOG_FILE, settings.TRAINER_LOG_BYTES):
-            self.log_start = 0
+        with contextlib.suppress(OSError):  # on a disk that takes nothing now the log does not grow either
+            if trim_log(self.folder / LOG_FILE, settings.TRAINER_LOG_BYTES):
+                self.log_start = 0
         if events or self.store.has_news():
             self._watchdog.heard()
         cause = self._watchdog.verdict(self.store.run)
@@ -268,14 +268,11 @@ def _write_config(run: TrainingRun) -> None:
 
 
 def _start_failed(error: OSError) -> End:
-    is_full = error.errno == errno.ENOSPC
-    message = (
-        _("The disk is full. Free some space, then resume the run.") if is_full else _("The trainer could not start.")
-    )
+    code = error.errno if error.errno in UNWRITTEN else None
     final = {
         "state": "failed",
-        "error_class": "disk_full" if is_full else "error",
-        "message": message,
+        "error_class": UNWRITTEN[code] if code else "error",
+        "message": words_of_disk(code) if code else _("The trainer could not start."),
         "lines": [str(error)],
     }
     return End(final)

@@ -168,6 +168,10 @@ ADVICE: dict[str, tuple[Any, Any]] = {
         _("The disk is full"),
         _("Delete runs or datasets that you no longer need, then resume: nothing saved before is lost."),
     ),
+    "read_only": (
+        _("Nothing can be written to the run's folder"),
+        _("Look at the disk (dmesg, mount), make it writable again, then resume: nothing saved before is lost."),
+    ),
     "lost_trainer": (
         _("The trainer process died again and again"),
         _("The lines show its last words. When the system killed it for its memory, use less; then resume."),

@@ -64,7 +64,8 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _checkpoint_of(run: TrainingRun, now: Evaluated) -> str:
     """The file of the sound checkpoint with the weights that were validated; empty when none is kept."""
-    kept = run.checkpoints.filter(damage="", epoch=now.epoch, reason="epoch")
+    kept = run.checkpoints.filter(damage="")
+    kept = kept.filter(step=now.step) if now.is_extra else kept.filter(epoch=now.epoch, reason="epoch")
     return kept.values_list("file", flat=True).first() or ""
 
 

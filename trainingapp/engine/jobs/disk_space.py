@@ -1,11 +1,14 @@
 """How much room a run needs on the disk (no torch)."""
 
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainingapp.engine.config import RunConfig
+from trainingapp.engine.retention import GB, LEAST_SOUND
+
+#: Checkpoints that no limit takes away: the newest two, and the best one.
+FIRM = LEAST_SOUND + 1
 
 
 @dataclass(frozen=True)
@@ -23,18 +26,21 @@ def disk_space(config: RunConfig, *, bytes_per_checkpoint: int, free_bytes: int)
     """What a run of this configuration takes at most under its retention, and how much of that there is not."""
     count = checkpoints_at_most(config)
     needed = count * bytes_per_checkpoint
+    if config.keep_gb:
+        within = max(round(config.keep_gb * GB), FIRM * bytes_per_checkpoint)
+        needed = min(needed, within + bytes_per_checkpoint)
     return DiskSpace(bytes_per_checkpoint, count, needed, free_bytes, max(0, needed - free_bytes))
 
 
 def checkpoints_at_most(config: RunConfig) -> int:
-    """The newest that stay and the best, but no more than there will ever be; and one that is being written."""
-    values = config.model_dump()
-    kept = config.keep_checkpoints + int(values.get("keep_best", 1))
-    if every := int(values.get("keep_every_epochs", 0)):
-        kept += config.epochs // every
-    made = math.ceil(config.epochs / config.checkpoint_every_epochs)
-    if config.autosave_minutes:
-        made += config.keep_checkpoints
+    """The newest that stay and the best, but no more than there will ever be; and one that is being written.
+
+    Every epoch may save one, whatever `checkpoint_every_epochs` says: the best result so far is always saved.
+    """
+    kept = config.keep_checkpoints + config.keep_best
+    if config.keep_every_epochs:
+        kept += config.epochs // config.keep_every_epochs
+    made = config.epochs + (config.keep_checkpoints if config.autosave_minutes else 0)
     return min(kept, made) + 1
 
 

@@ -93,6 +93,11 @@ class Packs:
         path = self.folder / record.pack
         return path.exists() and path.stat().st_size == self._sizes[record.pack]
 
+    def without(self, needed: Collection[str]) -> list[Path]:
+        """The packs that hold none of these numbers, not even an older copy of them."""
+        wanted = set(needed)
+        return [self.folder / name for name, table in self._records.items() if wanted.isdisjoint(table)]
+
     def new_pack(self) -> "PackWriter":
         self.folder.mkdir(exist_ok=True)
         newest = max((int(Path(name).stem) for name in self._records), default=0)

@@ -52,13 +52,28 @@ def open_checkpoint(path: Path, packs: Packs | None = None) -> Opened:
     return Opened(read_manifest(path.read_bytes()), lambda spec: found.read(spec.key))
 
 
+def named_records(path: Path) -> frozenset[str]:
+    """Hashes of the records that the checkpoint names; none for a plain one. Raises FileNotFoundError and Damaged."""
+    content = {} if is_plain(path) else read_manifest(path.read_bytes())
+    return frozenset(spec.key for spec in leaves(content, TensorSpec))
+
+
 def needed_records(path: Path) -> frozenset[str]:
-    """Hashes of the records that the checkpoint names; none for a plain one, and for one that is gone or damaged."""
+    """The same; none either for a checkpoint that is gone or damaged."""
     try:
-        content = {} if is_plain(path) else read_manifest(path.read_bytes())
+        return named_records(path)
     except (FileNotFoundError, Damaged):
         return frozenset()
-    return frozenset(spec.key for spec in leaves(content, TensorSpec))
+
+
+def file_damage(path: Path, sha256: str) -> str:
+    """What is wrong with a file that has its hash, going on from its name; empty where it holds."""
+    try:
+        with path.open("rb") as file:
+            held = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    except FileNotFoundError:
+        return "is missing"
+    return "" if held else "is damaged (its hash does not hold)"
 
 
 def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set[str] | None = None) -> str:
@@ -67,10 +82,9 @@ def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set
     Reads all of it, but for the records in `known_sound`, to which it adds those that it has read.
     """
     sound = set() if known_sound is None else known_sound
+    if wrong := file_damage(path, sha256):
+        return wrong
     try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                return "is damaged (its hash does not hold)"
         if is_plain(path):
             return ""
         opened = open_checkpoint(path, packs)

@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainingapp.engine.storage.durable import flush_folder
+from trainingapp.engine.storage.durable import TEMPORARY_SUFFIX, Damaged, flush_folder
 from trainingapp.engine.storage.index import Entry, read_index, write_index
 from trainingapp.engine.storage.packs import PACKS_DIR, Packs
-from trainingapp.engine.storage.reading import needed_records
+from trainingapp.engine.storage.reading import named_records, needed_records
 
 #: The parts of a checkpoint: bytes by the name of its file and by the hash of each record it needs.
 Parts = Mapping[str, int]
@@ -74,6 +74,22 @@ def remove_checkpoints(checkpoints: Path, files: Collection[str]) -> Removal:
     for _piece in Packs(checkpoints).sweep(needed):
         pass
     return plan
+
+
+def unneeded_packs(checkpoints: Path) -> list[Path]:
+    """Packs, and halves of packs, without a tensor of any checkpoint that lies in the folder.
+
+    None where a checkpoint cannot be read or lacks a tensor: what it lacks may lie in any of them, behind a torn place.
+    An older copy of a tensor is needed like the newest: it is what is read where the newest has rotted.
+    """
+    packs = Packs(checkpoints)
+    try:
+        needed = {key for path in checkpoints.glob("*.pt") for key in named_records(path)}
+    except (FileNotFoundError, Damaged):
+        return []
+    if any(key not in packs for key in needed):
+        return []
+    return [*packs.without(needed), *sorted(packs.folder.glob(f"*{TEMPORARY_SUFFIX}"))]
 
 
 def _still_needed(checkpoints: Path, files: Collection[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import tempfile
 import threading
 from argparse import ArgumentParser
@@ -43,6 +44,9 @@ class Command(StudioCommand):
         show = actions.add_parser("show", help="Show one entry.")
         show.add_argument("weights", metavar="ID|NAME[:VERSION]")
         _add_json(show)
+        verify = actions.add_parser("verify", help="Compare files with their hashes: of some entries, or of all.")
+        verify.add_argument("weights", nargs="*", metavar="ID|NAME[:VERSION]")
+        verify.add_argument("--json", action="store_true", help="As a JSON array of those that are damaged.")
         _add_save(actions)
         _add_upload(actions)
         export = actions.add_parser("export", help="Pack an entry as a zip.")
@@ -81,6 +85,20 @@ class Command(StudioCommand):
 
     def _show(self, options: dict[str, Any]) -> None:
         self._say(_record(_weights(options["weights"])), options["json"])
+
+    def _verify(self, options: dict[str, Any]) -> None:
+        named = [_weights(name) for name in options["weights"]]
+        rows = named or list(Weights.objects.filter(state=Weights.State.READY))
+        damaged = [row for row in rows if lifecycle.verify_weights(row)]
+        if options["json"]:
+            self.stdout.write(json.dumps([_damaged(row) for row in damaged]))
+        for row in [] if options["json"] else damaged:
+            runs = "".join(f" Run {run['id']} “{run['name']}” starts from it." for run in _damaged(row)["runs"])
+            self.stdout.write(f"{row} {row.damage}.{runs}")
+        if not options["json"]:
+            self.stdout.write(f"{len(rows)} compared, {len(damaged)} damaged.")
+        if damaged:
+            sys.exit(1)
 
     def _save(self, options: dict[str, Any]) -> None:
         run = TrainingRun.objects.filter(pk=options["run"]).select_related("dataset", "owner").first()
@@ -270,6 +288,11 @@ def _owner(name: str | None) -> Any:
     if owner is None:
         raise CommandError(f"--owner: there is no user {name}." if name else "There is no administrator yet.")
     return owner
+
+
+def _damaged(weights: Weights) -> dict[str, Any]:
+    runs = [{"id": run.pk, "name": run.name} for run in lifecycle.weights_uses(weights).runs]
+    return {"id": weights.pk, "name": str(weights), "damage": weights.damage, "runs": runs}
 
 
 def _record(weights: Weights) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""The whole data folder turns read-only, as after an error of a disk: it is said clearly, and nothing is lost."""
+
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.faults.test_server_stop import logged_in
+from tests.studio import Studio, wait_for
+
+pytestmark = pytest.mark.slow
+
+CONFIG: dict[str, Any] = {"epochs": 3000, "pictures": 48, "autosave_minutes": 0.02}
+
+
+@pytest.fixture
+def set_read_only(studio: Studio) -> Iterator[Callable[[bool], None]]:
+    """A call makes DATA_DIR read-only, or writable again: permissions do not bind an administrator, a mount does.
+
+    A mount over the folder leaves files that are open as they are. What is opened after finds it read-only.
+    """
+    folder = str(studio.data_dir)
+    mounted: list[str] = []
+
+    def set_(on: bool) -> None:
+        if on:
+            subprocess.run(["mount", "--bind", folder, folder], check=True)
+            mounted.append(folder)
+            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        elif mounted:
+            subprocess.run(["umount", "-l", mounted.pop()], check=True)
+
+    studio.data_dir.mkdir()
+    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount")
+    subprocess.run(["umount", folder], check=True)
+    yield set_
+    set_(False)
+
+
+def answer(opener: urllib.request.OpenerDirector, url: str, data: bytes | None = None) -> tuple[int, str]:
+    try:
+        with opener.open(url, data, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def check_goes_on(studio: Studio, run: int) -> None:
+    """The run trains again, and every step was made and is shown once."""
+    step = studio.run(run)["step"]
+    studio.wait_for_step(run, step + 3)
+    studio.manage("train", "stop", str(run))
+    row = studio.wait_for_status(run, "stopped")
+    points = [event for event in studio.events(run, "metrics") if event["data"]["split"] == "train"]
+    assert [event["step"] for event in points if not event["superseded"]] == list(range(1, row["step"] + 1))
+
+
+def test_a_run_in_work_waits_until_it_can_be_saved(studio: Studio, set_read_only: Callable[[bool], None]) -> None:
+    studio.env["RETRY_WAIT_S"] = "0"
+    (run,) = studio.prepare(**CONFIG)
+    process = studio.start("--no-demo")
+    studio.wait_for_step(run, 5)
+    wait_for(lambda: studio.rows("SELECT 1 FROM trainingapp_checkpoint WHERE run_id = ?", run), 30, "a checkpoint")
+    browser = logged_in(studio)
+    set_read_only(True)
+    wait_for(lambda: not studio.trainers(), 30, "the trainer could not save, and left")
+    assert answer(browser, f"{studio.url}/runs/{run}/")[0] == 200, "it can still be looked at"
+    status, page = answer(urllib.request.build_opener(), f"{studio.url}/readyz")
+    assert (status, "Nothing can be written to" in page) == (503, True)
+    refused = studio.manage("train", "pause", str(run), check=False)
+    assert refused.returncode
+    assert f"{studio.data_dir} cannot be written to" in refused.stderr
+    doctor = studio.manage("doctor", check=False)
+    assert doctor.returncode == 2
+    assert "Read-only file system" in doctor.stdout
+    assert process.poll() is None
+    set_read_only(False)
+    wait_for(lambda: studio.trainers(), 60, "a trainer takes it up again")
+    check_goes_on(studio, run)
+    row = studio.run(run)
+    assert (row["attempt"], row["recoveries"]) == (2, 1), "waiting has cost nothing"
+    (left,) = [event for event in studio.events(run, "status") if event["data"].get("state") == "failed"]
+    assert left["data"]["error_class"] == "read_only"
+    assert "No checkpoint was lost" in left["data"]["message"]
+
+
+@pytest.mark.parametrize("command", ["studio", "run_huey", "web"])
+def test_what_cannot_start_says_why_in_a_few_lines(
+    studio: Studio, set_read_only: Callable[[bool], None], command: str
+) -> None:
+    (run,) = studio.prepare(**CONFIG)
+    set_read_only(True)
+    process = studio.spawn(command)
+    assert process.wait(60)
+    said = studio.log.read_text()
+    assert f"{studio.data_dir} cannot be written to" in said
+    assert "Traceback" not in said
+    set_read_only(False)
+    studio.start("--no-demo")
+    studio.wait_for_step(run, 1)
+    check_goes_on(studio, run)
+
+
+def test_a_web_server_that_lives_through_it_answers(studio: Studio, set_read_only: Callable[[bool], None]) -> None:
+    studio.prepare(start=False, **CONFIG)
+    studio.spawn("web")
+    wait_for(studio.answers, 60, "the web server answers")
+    set_read_only(True)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        logged_in(studio)
+    assert refused.value.code == 503
+    assert "Nothing can be written to the studio" in refused.value.read().decode()
+    set_read_only(False)
+    assert answer(logged_in(studio), f"{studio.url}/")[0] == 200
