@@ -211,7 +211,7 @@ def _nowhere(board: Board, request: Request) -> str:
 
 def asked_for(request: Request) -> str:
     """What a run asks for, in words."""
-    named = {"cpu": _slots(request.slots), "gpu": _("a GPU"), "auto": _("a device")}
+    named = {"cpu": _slots(request.slots), "gpu": _("a GPU"), "auto": _("any free device")}
     what = f"cuda:{request.index}" if request.index is not None else named[request.kind]
     if request.memory_bytes:
         memory = f"{request.memory_bytes / GB:g} GB"

@@ -16,6 +16,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.engine.metric_names import METRICS
+from trainingapp.sentences import in_readers_language
 
 if TYPE_CHECKING:
     from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
@@ -364,11 +365,11 @@ def event_text(event: RunEvent) -> str:
     if event.type == "checkpoint":
         return _checkpoint_text(data)
     if event.type != "status":
-        return str(data.get("message", ""))
+        return in_readers_language(str(data.get("message", "")))
     by = f" ({data['by']})" if data.get("by") else ""
     if "to" in data:
         text = gettext("The run is now %(status)s") % {"status": str(status_label(data["to"])).lower()} + by + "."
-        return f"{text} {gettext(data['message'])}" if data.get("message") else text
+        return f"{text} {in_readers_language(data['message'])}" if data.get("message") else text
     if data.get("wanted"):
         wishes = {
             "pause": gettext("Asked to pause"),
@@ -383,7 +384,8 @@ def event_text(event: RunEvent) -> str:
 
 def _checkpoint_text(data: dict[str, Any]) -> str:
     text = gettext("Saved %(file)s (%(size)s).") % {"file": data["file"], "size": filesizeformat(data["size_bytes"])}
-    return f"{text} {gettext('The best so far.')}" if data.get("is_best") else text
+    best = gettext("The best so far.")
+    return f"{text} {best}" if data.get("is_best") else text
 
 
 def _state_text(event: RunEvent) -> str:
@@ -391,9 +393,9 @@ def _state_text(event: RunEvent) -> str:
     if "order" in event.data:
         return _order_text(event.data)
     if state == "order":
-        return gettext("Done as asked: %(result)s") % {"result": event.data.get("result", "")}
+        return gettext("Done as asked: %(result)s") % {"result": in_readers_language(event.data.get("result", ""))}
     if state == "proof":
-        return str(event.data.get("message", ""))
+        return in_readers_language(event.data.get("message", ""))
     if state == "failed":
         return gettext("The trainer failed: %(message)s") % {"message": event.data.get("message", "")}
     if state != "started":
@@ -409,6 +411,12 @@ def _order_text(data: dict[str, Any]) -> str:
     by = f" ({data['by']})" if data.get("by") else ""
     number = f": {data['epochs']}" if "epochs" in data else ""
     return f"{ORDERS.get(data['order'], data['order'])}{number}{by}."
+
+
+@register.filter
+def readable(sentence: str) -> str:
+    """A sentence of a trainer or a worker in the reader's language, where it is known."""
+    return in_readers_language(sentence)
 
 
 @register.filter
@@ -488,4 +496,6 @@ def checkpoint_result(checkpoint: Checkpoint, run: TrainingRun) -> str:
 def setting_value(value: object) -> Any:
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
+    if value is None or value == "":
+        return "–"
     return f"{value:g}" if isinstance(value, float) else value
