@@ -96,7 +96,7 @@ def _still_fits(board: Board, run: Waiting, place: Place) -> bool:
 
 def _start(run: TrainingRun, place: Place, host: str, worker: str) -> bool:
     attempt = run.attempt + 1
-    message = _("Attempt %(attempt)d starts on %(host)s.") % {"attempt": attempt, "host": host}
+    message = f"Attempt {attempt} starts on {host}."  # in the reader's language on the pages: sentences.py
     try:
         run.transition(
             Status.RUNNING,

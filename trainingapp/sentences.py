@@ -10,7 +10,8 @@ from functools import cache
 
 from django.utils.translation import gettext, gettext_noop
 
-_FORMS = [
+#: Each with its values; `gettext_noop` has them collected for translation.
+FORMS = [
     gettext_noop("Attempt %(attempt)s starts on %(host)s."),
     gettext_noop("First step of this attempt done: step %(step)s."),
     gettext_noop("Going on from %(file)s, after step %(step)s."),
@@ -29,7 +30,12 @@ _VALUE = re.compile(r"%\\?\((\w+)\\?\)s")
 
 @cache
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    return [(re.compile(_VALUE.sub(r"(?P<\1>.+?)", re.escape(form))), form) for form in _FORMS]
+    return [(re.compile(_VALUE.sub(_group, re.escape(form))), form) for form in FORMS]
+
+
+def _group(value: re.Match[str]) -> str:
+    """One word, but for the list of metrics."""
+    return f"(?P<{value[1]}>.+)" if value[1] == "values" else rf"(?P<{value[1]}>\S+)"
 
 
 def in_readers_language(sentence: str) -> str:

@@ -9,7 +9,7 @@ from django import template
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -429,6 +429,12 @@ def marks_attempt(event: RunEvent) -> bool:
 def unlocalized(number: float) -> str:
     """A number for machines: no separator of thousands, a dot for the decimals."""
     return f"{number:.4f}" if isinstance(number, float) else str(number)
+
+
+@register.filter
+def grouped(number: int) -> str:
+    """A long number as people read it: 15,348,219."""
+    return number_format(number, force_grouping=True)
 
 
 @register.simple_tag
