@@ -22,6 +22,10 @@ FORMS = [
     gettext_noop("The validation of this step was just made: %(values)s."),
     gettext_noop("The run has %(epochs)s epochs."),
     gettext_noop("The run has %(epochs)s epochs now."),
+    gettext_noop(
+        "The run has %(epochs)s epochs now, not %(then)s: "
+        "from step %(step)s on the learning rate is that of a run of %(length)s."
+    ),
     gettext_noop("image_size %(given)s became %(taken)s, a multiple of %(factor)s."),
     gettext_noop("warmup_epochs %(given)s became %(taken)s: it was longer than the run."),
 ]

@@ -54,3 +54,11 @@ def test_the_log_of_a_page_is_in_its_language(user_client: Client, run: Training
     assert "best so far" not in html
     assert "Saved as" not in html
     assert "step_9.pt" in html
+
+
+def test_a_status_is_not_said_twice(user_client: Client, run: TrainingRun) -> None:
+    tell(run, {"type": "status", "data": {"to": "completed", "message": "Completed."}})
+    tell(run, {"type": "status", "data": {"to": "queued", "message": "It hung."}})
+    html = user_client.get(f"/runs/{run.pk}/log/").content.decode()
+    assert "The run is now completed.<" in html
+    assert "The run is now queued. It hung.<" in html

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import template
 from django.template.defaultfilters import filesizeformat
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp import audit, permissions
@@ -36,10 +36,10 @@ DETAILS: dict[str, Any] = {
     "address": _("address"),
     "bytes": _("freed"),
     "dataset": _("dataset"),
-    "epochs": _("epochs"),
+    "epochs": _("number of epochs"),
     "fields": _("fields"),
     "from": _("before"),
-    "order": _("order"),
+    "order": pgettext_lazy("command", "order"),
     "role": _("role"),
     "scopes": _("scopes"),
     "sessions": _("browsers"),
@@ -48,6 +48,13 @@ DETAILS: dict[str, Any] = {
     "user": _("user"),
     "username": _("user"),
     "with": _("shared with"),
+}
+
+
+ORDERED: dict[str, Any] = {
+    "checkpoint": _("checkpoint"),
+    "evaluate": _("evaluation"),
+    "epochs": _("number of epochs"),
 }
 
 
@@ -62,6 +69,8 @@ def _detail(name: str, value: Any) -> Any:
         return gettext("yes") if value else gettext("no")
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if name == "order":
+        return ORDERED.get(value, value)
     return filesizeformat(value) if name == "bytes" else value
 
 

@@ -358,6 +358,10 @@ def times(count: int) -> str:
     return ngettext("%(count)d time", "%(count)d times", count) % {"count": count}
 
 
+#: Messages that say no more than the status that they come with.
+_SAID_BY_STATUS = ("Completed.", "Paused.", "Stopped.")
+
+
 @register.filter
 def event_text(event: RunEvent) -> str:
     """One event as a line of the log."""
@@ -366,20 +370,29 @@ def event_text(event: RunEvent) -> str:
         return _checkpoint_text(data)
     if event.type != "status":
         return in_readers_language(str(data.get("message", "")))
-    by = f" ({data['by']})" if data.get("by") else ""
     if "to" in data:
-        text = gettext("The run is now %(status)s") % {"status": str(status_label(data["to"])).lower()} + by + "."
-        return f"{text} {in_readers_language(data['message'])}" if data.get("message") else text
+        text = gettext("The run is now %(status)s") % {"status": str(status_label(data["to"])).lower()}
+        text = _full_stop(text + _by(data))
+        message = data.get("message", "")
+        return text if message in ("", *_SAID_BY_STATUS) else f"{text} {in_readers_language(message)}"
     if data.get("wanted"):
         wishes = {
             "pause": gettext("Asked to pause"),
             "stop": gettext("Asked to stop"),
             "kill": gettext("To be stopped by force"),
         }
-        return f"{wishes.get(data['wanted'], data['wanted'])}{by}."
+        return _full_stop(wishes.get(data["wanted"], data["wanted"]) + _by(data))
     if data.get("waits") is False:
-        return gettext("To be tried again at once") + by + "."
+        return _full_stop(gettext("To be tried again at once") + _by(data))
     return _state_text(event)
+
+
+def _by(data: dict[str, Any]) -> str:
+    return gettext(" (%(name)s)") % {"name": data["by"]} if data.get("by") else ""
+
+
+def _full_stop(text: str) -> str:
+    return gettext("%(sentence)s.") % {"sentence": text}
 
 
 def _checkpoint_text(data: dict[str, Any]) -> str:
@@ -408,9 +421,8 @@ def _state_text(event: RunEvent) -> str:
 
 
 def _order_text(data: dict[str, Any]) -> str:
-    by = f" ({data['by']})" if data.get("by") else ""
     number = f": {data['epochs']}" if "epochs" in data else ""
-    return f"{ORDERS.get(data['order'], data['order'])}{number}{by}."
+    return _full_stop(f"{ORDERS.get(data['order'], data['order'])}{number}{_by(data)}")
 
 
 @register.filter

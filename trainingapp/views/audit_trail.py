@@ -24,7 +24,7 @@ from trainingapp.views.access import require
 
 ENTRIES_ON_A_PAGE = 100
 #: The page of a thing, by the kind that the trail names.
-PAGES = {"run": "run_detail", "dataset": "dataset_detail"}
+PAGES = {"run": "run_detail", "dataset": "dataset_detail", "weights": "weights_detail"}
 COLUMNS = ("time", "username", "verb", "kind", "object_id", "object_name", "door", "address")
 _DAY = forms.DateInput({"type": "date"})
 
