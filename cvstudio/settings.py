@@ -363,6 +363,7 @@ LOGOUT_REDIRECT_URL = "login"
 LANGUAGE_CODE = env.LANGUAGE
 LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
 LOCALE_PATHS = [BASE_DIR / "locale"]
+FORMAT_MODULE_PATH = "cvstudio.formats"
 TIME_ZONE = env.TIME_ZONE
 USE_TZ = True
 

@@ -1,12 +1,13 @@
 """The one Django app of the studio."""
 
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class TrainingAppConfig(AppConfig):
     default = True
     name = "trainingapp"
-    verbose_name = "Training"
+    verbose_name = _("Training")
 
     def ready(self) -> None:
         from trainingapp import audit, checks  # noqa: F401  registers the system checks

@@ -22,6 +22,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from trainingapp.models import ApiToken, AuditEntry, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
 
@@ -29,7 +30,7 @@ Door = AuditEntry.Door
 
 #: What is done, for people. A verb that is not here is shown as it is stored.
 VERBS: dict[str, str | Promise] = {
-    "create": _("created"),
+    "create": pgettext_lazy("somebody", "created"),
     "change": _("changed"),
     "start": _("started"),
     "pause": _("paused"),

@@ -85,7 +85,8 @@ class ImportForm(forms.Form):
             if archive and folder:
                 self.add_error("folder", _("Give a zip file or a folder, not both."))
             elif not archive and not folder:
-                self.add_error("archive", _("Choose a zip file to upload."))
+                either = _("Choose a zip file, or name a folder on the server.")
+                self.add_error("archive", either if "folder" in self.fields else _("Choose a zip file to upload."))
         return self.cleaned_data
 
 

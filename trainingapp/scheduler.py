@@ -100,7 +100,7 @@ def _still_fits(board: Board, run: Waiting, place: Place) -> bool:
 
 def _start(run: TrainingRun, place: Place, host: str, worker: str) -> bool:
     attempt = run.attempt + 1
-    message = _("Attempt %(attempt)d starts on %(host)s.") % {"attempt": attempt, "host": host}
+    message = f"Attempt {attempt} starts on {host}."  # in the reader's language on the pages: sentences.py
     try:
         run.transition(
             Status.RUNNING,
@@ -236,7 +236,7 @@ def _nowhere(board: Board, request: Request) -> str:
 
 def asked_for(request: Request) -> str:
     """What a run asks for, in words."""
-    named = {"cpu": _slots(request.slots), "gpu": _("a GPU"), "auto": _("a device")}
+    named = {"cpu": _slots(request.slots), "gpu": _("a GPU"), "auto": _("any free device")}
     what = f"cuda:{request.index}" if request.index is not None else named[request.kind]
     if request.memory_bytes:
         memory = f"{request.memory_bytes / GB:g} GB"

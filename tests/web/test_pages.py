@@ -1,6 +1,8 @@
 """What holds for every page: login, methods, policy, and templates that compile."""
 
+import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -189,3 +191,16 @@ def test_lists_are_read_with_few_queries(
         make()
     with django_assert_max_num_queries(10):  # type: ignore[attr-defined]
         user_client.get(reverse("run_list"))
+
+
+def test_the_menu_leads_to_every_page_once(staff_client: Client) -> None:
+    menu = re.findall(r'class="menu-item" href="([^"]+)"', staff_client.get(reverse("queue")).content.decode())
+    assert len(menu) == len(set(menu))
+    assert {reverse(name) for name in ("device_list", "journal", "disk", "audit", "account", "token_list")} < set(menu)
+
+
+def test_dates_have_no_order_of_one_country(user_client: Client, dataset: Dataset) -> None:
+    """11/12/2026 is another day in another country."""
+    Dataset.objects.update(status="refused", created_at=datetime(2026, 12, 11, 21, 5, tzinfo=UTC))
+    assert "2026-12-11 21:05" in user_client.get(reverse("dataset_list")).content.decode()
+    assert "11 Dec 2026, 21:05" in user_client.get(dataset.get_absolute_url()).content.decode()

@@ -81,7 +81,7 @@ def test_a_forecast_is_shown_as_a_range(user_client: Client, three: list[Trainin
     Forecast.objects.create(run=three[0], made_at=timezone.now(), basis=3, **times)
     text = page(user_client)
     assert "Starts 12:00 – 12:09" in text
-    assert re.search(r"ends 13:00 – \w+ \d+ 12:00", text)
+    assert re.search(r"ends 13:00 – \d+ \w+ 12:00", text)
     assert "learnt from 3 similar runs" in text
     assert "No similar run has finished yet, so its end is not known." in text
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp import audit, permissions
@@ -29,6 +31,49 @@ KINDS: dict[str, Any] = {
     "device": _("device"),
     "failurerule": _("failure rule"),
 }
+
+
+#: What an entry of the trail tells besides, for people. A name that is not here is shown as it is stored.
+DETAILS: dict[str, Any] = {
+    "address": _("address"),
+    "bytes": _("freed"),
+    "dataset": _("dataset"),
+    "epochs": _("number of epochs"),
+    "fields": _("fields"),
+    "from": _("before"),
+    "order": pgettext_lazy("command", "order"),
+    "role": _("role"),
+    "scopes": _("scopes"),
+    "sessions": _("browsers"),
+    "to": _("after"),
+    "upload": _("uploaded"),
+    "user": _("user"),
+    "username": _("user"),
+    "with": _("shared with"),
+}
+
+
+ORDERED: dict[str, Any] = {
+    "checkpoint": _("checkpoint"),
+    "evaluate": _("evaluation"),
+    "epochs": _("number of epochs"),
+}
+
+
+@register.filter
+def audit_details(details: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """The details of an entry as labels and values that people read."""
+    return [(DETAILS.get(name, name), _detail(name, value)) for name, value in details.items()]
+
+
+def _detail(name: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        return gettext("yes") if value else gettext("no")
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if name == "order":
+        return ORDERED.get(value, value)
+    return filesizeformat(value) if name == "bytes" else value
 
 
 @register.filter

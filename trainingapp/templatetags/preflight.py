@@ -8,6 +8,7 @@ from django import template
 from django.conf import settings
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from trainingapp.templatetags.studio import duration
 
@@ -33,7 +34,7 @@ def preflight_lines(result: dict[str, Any]) -> list[Line]:
         _disk(result["disk"]),
         _loader(result),
         _finite(result["finite"]),
-        *(Line("warning", _("Precision"), _(message)) for message in said),
+        *(Line("warning", pgettext("of numbers", "Precision"), _(message)) for message in said),
     ]
 
 

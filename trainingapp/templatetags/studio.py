@@ -9,13 +9,14 @@ from django import template
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
+from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.engine.metric_names import METRICS
+from trainingapp.sentences import in_readers_language
 
 if TYPE_CHECKING:
     from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
@@ -361,6 +362,10 @@ def times(count: int) -> str:
     return ngettext("%(count)d time", "%(count)d times", count) % {"count": count}
 
 
+#: Messages that say no more than the status that they come with.
+_SAID_BY_STATUS = ("Completed.", "Paused.", "Stopped.")
+
+
 @register.filter
 def event_text(event: RunEvent) -> str:
     """One event as a line of the log."""
@@ -368,26 +373,36 @@ def event_text(event: RunEvent) -> str:
     if event.type == "checkpoint":
         return _checkpoint_text(data)
     if event.type != "status":
-        return str(data.get("message", ""))
-    by = f" ({data['by']})" if data.get("by") else ""
+        return in_readers_language(str(data.get("message", "")))
     if "to" in data:
-        text = gettext("The run is now %(status)s") % {"status": str(status_label(data["to"])).lower()} + by + "."
-        return f"{text} {gettext(data['message'])}" if data.get("message") else text
+        text = gettext("The run is now %(status)s") % {"status": str(status_label(data["to"])).lower()}
+        text = _full_stop(text + _by(data))
+        message = data.get("message", "")
+        return text if message in ("", *_SAID_BY_STATUS) else f"{text} {in_readers_language(message)}"
     if data.get("wanted"):
         wishes = {
             "pause": gettext("Asked to pause"),
             "stop": gettext("Asked to stop"),
             "kill": gettext("To be stopped by force"),
         }
-        return f"{wishes.get(data['wanted'], data['wanted'])}{by}."
+        return _full_stop(wishes.get(data["wanted"], data["wanted"]) + _by(data))
     if data.get("waits") is False:
-        return gettext("To be tried again at once") + by + "."
+        return _full_stop(gettext("To be tried again at once") + _by(data))
     return _state_text(event)
+
+
+def _by(data: dict[str, Any]) -> str:
+    return gettext(" (%(name)s)") % {"name": data["by"]} if data.get("by") else ""
+
+
+def _full_stop(text: str) -> str:
+    return gettext("%(sentence)s.") % {"sentence": text}
 
 
 def _checkpoint_text(data: dict[str, Any]) -> str:
     text = gettext("Saved %(file)s (%(size)s).") % {"file": data["file"], "size": filesizeformat(data["size_bytes"])}
-    return f"{text} {gettext('The best so far.')}" if data.get("is_best") else text
+    best = gettext("The best so far.")
+    return f"{text} {best}" if data.get("is_best") else text
 
 
 def _state_text(event: RunEvent) -> str:
@@ -395,9 +410,9 @@ def _state_text(event: RunEvent) -> str:
     if "order" in event.data:
         return _order_text(event.data)
     if state == "order":
-        return gettext("Done as asked: %(result)s") % {"result": event.data.get("result", "")}
+        return gettext("Done as asked: %(result)s") % {"result": in_readers_language(event.data.get("result", ""))}
     if state == "proof":
-        return str(event.data.get("message", ""))
+        return in_readers_language(event.data.get("message", ""))
     if state == "failed":
         return gettext("The trainer failed: %(message)s") % {"message": event.data.get("message", "")}
     if state != "started":
@@ -410,9 +425,14 @@ def _state_text(event: RunEvent) -> str:
 
 
 def _order_text(data: dict[str, Any]) -> str:
-    by = f" ({data['by']})" if data.get("by") else ""
     number = f": {data['epochs']}" if "epochs" in data else ""
-    return f"{ORDERS.get(data['order'], data['order'])}{number}{by}."
+    return _full_stop(f"{ORDERS.get(data['order'], data['order'])}{number}{_by(data)}")
+
+
+@register.filter
+def readable(sentence: str) -> str:
+    """A sentence of a trainer or a worker in the reader's language, where it is known."""
+    return in_readers_language(sentence)
 
 
 @register.filter
@@ -425,6 +445,12 @@ def marks_attempt(event: RunEvent) -> bool:
 def unlocalized(number: float) -> str:
     """A number for machines: no separator of thousands, a dot for the decimals."""
     return f"{number:.4f}" if isinstance(number, float) else str(number)
+
+
+@register.filter
+def grouped(number: int) -> str:
+    """A long number as people read it: 15,348,219."""
+    return number_format(number, force_grouping=True)
 
 
 @register.simple_tag
@@ -492,4 +518,6 @@ def checkpoint_result(checkpoint: Checkpoint, run: TrainingRun) -> str:
 def setting_value(value: object) -> Any:
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
+    if value is None or value == "":
+        return "–"
     return f"{value:g}" if isinstance(value, float) else value

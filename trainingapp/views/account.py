@@ -95,6 +95,7 @@ def _page(request: HttpRequest, form: Any, status: int = 200) -> HttpResponse:
         "teams": Team.objects.filter(members=request.user.pk),
         "sessions": sum(1 for _session in _sessions(request)),
         "trail": trail[:ENTRIES_SHOWN],
+        "section": "account",
     }
     return render(request, "account/account.html", context, status=status)
 

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
@@ -27,6 +27,7 @@ ENTRIES_ON_A_PAGE = 100
 PAGES = {"run": "run_detail", "dataset": "dataset_detail", "weights": "weights_detail", "job": "job"}
 ADMIN_PAGES = {"token": "apitoken", "user": "user"}
 COLUMNS = ("time", "username", "verb", "kind", "object_id", "object_name", "door", "address")
+_DAY = forms.DateInput({"type": "date"})
 
 
 class AuditFilter(forms.Form):
@@ -38,8 +39,8 @@ class AuditFilter(forms.Form):
         label=_("Thing"), required=False, max_length=200, help_text=_("Its name, or its kind and number: run 7")
     )
     door = forms.ChoiceField(label=_("Door"), required=False)
-    since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput({"type": "date"}))
-    until = forms.DateField(label=_("Until"), required=False, widget=forms.DateInput({"type": "date"}))
+    since = forms.DateField(label=pgettext_lazy("day", "From"), required=False, widget=_DAY)
+    until = forms.DateField(label=_("Until"), required=False, widget=_DAY)
 
     def __init__(self, data: Any) -> None:
         super().__init__(data)

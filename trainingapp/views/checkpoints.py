@@ -32,7 +32,8 @@ class PolicyForm(forms.Form):
 
     def __init__(self, data: Any, policy: Policy) -> None:
         given = {name: value for name, value in data.items() if name in self.base_fields}
-        super().__init__({**vars(policy), **given})
+        kept = {name: int(value) if value == int(value) else value for name, value in vars(policy).items()}
+        super().__init__({**kept, **given})
         for field in self.fields.values():
             field.widget.attrs["class"] = "form-control"
 

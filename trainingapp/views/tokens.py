@@ -81,4 +81,5 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _page(request: HttpRequest, form: TokenForm, *, status: int = 200, **about: Any) -> HttpResponse:
     tokens = ApiToken.objects.filter(user_id=int(request.user.pk or 0))
-    return render(request, "account/tokens.html", {"form": form, "tokens": tokens, **about}, status=status)
+    context = {"form": form, "tokens": tokens, "section": "tokens", **about}
+    return render(request, "account/tokens.html", context, status=status)
