@@ -53,14 +53,15 @@ def test_what_was_corrected_is_stored(admin: User, dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("epochs: 0", "run.yaml: epochs: Input should be greater than or equal to 1 (got 0)"),
-        ("epoch: 3", "run.yaml: epoch: Extra inputs are not permitted (got 3)"),
-        ("optimizer: Adagrad", "run.yaml: optimizer: "),
+        ("epochs: 0", "run.yaml:1: epochs: Must be at least 1. (got 0)"),
+        ("# short\n\nepoch: 3", "run.yaml:3: epoch: There is no such setting. (got 3)"),
+        ("epochs: 2\noptimizer: Adagrad", "run.yaml:2: optimizer: Choose one of "),
+        ("epochs: 2\nbatch_size: 4\nepochs: 3", "run.yaml:3: epochs stands there already in line 1."),
         ("- epochs", "run.yaml: must hold keys"),
-        ("epochs: [", "run.yaml: "),
+        ("epochs: 2\nbatch_size: [", "run.yaml:2: This is no YAML: "),
     ],
 )
-def test_a_wrong_file_is_refused_by_file_and_field(
+def test_a_wrong_file_is_refused_by_file_line_and_field(
     admin: User, dataset: Dataset, tmp_path: Path, text: str, words: str
 ) -> None:
     file = tmp_path / "run.yaml"
@@ -69,6 +70,35 @@ def test_a_wrong_file_is_refused_by_file_and_field(
         train("create", "mine", "--dataset", "pets", "--file", file)
     assert words in str(caught.value)
     assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{\n\t"epochs": 0\n}', "run.json:2: epochs: Must be at least 1. (got 0)"),
+        ('{"epochs": 5,\n "batch_size": }', "run.json:2: This is no JSON: "),
+        ('{"epochs": 5,\n "epochs": 6}', "run.json:2: epochs stands there already in line 1."),
+        ("[]", "run.json: must hold keys"),
+        (b'{"model":\n "\xff"}', "run.json:2: This is no text in UTF-8."),
+    ],
+)
+def test_a_wrong_json_file_is_refused_in_the_same_way(
+    admin: User, dataset: Dataset, tmp_path: Path, text: str | bytes, words: str
+) -> None:
+    file = tmp_path / "run.json"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CommandError) as caught:
+        train("create", "mine", "--dataset", "pets", "--file", file)
+    assert words in str(caught.value)
+
+
+def test_a_wrong_value_is_told_of_where_it_was_given(admin: User, dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("epochs: 2\nbatch_size: 0")
+    with pytest.raises(CommandError) as caught:
+        train("create", "mine", "--dataset", "pets", "--file", tmp_path / "run.yaml", "--set", "epochs=0")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("--set: epochs: ")
+    assert second.startswith(f"{tmp_path}/run.yaml:2: batch_size: ")
 
 
 @pytest.mark.parametrize(
@@ -194,6 +224,11 @@ def test_the_template_is_a_whole_configuration(recipe: str) -> None:
     text = train("config", "--recipe", recipe)
     assert parse_config(yaml.safe_load(text)).recipe == recipe
     assert "# How many times the whole training split is seen." in text
+
+
+def test_there_is_no_template_for_a_network_that_the_recipe_has_not() -> None:
+    with pytest.raises(CommandError, match="--model: model: "):
+        train("config", "--recipe", "detection", "--model", "resnet18")
 
 
 def test_metrics_are_printed_without_what_was_made_again(run: TrainingRun) -> None:
