@@ -401,7 +401,7 @@ HUEY: dict[str, Any] = {
     "utc": True,
     "connection": {"url": REDIS_URL} if REDIS_URL else {"filename": str(DATA_DIR / "queue.sqlite3")},
     "consumer": {
-        "workers": MAX_TRAINING_PROCESSES + 4,
+        "workers": MAX_TRAINING_PROCESSES + 5,
         "worker_type": "thread",
         "initial_delay": 0.01,
         "max_delay": 0.05,

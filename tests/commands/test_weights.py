@@ -26,7 +26,7 @@ def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.DATASETS_DIR = tmp_path / "datasets"
-    for name in ("do_jobs", "do_warm_jobs"):
+    for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task"):
         monkeypatch.setattr(f"trainingapp.tasks.{name}", lambda: None)  # no worker: the command does the job itself
 
 
