@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from trainingapp import lifecycle
-from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp.models import Dataset, RunEvent, Team, TrainingRun
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -139,7 +139,7 @@ def test_list_and_show(make: MAKE) -> None:
 def test_logs_show_what_is_at_least_as_bad(run: TrainingRun, django_capture_on_commit_callbacks: Any) -> None:
     lifecycle.start_run(run, by="ada")
     run.transition("failed", level="error", message="It broke.")
-    assert "status: queued" in train("logs", run.pk)
+    assert "status: The run is now queued (ada)." in train("logs", run.pk)
     assert "It broke." in train("logs", run.pk, "--follow")
     errors = train("logs", run.pk, "--level", "error")
     assert "It broke." in errors
@@ -224,6 +224,36 @@ def test_the_template_is_a_whole_configuration(recipe: str) -> None:
     text = train("config", "--recipe", recipe)
     assert parse_config(yaml.safe_load(text)).recipe == recipe
     assert "# How many times the whole training split is seen." in text
+
+
+def test_a_run_may_have_limits_of_its_own(admin: User, dataset: Dataset) -> None:
+    limits = ("--soft-limit", 1.5, "--hard-limit", 3, "--recoveries", 0)
+    created = json.loads(train("create", "mine", "--dataset", "pets", "--json", *limits))
+    assert [created[name] for name in ("soft_limit_h", "hard_limit_h", "max_recoveries")] == [1.5, 3, 0]
+    changed = json.loads(train("update", created["id"], "--hard-limit", "studio", "--recoveries", 2, "--json"))
+    assert [changed[name] for name in ("soft_limit_h", "hard_limit_h", "max_recoveries")] == [1.5, None, 2]
+    with pytest.raises(CommandError, match="must not be above hard_limit_h"):
+        train("update", created["id"], "--soft-limit", 30)
+    with pytest.raises(CommandError, match="Give --name"):
+        train("update", created["id"])
+
+
+def test_a_run_is_shared_as_on_its_page(run: TrainingRun) -> None:
+    assert "its owner and administrators" in train("share", run.pk, "--with", "private")
+    run.refresh_from_db()
+    assert run.visibility == "private"
+    with pytest.raises(CommandError, match="there is no team birds"):
+        train("share", run.pk, "--team", "birds")
+    Team.objects.create(name="birds").members.add(run.owner)
+    assert "the team birds" in train("share", run.pk, "--team", "birds")
+    run.refresh_from_db()
+    assert (run.visibility, run.team.name if run.team else None) == ("team", "birds")
+
+
+def test_the_script_of_a_run_is_printed(run: TrainingRun) -> None:
+    text = train("script", run.pk)
+    compile(text, "train.py", "exec")
+    assert f'"epochs": {run.config["epochs"]},' in text
 
 
 def test_there_is_no_template_for_a_network_that_the_recipe_has_not() -> None:

@@ -53,6 +53,17 @@ def test_list_and_show(user: User, weights_command: Callable[..., str]) -> None:
         weights_command("show", "tints:2")
 
 
+def test_update_and_share(user: User, weights_command: Callable[..., str]) -> None:
+    entry = make_entry(user)
+    weights_command("update", "tints", "--note", "Better light.", "--licence", "CC0")
+    weights_command("share", "tints:1", "--with", "private")
+    entry.refresh_from_db()
+    assert (entry.note, entry.licence, entry.visibility) == ("Better light.", "CC0", "private")
+    assert "“hues v1”" in weights_command("update", "tints", "--name", "hues")
+    with pytest.raises(CommandError, match="Give --name, --note or --licence"):
+        weights_command("update", "hues")
+
+
 def test_upload_export_and_delete(admin: User, tmp_path: Path, weights_command: Callable[..., str]) -> None:
     source = tmp_path / "mine.safetensors"
     save_file(state_of(), source)
