@@ -54,4 +54,4 @@ def test_the_command_does_it_and_says_so(user: User, tints: Dataset) -> None:
     assert json.loads(output.getvalue())["steps_per_epoch"] == 6
     assert not TrainingRun.objects.exists()
     with pytest.raises(CommandError, match="device is cuda:7"):
-        call_command("train", "check", "--dataset", tints.name, "--owner", owner, "--set=device=cuda:7", *values)
+        call_command("train", "check", "--dataset", tints.name, "--owner", owner, *values, "--set=device=cuda:7")
