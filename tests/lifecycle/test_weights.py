@@ -221,8 +221,8 @@ def bomb(path: Path) -> None:
 
 
 BAD_UPLOADS: list[tuple[str, Callable[[Path], Any], str]] = [
-    ("harm.pt", lambda path: path.write_bytes(pickle.dumps({"a": Harmful()})), "more than tensors"),
-    ("harm_zip.pt", lambda path: torch.save({"a": Harmful()}, path), "more than tensors"),
+    ("harm.pt", lambda path: path.write_bytes(pickle.dumps({"a": Harmful()})), "for safety."),
+    ("harm_zip.pt", lambda path: torch.save({"a": Harmful()}, path), "for safety: it names exec."),
     ("list.pt", lambda path: torch.save([1, 2], path), "a state dict"),
     ("numbers.pt", lambda path: torch.save({"epoch": 3}, path), "no tensors by name"),
     ("bomb.pt", bomb, "would grow to"),

@@ -122,7 +122,8 @@ class Command(StudioCommand):
         if weights.job is not None and not weights.is_ready:
             follow_job(weights.job, "Writing")
         weights.refresh_from_db()
-        self._say(_record(weights), options["json"], f"{weights} is number {weights.pk}.")
+        part = "" if weights.is_whole else " It is not a whole network: it can only start runs."
+        self._say(_record(weights), options["json"], f"{weights} is number {weights.pk}.{part}")
 
     def _export(self, options: dict[str, Any]) -> None:
         weights = _weights(options["weights"])
