@@ -80,7 +80,7 @@ def test_a_choice_in_other_letters_is_taken_and_said(given: dict[str, Any], take
     config, corrections = correct_config(given)
     (name,) = given
     assert getattr(config, name) == taken
-    assert corrections == [f"{name} {given[name]} became {taken}."]
+    assert corrections == [f"{name} {given[name].strip()} became {taken}."]
 
 
 @pytest.mark.parametrize("values", [{"optimizer": "adagrad"}, {"recipe": "pose"}, {"recipe": ["detection"]}])

@@ -30,7 +30,7 @@ def _spell_choices(values: dict[str, Any], recipe: type[BaseModel]) -> list[str]
             meant = [choice for choice in choices if _letters(choice) == _letters(given)]
             if len(meant) == 1:
                 values[name] = meant[0]
-                said.append(f"{name} {given} became {meant[0]}.")
+                said.append(f"{name} {given.strip()} became {meant[0]}.")
     return said
 
 
