@@ -126,6 +126,18 @@ def test_the_verbs_are_those_of_the_pages(run: TrainingRun) -> None:
         train("stop", 4711)
 
 
+def test_a_run_that_refuses_does_not_keep_the_others_from_a_verb(make: MAKE) -> None:
+    done, waiting, also = make("completed"), make("queued"), make("queued")
+    output = StringIO()
+    with pytest.raises(CommandError) as caught:
+        numbers = map(str, [done.pk, waiting.pk, 4711, also.pk])
+        call_command("train", "stop", *numbers, "--json", stdout=output)
+    assert [run["id"] for run in json.loads(output.getvalue())] == [waiting.pk, also.pk]
+    refusals = str(caught.value).splitlines()
+    assert ("cannot be stopped" in refusals[0], refusals[1]) == (True, "There is no run 4711.")
+    assert set(TrainingRun.objects.values_list("status", flat=True)) == {"completed", "stopped"}
+
+
 def test_list_and_show(make: MAKE) -> None:
     waiting, done = make("queued"), make("completed", best_metric_name="top1", best_metric=0.5)
     assert [run["id"] for run in json.loads(train("list", "--json"))] == [done.pk, waiting.pk]

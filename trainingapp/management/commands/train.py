@@ -127,12 +127,19 @@ class Command(StudioCommand):
     # Changing
 
     def _control(self, options: dict[str, Any]) -> None:
-        runs = [VERBS[options["action"]](_run(number)) for number in options["run"]]
+        runs, refused = [], []
+        for number in options["run"]:  # one that refuses does not keep the others from it
+            try:
+                runs.append(VERBS[options["action"]](_run(number)))
+            except (lifecycle.VerbError, CommandError) as error:
+                refused.append(str(error))
         if options["json"]:
             self.stdout.write(json.dumps([record(run) for run in runs]))
         else:
             for run in runs:
                 self._tell(run, options)
+        if refused:
+            raise CommandError("\n".join(refused))
         self._wait(runs, options)
 
     def _epochs(self, options: dict[str, Any]) -> None:
