@@ -22,7 +22,7 @@ import django_stubs_ext
 import structlog
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 # Lets generic classes of Django such as ModelAdmin[Any] and QuerySet[Run] be written at run time too.
@@ -100,7 +100,11 @@ class Environment(BaseSettings):
         12, ge=0, le=8760, description="Hours after which a run saves and stops; it can be resumed. 0: never."
     )
     HARD_TIME_LIMIT_HOURS: float = Field(
-        24, ge=0, le=8760, description="Hours after which the trainer of a run is killed. 0: never."
+        24,
+        ge=0,
+        le=8760,
+        validate_default=True,
+        description="Hours after which the trainer of a run is killed. 0: never.",
     )
     STOP_GRACE_S: float = Field(
         120, ge=0, le=86400, description="Seconds that a trainer has to pause or stop before it is killed. 0: no end."
@@ -143,6 +147,14 @@ class Environment(BaseSettings):
     def _networks(cls, value: list[str]) -> list[str]:
         for part in value:
             ipaddress.ip_network(part, strict=False)  # raises ValueError with the reason
+        return value
+
+    @field_validator("HARD_TIME_LIMIT_HOURS")
+    @classmethod
+    def _after_the_soft_limit(cls, value: float, others: ValidationInfo) -> float:
+        soft = others.data.get("SOFT_TIME_LIMIT_HOURS", 0)
+        if value and soft > value:
+            raise ValueError(f"must not be below SOFT_TIME_LIMIT_HOURS ({soft:g})")
         return value
 
     @field_validator("OIDC_ISSUER")
@@ -406,7 +418,7 @@ HUEY: dict[str, Any] = {
     "utc": True,
     "connection": {"url": REDIS_URL} if REDIS_URL else {"filename": str(DATA_DIR / "queue.sqlite3")},
     "consumer": {
-        "workers": MAX_TRAINING_PROCESSES + 4,
+        "workers": MAX_TRAINING_PROCESSES + 5,
         "worker_type": "thread",
         "initial_delay": 0.01,
         "max_delay": 0.05,

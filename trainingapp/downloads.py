@@ -7,10 +7,12 @@ from pathlib import Path
 from django.http import StreamingHttpResponse
 from django.utils.text import slugify
 
+from trainingapp.engine.config import parse_config
+from trainingapp.engine.script import training_script
 from trainingapp.engine.storage.durable import Bytes, Damaged
 from trainingapp.engine.storage.exporting import EXPORT_FORMS, ExportForm, export_pieces, export_size
 from trainingapp.engine.storage.reading import is_plain, open_checkpoint
-from trainingapp.models import Checkpoint
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
 CHUNK_BYTES = 1 << 20
 
@@ -51,6 +53,27 @@ def _attachment(content: AsyncIterator[Bytes], size_bytes: int, name: str, sha25
     if sha256:
         response.headers["X-Checksum-SHA256"] = sha256
     return response
+
+
+def run_script(run: TrainingRun) -> str:
+    """train.py: the run as a script that needs no studio."""
+    return training_script(
+        parse_config(run.config),
+        name=run.name,
+        fingerprint=run.dataset.fingerprint,
+        environment=run.environment,
+        notes=_script_notes(run),
+    )
+
+
+def _script_notes(run: TrainingRun) -> Iterator[str]:
+    """What in the history of the run its configuration does not tell."""
+    done = run.events.filter(type=RunEvent.Type.STATUS, data__state="order", data__command="epochs").order_by("seq")
+    changes = [f"{event.data['epochs']} from step {event.step}" for event in done if "epochs" in event.data]
+    if changes:
+        yield f"Its epochs were changed while it ran ({', '.join(changes)}): the learning rate was another one before."
+    if run.forked_checkpoint:
+        yield f"The run began with the checkpoint {run.forked_checkpoint} of run {run.forked_from_id}: this does not."
 
 
 def file_stem(name: str, otherwise: str) -> str:

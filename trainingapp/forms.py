@@ -88,6 +88,13 @@ PLAIN_WORDS: dict[str, str | Promise] = {
     "bool_parsing": _("Choose yes or no."),
     "extra_forbidden": _("There is no such setting."),
     "missing": _("This is needed."),
+    "string_too_short": _("Enter at least %(min_length)s characters."),
+    "string_too_long": _("Enter at most %(max_length)s characters."),
+    "string_type": _("Enter a text."),
+    "uuid_parsing": _("This is no id."),
+    "model_attributes_type": _("Send an object with fields."),
+    "dict_type": _("Send an object with fields."),
+    "list_type": _("Send a list."),
 }
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,28 @@ JOBS_KEPT_S = 24 * 3600.0
 WARM = frozenset({Job.Kind.PREDICT})
 
 
+class Lane(Enum):
+    """Jobs that are done one after the other; those of different lanes do not wait for each other."""
+
+    WARM = WARM
+    SAVE = frozenset({Job.Kind.SAVE_WEIGHTS})
+    #: All others, which may take minutes.
+    LONG = frozenset[Job.Kind]()
+
+
 def waiting_jobs() -> QuerySet[Job]:
     """Jobs that no living worker has, oldest first."""
     lost = Q(state=Job.State.WORKING, heartbeat_at__lt=timezone.now() - timedelta(seconds=LEASE_S))
     return Job.objects.filter(Q(state=Job.State.WAITING) | lost).order_by("created_at", "pk")
 
 
-def claim_job(*, warm: bool | None = None) -> Job | None:
-    """Claim the oldest waiting job by compare-and-set; None when there is none.
-
-    `warm` tells jobs of seconds, done by the warm process, from those that may take minutes; None: either.
-    """
+def claim_job(lane: Lane | None = None) -> Job | None:
+    """Claim the oldest waiting job of a lane, or of all, by compare-and-set; None when there is none."""
     waiting = waiting_jobs()
-    if warm is not None:
-        waiting = waiting.filter(kind__in=WARM) if warm else waiting.exclude(kind__in=WARM)
+    if lane is Lane.LONG:
+        waiting = waiting.exclude(kind__in=Lane.WARM.value | Lane.SAVE.value)
+    elif lane is not None:
+        waiting = waiting.filter(kind__in=lane.value)
     while (job := waiting.first()) is not None:
         if claim(job):
             return job

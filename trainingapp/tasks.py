@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import DatabaseError, close_old_connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -32,8 +33,8 @@ slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
 #: Said once until it can be written to again.
 _folder_refuses = threading.Event()
 _importing = threading.Lock()
-#: One for jobs of seconds, one for those that may take minutes: the former must not wait for the latter.
-_doing_jobs = {True: threading.Lock(), False: threading.Lock()}
+#: Jobs of seconds must not wait for those that may take minutes.
+_doing_jobs = {lane: threading.Lock() for lane in jobs.Lane}
 
 #: What a worker has to do with: reading a source, or importing it.
 IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
@@ -44,7 +45,7 @@ IMPORT_BEAT_S = 5.0
 
 
 @db_task()
-def train_next() -> None:
+def start_training() -> None:
     """Train queued runs one after the other while a slot is free; return at once when none is."""
     while slots.acquire(blocking=False):
         try:
@@ -71,6 +72,12 @@ def _may_claim() -> bool:
 
 
 @db_task()
+def control_training() -> None:
+    """Take up runs that something was asked of while their worker is gone. A living supervisor reads it by itself."""
+    recover_lost_runs(then=wake_trainer)
+
+
+@db_task()
 def import_datasets() -> None:
     """Inspect and import datasets one after the other; return at once when another thread is at it."""
     while not shutting_down.is_set() and _importing.acquire(blocking=False):
@@ -91,37 +98,49 @@ def draw_batch_preview(preview_id: str) -> None:
 
 
 @db_task()
+def save_checkpoint_task() -> None:
+    """Write checkpoints into the library of weights, one after the other; return at once when a thread is at it."""
+    _do_jobs(jobs.Lane.SAVE)
+
+
+@db_task()
 def do_jobs() -> None:
-    """Do waiting jobs that may take minutes, one after the other; return at once when another thread is at it."""
-    _do_jobs(warm=False)
+    """The same for jobs that may take minutes."""
+    _do_jobs(jobs.Lane.LONG)
 
 
 @db_task()
 def do_warm_jobs() -> None:
-    """The same for jobs of seconds."""
-    _do_jobs(warm=True)
+    """The same for jobs of seconds, which share a process."""
+    _do_jobs(jobs.Lane.WARM)
 
 
-def _do_jobs(*, warm: bool) -> None:
-    while not shutting_down.is_set() and _doing_jobs[warm].acquire(blocking=False):
+def _do_jobs(lane: jobs.Lane) -> None:
+    while not shutting_down.is_set() and _doing_jobs[lane].acquire(blocking=False):
         try:
-            job = jobs.claim_job(warm=warm)
+            job = jobs.claim_job(lane)
             if job is not None:
                 jobs.work(job)
         finally:
-            _doing_jobs[warm].release()
+            _doing_jobs[lane].release()
         if job is None:
             return
 
 
 @db_periodic_task(crontab())
-def tick() -> None:
-    """The wake-up of every minute; the worker's own watch looks more often."""
+def health_check() -> None:
+    """The look around of every minute; the worker's own watch looks more often."""
     look_around()
-    batch_preview.remove_old()
-    jobs.remove_old_jobs()
     forecast.keep_up()
     inventory.forget_gone()
+
+
+@db_periodic_task(crontab())
+def cleanup_old_sessions() -> None:
+    """Remove what has had its time: sign-ins, previews, jobs, uploads, kept answers, entries of the audit trail."""
+    SessionStore.clear_expired()
+    batch_preview.remove_old()
+    jobs.remove_old_jobs()
     audit.remove_old()
     uploads.remove_old()
     remove_old_keys()
@@ -159,7 +178,12 @@ def look_around() -> None:
 
 def wake_trainer() -> None:
     """Have a worker look for queued runs."""
-    train_next()
+    start_training()
+
+
+def wake_control() -> None:
+    """Have a worker look for runs that are asked something and have nobody to answer."""
+    control_training()
 
 
 def wake_importer() -> None:
@@ -169,6 +193,7 @@ def wake_importer() -> None:
 
 def wake_jobs() -> None:
     """Have a worker look for jobs."""
+    save_checkpoint_task()
     do_jobs()
     do_warm_jobs()
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# From pictures to a trained network with manage.py alone; a worker must be running (`make run`, or `manage.py run_huey`).
-# Run in the folder of CV Studio: bash docs/sessions/manage.sh [PYTHON]
+# From pictures to an exported network with manage.py alone; a worker must be running (`make run`, or `manage.py run_huey`).
+# Run in the folder of CV Studio: bash docs/sessions/manage.sh [PYTHON [FOLDER]]
 set -euo pipefail
 python=${1:-.venv/bin/python}
+folder=${2:-.}
 studio() { "$python" manage.py "$@"; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -26,3 +27,7 @@ studio train evaluation "$run" | head -n 4
 # 4. One more epoch: the finished run goes on from its last checkpoint.
 studio train epochs "$run" 3 --wait
 studio train show "$run" | head -n 20
+
+# 5. Its best checkpoint into the library, and out again as an ONNX model that needs no PyTorch.
+studio weights save "$run" --name "from the shell" --note "Made with manage.py."
+studio weights export "from the shell" --format onnx --out "$folder/export.zip"

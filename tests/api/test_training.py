@@ -97,6 +97,21 @@ def test_what_is_wrong_with_a_new_run_is_named(api: Api, dataset: Dataset, field
     assert not TrainingRun.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"name": ""}, "name: Enter at least 1 characters."),
+        ({"name": "x" * 121}, "name: Enter at most 120 characters."),
+        ({"name": 3}, "name: Enter a text."),
+        ({"config": []}, "config: Send an object with fields."),
+        ({"config": {"optimizer": "adagrad"}}, "config.optimizer: Choose one of 'SGD', "),
+    ],
+)
+def test_what_is_wrong_is_said_in_plain_words(api: Api, dataset: Dataset, fields: Any, words: str) -> None:
+    refused = problem(api.post("training/", {"name": "a", "dataset": dataset.pk, **fields}), 422)
+    assert refused["detail"].startswith(words)
+
+
 def test_every_wrong_field_is_named_at_once(api: Api, dataset: Dataset) -> None:
     body = problem(api.post("training/", new_run(dataset, config={"epochs": 0, "batch_size": 0})), 422)
     assert {error["pointer"] for error in body["errors"]} == {"#/config/epochs", "#/config/batch_size"}

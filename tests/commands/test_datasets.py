@@ -28,6 +28,16 @@ def test_list_and_show(dataset: Dataset) -> None:
         datasets("show", "cats")
 
 
+def test_statistics_and_share(dataset: Dataset) -> None:
+    dataset.statistics = {"pictures": {"train": 8, "val": 4}}
+    dataset.save()
+    assert json.loads(datasets("statistics", "pets", "--json")) == dataset.statistics
+    assert "train: 8" in datasets("statistics", "pets")
+    assert "its owner and administrators" in datasets("share", "pets", "--with", "private")
+    dataset.refresh_from_db()
+    assert dataset.visibility == "private"
+
+
 def test_a_refused_dataset_is_told_by_report_and_exit_code(dataset: Dataset) -> None:
     item = {"level": "error", "code": "empty", "file": "a.zip", "message": "a.zip holds nothing."}
     Dataset.objects.update(status="refused", report=[item])

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from trainingapp import lifecycle
-from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp.models import Dataset, RunEvent, Team, TrainingRun
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -53,14 +53,15 @@ def test_what_was_corrected_is_stored(admin: User, dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("epochs: 0", "run.yaml: epochs: Input should be greater than or equal to 1 (got 0)"),
-        ("epoch: 3", "run.yaml: epoch: Extra inputs are not permitted (got 3)"),
-        ("optimizer: Adagrad", "run.yaml: optimizer: "),
+        ("epochs: 0", "run.yaml:1: epochs: Must be at least 1. (got 0)"),
+        ("# short\n\nepoch: 3", "run.yaml:3: epoch: There is no such setting. (got 3)"),
+        ("epochs: 2\noptimizer: Adagrad", "run.yaml:2: optimizer: Choose one of "),
+        ("epochs: 2\nbatch_size: 4\nepochs: 3", "run.yaml:3: epochs stands there already in line 1."),
         ("- epochs", "run.yaml: must hold keys"),
-        ("epochs: [", "run.yaml: "),
+        ("epochs: 2\nbatch_size: [", "run.yaml:2: This is no YAML: "),
     ],
 )
-def test_a_wrong_file_is_refused_by_file_and_field(
+def test_a_wrong_file_is_refused_by_file_line_and_field(
     admin: User, dataset: Dataset, tmp_path: Path, text: str, words: str
 ) -> None:
     file = tmp_path / "run.yaml"
@@ -69,6 +70,35 @@ def test_a_wrong_file_is_refused_by_file_and_field(
         train("create", "mine", "--dataset", "pets", "--file", file)
     assert words in str(caught.value)
     assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{\n\t"epochs": 0\n}', "run.json:2: epochs: Must be at least 1. (got 0)"),
+        ('{"epochs": 5,\n "batch_size": }', "run.json:2: This is no JSON: "),
+        ('{"epochs": 5,\n "epochs": 6}', "run.json:2: epochs stands there already in line 1."),
+        ("[]", "run.json: must hold keys"),
+        (b'{"model":\n "\xff"}', "run.json:2: This is no text in UTF-8."),
+    ],
+)
+def test_a_wrong_json_file_is_refused_in_the_same_way(
+    admin: User, dataset: Dataset, tmp_path: Path, text: str | bytes, words: str
+) -> None:
+    file = tmp_path / "run.json"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CommandError) as caught:
+        train("create", "mine", "--dataset", "pets", "--file", file)
+    assert words in str(caught.value)
+
+
+def test_a_wrong_value_is_told_of_where_it_was_given(admin: User, dataset: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("epochs: 2\nbatch_size: 0")
+    with pytest.raises(CommandError) as caught:
+        train("create", "mine", "--dataset", "pets", "--file", tmp_path / "run.yaml", "--set", "epochs=0")
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("--set: epochs: ")
+    assert second.startswith(f"{tmp_path}/run.yaml:2: batch_size: ")
 
 
 @pytest.mark.parametrize(
@@ -96,6 +126,18 @@ def test_the_verbs_are_those_of_the_pages(run: TrainingRun) -> None:
         train("stop", 4711)
 
 
+def test_a_run_that_refuses_does_not_keep_the_others_from_a_verb(make: MAKE) -> None:
+    done, waiting, also = make("completed"), make("queued"), make("queued")
+    output = StringIO()
+    with pytest.raises(CommandError) as caught:
+        numbers = map(str, [done.pk, waiting.pk, 4711, also.pk])
+        call_command("train", "stop", *numbers, "--json", stdout=output)
+    assert [run["id"] for run in json.loads(output.getvalue())] == [waiting.pk, also.pk]
+    refusals = str(caught.value).splitlines()
+    assert ("cannot be stopped" in refusals[0], refusals[1]) == (True, "There is no run 4711.")
+    assert set(TrainingRun.objects.values_list("status", flat=True)) == {"completed", "stopped"}
+
+
 def test_list_and_show(make: MAKE) -> None:
     waiting, done = make("queued"), make("completed", best_metric_name="top1", best_metric=0.5)
     assert [run["id"] for run in json.loads(train("list", "--json"))] == [done.pk, waiting.pk]
@@ -109,7 +151,7 @@ def test_list_and_show(make: MAKE) -> None:
 def test_logs_show_what_is_at_least_as_bad(run: TrainingRun, django_capture_on_commit_callbacks: Any) -> None:
     lifecycle.start_run(run, by="ada")
     run.transition("failed", level="error", message="It broke.")
-    assert "status: queued" in train("logs", run.pk)
+    assert "status: The run is now queued (ada)." in train("logs", run.pk)
     assert "It broke." in train("logs", run.pk, "--follow")
     errors = train("logs", run.pk, "--level", "error")
     assert "It broke." in errors
@@ -194,6 +236,41 @@ def test_the_template_is_a_whole_configuration(recipe: str) -> None:
     text = train("config", "--recipe", recipe)
     assert parse_config(yaml.safe_load(text)).recipe == recipe
     assert "# How many times the whole training split is seen." in text
+
+
+def test_a_run_may_have_limits_of_its_own(admin: User, dataset: Dataset) -> None:
+    limits = ("--soft-limit", 1.5, "--hard-limit", 3, "--recoveries", 0)
+    created = json.loads(train("create", "mine", "--dataset", "pets", "--json", *limits))
+    assert [created[name] for name in ("soft_limit_h", "hard_limit_h", "max_recoveries")] == [1.5, 3, 0]
+    changed = json.loads(train("update", created["id"], "--hard-limit", "studio", "--recoveries", 2, "--json"))
+    assert [changed[name] for name in ("soft_limit_h", "hard_limit_h", "max_recoveries")] == [1.5, None, 2]
+    with pytest.raises(CommandError, match="must not be above hard_limit_h"):
+        train("update", created["id"], "--soft-limit", 30)
+    with pytest.raises(CommandError, match="Give --name"):
+        train("update", created["id"])
+
+
+def test_a_run_is_shared_as_on_its_page(run: TrainingRun) -> None:
+    assert "its owner and administrators" in train("share", run.pk, "--with", "private")
+    run.refresh_from_db()
+    assert run.visibility == "private"
+    with pytest.raises(CommandError, match="there is no team birds"):
+        train("share", run.pk, "--team", "birds")
+    Team.objects.create(name="birds").members.add(run.owner)
+    assert "the team birds" in train("share", run.pk, "--team", "birds")
+    run.refresh_from_db()
+    assert (run.visibility, run.team.name if run.team else None) == ("team", "birds")
+
+
+def test_the_script_of_a_run_is_printed(run: TrainingRun) -> None:
+    text = train("script", run.pk)
+    compile(text, "train.py", "exec")
+    assert f'"epochs": {run.config["epochs"]},' in text
+
+
+def test_there_is_no_template_for_a_network_that_the_recipe_has_not() -> None:
+    with pytest.raises(CommandError, match="--model: model: "):
+        train("config", "--recipe", "detection", "--model", "resnet18")
 
 
 def test_metrics_are_printed_without_what_was_made_again(run: TrainingRun) -> None:

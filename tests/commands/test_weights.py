@@ -26,7 +26,7 @@ def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.DATASETS_DIR = tmp_path / "datasets"
-    for name in ("do_jobs", "do_warm_jobs"):
+    for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task"):
         monkeypatch.setattr(f"trainingapp.tasks.{name}", lambda: None)  # no worker: the command does the job itself
 
 
@@ -51,6 +51,17 @@ def test_list_and_show(user: User, weights_command: Callable[..., str]) -> None:
         assert json.loads(weights_command("show", name, "--json"))["sha256"] == entry.sha256
     with pytest.raises(CommandError, match="There are no weights tints:2"):
         weights_command("show", "tints:2")
+
+
+def test_update_and_share(user: User, weights_command: Callable[..., str]) -> None:
+    entry = make_entry(user)
+    weights_command("update", "tints", "--note", "Better light.", "--licence", "CC0")
+    weights_command("share", "tints:1", "--with", "private")
+    entry.refresh_from_db()
+    assert (entry.note, entry.licence, entry.visibility) == ("Better light.", "CC0", "private")
+    assert "“hues v1”" in weights_command("update", "tints", "--name", "hues")
+    with pytest.raises(CommandError, match="Give --name, --note or --licence"):
+        weights_command("update", "hues")
 
 
 def test_upload_export_and_delete(admin: User, tmp_path: Path, weights_command: Callable[..., str]) -> None:

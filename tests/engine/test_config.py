@@ -1,5 +1,7 @@
 """The run configuration refuses what is wrong, by name, and describes every field."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -51,6 +53,40 @@ def test_a_long_warm_up_is_cut_and_said() -> None:
     config, corrections = correct_config({"epochs": 3, "warmup_epochs": 5})
     assert config.warmup_epochs == pytest.approx(0.3)
     assert len(corrections) == 1
+
+
+def test_a_networks_own_long_warm_up_is_cut_in_a_short_run_too() -> None:
+    config, corrections = correct_config({"model": "vit_b_16", "epochs": 2})
+    assert config.warmup_epochs == pytest.approx(0.2)
+    assert len(corrections) == 1
+
+
+def test_numbers_that_came_as_text_are_corrected_as_numbers_are() -> None:
+    config, corrections = correct_config({"epochs": "3", "warmup_epochs": "5", "image_size": "65"})
+    assert (config.warmup_epochs, config.image_size) == (pytest.approx(0.3), 96)
+    assert len(corrections) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ({"optimizer": "sgd"}, "SGD"),
+        ({"optimizer": " ADAMW "}, "AdamW"),
+        ({"scheduler": "one_cycle"}, "one-cycle"),
+        ({"model": "ResNet18"}, "resnet18"),
+    ],
+)
+def test_a_choice_in_other_letters_is_taken_and_said(given: dict[str, Any], taken: str) -> None:
+    config, corrections = correct_config(given)
+    (name,) = given
+    assert getattr(config, name) == taken
+    assert corrections == [f"{name} {given[name].strip()} became {taken}."]
+
+
+@pytest.mark.parametrize("values", [{"optimizer": "adagrad"}, {"recipe": "pose"}, {"recipe": ["detection"]}])
+def test_what_has_no_plain_meaning_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        correct_config(values)
 
 
 def test_what_is_right_is_not_corrected() -> None:

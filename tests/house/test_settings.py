@@ -50,6 +50,16 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(studio_env: dict[str, st
     assert done.returncode != 0
     assert f"\n{name}: " in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_soft_time_limit_after_the_hard_one_is_refused(studio_env: dict[str, str]) -> None:
+    """Runs would be killed at the hard limit and never be asked to save."""
+    done = run_python({**studio_env, "SOFT_TIME_LIMIT_HOURS": "30"}, "manage.py", "check")
+    assert done.returncode != 0
+    assert "\nHARD_TIME_LIMIT_HOURS: must not be below SOFT_TIME_LIMIT_HOURS (30)" in done.stderr
+    for hard in ("0", "48"):
+        env = {**studio_env, "SOFT_TIME_LIMIT_HOURS": "30", "HARD_TIME_LIMIT_HOURS": hard}
+        assert run_python(env, "manage.py", "check").returncode == 0
     assert done.stdout == ""
 
 

@@ -232,7 +232,7 @@ def test_true_times_are_filled_in(make: MAKE) -> None:
     row.refresh_from_db()
     assert (row.started_at, row.finished_at) == (taken, None)
     run.transition("completed")
-    tasks.tick.call_local()
+    tasks.health_check.call_local()
     row.refresh_from_db()
     assert row.finished_at == run.finished_at
 

@@ -32,6 +32,16 @@ def test_a_job_is_claimed_once(user: User) -> None:
     assert jobs.claim_job() is None
 
 
+def test_a_checkpoint_is_saved_while_an_export_that_takes_long_is_made(user: User) -> None:
+    export, save, predict = (asked(user, kind) for kind in ("export", "save_weights", "predict"))
+    unheard_of = asked(user)
+    assert jobs.claim_job(jobs.Lane.LONG) == export
+    assert jobs.claim_job(jobs.Lane.SAVE) == save
+    assert jobs.claim_job(jobs.Lane.WARM) == predict
+    assert jobs.claim_job(jobs.Lane.SAVE) is None
+    assert jobs.claim_job(jobs.Lane.LONG) == unheard_of
+
+
 def test_a_kind_that_the_worker_does_not_know_fails_with_a_sentence(user: User) -> None:
     asked(user)
     claimed = jobs.claim_job()

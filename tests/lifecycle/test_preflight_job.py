@@ -1,14 +1,17 @@
 """A preflight from the asking to its result, in the process that a worker starts for it."""
 
+import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 
 from tests.studio import TINY
 from trainingapp import jobs, lifecycle
-from trainingapp.models import Dataset, Job
+from trainingapp.models import Dataset, Job, TrainingRun
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,3 +44,14 @@ def test_what_is_wrong_is_its_message(user: User, tints: Dataset) -> None:
     job = done(user, tints, device="cuda:7")
     assert job.state == "failed"
     assert job.message.startswith("device is cuda:7")
+
+
+def test_the_command_does_it_and_says_so(user: User, tints: Dataset) -> None:
+    output = StringIO()
+    values = [f"--set={name}={value}" for name, value in TINY.items()]
+    owner = user.get_username()
+    call_command("train", "check", "--dataset", tints.name, "--owner", owner, "--json", *values, stdout=output)
+    assert json.loads(output.getvalue())["steps_per_epoch"] == 6
+    assert not TrainingRun.objects.exists()
+    with pytest.raises(CommandError, match="device is cuda:7"):
+        call_command("train", "check", "--dataset", tints.name, "--owner", owner, *values, "--set=device=cuda:7")

@@ -1,14 +1,18 @@
 """The wake-ups: they take what is there, never more than fits, and leave nothing half done."""
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from trainingapp import tasks
+from trainingapp.lifecycle import stop_run
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.supervisor import shutting_down
 
@@ -30,12 +34,12 @@ def full() -> Iterator[None]:
 def test_without_a_free_slot_a_wake_up_returns_at_once(make: MAKE, full: None) -> None:
     make("queued")
     assert not tasks.has_free_slot()
-    tasks.train_next.call_local()
+    tasks.start_training.call_local()
     assert TrainingRun.objects.get().status == "queued"
 
 
 def test_with_nothing_queued_a_wake_up_returns_and_frees_its_slot() -> None:
-    tasks.train_next.call_local()
+    tasks.start_training.call_local()
     assert tasks.has_free_slot()
 
 
@@ -43,10 +47,32 @@ def test_a_worker_that_ends_claims_nothing(make: MAKE) -> None:
     make("queued")
     shutting_down.set()
     try:
-        tasks.train_next.call_local()
+        tasks.start_training.call_local()
     finally:
         shutting_down.clear()
     assert TrainingRun.objects.get().status == "queued"
+
+
+def test_sign_ins_whose_time_is_over_are_removed() -> None:
+    over, valid = SessionStore(), SessionStore()
+    for session, seconds in ((over, -1), (valid, 60)):
+        session.set_expiry(seconds)
+        session.create()
+    tasks.cleanup_old_sessions.call_local()
+    assert list(Session.objects.values_list("session_key", flat=True)) == [valid.session_key]
+
+
+def test_what_is_asked_of_a_run_whose_worker_is_gone_is_done_without_waiting_for_the_next_look(
+    make: MAKE, full: None
+) -> None:
+    run = make("running", worker="gone", host="gone", heartbeat_at=timezone.now() - timedelta(hours=1))
+    stop_run(run)
+    tasks.control_training.call_local()
+    for thread in threading.enumerate():
+        if thread.name == f"recover-{run.pk}":
+            thread.join()
+    run.refresh_from_db()
+    assert run.status == "stopped"
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
-    for name in ("do_jobs", "do_warm_jobs"):
+    for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task"):
         monkeypatch.setattr(f"trainingapp.tasks.{name}", lambda: None)  # the test is the worker
 
 

@@ -9,10 +9,11 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from trainingapp.engine.architectures import architecture_defaults
-from trainingapp.engine.configs.base import IMAGE_SIZE_MULTIPLE, MOST_ACCUMULATION, BaseRunConfig
+from trainingapp.engine.configs.base import MOST_ACCUMULATION, BaseRunConfig
 from trainingapp.engine.configs.classification import ClassificationConfig
 from trainingapp.engine.configs.detection import DetectionConfig
 from trainingapp.engine.configs.segmentation import SegmentationConfig
+from trainingapp.engine.corrections import corrected
 from trainingapp.engine.dataset_files import RecipeName
 
 RunConfig = ClassificationConfig | DetectionConfig | SegmentationConfig
@@ -53,19 +54,12 @@ def config_defaults(recipe: str, model: str) -> dict[str, Any]:
 def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
     """Check `values` after correcting what has one plain meaning; returns the config and a sentence per correction.
 
-    Corrected: a size that is no multiple of 32 is rounded up to one; a warm-up longer than the run is cut to a tenth of
-    it. Everything else that is wrong raises pydantic.ValidationError.
+    Everything else that is wrong raises pydantic.ValidationError.
     """
-    values = dict(values)
-    corrections: list[str] = []
-    size = values.get("image_size")
-    if isinstance(size, int) and 0 < size <= 2048 and size % IMAGE_SIZE_MULTIPLE:
-        values["image_size"] = -(-size // IMAGE_SIZE_MULTIPLE) * IMAGE_SIZE_MULTIPLE
-        corrections.append(f"image_size {size} became {values['image_size']}, a multiple of {IMAGE_SIZE_MULTIPLE}.")
-    epochs, warmup = values.get("epochs", 20), values.get("warmup_epochs", 1.0)
-    if isinstance(epochs, int) and isinstance(warmup, int | float) and 0 < epochs < warmup <= 100:
-        values["warmup_epochs"] = epochs / 10
-        corrections.append(f"warmup_epochs {warmup:g} became {epochs / 10:g}: it was longer than the run.")
+    name = values.get("recipe", _Recipe().recipe)
+    if not isinstance(name, str) or name not in RECIPES:
+        return parse_config(values), []  # which refuses it
+    values, corrections = corrected(values, RECIPES[name])
     return parse_config(values), corrections
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import zipfile
 from dataclasses import asdict
 from pathlib import Path
@@ -98,8 +99,9 @@ def _unpickled(path: Path) -> dict[str, torch.Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise BadData(f"The file holds more than tensors, which is not loaded for safety: {reason}") from error
+        named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own words begin with how to load it all the same
+        reason = f": it names {named[1]}" if named else ""
+        raise BadData(f"The file holds more than tensors, which is not loaded for safety{reason}.") from error
     except Exception as error:  # torch.load raises nearly anything for a file that is none
         raise BadData(f"This is no file of PyTorch: {type(error).__name__}: {error}") from error
     return _tensors(content)

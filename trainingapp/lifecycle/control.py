@@ -180,6 +180,7 @@ def wish(run: TrainingRun, wanted: Wanted, by: str) -> None:
     run.wanted, run.wanted_at = wanted, timezone.now()
     _append_status(run, {"wanted": wanted.value, "by": by}, ["wanted", "wanted_at"])
     audit.record(wanted.value, run, by=by)
+    transaction.on_commit(tasks.wake_control, robust=True)
 
 
 def _append_status(run: TrainingRun, data: dict[str, Any], changed: list[str]) -> None:

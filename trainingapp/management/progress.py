@@ -11,7 +11,8 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 def bytes_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A bar of bytes; yields a function that moves it on."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
 

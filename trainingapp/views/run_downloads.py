@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
 
@@ -12,10 +12,8 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from trainingapp.engine.config import parse_config
+from trainingapp import downloads
 from trainingapp.engine.run_files import TENSORBOARD_DIR
-from trainingapp.engine.script import training_script
-from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.permissions import Verb
 from trainingapp.views.access import controlled_run
 
@@ -26,14 +24,7 @@ CHUNK_BYTES = 1 << 20
 def run_script(request: HttpRequest, pk: int) -> HttpResponse:
     """train.py: the run as a script that needs no studio."""
     run = controlled_run(request, pk, Verb.DOWNLOAD)
-    text = training_script(
-        parse_config(run.config),
-        name=run.name,
-        fingerprint=run.dataset.fingerprint,
-        environment=run.environment,
-        notes=_script_notes(run),
-    )
-    response = HttpResponse(text, content_type="text/x-python; charset=utf-8")
+    response = HttpResponse(downloads.run_script(run), content_type="text/x-python; charset=utf-8")
     response.headers["Content-Disposition"] = 'attachment; filename="train.py"'
     return response
 
@@ -51,16 +42,6 @@ def run_tensorboard(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     response.headers["Content-Length"] = str(packed.seek(0, 2))
     response.headers["Content-Disposition"] = f'attachment; filename="{name}-tensorboard.zip"'
     return response
-
-
-def _script_notes(run: TrainingRun) -> Iterator[str]:
-    """What in the history of the run its configuration does not tell."""
-    done = run.events.filter(type=RunEvent.Type.STATUS, data__state="order", data__command="epochs").order_by("seq")
-    changes = [f"{event.data['epochs']} from step {event.step}" for event in done if "epochs" in event.data]
-    if changes:
-        yield f"Its epochs were changed while it ran ({', '.join(changes)}): the learning rate was another one before."
-    if run.forked_checkpoint:
-        yield f"The run began with the checkpoint {run.forked_checkpoint} of run {run.forked_from_id}: this does not."
 
 
 def _zipped(files: list[Path], folder: str) -> IO[bytes]:

@@ -12,6 +12,7 @@ from trainingapp import lifecycle
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.foreground import print_report
+from trainingapp.management.sharing import add_share, share_item
 from trainingapp.management.training.records import columns
 from trainingapp.models import Dataset
 
@@ -27,10 +28,12 @@ class Command(StudioCommand):
         listing.add_argument("--status", choices=Dataset.Status.values)
         show = actions.add_parser("show", help="Show one dataset with its counts.")
         report = actions.add_parser("report", help="Print what its validation found; exit code 1 when it was refused.")
+        statistics = actions.add_parser("statistics", help="Print what each class and split holds.")
+        add_share(actions, "NAME|ID")
         delete = actions.add_parser("delete", help="Delete datasets with their files.")
-        for action in (show, report):
+        for action in (show, report, statistics):
             action.add_argument("dataset", metavar="NAME|ID")
-        for action in (listing, show, report):
+        for action in (listing, show, report, statistics):
             action.add_argument("--json", action="store_true", help="As JSON.")
         delete.add_argument("dataset", nargs="+", metavar="NAME|ID")
         delete.add_argument("--yes", action="store_true", help="Do not ask.")
@@ -67,6 +70,16 @@ class Command(StudioCommand):
             print_report(dataset.report)
         if dataset.status == Dataset.Status.REFUSED:
             raise CommandError(f"“{dataset.name}” was refused.")
+
+    def _statistics(self, options: dict[str, Any]) -> None:
+        dataset = find_dataset(options["dataset"])
+        if options["json"]:
+            self.stdout.write(json.dumps(dataset.statistics))
+        else:
+            self.stdout.write(yaml.safe_dump(dataset.statistics, sort_keys=False, allow_unicode=True), ending="")
+
+    def _share(self, options: dict[str, Any]) -> None:
+        self.stdout.write(share_item(find_dataset(options["item"]), options))
 
     def _delete(self, options: dict[str, Any]) -> None:
         for wanted in options["dataset"]:

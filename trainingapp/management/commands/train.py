@@ -16,8 +16,11 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError
 
 from trainingapp import evaluations, lifecycle
+from trainingapp.downloads import run_script
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
+from trainingapp.management.following import follow_job
+from trainingapp.management.sharing import share_item
 from trainingapp.management.training.parsers import LEVELS, PLAIN_VERBS, add_actions
 from trainingapp.management.training.records import (
     HEADING,
@@ -77,8 +80,18 @@ class Command(StudioCommand):
             config=config,
             corrections=corrections,
             priority=options["priority"],
+            **_limits(options),
         )
         self._made(run, options)
+
+    def _check(self, options: dict[str, Any]) -> None:
+        config, corrections = read_config(options["file"], options["set"])
+        for correction in corrections:
+            self.stderr.write(correction)
+        dataset = find_dataset(options["dataset"], "--dataset: ")
+        job = follow_job(lifecycle.check_first(dataset, config, owner=_owner(options["owner"])), "Checking")
+        text = json.dumps(job.result) if options["json"] else yaml.safe_dump(job.result, sort_keys=False).rstrip()
+        self.stdout.write(text)
 
     def _clone(self, options: dict[str, Any]) -> None:
         self._made(
@@ -114,12 +127,19 @@ class Command(StudioCommand):
     # Changing
 
     def _control(self, options: dict[str, Any]) -> None:
-        runs = [VERBS[options["action"]](_run(number)) for number in options["run"]]
+        runs, refused = [], []
+        for number in options["run"]:  # one that refuses does not keep the others from it
+            try:
+                runs.append(VERBS[options["action"]](_run(number)))
+            except (lifecycle.VerbError, CommandError) as error:
+                refused.append(str(error))
         if options["json"]:
             self.stdout.write(json.dumps([record(run) for run in runs]))
         else:
             for run in runs:
                 self._tell(run, options)
+        if refused:
+            raise CommandError("\n".join(refused))
         self._wait(runs, options)
 
     def _epochs(self, options: dict[str, Any]) -> None:
@@ -128,8 +148,14 @@ class Command(StudioCommand):
         self._wait([run], options)
 
     def _update(self, options: dict[str, Any]) -> None:
-        run = lifecycle.update_run(_run(options["run"]), name=options["name"], priority=options["priority"])
+        changes = {"name": options["name"], "priority": options["priority"], **_limits(options)}
+        if all(change is None for change in changes.values()):
+            raise CommandError("Give --name, --priority or a limit.")
+        run = lifecycle.update_run(_run(options["run"]), **changes)
         self._tell(run, options)
+
+    def _share(self, options: dict[str, Any]) -> None:
+        self.stdout.write(share_item(_run(options["item"]), options))
 
     def _delete(self, options: dict[str, Any]) -> None:
         for number in options["run"]:
@@ -159,6 +185,9 @@ class Command(StudioCommand):
             return
         for line in yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).splitlines():
             self.stdout.write(line)
+
+    def _script(self, options: dict[str, Any]) -> None:
+        self.stdout.write(run_script(_run(options["run"])), ending="")
 
     def _metrics(self, options: dict[str, Any]) -> None:
         rows = _run(options["run"]).events.filter(type=RunEvent.Type.METRICS, superseded=False).order_by("seq")
@@ -234,6 +263,14 @@ def _found_runs(options: dict[str, Any]) -> list[TrainingRun]:
         runs = runs.filter(name__icontains=text) | runs.filter(dataset__name__icontains=text)
     runs = runs.select_related("dataset", "owner")
     return list(runs[: options["limit"]] if options["limit"] else runs)
+
+
+def _limits(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "soft_limit_h": options["soft_limit"],
+        "hard_limit_h": options["hard_limit"],
+        "max_recoveries": options["recoveries"],
+    }
 
 
 def _cell(value: object) -> str:

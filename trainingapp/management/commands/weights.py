@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 import tempfile
-import threading
 from argparse import ArgumentParser
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,19 +12,17 @@ from typing import Any
 import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
-from django.db import connection
-from rich.console import Console
-from rich.progress import Progress
 
-from trainingapp import jobs, lifecycle
+from trainingapp import lifecycle
 from trainingapp.engine.config import RECIPES
 from trainingapp.engine.jobs.order import read_json
 from trainingapp.engine.weights_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
+from trainingapp.management.following import follow_job
+from trainingapp.management.sharing import add_share, share_item
 from trainingapp.models import Job, TrainingRun, Weights
 
-POLL_S = 0.2
 #: Of the entry, as JSON.
 FIELDS = (  # noqa: SIM905
     "id name version state problem source recipe architecture classes image_size normalisation metrics run_id run_name "
@@ -49,6 +46,8 @@ class Command(StudioCommand):
         verify.add_argument("--json", action="store_true", help="As a JSON array of those that are damaged.")
         _add_save(actions)
         _add_upload(actions)
+        _add_update(actions)
+        add_share(actions, "ID|NAME[:VERSION]")
         export = actions.add_parser("export", help="Pack an entry as a zip.")
         export.add_argument("weights", metavar="ID|NAME[:VERSION]")
         export.add_argument("--format", action="append", choices=list(EXPORT_FILES), help="May be repeated; else all.")
@@ -125,17 +124,29 @@ class Command(StudioCommand):
             )
         self._finish(weights, options)
 
+    def _update(self, options: dict[str, Any]) -> None:
+        weights = _weights(options["weights"])
+        changes = {name: options[name] for name in ("name", "note", "licence")}
+        if not any(change is not None for change in changes.values()):
+            raise CommandError("Give --name, --note or --licence.")
+        lifecycle.update_weights(weights, **changes)
+        self._say(_record(weights), options["json"], f"It is “{weights}” now.")
+
+    def _share(self, options: dict[str, Any]) -> None:
+        self.stdout.write(share_item(_weights(options["item"]), options))
+
     def _finish(self, weights: Weights, options: dict[str, Any]) -> None:
         """Wait until the file is made, and show the entry."""
         if weights.job is not None and not weights.is_ready:
-            self._follow(weights.job, "Writing")
+            follow_job(weights.job, "Writing")
         weights.refresh_from_db()
-        self._say(_record(weights), options["json"], f"{weights} is number {weights.pk}.")
+        part = "" if weights.is_whole else " It is not a whole network: it can only start runs."
+        self._say(_record(weights), options["json"], f"{weights} is number {weights.pk}.{part}")
 
     def _export(self, options: dict[str, Any]) -> None:
         weights = _weights(options["weights"])
         formats = options["format"] or list(EXPORT_FILES)
-        job = self._follow(lifecycle.export_weights(weights, formats=formats, by=weights.owner), "Exporting")
+        job = follow_job(lifecycle.export_weights(weights, formats=formats, by=weights.owner), "Exporting")
         target = options["out"] or Path(f"{weights.name}-v{weights.version}.zip".replace("/", "-"))
         shutil.copy(job.folder / job.result["file"], target)
         record = {"file": str(target), **{name: job.result[name] for name in ("size_bytes", "sha256", "formats")}}
@@ -164,7 +175,7 @@ class Command(StudioCommand):
             asked = lifecycle.predict_folder(weights, options["pictures"][0], by=weights.owner, from_shell=True)
         else:
             asked = _asked_pictures(weights, options["pictures"])
-        job = self._follow(asked, "Predicting")
+        job = follow_job(asked, "Predicting")
         self._say_predictions(job, options)
 
     def _say_predictions(self, job: Job, options: dict[str, Any]) -> None:
@@ -177,21 +188,6 @@ class Command(StudioCommand):
             shutil.copy(job.folder / job.result["file"], options["out"])
         self._say(job.result, options["json"])
 
-    def _follow(self, job: Job, title: str) -> Job:
-        """Do the job here, or watch the worker that has it, until it is over. Raises CommandError when it failed."""
-        thread = threading.Thread(target=_work, args=(job.pk,), daemon=True)
-        thread.start()
-        with Progress(console=Console(stderr=True), transient=True) as progress:
-            bar = progress.add_task(title, total=None)
-            while not job.is_over:
-                thread.join(POLL_S) if thread.is_alive() else threading.Event().wait(POLL_S)
-                job.refresh_from_db()
-                progress.update(bar, completed=job.done, total=job.total or None, description=job.message or title)
-        thread.join()
-        if job.state != Job.State.DONE:
-            raise CommandError(job.message or "The job was cancelled.")
-        return job
-
     def _say(self, record: dict[str, Any], as_json: bool, line: str = "") -> None:
         if as_json:
             self.stdout.write(json.dumps(record, ensure_ascii=False))
@@ -199,17 +195,6 @@ class Command(StudioCommand):
             self.stdout.write(line)
         else:
             self.stdout.write(yaml.safe_dump(record, sort_keys=False, allow_unicode=True).rstrip())
-
-
-def _work(pk: Any) -> None:
-    """Do the job in this process, unless a worker was quicker."""
-    try:
-        job = Job.objects.get(pk=pk)
-        if jobs.claim(job):
-            jobs.work(job)
-            jobs.drop_warm()
-    finally:
-        connection.close()
 
 
 def _add_json(parser: ArgumentParser) -> None:
@@ -241,6 +226,15 @@ def _add_upload(actions: Any) -> None:
     upload.add_argument("--classes", required=True, metavar="A,B,...|FILE", help="In order; or a file with one a line.")
     upload.add_argument("--normalisation", choices=list(NORMALISATIONS), default="imagenet")
     _add_about(upload)
+
+
+def _add_update(actions: Any) -> None:
+    update = actions.add_parser("update", help="Change what is said of an entry.")
+    update.add_argument("weights", metavar="ID|NAME[:VERSION]")
+    update.add_argument("--name", help="It becomes the next version of that name.")
+    update.add_argument("--note")
+    update.add_argument("--licence")
+    _add_json(update)
 
 
 def _add_predict(actions: Any) -> None:

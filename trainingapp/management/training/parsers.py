@@ -1,10 +1,13 @@
 """The command line of `manage.py train`."""
 
 from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trainingapp.engine.config import RECIPES
+from trainingapp.lifecycle import STUDIO_LIMIT
+from trainingapp.management.sharing import add_share
 from trainingapp.models import TrainingRun
 
 LEVELS = ["debug", "info", "warning", "error"]
@@ -55,16 +58,31 @@ def _add_making(actions: Any) -> None:
     for parser in (create, clone, fork):
         parser.add_argument("--json", action="store_true", help="Print the run as a JSON object.")
         _add_waiting(parser)
+    _add_limits(create, "By default as the studio says.", float, int)
+    check = actions.add_parser("check", help="Have a few steps made, to learn what such a run takes; nothing is kept.")
+    check.add_argument("--dataset", required=True, metavar="NAME|ID")
+    _add_values(check)
+    check.add_argument("--json", action="store_true", help="Print what was found as a JSON object.")
     config = actions.add_parser("config", help="Print a commented configuration to start from.")
     config.add_argument("--recipe", choices=list(RECIPES), default="classification")
     config.add_argument("--model", help="Take the defaults that suit this network.")
 
 
 def _add_config(parser: ArgumentParser) -> None:
+    _add_values(parser)
+    parser.add_argument("--priority", type=int, default=0)
+
+
+def _add_values(parser: ArgumentParser) -> None:
     parser.add_argument("--file", type=Path, metavar="RUN.YAML", help="Configuration as YAML or JSON.")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="One value; may be repeated.")
-    parser.add_argument("--priority", type=int, default=0)
     parser.add_argument("--owner", metavar="USER", help="By default the first administrator.")
+
+
+def _add_limits(parser: ArgumentParser, about: str, hours: Any, count: Any) -> None:
+    parser.add_argument("--soft-limit", type=hours, metavar="HOURS", help=f"After them it saves and stops. {about}")
+    parser.add_argument("--hard-limit", type=hours, metavar="HOURS", help="After them its trainer is killed.")
+    parser.add_argument("--recoveries", type=count, metavar="N", help="Times that it goes on by itself after a crash.")
 
 
 def _add_waiting(parser: ArgumentParser) -> None:
@@ -79,16 +97,25 @@ def _add_changing(actions: Any) -> None:
     epochs.add_argument("run", type=int)
     epochs.add_argument("epochs", type=int, help="Epochs in all.")
     _add_waiting(epochs)
-    update = actions.add_parser("update", help="Change the name or the priority.")
+    update = actions.add_parser("update", help="Change the name, the priority or the limits.")
     update.add_argument("run", type=int)
     update.add_argument("--name")
     update.add_argument("--priority", type=int)
+    _add_limits(update, "studio: as the studio says.", _or_studio(float), _or_studio(int))
+    add_share(actions, "run", int)
     for parser in (epochs, update):
         parser.add_argument("--json", action="store_true", help="Print the run as a JSON object.")
     delete = actions.add_parser("delete", help="Delete runs with their files.")
     delete.add_argument("run", nargs="+", type=int)
     delete.add_argument("--yes", action="store_true", help="Do not ask.")
     delete.add_argument("--dry-run", action="store_true", help="Only say what would be freed.")
+
+
+def _or_studio(kind: type[float] | type[int]) -> Callable[[str], Any]:
+    def number(text: str) -> Any:
+        return STUDIO_LIMIT if text == "studio" else kind(text)
+
+    return number
 
 
 def _add_looking(actions: Any) -> None:
@@ -99,6 +126,7 @@ def _add_looking(actions: Any) -> None:
     listing.add_argument("--search", default="", metavar="TEXT", help="In the names of runs and datasets.")
     listing.add_argument("--limit", type=int, default=0, help="At most so many.")
     show = actions.add_parser("show", help="Show one run.")
+    script = actions.add_parser("script", help="Print train.py, which repeats the run without the studio.")
     metrics = actions.add_parser("metrics", help="Print the points of a run's charts.")
     metrics.add_argument("--split", choices=["train", "val"])
     metrics.add_argument("--name", action="append", default=[], help="Only this metric; may be repeated.")
@@ -109,7 +137,7 @@ def _add_looking(actions: Any) -> None:
     logs.add_argument("--follow", "-f", action="store_true", help="Go on until the run is no longer in work.")
     watch = actions.add_parser("watch", help="Wait for runs with a bar; the exit code says how they ended.")
     watch.add_argument("run", nargs="+", type=int)
-    for parser in (show, metrics, evaluation, logs):
+    for parser in (show, script, metrics, evaluation, logs):
         parser.add_argument("run", type=int)
     for parser in (listing, show, metrics, evaluation):
         parser.add_argument("--json", action="store_true", help="As JSON.")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.templatetags.studio import event_text
 
 FIELDS = (  # noqa: SIM905
     "id name recipe status wanted priority attempt recoveries epoch total_epochs step total_steps phase device host "
@@ -57,10 +58,7 @@ def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
 
 
 def log_line(row: RunEvent) -> str:
-    data = row.data
-    text = data.get("message") or data.get("file") or data.get("state") or data.get("to") or ""
-    if asked := data.get("wanted") or data.get("order"):
-        text = f"{asked} was asked for"
+    text = event_text(row) or row.data.get("file", "")
     return f"{row.time:%Y-%m-%d %H:%M:%S} {row.level:<7} {row.type}: {text}"
 
 

@@ -1,8 +1,10 @@
 """A configuration from the command line: a file, single values, and a template to start from."""
 
 import json
+import re
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +12,88 @@ import yaml
 from django.core.management import CommandError
 from pydantic import ValidationError
 
-from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config
+from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config, parse_config
+from trainingapp.forms import plain_words
 
 WIDTH = 100
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where values come from: a file with the line of each key, and `--set`."""
+
+    path: Path | None
+    lines: dict[str, int] = field(default_factory=dict)
+    assigned: frozenset[str] = frozenset()
+
+    def of(self, name: str) -> str:
+        if name in self.assigned or (self.path is None and name):
+            return "--set"
+        line = self.lines.get(name)
+        return f"{self.path}:{line}" if line else str(self.path or "--set")
 
 
 def read_config(
     file: Path | None, assignments: list[str], base: dict[str, Any] | None = None
 ) -> tuple[RunConfig, list[str]]:
-    """The configuration and what was corrected in it. Raises CommandError, which names file and field."""
-    values = {**(base or {}), **_read_values(file), **dict(map(_assignment, assignments))}
+    """The configuration and what was corrected in it. Raises CommandError, which names file, line and field."""
+    from_file, lines = _read_file(file) if file else ({}, {})
+    assigned = dict(map(_assignment, assignments))
     try:
-        return correct_config(values)
+        return correct_config({**(base or {}), **from_file, **assigned})
     except ValidationError as error:
-        raise CommandError("\n".join(_sentences(error, file or "--set"))) from None
+        source = _Source(file, lines, frozenset(assigned))
+        raise CommandError("\n".join(_sentences(error, source))) from None
 
 
-def _read_values(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CommandError(f"{path}: {error}") from None
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """Its values, and the line of each."""
+    read = _read_json if path.suffix.lower() == ".json" else _read_yaml
+    values, names = read(path, _read_text(path))
     if not isinstance(values, dict):
         raise CommandError(f"{path}: must hold keys with values, such as “epochs: 20”.")
-    return values
+    lines: dict[str, int] = {}
+    for name, line in names:
+        if name in lines:
+            raise CommandError(f"{path}:{line}: {name} stands there already in line {lines[name]}.")
+        lines[name] = line
+    return values, lines
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise CommandError(f"{path}:{line}: This is no text in UTF-8.") from None
+
+
+def _read_json(path: Path, text: str) -> tuple[Any, list[tuple[str, int]]]:
+    """What it holds, and the names with their lines."""
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CommandError(f"{path}:{error.lineno}: This is no JSON: {error.msg}.") from None
+    names = values if isinstance(values, dict) else ()
+    found = ((name, match) for name in names for match in re.finditer(rf"{re.escape(json.dumps(name))}\s*:", text))
+    return values, [(name, text.count("\n", 0, match.start()) + 1) for name, match in found]
+
+
+def _read_yaml(path: Path, text: str) -> tuple[Any, list[tuple[str, int]]]:
+    try:
+        values, top = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        place = error.problem_mark or error.context_mark
+        line = f":{place.line + 1}" if place else ""
+        raise CommandError(f"{path}{line}: This is no YAML: {error.problem}.") from None
+    except yaml.YAMLError as error:
+        raise CommandError(f"{path}: This is no YAML: {error}.") from None
+    pairs = top.value if isinstance(top, yaml.MappingNode) else []
+    return values, [(str(key.value), key.start_mark.line + 1) for key, _value in pairs]
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -50,17 +106,21 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
-def _sentences(error: ValidationError, source: object) -> Iterable[str]:
+def _sentences(error: ValidationError, source: _Source) -> Iterable[str]:
     for item in error.errors():
         name = ".".join(map(str, item["loc"]))
         got = f" (got {item['input']!r})" if name else ""
-        yield ": ".join(filter(None, [str(source), name, item["msg"]])) + got
+        yield ": ".join(filter(None, [source.of(name), name, plain_words(item)])) + got
 
 
 def template(recipe: str, model: str | None) -> str:
-    """A commented YAML file with every field of a recipe and its default."""
+    """A commented YAML file with every field of a recipe and its default. Raises CommandError for an unknown model."""
     schema = config_schema(recipe)
     defaults = config_defaults(recipe, model or schema["model"]["default"])
+    try:
+        parse_config({"recipe": recipe, **defaults})
+    except ValidationError as error:
+        raise CommandError("\n".join(_sentences(error, _Source(Path("--model"))))) from None
     lines = [
         f"# What a run for {recipe} can be told. What is left out takes the value given here.",
         f"recipe: {recipe}",
@@ -80,7 +140,7 @@ def _limits(about: dict[str, Any]) -> str:
     if choices := about.get("enum"):
         return f"One of {', '.join(map(str, choices))}."
     names = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    limits = [f"{word} {about[key]:g}" for key, word in names.items() if key in about]
+    limits = [f"{word} {about[key]:,.10g}".replace(",", "") for key, word in names.items() if key in about]
     return f"{' '.join(limits).capitalize()}." if limits else ""
 
 
