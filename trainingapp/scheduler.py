@@ -1,6 +1,6 @@
 """Which queued run is next, and why the others wait. The database is the queue."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 

@@ -129,8 +129,8 @@ def test_the_verbs_are_those_of_the_pages(run: TrainingRun) -> None:
 def test_a_run_that_refuses_does_not_keep_the_others_from_a_verb(make: MAKE) -> None:
     done, waiting, also = make("completed"), make("queued"), make("queued")
     output = StringIO()
+    numbers = map(str, [done.pk, waiting.pk, 4711, also.pk])
     with pytest.raises(CommandError) as caught:
-        numbers = map(str, [done.pk, waiting.pk, 4711, also.pk])
         call_command("train", "stop", *numbers, "--json", stdout=output)
     assert [run["id"] for run in json.loads(output.getvalue())] == [waiting.pk, also.pk]
     refusals = str(caught.value).splitlines()

@@ -62,7 +62,7 @@ class TrainingRunAdmin(StudioAdmin):
         ),
     )
 
-    def save_model(self, request: HttpRequest, obj: TrainingRun, form: Any, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         lifecycle.update_run(obj, name=form.cleaned_data["name"], priority=form.cleaned_data["priority"])
 
     @admin.display(description=_("status"), ordering="status")
