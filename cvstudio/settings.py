@@ -213,11 +213,11 @@ def _refusal(name: str, message: str, value: object) -> str:
     return f"{name}: {message.removeprefix('Value error, ')}{shown}"
 
 
-def _make_data_dir(path: Path) -> None:
+def _make_data_dir(path: Path, variable: str = "DATA_DIR") -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImproperlyConfigured(f"DATA_DIR: {path} cannot be made: {error.strerror}.") from None
+        raise ImproperlyConfigured(f"{variable}: {path} cannot be made: {error.strerror}.") from None
 
 
 def _kept_secret_key(path: Path) -> str:
@@ -248,6 +248,8 @@ WEIGHTS_CACHE_DIR = DATA_DIR / "torch"
 WEIGHTS_DIR = DATA_DIR / "weights"
 JOBS_DIR = DATA_DIR / "jobs"
 _make_data_dir(UPLOADS_DIR)
+if env.CHECKPOINTS_DIR:
+    _make_data_dir(RUNS_DIR, "CHECKPOINTS_DIR")
 HOST = env.HOST
 PORT = env.PORT
 HTTPS = env.HTTPS

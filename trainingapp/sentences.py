@@ -28,6 +28,7 @@ FORMS = [
     ),
     gettext_noop("image_size %(given)s became %(taken)s, a multiple of %(factor)s."),
     gettext_noop("warmup_epochs %(given)s became %(taken)s: it was longer than the run."),
+    gettext_noop("%(name)s %(given)s became %(taken)s."),
 ]
 _VALUE = re.compile(r"%\\?\((\w+)\\?\)s")
 

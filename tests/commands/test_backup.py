@@ -83,6 +83,12 @@ def test_files_that_datasets_share_are_still_shared(user: User, tmp_path: Path, 
     assert (one.folder / picture).samefile(two.folder / picture)
 
 
+def test_a_place_that_takes_no_file_is_named(run: TrainingRun, tmp_path: Path) -> None:
+    target = tmp_path / "nowhere" / "b.tar.zst"
+    with pytest.raises(CommandError, match=f"^{target}: No such file or directory.$"):
+        call_command("backup", str(target))
+
+
 def test_never_over_something(run: TrainingRun, tmp_path: Path) -> None:
     call_command("backup", str(tmp_path / "b.tar.zst"))
     with pytest.raises(CommandError, match="not empty"):

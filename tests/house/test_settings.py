@@ -50,6 +50,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(studio_env: dict[str, st
     assert done.returncode != 0
     assert f"\n{name}: " in done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stdout == ""
 
 
 def test_a_soft_time_limit_after_the_hard_one_is_refused(studio_env: dict[str, str]) -> None:
@@ -75,11 +76,12 @@ def test_a_password_is_not_repeated_in_the_message(studio_env: dict[str, str]) -
     assert "hunter2" not in done.stderr
 
 
-def test_a_data_folder_that_cannot_be_made_is_named(studio_env: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["DATA_DIR", "CHECKPOINTS_DIR"])
+def test_a_folder_that_cannot_be_made_is_named(studio_env: dict[str, str], tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    done = run_python({**studio_env, "DATA_DIR": str(tmp_path / "file" / "data")}, "manage.py", "check")
+    done = run_python({**studio_env, name: str(tmp_path / "file" / "data")}, "manage.py", "check")
     assert done.returncode != 0
-    assert done.stderr.startswith("DATA_DIR: ")
+    assert done.stderr.startswith(f"{name}: ")
     assert "Traceback" not in done.stderr
 
 

@@ -24,6 +24,8 @@ class Command(StudioCommand):
         try:
             with bytes_bar("Backing up", size_to_back_up()) as advance:
                 size = make_backup(target, lambda name, done: advance(done))
-        except (BackupError, OSError) as error:
+        except BackupError as error:
             raise CommandError(str(error)) from None
+        except OSError as error:
+            raise CommandError(f"{target}: {error.strerror}.") from None
         self.stdout.write(f"{target}: {filesizeformat(size)}")

@@ -26,8 +26,10 @@ class Command(StudioCommand):
         try:
             with bytes_bar("Reading", None) as advance:
                 rows = restore_backup(options["file"], lambda name, done: advance(done))
-        except (BackupError, OSError) as error:
+        except BackupError as error:
             raise CommandError(str(error)) from None
+        except OSError as error:
+            raise CommandError(f"{error.filename or options['file']}: {error.strerror}.") from None
         counts = {name: rows.get(f"trainingapp.{name}", 0) for name in ("trainingrun", "dataset", "weights")}
         self.stdout.write("Restored {trainingrun} runs, {dataset} datasets, {weights} weights.".format(**counts))
         self.stdout.write("Runs that were in work go on when a worker starts.")
