@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -24,6 +23,7 @@ from trainingapp.models.run import Status, Wanted
 from trainingapp.supervisor.event_store import Event, EventStore, LostRunError
 from trainingapp.supervisor.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervisor.flood import trim_log
+from trainingapp.supervisor.memory_kills import MemoryKills
 from trainingapp.supervisor.outcome import RELEASED, UNWRITTEN, End, Outcome, judge, words_of_disk
 from trainingapp.supervisor.state import holding, shutting_down
 from trainingapp.supervisor.trainers import LOG_FILE, Trainer, end_leftover, log_tail, start_trainer, warm_spare
@@ -59,8 +59,7 @@ class _Supervisor:
         self.log_start = 0
         self.cause: Cause | None = None
         self._watchdog = Watchdog()
-        #: Of the last looks at which the trainer lived.
-        self._memory_kills = deque([memory_kills()], maxlen=2)
+        self._memory_kills = MemoryKills()
         self._sent = Wanted.NOTHING.value
         self._orders_sent: set[int] = set()
         self._beat_at = time.monotonic()
@@ -85,7 +84,7 @@ class _Supervisor:
             log_tail(self.folder, self.log_start, LINES_SEARCHED),
             is_shutting_down=shutting_down.is_set(),
             cause=self.cause,
-            is_memory_kill=memory_kills() > self._memory_kills[0],
+            is_memory_kill=self._memory_kills.has_one(),
         )
         settle(self.store, end)
         warm_spare()
@@ -115,13 +114,12 @@ class _Supervisor:
     def _follow(self, trainer: Trainer) -> int:
         """Until the trainer has ended and all that it wrote is stored; returns its exit status."""
         while True:
-            kills = memory_kills()
             exit_code = trainer.poll()  # first, so that what it wrote before its end is read below
             self._leave_in_time(trainer)
             events = retried(self.store.pull) if self.store.has_news() else self._beat()
             self._warm_after_first_step(events)
             if exit_code is None:
-                self._memory_kills.append(kills)
+                self._memory_kills.look()
                 self._obey(trainer)
                 self._guard(trainer, events)
             if exit_code is not None and not events:
@@ -221,15 +219,6 @@ def _with_what_is_stored(store: EventStore, end: End) -> End:
     is_failure = state in ("", "failed", "interrupted")
     diagnosis = diagnose(end.error_class, end.evidence, end.shown_lines, own_rules()) if is_failure else None
     return replace(end, saved_step=saved, batch_size=store.batch_size, diagnosis=diagnosis)
-
-
-def memory_kills() -> int:
-    """How many processes this machine's system has killed since it started because memory ran out."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
 
 
 def retried(write: Callable[[], Result]) -> Result:

@@ -1,0 +1,39 @@
+"""Whether the system has just killed a process because memory ran out."""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+#: The system counts a kill before the process has ended; on a busy machine that may take seconds.
+DYING_S = 10.0
+
+
+def memory_kills() -> int:
+    """How many processes this machine's system has killed since it started because memory ran out."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+class MemoryKills:
+    """Looks at the count while a trainer lives, so that its end can be told from one without such a kill."""
+
+    def __init__(self, count: Callable[[], int] = memory_kills, clock: Callable[[], float] = time.monotonic) -> None:
+        self._count, self._clock = count, clock
+        #: (moment, count), of the last DYING_S seconds and one from before.
+        self._looks = deque([(clock(), count())])
+
+    def look(self) -> None:
+        """To be called while the trainer lives."""
+        now = self._clock()
+        self._looks.append((now, self._count()))
+        while len(self._looks) > 1 and self._looks[1][0] <= now - DYING_S:
+            self._looks.popleft()
+
+    def has_one(self) -> bool:
+        """Whether a process was killed since the first look that is remembered."""
+        return self._count() > self._looks[0][1]
