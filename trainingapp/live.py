@@ -1,9 +1,9 @@
 """The live side of the pages: one reader of the database per topic and process, fanned out to its browsers.
 
 A topic is a run, or the list of runs. Its reader looks at the database four times a second (or when the bell rings),
-renders what is new once for each audience (a language, with the buttons it may press) and puts it into the queue of
-every client. Nothing is carried by the bell or kept here: a client that is too slow is let go and comes back with the
-number of the last event it has seen.
+renders what is new once for each audience (a language, with the buttons it may press; while a run waits, each reader
+for themselves, for the reason names other runs) and puts it into the queue of every client. Nothing is carried by the
+bell or kept here: a client that is too slow is let go and comes back with the number of the last event it has seen.
 """
 
 from __future__ import annotations

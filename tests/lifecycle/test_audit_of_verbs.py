@@ -181,6 +181,7 @@ DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
     "save_weights": (lambda world: lifecycle.save_weights(world.kept(), name="w", by=world.owner), "save", "weights"),
     "upload_weights": (World.upload, "save", "weights"),
     "update_weights": (lambda world: lifecycle.update_weights(world.weights(), note="x"), "change", "weights"),
+    "verify_weights": (lambda world: lifecycle.verify_weights(world.weights()), "verify", "weights"),
     "delete_weights": (lambda world: lifecycle.delete_weights(world.weights()), "delete", "weights"),
     "export_weights": (
         lambda world: lifecycle.export_weights(world.weights(), formats=["pt"], by=world.owner),

@@ -54,7 +54,7 @@ class StudioAdmin(ModelAdmin):
         fields = [field.name for field in self.model._meta.concrete_fields if field.name not in self.editable]
         return [*fields, *map(str, self.readonly_fields)]
 
-    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             if not change or form.changed_data:

@@ -342,6 +342,7 @@ def verify_weights(weights: Weights) -> str:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
     wrong = housekeeping.compare_weights(weights)
     weights.refresh_from_db()
+    audit.record("verify", weights, details={"damage": wrong} if wrong else {})
     return wrong
 
 
