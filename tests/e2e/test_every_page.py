@@ -154,7 +154,7 @@ def too_wide(page: Page, widths: tuple[int, ...]) -> list[str]:
     for width in widths:
         page.set_viewport_size({"width": width, "height": 812})
         try:  # charts follow the window a frame later
-            page.wait_for_function("document.documentElement.scrollWidth <= innerWidth", timeout=5_000)
+            page.wait_for_function("document.documentElement.scrollWidth <= innerWidth", timeout=15_000)
         except TimeoutError:
             needed = page.evaluate("document.documentElement.scrollWidth")
             found.append(f"{page.url} is {needed} pixels wide in a window of {width}")
