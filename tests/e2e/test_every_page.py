@@ -134,8 +134,18 @@ def test_every_page_is_accessible_and_fits_a_phone(
             if item["impact"] in ("serious", "critical")
         ]
         problems += too_wide(page, (1600, 1024, 375))
+        problems += [f"{address} hides {link} of the main menu" for link in page.evaluate(CUT_LINKS)]
     context.close()
     assert not problems, "\n".join(problems)
+
+
+#: The links of the main menu that do not fit between its edges.
+CUT_LINKS = """() => {
+  const menu = document.querySelector(".topbar nav");
+  const edge = menu ? menu.getBoundingClientRect().right + 1 : 0;
+  const links = menu ? [...menu.querySelectorAll("a")] : [];
+  return links.filter((link) => link.getBoundingClientRect().right > edge).map((link) => link.textContent);
+}"""
 
 
 def too_wide(page: Page, widths: tuple[int, ...]) -> list[str]:
@@ -144,7 +154,7 @@ def too_wide(page: Page, widths: tuple[int, ...]) -> list[str]:
     for width in widths:
         page.set_viewport_size({"width": width, "height": 812})
         try:  # charts follow the window a frame later
-            page.wait_for_function("document.documentElement.scrollWidth <= innerWidth", timeout=5_000)
+            page.wait_for_function("document.documentElement.scrollWidth <= innerWidth", timeout=15_000)
         except TimeoutError:
             needed = page.evaluate("document.documentElement.scrollWidth")
             found.append(f"{page.url} is {needed} pixels wide in a window of {width}")
