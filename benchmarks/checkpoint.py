@@ -31,8 +31,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-# As the trainer sets it: threads that wait for each other must not spin.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from trainingapp.engine import waiting  # noqa: E402
+
+waiting.prepare_environment()  # as in the trainer
 
 import torch  # noqa: E402
 import torchvision  # noqa: E402
@@ -120,6 +121,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write (a folder of its own is made there and removed)")
     options = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    waiting.follow_load()
     saves = 8 if options.quick else 25
     figures: dict[str, Any] = {"date": date.today().isoformat(), "saves": saves, "cores": torch.get_num_threads()}
     print(f"{'':10} {'way':12} {'stall ms':>9} {'next two steps ms':>18} {'MB alone':>9}")

@@ -12,6 +12,7 @@ from tests.engine.conftest import assert_bit_equal, events_of
 from tests.saved import content, flip_a_bit, open_folder, save, saved_run, stored_files
 from trainingapp.engine import checkpoint
 from trainingapp.engine.checkpoint import load_checkpoint
+from trainingapp.engine.storage import tensors
 from trainingapp.engine.storage.durable import Damaged
 from trainingapp.engine.storage.exporting import export_file, export_pieces, export_size
 from trainingapp.engine.storage.packs import Packs
@@ -48,13 +49,15 @@ VALUES = {
 }
 
 
-@pytest.fixture(scope="module")
-def strange(tmp_path_factory) -> tuple[Path, dict]:
-    """A checkpoint with everything that a tensor and a value can be."""
+@pytest.fixture(scope="module", params=["alone", "beside others"])
+def strange(request, tmp_path_factory) -> tuple[Path, dict]:
+    """A checkpoint with everything that a tensor and a value can be, copied by all threads and by one."""
     run_dir = tmp_path_factory.mktemp("strange")
     saved = {**content(1), "strange": STRANGE, "values": VALUES}
     folder = open_folder(run_dir)
-    folder.save(saved, file="epoch_1.pt", reason="epoch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensors, "is_alone", lambda: request.param == "alone")
+        folder.save(saved, file="epoch_1.pt", reason="epoch")
     folder.drain()
     return run_dir / "checkpoints" / "epoch_1.pt", saved
 

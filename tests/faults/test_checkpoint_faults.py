@@ -16,7 +16,7 @@ import pytest
 from tests.engine.conftest import assert_bit_equal
 from tests.saved import content, open_folder, save, stored_files
 from trainingapp.engine.checkpoint import Form, load_checkpoint
-from trainingapp.engine.errors import DiskFull
+from trainingapp.engine.errors import DiskFull, ReadOnly
 from trainingapp.engine.storage.index import read_index
 from trainingapp.engine.storage.packs import Packs
 from trainingapp.engine.storage.reading import damage
@@ -96,7 +96,7 @@ def test_a_folder_that_becomes_read_only_is_told_and_harms_nothing(small_disk: P
     subprocess.run(["mount", "--bind", checkpoints, checkpoints], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,bind,ro", checkpoints], check=True)
-        with pytest.raises(OSError, match="Read-only"):
+        with pytest.raises(ReadOnly, match="No checkpoint was lost"):
             save(folder, 2)
         assert check_whole(run_dir) == 1
     finally:

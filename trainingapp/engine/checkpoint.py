@@ -58,7 +58,7 @@ TRUSTED_S = 3600.0
 WRITER_NICENESS = 10
 #: How long the writing thread rests after each piece, as a multiple of what that took: the steps after a save should
 #: not be felt to be slower, and a save that is on the disk a second later costs nobody anything.
-WRITER_REST = 5.0
+WRITER_REST = 8.0
 
 
 @dataclass(frozen=True)

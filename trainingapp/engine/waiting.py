@@ -96,14 +96,18 @@ def follow_load() -> None:
     threading.Thread(target=_follow, name="waiting", daemon=True).start()
 
 
+def is_alone() -> bool:
+    """Whether the load is followed and nobody else works on the cores: then to share work among threads pays."""
+    return not COMPANY.is_there
+
+
 def _follow() -> None:
-    company = Company()
     while (before := read_load()) is not None:
         time.sleep(LOOK_INTERVAL_S)
         if (after := read_load()) is None:
             return
-        company.look(before, after)
-        if company.is_there:
+        COMPANY.look(before, after)
+        if COMPANY.is_there:
             IDLE_TEAM.gather()
         else:
             IDLE_TEAM.dismiss()
@@ -126,3 +130,4 @@ def _cores() -> set[int]:
 
 
 IDLE_TEAM = IdleTeam()
+COMPANY = Company()
