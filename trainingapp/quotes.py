@@ -22,6 +22,8 @@ SIMILAR_RUNS = 10
 EVENTS_READ = 400
 #: What was looked up is used for so long: the page asks with every step.
 KNOWN_S = 5.0
+#: Checkpoints that are looked at for what the next one takes.
+SIZES_READ = 5
 #: Values of an optimizer for each parameter, beside the parameter itself.
 OPTIMIZER_VALUES = {"SGD": 1, "Adam": 2, "AdamW": 2, "RMSprop": 2}
 BYTES_PER_VALUE = 4
@@ -97,8 +99,9 @@ def _remembered(run_id: int, created: float, status: str, attempt: int, moment: 
 
 def read_known(run: TrainingRun) -> Known:
     """What the database tells of the run, and of runs like it where that is not enough."""
-    newest = run.checkpoints.filter(damage="").order_by("-step").first()
-    size, is_estimate = (newest.stored_bytes or newest.size_bytes, False) if newest else (_likely_bytes(run), True)
+    checkpoints = list(run.checkpoints.filter(damage="").order_by("-step")[:SIZES_READ])
+    newest = checkpoints[0] if checkpoints else None
+    size, is_estimate = (_next_bytes(checkpoints), False) if checkpoints else (_likely_bytes(run), True)
     wait = wait_if_queued(run)
     return Known(
         saved_step=newest.step if newest else None,
@@ -107,6 +110,13 @@ def read_known(run: TrainingRun) -> Known:
         ends_s=_earlier_ends(run),
         wait=wait if wait.is_known else None,
     )
+
+
+def _next_bytes(checkpoints: list[Checkpoint]) -> int:
+    """What the newest added to the disk. Two of the same step share all they hold: an earlier one tells it then."""
+    steps = [checkpoint.step for checkpoint in checkpoints]
+    alone = next((checkpoint for checkpoint in checkpoints if steps.count(checkpoint.step) == 1), None)
+    return (alone.stored_bytes or alone.size_bytes) if alone else checkpoints[0].size_bytes
 
 
 def _likely_bytes(run: TrainingRun) -> int | None:

@@ -84,6 +84,15 @@ def test_the_size_is_that_of_the_newest_sound_checkpoint(make: MAKE) -> None:
     assert (known.saved_step, known.bytes, known.is_estimate) == (20, 100, False)
 
 
+def test_two_of_one_step_share_all_and_do_not_tell_the_size(make: MAKE) -> None:
+    run = make("running")
+    saved(run, file="epoch_2.pt", step=20, size_bytes=600, stored_bytes=2)
+    saved(run, file="step_20.pt", step=20, size_bytes=600, stored_bytes=1)
+    assert read_known(run).bytes == 600
+    saved(run, file="epoch_1.pt", step=10, size_bytes=600, stored_bytes=300)
+    assert read_known(run).bytes == 300
+
+
 def test_without_one_it_is_that_of_a_run_like_it(make: MAKE) -> None:
     saved(make("completed"), size_bytes=700)
     known = read_known(make("running"))
