@@ -95,5 +95,5 @@ def test_details_are_said_in_words(staff_client: Client) -> None:
     AuditEntry.objects.create(verb="import", door="page", details={"upload": True, "scopes": ["read", "delete"]})
     AuditEntry.objects.create(verb="delete", door="page", details={"bytes": 3 * 1024**2})
     html = staff_client.get(PAGE).content.decode()
-    assert "uploaded: yes, scopes: read, delete" in html
+    assert "scopes: read, delete, uploaded: yes" in html
     assert "freed: 3.0\xa0MB" in html

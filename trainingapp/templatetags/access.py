@@ -62,8 +62,10 @@ ORDERED: dict[str, Any] = {
 
 @register.filter
 def audit_details(details: dict[str, Any]) -> list[tuple[Any, Any]]:
-    """The details of an entry as labels and values that people read."""
-    return [(DETAILS.get(name, name), _detail(name, value)) for name, value in details.items()]
+    """The details of an entry as labels and values that people read, in one order: PostgreSQL keeps none."""
+    places = {name: place for place, name in enumerate(DETAILS)}
+    names = sorted(details, key=lambda name: (places.get(name, len(places)), name))
+    return [(DETAILS.get(name, name), _detail(name, details[name])) for name in names]
 
 
 def _detail(name: str, value: Any) -> Any:
