@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.machines import machine
+from tests.stored import stored
 from tests.web.world import line, tell
 from trainingapp.models import (
     ApiToken,
@@ -299,8 +300,8 @@ def test_a_form_changes_name_and_priority_and_nothing_else(staff_client: Client,
     assert (run.name, run.priority, run.status, run.attempt, run.config) == ("renamed", 7, "pending", 0, before)
 
 
-def act(client: Client, model: Any, action: str, *rows: Any) -> str:
-    data = {"action": action, "_selected_action": [row.pk for row in rows], "confirmed": "yes"}
+def act(client: Client, model: Any, action: str, *rows: Any, **said: Any) -> str:
+    data = {"action": action, "_selected_action": [row.pk for row in rows], "confirmed": "yes", **said}
     return str(client.post(address(model, "changelist"), data, follow=True).content.decode())
 
 
@@ -329,6 +330,41 @@ def test_each_verb(
     act(staff_client, TrainingRun, action, run)
     run.refresh_from_db()
     assert run.status == after
+
+
+def test_epochs_are_asked_for_before_they_are_changed(staff_client: Client, make: Callable[..., TrainingRun]) -> None:
+    run = make(status="stopped")
+    asked = act(staff_client, TrainingRun, "extend", run)
+    assert 'name="epochs"' in asked
+    assert "This field is required." in asked
+    assert "has its new length" in act(staff_client, TrainingRun, "extend", run, epochs=77)
+    run.refresh_from_db()
+    assert (run.total_epochs, run.config["epochs"]) == (77, 77)
+
+
+def test_a_clone_belongs_to_who_made_it(staff_client: Client, admin: User, run: TrainingRun) -> None:
+    act(staff_client, TrainingRun, "clone", run)
+    copy = TrainingRun.objects.get(forked_from=run)
+    assert (copy.owner, copy.status, copy.config) == (admin, "pending", run.config)
+
+
+def test_checkpoints_are_kept_compared_forked_and_deleted(staff_client: Client, admin: User, run: TrainingRun) -> None:
+    stored(run)
+    TrainingRun.objects.filter(pk=run.pk).update(status="stopped")
+    first, second = run.checkpoints.order_by("step")[:2]
+    act(staff_client, Checkpoint, "keep", first)
+    assert run.checkpoints.get(file=first.file).is_pinned
+    act(staff_client, Checkpoint, "release", first)
+    assert not run.checkpoints.get(file=first.file).is_pinned
+    assert "is sound" in act(staff_client, Checkpoint, "verify", first)
+    act(staff_client, Checkpoint, "fork", first, mode="weights")
+    branch = TrainingRun.objects.get(forked_from=run)
+    assert (branch.owner, branch.config["start_from"]) == (admin, f"run/{run.pk}/{first.file}")
+    act(staff_client, Checkpoint, "remove", second)
+    assert not second.path.exists()
+    first.path.write_bytes(b"rotten")
+    assert "is sound" not in act(staff_client, Checkpoint, "verify", first)
+    assert run.checkpoints.get(file=first.file).damage
 
 
 def test_deleting_takes_the_files_along(staff_client: Client, run: TrainingRun) -> None:

@@ -1,8 +1,10 @@
 """What the admin's pages share: who may, what is written by the studio alone, and verbs that ask before they act."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db import transaction
@@ -92,31 +94,41 @@ class RecordedAdmin(StudioAdmin):
             super().delete_queryset(request, queryset)
 
 
-def verb_action(name: str, label: Text, question: Text, done: Text, verb: Callable[[Any], Any]) -> Any:
+def verb_action(
+    name: str,
+    label: Text,
+    question: Text,
+    done: Text,
+    verb: Callable[..., Any],
+    *,
+    asks: type[forms.Form] = forms.Form,
+    makes_new: bool = False,
+) -> Any:
     """An action that first shows what it will be done to, and then does it, with a word for each row.
 
-    `done` may use %(name)s. What is not possible is told and does not hold up the others.
+    `done` may use %(name)s. What is not possible is told and does not hold up the others. `verb` is called with the
+    row, with what the form `asks` for, and with its `owner` when it makes something new.
     """
 
     def action(model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
-        if "confirmed" not in request.POST:
-            return _ask(model_admin, request, rows, name, label, question)
-        _do_each(model_admin, request, rows, done, verb)
+        is_confirmed = "confirmed" in request.POST
+        form = asks(request.POST if is_confirmed else None)
+        if not is_confirmed or not form.is_valid():
+            about = {"title": label, "question": question, "action": name, "form": form}
+            return _ask(model_admin, request, rows, about)
+        said = {**form.cleaned_data, **({"owner": request.user} if makes_new else {})}
+        _do_each(model_admin, request, rows, done, partial(verb, **said))
         return None
 
     action.__name__ = name
-    return admin.action(description=label, permissions=["change"])(action)
+    return admin.action(description=label, permissions=["view"])(action)
 
 
-def _ask(
-    model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[Any], name: str, label: Text, question: Text
-) -> HttpResponse:
+def _ask(model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[Any], about: dict[str, Any]) -> TemplateResponse:
     context = {
         **model_admin.admin_site.each_context(request),
-        "title": label,
-        "question": question,
+        **about,
         "rows": rows,
-        "action": name,
         "checkbox": ACTION_CHECKBOX_NAME,
         "opts": model_admin.model._meta,
     }

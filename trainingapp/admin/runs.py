@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
@@ -11,15 +12,57 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp import lifecycle
 from trainingapp.admin.base import ReadOnlyAdmin, StudioAdmin, admin_link, list_link, page_link, verb_action
+from trainingapp.engine.config import parse_config
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.templatetags.studio import status_badge
 
 SHOWN_DATA = 160
 
 
-def _run_action(verb: str, label: Any, done: Any, function: Callable[..., TrainingRun]) -> Any:
+class EpochsForm(forms.Form):
+    """How long the runs are to be."""
+
+    epochs = forms.IntegerField(label=_("number of epochs"), min_value=1)
+
+
+class BranchForm(forms.Form):
+    """What a branch takes from the checkpoint."""
+
+    mode = forms.ChoiceField(
+        label=_("Begin with"),
+        choices=[
+            ("continue", _("Everything: go on from its step, with optimizer and schedule")),
+            ("weights", _("The weights alone: a new run from epoch 1")),
+        ],
+    )
+
+
+def _run_action(verb: str, label: Any, done: Any, function: Callable[..., TrainingRun], **more: Any) -> Any:
     question = _("This is asked of each of these runs; those of which it cannot be asked are named.")
-    return verb_action(verb, label, question, done, function)
+    return verb_action(verb, label, question, done, function, **more)
+
+
+def _checkpoint_action(verb: str, label: Any, done: Any, function: Callable[..., Any], **more: Any) -> Any:
+    question = _("This is done to each of these checkpoints; those to which it cannot be done are named.")
+    return verb_action(verb, label, question, done, function, **more)
+
+
+def _fork(checkpoint: Checkpoint, *, mode: lifecycle.ForkMode, owner: Any) -> TrainingRun:
+    config = parse_config(checkpoint.run.config)
+    return lifecycle.fork_run(checkpoint.run, checkpoint, owner=owner, config=config, mode=mode)
+
+
+def _verify(checkpoint: Checkpoint) -> None:
+    if damage := lifecycle.verify_checkpoint(checkpoint):
+        raise lifecycle.VerbError(f"{checkpoint}: {damage}")
+
+
+def _delete(checkpoint: Checkpoint) -> None:
+    lifecycle.delete_checkpoints(checkpoint.run, [checkpoint.file])
+
+
+def _release(checkpoint: Checkpoint) -> Checkpoint:
+    return lifecycle.pin_checkpoint(checkpoint, is_pinned=False)
 
 
 @admin.register(TrainingRun)
@@ -53,6 +96,10 @@ class TrainingRunAdmin(StudioAdmin):
         _run_action("force_stop", _("Force to stop"), _("“%(name)s” is being ended."), lifecycle.force_stop_run),
         _run_action("checkpoint", _("Save a checkpoint now"), _("“%(name)s” saves."), lifecycle.checkpoint_now),
         _run_action("evaluate", _("Evaluate now"), _("“%(name)s” validates."), lifecycle.evaluate_now),
+        _run_action(
+            "extend", _("Change the epochs"), _("“%(name)s” has its new length."), lifecycle.extend_run, asks=EpochsForm
+        ),
+        _run_action("clone", _("Clone"), _("“%(name)s” was cloned."), lifecycle.clone_run, makes_new=True),
         verb_action(
             "delete_with_files",
             _("Delete with all files"),
@@ -137,6 +184,15 @@ class CheckpointAdmin(OfARunAdmin):
     list_filter = ("reason", "is_best", "is_last", "is_pinned", ("run", admin.RelatedOnlyFieldListFilter))
     search_fields = ("run__name", "file", "sha256")
     date_hierarchy = "created_at"
+    actions = (
+        _checkpoint_action("keep", _("Keep"), _("“%(name)s” stays, whatever the rules say."), lifecycle.pin_checkpoint),
+        _checkpoint_action("release", _("Keep no longer"), _("“%(name)s” goes when the rules say so."), _release),
+        _checkpoint_action("verify", _("Compare hashes"), _("“%(name)s” is sound."), _verify),
+        _checkpoint_action(
+            "fork", _("Fork"), _("A run was made from “%(name)s”."), _fork, asks=BranchForm, makes_new=True
+        ),
+        _checkpoint_action("remove", _("Delete"), _("“%(name)s” was deleted."), _delete),
+    )
 
     @admin.display(description=_("size"), ordering="size_bytes")
     def shown_size(self, checkpoint: Checkpoint) -> str:
