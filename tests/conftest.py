@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -149,6 +150,18 @@ def wait_until() -> Callable[..., Any]:
         return found
 
     return wait
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that reaches nothing: its proxy refuses every connection.
+
+    urllib keeps the opener that its first call made, proxies and all, for as long as the process lives: each test with
+    this fixture has one of its own, and leaves none behind.
+    """
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setattr(urllib.request, "_opener", None)
 
 
 @pytest.fixture

@@ -270,11 +270,8 @@ def test_ssd_refuses_pictures_too_small_for_its_maps() -> None:
         ("fasterrcnn_mobilenet_v3_large_320_fpn", "whole"),
     ],
 )
-def test_weights_that_cannot_be_fetched(
-    name: str, pretrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for variable in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+@pytest.mark.usefixtures("no_network")
+def test_weights_that_cannot_be_fetched(name: str, pretrained: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable, match=r"download\.pytorch\.org"):
         build_detector(name, _options(name), pretrained=pretrained, weights_from=tmp_path)
 

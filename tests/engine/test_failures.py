@@ -111,9 +111,8 @@ def test_weights_that_diverged_are_not_saved(new_run) -> None:
     assert not list((run_dir / "checkpoints").glob("step_7*"))
 
 
-def test_pretrained_without_network_names_host_and_remedy(new_run, monkeypatch) -> None:
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+@pytest.mark.usefixtures("no_network")
+def test_pretrained_without_network_names_host_and_remedy(new_run) -> None:
     run_dir = new_run(pretrained=True)
     with pytest.raises(WeightsUnavailable, match=r"download\.pytorch\.org"):
         train_here(run_dir)

@@ -10,11 +10,7 @@ from trainingapp.engine.architectures import CLASSIFIERS
 from trainingapp.engine.errors import WeightsUnavailable
 from trainingapp.engine.models.classifiers import build_classifier
 
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+pytestmark = pytest.mark.usefixtures("no_network")
 
 
 def _build(name: str, pretrained_from: Path | None = None, **options: object) -> torch.nn.Module:

@@ -11,6 +11,8 @@ from trainingapp.engine.errors import BadConfig, WeightsUnavailable
 from trainingapp.engine.losses import pixel_loss
 from trainingapp.engine.models.segmenters import build_segmenter, segmenter_head_prefixes
 
+pytestmark = pytest.mark.usefixtures("no_network")
+
 #: One of each library, family and backbone; the rest of the table are combinations of them.
 TYPICAL = [
     "lraspp_mobilenet_v3_large",
@@ -23,12 +25,6 @@ TYPICAL = [
     "smp/deeplabv3plus_mobilenet_v2",
     "smp/segformer_efficientnet-b0",
 ]
-
-
-@pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
 
 
 def _build(name: str, folder: Path = Path("unused"), *, pretrained: str = "none", classes: int = 3) -> torch.nn.Module:
