@@ -83,10 +83,20 @@ def talk():
 threading.Thread(target=talk, daemon=True).start()
 """
 
-#: Writes so many MB of log events, while the run trains.
+#: Writes so many MB of log events while the run trains: an eighth of them, at least, before each of its next steps.
 TALK_EVENTS = """
 import json, os, threading, time
+steps = written = 0
+def pace(next_step):
+    def between_steps(self):
+        global steps
+        steps += 1
+        while written < min(steps / 8, 1) * {megabytes}:
+            time.sleep(0.001)
+        return next_step(self)
+    return between_steps
 def talk():
+    global written
     events = RUN_DIR / "events.jsonl"
     while not (events.exists() and '"started"' in events.read_text()):
         time.sleep(0.02)
@@ -94,7 +104,10 @@ def talk():
     line = (json.dumps(dict(place, time=time.time(), message="all work and no play " * 30)) + "\\n").encode()
     block = line * (1000000 // len(line))
     fd = os.open(events, os.O_WRONLY | os.O_APPEND)
+    from trainingapp.engine.orders import Orders
+    Orders.between_steps = pace(Orders.between_steps)
     for _ in range({megabytes}):
         os.write(fd, block)
+        written += 1
 threading.Thread(target=talk, daemon=True).start()
 """

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -86,9 +87,7 @@ class Postgres:
         if self.user:
             folder.chmod(0o700)
             shutil.chown(folder, "postgres")
-            for parent in folder.parents:
-                if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp"):
-                    parent.chmod(parent.stat().st_mode | 0o011)
+            folder.parent.chmod(0o711)
         self._run("initdb", "-A", "trust", "-U", "studio", "-N", "-D", str(folder / "db"))
         self.start()
 
@@ -116,12 +115,14 @@ class Postgres:
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
+    """Not in pytest's folder, which any other run of pytest closes to other users again."""
     if not list(Path("/usr/lib/postgresql").glob("*/bin")):
         pytest.skip("no PostgreSQL on this machine")
-    server = Postgres(tmp_path / "postgres")
-    yield server
-    server.stop()
+    with tempfile.TemporaryDirectory(prefix="cvstudio-postgres-") as folder:
+        server = Postgres(Path(folder) / "server")
+        yield server
+        server.stop()
 
 
 @pytest.mark.postgres

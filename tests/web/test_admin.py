@@ -1,5 +1,6 @@
 """The admin: every model, the status out of reach, verbs as actions."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -271,13 +272,41 @@ def test_an_action_asks_first(staff_client: Client, make: Callable[..., Training
     assert TrainingRun.objects.exists()
 
 
+def ask(client: Client, model: Any, action: str, *rows: Any) -> str:
+    data = {"action": action, "_selected_action": [row.pk for row in rows]}
+    page = str(client.post(address(model, "changelist"), data).content.decode())
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page)).replace("\xa0", " ")
+
+
+def test_deleting_tells_runs_of_one_name_apart_and_what_each_takes(
+    staff_client: Client, make: Callable[..., TrainingRun]
+) -> None:
+    small, large = make(name="twin"), make(name="twin", status="completed")
+    for run, count in ((small, 1), (large, 3)):
+        run.folder.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            (run.folder / f"{number}.bin").write_bytes(bytes(1500))
+    text = ask(staff_client, TrainingRun, "delete_with_files", small, large)
+    assert f"twin #{small.pk} · ada · Not started · 1 file, 1.5 KB (1,500 bytes)" in text
+    assert f"twin #{large.pk} · ada · Completed · 3 files, 4.4 KB (4,500 bytes)" in text
+    assert f"twin #{small.pk} · ada · Not started" in ask(staff_client, TrainingRun, "start", small)
+
+
+def test_deleting_datasets_and_checkpoints_tells_what_each_takes(
+    staff_client: Client, tints: Dataset, rows: dict[Any, Any]
+) -> None:
+    text = ask(staff_client, Dataset, "delete_with_files", tints)
+    assert re.search(r"tints \d+ files, [\d.]+ .B \([\d,]+ bytes\)", text)
+    checkpoint = rows[Checkpoint]
+    text = ask(staff_client, Checkpoint, "remove", checkpoint)
+    assert f"{checkpoint} {checkpoint.run.name} · frees " in text
+
+
 def test_a_dataset_shows_its_pictures(staff_client: Client, tints: Dataset) -> None:
     page = staff_client.get(address(Dataset, "change", tints.pk)).content.decode()
     assert page.count('class="thumbnail"') == 12
     listed = staff_client.get(address(Dataset, "changelist")).content.decode()
     assert listed.count('class="thumbnail"') == 1
-    import re
-
     source = re.findall(r'class="thumbnail" src="([^"]+)"', listed)[0]
     assert staff_client.get(source).status_code == 200
 

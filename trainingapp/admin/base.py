@@ -10,14 +10,17 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db import transaction
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from trainingapp import audit, lifecycle
 from trainingapp.permissions import is_administrator
+from trainingapp.templatetags.studio import grouped
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -101,21 +104,32 @@ def verb_action(
     done: Text,
     verb: Callable[..., Any],
     *,
+    tells: Callable[[Any], Text] | None = None,
     asks: type[forms.Form] = forms.Form,
     makes_new: bool = False,
+    is_final: bool = False,
 ) -> Any:
     """An action that first shows what it will be done to, and then does it, with a word for each row.
 
     `done` may use %(name)s. What is not possible is told and does not hold up the others. `verb` is called with the
-    row, with what the form `asks` for, and with its `owner` when it makes something new.
+    row, with what the form `asks` for, and with its `owner` when it makes something new. `tells` says of a row which
+    one it is and what goes with it; what `is_final` cannot be taken back.
     """
 
     def action(model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
         is_confirmed = "confirmed" in request.POST
         form = asks(request.POST if is_confirmed else None)
         if not is_confirmed or not form.is_valid():
-            about = {"title": label, "question": question, "action": name, "form": form}
-            return _ask(model_admin, request, rows, about)
+            told = [(row, tells(row) if tells else "") for row in rows]
+            about = {
+                "title": label,
+                "question": question,
+                "action": name,
+                "form": form,
+                "rows": told,
+                "is_final": is_final,
+            }
+            return _ask(model_admin, request, about)
         said = {**form.cleaned_data, **({"owner": request.user} if makes_new else {})}
         _do_each(model_admin, request, rows, done, partial(verb, **said))
         return None
@@ -124,11 +138,10 @@ def verb_action(
     return admin.action(description=label, permissions=["view"])(action)
 
 
-def _ask(model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[Any], about: dict[str, Any]) -> TemplateResponse:
+def _ask(model_admin: ModelAdmin, request: HttpRequest, about: dict[str, Any]) -> TemplateResponse:
     context = {
         **model_admin.admin_site.each_context(request),
         **about,
-        "rows": rows,
         "checkbox": ACTION_CHECKBOX_NAME,
         "opts": model_admin.model._meta,
     }
@@ -146,6 +159,14 @@ def _do_each(
             model_admin.message_user(request, str(error), messages.ERROR)
         else:
             model_admin.message_user(request, str(done) % {"name": name}, messages.SUCCESS)
+
+
+def files_and_bytes(size: lifecycle.DeletionSize) -> str:
+    """What deleting something would take from the disk."""
+    text = ngettext(
+        "%(files)d file, %(size)s (%(bytes)s bytes)", "%(files)d files, %(size)s (%(bytes)s bytes)", size.files
+    )
+    return text % {"files": size.files, "size": filesizeformat(size.bytes), "bytes": grouped(size.bytes)}
 
 
 def page_link(row: Any) -> SafeString | str:

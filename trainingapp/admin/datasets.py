@@ -8,7 +8,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp import lifecycle
-from trainingapp.admin.base import ReadOnlyAdmin, StudioAdmin, admin_link, list_link, page_link, verb_action
+from trainingapp.admin.base import (
+    ReadOnlyAdmin,
+    StudioAdmin,
+    admin_link,
+    files_and_bytes,
+    list_link,
+    page_link,
+    verb_action,
+)
 from trainingapp.datasets.previews import picture_page
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.templatetags.studio import format_label, status_badge
@@ -43,6 +51,8 @@ class DatasetAdmin(StudioAdmin):
             _("These datasets go with all their pictures, for good. Those that runs use stay."),
             _("“%(name)s” was deleted."),
             lifecycle.delete_dataset,
+            tells=lambda dataset: files_and_bytes(lifecycle.dataset_deletion_size(dataset)),
+            is_final=True,
         ),
     )
 

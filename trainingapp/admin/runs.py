@@ -8,13 +8,22 @@ from django.contrib import admin
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp import lifecycle
-from trainingapp.admin.base import ReadOnlyAdmin, StudioAdmin, admin_link, list_link, page_link, verb_action
+from trainingapp.admin.base import (
+    ReadOnlyAdmin,
+    StudioAdmin,
+    admin_link,
+    files_and_bytes,
+    list_link,
+    page_link,
+    verb_action,
+)
 from trainingapp.engine.config import parse_config
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
-from trainingapp.templatetags.studio import status_badge
+from trainingapp.templatetags.studio import STATUSES, status_badge
 
 SHOWN_DATA = 160
 
@@ -22,7 +31,7 @@ SHOWN_DATA = 160
 class EpochsForm(forms.Form):
     """How long the runs are to be."""
 
-    epochs = forms.IntegerField(label=_("number of epochs"), min_value=1)
+    epochs = forms.IntegerField(label=_("Number of epochs"), min_value=1)
 
 
 class BranchForm(forms.Form):
@@ -39,7 +48,25 @@ class BranchForm(forms.Form):
 
 def _run_action(verb: str, label: Any, done: Any, function: Callable[..., TrainingRun], **more: Any) -> Any:
     question = _("This is asked of each of these runs; those of which it cannot be asked are named.")
-    return verb_action(verb, label, question, done, function, **more)
+    return verb_action(verb, label, question, done, function, tells=_which_run, **more)
+
+
+def _which_run(run: TrainingRun) -> str:
+    """What tells it from another of the same name."""
+    return " · ".join([f"#{run.pk}", str(run.owner or "–"), str(STATUSES[run.shown_status][1])])
+
+
+def _run_with_files(run: TrainingRun) -> str:
+    return f"{_which_run(run)} · {files_and_bytes(lifecycle.deletion_size(run))}"
+
+
+def _freed_bytes(checkpoint: Checkpoint) -> str:
+    """What goes with this one alone: of several that share numbers, the last one frees them."""
+    try:
+        freed = lifecycle.checkpoints_deletion(checkpoint.run, [checkpoint.file]).freed_bytes
+    except lifecycle.VerbError as error:
+        return str(error)
+    return gettext("%(name)s · frees %(size)s") % {"name": checkpoint.run.name, "size": filesizeformat(freed)}
 
 
 def _checkpoint_action(verb: str, label: Any, done: Any, function: Callable[..., Any], **more: Any) -> Any:
@@ -106,6 +133,8 @@ class TrainingRunAdmin(StudioAdmin):
             _("These runs go with their logs, curves and checkpoints, for good."),
             _("“%(name)s” was deleted."),
             lifecycle.delete_run,
+            tells=_run_with_files,
+            is_final=True,
         ),
     )
 
@@ -191,7 +220,9 @@ class CheckpointAdmin(OfARunAdmin):
         _checkpoint_action(
             "fork", _("Fork"), _("A run was made from “%(name)s”."), _fork, asks=BranchForm, makes_new=True
         ),
-        _checkpoint_action("remove", _("Delete"), _("“%(name)s” was deleted."), _delete),
+        _checkpoint_action(
+            "remove", _("Delete"), _("“%(name)s” was deleted."), _delete, tells=_freed_bytes, is_final=True
+        ),
     )
 
     @admin.display(description=_("size"), ordering="size_bytes")
