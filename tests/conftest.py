@@ -43,6 +43,8 @@ atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
 for _name in STUDIO_VARIABLES:
     os.environ.pop(_name, None)
 os.environ.update(DATA_DIR=str(_data_dir), DJANGO_SETTINGS_MODULE="cvstudio.settings", LOG_LEVEL="WARNING")
+# Tests that train in this process share the cores with those beside them: threads that spin would slow all of them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -23,8 +23,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-#: Of the environment of the tests: what would lead elsewhere, or hide that a line is not written at once.
-UNWANTED = ("DATABASE_URL", "REDIS_URL", "PYTHONUNBUFFERED")
+#: Of the environment of the tests: what would lead elsewhere, hide that a line is not written at once, or have threads
+#: wait as those of the tests do.
+UNWANTED = ("DATABASE_URL", "REDIS_URL", "PYTHONUNBUFFERED", "OMP_WAIT_POLICY")
 
 #: Small enough for a slow core, long enough to be caught in the middle.
 TINY = {

@@ -156,6 +156,7 @@ class Browser:
 
 
 def test_who_comes_from_the_provider_gets_an_account_of_their_own(studio: Studio) -> None:
+    [before] = studio.rows("SELECT count(*) AS entries FROM trainingapp_auditentry")
     for _time in range(2):  # the second time it is the same account
         status, url, page = Browser(studio).press()
         assert (status, urllib.parse.urlsplit(url).path) == (200, "/"), page[:2000]
@@ -168,7 +169,7 @@ def test_who_comes_from_the_provider_gets_an_account_of_their_own(studio: Studio
     [group] = studio.rows("SELECT g.name FROM auth_group g JOIN auth_user_groups u ON u.group_id = g.id")
     assert group["name"] == "viewer"
     verbs = [row["verb"] for row in studio.rows("SELECT verb FROM trainingapp_auditentry ORDER BY id")]
-    assert verbs == ["create", "sign_in", "sign_in"]
+    assert verbs[before["entries"] :] == ["create", "sign_in", "sign_in"]
 
 
 def test_who_is_refused_there_is_told_so(studio: Studio, provider: type[Provider]) -> None:
