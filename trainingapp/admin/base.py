@@ -163,6 +163,8 @@ def _do_each(
 
 def files_and_bytes(size: lifecycle.DeletionSize) -> str:
     """What deleting something would take from the disk."""
+    if not size.files:
+        return _("no files")
     text = ngettext(
         "%(files)d file, %(size)s (%(bytes)s bytes)", "%(files)d files, %(size)s (%(bytes)s bytes)", size.files
     )
