@@ -9,6 +9,7 @@ from PIL import Image
 from trainingapp import lifecycle
 from trainingapp.engine.config import parse_config
 from trainingapp.engine.dataset_files import Sample, write_index
+from trainingapp.engine.run_files import TENSORBOARD_DIR
 from trainingapp.models import Dataset, TrainingRun
 
 CLASSES = ["blue", "red"]
@@ -57,3 +58,11 @@ def make_run(owner: Any, dataset: Dataset, name: str = "try", start: bool = Fals
     """A run on it, pending or queued."""
     run = lifecycle.create_run(owner=owner, name=name, dataset=dataset, config=parse_config(config))
     return lifecycle.start_run(run) if start else run
+
+
+def board_of(run: TrainingRun, content: bytes = b"events") -> Path:
+    """A file of the run for TensorBoard, with this content."""
+    path = run.folder / TENSORBOARD_DIR / "events.out.tfevents.1"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path

@@ -1,13 +1,18 @@
 """Files that are handed out, piece by piece."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import IO
 
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.text import slugify
 
 from trainingapp.engine.config import parse_config
+from trainingapp.engine.run_files import TENSORBOARD_DIR
 from trainingapp.engine.script import training_script
 from trainingapp.engine.storage.durable import Bytes, Damaged
 from trainingapp.engine.storage.exporting import EXPORT_FORMS, ExportForm, export_pieces, export_size
@@ -15,11 +20,13 @@ from trainingapp.engine.storage.reading import is_plain, open_checkpoint
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 
 CHUNK_BYTES = 1 << 20
+SCRIPT_TYPE = "text/x-python"
+ZIP_TYPE = "application/zip"
 
 
 def file_response(path: Path, name: str, sha256: str = "") -> StreamingHttpResponse:
     """The file at `path`, to be saved as `name`, which is plain ASCII."""
-    return _attachment(_chunks(path), path.stat().st_size, name, sha256)
+    return _attachment(_chunks(partial(path.open, "rb")), path.stat().st_size, name, sha256)
 
 
 def checkpoint_response(checkpoint: Checkpoint, form: str = "pt") -> StreamingHttpResponse | None:
@@ -44,6 +51,36 @@ def _exported(path: Path, form: ExportForm, name: str) -> StreamingHttpResponse 
     except (Damaged, OSError):
         return None
     return _attachment(_pieces(export_pieces(opened, form)), export_size(opened, form), name)
+
+
+def script_response(run: TrainingRun) -> HttpResponse:
+    """train.py of the run."""
+    response = HttpResponse(run_script(run), content_type=f"{SCRIPT_TYPE}; charset=utf-8")
+    response.headers["Content-Disposition"] = 'attachment; filename="train.py"'
+    return response
+
+
+def tensorboard_response(run: TrainingRun) -> StreamingHttpResponse | None:
+    """The run's event files for TensorBoard as a zip, with a folder that has the run's name; None where it has none."""
+    files = sorted((run.folder / TENSORBOARD_DIR).glob("events.out.tfevents.*"))
+    if not files:
+        return None
+    stem = f"{file_stem(run.name, 'run')}-{run.pk}"
+    packed = _zipped(files, stem)
+    size_bytes = packed.tell()
+    packed.seek(0)
+    response = _attachment(_chunks(lambda: packed), size_bytes, f"{stem}-tensorboard.zip")
+    response.headers["Content-Type"] = ZIP_TYPE
+    return response
+
+
+def _zipped(files: list[Path], folder: str) -> IO[bytes]:
+    """A temporary file that goes when it is closed."""
+    packed = tempfile.TemporaryFile()  # noqa: SIM115 - _chunks closes it
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, f"{folder}/{file.name}")
+    return packed
 
 
 def _attachment(content: AsyncIterator[Bytes], size_bytes: int, name: str, sha256: str = "") -> StreamingHttpResponse:
@@ -87,9 +124,9 @@ async def _pieces(pieces: Iterator[Bytes]) -> AsyncIterator[Bytes]:
         yield bytes(piece)
 
 
-async def _chunks(path: Path) -> AsyncIterator[Bytes]:
+async def _chunks(opened: Callable[[], IO[bytes]]) -> AsyncIterator[Bytes]:
     """Under ASGI a plain FileResponse would be read into memory as a whole."""
-    file = await asyncio.to_thread(path.open, "rb")
+    file = await asyncio.to_thread(opened)
     try:
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield chunk

@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.api.conftest import Api, token_of
 from tests.api.test_training import CONTENT, checkpoint_of
 from tests.datasets.sources import two_classes, write_zip
 from tests.studio import REPOSITORY
-from tests.tiny import make_dataset, make_run
+from tests.tiny import board_of, make_dataset, make_run
 from tests.web.world import line, point, tell
 from trainingapp.models import Job, Team, TrainingRun, Weights
 
@@ -35,6 +36,7 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     dataset = make_dataset(user, pictures=4)
     done = make_run(user, dataset)
     checkpoint_of(done, 1, is_best=True, is_last=True)
+    board_of(done)
     tell(done, line("hello"), point(1))
     TrainingRun.objects.filter(pk=done.pk).update(status="completed")
     for _ in range(3):
@@ -68,6 +70,8 @@ def test_the_examples_for_curl_work(world: Path) -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert (world / "best.pt").read_bytes() == CONTENT
     assert (world / "birds.safetensors").read_bytes() == b"abc"
+    compile((world / "train.py").read_text(), "train.py", "exec")
+    assert zipfile.is_zipfile(world / "tensorboard.zip")
 
 
 @pytest.mark.django_db(transaction=True, reset_sequences=True)
@@ -76,6 +80,8 @@ def test_the_examples_for_python_work(world: Path) -> None:
     exec(blocks("python"), done)
     assert done["upload"]["is_complete"]
     assert (world / "best.pt").read_bytes() == CONTENT
+    compile((world / "train.py").read_text(), "train.py", "exec")
+    assert zipfile.is_zipfile(world / "tensorboard.zip")
 
 
 def test_every_call_has_an_example(db: None) -> None:

@@ -1,12 +1,17 @@
 """Metrics, logs, checkpoints and the library: what a run has recorded."""
 
+import io
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.test import Client
+from django.urls import reverse
 
 from tests.api.conftest import Api, problem
 from tests.api.test_training import CONTENT, checkpoint_of
+from tests.tiny import board_of
 from tests.web.world import line, point, tell
 from trainingapp.api.thinning import thinned
 from trainingapp.models import RunEvent, TrainingRun, Weights
@@ -144,6 +149,44 @@ def test_a_checkpoint_whose_file_is_gone_or_damaged_is_not_found(api: Api, make:
     assert problem(api.get(f"{download}?format=onnx"), 422)["errors"][0]["parameter"] == "format"
     path.unlink()
     problem(api.get(download), 404)
+
+
+# Script and TensorBoard
+
+
+def test_the_script_is_the_one_of_the_page(api: Api, user_client: Client, make: MAKE) -> None:
+    run = make("completed", environment={"cpu_threads": 3})
+    response = api.get(f"training/{run.pk}/script")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == "text/x-python; charset=utf-8"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="train.py"'
+    assert response.content == user_client.get(reverse("run_script", args=[run.pk])).content
+    compile(response.content, "train.py", "exec")
+
+
+async def test_the_files_for_tensorboard_come_as_a_zip(user: Any, make: MAKE, transactional_db: None) -> None:
+    from asgiref.sync import sync_to_async
+    from django.test import AsyncClient
+
+    from tests.api.conftest import token_of
+
+    run = await sync_to_async(make)("completed")
+    board_of(run, b"curves")
+    headers = {"Authorization": f"Bearer {await sync_to_async(token_of)(user)}"}
+    response = await AsyncClient().get(f"/api/v1/training/{run.pk}/tensorboard", headers=headers)
+    body = b"".join([chunk async for chunk in response.streaming_content])  # type: ignore[attr-defined]
+    assert response.headers["Content-Type"] == "application/zip"
+    assert response.headers["Content-Length"] == str(len(body))
+    assert response.headers["Content-Disposition"] == f'attachment; filename="try-{run.pk}-tensorboard.zip"'
+    with zipfile.ZipFile(io.BytesIO(body)) as packed:
+        assert packed.read(f"try-{run.pk}/events.out.tfevents.1") == b"curves"
+
+
+def test_a_run_without_files_for_tensorboard_says_so(api: Api, run: TrainingRun) -> None:
+    assert problem(api.get(f"training/{run.pk}/tensorboard"), 404)["detail"].startswith("The run has no files")
+    problem(api.get("training/999/tensorboard"), 404)
+    problem(api.get("training/999/script"), 404)
+    assert problem(api.post(f"training/{run.pk}/script"), 405)
 
 
 # Saving

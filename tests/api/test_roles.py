@@ -14,7 +14,7 @@ from django.test import AsyncClient
 
 from tests.api.conftest import Api, api_of, problem, token_of
 from tests.api.test_training import checkpoint_of
-from tests.tiny import make_dataset, make_run
+from tests.tiny import board_of, make_dataset, make_run
 from trainingapp.api.controls import ACTIONS
 from trainingapp.api.openapi import schema_of
 from trainingapp.api.root import api as studio_api
@@ -81,6 +81,8 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "list_metrics": (f"{RUN}/metrics", "see", None),
     "list_logs": (f"{RUN}/logs", "see", None),
     "list_checkpoints": (f"{RUN}/checkpoints", "see", None),
+    "run_script": (f"{RUN}/script", "see", None),
+    "run_tensorboard": (f"{RUN}/tensorboard", "see", None),
     "show_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "see", None),
     "download_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt/download", "see", None),
     "change_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "control", {"is_pinned": True}),
@@ -167,6 +169,7 @@ def things(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[[
             type(thing).objects.filter(pk=thing.pk).update(visibility=visibility, team=team)
         TrainingRun.objects.update(status="queued")
         checkpoint_of(run, 1, is_best=True)
+        board_of(run)
         job = Job.objects.create(kind="export", owner=owner, state="done")
         for path in (weights.path, job.folder / "export.zip"):
             path.parent.mkdir(parents=True, exist_ok=True)

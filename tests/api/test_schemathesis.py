@@ -30,7 +30,7 @@ def fill(studio: Studio) -> str:
         from uuid import UUID
         from django.contrib.auth.models import User
         from django.utils import timezone
-        from tests.tiny import make_dataset, make_run
+        from tests.tiny import board_of, make_dataset, make_run
         from trainingapp import lifecycle
         from trainingapp.models import Checkpoint, Dataset, Job, Weights
 
@@ -44,6 +44,8 @@ def fill(studio: Studio) -> str:
             checkpoint.save()
             checkpoint.path.parent.mkdir(parents=True)
             checkpoint.path.write_bytes(b"PK" + bytes([3, 4]))
+            if number % 2:
+                board_of(run)
             weights = Weights.objects.create(name="tints", version=number, owner=user, recipe="classification",
                                              architecture="resnet18", run=run, state="ready",
                                              report={{"is_whole": True}})

@@ -22,12 +22,12 @@ from django.utils import timezone
 from PIL import Image
 
 from tests.lifecycle.library import make_entry
-from tests.tiny import make_dataset, make_run
+from tests.tiny import board_of, make_dataset, make_run
 from tests.web.evaluations import annotated, evaluated
 from tests.web.world import tell
 from trainingapp import lifecycle
 from trainingapp.engine.config import config_schema
-from trainingapp.engine.run_files import CONFIG_FILE, PREVIEW_FILE, TENSORBOARD_DIR
+from trainingapp.engine.run_files import CONFIG_FILE, PREVIEW_FILE
 from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
 from trainingapp.supervisor import batch_preview
 
@@ -386,8 +386,7 @@ def fill(run: TrainingRun) -> None:
     (run.folder / "checkpoints" / "epoch_1.pt").write_bytes(b"PK\x03\x04weights")
     facts = {"attempt": 1, "epoch": 1, "step": 6, "reason": "epoch", "size_bytes": 7, "created_at": timezone.now()}
     Checkpoint.objects.create(run=run, file="epoch_1.pt", **facts)
-    (run.folder / TENSORBOARD_DIR).mkdir()
-    (run.folder / TENSORBOARD_DIR / "events.out.tfevents.1").write_bytes(b"events")
+    board_of(run)
     (run.folder / "batches").mkdir()
     Image.new("RGB", (4, 4)).save(run.folder / "batches" / "step_0.webp")
     tell(run, {"type": "sample", "data": {"file": "batches/step_0.webp"}})

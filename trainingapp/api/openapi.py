@@ -13,6 +13,7 @@ from ninja import NinjaAPI
 
 from trainingapp.api.idempotency import HEADER, PATTERN
 from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
+from trainingapp.downloads import SCRIPT_TYPE, ZIP_TYPE
 from trainingapp.engine.config import RECIPES
 
 TAGS = [
@@ -35,7 +36,9 @@ SPECIAL: dict[str, tuple[int, ...]] = {
     "remove_weights": (409,),
     "change_weights": (409, 412, 428),
 }
-_FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILE = {"application/octet-stream": _BINARY}
+_SCRIPT_BEGINS = '#!/usr/bin/env python3\n"""Repeat a run of CV Studio without the studio.\n'
 _EVENT = {
     "type": "object",
     "description": "One event; `data` is JSON.",
@@ -51,6 +54,8 @@ CONTENTS: dict[str, dict[str, Any]] = {
     "download_checkpoint": _FILE,
     "download_weights": _FILE,
     "download_job_file": _FILE,
+    "run_script": {SCRIPT_TYPE: {"schema": {"type": "string"}, "example": _SCRIPT_BEGINS}},
+    "run_tensorboard": {ZIP_TYPE: _BINARY},
     "stream_events": {"text/event-stream": {"schema": _EVENT}},
 }
 MEANINGS = {

@@ -1,8 +1,8 @@
-"""What a run has recorded: metrics, log, checkpoints; and saving one of them to the library."""
+"""What a run has recorded: metrics, log, script, checkpoints; and saving one of them to the library."""
 
 from typing import Annotated, Any
 
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router, Status
 
@@ -24,7 +24,7 @@ from trainingapp.api.schemas import (
     TrainingSaveResponse,
 )
 from trainingapp.api.thinning import thinned
-from trainingapp.downloads import checkpoint_response
+from trainingapp.downloads import checkpoint_response, script_response, tensorboard_response
 from trainingapp.engine.storage.exporting import ExportForm
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.permissions import Verb
@@ -75,6 +75,21 @@ def list_logs(request: ApiRequest, pk: Id, filters: Query[LogFilters]) -> dict[s
         rows = rows.filter(data__message__icontains=filters.q)
     found = list(rows[: filters.limit])
     return {"items": found, "next": found[-1].seq if len(found) == filters.limit else None}
+
+
+@router.get("/{pk}/script", response={200: None}, summary="Download a run as a script")
+def run_script(request: ApiRequest, pk: Id) -> HttpResponse:
+    """train.py: it trains the same, with the package cvstudio and without a studio."""
+    return script_response(run_for(request, pk, Verb.DOWNLOAD))
+
+
+@router.get("/{pk}/tensorboard", response={200: None}, summary="Download a run's files for TensorBoard")
+def run_tensorboard(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
+    """A zip of its event files, in a folder that has the run's name. 404 before its first values."""
+    response = tensorboard_response(run_for(request, pk, Verb.DOWNLOAD))
+    if response is None:
+        raise not_found(_("The run has no files for TensorBoard yet."))
+    return response
 
 
 @router.get("/{pk}/checkpoints", response=CheckpointList, summary="Checkpoints of a run")
