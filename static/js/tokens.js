@@ -1,6 +1,13 @@
-// A button that copies a new token; without it the field can be copied by hand.
+// A button that copies a new token; without it the field can be copied by hand. A double click makes one token.
 (() => {
   "use strict";
+  const TWICE_MS = 3000; // the answer to the second click would hide that to the first one, which shows the token
+  let sent = -Infinity;
+  document.querySelector("[data-sent-once]").addEventListener("submit", (event) => {
+    if (event.timeStamp - sent < TWICE_MS) event.preventDefault();
+    else sent = event.timeStamp;
+  });
+
   const button = document.querySelector("[data-copy]");
   if (!button) return;
   const field = document.getElementById(button.dataset.copy);

@@ -58,3 +58,20 @@ def test_a_token_is_made_copied_and_revoked(web: Studio, page: Page, problems: l
     expect(page.get_by_text("opens no door any more")).to_be_visible()
     expect(page.locator("body")).not_to_contain_text(secret)
     expect(page.get_by_role("button", name="Revoke")).to_have_count(0)
+
+
+def test_a_token_is_made_once_whatever_is_pressed(web: Studio, page: Page, problems: list[str]) -> None:
+    tokens = f"{web.url}/account/tokens/"
+    page.goto(tokens)
+    page.get_by_label("Name").fill("laptop")
+    page.get_by_role("button", name="Make the token").dblclick()
+    expect(page.get_by_label("Copy it now")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("“laptop” was made already")
+    expect(page.get_by_label("Copy it now")).to_have_count(0)
+    expect(page.get_by_role("button", name="Revoke")).to_have_count(1)
+    page.go_back()
+    page.get_by_label("Name").fill("server")
+    page.get_by_role("button", name="Make the token").click()
+    expect(page.get_by_label("Copy it now")).to_be_visible()
+    expect(page.get_by_role("button", name="Revoke")).to_have_count(2)

@@ -48,7 +48,7 @@ class ApiToken(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """The answer that a POST with an Idempotency-Key was given, for who sends it again."""
+    """The answer that a POST with an Idempotency-Key was given, for who sends it again; or a form that was used."""
 
     KEPT = timedelta(hours=24)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -15,6 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from trainingapp import lifecycle
 from trainingapp.models import ApiToken
+from trainingapp.views.form_keys import FormTooOldError, FormUsedError, new_form_key, use_form
 
 #: Days that a token may be made for; the longest choice has no end.
 LIFETIMES = [
@@ -57,18 +59,28 @@ def token_list(request: HttpRequest) -> HttpResponse:
     form = TokenForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
         return _page(request, form, status=422 if form.is_bound else 200)
-    days = form.cleaned_data["days"]
     try:
-        token, secret = lifecycle.create_token(
-            request.user,
-            name=form.cleaned_data["name"],
-            scopes=form.cleaned_data["scopes"],
-            expires_at=timezone.now() + timedelta(days=days) if days else None,
-        )
+        token, secret = _made(request, **form.cleaned_data)
+    except FormUsedError as used:
+        return _page(request, TokenForm(initial=form.cleaned_data), status=409, made_before=used.result)
+    except FormTooOldError:
+        form.add_error(None, _("This page was open for too long. Look at the form and send it again."))
+        return _page(request, form, status=422)
     except lifecycle.VerbError as error:
         form.add_error(None, str(error))
         return _page(request, form, status=422)
     return _page(request, TokenForm(), token=token, secret=secret)
+
+
+def _made(request: HttpRequest, *, name: str, scopes: list[str], days: int) -> tuple[ApiToken, str]:
+    """The token that the form asks for; a reload of the answer would ask for it again, and is refused."""
+    expires_at = timezone.now() + timedelta(days=days) if days else None
+    with transaction.atomic():
+        used = use_form(request)
+        token, secret = lifecycle.create_token(request.user, name=name, scopes=scopes, expires_at=expires_at)
+        used.body = {"name": token.name}
+        used.save(update_fields=["body"])
+    return token, secret
 
 
 @require_POST
@@ -81,5 +93,5 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
 
 def _page(request: HttpRequest, form: TokenForm, *, status: int = 200, **about: Any) -> HttpResponse:
     tokens = ApiToken.objects.filter(user_id=int(request.user.pk or 0))
-    context = {"form": form, "tokens": tokens, "section": "tokens", **about}
+    context = {"form": form, "tokens": tokens, "section": "tokens", "form_key": new_form_key(request), **about}
     return render(request, "account/tokens.html", context, status=status)
