@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from trainingapp.engine.evaluation import EVALUATIONS_DIR, evaluation_path
 from trainingapp.engine.metric_names import METRICS, Metric
+from trainingapp.engine.number_text import number_text
 from trainingapp.models import RunEvent, TrainingRun
 
 #: Classes up to which the run's own page shows the confusion matrix, and rows of its table by class.
@@ -128,10 +129,12 @@ class MetricRow:
 
     @property
     def change_text(self) -> str:
-        """With its sign: percentage points of shares, three significant digits of others."""
+        """With its sign: percentage points of shares, three significant digits at most of others."""
         if self.change is None:
             return "–"
-        return f"{self.change * 100:+.1f}" if self.is_share else f"{self.change:+.3g}"
+        if self.is_share:
+            return f"{self.change * 100:+.1f}"
+        return f"{'+' if self.change >= 0 else ''}{number_text(self.change, digits=3)}"
 
 
 @dataclass(frozen=True)

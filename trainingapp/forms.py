@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config
+from trainingapp.engine.number_text import field_number
 from trainingapp.lifecycle.limits import MOST_HOURS, MOST_RECOVERIES
 from trainingapp.models import Checkpoint, Dataset, Team, Weights
 from trainingapp.models.sharing import Visibility
@@ -102,10 +103,17 @@ def plain_words(error: ErrorDetails) -> str:
     """A sentence for people about one error that pydantic found."""
     context = error.get("ctx", {})
     if error["type"] in PLAIN_WORDS:
-        shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+        shown = {name: field_number(value) if isinstance(value, float) else value for name, value in context.items()}
         return str(PLAIN_WORDS[error["type"]]) % shown
     text = str(context.get("error", error["msg"]))
     return gettext(text[:1].upper() + text[1:]) + ("" if text.endswith(".") else ".")
+
+
+class PlainNumberInput(forms.NumberInput):
+    """Holds 0.00002 and 5, where Django's writes 2e-05 and 5.0."""
+
+    def format_value(self, value: Any) -> str | None:
+        return field_number(value) if isinstance(value, float) else super().format_value(value)
 
 
 def _bounds(schema: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +127,10 @@ def _limits_help(schema: dict[str, Any]) -> str:
     bounds = _bounds(schema)
     if len(bounds) < 2:
         return ""
-    return gettext("From %(least)s to %(most)s.") % {"least": bounds["min"], "most": bounds["max"]}
+    return gettext("From %(least)s to %(most)s.") % {
+        "least": field_number(bounds["min"]),
+        "most": field_number(bounds["max"]),
+    }
 
 
 def _widget_attributes(name: str, schema: dict[str, Any], css: str) -> dict[str, Any]:
@@ -148,7 +159,7 @@ def config_field(name: str, schema: dict[str, Any], value: Any = None) -> forms.
         return forms.CharField(widget=forms.TextInput(attributes), **common)
     common["help_text"] = " ".join(filter(None, [common["help_text"], _limits_help(schema)]))
     step = "1" if schema["type"] == "integer" else "any"
-    widget = forms.NumberInput(attributes | _bounds(schema) | {"step": step})
+    widget = PlainNumberInput(attributes | _bounds(schema) | {"step": step})
     kind = forms.IntegerField if schema["type"] == "integer" else forms.FloatField
     return kind(widget=widget, **common)
 
@@ -240,7 +251,7 @@ class LimitsForm(forms.Form):
         required=False,
         min_value=0,
         max_value=MOST_HOURS,
-        widget=forms.NumberInput({"class": "form-control", "step": "any"}),
+        widget=PlainNumberInput({"class": "form-control", "step": "any"}),
     )
     hard_limit_h = forms.FloatField(
         label=_("Hard time limit"),
@@ -248,7 +259,7 @@ class LimitsForm(forms.Form):
         required=False,
         min_value=0,
         max_value=MOST_HOURS,
-        widget=forms.NumberInput({"class": "form-control", "step": "any"}),
+        widget=PlainNumberInput({"class": "form-control", "step": "any"}),
     )
     max_recoveries = forms.IntegerField(
         label=_("Automatic restarts"),
@@ -262,7 +273,7 @@ class LimitsForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name, value in studio_limits().items():
-            self.fields[name].widget.attrs["placeholder"] = f"{value:g}"
+            self.fields[name].widget.attrs["placeholder"] = field_number(value)
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -338,8 +349,6 @@ class RunForm(LimitsForm):
         for name, item in self.schema.items():
             self.fields[name] = self._config_field(name, item)
             self.initial.setdefault(name, self.defaults[name])
-            if isinstance(value := self.initial[name], float) and value.is_integer():
-                self.initial[name] = int(value)  # 5, not 5.0
         self._prepare()
         mark_errors(self)
 

@@ -52,7 +52,7 @@ class EditForm(LimitsForm):
 
     def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
         names = ("name", "priority", "version", *LIMITS)
-        kwargs["initial"] = {name: _plain(getattr(run, name)) for name in names}
+        kwargs["initial"] = {name: getattr(run, name) for name in names}
         super().__init__(*args, **kwargs)
         mark_errors(self)
 
@@ -128,8 +128,3 @@ def _told(checkpoint: Checkpoint) -> str:
     text = gettext("%(file)s: epoch %(epoch)d, step %(step)d")
     shown = text % {"file": checkpoint.file, "epoch": checkpoint.epoch, "step": checkpoint.step}
     return f"{shown} ★" if checkpoint.is_best else shown
-
-
-def _plain(value: Any) -> Any:
-    """12, not 12.0."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,10 +1,7 @@
 // Live curves with uPlot. Points come once from JSON and then from the stream; each has the number of its event.
-const MOST_POINTS = 4000; // of a split; older ones are thinned out beyond it
+import { metricText, numberText, numbersApart } from "./numbers.js";
 
-function format(value, isShare) {
-  if (value === null || value === undefined) return "–";
-  return isShare ? `${(value * 100).toFixed(1)} %` : Number(value.toPrecision(4)).toString();
-}
+const MOST_POINTS = 4000; // of a split; older ones are thinned out beyond it
 
 /** Room for the longest number of an axis. */
 function widthOf(_plot, values) {
@@ -48,8 +45,8 @@ class Chart {
         cursor: { y: false, drag: { x: true, y: false } },
         scales: { x: { time: false } },
         axes: [
-          { ...axis, size: 28, values: (_u, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString() : Number(tick.toFixed(2)))) },
-          { ...axis, size: widthOf, values: (_u, ticks) => ticks.map((tick) => (percent ? `${Math.round(tick * 1000) / 10} %` : Number(tick.toPrecision(4)))) },
+          { ...axis, size: 28, values: (_u, ticks) => ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString() : numberText(tick))) },
+          { ...axis, size: widthOf, values: (_u, ticks) => (percent ? ticks.map((tick) => `${Math.round(tick * 1000) / 10} %`) : numbersApart(ticks)) },
         ],
         series: [
           {},
@@ -86,7 +83,7 @@ class Chart {
       const values = this.data[number + 1];
       let at = index === null || index === undefined ? values.length - 1 : index;
       while (at >= 0 && values[at] === null) at -= 1;
-      one.shown.textContent = format(at >= 0 ? values[at] : null, one.isShare);
+      one.shown.textContent = metricText(at >= 0 ? values[at] : null, one.isShare);
       said.push(`${one.label} ${one.shown.textContent}`);
     });
     if (index === null) this.canvas.setAttribute("aria-label", `${this.box.dataset.title}: ${said.join(", ")}`);

@@ -233,8 +233,8 @@ def test_a_curve_is_a_picture_of_its_own(user_client: Client, run: TrainingRun) 
     name = "{http://www.w3.org/2000/svg}"
     assert root.findtext(f"{name}title") == "<&> \"'"
     [line] = root.iter(f"{name}polyline")
-    # The axes of shares reach from 0 to 1: x from 50 to 410, y from 210 up to 10.
-    assert line.get("points") == "122.0,190.0 374.0,50.0"
+    # The axes of shares reach from 0 to 1: x from 66 to 410, y from 210 up to 10.
+    assert line.get("points") == "134.8,190.0 375.6,50.0"
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])

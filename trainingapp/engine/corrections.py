@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from trainingapp.engine.architectures import architecture_defaults
 from trainingapp.engine.configs.base import IMAGE_SIZE_MULTIPLE
+from trainingapp.engine.number_text import number_text
 
 MOST_PIXELS = 2048
 MOST_WARMUP = 100
@@ -43,7 +44,7 @@ def _round_size(values: dict[str, Any]) -> list[str]:
     if size is None or not size.is_integer() or not 0 < size <= MOST_PIXELS or size % IMAGE_SIZE_MULTIPLE == 0:
         return []
     values["image_size"] = -(-int(size) // IMAGE_SIZE_MULTIPLE) * IMAGE_SIZE_MULTIPLE
-    return [f"image_size {size:g} became {values['image_size']}, a multiple of {IMAGE_SIZE_MULTIPLE}."]
+    return [f"image_size {number_text(size)} became {values['image_size']}, a multiple of {IMAGE_SIZE_MULTIPLE}."]
 
 
 def _cut_warmup(values: dict[str, Any], recipe: type[BaseModel]) -> list[str]:
@@ -57,7 +58,7 @@ def _cut_warmup(values: dict[str, Any], recipe: type[BaseModel]) -> list[str]:
     if epochs is None or warmup is None or not 0 < epochs < warmup <= MOST_WARMUP:
         return []
     values["warmup_epochs"] = epochs / 10
-    return [f"warmup_epochs {warmup:g} became {epochs / 10:g}: it was longer than the run."]
+    return [f"warmup_epochs {number_text(warmup)} became {number_text(epochs / 10)}: it was longer than the run."]
 
 
 def _number(value: object) -> float | None:

@@ -19,6 +19,7 @@ from torch import nn
 from trainingapp.engine import predict
 from trainingapp.engine.errors import BadData
 from trainingapp.engine.networks import load_network
+from trainingapp.engine.number_text import number_text
 from trainingapp.engine.plain_outputs import OUTPUTS, plain
 from trainingapp.engine.predict import Floats, Picture, candidates, prepared, suppressed
 from trainingapp.engine.storage.durable import flush, sha256_of
@@ -162,9 +163,11 @@ def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) 
             score, box = differences(subject.card, expected, run(image))
             worst, worst_box = max(worst, score), max(worst_box, box)
     if not worst <= TOLERANCE or not worst_box <= BOX_TOLERANCE_PIXELS:
+        far = worst_box > BOX_TOLERANCE_PIXELS
+        boxes = f", boxes by up to {number_text(worst_box, digits=2)} pixels" if far else ""
         raise _NotTheSameError(
-            f"{name} does not give what PyTorch gives: scores differ by up to {worst:.2g} (allowed: {TOLERANCE:g})"
-            + (f", boxes by up to {worst_box:.2g} pixels." if worst_box > BOX_TOLERANCE_PIXELS else ".")
+            f"{name} does not give what PyTorch gives: scores differ by up to {number_text(worst, digits=2)} "
+            f"(allowed: {number_text(TOLERANCE)}){boxes}."
         )
     return worst, worst_box if subject.card["recipe"] == "detection" else None
 
@@ -272,7 +275,7 @@ Licence of the weights: {card.get("licence") or "not stated"}.
 def _verdict(outcome: dict[str, Any]) -> str:
     if not outcome["is_good"]:
         return f"left out. {outcome['problem']}"
-    return f"largest difference of the scores {outcome['difference']:.2g}"
+    return f"largest difference of the scores {number_text(outcome['difference'], digits=2)}"
 
 
 def drawn_pictures(folder: Path, count: int) -> list[Path]:

@@ -11,6 +11,7 @@ from trainingapp.engine.device import Precision
 from trainingapp.engine.errors import NonFiniteLoss
 from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.freezing import is_frozen, set_training
+from trainingapp.engine.number_text import number_text
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import rng_state, set_rng_state
@@ -116,4 +117,4 @@ class Orders:
 
 
 def _listed(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+    return ", ".join(f"{name} {number_text(value)}" for name, value in values.items())

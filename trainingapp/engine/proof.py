@@ -23,6 +23,7 @@ import torch
 from trainingapp.engine.checkpoint import Found
 from trainingapp.engine.device import device_name
 from trainingapp.engine.events import EventLog
+from trainingapp.engine.number_text import number_text
 from trainingapp.engine.state import TrainingState
 from trainingapp.engine.step import Step
 
@@ -188,4 +189,4 @@ def _in_words(verdict: Verdict, file: str) -> str:
         case "unknown":
             return f"Whether the run goes on exactly cannot be shown: {verdict.reason}."
         case _:
-            return f"{about} differs by {verdict.difference:.2g}, as a share: {verdict.reason}."
+            return f"{about} differs by {number_text(verdict.difference, digits=2)}, as a share: {verdict.reason}."

@@ -8,7 +8,7 @@ from django.utils.translation import gettext
 
 from trainingapp.engine.metric_names import METRICS
 from trainingapp.evaluations import Cell, MatrixRow
-from trainingapp.templatetags.studio import heat
+from trainingapp.templatetags.studio import heat, metric
 
 register = template.Library()
 
@@ -22,9 +22,8 @@ def own_words(text: str) -> str:
 
 @register.filter
 def score_text(value: float, name: str) -> str:
-    """How well a picture was done: a share in per cent, anything else with four significant digits."""
-    known = METRICS.get(name)
-    return f"{value * 100:.1f} %" if known and known.is_share else f"{value:.4g}"
+    """How well a picture was done."""
+    return metric(value, name)
 
 
 @register.filter

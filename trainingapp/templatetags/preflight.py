@@ -10,6 +10,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
+from trainingapp.engine.number_text import number_text
 from trainingapp.templatetags.studio import duration
 
 register = template.Library()
@@ -62,7 +63,7 @@ def _time(spent: dict[str, float]) -> Iterator[Line]:
         more = _(
             "That is beyond the studio's time limit of %(hours)s hours: give it one of its own, or resume it then."
         )
-        yield Line("warning", _("Time"), f"{told} {more % {'hours': f'{limit_h:g}'}}")
+        yield Line("warning", _("Time"), f"{told} {more % {'hours': number_text(limit_h)}}")
     else:
         yield Line("good", _("Time"), told)
 
@@ -93,7 +94,7 @@ def _loader(result: dict[str, Any]) -> Line:
 def _finite(finite: dict[str, Any]) -> Line:
     if finite["loss"] and finite["gradients"] and finite["weights"]:
         text = _("Loss %(loss)s, gradients and weights are finite numbers after a few steps.")
-        return Line("good", _("Numbers"), text % {"loss": f"{finite['loss_value']:.4g}"})
+        return Line("good", _("Numbers"), text % {"loss": number_text(finite["loss_value"])})
     names = {"loss": _("the loss"), "gradients": _("the gradients"), "weights": _("the weights")}
     wrong = ", ".join(label for name, label in names.items() if not finite[name])
     text = _("Not finite after a few steps: %(what)s. Lower the learning rate or turn off mixed precision.")

@@ -16,6 +16,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.engine.metric_names import METRICS
+from trainingapp.engine.number_text import number_text
 from trainingapp.sentences import in_readers_language
 
 if TYPE_CHECKING:
@@ -269,10 +270,10 @@ def metric_label(name: str) -> Any:
 
 @register.filter
 def metric(value: float | None, name: str = "") -> str:
-    """A metric as people read it: shares in per cent, others with four significant digits."""
+    """A metric as people read it: shares in per cent, others with four significant digits at most."""
     if value is None:
         return "–"
-    return f"{value * 100:.1f} %" if name in METRICS and METRICS[name].is_share else f"{value:.4g}"
+    return percent(value) if name in METRICS and METRICS[name].is_share else number_text(value)
 
 
 @register.filter
@@ -493,7 +494,7 @@ def advice(error_class: str) -> dict[str, Any]:
 @register.filter
 def small_share(share: float) -> str:
     """A difference as people read it: 0.00012 -> 0.012 %."""
-    return f"{share * 100:.2g} %"
+    return f"{number_text(share * 100, digits=2)} %"
 
 
 @register.simple_tag
@@ -520,4 +521,4 @@ def setting_value(value: object) -> Any:
         return gettext("yes") if value else gettext("no")
     if value is None or value == "":
         return "–"
-    return f"{value:g}" if isinstance(value, float) else value
+    return number_text(value, digits=6) if isinstance(value, float) else value

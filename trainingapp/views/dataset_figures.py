@@ -7,16 +7,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from trainingapp.engine.class_colours import class_colour
+from trainingapp.engine.number_text import number_text
 from trainingapp.models import Dataset
 
-#: Histogram -> its title, what its edges are multiplied with, and how they are written.
-HISTOGRAMS: dict[str, tuple[str | Promise, float, str]] = {
-    "width": (gettext_lazy("Width of the pictures, pixels"), 1, "{:.0f}"),
-    "height": (gettext_lazy("Height of the pictures, pixels"), 1, "{:.0f}"),
-    "aspect": (gettext_lazy("Width by height of the pictures"), 1, "{:.3g}"),
-    "objects_per_picture": (gettext_lazy("Objects in a picture"), 1, "{:.0f}"),
-    "box_area": (gettext_lazy("Share of the picture in a box"), 100, "{:.2g} %"),
-    "box_aspect": (gettext_lazy("Width by height of the boxes"), 1, "{:.3g}"),
+#: Histogram -> its title, what its edges are multiplied with, with how many digits they are written (None: as whole
+#: numbers), and in which unit.
+HISTOGRAMS: dict[str, tuple[str | Promise, float, int | None, str]] = {
+    "width": (gettext_lazy("Width of the pictures, pixels"), 1, None, ""),
+    "height": (gettext_lazy("Height of the pictures, pixels"), 1, None, ""),
+    "aspect": (gettext_lazy("Width by height of the pictures"), 1, 3, ""),
+    "objects_per_picture": (gettext_lazy("Objects in a picture"), 1, None, ""),
+    "box_area": (gettext_lazy("Share of the picture in a box"), 100, 2, " %"),
+    "box_aspect": (gettext_lazy("Width by height of the boxes"), 1, 3, ""),
 }
 SPLITS = ("train", "val")
 #: Units of the drawing: a bar's whole width, the height of all, the least height that is seen.
@@ -65,8 +67,8 @@ def _histogram(name: str, values: dict[str, list[float]]) -> dict[str, Any]:
 
     `only` is the one value that all have; there is nothing to draw then. The last bin holds what is beyond it, too.
     """
-    title, factor, form = HISTOGRAMS[name]
-    edges, counts = [form.format(edge * factor) for edge in values["edges"]], values["counts"]
+    title, factor, digits, unit = HISTOGRAMS[name]
+    edges, counts = [_edge(edge * factor, digits) + unit for edge in values["edges"]], values["counts"]
     labels = _bin_labels(values["edges"], edges)
     most = max(counts)
     drawn = {
@@ -84,6 +86,10 @@ def _histogram(name: str, values: dict[str, list[float]]) -> dict[str, Any]:
     summary = _("%(title)s: from %(least)s on, most often %(peak)s.")
     bounds = {"title": title, "least": edges[0], "peak": labels[counts.index(most)]}
     return drawn | {"summary": summary % bounds}
+
+
+def _edge(value: float, digits: int | None) -> str:
+    return f"{value:.0f}" if digits is None else number_text(value, digits=digits)
 
 
 def _bin_labels(edges: list[float], texts: list[str]) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from trainingapp.engine.number_text import numbers_apart
 from trainingapp.evaluations import CurveLines, Evaluated, EvaluationFile, Series, metric_of
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 40
+LEFT, RIGHT, TOP, BOTTOM = 66, 10, 10, 40
 #: Lines in one plot, each in a colour of its own; the CSV has all.
 MOST_LINES = 8
 #: Lines of fewer points have a mark at each.
@@ -108,8 +109,8 @@ def plot(curve: CurveLines) -> Plot:
         y=_(curve.y),
         lines=[_line(number, series, scale_x, scale_y) for number, series in enumerate(shown, start=1)],
         more=max(0, len(curve.series) - MOST_LINES),
-        x_ticks=[_tick(value, scale_x) for value in ticks(x_span, whole=is_history)],
-        y_ticks=[_tick(value, scale_y) for value in ticks(y_span)],
+        x_ticks=_ticks(ticks(x_span, whole=is_history), scale_x),
+        y_ticks=_ticks(ticks(y_span), scale_y),
         box=_box(),
     )
 
@@ -162,5 +163,6 @@ def ticks(span: Span, *, whole: bool = False, about: int = 5) -> list[float]:
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _tick(value: float, scale: Any) -> Tick:
-    return Tick(f"{scale(value):.1f}", f"{value:.4g}")
+def _ticks(values: list[float], scale: Any) -> list[Tick]:
+    texts = numbers_apart(values)
+    return [Tick(f"{scale(value):.1f}", text) for value, text in zip(values, texts, strict=True)]

@@ -17,6 +17,7 @@ from django.core.management import CommandError
 
 from trainingapp import evaluations, lifecycle
 from trainingapp.downloads import run_script
+from trainingapp.engine.number_text import number_text
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.following import follow_job
@@ -200,7 +201,9 @@ class Command(StudioCommand):
             self.stdout.write(json.dumps(points))
             return
         for point in points:
-            values = "  ".join(f"{name} {value:.6g}" for name, value in point["values"].items())
+            values = "  ".join(
+                f"{name} {number_text(value, digits=6, ascii_only=True)}" for name, value in point["values"].items()
+            )
             self.stdout.write(f"epoch {point['epoch']}  step {point['step']}  {point['split']}  {values}")
 
     def _evaluation(self, options: dict[str, Any]) -> None:
@@ -215,7 +218,7 @@ class Command(StudioCommand):
             )
             return
         for name, value in content.values.items():
-            self.stdout.write(f"{name} {value:.4f}")
+            self.stdout.write(f"{name} {number_text(value, ascii_only=True)}")
         names = ["class", *(column.name for column in content.columns)]
         rows = [tuple(_cell(row.get(name)) for name in names) for row in content.per_class]
         for line in columns([tuple(name.upper() for name in names), *rows]):
@@ -274,7 +277,7 @@ def _limits(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else "" if value is None else str(value)
+    return number_text(value, ascii_only=True) if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _owner(name: str | None) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from trainingapp.engine.number_text import number_text
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.templatetags.studio import event_text
 
@@ -44,10 +45,16 @@ def full_record(run: TrainingRun) -> dict[str, Any]:
 
 def summary(run: TrainingRun) -> tuple[str, ...]:
     """A row under HEADING."""
-    best = "" if run.best_metric is None else f"{run.best_metric_name} {run.best_metric:.3f}"
     epoch = f"{run.epoch}/{run.total_epochs}"
     who = (run.dataset.name, run.owner.get_username())
-    return (str(run.pk), run.name, run.shown_status, epoch, f"{run.progress:.0%}", best, *who)
+    return (str(run.pk), run.name, run.shown_status, epoch, f"{run.progress:.0%}", best_result(run), *who)
+
+
+def best_result(run: TrainingRun) -> str:
+    """The best metric with its name; nothing before the first validation."""
+    if run.best_metric is None:
+        return ""
+    return f"{run.best_metric_name} {number_text(run.best_metric, digits=3, ascii_only=True)}"
 
 
 def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -7,6 +7,7 @@ from django.core.management import CommandError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
+from trainingapp.management.training.records import best_result
 from trainingapp.models import TrainingRun
 from trainingapp.models.run import Status
 
@@ -50,7 +51,7 @@ def _read(numbers: Sequence[int]) -> list[TrainingRun]:
 
 
 def _move(progress: Progress, bar: TaskID, run: TrainingRun) -> None:
-    best = "" if run.best_metric is None else f"best {run.best_metric_name} {run.best_metric:.3f}"
+    best = f"best {best_result(run)}" if best_result(run) else ""
     left = "" if run.eta_s is None else f"{run.eta_s:.0f} s left"
     about = ", ".join(filter(None, [run.shown_status, f"epoch {run.epoch}/{run.total_epochs}", best, left]))
     progress.update(bar, completed=run.progress, about=about, description=f"{run.pk} {run.name}")

@@ -1,0 +1,29 @@
+"""Numbers on the pages are written as people write them."""
+
+import pytest
+
+from trainingapp.templatetags.studio import metric, setting_value
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "text"),
+    [
+        (0.5, "top1", "50.0 %"),
+        (8.157e-09, "lr", "8.157×10⁻⁹"),
+        (0.001, "lr", "0.001"),
+        (12345.6, "loss", "12350"),
+        (None, "loss", "–"),
+    ],
+)
+def test_metrics_are_written_as_people_write_them(value: float | None, name: str, text: str) -> None:
+    assert metric(value, name) == text
+
+
+def test_settings_are_written_with_all_that_was_set() -> None:
+    assert [setting_value(value) for value in (1e-05, 0.12345, 5.0, 2**31 - 1, True)] == [
+        "10⁻⁵",
+        "0.12345",
+        "5",
+        2**31 - 1,
+        "yes",
+    ]
