@@ -100,7 +100,9 @@ def failed(error_class: str, message: str = "no") -> End:
     return End(said("failed", error_class=error_class, message=message, lines=[]), 1)
 
 
-@pytest.mark.parametrize("error_class", ["bad_config", "bad_data", "non_finite_loss", "disk_full", "error"])
+@pytest.mark.parametrize(
+    "error_class", ["bad_config", "bad_data", "damaged_weights", "non_finite_loss", "disk_full", "error"]
+)
 def test_what_trying_again_cannot_help_is_not_tried_again(error_class: str) -> None:
     outcome = judge(TrainingRun(), failed(error_class))
     assert (outcome.to, outcome.fields["error_class"]) == ("failed", error_class)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import torch
 
@@ -41,7 +41,7 @@ from trainingapp.engine.storage.index import (
 from trainingapp.engine.storage.manifest import TensorSpec, leaves, manifest_bytes, mapped
 from trainingapp.engine.storage.packs import PACKS_DIR, Packs, PackWriter
 from trainingapp.engine.storage.plain import PIECE_BYTES, pt_pieces
-from trainingapp.engine.storage.reading import damage, is_plain, open_checkpoint
+from trainingapp.engine.storage.reading import PLAIN_MAGIC, check_hash, damage, is_plain, open_checkpoint, open_manifest
 from trainingapp.engine.storage.sizes import own_bytes, parts_of
 from trainingapp.engine.storage.tensors import Copied, FlatCopy, is_finite, restored
 
@@ -83,10 +83,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError and other OSErrors, Damaged, and for a plain file that is none what torch.load raises.
     """
-    if is_plain(path):
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return content
-    return restored(open_checkpoint(path))
+    return _loaded(path) if is_plain(path) else restored(open_checkpoint(path))
+
+
+def load_stored(path: Path, sha256: str) -> dict[str, Any]:
+    """The same of a file that must have this hash. What is hashed is what is read, also when it is replaced meanwhile.
+
+    Raises what `load_checkpoint` raises.
+    """
+    with path.open("rb") as file:
+        check_hash(file, sha256)
+        file.seek(0)
+        begins_with = file.read(len(PLAIN_MAGIC))
+        file.seek(0)
+        if begins_with == PLAIN_MAGIC:
+            return _loaded(file)
+        return restored(open_manifest(file.read(), Packs(path.parent)))
+
+
+def _loaded(source: Path | BinaryIO) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(source, map_location="cpu", weights_only=True)
+    return content
 
 
 class CheckpointFolder:

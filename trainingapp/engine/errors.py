@@ -53,6 +53,12 @@ class WeightsUnavailable(EngineError):
     error_class = "weights_unavailable"
 
 
+class DamagedWeights(EngineError):
+    """The file that the run begins with is not the one that the studio has stored."""
+
+    error_class = "damaged_weights"
+
+
 class DiskFull(EngineError):
     """No space left for a checkpoint or an event."""
 

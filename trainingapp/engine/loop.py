@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -39,7 +38,7 @@ from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, new_state, steps_per_epoch
 from trainingapp.engine.step import training_step
-from trainingapp.engine.transfer import checkpoint_weights, forked, load_matching
+from trainingapp.engine.transfer import forked, load_matching, starting_weights
 from trainingapp.engine.validation import evaluate_split
 
 Ended = Literal["completed", "paused", "stopped", "interrupted"]
@@ -66,11 +65,13 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
         order.run_dir / "checkpoints", events, _keeping(order.config), form=order.config.checkpoint_format
     )
     found = folder.newest_sound() or forked(order)
+    weights = None if found else starting_weights(order)
     order = _with_batch_size(order, dataset, device, precision, found, events)
     recipe = make_recipe(order, dataset, device, unwanted_fds=unwanted_fds)
     _tell_start(events, order, recipe, found, device, [*folder.warnings, warning])
     folder.announce_newest(_tail(order))
-    state = _prepare(order, recipe, device, precision, found, events)
+    state = _prepare(order, recipe, device, precision, found, weights, events)
+    del weights  # they would take memory for the whole run
     report, proof = Reporter(events, state, order.run_dir), Proof(order.run_dir, state, events, found)
     saving = Saving(folder, state, report, proof)
     orders = Orders(control, state, precision, report, saving)
@@ -136,17 +137,23 @@ def step_ahead(
 
 
 def _prepare(
-    order: Order, recipe: Recipe, device: torch.device, precision: Precision, found: Found | None, events: EventLog
+    order: Order,
+    recipe: Recipe,
+    device: torch.device,
+    precision: Precision,
+    found: Found | None,
+    weights: dict[str, torch.Tensor] | None,
+    events: EventLog,
 ) -> TrainingState:
-    """Model, optimizer and position, new or as the checkpoint holds them."""
+    """Model, optimizer and position: as the checkpoint holds them, or new, with the weights to start from."""
     config = order.config
     cpu_threads = _cpu_threads(order, found)
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
     seed_everything(config.seed)
     model = recipe.build_model(pretrained=found is None)
     guard_small_convolutions(model, precision)
-    if order.start_from is not None and found is None:
-        _take_over_weights(model, order.start_from, events)
+    if order.start_from is not None and weights is not None:
+        _take_over_weights(model, order.start_from.name, weights, events)
     state = new_state(order, recipe, model, precision, cpu_threads=cpu_threads)
     if found:
         for warning in state.restore(found.content):
@@ -182,13 +189,13 @@ def _with_batch_size(
     return replace(order, config=order.config.model_copy(update={"batch_size": batch_size}))
 
 
-def _take_over_weights(model: torch.nn.Module, path: Path, events: EventLog) -> None:
+def _take_over_weights(model: torch.nn.Module, file: str, weights: dict[str, torch.Tensor], events: EventLog) -> None:
     """Start from the weights of another checkpoint, as far as they fit, and say how far that is."""
-    report = load_matching(model, checkpoint_weights(path))
+    report = load_matching(model, weights)
     if not report.matched:
-        raise BadConfig(f"None of the weights in {path.name} fit this model: start_from names another network.")
+        raise BadConfig(f"None of the weights in {file} fit this model: start_from names another network.")
     for line in report.lines():
-        events.log(f"Weights of {path.name}: {line}")
+        events.log(f"Weights of {file}: {line}")
 
 
 def _keeping(config: RunConfig) -> Keeping:

@@ -23,6 +23,14 @@ LOCK_WAIT_S = 15.0
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What the studio knows of a file that a run begins with: what people call it, and its SHA-256."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Order:
     """What one attempt is told to do."""
 
@@ -37,6 +45,9 @@ class Order:
     fork_from: Path | None = None
     #: What the studio assigned to this attempt, as torch names it; empty: as the configuration says.
     device: str = ""
+    #: Of the file at `start_from`, and of that at `fork_from`; a file of which nothing is known is taken as it is.
+    start_from_stored: Stored | None = None
+    fork_from_stored: Stored | None = None
 
 
 def read_config_file(run_dir: Path) -> dict[str, Any]:
@@ -72,7 +83,9 @@ def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
     if device and not re.fullmatch(r"cpu|cuda:\d+", str(device)):
         raise BadConfig(f"{run_dir / CONFIG_FILE}: device is {device!r}; it must be cpu or cuda:N.")
     dataset_dir = Path(values["dataset_dir"])
-    return Order(run_dir, config, dataset_dir, weights_cache_dir, values["attempt"], start_from, fork_from, device)
+    stored = {name: Stored(**values[name]) for name in ("start_from_stored", "fork_from_stored") if values.get(name)}
+    attempt = values["attempt"]
+    return Order(run_dir, config, dataset_dir, weights_cache_dir, attempt, start_from, fork_from, device, **stored)
 
 
 def check_attempt(run_dir: Path, attempt: int) -> None:

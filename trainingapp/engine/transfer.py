@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import nn
 
-from trainingapp.engine.checkpoint import Found, load_checkpoint
-from trainingapp.engine.errors import WeightsUnavailable
-from trainingapp.engine.run_files import Order
+from trainingapp.engine.checkpoint import Found, load_checkpoint, load_stored
+from trainingapp.engine.errors import DamagedWeights, WeightsUnavailable
+from trainingapp.engine.run_files import Order, Stored
+from trainingapp.engine.storage.durable import Damaged
 from trainingapp.engine.storage.index import Entry
+from trainingapp.engine.storage.reading import check_hash
 
 NAMES_SHOWN = 8
 
@@ -54,25 +56,33 @@ def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferR
     )
 
 
-def checkpoint_weights(path: Path) -> dict[str, torch.Tensor]:
+def starting_weights(order: Order) -> dict[str, torch.Tensor] | None:
+    """The weights that the configuration's `start_from` names; None where it names none.
+
+    Raises WeightsUnavailable, DamagedWeights.
+    """
+    return checkpoint_weights(order.start_from, order.start_from_stored) if order.start_from else None
+
+
+def checkpoint_weights(path: Path, stored: Stored | None = None) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint of the studio, averaged ones where it has them, or in a file of its library.
 
-    Raises WeightsUnavailable.
+    Raises WeightsUnavailable, DamagedWeights.
     """
     if path.suffix == ".safetensors":
-        return library_state(path)
-    content = read_checkpoint(path)
+        return library_state(path, stored)
+    content = read_checkpoint(path, stored)
     return dict(content.get("ema_state_dict") or content["model_state_dict"])
 
 
 def forked(order: Order) -> Found | None:
     """The checkpoint of another run that this one begins with, as if it were its own; None where there is none.
 
-    The new run finds its best epoch and counts its time by itself. Raises WeightsUnavailable.
+    The new run finds its best epoch and counts its time by itself. Raises WeightsUnavailable, DamagedWeights.
     """
     if order.fork_from is None:
         return None
-    content = read_checkpoint(order.fork_from) | {
+    content = read_checkpoint(order.fork_from, order.fork_from_stored) | {
         "best": {"value": None, "epoch": 0},
         "is_best": False,
         "elapsed_s": 0.0,
@@ -88,25 +98,41 @@ def forked(order: Order) -> Found | None:
     return Found(entry, content)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """All that a checkpoint of the studio holds. Raises WeightsUnavailable."""
+def read_checkpoint(path: Path, stored: Stored | None = None) -> dict[str, Any]:
+    """All that a checkpoint of the studio holds. Raises WeightsUnavailable, and DamagedWeights for an altered one."""
     try:
-        return load_checkpoint(path)
+        return load_stored(path, stored.sha256) if stored else load_checkpoint(path)
     except FileNotFoundError:
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, is not there any more.") from None
     except Exception as error:  # torch.load raises nearly anything for a file that is none
+        if stored and isinstance(error, Damaged):
+            raise _damaged(stored, error) from error
         raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, cannot be read: {error}") from error
 
 
-def library_state(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file of the library of weights. Raises WeightsUnavailable."""
+def library_state(path: Path, stored: Stored | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a file of the library of weights. Raises WeightsUnavailable, and DamagedWeights."""
     where = f"{path.parent.name}/{path.name}"
     try:
-        return load_file(path)
+        return load(_checked(path, stored)) if stored else load_file(path)
     except FileNotFoundError:
         raise WeightsUnavailable(f"The weights {where} are not there any more.") from None
     except (OSError, SafetensorError) as error:
         raise WeightsUnavailable(f"The weights {where} cannot be read: {error}") from error
+
+
+def _checked(path: Path, stored: Stored) -> bytes:
+    """The content of the file, which is read once. Raises OSError, DamagedWeights."""
+    content = path.read_bytes()
+    try:
+        check_hash(content, stored.sha256)
+    except Damaged as error:
+        raise _damaged(stored, error) from error
+    return content
+
+
+def _damaged(stored: Stored, error: Damaged) -> DamagedWeights:
+    return DamagedWeights(f"The {stored.name}, with which the run begins, {error}. Nothing was trained.")
 
 
 def _named(names: list[str]) -> str:

@@ -73,6 +73,7 @@ BY_CLASS: dict[str, Rule] = {
         Rule("device_error", Action.RETRY, max_retries=1),
         Rule("bad_config"),
         Rule("bad_data"),
+        Rule("damaged_weights"),
         Rule("non_finite_loss"),
         Rule("read_only", Action.RETRY),
         Rule("disk_full"),

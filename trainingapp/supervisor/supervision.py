@@ -18,13 +18,13 @@ from django.utils.translation import gettext as _
 from trainingapp.bell import ring
 from trainingapp.engine.events import EVENTS_FILE
 from trainingapp.models import TrainingRun
-from trainingapp.models.checkpoint import checkpoint_path
 from trainingapp.models.run import Status, Wanted
 from trainingapp.supervisor.event_store import Event, EventStore, LostRunError
 from trainingapp.supervisor.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervisor.flood import trim_log
 from trainingapp.supervisor.memory_kills import MemoryKills
 from trainingapp.supervisor.outcome import RELEASED, UNWRITTEN, End, Outcome, judge, words_of_disk
+from trainingapp.supervisor.starting_points import starting_points
 from trainingapp.supervisor.state import holding, shutting_down
 from trainingapp.supervisor.trainers import LOG_FILE, Trainer, end_leftover, log_tail, start_trainer, warm_spare
 from trainingapp.supervisor.watchdog import Cause, Watchdog
@@ -244,11 +244,8 @@ def _write_config(run: TrainingRun) -> None:
         "dataset_dir": str(run.dataset.folder),
         "attempt": run.attempt,
         "weights_cache_dir": str(Path(settings.WEIGHTS_CACHE_DIR)),
+        **starting_points(run),
     }
-    if start_from := run.config.get("start_from"):
-        record["start_from"] = str(checkpoint_path(start_from))
-    if run.forked_checkpoint and run.forked_from_id:
-        record["fork_from"] = str(checkpoint_path(f"run/{run.forked_from_id}/{run.forked_checkpoint}"))
     if hold := run.holds.filter(attempt=run.attempt, released_at=None).select_related("device").first():
         record["device"] = hold.device.torch_name
     temporary = run.folder / "config.json.tmp"

@@ -166,6 +166,10 @@ ADVICE: dict[str, tuple[Any, Any]] = {
         _("The pretrained weights could not be had"),
         _("Check the connection, put the file into the weights folder, or train without pretrained weights."),
     ),
+    "damaged_weights": (
+        _("The weights to start from are damaged"),
+        _("Restore the file from a backup, then resume; or start a new run from other weights."),
+    ),
     "disk_full": (
         _("The disk is full"),
         _("Delete runs or datasets that you no longer need, then resume: nothing saved before is lost."),

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from trainingapp.engine.storage.durable import Bytes, Damaged
 from trainingapp.engine.storage.manifest import TensorSpec, leaves, read_manifest
@@ -17,6 +17,7 @@ from trainingapp.engine.storage.packs import Packs
 from trainingapp.engine.storage.plain import STORAGES
 
 PLAIN_MAGIC = b"PK"
+OTHER_HASH = "is damaged (its hash does not hold)"
 #: What a broken zip or pickle makes the standard library raise.
 _UNREADABLE = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, LookupError, EOFError),
@@ -48,8 +49,19 @@ def open_checkpoint(path: Path, packs: Packs | None = None) -> Opened:
     """Raises FileNotFoundError, other OSErrors, and Damaged. `packs` are those of its folder, where they are open."""
     if is_plain(path):
         return _open_plain(path)
-    found = packs or Packs(path.parent)
-    return Opened(read_manifest(path.read_bytes()), lambda spec: found.read(spec.key))
+    return open_manifest(path.read_bytes(), packs or Packs(path.parent))
+
+
+def open_manifest(content: bytes, packs: Packs) -> Opened:
+    """A compact checkpoint whose file holds `content`. Raises Damaged."""
+    return Opened(read_manifest(content), lambda spec: packs.read(spec.key))
+
+
+def check_hash(content: bytes | BinaryIO, sha256: str) -> None:
+    """Raises Damaged where what was read, or a file that is open at its beginning, has another hash."""
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+        raise Damaged(OTHER_HASH)
 
 
 def named_records(path: Path) -> frozenset[str]:
@@ -70,10 +82,12 @@ def file_damage(path: Path, sha256: str) -> str:
     """What is wrong with a file that has its hash, going on from its name; empty where it holds."""
     try:
         with path.open("rb") as file:
-            held = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            check_hash(file, sha256)
     except FileNotFoundError:
         return "is missing"
-    return "" if held else "is damaged (its hash does not hold)"
+    except Damaged as error:
+        return str(error)
+    return ""
 
 
 def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set[str] | None = None) -> str:
