@@ -157,6 +157,8 @@ def test_two_editors_do_not_overwrite_each_other(api: Api, weights: Weights) -> 
     problem(refused, 412)
     assert refused.headers["ETag"] == api.get(path).headers["ETag"]
     problem(api.put(path, {"note": "second"}), 428)
+    for tag in (etag.strip('"'), f"{etag}x", '""', '"x"'):
+        problem(api.put(path, {"note": "second"}, If_Match=tag), 412)
     assert api.put(path, {"note": "second"}, If_Match="*").json()["note"] == "second"
 
 

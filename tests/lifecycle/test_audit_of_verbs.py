@@ -215,6 +215,7 @@ LOOKS = {
     "plan_clean_up",
     "possible_verbs",
     "weights_deletion_size",
+    "run_tag",
     "weights_tag",
     "weights_uses",
     "with_epochs",

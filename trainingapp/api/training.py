@@ -1,11 +1,12 @@
 """Runs: list, create, look, change, delete, control."""
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Any
 
 from django.db.models import Q
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
-from ninja import Header, Query, Router, Status
+from ninja import Query, Router, Status
 from pydantic import ValidationError
 
 from trainingapp import lifecycle
@@ -13,7 +14,7 @@ from trainingapp.api.access import dataset_for, require, run_for, visible
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.controls import ACTIONS, MAKING_NEW_RUNS
 from trainingapp.api.paging import Id, paged
-from trainingapp.api.problems import Problem, wrong_config, wrong_field, wrong_parameter
+from trainingapp.api.problems import Problem, wrong_config, wrong_field
 from trainingapp.api.schemas import (
     ExperimentList,
     RunFilters,
@@ -27,6 +28,7 @@ from trainingapp.api.schemas import (
     TrainingStatusResponse,
 )
 from trainingapp.api.store_schemas import JobResponse
+from trainingapp.api.versions import IfMatch, changed, etag
 from trainingapp.engine.config import RunConfig, correct_config
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.permissions import Verb
@@ -71,7 +73,7 @@ def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpRe
     if payload.start:
         lifecycle.start_run(run, by=user.get_username())
     response.headers["Location"] = f"/api/v1/training/{run.pk}"
-    response.headers["ETag"] = etag(run)
+    response.headers["ETag"] = etag(lifecycle.run_tag(run))
     return Status(201, run)
 
 
@@ -88,7 +90,7 @@ def check_run(request: ApiRequest, payload: TrainingCheckRequest) -> Status[Job]
 def show_run(request: ApiRequest, pk: Id, response: HttpResponse) -> TrainingRun:
     """A run with its configuration. The ETag is what a change has to be sent with."""
     run = run_for(request, pk)
-    response.headers["ETag"] = etag(run)
+    response.headers["ETag"] = etag(lifecycle.run_tag(run))
     return run
 
 
@@ -98,19 +100,12 @@ def change_run(
     pk: Id,
     payload: TrainingRunUpdate,
     response: HttpResponse,
-    if_match: Annotated[
-        str | None, Header(alias="If-Match", description="ETag of the run as you read it, or *.")
-    ] = None,
+    if_match: IfMatch = None,
 ) -> TrainingRun:
     """Change the name or the priority. Refused when somebody else has changed the run since you read it."""
     run = run_for(request, pk, Verb.CHANGE)
-    version = _version(if_match)
-    try:
-        lifecycle.update_run(run, version=version, **_changes(payload))
-    except lifecycle.VersionError as error:
-        raise Problem(412, str(error), headers={"ETag": etag(run)}) from None
-    response.headers["ETag"] = etag(run)
-    return run
+    verb = partial(lifecycle.update_run, **_changes(payload))
+    return changed(run, response, if_match=if_match, tag_of=lifecycle.run_tag, verb=verb)
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a run")
@@ -156,20 +151,3 @@ def _dataset(request: ApiRequest, pk: int) -> Dataset:
         return dataset_for(request, pk)
     except Problem:
         raise wrong_field("#/dataset", _("There is no dataset with this number.")) from None
-
-
-def etag(run: TrainingRun) -> str:
-    return f'"{run.version}"'
-
-
-def _version(if_match: str | None) -> int | None:
-    """The version that a change expects; None for any."""
-    if if_match is None:
-        raise Problem(428, _("Send If-Match with the ETag of the run as you read it."))
-    if if_match.strip() == "*":
-        return None
-    tag = if_match.strip().removeprefix("W/")
-    number = tag[1:-1]
-    if not (len(tag) > 2 and tag[0] == tag[-1] == '"' and number.isdecimal() and len(number) < 19):
-        raise wrong_parameter("If-Match", _("This is no ETag of a run."), 412)
-    return int(number)

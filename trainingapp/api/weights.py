@@ -1,12 +1,13 @@
 """The library of weights: list, upload, look, change, download, export, delete. Saving is done with the run."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from django.db.models import Q
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
-from ninja import Header, Query, Router, Status
+from ninja import Query, Router, Status
 
 from trainingapp import lifecycle
 from trainingapp.api.access import require, visible, weights_for
@@ -25,6 +26,7 @@ from trainingapp.api.store_schemas import (
     WeightsUpdate,
     WeightsUpload,
 )
+from trainingapp.api.versions import IfMatch, changed, etag
 from trainingapp.datasets import uploads
 from trainingapp.downloads import file_response, file_stem
 from trainingapp.models import Job, Weights
@@ -76,7 +78,7 @@ def upload_weights(request: ApiRequest, response: HttpResponse, about: Query[Wei
 def show_weights(request: ApiRequest, pk: Id, response: HttpResponse) -> Weights:
     """One version, with all that it takes to use it. The ETag is what a change has to be sent with."""
     weights = weights_for(request, pk)
-    response.headers["ETag"] = f'"{lifecycle.weights_tag(weights)}"'
+    response.headers["ETag"] = etag(lifecycle.weights_tag(weights))
     return weights
 
 
@@ -86,20 +88,12 @@ def change_weights(
     pk: Id,
     payload: WeightsUpdate,
     response: HttpResponse,
-    if_match: Annotated[
-        str | None, Header(alias="If-Match", description="ETag of the weights as you read them, or *.")
-    ] = None,
+    if_match: IfMatch = None,
 ) -> Weights:
     """Change name, note or licence. Refused when somebody else has changed them since you read them."""
     weights = weights_for(request, pk, Verb.CHANGE)
-    tag = _tag(if_match)
-    try:
-        lifecycle.update_weights(weights, tag=tag, **payload.model_dump())
-    except lifecycle.VersionError as error:
-        headers = {"ETag": f'"{lifecycle.weights_tag(weights)}"'}
-        raise Problem(412, str(error), headers=headers) from None
-    response.headers["ETag"] = f'"{lifecycle.weights_tag(weights)}"'
-    return weights
+    verb = partial(lifecycle.update_weights, **payload.model_dump())
+    return changed(weights, response, if_match=if_match, tag_of=lifecycle.weights_tag, verb=verb)
 
 
 @router.get("/{pk}/download", response={200: None}, summary="Download weights")
@@ -146,10 +140,3 @@ def _taken_in(
         path.unlink(missing_ok=True)
     response.headers["Location"] = f"/api/v1/weights/{weights.pk}"
     return Status(201, weights)
-
-
-def _tag(if_match: str | None) -> str | None:
-    """What the weights are to be as they were read; None for whatever they are."""
-    if if_match is None:
-        raise Problem(428, _("Send If-Match with the ETag of the weights as you read them."))
-    return None if if_match.strip() == "*" else if_match.strip().removeprefix("W/").strip('"')

@@ -45,6 +45,7 @@ from trainingapp.lifecycle.runs import (
     delete_run,
     deletion_size,
     preview_batch,
+    run_tag,
     update_run,
 )
 from trainingapp.lifecycle.sharing import share
@@ -119,6 +120,7 @@ __all__ = [
     "resume_run",
     "retry_run",
     "revoke_token",
+    "run_tag",
     "save_weights",
     "set_priority",
     "share",

@@ -144,6 +144,11 @@ def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
         raise VerbError(message % {"name": found, "recipe": found.recipe, "wanted": config.recipe})
 
 
+def run_tag(run: TrainingRun) -> str:
+    """Stands for what people have set of a run: it is another one after each change."""
+    return str(run.version)
+
+
 def update_run(
     run: TrainingRun,
     *,
@@ -152,15 +157,15 @@ def update_run(
     soft_limit_h: Hours = None,
     hard_limit_h: Hours = None,
     max_recoveries: Count = None,
-    version: int | None = None,
+    tag: str | None = None,
 ) -> TrainingRun:
     """Change the name, the place in the queue or the limits, also while it runs; what is None stays as it is.
 
-    STUDIO_LIMIT for a limit takes the studio's again. With `version`, that of the run as the caller read it: raises
+    STUDIO_LIMIT for a limit takes the studio's again. With `tag`, that of the run as the caller read it: raises
     VersionError where it was changed since.
     """
     with locked(run):
-        if version is not None and version != run.version:
+        if tag is not None and tag != run_tag(run):
             raise changed_meanwhile(run)
         wanted = changed_limits(run, soft_limit_h, hard_limit_h, max_recoveries)
         if name is not None:

@@ -79,7 +79,7 @@ def run_edit(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "runs/edit.html", context)
     if form.is_valid():
         try:
-            lifecycle.update_run(run, **_values(form), version=form.cleaned_data["version"])
+            lifecycle.update_run(run, **_values(form), tag=str(form.cleaned_data["version"]))
         except lifecycle.VersionError:
             run.refresh_from_db()
             context |= {"form": EditForm(run, _renewed(request, run)), "others": form.differing(run)}
