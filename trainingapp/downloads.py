@@ -4,7 +4,6 @@ import asyncio
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -26,7 +25,7 @@ ZIP_TYPE = "application/zip"
 
 def file_response(path: Path, name: str, sha256: str = "") -> StreamingHttpResponse:
     """The file at `path`, to be saved as `name`, which is plain ASCII."""
-    return _attachment(_chunks(partial(path.open, "rb")), path.stat().st_size, name, sha256)
+    return _attachment(_chunks(lambda: path.open("rb")), path.stat().st_size, name, sha256)
 
 
 def checkpoint_response(checkpoint: Checkpoint, form: str = "pt") -> StreamingHttpResponse | None:

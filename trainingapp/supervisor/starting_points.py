@@ -28,6 +28,6 @@ def _stored(name: str) -> dict[str, str] | None:
         weights = Weights.objects.filter(pk=number).exclude(sha256="").first()
         about = f"file of the weights “{weights}” (number {number})"
         return {"name": about, "sha256": weights.sha256} if weights else None
-    checkpoint = Checkpoint.objects.filter(run=number, file=file[0]).exclude(sha256="").first()
+    checkpoint = Checkpoint.objects.filter(run_id=int(number), file=file[0]).exclude(sha256="").first()
     about = f"checkpoint {file[0]} of run {number}"
     return {"name": about, "sha256": checkpoint.sha256} if checkpoint else None

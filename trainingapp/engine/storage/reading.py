@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from trainingapp.engine.storage.durable import Bytes, Damaged
 from trainingapp.engine.storage.manifest import TensorSpec, leaves, read_manifest
@@ -57,7 +57,7 @@ def open_manifest(content: bytes, packs: Packs) -> Opened:
     return Opened(read_manifest(content), lambda spec: packs.read(spec.key))
 
 
-def check_hash(content: bytes | BinaryIO, sha256: str) -> None:
+def check_hash(content: bytes | io.BufferedReader, sha256: str) -> None:
     """Raises Damaged where what was read, or a file that is open at its beginning, has another hash."""
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
