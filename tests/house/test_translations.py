@@ -1,5 +1,6 @@
 """Every text of the studio has a Simplified Chinese translation, made for what the text says today."""
 
+import ast
 import os
 import re
 import shutil
@@ -77,3 +78,19 @@ def test_the_texts_of_the_configuration_are_collected(catalogue: Catalog) -> Non
             assert field.description in ids, name
             assert extra["label"] in ids, name
             assert not extra["unit"] or extra["unit"] in ids, name
+
+
+def test_no_text_is_translated_within_an_f_string() -> None:
+    """It would not be collected: xgettext does not look into them."""
+    names = {"_", "gettext", "gettext_lazy", "ngettext", "pgettext"}
+    found = [
+        f"{file.relative_to(REPOSITORY)}:{node.lineno}"
+        for folder in ("cvstudio", "trainingapp")
+        for file in (REPOSITORY / folder).rglob("*.py")
+        for text in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(text, ast.JoinedStr)
+        for node in ast.walk(text)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names
+        if any(isinstance(argument, ast.Constant) for argument in node.args)
+    ]
+    assert found == []

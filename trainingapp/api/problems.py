@@ -169,7 +169,7 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, HttpError):
         return _of_http_error(error)
     if isinstance(error, OperationalError):
-        return Problem(503, f"{database_trouble()} {_('Try again in a moment.')}", headers={"Retry-After": "10"})
+        return Problem(503, database_trouble() + " " + _("Try again in a moment."), headers={"Retry-After": "10"})
     if isinstance(error, SuspiciousOperation | UnreadablePostError | MultiPartParserError):
         return Problem(400, _("The request cannot be read."))
     return None

@@ -97,7 +97,8 @@ def judge(run: TrainingRun, end: End) -> Outcome:
     if state == "completed":
         return Outcome(Status.COMPLETED, _("Completed."), fields=NO_ERROR)
     if run.wanted == Wanted.KILL:
-        return Outcome(Status.STOPPED, f"{_('Stopped by force.')} {_made_again(run, end)}", "warning", fields=NO_ERROR)
+        message = _("Stopped by force.") + " " + _made_again(run, end)
+        return Outcome(Status.STOPPED, message, "warning", fields=NO_ERROR)
     if end.cause == "hard_limit":
         return _out_of_time(run, end)
     if state == "failed":
@@ -142,7 +143,7 @@ def _out_of_time(run: TrainingRun, end: End) -> Outcome:
         message = text % {"hours": run.soft_limit_s / 3600}
         if end.cause == "unanswered":
             message = f"{message} {_made_again(run, end)}"
-    message = f"{message} {_('It can be resumed.')}"
+    message += " " + _("It can be resumed.")
     fields = {"error_class": "time_limit", "error_message": message, "error_lines": []}
     return Outcome(Status.STOPPED, message, "warning", fields=fields, data={"error_class": "time_limit"})
 
@@ -167,9 +168,9 @@ def _failed(run: TrainingRun, end: End) -> Outcome:
     if found.rule.action == FailureRule.Action.FAIL:
         return _given_up(found, reason)
     if run.wanted == Wanted.STOP:
-        return Outcome(Status.STOPPED, f"{_('Stopped.')} {reason}", "warning", fields=NO_ERROR)
+        return Outcome(Status.STOPPED, _("Stopped.") + " " + reason, "warning", fields=NO_ERROR)
     if run.wanted == Wanted.PAUSE:
-        return Outcome(Status.PAUSED, f"{_('Paused.')} {reason}", "warning", fields=NO_ERROR)
+        return Outcome(Status.PAUSED, _("Paused.") + " " + reason, "warning", fields=NO_ERROR)
     if end.is_shutting_down and end.final is None:
         return _put_off()
     return _tried_again(run, found, reason, end.batch_size)
@@ -195,7 +196,7 @@ def _tried_again(run: TrainingRun, found: Diagnosis, reason: str, batch_size: in
     if rule.action == FailureRule.Action.HALVE_BATCH:
         smaller = _with_smaller_batch(run, batch_size)
         if smaller is None:
-            return _given_up(found, f"{reason} {_('The batch cannot be made any smaller.')}")
+            return _given_up(found, reason + " " + _("The batch cannot be made any smaller."))
         changes, said = smaller
         plan = f"{said} {plan}"
     wait_s = rule.wait_before_retry_s(of_class if rule.max_retries is not None else used)

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
 from trainingapp.engine.number_text import number_text
+from trainingapp.sentences import in_readers_language
 from trainingapp.templatetags.studio import duration
 
 register = template.Library()
@@ -35,7 +36,7 @@ def preflight_lines(result: dict[str, Any]) -> list[Line]:
         _disk(result["disk"]),
         _loader(result),
         _finite(result["finite"]),
-        *(Line("warning", pgettext("of numbers", "Precision"), _(message)) for message in said),
+        *(Line("warning", pgettext("of numbers", "Precision"), in_readers_language(message)) for message in said),
     ]
 
 
@@ -83,7 +84,7 @@ def _loader(result: dict[str, Any]) -> Line:
     speeds = {"loads": round(result["loader"]["pictures_per_s"]), "takes": round(result["time"]["pictures_per_s"])}
     told = _("%(loads)d pictures/s can be loaded, training takes %(takes)d.") % speeds
     if not result["loader"]["is_slower"]:
-        return Line("good", _("Loading"), f"{told} {_('The device does not wait for pictures.')}")
+        return Line("good", _("Loading"), told + " " + _("The device does not wait for pictures."))
     if result["device"] == "cpu":
         more = _("Loading and training share the processor; smaller pictures load faster.")
     else:

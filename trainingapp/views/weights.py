@@ -152,7 +152,7 @@ def _saved(run: Any) -> Any:
 
 def _checkpoint_label(file: str, epoch: int, *, is_best: bool) -> str:
     text = _("%(file)s, epoch %(epoch)d") % {"file": file, "epoch": epoch}
-    return f"{text} ({_('best')})" if is_best else text
+    return text + " (" + _("best") + ")" if is_best else text
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
