@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from pydantic import ValidationError as ConfigError
 from pydantic_core import ErrorDetails
 
+from trainingapp.choices import choice_label
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config
 from trainingapp.engine.number_text import field_number
@@ -150,7 +151,8 @@ def config_field(name: str, schema: dict[str, Any], value: Any = None) -> forms.
     if "enum" in schema:
         widget: forms.Widget = forms.Select(_widget_attributes(name, schema, "form-select"))
         offered = [*schema["enum"], *([value] if value and value not in schema["enum"] else [])]
-        return forms.ChoiceField(choices=[(item, item) for item in offered], widget=widget, **common)
+        choices = [(item, choice_label(name, item)) for item in offered]
+        return forms.ChoiceField(choices=choices, widget=widget, **common)
     if schema["type"] == "boolean":
         widget = forms.CheckboxInput(_widget_attributes(name, schema, "form-check-input") | {"role": "switch"})
         return forms.BooleanField(required=False, widget=widget, **common)
@@ -440,11 +442,16 @@ def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def config_changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where two stored configurations of one recipe differ, for people: label, unit, and both values."""
+    """Where two stored configurations of one recipe differ, for people: name, label, unit, and both values."""
     before = {row["name"]: row for row in config_table(old)}
     rows = [(before[row["name"]], row) for row in config_table(new) if row["name"] in before]
     return [
-        {"label": row["label"], "old": was["value"], "old_unit": was["unit"], "new": row["value"], "unit": row["unit"]}
+        {
+            **{key: row[key] for key in ("name", "label", "unit")},
+            "old": was["value"],
+            "old_unit": was["unit"],
+            "new": row["value"],
+        }
         for was, row in rows
         if was["value"] != row["value"]
     ]

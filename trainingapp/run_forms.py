@@ -6,6 +6,7 @@ from django import forms
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.choices import choice_label
 from trainingapp.engine.config import config_schema
 from trainingapp.forms import LIMITS, LimitsForm, RunForm, config_table, mark_errors
 from trainingapp.lifecycle import ForkMode
@@ -113,7 +114,7 @@ class ForkForm(RunForm):
             for name in self.kept:
                 if name in self.fields and name != "recipe" and wanted[name] != self.run.config[name]:
                     text = gettext("Must stay %(value)s to go on from the step; or take over the weights alone.")
-                    self.add_error(name, text % {"value": self.run.config[name]})
+                    self.add_error(name, text % {"value": choice_label(name, self.run.config[name])})
             self._check_length(values)
         return values
 

@@ -6,15 +6,11 @@ from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.choices import CHOICES
 from trainingapp.engine.architectures import ARCHITECTURES
 from trainingapp.engine.config import RECIPES
 from trainingapp.models import Dataset
 
-RECIPE_LABELS = [
-    ("classification", _("Classification")),
-    ("detection", _("Detection")),
-    ("segmentation", _("Segmentation")),
-]
 NORMALISATION_LABELS = [
     ("imagenet", _("As ImageNet's")),
     ("centred", _("From −1 to 1")),
@@ -84,7 +80,9 @@ class UploadForm(AboutForm):
         help_text=_("A .safetensors file, or a .pt or .pth file that holds tensors and nothing else."),
         widget=forms.FileInput({"class": "form-control", "accept": ".safetensors,.pt,.pth"}),
     )
-    recipe = forms.ChoiceField(label=_("Recipe"), choices=RECIPE_LABELS, widget=forms.Select({"class": "form-select"}))
+    recipe = forms.ChoiceField(
+        label=_("Recipe"), choices=list(CHOICES["recipe"].items()), widget=forms.Select({"class": "form-select"})
+    )
     architecture = forms.CharField(
         label=_("Architecture"),
         max_length=120,

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.choices import choice_label
 from trainingapp.engine.metric_names import METRICS
 from trainingapp.engine.number_text import number_text
 from trainingapp.sentences import in_readers_language
@@ -78,11 +79,6 @@ DATASET_FORMATS: dict[str, Any] = {
     "masks": _("Pictures with masks"),
     "csv": _("CSV list"),
     "scenes": _("Demo scenes"),
-}
-RECIPES: dict[str, Any] = {
-    "classification": _("Classification"),
-    "detection": _("Detection"),
-    "segmentation": _("Segmentation"),
 }
 #: Why a checkpoint was saved.
 REASONS: dict[str, Any] = {
@@ -263,7 +259,7 @@ def format_label(name: str) -> Any:
 
 @register.filter
 def recipe_label(name: str) -> Any:
-    return RECIPES.get(name, name)
+    return choice_label("recipe", name)
 
 
 @register.filter
@@ -520,9 +516,10 @@ def checkpoint_result(checkpoint: Checkpoint, run: TrainingRun) -> str:
 
 
 @register.filter
-def setting_value(value: object) -> Any:
+def setting_value(value: object, name: str = "") -> Any:
+    """A value of the setting `name` as people read it."""
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
     if value is None or value == "":
         return "–"
-    return number_text(value, digits=6) if isinstance(value, float) else value
+    return number_text(value, digits=6) if isinstance(value, float) else choice_label(name, value)

@@ -1,0 +1,69 @@
+"""Choices of a configuration are shown in words of the reader's language; what is sent and stored stays as it is."""
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import translation
+
+from trainingapp.choices import CHOICES, NAMES, choice_label
+from trainingapp.engine.config import RECIPES, config_schema
+from trainingapp.forms import RunForm
+from trainingapp.models import Dataset, TrainingRun
+
+CHINESE = {"accept-language": "zh-hans"}
+
+
+def choices() -> list[tuple[str, str]]:
+    found = [
+        (name, value) for recipe in RECIPES for name, item in config_schema(recipe).items() for value in _values(item)
+    ]
+    return sorted(set(found))
+
+
+def _values(item: dict[str, Any]) -> list[str]:
+    return [item["const"]] if "const" in item else list(item.get("enum", []))
+
+
+@pytest.mark.parametrize(("field", "value"), choices())
+def test_every_choice_has_a_label_or_is_a_name(field: str, value: str) -> None:
+    assert (field in NAMES) != (value in CHOICES.get(field, {}))
+    assert choice_label(field, value)
+
+
+def test_no_label_is_left_of_a_choice_that_is_gone() -> None:
+    there = {*choices(), ("device", "auto"), ("device", "cpu")}
+    metrics = {("best_metric", name) for name in CHOICES["best_metric"]}
+    assert {(field, value) for field, labels in CHOICES.items() for value in labels} - there <= metrics
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_form_offers_labels_and_sends_values(recipe: str) -> None:
+    with translation.override("zh-hans"):
+        options = dict(RunForm(recipe=recipe).fields["scheduler"].choices)  # type: ignore[attr-defined]
+        assert str(options["cosine"]) == "余弦"
+        optimizers = dict(RunForm(recipe=recipe).fields["optimizer"].choices)  # type: ignore[attr-defined]
+    assert set(options) == {"cosine", "step", "linear", "one-cycle", "constant"}
+    assert optimizers["AdamW"] == "AdamW"
+
+
+def test_the_page_of_the_form_in_chinese(user_client: Client, dataset: Dataset) -> None:
+    page = user_client.get(reverse("run_new"), {"dataset": dataset.pk}, headers=CHINESE).content.decode()
+    labels = [label.strip() for label in re.findall(r"<option value=\"[^\"]+\"[^>]*>([^<]+)<", page)]
+    assert {"余弦", "轻度", "紧凑", "采样器", "Top-1 准确率"} <= set(labels)
+    assert not {"cosine", "light", "none", "compact", "loss", "top1"} & set(labels)
+
+
+def test_the_configuration_of_a_run_is_shown_with_labels_and_kept_with_values(
+    user_client: Client, run: TrainingRun
+) -> None:
+    run.config = {**run.config, "scheduler": "step", "augmentation": "strong", "device": "auto"}
+    run.save(update_fields=["config"])
+    page = user_client.get(run.get_absolute_url(), headers=CHINESE).content.decode()
+    shown = re.findall(r"<dd>\s*([^<\s]+)", page)
+    assert {"阶梯", "强", "自动", "图像分类"} <= set(shown)
+    assert "（默认 余弦）" in page
+    page = user_client.get(run.get_absolute_url()).content.decode()
+    assert "<dd>Step" in page
