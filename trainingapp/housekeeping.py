@@ -296,8 +296,8 @@ def compare_weights(weights: Weights) -> str:
 
 
 def _tell_runs(weights: Weights, wrong: str) -> None:
-    text = _("The weights “%(name)s” that this run starts from: the file %(wrong)s.")
-    text = text if wrong else _("The file of the weights “%(name)s” that this run starts from is sound again.")
+    text = _("The weights “%(weights)s” that this run starts from: the file %(wrong)s.")
+    text = text if wrong else _("The file of the weights “%(weights)s” that this run starts from is sound again.")
     for run in TrainingRun.objects.select_for_update().filter(config__start_from=weights.start_name).order_by("pk"):
-        _log(run, text % {"name": weights, "wrong": wrong}, "error" if wrong else "info")
+        _log(run, text % {"weights": weights, "wrong": wrong}, "error" if wrong else "info")
         transaction.on_commit(partial(ring, run.pk))

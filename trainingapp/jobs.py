@@ -121,10 +121,16 @@ def _follow(job: Job, process: "subprocess.Popen[bytes]") -> bool:
             _end(job, Job.State.FAILED, message=error["message"], result={"error": error})
             return exit_code is None
         if exit_code is not None:
-            _end(job, Job.State.FAILED, message=_("The process ended without a word (exit status %d).") % exit_code)
+            _end(
+                job,
+                Job.State.FAILED,
+                message=_("The process ended without a word (exit status %(code)d).") % {"code": exit_code},
+            )
             return False
         if time.monotonic() - began > LONGEST_S:
-            _end(job, Job.State.FAILED, message=_("It took more than %d minutes.") % (LONGEST_S / 60))
+            _end(
+                job, Job.State.FAILED, message=_("It took more than %(minutes)d minutes.") % {"minutes": LONGEST_S / 60}
+            )
             return False
         if time.monotonic() >= beat_at:
             beat_at = time.monotonic() + BEAT_S / 4
@@ -140,7 +146,7 @@ def _take_in(job: Job, result: dict[str, Any]) -> None:
     try:
         library.take_in(job, result)
     except OSError as error:
-        _end(job, Job.State.FAILED, message=_("The result could not be put in its place: %s") % error)
+        _end(job, Job.State.FAILED, message=_("The result could not be put in its place: %(error)s") % {"error": error})
     else:
         _end(job, Job.State.DONE, result=result)
 

@@ -1,27 +1,118 @@
 """What trainers and workers wrote in English stands in the reader's language on the pages."""
 
 import re
-from pathlib import Path
 
 import pytest
 from django.test import Client
 from django.utils import translation
+from django.utils.translation import gettext
 
-import trainingapp
 from tests.web.world import line, tell
 from trainingapp.engine.config import correct_config
 from trainingapp.models import TrainingRun
-from trainingapp.sentences import FORMS, in_readers_language
+from trainingapp.sentences import finding_in_readers_language, findings, in_readers_language, trainers, workers
+from trainingapp.sentences.forms import LISTS, NESTED, Text
+
+#: What stands in the places of values. Names have spaces and words of other forms in them.
+SAMPLES = {
+    **dict.fromkeys(("path", "other", "picture"), "my holiday/cat, no. 1.jpg"),
+    **dict.fromkeys(("where", "elsewhere"), "my labels/all of it.json line 1,204"),
+    **dict.fromkeys(("source",), "holiday pictures.zip"),
+    **dict.fromkeys(("class", "new_name", "text", "id", "folders"), "a red one"),
+    **dict.fromkeys(("size", "free", "reserve", "short", "limit", "packed"), "12.5 GB"),
+    "advice": "Connect this machine to huggingface.co, or turn pretrained off.",
+    "box": "(1.0, 2.5, 30.0, 41.2)",
+    "changes": "the device was cpu, now cuda:0; torch was 2.8, now 2.9",
+    "dataset": "Birds and bees",
+    "pair": "val and valid",
+    "ending": "ending in .txt",
+    "error": "something that nobody foresaw",
+    "fact": "The weights conv1.weight are not finite any more",
+    "fault": "bbox is too large",
+    "files": "1,204 files",
+    "given": "One Cycle",
+    "message": "There is no picture for my holiday/cat 1.txt.",
+    "names": "one of them, another and 3 more",
+    "note": "with several frames, of which the first is used",
+    "order_file": "/data/runs/12/config.json",
+    "pictures": "1,204 pictures",
+    "pixel_size": "12,000 x 9,000 pixels",
+    "pixel_values": "value 7, colour 1,2,3",
+    "values": "loss 0.1, top1 0.9",
+    "what": "are not in the source and start anew",
+    "wrong": "is missing",
+    "damage": "is missing",
+}
+ENGLISH = re.compile(r"[A-Za-z]{2,}(?:[ ,]+[A-Za-z]{2,}){2,}")
 
 
-def test_every_form_is_one_that_somebody_says() -> None:
-    """Else a sentence was reworded, and its translation lies unused."""
-    folder = Path(trainingapp.__file__).parent
-    files = [*(folder / "engine").rglob("*.py"), folder / "scheduler.py"]
-    said = "".join(file.read_text(encoding="utf-8") for file in files)
-    for form in FORMS:
-        words = re.split(r"%\(\w+\)s|[,:.]", form)
-        assert max(words, key=len).strip() in said, form
+def filled(form: str, samples: dict[str, str] = SAMPLES) -> str:
+    return re.sub(r"%\((\w+)\)[a-z]", lambda value: samples.get(value[1], "7"), form)
+
+
+def texts_of(form: Text) -> tuple[str, ...]:
+    return (form,) if isinstance(form, str) else form
+
+
+@pytest.mark.parametrize("form", [text for form in findings.SENTENCES for text in texts_of(form)])
+def test_every_message_of_an_import_is_known_whatever_it_names(form: str) -> None:
+    with translation.override("zh-hans"):
+        said = finding_in_readers_language(filled(form))
+        assert gettext(form)[:1] in "%“…" or said[:2] == gettext(form)[:2]
+    assert said != filled(form)
+    for value in re.findall(r"%\((\w+)\)", form):
+        assert value in NESTED | {*LISTS, "fault", "note", "pair", "message"} or SAMPLES.get(value, "7") in said
+
+
+#: In the log of a run, names have no spaces.
+OF_RUNS = {
+    **dict.fromkeys(("path", "source"), "images/cat.jpg"),
+    **dict.fromkeys(("where", "elsewhere"), "samples.jsonl line 1204"),
+    **dict.fromkeys(("text", "type"), "'cat'"),
+    "message": "60 of 62 tensors were taken over.",
+    "names": "conv1.weight, conv2.weight and 3 more",
+}
+
+
+@pytest.mark.parametrize(
+    "form", [text for book in (trainers, workers) for form in book.SENTENCES for text in texts_of(form)]
+)
+def test_every_sentence_of_a_run_is_known_whatever_it_names(form: str) -> None:
+    with translation.override("zh-hans"):
+        said = in_readers_language(filled(form, SAMPLES | OF_RUNS))
+    assert not ENGLISH.search(said.replace(SAMPLES["error"], ""))
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_a_sentence_of_many_words_that_nobody_knows_stays(language: str) -> None:
+    sentence = "a and b. " * 400
+    with translation.override(language):
+        assert in_readers_language(sentence) == sentence
+        assert finding_in_readers_language(sentence) == sentence
+
+
+def test_a_message_in_a_message_is_said_anew_too() -> None:
+    with translation.override("zh-hans"):
+        said = finding_in_readers_language("Left out: a b.json line 1,204: in annotations: bbox is too large.")
+    assert said == "已略过：a b.json 第 1,204 行：annotations 中，bbox 过大。"
+
+
+def test_sentences_one_after_the_other_are_said_anew_and_keep_their_numbers() -> None:
+    known = "Resumed, it goes on from its checkpoint of step 1204; 1 step is made again. It can be resumed."
+    with translation.override("zh-hans"):
+        said = in_readers_language(f"The hard time limit of 2.5 h was reached: the trainer was ended at once. {known}")
+    assert "2.5" in said
+    assert "1204" in said
+    assert not ENGLISH.search(said)
+    assert " " not in said.replace(" 2.5 ", "").replace(" 1204 ", "").replace(" 1 ", "")
+
+
+def test_words_that_nobody_foresaw_stay_before_what_the_studio_adds() -> None:
+    added = "It went on by itself 2 times already."
+    with translation.override("zh-hans"):
+        said = in_readers_language(f"KeyError: 'blue cat'. {added}")
+    assert said.startswith("KeyError: 'blue cat'. ")
+    assert not ENGLISH.search(said)
 
 
 def test_a_correction_is_said_with_its_values() -> None:

@@ -28,6 +28,7 @@ from typing import IO
 
 from django.conf import settings
 from django.template.defaultfilters import filesizeformat
+from django.utils.translation import override
 
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.report import Report
@@ -330,4 +331,5 @@ def _is_junk(path: str) -> bool:
 
 
 def _size(size_bytes: int) -> str:
-    return str(filesizeformat(size_bytes)).replace("\xa0", " ")
+    with override("en"):  # messages are stored in English, whatever language this process or request has
+        return str(filesizeformat(size_bytes)).replace("\xa0", " ")

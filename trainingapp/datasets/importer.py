@@ -143,8 +143,9 @@ def _report_notes(taken: list[Taken], report: Report) -> None:
         for note in item.notes:
             examples[note].append(item.file)
     for code, files in examples.items():
-        subject = "1 picture is" if len(files) == 1 else f"{len(files):,} pictures are"
-        report.warn(code, f"{subject} {NOTES[code]}.", files[0], count=len(files))
+        count, note = len(files), NOTES[code]
+        message = f"1 picture is {note}." if count == 1 else f"{count:,} pictures are {note}."
+        report.warn(code, message, files[0], count=count)
     if clipped := [item for item in taken if item.clipped]:
         count = sum(item.clipped for item in clipped)
         message = f"{count:,} boxes that leave their picture by up to {MOST_OVER_PIXELS:.0f} pixels are clipped."

@@ -77,10 +77,7 @@ class _Reader:
         raise self.broken(f"one value of a list has more than {_PIECES[-1] >> 20} MB")
 
     def _not_json(self, error: json.JSONDecodeError) -> DatasetError:
-        line = self.line() + error.lineno - 1
-        return DatasetError.one(
-            "annotations_broken", f"{self.path} line {line} is not valid JSON: {error.msg}.", self.path
-        )
+        return self._broken_at(self.line() + error.lineno - 1, error.msg)
 
     def take(self, character: str) -> bool:
         """Whether this character comes next; then it is passed."""
@@ -105,8 +102,11 @@ class _Reader:
         return self._line
 
     def broken(self, why: str) -> DatasetError:
-        message = f"{self.path} line {self.line()} is not valid JSON: {why}."
-        return DatasetError.one("annotations_broken", message, self.path)
+        return self._broken_at(self.line(), why)
+
+    def _broken_at(self, line: int, why: str) -> DatasetError:
+        where = f"{self.path} line {line}"
+        return DatasetError.one("annotations_broken", f"{where} is not valid JSON: {why}.", self.path)
 
     def _skip(self) -> None:
         match = _SPACE.match(self.text, self._at)

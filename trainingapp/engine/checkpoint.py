@@ -223,8 +223,10 @@ class CheckpointFolder:
         if failure is None:
             return
         if is_disk_full(failure):
-            free_text = "No checkpoint was lost. Free some space, then resume the run."
-            raise DiskFull(f"The disk is full: a checkpoint could not be written. {free_text}") from failure
+            raise DiskFull(
+                "The disk is full: a checkpoint could not be written. "
+                "No checkpoint was lost. Free some space, then resume the run."
+            ) from failure
         if is_read_only(failure):
             raise ReadOnly(f"A checkpoint could not be written ({failure}). {READ_ONLY_ADVICE}") from failure
         raise failure

@@ -18,6 +18,7 @@ from torch import nn
 
 from trainingapp.engine import predict
 from trainingapp.engine.errors import BadData
+from trainingapp.engine.export_readme import readme
 from trainingapp.engine.networks import load_network
 from trainingapp.engine.number_text import number_text
 from trainingapp.engine.plain_outputs import OUTPUTS, plain
@@ -155,6 +156,16 @@ def _made(name: str, make: Callable[[], Callable[[torch.Tensor], Any]]) -> Calla
         raise _NotTheSameError(f"{name} cannot be made of this network: {type(error).__name__}: {first}") from error
 
 
+def _unlike(name: str, worst: float, worst_box: float) -> str:
+    scores, allowed = number_text(worst, digits=2), number_text(TOLERANCE)
+    if worst_box > BOX_TOLERANCE_PIXELS:
+        return (
+            f"{name} does not give what PyTorch gives: scores differ by up to {scores} (allowed: {allowed}), "
+            f"boxes by up to {number_text(worst_box, digits=2)} pixels."
+        )
+    return f"{name} does not give what PyTorch gives: scores differ by up to {scores} (allowed: {allowed})."
+
+
 def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) -> tuple[float, float | None]:
     """The largest difference of scores, and of boxes in pixels, over all pictures."""
     worst, worst_box = 0.0, 0.0
@@ -163,12 +174,7 @@ def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) 
             score, box = differences(subject.card, expected, run(image))
             worst, worst_box = max(worst, score), max(worst_box, box)
     if not worst <= TOLERANCE or not worst_box <= BOX_TOLERANCE_PIXELS:
-        far = worst_box > BOX_TOLERANCE_PIXELS
-        boxes = f", boxes by up to {number_text(worst_box, digits=2)} pixels" if far else ""
-        raise _NotTheSameError(
-            f"{name} does not give what PyTorch gives: scores differ by up to {number_text(worst, digits=2)} "
-            f"(allowed: {number_text(TOLERANCE)}){boxes}."
-        )
+        raise _NotTheSameError(_unlike(name, worst, worst_box))
     return worst, worst_box if subject.card["recipe"] == "detection" else None
 
 
@@ -210,7 +216,7 @@ def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], fo
             archive.write(folder / EXPORT_FILES[name], EXPORT_FILES[name])
         about = {**_public(card), "outputs": OUTPUTS[card["recipe"]], "checked": outcomes}
         archive.writestr(CARD_FILE, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
-        archive.writestr("README.md", _readme(card, outcomes, good, pictures))
+        archive.writestr("README.md", readme(card, outcomes, good, pictures))
         if "onnx" in good:
             archive.write(predict.__file__, "predict.py")
     flush(path)
@@ -221,61 +227,6 @@ def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], fo
 
 def _public(card: Card) -> Card:
     return {name: value for name, value in card.items() if name != "path"}
-
-
-_HOW = {
-    "onnx": (
-        "`model.onnx`: input `image`, float32 [1, 3, {size}, {size}], normalised. Try it with\n\n"
-        "      pip install numpy pillow onnxruntime\n"
-        "      python predict.py picture.jpg --out drawn\n"
-    ),
-    "pt2": '`model.pt2`: `torch.export.load("model.pt2").module()(image)` gives the same outputs.',
-    "safetensors": "`weights.safetensors`: `safetensors.torch.load_file(...)` gives the state dict.",
-    "pt": '`weights.pt`: `torch.load("weights.pt", weights_only=True)` gives the state dict.',
-}
-
-_OUTPUTS_SAID = {
-    "classification": "`probabilities` [1, classes].",
-    "detection": (
-        "`boxes` [B, 4] (or [B, classes, 4]), left, top, right, bottom in pixels of the square, and `scores` "
-        "[B, classes], before any threshold and before non-maximum suppression: `predict.py` does both."
-    ),
-    "segmentation": "`probabilities` [1, 1 + classes, height, width]; the first is the background.",
-}
-
-
-def _readme(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], pictures: int) -> str:
-    how = "\n".join(f"- {_HOW[name].format(size=card['image_size'])}" for name in good)
-    checks = "\n".join(f"- {EXPORT_FILES[name]}: {_verdict(outcome)}" for name, outcome in outcomes.items())
-    way = "stretched to" if card["recipe"] == "classification" else "fitted, with grey (114) around, into"
-    norm = card["normalisation"]
-    return f"""# {card["name"]} v{card["version"]}
-
-{card["recipe"].capitalize()} with {card["architecture"]}. {card.get("note", "")}
-
-## Use
-
-{how}
-
-Outputs: {_OUTPUTS_SAID[card["recipe"]]}
-
-A picture is turned upright (EXIF), made RGB, {way} a square of {card["image_size"]} pixels, divided by 255, and
-normalised with mean {norm["mean"]} and standard deviation {norm["std"]}.
-
-Classes, in the order of the outputs: {", ".join(card["classes"])}.
-
-## Checked on {pictures} pictures against PyTorch
-
-{checks}
-
-Licence of the weights: {card.get("licence") or "not stated"}.
-"""
-
-
-def _verdict(outcome: dict[str, Any]) -> str:
-    if not outcome["is_good"]:
-        return f"left out. {outcome['problem']}"
-    return f"largest difference of the scores {number_text(outcome['difference'], digits=2)}"
 
 
 def drawn_pictures(folder: Path, count: int) -> list[Path]:

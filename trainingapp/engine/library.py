@@ -100,8 +100,11 @@ def _unpickled(path: Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own words begin with how to load it all the same
-        reason = f": it names {named[1]}" if named else ""
-        raise BadData(f"The file holds more than tensors, which is not loaded for safety{reason}.") from error
+        if named is None:
+            raise BadData("The file holds more than tensors, which is not loaded for safety.") from error
+        raise BadData(
+            f"The file holds more than tensors, which is not loaded for safety: it names {named[1]}."
+        ) from error
     except Exception as error:  # torch.load raises nearly anything for a file that is none
         raise BadData(f"This is no file of PyTorch: {type(error).__name__}: {error}") from error
     return _tensors(content)
@@ -151,4 +154,5 @@ def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _first(names: list[str]) -> str:
     rest = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
+    shown = ", ".join(names[:3])
+    return f"{shown} and {rest} more" if rest > 0 else shown

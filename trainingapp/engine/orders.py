@@ -94,8 +94,9 @@ class Orders:
         for line in lines:
             self._report.log(line)
         self._report.progress("train", now=True)
-        begun = f" Epoch {epochs} has begun already." if epochs > wanted else ""
-        return f"The run has {epochs} epochs now.{begun}"
+        if epochs > wanted:
+            return f"The run has {epochs} epochs now. Epoch {epochs} has begun already."
+        return f"The run has {epochs} epochs now."
 
     def _evaluate(self) -> str | None:
         """Validate the weights as they are, and leave everything as it was; None when the run is to end meanwhile."""

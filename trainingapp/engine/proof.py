@@ -182,11 +182,11 @@ def _parsed(line: str) -> Mark | None:
 
 
 def _in_words(verdict: Verdict, file: str) -> str:
-    about = f"The step after {file}, made again,"
     match verdict.verdict:
         case "exact":
-            return f"{about} is the same bit by bit."
+            return f"The step after {file}, made again, is the same bit by bit."
         case "unknown":
             return f"Whether the run goes on exactly cannot be shown: {verdict.reason}."
         case _:
-            return f"{about} differs by {number_text(verdict.difference, digits=2)}, as a share: {verdict.reason}."
+            share = number_text(verdict.difference, digits=2)
+            return f"The step after {file}, made again, differs by {share}, as a share: {verdict.reason}."

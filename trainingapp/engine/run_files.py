@@ -73,7 +73,7 @@ def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
         config = parse_config(values["config"])
     except ValidationError as error:
         fields = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
-        raise BadConfig("The configuration cannot be used. " + "; ".join(fields)) from None
+        raise BadConfig(f"The configuration cannot be used. {'; '.join(fields)}") from None
     weights_cache_dir = Path(values.get("weights_cache_dir") or run_dir / "torch")
     start_from = Path(values["start_from"]) if values.get("start_from") else None
     if config.start_from and start_from is None:

@@ -137,4 +137,5 @@ def _damaged(stored: Stored, error: Damaged) -> DamagedWeights:
 
 def _named(names: list[str]) -> str:
     rest = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return f"{shown} and {rest} more" if rest > 0 else shown

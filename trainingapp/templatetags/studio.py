@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp.choices import choice_label
 from trainingapp.engine.metric_names import METRICS
 from trainingapp.engine.number_text import number_text
-from trainingapp.sentences import in_readers_language
+from trainingapp.sentences import in_readers_language, words_in_readers_language
 
 if TYPE_CHECKING:
     from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
@@ -415,7 +415,8 @@ def _state_text(event: RunEvent) -> str:
     if state == "proof":
         return in_readers_language(event.data.get("message", ""))
     if state == "failed":
-        return gettext("The trainer failed: %(message)s") % {"message": event.data.get("message", "")}
+        message = in_readers_language(event.data.get("message", ""))
+        return gettext("The trainer failed: %(message)s") % {"message": message}
     if state != "started":
         return gettext("The trainer left: %(state)s.") % {"state": status_label(state)}
     values = {"attempt": event.attempt, "device": event.data.get("device", ""), "step": event.step}
@@ -434,6 +435,12 @@ def _order_text(data: dict[str, Any]) -> str:
 def readable(sentence: str) -> str:
     """A sentence of a trainer or a worker in the reader's language, where it is known."""
     return in_readers_language(sentence)
+
+
+@register.filter
+def readable_words(words: str) -> str:
+    """What is wrong with a file, or why something is so, in the reader's language where it is known."""
+    return words_in_readers_language(words)
 
 
 @register.filter

@@ -10,6 +10,7 @@ from trainingapp import lifecycle
 from trainingapp.engine.config import RECIPES
 from trainingapp.forms import RunForm
 from trainingapp.permissions import Verb
+from trainingapp.sentences import in_readers_language
 from trainingapp.supervisor import batch_preview
 from trainingapp.views.access import require
 
@@ -40,7 +41,7 @@ def batch_preview_state(request: HttpRequest, preview_id: str) -> HttpResponse:
     found = batch_preview.look(preview_id, request.user.pk)
     if found is None:
         raise Http404
-    return _part(request, {"preview_id": preview_id, "preview": found, "problem": found.error})
+    return _part(request, {"preview_id": preview_id, "preview": found, "problem": in_readers_language(found.error)})
 
 
 @require_safe

@@ -24,6 +24,7 @@ from trainingapp.datasets.importer import check_upload
 from trainingapp.forms import ShareForm
 from trainingapp.models import Dataset
 from trainingapp.permissions import Verb, can, visible_to
+from trainingapp.sentences import finding_in_readers_language
 from trainingapp.views.access import controlled_dataset, require, visible_dataset
 from trainingapp.views.dataset_figures import figures_context
 from trainingapp.views.dataset_pictures import pictures_context
@@ -33,6 +34,8 @@ DATASETS_ON_A_PAGE = 25
 ENTRIES_SHOWN = 50
 #: Files named below one line of the report; the rest is counted.
 FILES_NAMED = 20
+#: Reasons named beside the field of a source that is refused at once.
+REASONS_NAMED = 5
 #: Its import has ended, and the report is that of the import.
 DECIDED = (Dataset.Status.READY, Dataset.Status.REFUSED)
 #: A worker has it in hand; the page looks again and again.
@@ -79,10 +82,17 @@ def _started_import(request: HttpRequest, form: ImportForm) -> Dataset | None:
         name = form.cleaned_data["name"]
         return lifecycle.start_import(owner=request.user, name=name, source=source, source_is_upload=bool(upload))
     except (DatasetError, lifecycle.VerbError) as error:
-        form.add_error("archive" if upload else "folder", str(error))
+        form.add_error("archive" if upload else "folder", _refusal(error))
         if upload:
             source.unlink(missing_ok=True)
         return None
+
+
+def _refusal(error: DatasetError | lifecycle.VerbError) -> str:
+    """Why a source is refused, in the language of the page."""
+    if isinstance(error, lifecycle.VerbError):
+        return str(error)
+    return "\n".join(finding_in_readers_language(item["message"]) for item in error.items[:REASONS_NAMED])
 
 
 def _kept_upload(upload: TemporaryUploadedFile) -> Path:
@@ -158,9 +168,9 @@ def grouped_report(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
     shown = []
     for (level, code), items in groups.items():
         count = sum(item.get("count", 1) for item in items)
-        named = items[:FILES_NAMED]
-        more = count - sum(item.get("count", 1) for item in named)
-        title = TITLES.get(code, items[0]["message"])
+        more = count - sum(item.get("count", 1) for item in items[:FILES_NAMED])
+        named = [{**item, "message": finding_in_readers_language(item["message"])} for item in items[:FILES_NAMED]]
+        title = TITLES.get(code, named[0]["message"])
         shown.append({"level": level, "code": code, "title": title, "items": named, "count": count, "more": more})
     return shown
 

@@ -183,11 +183,11 @@ def _by_image(content: _Content, path: str, report: Report, label_of: dict[str, 
     """The objects of each picture, with their labels."""
     shapes: dict[Any, list[Shape]] = defaultdict(list)
     for image, category, line, shape in content.objects:
+        where = f"{path} line {line}"
         if category not in content.names:
-            message = f"{path} line {line}: there is no category {category}."
-            report.fault("unknown_class", message, path)
+            report.fault("unknown_class", f"{where}: there is no category {category}.", path)
         elif image not in content.images:
-            report.fault("unknown_picture", f"{path} line {line}: there is no picture with the id {image}.", path)
+            report.fault("unknown_picture", f"{where}: there is no picture with the id {image}.", path)
         else:
             label = label_of[content.names[category]]
             shapes[image].append(Shape(label, shape.where, shape.box, shape.polygons, shape.rle, shape.crowd))

@@ -104,8 +104,8 @@ def _lines(text: str, delimiter: str, path: str) -> Iterator[tuple[str, list[str
             if any(part.strip() for part in parts):
                 yield f"{path} line {reader.line_num}", parts
     except csv.Error as error:
-        message = f"{path} line {reader.line_num} is not valid CSV: {error}."
-        raise DatasetError.one("annotations_broken", message, path) from None
+        where = f"{path} line {reader.line_num}"
+        raise DatasetError.one("annotations_broken", f"{where} is not valid CSV: {error}.", path) from None
 
 
 def _row(

@@ -27,7 +27,7 @@ def read_dataset(order: Order) -> DatasetIndex:
     except ValueError as error:
         raise BadData(str(error)) from error
     if order.config.recipe not in dataset.recipes:
-        raise BadData(f"The dataset is for {' and '.join(dataset.recipes)}, not for {order.config.recipe}.")
+        raise BadData(f"The dataset is for {', '.join(dataset.recipes)}, not for {order.config.recipe}.")
     return dataset
 
 

@@ -1,0 +1,61 @@
+"""The README that goes along with exported weights, in English as the files beside it."""
+
+from typing import Any
+
+from trainingapp.engine.number_text import number_text
+from trainingapp.engine.weights_card import EXPORT_FILES, Card
+
+_HOW = {
+    "onnx": (
+        "`model.onnx`: input `image`, float32 [1, 3, {size}, {size}], normalised. Try it with\n\n"
+        "      pip install numpy pillow onnxruntime\n"
+        "      python predict.py picture.jpg --out drawn\n"
+    ),
+    "pt2": '`model.pt2`: `torch.export.load("model.pt2").module()(image)` gives the same outputs.',
+    "safetensors": "`weights.safetensors`: `safetensors.torch.load_file(...)` gives the state dict.",
+    "pt": '`weights.pt`: `torch.load("weights.pt", weights_only=True)` gives the state dict.',
+}
+
+_OUTPUTS_SAID = {
+    "classification": "`probabilities` [1, classes].",
+    "detection": (
+        "`boxes` [B, 4] (or [B, classes, 4]), left, top, right, bottom in pixels of the square, and `scores` "
+        "[B, classes], before any threshold and before non-maximum suppression: `predict.py` does both."
+    ),
+    "segmentation": "`probabilities` [1, 1 + classes, height, width]; the first is the background.",
+}
+
+
+def readme(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], pictures: int) -> str:
+    """What stands in README.md; `good` are the formats that are in the zip."""
+    how = "\n".join(f"- {_HOW[name].format(size=card['image_size'])}" for name in good)
+    checks = "\n".join(f"- {EXPORT_FILES[name]}: {_verdict(outcome)}" for name, outcome in outcomes.items())
+    way = "stretched to" if card["recipe"] == "classification" else "fitted, with grey (114) around, into"
+    norm = card["normalisation"]
+    return f"""# {card["name"]} v{card["version"]}
+
+{card["recipe"].capitalize()} with {card["architecture"]}. {card.get("note", "")}
+
+## Use
+
+{how}
+
+Outputs: {_OUTPUTS_SAID[card["recipe"]]}
+
+A picture is turned upright (EXIF), made RGB, {way} a square of {card["image_size"]} pixels, divided by 255, and
+normalised with mean {norm["mean"]} and standard deviation {norm["std"]}.
+
+Classes, in the order of the outputs: {", ".join(card["classes"])}.
+
+## Checked on {pictures} pictures against PyTorch
+
+{checks}
+
+Licence of the weights: {card.get("licence") or "not stated"}.
+"""
+
+
+def _verdict(outcome: dict[str, Any]) -> str:
+    if not outcome["is_good"]:
+        return f"left out. {outcome['problem']}"
+    return f"largest difference of the scores {number_text(outcome['difference'], digits=2)}"
