@@ -74,7 +74,7 @@ def said_in_datasets() -> list[Spoken]:
 
 
 def said_in_the_engine() -> list[Spoken]:
-    files = files_of("engine")
+    files = [*files_of("engine"), ROOT / "supervisor/starting_points.py"]  # which trainers are told in their own words
     return [text for text in spoken(files, ROOT) if not text.place.removeprefix("engine/").startswith(NOT_OF_RUNS)]
 
 

@@ -21,6 +21,7 @@ SAMPLES = {
     **dict.fromkeys(("class", "new_name", "text", "id", "folders"), "a red one"),
     **dict.fromkeys(("size", "free", "reserve", "short", "limit", "packed"), "12.5 GB"),
     "advice": "Connect this machine to huggingface.co, or turn pretrained off.",
+    "beginning": "file of the weights “Birds v2” (number 12)",
     "box": "(1.0, 2.5, 30.0, 41.2)",
     "changes": "the device was cpu, now cuda:0; torch was 2.8, now 2.9",
     "dataset": "Birds and bees",

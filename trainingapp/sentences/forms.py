@@ -20,7 +20,7 @@ WIDE = frozenset(
         *("path", "other", "picture", "source", "where", "elsewhere"),
         *("class", "new_name", "names", "others", "folders", "pair", "recipes", "keys", "formats"),
         *("id", "text", "values", "pixel_values", "trials", "weights", "found", "quoted"),
-        *("message", "error", "reason", "problems", "damage", "wrong", "fact", "fault", "note", "what"),
+        *("beginning", "message", "error", "reason", "problems", "damage", "wrong", "fact", "fault", "note", "what"),
         *("changes", "thing", "then"),
     }
 )
@@ -44,7 +44,7 @@ NESTED = frozenset(
     {
         *("source", "where", "elsewhere", "files", "pictures", "ending", "text", "pixel_size", "thing"),
         *("size", "free", "reserve", "short", "limit", "packed"),
-        *("error", "reason", "damage", "wrong", "advice"),
+        *("beginning", "error", "reason", "damage", "wrong", "advice"),
     }
 )
 #: Values that are several, with what stands between them.

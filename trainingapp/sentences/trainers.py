@@ -56,6 +56,7 @@ SENTENCES = [
     gettext_noop("The checkpoint to start from, %(file)s, cannot be read: %(error)s"),
     gettext_noop("The weights %(path)s are not there any more."),
     gettext_noop("The weights %(path)s cannot be read: %(error)s"),
+    gettext_noop("The %(beginning)s, with which the run begins, %(damage)s. Nothing was trained."),
     gettext_noop("None of the weights in %(file)s fit this model: start_from names another network."),
     # What went wrong
     gettext_noop("The disk is full (%(error)s). Free some space, then resume the run."),
@@ -191,6 +192,8 @@ PARTS = [
     gettext_noop("nothing that is known to matter has changed"),
     gettext_noop("no step after this checkpoint was made before"),
     gettext_noop("%(path)s line %(line)s"),
+    gettext_noop("checkpoint %(file)s of run %(number)s"),
+    gettext_noop("file of the weights “%(weights)s” (number %(number)s)"),
     gettext_noop("is missing"),
     gettext_noop("is damaged (its hash does not hold)"),
     gettext_noop("is damaged (it cannot be read)"),
