@@ -98,6 +98,15 @@ def _playwright_beside_django(request: pytest.FixtureRequest, monkeypatch: pytes
         monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
 
 
+@pytest.fixture(autouse=True)
+def _own_language() -> Iterator[None]:
+    """A request leaves its reader's language active in the thread; the next test speaks that of the studio."""
+    yield
+    from django.utils import translation
+
+    translation.deactivate()
+
+
 @pytest.fixture
 def user(db: None) -> "User":
     """Somebody who may train, without any administration. The password is "correct horse"."""

@@ -92,7 +92,7 @@ def test_bins_say_what_they_hold(tints: Dataset) -> None:
     charts = {chart["name"]: chart for chart in figures_context(tints)["histograms"]}
     assert [bar["text"] for bar in charts["objects_per_picture"]["bars"]] == ["0: 2", "1: 5", "2 and more: 1"]
     assert [bar["text"] for bar in charts["width"]["bars"]] == ["100 – 149: 1", "150 and more: 4"]
-    assert [bar["text"] for bar in charts["box_area"]["bars"]] == ["1.2 % – 25 %: 3", "25 % and more: 1"]
+    assert [bar["text"] for bar in charts["box_area"]["bars"]] == ["1.3 % – 25 %: 3", "25 % and more: 1"]
     assert (charts["height"]["only"], charts["aspect"]["only"]) == ("96", "1.5")
     assert charts["width"]["ticks"] == ["100", "≥ 150"]
 

@@ -24,3 +24,8 @@ class DatasetError(ValueError):
     @classmethod
     def one(cls, code: str, message: str, file: str = "") -> "DatasetError":
         return cls([{"level": "error", "code": code, "file": file, "message": message}])
+
+
+def reason(error: Exception) -> str:
+    """Why a file could not be read, as a part of a message."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.errors import DatasetError, reason
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
@@ -69,7 +69,7 @@ class _Reader:
                 if is_rest:
                     raise self._not_json(error) from None
             except (ValueError, RecursionError) as error:
-                raise self.broken(str(error).partition(";")[0]) from None
+                raise self.broken(reason(error).partition(";")[0]) from None
             else:
                 if is_rest or end < len(piece):
                     self._at += end

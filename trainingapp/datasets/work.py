@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from trainingapp.datasets.errors import DatasetError, ReportItem
 from trainingapp.models import Dataset
+from trainingapp.models.text import storable
 
 Progress = Callable[[int, int], None]
 """Called with pictures done and pictures in all."""
@@ -55,7 +56,7 @@ class Heartbeat:
 
     def update(self, **values: Any) -> None:
         """Write to the row while it stands as it did. Raises GoneError otherwise."""
-        if not Dataset.objects.filter(pk=self.dataset.pk, status=self.expected).update(**values):
+        if not Dataset.objects.filter(pk=self.dataset.pk, status=self.expected).update(**storable(values)):
             raise GoneError
 
 
@@ -131,7 +132,7 @@ def _empty(folder: Path) -> None:
 
 def _refuse(dataset: Dataset, status: str, items: list[ReportItem]) -> None:
     Dataset.objects.filter(pk=dataset.pk, status=status).update(
-        status=Dataset.Status.REFUSED, report=items, heartbeat_at=timezone.now()
+        status=Dataset.Status.REFUSED, report=storable(items), heartbeat_at=timezone.now()
     )
     log.info("import refused", dataset=dataset.pk, errors=len(items))
 

@@ -150,7 +150,8 @@ PARTS = [
     gettext_noop("value %(value)s"),
     gettext_noop("%(width)s x %(height)s pixels"),
     gettext_noop("too many pixels"),
-    # Why a JSON file cannot be read
+    # Why a file of annotations cannot be read
+    gettext_noop("it is nested too deeply"),
     gettext_noop("a name in quotes is missing"),
     gettext_noop("%(character)s is missing"),
     gettext_noop("something follows its end"),

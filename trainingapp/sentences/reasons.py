@@ -14,8 +14,6 @@ REASONS = [
     gettext_noop("Invalid control character at"),
     gettext_noop("Unterminated string starting at"),
     gettext_noop("Extra data"),
-    gettext_noop("maximum recursion depth exceeded while decoding a JSON %(kind)s from a unicode string"),
-    gettext_noop("maximum recursion depth exceeded"),
     gettext_noop("Exceeds the limit (%(most)s digits) for integer string conversion: value has %(count)s digits"),
     # UTF-8
     gettext_noop("invalid start byte"),

@@ -15,6 +15,7 @@ from trainingapp.bell import ring
 from trainingapp.engine.events import EVENTS_FILE, end_of_lines, read_events
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.run import Status, append_events
+from trainingapp.models.text import storable
 from trainingapp.supervisor.flood import Sieve, give_back, shortened
 from trainingapp.supervisor.words import WORD_FIELDS, note_start, note_word
 
@@ -95,7 +96,7 @@ class EventStore:
             row = self.locked()
             if row.event_offset != self.run.event_offset:
                 batch, start = [], row.event_offset  # somebody else stored them: go on from there next time
-            events = [_storable(event) for event, _offset in batch]
+            events = [storable(event) for event, _offset in batch]
             kept = self._kept(events, sieve)
             if start < row.event_offset:
                 kept.insert(0, _notice(_CUT_SHORT % {"count": row.event_offset - start}))
@@ -213,15 +214,6 @@ def _event_row(event: Event, run: TrainingRun) -> RunEvent:
         step=event.get("step"),
         data={name: value for name, value in event.items() if name not in ENVELOPE | PASSING},
     )
-
-
-def _storable(value: Any) -> Any:
-    """`value` with the character NUL shown as U+FFFD: PostgreSQL keeps none in a text."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, dict):
-        return {_storable(name): _storable(item) for name, item in value.items()}
-    return [_storable(item) for item in value] if isinstance(value, list) else value
 
 
 def _time(event: Event) -> datetime:

@@ -16,7 +16,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from trainingapp.datasets.archive import SourceFile
-from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.errors import DatasetError, reason
 from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, natural_key, read_bytes, stem
 from trainingapp.datasets.formats.collector import Collector, object_layout, whole
 from trainingapp.datasets.layout import Kind, Layout, Shape
@@ -91,7 +91,7 @@ def _tree(files: Files, file: SourceFile) -> tuple[Any, bytes]:
         message = f"{file.path} defines entities or refers to other files; only plain XML is read."
         raise DatasetError.one("annotations_broken", message, file.path) from None
     except (LookupError, ValueError, RecursionError) as error:
-        message = f"{file.path} is not valid XML: {error}."
+        message = f"{file.path} is not valid XML: {reason(error)}."
         raise DatasetError.one("annotations_broken", message, file.path) from None
 
 

@@ -19,7 +19,7 @@ from typing import Any, get_args
 import yaml
 
 from trainingapp.datasets.archive import SourceFile
-from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.errors import DatasetError, reason
 from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, stem, tidy_path
 from trainingapp.datasets.formats.collector import Collector, object_layout
 from trainingapp.datasets.layout import Kind, Layout, Shape
@@ -149,7 +149,7 @@ def _about(files: Files, report: Report, used: list[str]) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "problem", None) or error or type(error).__name__).splitlines()[0][:200]
+    return (getattr(error, "problem", None) or reason(error) or type(error).__name__).splitlines()[0][:200]
 
 
 def _names(files: Files, about: dict[str, Any], report: Report, used: list[str]) -> dict[int, str]:

@@ -1,0 +1,18 @@
+"""Texts of broken files, as every database can keep them."""
+
+import pytest
+
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models.text import storable
+
+
+def test_what_no_database_keeps_is_shown_as_replaced() -> None:
+    given = {"a\0": ["\ud800b", "𝄞 鸟", 1, None], "c": {"d": "\udcff"}}
+    assert storable(given) == {"a\ufffd": ["\ufffdb", "𝄞 鸟", 1, None], "c": {"d": "\ufffd"}}
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud83d", "caf\udce9.png"])
+def test_it_is_stored(text: str, run: TrainingRun) -> None:
+    Dataset.objects.filter(pk=run.dataset_id).update(report=storable([{"message": text}]))
+    [item] = Dataset.objects.get(pk=run.dataset_id).report
+    assert "\ufffd" in item["message"]
