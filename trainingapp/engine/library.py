@@ -18,7 +18,7 @@ from trainingapp.engine.config import parse_config
 from trainingapp.engine.errors import BadData
 from trainingapp.engine.networks import build_network
 from trainingapp.engine.storage.durable import flush, sha256_of
-from trainingapp.engine.transfer import TransferReport, checkpoint_weights, load_matching
+from trainingapp.engine.transfer import TransferReport, checkpoint_weights, first_names, load_matching
 from trainingapp.engine.weights_card import WEIGHTS_FILE, Card
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
@@ -31,6 +31,7 @@ COUNTERS = "num_batches_tracked"
 """Buffers without which a network predicts just the same."""
 
 NAMES_KEPT = 12
+NAMES_SAID = 3
 
 
 def take_checkpoint(card: Card, checkpoint: Path, folder: Path) -> dict[str, Any]:
@@ -53,11 +54,13 @@ def _written(card: Card, state: dict[str, torch.Tensor], folder: Path, *, must_b
     report = load_matching(network, state)
     left_out = [name for name in (*report.missing, *report.other_shape) if not name.endswith(COUNTERS)]
     if must_be_whole and left_out:
-        raise BadData(f"The checkpoint does not hold the whole network: {_first(left_out)} are missing.")
+        missing = first_names(left_out, NAMES_SAID)
+        raise BadData(f"The checkpoint does not hold the whole network: {missing} are missing.")
     if not any(not name.endswith(COUNTERS) for name in report.matched):
+        given, wanted = (first_names(list(names), NAMES_SAID) for names in (state, network.state_dict()))
         raise BadData(
-            f"Nothing in the file fits {card['architecture']}: it has {_first(list(state))}, "
-            f"the network has {_first(list(network.state_dict()))}. Choose the architecture that it was made for."
+            f"Nothing in the file fits {card['architecture']}: it has {given}, "
+            f"the network has {wanted}. Choose the architecture that it was made for."
         )
     _check_finite(network, report.matched)
     path = folder / WEIGHTS_FILE
@@ -150,9 +153,3 @@ def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
-
-
-def _first(names: list[str]) -> str:
-    rest = len(names) - 3
-    shown = ", ".join(names[:3])
-    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -37,7 +37,7 @@ class TransferReport:
             (self.unused, "of the source have no place here"),
         ]
         head = f"{len(self.matched)} of {total} tensors were taken over."
-        return [head, *(f"{len(names)} {what}: {_named(names)}." for names, what in parts if names)]
+        return [head, *(f"{len(names)} {what}: {first_names(names, NAMES_SHOWN)}." for names, what in parts if names)]
 
 
 def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferReport:
@@ -135,7 +135,8 @@ def _damaged(stored: Stored, error: Damaged) -> DamagedWeights:
     return DamagedWeights(f"The {stored.name}, with which the run begins, {error}. Nothing was trained.")
 
 
-def _named(names: list[str]) -> str:
-    rest = len(names) - NAMES_SHOWN
-    shown = ", ".join(names[:NAMES_SHOWN])
+def first_names(names: list[str], most: int) -> str:
+    """The first names of a list, and how many more there are."""
+    rest = len(names) - most
+    shown = ", ".join(names[:most])
     return f"{shown} and {rest} more" if rest > 0 else shown
