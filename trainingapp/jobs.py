@@ -24,6 +24,7 @@ from django.utils.translation import gettext as _
 from trainingapp import library
 from trainingapp.engine.jobs.order import ERROR_FILE, JOB_FILE, PROGRESS_FILE, RESULT_FILE, read_json, write_whole
 from trainingapp.models import Job
+from trainingapp.models.text import storable
 from trainingapp.supervisor import shutting_down, worker_id
 from trainingapp.supervisor.trainers import kill_group, trainer_environment
 
@@ -114,10 +115,10 @@ def _follow(job: Job, process: "subprocess.Popen[bytes]") -> bool:
     began = beat_at = time.monotonic()
     while True:
         exit_code = process.poll()  # first, so that what it wrote before its end is read below
-        if (result := read_json(job.folder / RESULT_FILE)) is not None:
+        if (result := _written(job, RESULT_FILE)) is not None:
             _take_in(job, result)
             return exit_code is None
-        if (error := read_json(job.folder / ERROR_FILE)) is not None:
+        if (error := _written(job, ERROR_FILE)) is not None:
             _end(job, Job.State.FAILED, message=error["message"], result={"error": error})
             return exit_code is None
         if exit_code is not None:
@@ -153,12 +154,17 @@ def _take_in(job: Job, result: dict[str, Any]) -> None:
 
 def _beat(job: Job) -> bool:
     """Store the heartbeat and the progress; False when the job is in other hands or was cancelled."""
-    progress = read_json(job.folder / PROGRESS_FILE) or {}
+    progress = _written(job, PROGRESS_FILE) or {}
     return bool(_held(job).update(heartbeat_at=timezone.now(), **progress))
 
 
+def _written(job: Job, file: str) -> Any:
+    """What the engine wrote for us, as the database can keep it: names out of foreign files are among it."""
+    return storable(read_json(job.folder / file))
+
+
 def _end(job: Job, state: str, **fields: Any) -> None:
-    progress = read_json(job.folder / PROGRESS_FILE) or {}
+    progress = _written(job, PROGRESS_FILE) or {}
     numbers = {name: progress[name] for name in ("done", "total") if name in progress}
     changes = {"message": "", **numbers, **fields}
     if _held(job).update(state=state, finished_at=timezone.now(), **changes) and state == Job.State.FAILED:

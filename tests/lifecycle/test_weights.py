@@ -242,6 +242,21 @@ BAD_UPLOADS: list[tuple[str, Callable[[Path], Any], str]] = [
 ]  # fmt: skip
 
 
+def test_names_that_no_database_keeps_are_shown_as_replaced(user: User, tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file({**state_of(), "odd\0name": torch.zeros(2)}, path)
+    fits = upload(user, path)
+    assert work().state == "done"
+    fits.refresh_from_db()
+    assert "odd\ufffdname" in str(fits.report)
+
+    save_file({"odd\0name": torch.zeros(2)}, path)
+    fits_not = upload(user, path, name="other")
+    assert work().state == "failed"
+    fits_not.refresh_from_db()
+    assert "it has odd\ufffdname" in fits_not.problem
+
+
 @pytest.mark.parametrize(("name", "make", "words"), BAD_UPLOADS, ids=[case[0] for case in BAD_UPLOADS])
 def test_a_bad_upload_is_refused_with_the_reason(
     user: User, tmp_path: Path, name: str, make: Callable[[Path], Any], words: str
