@@ -39,8 +39,8 @@ import torch  # noqa: E402
 import torchvision  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
+from trainingapp.contract.events import EVENTS_FILE, EventLog  # noqa: E402
 from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint  # noqa: E402
-from trainingapp.engine.events import EVENTS_FILE, EventLog  # noqa: E402
 
 CLASSES = 10
 SIZE = 64
@@ -196,8 +196,8 @@ def measure_frozen(name: str, folder: Path) -> dict[str, float]:
 
 
 def new_folder(folder: Path, keep: int = 2) -> CheckpointFolder:
+    from trainingapp.contract.retention import Policy
     from trainingapp.engine.checkpoint import Keeping
-    from trainingapp.engine.retention import Policy
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

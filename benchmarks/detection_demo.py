@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from trainingapp.contract.dataset_index import Box, Sample, write_index
+from trainingapp.contract.evaluation import evaluated_epochs, read_evaluation
+from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.contract.run_directory import read_config_file, read_order
 from trainingapp.datasets.scenes import CLASSES, draw_demo
 from trainingapp.engine.control import Control
-from trainingapp.engine.dataset_files import Box, Sample, write_index
-from trainingapp.engine.evaluation import evaluated_epochs, read_evaluation
-from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.loop import train
-from trainingapp.engine.run_files import read_config_file, read_order
 
 SIDE = 96
 SHOWN = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "f1")

@@ -17,7 +17,7 @@ Counted are training pictures per second of whole epochs (training, validation, 
 is the median of the rounds' ratios. With num_workers 0, the default, all three prepare their pictures in the trainer.
 
 Start: in an installation of its own, with a worker and its spare trainer waiting, the time from calling
-`lifecycle.start_run` to the end of the first optimizer step as the trainer reports it.
+`run_verbs.start_run` to the end of the first optimizer step as the trainer reports it.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def write_dataset(folder: Path, plan: Plan) -> None:
     import numpy as np
     from PIL import Image
 
-    from trainingapp.engine.dataset_files import Sample, Split, write_index
+    from trainingapp.contract.dataset_index import Sample, Split, write_index
 
     generator, samples = np.random.default_rng(0), []
     counts: list[tuple[Split, int]] = [("train", plan.batches * BATCH), ("val", 2 * BATCH)]
@@ -201,7 +201,7 @@ def studio(folder: Path, plan: Plan) -> Contender:
 
     def ends() -> list[float]:
         """Reads only what is new: a watcher that works takes a core from who is measured."""
-        from trainingapp.engine.events import read_events
+        from trainingapp.contract.events import read_events
 
         nonlocal offset
         for event, after in read_events(run_dir / "events.jsonl", offset):
@@ -332,22 +332,22 @@ def _worker(folder: Path) -> Iterator[int]:
 
 
 def _start_to_first_step(dataset: Any, plan: Plan, number: int) -> float:
-    from trainingapp import lifecycle
-    from trainingapp.engine.config import parse_config
+    from trainingapp.contract.config import parse_config
     from trainingapp.models import TrainingRun
+    from trainingapp.runs import verbs as run_verbs
 
-    run = lifecycle.create_run(
+    run = run_verbs.create_run(
         owner=dataset.owner, name=f"start {number}", dataset=dataset, config=parse_config(config(plan) | {"epochs": 1})
     )
     began = time.time()
-    lifecycle.start_run(run)
+    run_verbs.start_run(run)
     first = _wait(lambda: _first_step(run.folder / "events.jsonl"), "a first step")
     _wait(lambda: TrainingRun.objects.get(pk=run.pk).status == "completed", "the end of the run")
     return float(first) - began
 
 
 def _first_step(path: Path) -> float | None:
-    from trainingapp.engine.events import read_events
+    from trainingapp.contract.events import read_events
 
     times = [event["time"] for event, _ in read_events(path, 0) if event["type"] == "progress" and event["step"] == 1]
     return times[0] if times else None

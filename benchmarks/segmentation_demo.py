@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.dataset_index import Sample, write_index
+from trainingapp.contract.events import EVENTS_FILE, EventLog, read_events
+from trainingapp.contract.run_directory import Order
 from trainingapp.datasets.scenes import CLASSES, draw_demo
-from trainingapp.engine.config import parse_config
 from trainingapp.engine.control import Control
-from trainingapp.engine.dataset_files import Sample, write_index
-from trainingapp.engine.events import EVENTS_FILE, EventLog, read_events
 from trainingapp.engine.loop import train
-from trainingapp.engine.run_files import Order
 
 SCENE_SIDE = 96
 

@@ -277,7 +277,7 @@ API_RATE_PER_MINUTE = env.API_RATE_PER_MINUTE
 HEARTBEAT_LEASE_S = 10
 
 INSTALLED_APPS = [
-    "trainingapp",
+    "trainingapp.operations.apps.TrainingAppConfig",
     "cvstudio.apps.StudioAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -295,7 +295,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "trainingapp.middleware.private",
+    "trainingapp.accounts.middleware.private",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
@@ -303,7 +303,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
-    "trainingapp.middleware.acting",
+    "trainingapp.accounts.middleware.acting",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -364,7 +364,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=env.LOGIN_LOCK_MINUTES)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_CLIENT_IP_CALLABLE = "trainingapp.audit.address_of"
+AXES_CLIENT_IP_CALLABLE = "trainingapp.accounts.audit.address_of"
 AXES_LOCKOUT_CALLABLE = "trainingapp.views.account.locked_out"
 AXES_DISABLE_ACCESS_LOG = True  # the audit trail has the sign-ins
 AXES_ENABLE_ADMIN = False
@@ -413,7 +413,9 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 8000
 # `immediate` is explicit: DEBUG must never make a web request train. The delays keep an idle SQLite queue quick:
 # the consumer's own backoff would grow to ten seconds.
 HUEY: dict[str, Any] = {
-    "huey_class": "trainingapp.consumer.RedisStudioHuey" if REDIS_URL else "trainingapp.consumer.SqliteStudioHuey",
+    "huey_class": "trainingapp.worker.consumer.RedisStudioHuey"
+    if REDIS_URL
+    else "trainingapp.worker.consumer.SqliteStudioHuey",
     "name": "cvstudio",
     "immediate": False,
     "results": False,
@@ -483,7 +485,7 @@ if env.OIDC_ISSUER:
     ]
     MIDDLEWARE += ["allauth.account.middleware.AccountMiddleware"]
     AUTHENTICATION_BACKENDS += ["allauth.account.auth_backends.AuthenticationBackend"]
-    SOCIALACCOUNT_ADAPTER = "trainingapp.sso.StudioAdapter"
+    SOCIALACCOUNT_ADAPTER = "trainingapp.accounts.sign_on.StudioAdapter"
     SOCIALACCOUNT_ONLY = True
     SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX = ""  # the provider is told to lead back to /sso/oidc/login/callback/
     # Two accounts may have one e-mail address: who signs in is told by the provider's number for them alone.

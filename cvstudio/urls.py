@@ -8,14 +8,12 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
-from trainingapp import streams
 from trainingapp.views import (
     account,
     api_docs,
     audit_trail,
     batch_previews,
     checkpoints,
-    dataset_pictures,
     datasets,
     devices,
     disk,
@@ -32,9 +30,13 @@ from trainingapp.views import (
     run_forks,
     runs,
     sharing,
+    streams,
     system,
     tokens,
     weights,
+)
+from trainingapp.views import (
+    dataset_images as dataset_pictures,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -1,4 +1,4 @@
-"""Write the tables of docs/permissions.md anew from trainingapp.permissions: python docs/make_permissions_table.py."""
+"""Write the tables of docs/permissions.md from the permissions code: python docs/make_permissions_table.py."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ START, END = "<!-- tables: written by docs/make_permissions_table.py -->\n", "<!
 
 def tables() -> str:
     """The verbs of things, the verbs that are about none, and the scopes of tokens, as Markdown."""
-    from trainingapp.permissions import GENERAL, SCOPES, TABLE, Relation, Verb
+    from trainingapp.accounts.permissions import GENERAL, SCOPES, TABLE, Relation, Verb
 
     head = ["Verb", *(relation.value for relation in Relation)]
     things = [[verb.value, *(line[relation].group for relation in Relation)] for verb, line in TABLE.items()]

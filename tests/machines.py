@@ -5,9 +5,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from trainingapp.devices.gpus import GpuProcess, GpuReading
-from trainingapp.devices.placement import GB
 from trainingapp.models import Device, DeviceHold, Forecast, Host, TrainingRun
+from trainingapp.scheduling.gpus import GpuProcess, GpuReading
+from trainingapp.scheduling.placement import GB
 
 
 def gpu(index: int = 0, *, memory_gb: float = 24, used_gb: float = 0, processes: dict[int, float] | None = None) -> Any:

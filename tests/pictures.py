@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trainingapp.engine.dataset_files import Sample, Split, write_index
+from trainingapp.contract.dataset_index import Sample, Split, write_index
 
 COLOURS = [(220, 40, 40), (40, 200, 60), (50, 70, 230), (230, 220, 40), (200, 60, 220)]
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.contract.retention import Policy
 from trainingapp.engine.checkpoint import CheckpointFolder, Form, Keeping
-from trainingapp.engine.events import EVENTS_FILE, EventLog
-from trainingapp.engine.retention import Policy
 
 FROZEN = 30_000
 MOVING = 10_000

@@ -19,7 +19,7 @@ __all__ = ["dataset", "folders", "make", "run", "tints"]
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, settings: Any) -> None:
     """Row numbers come again from test to test; folders and remembered heartbeats must not."""
-    from trainingapp.supervisor.heartbeats import heartbeats
+    from trainingapp.supervision.heartbeats import heartbeats
 
     heartbeats.forget_all_but(set())
     settings.RUNS_DIR = tmp_path / "runs"

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.saved import saved_run
-from trainingapp.engine.storage.index import read_index
-from trainingapp.engine.storage.packs import Packs
-from trainingapp.engine.storage.sizes import all_parts, own_bytes
+from trainingapp.contract.storage.index import read_index
+from trainingapp.contract.storage.packs import Packs
+from trainingapp.contract.storage.sizes import all_parts, own_bytes
 from trainingapp.models import Checkpoint, TrainingRun
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from PIL import Image
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.dataset_files import Sample, write_index
-from trainingapp.engine.run_files import TENSORBOARD_DIR
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.dataset_index import Sample, write_index
+from trainingapp.contract.run_directory import TENSORBOARD_DIR
 from trainingapp.models import Dataset, TrainingRun
+from trainingapp.runs import verbs as run_verbs
 
 CLASSES = ["blue", "red"]
 
@@ -56,8 +56,8 @@ def make_dataset(owner: Any, name: str = "tints", pictures: int = 24) -> Dataset
 
 def make_run(owner: Any, dataset: Dataset, name: str = "try", start: bool = False, **config: Any) -> TrainingRun:
     """A run on it, pending or queued."""
-    run = lifecycle.create_run(owner=owner, name=name, dataset=dataset, config=parse_config(config))
-    return lifecycle.start_run(run) if start else run
+    run = run_verbs.create_run(owner=owner, name=name, dataset=dataset, config=parse_config(config))
+    return run_verbs.start_run(run) if start else run
 
 
 def board_of(run: TrainingRun, content: bytes = b"events") -> Path:

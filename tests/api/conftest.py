@@ -40,9 +40,9 @@ class Api:
 
 def token_of(user: User, *scopes: str) -> str:
     """The secret of a new token of this user."""
-    from trainingapp import lifecycle
+    from trainingapp.accounts import tokens as token_verbs
 
-    return lifecycle.create_token(user, name="test", scopes=scopes or ALL_SCOPES)[1]
+    return token_verbs.create_token(user, name="test", scopes=scopes or ALL_SCOPES)[1]
 
 
 def api_of(user: User, *scopes: str) -> Api:

@@ -11,9 +11,11 @@ from django.utils import timezone
 
 from tests.api.conftest import Api, api_of, problem, token_of
 from tests.threads import in_threads
-from trainingapp import lifecycle, tasks
+from trainingapp.accounts import tokens as token_verbs
 from trainingapp.api import idempotency, limits
 from trainingapp.models import ApiToken, AuditEntry, Dataset, IdempotencyKey, TrainingRun
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.worker import tasks
 
 pytestmark = pytest.mark.django_db
 MAKE = Callable[..., TrainingRun]
@@ -37,10 +39,10 @@ def test_a_token_that_is_none_is_refused(user_client: Client, header: str) -> No
 
 
 def test_a_token_opens_the_door_until_it_is_revoked(user: User) -> None:
-    token, secret = lifecycle.create_token(user, name="laptop", scopes=["read"])
+    token, secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     api = Api(Authorization=f"bearer {secret}")
     assert api.get("training/").status_code == 200
-    lifecycle.revoke_token(token)
+    token_verbs.revoke_token(token)
     problem(api.get("training/"), 401)
 
 
@@ -55,7 +57,7 @@ def test_a_token_that_is_over_or_of_nobody_active_opens_nothing(user: User) -> N
 
 
 def test_only_a_hash_of_the_token_is_stored(user: User) -> None:
-    token, secret = lifecycle.create_token(user, name="laptop", scopes=["read"])
+    token, secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     assert len(secret) >= 43
     stored = " ".join(map(str, ApiToken.objects.values_list().get()))
     assert secret not in stored
@@ -228,7 +230,7 @@ def test_a_mistake_of_ours_is_not_kept(api: Api, dataset: Dataset, monkeypatch: 
         raise RuntimeError("of the kitchen")
 
     with monkeypatch.context() as patched:
-        patched.setattr(lifecycle, "create_run", fail)
+        patched.setattr(run_verbs, "create_run", fail)
         body = problem(create(api, dataset), 500)
         assert "kitchen" not in body["detail"]
     assert create(api, dataset).status_code == 201

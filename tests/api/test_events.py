@@ -12,9 +12,10 @@ from django.test import AsyncClient
 
 from tests.api.conftest import problem, token_of
 from tests.web.world import line, point, tell
-from trainingapp import lifecycle, live
-from trainingapp.live import Reader
+from trainingapp.accounts import tokens as token_verbs
 from trainingapp.models import ApiToken, RunEvent, TrainingRun
+from trainingapp.runs import live
+from trainingapp.runs.live import Reader
 
 pytestmark = pytest.mark.django_db(transaction=True)
 MAKE = Callable[..., TrainingRun]
@@ -151,7 +152,7 @@ async def test_a_stream_ends_when_its_token_does(
         if len(events) == 1:
             token = await ApiToken.objects.aget()
             if why == "revoked":
-                await sync_to_async(lifecycle.revoke_token)(token)
+                await sync_to_async(token_verbs.revoke_token)(token)
             elif why == "expired":
                 await ApiToken.objects.aupdate(expires_at=token.created_at)
             elif why == "inactive":

@@ -31,7 +31,7 @@ def fill(studio: Studio) -> str:
         from django.contrib.auth.models import User
         from django.utils import timezone
         from tests.tiny import board_of, make_dataset, make_run
-        from trainingapp import lifecycle
+        from trainingapp.accounts.tokens import create_token
         from trainingapp.models import Checkpoint, Dataset, Job, Weights
 
         user = User.objects.create_superuser("admin")
@@ -57,7 +57,7 @@ def fill(studio: Studio) -> str:
             (job.folder / "export.zip").write_bytes(b"PK")
         waiting = Dataset.objects.order_by("pk")[:5]
         Dataset.objects.filter(pk__in=[row.pk for row in waiting]).update(status="proposed")
-        result = lifecycle.create_token(user, name="schemathesis", scopes=["read", "control", "delete"])[1]
+        result = create_token(user, name="schemathesis", scopes=["read", "control", "delete"])[1]
         """
     )
     return secret

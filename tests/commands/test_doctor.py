@@ -16,11 +16,11 @@ from tests.engine.conftest import assert_bit_equal
 from tests.saved import content, flip_a_bit
 from tests.stored import stored
 from tests.supervisor.test_recovery import dead_worker
-from trainingapp import doctor
-from trainingapp.doctor import Finding, examination, machine
+from trainingapp.contract.storage.index import read_index, write_index
 from trainingapp.engine.checkpoint import load_checkpoint
-from trainingapp.engine.storage.index import read_index, write_index
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Host, TrainingRun
+from trainingapp.operations import doctor
+from trainingapp.operations.doctor import Finding, examination, machine
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db

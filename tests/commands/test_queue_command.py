@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from tests.machines import asking, busy_studio, machine
-from trainingapp import forecast
 from trainingapp.models import Dataset, TrainingRun
+from trainingapp.scheduling import forecast
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db

@@ -16,8 +16,8 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.conftest import REPOSITORY
-from trainingapp.engine.board import Board
-from trainingapp.engine.events import EVENTS_FILE, EventLog
+from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.engine.tensorboard_writer import Board
 from trainingapp.management.commands.tensorboard import _chosen, link_runs
 from trainingapp.models import TrainingRun
 

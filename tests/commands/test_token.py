@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from trainingapp import lifecycle
+from trainingapp.accounts import tokens as token_verbs
 from trainingapp.models import ApiToken
 
 
@@ -20,7 +20,7 @@ def call(*arguments: str) -> str:
 
 def test_the_secret_alone_is_printed(admin: User) -> None:
     secret = call("create", "laptop").strip()
-    token = lifecycle.find_token(secret)
+    token = token_verbs.find_token(secret)
     assert token is not None
     assert (token.user, token.scopes) == (admin, ["read", "control", "delete"])
     assert token.expires_at is not None
@@ -33,7 +33,7 @@ def test_a_token_is_made_for_whom_and_what_one_says(user: User) -> None:
 
 
 def test_tokens_are_listed_without_their_secrets(user: User) -> None:
-    _token, secret = lifecycle.create_token(user, name="laptop", scopes=["read"])
+    _token, secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     (record,) = json.loads(call("list", "--json"))
     assert (record["user"], record["name"], record["is_usable"], record["last_used_at"]) == (
         "ada",
@@ -46,10 +46,10 @@ def test_tokens_are_listed_without_their_secrets(user: User) -> None:
 
 
 def test_tokens_are_revoked(user: User) -> None:
-    token, secret = lifecycle.create_token(user, name="laptop", scopes=["read"])
+    token, secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     for _ in range(2):
         assert "is revoked" in call("revoke", str(token.pk))
-    assert lifecycle.find_token(secret) is None
+    assert token_verbs.find_token(secret) is None
     assert "not usable" in call("list")
 
 

@@ -10,8 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
-from trainingapp import lifecycle
 from trainingapp.models import Dataset, RunEvent, Team, TrainingRun
+from trainingapp.runs import verbs as run_verbs
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -149,7 +149,7 @@ def test_list_and_show(make: MAKE) -> None:
 
 
 def test_logs_show_what_is_at_least_as_bad(run: TrainingRun, django_capture_on_commit_callbacks: Any) -> None:
-    lifecycle.start_run(run, by="ada")
+    run_verbs.start_run(run, by="ada")
     run.transition("failed", level="error", message="It broke.")
     assert "status: The run is now queued (ada)." in train("logs", run.pk)
     assert "It broke." in train("logs", run.pk, "--follow")
@@ -211,7 +211,7 @@ def test_clone_fork_epochs_and_update(admin: User, make: MAKE) -> None:
 
 def test_lists_are_filtered(make: MAKE) -> None:
     one, two = make("completed"), make("queued")
-    lifecycle.update_run(one, name="needle")
+    run_verbs.update_run(one, name="needle")
     assert [run["id"] for run in json.loads(train("list", "--json", "--search", "needle"))] == [one.pk]
     assert [run["id"] for run in json.loads(train("list", "--json", "--limit", "1"))] == [two.pk]
     assert json.loads(train("list", "--json", "--owner", "nobody")) == []
@@ -231,7 +231,7 @@ def test_waiting_ends_with_how_the_run_ended(make: MAKE, status: str, code: int)
 def test_the_template_is_a_whole_configuration(recipe: str) -> None:
     import yaml
 
-    from trainingapp.engine.config import parse_config
+    from trainingapp.contract.config import parse_config
 
     text = train("config", "--recipe", recipe)
     assert parse_config(yaml.safe_load(text)).recipe == recipe

@@ -27,7 +27,9 @@ def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.DATASETS_DIR = tmp_path / "datasets"
     for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task"):
-        monkeypatch.setattr(f"trainingapp.tasks.{name}", lambda: None)  # no worker: the command does the job itself
+        monkeypatch.setattr(
+            f"trainingapp.worker.tasks.{name}", lambda: None
+        )  # no worker: the command does the job itself
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from tests.datasets.sources import picture
+from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.archive import Source, SourceFile
-from trainingapp.engine.dataset_files import read_index
 from trainingapp.models import Dataset
 
 CLASSES = ["cat", "dog", "owl"]

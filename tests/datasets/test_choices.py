@@ -12,12 +12,12 @@ from PIL import Image
 from tests.datasets import annotated
 from tests.datasets.annotated import PICTURES, Tree, imported_boxes, imported_mask
 from tests.datasets.sources import assert_refused, codes, picture, two_classes, write_tree
-from trainingapp import lifecycle
+from trainingapp.contract.dataset_index import read_index
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.duplicates import nearest
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.splits import stratified
 from trainingapp.datasets.statistics import histogram
-from trainingapp.engine.dataset_files import read_index
 from trainingapp.models import Dataset
 
 ImportWith = Callable[..., Dataset]
@@ -168,7 +168,7 @@ def test_the_same_content_is_stored_once(import_with: ImportWith) -> None:
 def test_deleting_one_leaves_the_other_whole(import_with: ImportWith) -> None:
     first, second = import_with(two_classes()), import_with(two_classes())
     before = {path: path.read_bytes() for path in second.folder.rglob("*") if path.is_file()}
-    freed = lifecycle.delete_dataset(first)
+    freed = dataset_verbs.delete_dataset(first)
     assert not first.folder.exists()
     assert {path: path.read_bytes() for path in second.folder.rglob("*") if path.is_file()} == before
     assert freed.bytes < sum(map(len, before.values())) / 2  # the pictures were shared

@@ -11,8 +11,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.datasets.sources import files_under, picture, two_classes, write_tree, write_zip
+from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.importer import run_import
-from trainingapp.engine.dataset_files import read_index
 from trainingapp.models import Dataset
 
 #: Imports dataset argv[1] and waits to be killed after ten pictures, with a line on standard output to say so.

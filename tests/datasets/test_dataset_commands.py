@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.datasets import annotated
 from tests.datasets.sources import files_under, two_classes, write_tree, write_zip
-from trainingapp.engine.dataset_files import read_index
+from trainingapp.contract.dataset_index import read_index
 from trainingapp.models import Dataset
 
 

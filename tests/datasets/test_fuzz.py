@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.datasets import annotated
 from tests.datasets.annotated import PICTURES, SIZE, TREES, Tree, source_of
 from tests.datasets.sources import files_under, write_tree
+from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.checks import check_layout
 from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.errors import DatasetError
@@ -24,7 +25,6 @@ from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.validation import Facts
-from trainingapp.engine.dataset_files import read_index
 from trainingapp.models import Dataset
 
 #: Always the same cases, more than 2,000 together; FUZZ_FACTOR=10 tries ten times as many, others every time.

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from tests.datasets.sources import Tree, codes, files_under, picture, two_classes, write_tree, write_zip
+from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.files import natural_key
 from trainingapp.datasets.importer import check_upload, run_import
 from trainingapp.datasets.splits import choose_val
-from trainingapp.engine.dataset_files import read_index
 from trainingapp.models import Dataset
 
 ImportTree = Callable[[Tree], Dataset]

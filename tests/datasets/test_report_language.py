@@ -21,7 +21,7 @@ from trainingapp.datasets.errors import DatasetError, ReportItem
 from trainingapp.datasets.importer import check_upload, run_import
 from trainingapp.datasets.inspection import run_inspection
 from trainingapp.models import Dataset
-from trainingapp.sentences import finding_in_readers_language
+from trainingapp.presentation.sentences import finding_in_readers_language
 
 #: Three words of English one after the other. Names of files in these tests have none.
 ENGLISH = re.compile(r"[A-Za-z][a-z]+(?: [A-Za-z]*[a-z]+){2,}")

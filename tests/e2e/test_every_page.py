@@ -23,7 +23,7 @@ from tests.web.evaluations import evaluated
 from tests.web.world import line, point, started, tell
 from tests.web.preflights import result as preflight_result
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Job, JournalEntry, TrainingRun, Weights
-from trainingapp import lifecycle
+from trainingapp.accounts.tokens import create_token
 
 PREFLIGHT = preflight_result(disk={"short_by_bytes": 10**9}, loader={"is_slower": True})
 admin = User.objects.get()
@@ -58,7 +58,7 @@ importing.save()
 scenes = make_scenes(admin, "scenes with boxes and masks")
 proposed = make_proposed(admin, "a proposal with a long name")
 pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/", "/datasets/import/", "/nothing/"]
-lifecycle.create_token(admin, name="a token with_a_name_that_has_no_blank_to_break_the_line_at", scopes=["read"])
+create_token(admin, name="a token with_a_name_that_has_no_blank_to_break_the_line_at", scopes=["read"])
 pages += ["/account/tokens/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from tests.studio import Studio, wait_for
-from trainingapp.engine.number_text import number_text, numbers_apart
+from trainingapp.contract.number_text import number_text, numbers_apart
 
 VALUES = [
     0,

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tests.pictures import make_dataset, make_run_dir
+from trainingapp.contract.events import EVENTS_FILE, EventLog, read_events
+from trainingapp.contract.run_directory import read_config_file, read_order
 from trainingapp.engine.checkpoint import load_checkpoint
 from trainingapp.engine.control import Control, Ending
-from trainingapp.engine.events import EVENTS_FILE, EventLog, read_events
 from trainingapp.engine.loop import train
-from trainingapp.engine.run_files import read_config_file, read_order
 
 DEADLINE_S = 120.0
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.model_card import NORMALISATIONS, WEIGHTS_FILE
+from trainingapp.contract.storage.durable import sha256_of
 from trainingapp.engine.networks import build_network
-from trainingapp.engine.storage.durable import sha256_of
-from trainingapp.engine.weights_card import NORMALISATIONS, WEIGHTS_FILE
 
 
 def make_card(recipe: str, model: str, size: int, classes: list[str], **config: Any) -> dict[str, Any]:

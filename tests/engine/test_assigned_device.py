@@ -9,10 +9,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.run_directory import read_config_file, read_order
 from trainingapp.engine.device import device_for
-from trainingapp.engine.errors import BadConfig
-from trainingapp.engine.run_files import read_config_file, read_order
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """The batch size that a run finds by itself."""
 
 from tests.engine.conftest import EndAfter, change_order, events_of, newest_content, train_here
+from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.run_directory import read_config_file, read_order
 from trainingapp.engine.autobatch import find_batch_size
-from trainingapp.engine.dataset_files import read_index
 from trainingapp.engine.device import choose_device, choose_precision
-from trainingapp.engine.run_files import read_config_file, read_order
 
 
 def test_sizes_double_and_the_last_is_the_fastest(new_run, dataset_dir) -> None:

@@ -18,10 +18,10 @@ from tests.engine.conftest import (
     last_status,
     train_here,
 )
+from trainingapp.contract.storage.packs import Packs
+from trainingapp.contract.storage.sizes import all_parts, parts_of
 from trainingapp.engine.__main__ import main
 from trainingapp.engine.control import Control
-from trainingapp.engine.storage.packs import Packs
-from trainingapp.engine.storage.sizes import all_parts, parts_of
 
 
 def _warnings(run_dir: Path) -> str:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.engine.conftest import change_order, events_of, index_of, last_status, newest_content
-from trainingapp.engine.run_files import run_lock
+from trainingapp.contract.run_directory import run_lock
 
 LONG = {"epochs": 500, "autosave_minutes": 0}
 

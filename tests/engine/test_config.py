@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainingapp.engine.config import RECIPES, correct_config, parse_config
+from trainingapp.contract.config import RECIPES, correct_config, parse_config
 
 
 @pytest.mark.parametrize(

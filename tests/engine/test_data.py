@@ -9,12 +9,12 @@ from PIL import Image
 
 from tests.engine.conftest import last_status
 from tests.pictures import make_dataset
-from trainingapp.engine.configs.classification import ClassificationConfig
+from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.errors import BadData
+from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.data.batches import Batches, BatchSource
-from trainingapp.engine.data.pictures import MEMORY_LIMIT_BYTES, load_picture
-from trainingapp.engine.dataset_files import read_index
-from trainingapp.engine.errors import BadData
-from trainingapp.engine.recipes.classification import Batch, LabelledPictures
+from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES, load_picture
+from trainingapp.engine.tasks.classification.task import Batch, LabelledPictures
 
 
 def _batches(

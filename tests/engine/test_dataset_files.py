@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainingapp.engine.dataset_files import Sample, read_index, write_index
+from trainingapp.contract.dataset_index import Sample, read_index, write_index
 
 SAMPLES = [Sample("images/train/ä b/1.png", 0, "train", 8, 9), Sample("images/val/c/2.png", 1, "val", 7, 6)]
 

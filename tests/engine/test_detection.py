@@ -15,15 +15,16 @@ from torch import nn
 
 from tests.engine.conftest import EndAfter, assert_same_result, change_order, last_status, train_here
 from tests.pictures import make_run_dir
-from trainingapp.engine.architectures import DETECTORS
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.configs.detection import DetectionConfig
+from trainingapp.contract.architectures import DETECTORS
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.dataset_index import Box, Sample, Split, read_index, write_index
+from trainingapp.contract.errors import BadConfig, BadData, WeightsUnavailable
+from trainingapp.contract.evaluation import read_evaluation
+from trainingapp.contract.run_directory import read_config_file, read_order
+from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.batches import Batches, BatchSource
-from trainingapp.engine.data.boxes import BoxBatch, BoxedPicture, BoxedPictures, clipped, mosaic
-from trainingapp.engine.dataset_files import Box, Sample, Split, read_index, write_index
-from trainingapp.engine.errors import BadConfig, BadData, WeightsUnavailable
-from trainingapp.engine.evaluation import read_evaluation
-from trainingapp.engine.models.detectors import (
+from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedPicture, BoxedPictures, clipped, mosaic
+from trainingapp.engine.tasks.detection.networks import (
     LOSS_NAMES,
     DetectorOptions,
     build_detector,
@@ -31,8 +32,7 @@ from trainingapp.engine.models.detectors import (
     head_prefixes,
     loss_parts,
 )
-from trainingapp.engine.recipes.registry import make_recipe
-from trainingapp.engine.run_files import read_config_file, read_order
+from trainingapp.engine.tasks.registry import make_recipe
 
 SIZE = 64
 

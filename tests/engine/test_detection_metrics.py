@@ -10,8 +10,8 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from trainingapp.engine.dataset_files import Box
-from trainingapp.engine.metrics.detection import (
+from trainingapp.contract.dataset_index import Box
+from trainingapp.engine.tasks.detection.metrics import (
     CocoScores,
     DetectionRecords,
     LossMeter,

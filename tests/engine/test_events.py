@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainingapp.engine.events import EventLog, read_events
+from trainingapp.contract.events import EventLog, read_events
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.engine.library_weights import make_card, make_weights
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.errors import BadData
+from trainingapp.contract.model_card import NORMALISATIONS, TOLERANCE
+from trainingapp.contract.prediction import candidates, prepared, suppressed
 from trainingapp.engine import export as exporting
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.data.pictures import load_fitted_picture, load_picture
-from trainingapp.engine.errors import BadData
+from trainingapp.engine.data.images import load_fitted_picture, load_picture
 from trainingapp.engine.export import differences, drawn_pictures, export
 from trainingapp.engine.networks import build_network, load_network
 from trainingapp.engine.plain_outputs import plain
-from trainingapp.engine.predict import candidates, prepared, suppressed
-from trainingapp.engine.weights_card import NORMALISATIONS, TOLERANCE
 
 CLASSES = ["disc", "ring", "star"]
 

@@ -8,9 +8,9 @@ import torch
 
 from tests.engine.conftest import index_of, last_status, newest_content, train_here
 from tests.pictures import make_dataset
+from trainingapp.contract.errors import BadConfig, BadData, NonFiniteLoss, WeightsUnavailable, classify
+from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint
-from trainingapp.engine.errors import BadConfig, BadData, NonFiniteLoss, WeightsUnavailable, classify
-from trainingapp.engine.events import EVENTS_FILE, EventLog
 
 
 def _caught(action) -> BaseException:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from trainingapp.engine.data.pictures import PADDING_GREY, letterbox, load_fitted_mask, load_fitted_picture
-from trainingapp.engine.dataset_files import IGNORED_PIXEL
-from trainingapp.engine.errors import BadData
+from trainingapp.contract.dataset_index import IGNORED_PIXEL
+from trainingapp.contract.errors import BadData
+from trainingapp.engine.data.images import PADDING_GREY, letterbox, load_fitted_mask, load_fitted_picture
 
 
 @pytest.mark.parametrize(

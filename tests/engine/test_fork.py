@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine.conftest import HARD, EndAfter, assert_bit_equal, events_of, newest_content, train_here
 from tests.pictures import make_dataset, make_run_dir
-from trainingapp.engine.errors import WeightsUnavailable
+from trainingapp.contract.errors import WeightsUnavailable
 
 
 def fork(run_dir: Path, source: Path, **config: Any) -> None:

@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 from torch.nn import functional as F
 
-from trainingapp.engine.metrics.classification import ClassificationMeter, class_table, macro_f1
+from trainingapp.engine.tasks.classification.metrics import ClassificationMeter, class_table, macro_f1
 
 CLASSES = 7
 

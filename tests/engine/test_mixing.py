@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainingapp.engine.data.mixing import Mix, draw_mix, mixed
+from trainingapp.engine.tasks.classification.mixing import Mix, draw_mix, mixed
 
 
 @pytest.fixture

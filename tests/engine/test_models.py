@@ -6,9 +6,9 @@ import pytest
 import torch
 import torchvision
 
-from trainingapp.engine.architectures import CLASSIFIERS
-from trainingapp.engine.errors import WeightsUnavailable
-from trainingapp.engine.models.classifiers import build_classifier
+from trainingapp.contract.architectures import CLASSIFIERS
+from trainingapp.contract.errors import WeightsUnavailable
+from trainingapp.engine.tasks.classification.networks import build_classifier
 
 pytestmark = pytest.mark.usefixtures("no_network")
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from trainingapp.engine.number_text import field_number, number_text, numbers_apart
+from trainingapp.contract.number_text import field_number, number_text, numbers_apart
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import torch
 import torchvision
 from torch.optim import lr_scheduler
 
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.schedule import Schedule, make_schedule
 from trainingapp.engine.optim import make_optimizer
-from trainingapp.engine.schedule import Schedule, make_schedule
 
 STEPS_PER_EPOCH, EPOCHS = 7, 6
 TOTAL = STEPS_PER_EPOCH * EPOCHS

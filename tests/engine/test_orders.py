@@ -18,8 +18,8 @@ from tests.engine.conftest import (
     newest_content,
     train_here,
 )
+from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.engine.control import Control, Ending, Request
-from trainingapp.engine.evaluation import read_evaluation
 
 
 class Ask(Control):

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from tests.engine.library_weights import make_card, make_weights
+from trainingapp.contract.errors import WeightsUnavailable
+from trainingapp.contract.prediction import suppressed
 from trainingapp.engine import predictor
-from trainingapp.engine.errors import WeightsUnavailable
 from trainingapp.engine.networks import load_network
-from trainingapp.engine.predict import suppressed
 from trainingapp.engine.predictor import network_of, predicted
 
 CLASSES = ["disc", "ring"]
@@ -53,7 +53,7 @@ def test_probabilities_are_those_of_the_network(tmp_path: Path, picture: Path) -
     shares = dict(values["classes"])
     assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
     assert (values["width"], values["height"]) == (60, 30)
-    from trainingapp.engine.predict import prepared
+    from trainingapp.contract.prediction import prepared
 
     with torch.inference_mode():
         logits = load_network(card, path)(torch.from_numpy(prepared(picture, card).image_NCHW))

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import index_of, train_here
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.errors import BadConfig, BadData
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.disk_space import checkpoints_at_most, disk_space
+from trainingapp.contract.errors import BadConfig, BadData
+from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.retention import Item, choose
 from trainingapp.engine.jobs import preflight as module
-from trainingapp.engine.jobs.disk_space import checkpoints_at_most, disk_space
-from trainingapp.engine.jobs.order import JobOrder
 from trainingapp.engine.jobs.preflight import preflight
-from trainingapp.engine.retention import Item, choose
 
 CONFIG = {
     "model": "mobilenet_v3_small",

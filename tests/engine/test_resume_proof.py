@@ -12,7 +12,7 @@ import torch
 
 from tests.engine.conftest import HARD, EndAfter, change_order, events_of, index_of, train_here
 from trainingapp.engine import loop
-from trainingapp.engine.proof import PROOFS_FILE, Mark, compared
+from trainingapp.engine.resume_check import PROOFS_FILE, Mark, compared
 
 
 def proofs(run_dir: Path) -> list[dict[str, Any]]:

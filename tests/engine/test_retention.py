@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainingapp.engine.retention import DAY_S, GB, Item, Policy, choose, held_pins
+from trainingapp.contract.retention import DAY_S, GB, Item, Policy, choose, held_pins
 
 NOW = 1_800_000_000.0
 

@@ -17,12 +17,12 @@ from tests.engine.conftest import (
     index_of,
     train_here,
 )
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.dataset_index import Sample, read_index, write_index
+from trainingapp.contract.evaluation import evaluated_epochs, fixed_indices, read_evaluation
+from trainingapp.contract.run_directory import Order
 from trainingapp.engine.data.batches import BatchSource
-from trainingapp.engine.dataset_files import Sample, read_index, write_index
-from trainingapp.engine.evaluation import evaluated_epochs, fixed_indices, read_evaluation
-from trainingapp.engine.recipes.classification import ClassificationRecipe
-from trainingapp.engine.run_files import Order
+from trainingapp.engine.tasks.classification.task import ClassificationRecipe
 
 #: 44 pictures in batches of 8, two of them a step, the last alone: three steps an epoch.
 EVERYTHING: dict[str, Any] = {

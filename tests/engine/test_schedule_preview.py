@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.engine.conftest import events_of, train_here
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.schedule_preview import extension, lr_curve
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.schedule_preview import extension, lr_curve
 
 SCHEDULES = ["cosine", "step", "linear", "one-cycle", "constant"]
 

@@ -18,9 +18,9 @@ from tests.engine.conftest import (
     newest_content,
     train_here,
 )
-from trainingapp.engine.config import RECIPES, parse_config
-from trainingapp.engine.run_files import read_config_file
-from trainingapp.engine.script import settled, training_script
+from trainingapp.contract.config import RECIPES, parse_config
+from trainingapp.contract.run_directory import read_config_file
+from trainingapp.contract.script import settled, training_script
 
 
 def script_of(run_dir: Path, folder: Path) -> Path:

@@ -20,12 +20,12 @@ from tests.engine.conftest import (
     train_here,
 )
 from tests.pictures import make_run_dir
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.data.masks import MaskedPictures
-from trainingapp.engine.data.pictures import MEMORY_LIMIT_BYTES
-from trainingapp.engine.dataset_files import IGNORED_PIXEL, Sample, read_index, write_index
-from trainingapp.engine.errors import BadData
-from trainingapp.engine.evaluation import read_evaluation
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample, read_index, write_index
+from trainingapp.contract.errors import BadData
+from trainingapp.contract.evaluation import read_evaluation
+from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES
+from trainingapp.engine.tasks.segmentation.data import MaskedPictures
 
 WIDTH, HEIGHT = 48, 36
 COLOURS = {"red": (220, 40, 40), "blue": (50, 70, 230)}

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from trainingapp.engine.data.masks import LARGEST_CLASS_WEIGHT, balanced_weights
-from trainingapp.engine.dataset_files import IGNORED_PIXEL
-from trainingapp.engine.losses import pixel_loss
+from trainingapp.contract.dataset_index import IGNORED_PIXEL
+from trainingapp.engine.tasks.segmentation.data import LARGEST_CLASS_WEIGHT, balanced_weights
+from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 
 KINDS = ["cross_entropy", "dice", "focal", "combined"]
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
 
-from trainingapp.engine.dataset_files import IGNORED_PIXEL
-from trainingapp.engine.metrics.segmentation import SegmentationMeter, class_table, pixel_confusion
+from trainingapp.contract.dataset_index import IGNORED_PIXEL
+from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter, class_table, pixel_confusion
 
 CLASSES = ["a", "b", "c", "d"]
 K = 5

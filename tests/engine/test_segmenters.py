@@ -6,10 +6,10 @@ import pytest
 import torch
 import torchvision
 
-from trainingapp.engine.architectures import SEGMENTERS
-from trainingapp.engine.errors import BadConfig, WeightsUnavailable
-from trainingapp.engine.losses import pixel_loss
-from trainingapp.engine.models.segmenters import build_segmenter, segmenter_head_prefixes
+from trainingapp.contract.architectures import SEGMENTERS
+from trainingapp.contract.errors import BadConfig, WeightsUnavailable
+from trainingapp.engine.tasks.segmentation.losses import pixel_loss
+from trainingapp.engine.tasks.segmentation.networks import build_segmenter, segmenter_head_prefixes
 
 pytestmark = pytest.mark.usefixtures("no_network")
 

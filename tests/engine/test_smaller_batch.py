@@ -3,7 +3,7 @@
 import pytest
 
 from tests.engine.conftest import EndAfter, change_order, events_of, index_of, train_here
-from trainingapp.engine.config import parse_config, smaller_batch
+from trainingapp.contract.config import parse_config, smaller_batch
 from trainingapp.engine.data.batches import BatchSource
 
 

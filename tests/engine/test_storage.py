@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 
 from tests.engine.conftest import assert_bit_equal, events_of
 from tests.saved import content, flip_a_bit, open_folder, save, saved_run, stored_files
+from trainingapp.contract.storage.durable import Damaged
+from trainingapp.contract.storage.exporting import export_file, export_pieces, export_size
+from trainingapp.contract.storage.packs import Packs
+from trainingapp.contract.storage.reading import damage, open_checkpoint
+from trainingapp.contract.storage.sizes import all_parts, own_bytes, plan_removal, remove_checkpoints
 from trainingapp.engine import checkpoint
+from trainingapp.engine import stored_tensors as tensors
 from trainingapp.engine.checkpoint import load_checkpoint
-from trainingapp.engine.storage import tensors
-from trainingapp.engine.storage.durable import Damaged
-from trainingapp.engine.storage.exporting import export_file, export_pieces, export_size
-from trainingapp.engine.storage.packs import Packs
-from trainingapp.engine.storage.reading import damage, open_checkpoint
-from trainingapp.engine.storage.sizes import all_parts, own_bytes, plan_removal, remove_checkpoints
 
 STRANGE = {
     "bool": torch.tensor([True, False, True]),

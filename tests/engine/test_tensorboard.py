@@ -9,10 +9,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.engine.conftest import HARD, EndAfter, change_order, curves, events_of, index_of, train_here
-from trainingapp.engine.board import Board
+from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.contract.run_directory import TENSORBOARD_DIR
 from trainingapp.engine.control import Request
-from trainingapp.engine.events import EVENTS_FILE, EventLog
-from trainingapp.engine.run_files import TENSORBOARD_DIR
+from trainingapp.engine.tensorboard_writer import Board
 
 
 def read(run_dir: Path) -> dict[str, list[tuple[int, float]]]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.engine.conftest import events_of, index_of, newest_content, train_here
 from tests.pictures import make_dataset
-from trainingapp.engine.errors import BadConfig, WeightsUnavailable
+from trainingapp.contract.errors import BadConfig, WeightsUnavailable
 from trainingapp.engine.transfer import checkpoint_weights, load_matching
 
 

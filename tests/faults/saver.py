@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.saved import open_folder, save
-from trainingapp.engine.storage.index import read_index
+from trainingapp.contract.storage.index import read_index
 
 
 def save_for_ever(run_dir: Path, form: str) -> None:

@@ -15,12 +15,12 @@ import pytest
 
 from tests.engine.conftest import assert_bit_equal
 from tests.saved import content, open_folder, save, stored_files
+from trainingapp.contract.errors import DiskFull, ReadOnly
+from trainingapp.contract.storage.index import read_index
+from trainingapp.contract.storage.packs import Packs
+from trainingapp.contract.storage.reading import damage
+from trainingapp.contract.storage.sizes import all_parts
 from trainingapp.engine.checkpoint import Form, load_checkpoint
-from trainingapp.engine.errors import DiskFull, ReadOnly
-from trainingapp.engine.storage.index import read_index
-from trainingapp.engine.storage.packs import Packs
-from trainingapp.engine.storage.reading import damage
-from trainingapp.engine.storage.sizes import all_parts
 
 FORMS: list[Form] = ["compact", "plain"]
 PAGE = 4096

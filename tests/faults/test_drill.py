@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.studio import REPOSITORY, Studio
-from trainingapp.drill.comparison import Facts, differences
+from trainingapp.operations.drill.comparison import Facts, differences
 
 pytestmark = pytest.mark.slow
 

@@ -184,7 +184,10 @@ def test_a_data_folder_that_is_read_only(studio: Studio, read_only_runs: Path) -
     set_read_only(read_only_runs, True)
     refused = studio.manage("train", "start", str(second), check=False)
     assert "cannot be written to" in refused.stderr
-    studio.python(f"from trainingapp import lifecycle, models\nlifecycle.start_run(models.TrainingRun(pk={second}))")
+    studio.python(
+        "from trainingapp import models\nfrom trainingapp.runs.verbs import start_run\n"
+        f"start_run(models.TrainingRun(pk={second}))"
+    )
     wait_for(lambda: "queued runs wait until that is possible" in studio.log.read_text(), 30, "the worker says it")
     assert studio.status(second) == "queued", "it would only fail"
     why = studio.python(f"""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage
 
-from trainingapp import checks
+from trainingapp.operations import checks
 
 CHECKS = [
     checks.check_reachability,

@@ -14,7 +14,7 @@ UNSAFE_YAML = {"load", "load_all", "unsafe_load", "unsafe_load_all", "full_load"
 #: The error that torch.load(weights_only=True) raises has to be caught by its name.
 HARMLESS = {"UnpicklingError"}
 #: Has an unpickler that refuses every class but plain tensors: it reads .pt files without torch.
-RESTRICTED = {"trainingapp/engine/storage/reading.py"}
+RESTRICTED = {"trainingapp/contract/storage/reading.py"}
 RUNS_CODE = {"eval", "exec", "compile", "__import__"}
 
 

@@ -50,7 +50,9 @@ def needed(folder: str) -> set[str]:
 
 @pytest.mark.parametrize("folder", ["cvstudio", "trainingapp"])
 def test_every_import_of_the_packages_is_declared(folder: str) -> None:
-    sso = PROJECT["optional-dependencies"]["sso"]  # trainingapp/sso.py is loaded only where it is installed
+    sso = PROJECT["optional-dependencies"][
+        "sso"
+    ]  # trainingapp/accounts/sign_on.py is loaded only where it is installed
     assert needed(folder) <= distributions(PROJECT["dependencies"] + sso)
 
 

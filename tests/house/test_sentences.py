@@ -5,10 +5,10 @@ from pathlib import Path
 
 import trainingapp
 from tests.spoken import HOLE, Spoken, form_text, spoken, texts_in, translated
-from trainingapp.engine.errors import OUT_OF_MEMORY_ADVICE, READ_ONLY_ADVICE
-from trainingapp.engine.storage.manifest import ABOUT
-from trainingapp.sentences import findings, trainers, workers
-from trainingapp.sentences.forms import Text
+from trainingapp.contract.errors import OUT_OF_MEMORY_ADVICE, READ_ONLY_ADVICE
+from trainingapp.contract.storage.manifest import ABOUT
+from trainingapp.presentation.sentences import findings, trainers, workers
+from trainingapp.presentation.sentences.forms import Text
 
 ROOT = Path(trainingapp.__file__).parent
 FINDINGS = [*findings.SENTENCES, *findings.PARTS, *findings.NOTES, *findings.FAULTS]
@@ -82,20 +82,20 @@ def test_every_message_of_an_import_has_a_form() -> None:
     found = said_in_datasets()
     assert len(found) > 100
     missing = without_form(found, FINDINGS, UNREPORTED)
-    assert not missing, "\n".join(["add them to trainingapp/sentences/findings.py", *missing])
+    assert not missing, "\n".join(["add them to trainingapp/presentation/sentences/findings.py", *missing])
 
 
 def test_every_sentence_of_the_engine_has_a_form() -> None:
     found = said_in_the_engine()
     assert len(found) > 150
     missing = without_form(found, TRAINERS, UNLOGGED)
-    assert not missing, "\n".join(["add them to trainingapp/sentences/trainers.py", *missing])
+    assert not missing, "\n".join(["add them to trainingapp/presentation/sentences/trainers.py", *missing])
 
 
 def test_every_sentence_of_a_worker_has_a_form() -> None:
     files = [*files_of("supervisor"), ROOT / "jobs.py"]
     known = {text for form in (*workers.SENTENCES, *workers.PARTS) for text in texts_of(form)}
-    assert translated(files) - known == set(), "add them to trainingapp/sentences/workers.py"
+    assert translated(files) - known == set(), "add them to trainingapp/presentation/sentences/workers.py"
 
 
 def test_no_form_is_left_of_a_sentence_that_is_gone() -> None:

@@ -68,7 +68,7 @@ def test_a_translation_fills_in_what_the_text_fills_in(catalogue: Catalog) -> No
 
 
 def test_the_texts_of_the_configuration_are_collected(catalogue: Catalog) -> None:
-    from trainingapp.engine.config import RECIPES
+    from trainingapp.contract.config import RECIPES
 
     ids = {message.id for message in catalogue}
     for recipe in RECIPES.values():

@@ -11,8 +11,11 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
-from trainingapp import audit, lifecycle
+from trainingapp.accounts import audit
+from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import AuditEntry, Dataset, Job, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -31,7 +34,7 @@ def test_a_verb_is_recorded_once_however_often_it_is_asked(make: MAKE, verb: str
     AuditEntry.objects.all().delete()
     with audit.acting(run.owner, audit.Door.API, "10.0.0.7"):
         for _time in range(2):
-            getattr(lifecycle, f"{verb}_run")(run)
+            getattr(run_verbs, f"{verb}_run")(run)
     entry = AuditEntry.objects.get()
     assert (entry.user, entry.username, entry.verb, entry.door) == (run.owner, "ada", verb, "api")
     assert (entry.kind, entry.object_id, entry.object_name, entry.address) == ("run", str(run.pk), "try", "10.0.0.7")
@@ -42,15 +45,15 @@ def test_a_stop_by_force_is_recorded_whatever_the_run_does(make: MAKE, status: s
     run = make(status)
     AuditEntry.objects.all().delete()
     for _time in range(2):
-        lifecycle.force_stop_run(run)
+        run_verbs.force_stop_run(run)
     assert told() == [("", "kill", "system")]
 
 
 def test_what_is_refused_is_not_recorded(make: MAKE) -> None:
     run = make("completed")
     AuditEntry.objects.all().delete()
-    with pytest.raises(lifecycle.VerbError):
-        lifecycle.pause_run(run)
+    with pytest.raises(VerbError):
+        run_verbs.pause_run(run)
     assert told() == []
 
 
@@ -58,7 +61,7 @@ def test_an_entry_goes_with_the_change_that_is_taken_back(make: MAKE) -> None:
     run = make("queued")
     AuditEntry.objects.all().delete()
     with transaction.atomic():
-        lifecycle.pause_run(run)
+        run_verbs.pause_run(run)
         transaction.set_rollback(True)
     assert told() == []
 
@@ -66,9 +69,9 @@ def test_an_entry_goes_with_the_change_that_is_taken_back(make: MAKE) -> None:
 def test_creating_changing_and_deleting(make: MAKE, user: User) -> None:
     run = make()
     with audit.acting(user, audit.Door.PAGE):
-        lifecycle.update_run(run, name="better")
-        lifecycle.update_run(run, name="better")
-        lifecycle.delete_run(run)
+        run_verbs.update_run(run, name="better")
+        run_verbs.update_run(run, name="better")
+        run_verbs.delete_run(run)
     assert [verb for _who, verb, _door in told()] == ["create", "change", "delete"]
     assert AuditEntry.objects.get(verb="change").details == {"name": "better"}
     assert AuditEntry.objects.get(verb="delete").object_name == "better"
@@ -76,15 +79,15 @@ def test_creating_changing_and_deleting(make: MAKE, user: User) -> None:
 
 def test_a_cancelled_job_is_recorded_once(user: User) -> None:
     job = Job.objects.create(kind=Job.Kind.EXPORT, owner=user)
-    lifecycle.cancel_job(job)
-    lifecycle.cancel_job(job)
+    job_verbs.cancel_job(job)
+    job_verbs.cancel_job(job)
     assert told() == [("", "cancel", "system")]
 
 
 def test_the_studio_itself_acts_where_nobody_else_does(make: MAKE) -> None:
     run = make("queued")
     AuditEntry.objects.all().delete()
-    lifecycle.pause_run(run)
+    run_verbs.pause_run(run)
     assert told() == [("", "pause", "system")]
 
 
@@ -113,7 +116,7 @@ def test_who_acted_is_told_after_the_account_is_gone(make: MAKE, other_user: Use
     run = make("queued")
     AuditEntry.objects.all().delete()
     with audit.acting(other_user, audit.Door.PAGE):
-        lifecycle.pause_run(run)
+        run_verbs.pause_run(run)
     other_user.delete()
     entry = AuditEntry.objects.get()
     assert (entry.user, entry.username) == (None, "grace")
@@ -136,7 +139,7 @@ def test_old_entries_go(user: User, settings: object) -> None:
 def test_a_thing_knows_its_own_entries(make: MAKE, dataset: Dataset) -> None:
     first, second = make(), make()
     assert [entry.verb for entry in audit.entries_of(first)] == ["create"]
-    lifecycle.start_run(second)
+    run_verbs.start_run(second)
     assert [entry.verb for entry in audit.entries_of(second)] == ["start", "create"]
     assert not audit.entries_of(dataset).exists()
 

@@ -1,6 +1,6 @@
 """Every verb leaves an entry in the audit trail: who, what, when, from where, by which door.
 
-`DEEDS` has a line for each function of trainingapp.lifecycle that does something, `LOOKS` names those that only look
+`DEEDS` has a line for each function of trainingapp.runs.verbs that does something, `LOOKS` names those that only look
 or are steps of other verbs. A new function that is in neither fails `test_every_verb_is_known_here`.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,13 +24,19 @@ from PIL import Image
 from tests.lifecycle.library import make_entry
 from tests.stored import stored
 from tests.tiny import make_run
-from trainingapp import audit, lifecycle
+from trainingapp.accounts import audit
+from trainingapp.accounts import sharing as sharing_verbs
+from trainingapp.accounts import tokens as token_verbs
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.retention import Policy
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.options import ImportOptions
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.retention import Policy
+from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import ApiToken, AuditEntry, Dataset, Job, TrainingRun, Weights
+from trainingapp.runs import verbs as run_verbs
 from trainingapp.templatetags.access import KINDS
 from trainingapp.views.audit_trail import page_of
+from trainingapp.weights import verbs as weights_verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -57,7 +64,7 @@ class World:
         return Dataset.objects.create(name="proposed", **fields)
 
     def token(self) -> ApiToken:
-        return lifecycle.create_token(self.owner, name="laptop", scopes=["read"])[0]
+        return token_verbs.create_token(self.owner, name="laptop", scopes=["read"])[0]
 
     def job(self) -> Job:
         return Job.objects.create(kind=Job.Kind.EXPORT, owner=self.owner)
@@ -67,7 +74,7 @@ class World:
 
         path = self.folder / "w.safetensors"
         save_file({}, str(path))
-        return lifecycle.upload_weights(
+        return weights_verbs.upload_weights(
             owner=self.owner,
             path=path,
             file_name=path.name,
@@ -82,37 +89,37 @@ class World:
         picture = io.BytesIO()
         Image.new("RGB", (4, 4)).save(picture, "PNG")
         picture.seek(0)
-        return lifecycle.predict(self.weights(), pictures=[("a.png", picture)], by=self.owner)
+        return weights_verbs.predict(self.weights(), pictures=[("a.png", picture)], by=self.owner)
 
 
 def force_stop(status: str) -> Callable[[World], object]:
-    return lambda world: lifecycle.force_stop_run(world.make(status))
+    return lambda world: run_verbs.force_stop_run(world.make(status))
 
 
 def extend(world: World) -> TrainingRun:
-    return lifecycle.extend_run(world.make("stopped"), 30)
+    return run_verbs.extend_run(world.make("stopped"), 30)
 
 
 def fork(world: World) -> TrainingRun:
     run = world.kept()
-    return lifecycle.fork_run(run, run.checkpoints.all()[0], owner=world.owner, config=parse_config(run.config))
+    return run_verbs.fork_run(run, run.checkpoints.all()[0], owner=world.owner, config=parse_config(run.config))
 
 
 def waits_for_retry(world: World) -> TrainingRun:
     later = timezone.now() + timedelta(seconds=40)
-    return lifecycle.resume_run(world.make("queued", not_before=later))
+    return run_verbs.resume_run(world.make("queued", not_before=later))
 
 
 def move(world: World) -> TrainingRun:
     world.make("queued", queue_rank=1.0)
-    return lifecycle.move_in_queue(world.make("queued", queue_rank=2.0), to="first")
+    return run_verbs.move_in_queue(world.make("queued", queue_rank=2.0), to="first")
 
 
 def pin(is_pinned: bool) -> Callable[[World], object]:
     def deed(world: World) -> object:
         run = world.kept()
         run.checkpoints.update(is_pinned=not is_pinned)
-        return lifecycle.pin_checkpoint(run.checkpoints.all()[0], is_pinned=is_pinned)
+        return run_verbs.pin_checkpoint(run.checkpoints.all()[0], is_pinned=is_pinned)
 
     return deed
 
@@ -120,84 +127,92 @@ def pin(is_pinned: bool) -> Callable[[World], object]:
 def imported(world: World) -> Dataset:
     archive = world.folder / "a.zip"
     archive.write_bytes(b"zip")
-    return lifecycle.start_import(owner=world.owner, name="new", source=archive, source_is_upload=True)
+    return dataset_verbs.start_import(owner=world.owner, name="new", source=archive, source_is_upload=True)
 
 
 def predict_folder(world: World) -> Job:
-    return lifecycle.predict_folder(world.weights(), world.folder, by=world.owner, from_shell=True)
+    return weights_verbs.predict_folder(world.weights(), world.folder, by=world.owner, from_shell=True)
 
 
 #: verb of lifecycle (and how it is used) -> (what does it, the entry's verb, the kind of its thing)
 DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
     "create_run": (lambda world: make_run(world.owner, world.dataset), "create", "run"),
-    "clone_run": (lambda world: lifecycle.clone_run(world.make(), owner=world.owner), "clone", "run"),
+    "clone_run": (lambda world: run_verbs.clone_run(world.make(), owner=world.owner), "clone", "run"),
     "fork_run": (fork, "fork", "run"),
-    "update_run": (lambda world: lifecycle.update_run(world.make(), name="x"), "change", "run"),
-    "delete_run": (lambda world: lifecycle.delete_run(world.make()), "delete", "run"),
-    "start_run": (lambda world: lifecycle.start_run(world.make()), "start", "run"),
-    "pause_run": (lambda world: lifecycle.pause_run(world.make("running")), "pause", "run"),
-    "pause_run: queued": (lambda world: lifecycle.pause_run(world.make("queued")), "pause", "run"),
-    "resume_run": (lambda world: lifecycle.resume_run(world.make("paused")), "resume", "run"),
+    "update_run": (lambda world: run_verbs.update_run(world.make(), name="x"), "change", "run"),
+    "delete_run": (lambda world: run_verbs.delete_run(world.make()), "delete", "run"),
+    "start_run": (lambda world: run_verbs.start_run(world.make()), "start", "run"),
+    "pause_run": (lambda world: run_verbs.pause_run(world.make("running")), "pause", "run"),
+    "pause_run: queued": (lambda world: run_verbs.pause_run(world.make("queued")), "pause", "run"),
+    "resume_run": (lambda world: run_verbs.resume_run(world.make("paused")), "resume", "run"),
     "resume_run: before a retry": (waits_for_retry, "resume", "run"),
-    "stop_run": (lambda world: lifecycle.stop_run(world.make("running")), "stop", "run"),
-    "stop_run: paused": (lambda world: lifecycle.stop_run(world.make("paused")), "stop", "run"),
+    "stop_run": (lambda world: run_verbs.stop_run(world.make("running")), "stop", "run"),
+    "stop_run: paused": (lambda world: run_verbs.stop_run(world.make("paused")), "stop", "run"),
     "force_stop_run": (force_stop("running"), "kill", "run"),
     "force_stop_run: queued": (force_stop("queued"), "kill", "run"),
-    "retry_run": (lambda world: lifecycle.retry_run(world.make("failed")), "retry", "run"),
+    "retry_run": (lambda world: run_verbs.retry_run(world.make("failed")), "retry", "run"),
     "extend_run": (extend, "extend", "run"),
-    "checkpoint_now": (lambda world: lifecycle.checkpoint_now(world.make("running")), "order", "run"),
-    "evaluate_now": (lambda world: lifecycle.evaluate_now(world.make("running")), "order", "run"),
-    "share": (lambda world: lifecycle.share(world.make(), "private"), "share", "run"),
-    "share: dataset": (lambda world: lifecycle.share(world.dataset, "private"), "share", "dataset"),
-    "share: weights": (lambda world: lifecycle.share(world.weights(), "private"), "share", "weights"),
+    "checkpoint_now": (lambda world: run_verbs.checkpoint_now(world.make("running")), "order", "run"),
+    "evaluate_now": (lambda world: run_verbs.evaluate_now(world.make("running")), "order", "run"),
+    "share": (lambda world: sharing_verbs.share(world.make(), "private"), "share", "run"),
+    "share: dataset": (lambda world: sharing_verbs.share(world.dataset, "private"), "share", "dataset"),
+    "share: weights": (lambda world: sharing_verbs.share(world.weights(), "private"), "share", "weights"),
     "move_in_queue": (move, "move", "run"),
-    "set_priority": (lambda world: lifecycle.set_priority(world.make("queued"), 3), "priority", "run"),
+    "set_priority": (lambda world: run_verbs.set_priority(world.make("queued"), 3), "priority", "run"),
     "check_first": (
-        lambda world: lifecycle.check_first(world.dataset, parse_config({}), owner=world.owner),
+        lambda world: run_verbs.check_first(world.dataset, parse_config({}), owner=world.owner),
         "check",
         "dataset",
     ),
     "delete_checkpoints": (
-        lambda world: lifecycle.delete_checkpoints(world.kept(), ["epoch_2.pt"]),
+        lambda world: run_verbs.delete_checkpoints(world.kept(), ["epoch_2.pt"]),
         "delete",
         "checkpoint",
     ),
-    "clean_up": (lambda world: lifecycle.clean_up(world.kept("completed"), Policy(last=1)), "clean_up", "checkpoint"),
+    "clean_up": (lambda world: run_verbs.clean_up(world.kept("completed"), Policy(last=1)), "clean_up", "checkpoint"),
     "pin_checkpoint": (pin(is_pinned=True), "pin", "checkpoint"),
     "pin_checkpoint: let go": (pin(is_pinned=False), "unpin", "checkpoint"),
     "verify_checkpoint": (
-        lambda world: lifecycle.verify_checkpoint(world.kept().checkpoints.all()[0]),
+        lambda world: run_verbs.verify_checkpoint(world.kept().checkpoints.all()[0]),
         "verify",
         "checkpoint",
     ),
     "copy_checkpoint": (
-        lambda world: lifecycle.copy_checkpoint(world.kept().checkpoints.all()[0], world.folder / "copy.pt"),
+        lambda world: run_verbs.copy_checkpoint(world.kept().checkpoints.all()[0], world.folder / "copy.pt"),
         "copy",
         "checkpoint",
     ),
     "start_import": (imported, "import", "dataset"),
-    "confirm_import": (lambda world: lifecycle.confirm_import(world.proposed(), ImportOptions()), "confirm", "dataset"),
-    "delete_dataset": (lambda world: lifecycle.delete_dataset(world.dataset), "delete", "dataset"),
-    "save_weights": (lambda world: lifecycle.save_weights(world.kept(), name="w", by=world.owner), "save", "weights"),
+    "confirm_import": (
+        lambda world: dataset_verbs.confirm_import(world.proposed(), ImportOptions()),
+        "confirm",
+        "dataset",
+    ),
+    "delete_dataset": (lambda world: dataset_verbs.delete_dataset(world.dataset), "delete", "dataset"),
+    "save_weights": (
+        lambda world: weights_verbs.save_weights(world.kept(), name="w", by=world.owner),
+        "save",
+        "weights",
+    ),
     "upload_weights": (World.upload, "save", "weights"),
-    "update_weights": (lambda world: lifecycle.update_weights(world.weights(), note="x"), "change", "weights"),
-    "verify_weights": (lambda world: lifecycle.verify_weights(world.weights()), "verify", "weights"),
-    "delete_weights": (lambda world: lifecycle.delete_weights(world.weights()), "delete", "weights"),
+    "update_weights": (lambda world: weights_verbs.update_weights(world.weights(), note="x"), "change", "weights"),
+    "verify_weights": (lambda world: weights_verbs.verify_weights(world.weights()), "verify", "weights"),
+    "delete_weights": (lambda world: weights_verbs.delete_weights(world.weights()), "delete", "weights"),
     "export_weights": (
-        lambda world: lifecycle.export_weights(world.weights(), formats=["pt"], by=world.owner),
+        lambda world: weights_verbs.export_weights(world.weights(), formats=["pt"], by=world.owner),
         "export",
         "weights",
     ),
     "predict": (World.predict, "predict", "weights"),
     "predict_dataset": (
-        lambda world: lifecycle.predict_dataset(world.weights(), world.dataset, split="val", by=world.owner),
+        lambda world: weights_verbs.predict_dataset(world.weights(), world.dataset, split="val", by=world.owner),
         "predict",
         "weights",
     ),
     "predict_folder": (predict_folder, "predict", "weights"),
-    "cancel_job": (lambda world: lifecycle.cancel_job(world.job()), "cancel", "job"),
+    "cancel_job": (lambda world: job_verbs.cancel_job(world.job()), "cancel", "job"),
     "create_token": (World.token, "token_create", "token"),
-    "revoke_token": (lambda world: lifecycle.revoke_token(world.token()), "token_revoke", "token"),
+    "revoke_token": (lambda world: token_verbs.revoke_token(world.token()), "token_revoke", "token"),
 }
 #: What changes nothing that anybody could miss.
 LOOKS = {
@@ -236,8 +251,16 @@ def world(user: User, dataset: Dataset, make: Any, tmp_path: Path, settings: Any
     return World(user, dataset, make, tmp_path)
 
 
+def public_functions(module: ModuleType) -> set[str]:
+    """The functions that a module of verbs offers: what it defines, or re-exports by `__all__`."""
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    names = getattr(module, "__all__", own)
+    return {name for name in names if callable(getattr(module, name)) and name[0].islower()}
+
+
 def test_every_verb_is_known_here() -> None:
-    functions = {name for name in lifecycle.__all__ if callable(getattr(lifecycle, name)) and name[0].islower()}
+    modules = (run_verbs, dataset_verbs, weights_verbs, job_verbs, sharing_verbs, token_verbs)
+    functions = {name for module in modules for name in public_functions(module)}
     assert functions == {name.partition(":")[0] for name in DEEDS} | LOOKS
 
 
@@ -273,11 +296,11 @@ def test_asked_again_nothing_more_is_recorded(world: World) -> None:
     run = world.kept()
     checkpoint = run.checkpoints.all()[0]
     deeds: list[Callable[[], object]] = [
-        lambda: lifecycle.pin_checkpoint(checkpoint),
-        lambda: lifecycle.set_priority(run_waiting, 3),
-        lambda: lifecycle.move_in_queue(run_waiting, to="first"),
-        lambda: lifecycle.update_weights(weights, note="same"),
-        lambda: lifecycle.delete_checkpoints(run, ["epoch_2.pt"]),
+        lambda: run_verbs.pin_checkpoint(checkpoint),
+        lambda: run_verbs.set_priority(run_waiting, 3),
+        lambda: run_verbs.move_in_queue(run_waiting, to="first"),
+        lambda: weights_verbs.update_weights(weights, note="same"),
+        lambda: run_verbs.delete_checkpoints(run, ["epoch_2.pt"]),
     ]
     run_waiting, weights = world.make("queued"), world.weights()
     for deed in deeds:
@@ -289,7 +312,7 @@ def test_asked_again_nothing_more_is_recorded(world: World) -> None:
 
 def test_deleted_checkpoints_are_each_named_with_what_they_freed(world: World) -> None:
     run = world.kept("completed")
-    lifecycle.delete_checkpoints(run, ["epoch_2.pt", "epoch_3.pt"])
+    run_verbs.delete_checkpoints(run, ["epoch_2.pt", "epoch_3.pt"])
     entries = AuditEntry.objects.filter(verb="delete", kind="checkpoint")
     assert {entry.object_id for entry in entries} == {f"{run.pk}/epoch_2.pt", f"{run.pk}/epoch_3.pt"}
     assert set(entries) <= set(audit.entries_of(run))
@@ -298,7 +321,7 @@ def test_deleted_checkpoints_are_each_named_with_what_they_freed(world: World) -
 def test_what_the_studio_deletes_by_itself_is_in_the_log_of_the_run_and_not_here(world: World) -> None:
     run = world.kept("completed")
     AuditEntry.objects.all().delete()
-    lifecycle.plan_clean_up(run, Policy(last=1))
+    run_verbs.plan_clean_up(run, Policy(last=1))
     assert not AuditEntry.objects.exists()
 
 
@@ -327,7 +350,7 @@ def test_a_page_and_the_api_are_doors_of_the_queue(world: World, user_client: Cl
     run = world.make("queued", queue_rank=2.0)
     world.make("queued", queue_rank=1.0)
     user_client.post(reverse("queue_move", args=[run.pk]), {"to": "first"}, REMOTE_ADDR=ADDRESS)
-    token = lifecycle.create_token(world.owner, name="t", scopes=["control"])[1]
+    token = token_verbs.create_token(world.owner, name="t", scopes=["control"])[1]
     body = {"run": run.pk, "to": "last"}
     headers = {"Authorization": f"Bearer {token}"}
     Client(REMOTE_ADDR=ADDRESS).post("/api/v1/queue/move", body, content_type="application/json", headers=headers)

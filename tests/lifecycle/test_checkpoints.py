@@ -15,14 +15,15 @@ from django.utils import timezone
 from tests.engine.conftest import assert_bit_equal
 from tests.saved import content, flip_a_bit, open_folder, save, stored_files
 from tests.stored import stored
-from trainingapp import housekeeping, lifecycle
+from trainingapp.contract.retention import Policy, held_pins
+from trainingapp.contract.storage.index import read_index
+from trainingapp.contract.storage.packs import Packs
+from trainingapp.contract.storage.sizes import all_parts, own_bytes
 from trainingapp.engine.checkpoint import load_checkpoint
-from trainingapp.engine.retention import Policy, held_pins
-from trainingapp.engine.storage.index import read_index
-from trainingapp.engine.storage.packs import Packs
-from trainingapp.engine.storage.sizes import all_parts, own_bytes
-from trainingapp.lifecycle import VerbError
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import checkpoint_files as housekeeping
+from trainingapp.runs import verbs as run_verbs
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -41,9 +42,9 @@ def disk_bytes(run: TrainingRun) -> int:
 
 def test_deleting_frees_exactly_what_was_said_and_leaves_the_others_whole(make: MAKE) -> None:
     run = stored(make("paused"))
-    said = lifecycle.checkpoints_deletion(run, ["epoch_1.pt", "epoch_3.pt"])
+    said = run_verbs.checkpoints_deletion(run, ["epoch_1.pt", "epoch_3.pt"])
     before = disk_bytes(run)
-    assert lifecycle.delete_checkpoints(run, ["epoch_1.pt", "epoch_3.pt"], by="ada") == said
+    assert run_verbs.delete_checkpoints(run, ["epoch_1.pt", "epoch_3.pt"], by="ada") == said
     assert before - disk_bytes(run) == said.freed_bytes > 0
     assert (
         files(run) == ["epoch_2.pt", "epoch_4.pt"] == [entry.file for entry in read_index(run.folder / "checkpoints")]
@@ -60,23 +61,23 @@ def test_deleting_frees_exactly_what_was_said_and_leaves_the_others_whole(make: 
 
 def test_what_is_gone_already_is_no_error(make: MAKE) -> None:
     run = stored(make("paused"))
-    lifecycle.delete_checkpoints(run, ["epoch_1.pt"])
-    assert lifecycle.delete_checkpoints(run, ["epoch_1.pt", "epoch_9.pt"]).freed_bytes == 0
+    run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
+    assert run_verbs.delete_checkpoints(run, ["epoch_1.pt", "epoch_9.pt"]).freed_bytes == 0
     assert run.events.filter(type=RunEvent.Type.LOG).count() == 1
 
 
 def test_rows_whose_files_a_crash_took_are_removed(make: MAKE) -> None:
     run = stored(make("completed"))
-    from trainingapp.engine.storage.sizes import remove_checkpoints
+    from trainingapp.contract.storage.sizes import remove_checkpoints
 
     remove_checkpoints(run.folder / "checkpoints", ["epoch_2.pt"])
-    lifecycle.delete_checkpoints(run, ["epoch_2.pt"])
+    run_verbs.delete_checkpoints(run, ["epoch_2.pt"])
     assert files(run) == ["epoch_1.pt", "epoch_3.pt", "epoch_4.pt"]
 
 
 def test_the_newest_one_left_is_the_last(make: MAKE) -> None:
     run = stored(make("completed"))
-    lifecycle.delete_checkpoints(run, ["epoch_4.pt"])
+    run_verbs.delete_checkpoints(run, ["epoch_4.pt"])
     assert run.checkpoints.get(is_last=True).file == "epoch_3.pt"
 
 
@@ -85,23 +86,23 @@ def test_two_sound_ones_stay_of_a_run_that_may_go_on(make: MAKE, status: str) ->
     run = stored(make(status), 3)
     run.checkpoints.filter(file="epoch_3.pt").update(damage="is damaged")
     with pytest.raises(VerbError, match="at least 2 sound"):
-        lifecycle.delete_checkpoints(run, ["epoch_1.pt"])
-    lifecycle.delete_checkpoints(run, ["epoch_3.pt"])
+        run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
+    run_verbs.delete_checkpoints(run, ["epoch_3.pt"])
     assert files(run) == ["epoch_1.pt", "epoch_2.pt"], "a damaged one may always go"
 
 
 def test_all_of_a_finished_run_may_go(make: MAKE) -> None:
     run = stored(make("completed"), 2)
-    lifecycle.delete_checkpoints(run, files(run))
+    run_verbs.delete_checkpoints(run, files(run))
     assert stored_files(run.folder) == {"index.json"}
 
 
 def test_a_running_run_is_left_to_its_trainer(make: MAKE) -> None:
     run = stored(make("running"))
     with pytest.raises(VerbError, match="Pause it first"):
-        lifecycle.delete_checkpoints(run, ["epoch_1.pt"])
+        run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
     with pytest.raises(VerbError, match="Pause it first"):
-        lifecycle.clean_up(run, Policy(last=1))
+        run_verbs.clean_up(run, Policy(last=1))
     assert len(files(run)) == 4
 
 
@@ -110,8 +111,8 @@ def test_a_trainer_that_is_just_leaving_is_left_alone_too(make: MAKE) -> None:
     with (run.folder / "trainer.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(VerbError, match="Pause it first"):
-            lifecycle.delete_checkpoints(run, ["epoch_1.pt"])
-    lifecycle.delete_checkpoints(run, ["epoch_1.pt"])
+            run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
+    run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
     assert len(files(run)) == 3
 
 
@@ -119,7 +120,7 @@ def test_a_damaged_index_is_told(make: MAKE) -> None:
     run = stored(make("paused"))
     (run.folder / "checkpoints" / "index.json").write_text("[{")
     with pytest.raises(VerbError, match="is damaged"):
-        lifecycle.delete_checkpoints(run, ["epoch_1.pt"])
+        run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
     assert len(files(run)) == 4
 
 
@@ -130,7 +131,7 @@ def test_two_people_who_delete_at_once_get_one_sound_result(make: MAKE) -> None:
 
     def delete(names: list[str]) -> None:
         try:
-            results.append(lifecycle.delete_checkpoints(TrainingRun.objects.get(pk=run.pk), names))
+            results.append(run_verbs.delete_checkpoints(TrainingRun.objects.get(pk=run.pk), names))
         except VerbError as error:
             results.append(error)
         finally:
@@ -152,21 +153,21 @@ def test_two_people_who_delete_at_once_get_one_sound_result(make: MAKE) -> None:
 
 def test_what_is_kept_by_hand_is_neither_deleted_nor_cleaned_up(make: MAKE) -> None:
     run = stored(make("completed"))
-    lifecycle.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
-    lifecycle.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
+    run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
+    run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
     with pytest.raises(VerbError, match="kept by hand"):
-        lifecycle.delete_checkpoints(run, ["epoch_2.pt"])
-    lifecycle.clean_up(run, Policy(last=1))
+        run_verbs.delete_checkpoints(run, ["epoch_2.pt"])
+    run_verbs.clean_up(run, Policy(last=1))
     assert files(run) == ["epoch_1.pt", "epoch_2.pt", "epoch_4.pt"]
-    lifecycle.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"), is_pinned=False)
-    lifecycle.clean_up(run, Policy(last=1))
+    run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"), is_pinned=False)
+    run_verbs.clean_up(run, Policy(last=1))
     assert files(run) == ["epoch_1.pt", "epoch_4.pt"]
 
 
 def test_a_trainer_keeps_what_is_kept_by_hand(make: MAKE) -> None:
     run = stored(make("running"), 3, last=2)
     assert files(run) == ["epoch_1.pt", "epoch_2.pt", "epoch_3.pt"]
-    lifecycle.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
+    run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
     folder = open_folder(run.folder, last=2)
     for epoch in (4, 5, 6):
         save(folder, epoch)
@@ -179,7 +180,7 @@ def test_what_is_gone_cannot_be_kept(make: MAKE) -> None:
     checkpoint = run.checkpoints.get(file="epoch_2.pt")
     checkpoint.path.unlink()
     with pytest.raises(VerbError, match="is gone"):
-        lifecycle.pin_checkpoint(checkpoint)
+        run_verbs.pin_checkpoint(checkpoint)
     with held_pins(run.folder) as pins:
         assert not pins
 
@@ -189,12 +190,12 @@ def test_what_is_gone_cannot_be_kept(make: MAKE) -> None:
 
 def test_a_clean_up_does_what_its_preview_says(make: MAKE) -> None:
     run = stored(make("paused"), 6, best=2)
-    plan = lifecycle.plan_clean_up(run, Policy(last=2))
+    plan = run_verbs.plan_clean_up(run, Policy(last=2))
     assert plan.choice.removed == ["epoch_1.pt", "epoch_3.pt", "epoch_4.pt"]
     before = disk_bytes(run)
-    assert lifecycle.clean_up(run, Policy(last=2)).freed_bytes == plan.removal.freed_bytes == before - disk_bytes(run)
+    assert run_verbs.clean_up(run, Policy(last=2)).freed_bytes == plan.removal.freed_bytes == before - disk_bytes(run)
     assert files(run) == ["epoch_2.pt", "epoch_5.pt", "epoch_6.pt"]
-    assert not lifecycle.plan_clean_up(run, Policy(last=2)).choice.removed
+    assert not run_verbs.plan_clean_up(run, Policy(last=2)).choice.removed
 
 
 def test_age_is_seen_to_by_a_worker(make: MAKE) -> None:
@@ -228,10 +229,10 @@ def test_damage_is_found_marked_and_told_and_its_end_too(make: MAKE) -> None:
     event = run.events.get(type=RunEvent.Type.LOG)
     assert event.level == "error"
     assert f"“{clone.name}”" in event.data["message"]
-    assert lifecycle.verify_checkpoint(damaged)
+    assert run_verbs.verify_checkpoint(damaged)
     assert run.events.filter(type=RunEvent.Type.LOG).count() == 1, "told once"
     pack.write_bytes(whole)
-    assert lifecycle.verify_checkpoint(run.checkpoints.get(file="epoch_4.pt")) == ""
+    assert run_verbs.verify_checkpoint(run.checkpoints.get(file="epoch_4.pt")) == ""
     assert "sound again" in run.events.filter(type=RunEvent.Type.LOG).last().data["message"]
 
 
@@ -269,7 +270,7 @@ def test_what_is_missing_of_a_resting_run_is_told(make: MAKE) -> None:
 @pytest.mark.parametrize("form", ["compact", "plain"])
 def test_a_copy_is_a_file_for_torch(make: MAKE, tmp_path: Path, form: str) -> None:
     run = stored(make("paused"), 2, form=form)
-    size = lifecycle.copy_checkpoint(run.checkpoints.get(file="epoch_2.pt"), tmp_path / "copy.pt")
+    size = run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_2.pt"), tmp_path / "copy.pt")
     assert size == (tmp_path / "copy.pt").stat().st_size
     assert_bit_equal(torch.load(tmp_path / "copy.pt", weights_only=True), content(2))
 
@@ -278,14 +279,14 @@ def test_a_copy_of_what_is_damaged_or_gone_is_refused(make: MAKE, tmp_path: Path
     run = stored(make("paused"))
     flip_a_bit(sorted((run.folder / "checkpoints" / "packs").iterdir())[-1], 4000)
     with pytest.raises(VerbError, match="does not hold"):
-        lifecycle.copy_checkpoint(run.checkpoints.get(file="epoch_4.pt"), tmp_path / "copy.pt")
+        run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_4.pt"), tmp_path / "copy.pt")
     run.checkpoints.get(file="epoch_1.pt").path.unlink()
     with pytest.raises(VerbError, match="is gone"):
-        lifecycle.copy_checkpoint(run.checkpoints.get(file="epoch_1.pt"), tmp_path / "copy.pt")
+        run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_1.pt"), tmp_path / "copy.pt")
     assert not list(tmp_path.glob("copy*"))
 
 
 def test_a_copy_to_where_nothing_can_be_written_is_refused(make: MAKE, tmp_path: Path) -> None:
     run = stored(make("paused"))
     with pytest.raises(VerbError, match="cannot be written"):
-        lifecycle.copy_checkpoint(run.checkpoints.get(file="epoch_1.pt"), tmp_path / "nowhere" / "copy.pt")
+        run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_1.pt"), tmp_path / "nowhere" / "copy.pt")

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from tests.machines import asking, hold, machine
 from tests.threads import in_threads
-from trainingapp.devices.placement import GB
 from trainingapp.models import Dataset, Device, DeviceHold, Host, TrainingRun
-from trainingapp.scheduler import claim_next, is_waiting
+from trainingapp.scheduling.placement import GB
+from trainingapp.scheduling.scheduler import claim_next, is_waiting
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db

@@ -5,17 +5,17 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import parse_config
-from trainingapp.lifecycle import VerbError
+from trainingapp.contract.config import parse_config
 from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
 
 pytestmark = pytest.mark.django_db
 
 
 def create(user: User, dataset: Dataset, **fields: Any) -> TrainingRun:
     given = {"name": "try", "config": parse_config({"epochs": 7}), **fields}
-    return lifecycle.create_run(owner=user, dataset=dataset, **given)
+    return run_verbs.create_run(owner=user, dataset=dataset, **given)
 
 
 def test_a_new_run_is_pending_and_complete(user: User, dataset: Dataset) -> None:

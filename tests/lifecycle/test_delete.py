@@ -8,9 +8,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from trainingapp import lifecycle, trash
-from trainingapp.lifecycle import DeletionSize, VerbError
-from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp.datasets import verbs as dataset_verbs
+from trainingapp.models import Dataset, RunEvent, TrainingRun, trash
+from trainingapp.models.verbs import DeletionSize, VerbError
+from trainingapp.runs import verbs as run_verbs
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -27,8 +28,8 @@ def test_a_run_goes_with_its_files_and_events(make: MAKE, status: str) -> None:
     run = make(status)
     fill(run.folder)
     folder = run.folder
-    assert lifecycle.deletion_size(run) == DeletionSize(bytes=1002, files=2)
-    assert lifecycle.delete_run(run) == DeletionSize(bytes=1002, files=2)
+    assert run_verbs.deletion_size(run) == DeletionSize(bytes=1002, files=2)
+    assert run_verbs.delete_run(run) == DeletionSize(bytes=1002, files=2)
     assert not TrainingRun.objects.exists()
     assert not RunEvent.objects.exists()
     assert not folder.exists()
@@ -40,9 +41,9 @@ def test_a_run_in_work_stays(make: MAKE, status: str) -> None:
     run = make(status)
     fill(run.folder)
     with pytest.raises(VerbError, match="in work"):
-        lifecycle.delete_run(run)
+        run_verbs.delete_run(run)
     assert TrainingRun.objects.exists()
-    assert lifecycle.deletion_size(run).files == 2
+    assert run_verbs.deletion_size(run).files == 2
 
 
 @pytest.fixture
@@ -61,12 +62,12 @@ def stuck(make: MAKE) -> Iterator[TrainingRun]:
 
 def test_what_could_not_be_removed_is_named(stuck: TrainingRun) -> None:
     with pytest.raises(VerbError, match=r"1 files with 1000 bytes .*checkpoints/epoch_1\.pt"):
-        lifecycle.delete_run(stuck)
+        run_verbs.delete_run(stuck)
     assert not TrainingRun.objects.exists()
 
 
 def test_a_run_that_was_never_started_has_no_files(run: TrainingRun) -> None:
-    assert lifecycle.delete_run(run) == DeletionSize(bytes=0, files=0)
+    assert run_verbs.delete_run(run) == DeletionSize(bytes=0, files=0)
 
 
 def test_files_come_back_when_the_row_cannot_go(run: TrainingRun) -> None:
@@ -80,7 +81,7 @@ def test_files_come_back_when_the_row_cannot_go(run: TrainingRun) -> None:
 
     with pytest.raises(RuntimeError):
         fail()
-    assert lifecycle.deletion_size(run).files == 2
+    assert run_verbs.deletion_size(run).files == 2
 
 
 def test_a_crash_in_the_middle_is_finished_at_the_next_start(make: MAKE) -> None:
@@ -92,7 +93,7 @@ def test_a_crash_in_the_middle_is_finished_at_the_next_start(make: MAKE) -> None
     gone_folder = gone.folder
     gone.delete()
     trash.sweep()
-    assert lifecycle.deletion_size(kept).files == 2, "its row is still there: so are its files"
+    assert run_verbs.deletion_size(kept).files == 2, "its row is still there: so are its files"
     assert not gone_folder.exists()
     assert not list((kept.folder.parent / trash.TRASH).iterdir())
 
@@ -104,7 +105,7 @@ def test_a_dataset_goes_with_its_files_and_its_upload(user: User, dataset: Datas
     dataset.refresh_from_db()
     fill(dataset.folder)
     folder = dataset.folder
-    assert lifecycle.dataset_deletion_size(dataset) == lifecycle.delete_dataset(dataset)
+    assert dataset_verbs.dataset_deletion_size(dataset) == dataset_verbs.delete_dataset(dataset)
     assert not folder.exists()
     assert not upload.exists()
     assert not Dataset.objects.exists()
@@ -113,15 +114,15 @@ def test_a_dataset_goes_with_its_files_and_its_upload(user: User, dataset: Datas
 def test_the_source_folder_of_a_dataset_is_left_alone(dataset: Dataset, tmp_path: Path) -> None:
     Dataset.objects.update(source=str(tmp_path))
     dataset.refresh_from_db()
-    lifecycle.delete_dataset(dataset)
+    dataset_verbs.delete_dataset(dataset)
     assert tmp_path.exists()
 
 
 def test_a_dataset_in_use_stays_and_names_the_runs(dataset: Dataset, make: MAKE) -> None:
-    lifecycle.update_run(make(), name="first")
-    lifecycle.update_run(make("completed"), name="second")
+    run_verbs.update_run(make(), name="first")
+    run_verbs.update_run(make("completed"), name="second")
     with pytest.raises(VerbError, match="first, second"):
-        lifecycle.delete_dataset(dataset)
+        dataset_verbs.delete_dataset(dataset)
     assert Dataset.objects.exists()
 
 
@@ -132,8 +133,8 @@ def test_a_dataset_in_import_stays_until_its_worker_is_gone(dataset: Dataset) ->
 
     Dataset.objects.update(status="importing", heartbeat_at=timezone.now())
     with pytest.raises(VerbError, match="being imported"):
-        lifecycle.delete_dataset(dataset)
+        dataset_verbs.delete_dataset(dataset)
     Dataset.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=2))
-    lifecycle.delete_dataset(dataset)
+    dataset_verbs.delete_dataset(dataset)
     assert not Dataset.objects.exists()
     assert connection.is_usable()

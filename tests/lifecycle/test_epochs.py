@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from trainingapp import lifecycle
-from trainingapp.lifecycle import VerbError
 from trainingapp.models import TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -14,48 +14,48 @@ pytestmark = pytest.mark.django_db
 
 @pytest.mark.parametrize("status", ["pending", "queued", "paused", "failed", "stopped"])
 def test_a_run_that_does_not_train_keeps_its_state(make: MAKE, status: str) -> None:
-    run = lifecycle.extend_run(make(status, epoch=3, total_epochs=20), 30, by="ada")
+    run = run_verbs.extend_run(make(status, epoch=3, total_epochs=20), 30, by="ada")
     stored = TrainingRun.objects.get()
     assert (stored.status, stored.config["epochs"], stored.total_epochs, stored.version) == (status, 30, 30, 2)
     assert run.orders == []
 
 
 def test_a_run_that_trains_is_told(make: MAKE) -> None:
-    run = lifecycle.extend_run(make("running", epoch=3), 30)
+    run = run_verbs.extend_run(make("running", epoch=3), 30)
     assert run.orders == [{"id": 1, "command": "epochs", "epochs": 30}]
     assert TrainingRun.objects.get().config["epochs"] == 30
 
 
 def test_a_run_that_is_done_goes_on(make: MAKE) -> None:
-    run = lifecycle.extend_run(make("completed", epoch=20, total_epochs=20), 25)
+    run = run_verbs.extend_run(make("completed", epoch=20, total_epochs=20), 25)
     assert (run.status, run.config["epochs"]) == ("queued", 25)
 
 
 def test_a_run_that_stopped_early_goes_on_to_its_old_length(make: MAKE) -> None:
-    run = lifecycle.extend_run(make("completed", epoch=8, total_epochs=20), 20)
+    run = run_verbs.extend_run(make("completed", epoch=8, total_epochs=20), 20)
     assert run.status == "queued"
 
 
 def test_what_is_done_cannot_be_taken_back(make: MAKE) -> None:
     with pytest.raises(VerbError, match="in epoch 5 already"):
-        lifecycle.extend_run(make("paused", epoch=5), 4)
+        run_verbs.extend_run(make("paused", epoch=5), 4)
     with pytest.raises(VerbError, match="20 epochs already"):
-        lifecycle.extend_run(make("completed", epoch=20), 20)
+        run_verbs.extend_run(make("completed", epoch=20), 20)
 
 
 def test_bounds_name_the_field(make: MAKE) -> None:
     with pytest.raises(VerbError, match=r"^epochs: "):
-        lifecycle.extend_run(make("paused"), 10_001)
+        run_verbs.extend_run(make("paused"), 10_001)
 
 
 def test_the_same_number_again_changes_nothing(make: MAKE) -> None:
-    run = lifecycle.extend_run(make("running"), 30)
-    lifecycle.extend_run(run, 30)
+    run = run_verbs.extend_run(make("running"), 30)
+    run_verbs.extend_run(run, 30)
     assert (len(run.orders), run.version) == (1, 2)
 
 
 def test_not_while_it_ends(make: MAKE) -> None:
     run = make("running", wanted="stop")
     with pytest.raises(VerbError, match="cannot be changed"):
-        lifecycle.extend_run(run, 30)
+        run_verbs.extend_run(run, 30)
     assert TrainingRun.objects.get().config["epochs"] == 20

@@ -11,9 +11,10 @@ import pytest
 from django.utils import timezone
 
 from tests.machines import asking, hold, machine
-from trainingapp import forecast, tasks
-from trainingapp.forecast import History, Span
 from trainingapp.models import Dataset, Device, Forecast, TrainingRun
+from trainingapp.scheduling import forecast
+from trainingapp.scheduling.forecast import History, Span
+from trainingapp.worker import tasks
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db

@@ -6,10 +6,10 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import parse_config
-from trainingapp.lifecycle import VerbError
+from trainingapp.contract.config import parse_config
 from trainingapp.models import Checkpoint, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -22,7 +22,7 @@ def saved(run: TrainingRun, **fields: object) -> Checkpoint:
 
 def test_a_clone_has_the_same_configuration_and_another_owner(make: MAKE, other_user: User) -> None:
     run = make("completed")
-    clone = lifecycle.clone_run(run, owner=other_user)
+    clone = run_verbs.clone_run(run, owner=other_user)
     assert (clone.status, clone.config, clone.forked_from, clone.owner) == ("pending", run.config, run, other_user)
     assert clone.name == "try (copy)"
 
@@ -30,7 +30,7 @@ def test_a_clone_has_the_same_configuration_and_another_owner(make: MAKE, other_
 def test_a_branch_goes_on_from_the_checkpoint(make: MAKE, user: User) -> None:
     run = make("completed")
     config = parse_config({**run.config, "epochs": 30, "learning_rate": 0.01})
-    fork = lifecycle.fork_run(run, saved(run), owner=user, config=config)
+    fork = run_verbs.fork_run(run, saved(run), owner=user, config=config)
     assert (fork.forked_from, fork.forked_checkpoint, fork.config["start_from"]) == (run, "epoch_5.pt", "")
     assert fork.config["learning_rate"] == 0.01
 
@@ -38,7 +38,7 @@ def test_a_branch_goes_on_from_the_checkpoint(make: MAKE, user: User) -> None:
 def test_a_branch_may_take_the_weights_alone(make: MAKE, user: User) -> None:
     run = make("completed")
     config = parse_config({**run.config, "optimizer": "SGD"})
-    fork = lifecycle.fork_run(run, saved(run), owner=user, config=config, mode="weights")
+    fork = run_verbs.fork_run(run, saved(run), owner=user, config=config, mode="weights")
     assert (fork.forked_checkpoint, fork.config["start_from"]) == ("", f"run/{run.pk}/epoch_5.pt")
 
 
@@ -49,33 +49,33 @@ def test_what_the_state_belongs_to_must_stay(make: MAKE, user: User, changes: di
     TrainingRun.objects.update(config=base)
     run.refresh_from_db()
     with pytest.raises(VerbError, match=next(iter(changes))):
-        lifecycle.fork_run(run, saved(run), owner=user, config=parse_config({**base, **changes}))
+        run_verbs.fork_run(run, saved(run), owner=user, config=parse_config({**base, **changes}))
     assert TrainingRun.objects.count() == 1
 
 
 def test_a_branch_is_not_shorter_than_its_beginning(make: MAKE, user: User) -> None:
     run = make("completed")
     with pytest.raises(VerbError, match="epochs"):
-        lifecycle.fork_run(run, saved(run), owner=user, config=parse_config({**run.config, "epochs": 4}))
+        run_verbs.fork_run(run, saved(run), owner=user, config=parse_config({**run.config, "epochs": 4}))
 
 
 def test_a_damaged_checkpoint_or_anothers_is_refused(make: MAKE, user: User) -> None:
     run, other = make("completed"), make("completed")
     config = parse_config(run.config)
     with pytest.raises(VerbError, match="no sound checkpoint"):
-        lifecycle.fork_run(run, saved(run, damage="its hash does not hold"), owner=user, config=config)
+        run_verbs.fork_run(run, saved(run, damage="its hash does not hold"), owner=user, config=config)
     with pytest.raises(VerbError, match="no sound checkpoint"):
-        lifecycle.fork_run(run, saved(other), owner=user, config=config)
+        run_verbs.fork_run(run, saved(other), owner=user, config=config)
 
 
 def test_a_failed_run_is_tried_again(make: MAKE) -> None:
     run = make("failed", error_class="lost_worker", recoveries=3)
-    lifecycle.retry_run(run)
-    lifecycle.retry_run(run)
+    run_verbs.retry_run(run)
+    run_verbs.retry_run(run)
     assert (run.status, run.recoveries, run.error_class) == ("queued", 0, "")
 
 
 @pytest.mark.parametrize("status", ["pending", "paused", "completed", "stopped"])
 def test_only_what_failed_is_tried_again(make: MAKE, status: str) -> None:
     with pytest.raises(VerbError, match="tried again"):
-        lifecycle.retry_run(make(status))
+        run_verbs.retry_run(make(status))

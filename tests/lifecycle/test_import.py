@@ -8,16 +8,17 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from tests.datasets.sources import two_classes, write_tree
-from trainingapp import lifecycle, tasks
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.options import ImportOptions
-from trainingapp.lifecycle import VerbError
 from trainingapp.models import Dataset
+from trainingapp.models.verbs import VerbError
+from trainingapp.worker import tasks
 
 pytestmark = pytest.mark.django_db
 
 
 def test_an_import_waits_for_a_worker(admin: User, tmp_path: Path) -> None:
-    found = lifecycle.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False)
+    found = dataset_verbs.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False)
     stored = Dataset.objects.get()
     assert (stored.pk, stored.status, stored.source) == (found.pk, "inspecting", str(tmp_path))
     assert stored.heartbeat_at is None
@@ -25,19 +26,19 @@ def test_an_import_waits_for_a_worker(admin: User, tmp_path: Path) -> None:
 
 def test_a_name_is_taken_once(admin: User, dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(VerbError, match="already is a dataset"):
-        lifecycle.start_import(owner=admin, name=" pets ", source=tmp_path, source_is_upload=False)
+        dataset_verbs.start_import(owner=admin, name=" pets ", source=tmp_path, source_is_upload=False)
     assert Dataset.objects.count() == 1
 
 
 def test_a_source_must_be_there(admin: User, tmp_path: Path) -> None:
     with pytest.raises(VerbError, match="does not exist"):
-        lifecycle.start_import(owner=admin, name="pets", source=tmp_path / "none", source_is_upload=False)
+        dataset_verbs.start_import(owner=admin, name="pets", source=tmp_path / "none", source_is_upload=False)
 
 
 def test_server_folders_are_for_administrators(user: User, admin: User, tmp_path: Path) -> None:
-    assert lifecycle.may_import_from(admin, tmp_path)
+    assert dataset_verbs.may_import_from(admin, tmp_path)
     with pytest.raises(VerbError, match="may not be imported"):
-        lifecycle.start_import(owner=user, name="pets", source=tmp_path, source_is_upload=False)
+        dataset_verbs.start_import(owner=user, name="pets", source=tmp_path, source_is_upload=False)
 
 
 def test_listed_folders_are_for_everybody_and_no_others(user: User, admin: User, tmp_path: Path, settings: Any) -> None:
@@ -46,14 +47,14 @@ def test_listed_folders_are_for_everybody_and_no_others(user: User, admin: User,
         folder.mkdir(parents=True)
     (allowed / "way-out").symlink_to(other)
     settings.IMPORT_DIRS = [allowed]
-    assert lifecycle.may_import_from(user, allowed / "pets")
+    assert dataset_verbs.may_import_from(user, allowed / "pets")
     for way in (other, allowed / ".." / "other", allowed / "way-out"):
-        assert not lifecycle.may_import_from(admin, way)
+        assert not dataset_verbs.may_import_from(admin, way)
 
 
 def test_with_options_nothing_is_asked(admin: User, tmp_path: Path) -> None:
     options = ImportOptions(split="stratified", seed=3)
-    lifecycle.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False, options=options)
+    dataset_verbs.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False, options=options)
     stored = Dataset.objects.get()
     assert (stored.status, ImportOptions.model_validate(stored.options)) == ("importing", options)
 
@@ -61,33 +62,33 @@ def test_with_options_nothing_is_asked(admin: User, tmp_path: Path) -> None:
 def test_a_proposal_is_confirmed_once(dataset: Dataset) -> None:
     Dataset.objects.update(status="proposed", heartbeat_at=timezone.now())
     options = ImportOptions(on_error="leave_out")
-    lifecycle.confirm_import(dataset, options, by="ada")
+    dataset_verbs.confirm_import(dataset, options, by="ada")
     stored = Dataset.objects.get()
     assert (stored.status, stored.options["on_error"], stored.heartbeat_at) == ("importing", "leave_out", None)
     with pytest.raises(VerbError, match="does not wait"):
-        lifecycle.confirm_import(dataset, options)
+        dataset_verbs.confirm_import(dataset, options)
 
 
 def test_a_ready_dataset_never_changes(dataset: Dataset) -> None:
     with pytest.raises(VerbError, match="does not wait"):
-        lifecycle.confirm_import(dataset, ImportOptions())
+        dataset_verbs.confirm_import(dataset, ImportOptions())
     assert Dataset.objects.get().status == "ready"
 
 
 def test_a_worker_inspects_and_then_imports(admin: User, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "pets", two_classes())
-    found = lifecycle.start_import(owner=admin, name="pets", source=source, source_is_upload=False)
+    found = dataset_verbs.start_import(owner=admin, name="pets", source=source, source_is_upload=False)
     tasks.import_datasets.call_local()
     found.refresh_from_db()
     assert (found.status, found.proposal["format"]) == ("proposed", "class_folders")
-    lifecycle.confirm_import(found, ImportOptions(val_share=0.4))
+    dataset_verbs.confirm_import(found, ImportOptions(val_share=0.4))
     tasks.import_datasets.call_local()
     found.refresh_from_db()
     assert (found.status, found.count("val")) == ("ready", 4)
 
 
 def test_a_dataset_in_inspection_is_not_deleted(admin: User, tmp_path: Path) -> None:
-    found = lifecycle.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False)
+    found = dataset_verbs.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False)
     Dataset.objects.update(heartbeat_at=timezone.now())
     with pytest.raises(VerbError, match="being imported"):
-        lifecycle.delete_dataset(found)
+        dataset_verbs.delete_dataset(found)

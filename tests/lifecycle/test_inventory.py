@@ -16,10 +16,10 @@ import pytest
 from django.utils import timezone
 
 from tests.machines import gpu, hold, machine
-from trainingapp.devices import inventory
-from trainingapp.devices.gpus import read_gpus, visible_gpus
-from trainingapp.devices.placement import GB, read_board
 from trainingapp.models import Device, Host, TrainingRun
+from trainingapp.scheduling import inventory
+from trainingapp.scheduling.gpus import read_gpus, visible_gpus
+from trainingapp.scheduling.placement import GB, read_board
 
 MAKE = Callable[..., TrainingRun]
 

@@ -10,7 +10,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from trainingapp import jobs, lifecycle
+from trainingapp.jobs import execution as jobs
+from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import Job
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,11 +20,11 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
-    monkeypatch.setattr("trainingapp.tasks.do_jobs", lambda: None)  # the test is the worker
+    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda: None)  # the test is the worker
 
 
 def asked(user: User, kind: str = "unheard_of") -> Job:
-    return lifecycle.ask_for_job(Job.Kind.PREFLIGHT if kind == "preflight" else kind, owner=user, params={})  # type: ignore[arg-type]
+    return job_verbs.ask_for_job(Job.Kind.PREFLIGHT if kind == "preflight" else kind, owner=user, params={})  # type: ignore[arg-type]
 
 
 def test_a_job_is_claimed_once(user: User) -> None:
@@ -65,10 +66,10 @@ def test_a_job_whose_worker_died_is_taken_up_again_but_not_for_ever(user: User) 
 
 
 def test_a_cancelled_job_is_not_claimed_and_stays_cancelled(user: User) -> None:
-    job = lifecycle.cancel_job(asked(user))
+    job = job_verbs.cancel_job(asked(user))
     assert job.state == "cancelled"
     assert jobs.claim_job() is None
-    assert lifecycle.cancel_job(job).state == "cancelled"
+    assert job_verbs.cancel_job(job).state == "cancelled"
 
 
 def test_old_jobs_and_stray_folders_go(user: User, tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from tests.threads import in_threads
-from trainingapp import lifecycle
-from trainingapp.lifecycle import VerbError
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.run import Status
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
 
 MAKE = Callable[..., TrainingRun]
-VERBS = {"checkpoint": lifecycle.checkpoint_now, "evaluate": lifecycle.evaluate_now}
+VERBS = {"checkpoint": run_verbs.checkpoint_now, "evaluate": run_verbs.evaluate_now}
 pytestmark = pytest.mark.django_db
 
 
@@ -41,11 +41,11 @@ def test_where_nobody_listens_it_is_refused(make: MAKE, command: str, status: st
 
 def test_a_run_that_ends_takes_no_orders(make: MAKE) -> None:
     with pytest.raises(VerbError, match="cannot be"):
-        lifecycle.checkpoint_now(make("running", wanted="pause"))
+        run_verbs.checkpoint_now(make("running", wanted="pause"))
 
 
 @pytest.mark.django_db(transaction=True)
 def test_two_at_once_give_one_order(make: MAKE) -> None:
     run = make("running")
-    in_threads([lambda: lifecycle.checkpoint_now(TrainingRun.objects.get(pk=run.pk))] * 4)
+    in_threads([lambda: run_verbs.checkpoint_now(TrainingRun.objects.get(pk=run.pk))] * 4)
     assert len(TrainingRun.objects.get().orders) == 1

@@ -10,7 +10,8 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from tests.studio import TINY
-from trainingapp import jobs, lifecycle
+from trainingapp.jobs import execution as jobs
+from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import Dataset, Job, TrainingRun
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,12 +20,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
-    monkeypatch.setattr("trainingapp.tasks.do_jobs", lambda: None)  # the test is the worker
+    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda: None)  # the test is the worker
 
 
 def done(user: User, dataset: Dataset, **config: Any) -> Job:
     params = {"config": {**TINY, **config}, "dataset_dir": str(dataset.folder)}
-    lifecycle.ask_for_job(Job.Kind.PREFLIGHT, owner=user, params=params)
+    job_verbs.ask_for_job(Job.Kind.PREFLIGHT, owner=user, params=params)
     claimed = jobs.claim_job()
     assert claimed is not None
     jobs.work(claimed)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from tests.threads import in_threads
-from trainingapp import lifecycle
-from trainingapp.devices.placement import queued_runs
-from trainingapp.lifecycle import VerbError, move_in_queue, set_priority
 from trainingapp.models import TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.verbs import move_in_queue, set_priority
+from trainingapp.scheduling.placement import queued_runs
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -119,16 +120,16 @@ def test_the_priority_of_what_is_over_counts_no_more(make: MAKE, status: str) ->
 
 def test_who_is_queued_by_a_person_is_last_and_who_lost_its_trainer_keeps_its_place(make: MAKE) -> None:
     first, second = make(name="a"), make(name="b")
-    lifecycle.start_run(first)
-    lifecycle.start_run(second)
+    run_verbs.start_run(first)
+    run_verbs.start_run(second)
     assert order() == "ab"
     first.transition("running", attempt=1)
-    third = lifecycle.start_run(make(name="c"))
+    third = run_verbs.start_run(make(name="c"))
     assert order() == "bc"
     first.transition("queued")
     assert order() == "abc"
-    lifecycle.pause_run(first)
-    lifecycle.resume_run(first)
+    run_verbs.pause_run(first)
+    run_verbs.resume_run(first)
     assert order() == "bca"
     assert third.queue_rank > second.queue_rank
 
@@ -151,7 +152,7 @@ def test_many_who_reorder_at_once_leave_every_run_in_one_place(make: MAKE) -> No
 
 @pytest.mark.django_db(transaction=True)
 def test_a_claim_and_a_move_at_once(make: MAKE, settings: Any) -> None:
-    from trainingapp.scheduler import claim_next
+    from trainingapp.scheduling.scheduler import claim_next
 
     settings.MAX_TRAINING_PROCESSES = 64
     for _ in range(8):

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from tests.tiny import make_run
 from tests.web.world import tell
-from trainingapp.forecast import Span, wait_if_queued
 from trainingapp.models import Checkpoint, Dataset, Device, DeviceHold, Host, RunEvent, TrainingRun
-from trainingapp.quotes import Known, ends_in, estimated_bytes, quote, quote_of, read_known
+from trainingapp.runs.pause_cost import Known, ends_in, estimated_bytes, quote, quote_of, read_known
+from trainingapp.scheduling.forecast import Span, wait_if_queued
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from trainingapp import lifecycle
-from trainingapp.lifecycle import VerbError
+from trainingapp.accounts import sharing as sharing_verbs
+from trainingapp.accounts.permissions import visible_to
 from trainingapp.models import AuditEntry, Dataset, Team, TrainingRun
-from trainingapp.permissions import visible_to
+from trainingapp.models.verbs import VerbError
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +23,7 @@ def team(user: User) -> Team:
 def test_sharing_is_kept_and_recorded_once(run: TrainingRun, team: Team, user: User) -> None:
     AuditEntry.objects.all().delete()
     for _time in range(2):
-        lifecycle.share(run, "team", team, by=user)
+        sharing_verbs.share(run, "team", team, by=user)
     stored = TrainingRun.objects.get()
     assert (stored.visibility, stored.team) == ("team", team)
     entry = AuditEntry.objects.get()
@@ -32,8 +32,8 @@ def test_sharing_is_kept_and_recorded_once(run: TrainingRun, team: Team, user: U
 
 @pytest.mark.parametrize("visibility", ["everybody", "private"])
 def test_a_team_stays_only_with_what_is_shared_with_it(dataset: Dataset, team: Team, visibility: str) -> None:
-    lifecycle.share(dataset, "team", team)
-    lifecycle.share(dataset, visibility, team)
+    sharing_verbs.share(dataset, "team", team)
+    sharing_verbs.share(dataset, visibility, team)
     stored = Dataset.objects.get()
     assert (stored.visibility, stored.team) == (visibility, None)
 
@@ -43,14 +43,14 @@ def test_what_makes_no_sense_is_refused(run: TrainingRun, team: Team, other_user
     strange.members.add(other_user)
     for wrong in (("world", None), ("team", None), ("team", strange)):
         with pytest.raises(VerbError):
-            lifecycle.share(run, *wrong)
+            sharing_verbs.share(run, *wrong)
     assert TrainingRun.objects.get().visibility == "everybody"
 
 
 def test_what_is_gone_cannot_be_shared(run: TrainingRun) -> None:
     TrainingRun.objects.all().delete()
     with pytest.raises(VerbError, match="was deleted"):
-        lifecycle.share(run, "private")
+        sharing_verbs.share(run, "private")
 
 
 @pytest.mark.parametrize(("visibility", "strangers", "mates"), [("private", 0, 0), ("team", 0, 1), ("everybody", 1, 1)])
@@ -59,7 +59,7 @@ def test_who_sees_it_then(
 ) -> None:
     mate = User.objects.create_user("mate")
     team.members.add(mate)
-    lifecycle.share(run, visibility, team)
+    sharing_verbs.share(run, visibility, team)
     seen: dict[str, Any] = {}
     for name, who in (("stranger", other_user), ("mate", mate), ("owner", run.owner)):
         seen[name] = visible_to(who, TrainingRun.objects.all()).count()
@@ -69,7 +69,7 @@ def test_who_sees_it_then(
 def test_nobody_trains_on_what_is_not_shared_with_them(dataset: Dataset, other_user: User) -> None:
     from tests.tiny import make_run
 
-    lifecycle.share(dataset, "private")
+    sharing_verbs.share(dataset, "private")
     with pytest.raises(VerbError, match="not shared with grace"):
         make_run(other_user, dataset)
 
@@ -85,7 +85,7 @@ def test_nobody_begins_with_a_checkpoint_that_is_not_shared_with_them(run: Train
     )
     start = f"run/{run.pk}/epoch_1.pt"
     assert make_run(other_user, run.dataset, start_from=start).pk
-    lifecycle.share(run, "private")
+    sharing_verbs.share(run, "private")
     with pytest.raises(VerbError, match="no checkpoint"):
         make_run(other_user, run.dataset, start_from=start)
     assert make_run(run.owner, run.dataset, start_from=start).pk

@@ -23,17 +23,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.events import EVENTS_FILE, EventLog
-from trainingapp.lifecycle import VerbError
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.models import Dataset, DeviceHold, Host, RunEvent, TrainingRun
 from trainingapp.models.run import ALLOWED_MOVES, Status
-from trainingapp.scheduler import claim_next
-from trainingapp.supervisor import recover_run
-from trainingapp.supervisor.event_store import EventStore, LostRunError
-from trainingapp.supervisor.outcome import End
-from trainingapp.supervisor.supervision import settle
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.scheduling.scheduler import claim_next
+from trainingapp.supervision import recover_run
+from trainingapp.supervision.event_store import EventStore, LostRunError
+from trainingapp.supervision.outcome import End
+from trainingapp.supervision.supervision import settle
 
 HOSTS = ("one", "two")
 VERBS = ("start", "pause", "resume", "stop", "force_stop", "retry")
@@ -81,7 +81,7 @@ class Studio(RuleBasedStateMachine):
         self.deleted: set[int] = set()
         for _number in range(2):
             self.create(0)
-            lifecycle.start_run(self._runs()[-1])
+            run_verbs.start_run(self._runs()[-1])
 
     # What people do
 
@@ -89,23 +89,23 @@ class Studio(RuleBasedStateMachine):
     @rule(priority=st.integers(-1, 1))
     def create(self, priority: int) -> None:
         config = parse_config({"device": "cpu"})
-        lifecycle.create_run(owner=self.user, name="try", dataset=self.dataset, config=config, priority=priority)
+        run_verbs.create_run(owner=self.user, name="try", dataset=self.dataset, config=config, priority=priority)
 
     @precondition(lambda self: self._runs())
     @rule(data=st.data(), verb=st.sampled_from(VERBS))
     def ask(self, data: st.DataObject, verb: str) -> None:
-        self._try(getattr(lifecycle, f"{verb}_run"), self._pick(data))
+        self._try(getattr(run_verbs, f"{verb}_run"), self._pick(data))
 
     @precondition(lambda self: self._runs())
     @rule(data=st.data(), order=st.sampled_from(ORDERS))
     def order(self, data: st.DataObject, order: str) -> None:
-        self._try(getattr(lifecycle, order), self._pick(data))
+        self._try(getattr(run_verbs, order), self._pick(data))
 
     @precondition(lambda self: self._runs())
     @rule(data=st.data(), epochs=st.integers(1, 30))
     def extend(self, data: st.DataObject, epochs: int) -> None:
         run = self._pick(data)
-        if self._try(lifecycle.extend_run, run, epochs):
+        if self._try(run_verbs.extend_run, run, epochs):
             self.completed.discard(run.pk)
 
     @precondition(lambda self: self._runs())
@@ -113,7 +113,7 @@ class Studio(RuleBasedStateMachine):
     def delete(self, data: st.DataObject) -> None:
         run = self._pick(data)
         number = run.pk
-        if self._try(lifecycle.delete_run, run):
+        if self._try(run_verbs.delete_run, run):
             self.deleted.add(number)
             assert not (self.runs_dir / str(number)).exists()
 
@@ -321,7 +321,7 @@ class Studio(RuleBasedStateMachine):
             for run in self._runs("running"):
                 recover_run(run)
             for run in [*self._runs("queued"), *self._runs("paused")]:
-                lifecycle.stop_run(run)
+                run_verbs.stop_run(run)
             for run in self._runs():
                 self._bring_to_its_end(run)
         finally:
@@ -332,7 +332,7 @@ class Studio(RuleBasedStateMachine):
     def _bring_to_its_end(self, run: TrainingRun) -> None:
         if run.status == Status.COMPLETED:
             return
-        (lifecycle.start_run if run.status == Status.PENDING else lifecycle.resume_run)(run)
+        (run_verbs.start_run if run.status == Status.PENDING else run_verbs.resume_run)(run)
         self.held.pop(run.pk, None)
         self.claim(HOSTS[0])
         played = self.held.pop(run.pk)

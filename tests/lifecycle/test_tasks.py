@@ -11,10 +11,10 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from trainingapp import tasks
-from trainingapp.lifecycle import stop_run
 from trainingapp.models import Dataset, TrainingRun
-from trainingapp.supervisor import shutting_down
+from trainingapp.runs.verbs import stop_run
+from trainingapp.supervision import shutting_down
+from trainingapp.worker import tasks
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -19,15 +19,18 @@ from safetensors.torch import load_file, save_file
 
 from tests.lifecycle.library import make_entry
 from tests.tiny import make_run
-from trainingapp import jobs, lifecycle, trash
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
 from trainingapp.engine.networks import build_network
 from trainingapp.engine.transfer import checkpoint_weights
-from trainingapp.lifecycle import VerbError
-from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
+from trainingapp.jobs import execution as jobs
+from trainingapp.jobs import verbs as job_verbs
+from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights, trash
 from trainingapp.models.checkpoint import checkpoint_path
-from trainingapp.scheduler import claim_next
-from trainingapp.supervisor import HOST, supervise, worker_id
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.scheduling.scheduler import claim_next
+from trainingapp.supervision import HOST, supervise, worker_id
+from trainingapp.weights import verbs as weights_verbs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,7 +40,7 @@ def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
     for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task", "start_training"):
-        monkeypatch.setattr(f"trainingapp.tasks.{name}", lambda: None)  # the test is the worker
+        monkeypatch.setattr(f"trainingapp.worker.tasks.{name}", lambda: None)  # the test is the worker
 
 
 @pytest.fixture
@@ -87,7 +90,9 @@ def upload(user: User, path: Path, file_name: str = "", **changes: Any) -> Weigh
         "name": "mine", "recipe": "classification", "architecture": "mobilenet_v3_small", "image_size": 32,
         "classes": ["blue", "red"],
     }  # fmt: skip
-    return lifecycle.upload_weights(owner=user, path=path, file_name=file_name or path.name, **{**values, **changes})
+    return weights_verbs.upload_weights(
+        owner=user, path=path, file_name=file_name or path.name, **{**values, **changes}
+    )
 
 
 def state_of(classes: int = 2) -> dict[str, torch.Tensor]:
@@ -99,7 +104,7 @@ def state_of(classes: int = 2) -> dict[str, torch.Tensor]:
 
 
 def test_a_checkpoint_becomes_an_entry_that_knows_where_it_comes_from(trained: TrainingRun, user: User) -> None:
-    weights = lifecycle.save_weights(trained, name="Tints", note="First", licence="CC0", by=user)
+    weights = weights_verbs.save_weights(trained, name="Tints", note="First", licence="CC0", by=user)
     assert (weights.state, weights.version, weights.path.exists()) == ("pending", 1, False)
     assert work().state == "done"
     weights.refresh_from_db()
@@ -115,16 +120,16 @@ def test_a_checkpoint_becomes_an_entry_that_knows_where_it_comes_from(trained: T
 
 
 def test_saving_the_same_checkpoint_twice_gives_one_entry(saved_row: Checkpoint, user: User) -> None:
-    first = lifecycle.save_weights(saved_row.run, name="Pets", by=user)
-    assert lifecycle.save_weights(saved_row.run, name=" Pets ", file="epoch_1.pt", by=user) == first
-    other = lifecycle.save_weights(saved_row.run, name="Other pets", by=user)
+    first = weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
+    assert weights_verbs.save_weights(saved_row.run, name=" Pets ", file="epoch_1.pt", by=user) == first
+    other = weights_verbs.save_weights(saved_row.run, name="Other pets", by=user)
     assert (other.version, Weights.objects.count()) == (1, 2)
 
 
 def test_another_checkpoint_of_a_name_is_its_next_version(saved_row: Checkpoint, user: User) -> None:
-    lifecycle.save_weights(saved_row.run, name="Pets", by=user)
+    weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
     Checkpoint.objects.filter(pk=saved_row.pk).update(file="epoch_2.pt", epoch=2)
-    assert lifecycle.save_weights(saved_row.run, name="Pets", by=user).version == 2
+    assert weights_verbs.save_weights(saved_row.run, name="Pets", by=user).version == 2
 
 
 def test_two_who_save_at_once_get_two_versions(saved_row: Checkpoint, user: User) -> None:
@@ -136,7 +141,7 @@ def test_two_who_save_at_once_get_two_versions(saved_row: Checkpoint, user: User
 
     def save(file: str) -> None:
         try:
-            lifecycle.save_weights(saved_row.run, name="Pets", file=file, by=user)
+            weights_verbs.save_weights(saved_row.run, name="Pets", file=file, by=user)
         except Exception as error:  # noqa: BLE001
             problems.append(error)
         finally:
@@ -156,23 +161,23 @@ def test_a_run_without_such_a_checkpoint_cannot_be_saved(
     run: TrainingRun, user: User, file: str | None, words: str
 ) -> None:
     with pytest.raises(VerbError, match=words):
-        lifecycle.save_weights(run, name="x", file=file, by=user)
+        weights_verbs.save_weights(run, name="x", file=file, by=user)
     assert not Job.objects.exists()
 
 
 def test_a_checkpoint_that_went_in_the_meantime_is_told_at_the_entry(saved_row: Checkpoint, user: User) -> None:
-    weights = lifecycle.save_weights(saved_row.run, name="Pets", by=user)
+    weights = weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
     assert work().state == "failed"
     weights.refresh_from_db()
     assert (weights.state, "is not there any more" in weights.problem) == ("failed", True)
     # A failed entry does not stand in the way of another try.
-    assert lifecycle.save_weights(saved_row.run, name="Pets", by=user) != weights
+    assert weights_verbs.save_weights(saved_row.run, name="Pets", by=user) != weights
 
 
 def test_a_cancelled_job_leaves_no_entry_that_waits_for_ever(saved_row: Checkpoint, user: User) -> None:
-    weights = lifecycle.save_weights(saved_row.run, name="Pets", by=user)
+    weights = weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
     assert weights.job is not None
-    lifecycle.cancel_job(weights.job)
+    job_verbs.cancel_job(weights.job)
     weights.refresh_from_db()
     assert (weights.state, weights.problem) == ("failed", "Cancelled.")
 
@@ -207,7 +212,7 @@ def test_an_upload_that_fits_in_part_can_only_start_runs(user: User, tmp_path: P
     assert weights.report["names"]["other_shape"] == ["classifier.3.weight", "classifier.3.bias"]
     assert "classifier.3.weight" not in load_file(weights.path)
     with pytest.raises(VerbError, match="can only start runs"):
-        lifecycle.export_weights(weights, formats=["pt"], by=user)
+        weights_verbs.export_weights(weights, formats=["pt"], by=user)
 
 
 class Harmful:
@@ -261,9 +266,9 @@ def test_names_that_no_database_keeps_are_shown_as_replaced(user: User, tmp_path
 def test_a_bad_upload_is_refused_with_the_reason(
     user: User, tmp_path: Path, name: str, make: Callable[[Path], Any], words: str
 ) -> None:
-    from trainingapp.engine.errors import BadData
+    from trainingapp.contract.errors import BadData
+    from trainingapp.contract.job_order import JobOrder
     from trainingapp.engine.jobs import check_weights
-    from trainingapp.engine.jobs.order import JobOrder
 
     path = tmp_path / name
     make(path)
@@ -313,16 +318,16 @@ def test_a_run_starts_from_an_entry_and_its_weights_remember_that(
     run = make_run(user, tints, "child", model="mobilenet_v3_small", image_size=32, start_from=weights.start_name,
                    batch_size=8, epochs=1, warmup_epochs=0, device="cpu", cpu_threads=1)  # fmt: skip
     assert checkpoint_path(run.config["start_from"]) == weights.path
-    lifecycle.start_run(run)
+    run_verbs.start_run(run)
     claimed = claim_next(HOST, worker_id())
     assert claimed is not None
     supervise(claimed)
     run.refresh_from_db()
     assert run.status == "completed", run.error_message
     assert any("tensors were taken over" in event.data.get("message", "") for event in run.events.filter(type="log"))
-    child = lifecycle.save_weights(run, name="tints", by=user)
+    child = weights_verbs.save_weights(run, name="tints", by=user)
     assert (child.parent, child.version) == (weights, 2)
-    uses = lifecycle.weights_uses(weights)
+    uses = weights_verbs.weights_uses(weights)
     assert (uses.children, uses.runs, uses.waiting) == ([child], [run], [])
 
 
@@ -343,21 +348,21 @@ def test_a_run_cannot_start_from_what_does_not_suit(
 
 def test_renaming_gives_the_next_version_of_the_other_name(user: User) -> None:
     make_entry(user, name="birds")
-    weights = lifecycle.update_weights(make_entry(user, name="tints"), name="birds", note=" seen ")
+    weights = weights_verbs.update_weights(make_entry(user, name="tints"), name="birds", note=" seen ")
     assert (weights.name, weights.version, weights.note) == ("birds", 2, "seen")
-    assert lifecycle.update_weights(weights, name="birds").version == 2
+    assert weights_verbs.update_weights(weights, name="birds").version == 2
 
 
 def test_deleting_frees_every_byte_and_leaves_what_was_made_from_it(user: User) -> None:
     weights = make_entry(user)
     child = make_entry(user, parent=weights)
-    size = lifecycle.delete_weights(weights)
+    size = weights_verbs.delete_weights(weights)
     assert (size.bytes, size.files) == (weights.size_bytes, 1)
     assert not weights.folder.exists()
     child.refresh_from_db()
     assert child.parent is None
     with pytest.raises(VerbError, match="was deleted"):
-        lifecycle.delete_weights(weights)
+        weights_verbs.delete_weights(weights)
 
 
 @pytest.mark.parametrize("status", ["pending", "queued", "running", "paused"])
@@ -366,7 +371,7 @@ def test_weights_that_a_run_waits_for_are_not_deleted(user: User, tints: Dataset
     run = make_run(user, tints, "waiting", start_from=weights.start_name)
     TrainingRun.objects.filter(pk=run.pk).update(status=status)
     with pytest.raises(VerbError, match="The run waiting is going to start"):
-        lifecycle.delete_weights(weights)
+        weights_verbs.delete_weights(weights)
     assert weights.path.exists()
 
 
@@ -384,7 +389,7 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_or_undone(user: User, set
 
 def test_an_export_is_a_zip_and_the_entry_keeps_what_was_found(user: User, tints: Dataset) -> None:
     weights = make_entry(user, dataset=tints)
-    lifecycle.export_weights(weights, formats=["pt", "safetensors"], by=user)
+    weights_verbs.export_weights(weights, formats=["pt", "safetensors"], by=user)
     job = work()
     assert job.state == "done", job.message
     assert (job.result["pictures"], job.result["are_drawn"]) == (10, False)
@@ -393,7 +398,7 @@ def test_an_export_is_a_zip_and_the_entry_keeps_what_was_found(user: User, tints
     weights.refresh_from_db()
     assert weights.report["exports"]["pt"]["is_good"]
     with pytest.raises(VerbError, match="Choose among the formats"):
-        lifecycle.export_weights(weights, formats=["gif"], by=user)
+        weights_verbs.export_weights(weights, formats=["gif"], by=user)
 
 
 # Predicting
@@ -429,11 +434,11 @@ def test_pictures_are_predicted_by_a_warm_process(user: User) -> None:
         for _again in range(2):
             for file in pictures.values():
                 file.seek(0)
-            lifecycle.predict(weights, pictures=list(pictures.items()), by=user)
+            weights_verbs.predict(weights, pictures=list(pictures.items()), by=user)
             job = work()
             assert job.state == "done", job.message
         many = [(f"{number}.png", picture()) for number in range(50)]
-        lifecycle.predict(weights, pictures=many, by=user)
+        weights_verbs.predict(weights, pictures=many, by=user)
         assert work().result["pictures"] == 50
     finally:
         jobs.drop_warm()
@@ -461,16 +466,16 @@ def test_what_is_no_picture_is_refused_at_once(
     weights = make_entry(user)
     files = [(name, io.BytesIO(one) if isinstance(one, bytes) else flat(one)) for name, one in pictures]
     with pytest.raises(VerbError, match=words):
-        lifecycle.predict(weights, pictures=files, by=user)
+        weights_verbs.predict(weights, pictures=files, by=user)
     assert not Job.objects.exists()
     assert not any(Path(settings.JOBS_DIR).glob("?" * 32))
 
 
 def test_a_dataset_is_measured_as_the_run_measured_it(user: User, trained: TrainingRun) -> None:
-    weights = lifecycle.save_weights(trained, name="Tints", by=user)
+    weights = weights_verbs.save_weights(trained, name="Tints", by=user)
     work()
     weights.refresh_from_db()
-    lifecycle.predict_dataset(weights, trained.dataset, split="val", by=user)
+    weights_verbs.predict_dataset(weights, trained.dataset, split="val", by=user)
     job = work()
     assert job.state == "done", job.message
     for name, value in weights.metrics.items():
@@ -486,8 +491,8 @@ def test_a_folder_of_class_folders_is_measured_and_another_is_not(user: User, tm
         Image.new("RGB", (32, 32), name).save(tmp_path / "shown" / name / "1.png")
     (tmp_path / "shown" / "link.png").symlink_to(tmp_path / "shown" / "red" / "1.png")
     with pytest.raises(VerbError, match="may not be read"):
-        lifecycle.predict_folder(weights, tmp_path / "shown", by=user)
-    lifecycle.predict_folder(weights, tmp_path / "shown", by=admin)
+        weights_verbs.predict_folder(weights, tmp_path / "shown", by=user)
+    weights_verbs.predict_folder(weights, tmp_path / "shown", by=admin)
     job = work()
     assert job.state == "done", job.message
     assert (job.result["pictures"], "top1" in job.result["values"]) == (2, True)

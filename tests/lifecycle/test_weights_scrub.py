@@ -15,9 +15,10 @@ from django.utils import timezone
 from tests.lifecycle.library import make_entry
 from tests.saved import flip_a_bit
 from tests.tiny import make_run
-from trainingapp import housekeeping, lifecycle
-from trainingapp.lifecycle import VerbError
 from trainingapp.models import Dataset, RunEvent, TrainingRun, Weights
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import checkpoint_files as housekeeping
+from trainingapp.weights import verbs as weights_verbs
 
 pytestmark = pytest.mark.django_db
 
@@ -54,10 +55,10 @@ def test_a_rotten_file_is_found_marked_and_told_once_and_its_end_too(weights: We
     assert "does not hold" in weights.damage
     ((level, message),) = told(child)
     assert (level, "“tints v1”" in message) == ("error", True)
-    assert lifecycle.verify_weights(weights)
+    assert weights_verbs.verify_weights(weights)
     assert len(told(child)) == 1, "told once"
     weights.path.write_bytes(whole)
-    assert lifecycle.verify_weights(weights) == weights.damage == ""
+    assert weights_verbs.verify_weights(weights) == weights.damage == ""
     assert told(child)[-1][0] == "info"
     assert weights.report["is_whole"], "what else is known of it stays"
 
@@ -74,7 +75,7 @@ def test_nothing_is_made_with_a_rotten_file(weights: Weights, user: User, tints:
     housekeeping.scrub_some()
     weights.refresh_from_db()
     with pytest.raises(VerbError, match="does not hold"):
-        lifecycle.export_weights(weights, formats=["pt"], by=user)
+        weights_verbs.export_weights(weights, formats=["pt"], by=user)
     with pytest.raises(VerbError, match="does not hold"):
         make_run(user, tints, model="mobilenet_v3_small", image_size=32, start_from=weights.start_name)
 

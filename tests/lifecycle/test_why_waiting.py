@@ -8,9 +8,9 @@ import pytest
 from django.utils import timezone
 
 from tests.machines import asking, hold, machine
-from trainingapp.devices.placement import GB
 from trainingapp.models import Device, Host, TrainingRun
-from trainingapp.scheduler import claim_next, next_by_device, reasons, why_waiting
+from trainingapp.scheduling.placement import GB
+from trainingapp.scheduling.scheduler import claim_next, next_by_device, reasons, why_waiting
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db

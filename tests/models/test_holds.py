@@ -8,7 +8,7 @@ from django.db import transaction
 from tests.machines import hold, machine
 from trainingapp.models import DeviceHold, TrainingRun
 from trainingapp.models.run import TransitionError
-from trainingapp.scheduler import claim_next
+from trainingapp.scheduling.scheduler import claim_next
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db

@@ -5,8 +5,7 @@ import itertools
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
 
-from trainingapp.models import ApiToken, Dataset, Job, Team
-from trainingapp.permissions import (
+from trainingapp.accounts.permissions import (
     GENERAL,
     SCOPES,
     TABLE,
@@ -19,6 +18,7 @@ from trainingapp.permissions import (
     scopes_allow,
     visible_to,
 )
+from trainingapp.models import ApiToken, Dataset, Job, Team
 
 pytestmark = pytest.mark.django_db
 

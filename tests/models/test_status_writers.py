@@ -12,10 +12,10 @@ DATASET_WRITERS = {
     "datasets/importer.py",
     "datasets/inspection.py",
     "datasets/work.py",
-    "lifecycle/datasets.py",
+    "datasets/verbs.py",
     "management/commands/demo.py",
     "management/foreground.py",
-    "tasks.py",
+    "datasets/imports.py",
 }
 #: What else is called so: the status of an answer over HTTP.
 HTTP_STATUSES = {"api/problems.py"}

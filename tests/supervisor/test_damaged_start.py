@@ -11,11 +11,11 @@ from tests.lifecycle.library import make_entry
 from tests.saved import flip_a_bit
 from tests.studio import TINY
 from tests.tiny import make_run
-from trainingapp import lifecycle
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
 from trainingapp.models import Dataset, TrainingRun
-from trainingapp.scheduler import claim_next
-from trainingapp.supervisor import HOST, drop_spare, supervise, worker_id
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.scheduling.scheduler import claim_next
+from trainingapp.supervision import HOST, drop_spare, supervise, worker_id
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -54,7 +54,7 @@ def test_a_file_of_the_library_with_a_flipped_byte_is_not_trained_from(user: Use
     run = make_run(user, tints, "child", start=True, **{**SMALL, "start_from": weights.start_name})
     assert_refused(trained(run), f"weights “tints v1” (number {weights.pk})")
     weights.path.write_bytes(whole)
-    lifecycle.resume_run(run)
+    run_verbs.resume_run(run)
     assert trained(run).status == "completed"
 
 
@@ -65,13 +65,13 @@ def test_a_checkpoint_with_a_flipped_byte_is_not_trained_from(user: User, tints:
     assert source.status == "completed", source.error_message
     checkpoint = source.checkpoints.get(is_last=True)
     config = parse_config({**source.config, "epochs": 2})
-    run = lifecycle.fork_run(source, checkpoint, owner=user, config=config, mode=mode)
+    run = run_verbs.fork_run(source, checkpoint, owner=user, config=config, mode=mode)
     whole = checkpoint.path.read_bytes()
     flip_a_bit(checkpoint.path, len(whole) // 2)
-    lifecycle.start_run(run)
+    run_verbs.start_run(run)
     assert_refused(trained(run), f"{checkpoint.file} of run {source.pk}")
     checkpoint.path.write_bytes(whole)
-    lifecycle.resume_run(run)
+    run_verbs.resume_run(run)
     assert trained(run).status == "completed"
 
 
@@ -81,5 +81,5 @@ def test_a_damaged_record_of_a_compact_checkpoint_is_found_too(user: User, tints
     for pack in checkpoint.path.parent.rglob("*.pack"):
         flip_a_bit(pack, pack.stat().st_size // 2)
     config = parse_config({**source.config, "epochs": 2})
-    run = lifecycle.start_run(lifecycle.fork_run(source, checkpoint, owner=user, config=config, mode="weights"))
+    run = run_verbs.start_run(run_verbs.fork_run(source, checkpoint, owner=user, config=config, mode="weights"))
     assert_refused(trained(run), f"{checkpoint.file} of run {source.pk}")

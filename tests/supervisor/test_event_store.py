@@ -10,11 +10,11 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.threads import in_threads
-from trainingapp.engine.events import LONGEST_LINE_BYTES, EventLog
+from trainingapp.contract.events import LONGEST_LINE_BYTES, EventLog
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
-from trainingapp.supervisor.event_store import EventStore, LostRunError
-from trainingapp.supervisor.flood import give_back, trim_log
-from trainingapp.supervisor.trainers import log_tail
+from trainingapp.supervision.event_store import EventStore, LostRunError
+from trainingapp.supervision.log_rate_limit import give_back, trim_log
+from trainingapp.supervision.trainers import log_tail
 
 MAKE = Callable[..., TrainingRun]
 WORKER = "here:1:2"

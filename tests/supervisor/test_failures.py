@@ -5,7 +5,7 @@ import time
 import pytest
 
 from trainingapp.models import FailureRule
-from trainingapp.supervisor.failures import LINES_SHOWN, Rule, diagnose, own_rules, searched_apart
+from trainingapp.supervision.failures import LINES_SHOWN, Rule, diagnose, own_rules, searched_apart
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_rules_of_ones_own_go_first_in_their_order() -> None:
 
 
 def test_a_pattern_that_takes_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainingapp.supervisor.failures.PATTERN_S", 1.0)
+    monkeypatch.setattr("trainingapp.supervision.failures.PATTERN_S", 1.0)
     began = time.monotonic()
     careless = ("(a+)+$", Rule("careless"))
     found = diagnose("error", ["a" * 2000 + "b", "CUDA error"], [], [careless])

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from trainingapp.models import TrainingRun
-from trainingapp.supervisor import heartbeats as module
-from trainingapp.supervisor.heartbeats import Heartbeats
+from trainingapp.supervision import heartbeats as module
+from trainingapp.supervision.heartbeats import Heartbeats
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 

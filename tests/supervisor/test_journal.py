@@ -13,8 +13,8 @@ from tests.saved import save as save_state
 from tests.supervisor.test_recovery import dead_worker
 from tests.web.world import line, tell
 from trainingapp.models import Checkpoint, JournalEntry, TrainingRun
-from trainingapp.supervisor import HOST, note_restart, recover_run, worker_id
-from trainingapp.supervisor.journal import is_sound
+from trainingapp.supervision import HOST, note_restart, recover_run, worker_id
+from trainingapp.supervision.journal import is_sound
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db

@@ -8,10 +8,10 @@ from django.contrib.auth.models import User
 
 from tests.studio import TINY
 from tests.tiny import make_run
-from trainingapp import lifecycle
 from trainingapp.models import Dataset, TrainingRun
-from trainingapp.scheduler import claim_next
-from trainingapp.supervisor import HOST, supervise, worker_id
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.scheduling.scheduler import claim_next
+from trainingapp.supervision import HOST, supervise, worker_id
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,8 +24,8 @@ def trained(user: User, tints: Dataset) -> Callable[..., TrainingRun]:
 
     def train(**limits: Any) -> TrainingRun:
         run = make_run(user, tints, **{**TINY, "epochs": 5000})
-        lifecycle.update_run(run, **limits)
-        lifecycle.start_run(run)
+        run_verbs.update_run(run, **limits)
+        run_verbs.start_run(run)
         claimed = claim_next(HOST, worker_id())
         assert claimed is not None
         supervise(claimed)
@@ -42,7 +42,7 @@ def test_the_soft_limit_saves_stops_and_can_be_resumed(trained: Callable[..., Tr
     assert "saved a checkpoint and stopped" in run.error_message
     assert run.checkpoints.get(is_last=True).reason == "stop"
     assert run.checkpoints.get(is_last=True).step == run.step
-    lifecycle.resume_run(run)
+    run_verbs.resume_run(run)
     assert (run.status, run.spent_s, run.error_class) == ("queued", 0, "")
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trainingapp.supervisor.memory_kills import DYING_S, MemoryKills, memory_kills
+from trainingapp.supervision.memory_kills import DYING_S, MemoryKills, memory_kills
 
 
 @dataclass

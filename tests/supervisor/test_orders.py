@@ -11,15 +11,15 @@ from django.db import connection, transaction
 
 from tests.studio import TINY, wait_for
 from tests.tiny import make_run
-from trainingapp import lifecycle
-from trainingapp.engine.events import EventLog
-from trainingapp.lifecycle.control import give_order
+from trainingapp.contract.events import EventLog
 from trainingapp.models import Dataset, RunEvent, TrainingRun
-from trainingapp.scheduler import claim_next
-from trainingapp.supervisor import HOST, shutting_down, supervise, worker_id
-from trainingapp.supervisor.event_store import EventStore
-from trainingapp.supervisor.outcome import End
-from trainingapp.supervisor.supervision import settle
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.control import give_order
+from trainingapp.scheduling.scheduler import claim_next
+from trainingapp.supervision import HOST, shutting_down, supervise, worker_id
+from trainingapp.supervision.event_store import EventStore
+from trainingapp.supervision.outcome import End
+from trainingapp.supervision.supervision import settle
 
 MAKE = Callable[..., TrainingRun]
 WORKER = "here:1:2"
@@ -150,7 +150,7 @@ def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(u
         order(run, "epochs", epochs=600)
         wait_for(lambda: not stored().orders, 60, "every order is confirmed")
         wait_for(lambda: stored().total_epochs == 600, 60, "the progress follows")
-        lifecycle.pause_run(stored())
+        run_verbs.pause_run(stored())
     confirmations = {event.data["id"]: event.data["result"] for event in run.events.filter(data__state="order")}
     assert sorted(confirmations) == [1, 2, 3]
     assert run.checkpoints.filter(reason="epochs").exists()
@@ -158,9 +158,9 @@ def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(u
     assert run.events.filter(type="metrics", data__extra=True).count() == (0 if is_at_an_epochs_end else 1)
     assert stored().config["epochs"] == 600
     assert stored().environment["packages"]["torch"]
-    lifecycle.resume_run(stored())
+    run_verbs.resume_run(stored())
     with supervised(claimed()):
         wait_for(lambda: stored().resume_proof, 60, "the proof is told")
-        lifecycle.stop_run(stored())
+        run_verbs.stop_run(stored())
     proof = stored().resume_proof
     assert (proof["verdict"], proof["attempt"]) == ("exact", 2)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
 from trainingapp.models import TrainingRun
-from trainingapp.supervisor.outcome import End, judge
+from trainingapp.supervision.outcome import End, judge
 
 
 def said(state: str, **data: Any) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from django.utils import timezone
 from tests.studio import TINY, wait_for
 from tests.threads import in_threads
 from tests.tiny import make_run
-from trainingapp.engine.events import EventLog
+from trainingapp.contract.events import EventLog
 from trainingapp.models import Dataset, RunEvent, TrainingRun
-from trainingapp.scheduler import claim_next
-from trainingapp.supervisor import HOST, recover_lost_runs, recover_run, worker_id
-from trainingapp.supervisor.identity import is_dead_here
-from trainingapp.supervisor.recovery import is_lost
-from trainingapp.supervisor.supervision import _write_config
-from trainingapp.supervisor.trainers import start_trainer
+from trainingapp.scheduling.scheduler import claim_next
+from trainingapp.supervision import HOST, recover_lost_runs, recover_run, worker_id
+from trainingapp.supervision.identity import is_dead_here
+from trainingapp.supervision.recovery import is_lost
+from trainingapp.supervision.supervision import _write_config
+from trainingapp.supervision.trainers import start_trainer
 
 MAKE = Callable[..., TrainingRun]
 

@@ -5,8 +5,8 @@ import time
 import pytest
 from django.db import OperationalError
 
-from trainingapp.supervisor import shutting_down
-from trainingapp.supervisor.supervision import retried
+from trainingapp.supervision import shutting_down
+from trainingapp.supervision.supervision import retried
 
 pytestmark = pytest.mark.django_db
 
@@ -32,7 +32,7 @@ def test_other_errors_are_not_hidden() -> None:
 
 
 def test_a_worker_that_ends_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainingapp.supervisor.supervision.LAST_TRIES_S", 0.3)
+    monkeypatch.setattr("trainingapp.supervision.supervision.LAST_TRIES_S", 0.3)
 
     def write() -> None:
         raise OperationalError("away")

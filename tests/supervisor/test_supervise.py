@@ -17,12 +17,12 @@ from django.db import connection
 
 from tests.studio import TINY, wait_for
 from tests.tiny import make_run
-from trainingapp import lifecycle
-from trainingapp.engine.storage.reading import damage
+from trainingapp.contract.storage.reading import damage
 from trainingapp.models import Dataset, DeviceHold, TrainingRun
-from trainingapp.scheduler import claim_next
-from trainingapp.supervisor import HOST, drop_spare, shutting_down, supervise, warm_spare, worker_id
-from trainingapp.supervisor.trainers import end_leftover
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.scheduling.scheduler import claim_next
+from trainingapp.supervision import HOST, drop_spare, shutting_down, supervise, warm_spare, worker_id
+from trainingapp.supervision.trainers import end_leftover
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -103,18 +103,18 @@ def test_pause_frees_the_process_and_resume_goes_on_from_that_step(user: User, t
     run = claimed(user, tints, epochs=30)
     with supervised(run):
         pid = wait_for_step(run, 3).pid
-        lifecycle.pause_run(stored(run))
+        run_verbs.pause_run(stored(run))
     paused = stored(run)
     assert (paused.status, paused.wanted, paused.pid) == ("paused", "", None)
     assert pid is not None
     assert not psutil.pid_exists(pid)
     assert paused.checkpoints.get(is_last=True).step == paused.step
-    lifecycle.resume_run(paused)
+    run_verbs.resume_run(paused)
     again = claim_next(HOST, worker_id())
     assert again is not None
     with supervised(again):
         wait_for_step(run, paused.step + 2)
-        lifecycle.stop_run(stored(run))
+        run_verbs.stop_run(stored(run))
     started = run.events.filter(type="status", attempt=2, data__state="started").get()
     assert started.step == paused.step
     assert stored(run).status == "stopped"
@@ -202,7 +202,7 @@ def test_a_warm_spare_is_taken_and_replaced_after_the_first_step(user: User, tin
         assert wait_for_step(run, 2).pid == spare
         wait_for(lambda: spares() - {spare}, 20, "there is a new spare")
         assert len(spares()) == 2
-        lifecycle.stop_run(stored(run))
+        run_verbs.stop_run(stored(run))
     assert "First step" in "".join(run.events.filter(type="log").values_list("data__message", flat=True))
     drop_spare()
     assert not spares()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from trainingapp.models import TrainingRun
-from trainingapp.supervisor.watchdog import Watchdog
+from trainingapp.supervision.watchdog import Watchdog
 
 
 class Clock:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trainingapp.contract.dataset_index import Box, Sample, write_index
 from trainingapp.datasets.scenes import CLASSES, Scene, draw_scene
-from trainingapp.engine.dataset_files import Box, Sample, write_index
 from trainingapp.models import Dataset
 
 FINGERPRINT = "5c" * 32

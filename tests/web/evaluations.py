@@ -6,8 +6,8 @@ from PIL import Image
 
 from tests.tiny import CLASSES
 from tests.web.world import tell
-from trainingapp.engine.dataset_files import SAMPLES_FILE, Box, Sample, read_index, write_index
-from trainingapp.engine.evaluation import Column, Curve, Evaluation, PictureScore, write_evaluation
+from trainingapp.contract.dataset_index import SAMPLES_FILE, Box, Sample, read_index, write_index
+from trainingapp.contract.evaluation import Column, Curve, Evaluation, PictureScore, write_evaluation
 from trainingapp.models import Dataset, TrainingRun
 
 

@@ -9,9 +9,9 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.tiny import make_dataset
-from trainingapp.engine.config import config_schema
+from trainingapp.contract.config import config_schema
 from trainingapp.models import Dataset, TrainingRun
-from trainingapp.supervisor import batch_preview
+from trainingapp.supervision import batch_preview
 
 HTMX = {"HX-Request": "true"}
 
@@ -31,7 +31,7 @@ def files(tmp_path: Path, settings: Any) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids that the worker is told; the test is the worker."""
     told: list[str] = []
-    monkeypatch.setattr("trainingapp.lifecycle.runs.tasks.draw_batch_preview", told.append)
+    monkeypatch.setattr("trainingapp.runs.records.tasks.draw_batch_preview", told.append)
     return told
 
 

@@ -9,10 +9,10 @@ from asgiref.sync import sync_to_async
 from channels.layers import channel_layers
 
 from tests.web.world import line, numbered, tell, until
-from trainingapp import live
-from trainingapp.bell import ring
-from trainingapp.live import Audience, Reader, run_messages
 from trainingapp.models import TrainingRun
+from trainingapp.models.bell import ring
+from trainingapp.runs import live
+from trainingapp.runs.live import Audience, Reader, run_messages
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.redis]
 LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"

@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.web.annotated import make_proposed, proposal
-from trainingapp.dataset_forms import MOST_EDITABLE_CLASSES, ConfirmForm
+from trainingapp.datasets.forms import MOST_EDITABLE_CLASSES, ConfirmForm
 from trainingapp.models import Dataset
 
 

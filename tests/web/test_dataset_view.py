@@ -11,7 +11,7 @@ from django.urls import reverse
 from PIL import Image
 
 from tests.web.annotated import FINGERPRINT, make_scenes
-from trainingapp.engine.class_colours import class_colour
+from trainingapp.contract.class_colours import class_colour
 from trainingapp.models import Dataset
 from trainingapp.views.dataset_figures import figures_context
 

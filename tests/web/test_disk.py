@@ -10,8 +10,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from trainingapp import disk_usage
 from trainingapp.models import Dataset, TrainingRun
+from trainingapp.operations import disk_usage
 
 MAKE = Callable[..., TrainingRun]
 

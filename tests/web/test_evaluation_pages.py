@@ -16,7 +16,7 @@ from PIL import Image
 from tests.tiny import make_run
 from tests.web.evaluations import annotated, evaluated
 from tests.web.world import tell
-from trainingapp.engine.evaluation import PictureScore, evaluation_path
+from trainingapp.contract.evaluation import PictureScore, evaluation_path
 from trainingapp.models import Dataset, RunEvent, TrainingRun
 
 

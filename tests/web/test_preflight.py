@@ -9,8 +9,8 @@ from django.urls import reverse
 
 from tests.studio import TINY
 from tests.web.preflights import result
-from trainingapp import jobs
-from trainingapp.engine.config import config_schema, parse_config
+from trainingapp.contract.config import config_schema, parse_config
+from trainingapp.jobs import execution as jobs
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.templatetags.preflight import preflight_lines
 
@@ -21,7 +21,7 @@ ADDRESS = "preflight_start"
 @pytest.fixture(autouse=True)
 def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
-    monkeypatch.setattr("trainingapp.tasks.do_jobs", lambda: None)  # the test is the worker
+    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda: None)  # the test is the worker
 
 
 def values(dataset: Dataset, **changes: Any) -> dict[str, Any]:

@@ -21,9 +21,11 @@ from tests.lifecycle.library import make_entry
 from tests.machines import asking, hold, machine
 from tests.saved import flip_a_bit
 from tests.stored import stored
-from trainingapp import lifecycle
-from trainingapp.live import Audience, run_messages
 from trainingapp.models import Device, JournalEntry, Team, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.live import Audience, run_messages
+from trainingapp.weights import verbs as weights_verbs
 
 MAKE = Callable[..., TrainingRun]
 HTMX = {"HX-Request": "true"}
@@ -210,7 +212,7 @@ def test_what_has_outlived_its_run_is_named_to_administrators(
     """Whose a deleted run was, and who saw it, is known no more."""
     past = TrainingRun.objects.get(name=SECRETS[2])
     JournalEntry.objects.create(run=past, run_name=past.name, found_by="w", found_at=timezone.now(), message="lost")
-    lifecycle.delete_run(past)
+    run_verbs.delete_run(past)
     for route in ("journal", "device_list"):
         text = html(signed_in(other_user).get(reverse(route)))
         assert SECRETS[2] not in text
@@ -223,8 +225,8 @@ def test_weights_are_kept_for_runs_that_are_not_named(make: MAKE, user: User, ot
     weights = make_entry(user)
     config = asking(start_from=weights.start_name)
     make("queued", name="from-hush", config=config, visibility="private", owner=other_user)
-    with pytest.raises(lifecycle.VerbError, match="not shared with you") as refused:
-        lifecycle.delete_weights(weights)
+    with pytest.raises(VerbError, match="not shared with you") as refused:
+        weights_verbs.delete_weights(weights)
     assert "from-hush" not in str(refused.value)
     for route in ("weights_detail", "weights_delete"):
         assert "from-hush" not in html(signed_in(user).get(reverse(route, args=[weights.pk])))
@@ -238,7 +240,7 @@ def test_the_log_of_a_damaged_checkpoint_names_no_private_run(make: MAKE) -> Non
     start = asking(start_from=f"run/{run.pk}/epoch_1.pt")
     make(name="open", config=start)
     make(name="from-hush", config=start, visibility="private")
-    assert lifecycle.verify_checkpoint(run.checkpoints.get(file="epoch_1.pt"))
+    assert run_verbs.verify_checkpoint(run.checkpoints.get(file="epoch_1.pt"))
     log = "".join(str(event.data) for event in run.events.all())
     assert "These runs start from it: “open”, a private run." in log
     assert "from-hush" not in log

@@ -12,9 +12,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.machines import asking, busy_studio, hold, machine
-from trainingapp import forecast
-from trainingapp.devices.placement import queued_runs
 from trainingapp.models import Dataset, Forecast, TrainingRun
+from trainingapp.scheduling import forecast
+from trainingapp.scheduling.placement import queued_runs
 from trainingapp.views import queue
 
 MAKE = Callable[..., TrainingRun]

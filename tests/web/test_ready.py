@@ -10,8 +10,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from trainingapp.doctor import vital_signs
 from trainingapp.models import Host, TrainingRun
+from trainingapp.operations.doctor import health as vital_signs
 
 pytestmark = pytest.mark.django_db
 

@@ -8,7 +8,7 @@ from django.test import Client
 
 from tests.web.world import tell
 from trainingapp.models import TrainingRun
-from trainingapp.run_state import log_events, render_log_lines
+from trainingapp.runs.run_page import log_events, render_log_lines
 
 pytestmark = pytest.mark.django_db
 MAKE = Callable[..., TrainingRun]

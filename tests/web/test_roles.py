@@ -25,11 +25,11 @@ from tests.lifecycle.library import make_entry
 from tests.tiny import board_of, make_dataset, make_run
 from tests.web.evaluations import annotated, evaluated
 from tests.web.world import tell
-from trainingapp import lifecycle
-from trainingapp.engine.config import config_schema
-from trainingapp.engine.run_files import CONFIG_FILE, PREVIEW_FILE
+from trainingapp.accounts import tokens as token_verbs
+from trainingapp.contract.config import config_schema
+from trainingapp.contract.run_directory import CONFIG_FILE, PREVIEW_FILE
 from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
-from trainingapp.supervisor import batch_preview
+from trainingapp.supervision import batch_preview
 
 LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
 
@@ -127,7 +127,7 @@ def weights_line(route: str, **fields: Any) -> Line:
 
 
 def token_of_owner(world: World) -> ApiToken:
-    return lifecycle.create_token(world.people["owner"], name="laptop", scopes=["read"])[0]
+    return token_verbs.create_token(world.people["owner"], name="laptop", scopes=["read"])[0]
 
 
 def status(value: str) -> Callable[[World], Any]:

@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
 from trainingapp.models import TrainingRun
+from trainingapp.runs import verbs as run_verbs
 from trainingapp.views.epochs_preview import preview, rate_at
 
 MAKE = Callable[..., TrainingRun]
@@ -183,7 +183,7 @@ def test_what_is_wrong_is_said_beside_its_field(
 def test_of_two_editors_the_second_sees_what_the_first_wrote(user_client: Client, make: MAKE) -> None:
     run = make("paused")
     sent = values(run, name="mine", soft_limit_h="1")
-    lifecycle.update_run(TrainingRun.objects.get(), name="theirs")
+    run_verbs.update_run(TrainingRun.objects.get(), name="theirs")
     response = user_client.post(edit(run), sent)
     assert response.status_code == 409
     assert "now theirs; yours is mine" in html(response)

@@ -11,8 +11,8 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 
 from tests.web.world import tell
-from trainingapp.engine.board import Board
-from trainingapp.engine.events import EVENTS_FILE, EventLog
+from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.engine.tensorboard_writer import Board
 from trainingapp.models import TrainingRun
 
 MAKE = Callable[..., TrainingRun]

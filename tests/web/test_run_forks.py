@@ -10,10 +10,10 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.web.evaluations import evaluated
-from trainingapp import lifecycle
-from trainingapp.engine.config import parse_config
-from trainingapp.forms import config_changes
+from trainingapp.contract.config import parse_config
 from trainingapp.models import Checkpoint, TrainingRun
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.forms import config_changes
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -142,7 +142,7 @@ def test_checkpoints_and_evaluations_lead_there(user_client: Client, make: MAKE)
 def test_both_runs_say_so(user_client: Client, make: MAKE, user: User) -> None:
     run = make("completed", name="origin")
     config = parse_config({**run.config, "learning_rate": 0.01})
-    fork = lifecycle.fork_run(run, saved(run), owner=user, config=config, name="branch")
+    fork = run_verbs.fork_run(run, saved(run), owner=user, config=config, name="branch")
     page = html(user_client.get(fork.get_absolute_url()))
     assert "Forked from" in page
     assert "at epoch 5, step 50" in page
@@ -153,14 +153,14 @@ def test_both_runs_say_so(user_client: Client, make: MAKE, user: User) -> None:
 
 def test_the_checkpoint_may_be_gone(user_client: Client, make: MAKE, user: User) -> None:
     run = make("completed")
-    fork = lifecycle.fork_run(run, saved(run), owner=user, config=parse_config(run.config))
+    fork = run_verbs.fork_run(run, saved(run), owner=user, config=parse_config(run.config))
     Checkpoint.objects.all().delete()
     assert '<span class="mono">epoch_5.pt</span>' in html(user_client.get(fork.get_absolute_url()))
 
 
 def test_an_origin_that_one_may_not_see_stays_unnamed(client: Client, make: MAKE, other_user: User) -> None:
     run = make("completed", name="secret plan")
-    fork = lifecycle.fork_run(run, saved(run), owner=other_user, config=parse_config(run.config), name="branch")
+    fork = run_verbs.fork_run(run, saved(run), owner=other_user, config=parse_config(run.config), name="branch")
     TrainingRun.objects.filter(pk=run.pk).update(visibility="private")
     client.force_login(other_user)
     page = html(client.get(fork.get_absolute_url()))

@@ -16,9 +16,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.web.world import line, numbered, point, started, tell, until
-from trainingapp import live
-from trainingapp.live import Audience, Message, Reader, list_messages, run_messages
 from trainingapp.models import TrainingRun
+from trainingapp.runs import live
+from trainingapp.runs.live import Audience, Message, Reader, list_messages, run_messages
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ENGLISH = Audience("en")

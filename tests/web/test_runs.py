@@ -13,11 +13,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.web.world import line, point, started, tell
-from trainingapp.engine.config import RECIPES, config_defaults, config_schema, parse_config
-from trainingapp.forms import LIMITS, RunForm
-from trainingapp.lifecycle import VerbError, create_run
+from trainingapp.contract.config import RECIPES, config_defaults, config_schema, parse_config
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
-from trainingapp.run_state import CHART_POINTS, LOG_LINES, thinned
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs.forms import LIMITS, RunForm
+from trainingapp.runs.run_page import CHART_POINTS, LOG_LINES, thinned
+from trainingapp.runs.verbs import create_run
 
 
 def html(response: Any) -> str:

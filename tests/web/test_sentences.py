@@ -8,10 +8,16 @@ from django.utils import translation
 from django.utils.translation import gettext
 
 from tests.web.world import line, tell
-from trainingapp.engine.config import correct_config
+from trainingapp.contract.config import correct_config
 from trainingapp.models import TrainingRun
-from trainingapp.sentences import finding_in_readers_language, findings, in_readers_language, trainers, workers
-from trainingapp.sentences.forms import LISTS, NESTED, Text
+from trainingapp.presentation.sentences import (
+    finding_in_readers_language,
+    findings,
+    in_readers_language,
+    trainers,
+    workers,
+)
+from trainingapp.presentation.sentences.forms import LISTS, NESTED, Text
 
 #: What stands in the places of values. Names have spaces and words of other forms in them.
 SAMPLES = {

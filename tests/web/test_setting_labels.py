@@ -8,10 +8,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
-from trainingapp.choices import CHOICES, NAMES, choice_label
-from trainingapp.engine.config import RECIPES, config_schema
-from trainingapp.forms import RunForm
+from trainingapp.contract.config import RECIPES, config_schema
 from trainingapp.models import Dataset, TrainingRun
+from trainingapp.presentation.choices import CHOICES, NAMES, choice_label
+from trainingapp.runs.forms import RunForm
 
 CHINESE = {"accept-language": "zh-hans"}
 

@@ -10,8 +10,12 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 from django.utils import timezone
 
-from trainingapp import lifecycle, live
+from trainingapp.accounts import sharing as sharing_verbs
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Team, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import live
+from trainingapp.runs import verbs as run_verbs
 
 
 @pytest.fixture
@@ -29,9 +33,9 @@ def html(response: Any) -> str:
 @pytest.fixture
 def secret(run: TrainingRun) -> TrainingRun:
     """A run and its dataset that nobody else sees."""
-    lifecycle.update_run(run, name="hush")
-    lifecycle.share(run, "private")
-    lifecycle.share(run.dataset, "private")
+    run_verbs.update_run(run, name="hush")
+    sharing_verbs.share(run, "private")
+    sharing_verbs.share(run.dataset, "private")
     return run
 
 
@@ -67,9 +71,9 @@ def test_the_same_content_elsewhere_is_not_told(other_user: User, other_client: 
 def test_a_dataset_is_kept_for_runs_that_its_owner_does_not_see(user: User, other_user: User, dataset: Dataset) -> None:
     from tests.tiny import make_run
 
-    lifecycle.share(make_run(other_user, dataset, name="hush"), "private")
-    with pytest.raises(lifecycle.VerbError) as refusal:
-        lifecycle.delete_dataset(dataset)
+    sharing_verbs.share(make_run(other_user, dataset, name="hush"), "private")
+    with pytest.raises(VerbError) as refusal:
+        dataset_verbs.delete_dataset(dataset)
     assert "hush" not in str(refusal.value)
 
 
@@ -96,7 +100,7 @@ def test_a_team_of_others_is_no_choice(user_client: Client, run: TrainingRun) ->
 def test_a_mate_has_the_buttons_but_not_the_one_to_delete(other_user: User, other_client: Client, run: Any) -> None:
     team = Team.objects.create(name="birds")
     team.members.add(run.owner, other_user)
-    lifecycle.share(run, "team", team)
+    sharing_verbs.share(run, "team", team)
     page = html(other_client.get(run.get_absolute_url()))
     assert 'id="verb-start"' in page
     assert 'id="verb-delete"' not in page
@@ -143,7 +147,7 @@ async def test_an_open_stream_ends_with_the_right_to_see(listening: Any, run: Tr
     async with asyncio.timeout(30):
         while b"alive" not in await anext(listening):
             pass
-        await sync_to_async(lifecycle.share)(run, "private")
+        await sync_to_async(sharing_verbs.share)(run, "private")
         rest = b"".join([part async for part in listening])
     assert rest.splitlines()[-3] == b"event: logged-out"
 

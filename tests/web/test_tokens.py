@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.threads import in_threads
-from trainingapp import lifecycle
+from trainingapp.accounts import tokens as token_verbs
 from trainingapp.models import ApiToken, AuditEntry, IdempotencyKey
 from trainingapp.views.form_keys import FORMS_LAST
 
@@ -148,7 +148,7 @@ def test_a_form_of_somebody_else_or_from_long_ago_makes_nothing(
 
 
 def test_a_token_is_revoked_by_its_owner_and_stays_so(user_client: Client, user: User) -> None:
-    token, _secret = lifecycle.create_token(user, name="laptop", scopes=["read"])
+    token, _secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     for _ in range(2):
         response = user_client.post(f"{PAGE}{token.pk}/revoke/")
         assert response.headers["Location"] == PAGE
@@ -158,14 +158,14 @@ def test_a_token_is_revoked_by_its_owner_and_stays_so(user_client: Client, user:
 
 
 def test_others_neither_see_nor_revoke_it(user_client: Client, other_user: User) -> None:
-    token, _secret = lifecycle.create_token(other_user, name="hers", scopes=["read"])
+    token, _secret = token_verbs.create_token(other_user, name="hers", scopes=["read"])
     assert "hers" not in html(user_client.get(PAGE))
     assert user_client.post(f"{PAGE}{token.pk}/revoke/").status_code == 404
     assert ApiToken.objects.get().is_usable
 
 
 def test_nobody_is_led_to_sign_in_and_a_look_revokes_nothing(user: User, user_client: Client) -> None:
-    token, _secret = lifecycle.create_token(user, name="laptop", scopes=["read"])
+    token, _secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     assert Client().get(PAGE).headers["Location"].startswith("/login/")
     assert Client().post(f"{PAGE}{token.pk}/revoke/").headers["Location"].startswith("/login/")
     assert user_client.get(f"{PAGE}{token.pk}/revoke/").status_code == 405

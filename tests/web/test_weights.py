@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from tests.lifecycle.library import make_entry
 from tests.lifecycle.test_weights import state_of
 from tests.tiny import make_run
-from trainingapp import jobs, lifecycle
+from trainingapp.jobs import execution as jobs
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
+from trainingapp.weights import verbs as weights_verbs
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,7 +29,7 @@ def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
     for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task"):
-        monkeypatch.setattr(f"trainingapp.tasks.{name}", lambda: None)  # the test is the worker
+        monkeypatch.setattr(f"trainingapp.worker.tasks.{name}", lambda: None)  # the test is the worker
 
 
 @pytest.fixture
@@ -291,4 +292,4 @@ def test_what_is_not_whole_offers_no_predictions(user_client: Client, entry: Wei
     assert reverse("weights_try", args=[entry.pk]) not in html
     assert user_client.post(reverse("weights_try", args=[entry.pk]), {"pictures": [picture()]}).status_code == 422
     assert user_client.post(reverse("weights_export", args=[entry.pk]), {"formats": ["pt"]}).status_code == 422
-    assert not lifecycle.weights_uses(entry).runs
+    assert not weights_verbs.weights_uses(entry).runs

@@ -7,9 +7,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from trainingapp.live import Message
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.run import append_events
+from trainingapp.runs.live import Message
 
 
 def tell(run: TrainingRun, *events: dict[str, Any]) -> None:

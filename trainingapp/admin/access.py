@@ -14,10 +14,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp import audit, lifecycle
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import GROUPS, role_of
 from trainingapp.admin.base import ReadOnlyAdmin, RecordedAdmin, StudioAdmin, admin_link, list_link, verb_action
 from trainingapp.models import ApiToken, AuditEntry, IdempotencyKey, Team, TrainingRun
-from trainingapp.permissions import GROUPS, role_of
+from trainingapp.models.verbs import VerbError
 from trainingapp.templatetags.access import ROLES, audit_verb
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _revoke(token: ApiToken) -> None:
     """Close the token for good."""
     with transaction.atomic():
         if not ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
-            raise lifecycle.VerbError(_now("“%(name)s” was revoked before.") % {"name": token})
+            raise VerbError(_now("“%(name)s” was revoked before.") % {"name": token})
         audit.record("token_revoke", token)
 
 

@@ -18,8 +18,9 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from trainingapp import audit, lifecycle
-from trainingapp.permissions import is_administrator
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import is_administrator
+from trainingapp.models.verbs import DeletionSize, VerbError
 from trainingapp.templatetags.studio import grouped
 
 if TYPE_CHECKING:
@@ -155,13 +156,13 @@ def _do_each(
         name = str(row)
         try:
             verb(row)
-        except lifecycle.VerbError as error:
+        except VerbError as error:
             model_admin.message_user(request, str(error), messages.ERROR)
         else:
             model_admin.message_user(request, str(done) % {"name": name}, messages.SUCCESS)
 
 
-def files_and_bytes(size: lifecycle.DeletionSize) -> str:
+def files_and_bytes(size: DeletionSize) -> str:
     """What deleting something would take from the disk."""
     if not size.files:
         return _("no files")

@@ -7,7 +7,6 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp import lifecycle
 from trainingapp.admin.base import (
     ReadOnlyAdmin,
     StudioAdmin,
@@ -17,6 +16,7 @@ from trainingapp.admin.base import (
     page_link,
     verb_action,
 )
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.previews import picture_page
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.templatetags.studio import format_label, status_badge
@@ -50,8 +50,8 @@ class DatasetAdmin(StudioAdmin):
             _("Delete with all files"),
             _("These datasets go with all their pictures, for good. Those that runs use stay."),
             _("“%(name)s” was deleted."),
-            lifecycle.delete_dataset,
-            tells=lambda dataset: files_and_bytes(lifecycle.dataset_deletion_size(dataset)),
+            dataset_verbs.delete_dataset,
+            tells=lambda dataset: files_and_bytes(dataset_verbs.dataset_deletion_size(dataset)),
             is_final=True,
         ),
     )

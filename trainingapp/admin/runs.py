@@ -11,7 +11,6 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp import lifecycle
 from trainingapp.admin.base import (
     ReadOnlyAdmin,
     StudioAdmin,
@@ -21,8 +20,10 @@ from trainingapp.admin.base import (
     page_link,
     verb_action,
 )
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
 from trainingapp.templatetags.studio import STATUSES, status_badge
 
 SHOWN_DATA = 160
@@ -57,14 +58,14 @@ def _which_run(run: TrainingRun) -> str:
 
 
 def _run_with_files(run: TrainingRun) -> str:
-    return f"{_which_run(run)} · {files_and_bytes(lifecycle.deletion_size(run))}"
+    return f"{_which_run(run)} · {files_and_bytes(run_verbs.deletion_size(run))}"
 
 
 def _freed_bytes(checkpoint: Checkpoint) -> str:
     """What goes with this one alone: of several that share numbers, the last one frees them."""
     try:
-        freed = lifecycle.checkpoints_deletion(checkpoint.run, [checkpoint.file]).freed_bytes
-    except lifecycle.VerbError as error:
+        freed = run_verbs.checkpoints_deletion(checkpoint.run, [checkpoint.file]).freed_bytes
+    except VerbError as error:
         return str(error)
     return gettext("%(name)s · frees %(size)s") % {"name": checkpoint.run.name, "size": filesizeformat(freed)}
 
@@ -74,22 +75,22 @@ def _checkpoint_action(verb: str, label: Any, done: Any, function: Callable[...,
     return verb_action(verb, label, question, done, function, **more)
 
 
-def _fork(checkpoint: Checkpoint, *, mode: lifecycle.ForkMode, owner: Any) -> TrainingRun:
+def _fork(checkpoint: Checkpoint, *, mode: run_verbs.ForkMode, owner: Any) -> TrainingRun:
     config = parse_config(checkpoint.run.config)
-    return lifecycle.fork_run(checkpoint.run, checkpoint, owner=owner, config=config, mode=mode)
+    return run_verbs.fork_run(checkpoint.run, checkpoint, owner=owner, config=config, mode=mode)
 
 
 def _verify(checkpoint: Checkpoint) -> None:
-    if damage := lifecycle.verify_checkpoint(checkpoint):
-        raise lifecycle.VerbError(f"{checkpoint}: {damage}")
+    if damage := run_verbs.verify_checkpoint(checkpoint):
+        raise VerbError(f"{checkpoint}: {damage}")
 
 
 def _delete(checkpoint: Checkpoint) -> None:
-    lifecycle.delete_checkpoints(checkpoint.run, [checkpoint.file])
+    run_verbs.delete_checkpoints(checkpoint.run, [checkpoint.file])
 
 
 def _release(checkpoint: Checkpoint) -> Checkpoint:
-    return lifecycle.pin_checkpoint(checkpoint, is_pinned=False)
+    return run_verbs.pin_checkpoint(checkpoint, is_pinned=False)
 
 
 @admin.register(TrainingRun)
@@ -115,31 +116,31 @@ class TrainingRunAdmin(StudioAdmin):
     readonly_fields = ("page", "dataset_link", "events_link", "checkpoints_link", "journal_link")
     editable = ("name", "priority")
     actions = (
-        _run_action("start", _("Start"), _("“%(name)s” was queued."), lifecycle.start_run),
-        _run_action("pause", _("Pause"), _("“%(name)s” was asked to pause."), lifecycle.pause_run),
-        _run_action("resume", _("Resume"), _("“%(name)s” was queued."), lifecycle.resume_run),
-        _run_action("retry", _("Try again"), _("“%(name)s” was queued."), lifecycle.retry_run),
-        _run_action("stop", _("Stop"), _("“%(name)s” was asked to stop."), lifecycle.stop_run),
-        _run_action("force_stop", _("Force to stop"), _("“%(name)s” is being ended."), lifecycle.force_stop_run),
-        _run_action("checkpoint", _("Save a checkpoint now"), _("“%(name)s” saves."), lifecycle.checkpoint_now),
-        _run_action("evaluate", _("Evaluate now"), _("“%(name)s” validates."), lifecycle.evaluate_now),
+        _run_action("start", _("Start"), _("“%(name)s” was queued."), run_verbs.start_run),
+        _run_action("pause", _("Pause"), _("“%(name)s” was asked to pause."), run_verbs.pause_run),
+        _run_action("resume", _("Resume"), _("“%(name)s” was queued."), run_verbs.resume_run),
+        _run_action("retry", _("Try again"), _("“%(name)s” was queued."), run_verbs.retry_run),
+        _run_action("stop", _("Stop"), _("“%(name)s” was asked to stop."), run_verbs.stop_run),
+        _run_action("force_stop", _("Force to stop"), _("“%(name)s” is being ended."), run_verbs.force_stop_run),
+        _run_action("checkpoint", _("Save a checkpoint now"), _("“%(name)s” saves."), run_verbs.checkpoint_now),
+        _run_action("evaluate", _("Evaluate now"), _("“%(name)s” validates."), run_verbs.evaluate_now),
         _run_action(
-            "extend", _("Change the epochs"), _("“%(name)s” has its new length."), lifecycle.extend_run, asks=EpochsForm
+            "extend", _("Change the epochs"), _("“%(name)s” has its new length."), run_verbs.extend_run, asks=EpochsForm
         ),
-        _run_action("clone", _("Clone"), _("“%(name)s” was cloned."), lifecycle.clone_run, makes_new=True),
+        _run_action("clone", _("Clone"), _("“%(name)s” was cloned."), run_verbs.clone_run, makes_new=True),
         verb_action(
             "delete_with_files",
             _("Delete with all files"),
             _("These runs go with their logs, curves and checkpoints, for good."),
             _("“%(name)s” was deleted."),
-            lifecycle.delete_run,
+            run_verbs.delete_run,
             tells=_run_with_files,
             is_final=True,
         ),
     )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        lifecycle.update_run(obj, name=form.cleaned_data["name"], priority=form.cleaned_data["priority"])
+        run_verbs.update_run(obj, name=form.cleaned_data["name"], priority=form.cleaned_data["priority"])
 
     @admin.display(description=_("status"), ordering="status")
     def shown_status(self, run: TrainingRun) -> SafeString:
@@ -214,7 +215,7 @@ class CheckpointAdmin(OfARunAdmin):
     search_fields = ("run__name", "file", "sha256")
     date_hierarchy = "created_at"
     actions = (
-        _checkpoint_action("keep", _("Keep"), _("“%(name)s” stays, whatever the rules say."), lifecycle.pin_checkpoint),
+        _checkpoint_action("keep", _("Keep"), _("“%(name)s” stays, whatever the rules say."), run_verbs.pin_checkpoint),
         _checkpoint_action("release", _("Keep no longer"), _("“%(name)s” goes when the rules say so."), _release),
         _checkpoint_action("verify", _("Compare hashes"), _("“%(name)s” is sound."), _verify),
         _checkpoint_action(

@@ -9,10 +9,10 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp import lifecycle
 from trainingapp.admin.base import RecordedAdmin, StudioAdmin, verb_action
+from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import FailureRule, Job
-from trainingapp.supervisor.failures import BY_CLASS, PATTERNS
+from trainingapp.supervision.failures import BY_CLASS, PATTERNS
 from trainingapp.templatetags.studio import status_badge
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class JobAdmin(StudioAdmin):
             _("Cancel"),
             _("Nobody works on these jobs any more; those that are over stay as they are."),
             _("“%(name)s” was cancelled."),
-            lifecycle.cancel_job,
+            job_verbs.cancel_job,
         ),
     )
 

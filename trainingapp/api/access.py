@@ -4,10 +4,10 @@ from typing import TypeVar
 
 from django.db.models import Model, QuerySet
 
+from trainingapp.accounts.permissions import Verb, can, refusal, visible_to
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.problems import Problem, not_found
 from trainingapp.models import Dataset, TrainingRun, Weights
-from trainingapp.permissions import Verb, can, refusal, visible_to
 
 M = TypeVar("M", bound=Model)
 

@@ -8,10 +8,10 @@ from django.utils.translation import gettext as _
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
-from trainingapp import lifecycle
+from trainingapp.accounts import tokens as token_verbs
+from trainingapp.accounts.permissions import Verb, scopes_allow
 from trainingapp.api.problems import Problem
 from trainingapp.models import ApiToken
-from trainingapp.permissions import Verb, scopes_allow
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: What a method does, for the scope of a token; every other method changes something.
@@ -44,7 +44,7 @@ def caller_of(request: HttpRequest) -> Caller | None:
     if header is None:
         return Caller(request.user) if request.user.is_authenticated else None
     scheme, _space, secret = header.partition(" ")
-    token = lifecycle.find_token(secret.strip()) if scheme.lower() == "bearer" else None
+    token = token_verbs.find_token(secret.strip()) if scheme.lower() == "bearer" else None
     if token is None:
         raise Problem(401, _("This token is unknown, expired or revoked."), headers=CHALLENGE)
     return Caller(token.user, token)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
 
-from trainingapp import lifecycle
 from trainingapp.api.problems import Problem, wrong_config, wrong_field
-from trainingapp.engine.config import correct_config
+from trainingapp.contract.config import correct_config
 from trainingapp.models import Checkpoint, TrainingRun
+from trainingapp.runs import verbs as run_verbs
 
 if TYPE_CHECKING:
     from trainingapp.api.schemas import TrainingControlRequest
@@ -25,7 +25,7 @@ def _plain(verb: Callable[..., TrainingRun]) -> Action:
 
 
 def _clone(run: TrainingRun, order: TrainingControlRequest, user: Any) -> TrainingRun:
-    return lifecycle.clone_run(run, owner=user, name=order.name or "")
+    return run_verbs.clone_run(run, owner=user, name=order.name or "")
 
 
 def _fork(run: TrainingRun, order: TrainingControlRequest, user: Any) -> TrainingRun:
@@ -33,7 +33,7 @@ def _fork(run: TrainingRun, order: TrainingControlRequest, user: Any) -> Trainin
         config, corrections = correct_config({**run.config, **order.config})
     except ValidationError as error:
         raise wrong_config(error) from None
-    return lifecycle.fork_run(
+    return run_verbs.fork_run(
         run,
         _fork_point(run, order.checkpoint),
         owner=user,
@@ -61,18 +61,18 @@ def _fork_point(run: TrainingRun, file: str | None) -> Checkpoint:
 def _extend(run: TrainingRun, order: TrainingControlRequest, user: Any) -> TrainingRun:
     if order.epochs is None:
         raise wrong_field("#/epochs", _("This is needed."))
-    return lifecycle.extend_run(run, order.epochs, by=user.get_username())
+    return run_verbs.extend_run(run, order.epochs, by=user.get_username())
 
 
 ACTIONS: dict[str, Action] = {
-    "start": _plain(lifecycle.start_run),
-    "pause": _plain(lifecycle.pause_run),
-    "resume": _plain(lifecycle.resume_run),
-    "stop": _plain(lifecycle.stop_run),
-    "force_stop": _plain(lifecycle.force_stop_run),
-    "retry": _plain(lifecycle.retry_run),
-    "checkpoint": _plain(lifecycle.checkpoint_now),
-    "evaluate": _plain(lifecycle.evaluate_now),
+    "start": _plain(run_verbs.start_run),
+    "pause": _plain(run_verbs.pause_run),
+    "resume": _plain(run_verbs.resume_run),
+    "stop": _plain(run_verbs.stop_run),
+    "force_stop": _plain(run_verbs.force_stop_run),
+    "retry": _plain(run_verbs.retry_run),
+    "checkpoint": _plain(run_verbs.checkpoint_now),
+    "evaluate": _plain(run_verbs.evaluate_now),
     "extend": _extend,
     "clone": _clone,
     "fork": _fork,

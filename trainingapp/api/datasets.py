@@ -7,26 +7,21 @@ from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 
-from trainingapp import lifecycle
+from trainingapp.accounts.permissions import Verb
 from trainingapp.api.access import dataset_for, require, visible
 from trainingapp.api.callers import ApiRequest
+from trainingapp.api.model_schemas import DatasetCreate, DatasetFilters, DatasetList, DatasetResponse, DatasetStatistics
 from trainingapp.api.paging import Id, Text, paged
 from trainingapp.api.problems import FieldProblem, Problem, wrong_field
 from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
 from trainingapp.api.schemas import TrainingDeleteResponse
-from trainingapp.api.store_schemas import (
-    DatasetCreate,
-    DatasetFilters,
-    DatasetList,
-    DatasetResponse,
-    DatasetStatistics,
-)
 from trainingapp.datasets import uploads
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importer import check_upload
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.models import Dataset
-from trainingapp.permissions import Verb
+from trainingapp.models.verbs import DeletionSize, VerbError
 
 router = Router(tags=["datasets"])
 
@@ -99,13 +94,13 @@ def dataset_statistics(request: ApiRequest, pk: Id) -> Dataset:
 def confirm_dataset(request: ApiRequest, pk: Id, payload: ImportOptions) -> Dataset:
     """Import a dataset that is `proposed` in this way."""
     dataset = dataset_for(request, pk, Verb.CHANGE)
-    return lifecycle.confirm_import(dataset, payload, by=request.caller.user.get_username())
+    return dataset_verbs.confirm_import(dataset, payload, by=request.caller.user.get_username())
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a dataset")
-def delete_dataset(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
+def delete_dataset(request: ApiRequest, pk: Id) -> DeletionSize:
     """Remove a dataset and its files. Not while runs use it or a worker imports it."""
-    return lifecycle.delete_dataset(dataset_for(request, pk, Verb.DELETE))
+    return dataset_verbs.delete_dataset(dataset_for(request, pk, Verb.DELETE))
 
 
 def _folder(text: str) -> Path:
@@ -122,13 +117,13 @@ def _imported(
     try:
         if is_upload:
             check_upload(source)
-        return lifecycle.start_import(
+        return dataset_verbs.start_import(
             owner=request.caller.user, name=name, source=source, source_is_upload=is_upload, options=options
         )
-    except (DatasetError, lifecycle.VerbError) as error:
+    except (DatasetError, VerbError) as error:
         if is_upload:
             source.unlink(missing_ok=True)
-        if isinstance(error, lifecycle.VerbError):
+        if isinstance(error, VerbError):
             raise
         errors = [FieldProblem(detail=item["message"]) for item in error.items]
         raise Problem(422, str(error), kind="not-a-dataset", errors=errors) from None

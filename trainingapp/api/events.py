@@ -24,8 +24,8 @@ from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import MOST_ID, Id
 from trainingapp.api.problems import Problem, wrong_parameter
 from trainingapp.api.schemas import TrainingStatusResponse
-from trainingapp.live import Audience, Message, RunReader, in_thread, run_messages
 from trainingapp.models import ApiToken, RunEvent, TrainingRun
+from trainingapp.runs.live import Audience, Message, RunReader, in_thread, run_messages
 from trainingapp.templatetags.studio import event_text
 
 router = Router(tags=["training"])

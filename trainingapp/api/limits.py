@@ -9,9 +9,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from redis.exceptions import RedisError
 
+from trainingapp.accounts.audit import address_of
 from trainingapp.api.callers import Caller
 from trainingapp.api.problems import Problem
-from trainingapp.audit import address_of
 
 logger = logging.getLogger(__name__)
 

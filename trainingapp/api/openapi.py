@@ -13,8 +13,8 @@ from ninja import NinjaAPI
 
 from trainingapp.api.idempotency import HEADER, PATTERN
 from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
-from trainingapp.downloads import SCRIPT_TYPE, ZIP_TYPE
-from trainingapp.engine.config import RECIPES
+from trainingapp.contract.config import RECIPES
+from trainingapp.runs.downloads import SCRIPT_TYPE, ZIP_TYPE
 
 TAGS = [
     {"name": "training", "description": "Runs: create, control, watch, save."},

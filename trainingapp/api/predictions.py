@@ -6,14 +6,14 @@ from typing import BinaryIO, cast
 from django.utils.translation import gettext as _
 from ninja import File, Router, Status, UploadedFile
 
-from trainingapp import lifecycle
+from trainingapp.accounts.permissions import Verb
 from trainingapp.api.access import dataset_for, weights_for
 from trainingapp.api.callers import ApiRequest
+from trainingapp.api.model_schemas import JobResponse, PredictMany
 from trainingapp.api.paging import Id
 from trainingapp.api.problems import Problem, wrong_field
-from trainingapp.api.store_schemas import JobResponse, PredictMany
 from trainingapp.models import Dataset, Job
-from trainingapp.permissions import Verb
+from trainingapp.weights import verbs as weights_verbs
 
 router = Router(tags=["weights"])
 
@@ -23,7 +23,7 @@ def predict(request: ApiRequest, pk: Id, pictures: File[list[UploadedFile]]) -> 
     """Have a worker look at a few pictures, sent as a form. When the job is done, its file is predictions.json."""
     weights = weights_for(request, pk, Verb.DOWNLOAD, also=Verb.CREATE)
     sent = [(file.name or "", cast(BinaryIO, file.file)) for file in pictures]
-    return Status(202, lifecycle.predict(weights, pictures=sent, by=request.caller.user))
+    return Status(202, weights_verbs.predict(weights, pictures=sent, by=request.caller.user))
 
 
 @router.post("/{pk}/predict-many", response={202: JobResponse}, summary="Predict a dataset or a folder")
@@ -34,9 +34,9 @@ def predict_many(request: ApiRequest, pk: Id, payload: PredictMany) -> Status[Jo
         raise wrong_field("#/dataset", _("Give a dataset or a folder, one of the two."))
     by = request.caller.user
     if payload.folder is not None:
-        return Status(202, lifecycle.predict_folder(weights, FilePath(payload.folder), by=by))
+        return Status(202, weights_verbs.predict_folder(weights, FilePath(payload.folder), by=by))
     dataset = _dataset(request, payload.dataset or 0)
-    return Status(202, lifecycle.predict_dataset(weights, dataset, split=payload.split, by=by))
+    return Status(202, weights_verbs.predict_dataset(weights, dataset, split=payload.split, by=by))
 
 
 def _dataset(request: ApiRequest, pk: int) -> Dataset:

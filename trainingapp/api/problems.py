@@ -20,9 +20,9 @@ from ninja.errors import HttpError, ValidationError
 from pydantic import ConfigDict, Field
 from pydantic import ValidationError as ConfigError
 
-from trainingapp.doctor import database_trouble
-from trainingapp.forms import plain_words
-from trainingapp.lifecycle import VerbError
+from trainingapp.models.verbs import VerbError
+from trainingapp.operations.doctor import database_trouble
+from trainingapp.runs.forms import plain_words
 
 logger = logging.getLogger(__name__)
 

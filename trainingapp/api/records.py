@@ -6,7 +6,7 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router, Status
 
-from trainingapp import lifecycle
+from trainingapp.accounts.permissions import Verb
 from trainingapp.api.access import require, run_for
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Id, Text
@@ -24,11 +24,12 @@ from trainingapp.api.schemas import (
     TrainingSaveResponse,
 )
 from trainingapp.api.thinning import thinned
-from trainingapp.downloads import checkpoint_response, script_response, tensorboard_response
-from trainingapp.engine.storage.exporting import ExportForm
+from trainingapp.contract.storage.exporting import ExportForm
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
-from trainingapp.permissions import Verb
-from trainingapp.run_state import LOG_TYPES
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.downloads import checkpoint_response, script_response, tensorboard_response
+from trainingapp.runs.run_page import LOG_TYPES
+from trainingapp.weights import verbs as weights_verbs
 
 router = Router(tags=["training"])
 
@@ -122,7 +123,7 @@ def download_checkpoint(
 def change_checkpoint(request: ApiRequest, pk: Id, file: Path[Text], payload: CheckpointChange) -> Checkpoint:
     """Keep a checkpoint by hand, whatever the rules say, or leave it to the rules again."""
     run = run_for(request, pk, Verb.CONTROL)
-    return lifecycle.pin_checkpoint(_checkpoint(run, file), is_pinned=payload.is_pinned)
+    return run_verbs.pin_checkpoint(_checkpoint(run, file), is_pinned=payload.is_pinned)
 
 
 @router.delete("/{pk}/checkpoints/{file}", response=TrainingDeleteResponse, summary="Delete a checkpoint")
@@ -131,7 +132,7 @@ def remove_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> dict[str
     run = run_for(request, pk)
     require(request, Verb.DELETE, run)
     by = request.caller.user.get_username()
-    removal = lifecycle.delete_checkpoints(run, [_checkpoint(run, file).file], by=by)
+    removal = run_verbs.delete_checkpoints(run, [_checkpoint(run, file).file], by=by)
     return {"bytes": removal.freed_bytes, "files": len(removal.removed)}
 
 
@@ -143,7 +144,7 @@ def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Statu
         raise wrong_field("#/checkpoint", _("The run has no such checkpoint."))
     if not run.checkpoints.exists():
         raise Problem(409, _("The run has no checkpoint yet."), kind="not-possible")
-    weights = lifecycle.save_weights(
+    weights = weights_verbs.save_weights(
         run,
         file=payload.checkpoint,
         name=payload.name,

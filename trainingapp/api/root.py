@@ -15,7 +15,7 @@ from ninja.parser import Parser
 
 from trainingapp.api import datasets, events, predictions, records, sharing, system, training, uploads, weights
 from trainingapp.api.callers import Session, Token
-from trainingapp.api.door import guarded
+from trainingapp.api.gateway import guarded
 from trainingapp.api.openapi import document, query_names
 from trainingapp.api.problems import Problem, handle_all, not_found
 

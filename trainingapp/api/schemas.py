@@ -7,12 +7,12 @@ from ninja import Schema
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from trainingapp import lifecycle
 from trainingapp.api.controls import ACTIONS
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
-from trainingapp.engine.dataset_files import RecipeName
-from trainingapp.lifecycle.limits import MOST_HOURS, MOST_RECOVERIES
+from trainingapp.contract.dataset_index import RecipeName
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.limits import MOST_HOURS, MOST_RECOVERIES
 from trainingapp.templatetags.studio import event_text
 
 StatusName = Literal["pending", "queued", "running", "paused", "completed", "failed", "stopped"]
@@ -204,7 +204,7 @@ class TrainingRunResponse(_Run, Sharing):
 
     @staticmethod
     def resolve_verbs(run: TrainingRun) -> list[str]:
-        return lifecycle.possible_verbs(run)
+        return run_verbs.possible_verbs(run)
 
 
 class TrainingControlRequest(Schema):

@@ -3,15 +3,15 @@
 from django.utils.translation import gettext as _
 from ninja import Router
 
-from trainingapp import lifecycle
+from trainingapp.accounts import sharing as sharing_verbs
+from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.sharing import Shareable
 from trainingapp.api.access import dataset_for, run_for, weights_for
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Id
 from trainingapp.api.problems import wrong_field
 from trainingapp.api.schemas import ShareRequest, Sharing
-from trainingapp.lifecycle.sharing import Shareable
 from trainingapp.models import Team
-from trainingapp.permissions import Verb
 
 router = Router()
 
@@ -43,4 +43,4 @@ def _shared(request: ApiRequest, item: Shareable, payload: ShareRequest) -> Shar
         team = Team.objects.filter(name=payload.team, members=item.owner_id).first()
         if team is None:
             raise wrong_field("#/team", _("The owner has no team of this name."))
-    return lifecycle.share(item, payload.visibility, team, by=request.caller.user)
+    return sharing_verbs.share(item, payload.visibility, team, by=request.caller.user)

@@ -8,16 +8,17 @@ from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router
 
-from trainingapp import lifecycle
+from trainingapp.accounts.permissions import Verb, sees
 from trainingapp.api.access import found, run_for, visible
 from trainingapp.api.callers import ApiRequest
+from trainingapp.api.model_schemas import HostList, JobFilters, JobList, JobResponse, QueueList, QueueMove
 from trainingapp.api.paging import paged
 from trainingapp.api.problems import not_found, wrong_field
-from trainingapp.api.store_schemas import HostList, JobFilters, JobList, JobResponse, QueueList, QueueMove
-from trainingapp.devices.placement import queued_runs
-from trainingapp.downloads import file_response
+from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import DeviceHold, Host, Job, TrainingRun
-from trainingapp.permissions import Verb, sees
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.downloads import file_response
+from trainingapp.scheduling.placement import queued_runs
 
 router = Router(tags=["system"])
 
@@ -45,7 +46,7 @@ def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, Any]:
     """Give a queued run another place; where its priority does not fit there, it takes that of its new neighbour."""
     if sum(place is not None for place in (payload.before, payload.after, payload.to)) != 1:
         raise wrong_field("#/to", _("Give one of before, after and to."))
-    lifecycle.move_in_queue(
+    run_verbs.move_in_queue(
         run_for(request, payload.run, Verb.CONTROL),
         before=run_for(request, payload.before) if payload.before is not None else None,
         after=run_for(request, payload.after) if payload.after is not None else None,
@@ -80,7 +81,7 @@ def download_job_file(request: ApiRequest, job_id: JobId, name: JobFile) -> Stre
 @router.post("/jobs/{job_id}/cancel", response=JobResponse, summary="Cancel a job")
 def cancel_job(request: ApiRequest, job_id: JobId) -> Job:
     """Have nobody work on it any more; one that is over stays as it is."""
-    return lifecycle.cancel_job(found(request, Job.objects.all(), Verb.CONTROL, pk=job_id))
+    return job_verbs.cancel_job(found(request, Job.objects.all(), Verb.CONTROL, pk=job_id))
 
 
 def _queue(request: ApiRequest) -> list[TrainingRun]:

@@ -9,10 +9,11 @@ from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 from pydantic import ValidationError
 
-from trainingapp import lifecycle
+from trainingapp.accounts.permissions import Verb
 from trainingapp.api.access import dataset_for, require, run_for, visible
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.controls import ACTIONS, MAKING_NEW_RUNS
+from trainingapp.api.model_schemas import JobResponse
 from trainingapp.api.paging import Id, paged
 from trainingapp.api.problems import Problem, wrong_config, wrong_field
 from trainingapp.api.schemas import (
@@ -27,11 +28,11 @@ from trainingapp.api.schemas import (
     TrainingRunUpdate,
     TrainingStatusResponse,
 )
-from trainingapp.api.store_schemas import JobResponse
 from trainingapp.api.versions import IfMatch, changed, etag
-from trainingapp.engine.config import RunConfig, correct_config
+from trainingapp.contract.config import RunConfig, correct_config
 from trainingapp.models import Dataset, Job, TrainingRun
-from trainingapp.permissions import Verb
+from trainingapp.models.verbs import DeletionSize
+from trainingapp.runs import verbs as run_verbs
 
 router = Router(tags=["training"])
 
@@ -59,7 +60,7 @@ def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpRe
     dataset = _dataset(request, payload.dataset)
     config, corrections = _config(payload.config)
     user = request.caller.user
-    run = lifecycle.create_run(
+    run = run_verbs.create_run(
         owner=user,
         name=payload.name,
         dataset=dataset,
@@ -71,9 +72,9 @@ def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpRe
         max_recoveries=payload.max_recoveries,
     )
     if payload.start:
-        lifecycle.start_run(run, by=user.get_username())
+        run_verbs.start_run(run, by=user.get_username())
     response.headers["Location"] = f"/api/v1/training/{run.pk}"
-    response.headers["ETag"] = etag(lifecycle.run_tag(run))
+    response.headers["ETag"] = etag(run_verbs.run_tag(run))
     return Status(201, run)
 
 
@@ -83,14 +84,14 @@ def check_run(request: ApiRequest, payload: TrainingCheckRequest) -> Status[Job]
     require(request, Verb.CREATE)
     dataset = _dataset(request, payload.dataset)
     config, _corrections = _config(payload.config)
-    return Status(202, lifecycle.check_first(dataset, config, owner=request.caller.user))
+    return Status(202, run_verbs.check_first(dataset, config, owner=request.caller.user))
 
 
 @router.get("/{pk}", response=TrainingRunResponse, summary="Show a run")
 def show_run(request: ApiRequest, pk: Id, response: HttpResponse) -> TrainingRun:
     """A run with its configuration. The ETag is what a change has to be sent with."""
     run = run_for(request, pk)
-    response.headers["ETag"] = etag(lifecycle.run_tag(run))
+    response.headers["ETag"] = etag(run_verbs.run_tag(run))
     return run
 
 
@@ -104,14 +105,14 @@ def change_run(
 ) -> TrainingRun:
     """Change the name or the priority. Refused when somebody else has changed the run since you read it."""
     run = run_for(request, pk, Verb.CHANGE)
-    verb = partial(lifecycle.update_run, **_changes(payload))
-    return changed(run, response, if_match=if_match, tag_of=lifecycle.run_tag, verb=verb)
+    verb = partial(run_verbs.update_run, **_changes(payload))
+    return changed(run, response, if_match=if_match, tag_of=run_verbs.run_tag, verb=verb)
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a run")
-def delete_run(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
+def delete_run(request: ApiRequest, pk: Id) -> DeletionSize:
     """Remove the run, its events and its files. Not while it waits or trains: pause or stop it first."""
-    return lifecycle.delete_run(run_for(request, pk, Verb.DELETE))
+    return run_verbs.delete_run(run_for(request, pk, Verb.DELETE))
 
 
 @router.get("/{pk}/status", response=TrainingStatusResponse, summary="How a run stands")
@@ -142,7 +143,7 @@ def _changes(payload: TrainingRunUpdate) -> dict[str, Any]:
     changes = payload.model_dump()
     for name in ("soft_limit_h", "hard_limit_h", "max_recoveries"):
         if changes[name] == "studio":
-            changes[name] = lifecycle.STUDIO_LIMIT
+            changes[name] = run_verbs.STUDIO_LIMIT
     return changes
 
 

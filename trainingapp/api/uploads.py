@@ -6,16 +6,16 @@ from typing import Annotated
 from django.utils.translation import gettext as _
 from ninja import Header, Path, Router, Status
 
+from trainingapp.accounts.permissions import Verb
 from trainingapp.api.access import require
 from trainingapp.api.callers import ApiRequest
+from trainingapp.api.model_schemas import UploadCreate, UploadResponse
 from trainingapp.api.paging import Text
 from trainingapp.api.problems import Problem, not_found, wrong_parameter
 from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
 from trainingapp.api.schemas import TrainingDeleteResponse
-from trainingapp.api.store_schemas import UploadCreate, UploadResponse
 from trainingapp.datasets import uploads
 from trainingapp.datasets.uploads import Upload
-from trainingapp.permissions import Verb
 
 router = Router(tags=["datasets"])
 

@@ -8,8 +8,8 @@ from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Header
 
-from trainingapp import lifecycle
 from trainingapp.api.problems import Problem, wrong_parameter
+from trainingapp.models.verbs import VersionError
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ def changed(
     """
     try:
         verb(item, tag=_expected(if_match))
-    except lifecycle.VersionError as error:
+    except VersionError as error:
         raise Problem(412, str(error), headers={"ETag": etag(tag_of(item))}) from None
     response.headers["ETag"] = etag(tag_of(item))
     return item

@@ -9,14 +9,10 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 
-from trainingapp import lifecycle
+from trainingapp.accounts.permissions import Verb
 from trainingapp.api.access import require, visible, weights_for
 from trainingapp.api.callers import ApiRequest
-from trainingapp.api.paging import Id, paged
-from trainingapp.api.problems import Problem, not_found, wrong_field, wrong_parameter
-from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
-from trainingapp.api.schemas import TrainingDeleteResponse
-from trainingapp.api.store_schemas import (
+from trainingapp.api.model_schemas import (
     JobResponse,
     WeightsCreate,
     WeightsExport,
@@ -26,12 +22,17 @@ from trainingapp.api.store_schemas import (
     WeightsUpdate,
     WeightsUpload,
 )
+from trainingapp.api.paging import Id, paged
+from trainingapp.api.problems import Problem, not_found, wrong_field, wrong_parameter
+from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
+from trainingapp.api.schemas import TrainingDeleteResponse
 from trainingapp.api.versions import IfMatch, changed, etag
 from trainingapp.datasets import uploads
-from trainingapp.downloads import file_response, file_stem
 from trainingapp.models import Job, Weights
-from trainingapp.permissions import Verb
-from trainingapp.weights_forms import is_known
+from trainingapp.models.verbs import DeletionSize, VerbError
+from trainingapp.runs.downloads import file_response, file_stem
+from trainingapp.weights import verbs as weights_verbs
+from trainingapp.weights.forms import is_known
 
 router = Router(tags=["weights"])
 
@@ -78,7 +79,7 @@ def upload_weights(request: ApiRequest, response: HttpResponse, about: Query[Wei
 def show_weights(request: ApiRequest, pk: Id, response: HttpResponse) -> Weights:
     """One version, with all that it takes to use it. The ETag is what a change has to be sent with."""
     weights = weights_for(request, pk)
-    response.headers["ETag"] = etag(lifecycle.weights_tag(weights))
+    response.headers["ETag"] = etag(weights_verbs.weights_tag(weights))
     return weights
 
 
@@ -92,8 +93,8 @@ def change_weights(
 ) -> Weights:
     """Change name, note or licence. Refused when somebody else has changed them since you read them."""
     weights = weights_for(request, pk, Verb.CHANGE)
-    verb = partial(lifecycle.update_weights, **payload.model_dump())
-    return changed(weights, response, if_match=if_match, tag_of=lifecycle.weights_tag, verb=verb)
+    verb = partial(weights_verbs.update_weights, **payload.model_dump())
+    return changed(weights, response, if_match=if_match, tag_of=weights_verbs.weights_tag, verb=verb)
 
 
 @router.get("/{pk}/download", response={200: None}, summary="Download weights")
@@ -110,13 +111,13 @@ def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
 def export(request: ApiRequest, pk: Id, payload: WeightsExport) -> Status[Job]:
     """Have a worker pack the weights into a zip. When the job is done, its file is export.zip."""
     weights = weights_for(request, pk, Verb.DOWNLOAD, also=Verb.CREATE)
-    return Status(202, lifecycle.export_weights(weights, formats=payload.formats, by=request.caller.user))
+    return Status(202, weights_verbs.export_weights(weights, formats=payload.formats, by=request.caller.user))
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete weights")
-def remove_weights(request: ApiRequest, pk: Id) -> lifecycle.DeletionSize:
+def remove_weights(request: ApiRequest, pk: Id) -> DeletionSize:
     """Remove one version and its file. Not while a run has yet to start from it."""
-    return lifecycle.delete_weights(weights_for(request, pk, Verb.DELETE))
+    return weights_verbs.delete_weights(weights_for(request, pk, Verb.DELETE))
 
 
 def _check_architecture(about: WeightsUpload | WeightsCreate, pointer: str = "") -> None:
@@ -131,10 +132,10 @@ def _taken_in(
     """The new entry. A file that is refused is removed."""
     fields = about.model_dump(exclude={"format", "upload"})
     try:
-        weights = lifecycle.upload_weights(
+        weights = weights_verbs.upload_weights(
             owner=request.caller.user, path=path, file_name=f"weights.{about.format}", **fields
         )
-    except lifecycle.VerbError as error:
+    except VerbError as error:
         raise Problem(422, str(error), kind="not-weights") from None
     finally:
         path.unlink(missing_ok=True)

@@ -3,11 +3,11 @@
 from collections import Counter
 from dataclasses import replace
 
+from trainingapp.contract.dataset_index import MOST_MASK_CLASSES
 from trainingapp.datasets.layout import Layout, Picture
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.selection import select_classes
-from trainingapp.engine.dataset_files import MOST_MASK_CLASSES
 
 
 def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layout:

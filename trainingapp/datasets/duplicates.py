@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from trainingapp.contract.dataset_index import Split
+from trainingapp.datasets.ingest import Taken
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.taking import Taken
-from trainingapp.engine.dataset_files import Split
 
 MOST_BITS = 4
 """Pictures whose perceptual hashes differ in no more of their 64 bits look alike."""

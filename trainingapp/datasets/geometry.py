@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from trainingapp.contract.dataset_index import IGNORED_PIXEL, Box
 from trainingapp.datasets.errors import DatasetError, ReportItem
 from trainingapp.datasets.layout import UNKNOWN, MaskFile, Picture, Rle, Shape
 from trainingapp.datasets.validation import MOST_PIXELS, TURNS, Facts, read_mask
-from trainingapp.engine.dataset_files import IGNORED_PIXEL, Box
 
 MOST_OVER_PIXELS = 2.0
 """A box may leave the picture by so much, as rounding does; it is clipped then."""

@@ -21,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from trainingapp.contract.dataset_index import Sample, Split, write_index
 from trainingapp.datasets.archive import check_disk, open_source
 from trainingapp.datasets.checks import check_layout, is_classification
 from trainingapp.datasets.duplicates import check_duplicates, check_looks
@@ -29,6 +30,7 @@ from trainingapp.datasets.files import Files
 from trainingapp.datasets.formats import class_folders
 from trainingapp.datasets.formats.registry import read_layout, recognise
 from trainingapp.datasets.geometry import MOST_OVER_PIXELS
+from trainingapp.datasets.ingest import Taken, take
 from trainingapp.datasets.layout import Layout, Picture
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.previews import write_shown
@@ -37,10 +39,8 @@ from trainingapp.datasets.selection import select_classes
 from trainingapp.datasets.sharing import share_files
 from trainingapp.datasets.splits import stratified
 from trainingapp.datasets.statistics import SPLITS, statistics
-from trainingapp.datasets.taking import Taken, take
 from trainingapp.datasets.validation import NOTES
 from trainingapp.datasets.work import GoneError, Heartbeat, Progress, at_work
-from trainingapp.engine.dataset_files import Sample, Split, write_index
 from trainingapp.models import Dataset
 
 _THREADS = min(4, os.cpu_count() or 1)

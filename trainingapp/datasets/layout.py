@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainingapp.contract.dataset_index import RecipeName
 from trainingapp.datasets.archive import SourceFile
-from trainingapp.engine.dataset_files import RecipeName
 
 Kind = Literal["train", "val", "test"]
 """The part of the source that a picture belongs to; `settle_splits` turns it into a split of the dataset."""

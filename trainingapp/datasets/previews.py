@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from trainingapp.engine.class_colours import class_colour
-from trainingapp.engine.dataset_files import IGNORED_PIXEL, SAMPLES_FILE, Sample, parse_sample
+from trainingapp.contract.class_colours import class_colour
+from trainingapp.contract.dataset_index import IGNORED_PIXEL, SAMPLES_FILE, Sample, parse_sample
 from trainingapp.models import Dataset
 
 SIZES = (96, 160, 320, 640, 1280)

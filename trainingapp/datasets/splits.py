@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
+from trainingapp.contract.dataset_index import Split
 from trainingapp.datasets.layout import Kind, Layout
 from trainingapp.datasets.report import Report
-from trainingapp.engine.dataset_files import Split
 
 VAL_SHARE = 0.2
 _POOL = -2

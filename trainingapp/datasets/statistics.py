@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 import numpy as np
 
-from trainingapp.datasets.taking import Taken
-from trainingapp.engine.dataset_files import Sample, Split
+from trainingapp.contract.dataset_index import Sample, Split
+from trainingapp.datasets.ingest import Taken
 
 MOST_BINS = 20
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.files import read_bytes
-from trainingapp.datasets.room import MOST_BYTES, decoding_bytes, is_progressive
+from trainingapp.datasets.memory_budget import MOST_BYTES, decoding_bytes, is_progressive
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_PIXELS = 89_478_485

@@ -24,11 +24,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from trainingapp.contract.errors import EngineError, Failure, StillRunning, classify
+from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.contract.run_directory import read_config_file, read_order, run_lock
 from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
-from trainingapp.engine.errors import EngineError, Failure, StillRunning, classify
-from trainingapp.engine.events import EVENTS_FILE, EventLog
-from trainingapp.engine.run_files import read_config_file, read_order, run_lock
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 #: Of an attempt that could not write down how it failed.
@@ -87,8 +87,8 @@ def _jobs(folder: Path | None, lines: LineReader) -> int:
 
 
 def _export(checkpoint: Path, target: Path) -> int:
-    from trainingapp.engine.storage.exporting import export_file
-    from trainingapp.engine.storage.reading import open_checkpoint
+    from trainingapp.contract.storage.exporting import export_file
+    from trainingapp.contract.storage.reading import open_checkpoint
 
     try:
         export_file(open_checkpoint(checkpoint), "pt" if target.suffix == ".pt" else "safetensors", target)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from trainingapp.engine.dataset_files import DatasetIndex
+from trainingapp.contract.dataset_index import DatasetIndex
+from trainingapp.contract.errors import BadConfig, is_out_of_memory
+from trainingapp.contract.run_directory import Order
 from trainingapp.engine.device import Precision
-from trainingapp.engine.errors import BadConfig, is_out_of_memory
 from trainingapp.engine.optim import make_optimizer
-from trainingapp.engine.recipes.registry import make_recipe
-from trainingapp.engine.run_files import Order
 from trainingapp.engine.small_convolutions import guard_small_convolutions
+from trainingapp.engine.tasks.registry import make_recipe
 
 LARGEST = 1024
 MEMORY_SHARE = 0.8

@@ -18,11 +18,11 @@ from typing import Any, BinaryIO, Literal, TypeVar
 
 import torch
 
-from trainingapp.engine import retention
-from trainingapp.engine.errors import READ_ONLY_ADVICE, DiskFull, NonFiniteLoss, ReadOnly, is_disk_full, is_read_only
-from trainingapp.engine.events import EventLog
-from trainingapp.engine.retention import Policy
-from trainingapp.engine.storage.durable import (
+from trainingapp.contract import retention
+from trainingapp.contract.errors import READ_ONLY_ADVICE, DiskFull, NonFiniteLoss, ReadOnly, is_disk_full, is_read_only
+from trainingapp.contract.events import EventLog
+from trainingapp.contract.retention import Policy
+from trainingapp.contract.storage.durable import (
     DAMAGED_SUFFIX,
     TEMPORARY_SUFFIX,
     Bytes,
@@ -30,7 +30,7 @@ from trainingapp.engine.storage.durable import (
     flush_folder,
     write_all,
 )
-from trainingapp.engine.storage.index import (
+from trainingapp.contract.storage.index import (
     INDEX_FILE,
     Entry,
     entries_by_events,
@@ -38,12 +38,19 @@ from trainingapp.engine.storage.index import (
     read_index,
     write_index,
 )
-from trainingapp.engine.storage.manifest import TensorSpec, leaves, manifest_bytes, mapped
-from trainingapp.engine.storage.packs import PACKS_DIR, Packs, PackWriter
-from trainingapp.engine.storage.plain import PIECE_BYTES, pt_pieces
-from trainingapp.engine.storage.reading import PLAIN_MAGIC, check_hash, damage, is_plain, open_checkpoint, open_manifest
-from trainingapp.engine.storage.sizes import own_bytes, parts_of
-from trainingapp.engine.storage.tensors import Copied, FlatCopy, is_finite, restored
+from trainingapp.contract.storage.manifest import TensorSpec, leaves, manifest_bytes, mapped
+from trainingapp.contract.storage.packs import PACKS_DIR, Packs, PackWriter
+from trainingapp.contract.storage.plain import PIECE_BYTES, pt_pieces
+from trainingapp.contract.storage.reading import (
+    PLAIN_MAGIC,
+    check_hash,
+    damage,
+    is_plain,
+    open_checkpoint,
+    open_manifest,
+)
+from trainingapp.contract.storage.sizes import own_bytes, parts_of
+from trainingapp.engine.stored_tensors import Copied, FlatCopy, is_finite, restored
 
 Form = Literal["compact", "plain"]
 Result = TypeVar("Result")

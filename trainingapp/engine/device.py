@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from trainingapp.engine.errors import BadConfig
-from trainingapp.engine.run_files import Order
+from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.run_directory import Order
 
 logger = logging.getLogger(__name__)
 

@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trainingapp.engine import predict
-from trainingapp.engine.errors import BadData
+from trainingapp.contract import prediction as predict
+from trainingapp.contract.errors import BadData
+from trainingapp.contract.model_card import EXPORT_FILES, TOLERANCE, Card
+from trainingapp.contract.number_text import number_text
+from trainingapp.contract.prediction import Floats, Picture, candidates, prepared, suppressed
+from trainingapp.contract.storage.durable import flush, sha256_of
 from trainingapp.engine.export_readme import readme
 from trainingapp.engine.networks import load_network
-from trainingapp.engine.number_text import number_text
 from trainingapp.engine.plain_outputs import OUTPUTS, plain
-from trainingapp.engine.predict import Floats, Picture, candidates, prepared, suppressed
-from trainingapp.engine.storage.durable import flush, sha256_of
-from trainingapp.engine.weights_card import EXPORT_FILES, TOLERANCE, Card
 
 ZIP_FILE = "export.zip"
 CARD_FILE = "model.json"

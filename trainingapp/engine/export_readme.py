@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from trainingapp.engine.number_text import number_text
-from trainingapp.engine.weights_card import EXPORT_FILES, Card
+from trainingapp.contract.model_card import EXPORT_FILES, Card
+from trainingapp.contract.number_text import number_text
 
 _HOW = {
     "onnx": (

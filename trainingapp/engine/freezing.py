@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from trainingapp.engine.configs.base import BaseRunConfig
+from trainingapp.contract.base_config import BaseRunConfig
 
 
 def is_frozen(config: BaseRunConfig, epoch: int) -> bool:

@@ -8,11 +8,16 @@ from typing import Any, Literal
 
 import torch
 
+from trainingapp.contract.config import RunConfig
+from trainingapp.contract.dataset_index import DatasetIndex
+from trainingapp.contract.errors import BadConfig, EngineError
+from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.contract.metric_names import METRICS
+from trainingapp.contract.run_directory import Order
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
-from trainingapp.engine.config import RunConfig
 from trainingapp.engine.control import Control, Ending
-from trainingapp.engine.dataset_files import DatasetIndex
 from trainingapp.engine.device import (
     Precision,
     available_threads,
@@ -22,22 +27,17 @@ from trainingapp.engine.device import (
     prepare_backend,
 )
 from trainingapp.engine.environment import environment
-from trainingapp.engine.errors import BadConfig, EngineError
-from trainingapp.engine.evaluation import Evaluation
-from trainingapp.engine.events import EVENTS_FILE, EventLog
 from trainingapp.engine.freezing import is_frozen, set_training
-from trainingapp.engine.metric_names import METRICS
-from trainingapp.engine.orders import Orders
-from trainingapp.engine.proof import Proof
-from trainingapp.engine.recipes.recipe import Recipe
-from trainingapp.engine.recipes.registry import make_recipe, read_dataset
 from trainingapp.engine.report import Reporter
-from trainingapp.engine.run_files import Order
+from trainingapp.engine.requests import Orders
+from trainingapp.engine.resume_check import Proof
 from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, new_state, steps_per_epoch
 from trainingapp.engine.step import training_step
+from trainingapp.engine.tasks.registry import make_recipe, read_dataset
+from trainingapp.engine.tasks.task import Recipe
 from trainingapp.engine.transfer import forked, load_matching, starting_weights
 from trainingapp.engine.validation import evaluate_split
 

@@ -5,14 +5,14 @@ from typing import Any
 
 from torch import nn
 
-from trainingapp.engine.config import RunConfig, parse_config
-from trainingapp.engine.configs.classification import ClassificationConfig
-from trainingapp.engine.configs.detection import DetectionConfig
-from trainingapp.engine.configs.segmentation import SegmentationConfig
-from trainingapp.engine.errors import WeightsUnavailable
-from trainingapp.engine.models.classifiers import build_classifier
-from trainingapp.engine.models.detectors import DetectorOptions, build_detector
-from trainingapp.engine.models.segmenters import build_segmenter
+from trainingapp.contract.config import RunConfig, parse_config
+from trainingapp.contract.errors import WeightsUnavailable
+from trainingapp.contract.tasks.classification import ClassificationConfig
+from trainingapp.contract.tasks.detection import DetectionConfig
+from trainingapp.contract.tasks.segmentation import SegmentationConfig
+from trainingapp.engine.tasks.classification.networks import build_classifier
+from trainingapp.engine.tasks.detection.networks import DetectorOptions, build_detector
+from trainingapp.engine.tasks.segmentation.networks import build_segmenter
 from trainingapp.engine.transfer import library_state
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from trainingapp.engine.configs.base import BaseRunConfig
+from trainingapp.contract.base_config import BaseRunConfig
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
 

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from trainingapp.contract.model_card import Card
+from trainingapp.contract.prediction import candidates, mask, mask_shares, prepared, rounded, top_classes
 from trainingapp.engine.networks import load_network
 from trainingapp.engine.plain_outputs import plain
-from trainingapp.engine.predict import candidates, mask, mask_shares, prepared, rounded, top_classes
-from trainingapp.engine.weights_card import Card
 
 LEAST_CONFIDENCE = 0.02
 MOST_BOXES = 300

@@ -2,11 +2,11 @@
 
 import torch
 
+from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.errors import BadData
+from trainingapp.contract.run_directory import PREVIEW_FILE, Order
 from trainingapp.engine.data.drawing import contact_sheet
-from trainingapp.engine.dataset_files import read_index
-from trainingapp.engine.errors import BadData
-from trainingapp.engine.recipes.registry import make_recipe
-from trainingapp.engine.run_files import PREVIEW_FILE, Order
+from trainingapp.engine.tasks.registry import make_recipe
 
 
 def draw_preview(order: Order) -> None:

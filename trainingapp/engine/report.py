@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from trainingapp.engine.board import Board
+from trainingapp.contract.errors import NonFiniteLoss
+from trainingapp.contract.evaluation import Evaluation, evaluation_path, write_evaluation
+from trainingapp.contract.events import EventLog
 from trainingapp.engine.checkpoint import non_finite_message
 from trainingapp.engine.control import Request
 from trainingapp.engine.data.drawing import contact_sheet
-from trainingapp.engine.errors import NonFiniteLoss
-from trainingapp.engine.evaluation import Evaluation, evaluation_path, write_evaluation
-from trainingapp.engine.events import EventLog
 from trainingapp.engine.state import TrainingState
+from trainingapp.engine.tensorboard_writer import Board
 
 PROGRESS_INTERVAL_S = 0.25
 RECENT_SECONDS = 60.0

@@ -2,10 +2,10 @@
 
 import time
 
+from trainingapp.contract.run_directory import check_attempt
 from trainingapp.engine.checkpoint import CheckpointFolder
-from trainingapp.engine.proof import Proof
 from trainingapp.engine.report import Reporter
-from trainingapp.engine.run_files import check_attempt
+from trainingapp.engine.resume_check import Proof
 from trainingapp.engine.state import TrainingState
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.dataset_index import Sample, Split, read_index, write_index
+from trainingapp.contract.run_directory import Order
 from trainingapp.engine.data.transforms import PRESETS, picture_augmentation
-from trainingapp.engine.dataset_files import Sample, Split, read_index, write_index
 from trainingapp.engine.device import available_threads, prepare_backend
 from trainingapp.engine.environment import environment
 from trainingapp.engine.optim import make_optimizer
-from trainingapp.engine.recipes.classification import ClassificationRecipe
-from trainingapp.engine.run_files import Order
-from trainingapp.engine.storage.tensors import FlatCopy
+from trainingapp.engine.stored_tensors import FlatCopy
+from trainingapp.engine.tasks.classification.task import ClassificationRecipe
 
 
 def rehearse() -> None:

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainingapp.engine.config import RunConfig
+from trainingapp.contract.config import RunConfig
+from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.metric_names import METRICS
+from trainingapp.contract.run_directory import Order
+from trainingapp.contract.schedule import Schedule, make_schedule
 from trainingapp.engine.device import Precision
 from trainingapp.engine.ema import Ema
-from trainingapp.engine.errors import BadConfig
-from trainingapp.engine.metric_names import METRICS
 from trainingapp.engine.optim import make_optimizer
-from trainingapp.engine.recipes.recipe import Meter, Recipe
-from trainingapp.engine.run_files import Order
-from trainingapp.engine.schedule import Schedule, make_schedule
 from trainingapp.engine.seeding import rng_state, set_rng_state
+from trainingapp.engine.tasks.task import Meter, Recipe
 
 FORMAT = 1
 

@@ -9,12 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import nn
 
+from trainingapp.contract.errors import DamagedWeights, WeightsUnavailable
+from trainingapp.contract.run_directory import Order, Stored
+from trainingapp.contract.storage.durable import Damaged
+from trainingapp.contract.storage.index import Entry
+from trainingapp.contract.storage.reading import check_hash
 from trainingapp.engine.checkpoint import Found, load_checkpoint, load_stored
-from trainingapp.engine.errors import DamagedWeights, WeightsUnavailable
-from trainingapp.engine.run_files import Order, Stored
-from trainingapp.engine.storage.durable import Damaged
-from trainingapp.engine.storage.index import Entry
-from trainingapp.engine.storage.reading import check_hash
 
 NAMES_SHOWN = 8
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import torch
 
+from trainingapp.contract.errors import NonFiniteLoss
+from trainingapp.contract.evaluation import Evaluation
 from trainingapp.engine.checkpoint import non_finite_message
 from trainingapp.engine.control import Ending
 from trainingapp.engine.device import Precision
-from trainingapp.engine.errors import NonFiniteLoss
-from trainingapp.engine.evaluation import Evaluation
 from trainingapp.engine.report import Reporter
 from trainingapp.engine.state import TrainingState
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from trainingapp import audit
+from trainingapp.accounts import audit
 
 
 class StudioCommand(BaseCommand):

@@ -8,7 +8,7 @@ from django.db import connection
 from rich.console import Console
 from rich.progress import Progress
 
-from trainingapp import jobs
+from trainingapp.jobs import execution as jobs
 from trainingapp.models import Job
 
 POLL_S = 0.2

@@ -9,7 +9,7 @@ from django.utils import timezone
 from rich.console import Console
 from rich.markup import escape
 
-from trainingapp import audit
+from trainingapp.accounts import audit
 from trainingapp.datasets.errors import ReportItem
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.options import ImportOptions

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management import CommandError
 
-from trainingapp import lifecycle
+from trainingapp.accounts import sharing as sharing_verbs
 from trainingapp.models import Dataset, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
 
@@ -23,7 +23,7 @@ def share_item(item: TrainingRun | Dataset | Weights, options: dict[str, Any]) -
     team = Team.objects.filter(name=options["team"]).first() if options["team"] else None
     if options["team"] and team is None:
         raise CommandError(f"--team: there is no team {options['team']}.")
-    lifecycle.share(item, options["visibility"] or Visibility.TEAM, team)
+    sharing_verbs.share(item, options["visibility"] or Visibility.TEAM, team)
     seen_by = {
         Visibility.EVERYBODY.value: "everybody",
         Visibility.PRIVATE.value: "its owner and administrators",

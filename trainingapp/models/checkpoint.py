@@ -6,7 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.engine.weights_card import WEIGHTS_FILE
+from trainingapp.contract.model_card import WEIGHTS_FILE
 
 
 class Checkpoint(models.Model):

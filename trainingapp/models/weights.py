@@ -8,7 +8,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.engine.weights_card import WEIGHTS_FILE, Card
+from trainingapp.contract.model_card import WEIGHTS_FILE, Card
 from trainingapp.models.sharing import Shared
 
 #: Thresholds of detectors of which nothing better is known.

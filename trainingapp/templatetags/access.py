@@ -9,7 +9,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp import audit, permissions
+from trainingapp.accounts import audit, permissions
 
 register = template.Library()
 

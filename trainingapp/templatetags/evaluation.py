@@ -6,8 +6,8 @@ from django import template
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
-from trainingapp.engine.metric_names import METRICS
-from trainingapp.evaluations import Cell, MatrixRow
+from trainingapp.contract.metric_names import METRICS
+from trainingapp.runs.evaluations import Cell, MatrixRow
 from trainingapp.templatetags.studio import heat, metric
 
 register = template.Library()

@@ -10,8 +10,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
-from trainingapp.engine.number_text import number_text
-from trainingapp.sentences import in_readers_language
+from trainingapp.contract.number_text import number_text
+from trainingapp.presentation.sentences import in_readers_language
 from trainingapp.templatetags.studio import duration
 
 register = template.Library()

@@ -3,7 +3,7 @@
 from django import template
 from django.utils.translation import gettext
 
-from trainingapp.forecast import Span
+from trainingapp.scheduling.forecast import Span
 from trainingapp.templatetags.studio import duration
 
 register = template.Library()

@@ -15,10 +15,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.choices import choice_label
-from trainingapp.engine.metric_names import METRICS
-from trainingapp.engine.number_text import number_text
-from trainingapp.sentences import in_readers_language, words_in_readers_language
+from trainingapp.contract.metric_names import METRICS
+from trainingapp.contract.number_text import number_text
+from trainingapp.presentation.choices import choice_label
+from trainingapp.presentation.sentences import in_readers_language, words_in_readers_language
 
 if TYPE_CHECKING:
     from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun

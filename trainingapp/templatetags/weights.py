@@ -4,9 +4,9 @@ from typing import Any
 
 from django import template
 
-from trainingapp.engine.weights_card import EXPORT_FILES
+from trainingapp.contract.model_card import EXPORT_FILES
 from trainingapp.models import Job
-from trainingapp.predictions import Predictions, prediction_lines, read_predictions
+from trainingapp.weights.predictions import Predictions, prediction_lines, read_predictions
 
 LINES_SHOWN = 5
 

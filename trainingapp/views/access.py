@@ -10,8 +10,8 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
+from trainingapp.accounts.permissions import Verb, can, refusal, visible_to
 from trainingapp.models import Checkpoint, Dataset, TrainingRun, Weights
-from trainingapp.permissions import Verb, can, refusal, visible_to
 
 M = TypeVar("M", bound=Model)
 

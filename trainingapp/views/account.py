@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from trainingapp import audit
+from trainingapp.accounts import audit
 from trainingapp.models import AuditEntry, Team
 
 ENTRIES_SHOWN = 50

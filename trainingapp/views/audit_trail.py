@@ -17,9 +17,9 @@ from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_safe
 
-from trainingapp import audit
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import Verb
 from trainingapp.models import AuditEntry
-from trainingapp.permissions import Verb
 from trainingapp.views.access import require
 
 ENTRIES_ON_A_PAGE = 100

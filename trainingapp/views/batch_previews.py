@@ -6,12 +6,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import RECIPES
-from trainingapp.forms import RunForm
-from trainingapp.permissions import Verb
-from trainingapp.sentences import in_readers_language
-from trainingapp.supervisor import batch_preview
+from trainingapp.accounts.permissions import Verb
+from trainingapp.contract.config import RECIPES
+from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.sentences import in_readers_language
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.forms import RunForm
+from trainingapp.supervision import batch_preview
 from trainingapp.views.access import require
 
 
@@ -27,8 +28,8 @@ def batch_preview_start(request: HttpRequest) -> HttpResponse:
         problems = [f"{form[name].label}: {' '.join(map(str, found))}" for name, found in form.errors.items()]
         return _part(request, {"problem": " ".join(problems)}, status=422)
     try:
-        preview_id = lifecycle.preview_batch(form.cleaned_data["dataset"], form.config, owner=request.user)
-    except lifecycle.VerbError as error:
+        preview_id = run_verbs.preview_batch(form.cleaned_data["dataset"], form.config, owner=request.user)
+    except VerbError as error:
         return _part(request, {"problem": str(error)}, status=422)
     if not getattr(request, "htmx", None):
         return redirect("batch_preview", preview_id)

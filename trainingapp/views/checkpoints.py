@@ -12,10 +12,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
-from trainingapp import lifecycle
-from trainingapp.engine.retention import Policy
+from trainingapp.accounts.permissions import Verb, can, can_control
+from trainingapp.contract.retention import Policy
 from trainingapp.models import Checkpoint, TrainingRun
-from trainingapp.permissions import Verb, can, can_control
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
 from trainingapp.views.access import controlled_run, visible_run
 
 LARGEST = 1_000_000
@@ -47,7 +48,7 @@ def run_checkpoints(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         return _change(request, controlled_run(request, pk, Verb.DELETE))
     run = visible_run(request, pk)
-    form = PolicyForm(request.GET, lifecycle.checkpoint_policy(run))
+    form = PolicyForm(request.GET, run_verbs.checkpoint_policy(run))
     rights = {"controls": can_control(request.user, run), "deletes": can(request.user, Verb.DELETE, run)}
     context = {"run": run, "form": form, "section": "runs", **rights, **_preview(run, form)}
     partial = request.headers.get("HX-Target") == "clean-up" and "HX-History-Restore-Request" not in request.headers
@@ -60,8 +61,8 @@ def _preview(run: TrainingRun, form: PolicyForm) -> dict[str, Any]:
     if not form.is_valid():
         return {"rows": rows, "problem": ""}
     try:
-        plan = lifecycle.plan_clean_up(run, form.policy())
-    except lifecycle.VerbError as error:
+        plan = run_verbs.plan_clean_up(run, form.policy())
+    except VerbError as error:
         return {"rows": rows, "problem": str(error)}
     for row in rows:
         row.reasons = plan.choice.kept.get(row.file, [])  # type: ignore[attr-defined]
@@ -77,11 +78,11 @@ def _change(request: HttpRequest, run: TrainingRun) -> HttpResponse:
         return redirect("run_checkpoints", run.pk)
     try:
         if "confirmed" not in request.POST:
-            removal = lifecycle.checkpoints_deletion(run, files)
+            removal = run_verbs.checkpoints_deletion(run, files)
             context = {"run": run, "files": files, "joined": ",".join(files), "removal": removal, "section": "runs"}
             return render(request, "runs/checkpoints_delete.html", context)
-        removal = lifecycle.delete_checkpoints(run, files, by=request.user.get_username())
-    except lifecycle.VerbError as error:
+        removal = run_verbs.delete_checkpoints(run, files, by=request.user.get_username())
+    except VerbError as error:
         messages.error(request, str(error))
         return redirect("run_checkpoints", run.pk)
     text = ngettext(
@@ -100,25 +101,25 @@ def checkpoint_control(request: HttpRequest, pk: int, file: str, verb: str) -> H
     checkpoint = get_object_or_404(Checkpoint.objects.select_related("run"), run=run, file=file)
     try:
         messages.success(request, VERBS[verb](checkpoint))
-    except lifecycle.VerbError as error:
+    except VerbError as error:
         messages.error(request, str(error))
     return redirect("run_checkpoints", run.pk)
 
 
 def _pin(checkpoint: Checkpoint) -> str:
-    lifecycle.pin_checkpoint(checkpoint)
+    run_verbs.pin_checkpoint(checkpoint)
     return _("%(file)s stays, whatever the rules say.") % {"file": checkpoint.file}
 
 
 def _unpin(checkpoint: Checkpoint) -> str:
-    lifecycle.pin_checkpoint(checkpoint, is_pinned=False)
+    run_verbs.pin_checkpoint(checkpoint, is_pinned=False)
     return _("%(file)s stays only as the rules say.") % {"file": checkpoint.file}
 
 
 def _verify(checkpoint: Checkpoint) -> str:
-    wrong = lifecycle.verify_checkpoint(checkpoint)
+    wrong = run_verbs.verify_checkpoint(checkpoint)
     if wrong:
-        raise lifecycle.VerbError(f"{checkpoint.file} {wrong}.")
+        raise VerbError(f"{checkpoint.file} {wrong}.")
     return _("%(file)s is sound: every hash holds.") % {"file": checkpoint.file}
 
 

@@ -6,8 +6,8 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from trainingapp.engine.class_colours import class_colour
-from trainingapp.engine.number_text import number_text
+from trainingapp.contract.class_colours import class_colour
+from trainingapp.contract.number_text import number_text
 from trainingapp.models import Dataset
 
 #: Histogram -> its title, what its edges are multiplied with, with how many digits they are written (None: as whole

@@ -16,18 +16,20 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from trainingapp import audit, lifecycle
-from trainingapp.dataset_forms import ConfirmForm, ImportForm
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import Verb, can, visible_to
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.forms import ConfirmForm, ImportForm
 from trainingapp.datasets.importer import check_upload
-from trainingapp.forms import ShareForm
 from trainingapp.models import Dataset
-from trainingapp.permissions import Verb, can, visible_to
-from trainingapp.sentences import finding_in_readers_language
+from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.sentences import finding_in_readers_language
+from trainingapp.runs.forms import ShareForm
 from trainingapp.views.access import controlled_dataset, require, visible_dataset
 from trainingapp.views.dataset_figures import figures_context
-from trainingapp.views.dataset_pictures import pictures_context
+from trainingapp.views.dataset_images import pictures_context
 
 DATASETS_ON_A_PAGE = 25
 #: Entries of the audit trail on the page of a thing; the trail itself has the rest.
@@ -80,17 +82,17 @@ def _started_import(request: HttpRequest, form: ImportForm) -> Dataset | None:
         if upload:
             check_upload(source)
         name = form.cleaned_data["name"]
-        return lifecycle.start_import(owner=request.user, name=name, source=source, source_is_upload=bool(upload))
-    except (DatasetError, lifecycle.VerbError) as error:
+        return dataset_verbs.start_import(owner=request.user, name=name, source=source, source_is_upload=bool(upload))
+    except (DatasetError, VerbError) as error:
         form.add_error("archive" if upload else "folder", _refusal(error))
         if upload:
             source.unlink(missing_ok=True)
         return None
 
 
-def _refusal(error: DatasetError | lifecycle.VerbError) -> str:
+def _refusal(error: DatasetError | VerbError) -> str:
     """Why a source is refused, in the language of the page."""
-    if isinstance(error, lifecycle.VerbError):
+    if isinstance(error, VerbError):
         return str(error)
     return "\n".join(finding_in_readers_language(item["message"]) for item in error.items[:REASONS_NAMED])
 
@@ -154,8 +156,8 @@ def dataset_confirm(request: HttpRequest, pk: int) -> HttpResponse:
     if not form.is_valid():
         return _detail(request, dataset, form)
     try:
-        lifecycle.confirm_import(dataset, form.options, by=request.user.get_username())
-    except lifecycle.VerbError as error:
+        dataset_verbs.confirm_import(dataset, form.options, by=request.user.get_username())
+    except VerbError as error:
         messages.error(request, str(error))
     return redirect(dataset)
 
@@ -181,12 +183,12 @@ def dataset_delete(request: HttpRequest, pk: int) -> HttpResponse:
     dataset = controlled_dataset(request, pk, Verb.DELETE)
     if request.method == "POST":
         try:
-            lifecycle.delete_dataset(dataset)
-        except lifecycle.VerbError as error:
+            dataset_verbs.delete_dataset(dataset)
+        except VerbError as error:
             messages.error(request, str(error))
             return redirect(dataset)
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": dataset.name})
         return redirect("dataset_list")
-    size = lifecycle.dataset_deletion_size(dataset)
+    size = dataset_verbs.dataset_deletion_size(dataset)
     runs, twins = visible_to(request.user, dataset.runs.all())[:50], _same_content(request, dataset)
     return render(request, "datasets/delete.html", {"dataset": dataset, "size": size, "runs": runs, "twins": twins})

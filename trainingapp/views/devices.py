@@ -11,11 +11,11 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from trainingapp.devices.placement import Waiting
+from trainingapp.accounts.permissions import is_administrator, sees
 from trainingapp.models import Device, DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.permissions import is_administrator, sees
-from trainingapp.scheduler import named_to, next_by_device
+from trainingapp.scheduling.placement import Waiting
+from trainingapp.scheduling.scheduler import named_to, next_by_device
 from trainingapp.views.device_timeline import HOURS, timeline
 
 

@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from trainingapp.disk_usage import measure, usage
-from trainingapp.permissions import Verb
+from trainingapp.accounts.permissions import Verb
+from trainingapp.operations.disk_usage import measure, usage
 from trainingapp.views.access import require
 
 SHOWN = 50

@@ -5,11 +5,11 @@ from itertools import pairwise
 
 from django.utils.translation import gettext as _
 
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.schedule_preview import USUAL_STEPS, Extension, Point, extension
-from trainingapp.evaluations import CurveLines, Series
-from trainingapp.forecast import Span, duration, read_history, wait_if_queued
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.schedule_preview import USUAL_STEPS, Extension, Point, extension
 from trainingapp.models import TrainingRun
+from trainingapp.runs.evaluations import CurveLines, Series
+from trainingapp.scheduling.forecast import Span, duration, read_history, wait_if_queued
 from trainingapp.views.evaluation_curves import HISTORY, Plot, plot
 
 ROWS = 12

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from trainingapp.engine.number_text import numbers_apart
-from trainingapp.evaluations import CurveLines, Evaluated, EvaluationFile, Series, metric_of
+from trainingapp.contract.number_text import numbers_apart
+from trainingapp.runs.evaluations import CurveLines, Evaluated, EvaluationFile, Series, metric_of
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 66, 10, 10, 40

@@ -15,8 +15,10 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 from PIL import Image
 
+from trainingapp.accounts.permissions import Verb, can
 from trainingapp.datasets.previews import coloured_mask
-from trainingapp.evaluations import (
+from trainingapp.models import TrainingRun
+from trainingapp.runs.evaluations import (
     CurveLines,
     Evaluated,
     EvaluationError,
@@ -30,11 +32,9 @@ from trainingapp.evaluations import (
     predicted_mask,
     read,
 )
-from trainingapp.models import TrainingRun
-from trainingapp.permissions import Verb, can
 from trainingapp.views.access import visible_run
 from trainingapp.views.evaluation_curves import all_curves, plot
-from trainingapp.views.evaluation_pictures import PICTURE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
+from trainingapp.views.evaluation_images import PICTURE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
 
 #: What htmx may ask for alone: id of the element -> its partial.
 PARTS = {

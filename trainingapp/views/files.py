@@ -4,7 +4,7 @@ from pathlib import Path
 
 from django.http import Http404, StreamingHttpResponse
 
-from trainingapp.downloads import file_response
+from trainingapp.runs.downloads import file_response
 
 
 def attachment(path: Path, name: str, *, sha256: str = "") -> StreamingHttpResponse:

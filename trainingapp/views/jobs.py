@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from trainingapp import lifecycle
+from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import Job
 from trainingapp.views.access import visible
 
@@ -20,7 +20,7 @@ def job_state(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 @require_POST
 def job_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Take the job back."""
-    job = lifecycle.cancel_job(own_job(request, pk))
+    job = job_verbs.cancel_job(own_job(request, pk))
     return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
 
 

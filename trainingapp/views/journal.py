@@ -12,8 +12,8 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
+from trainingapp.accounts.permissions import is_administrator, visible_to
 from trainingapp.models import JournalEntry, TrainingRun
-from trainingapp.permissions import is_administrator, visible_to
 
 ENTRIES_ON_A_PAGE = 50
 #: Number of the newest entry that the reader of this session has put away.

@@ -10,16 +10,18 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from trainingapp import lifecycle
-from trainingapp.engine.weights_card import EXPORT_FILES
-from trainingapp.forms import datasets_for
+from trainingapp.accounts.permissions import Verb
+from trainingapp.contract.model_card import EXPORT_FILES
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.models import Job, Weights
-from trainingapp.permissions import Verb
-from trainingapp.predictions import PREDICTIONS_FILE, script_data
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs.forms import datasets_for
 from trainingapp.views.access import require, visible_weights
 from trainingapp.views.files import attachment
 from trainingapp.views.jobs import own_job, show_job
-from trainingapp.weights_forms import ManyForm
+from trainingapp.weights import verbs as weights_verbs
+from trainingapp.weights.forms import ManyForm
+from trainingapp.weights.predictions import PREDICTIONS_FILE, script_data
 
 PICTURE = re.compile(r"^(shown|masks)/[0-9]{1,3}\.(webp|png)$")
 #: Files of a job that may be fetched: address -> (kind, file in its folder).
@@ -38,8 +40,8 @@ def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         pictures = [(file.name or "", file) for file in request.FILES.getlist("pictures")]
         try:
-            job = lifecycle.predict(weights, pictures=pictures, by=request.user)  # type: ignore[arg-type]
-        except lifecycle.VerbError as error:
+            job = weights_verbs.predict(weights, pictures=pictures, by=request.user)  # type: ignore[arg-type]
+        except VerbError as error:
             problem = str(error)
         else:
             return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
@@ -61,14 +63,14 @@ def _try_page(request: HttpRequest, weights: Weights, form: ManyForm, problem: s
         "weights": weights,
         "form": form,
         "problem": problem,
-        "most": lifecycle.MOST_PICTURES,
+        "most": weights_verbs.MOST_PICTURES,
         "formats": EXPORT_FILES,
     }
     return render(request, "weights/try.html", context, status=422 if problem or form.is_bound else 200)
 
 
 def _many_form(request: HttpRequest, weights: Weights, data: Any = None) -> ManyForm:
-    with_folders = lifecycle.may_import_from_somewhere(request.user)
+    with_folders = dataset_verbs.may_import_from_somewhere(request.user)
     initial = {"dataset": weights.dataset_id, "split": "val"}
     datasets = datasets_for(weights.recipe, request.user)
     return ManyForm(data, datasets=datasets, with_folders=with_folders, initial=initial)
@@ -83,11 +85,11 @@ def weights_predict_many(request: HttpRequest, pk: int) -> HttpResponse:
         values = form.cleaned_data
         try:
             if dataset := values["dataset"]:
-                job = lifecycle.predict_dataset(weights, dataset, split=values["split"] or "val", by=request.user)
+                job = weights_verbs.predict_dataset(weights, dataset, split=values["split"] or "val", by=request.user)
             else:
-                job = lifecycle.predict_folder(weights, Path(values["folder"]), by=request.user)
+                job = weights_verbs.predict_folder(weights, Path(values["folder"]), by=request.user)
             return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
-        except lifecycle.VerbError as error:
+        except VerbError as error:
             form.add_error(None, str(error))
     if not getattr(request, "htmx", None):
         form.mark()

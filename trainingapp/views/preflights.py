@@ -5,10 +5,11 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import RECIPES
-from trainingapp.forms import RunForm
-from trainingapp.permissions import Verb
+from trainingapp.accounts.permissions import Verb
+from trainingapp.contract.config import RECIPES
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.forms import RunForm
 from trainingapp.views.access import require
 from trainingapp.views.jobs import show_job
 
@@ -28,8 +29,8 @@ def preflight_start(request: HttpRequest) -> HttpResponse:
         ]
         return _refused(request, " ".join(problems))
     try:
-        job = lifecycle.check_first(form.cleaned_data["dataset"], form.config, owner=request.user)
-    except lifecycle.VerbError as error:
+        job = run_verbs.check_first(form.cleaned_data["dataset"], form.config, owner=request.user)
+    except VerbError as error:
         return _refused(request, str(error))
     return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
 

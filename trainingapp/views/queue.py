@@ -10,11 +10,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import trigger_client_event
 
-from trainingapp import forecast, lifecycle
-from trainingapp.devices.placement import Request, open_holds, queued_runs
+from trainingapp.accounts.permissions import can_control, sees
 from trainingapp.models import Forecast, Host, TrainingRun
-from trainingapp.permissions import can_control, sees
-from trainingapp.scheduler import asked_for, named_to, reasons
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.scheduling import forecast
+from trainingapp.scheduling.placement import Request, open_holds, queued_runs
+from trainingapp.scheduling.scheduler import asked_for, named_to, reasons
 from trainingapp.views.access import controlled_run
 
 #: Queued runs that the page shows; the others are counted.
@@ -47,8 +49,8 @@ def queue_move(request: HttpRequest, pk: int) -> HttpResponse:
     """Give a run another place: `before` or `after` another run, or `to` first or last."""
     run = controlled_run(request, pk)
     try:
-        lifecycle.move_in_queue(run, **_wanted_place(request))
-    except lifecycle.VerbError as error:
+        run_verbs.move_in_queue(run, **_wanted_place(request))
+    except VerbError as error:
         return _answer(request, run, str(error))
     return _answer(request, run)
 
@@ -58,8 +60,8 @@ def queue_priority(request: HttpRequest, pk: int) -> HttpResponse:
     """Change the priority of a run."""
     run = controlled_run(request, pk)
     try:
-        lifecycle.set_priority(run, _priority(request))
-    except lifecycle.VerbError as error:
+        run_verbs.set_priority(run, _priority(request))
+    except VerbError as error:
         return _answer(request, run, str(error))
     return _answer(request, run)
 
@@ -71,10 +73,10 @@ def _wanted_place(request: HttpRequest) -> dict[str, Any]:
             number = request.POST[name]
             other = TrainingRun.objects.filter(pk=int(number)).first() if number.isdecimal() else None
             if other is None:
-                raise lifecycle.VerbError(_("The run beside which it should stand is gone; look at the queue again."))
+                raise VerbError(_("The run beside which it should stand is gone; look at the queue again."))
             return {name: other}
     if request.POST.get("to") not in ("first", "last"):
-        raise lifecycle.VerbError(_("to must be first or last, or before or after must name a run."))
+        raise VerbError(_("to must be first or last, or before or after must name a run."))
     return {"to": request.POST["to"]}
 
 
@@ -82,7 +84,7 @@ def _priority(request: HttpRequest) -> int:
     try:
         return int(request.POST.get("priority", ""))
     except ValueError:
-        raise lifecycle.VerbError(_("priority must be a whole number.")) from None
+        raise VerbError(_("priority must be a whole number.")) from None
 
 
 def _answer(request: HttpRequest, run: TrainingRun, problem: str = "") -> HttpResponse:

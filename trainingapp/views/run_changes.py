@@ -8,11 +8,12 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from trainingapp import lifecycle
-from trainingapp.forms import LIMITS
+from trainingapp.accounts.permissions import Verb
 from trainingapp.models import TrainingRun
-from trainingapp.permissions import Verb
-from trainingapp.run_forms import EditForm, EpochsForm
+from trainingapp.models.verbs import VerbError, VersionError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.change_forms import EditForm, EpochsForm
+from trainingapp.runs.forms import LIMITS
 from trainingapp.views.access import controlled_run
 from trainingapp.views.epochs_preview import EpochsPreview, preview
 
@@ -30,7 +31,7 @@ def run_epochs(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid() and _extended(request, run, form):
         return redirect(run)
     context = {"section": "runs", "run": run, "form": form, "resumable": run.status in RESUMABLE}
-    context |= {"preview": _previewed(run, form), "possible": "epochs" in lifecycle.further_verbs(run)}
+    context |= {"preview": _previewed(run, form), "possible": "epochs" in run_verbs.further_verbs(run)}
     is_part = request.headers.get("HX-Target") == "epochs-preview"
     status = 422 if request.method == "POST" else 200
     return render(request, "runs/_epochs_preview.html" if is_part else "runs/epochs.html", context, status=status)
@@ -40,10 +41,10 @@ def _extended(request: HttpRequest, run: TrainingRun, form: EpochsForm) -> bool:
     """Do it, and resume the run where that was asked for too; False when it can't be, which the form then says."""
     name = request.user.get_username()
     try:
-        lifecycle.extend_run(run, form.cleaned_data["epochs"], by=name)
+        run_verbs.extend_run(run, form.cleaned_data["epochs"], by=name)
         if "resume" in request.POST and run.status in RESUMABLE:
-            lifecycle.resume_run(run, by=name)
-    except lifecycle.VerbError as error:
+            run_verbs.resume_run(run, by=name)
+    except VerbError as error:
         form.refuse(str(error))
         return False
     texts = {
@@ -62,8 +63,8 @@ def _previewed(run: TrainingRun, form: EpochsForm) -> EpochsPreview | None:
         return None
     try:
         if epochs != run.config["epochs"]:
-            lifecycle.with_epochs(run, epochs)
-    except lifecycle.VerbError as error:
+            run_verbs.with_epochs(run, epochs)
+    except VerbError as error:
         form.refuse(str(error))
         return None
     return preview(run, epochs)
@@ -79,12 +80,12 @@ def run_edit(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "runs/edit.html", context)
     if form.is_valid():
         try:
-            lifecycle.update_run(run, **_values(form), tag=str(form.cleaned_data["version"]))
-        except lifecycle.VersionError:
+            run_verbs.update_run(run, **_values(form), tag=str(form.cleaned_data["version"]))
+        except VersionError:
             run.refresh_from_db()
             context |= {"form": EditForm(run, _renewed(request, run)), "others": form.differing(run)}
             return render(request, "runs/edit.html", context, status=409)
-        except lifecycle.VerbError as error:
+        except VerbError as error:
             form.add_error(None, str(error))
         else:
             messages.success(request, _("Saved."))
@@ -95,7 +96,7 @@ def run_edit(request: HttpRequest, pk: int) -> HttpResponse:
 def _values(form: EditForm) -> dict[str, Any]:
     """What the verb is given: an empty limit means the studio's."""
     values = form.cleaned_data
-    limits = {name: lifecycle.STUDIO_LIMIT if values[name] is None else values[name] for name in LIMITS}
+    limits = {name: run_verbs.STUDIO_LIMIT if values[name] is None else values[name] for name in LIMITS}
     return {"name": values["name"], "priority": values["priority"], **limits}
 
 

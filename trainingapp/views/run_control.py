@@ -11,17 +11,18 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.http import trigger_client_event
 
-from trainingapp import lifecycle
+from trainingapp.accounts.permissions import Verb, can
 from trainingapp.models import TrainingRun
-from trainingapp.permissions import Verb, can
-from trainingapp.run_state import further_rights, part_context
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.run_page import further_rights, part_context
 from trainingapp.views.access import controlled_run
 
 RunVerb = Callable[..., TrainingRun]
 ORDERS: dict[str, RunVerb] = {
-    "checkpoint": lifecycle.checkpoint_now,
-    "evaluate": lifecycle.evaluate_now,
-    "retry": lifecycle.retry_run,
+    "checkpoint": run_verbs.checkpoint_now,
+    "evaluate": run_verbs.evaluate_now,
+    "retry": run_verbs.retry_run,
 }
 #: What is said after a press that changed nothing, because it was so already, and after one whose effect is not seen
 #: at once.
@@ -51,7 +52,7 @@ def run_order(request: HttpRequest, pk: int, command: str) -> HttpResponse:
 def run_force_stop(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask before a trainer is killed, saying what that costs."""
     run = controlled_run(request, pk)
-    context = {"section": "runs", "possible": "force_stop" in lifecycle.possible_verbs(run)}
+    context = {"section": "runs", "possible": "force_stop" in run_verbs.possible_verbs(run)}
     return render(request, "runs/force_stop.html", context_of(request, run) | context)
 
 
@@ -60,7 +61,7 @@ def answer_verb(request: HttpRequest, run: TrainingRun, name: str, verb: RunVerb
     before = _state(run)
     try:
         verb(run, by=request.user.get_username())
-    except lifecycle.VerbError as error:
+    except VerbError as error:
         level, text = "error", str(error)
     else:
         level, text = "info", str((ALREADY if _state(run) == before else ASKED).get(name, ""))

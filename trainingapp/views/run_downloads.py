@@ -4,8 +4,8 @@ from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpRespons
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from trainingapp.downloads import script_response, tensorboard_response
-from trainingapp.permissions import Verb
+from trainingapp.accounts.permissions import Verb
+from trainingapp.runs.downloads import script_response, tensorboard_response
 from trainingapp.views.access import controlled_run
 
 

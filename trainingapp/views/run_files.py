@@ -3,8 +3,8 @@
 from django.http import Http404, HttpRequest, JsonResponse, StreamingHttpResponse
 from django.views.decorators.http import require_safe
 
-from trainingapp.downloads import checkpoint_response
-from trainingapp.run_state import chart_points
+from trainingapp.runs.downloads import checkpoint_response
+from trainingapp.runs.run_page import chart_points
 from trainingapp.views.access import visible_checkpoint, visible_run
 
 

@@ -7,11 +7,12 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from trainingapp import lifecycle
-from trainingapp.forms import config_changes
+from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.models import Checkpoint, TrainingRun
-from trainingapp.permissions import Verb, can, visible_to
-from trainingapp.run_forms import ForkForm
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.change_forms import ForkForm
+from trainingapp.runs.forms import config_changes
 from trainingapp.views.access import require, visible_run
 
 FORKS_SHOWN = 20
@@ -28,7 +29,7 @@ def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
         return render(request, "runs/fork.html", context, status=422 if form.is_bound else 200)
     try:
         fork = _forked(request, run, form)
-    except lifecycle.VerbError as error:
+    except VerbError as error:
         form.add_error(None, str(error))
         return render(request, "runs/fork.html", context, status=422)
     return redirect(fork)
@@ -44,7 +45,7 @@ def _fresh_form(request: HttpRequest, run: TrainingRun) -> ForkForm:
 
 def _forked(request: HttpRequest, run: TrainingRun, form: ForkForm) -> TrainingRun:
     values = form.cleaned_data
-    fork = lifecycle.fork_run(
+    fork = run_verbs.fork_run(
         run,
         values["checkpoint"],
         owner=request.user,
@@ -55,7 +56,7 @@ def _forked(request: HttpRequest, run: TrainingRun, form: ForkForm) -> TrainingR
         priority=values["priority"],
         **form.limits,
     )
-    return lifecycle.start_run(fork, by=request.user.get_username()) if "start" in request.POST else fork
+    return run_verbs.start_run(fork, by=request.user.get_username()) if "start" in request.POST else fork
 
 
 def lineage(user: Any, run: TrainingRun) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from trainingapp import audit, lifecycle
-from trainingapp.engine.config import RECIPES
-from trainingapp.forms import LIMITS, RECIPES_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import Verb, can, visible_to
+from trainingapp.contract.config import RECIPES
 from trainingapp.models import Dataset, TrainingRun, Weights
-from trainingapp.permissions import Verb, can, visible_to
-from trainingapp.run_state import log_events
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.forms import LIMITS, RECIPES_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
+from trainingapp.runs.run_page import log_events
 from trainingapp.templatetags.studio import STATUSES
 from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
 from trainingapp.views.journal import restart_to_tell
@@ -27,11 +29,11 @@ RUNS_ON_A_PAGE = 25
 #: Entries of the audit trail on the page of a run; the trail itself has the rest.
 ENTRIES_SHOWN = 50
 CONTROLS: dict[str, Callable[..., TrainingRun]] = {
-    "start": lifecycle.start_run,
-    "pause": lifecycle.pause_run,
-    "resume": lifecycle.resume_run,
-    "stop": lifecycle.stop_run,
-    "force_stop": lifecycle.force_stop_run,
+    "start": run_verbs.start_run,
+    "pause": run_verbs.pause_run,
+    "resume": run_verbs.resume_run,
+    "stop": run_verbs.stop_run,
+    "force_stop": run_verbs.force_stop_run,
 }
 
 
@@ -79,10 +81,10 @@ def run_new(request: HttpRequest) -> HttpResponse:
     chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")} | form.limits
     chosen["forked_from"] = origin
     try:
-        run = lifecycle.create_run(owner=request.user, config=form.config, corrections=form.corrections, **chosen)
+        run = run_verbs.create_run(owner=request.user, config=form.config, corrections=form.corrections, **chosen)
         if "start" in request.POST:
-            lifecycle.start_run(run, by=request.user.get_username())
-    except lifecycle.VerbError as error:
+            run_verbs.start_run(run, by=request.user.get_username())
+    except VerbError as error:
         form.add_error(None, str(error))
         return render(request, "runs/new.html", context, status=422)
     return redirect(run)
@@ -113,7 +115,7 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
     """What the form shows at first: another run's values (?clone=), else those of ?recipe= and ?dataset=."""
     if run := _origin(request):
         about = {name: getattr(run, name) for name in ("priority", "recipe", *LIMITS)}
-        return {**run.config, **about, "name": lifecycle.copied_name(run), "dataset": run.dataset_id}
+        return {**run.config, **about, "name": run_verbs.copied_name(run), "dataset": run.dataset_id}
     if weights := _wanted_weights(request):
         return _initial_from(weights, request.user)
     dataset = _wanted_dataset(request)
@@ -190,11 +192,11 @@ def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
     run = controlled_run(request, pk, Verb.DELETE)
     if request.method == "POST":
         try:
-            lifecycle.delete_run(run)
-        except lifecycle.VerbError as error:
+            run_verbs.delete_run(run)
+        except VerbError as error:
             messages.error(request, str(error))
             return redirect(run)
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": run.name})
         return redirect("run_list")
-    possible = "delete" in lifecycle.possible_verbs(run)
-    return render(request, "runs/delete.html", {"run": run, "size": lifecycle.deletion_size(run), "possible": possible})
+    possible = "delete" in run_verbs.possible_verbs(run)
+    return render(request, "runs/delete.html", {"run": run, "size": run_verbs.deletion_size(run), "possible": possible})

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.views.decorators.csrf import requires_csrf_token
 
-from trainingapp.doctor import database_trouble
+from trainingapp.operations.doctor import database_trouble
 
 
 @requires_csrf_token

@@ -6,10 +6,11 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from trainingapp import lifecycle
-from trainingapp.forms import ShareForm
-from trainingapp.lifecycle.sharing import Shareable
-from trainingapp.permissions import Verb
+from trainingapp.accounts import sharing as sharing_verbs
+from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.sharing import Shareable
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs.forms import ShareForm
 from trainingapp.views.access import controlled_dataset, controlled_run, visible_weights
 
 
@@ -38,7 +39,7 @@ def answer_share(request: HttpRequest, item: Shareable) -> HttpResponse:
         messages.error(request, _("Choose who sees this from the list."))
         return redirect(item)
     try:
-        lifecycle.share(item, form.visibility, form.team, by=request.user)
-    except lifecycle.VerbError as error:
+        sharing_verbs.share(item, form.visibility, form.team, by=request.user)
+    except VerbError as error:
         messages.error(request, str(error))
     return redirect(item)

@@ -6,7 +6,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from trainingapp.doctor import vitals
+from trainingapp.operations.doctor import vitals
 
 
 @login_not_required

@@ -14,8 +14,9 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from trainingapp import lifecycle
+from trainingapp.accounts import tokens as token_verbs
 from trainingapp.models import ApiToken
+from trainingapp.models.verbs import VerbError
 from trainingapp.views.form_keys import FormTooOldError, FormUsedError, new_form_key, use_form
 
 #: Days that a token may be made for; the longest choice has no end.
@@ -66,7 +67,7 @@ def token_list(request: HttpRequest) -> HttpResponse:
     except FormTooOldError:
         form.add_error(None, _("This page was open for too long. Look at the form and send it again."))
         return _page(request, form, status=422)
-    except lifecycle.VerbError as error:
+    except VerbError as error:
         form.add_error(None, str(error))
         return _page(request, form, status=422)
     return _page(request, TokenForm(), token=token, secret=secret)
@@ -77,7 +78,7 @@ def _made(request: HttpRequest, *, name: str, scopes: list[str], days: int) -> t
     expires_at = timezone.now() + timedelta(days=days) if days else None
     with transaction.atomic():
         used = use_form(request)
-        token, secret = lifecycle.create_token(request.user, name=name, scopes=scopes, expires_at=expires_at)
+        token, secret = token_verbs.create_token(request.user, name=name, scopes=scopes, expires_at=expires_at)
         used.body = {"name": token.name}
         used.save(update_fields=["body"])
     return token, secret
@@ -86,7 +87,7 @@ def _made(request: HttpRequest, *, name: str, scopes: list[str], days: int) -> t
 @require_POST
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     """Revoke one of one's own tokens."""
-    token = lifecycle.revoke_token(get_object_or_404(ApiToken, pk=pk, user=request.user))
+    token = token_verbs.revoke_token(get_object_or_404(ApiToken, pk=pk, user=request.user))
     messages.success(request, _("The token “%(name)s” opens no door any more.") % {"name": token.name})
     return redirect("token_list")
 

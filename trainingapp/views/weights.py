@@ -15,16 +15,18 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
-from trainingapp import audit, lifecycle
-from trainingapp.engine.architectures import ARCHITECTURES
-from trainingapp.engine.config import RECIPES
-from trainingapp.forms import ShareForm
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import Verb, can, sees
+from trainingapp.contract.architectures import ARCHITECTURES
+from trainingapp.contract.config import RECIPES
 from trainingapp.models import Job, TrainingRun, Weights
-from trainingapp.permissions import Verb, can, sees
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs.forms import ShareForm
 from trainingapp.templatetags.studio import metric
 from trainingapp.views.access import controlled_run, require, visible_weights, weights_seen_by
 from trainingapp.views.files import attachment
-from trainingapp.weights_forms import AboutForm, ExportForm, SaveForm, UploadForm
+from trainingapp.weights import verbs as weights_verbs
+from trainingapp.weights.forms import AboutForm, ExportForm, SaveForm, UploadForm
 
 WEIGHTS_ON_A_PAGE = 30
 DEEPEST = 4
@@ -91,7 +93,7 @@ def telling_metric(weights: Weights) -> tuple[str, str] | None:
 def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One entry: what it is, where it comes from, what was made from it. htmx asks again until its file is made."""
     weights = visible_weights(request, pk)
-    uses = lifecycle.weights_uses(weights, request.user)
+    uses = weights_verbs.weights_uses(weights, request.user)
     context = {
         "section": "weights",
         "weights": weights,
@@ -136,8 +138,8 @@ def weights_save(request: HttpRequest, pk: int) -> HttpResponse:
     form = SaveForm(_posted(request), checkpoints=checkpoints, initial=initial)
     if form.is_valid():
         try:
-            weights = lifecycle.save_weights(run, **form.cleaned_data, by=request.user)
-        except lifecycle.VerbError as error:
+            weights = weights_verbs.save_weights(run, **form.cleaned_data, by=request.user)
+        except VerbError as error:
             form.add_error(None, str(error))
         else:
             return redirect(weights)
@@ -183,8 +185,8 @@ def _uploaded(request: HttpRequest, form: UploadForm) -> Weights | None:
     file = values.pop("file")
     path = Path(file.temporary_file_path())
     try:
-        return lifecycle.upload_weights(owner=request.user, path=path, file_name=file.name, **values)
-    except lifecycle.VerbError as error:
+        return weights_verbs.upload_weights(owner=request.user, path=path, file_name=file.name, **values)
+    except VerbError as error:
         form.add_error("file", str(error))
         return None
 
@@ -197,8 +199,8 @@ def weights_edit(request: HttpRequest, pk: int) -> HttpResponse:
     form = AboutForm(_posted(request), initial=initial)
     if form.is_valid():
         try:
-            return redirect(lifecycle.update_weights(weights, **form.cleaned_data))
-        except lifecycle.VerbError as error:
+            return redirect(weights_verbs.update_weights(weights, **form.cleaned_data))
+        except VerbError as error:
             form.add_error(None, str(error))
     form.mark()
     context = {"form": form, "weights": weights, "section": "weights"}
@@ -211,13 +213,13 @@ def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
     weights = visible_weights(request, pk, Verb.DELETE)
     if request.method == "POST":
         try:
-            lifecycle.delete_weights(weights)
-        except lifecycle.VerbError as error:
+            weights_verbs.delete_weights(weights)
+        except VerbError as error:
             messages.error(request, str(error))
             return redirect(weights)
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": weights})
         return redirect("weights_list")
-    size, uses = lifecycle.weights_deletion_size(weights), lifecycle.weights_uses(weights, request.user)
+    size, uses = weights_verbs.weights_deletion_size(weights), weights_verbs.weights_uses(weights, request.user)
     context = {"weights": weights, "size": size, "uses": uses, "section": "weights"}
     return render(request, "weights/delete.html", context)
 
@@ -241,8 +243,8 @@ def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
     form = ExportForm(_posted(request))
     if form.is_valid():
         try:
-            job = lifecycle.export_weights(weights, formats=form.cleaned_data["formats"], by=request.user)
-        except lifecycle.VerbError as error:
+            job = weights_verbs.export_weights(weights, formats=form.cleaned_data["formats"], by=request.user)
+        except VerbError as error:
             form.add_error(None, str(error))
         else:
             return redirect(f"{reverse('weights_export', args=[weights.pk])}?job={job.pk}")

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from trainingapp.contract.dataset_index import RecipeName
 from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.files import Files
 from trainingapp.datasets.layout import Kind, Layout, MaskFile, Picture, Shape
 from trainingapp.datasets.report import Report
-from trainingapp.engine.dataset_files import RecipeName
 
 
 class Collector:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trainingapp.contract.dataset_index import IGNORED_PIXEL, MOST_MASK_CLASSES
 from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, stem
@@ -24,7 +25,6 @@ from trainingapp.datasets.formats.collector import Collector
 from trainingapp.datasets.layout import BACKGROUND, IGNORED, UNKNOWN, Layout, MaskCoding, MaskFile
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.validation import read_mask
-from trainingapp.engine.dataset_files import IGNORED_PIXEL, MOST_MASK_CLASSES
 
 NAME = "masks"
 _PICTURE_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "pictures", "photos"}

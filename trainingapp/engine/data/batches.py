@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from trainingapp.engine.errors import BadData
+from trainingapp.contract.errors import BadData
 from trainingapp.engine.seeding import derived_seed, own_cpu_randomness
 
 PR_SET_PDEATHSIG = 1

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from trainingapp.engine.class_colours import class_rgb
+from trainingapp.contract.class_colours import class_rgb
 
 BATCH_PICTURES_DRAWN = 16
 """Pictures of a batch that a sheet shows at most."""

@@ -7,10 +7,10 @@ from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from trainingapp.engine.configs.base import BaseRunConfig
-from trainingapp.engine.configs.classification import ClassificationConfig
-from trainingapp.engine.data.pictures import PADDING_GREY
-from trainingapp.engine.dataset_files import IGNORED_PIXEL
+from trainingapp.contract.base_config import BaseRunConfig
+from trainingapp.contract.dataset_index import IGNORED_PIXEL
+from trainingapp.contract.tasks.classification import ClassificationConfig
+from trainingapp.engine.data.images import PADDING_GREY
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from trainingapp.engine.jobs.order import JobOrder
-from trainingapp.engine.library import take_upload
+from trainingapp.contract.job_order import JobOrder
+from trainingapp.engine.model_files import take_upload
 
 
 def run(order: JobOrder) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from trainingapp.engine.dataset_files import read_index
+from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.job_order import JobOrder
 from trainingapp.engine.device import available_threads
 from trainingapp.engine.export import drawn_pictures, export
-from trainingapp.engine.jobs.order import JobOrder
 
 PICTURES_CHECKED = 10
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainingapp.engine.class_colours import class_rgb
-from trainingapp.engine.data.pictures import UNREADABLE
+from trainingapp.contract.class_colours import class_rgb
+from trainingapp.contract.job_order import JobOrder, write_whole
+from trainingapp.contract.model_card import Card
+from trainingapp.contract.prediction import opened
+from trainingapp.engine.data.images import UNREADABLE
 from trainingapp.engine.device import available_threads
-from trainingapp.engine.jobs.order import JobOrder, write_whole
-from trainingapp.engine.predict import opened
 from trainingapp.engine.predictor import Found, network_of, predicted
-from trainingapp.engine.weights_card import Card
 
 PREDICTIONS_FILE = "predictions.json"
 SHOWN_PIXELS = 1280

@@ -13,20 +13,20 @@ from typing import Any
 
 import torch
 
-from trainingapp.engine.config import parse_config
-from trainingapp.engine.data.pictures import UNREADABLE
-from trainingapp.engine.dataset_files import DatasetIndex, Sample, read_index
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.dataset_index import DatasetIndex, Sample, read_index
+from trainingapp.contract.errors import BadData
+from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.model_card import Card
+from trainingapp.contract.prediction import suppressed
+from trainingapp.contract.run_directory import Order
+from trainingapp.engine.data.images import UNREADABLE
 from trainingapp.engine.device import available_threads
-from trainingapp.engine.errors import BadData
-from trainingapp.engine.evaluation import Evaluation
-from trainingapp.engine.jobs.order import JobOrder
 from trainingapp.engine.networks import load_network
 from trainingapp.engine.plain_outputs import plain
-from trainingapp.engine.predict import suppressed
 from trainingapp.engine.predictor import predicted
-from trainingapp.engine.recipes.registry import make_recipe
-from trainingapp.engine.run_files import Order
-from trainingapp.engine.weights_card import Card
+from trainingapp.engine.tasks.registry import make_recipe
 
 LINES_FILE = "predictions.jsonl"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})

@@ -31,9 +31,13 @@ from typing import Any
 
 import torch
 
+from trainingapp.contract.config import RunConfig, smaller_batch
+from trainingapp.contract.dataset_index import DatasetIndex
+from trainingapp.contract.disk_space import DiskSpace, disk_space, free_bytes_at, in_words
+from trainingapp.contract.errors import BadConfig, is_out_of_memory
+from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.run_directory import Order, read_order
 from trainingapp.engine.autobatch import find_batch_size
-from trainingapp.engine.config import RunConfig, smaller_batch
-from trainingapp.engine.dataset_files import DatasetIndex
 from trainingapp.engine.device import (
     Precision,
     available_threads,
@@ -42,18 +46,14 @@ from trainingapp.engine.device import (
     device_name,
     prepare_backend,
 )
-from trainingapp.engine.errors import BadConfig, is_out_of_memory
 from trainingapp.engine.freezing import is_frozen, set_training
-from trainingapp.engine.jobs.disk_space import DiskSpace, disk_space, free_bytes_at, in_words
 from trainingapp.engine.jobs.memory import Memory, memory_before, own_share, peak_bytes
-from trainingapp.engine.jobs.order import JobOrder
-from trainingapp.engine.recipes.recipe import Recipe
-from trainingapp.engine.recipes.registry import make_recipe, read_dataset
-from trainingapp.engine.run_files import Order, read_order
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import TrainingState, new_state
 from trainingapp.engine.step import training_step
+from trainingapp.engine.tasks.registry import make_recipe, read_dataset
+from trainingapp.engine.tasks.task import Recipe
 
 STEPS = 3
 #: Seconds after which no further step, batch or validation batch is begun.

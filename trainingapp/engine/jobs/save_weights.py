@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from trainingapp.engine.jobs.order import JobOrder
-from trainingapp.engine.library import take_checkpoint
+from trainingapp.contract.job_order import JobOrder
+from trainingapp.engine.model_files import take_checkpoint
 
 
 def run(order: JobOrder) -> dict[str, Any]:

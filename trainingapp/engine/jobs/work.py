@@ -10,9 +10,9 @@ import select
 import sys
 from pathlib import Path
 
+from trainingapp.contract.errors import BadConfig, classify
+from trainingapp.contract.job_order import ERROR_FILE, RESULT_FILE, read_job, write_failure, write_whole
 from trainingapp.engine.control import LineReader
-from trainingapp.engine.errors import BadConfig, classify
-from trainingapp.engine.jobs.order import ERROR_FILE, RESULT_FILE, read_job, write_failure, write_whole
 
 logger = logging.getLogger("trainingapp.engine")
 

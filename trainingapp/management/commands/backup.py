@@ -8,9 +8,9 @@ from django.core.management.base import CommandError
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 
-from trainingapp.backup import BackupError, make_backup, size_to_back_up
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.progress import bytes_bar
+from trainingapp.operations.backup import BackupError, make_backup, size_to_back_up
 
 
 class Command(StudioCommand):

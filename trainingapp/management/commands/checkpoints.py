@@ -11,14 +11,15 @@ from django.db.models import QuerySet
 from rich.console import Console
 from rich.progress import track
 
-from trainingapp import lifecycle
-from trainingapp.engine.retention import Policy
-from trainingapp.engine.storage.exporting import EXPORT_FORMS
-from trainingapp.engine.storage.reading import is_plain
-from trainingapp.engine.storage.sizes import Removal
-from trainingapp.housekeeping import Known
+from trainingapp.contract.retention import Policy
+from trainingapp.contract.storage.exporting import EXPORT_FORMS
+from trainingapp.contract.storage.reading import is_plain
+from trainingapp.contract.storage.sizes import Removal
 from trainingapp.management.base import StudioCommand
 from trainingapp.models import Checkpoint, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.checkpoint_files import Known
 
 FIELDS = (  # noqa: SIM905
     "file attempt epoch step reason size_bytes stored_bytes sha256 metrics is_best is_last is_pinned damage"
@@ -57,7 +58,7 @@ class Command(StudioCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
-        except lifecycle.VerbError as error:
+        except VerbError as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
             self.stderr.write("")
@@ -92,7 +93,7 @@ class Command(StudioCommand):
         known, damaged = Known(), []
         console = Console(stderr=True)
         for row in track(rows, "Comparing", console=console, disable=not console.is_terminal):
-            if wrong := lifecycle.verify_checkpoint(row, known):
+            if wrong := run_verbs.verify_checkpoint(row, known):
                 damaged.append({"run": row.run_id, "file": row.file, "damage": wrong})
         lines = [f"Run {item['run']}: {item['file']} {item['damage']}." for item in damaged]
         self._say(options, damaged, [*lines, f"{len(rows)} compared, {len(damaged)} damaged."])
@@ -103,19 +104,19 @@ class Command(StudioCommand):
         run = _run(options["run"])
         rows = [_checkpoint(run, file) for file in options["file"]]
         for row in rows:
-            lifecycle.pin_checkpoint(row, is_pinned=not options["off"])
+            run_verbs.pin_checkpoint(row, is_pinned=not options["off"])
         how = "stays only as the rules say" if options["off"] else "stays, whatever the rules say"
         self._say(options, [_record(row) for row in rows], [f"{row.file} {how}." for row in rows])
 
     def _delete(self, options: dict[str, Any]) -> None:
         run = _run(options["run"])
         files = [_checkpoint(run, file).file for file in options["file"]]
-        self._remove(options, run, files, lifecycle.checkpoints_deletion(run, files))
+        self._remove(options, run, files, run_verbs.checkpoints_deletion(run, files))
 
     def _clean(self, options: dict[str, Any]) -> None:
         run = _run(options["run"])
         given = {name: options[name] for name in POLICY if options[name] is not None}
-        plan = lifecycle.plan_clean_up(run, Policy(**{**vars(lifecycle.checkpoint_policy(run)), **given}))
+        plan = run_verbs.plan_clean_up(run, Policy(**{**vars(run_verbs.checkpoint_policy(run)), **given}))
         self._remove(options, run, plan.choice.removed, plan.removal)
 
     def _remove(self, options: dict[str, Any], run: TrainingRun, files: list[str], plan: Removal) -> None:
@@ -125,7 +126,7 @@ class Command(StudioCommand):
         if options["dry_run"] or not files:
             self._say(options, {**record, "deleted": False}, [*details, f"{what} would be deleted."])
         elif options["yes"] or input(f"Delete {what}? [y/N] ").lower() == "y":
-            lifecycle.delete_checkpoints(run, files)
+            run_verbs.delete_checkpoints(run, files)
             self._say(options, {**record, "deleted": True}, [*details, f"{what} were deleted."])
 
     def _export(self, options: dict[str, Any]) -> None:
@@ -134,7 +135,7 @@ class Command(StudioCommand):
         if form is None:
             raise CommandError(f"{target}: must end with .pt or .safetensors.")
         checkpoint = _checkpoint(_run(options["run"]), options["file"])
-        size = lifecycle.copy_checkpoint(checkpoint, target, form)
+        size = run_verbs.copy_checkpoint(checkpoint, target, form)
         self._say(options, {"path": str(target), "size_bytes": size}, [f"{target}: {size:,} bytes."])
 
     def _say(self, options: dict[str, Any], record: Any, lines: Iterable[str] = ()) -> None:

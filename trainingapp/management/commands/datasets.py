@@ -8,13 +8,14 @@ import yaml
 from django.core.management import CommandError
 from django.template.defaultfilters import filesizeformat
 
-from trainingapp import lifecycle
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.foreground import print_report
 from trainingapp.management.sharing import add_share, share_item
 from trainingapp.management.training.records import columns
 from trainingapp.models import Dataset
+from trainingapp.models.verbs import VerbError
 
 HEADING = ("ID", "NAME", "STATUS", "RECIPES", "CLASSES", "TRAIN", "VAL", "SIZE", "OWNER")
 
@@ -42,7 +43,7 @@ class Command(StudioCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
-        except lifecycle.VerbError as error:
+        except VerbError as error:
             raise CommandError(str(error)) from None
 
     def _list(self, options: dict[str, Any]) -> None:
@@ -84,12 +85,12 @@ class Command(StudioCommand):
     def _delete(self, options: dict[str, Any]) -> None:
         for wanted in options["dataset"]:
             dataset = find_dataset(wanted)
-            size = lifecycle.dataset_deletion_size(dataset)
+            size = dataset_verbs.dataset_deletion_size(dataset)
             what, freed = f"“{dataset.name}”", f"{size.bytes:,} bytes in {size.files:,} files"
             if options["dry_run"]:
                 self.stdout.write(f"{what} would be deleted: {freed}.")
             elif options["yes"] or input(f"Delete {what} with {freed}? [y/N] ").lower() == "y":
-                lifecycle.delete_dataset(dataset)
+                dataset_verbs.delete_dataset(dataset)
                 self.stdout.write(f"{what} was deleted: {freed}.")
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
 
-from trainingapp.devices.placement import open_holds
 from trainingapp.management.columns import columns
 from trainingapp.models import Device, DeviceHold, Host
+from trainingapp.scheduling.placement import open_holds
 
 
 class Command(BaseCommand):

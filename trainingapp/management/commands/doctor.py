@@ -5,9 +5,9 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from trainingapp import audit
-from trainingapp.doctor import Finding, examine
+from trainingapp.accounts import audit
 from trainingapp.management.base import StudioCommand
+from trainingapp.operations.doctor import Finding, examine
 
 SIGNS = {"ok": "+", "warning": "!", "error": "x"}
 EXIT_CODES = {"ok": 0, "warning": 1, "error": 2}

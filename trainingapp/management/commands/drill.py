@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from trainingapp.drill import CONFIGS, Drill, DrillError, Installation, Report
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.progress import progress_bar
+from trainingapp.operations.drill import CONFIGS, Drill, DrillError, Installation, Report
 
 
 class Command(StudioCommand):

@@ -9,12 +9,14 @@ from typing import Any
 from django.core.management import CommandError
 from django.utils import timezone
 
-from trainingapp import forecast, lifecycle
-from trainingapp.devices.placement import queued_runs
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.columns import columns
 from trainingapp.models import Forecast, TrainingRun
-from trainingapp.scheduler import reasons
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.scheduling import forecast
+from trainingapp.scheduling.placement import queued_runs
+from trainingapp.scheduling.scheduler import reasons
 
 
 class Command(StudioCommand):
@@ -39,10 +41,10 @@ class Command(StudioCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             if options["action"] == "move":
-                lifecycle.move_in_queue(_run(options["run"]), **_place(options))
+                run_verbs.move_in_queue(_run(options["run"]), **_place(options))
             elif options["action"] == "priority":
-                lifecycle.set_priority(_run(options["run"]), options["priority"])
-        except lifecycle.VerbError as error:
+                run_verbs.set_priority(_run(options["run"]), options["priority"])
+        except VerbError as error:
             raise CommandError(str(error)) from None
         records = list(_records())
         if options["json"]:

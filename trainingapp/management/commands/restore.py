@@ -7,9 +7,9 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from trainingapp.backup import BackupError, restore_backup
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.progress import bytes_bar
+from trainingapp.operations.backup import BackupError, restore_backup
 
 
 class Command(StudioCommand):

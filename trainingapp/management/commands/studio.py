@@ -21,8 +21,8 @@ from django.core.management.base import BaseCommand
 from django.db import connections
 
 from cvstudio.settings import PACKAGE_DIR, env
-from trainingapp.consumer import PARENT_VARIABLE
 from trainingapp.models import Dataset, TrainingRun
+from trainingapp.worker.consumer import PARENT_VARIABLE
 
 LOOK_S = 0.2
 #: Seconds before a child that died is started again: doubled at each death in a row, up to the last value.

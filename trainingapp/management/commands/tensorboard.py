@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.text import slugify
 
-from trainingapp.engine.run_files import TENSORBOARD_DIR
+from trainingapp.contract.run_directory import TENSORBOARD_DIR
 from trainingapp.models import TrainingRun
 
 

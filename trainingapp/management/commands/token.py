@@ -8,10 +8,11 @@ from typing import Any
 from django.core.management import CommandError
 from django.utils import timezone
 
-from trainingapp import lifecycle
+from trainingapp.accounts import tokens as token_verbs
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.foreground import find_owner
 from trainingapp.models import ApiToken
+from trainingapp.models.verbs import VerbError
 
 
 class Command(StudioCommand):
@@ -38,12 +39,12 @@ class Command(StudioCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
-        except lifecycle.VerbError as error:
+        except VerbError as error:
             raise CommandError(str(error)) from None
 
     def _create(self, options: dict[str, Any]) -> None:
         scopes = options["scope"] or ApiToken.Scope.values
-        token, secret = lifecycle.create_token(
+        token, secret = token_verbs.create_token(
             find_owner(options["user"]), name=options["name"], scopes=scopes, expires_at=_end(options["days"])
         )
         self.stderr.write(f"Token {token.pk} of {token.user.get_username()}; it is shown this once:")
@@ -68,7 +69,7 @@ class Command(StudioCommand):
             token = ApiToken.objects.filter(pk=number).first()
             if token is None:
                 raise CommandError(f"There is no token {number}.")
-            lifecycle.revoke_token(token)
+            token_verbs.revoke_token(token)
             self.stdout.write(f"Token {number} “{token.name}” is revoked.")
 
 

@@ -15,9 +15,7 @@ import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
 
-from trainingapp import evaluations, lifecycle
-from trainingapp.downloads import run_script
-from trainingapp.engine.number_text import number_text
+from trainingapp.contract.number_text import number_text
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.following import follow_job
@@ -35,17 +33,21 @@ from trainingapp.management.training.records import (
 from trainingapp.management.training.values import read_config, template
 from trainingapp.management.training.watching import wait_for_runs
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import evaluations
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.downloads import run_script
 
 FOLLOW_S = 0.5
 VERBS: dict[str, Callable[..., TrainingRun]] = {
-    "start": lifecycle.start_run,
-    "pause": lifecycle.pause_run,
-    "resume": lifecycle.resume_run,
-    "stop": lifecycle.stop_run,
-    "retry": lifecycle.retry_run,
-    "checkpoint": lifecycle.checkpoint_now,
-    "evaluate": lifecycle.evaluate_now,
-    "force-stop": lifecycle.force_stop_run,
+    "start": run_verbs.start_run,
+    "pause": run_verbs.pause_run,
+    "resume": run_verbs.resume_run,
+    "stop": run_verbs.stop_run,
+    "retry": run_verbs.retry_run,
+    "checkpoint": run_verbs.checkpoint_now,
+    "evaluate": run_verbs.evaluate_now,
+    "force-stop": run_verbs.force_stop_run,
 }
 assert VERBS.keys() == PLAIN_VERBS.keys()
 
@@ -63,7 +65,7 @@ class Command(StudioCommand):
                 self._control(options)
             else:
                 getattr(self, f"_{action}")(options)
-        except (lifecycle.VerbError, evaluations.EvaluationError) as error:
+        except (VerbError, evaluations.EvaluationError) as error:
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
             self.stderr.write("")
@@ -74,7 +76,7 @@ class Command(StudioCommand):
 
     def _create(self, options: dict[str, Any]) -> None:
         config, corrections = read_config(options["file"], options["set"])
-        run = lifecycle.create_run(
+        run = run_verbs.create_run(
             owner=_owner(options["owner"]),
             name=options["name"],
             dataset=find_dataset(options["dataset"], "--dataset: "),
@@ -90,19 +92,19 @@ class Command(StudioCommand):
         for correction in corrections:
             self.stderr.write(correction)
         dataset = find_dataset(options["dataset"], "--dataset: ")
-        job = follow_job(lifecycle.check_first(dataset, config, owner=_owner(options["owner"])), "Checking")
+        job = follow_job(run_verbs.check_first(dataset, config, owner=_owner(options["owner"])), "Checking")
         text = json.dumps(job.result) if options["json"] else yaml.safe_dump(job.result, sort_keys=False).rstrip()
         self.stdout.write(text)
 
     def _clone(self, options: dict[str, Any]) -> None:
         self._made(
-            lifecycle.clone_run(_run(options["run"]), owner=_owner(options["owner"]), name=options["name"]), options
+            run_verbs.clone_run(_run(options["run"]), owner=_owner(options["owner"]), name=options["name"]), options
         )
 
     def _fork(self, options: dict[str, Any]) -> None:
         run = _run(options["run"])
         config, corrections = read_config(options["file"], options["set"], base=run.config)
-        fork = lifecycle.fork_run(
+        fork = run_verbs.fork_run(
             run,
             _checkpoint(run, options["checkpoint"]),
             owner=_owner(options["owner"]),
@@ -116,7 +118,7 @@ class Command(StudioCommand):
 
     def _made(self, run: TrainingRun, options: dict[str, Any]) -> None:
         if options["start"]:
-            lifecycle.start_run(run)
+            run_verbs.start_run(run)
         for correction in run.corrections:
             self.stderr.write(correction)
         self._tell(run, options)
@@ -132,7 +134,7 @@ class Command(StudioCommand):
         for number in options["run"]:  # one that refuses does not keep the others from it
             try:
                 runs.append(VERBS[options["action"]](_run(number)))
-            except (lifecycle.VerbError, CommandError) as error:
+            except (VerbError, CommandError) as error:
                 refused.append(str(error))
         if options["json"]:
             self.stdout.write(json.dumps([record(run) for run in runs]))
@@ -144,7 +146,7 @@ class Command(StudioCommand):
         self._wait(runs, options)
 
     def _epochs(self, options: dict[str, Any]) -> None:
-        run = lifecycle.extend_run(_run(options["run"]), options["epochs"])
+        run = run_verbs.extend_run(_run(options["run"]), options["epochs"])
         self._tell(run, options)
         self._wait([run], options)
 
@@ -152,7 +154,7 @@ class Command(StudioCommand):
         changes = {"name": options["name"], "priority": options["priority"], **_limits(options)}
         if all(change is None for change in changes.values()):
             raise CommandError("Give --name, --priority or a limit.")
-        run = lifecycle.update_run(_run(options["run"]), **changes)
+        run = run_verbs.update_run(_run(options["run"]), **changes)
         self._tell(run, options)
 
     def _share(self, options: dict[str, Any]) -> None:
@@ -161,12 +163,12 @@ class Command(StudioCommand):
     def _delete(self, options: dict[str, Any]) -> None:
         for number in options["run"]:
             run = _run(number)
-            size = lifecycle.deletion_size(run)
+            size = run_verbs.deletion_size(run)
             freed = f"{size.bytes:,} bytes in {size.files:,} files"
             if options["dry_run"]:
                 self.stdout.write(f"Run {number} “{run.name}” would be deleted: {freed}.")
             elif options["yes"] or input(f"Delete run {number} “{run.name}” with {freed}? [y/N] ").lower() == "y":
-                lifecycle.delete_run(run)
+                run_verbs.delete_run(run)
                 self.stdout.write(f"Run {number} “{run.name}” was deleted: {freed}.")
 
     # Looking

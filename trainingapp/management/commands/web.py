@@ -10,8 +10,8 @@ import uvicorn
 from django.core.management.base import BaseCommand
 
 from cvstudio.settings import env
-from trainingapp.consumer import end_with_parent
-from trainingapp.live import end_streams
+from trainingapp.runs.live import end_streams
+from trainingapp.worker.consumer import end_with_parent
 
 #: Requests that are still being answered get this long when the server stops.
 ANSWERS_END_S = 3

@@ -13,15 +13,16 @@ import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
 
-from trainingapp import lifecycle
-from trainingapp.engine.config import RECIPES
-from trainingapp.engine.jobs.order import read_json
-from trainingapp.engine.weights_card import EXPORT_FILES, NORMALISATIONS
+from trainingapp.contract.config import RECIPES
+from trainingapp.contract.job_order import read_json
+from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.following import follow_job
 from trainingapp.management.sharing import add_share, share_item
 from trainingapp.models import Job, TrainingRun, Weights
+from trainingapp.models.verbs import VerbError
+from trainingapp.weights import verbs as weights_verbs
 
 #: Of the entry, as JSON.
 FIELDS = (  # noqa: SIM905
@@ -62,7 +63,7 @@ class Command(StudioCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
-        except lifecycle.VerbError as error:
+        except VerbError as error:
             raise CommandError(str(error)) from None
 
     def _list(self, options: dict[str, Any]) -> None:
@@ -88,7 +89,7 @@ class Command(StudioCommand):
     def _verify(self, options: dict[str, Any]) -> None:
         named = [_weights(name) for name in options["weights"]]
         rows = named or list(Weights.objects.filter(state=Weights.State.READY))
-        damaged = [row for row in rows if lifecycle.verify_weights(row)]
+        damaged = [row for row in rows if weights_verbs.verify_weights(row)]
         if options["json"]:
             self.stdout.write(json.dumps([_damaged(row) for row in damaged]))
         for row in [] if options["json"] else damaged:
@@ -105,7 +106,7 @@ class Command(StudioCommand):
             raise CommandError(f"There is no run {options['run']}.")
         owner = _owner(options["owner"]) if options["owner"] else run.owner
         about = {"name": options["name"] or run.name, "note": options["note"], "licence": options["licence"]}
-        self._finish(lifecycle.save_weights(run, file=options["file"], by=owner, **about), options)
+        self._finish(weights_verbs.save_weights(run, file=options["file"], by=owner, **about), options)
 
     def _upload(self, options: dict[str, Any]) -> None:
         source: Path = options["file"]
@@ -115,7 +116,7 @@ class Command(StudioCommand):
         values = {name: options[name] for name in names}
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(shutil.copy(source, folder))
-            weights = lifecycle.upload_weights(
+            weights = weights_verbs.upload_weights(
                 owner=_owner(options["owner"]),
                 path=copy,
                 file_name=source.name,
@@ -129,7 +130,7 @@ class Command(StudioCommand):
         changes = {name: options[name] for name in ("name", "note", "licence")}
         if not any(change is not None for change in changes.values()):
             raise CommandError("Give --name, --note or --licence.")
-        lifecycle.update_weights(weights, **changes)
+        weights_verbs.update_weights(weights, **changes)
         self._say(_record(weights), options["json"], f"It is “{weights}” now.")
 
     def _share(self, options: dict[str, Any]) -> None:
@@ -146,7 +147,7 @@ class Command(StudioCommand):
     def _export(self, options: dict[str, Any]) -> None:
         weights = _weights(options["weights"])
         formats = options["format"] or list(EXPORT_FILES)
-        job = follow_job(lifecycle.export_weights(weights, formats=formats, by=weights.owner), "Exporting")
+        job = follow_job(weights_verbs.export_weights(weights, formats=formats, by=weights.owner), "Exporting")
         target = options["out"] or Path(f"{weights.name}-v{weights.version}.zip".replace("/", "-"))
         shutil.copy(job.folder / job.result["file"], target)
         record = {"file": str(target), **{name: job.result[name] for name in ("size_bytes", "sha256", "formats")}}
@@ -155,7 +156,7 @@ class Command(StudioCommand):
     def _delete(self, options: dict[str, Any]) -> None:
         for name in options["weights"]:
             weights = _weights(name)
-            size, uses = lifecycle.weights_deletion_size(weights), lifecycle.weights_uses(weights)
+            size, uses = weights_verbs.weights_deletion_size(weights), weights_verbs.weights_uses(weights)
             made = [*map(str, uses.children), *(f"run {run.pk} “{run.name}”" for run in uses.runs)]
             freed = f"{size.bytes:,} bytes in {size.files:,} files"
             used = f" Made from it: {', '.join(made)}." if made else " Nothing was made from it."
@@ -163,16 +164,16 @@ class Command(StudioCommand):
                 self.stdout.write(f"“{weights}” would be deleted: {freed}.{used}")
             elif options["yes"] or input(f"Delete “{weights}” with {freed}?{used} [y/N] ").lower() == "y":
                 title = str(weights)
-                lifecycle.delete_weights(weights)
+                weights_verbs.delete_weights(weights)
                 self.stdout.write(f"“{title}” was deleted: {freed}.")
 
     def _predict(self, options: dict[str, Any]) -> None:
         weights = _weights(options["weights"])
         if options["dataset"]:
             dataset = find_dataset(options["dataset"], "--dataset: ")
-            asked = lifecycle.predict_dataset(weights, dataset, split=options["split"], by=weights.owner)
+            asked = weights_verbs.predict_dataset(weights, dataset, split=options["split"], by=weights.owner)
         elif len(options["pictures"]) == 1 and options["pictures"][0].is_dir():
-            asked = lifecycle.predict_folder(weights, options["pictures"][0], by=weights.owner, from_shell=True)
+            asked = weights_verbs.predict_folder(weights, options["pictures"][0], by=weights.owner, from_shell=True)
         else:
             asked = _asked_pictures(weights, options["pictures"])
         job = follow_job(asked, "Predicting")
@@ -253,7 +254,7 @@ def _asked_pictures(weights: Weights, paths: list[Path]) -> Job:
             files = [(path.name, stack.enter_context(path.open("rb"))) for path in paths]
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from None
-        return lifecycle.predict(weights, pictures=files, by=weights.owner)
+        return weights_verbs.predict(weights, pictures=files, by=weights.owner)
 
 
 def _class_names(text: str) -> list[str]:
@@ -285,7 +286,7 @@ def _owner(name: str | None) -> Any:
 
 
 def _damaged(weights: Weights) -> dict[str, Any]:
-    runs = [{"id": run.pk, "name": run.name} for run in lifecycle.weights_uses(weights).runs]
+    runs = [{"id": run.pk, "name": run.name} for run in weights_verbs.weights_uses(weights).runs]
     return {"id": weights.pk, "name": str(weights), "damage": weights.damage, "runs": runs}
 
 

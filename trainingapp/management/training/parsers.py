@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainingapp.engine.config import RECIPES
-from trainingapp.lifecycle import STUDIO_LIMIT
+from trainingapp.contract.config import RECIPES
 from trainingapp.management.sharing import add_share
 from trainingapp.models import TrainingRun
+from trainingapp.runs.verbs import STUDIO_LIMIT
 
 LEVELS = ["debug", "info", "warning", "error"]
 #: Verbs that take runs and nothing else, with what they do.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from trainingapp.engine.number_text import number_text
+from trainingapp.contract.number_text import number_text
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.templatetags.studio import event_text
 

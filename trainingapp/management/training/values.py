@@ -12,8 +12,8 @@ import yaml
 from django.core.management import CommandError
 from pydantic import ValidationError
 
-from trainingapp.engine.config import RunConfig, config_defaults, config_schema, correct_config, parse_config
-from trainingapp.forms import plain_words
+from trainingapp.contract.config import RunConfig, config_defaults, config_schema, correct_config, parse_config
+from trainingapp.runs.forms import plain_words
 
 WIDTH = 100
 

@@ -1,0 +1,39 @@
+"""The verb of what belongs to a person: say who else sees it."""
+
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from trainingapp.accounts import audit
+from trainingapp.models import Dataset, Team, TrainingRun, Weights
+from trainingapp.models.bell import ring
+from trainingapp.models.sharing import Visibility
+from trainingapp.models.verbs import VerbError, refresh_locked
+
+Shareable = TrainingRun | Dataset | Weights
+
+
+def share(item: Shareable, visibility: str, team: Team | None = None, *, by: Any = "") -> Shareable:
+    """Let everybody, the members of a team, or nobody else see a run, dataset or weights.
+
+    The owner shares with a team of theirs only. Raises VerbError for a wrong word, a missing team or a strange one.
+    """
+    if visibility not in Visibility.values:
+        raise VerbError(_("Things are shared with everybody, a team or nobody else, not with “%s”.") % visibility)
+    team = team if visibility == Visibility.TEAM else None
+    if visibility == Visibility.TEAM and team is None:
+        raise VerbError(_("Choose the team to share this with."))
+    with transaction.atomic():
+        refresh_locked(item)
+        if (item.visibility, item.team_id) == (visibility, team.pk if team else None):
+            return item
+        if team is not None and not team.members.filter(pk=item.owner_id).exists():
+            raise VerbError(_("The owner is not a member of the team “%(team)s”.") % {"team": team.name})
+        item.visibility, item.team = visibility, team
+        item.save(update_fields=["visibility", "team", *(["updated_at"] if isinstance(item, TrainingRun) else [])])
+        audit.record("share", item, by=by, details={"with": team.name if team else visibility})
+        if isinstance(item, TrainingRun):
+            run_id = item.pk
+            transaction.on_commit(lambda: ring(run_id))
+    return item

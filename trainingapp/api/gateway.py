@@ -1,0 +1,107 @@
+"""The door of the API: every request passes here, and every answer goes out here."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import Any, cast
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.translation import gettext as _
+
+from trainingapp.accounts.audit import address_of
+from trainingapp.accounts.tokens import note_token_use
+from trainingapp.api.callers import ApiRequest, caller_of, check_rights
+from trainingapp.api.idempotency import answered_once
+from trainingapp.api.limits import count_request
+from trainingapp.api.problems import Problem, failure, wrong_parameters
+from trainingapp.runs.live import in_thread
+
+View = Callable[..., Any]
+
+
+#: The query parameters that are known for a method; None for a method that is not taken.
+Known = Callable[[str], Collection[str] | None]
+
+
+def guarded(view: View, known: Known) -> View:
+    """The view behind the door. It needs no login of Django's: the door answers by itself."""
+    if iscoroutinefunction(view):
+        inner: View = _async_guarded(view, known)
+    else:
+        inner = _sync_guarded(view, known)
+    inner.csrf_exempt = True  # type: ignore[attr-defined]  # callers.check_rights looks where it matters
+    inner.login_required = False  # type: ignore[attr-defined]
+    return inner
+
+
+def _sync_guarded(view: View, known: Known) -> View:
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            entered = enter(request)
+            with _head_as_get(request):
+                check_query(request, known)
+                return _tidied(request, answered_once(entered, lambda: view(entered, *args, **kwargs)))
+        except Exception as error:  # noqa: BLE001  the last instance: whatever it was is answered as a problem
+            return _tidied(request, failure(error))
+
+    return inner
+
+
+@contextmanager
+def _head_as_get(request: HttpRequest) -> Iterator[None]:
+    """Within: HEAD is answered as GET is; the server leaves the body out."""
+    told = request.method
+    request.method = "GET" if told == "HEAD" else told
+    try:
+        yield
+    finally:
+        request.method = told
+
+
+def _async_guarded(view: Callable[..., Awaitable[Any]], known: Known) -> View:
+    @wraps(view)
+    async def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            entered = await in_thread(enter, request)
+            check_query(request, known)
+            return _tidied(request, await view(entered, *args, **kwargs))
+        except Exception as error:  # noqa: BLE001  as above
+            return _tidied(request, failure(error))
+
+    return inner
+
+
+def enter(request: HttpRequest) -> ApiRequest:
+    """Let the request in as somebody's. Raises Problem for who may not, or asks too often."""
+    caller = caller_of(request)
+    count_request(request, caller)
+    caller = check_rights(request, caller)
+    if caller.token is not None:
+        note_token_use(caller.token, address_of(request))
+    request.user = caller.user
+    entered = cast(ApiRequest, request)
+    entered.caller = caller
+    return entered
+
+
+def check_query(request: HttpRequest, known: Known) -> None:
+    """Raises Problem for a query parameter that the operation does not have: a mistyped filter filters nothing."""
+    names = known(request.method or "")
+    unknown = [name for name in request.GET if names is not None and name not in names]
+    if unknown:
+        about = _("There is no such parameter. Known are: %(names)s.") % {"names": ", ".join(sorted(names or ()))}
+        detail = about if names else _("This address takes no parameters.")
+        raise wrong_parameters(unknown, detail)
+
+
+def _tidied(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    if response.status_code == 405:
+        allowed = ", ".join(sorted(response.headers["Allow"].split(", ")))
+        detail = _("This address takes %(allowed)s, not %(method)s.")
+        problem = Problem(405, detail % {"method": request.method, "allowed": allowed}, headers={"Allow": allowed})
+        response = problem.response()
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

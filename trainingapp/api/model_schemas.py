@@ -1,0 +1,342 @@
+"""What the API takes and gives about datasets, uploads, weights, devices, the queue and jobs."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from ninja import Schema
+from pydantic import ConfigDict, Field
+
+from trainingapp.accounts.permissions import Verb, can
+from trainingapp.api.paging import Page, Paging, Text
+from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsState
+from trainingapp.contract.dataset_index import RecipeName
+from trainingapp.datasets.options import ImportOptions
+from trainingapp.models import Dataset, Device, Host, Weights
+
+DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
+ExportFormat = Literal["onnx", "pt2", "safetensors", "pt"]
+WeightsFormat = Literal["safetensors", "pt"]
+NormalisationName = Literal["imagenet", "centred", "plain"]
+JobState = Literal["waiting", "working", "done", "failed", "cancelled"]
+
+
+class DatasetFilters(Paging):
+    status: DatasetStatus | None = Field(None, description="Only datasets of this status.")
+    recipe: RecipeName | None = Field(None, description="Only datasets whose annotations suffice for this recipe.")
+    q: Text | None = Field(None, max_length=200, description="Only datasets with this in their name.")
+    order: Literal["created", "-created", "name", "-name", "size", "-size"] = Field("-created")
+
+
+class DatasetCreate(Schema):
+    """Where a dataset comes from: a complete upload, or a folder of the server."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"name": "birds", "folder": "/srv/birds"}]})
+
+    name: str = Field(min_length=1, max_length=120)
+    upload: str | None = Field(None, min_length=32, max_length=32, description="Id of a complete upload.")
+    folder: str | None = Field(
+        None, min_length=1, max_length=1024, description="Full path of a folder of the server that you may read."
+    )
+    options: ImportOptions | None = Field(
+        None, description="Import it so at once. Without, it is looked at first and waits for you to confirm."
+    )
+
+
+class DatasetItem(Schema):
+    """A dataset as a row of the list."""
+
+    id: int
+    name: str
+    owner: str
+    status: DatasetStatus
+    recipes: list[str]
+    format: str
+    pictures: dict[str, int] = Field(description="Pictures of each split.")
+    class_count: int
+    size_bytes: int
+    created_at: datetime
+
+    @staticmethod
+    def resolve_owner(dataset: Dataset) -> str:
+        return dataset.owner.get_username()
+
+    @staticmethod
+    def resolve_class_count(dataset: Dataset) -> int:
+        return len(dataset.classes)
+
+
+class DatasetList(Page):
+    items: list[DatasetItem]
+
+
+class DatasetResponse(DatasetItem, Sharing):
+    """A dataset as a whole."""
+
+    classes: list[str] = Field(description="Class names in the order of their labels.")
+    counts: dict[str, dict[str, int]] = Field(description="Pictures that show each class, by split.")
+    fingerprint: str
+    progress_done: int = Field(description="Files read by the import.")
+    progress_total: int
+    report: list[dict[str, Any]] = Field(description="What was found wrong: level, code, file and message.")
+    proposal: dict[str, Any] = Field(description="What was found, for who confirms the import.")
+    options: dict[str, Any] = Field(description="How it is, or was, imported.")
+
+
+class DatasetStatistics(Schema):
+    """Figures of a ready dataset: counts by split and class, and how sizes spread."""
+
+    id: int
+    statistics: dict[str, Any]
+
+
+class UploadCreate(Schema):
+    """An upload in parts."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"size": 734003200}]})
+
+    size: int = Field(ge=1, le=2**53 - 1, description="Bytes of the whole file.")
+
+
+class UploadResponse(Schema):
+    """How far an upload is. The next part begins at byte `received`."""
+
+    id: str
+    size: int
+    received: int
+    is_complete: bool
+
+
+class WeightsFilters(Paging):
+    recipe: RecipeName | None = Field(None, description="Only weights of this recipe.")
+    name: Text | None = Field(None, max_length=120, description="Only versions of this name.")
+    q: Text | None = Field(None, max_length=200, description="Only weights with this in their name or note.")
+    order: Literal["name", "-name", "created", "-created"] = Field("-created")
+
+
+class WeightsItem(Schema):
+    """Weights of the library as a row of the list."""
+
+    id: int
+    name: str
+    version: int
+    owner: str
+    recipe: str
+    architecture: str
+    metrics: dict[str, float | None]
+    state: WeightsState = Field(description="pending until a worker has written the file, then ready, or failed.")
+    size_bytes: int
+    created_at: datetime
+
+    @staticmethod
+    def resolve_owner(weights: Weights) -> str:
+        return weights.owner.get_username()
+
+
+class WeightsList(Page):
+    items: list[WeightsItem]
+
+
+def _names_run(weights: Weights, context: Any) -> bool:
+    """Whether the caller may see the run that the weights are of. The name of a deleted one belongs to the weights."""
+    return weights.run is None or can(context["request"].caller.user, Verb.SEE, weights.run)
+
+
+class WeightsResponse(WeightsItem, Sharing):
+    """Weights of the library as a whole."""
+
+    note: str
+    source: str
+    classes: list[str]
+    image_size: int
+    normalisation: dict[str, Any]
+    config: dict[str, Any]
+    run: int | None = Field(description="The run that they are of, where you may see it.")
+    run_name: str
+    checkpoint_file: str
+    epoch: int | None
+    dataset: int | None
+    dataset_name: str
+    dataset_fingerprint: str
+    parent: int | None
+    licence: str
+    sha256: str
+
+    @staticmethod
+    def resolve_run(weights: Weights, context: Any) -> int | None:
+        return weights.run_id if _names_run(weights, context) else None
+
+    @staticmethod
+    def resolve_run_name(weights: Weights, context: Any) -> str:
+        return weights.run_name if _names_run(weights, context) else ""
+
+    @staticmethod
+    def resolve_dataset(weights: Weights) -> int | None:
+        return weights.dataset_id
+
+    @staticmethod
+    def resolve_parent(weights: Weights) -> int | None:
+        return weights.parent_id
+
+
+class _WeightsAbout(Schema):
+    """What has to be known of a file of weights; a worker finds out how much of it fits the network."""
+
+    name: Text = Field(min_length=1, max_length=120, description="Weights of one name are numbered as its versions.")
+    format: WeightsFormat = Field("safetensors", description="pt: a file of torch.save with tensors and nothing else.")
+    recipe: RecipeName
+    architecture: Text = Field(min_length=1, max_length=120, description="As a run names it, such as resnet18.")
+    image_size: int = Field(
+        224, ge=32, le=2048, multiple_of=32, description="The square that pictures are made to fit."
+    )
+    normalisation: NormalisationName = Field("imagenet", description="How pixels were scaled in training.")
+    classes: list[Text] = Field(min_length=1, max_length=20_000, description="Names, in the order of the outputs.")
+    note: Text = Field("", max_length=4000)
+    licence: Text = Field("", max_length=200)
+
+
+class WeightsUpload(_WeightsAbout):
+    """Query parameters of an upload of weights. An address is short: who has more classes sends the file in parts."""
+
+    classes: list[Text] = Field(min_length=1, max_length=200, description="Names, in the order of the outputs.")
+
+
+class WeightsCreate(_WeightsAbout):
+    """Weights that were uploaded in parts."""
+
+    model_config = TAKEN | ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "upload": "0" * 32,
+                    "name": "birds",
+                    "recipe": "classification",
+                    "architecture": "resnet18",
+                    "classes": ["finch", "wren"],
+                }
+            ]
+        }
+    )
+
+    upload: str = Field(min_length=32, max_length=32, description="Id of a complete upload.")
+
+
+class WeightsUpdate(Schema):
+    """What may be changed. What is left out, or null, stays as it is."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"note": "The best so far.", "licence": "CC0"}]})
+
+    name: str | None = Field(
+        None, min_length=1, max_length=120, description="Under another name it becomes the next version of that."
+    )
+    note: str | None = Field(None, max_length=4000)
+    licence: str | None = Field(None, max_length=200)
+
+
+class PredictMany(Schema):
+    """Pictures to look at as a whole: a split of a dataset, or a folder of the server."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"dataset": 1, "split": "val"}]})
+
+    dataset: int | None = Field(None, ge=1, le=2**53 - 1, description="Number of a ready dataset.")
+    split: Literal["train", "val", "all"] = "val"
+    folder: str | None = Field(
+        None, min_length=1, max_length=1024, description="Full path of a folder of the server that you may read."
+    )
+
+
+class WeightsExport(Schema):
+    """What to pack."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"formats": ["onnx", "safetensors"]}]})
+
+    formats: list[ExportFormat] = Field(min_length=1, max_length=4)
+
+
+class DeviceItem(Schema):
+    """A processor or a GPU that trains."""
+
+    name: str
+    torch_name: str = Field(description="As the configuration names it: cpu, cuda:0 ...")
+    kind: str
+    memory_bytes: int
+    memory_free_bytes: int
+    load: float | None
+    temperature_c: float | None
+    is_present: bool
+    runs: list[int] = Field(description="Numbers of the runs that have it now.")
+    private_runs: int = Field(description="How many more have it that you may not see.")
+
+    @staticmethod
+    def resolve_runs(device: Any) -> list[int]:
+        return [hold.run_id for hold in device.held if hold.is_seen]
+
+    @staticmethod
+    def resolve_private_runs(device: Any) -> int:
+        return sum(not hold.is_seen for hold in device.held)
+
+
+class HostItem(Schema):
+    """A machine with a worker."""
+
+    name: str
+    is_away: bool = Field(description="Nothing was heard of its worker for longer than the lease.")
+    slots: int
+    cpu_cores: int
+    memory_bytes: int
+    memory_free_bytes: int
+    disk_free_bytes: int
+    load: float
+    seen_at: datetime | None
+    devices: list[DeviceItem]
+
+    @staticmethod
+    def resolve_devices(host: Host) -> list[Device]:
+        return list(host.devices.all())
+
+
+class HostList(Schema):
+    items: list[HostItem]
+
+
+class QueueItem(ExperimentListItem):
+    """A queued run with its place."""
+
+    place: int = Field(description="Its place in the queue, from 1 on.")
+
+
+class QueueList(Schema):
+    items: list[QueueItem]
+
+
+class QueueMove(Schema):
+    """Where a queued run is to go."""
+
+    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"run": 3, "before": 1}]})
+
+    run: int = Field(ge=1, le=2**53 - 1, description="The run to move.")
+    before: int | None = Field(None, ge=1, le=2**53 - 1, description="The queued run that it is to come before.")
+    after: int | None = Field(None, ge=1, le=2**53 - 1, description="The queued run that it is to come after.")
+    to: Literal["first", "last"] | None = Field(None, description="The first or the last place of all.")
+
+
+class JobFilters(Paging):
+    state: JobState | None = Field(None, description="Only jobs in this state.")
+
+
+class JobResponse(Schema):
+    """Work of seconds or minutes that a worker does: a preflight, an export, a prediction ..."""
+
+    id: UUID
+    kind: str
+    state: JobState
+    done: int
+    total: int
+    message: str
+    result: dict[str, Any]
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class JobList(Page):
+    items: list[JobResponse]

@@ -1,5 +1,0 @@
-from trainingapp.backup.make import make_backup, size_to_back_up
-from trainingapp.backup.parts import BackupError
-from trainingapp.backup.restore import restore_backup
-
-__all__ = ["BackupError", "make_backup", "restore_backup", "size_to_back_up"]

@@ -1,0 +1,64 @@
+"""What a job is told, and how it tells how far it is (no torch).
+
+FOLDER/job.json holds {"kind": str, "params": {...}}. The job writes FOLDER/progress.json while it works, and in the
+end result.json, or error.json: {"error_class", "message", "lines"}. Each file appears whole or not at all.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainingapp.contract.errors import Failure
+
+JOB_FILE = "job.json"
+PROGRESS_FILE = "progress.json"
+RESULT_FILE = "result.json"
+ERROR_FILE = "error.json"
+#: Seconds between two writings of the progress.
+PROGRESS_EVERY_S = 0.2
+
+
+@dataclass
+class JobOrder:
+    """One job: what is wanted, and the folder for its input and its result."""
+
+    folder: Path
+    kind: str
+    params: dict[str, Any]
+    _told_at: float = field(default=0.0, repr=False)
+
+    def tell(self, done: int, total: int, message: str = "") -> None:
+        """Say how far it is; not more often than anybody can see, but always at the end."""
+        now = time.monotonic()
+        if done < total and now - self._told_at < PROGRESS_EVERY_S:
+            return
+        self._told_at = now
+        write_whole(self.folder / PROGRESS_FILE, {"done": done, "total": total, "message": message})
+
+
+def read_job(folder: Path) -> JobOrder:
+    """The job in this folder. Raises ValueError and OSError where there is none."""
+    values = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+    return JobOrder(folder, str(values["kind"]), dict(values["params"]))
+
+
+def write_failure(folder: Path, failure: Failure) -> None:
+    write_whole(folder / ERROR_FILE, asdict(failure))
+
+
+def write_whole(path: Path, values: dict[str, Any]) -> None:
+    """Write JSON so that a reader sees all of it or nothing."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(json.dumps(values, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What `write_whole` wrote; None where nothing is."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return dict(values)

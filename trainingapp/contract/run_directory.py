@@ -1,0 +1,123 @@
+"""What the trainer finds in RUN_DIR before it starts (no torch)."""
+
+import fcntl
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainingapp.contract.config import RunConfig, parse_config
+from trainingapp.contract.errors import BadConfig, Superseded
+
+CONFIG_FILE = "config.json"
+LOCK_FILE = "trainer.lock"
+PREVIEW_FILE = "batch.webp"
+TENSORBOARD_DIR = "tensorboard"
+LOCK_WAIT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the studio knows of a file that a run begins with: what people call it, and its SHA-256."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one attempt is told to do."""
+
+    run_dir: Path
+    config: RunConfig
+    dataset_dir: Path
+    weights_cache_dir: Path
+    attempt: int
+    #: The checkpoint that the configuration's `start_from` names.
+    start_from: Path | None = None
+    #: The checkpoint of another run that this one begins with, optimizer and position included.
+    fork_from: Path | None = None
+    #: What the studio assigned to this attempt, as torch names it; empty: as the configuration says.
+    device: str = ""
+    #: Of the file at `start_from`, and of that at `fork_from`; a file of which nothing is known is taken as it is.
+    start_from_stored: Stored | None = None
+    fork_from_stored: Stored | None = None
+
+
+def read_config_file(run_dir: Path) -> dict[str, Any]:
+    """The JSON object in RUN_DIR/config.json. Raises ValueError where there is none."""
+    path = run_dir / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error}).") from None
+    if not isinstance(values, dict) or type(values.get("attempt")) is not int:
+        raise ValueError(f"{path}: must be a JSON object with a whole number 'attempt'.")
+    return values
+
+
+def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
+    """Check what `read_config_file` gave. Raises BadConfig, which names every wrong field."""
+    missing = [key for key in ("config", "dataset_dir") if key not in values]
+    if missing:
+        raise BadConfig(f"{run_dir / CONFIG_FILE} lacks {', '.join(missing)}.")
+    try:
+        config = parse_config(values["config"])
+    except ValidationError as error:
+        fields = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
+        raise BadConfig(f"The configuration cannot be used. {'; '.join(fields)}") from None
+    weights_cache_dir = Path(values.get("weights_cache_dir") or run_dir / "torch")
+    start_from = Path(values["start_from"]) if values.get("start_from") else None
+    if config.start_from and start_from is None:
+        raise BadConfig(f"{run_dir / CONFIG_FILE} lacks start_from, the path of {config.start_from}.")
+    fork_from = Path(values["fork_from"]) if values.get("fork_from") else None
+    device = values.get("device", "")
+    if device and not re.fullmatch(r"cpu|cuda:\d+", str(device)):
+        raise BadConfig(f"{run_dir / CONFIG_FILE}: device is {device!r}; it must be cpu or cuda:N.")
+    dataset_dir = Path(values["dataset_dir"])
+    stored = {name: Stored(**values[name]) for name in ("start_from_stored", "fork_from_stored") if values.get(name)}
+    attempt = values["attempt"]
+    return Order(run_dir, config, dataset_dir, weights_cache_dir, attempt, start_from, fork_from, device, **stored)
+
+
+def check_attempt(run_dir: Path, attempt: int) -> None:
+    """Raise Superseded when a later attempt has begun: this trainer's host was given up, and it lives on.
+
+    Between hosts whose shared disk knows no locks, the number in the lock file is what keeps two trainers apart.
+    """
+    text = (run_dir / LOCK_FILE).read_text() if (run_dir / LOCK_FILE).exists() else ""
+    present = int(text) if text.isdecimal() else 0
+    if present > attempt:
+        raise Superseded(f"Attempt {present} of this run has begun; attempt {attempt} ends without saving.")
+
+
+@contextmanager
+def run_lock(run_dir: Path, attempt: int, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
+    """Hold RUN_DIR/trainer.lock, so that never two trainers write to one run; gives its file descriptor.
+
+    The number of the attempt is written into it.
+
+    Waits for a trainer that is just leaving. Raises TimeoutError when it does not.
+    """
+    with (run_dir / LOCK_FILE).open("a") as file:
+        deadline = time.monotonic() + wait_s
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"Another trainer still holds {run_dir / LOCK_FILE}.") from None
+                time.sleep(0.02)
+        file.truncate(0)
+        file.write(str(attempt))
+        file.flush()
+        yield file.fileno()

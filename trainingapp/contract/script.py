@@ -1,0 +1,156 @@
+"""train.py: a run as a script that needs the engine and no studio (no torch)."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from trainingapp.contract.config import RunConfig, config_schema, parse_config
+
+TEMPLATE = '''#!/usr/bin/env python3
+"""Repeat a run of CV Studio without the studio.
+
+    python train.py --data DATASET_DIR --out DIR
+
+It needs Python with the package cvstudio, for its engine: no server and no database. DATASET_DIR is a dataset as the
+studio keeps it: dataset.json, samples.jsonl and the pictures. DIR gets checkpoints, validations and metrics
+(events.jsonl). Ctrl-C saves and leaves; called again on the same DIR it goes on from there, exactly.
+"""
+
+#ABOUT#
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+# Before torch is loaded: cuBLAS repeats its sums only so, and threads that wait for each other should not spin.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from trainingapp.engine.config import parse_config
+from trainingapp.engine.control import Control
+from trainingapp.engine.errors import EngineError
+from trainingapp.engine.events import EVENTS_FILE, EventLog
+from trainingapp.engine.loop import train
+from trainingapp.engine.run_files import Order, run_lock
+
+CONFIG = {
+#CONFIG#
+}
+
+
+class PrintedLog(EventLog):
+    """The event file of the engine, with its news on the terminal too."""
+
+    def write(self, type_, **data):
+        super().write(type_, **data)
+        if type_ == "log":
+            print(data["message"], flush=True)
+        elif type_ == "metrics" and data["split"] == "val":
+            values = ", ".join(f"{name} {value:.4f}" for name, value in data["values"].items())
+            print(f"Epoch {self.epoch}, step {self.step}: {values}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the dataset")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the result, made where it is missing")
+    parser.add_argument("--weights", type=Path, help="folder that keeps downloaded weights (default: in OUT)")
+    parser.add_argument("--start-from", type=Path, help="checkpoint that CONFIG names as start_from")
+    options = parser.parse_args()
+    config = parse_config(CONFIG)
+    if config.start_from and not options.start_from:
+        parser.error(f"The run started from the weights of {config.start_from}: give that file as --start-from.")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    options.out.mkdir(parents=True, exist_ok=True)
+    order = Order(
+        run_dir=options.out.resolve(),
+        config=config,
+        dataset_dir=options.data.resolve(),
+        weights_cache_dir=(options.weights or options.out / "torch").resolve(),
+        attempt=1,
+        start_from=options.start_from,
+    )
+    control = Control()
+    control.catch_signals()
+    try:
+        with run_lock(order.run_dir, order.attempt) as lock_fd:
+            events = PrintedLog(order.run_dir / EVENTS_FILE, order.attempt)
+            ended = train(order, control, events, unwanted_fds=[lock_fd])
+    except (EngineError, TimeoutError) as error:
+        sys.exit(str(error))
+    print(f"The run is {ended}. Its checkpoints are in {order.run_dir / 'checkpoints'}.")
+
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+def training_script(
+    config: RunConfig,
+    *,
+    name: str,
+    fingerprint: str = "",
+    environment: Mapping[str, Any] | None = None,
+    notes: Iterable[str] = (),
+) -> str:
+    """The text of train.py for a run of this configuration.
+
+    `fingerprint` is that of its dataset. `environment` is what the run says it was made with; it settles what the
+    configuration leaves open. `notes` are further sentences for the head.
+    """
+    made_with = environment or {}
+    about = [
+        f"The run: {name}",
+        *([f"Fingerprint of its dataset: {fingerprint}"] if fingerprint else []),
+        *_made_with(made_with),
+        "The same machine and versions give the same weights bit by bit; others come near.",
+        *notes,
+    ]
+    text = TEMPLATE.replace("#ABOUT#", "\n".join(f"# {_in_one_line(line)}" for line in about))
+    return text.replace("#CONFIG#", "\n".join(_config_lines(settled(config, made_with))))
+
+
+def settled(config: RunConfig, environment: Mapping[str, Any]) -> RunConfig:
+    """The configuration with what the run found out by itself: its batch size and its number of threads."""
+    values = config.model_dump(mode="json")
+    if config.auto_batch_size and environment.get("batch_size"):
+        values |= {"auto_batch_size": False, "batch_size": environment["batch_size"]}
+    if not config.cpu_threads and environment.get("cpu_threads"):
+        values["cpu_threads"] = environment["cpu_threads"]
+    return parse_config(values)
+
+
+def _made_with(environment: Mapping[str, Any]) -> Iterator[str]:
+    if not environment:
+        return
+    parts = [str(environment[key]) for key in ("python", "platform", "cpu") if environment.get(key)]
+    parts += [f"{key} {environment[key]}" for key in ("cuda", "driver", "revision") if environment.get(key)]
+    packages = environment.get("packages", {})
+    yield f"Made with {', '.join(parts)}"
+    yield f"and {', '.join(f'{name} {version}' for name, version in packages.items())}."
+
+
+def _config_lines(config: RunConfig) -> Iterator[str]:
+    """A line for each field, by sections, with what it means where that is not plain."""
+    values, schema = config.model_dump(mode="json"), config_schema(config.recipe)
+    group = ""
+    for name, item in sorted(schema.items(), key=lambda pair: _section(pair[1]["group"])):
+        if item["group"] != group:
+            group = item["group"]
+            yield f"    # {group}"
+        value = json.dumps(values[name]) if isinstance(values[name], str) else repr(values[name])
+        yield f'    "{name}": {value},  # {_in_one_line(item["description"])}'
+
+
+def _section(group: str) -> int:
+    """The order of the sections in the form: what it is first."""
+    order = ("model", "training", "boxes", "pixels", "optimizer", "augmentation", "saving", "machine")
+    return order.index(group) if group in order else len(order)
+
+
+def _in_one_line(text: str) -> str:
+    """Text of people cannot end the comment that it stands in."""
+    return " ".join(text.split())

@@ -1,0 +1,61 @@
+"""Numbers as byte planes: all first bytes, all second bytes ..., each plane compressed by itself (no torch).
+
+The bytes of a weight that hold sign and exponent repeat themselves, those of the mantissa hardly do. Beside each other
+neither can be compressed; apart, the first give more than half of their size back, and the others stay as they are.
+
+A chunk is, for each plane, its stored length (uint32, little-endian) and its bytes: those of a Zstandard frame, or the
+plane itself where that is no longer.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+import zstandard
+
+from trainingapp.contract.storage.durable import Bytes, Damaged
+
+#: Bytes of numbers that are compressed at a time; a multiple of every width.
+CHUNK_BYTES = 4 << 20
+LENGTH = struct.Struct("<I")
+LEVEL = 1
+
+
+def encoded_chunks(raw: Bytes, width: int) -> Iterator[list[Bytes]]:
+    """The chunks of `raw`, numbers of `width` bytes each, as parts to be written one after the other."""
+    compressor = zstandard.ZstdCompressor(level=LEVEL)
+    for start in range(0, len(raw), CHUNK_BYTES):
+        numbers = np.frombuffer(raw, np.uint8)[start : start + CHUNK_BYTES].reshape(-1, width)
+        parts: list[Bytes] = []
+        for number in range(width):
+            plane = np.ascontiguousarray(numbers[:, number])
+            packed = compressor.compress(plane.data)
+            stored: Bytes = packed if len(packed) < len(plane) else plane.data
+            parts += [LENGTH.pack(len(stored)), stored]
+        yield parts
+
+
+def decoded(stored: memoryview, width: int, raw_bytes: int) -> bytearray:
+    """The numbers that `encoded_chunks` was given. Raises Damaged where `stored` cannot be such a thing."""
+    raw, place = bytearray(raw_bytes), 0
+    decompressor = zstandard.ZstdDecompressor()
+    for start in range(0, raw_bytes, CHUNK_BYTES):
+        numbers = np.frombuffer(raw, np.uint8)[start : start + CHUNK_BYTES].reshape(-1, width)
+        for number in range(width):
+            if place + LENGTH.size > len(stored):
+                raise Damaged("is cut short")
+            (length,) = LENGTH.unpack_from(stored, place)
+            place += LENGTH.size
+            numbers[:, number] = _plane(decompressor, stored[place : place + length], len(numbers))
+            place += length
+    return raw
+
+
+def _plane(decompressor: zstandard.ZstdDecompressor, stored: memoryview, length: int) -> np.ndarray:
+    try:
+        content = stored if len(stored) == length else decompressor.decompress(stored, max_output_size=length)
+    except zstandard.ZstdError:
+        raise Damaged("cannot be decompressed") from None
+    if len(content) != length:
+        raise Damaged("is cut short")
+    return np.frombuffer(content, np.uint8)

@@ -1,0 +1,151 @@
+"""Opening a checkpoint, compact or plain, without torch: its content, and the numbers of a tensor when asked for."""
+
+import collections
+import hashlib
+import io
+import pickle
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainingapp.contract.storage.durable import Bytes, Damaged
+from trainingapp.contract.storage.manifest import TensorSpec, leaves, read_manifest
+from trainingapp.contract.storage.packs import Packs
+from trainingapp.contract.storage.plain import STORAGES
+
+PLAIN_MAGIC = b"PK"
+OTHER_HASH = "is damaged (its hash does not hold)"
+#: What a broken zip or pickle makes the standard library raise.
+_UNREADABLE = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, LookupError, EOFError),
+    *(ValueError, TypeError, AttributeError, NotImplementedError),
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """`content` is what a checkpoint holds, with a `TensorSpec` for each tensor; `read` gives its numbers.
+
+    `read` raises Damaged where they are not those that were written; a plain file has no hash of its tensors.
+    """
+
+    content: dict[str, Any]
+    read: Callable[[TensorSpec], Bytes]
+
+    def specs(self) -> list[TensorSpec]:
+        return list(leaves(self.content, TensorSpec))
+
+
+def is_plain(path: Path) -> bool:
+    """Whether torch.load reads the file as it is. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(len(PLAIN_MAGIC)) == PLAIN_MAGIC
+
+
+def open_checkpoint(path: Path, packs: Packs | None = None) -> Opened:
+    """Raises FileNotFoundError, other OSErrors, and Damaged. `packs` are those of its folder, where they are open."""
+    if is_plain(path):
+        return _open_plain(path)
+    return open_manifest(path.read_bytes(), packs or Packs(path.parent))
+
+
+def open_manifest(content: bytes, packs: Packs) -> Opened:
+    """A compact checkpoint whose file holds `content`. Raises Damaged."""
+    return Opened(read_manifest(content), lambda spec: packs.read(spec.key))
+
+
+def check_hash(content: bytes | io.BufferedReader, sha256: str) -> None:
+    """Raises Damaged where what was read, or a file that is open at its beginning, has another hash."""
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
+    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+        raise Damaged(OTHER_HASH)
+
+
+def named_records(path: Path) -> frozenset[str]:
+    """Hashes of the records that the checkpoint names; none for a plain one. Raises FileNotFoundError and Damaged."""
+    content = {} if is_plain(path) else read_manifest(path.read_bytes())
+    return frozenset(spec.key for spec in leaves(content, TensorSpec))
+
+
+def needed_records(path: Path) -> frozenset[str]:
+    """The same; none either for a checkpoint that is gone or damaged."""
+    try:
+        return named_records(path)
+    except (FileNotFoundError, Damaged):
+        return frozenset()
+
+
+def file_damage(path: Path, sha256: str) -> str:
+    """What is wrong with a file that has its hash, going on from its name; empty where it holds."""
+    try:
+        with path.open("rb") as file:
+            check_hash(file, sha256)
+    except FileNotFoundError:
+        return "is missing"
+    except Damaged as error:
+        return str(error)
+    return ""
+
+
+def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set[str] | None = None) -> str:
+    """What is wrong with a checkpoint, going on from its name; empty where every hash holds.
+
+    Reads all of it, but for the records in `known_sound`, to which it adds those that it has read.
+    """
+    sound = set() if known_sound is None else known_sound
+    if wrong := file_damage(path, sha256):
+        return wrong
+    try:
+        if is_plain(path):
+            return ""
+        opened = open_checkpoint(path, packs)
+        for spec in opened.specs():
+            if spec.key not in sound:
+                opened.read(spec)
+                sound.add(spec.key)
+    except FileNotFoundError:
+        return "is missing"
+    except Damaged as error:
+        return str(error)
+    return ""
+
+
+def _open_plain(path: Path) -> Opened:
+    try:
+        archive = zipfile.ZipFile(path)
+        prefix = archive.namelist()[0].split("/")[0]
+        content = _Unpickler(io.BytesIO(archive.read(f"{prefix}/data.pkl"))).load()
+    except _UNREADABLE as error:
+        raise Damaged(f"cannot be read ({error})") from error
+
+    def read(spec: TensorSpec) -> Bytes:
+        key, offset = spec.key.split(":")
+        start = int(offset) * spec.width
+        return memoryview(archive.read(f"{prefix}/data/{key}"))[start : start + spec.raw_bytes]
+
+    return Opened(dict(content), read)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads what torch.save wrote of plain values and tensors; anything else is refused, so nothing of it is run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuilt
+        if module == "torch" and name in STORAGES.values():
+            return name
+        raise pickle.UnpicklingError(f"it holds {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        _storage, kind, key, _location, _numel = pid
+        return kind, key
+
+
+def _rebuilt(storage: tuple[str, str], offset: int, size: Any, stride: Any, *_rest: Any) -> TensorSpec:
+    dtype = next(name for name, kind in STORAGES.items() if kind == storage[0])
+    return TensorSpec(dtype, tuple(size), tuple(stride), f"{storage[1]}:{offset}")

@@ -1,0 +1,124 @@
+"""The verbs of datasets: import, confirm, delete."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import Verb, can, is_administrator, refusal, visible_to
+from trainingapp.datasets import imports
+from trainingapp.datasets.options import ImportOptions
+from trainingapp.jobs import wakeups
+from trainingapp.models import Dataset
+from trainingapp.models.trash import moved, trash_name
+from trainingapp.models.verbs import DeletionSize, VerbError, checked_name, folder_size, refresh_locked, remove_trash
+
+logger = logging.getLogger(__name__)
+
+
+def may_import_from(user: Any, folder: Path) -> bool:
+    """Whether this user may import pictures from this folder of the server."""
+    if not settings.IMPORT_DIRS:
+        return is_administrator(user)
+    return any(folder.resolve().is_relative_to(allowed) for allowed in settings.IMPORT_DIRS)
+
+
+def may_import_from_somewhere(user: Any) -> bool:
+    """Whether there is any folder of the server that this user may read."""
+    return bool(settings.IMPORT_DIRS) or bool(user.is_staff)
+
+
+def start_import(
+    *,
+    owner: Any,
+    name: str,
+    source: Path,
+    source_is_upload: bool,
+    options: ImportOptions | None = None,
+    from_shell: bool = False,
+) -> Dataset:
+    """Store a dataset that a worker then reads from `source`: an uploaded zip, or a folder of the server.
+
+    With `options` it is imported so; without, a worker inspects it and proposes, and `confirm_import` says how.
+    `from_shell` is for who works on the server itself and may read every folder there anyway.
+    """
+    if not can(owner, Verb.CREATE):
+        raise VerbError(refusal(Verb.CREATE))
+    if not source_is_upload and not from_shell and not may_import_from(owner, source):
+        raise VerbError(_("Datasets may not be imported from %(folder)s.") % {"folder": source})
+    if not source.exists():
+        raise VerbError(_("%(path)s does not exist.") % {"path": source})
+    fields: dict[str, Any] = {"owner": owner, "source": str(source.resolve()), "source_is_upload": source_is_upload}
+    if options is None:
+        fields["status"] = Dataset.Status.INSPECTING
+    else:
+        fields |= {"status": Dataset.Status.IMPORTING, "options": options.model_dump(mode="json")}
+    try:
+        with transaction.atomic():
+            dataset = Dataset.objects.create(name=checked_name(name), **fields)
+            audit.record("import", dataset, by=owner.get_username(), details={"upload": source_is_upload})
+            transaction.on_commit(wakeups.wake_importer, robust=True)
+    except IntegrityError:
+        raise VerbError(_("There already is a dataset named “%(name)s”.") % {"name": name.strip()}) from None
+    return dataset
+
+
+def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") -> Dataset:
+    """Have a worker import a proposed dataset as `options` say. Raises VerbError when it is not proposed."""
+    with transaction.atomic():
+        refresh_locked(dataset)
+        if dataset.status != Dataset.Status.PROPOSED:
+            raise VerbError(_("“%(name)s” does not wait for a word on its import.") % {"name": dataset.name})
+        dataset.status = Dataset.Status.IMPORTING
+        dataset.options = options.model_dump(mode="json")
+        dataset.heartbeat_at = None
+        dataset.save(update_fields=["status", "options", "heartbeat_at"])
+        audit.record("confirm", dataset, by=by)
+        transaction.on_commit(wakeups.wake_importer, robust=True)
+    logger.info("The import of dataset %s was confirmed by %s.", dataset.pk, by or "somebody")
+    return dataset
+
+
+def dataset_deletion_size(dataset: Dataset) -> DeletionSize:
+    """What deleting the dataset would free: files that another dataset shares stay on the disk."""
+    return folder_size(dataset.folder)
+
+
+def delete_dataset(dataset: Dataset) -> DeletionSize:
+    """Remove the dataset and its files. Refused while runs use it, or while a worker imports it."""
+    size = dataset_deletion_size(dataset)
+    trash = trash_name(dataset.folder)
+    with transaction.atomic():
+        refresh_locked(dataset)
+        _check_unused(dataset)
+        upload = Path(dataset.source) if dataset.source_is_upload else None
+        with moved(dataset.folder, trash):
+            audit.record("delete", dataset, details={"bytes": size.bytes})
+            dataset.delete()
+    remove_trash(trash)
+    if upload is not None:
+        upload.unlink(missing_ok=True)
+    return size
+
+
+def _check_unused(dataset: Dataset) -> None:
+    if dataset.status in imports.IN_WORK and not imports.import_is_free(dataset):
+        raise VerbError(_("“%(name)s” is being imported. Delete it afterwards.") % {"name": dataset.name})
+    runs = dataset.runs.order_by("pk")
+    if not runs.exists():
+        return
+    names = list(visible_to(dataset.owner, runs).values_list("name", flat=True)[:6])
+    if not names:
+        raise VerbError(_("Runs that are not shared with you use this dataset. Their owners must delete them first."))
+    listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    message = ngettext(
+        "The run %(names)s uses this dataset. Delete it first.",
+        "The runs %(names)s use this dataset. Delete them first.",
+        len(names),
+    )
+    raise VerbError(message % {"names": listed})

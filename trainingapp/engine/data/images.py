@@ -1,0 +1,126 @@
+"""Picture files to tensors."""
+
+import mmap
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from trainingapp.contract.dataset_index import IGNORED_PIXEL
+from trainingapp.contract.errors import BadData
+
+MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
+
+PADDING_GREY = 114
+"""What pads a picture that is no square: a middle grey, as YOLO's letterbox has it."""
+
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+"""What PIL raises for files that are damaged or no pictures; SyntaxError comes from its PNG reader."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where a picture lies in a square: scaled by `scale_x` and `scale_y` to `width` x `height`, at (`left`, `top`)."""
+
+    scale_x: float
+    scale_y: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def letterbox(width: int, height: int, size: int) -> Fit:
+    """The largest place in the middle of a `size` x `size` square that keeps the picture's proportions."""
+    scale = size / max(width, height)
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (size - new_width) // 2, (size - new_height) // 2
+    return Fit(new_width / width, new_height / height, left, top, new_width, new_height)
+
+
+def load_picture(path: Path, size: int) -> torch.Tensor:
+    """A file as RGB, turned upright and scaled to a square: uint8 [3, size, size].
+
+    Transparent parts become white. Raises BadData with the path for a file that is no whole picture.
+    """
+    return _tensor(_opened(path, size).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def load_fitted_picture(path: Path, size: int) -> torch.Tensor:
+    """As `load_picture`, but with its proportions kept and grey around it (see `letterbox`)."""
+    image = _opened(path, size)
+    fit = letterbox(image.width, image.height, size)
+    square = Image.new("RGB", (size, size), (PADDING_GREY,) * 3)
+    square.paste(image.resize((fit.width, fit.height), Image.Resampling.BILINEAR), (fit.left, fit.top))
+    return _tensor(square)
+
+
+def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
+    """A mask of a dataset, fitted like its picture: uint8 [size, size], IGNORED_PIXEL around it. Raises BadData."""
+    try:
+        with Image.open(path) as image:
+            fit = letterbox(image.width, image.height, size)
+            scaled = np.array(image.resize((fit.width, fit.height), Image.Resampling.NEAREST))
+    except UNREADABLE as error:
+        raise BadData(f"{path} cannot be read as a mask: {error}") from error
+    if scaled.ndim != 2:
+        raise BadData(f"{path} is no mask: it must have one 8-bit channel.")
+    square = np.full((size, size), IGNORED_PIXEL, dtype=np.uint8)
+    square[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = scaled
+    return torch.from_numpy(square)
+
+
+def _opened(path: Path, size: int) -> Image.Image:
+    """The picture, upright and RGB; of a large JPEG no more is decoded than a square of `size` needs."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * size, 2 * size))
+            return _rgb(ImageOps.exif_transpose(image))
+    except UNREADABLE as error:
+        raise BadData(f"{path} cannot be read as a picture: {error}") from error
+
+
+def _tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # PIL would clip 16-bit greys to white instead of scaling them
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+class PixelStore:
+    """The decoded pictures (or masks) of one split: decoded once and kept in memory where they are few enough.
+
+    The memory is an anonymous shared mapping: loader processes are forks and fill the same one, so every picture is
+    decoded once in all, and /dev/shm, which is small in containers, is not used.
+    """
+
+    def __init__(
+        self, load: Callable[[int], torch.Tensor], count: int, shape: tuple[int, ...], *, memory_limit_bytes: int
+    ) -> None:
+        """`load(index)` gives uint8 of `shape`."""
+        self._load = load
+        self._kept: torch.Tensor | None = None
+        size_bytes = count * int(np.prod(shape))
+        if 0 < size_bytes <= memory_limit_bytes:
+            self._kept = torch.frombuffer(mmap.mmap(-1, size_bytes), dtype=torch.uint8).view((count, *shape))
+            self._filled = np.frombuffer(mmap.mmap(-1, count), dtype=np.uint8)
+            self._filled.flags.writeable = True
+
+    def get(self, index: int) -> torch.Tensor:
+        """uint8 of the store's shape, not to be changed in place. Raises BadData."""
+        if self._kept is None:
+            return self._load(index)
+        if not self._filled[index]:  # two processes that come here at once write the same bytes
+            self._kept[index] = self._load(index)
+            self._filled[index] = 1
+        return self._kept[index]

@@ -1,0 +1,42 @@
+"""timm's classification networks. timm is loaded only when a run asks for it: that takes seconds."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from trainingapp.contract.errors import BadConfig, WeightsUnavailable
+from trainingapp.engine.published import DOWNLOAD_TIMEOUT_S, socket_timeout
+
+
+def build_timm(
+    name: str, *, class_count: int, image_size: int, dropout_rate: float, pretrained_from: Path | None
+) -> nn.Module:
+    """As `build_classifier`, for the network that timm calls `name`. Raises BadConfig, WeightsUnavailable."""
+    import timm
+
+    if not timm.is_model(name):
+        raise BadConfig(f"timm has no network called {name}.")
+    options: dict[str, Any] = {"num_classes": class_count, "drop_rate": dropout_rate}
+    if pretrained_from is not None:
+        options |= {"pretrained": True, "cache_dir": str(pretrained_from / "timm")}
+    try:
+        with socket_timeout(DOWNLOAD_TIMEOUT_S):
+            return _created(name, image_size, options)
+    except (OSError, RuntimeError, ValueError) as error:
+        if pretrained_from is None:
+            raise BadConfig(f"{name} cannot be built for pictures of {image_size} pixels: {error}") from error
+        advice = "Connect this machine to huggingface.co, or turn pretrained off."
+        raise WeightsUnavailable(f"Pretrained weights of {name} could not be fetched: {error} {advice}") from error
+
+
+def _created(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
+    """Transformers are built for one size of picture; the others take any and do not know the option."""
+    import timm
+
+    try:
+        return timm.create_model(name, img_size=image_size, **options)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+        return timm.create_model(name, **options)

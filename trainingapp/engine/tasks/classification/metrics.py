@@ -1,0 +1,180 @@
+"""Classification metrics, gathered on the device and read once at the end."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trainingapp.contract.base_config import _
+from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, PictureScore
+
+RELIABILITY_BINS = 10
+
+COLUMNS = [
+    Column("recall", _("Accuracy (recall)")),
+    Column("precision", _("Precision")),
+    Column("f1", _("F1")),
+    Column("pictures", _("Pictures"), is_share=False),
+]
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """What a validation batch gave for each of its N pictures, on the CPU.
+
+    `guesses_NK` are the K likeliest classes, `chances_NK` their probabilities, both the likeliest first.
+    """
+
+    indices_N: torch.Tensor
+    labels_N: torch.Tensor
+    losses_N: torch.Tensor
+    guesses_NK: torch.Tensor
+    chances_NK: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, indices_N: torch.Tensor, labels_N: torch.Tensor, losses_N: torch.Tensor, logits_NC: torch.Tensor
+    ) -> "ValidationRecord":
+        chances_NK, guesses_NK = logits_NC.softmax(1).topk(min(5, logits_NC.shape[1]), dim=1)
+        parts = (indices_N, labels_N, losses_N, guesses_NK, chances_NK)
+        return cls(*(part.detach().cpu() for part in parts))
+
+
+class ClassificationMeter:
+    """Sums over batches. `update` never waits for a GPU; reading a value does, and so does `record`.
+
+    `confusion_CC` counts pictures with true class in rows and predicted class in columns; only for validation.
+    """
+
+    def __init__(self, class_count: int, device: torch.device, *, validation: bool = False) -> None:
+        self._class_count = class_count
+        self._top_k = min(5, class_count)
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        #: pictures seen, right at the first guess, right within the first five
+        self._counts = torch.zeros(3, dtype=torch.int64, device=device)
+        cells = class_count * class_count if validation else 0
+        self._confusion = torch.zeros(cells, dtype=torch.int64, device=device)
+        self._records: list[ValidationRecord] = []
+
+    def update(self, loss: torch.Tensor, logits_NC: torch.Tensor, labels_N: torch.Tensor) -> None:
+        """Add a batch; `loss` is the mean over its N pictures."""
+        guesses_NK = logits_NC.detach().topk(self._top_k, dim=1).indices
+        hits_NK = guesses_NK == labels_N[:, None]
+        ones_N = torch.ones_like(labels_N)
+        self._loss_sum += loss.detach().double() * len(labels_N)
+        self._counts += torch.stack([ones_N.sum(), hits_NK[:, 0].sum(), hits_NK.sum()])
+        if len(self._confusion):
+            cells_N = labels_N * self._class_count + guesses_NK[:, 0]
+            self._confusion.index_put_((cells_N,), ones_N, accumulate=True)
+
+    def record(self, record: ValidationRecord) -> None:
+        """Keep what a validation batch gave for each picture."""
+        self._records.append(record)
+
+    def reset(self) -> None:
+        for tensor in self.state_dict().values():
+            tensor.zero_()
+
+    def training_values(self) -> dict[str, float]:
+        """loss and top1 of what was seen since the last reset."""
+        seen, top1, _top5 = self._counts.tolist()
+        return {"loss": self._loss_sum.item() / max(1, seen), "top1": top1 / max(1, seen)}
+
+    def seen(self) -> int:
+        return int(self._counts[0].item())
+
+    def values(self) -> dict[str, float]:
+        """loss, top1, top5 (of five or fewer classes always 1) and macro_f1, each 0 to 1 but the loss."""
+        seen, top1, top5 = self._counts.tolist()
+        return {
+            "loss": self._loss_sum.item() / max(1, seen),
+            "top1": top1 / max(1, seen),
+            "top5": top5 / max(1, seen),
+            "macro_f1": macro_f1(self.confusion()),
+        }
+
+    def confusion(self) -> torch.Tensor:
+        """int64 [C, C] on the CPU."""
+        return self._confusion.cpu().view(self._class_count, self._class_count)
+
+    def evaluation(self, classes: list[str]) -> Evaluation:
+        """Metrics, table, matrix, reliability and the pictures' losses and guesses."""
+        confusion_CC = self.confusion()
+        return Evaluation(
+            values=self.values(),
+            score="loss",
+            score_higher_is_better=False,
+            columns=COLUMNS,
+            per_class=class_table(confusion_CC, classes),
+            confusion_names=classes,
+            confusion=confusion_CC.tolist() if len(classes) <= LARGEST_CONFUSION else None,
+            curves=[self._reliability()] if self._records else [],
+            pictures=[score for record in self._records for score in _scores(record)],
+            predictions={index: guess for record in self._records for index, guess in _guesses(record)},
+        )
+
+    def _reliability(self) -> Curve:
+        """How often the first guess was right, by how sure the model was (Guo et al., arXiv:1706.04599).
+
+        A model that is as sure as it should be lies on the diagonal.
+        """
+        chances_N = torch.cat([record.chances_NK[:, 0] for record in self._records])
+        hits_N = torch.cat([record.guesses_NK[:, 0] == record.labels_N for record in self._records])
+        bins_N = (chances_N * RELIABILITY_BINS).long().clamp(max=RELIABILITY_BINS - 1)
+        points = []
+        for number in range(RELIABILITY_BINS):
+            chosen_N = bins_N == number
+            if chosen_N.any():
+                points.append((float(chances_N[chosen_N].mean()), float(hits_N[chosen_N].double().mean())))
+        even = [(0.0, 0.0), (1.0, 1.0)]
+        return Curve(
+            "reliability", _("Reliability"), _("Confidence"), _("Accuracy"), [(_("Model"), points), (_("Even"), even)]
+        )
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"loss_sum": self._loss_sum, "counts": self._counts, "confusion": self._confusion}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])
+
+
+def _scores(record: ValidationRecord) -> list[PictureScore]:
+    rows = zip(record.indices_N.tolist(), record.losses_N.tolist(), record.labels_N.tolist(), strict=True)
+    return [PictureScore(index, loss, (label,)) for index, loss, label in rows]
+
+
+def _guesses(record: ValidationRecord) -> list[tuple[int, dict[str, Any]]]:
+    rows = zip(record.indices_N.tolist(), record.guesses_NK.tolist(), record.chances_NK.tolist(), strict=True)
+    return [
+        (index, {"classes": [[label, round(chance, 4)] for label, chance in zip(guesses, chances, strict=True)]})
+        for index, guesses, chances in rows
+    ]
+
+
+def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[dict[str, Any]]:
+    """Recall, precision and F1 of each class, None where there is nothing to divide by, and its pictures."""
+    hits_C, seen_C, said_C = (t.tolist() for t in (confusion_CC.diagonal(), confusion_CC.sum(1), confusion_CC.sum(0)))
+    return [
+        {
+            "class": name,
+            "recall": hits / seen if seen else None,
+            "precision": hits / said if said else None,
+            "f1": 2 * hits / (seen + said) if seen + said else None,
+            "pictures": seen,
+        }
+        for name, hits, seen, said in zip(classes, hits_C, seen_C, said_C, strict=True)
+    ]
+
+
+def macro_f1(confusion_CC: torch.Tensor) -> float:
+    """Mean F1 of the classes that occur, as truth or as a guess: scikit-learn's f1_score(average="macro").
+
+    F1 = 2 hits / (pictures of the class + guesses of the class).
+    """
+    hits_C = confusion_CC.diagonal().double()
+    total_C = (confusion_CC.sum(0) + confusion_CC.sum(1)).double()
+    occurs_C = total_C > 0
+    if not occurs_C.any():
+        return 0.0
+    return float((2 * hits_C[occurs_C] / total_C[occurs_C]).mean())

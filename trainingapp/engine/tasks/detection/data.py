@@ -1,0 +1,169 @@
+"""Pictures with boxes, as items.
+
+Legend: N pictures of a batch, M boxes of all of them (or of one picture); xyxy = left, top, right, bottom in pixels of
+the square picture, right and bottom exclusive.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as TF
+
+from trainingapp.contract.dataset_index import DatasetIndex, Sample
+from trainingapp.contract.tasks.detection import DetectionConfig
+from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_picture
+from trainingapp.engine.data.transforms import annotated_augmentation, switches
+
+LEAST_SIDE = 2.0
+"""Pixels below which nothing of an object is left to learn from."""
+
+LEAST_SHARE_SEEN = 0.2
+"""Share of its area below which an object that was cut is no longer told to the model."""
+
+
+@dataclass(frozen=True)
+class BoxBatch:
+    """`images_NCHW` is uint8, `boxes_xyxy` float32 [M, 4] of all pictures in turn, `labels_M` int64.
+
+    `counts` are the boxes of each picture; for validation there are none: the truth is with the samples.
+    """
+
+    images_NCHW: torch.Tensor
+    boxes_xyxy: torch.Tensor
+    labels_M: torch.Tensor
+    counts: tuple[int, ...]
+    indices_N: torch.Tensor
+
+    def to(self, device: torch.device) -> "BoxBatch":
+        if device.type == "cpu":
+            return self
+        images, boxes, labels = (
+            tensor.to(device, non_blocking=True) for tensor in (self.images_NCHW, self.boxes_xyxy, self.labels_M)
+        )
+        return replace(self, images_NCHW=images, boxes_xyxy=boxes, labels_M=labels)
+
+    def pin_memory(self) -> "BoxBatch":
+        """Called by the DataLoader for GPUs."""
+        return replace(
+            self,
+            images_NCHW=self.images_NCHW.pin_memory(),
+            boxes_xyxy=self.boxes_xyxy.pin_memory(),
+            labels_M=self.labels_M.pin_memory(),
+        )
+
+    def by_picture(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(boxes_xyxy, labels_M) of each picture."""
+        return list(zip(self.boxes_xyxy.split(self.counts), self.labels_M.split(self.counts), strict=True))
+
+
+@dataclass(frozen=True)
+class BoxedPicture:
+    """`image_CHW` is uint8, `boxes_xyxy` float32 [M, 4], `labels_M` int64."""
+
+    image_CHW: torch.Tensor
+    boxes_xyxy: torch.Tensor
+    labels_M: torch.Tensor
+
+
+class BoxedPictures:
+    """A split as items: pictures fitted into [3, size, size] and their boxes. Crowds are not told to the model."""
+
+    def __init__(
+        self, dataset: DatasetIndex, samples: Sequence[Sample], config: DetectionConfig, memory_limit_bytes: int
+    ) -> None:
+        size = config.image_size
+        paths = [dataset.folder / sample.path for sample in samples]
+        self.sample_count = len(samples)
+        self._size = size
+        self._mosaic = config.mosaic
+        self._truth = [_fitted_boxes(sample, size) for sample in samples]
+        self._augmentation = annotated_augmentation(switches(config), size)
+        self._store = PixelStore(
+            lambda index: load_fitted_picture(paths[index], size),
+            len(samples),
+            (3, size, size),
+            memory_limit_bytes=memory_limit_bytes,
+        )
+
+    def item(self, index: int) -> BoxedPicture:
+        return BoxedPicture(self._store.get(index), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+    def training_item(self, index: int) -> BoxedPicture:
+        use_mosaic = self._mosaic > 0 and float(torch.rand(())) < self._mosaic
+        return augmented(self._of_four(index) if use_mosaic else self._plain(index), self._augmentation)
+
+    def collate(self, items: list[BoxedPicture], indices_N: torch.Tensor) -> BoxBatch:
+        return BoxBatch(
+            torch.stack([item.image_CHW for item in items]),
+            torch.cat([item.boxes_xyxy for item in items]),
+            torch.cat([item.labels_M for item in items]),
+            tuple(len(item.labels_M) for item in items),
+            indices_N,
+        )
+
+    def mix(self, batch: BoxBatch) -> BoxBatch:
+        return batch
+
+    def _plain(self, index: int) -> BoxedPicture:
+        return BoxedPicture(self._store.get(index), *self._truth[index])
+
+    def _of_four(self, index: int) -> BoxedPicture:
+        others = torch.randint(self.sample_count, (3,)).tolist()
+        return mosaic([self._plain(number) for number in (index, *others)])
+
+
+def mosaic(pictures: Sequence[BoxedPicture]) -> BoxedPicture:
+    """Four pictures of one size around a random point, and of that a random square: Bochkovskiy et al., 2004.10934.
+
+    They are laid on a square of twice the side so that they meet at a point in its middle half; what lies outside is
+    cut off. A square of one to two sides of it is taken and scaled to one. Draws on torch's global CPU generator.
+    """
+    size = pictures[0].image_CHW.shape[-1]
+    center_x, center_y = (int(size / 2 + float(draw) * size) for draw in torch.rand(2))
+    canvas_CHW = torch.full((3, 2 * size, 2 * size), PADDING_GREY, dtype=torch.uint8)
+    boxes, labels = [], []
+    for number, one in enumerate(pictures):
+        left, top = center_x - size * (number % 2 == 0), center_y - size * (number < 2)
+        x0, y0, x1, y1 = max(0, left), max(0, top), min(2 * size, left + size), min(2 * size, top + size)
+        canvas_CHW[:, y0:y1, x0:x1] = one.image_CHW[:, y0 - top : y1 - top, x0 - left : x1 - left]
+        boxes.append(one.boxes_xyxy + torch.tensor([left, top, left, top]))
+        labels.append(one.labels_M)
+    share, right, down = torch.rand(3).tolist()
+    side = round(size * (1 + share))
+    x, y = int(right * (2 * size - side)), int(down * (2 * size - side))
+    image_CHW = TF.resize(canvas_CHW[:, y : y + side, x : x + side], [size, size], antialias=True)
+    moved = (torch.cat(boxes) - torch.tensor([x, y, x, y])) * (size / side)
+    return BoxedPicture(image_CHW, *clipped(moved, torch.cat(labels), size))
+
+
+def augmented(picture: BoxedPicture, augmentation: nn.Module) -> BoxedPicture:
+    """The picture changed at random, with the boxes of which enough is left."""
+    size = picture.image_CHW.shape[-1]
+    # Without a clamping mode boxes may leave the picture, so that what is left of each can be told from its area.
+    boxes = tv_tensors.BoundingBoxes(picture.boxes_xyxy, format="XYXY", canvas_size=(size, size), clamping_mode=None)
+    image_CHW, changed = augmentation(tv_tensors.Image(picture.image_CHW), {"boxes": boxes})
+    moved_xyxy = changed["boxes"].as_subclass(torch.Tensor)
+    return BoxedPicture(image_CHW.as_subclass(torch.Tensor), *clipped(moved_xyxy, picture.labels_M, size))
+
+
+def clipped(boxes_xyxy: torch.Tensor, labels_M: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes cut at the rims of a `size` x `size` picture, and their labels, without those of which too little is left:
+    a side under LEAST_SIDE, or less than LEAST_SHARE_SEEN of the area."""
+    cut_xyxy = boxes_xyxy.clamp(0, size)
+    sides, whole = cut_xyxy[:, 2:] - cut_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    kept_M = (sides >= LEAST_SIDE).all(1) & (sides.prod(1) >= LEAST_SHARE_SEEN * whole.prod(1))
+    return cut_xyxy[kept_M], labels_M[kept_M]
+
+
+def _fitted_boxes(sample: Sample, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The boxes (not the crowds) where `load_fitted_picture` puts them, and their labels."""
+    fit = letterbox(sample.width, sample.height, size)
+    objects = [box for box in sample.boxes if not box.crowd]
+    corners = [(box.left, box.top, box.right, box.bottom) for box in objects]
+    boxes_xyxy = torch.tensor(corners, dtype=torch.float32).view(-1, 4)
+    boxes_xyxy = boxes_xyxy * torch.tensor([fit.scale_x, fit.scale_y] * 2)
+    boxes_xyxy = boxes_xyxy + torch.tensor([fit.left, fit.top] * 2, dtype=torch.float32)
+    return boxes_xyxy, torch.tensor([box.label for box in objects], dtype=torch.int64)

@@ -1,0 +1,398 @@
+"""Detection metrics: COCO's average precision, and what a model does at its best confidence.
+
+Legend: D boxes of the model in a picture, G boxes of the truth, C classes; xyxy = left, top, right, bottom in pixels of
+the upright picture. A hit is a box whose class is right and whose overlap (intersection over union, IoU) with an object
+is at least MATCH_IOU, each object being hit once, by the surest box. A crowd is a region that counts for nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainingapp.contract.base_config import _
+from trainingapp.contract.dataset_index import Box
+from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, PictureScore
+
+MATCH_IOU = 0.5
+CURVE_CLASSES = 20
+"""Classes up to which each has a curve of its own."""
+
+LEAST_SHOWN = 0.05
+MOST_SHOWN = 50
+BACKGROUND = "background"
+
+COLUMNS = [
+    Column("ap", _("AP")),
+    Column("ap50", _("AP50")),
+    Column("precision", _("Precision")),
+    Column("recall", _("Recall")),
+    Column("f1", _("F1")),
+    Column("objects", _("Objects"), is_share=False),
+]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class LossMeter:
+    """Sums of the loss and of its parts over training batches. `update` never waits for a GPU; reading does."""
+
+    def __init__(self, parts: Sequence[str], device: torch.device) -> None:
+        self._names = ["loss", *parts]
+        self._sums = torch.zeros(len(self._names), dtype=torch.float64, device=device)
+        self._seen = torch.zeros((), dtype=torch.int64, device=device)
+
+    def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor], pictures: int) -> None:
+        """Add a batch of so many pictures; `loss` and `parts` are its means."""
+        values = torch.stack([loss, *(parts[name] for name in self._names[1:])])
+        self._sums += values.detach().double() * pictures
+        self._seen += pictures
+
+    def reset(self) -> None:
+        self._sums.zero_()
+        self._seen.zero_()
+
+    def seen(self) -> int:
+        return int(self._seen.item())
+
+    def training_values(self) -> dict[str, float]:
+        """The means since the last reset."""
+        return dict(zip(self._names, (self._sums / max(1, self.seen())).tolist(), strict=True))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"sums": self._sums, "seen": self._seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """A validation picture: the truth, and the model's boxes, the surest first. Boxes are float64 [.., 4] xyxy."""
+
+    index: int
+    truth_xyxy: Floats
+    truth_labels_G: Ints
+    crowds_G: Bools
+    boxes_xyxy: Floats
+    labels_D: Ints
+    scores_D: Floats
+
+    @classmethod
+    def of(cls, index: int, truth: Sequence[Box], boxes: Any, labels: Any, scores: Any) -> "PictureResult":
+        """`boxes` [D, 4] xyxy, `labels` [D] and `scores` [D] are anything that NumPy takes, in any order."""
+        scores_D = np.asarray(scores, dtype=np.float64)
+        order_D = np.argsort(-scores_D, kind="stable")
+        return cls(
+            index,
+            np.array([(box.left, box.top, box.right, box.bottom) for box in truth], dtype=np.float64).reshape(-1, 4),
+            np.array([box.label for box in truth], dtype=np.int64),
+            np.array([box.crowd for box in truth], dtype=np.bool_),
+            np.asarray(boxes, dtype=np.float64).reshape(-1, 4)[order_D],
+            np.asarray(labels, dtype=np.int64)[order_D],
+            scores_D[order_D],
+        )
+
+    @cached_property
+    def overlaps_DG(self) -> Floats:
+        """IoU of each box with each object; for a crowd the share of the box that lies in it, as COCO counts."""
+        return overlaps(self.boxes_xyxy, self.truth_xyxy, self.crowds_G)
+
+    @cached_property
+    def verdicts_D(self) -> Ints:
+        """For each box 1 where it is a hit, 0 where not, -1 where it lies in a crowd of its class and is not counted.
+
+        The order of COCO's evaluation: the surest box takes the free object of its class that it overlaps most. So the
+        verdict on a box does not depend on those that are less sure, and holds for every least confidence.
+        """
+        verdicts_D = np.zeros(len(self.labels_D), dtype=np.int64)
+        free_G = ~self.crowds_G
+        for place, label in enumerate(self.labels_D.tolist()):
+            fits_G = (self.truth_labels_G == label) & (self.overlaps_DG[place] >= MATCH_IOU)
+            candidates = np.flatnonzero(fits_G & free_G)
+            if len(candidates):
+                free_G[candidates[self.overlaps_DG[place][candidates].argmax()]] = False
+                verdicts_D[place] = 1
+            elif (fits_G & self.crowds_G).any():
+                verdicts_D[place] = -1
+        return verdicts_D
+
+    def f1(self, confidence: float) -> float:
+        """F1 of the boxes that are at least so sure; 1 where there is nothing and nothing was found."""
+        counted_D = (self.scores_D >= confidence) & (self.verdicts_D >= 0)
+        total = int(counted_D.sum()) + int((~self.crowds_G).sum())
+        return 2 * int((counted_D & (self.verdicts_D == 1)).sum()) / total if total else 1.0
+
+    def prediction(self) -> dict[str, Any]:
+        """As an evaluation file has it."""
+        rows = zip(self.labels_D.tolist(), self.scores_D.tolist(), self.boxes_xyxy.tolist(), strict=True)
+        shown = [row for row in rows if row[1] >= LEAST_SHOWN][:MOST_SHOWN]
+        return {"boxes": [[label, round(score, 4), *(round(x, 2) for x in box)] for label, score, box in shown]}
+
+
+def overlaps(boxes_xyxy: Floats, truth_xyxy: Floats, crowds_G: Bools) -> Floats:
+    """[D, G] intersection over union; over the area of the box alone for crowds."""
+    low_DG2 = np.maximum(boxes_xyxy[:, None, :2], truth_xyxy[None, :, :2])
+    high_DG2 = np.minimum(boxes_xyxy[:, None, 2:], truth_xyxy[None, :, 2:])
+    shared_DG = (high_DG2 - low_DG2).clip(min=0).prod(axis=2)
+    own_D1 = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)[:, None]
+    true_1G = (truth_xyxy[:, 2:] - truth_xyxy[:, :2]).prod(axis=1)[None, :]
+    union_DG = np.where(crowds_G[None, :], own_D1, own_D1 + true_1G - shared_DG)
+    return np.asarray(shared_DG / np.maximum(union_DG, 1e-12))
+
+
+class DetectionRecords:
+    """The results of all validation pictures, and what follows from them."""
+
+    def __init__(self) -> None:
+        self.results: list[PictureResult] = []
+
+    def add(self, result: PictureResult) -> None:
+        self.results.append(result)
+
+    def evaluation(self, classes: list[str]) -> Evaluation:
+        """Metrics, table, matrix, curves, and the pictures' scores and boxes. At least one picture has an object."""
+        coco, sweep = CocoScores.of(self.results, len(classes)), Sweep.of(self.results, len(classes))
+        best, best_f1 = sweep.best()
+        least = np.inf if best is None else best
+        few = len(classes) <= LARGEST_CONFUSION
+        return Evaluation(
+            values=coco.values() | {"f1": best_f1},
+            score="f1",
+            score_higher_is_better=True,
+            columns=COLUMNS,
+            per_class=class_table(coco, sweep, least, classes),
+            confusion_names=[*classes, BACKGROUND],
+            confusion=confusion(self.results, least, len(classes)).tolist() if few else None,
+            curves=[_precision_recall(coco, classes), _f1_confidence(sweep, classes)],
+            best_confidence=best,
+            pictures=[PictureScore(one.index, one.f1(least), _labels(one)) for one in self.results],
+            predictions={one.index: one.prediction() for one in self.results},
+        )
+
+
+def _labels(result: PictureResult) -> tuple[int, ...]:
+    return tuple(sorted(set(result.truth_labels_G.tolist())))
+
+
+@dataclass(frozen=True)
+class CocoScores:
+    """What COCO's evaluation gives, -1 where there is no object to be found.
+
+    `precision_TRCA`: at each of T IoU thresholds 0.5 to 0.95 and R = 101 recalls 0 to 1, for each class and A = 4
+    ranges of area (all, small, medium, large; bounds at 32 x 32 and 96 x 96 pixels); `recall_TCA`: the largest
+    reached. At most 100 boxes of a picture count.
+    """
+
+    precision_TRCA: Floats
+    recall_TCA: Floats
+
+    @classmethod
+    def of(cls, results: Sequence[PictureResult], class_count: int) -> "CocoScores":
+        from faster_coco_eval import COCO, COCOeval_faster  # here: the trainer of another recipe need not load it
+
+        truth = COCO(
+            {
+                "images": [{"id": one.index} for one in results],
+                "annotations": _coco_truth(results),
+                "categories": [{"id": label, "name": str(label)} for label in range(class_count)],
+            }
+        )
+        judge = COCOeval_faster(truth, truth.loadRes(_coco_boxes(results)), "bbox")
+        judge.evaluate()  # type: ignore[no-untyped-call]
+        judge.accumulate()  # type: ignore[no-untyped-call]
+        return cls(np.asarray(judge.eval["precision"])[..., -1], np.asarray(judge.eval["recall"])[..., -1])
+
+    def values(self) -> dict[str, float]:
+        """COCO's summary as shares of one; what is not defined, such as AP of large objects, is left out."""
+        areas = {"ap": 0, "ap_small": 1, "ap_medium": 2, "ap_large": 3}
+        values = {name: _mean(self.precision_TRCA[..., area]) for name, area in areas.items()}
+        values |= {"ap50": _mean(self.precision_TRCA[0, ..., 0]), "ap75": _mean(self.precision_TRCA[5, ..., 0])}
+        values["ar"] = _mean(self.recall_TCA[..., 0])
+        return {name: value for name, value in values.items() if value is not None}
+
+    def of_class(self, label: int) -> dict[str, float | None]:
+        own_TR = self.precision_TRCA[:, :, label, 0]
+        return {"ap": _mean(own_TR), "ap50": _mean(own_TR[0])}
+
+
+def _mean(values: Floats) -> float | None:
+    """The mean of what is defined."""
+    defined = values[values > -1]
+    return float(defined.mean()) if len(defined) else None
+
+
+def _coco_truth(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
+    rows = [
+        (one.index, label, box, crowd)
+        for one in results
+        for label, box, crowd in zip(
+            one.truth_labels_G.tolist(), _xywh(one.truth_xyxy), one.crowds_G.tolist(), strict=True
+        )
+    ]
+    return [
+        {
+            "id": number,
+            "image_id": index,
+            "category_id": label,
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": int(crowd),
+        }
+        for number, (index, label, box, crowd) in enumerate(rows, start=1)
+    ]
+
+
+def _coco_boxes(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
+    return [
+        {"image_id": one.index, "category_id": label, "bbox": box, "score": score}
+        for one in results
+        for label, box, score in zip(one.labels_D.tolist(), _xywh(one.boxes_xyxy), one.scores_D.tolist(), strict=True)
+    ]
+
+
+def _xywh(boxes_xyxy: Floats) -> list[list[float]]:
+    rows: list[list[float]] = np.concatenate(
+        [boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]], axis=1
+    ).tolist()
+    return rows
+
+
+@dataclass(frozen=True)
+class Counts:
+    """At some least confidence: hits, boxes counted, and objects there are."""
+
+    hits: int
+    boxes: int
+    objects: int
+
+    @property
+    def precision(self) -> float | None:
+        return self.hits / self.boxes if self.boxes else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.hits / self.objects if self.objects else None
+
+    @property
+    def f1(self) -> float | None:
+        """2 hits / (boxes + objects), the harmonic mean of the two."""
+        total = self.boxes + self.objects
+        return 2 * self.hits / total if total else None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All boxes that count, the surest first, for looking at every least confidence. `objects_C` are not crowds."""
+
+    scores_D: Floats
+    labels_D: Ints
+    hits_D: Ints
+    objects_C: Ints
+
+    @classmethod
+    def of(cls, results: Sequence[PictureResult], class_count: int) -> "Sweep":
+        scores_D, labels_D, verdicts_D = (
+            np.concatenate([getattr(one, name) for one in results]) for name in ("scores_D", "labels_D", "verdicts_D")
+        )
+        truth = np.concatenate([one.truth_labels_G[~one.crowds_G] for one in results])
+        order_D = np.argsort(-scores_D, kind="stable")
+        order_D = order_D[verdicts_D[order_D] >= 0]
+        objects_C = np.bincount(truth, minlength=class_count)
+        return cls(scores_D[order_D], labels_D[order_D], verdicts_D[order_D], objects_C)
+
+    def of_class(self, label: int) -> "Sweep":
+        own_D = self.labels_D == label
+        own = self.objects_C[label : label + 1]
+        return Sweep(self.scores_D[own_D], self.labels_D[own_D], self.hits_D[own_D], own)
+
+    def counts(self, least: float) -> Counts:
+        """What the boxes of at least this confidence come to."""
+        boxes = int(np.searchsorted(-self.scores_D, -least, side="right"))
+        return Counts(int(self.hits_D[:boxes].sum()), boxes, int(self.objects_C.sum()))
+
+    def best(self) -> tuple[float | None, float]:
+        """The confidence with the largest F1 over all objects, of equal ones the highest, and that F1; None, 0 where
+        nothing was hit."""
+        if not self.hits_D.any():
+            return None, 0.0
+        hits_D, boxes_D = self.hits_D.cumsum(), np.arange(1, len(self.hits_D) + 1)
+        f1_D = 2 * hits_D / (boxes_D + self.objects_C.sum())
+        is_last_D = np.append(self.scores_D[1:] < self.scores_D[:-1], True)  # boxes of one confidence go together
+        place = int(np.where(is_last_D, f1_D, -1.0).argmax())
+        return float(self.scores_D[place]), float(f1_D[place])
+
+
+def class_table(coco: CocoScores, sweep: Sweep, least: float, classes: list[str]) -> list[dict[str, Any]]:
+    """AP of each class and how it does at the least confidence; None where there is nothing to divide by."""
+    rows = []
+    for label, name in enumerate(classes):
+        counts = sweep.of_class(label).counts(least)
+        shares = {"precision": counts.precision, "recall": counts.recall, "f1": counts.f1}
+        rows.append({"class": name, **coco.of_class(label), **shares, "objects": counts.objects})
+    return rows
+
+
+def confusion(results: Sequence[PictureResult], least: float, class_count: int) -> Ints:
+    """int64 [C + 1, C + 1], the truth in rows and the model's word in columns; the last of each is the background.
+
+    Boxes of at least this confidence and objects are paired whatever their classes, the largest IoU first, from
+    MATCH_IOU on. What stays alone is paired with the background, but for boxes of which half lies in a crowd.
+    """
+    cells_CC = np.zeros((class_count + 1, class_count + 1), dtype=np.int64)
+    for one in results:
+        sure = int((one.scores_D >= least).sum())
+        overlaps_DG, objects = one.overlaps_DG[:sure], np.flatnonzero(~one.crowds_G)
+        pairs = _pairs(overlaps_DG[:, objects])
+        in_crowd_D = (overlaps_DG[:, one.crowds_G] >= MATCH_IOU).any(axis=1)
+        for box, place in pairs:
+            cells_CC[one.truth_labels_G[objects[place]], one.labels_D[box]] += 1
+        for place in set(range(len(objects))) - {place for _box, place in pairs}:
+            cells_CC[one.truth_labels_G[objects[place]], class_count] += 1
+        for box in set(np.flatnonzero(~in_crowd_D).tolist()) - {box for box, _place in pairs}:
+            cells_CC[class_count, one.labels_D[box]] += 1
+    return cells_CC
+
+
+def _pairs(overlaps_DG: Floats) -> list[tuple[int, int]]:
+    """Rows and columns of a matrix one to one, its largest entries first, from MATCH_IOU on."""
+    rows, columns = np.nonzero(overlaps_DG >= MATCH_IOU)
+    order = np.argsort(-overlaps_DG[rows, columns], kind="stable")
+    by_row: dict[int, int] = {}
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if row not in by_row and column not in by_row.values():
+            by_row[row] = column
+    return list(by_row.items())
+
+
+def _precision_recall(coco: CocoScores, classes: list[str]) -> Curve:
+    """COCO's interpolated precision at IoU 0.5; the mean over the classes first."""
+    precision_RC = coco.precision_TRCA[0, :, :, 0]
+    defined = [label for label in range(len(classes)) if precision_RC[0, label] > -1]
+    lines = [(_("All classes"), precision_RC[:, defined].mean(axis=1))] if defined else []
+    if len(classes) <= CURVE_CLASSES:
+        lines += [(classes[label], precision_RC[:, label]) for label in defined]
+    recalls = np.linspace(0, 1, len(precision_RC))
+    series = [(name, _points(recalls, line_R)) for name, line_R in lines]
+    return Curve("precision_recall", _("Precision and recall at IoU 0.5"), _("Recall"), _("Precision"), series)
+
+
+def _f1_confidence(sweep: Sweep, classes: list[str]) -> Curve:
+    """F1 over the least confidence, of all objects together first."""
+    lines = [(_("All classes"), sweep)]
+    if len(classes) <= CURVE_CLASSES:
+        lines += [(name, sweep.of_class(label)) for label, name in enumerate(classes) if sweep.objects_C[label]]
+    steps = np.linspace(0, 1, 101)
+    series = [(name, _points(steps, np.array([one.counts(t).f1 or 0.0 for t in steps]))) for name, one in lines]
+    return Curve("f1_confidence", _("F1 by confidence"), _("Confidence"), _("F1"), series)
+
+
+def _points(xs: Floats, ys: Floats) -> list[tuple[float, float]]:
+    return [(round(x, 4), round(y, 4)) for x, y in zip(xs.tolist(), ys.tolist(), strict=True)]

@@ -1,0 +1,112 @@
+"""A split of pictures with a class for each pixel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchvision import tv_tensors
+
+from trainingapp.contract.dataset_index import IGNORED_PIXEL, DatasetIndex, Sample
+from trainingapp.contract.errors import BadData
+from trainingapp.contract.tasks.segmentation import SegmentationConfig
+from trainingapp.engine.data.images import PixelStore, load_fitted_mask, load_fitted_picture
+from trainingapp.engine.data.transforms import annotated_augmentation, switches
+
+LARGEST_CLASS_WEIGHT = 10.0
+
+MaskedPicture = tuple[torch.Tensor, torch.Tensor]
+"""uint8 [3, size, size] and its mask, uint8 [size, size]."""
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """`images_NCHW` and `masks_NHW` are uint8, `indices_N` int64; N may be smaller in the last batch of an epoch.
+
+    A mask holds 0 for the background, i + 1 for classes[i] and IGNORED_PIXEL where nobody knows and beside the picture.
+    """
+
+    images_NCHW: torch.Tensor
+    masks_NHW: torch.Tensor
+    indices_N: torch.Tensor
+
+    def to(self, device: torch.device) -> "MaskedBatch":
+        if device.type == "cpu":
+            return self
+        images, masks = self.images_NCHW.to(device, non_blocking=True), self.masks_NHW.to(device, non_blocking=True)
+        return replace(self, images_NCHW=images, masks_NHW=masks)
+
+    def pin_memory(self) -> "MaskedBatch":
+        """Called by the DataLoader for GPUs."""
+        return replace(self, images_NCHW=self.images_NCHW.pin_memory(), masks_NHW=self.masks_NHW.pin_memory())
+
+
+class MaskedPictures:
+    """A split as items: pictures and masks fitted into the square and changed together."""
+
+    def __init__(
+        self, dataset: DatasetIndex, samples: Sequence[Sample], config: SegmentationConfig, memory_limit_bytes: int
+    ) -> None:
+        size = config.image_size
+        self.sample_count = len(samples)
+        self._class_count = len(dataset.classes)
+        self._ignores_background = config.ignore_background
+        self._augmentation = annotated_augmentation(switches(config), size)
+        pictures = [dataset.folder / sample.path for sample in samples]
+        masks = [dataset.folder / sample.mask for sample in samples]
+        self._pictures = PixelStore(
+            lambda index: load_fitted_picture(pictures[index], size),
+            len(samples),
+            (3, size, size),
+            memory_limit_bytes=memory_limit_bytes,
+        )
+        self._masks = PixelStore(
+            lambda index: self._load_mask(masks[index], size),
+            len(samples),
+            (size, size),
+            memory_limit_bytes=memory_limit_bytes,
+        )
+
+    def item(self, index: int) -> MaskedPicture:
+        return self._pictures.get(index), self._masks.get(index)
+
+    def training_item(self, index: int) -> MaskedPicture:
+        image, mask = self._augmentation(
+            tv_tensors.Image(self._pictures.get(index)), tv_tensors.Mask(self._masks.get(index))
+        )
+        return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor)
+
+    def collate(self, items: list[MaskedPicture], indices_N: torch.Tensor) -> MaskedBatch:
+        images, masks = zip(*items, strict=True)
+        return MaskedBatch(torch.stack(images), torch.stack(masks), indices_N)
+
+    def mix(self, batch: MaskedBatch) -> MaskedBatch:
+        return batch
+
+    def pixel_counts(self) -> torch.Tensor:
+        """int64 [K]: pixels of the background and of each class in the whole split; reads every mask."""
+        counts = np.zeros(IGNORED_PIXEL + 1, dtype=np.int64)
+        for index in range(self.sample_count):
+            counts += np.bincount(self._masks.get(index).flatten().numpy(), minlength=len(counts))
+        return torch.from_numpy(counts[: self._class_count + 1])
+
+    def _load_mask(self, path: Path, size: int) -> torch.Tensor:
+        mask_HW = load_fitted_mask(path, size)
+        beyond = mask_HW[(mask_HW > self._class_count) & (mask_HW != IGNORED_PIXEL)]
+        if len(beyond):
+            raise BadData(f"{path} holds the value {int(beyond[0])}, but there are {self._class_count} classes.")
+        return torch.where(mask_HW == 0, IGNORED_PIXEL, mask_HW) if self._ignores_background else mask_HW
+
+
+def balanced_weights(counts_K: torch.Tensor) -> torch.Tensor:
+    """float32 [K]: weights n / (k n_c) of classes with n_c of the n pixels, k being the classes that occur.
+
+    As scikit-learn's class_weight="balanced", but no more than LARGEST_CLASS_WEIGHT: a few pixels must not rule the
+    loss. Classes without pixels get 1.
+    """
+    counts = counts_K.double()
+    occurs_K = counts > 0
+    even = counts.sum() / occurs_K.sum().clamp(min=1)
+    weights_K = (even / counts.clamp(min=1)).clamp(max=LARGEST_CLASS_WEIGHT)
+    return torch.where(occurs_K, weights_K, 1.0).float()

@@ -1,0 +1,191 @@
+"""Segmentation metrics: pixels counted by their true and their predicted class.
+
+K classes with the background as 0; T counts true pixels of a class, P predicted ones, TP those that are both:
+IoU = TP / (T + P - TP), dice = F1 = 2 TP / (T + P), precision = TP / P, recall = TP / T.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+
+from trainingapp.contract.base_config import _
+from trainingapp.contract.dataset_index import IGNORED_PIXEL
+from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Evaluation, PictureScore
+
+BACKGROUND = "background"
+
+COLUMNS = [
+    Column("iou", _("IoU")),
+    Column("dice", _("Dice")),
+    Column("precision", _("Precision")),
+    Column("recall", _("Recall")),
+    Column("share", _("Share of the pixels")),
+]
+
+
+def pixel_confusion(targets_NHW: torch.Tensor, guesses_NHW: torch.Tensor, class_count: int) -> torch.Tensor:
+    """int64 [N, K, K] with K = `class_count`: pixels of each picture, true class in rows, predicted one in columns.
+
+    Ignored pixels are left out. bincount without weights is deterministic on GPUs too, and waits for them.
+    """
+    count, cells = len(targets_NHW), class_count * class_count
+    picture_N11 = torch.arange(count, device=targets_NHW.device).view(-1, 1, 1)
+    places_NHW = picture_N11 * cells + targets_NHW.long() * class_count + guesses_NHW.long()
+    counted = torch.bincount(places_NHW[targets_NHW != IGNORED_PIXEL], minlength=count * cells)
+    return counted.view(count, class_count, class_count)
+
+
+def class_ious(confusion_KK: torch.Tensor) -> torch.Tensor:
+    """float64 [..., K] from int64 [..., K, K]; NaN for classes that occur neither as truth nor as guess."""
+    hits, true, said = _sums(confusion_KK)
+    return hits / (true + said - hits)
+
+
+def class_dices(confusion_KK: torch.Tensor) -> torch.Tensor:
+    """float64 [..., K] from int64 [..., K, K]; NaN as in `class_ious`."""
+    hits, true, said = _sums(confusion_KK)
+    return 2 * hits / (true + said)
+
+
+def _sums(confusion_KK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pixels that are right, true and predicted, of each class, as float64 [..., K]."""
+    hits = confusion_KK.diagonal(dim1=-2, dim2=-1)
+    return hits.double(), confusion_KK.sum(-1).double(), confusion_KK.sum(-2).double()
+
+
+def _mean(values_K: torch.Tensor) -> float:
+    """Mean of those that are numbers; 0 where none is."""
+    return float(values_K.nanmean().nan_to_num(0.0))
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A validation picture: its score, the labels that it shows and its predicted mask as PNG."""
+
+    score: PictureScore | None
+    mask_png: bytes
+
+
+class SegmentationMeter:
+    """Sums over batches. `update` never waits for a GPU; `update_validation` and reading a value do.
+
+    `first_class` is 1 where the background is ignored: means then leave it out.
+    """
+
+    def __init__(self, class_count: int, device: torch.device, *, first_class: int = 0, validation: bool = False):
+        """`class_count`: K, the background counted."""
+        self._class_count = class_count
+        self._first = first_class
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        #: pictures seen, pixels seen, pixels that were right
+        self._counts = torch.zeros(3, dtype=torch.int64, device=device)
+        shape = (class_count, class_count) if validation else (0, 0)
+        self._confusion_KK = torch.zeros(shape, dtype=torch.int64, device=device)
+        self._predicted: dict[int, Predicted] = {}
+
+    def update(self, loss: torch.Tensor, logits_NKHW: torch.Tensor, masks_NHW: torch.Tensor) -> torch.Tensor:
+        """Add a batch; `loss` is the mean over its pictures. Gives the guesses: int64 [N, H, W]."""
+        guesses_NHW = logits_NKHW.detach().argmax(1)
+        pictures = torch.full((), len(masks_NHW), dtype=torch.int64, device=masks_NHW.device)
+        pixels, hits = (masks_NHW != IGNORED_PIXEL).sum(), (masks_NHW == guesses_NHW).sum()
+        self._loss_sum += loss.detach().double() * len(masks_NHW)
+        self._counts += torch.stack([pictures, pixels, hits])
+        return guesses_NHW
+
+    def update_validation(
+        self, loss: torch.Tensor, logits_NKHW: torch.Tensor, masks_NHW: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `update`, and count by class. Gives guesses [N, H, W] and confusion [N, K, K] on the CPU."""
+        guesses_NHW = self.update(loss, logits_NKHW, masks_NHW)
+        confusion_NKK = pixel_confusion(masks_NHW, guesses_NHW, self._class_count)
+        self._confusion_KK += confusion_NKK.sum(0)
+        return guesses_NHW.to("cpu", torch.uint8), confusion_NKK.cpu()
+
+    def record(self, index: int, confusion_KK: torch.Tensor, guess_HW: torch.Tensor) -> None:
+        """Keep what validation picture `index` gave: its own confusion, and the mask without the padding around it."""
+        self._predicted[index] = Predicted(self._score(index, confusion_KK), encoded_mask(guess_HW))
+
+    def _score(self, index: int, confusion_KK: torch.Tensor) -> PictureScore | None:
+        """Mean IoU of the classes that the picture shows; none where all of it is ignored."""
+        shown_K = confusion_KK.sum(1) > 0
+        if not shown_K.any():
+            return None
+        labels = tuple(value - 1 for value in shown_K.nonzero().flatten().tolist() if value)
+        return PictureScore(index, float(class_ious(confusion_KK)[shown_K].mean()), labels)
+
+    def reset(self) -> None:
+        for tensor in self.state_dict().values():
+            tensor.zero_()
+
+    def seen(self) -> int:
+        return int(self._counts[0].item())
+
+    def training_values(self) -> dict[str, float]:
+        """loss and pixel_accuracy of what was seen since the last reset."""
+        pictures, pixels, hits = self._counts.tolist()
+        return {"loss": self._loss_sum.item() / max(1, pictures), "pixel_accuracy": hits / max(1, pixels)}
+
+    def values(self) -> dict[str, float]:
+        """loss, mean_iou and dice over the classes that occur as truth or guess, and pixel_accuracy."""
+        confusion_KK = self.confusion()
+        return {
+            "mean_iou": _mean(class_ious(confusion_KK)[self._first :]),
+            "dice": _mean(class_dices(confusion_KK)[self._first :]),
+            **self.training_values(),
+        }
+
+    def confusion(self) -> torch.Tensor:
+        """int64 [K, K] on the CPU."""
+        return self._confusion_KK.cpu()
+
+    def evaluation(self, classes: Sequence[str]) -> Evaluation:
+        """Metrics, table, matrix, and the pictures' scores and masks. `classes` are without the background."""
+        confusion_KK, names = self.confusion(), [BACKGROUND, *classes]
+        return Evaluation(
+            values=self.values(),
+            score="mean_iou",
+            score_higher_is_better=True,
+            columns=COLUMNS,
+            per_class=class_table(confusion_KK, names)[self._first :],
+            confusion_names=names,
+            confusion=confusion_KK.tolist() if len(names) <= LARGEST_CONFUSION else None,
+            pictures=[one.score for one in self._predicted.values() if one.score],
+            mask_pngs={index: one.mask_png for index, one in self._predicted.items()},
+        )
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"loss_sum": self._loss_sum, "counts": self._counts, "confusion": self._confusion_KK}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])
+
+
+def class_table(confusion_KK: torch.Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each of the K names: shares of 1, None where there is nothing to divide by."""
+    hits_K, true_K, said_K = _sums(confusion_KK)
+    total = max(1.0, float(true_K.sum()))
+    columns = {
+        "iou": class_ious(confusion_KK),
+        "dice": class_dices(confusion_KK),
+        "precision": hits_K / said_K,
+        "recall": hits_K / true_K,
+        "share": true_K / total,
+    }
+    lists = {name: [_number(value) for value in values_K.tolist()] for name, values_K in columns.items()}
+    return [{"class": name, **{c: lists[c][row] for c in columns}} for row, name in enumerate(names)]
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value
+
+
+def encoded_mask(mask_HW: torch.Tensor) -> bytes:
+    """uint8 [H, W] as a PNG with one 8-bit channel."""
+    file = io.BytesIO()
+    Image.fromarray(mask_HW.contiguous().numpy()).save(file, "PNG", compress_level=4)
+    return file.getvalue()

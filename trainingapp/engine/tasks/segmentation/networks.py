@@ -1,0 +1,104 @@
+"""Segmentation networks: torchvision's, also on small ResNets, and segmentation-models-pytorch's.
+
+All give logits [N, K, H, W] for pictures [N, 3, H, W], with K classes, the background among them as 0.
+"""
+
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+from torchvision.models import WeightsEnum
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.segmentation import FCN, LRASPP
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
+from torchvision.models.segmentation.fcn import FCNHead
+
+from trainingapp.contract.errors import BadConfig
+from trainingapp.engine.published import fetched_state
+from trainingapp.engine.tasks.segmentation.from_smp import build_smp
+from trainingapp.engine.transfer import load_matching
+
+SMP = "smp/"
+HEADS: dict[str, type[nn.Module]] = {"deeplabv3": DeepLabHead, "fcn": FCNHead}
+MODELS: dict[str, type[nn.Module]] = {"deeplabv3": DeepLabV3, "fcn": FCN}
+SMALL_RESNETS = ("resnet18", "resnet34")
+SMALL_RESNET_CHANNELS = 512
+
+
+class LogitsOnly(nn.Module):
+    """One of torchvision's segmentation networks that gives its logits themselves, not a dictionary of them.
+
+    Parameters are named as there, so that the weights load into torchvision's own model.
+    """
+
+    def __init__(self, made: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(made.backbone, nn.Module)
+        assert isinstance(made.classifier, nn.Module)
+        self.backbone, self.classifier = made.backbone, made.classifier
+        self._head_takes_all = isinstance(made, LRASPP)
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        features = self.backbone(images_NCHW)
+        logits = self.classifier(features if self._head_takes_all else features["out"])
+        return F.interpolate(logits, size=images_NCHW.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def build_segmenter(name: str, *, class_count: int, pretrained: str, weights_cache_dir: Path) -> nn.Module:
+    """The network `name` with K = `class_count`.
+
+    `pretrained` is "none", "backbone" (ImageNet) or "whole" (what the library publishes of the whole network; layers
+    that depend on the number of classes start anew), kept in `weights_cache_dir` once fetched. What is not loaded is
+    drawn from torch's global generator. Raises WeightsUnavailable, BadConfig.
+    """
+    if name.startswith(SMP):
+        return build_smp(
+            name.removeprefix(SMP), class_count=class_count, pretrained=pretrained, weights_cache_dir=weights_cache_dir
+        )
+    family, _, backbone = name.partition("_")
+    if backbone in SMALL_RESNETS:
+        model = _on_small_resnet(family, backbone, class_count)
+    else:
+        made = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=class_count)
+        model = LogitsOnly(made)
+    if pretrained == "backbone":
+        _load_backbone(model, backbone, weights_cache_dir)
+    elif pretrained == "whole":
+        _load_whole(model, name, weights_cache_dir)
+    return model
+
+
+def segmenter_head_prefixes(name: str) -> tuple[str, ...]:
+    """Beginnings of the names of the parameters that are no backbone."""
+    return ("decoder.", "segmentation_head.") if name.startswith(SMP) else ("classifier.",)
+
+
+def _on_small_resnet(family: str, backbone: str, class_count: int) -> nn.Module:
+    """torchvision's heads on ResNets of basic blocks, which cannot be dilated: they reduce by 32, not by 8."""
+    body = torchvision.models.get_model(backbone, weights=None)
+    features = IntermediateLayerGetter(body, return_layers={"layer4": "out"})
+    return LogitsOnly(MODELS[family](features, HEADS[family](SMALL_RESNET_CHANNELS, class_count)))
+
+
+def _load_backbone(model: nn.Module, backbone: str, weights_cache_dir: Path) -> None:
+    """ImageNet weights in the place of the backbone's. The first edition, on which torchvision's own were trained."""
+    weights: WeightsEnum = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
+    state = fetched_state(weights.url, weights_cache_dir / "checkpoints")
+    report = load_matching(
+        model, {f"backbone.{name.removeprefix('features.')}": value for name, value in state.items()}
+    )
+    left_out = [name for name in (*report.missing, *report.other_shape) if name.startswith("backbone.")]
+    assert not left_out, left_out
+
+
+def _load_whole(model: nn.Module, name: str, weights_cache_dir: Path) -> None:
+    """Weights trained on COCO with the 21 classes of Pascal VOC. Raises BadConfig where there are none."""
+    try:
+        weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
+    except ValueError:
+        raise BadConfig(
+            f"pretrained is whole, but nobody publishes weights of the whole {name}. Take backbone instead."
+        ) from None
+    load_matching(model, fetched_state(weights.url, weights_cache_dir / "checkpoints"))

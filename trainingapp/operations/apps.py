@@ -1,0 +1,16 @@
+"""The one Django app of the studio."""
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class TrainingAppConfig(AppConfig):
+    default = True
+    name = "trainingapp"
+    verbose_name = _("Training")
+
+    def ready(self) -> None:
+        from trainingapp.accounts import audit
+        from trainingapp.operations import checks  # noqa: F401 - registers the system checks
+
+        audit.listen()

@@ -1,0 +1,156 @@
+"""Bringing a backup back."""
+
+import hashlib
+import json
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import zstandard
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core import serializers
+from django.core.management.color import no_style
+from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.utils.translation import gettext as _
+
+from trainingapp.accounts import audit
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.operations.backup.parts import (
+    FORMAT,
+    BackupError,
+    Tell,
+    batches,
+    files,
+    folders,
+    kept_models,
+    migrations,
+)
+
+
+def restore_backup(source: Path, tell: Tell = lambda name, size: None) -> dict[str, int]:
+    """Put a backup into this empty installation; returns the number of rows by model. Raises BackupError.
+
+    Everything is read and its hashes are compared before the first row or file is put in place.
+    """
+    _check_empty()
+    with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".restore-") as name:
+        folder = Path(name)
+        hashes = _extract(source, folder, tell)
+        about = _read_about(folder, hashes)
+        moved: list[Path] = []
+        try:
+            with transaction.atomic():
+                for model in reversed(kept_models()):  # what migrations made comes back with the backup
+                    model._base_manager.all().delete()
+                for model in kept_models():
+                    _load_rows(model, folder / "database" / f"{model._meta.label_lower}.jsonl")
+                _reset_sequences()
+                _move_files(folder / "files", moved)
+                audit.record("restore", details={"file": str(source)})
+        except BaseException:
+            for path in moved:
+                shutil.rmtree(path, ignore_errors=True)
+            raise
+        _move_secret_key(folder / "files" / "secret_key")
+    return dict(about["rows"])
+
+
+def _check_empty() -> None:
+    rows = (get_user_model(), TrainingRun, Dataset)
+    if any(model._default_manager.exists() for model in rows):
+        raise BackupError(_("This installation is not empty. Restore into a new DATA_DIR and an empty database."))
+    for root in folders().values():
+        if files(root):
+            raise BackupError(_("%(path)s holds files already.") % {"path": root})
+
+
+def _extract(source: Path, folder: Path, tell: Tell) -> dict[str, str]:
+    """Unpack into `folder`; returns the hashes of what was unpacked."""
+    hashes: dict[str, str] = {}
+    try:
+        with (
+            source.open("rb") as file,
+            zstandard.ZstdDecompressor().stream_reader(file) as stream,
+            tarfile.open(fileobj=stream, mode="r|") as tar,
+        ):
+            for member in tar:
+                _check_member(member)
+                tar.extract(member, folder, filter="data")
+                hashes[member.name] = hashes.get(member.linkname) or _sha256(folder / member.name)
+                tell(member.name, member.size)
+    except FileNotFoundError as error:
+        raise BackupError(_("%(path)s does not exist.") % {"path": error.filename or source}) from None
+    except (tarfile.TarError, zstandard.ZstdError, EOFError, KeyError) as error:
+        raise BackupError(_("%(path)s is no whole backup: %(error)s") % {"path": source, "error": error}) from None
+    return hashes
+
+
+def _check_member(member: tarfile.TarInfo) -> None:
+    parts = PurePosixPath(member.name).parts
+    is_known = parts and parts[0] in ("database", "files", "studio.json", "hashes.json")
+    if not is_known or ".." in parts or not (member.isreg() or member.islnk()):
+        raise BackupError(_("The backup has a part that does not belong there: %(name)s") % {"name": member.name})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_about(folder: Path, found: dict[str, str]) -> dict[str, Any]:
+    """What the backup says of itself, after its hashes held and this version was seen to know its tables."""
+    if not (folder / "hashes.json").exists() or not (folder / "studio.json").exists():
+        raise BackupError(_("The backup is not whole: its end is missing."))
+    promised: dict[str, str] = json.loads((folder / "hashes.json").read_text())
+    damaged = [name for name, digest in promised.items() if found.get(name) != digest]
+    if damaged:
+        raise BackupError(_("The backup is damaged: %(name)s is not what it was.") % {"name": damaged[0]})
+    about: dict[str, Any] = json.loads((folder / "studio.json").read_text())
+    known = {f"{app}.{name}" for app, name in migrations()}
+    ours = {config.label for config in apps.get_app_configs()}
+    unknown = [name for name in about["migrations"] if name not in known and name.partition(".")[0] in ours]
+    if about["format"] != FORMAT or unknown:
+        raise BackupError(_("The backup was made by a newer version of CV Studio. Update this one first."))
+    return about
+
+
+def _load_rows(model: type[models.Model], path: Path) -> None:
+    if not path.exists():  # a table that the older version did not have
+        return
+    timed = [item for item in model._meta.concrete_fields if isinstance(item, models.DateTimeField)]
+    sets_times = any(item.auto_now or item.auto_now_add for item in timed)
+    with path.open(encoding="utf-8") as lines:
+        rows = serializers.deserialize("jsonl", lines, ignorenonexistent=True)
+        for batch in batches(rows):
+            if sets_times or model._meta.many_to_many:
+                for row in batch:
+                    row.save()  # raw: times stay as they were
+            else:
+                model._default_manager.bulk_create([row.object for row in batch])
+
+
+def _reset_sequences() -> None:
+    connection = connections[DEFAULT_DB_ALIAS]
+    statements = connection.ops.sequence_reset_sql(no_style(), kept_models())
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def _move_files(source: Path, moved: list[Path]) -> None:
+    for part, root in folders().items():
+        root.mkdir(parents=True, exist_ok=True)
+        for path in (source / part).iterdir() if (source / part).is_dir() else ():
+            shutil.move(path, root / path.name)  # a rename, but where the runs lie on another disk
+            moved.append(root / path.name)
+
+
+def _move_secret_key(path: Path) -> None:
+    """Sessions and signed links stay good where the key is the studio's own."""
+    if path.exists():
+        path.chmod(0o600)
+        path.replace(Path(settings.DATA_DIR) / "secret_key")

@@ -1,0 +1,109 @@
+"""The machine: disk, GPUs, and whether torch suits them."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pynvml
+from django.db import connection
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+
+from trainingapp.operations.doctor.finding import Finding, ok
+from trainingapp.operations.doctor.health import data_folders, write_problem
+
+#: Free space under which a warning is due, in bytes and as a share.
+LOW_BYTES, LOW_SHARE = 5 * 1024**3, 0.05
+TORCH_S = 120
+
+_ASK_TORCH = """
+import json, torch, torchvision
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+print(json.dumps({"torch": torch.__version__, "torchvision": torchvision.__version__, "cuda": torch.version.cuda,
+                  "gpus": count, "nms": bool(torchvision.ops.nms)}))
+"""
+
+
+def database() -> Iterator[Finding]:
+    """Whether the database is whole, and SQLite set as it has to be."""
+    if connection.vendor != "sqlite":
+        yield ok("database", _("%(vendor)s answers.") % {"vendor": connection.display_name})
+        return
+    with connection.cursor() as cursor:
+        problems = [row[0] for row in cursor.execute("PRAGMA quick_check(5)").fetchall()]
+        (mode,) = cursor.execute("PRAGMA journal_mode").fetchone()
+    if problems != ["ok"]:
+        message = _("The database file is damaged: %(what)s") % {"what": "; ".join(problems)}
+        meaning = _("Stop the studio and put back a copy; what is in the runs' folders is not touched by it.")
+        yield Finding("database", "error", message, meaning)
+    elif mode != "wal":
+        message = _("The database is in the mode “%(mode)s”, not in WAL.") % {"mode": mode}
+        meaning = _("Readers and writers wait for each other. Network drives refuse WAL: use a local disk.")
+        yield Finding("database", "warning", message, meaning)
+    else:
+        yield ok("database", _("SQLite is whole and in WAL mode."))
+
+
+def disk() -> Iterator[Finding]:
+    """Whether the folders can be written to, and how much room they have."""
+    for folder in data_folders():
+        if problem := write_problem(folder):
+            message = _("%(folder)s cannot be written to: %(problem)s") % {"folder": folder, "problem": problem}
+            yield Finding("disk", "error", message, _("Nothing can be saved. Give it to the studio's user."))
+    free, total = _room(data_folders()[0])
+    message = _("%(free)s free of %(total)s.") % {"free": filesizeformat(free), "total": filesizeformat(total)}
+    if free < min(LOW_BYTES, total * LOW_SHARE):
+        meaning = _("Runs fail when it is full. Delete runs, checkpoints or datasets that nobody needs.")
+        yield Finding("disk", "warning", message, meaning)
+    else:
+        yield ok("disk", message)
+
+
+def _room(folder: Path) -> tuple[int, int]:
+    usage = shutil.disk_usage(folder)
+    return usage.free, usage.total
+
+
+def torch_and_gpus() -> Iterator[Finding]:
+    """Whether torch loads, suits torchvision, and sees the GPUs that the driver has."""
+    names = _gpu_names()
+    try:
+        seen = _ask_torch()
+    except (subprocess.SubprocessError, ValueError) as error:
+        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+        message = _("torch cannot be loaded: %(error)s") % {"error": " ".join(said)}
+        yield Finding("torch", "error", message, _("Nothing can be trained. Install torch and torchvision that match."))
+        return
+    versions = f"torch {seen['torch']}, torchvision {seen['torchvision']}, CUDA {seen['cuda'] or '–'}"
+    if len(names) > seen["gpus"]:
+        message = _("The driver has %(have)d GPUs, torch sees %(seen)d (%(versions)s).")
+        message = message % {"have": len(names), "seen": seen["gpus"], "versions": versions}
+        meaning = _("Runs train on the CPU. Install a torch that is built for CUDA, no newer than the driver allows.")
+        yield Finding("gpu", "error", message, meaning)
+    else:
+        yield ok("gpu", ", ".join(names) or _("No GPU: runs train on the CPU."))
+    yield ok("torch", versions)
+
+
+def _ask_torch() -> dict[str, Any]:
+    """In a process of its own: the studio itself never loads torch."""
+    command = [sys.executable, "-c", _ASK_TORCH]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_S, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def _gpu_names() -> list[str]:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    finally:
+        pynvml.nvmlShutdown()

@@ -1,0 +1,171 @@
+"""The drill: runs that are killed at random moments, round after round, and what became of them."""
+
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainingapp.operations.drill.comparison import Facts, differences, facts_of, gaps
+from trainingapp.operations.drill.installation import TARGETS, DrillError, Installation, pause
+from trainingapp.operations.drill.reader import StreamReader
+
+#: Small networks on small pictures, so that a kill hits every phase of a run within seconds.
+CONFIGS: dict[str, dict[str, Any]] = {
+    "classification": {"model": "mobilenet_v3_small", "batch_size": 8, "epochs": 3},
+    "detection": {"model": "fcos_resnet18_fpn", "batch_size": 8, "epochs": 2, "ema_decay": 0.9},
+    "segmentation": {"model": "lraspp_mobilenet_v3_large", "batch_size": 8, "epochs": 2},
+}
+COMMON: dict[str, Any] = {
+    "image_size": 64,
+    "device": "cpu",
+    "cpu_threads": 1,
+    "amp": False,
+    "autosave_minutes": 0.01,
+    "log_every_steps": 1,
+    "warmup_epochs": 0,
+}
+PICTURES, SIZE = 60, 48
+DATASET = "Drill"
+LOOK_S = 0.05
+#: The longest wait before a kill; a start takes some seconds, so some hit it and some hit the middle.
+LONGEST_WAIT_S = 5.0
+ROUND_TIMEOUT_S = 900.0
+PASSWORD = "of a studio that lives for minutes"  # noqa: S105  of an installation that is removed
+
+#: Told the kills done and what happens now.
+Tell = Callable[[int, str], object]
+
+
+@dataclass
+class Report:
+    """What the drill did and found."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    runs: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_certified(self) -> bool:
+        return not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "certified": self.is_certified,
+            "kills": dict(self.kills),
+            "runs": dict(self.runs),
+            "problems": self.problems,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+class Drill:
+    """Kills `kills` processes of a studio of its own while runs of `recipes` train in it."""
+
+    def __init__(self, studio: Installation, recipes: Sequence[str], kills: int, seed: int, tell: Tell) -> None:
+        self.studio, self.recipes, self.wanted_kills, self.tell = studio, list(recipes), kills, tell
+        self.random = random.Random(seed)  # noqa: S311  moments, no secrets
+        self.report = Report()
+
+    def hold(self) -> Report:
+        """Prepare, train undisturbed once, then kill until enough were killed. Raises DrillError."""
+        began = time.monotonic()
+        try:
+            token = self._prepare()
+            self.studio.keep_up()
+            self.tell(0, "training undisturbed, to compare with")
+            expected = self._undisturbed(token)
+            while self._kills < self.wanted_kills:
+                self._round(token, expected)
+        finally:
+            self.studio.end()
+        self.report.seconds = time.monotonic() - began
+        return self.report
+
+    @property
+    def _kills(self) -> int:
+        return sum(self.report.kills.values())
+
+    def _prepare(self) -> str:
+        """Database, account, dataset; returns a token that may read."""
+        studio = self.studio
+        studio.manage("migrate", "-v0")
+        studio.manage(
+            "createsuperuser", "--no-input", "--username=drill", "--email=", DJANGO_SUPERUSER_PASSWORD=PASSWORD
+        )
+        studio.manage("demo", "--name", DATASET, "--pictures", str(PICTURES), "--size", str(SIZE))
+        return studio.manage("token", "create", "drill", "--user", "drill", "--scope", "read").strip()
+
+    def _undisturbed(self, token: str) -> dict[str, Facts]:
+        runs = self._start_runs()
+        self._wait(runs, killing=False)
+        facts = {recipe: facts_of(self.studio, run_id) for recipe, run_id in runs.items()}
+        for recipe, run_id in runs.items():
+            if self.studio.run(run_id)["attempt"] != 1:
+                raise DrillError(f"The undisturbed run for {recipe} was disturbed.")
+        return facts
+
+    def _round(self, token: str, expected: dict[str, Facts]) -> None:
+        """One run of each recipe, killed again and again until it is complete all the same."""
+        runs = self._start_runs()
+        readers = {run_id: StreamReader(self.studio.port, token, run_id) for run_id in runs.values()}
+        try:
+            self._wait(runs, killing=True)
+            self._let_readers_finish(readers)
+        finally:
+            for reader in readers.values():
+                reader.end()
+        for recipe, run_id in runs.items():
+            found = differences(facts_of(self.studio, run_id), expected[recipe])
+            found += gaps(self.studio, run_id, readers[run_id].numbers)
+            self.report.runs[recipe] += 1
+            self.report.problems += [f"run {run_id} ({recipe}): {sentence}" for sentence in found]
+
+    def _start_runs(self) -> dict[str, int]:
+        runs = {}
+        for recipe in self.recipes:
+            values = {"recipe": recipe, **COMMON, **CONFIGS[recipe]}
+            settings = [part for name, value in values.items() for part in ("--set", f"{name}={json.dumps(value)}")]
+            made = self.studio.manage("train", "create", recipe, "--dataset", DATASET, *settings, "--start", "--json")
+            runs[recipe] = int(json.loads(made)["id"])
+        return runs
+
+    def _wait(self, runs: dict[str, int], *, killing: bool) -> None:
+        """Until every run is complete; what ends otherwise, or never, is an error of the studio."""
+        deadline = time.monotonic() + ROUND_TIMEOUT_S
+        kill_at = self._next_kill()
+        while True:
+            self.studio.keep_up()
+            states = {run_id: self.studio.run(run_id) for run_id in runs.values()}
+            if all(state["status"] == "completed" for state in states.values()):
+                return
+            for run_id, state in states.items():
+                if state["status"] not in ("queued", "running", "completed"):
+                    raise DrillError(f"Run {run_id} is {state['status']}: {state['error_message']}")
+            if time.monotonic() > deadline:
+                raise DrillError(f"The runs {sorted(states)} did not end within {ROUND_TIMEOUT_S:.0f} s.")
+            if killing and time.monotonic() >= kill_at and self._kills < self.wanted_kills:
+                self._kill()
+                kill_at = self._next_kill()
+            pause(LOOK_S)
+
+    def _next_kill(self) -> float:
+        return time.monotonic() + self.random.uniform(0.0, LONGEST_WAIT_S)
+
+    def _kill(self) -> None:
+        target = self.random.choice(TARGETS)
+        if self.studio.kill(target):
+            self.report.kills[target] += 1
+            self.tell(self._kills, f"killed the {target}")
+
+    def _let_readers_finish(self, readers: dict[int, StreamReader]) -> None:
+        """Who listens gets what is left, with the web server up again."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.studio.keep_up()
+            if all(reader.has_seen(self.studio.run(run_id)["event_seq"]) for run_id, reader in readers.items()):
+                return
+            pause(LOOK_S)

@@ -1,0 +1,303 @@
+"""Care for what is stored: removing checkpoints that no trainer works on, comparing files with their hashes.
+
+While a trainer works on a run it is the only one that writes there: everything here holds the run's lock first.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from trainingapp.accounts import audit
+from trainingapp.contract import retention
+from trainingapp.contract.metric_names import METRICS
+from trainingapp.contract.retention import Choice, Item, Policy
+from trainingapp.contract.run_directory import run_lock
+from trainingapp.contract.storage.index import Entry, read_index
+from trainingapp.contract.storage.packs import Packs
+from trainingapp.contract.storage.reading import damage, file_damage
+from trainingapp.contract.storage.sizes import Removal, all_parts, own_bytes, plan_removal, remove_checkpoints
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun, Weights
+from trainingapp.models.bell import ring
+from trainingapp.models.run import Status, append_events
+from trainingapp.models.sharing import Visibility
+
+Stored = TypeVar("Stored", Checkpoint, Weights)
+logger = logging.getLogger(__name__)
+
+#: States in which no trainer works, and none is about to.
+AT_REST = (Status.PAUSED, Status.COMPLETED, Status.FAILED, Status.STOPPED)
+#: Seconds that one call of the scrub may take.
+SCRUB_S = 60.0
+FILES_NAMED = 5
+
+
+class BusyError(Exception):
+    """A trainer works on the run, or is about to."""
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """What a policy does to the checkpoints of a run: which stay and why, which go, and what that frees."""
+
+    choice: Choice
+    removal: Removal
+
+
+def policy_of(run: TrainingRun) -> Policy:
+    """What the run's configuration says; configurations of earlier versions say less."""
+    plain, found = Policy(), run.config.get
+    return Policy(
+        last=found("keep_checkpoints", plain.last),
+        best=found("keep_best", plain.best),
+        every_epochs=found("keep_every_epochs", plain.every_epochs),
+        days=found("keep_days", plain.days),
+        gb=found("keep_gb", plain.gb),
+    )
+
+
+def may_go_on(run: TrainingRun) -> bool:
+    """Whether the run may need a checkpoint to go on from."""
+    return run.status != Status.COMPLETED
+
+
+def items_of(run: TrainingRun) -> list[Item]:
+    """The run's checkpoints as the rules of retention see them, oldest first. Raises ValueError (a damaged index)."""
+    folder = run.folder / "checkpoints"
+    parts = all_parts(folder, Packs(folder))
+    rows = {row.file: row for row in run.checkpoints.all()}
+    metric = run.config.get("best_metric", "")
+    return [_item(entry, rows.get(entry.file), metric, parts[entry.file]) for entry in read_index(folder)]
+
+
+def _item(entry: Entry, row: Checkpoint | None, metric: str, parts: dict[str, int]) -> Item:
+    is_pinned = row is not None and row.is_pinned
+    return entry.item(metric, is_pinned=is_pinned, parts=parts, is_sound=not (row and row.damage))
+
+
+def plan_clean_up(run: TrainingRun, policy: Policy) -> CleanUp:
+    """What the policy would do now. Raises ValueError (a damaged index)."""
+    metric = METRICS.get(run.config.get("best_metric", ""))
+    better = metric.higher_is_better if metric else True
+    choice = retention.choose(items_of(run), policy, now=time.time(), higher_is_better=better, may_go_on=may_go_on(run))
+    return CleanUp(choice, plan_removal(run.folder / "checkpoints", choice.removed))
+
+
+@contextmanager
+def held(run: TrainingRun) -> Iterator[None]:
+    """Within: no trainer works on the run's folder, and one that starts waits. Raises BusyError."""
+    if not run.folder.is_dir():
+        yield
+        return
+    try:
+        with run_lock(run.folder, run.attempt, wait_s=1.0):
+            if TrainingRun.objects.filter(pk=run.pk, status=Status.RUNNING).exists():
+                raise BusyError
+            yield
+    except TimeoutError:
+        raise BusyError from None
+
+
+def remove(run: TrainingRun, choose: Callable[[], Collection[str]], *, by: str = "", verb: str = "") -> Removal:
+    """Remove checkpoints, files first and then rows, so that a crash in between leaves rows that can be removed again.
+
+    `choose` is called when nobody else can change them. `verb` is what the audit trail calls it where somebody does it;
+    the studio's own housekeeping is in the run's log alone. Raises BusyError, and ValueError for a damaged index.
+    """
+    folder = run.folder / "checkpoints"
+    with held(run):
+        files = choose()
+        removal = remove_checkpoints(folder, files) if folder.is_dir() else Removal({}, {})
+        stored = own_bytes(all_parts(folder, Packs(folder)))
+        _forget_rows(run, files, stored, removal, (by, verb))
+    return removal
+
+
+def _forget_rows(
+    run: TrainingRun, files: Collection[str], stored: dict[str, int], removal: Removal, deed: tuple[str, str]
+) -> None:
+    by, verb = deed
+    with transaction.atomic():
+        row = TrainingRun.objects.select_for_update().get(pk=run.pk)
+        going = row.checkpoints.filter(file__in=files).select_related("run")
+        if verb:
+            for checkpoint in going:
+                audit.record(verb, checkpoint, by=by, details={"bytes": checkpoint.stored_bytes})
+        count, _models = going.delete()
+        for file, stored_bytes in stored.items():
+            row.checkpoints.filter(file=file).update(stored_bytes=stored_bytes)
+        newest = row.checkpoints.first()
+        if newest is not None and not newest.is_last:
+            row.checkpoints.filter(pk=newest.pk).update(is_last=True)
+        if count:
+            _log(row, _removed_text(files, removal, by))
+    ring(run.pk)
+
+
+def _removed_text(files: Collection[str], removal: Removal, by: str) -> str:
+    named = ", ".join(sorted(files)[:FILES_NAMED]) + (", …" if len(files) > FILES_NAMED else "")
+    text = ngettext(
+        "%(count)d checkpoint was deleted, %(size)s freed: %(files)s.",
+        "%(count)d checkpoints were deleted, %(size)s freed: %(files)s.",
+        len(files),
+    ) % {"count": len(files), "size": filesizeformat(removal.freed_bytes), "files": named}
+    return f"{text} ({by})" if by else text
+
+
+def _log(locked_run: TrainingRun, message: str, level: str = "info") -> None:
+    """Add a line to the run's log; the caller holds the lock of its row."""
+    event = RunEvent(type=RunEvent.Type.LOG, level=level, time=timezone.now(), data={"message": message})
+    event.epoch, event.step = locked_run.epoch, locked_run.step
+    append_events(locked_run, [event])
+    locked_run.save(update_fields=["event_seq", "updated_at"])
+
+
+# By age
+
+
+def apply_ages() -> None:
+    """Let checkpoints go whose run says how long they stay, where no trainer sees to it."""
+    for run in TrainingRun.objects.filter(status__in=AT_REST, config__keep_days__gt=0):
+        limit = timezone.now() - timedelta(days=run.config["keep_days"])
+        if not run.checkpoints.filter(created_at__lt=limit, is_pinned=False, is_best=False).exists():
+            continue
+        try:
+            removal = remove(run, lambda run=run: plan_clean_up(run, policy_of(run)).choice.removed)  # type: ignore[misc]
+            logger.info("Old checkpoints of run %s: %d bytes freed.", run.pk, removal.freed_bytes)
+        except BusyError:
+            continue
+        except (ValueError, OSError) as error:
+            logger.warning("Old checkpoints of run %s could not be removed: %s", run.pk, error)
+
+
+# Comparing with hashes
+
+
+def due_checkpoints() -> Iterable[Checkpoint]:
+    """Those that were not compared for longest, as far as it is time."""
+    limit = timezone.now() - timedelta(days=settings.SCRUB_DAYS)
+    is_due = Q(checked_at=None, created_at__lt=limit) | Q(checked_at__lt=limit)
+    due = Checkpoint.objects.filter(is_due).select_related("run")
+    return due.order_by(F("checked_at").asc(nulls_first=True), "created_at").iterator(chunk_size=50)
+
+
+def scrub_some(most_s: float = SCRUB_S) -> int:
+    """Compare what is due, oldest first, for about so many seconds; returns how many are damaged."""
+    if not settings.SCRUB_DAYS:
+        return 0
+    known_sound = Known()
+    found = _for_so_long(most_s, due_checkpoints(), lambda checkpoint: compare(checkpoint, known_sound))
+    return found + _for_so_long(most_s, due_weights(), compare_weights)
+
+
+def _for_so_long(most_s: float, due: Iterable[Stored], compared: Callable[[Stored], str]) -> int:
+    deadline, found = time.monotonic() + most_s, 0
+    for one in due:
+        found += bool(compared(one))
+        if time.monotonic() > deadline:
+            break
+    return found
+
+
+class Known:
+    """Records that were compared already, by run: those that checkpoints share need be read once."""
+
+    def __init__(self) -> None:
+        self._run_id: int | None = None
+        self._sound: set[str] = set()
+
+    def of(self, run_id: int) -> set[str]:
+        if run_id != self._run_id:
+            self._run_id, self._sound = run_id, set()
+        return self._sound
+
+
+def compare(checkpoint: Checkpoint, known: Known | None = None) -> str:
+    """Compare a checkpoint with its hashes, store what is wrong with it, and tell its run; empty: nothing is.
+
+    A running run may replace or remove it meanwhile: then nothing is said about it.
+    """
+    sound = (known or Known()).of(checkpoint.run_id)
+    wrong = damage(checkpoint.path, checkpoint.sha256, known_sound=sound)
+    if wrong:  # packs may have been written anew while it was read
+        wrong = damage(checkpoint.path, checkpoint.sha256, known_sound=sound)
+    with transaction.atomic():
+        run = TrainingRun.objects.select_for_update().filter(pk=checkpoint.run_id).first()
+        row = Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256).first()
+        if run is None or row is None or (wrong and _is_replaced(run, row)):
+            return ""
+        if wrong != row.damage:
+            _log(run, _damage_text(row, wrong), "error" if wrong else "info")
+            transaction.on_commit(partial(ring, run.pk))
+        row.damage, row.checked_at = wrong[:200], timezone.now()
+        row.save(update_fields=["damage", "checked_at"])
+    return wrong
+
+
+def _is_replaced(run: TrainingRun, row: Checkpoint) -> bool:
+    """Whether a trainer has already taken this file away or written another one under its name."""
+    if run.status != Status.RUNNING:
+        return False
+    try:
+        entries = read_index(run.folder / "checkpoints")
+    except (ValueError, TypeError):
+        return False
+    return not any((entry.file, entry.sha256) == (row.file, row.sha256) for entry in entries)
+
+
+def _damage_text(row: Checkpoint, wrong: str) -> str:
+    if not wrong:
+        return _("Checkpoint %(file)s is sound again.") % {"file": row.file}
+    text = _("Checkpoint %(file)s %(wrong)s.") % {"file": row.file, "wrong": wrong}
+    others = TrainingRun.objects.filter(config__start_from=f"run/{row.run_id}/{row.file}").exclude(pk=row.run_id)
+    open_to_all = others.filter(visibility=Visibility.EVERYBODY)  # whoever sees this run reads its log
+    named = [f"“{name}”" for name in open_to_all.values_list("name", flat=True)[:FILES_NAMED]]
+    if hidden := others.count() - open_to_all.count():
+        named.append(ngettext("a private run", "%(count)d private runs", hidden) % {"count": hidden})
+    names = ", ".join(named)
+    return text + (" " + _("These runs start from it: %(names)s.") % {"names": names} if names else "")
+
+
+def due_weights() -> list[Weights]:
+    """Entries of the library that were not compared for longest, as far as it is time."""
+    limit = timezone.now() - timedelta(days=settings.SCRUB_DAYS)
+    ready = Weights.objects.filter(state=Weights.State.READY).exclude(sha256="")
+    due = [(row.checked_at or row.created_at, row) for row in ready]
+    return [row for seen, row in sorted(due, key=lambda pair: (pair[0], pair[1].pk)) if seen < limit]
+
+
+def compare_weights(weights: Weights) -> str:
+    """Compare an entry's file with its hash and store what is wrong with it; empty: nothing is.
+
+    Runs that start from it are told in their log.
+    """
+    wrong = file_damage(weights.path, weights.sha256)
+    with transaction.atomic():
+        row = Weights.objects.select_for_update().filter(pk=weights.pk, sha256=weights.sha256).first()
+        if row is None:
+            return ""
+        if wrong != row.damage:
+            _tell_runs(row, wrong)
+        row.report = {**row.report, "scrub": {"checked_at": timezone.now().isoformat(), "damage": wrong}}
+        row.save(update_fields=["report"])
+    return wrong
+
+
+def _tell_runs(weights: Weights, wrong: str) -> None:
+    text = _("The weights “%(weights)s” that this run starts from: the file %(wrong)s.")
+    text = text if wrong else _("The file of the weights “%(weights)s” that this run starts from is sound again.")
+    for run in TrainingRun.objects.select_for_update().filter(config__start_from=weights.start_name).order_by("pk"):
+        _log(run, text % {"weights": weights, "wrong": wrong}, "error" if wrong else "info")
+        transaction.on_commit(partial(ring, run.pk))

@@ -1,0 +1,139 @@
+"""The verbs of checkpoints: delete, clean up, keep, verify, copy.
+
+While a trainer works on a run it alone writes to its checkpoints: what would change them is refused then.
+"""
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TypeVar
+
+from django.utils.translation import gettext as _
+
+from trainingapp.accounts import audit
+from trainingapp.contract import retention
+from trainingapp.contract.retention import LEAST_SOUND, Policy
+from trainingapp.contract.storage.durable import Damaged
+from trainingapp.contract.storage.exporting import ExportForm, export_file
+from trainingapp.contract.storage.reading import open_checkpoint
+from trainingapp.contract.storage.sizes import Removal, plan_removal
+from trainingapp.models import Checkpoint, TrainingRun
+from trainingapp.models.run import Status
+from trainingapp.models.verbs import VerbError, locked
+from trainingapp.runs import checkpoint_files as housekeeping
+from trainingapp.runs.checkpoint_files import BusyError, CleanUp, Known
+
+Result = TypeVar("Result")
+
+
+def checkpoint_policy(run: TrainingRun) -> Policy:
+    """Which checkpoints stay, by the run's configuration."""
+    return housekeeping.policy_of(run)
+
+
+def checkpoints_deletion(run: TrainingRun, files: Collection[str]) -> Removal:
+    """The files and bytes that deleting these checkpoints would free: what others need too stays."""
+    return _told(run, lambda: plan_removal(run.folder / "checkpoints", files))
+
+
+def delete_checkpoints(run: TrainingRun, files: Collection[str], *, by: str = "") -> Removal:
+    """Delete checkpoints with their files; those that are gone already are no error.
+
+    Refused while a trainer works on the run, for what is kept by hand, and where fewer than two sound ones would stay
+    of a run that may go on.
+    """
+    return _removed(run, lambda: _checked(run, files), by, "delete")
+
+
+def plan_clean_up(run: TrainingRun, policy: Policy) -> CleanUp:
+    """Which checkpoints a policy would delete, and how many bytes that frees."""
+    return _told(run, lambda: housekeeping.plan_clean_up(run, policy))
+
+
+def clean_up(run: TrainingRun, policy: Policy, *, by: str = "") -> Removal:
+    """Delete what the policy does not keep. Refused while a trainer works on the run."""
+    return _removed(run, lambda: housekeeping.plan_clean_up(run, policy).choice.removed, by, "clean_up")
+
+
+def pin_checkpoint(checkpoint: Checkpoint, *, is_pinned: bool = True) -> Checkpoint:
+    """Keep a checkpoint whatever a policy says, or no more. Possible while the run trains: its trainer looks there."""
+    with locked(checkpoint.run):
+        row = Checkpoint.objects.filter(pk=checkpoint.pk).first()
+        if row is None or not checkpoint.run.folder.is_dir():
+            raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
+        with retention.held_pins(checkpoint.run.folder) as pins:
+            if is_pinned and not checkpoint.path.exists():
+                raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
+            (pins.add if is_pinned else pins.discard)(checkpoint.file)
+        if row.is_pinned != is_pinned:
+            row.is_pinned = is_pinned
+            row.save(update_fields=["is_pinned"])
+            audit.record("pin" if is_pinned else "unpin", row)
+    checkpoint.is_pinned = is_pinned
+    return checkpoint
+
+
+def verify_checkpoint(checkpoint: Checkpoint, known: Known | None = None) -> str:
+    """Compare it with its hashes now; returns what is wrong, or nothing. The run's log says so too."""
+    wrong = housekeeping.compare(checkpoint, known)
+    audit.record("verify", checkpoint, details={"damage": wrong} if wrong else {})
+    return wrong
+
+
+def copy_checkpoint(checkpoint: Checkpoint, target: Path, form: ExportForm = "pt") -> int:
+    """Write it as a file for torch.load, or its weights as safetensors; returns the size. Raises VerbError."""
+    if not checkpoint.path.is_file():
+        raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
+    try:
+        size = export_file(open_checkpoint(checkpoint.path), form, target)
+    except Damaged as error:
+        raise VerbError(f"{checkpoint.file} {error}.") from None
+    except OSError as error:
+        message = _("%(path)s cannot be written: %(error)s")
+        raise VerbError(message % {"path": target, "error": error.strerror}) from None
+    audit.record("copy", checkpoint, details={"to": str(target), "bytes": size})
+    return size
+
+
+def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:
+    """Those of `files` that are there, if all may go."""
+    rows = list(run.checkpoints.order_by("step", "pk"))
+    going = [row for row in rows if row.file in files]
+    for row in going:
+        if row.is_pinned:
+            raise VerbError(_("The checkpoint %(file)s is kept by hand. Let it go first.") % {"file": row.file})
+    staying = [row for row in rows if row.file not in files and not row.damage]
+    sound_going = [row for row in going if not row.damage]
+    if housekeeping.may_go_on(run) and sound_going and len(staying) < LEAST_SOUND:
+        message = _("The run “%(name)s” may go on: at least %(count)d sound checkpoints stay.")
+        raise VerbError(message % {"name": run.name, "count": LEAST_SOUND})
+    return [row.file for row in going]
+
+
+def _removed(run: TrainingRun, choose: Callable[[], Collection[str]], by: str, verb: str) -> Removal:
+    run.refresh_from_db()
+    if run.status == Status.RUNNING:
+        raise _busy(run)
+    removal = _told(run, lambda: housekeeping.remove(run, choose, by=by, verb=verb))
+    if left := removal.left(run.folder / "checkpoints"):
+        raise VerbError(_("These files are still there: %(files)s.") % {"files": ", ".join(left)})
+    return removal
+
+
+def _told(run: TrainingRun, work: Callable[[], Result]) -> Result:
+    """Do it, with what can go wrong in words for people."""
+    try:
+        return work()
+    except BusyError:
+        raise _busy(run) from None
+    except VerbError:
+        raise
+    except ValueError as error:
+        message = _("The list of checkpoints of “%(name)s” is damaged (%(error)s). Resuming the run mends it.")
+        raise VerbError(message % {"name": run.name, "error": error}) from None
+    except OSError as error:
+        raise VerbError(_("The checkpoints cannot be changed: %(error)s") % {"error": error}) from None
+
+
+def _busy(run: TrainingRun) -> VerbError:
+    message = _("The run “%(name)s” is in work, and its trainer alone changes its checkpoints. Pause it first.")
+    return VerbError(message % {"name": run.name})

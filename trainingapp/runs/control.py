@@ -1,0 +1,191 @@
+"""The verbs that move a run: start, pause, resume, stop, force stop."""
+
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from trainingapp.accounts import audit
+from trainingapp.jobs import wakeups
+from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models.run import Status, Wanted, append_events
+from trainingapp.models.verbs import VerbError, locked, not_possible
+
+#: What a run forgets when a person starts it or lets it go on.
+FRESH: dict[str, Any] = {
+    "wanted": Wanted.NOTHING,
+    "wanted_at": None,
+    "recoveries": 0,
+    "retries": {},
+    "spent_s": 0.0,
+    "not_before": None,
+    "worker": "",
+    "host": "",
+    "pid": None,
+    "phase": "",
+    "error_class": "",
+    "error_message": "",
+    "error_lines": [],
+    "orders": [],
+}
+
+
+def possible_verbs(run: TrainingRun) -> list[str]:
+    """What may be asked of the run as it stands, in the order of the buttons."""
+    if run.status == Status.RUNNING:
+        verbs = {Wanted.NOTHING.value: ["pause", "stop"], Wanted.PAUSE.value: ["stop"]}.get(run.wanted, [])
+        needs_force = run.is_unanswered or run.is_quiet or run.is_silent
+        return [*verbs, "force_stop"] if needs_force and run.wanted != Wanted.KILL else verbs
+    if run.waits_until:
+        return ["resume", "pause", "stop"]
+    return {
+        Status.PENDING.value: ["start", "delete"],
+        Status.QUEUED.value: ["pause", "stop"],
+        Status.PAUSED.value: ["resume", "stop", "delete"],
+        Status.COMPLETED.value: ["delete"],
+        Status.FAILED.value: ["resume", "delete"],
+        Status.STOPPED.value: ["resume", "delete"],
+    }[run.status]
+
+
+def further_verbs(run: TrainingRun) -> list[str]:
+    """What else may be asked of the run as it stands, in the order of its menu; `edit` means its name and limits."""
+    is_ending = run.status == Status.RUNNING and bool(run.wanted)
+    orders = ["checkpoint", "evaluate"] if run.status == Status.RUNNING and not is_ending else []
+    epochs = [] if is_ending else ["epochs"]
+    retry = ["retry"] if run.status == Status.FAILED else []
+    return [*orders, *epochs, "fork", "clone", *retry, "edit"]
+
+
+def start_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Queue a new run and wake a worker."""
+    with locked(run):
+        if run.status == Status.PENDING:
+            queue_run(run, by)
+            audit.record("start", run, by=by)
+        elif run.status not in (Status.QUEUED, Status.RUNNING):
+            raise not_possible(run, _("started"))
+    return run
+
+
+def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Queue a run that was paused, failed or stopped; it goes on from its newest sound checkpoint.
+
+    One that waits before a retry waits no longer.
+    """
+    with locked(run):
+        if run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED):
+            queue_run(run, by)
+            audit.record("resume", run, by=by)
+        elif run.status == Status.RUNNING and run.wanted:
+            raise VerbError(_("The run “%(name)s” is still ending; resume it then.") % {"name": run.name})
+        elif run.waits_until:
+            _try_now(run, by)
+        elif run.status not in (Status.QUEUED, Status.RUNNING):
+            raise not_possible(run, _("resumed"))
+    return run
+
+
+def pause_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Have the run leave its device after a checkpoint. A run that only waits is paused at once."""
+    with locked(run):
+        if run.status == Status.QUEUED:
+            run.transition(Status.PAUSED, data={"by": by})
+            audit.record("pause", run, by=by)
+        elif run.status == Status.RUNNING and run.wanted not in (Wanted.STOP, Wanted.KILL):
+            wish(run, Wanted.PAUSE, by)
+        elif run.status != Status.PAUSED:
+            raise not_possible(run, _("paused"))
+    return run
+
+
+def stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """End the run after a checkpoint. A run that waits or is paused is stopped at once."""
+    with locked(run):
+        if run.status in (Status.QUEUED, Status.PAUSED):
+            run.transition(Status.STOPPED, data={"by": by})
+            audit.record("stop", run, by=by)
+        elif run.status == Status.RUNNING:
+            if run.wanted != Wanted.KILL:  # which is more
+                wish(run, Wanted.STOP, by)
+        elif run.status != Status.STOPPED:
+            raise not_possible(run, _("stopped"))
+    return run
+
+
+def force_stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """End the run at once, without a checkpoint: for a trainer that does not answer. It can be resumed from its newest.
+
+    The run of a worker that is gone is taken by another, which then stops it. One that waits or is paused is stopped.
+    """
+    with locked(run):
+        if run.status in (Status.QUEUED, Status.PAUSED):
+            run.transition(Status.STOPPED, data={"by": by})
+            audit.record("kill", run, by=by)
+        elif run.status == Status.RUNNING:
+            wish(run, Wanted.KILL, by)
+        elif run.status != Status.STOPPED:
+            raise not_possible(run, _("stopped"))
+    return run
+
+
+def checkpoint_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Have a training run save a checkpoint at its next step."""
+    return _order_once(run, "checkpoint", _("saved"), by)
+
+
+def evaluate_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
+    """Have a training run validate at its next step; nothing that comes later changes by it."""
+    return _order_once(run, "evaluate", _("evaluated"), by)
+
+
+def _order_once(run: TrainingRun, command: str, done: str, by: str) -> TrainingRun:
+    """Give an order to a running run; one that waits to be carried out is not given twice."""
+    with locked(run):
+        if run.status != Status.RUNNING or run.wanted:
+            raise not_possible(run, done)
+        if not any(order["command"] == command for order in run.orders):
+            give_order(run, command, by)
+    return run
+
+
+def give_order(run: TrainingRun, command: str, by: str, **data: object) -> None:
+    """Have the living trainer of a running run do something; its supervisor hands it on. The caller holds the lock."""
+    run.order_seq += 1
+    run.orders = [*run.orders, {"id": run.order_seq, "command": command, **data}]
+    record = {"order": command, "id": run.order_seq, "by": by, **data}
+    event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=record, epoch=run.epoch, step=run.step)
+    append_events(run, [event])
+    run.save(update_fields=["orders", "order_seq", "event_seq", "updated_at"])
+    audit.record("order", run, by=by, details={"order": command, **data})
+
+
+def queue_run(run: TrainingRun, by: str) -> None:
+    run.transition(Status.QUEUED, data={"by": by}, **FRESH)
+    transaction.on_commit(wakeups.wake_trainer, robust=True)
+
+
+def _try_now(run: TrainingRun, by: str) -> None:
+    """End the wait before a retry. The caller holds the lock."""
+    run.not_before = None
+    _append_status(run, {"waits": False, "by": by}, ["not_before"])
+    audit.record("resume", run, by=by)
+    transaction.on_commit(wakeups.wake_trainer, robust=True)
+
+
+def wish(run: TrainingRun, wanted: Wanted, by: str) -> None:
+    """Write down what is wanted of a running run; its supervisor makes it so. The caller holds the lock."""
+    if run.wanted == wanted:
+        return
+    run.wanted, run.wanted_at = wanted, timezone.now()
+    _append_status(run, {"wanted": wanted.value, "by": by}, ["wanted", "wanted_at"])
+    audit.record(wanted.value, run, by=by)
+    transaction.on_commit(wakeups.wake_control, robust=True)
+
+
+def _append_status(run: TrainingRun, data: dict[str, Any], changed: list[str]) -> None:
+    """Write the event and the changed columns."""
+    event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=data, epoch=run.epoch, step=run.step)
+    append_events(run, [event])
+    run.save(update_fields=[*changed, "event_seq", "updated_at"])

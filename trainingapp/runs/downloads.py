@@ -1,0 +1,133 @@
+"""Files that are handed out, piece by piece."""
+
+import asyncio
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from django.http import HttpResponse, StreamingHttpResponse
+from django.utils.text import slugify
+
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.run_directory import TENSORBOARD_DIR
+from trainingapp.contract.script import training_script
+from trainingapp.contract.storage.durable import Bytes, Damaged
+from trainingapp.contract.storage.exporting import EXPORT_FORMS, ExportForm, export_pieces, export_size
+from trainingapp.contract.storage.reading import is_plain, open_checkpoint
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+
+CHUNK_BYTES = 1 << 20
+SCRIPT_TYPE = "text/x-python"
+ZIP_TYPE = "application/zip"
+
+
+def file_response(path: Path, name: str, sha256: str = "") -> StreamingHttpResponse:
+    """The file at `path`, to be saved as `name`, which is plain ASCII."""
+    return _attachment(_chunks(lambda: path.open("rb")), path.stat().st_size, name, sha256)
+
+
+def checkpoint_response(checkpoint: Checkpoint, form: str = "pt") -> StreamingHttpResponse | None:
+    """The checkpoint as a file for torch.load ("pt"), or its weights alone ("safetensors").
+
+    It is made while it is sent; one that turns out to be damaged ends before its announced length. None where there is
+    no such form, or no file that can be opened.
+    """
+    wanted = next((known for known in EXPORT_FORMS if known == form), None)
+    if wanted is None or not checkpoint.path.is_file():
+        return None
+    stem = file_stem(checkpoint.run.name, "run")
+    name = f"{stem}-{checkpoint.run_id}-{Path(checkpoint.file).stem}.{wanted}"
+    if wanted == "pt" and is_plain(checkpoint.path):
+        return file_response(checkpoint.path, name, checkpoint.sha256)
+    return _exported(checkpoint.path, wanted, name)
+
+
+def _exported(path: Path, form: ExportForm, name: str) -> StreamingHttpResponse | None:
+    try:
+        opened = open_checkpoint(path)
+    except (Damaged, OSError):
+        return None
+    return _attachment(_pieces(export_pieces(opened, form)), export_size(opened, form), name)
+
+
+def script_response(run: TrainingRun) -> HttpResponse:
+    """train.py of the run."""
+    response = HttpResponse(run_script(run), content_type=f"{SCRIPT_TYPE}; charset=utf-8")
+    response.headers["Content-Disposition"] = 'attachment; filename="train.py"'
+    return response
+
+
+def tensorboard_response(run: TrainingRun) -> StreamingHttpResponse | None:
+    """The run's event files for TensorBoard as a zip, with a folder that has the run's name; None where it has none."""
+    files = sorted((run.folder / TENSORBOARD_DIR).glob("events.out.tfevents.*"))
+    if not files:
+        return None
+    stem = f"{file_stem(run.name, 'run')}-{run.pk}"
+    packed = _zipped(files, stem)
+    size_bytes = packed.tell()
+    packed.seek(0)
+    response = _attachment(_chunks(lambda: packed), size_bytes, f"{stem}-tensorboard.zip")
+    response.headers["Content-Type"] = ZIP_TYPE
+    return response
+
+
+def _zipped(files: list[Path], folder: str) -> IO[bytes]:
+    """A temporary file that goes when it is closed."""
+    packed = tempfile.TemporaryFile()  # noqa: SIM115 - _chunks closes it
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, f"{folder}/{file.name}")
+    return packed
+
+
+def _attachment(content: AsyncIterator[Bytes], size_bytes: int, name: str, sha256: str = "") -> StreamingHttpResponse:
+    response = StreamingHttpResponse(content, content_type="application/octet-stream")
+    response.headers["Content-Length"] = str(size_bytes)
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    if sha256:
+        response.headers["X-Checksum-SHA256"] = sha256
+    return response
+
+
+def run_script(run: TrainingRun) -> str:
+    """train.py: the run as a script that needs no studio."""
+    return training_script(
+        parse_config(run.config),
+        name=run.name,
+        fingerprint=run.dataset.fingerprint,
+        environment=run.environment,
+        notes=_script_notes(run),
+    )
+
+
+def _script_notes(run: TrainingRun) -> Iterator[str]:
+    """What in the history of the run its configuration does not tell."""
+    done = run.events.filter(type=RunEvent.Type.STATUS, data__state="order", data__command="epochs").order_by("seq")
+    changes = [f"{event.data['epochs']} from step {event.step}" for event in done if "epochs" in event.data]
+    if changes:
+        yield f"Its epochs were changed while it ran ({', '.join(changes)}): the learning rate was another one before."
+    if run.forked_checkpoint:
+        yield f"The run began with the checkpoint {run.forked_checkpoint} of run {run.forked_from_id}: this does not."
+
+
+def file_stem(name: str, otherwise: str) -> str:
+    """A name for people as a part of a file's name."""
+    return slugify(name) or otherwise
+
+
+async def _pieces(pieces: Iterator[Bytes]) -> AsyncIterator[Bytes]:
+    """Each piece is read, decompressed and compared with its hash in a thread."""
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        yield bytes(piece)
+
+
+async def _chunks(opened: Callable[[], IO[bytes]]) -> AsyncIterator[Bytes]:
+    """Under ASGI a plain FileResponse would be read into memory as a whole."""
+    file = await asyncio.to_thread(opened)
+    try:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk
+    finally:
+        file.close()

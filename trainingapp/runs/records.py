@@ -1,0 +1,206 @@
+"""Creating, changing and deleting runs."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import Verb, can, refusal
+from trainingapp.contract.config import RunConfig
+from trainingapp.jobs import wakeups
+from trainingapp.jobs.verbs import ask_for_job
+from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
+from trainingapp.models.bell import ring
+from trainingapp.models.run import Status
+from trainingapp.models.trash import moved, trash_name
+from trainingapp.models.verbs import (
+    DeletionSize,
+    VerbError,
+    changed_meanwhile,
+    checked_name,
+    checked_priority,
+    folder_size,
+    locked,
+    remove_trash,
+)
+from trainingapp.runs.limits import Count, Hours, changed_limits
+from trainingapp.supervision import batch_preview
+from trainingapp.weights.verbs import check_undamaged
+
+
+def create_run(
+    *,
+    owner: Any,
+    name: str,
+    dataset: Dataset,
+    config: RunConfig,
+    corrections: Sequence[str] = (),
+    priority: int = 0,
+    forked_from: TrainingRun | None = None,
+    forked_checkpoint: str = "",
+    soft_limit_h: float | None = None,
+    hard_limit_h: float | None = None,
+    max_recoveries: int | None = None,
+) -> TrainingRun:
+    """Store a new run, pending. Raises VerbError when the dataset cannot be trained on with this configuration.
+
+    A limit that is None is the studio's.
+    """
+    _check_role(owner)
+    _check_dataset(dataset, config, owner)
+    limits = changed_limits(TrainingRun(), soft_limit_h, hard_limit_h, max_recoveries)
+    with transaction.atomic():
+        run = TrainingRun.objects.create(
+            owner=owner,
+            name=checked_name(name),
+            recipe=config.recipe,
+            dataset=dataset,
+            config=config.model_dump(mode="json"),
+            corrections=list(corrections),
+            priority=checked_priority(priority),
+            total_epochs=config.epochs,
+            forked_from=forked_from,
+            forked_checkpoint=forked_checkpoint,
+            **limits,
+        )
+        audit.record("create", run, by=owner.get_username(), details={"dataset": dataset.name})
+    return run
+
+
+def _check_role(owner: Any) -> None:
+    if not can(owner, Verb.CREATE):
+        raise VerbError(refusal(Verb.CREATE))
+
+
+def preview_batch(dataset: Dataset, config: RunConfig, *, owner: Any) -> str:
+    """Have the first training batch of such a run drawn; returns the id to ask for it by. Raises VerbError."""
+    _check_role(owner)
+    _check_dataset(dataset, config, owner)
+    preview_id = batch_preview.prepare(config.model_dump(mode="json"), dataset.folder, owner.pk)
+    transaction.on_commit(partial(wakeups.draw_batch_preview, preview_id), robust=True)
+    return preview_id
+
+
+def check_first(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:
+    """Have a few steps of such a run made in a process of their own, to learn what it takes. Raises VerbError."""
+    _check_role(owner)
+    _check_dataset(dataset, config, owner)
+    params = {
+        "config": config.model_dump(mode="json"),
+        "dataset_dir": str(dataset.folder),
+        "runs_dir": str(settings.RUNS_DIR),
+        "weights_cache_dir": str(settings.WEIGHTS_CACHE_DIR),
+    }
+    with transaction.atomic():
+        audit.record("check", dataset, by=owner.get_username())
+        return ask_for_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
+
+
+def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
+    name = dataset.name
+    if not can(owner, Verb.SEE, dataset):
+        message = _("The dataset “%(name)s” is not shared with %(user)s.")
+        raise VerbError(message % {"name": name, "user": owner.get_username()})
+    if dataset.status != Dataset.Status.READY:
+        raise VerbError(_("The dataset “%(name)s” is not ready.") % {"name": name})
+    if config.recipe not in dataset.recipes:
+        message = _("The dataset “%(name)s” is for %(recipe)s, not for %(wanted)s.")
+        raise VerbError(message % {"name": name, "recipe": ", ".join(dataset.recipes), "wanted": config.recipe})
+    if not dataset.count("train") or not dataset.count("val"):
+        raise VerbError(_("The dataset “%(name)s” needs pictures for training and for validation.") % {"name": name})
+    _check_start(config, owner)
+    if len(dataset.classes) < 2 and config.recipe == "classification":
+        raise VerbError(_("The dataset “%(name)s” has fewer than two classes.") % {"name": name})
+
+
+def _check_start(config: RunConfig, owner: Any) -> None:
+    if not config.start_from:
+        return
+    kind, number, *file = config.start_from.split("/")
+    if kind == "weights":
+        _check_start_weights(config, int(number), owner)
+        return
+    found = Checkpoint.objects.filter(run_id=int(number), file=file[0]).select_related("run").first()
+    if found is None or not can(owner, Verb.SEE, found):
+        raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
+    if found.run.recipe != config.recipe:
+        message = _("The checkpoint %(name)s is of a run for %(recipe)s, not for %(wanted)s.")
+        names = {"name": config.start_from, "recipe": found.run.recipe, "wanted": config.recipe}
+        raise VerbError(message % names)
+
+
+def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
+    found = Weights.objects.filter(pk=number).first()
+    if found is None or not can(owner, Verb.SEE, found):
+        raise VerbError(_("There are no weights %(name)s to start from.") % {"name": config.start_from})
+    if not found.is_ready:
+        raise VerbError(_("“%(name)s” is %(state)s.") % {"name": found, "state": found.get_state_display()})
+    check_undamaged(found)
+    if found.recipe != config.recipe:
+        message = _("The weights “%(name)s” are for %(recipe)s, not for %(wanted)s.")
+        raise VerbError(message % {"name": found, "recipe": found.recipe, "wanted": config.recipe})
+
+
+def run_tag(run: TrainingRun) -> str:
+    """Stands for what people have set of a run: it is another one after each change."""
+    return str(run.version)
+
+
+def update_run(
+    run: TrainingRun,
+    *,
+    name: str | None = None,
+    priority: int | None = None,
+    soft_limit_h: Hours = None,
+    hard_limit_h: Hours = None,
+    max_recoveries: Count = None,
+    tag: str | None = None,
+) -> TrainingRun:
+    """Change the name, the place in the queue or the limits, also while it runs; what is None stays as it is.
+
+    STUDIO_LIMIT for a limit takes the studio's again. With `tag`, that of the run as the caller read it: raises
+    VersionError where it was changed since.
+    """
+    with locked(run):
+        if tag is not None and tag != run_tag(run):
+            raise changed_meanwhile(run)
+        wanted = changed_limits(run, soft_limit_h, hard_limit_h, max_recoveries)
+        if name is not None:
+            wanted["name"] = checked_name(name)
+        if priority is not None:
+            wanted["priority"] = checked_priority(priority)
+        changed = {field: value for field, value in wanted.items() if getattr(run, field) != value}
+        if changed:
+            for field, value in changed.items():
+                setattr(run, field, value)
+            run.version += 1
+            run.save(update_fields=[*changed, "version", "updated_at"])
+            audit.record("change", run, details=changed)
+    return run
+
+
+def deletion_size(run: TrainingRun) -> DeletionSize:
+    """What deleting the run would free."""
+    return folder_size(run.folder)
+
+
+def delete_run(run: TrainingRun) -> DeletionSize:
+    """Remove the run, its events and its files. Not while it waits or runs: pause or stop it first.
+
+    A run whose worker fell silent counts as running until a worker has taken it back.
+    """
+    size = deletion_size(run)
+    run_id, trash = run.pk, trash_name(run.folder)
+    with locked(run):
+        if run.status in (Status.QUEUED, Status.RUNNING):
+            raise VerbError(_("The run “%(name)s” is in work. Stop it before deleting it.") % {"name": run.name})
+        with moved(run.folder, trash):
+            audit.record("delete", run, details={"bytes": size.bytes})
+            run.delete()
+    remove_trash(trash)
+    ring(run_id)
+    return size

@@ -1,0 +1,231 @@
+"""What the page of a run shows, read once for the page and the stream alike."""
+
+from collections.abc import Collection, Iterable
+from functools import cached_property
+from typing import Any
+
+from django.contrib.auth.models import AnonymousUser
+from django.template.loader import render_to_string
+from django.utils.functional import Promise
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp.accounts.permissions import Verb, can
+from trainingapp.contract.metric_names import METRICS
+from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
+from trainingapp.models.run import Status
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.evaluations import Summary, newest_batch, summary
+from trainingapp.runs.pause_cost import Quote, quote_of
+from trainingapp.scheduling.forecast import told
+from trainingapp.scheduling.scheduler import named_to, why_waiting
+
+#: Types of events that are lines of the log; metrics are points of the charts.
+LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
+#: Newest lines that a page shows at first, and that one look at older ones adds.
+LOG_LINES = 500
+#: Points of one series that a chart is given; more are thinned out.
+CHART_POINTS = 2000
+
+#: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with progress,
+#: the others only with a new event.
+QUICK_PARTS = ("header", "quote", "progress")
+PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
+
+
+#: Verbs that stand in the menu and not beside the buttons, and what takes another right than to control the run.
+IN_THE_MENU = frozenset({"force_stop", "delete"})
+NEEDS = {
+    "fork": Verb.CREATE,
+    "clone": Verb.CREATE,
+    "edit": Verb.CHANGE,
+    "share": Verb.SHARE,
+    "delete": Verb.DELETE,
+}
+#: States in which the page says what a pause costs, or when the run could go on.
+QUOTED = frozenset({Status.RUNNING, Status.PAUSED})
+
+
+#: What the second chart shows of each recipe: (metric, split); the colours follow the order.
+QUALITY: dict[str, list[tuple[str, str]]] = {
+    "classification": [("top1", "train"), ("top1", "val"), ("top5", "val"), ("macro_f1", "val")],
+    "detection": [("f1", "val"), ("ap50", "val"), ("ap", "val"), ("ap75", "val")],
+    "segmentation": [("pixel_accuracy", "train"), ("mean_iou", "val"), ("dice", "val"), ("pixel_accuracy", "val")],
+}
+
+
+def _series(
+    metric: str, split: str, label: str | Promise, colour: int, *, dashed: bool = False, is_share: bool = False
+) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "split": split,
+        "label": label,
+        "colour": colour,
+        "dashed": dashed,
+        "is_share": is_share,
+    }
+
+
+def charts_of(recipe: str) -> list[dict[str, Any]]:
+    """The charts of a recipe's runs: a colour stays with its split or metric."""
+    loss = [_series("loss", "train", _("Training"), 1)]
+    if recipe != "detection":  # torchvision's detectors compute no loss when they are evaluated
+        loss.append(_series("loss", "val", _("Validation"), 2))
+    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(QUALITY[recipe], start=1)]
+    rate = [_series("lr", "train", _("Learning rate"), 3)]
+    return [
+        {"name": "loss", "title": _("Loss"), "series": loss},
+        {"name": "quality", "title": _("Quality"), "series": quality},
+        {"name": "learning_rate", "title": _("Learning rate"), "series": rate},
+    ]
+
+
+def _quality(metric: str, split: str, colour: int) -> dict[str, Any]:
+    known = METRICS[metric]
+    label = gettext(known.label)
+    if split == "train":
+        label = gettext("%(metric)s, training") % {"metric": label}
+    return _series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share)
+
+
+def part_context(run: TrainingRun, *, controls: bool, may: Collection[str] = (), reader: Any = None) -> dict[str, Any]:
+    """What every part's template gets; querysets are read only by the parts that use them.
+
+    `controls` says whether the reader may control the run, `may` what else (see `further_rights`); the buttons go by
+    them. Other runs are named as far as the `reader`, an account, may see them.
+    """
+    return {"run": run, "controls": controls, "page": RunPage(run, controls, frozenset(may), reader or AnonymousUser())}
+
+
+def further_rights(user: Any, run: TrainingRun) -> frozenset[str]:
+    """What the user may do with the run beside controlling it."""
+    about_it = [verb.value for verb in (Verb.CHANGE, Verb.SHARE, Verb.DELETE) if can(user, verb, run)]
+    return frozenset([*about_it, *([Verb.CREATE.value] if can(user, Verb.CREATE) else [])])
+
+
+def render_parts(
+    run: TrainingRun, names: Iterable[str], *, controls: bool, may: Collection[str] = (), reader: Any = None
+) -> dict[str, str]:
+    """HTML of the named parts, in the active language."""
+    context = part_context(run, controls=controls, may=may, reader=reader)
+    return {name: render_to_string(f"runs/_{name}.html", context) for name in names}
+
+
+def render_log_lines(events: list[RunEvent]) -> str:
+    return render_to_string("runs/_log_lines.html", {"events": events})
+
+
+def log_events(run: TrainingRun, *, before: int) -> list[RunEvent]:
+    """The newest LOG_LINES lines of the log below number `before`, oldest first."""
+    newest = run.events.filter(type__in=LOG_TYPES, seq__lt=before).order_by("-seq")[:LOG_LINES]
+    return list(reversed(newest))
+
+
+class RunPage:
+    """The slower facts about a run, each read when a template asks for it."""
+
+    def __init__(self, run: TrainingRun, controls: bool, may: frozenset[str], reader: Any) -> None:
+        self.run = run
+        self.reader = reader
+        self.controls = controls
+        self.may = may
+
+    def checkpoints(self) -> list[Checkpoint]:
+        return list(self.run.checkpoints.all())
+
+    def best_checkpoint(self) -> Checkpoint | None:
+        return self.run.checkpoints.filter(is_best=True).first()
+
+    def pictures_per_s(self) -> int | None:
+        """Speed of the newest training steps."""
+        speed = self.run.metrics.get("train/images_per_s")
+        return round(speed) if speed else None
+
+    def charts(self) -> list[dict[str, Any]]:
+        return charts_of(self.run.recipe)
+
+    def verbs(self) -> list[str]:
+        """What the reader may ask of the run as it stands: the buttons."""
+        return [verb for verb in run_verbs.possible_verbs(self.run) if self.controls and verb not in IN_THE_MENU]
+
+    def menu(self) -> list[str]:
+        """What else the reader may ask: the entries of the menu."""
+        rare = [verb for verb in run_verbs.possible_verbs(self.run) if verb in IN_THE_MENU]
+        asked = [*run_verbs.further_verbs(self.run), "share", *rare]
+        return [verb for verb in asked if self._may(verb)]
+
+    def _may(self, verb: str) -> bool:
+        if verb == "fork" and not self.can_be_forked:
+            return False
+        needed = NEEDS.get(verb)
+        return needed in self.may if needed else self.controls
+
+    @cached_property
+    def can_be_forked(self) -> bool:
+        """Whether the reader may make runs, and there is a sound checkpoint to begin with."""
+        return Verb.CREATE in self.may and self.run.checkpoints.filter(damage="").exists()
+
+    def quote(self) -> Quote | None:
+        """What pausing costs; None where there is nothing to pause or to go on with."""
+        return quote_of(self.run) if self.run.status in QUOTED else None
+
+    def found(self) -> JournalEntry | None:
+        """The newest time that the run was found without its worker."""
+        return self.run.journal.first()
+
+    def why_waiting(self) -> str:
+        """What a queued run waits for."""
+        return why_waiting(self.run, named_to(self.reader))
+
+    def forecast(self) -> Forecast | None:
+        """What was told last of a queued run's start and end."""
+        return told(self.run)
+
+    def evaluation(self) -> Summary | None:
+        """The newest validation in short."""
+        return summary(self.run)
+
+    def batch(self) -> RunEvent | None:
+        """The event of the newest picture of a training batch."""
+        return newest_batch(self.run)
+
+
+def metric_point(event: RunEvent) -> dict[str, Any]:
+    """A metrics event as the charts take it."""
+    return {
+        "seq": event.seq,
+        "step": event.step,
+        "epoch": event.epoch,
+        "split": event.data.get("split", "train"),
+        "values": event.data.get("values", {}),
+    }
+
+
+def chart_points(run: TrainingRun, *, after: int = 0) -> list[dict[str, Any]]:
+    """The metrics above number `after` without superseded ones, thinned to what a chart can show."""
+    rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, seq__gt=after).order_by("seq")
+    points = [metric_point(event) for event in rows]
+    by_split: dict[str, list[dict[str, Any]]] = {}
+    for point in points:
+        by_split.setdefault(point["split"], []).append(point)
+    kept = [point for series in by_split.values() for point in thinned(series, CHART_POINTS)]
+    return sorted(kept, key=lambda point: point["seq"])
+
+
+def thinned(points: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """At most `most` of the points, with the least and the greatest loss of every stretch among them."""
+    if len(points) <= most:
+        return points
+    kept = {0, len(points) - 1}
+    stretches = most // 2 - 1
+    for number in range(stretches):
+        start, end = number * len(points) // stretches, (number + 1) * len(points) // stretches
+        stretch = range(start, end)
+        kept.add(min(stretch, key=lambda index: _height(points[index])))
+        kept.add(max(stretch, key=lambda index: _height(points[index])))
+    return [points[index] for index in sorted(kept)]
+
+
+def _height(point: dict[str, Any]) -> float:
+    return float(point["values"].get("loss") or 0.0)

@@ -1,0 +1,78 @@
+"""The verbs: what people do with runs. Pages, API, admin and commands all call these functions.
+
+A verb that asks for what is already so is no error. Each one locks the row of its run, looks again at how it stands
+and only then acts, so two people (or a person and a worker) who act at once get one sound result.
+"""
+
+from trainingapp.runs.checkpoints import (
+    checkpoint_policy,
+    checkpoints_deletion,
+    clean_up,
+    copy_checkpoint,
+    delete_checkpoints,
+    pin_checkpoint,
+    plan_clean_up,
+    verify_checkpoint,
+)
+from trainingapp.runs.control import (
+    checkpoint_now,
+    evaluate_now,
+    force_stop_run,
+    further_verbs,
+    pause_run,
+    possible_verbs,
+    resume_run,
+    start_run,
+    stop_run,
+)
+from trainingapp.runs.epochs import extend_run, least_epochs, with_epochs
+from trainingapp.runs.forks import ForkMode, clone_run, copied_name, fork_run, retry_run
+from trainingapp.runs.limits import STUDIO_LIMIT
+from trainingapp.runs.queue import move_in_queue, set_priority
+from trainingapp.runs.records import (
+    check_first,
+    create_run,
+    delete_run,
+    deletion_size,
+    preview_batch,
+    run_tag,
+    update_run,
+)
+
+__all__ = [
+    "STUDIO_LIMIT",
+    "ForkMode",
+    "check_first",
+    "checkpoint_now",
+    "checkpoint_policy",
+    "checkpoints_deletion",
+    "clean_up",
+    "clone_run",
+    "copied_name",
+    "copy_checkpoint",
+    "create_run",
+    "delete_checkpoints",
+    "delete_run",
+    "deletion_size",
+    "evaluate_now",
+    "extend_run",
+    "force_stop_run",
+    "fork_run",
+    "further_verbs",
+    "least_epochs",
+    "move_in_queue",
+    "pause_run",
+    "pin_checkpoint",
+    "plan_clean_up",
+    "possible_verbs",
+    "preview_batch",
+    "resume_run",
+    "retry_run",
+    "run_tag",
+    "set_priority",
+    "start_run",
+    "stop_run",
+    "update_run",
+    "verify_checkpoint",
+    "with_epochs",
+]

@@ -1,0 +1,389 @@
+"""When a queued run will start and finish, as a range, learnt from finished runs that were like it.
+
+The queue is played through twice by the scheduler's own rules: once as if every run were as quick as its history
+allows, once as slow. What nobody can know stays unknown: a run without any history has no finish, and what waits for it
+has no start.
+"""
+
+import heapq
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any
+
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from trainingapp.models import Dataset, DeviceHold, Forecast, TrainingRun
+from trainingapp.models.run import Status
+from trainingapp.scheduling.placement import Board, Request, Waiting, in_turn, queued_runs, read_board, read_queue
+
+#: Finished runs that are learnt from, and queued runs that are forecast: those further down start too late to tell.
+HISTORY = 300
+FORECAST_RUNS = 200
+#: What makes two runs alike, from the narrowest class to the widest, and how far beyond the speeds that were seen the
+#: range reaches.
+CLASSES: tuple[tuple[tuple[str, ...], float], ...] = (
+    (("recipe", "model", "dataset", "image_size", "kind"), 1.1),
+    (("recipe", "model", "image_size", "kind"), 1.25),
+    (("recipe", "model", "kind"), 1.6),
+    (("recipe", "kind"), 2.5),
+)
+#: Share by which a living trainer's own estimate may be off, and the least that anything may be off.
+ETA_SPREAD = 1.2
+LEAST_ERROR_S = 10.0
+#: Past forecasts that their hit rate is told of.
+JUDGED = 20
+UNKNOWN = math.inf
+
+
+@dataclass(frozen=True)
+class Span:
+    """Seconds from a least to a most; infinite where nobody knows."""
+
+    low: float
+    high: float
+
+    @property
+    def is_known(self) -> bool:
+        return math.isfinite(self.high)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is expected of one queued run; None where nothing is known. `basis`: how many runs it was learnt from."""
+
+    start_earliest: datetime | None = None
+    start_latest: datetime | None = None
+    finish_earliest: datetime | None = None
+    finish_latest: datetime | None = None
+    basis: int = 0
+    #: Number of the device that it is expected to get.
+    device_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How past forecasts did: `within` of `count` finished in their range; `error_s` is the median distance to its
+    middle."""
+
+    count: int
+    within: int
+    error_s: float
+
+
+# Learning
+
+
+@dataclass
+class History:
+    """Seconds per picture and epoch of finished runs, by the classes of alike runs."""
+
+    rates: dict[tuple[str, ...], dict[tuple[Any, ...], list[float]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, examples: Iterable[tuple[dict[str, Any], float]]) -> "History":
+        """`examples` are traits (see CLASSES) with the rate that was measured."""
+        rates: dict[tuple[str, ...], dict[tuple[Any, ...], list[float]]] = {names: {} for names, _spread in CLASSES}
+        for traits, rate in examples:
+            for names in rates:
+                rates[names].setdefault(tuple(traits[name] for name in names), []).append(rate)
+        return cls(rates)
+
+    def rate(self, traits: dict[str, Any]) -> tuple[Span, int]:
+        """The range of seconds per picture and epoch, and how many runs it was learnt from."""
+        for names, spread in CLASSES:
+            seen = self.rates.get(names, {}).get(tuple(traits[name] for name in names))
+            if seen:
+                return Span(min(seen) / spread, max(seen) * spread), len(seen)
+        return Span(UNKNOWN, UNKNOWN), 0
+
+
+def read_history() -> History:
+    """What the newest completed runs teach."""
+    done = TrainingRun.objects.filter(status=Status.COMPLETED, elapsed_s__gt=0, epoch__gt=0)
+    rows = done.select_related("dataset").order_by("-finished_at")[:HISTORY]
+    examples = []
+    for run in rows:
+        work = run.dataset.count("train") * run.epoch
+        if work:
+            kind = "gpu" if run.device.startswith("cuda") else "cpu"
+            examples.append((_traits(run.recipe, run.config, run.dataset_id, kind), run.elapsed_s / work))
+    return History.of(examples)
+
+
+def _traits(recipe: str, config: dict[str, Any], dataset_id: int, kind: str) -> dict[str, Any]:
+    size, model = config.get("image_size"), config.get("model")
+    return {"recipe": recipe, "model": model, "dataset": dataset_id, "image_size": size, "kind": kind}
+
+
+def duration(run: TrainingRun, dataset: Dataset, history: History, kind: str) -> tuple[Span, int]:
+    """Seconds that the run still needs on a device of this kind, and how many runs tell so."""
+    rate, basis = history.rate(_traits(run.recipe, run.config, dataset.pk, kind))
+    epochs = run.total_epochs * (1 - run.progress)
+    work = epochs * dataset.count("train")
+    patience = int(run.config.get("early_stopping_epochs", 0))
+    least = min(work, (patience + 1) * dataset.count("train")) if patience else work
+    return Span(rate.low * least, rate.high * work) if basis else (rate), basis
+
+
+def _remaining(run: TrainingRun, history: History) -> Span:
+    """Seconds until a running run leaves its device."""
+    if run.eta_s is None:
+        kind = "gpu" if run.device.startswith("cuda") else "cpu"
+        return duration(run, run.dataset, history, kind)[0]
+    slow = max(run.eta_s * ETA_SPREAD, run.eta_s + LEAST_ERROR_S)
+    return Span(run.eta_s / ETA_SPREAD, slow)
+
+
+# Playing the queue through
+
+
+@dataclass(frozen=True)
+class Played:
+    """Seconds from now, and the device."""
+
+    start_s: float
+    finish_s: float
+    device_id: int
+    kind: str
+
+
+def play(
+    board: Board,
+    queue: Sequence[Waiting],
+    running: dict[int, tuple[int, float]],
+    lengths: dict[tuple[int, str], float],
+    now: datetime,
+) -> dict[int, Played]:
+    """When each queued run starts and ends if all lengths come true.
+
+    `running` has (owner, seconds left) by run, `lengths` the seconds of a queued run by (run, kind of device).
+    """
+    board, waiting = deepcopy(board), list(queue)
+    ends = [(left_s, run_id, owner) for run_id, (owner, left_s) in running.items()]
+    ends += [(max(0.0, (run.not_before - now).total_seconds()), 0, 0) for run in waiting if run.not_before]
+    heapq.heapify(ends)
+    found: dict[int, Played] = {}
+    clock_s = 0.0
+    while waiting and math.isfinite(clock_s):
+        if not board.is_exhausted:
+            _start_those_that_fit(board, waiting, clock_s, now, lengths, ends, found)
+            waiting = [run for run in waiting if run.pk not in found]
+        if not ends:
+            break
+        clock_s, run_id, owner = heapq.heappop(ends)
+        if run_id and math.isfinite(clock_s):
+            board.release(run_id, owner)
+    return found
+
+
+def _start_those_that_fit(
+    board: Board,
+    waiting: list[Waiting],
+    clock_s: float,
+    now: datetime,
+    lengths: dict[tuple[int, str], float],
+    ends: list[tuple[float, int, int]],
+    found: dict[int, Played],
+) -> None:
+    for run, place in in_turn(board, waiting, now + timedelta(seconds=clock_s)):
+        if place is not None:
+            finish_s = clock_s + lengths[run.pk, place.kind]
+            found[run.pk] = Played(clock_s, finish_s, place.device_id, place.kind)
+            heapq.heappush(ends, (finish_s, run.pk, run.owner_id))
+        if board.is_exhausted:
+            return
+
+
+def expected(now: datetime | None = None) -> dict[int, Expected]:
+    """What is expected of each of the first FORECAST_RUNS queued runs, by its number, in the order of the queue."""
+    now = now or timezone.now()
+    queue = list(read_queue(FORECAST_RUNS))
+    if not queue:
+        return {}
+    history, board = read_history(), read_board()
+    running = list(TrainingRun.objects.filter(status=Status.RUNNING).select_related("dataset"))
+    left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
+    spans = _lengths(queue, history)
+    quick, slow = (_played(side, board, queue, left, spans, now) for side in ("low", "high"))
+    return {run.pk: _expected(run, quick.get(run.pk), slow.get(run.pk), spans, now) for run in queue}
+
+
+def _played(
+    side: str,
+    board: Board,
+    queue: Sequence[Waiting],
+    left: dict[int, tuple[int, Span]],
+    spans: dict[tuple[int, str], tuple[Span, int]],
+    now: datetime,
+) -> dict[int, Played]:
+    """The play in which everything takes as little ("low") or as long ("high") as it may."""
+    return play(
+        board,
+        queue,
+        {pk: (owner, getattr(span, side)) for pk, (owner, span) in left.items()},
+        {key: getattr(span, side) for key, (span, _basis) in spans.items()},
+        now,
+    )
+
+
+def wait_if_queued(run: TrainingRun, now: datetime | None = None) -> Span:
+    """Seconds that the run would wait if it left its device now and was queued again, behind those that wait already.
+
+    Infinite where nobody knows, such as behind a run without any history.
+    """
+    now = now or timezone.now()
+    own = Waiting(run.pk, run.name, run.owner_id, Request.of(run.config))
+    queue = [waiting for waiting in read_queue(FORECAST_RUNS) if waiting.pk != run.pk]
+    board, history = read_board(), read_history()
+    if run.status == Status.RUNNING:
+        board.release(run.pk, run.owner_id)
+    others = TrainingRun.objects.filter(status=Status.RUNNING).exclude(pk=run.pk).select_related("dataset")
+    left = {other.pk: (other.owner_id, _remaining(other, history)) for other in others}
+    spans = {**_lengths(queue, history), **{(run.pk, kind): (Span(0.0, 0.0), 0) for kind in ("cpu", "gpu")}}
+    plays = [_played(side, board, [*queue, own], left, spans, now) for side in ("low", "high")]
+    starts = [found[run.pk].start_s if run.pk in found else UNKNOWN for found in plays]
+    return Span(min(starts), max(starts))
+
+
+def _lengths(queue: list[Waiting], history: History) -> dict[tuple[int, str], tuple[Span, int]]:
+    """How long each queued run needs, and how many runs tell so, by (run, kind of device)."""
+    runs = TrainingRun.objects.select_related("dataset").in_bulk([waiting.pk for waiting in queue])
+    nothing = (Span(UNKNOWN, UNKNOWN), 0)  # for one that was deleted just now
+    return {
+        (waiting.pk, kind): duration(run, run.dataset, history, kind) if (run := runs.get(waiting.pk)) else nothing
+        for waiting in queue
+        for kind in ("cpu", "gpu")
+    }
+
+
+def _expected(
+    run: Waiting,
+    quick: Played | None,
+    slow: Played | None,
+    spans: dict[tuple[int, str], tuple[Span, int]],
+    now: datetime,
+) -> Expected:
+    """The two plays as one range. A quicker run ahead may let another pass, so neither need be the earlier one."""
+    if quick is None or slow is None:
+        return Expected()
+    starts = sorted((quick.start_s, slow.start_s))
+    finishes = sorted((quick.finish_s, slow.finish_s))
+    first, last = (_moment(now, finishes[0]), _moment(now, finishes[1]))
+    return Expected(
+        start_earliest=_moment(now, starts[0]),
+        start_latest=_moment(now, starts[1]),
+        finish_earliest=first if last else None,
+        finish_latest=last,
+        basis=spans[run.pk, slow.kind][1],
+        device_id=quick.device_id,
+    )
+
+
+def _moment(now: datetime, seconds: float) -> datetime | None:
+    """Nobody forecasts beyond a year."""
+    return now + timedelta(seconds=seconds) if seconds < timedelta(days=365).total_seconds() else None
+
+
+# Keeping forecasts, and comparing them
+
+
+def is_missing() -> bool:
+    """Whether some queued run has no forecast since it was queued."""
+    since = Forecast.objects.filter(run__status=Status.QUEUED, made_at__gte=F("run__queued_at"))
+    first = queued_runs().values_list("pk", flat=True)[:FORECAST_RUNS]
+    return bool(set(first) - set(since.values_list("run_id", flat=True)))
+
+
+def keep_up(now: datetime | None = None) -> None:
+    """Store forecasts that are new or have changed much, and what has come true of older ones."""
+    now = now or timezone.now()
+    fill_in()
+    told_before = all_told()
+    rows = [
+        Forecast(run_id=run_id, made_at=now, **_columns(found))
+        for run_id, found in expected(now).items()
+        if _is_news(told_before.get(run_id), found)
+    ]
+    Forecast.objects.bulk_create(rows)
+
+
+def all_told() -> dict[int, Forecast]:
+    """The newest forecast of each queued run since it was queued."""
+    rows = Forecast.objects.filter(run__status=Status.QUEUED, made_at__gte=F("run__queued_at"))
+    return {row.run_id: row for row in rows.order_by("made_at", "pk")}
+
+
+def told(run: TrainingRun) -> Forecast | None:
+    """The newest forecast of a queued run since it was queued."""
+    if run.status != Status.QUEUED or run.queued_at is None:
+        return None
+    return run.forecasts.filter(made_at__gte=run.queued_at).order_by("-made_at", "-pk").first()
+
+
+def _is_news(old: Forecast | None, found: Expected) -> bool:
+    """Whether the middle of what is expected now lies outside the range that was told last."""
+    if old is None:
+        return True
+    return _has_moved(old.start_earliest, old.start_latest, found.start_earliest, found.start_latest) or _has_moved(
+        old.finish_earliest, old.finish_latest, found.finish_earliest, found.finish_latest
+    )
+
+
+def _has_moved(
+    old_first: datetime | None, old_last: datetime | None, first: datetime | None, last: datetime | None
+) -> bool:
+    if old_first is None or old_last is None or first is None or last is None:
+        return (old_last is None) != (last is None)
+    slack = timedelta(seconds=LEAST_ERROR_S)
+    return not old_first - slack <= first + (last - first) / 2 <= old_last + slack
+
+
+def _columns(found: Expected) -> dict[str, Any]:
+    names = ("start_earliest", "start_latest", "finish_earliest", "finish_latest", "basis")
+    return {name: getattr(found, name) for name in names}
+
+
+def fill_in() -> None:
+    """Write down when forecast runs truly started, and finished where they were trained to their end."""
+    unstarted = Forecast.objects.filter(started_at=None).exclude(run__status=Status.QUEUED)
+    for row in unstarted.select_related("run"):
+        hold = DeviceHold.objects.filter(run_id=row.run_id, taken_at__gte=row.made_at).order_by("taken_at").first()
+        if hold is not None:
+            row.started_at = hold.taken_at
+            row.save(update_fields=["started_at"])
+    done = Forecast.objects.filter(finished_at=None, run__status=Status.COMPLETED, run__finished_at__gte=F("made_at"))
+    for row in done.select_related("run"):
+        row.finished_at = row.run.finished_at
+        row.save(update_fields=["finished_at"])
+
+
+def accuracy() -> Accuracy | None:
+    """How the first forecasts of the last JUDGED completed runs did; None while there are none."""
+    rows = _judged()
+    if not rows:
+        return None
+    within, errors = 0, []
+    for first, last, truth in rows:
+        within += first <= truth <= last
+        errors.append(abs((truth - (first + (last - first) / 2)).total_seconds()))
+    return Accuracy(len(rows), within, median(errors))
+
+
+def _judged() -> list[tuple[datetime, datetime, datetime]]:
+    """Range and truth of each run's first forecast that named a finish, the newest truths first."""
+    ripe: QuerySet[Forecast] = Forecast.objects.filter(finished_at__isnull=False, finish_latest__isnull=False)
+    seen: Counter[int] = Counter()
+    found = []
+    for row in ripe.order_by("-finished_at", "run_id", "made_at", "pk").iterator(chunk_size=100):
+        seen[row.run_id] += 1
+        if seen[row.run_id] == 1 and row.finish_earliest and row.finish_latest and row.finished_at:
+            found.append((row.finish_earliest, row.finish_latest, row.finished_at))
+        if len(found) == JUDGED:
+            break
+    return found

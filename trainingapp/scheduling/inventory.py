@@ -1,0 +1,179 @@
+"""What each worker writes about its machine: the rows of its host and of its devices."""
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from trainingapp.models import Device, Host, TrainingRun
+from trainingapp.scheduling.gpus import GpuReading, driver_version, read_gpus, visible_gpus
+from trainingapp.scheduling.placement import open_holds
+
+#: Seconds between two readings; well below the lease after which a host counts as away.
+REFRESH_S = 4.0
+#: Load and temperature that differ by less are no news.
+SAME_LOAD, SAME_TEMPERATURE_C = 0.02, 1.0
+SAME_MEMORY_BYTES = 1 << 26
+#: Days after which a machine that is silent is forgotten, with the day of its devices.
+KEPT_DAYS = 7
+
+_due_at = 0.0
+
+
+def keep_fresh(host: str, worker: str) -> None:
+    """Read the machine again when the last reading is REFRESH_S old."""
+    global _due_at
+    if time.monotonic() >= _due_at:
+        _due_at = time.monotonic() + REFRESH_S
+        refresh(host, worker)
+
+
+def ensure_host(host: str, worker: str) -> None:
+    """See to it that the host has a row, also before its watch has begun."""
+    if not Host.objects.filter(name=host).exists():
+        refresh(host, worker)
+
+
+def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) -> Host:
+    """Read this machine and write its rows. Devices that are gone stay, marked as not present."""
+    gpus = visible_gpus(read_gpus()) if gpus is None else gpus
+    load = psutil.cpu_percent() / 100  # once: the next call would tell of the moment since this one
+    read = [_processor(load), *(_gpu(index, gpu, _ours(host)) for index, gpu in enumerate(gpus))]
+    with transaction.atomic():
+        row, _created = Host.objects.update_or_create(name=host, defaults=_machine(worker, load))
+        known = {(device.kind, device.index): device for device in row.devices.all()}
+        for fields in read:
+            _write_device(row, known.pop((fields["kind"], fields["index"]), None), fields)
+        gone = [device.pk for device in known.values() if device.is_present]
+        if gone:
+            Device.objects.filter(pk__in=gone).update(is_present=False)
+    return row
+
+
+def forget_gone() -> None:
+    """Remove machines that were not heard of for KEPT_DAYS: a container has a new name each time it is made."""
+    silent_since = timezone.now() - timedelta(days=KEPT_DAYS)
+    busy = open_holds().values("device__host_id")
+    Host.objects.filter(seen_at__lt=silent_since).exclude(pk__in=busy).delete()
+
+
+def _write_device(host: Host, known: Device | None, fields: dict[str, Any]) -> None:
+    if known is None:
+        Device.objects.create(host=host, **fields)
+        return
+    changed = [name for name, value in fields.items() if _differs(name, getattr(known, name), value)]
+    if changed:
+        for name in fields:
+            setattr(known, name, fields[name])
+        known.save(update_fields=list(fields))
+
+
+def _differs(name: str, old: Any, new: Any) -> bool:
+    """Whether the reading is news: a processor that is 1 % busier is not worth a write."""
+    tolerance = {"load": SAME_LOAD, "temperature_c": SAME_TEMPERATURE_C, "memory_free_bytes": SAME_MEMORY_BYTES}
+    if name in tolerance and old is not None and new is not None:
+        return bool(abs(old - new) >= tolerance[name])
+    return bool(old != new)
+
+
+def _machine(worker: str, load: float) -> dict[str, Any]:
+    memory = psutil.virtual_memory()
+    return {
+        "worker": worker,
+        "slots": settings.MAX_TRAINING_PROCESSES,
+        "cpu_cores": _cores(),
+        "memory_bytes": memory.total,
+        "memory_free_bytes": memory.available,
+        "disk_free_bytes": _free_disk(Path(settings.RUNS_DIR)),
+        "load": load,
+        "versions": _versions(),
+        "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC),
+        "seen_at": timezone.now(),
+    }
+
+
+def _processor(load: float) -> dict[str, Any]:
+    memory = psutil.virtual_memory()
+    return {
+        "kind": Device.Kind.CPU,
+        "index": 0,
+        "name": _processor_name(),
+        "memory_bytes": memory.total,
+        "memory_free_bytes": memory.available,
+        "load": load,
+        "is_present": True,
+    }
+
+
+def _gpu(index: int, gpu: GpuReading, ours: set[int]) -> dict[str, Any]:
+    return {
+        "kind": Device.Kind.GPU,
+        "index": index,
+        "name": gpu.name,
+        "uuid": gpu.uuid,
+        "memory_bytes": gpu.memory_bytes,
+        "memory_free_bytes": gpu.memory_free_bytes,
+        "load": gpu.load,
+        "temperature_c": gpu.temperature_c,
+        "foreign": [
+            {"pid": process.pid, "name": _process_name(process.pid), "memory_bytes": process.memory_bytes}
+            for process in gpu.processes
+            if process.pid not in ours
+        ],
+        "is_present": True,
+    }
+
+
+def _ours(host: str) -> set[int]:
+    """Processes of the studio on this machine: those below this one, and the trainers of its other workers."""
+    below = {psutil.Process().pid, *_pids(psutil.Process().children(recursive=True))}
+    running = TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING, host=host, pid__isnull=False)
+    return below | {pid for pid in running.values_list("pid", flat=True) if pid is not None}
+
+
+def _pids(processes: Iterable[psutil.Process]) -> Iterable[int]:
+    return (process.pid for process in processes)
+
+
+def _process_name(pid: int) -> str:
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:  # it has ended, or lives outside this container
+        return ""
+
+
+def _free_disk(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return psutil.disk_usage(str(folder)).free
+
+
+@cache
+def _cores() -> int:
+    return len(psutil.Process().cpu_affinity() or []) or psutil.cpu_count() or 1
+
+
+@cache
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (names[0] if names else platform.processor() or platform.machine())[:200]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "torch": importlib.metadata.version("torch")}
+    driver = driver_version()
+    return {**found, "driver": driver} if driver else found

@@ -1,0 +1,20 @@
+"""One trainer process: start it, store what it says, tell it what is wanted, judge its end."""
+
+from trainingapp.supervision.identity import HOST, worker_id
+from trainingapp.supervision.journal import note_restart
+from trainingapp.supervision.recovery import recover_lost_runs, recover_run
+from trainingapp.supervision.state import shutting_down
+from trainingapp.supervision.supervision import supervise
+from trainingapp.supervision.trainers import drop_spare, warm_spare
+
+__all__ = [
+    "HOST",
+    "drop_spare",
+    "note_restart",
+    "recover_lost_runs",
+    "recover_run",
+    "shutting_down",
+    "supervise",
+    "warm_spare",
+    "worker_id",
+]

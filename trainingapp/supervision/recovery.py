@@ -1,0 +1,105 @@
+"""Runs whose worker is lost: store what their trainer still wrote, and let them go on."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import OperationalError, close_old_connections, transaction
+from django.utils import timezone
+
+from trainingapp.models import TrainingRun
+from trainingapp.models.run import Status, Wanted
+from trainingapp.supervision.event_store import EventStore, LostRunError
+from trainingapp.supervision.heartbeats import heartbeats
+from trainingapp.supervision.identity import is_dead_here, worker_id
+from trainingapp.supervision.journal import close_entry, evidence_of, open_entry
+from trainingapp.supervision.outcome import End, Outcome
+from trainingapp.supervision.state import holding, is_held, shutting_down
+from trainingapp.supervision.supervision import retried, settle
+from trainingapp.supervision.trainers import LEFTOVER_GRACE_S, end_leftover, log_tail
+
+logger = logging.getLogger(__name__)
+
+#: A dead worker of this host is believed dead only after it has missed heartbeats: another machine may have its name.
+MISSED_BEATS_S = 4.0
+
+
+def is_lost(run: TrainingRun) -> bool:
+    """Whether nobody holds this running run any more."""
+    if run.status != Status.RUNNING or is_held(run.pk):
+        return False
+    lease_s = float(settings.HEARTBEAT_LEASE_S)
+    allowed_s = min(lease_s, MISSED_BEATS_S) if is_dead_here(run.worker) else lease_s
+    return heartbeats.silence_s(run) > allowed_s
+
+
+def recover_lost_runs(then: Callable[[], object] = lambda: None) -> list[threading.Thread]:
+    """Recover every lost run, each in a thread of its own (a leftover trainer may take its time to leave).
+
+    `then` is called after each, in its thread. Returns the threads.
+    """
+    running = list(TrainingRun.objects.filter(status=Status.RUNNING))
+    heartbeats.forget_all_but({run.pk for run in running})
+    lost = [run for run in running if is_lost(run)]
+    threads = [
+        threading.Thread(target=_recover_in_thread, args=(run, then), name=f"recover-{run.pk}", daemon=True)
+        for run in lost
+        if not shutting_down.is_set()
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _recover_in_thread(run: TrainingRun, then: Callable[[], object]) -> None:
+    try:
+        recover_run(run)
+        then()
+    except OperationalError as error:  # it is looked at again
+        logger.warning("Run %s could not be recovered: %s", run.pk, error)
+    finally:
+        close_old_connections()
+
+
+def recover_run(run: TrainingRun) -> None:
+    """Take over a run that its worker lost, store the rest of its events and move it to what they mean.
+
+    A trainer that is left on this host is asked to save and leave first. When it got to say its last word, that
+    counts; else the run is queued again, to go on from its newest sound checkpoint.
+    """
+    with holding(run.pk) as is_ours:
+        if not is_ours:
+            return
+        evidence = evidence_of(run)
+        if not _adopt(run):
+            return
+        entry = open_entry(run, evidence)
+        try:
+            close_entry(entry, _settled(run))
+        except LostRunError as lost:
+            logger.warning("%s", lost)
+
+
+def _settled(run: TrainingRun) -> Outcome:
+    store = EventStore(run)
+    grace_s = 0 if run.wanted == Wanted.KILL else LEFTOVER_GRACE_S
+    end_leftover(run.folder, lambda: retried(store.pull), grace_s)
+    retried(store.pull_all)
+    return settle(store, End(store.final, lines=log_tail(run.folder), is_worker_lost=True))
+
+
+def _adopt(run: TrainingRun) -> bool:
+    """Become the worker of the run: compare-and-set on its heartbeat, so that one of several wins.
+
+    A worker that was only slow finds its fence gone and ends its trainer.
+    """
+    with transaction.atomic():
+        rows = TrainingRun.objects.select_for_update().filter(pk=run.pk, status=Status.RUNNING, attempt=run.attempt)
+        row = rows.filter(worker=run.worker, heartbeat_at=run.heartbeat_at).first()
+        if row is None:
+            return False
+        row.worker, row.heartbeat_at, row.phase = worker_id(), timezone.now(), "recovering"
+        row.save(update_fields=["worker", "heartbeat_at", "phase", "updated_at"])
+    run.refresh_from_db()
+    return True

@@ -1,0 +1,180 @@
+"""The pictures of a dataset: a page of small ones, one of them large, and what is drawn over them."""
+
+from collections import Counter
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
+
+from trainingapp.contract.class_colours import class_colour
+from trainingapp.contract.dataset_index import Box, Sample
+from trainingapp.datasets.previews import (
+    MASKS_DIR,
+    PICTURES_DIR,
+    SIZES,
+    UNKNOWN_COLOUR,
+    can_filter_by_class,
+    mask_overlay,
+    mask_shares,
+    picture_page,
+    thumbnail,
+)
+from trainingapp.models import Dataset
+from trainingapp.views.access import visible_dataset
+
+PICTURES_ON_A_PAGE = 60
+LARGE_PIXELS = 1280
+#: Boxes drawn on a small picture; more of them only hide it.
+BOXES_ON_A_SMALL_PICTURE = 60
+CLASSES_IN_THE_LEGEND = 24
+#: Up to this size a picture is enlarged with hard edges, pixel by pixel.
+TINY_PIXELS = 128
+
+
+def pictures_context(request: HttpRequest, dataset: Dataset) -> dict[str, Any]:
+    """One page of the pictures that the filter lets through, with what _pictures.html shows beside them."""
+    split, label = _filter(request.GET, dataset)
+    number = request.GET.get("page", "1")
+    page_number = max(1, int(number)) if number.isdecimal() and len(number) < 10 else 1
+    offset = (page_number - 1) * PICTURES_ON_A_PAGE
+    found = picture_page(dataset, split=split, label=label, offset=offset, limit=PICTURES_ON_A_PAGE)
+    page = Paginator(range(found.total), PICTURES_ON_A_PAGE).get_page(page_number)
+    numbered = enumerate(found.pictures, start=offset + 1)
+    annotated = set(dataset.recipes) & {"detection", "segmentation"}
+    return {
+        "pictures": [_card(dataset, sample, place, split, label) for place, sample in numbered],
+        "page": page,
+        "split": split or "",
+        "label": label,
+        "by_class": can_filter_by_class(dataset),
+        "legend": _legend(dataset) if annotated else [],
+    }
+
+
+def _filter(query: QueryDict, dataset: Dataset) -> tuple[str | None, int | None]:
+    """Split and class that the query asks for; what makes no sense counts as all."""
+    split, label = query.get("split"), query.get("class", "")
+    known = label.isdecimal() and len(label) < 10 and int(label) < len(dataset.classes)
+    return split if split in ("train", "val") else None, int(label) if known else None
+
+
+def _legend(dataset: Dataset) -> list[dict[str, str]]:
+    return [
+        {"name": name, "colour": class_colour(label)}
+        for label, name in enumerate(dataset.classes[:CLASSES_IN_THE_LEGEND])
+    ]
+
+
+def _card(dataset: Dataset, sample: Sample, place: int, split: str | None, label: int | None) -> dict[str, Any]:
+    return {
+        "sample": sample,
+        "caption": _caption(dataset, sample),
+        "boxes": _boxes(dataset, sample, BOXES_ON_A_SMALL_PICTURE),
+        "address": _view_address(dataset, place, split, label),
+        "tiny": max(sample.width, sample.height) <= TINY_PIXELS,
+    }
+
+
+def _caption(dataset: Dataset, sample: Sample) -> str:
+    """The classes that it is known to show, with the number of objects where there are several."""
+    if sample.label >= 0:
+        return str(dataset.classes[sample.label])
+    counts = Counter(dataset.classes[box.label] for box in sample.boxes)
+    if counts:
+        return ", ".join(f"{name} × {count}" if count > 1 else name for name, count in counts.items())
+    return _("no objects") if "detection" in dataset.recipes else sample.path.rsplit("/", 1)[-1]
+
+
+def _boxes(dataset: Dataset, sample: Sample, most: int | None = None) -> list[dict[str, Any]]:
+    """Boxes as _boxes.html draws them: texts, so that no language writes them with a comma."""
+    return [_drawn(dataset, box, place) for place, box in enumerate(sample.boxes[:most], start=1)]
+
+
+def _drawn(dataset: Dataset, box: Box, place: int) -> dict[str, Any]:
+    width, height = box.right - box.left, box.bottom - box.top
+    return {
+        "place": str(place),
+        "name": dataset.classes[box.label],
+        "colour": class_colour(box.label),
+        "crowd": box.crowd,
+        **{name: f"{value:.8g}" for name, value in (("x", box.left), ("y", box.top), ("w", width), ("h", height))},
+        "size": f"{width:.0f} × {height:.0f}",
+    }
+
+
+def _query(split: str | None, label: int | None, page: int = 1) -> str:
+    query = QueryDict(mutable=True)
+    values = {"split": split, "class": label, "page": page if page > 1 else None}
+    query.update({name: str(value) for name, value in values.items() if value is not None})
+    return f"?{query.urlencode()}" if query else ""
+
+
+def _view_address(dataset: Dataset, place: int, split: str | None, label: int | None) -> str:
+    return reverse("dataset_view", args=[dataset.pk, place]) + _query(split, label)
+
+
+@require_safe
+def dataset_view(request: HttpRequest, pk: int, place: int) -> HttpResponse:
+    """One picture large, the `place`-th of those that the filter lets through, with its objects by name."""
+    dataset = visible_dataset(request, pk, status=Dataset.Status.READY)
+    split, label = _filter(request.GET, dataset)
+    if place < 1:
+        raise Http404
+    found = picture_page(dataset, split=split, label=label, offset=place - 1, limit=1)
+    if not found.pictures:
+        raise Http404
+    [sample] = found.pictures
+    context = {
+        "section": "datasets",
+        "dataset": dataset,
+        "sample": sample,
+        "place": place,
+        "total": found.total,
+        "class_name": dataset.classes[sample.label] if sample.label >= 0 else "",
+        "filtered_class": dataset.classes[label] if label is not None else "",
+        "split": split,
+        "boxes": _boxes(dataset, sample),
+        "areas": _areas(dataset, sample),
+        "tiny": max(sample.width, sample.height) <= TINY_PIXELS,
+        "text_size": f"{max(sample.width, sample.height) / 45:.4g}",
+        "large": LARGE_PIXELS,
+        "back": dataset.get_absolute_url() + _query(split, label, (place - 1) // PICTURES_ON_A_PAGE + 1),
+        "previous": _view_address(dataset, place - 1, split, label) if place > 1 else "",
+        "next": _view_address(dataset, place + 1, split, label) if place < found.total else "",
+    }
+    return render(request, "datasets/view.html", context)
+
+
+def _areas(dataset: Dataset, sample: Sample) -> list[dict[str, Any]]:
+    """The classes of the mask with their share of the picture, the largest first."""
+    if not sample.mask:
+        return []
+    return [
+        {
+            "name": _("not known") if label is None else dataset.classes[label],
+            "colour": UNKNOWN_COLOUR if label is None else class_colour(label),
+            "share": share,
+        }
+        for label, share in mask_shares(dataset, sample.mask).items()
+        if label is None or label < len(dataset.classes)
+    ]
+
+
+@require_safe
+@cache_control(private=True, max_age=86_400, immutable=True)
+def dataset_picture(request: HttpRequest, pk: int, path: str) -> HttpResponse:
+    """A small picture, or the overlay of a mask, at ?size= pixels. The files of a dataset never change."""
+    dataset = visible_dataset(request, pk, status=Dataset.Status.READY)
+    size = request.GET.get("size", "160")
+    make = {PICTURES_DIR: thumbnail, MASKS_DIR: mask_overlay}.get(path.partition("/")[0])
+    if make is None or size not in map(str, SIZES):
+        raise Http404
+    try:
+        return HttpResponse(make(dataset, path, int(size)).read_bytes(), content_type="image/webp")
+    except FileNotFoundError:
+        raise Http404 from None

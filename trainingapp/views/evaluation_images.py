@@ -1,0 +1,165 @@
+"""Validation pictures with the truth and what the model made of them."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.urls import reverse
+
+from trainingapp.contract.class_colours import class_colour
+from trainingapp.contract.dataset_index import Sample
+from trainingapp.contract.evaluation import SHOWN_PER_CLASS
+from trainingapp.datasets.previews import UNKNOWN_COLOUR, picture_page
+from trainingapp.models import TrainingRun
+from trainingapp.runs.evaluations import EvaluationFile, Prediction, file_version
+
+PICTURE_PIXELS = 320
+#: Pictures of all classes together.
+MOST_PICTURES = 24
+#: Boxes drawn on one picture, the surest; below this confidence none is.
+MOST_BOXES = 100
+LEAST_CONFIDENCE = 0.02
+GUESSES = 3
+#: Where the file names no best confidence, boxes below this are hidden at first.
+USUAL_CONFIDENCE = 0.3
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A class by name; `share` is its probability, `is_right` whether it is the truth."""
+
+    name: str
+    colour: str
+    share: float | None = None
+    is_right: bool = False
+
+
+@dataclass(frozen=True)
+class DrawnBox:
+    """A box in pixels of the upright picture, as texts for SVG."""
+
+    name: str
+    colour: str
+    x: str
+    y: str
+    width: str
+    height: str
+    is_crowd: bool = False
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What lies over (boxes, mask) and stands below (chips) a picture."""
+
+    chips: list[Chip]
+    boxes: list[DrawnBox]
+    mask_url: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """`truth` is None where the dataset does not have the picture (any more), `prediction` where none was kept.
+
+    `page_url` leads to the large picture among those of the dataset; empty where there is none.
+    """
+
+    index: int
+    path: str
+    url: str
+    width: int
+    height: int
+    truth: Layer | None
+    prediction: Layer | None
+    score: float | None
+    page_url: str
+
+
+class Gallery:
+    """Makes the cards of one evaluation."""
+
+    def __init__(self, run: TrainingRun, content: EvaluationFile) -> None:
+        self._run, self._content = run, content
+        self._version = file_version(run, content.epoch)
+
+    def fixed(self) -> list[Card]:
+        """The pictures that are the same at every validation."""
+        content = self._content
+        return [self._card(index, content.paths[index], None) for index in content.fixed if index in content.paths]
+
+    def telling(self, *, best: bool, label: int | None) -> list[Card]:
+        """The worst (or best) pictures, the very worst (best) first; with `label` those that show that class."""
+        found = [one for one in self._content.pictures if label is None or label in one.labels]
+        ordered = found[::-1] if best else found
+        most = MOST_PICTURES if label is None else SHOWN_PER_CLASS
+        return [self._card(one.index, one.path, one.score) for one in ordered[:most]]
+
+    def _card(self, index: int, path: str, score: float | None) -> Card:
+        sample = self._sample(index, path)
+        made = self._content.predictions.get(index)
+        url = f"{reverse('dataset_picture', args=[self._run.dataset_id, path])}?size={PICTURE_PIXELS}" if path else ""
+        size = (sample.width, sample.height) if sample else (0, 0)
+        truth = self._truth(sample) if sample else None
+        prediction = self._prediction(index, made, sample) if made else None
+        page_url = f"{reverse('dataset_view', args=[self._run.dataset_id, index + 1])}?split=val" if sample else ""
+        return Card(index, path, url, *size, truth, prediction, score, page_url)
+
+    def _sample(self, index: int, path: str) -> Sample | None:
+        """The picture as the dataset knows it; None where its files are gone or are others."""
+        try:
+            found = picture_page(self._run.dataset, split="val", offset=max(0, index), limit=1).pictures
+        except (OSError, ValueError, KeyError):
+            return None
+        return found[0] if found and found[0].path == path else None
+
+    def _truth(self, sample: Sample) -> Layer:
+        recipe = self._content.recipe
+        chips = [self._chip(sample.label)] if recipe == "classification" and sample.label >= 0 else []
+        boxes = [
+            self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd) for box in sample.boxes
+        ]
+        mask = sample.mask if recipe == "segmentation" else ""
+        url = f"{reverse('dataset_picture', args=[self._run.dataset_id, mask])}?size={PICTURE_PIXELS}" if mask else ""
+        return Layer(chips, boxes if recipe == "detection" else [], url)
+
+    def _prediction(self, index: int, made: Prediction, sample: Sample | None) -> Layer:
+        truth = sample.label if sample else -1
+        chips = [self._chip(label, share, is_right=label == truth) for label, share in (made.classes or [])[:GUESSES]]
+        surest = sorted(made.boxes or [], key=lambda box: -box[1])[:MOST_BOXES]
+        boxes = [self._box(box[0], box[2:], confidence=box[1]) for box in surest if box[1] >= LEAST_CONFIDENCE]
+        return Layer(chips, boxes, self._mask_url(index) if made.mask else "")
+
+    def _mask_url(self, index: int) -> str:
+        url = reverse("evaluation_mask", args=[self._run.pk, self._content.epoch, index])
+        return f"{url}?version={self._version}"
+
+    def _chip(self, label: int, share: float | None = None, *, is_right: bool = False) -> Chip:
+        return Chip(self._content.class_name(label), _colour(label), share, is_right)
+
+    def _box(
+        self,
+        label: int,
+        xyxy: tuple[float, float, float, float],
+        *,
+        is_crowd: bool = False,
+        confidence: float | None = None,
+    ) -> DrawnBox:
+        left, top, right, bottom = xyxy
+        width, height = max(0.0, right - left), max(0.0, bottom - top)
+        x, y, w, h = (f"{value:.6g}" for value in (left, top, width, height))
+        return DrawnBox(self._content.class_name(label), _colour(label), x, y, w, h, is_crowd, confidence)
+
+
+def _colour(label: int) -> str:
+    return class_colour(label) if label >= 0 else UNKNOWN_COLOUR
+
+
+def legend(content: EvaluationFile) -> list[Chip]:
+    """The colours of the classes, where pictures show them by colour alone."""
+    if content.recipe == "classification":
+        return []
+    return [Chip(name, _colour(label)) for label, name in enumerate(content.classes[:MOST_PICTURES])]
+
+
+def as_data(card: Card) -> dict[str, Any]:
+    """The card as JSON has it."""
+    return asdict(card)

@@ -1,0 +1,194 @@
+"""The forms of the library of weights."""
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp.contract.architectures import ARCHITECTURES
+from trainingapp.contract.config import RECIPES
+from trainingapp.models import Dataset
+from trainingapp.presentation.choices import CHOICES
+
+NORMALISATION_LABELS = [
+    ("imagenet", _("As ImageNet's")),
+    ("centred", _("From −1 to 1")),
+    ("plain", _("From 0 to 1")),
+]
+FORMAT_LABELS = [
+    ("onnx", _("ONNX, with a script that predicts")),
+    ("pt2", _("torch.export (.pt2)")),
+    ("safetensors", _("safetensors")),
+    ("pt", _("PyTorch state dict (.pt)")),
+]
+SPLIT_LABELS = [("val", _("Validation")), ("train", _("Training")), ("all", _("All pictures"))]
+
+
+def _text(**attributes: Any) -> forms.TextInput:
+    return forms.TextInput({"class": "form-control", "autocomplete": "off", **attributes})
+
+
+class MarkedForm(forms.Form):
+    """A form whose wrong fields say so to Bootstrap and to screen readers."""
+
+    def mark(self) -> None:
+        for name in self.errors:
+            if name in self.fields:
+                attributes = self.fields[name].widget.attrs
+                attributes |= {"aria-invalid": "true", "class": f"{attributes.get('class', '')} is-invalid"}
+
+
+class AboutForm(MarkedForm):
+    """What a person says of an entry."""
+
+    name = forms.CharField(
+        label=_("Name"),
+        max_length=120,
+        help_text=_("An entry of the same name becomes its next version."),
+        widget=_text(),
+    )
+    note = forms.CharField(
+        label=_("Note"), required=False, max_length=4000, widget=forms.Textarea({"class": "form-control", "rows": 3})
+    )
+    licence = forms.CharField(
+        label=_("Licence"),
+        required=False,
+        max_length=200,
+        help_text=_("Under which others may use them, such as CC BY 4.0."),
+        widget=_text(),
+    )
+
+
+class SaveForm(AboutForm):
+    """A checkpoint of a run to be saved; an empty `file` is the best one."""
+
+    file = forms.ChoiceField(label=_("Checkpoint"), widget=forms.Select({"class": "form-select"}))
+
+    field_order = ["file", "name", "note", "licence"]
+
+    def __init__(self, *args: Any, checkpoints: list[tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["file"].choices = checkpoints  # type: ignore[attr-defined]
+
+
+class UploadForm(AboutForm):
+    """A file of weights, and the network that they are for."""
+
+    file = forms.FileField(
+        label=_("File"),
+        help_text=_("A .safetensors file, or a .pt or .pth file that holds tensors and nothing else."),
+        widget=forms.FileInput({"class": "form-control", "accept": ".safetensors,.pt,.pth"}),
+    )
+    recipe = forms.ChoiceField(
+        label=_("Recipe"), choices=list(CHOICES["recipe"].items()), widget=forms.Select({"class": "form-select"})
+    )
+    architecture = forms.CharField(
+        label=_("Architecture"),
+        max_length=120,
+        help_text=_("As the form of a run names it, such as resnet18."),
+        widget=_text(list="architectures"),
+    )
+    image_size = forms.IntegerField(
+        label=_("Image size"),
+        min_value=32,
+        max_value=2048,
+        initial=224,
+        help_text=_("The square that pictures are made to fit; a multiple of 32."),
+        widget=forms.NumberInput({"class": "form-control", "step": 32}),
+    )
+    normalisation = forms.ChoiceField(
+        label=_("Normalisation"),
+        choices=NORMALISATION_LABELS,
+        help_text=_("How pixels were scaled in training."),
+        widget=forms.Select({"class": "form-select"}),
+    )
+    classes = forms.CharField(
+        label=_("Classes"),
+        help_text=_("One a line, in the order of the outputs; without the background."),
+        widget=forms.Textarea({"class": "form-control font-monospace", "rows": 6}),
+    )
+
+    field_order = ["file", "name", "recipe", "architecture", "image_size", "normalisation", "classes"]
+
+    @property
+    def max_bytes(self) -> int:
+        """For the page's script, which says before an upload that it is too large."""
+        return int(settings.MAX_UPLOAD_BYTES)
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        if file.size > settings.MAX_UPLOAD_BYTES:
+            limit = settings.MAX_UPLOAD_BYTES // 1024**2
+            raise forms.ValidationError(_("The file is larger than the %(limit)s MB allowed here.") % {"limit": limit})
+        return file
+
+    def clean_image_size(self) -> int:
+        size: int = self.cleaned_data["image_size"]
+        if size % 32:
+            raise forms.ValidationError(_("Must be a multiple of %(multiple_of)s.") % {"multiple_of": 32})
+        return size
+
+    def clean_classes(self) -> list[str]:
+        names = [line.strip() for line in self.cleaned_data["classes"].splitlines() if line.strip()]
+        if len(set(names)) != len(names):
+            raise forms.ValidationError(_("Two classes have the same name."))
+        return names
+
+    def clean(self) -> dict[str, Any]:
+        recipe, name = self.cleaned_data.get("recipe"), self.cleaned_data.get("architecture")
+        if recipe in RECIPES and name and not is_known(recipe, name):
+            known = ", ".join(list(ARCHITECTURES[recipe])[:12])
+            message = _("There is no such network for this recipe. There are %(known)s and more.")
+            self.add_error("architecture", message % {"known": known})
+        if recipe == "classification" and len(self.cleaned_data.get("classes", ["", ""])) < 2:
+            self.add_error("classes", _("A classifier needs at least two classes."))
+        return self.cleaned_data
+
+
+def is_known(recipe: str, name: str) -> bool:
+    """Whether the recipe has a network of this name, among ours or those of its library."""
+    beginnings = {"classification": ("timm/",), "segmentation": ("smp/",)}.get(recipe, ())
+    return name in ARCHITECTURES[recipe] or bool(beginnings and name.startswith(beginnings))
+
+
+class ExportForm(MarkedForm):
+    formats = forms.MultipleChoiceField(
+        label=_("Formats"),
+        choices=FORMAT_LABELS,
+        initial=[name for name, _label in FORMAT_LABELS],
+        widget=forms.CheckboxSelectMultiple({"class": "form-check-input"}),
+    )
+
+
+class ManyForm(MarkedForm):
+    """A split of a dataset, or a folder of the server, to be predicted as a whole."""
+
+    dataset = forms.ModelChoiceField(
+        label=_("Dataset"),
+        queryset=Dataset.objects.none(),
+        required=False,
+        empty_label=_("Choose a dataset"),
+        widget=forms.Select({"class": "form-select"}),
+    )
+    split = forms.ChoiceField(
+        label=_("Pictures"), choices=SPLIT_LABELS, required=False, widget=forms.Select({"class": "form-select"})
+    )
+    folder = forms.CharField(
+        label=_("Or a folder on the server"),
+        required=False,
+        max_length=1024,
+        widget=_text(placeholder="/srv/pictures/birds"),
+    )
+
+    def __init__(self, *args: Any, datasets: Any, with_folders: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["dataset"].queryset = datasets  # type: ignore[attr-defined]
+        if not with_folders:
+            del self.fields["folder"]
+
+    def clean(self) -> dict[str, Any]:
+        chosen = [name for name in ("dataset", "folder") if self.cleaned_data.get(name)]
+        if len(chosen) != 1 and not self.errors:
+            self.add_error("dataset", _("Choose a dataset or a folder.") if not chosen else _("Choose one of both."))
+        return self.cleaned_data

@@ -1,0 +1,448 @@
+"""The verbs of the library of weights: save, upload, change, delete, export, predict."""
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from PIL import Image
+from pydantic import ValidationError
+
+from trainingapp.accounts import audit
+from trainingapp.accounts.permissions import visible_to
+from trainingapp.contract.config import parse_config
+from trainingapp.contract.evaluation import read_evaluation
+from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
+from trainingapp.datasets.validation import FORMATS, MOST_PIXELS
+from trainingapp.datasets.verbs import may_import_from
+from trainingapp.jobs import model_files as library
+from trainingapp.jobs.verbs import cancel_job, prepared_job, submit_job
+from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
+from trainingapp.models.run import Status
+from trainingapp.models.trash import moved, trash_name
+from trainingapp.models.verbs import (
+    DeletionSize,
+    VerbError,
+    changed_meanwhile,
+    checked_name,
+    folder_size,
+    refresh_locked,
+    remove_trash,
+)
+from trainingapp.runs import checkpoint_files as housekeeping
+
+MOST_PICTURES = 50
+MOST_PICTURE_BYTES = 64 * 1024 * 1024
+MOST_CLASSES = 20_000
+#: What files begin with that are taken for weights now and then.
+BEGINNINGS = {
+    b"\x89HDF": "HDF5 (Keras)",
+    b"GGUF": "GGUF",
+    b"\x08\x00\x00\x00TFL3": "TensorFlow Lite",
+    b"\x1f\x8b": "gzip",
+    b"%PDF": "PDF",
+}
+
+
+@dataclass(frozen=True)
+class WeightsUses:
+    """What was made from an entry, as far as the reader may see it; the rest is counted."""
+
+    children: list[Weights]
+    runs: list[TrainingRun]
+    hidden: int = 0
+    hidden_waiting: int = 0
+
+    @property
+    def waiting(self) -> list[TrainingRun]:
+        """Runs that have yet to read the file."""
+        return [run for run in self.runs if _has_yet_to_start(run)]
+
+
+#: Of storing a version: others that began beside a first one may each be in the way once.
+TRIES = 10
+
+
+def _has_yet_to_start(run: TrainingRun) -> bool:
+    """A run that was paused in the queue has no checkpoint to go on from."""
+    is_in_work = run.status in (Status.PENDING, Status.QUEUED, Status.RUNNING)
+    return is_in_work or (run.status == Status.PAUSED and not run.checkpoints.exists())
+
+
+def save_weights(
+    run: TrainingRun, *, file: str | None = None, name: str, note: str = "", licence: str = "", by: Any
+) -> Weights:
+    """Take the run's best checkpoint, or another one, into the library as the next version of `name`.
+
+    The entry is pending until a worker has written the file. The same checkpoint under the same name is saved once.
+    """
+    checkpoint = _checkpoint(run, file)
+    fields = {"name": checked_name(name), "run": run, "checkpoint_file": checkpoint.file, "epoch": checkpoint.epoch}
+    unfailed = Weights.objects.filter(metrics=checkpoint.metrics, **fields).exclude(state=Weights.State.FAILED)
+    if found := unfailed.first():
+        return found
+    evaluation = read_evaluation(run.folder, checkpoint.epoch) or {}
+    weights = Weights(
+        owner=by,
+        note=note.strip(),
+        licence=_checked_licence(licence),
+        recipe=run.recipe,
+        architecture=run.config["model"],
+        classes=run.dataset.classes,
+        image_size=run.config["image_size"],
+        normalisation=NORMALISATIONS["imagenet"],
+        config=run.config,
+        metrics=checkpoint.metrics,
+        report={"best_confidence": evaluation.get("best_confidence")},
+        run_name=run.name,
+        dataset=run.dataset,
+        dataset_name=run.dataset.name,
+        dataset_fingerprint=run.dataset.fingerprint,
+        parent=_parent(run),
+        **fields,
+    )
+    job = prepared_job(Job.Kind.SAVE_WEIGHTS, owner=by, params={"checkpoint": str(checkpoint.path)})
+    return _store(weights, job)
+
+
+def _checkpoint(run: TrainingRun, file: str | None) -> Checkpoint:
+    found = run.checkpoints.filter(is_best=True) if file is None else run.checkpoints.filter(file=file)
+    checkpoint = found.first()
+    if checkpoint is None and file is None:
+        raise VerbError(_("The run “%(name)s” has no best checkpoint yet.") % {"name": run.name})
+    if checkpoint is None:
+        raise VerbError(_("The run “%(name)s” has no checkpoint %(file)s.") % {"name": run.name, "file": file})
+    return checkpoint
+
+
+def _parent(run: TrainingRun) -> Weights | None:
+    kind, _slash, number = run.config.get("start_from", "").partition("/")
+    return Weights.objects.filter(pk=int(number)).first() if kind == "weights" else None
+
+
+def _store(weights: Weights, job: Job) -> Weights:
+    """Store a pending entry as the next version of its name, and have a worker make its file."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            with transaction.atomic():
+                weights.version = _next_version(weights.name)
+                job.params = {**job.params, "card": weights.card()}
+                weights.job = submit_job(job)
+                weights.save(force_insert=True)
+                audit.record("save", weights, by=weights.owner)
+            break
+        except IntegrityError:  # beside a first version, which was no row to lock yet; the next try has one
+            if not tries_left:
+                raise
+    return weights
+
+
+def _next_version(name: str) -> int:
+    """Under the lock of the oldest version, so that those who save at once get a number each.
+
+    The newest is another one for who comes a moment later: two would hold a lock each, and count from the same.
+    """
+    list(Weights.objects.filter(name=name).order_by("pk").select_for_update()[:1])
+    return (Weights.objects.filter(name=name).aggregate(last=Max("version"))["last"] or 0) + 1
+
+
+def upload_weights(
+    *,
+    owner: Any,
+    path: Path,
+    file_name: str,
+    name: str,
+    recipe: str,
+    architecture: str,
+    image_size: int,
+    classes: Sequence[str],
+    normalisation: str = "imagenet",
+    note: str = "",
+    licence: str = "",
+) -> Weights:
+    """Take a file of weights into the library; it is moved away from `path`. A worker finds out how much of it fits."""
+    suffix = check_weights_file(path, file_name)
+    config = _uploaded_config(recipe, architecture, image_size)
+    weights = Weights(
+        name=checked_name(name),
+        owner=owner,
+        source=Weights.Source.UPLOAD,
+        note=note.strip(),
+        licence=_checked_licence(licence),
+        recipe=recipe,
+        architecture=architecture,
+        classes=_checked_classes(classes, recipe),
+        image_size=image_size,
+        normalisation=NORMALISATIONS[normalisation],
+        config=config,
+    )
+    job = prepared_job(Job.Kind.CHECK_WEIGHTS, owner=owner, params={"file": f"upload{suffix}"})
+    shutil.move(path, job.folder / f"upload{suffix}")
+    return _store(weights, job)
+
+
+def check_weights_file(path: Path, file_name: str) -> str:
+    """The suffix of a file that may hold weights. Raises VerbError, saying what it is instead."""
+    suffix = {".safetensors": ".safetensors", ".pt": ".pt", ".pth": ".pt"}.get(Path(file_name).suffix.lower())
+    if suffix is None:
+        raise VerbError(_("Only .safetensors, .pt and .pth files are taken, not %(name)s.") % {"name": file_name})
+    with path.open("rb") as file:
+        beginning = file.read(16)
+    for start, kind in BEGINNINGS.items():
+        if beginning.startswith(start):
+            raise VerbError(_("This is a %(kind)s file, no weights of PyTorch.") % {"kind": kind})
+    if suffix == ".safetensors":
+        length = int.from_bytes(beginning[:8], "little")
+        if len(beginning) < 9 or beginning[8:9] != b"{" or length > path.stat().st_size:
+            raise VerbError(_("This is no safetensors file: its header is not there."))
+    elif not beginning.startswith((b"PK", b"\x80")):
+        raise VerbError(_("This is no file that torch.save has written."))
+    return suffix
+
+
+def _uploaded_config(recipe: str, architecture: str, image_size: int) -> dict[str, Any]:
+    try:
+        config = parse_config({"recipe": recipe, "model": architecture, "image_size": image_size})
+    except ValidationError as error:
+        found = error.errors()[0]
+        raise VerbError(f"{'.'.join(map(str, found['loc']))}: {found['msg']}") from None
+    return config.model_dump(mode="json")
+
+
+def _checked_classes(classes: Sequence[str], recipe: str) -> list[str]:
+    names = [name.strip() for name in classes if name.strip()]
+    if len(names) < (2 if recipe == "classification" else 1):
+        raise VerbError(_("Name the classes, in the order of the network's outputs."))
+    if len(set(names)) != len(names):
+        raise VerbError(_("Two classes have the same name."))
+    if len(names) > MOST_CLASSES:
+        raise VerbError(_("There are more than %(count)d classes.") % {"count": MOST_CLASSES})
+    return names
+
+
+def _checked_licence(licence: str) -> str:
+    if len(licence.strip()) > 200:
+        raise VerbError(_("The licence has more than %(count)d characters.") % {"count": 200})
+    return licence.strip()
+
+
+def weights_tag(weights: Weights) -> str:
+    """Stands for what is said of an entry: it is another one after each change."""
+    said = "\0".join((weights.name, str(weights.version), weights.note, weights.licence))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def update_weights(
+    weights: Weights,
+    *,
+    name: str | None = None,
+    note: str | None = None,
+    licence: str | None = None,
+    tag: str | None = None,
+) -> Weights:
+    """Change what is said of an entry. Under another name it becomes the next version of that name.
+
+    With `tag`, that of the entry as the caller read it: raises VersionError where it was changed since.
+    """
+    with transaction.atomic():
+        refresh_locked(weights)
+        if tag is not None and tag != weights_tag(weights):
+            raise changed_meanwhile(weights)
+        before = {field: getattr(weights, field) for field in ("name", "version", "note", "licence")}
+        if name is not None and checked_name(name) != weights.name:
+            weights.name = checked_name(name)
+            weights.version = _next_version(weights.name)
+        weights.note = weights.note if note is None else note.strip()
+        weights.licence = weights.licence if licence is None else _checked_licence(licence)
+        changed = [field for field, value in before.items() if getattr(weights, field) != value]
+        if changed:
+            weights.save(update_fields=changed)
+            audit.record("change", weights, details={"fields": changed})
+    return weights
+
+
+def weights_uses(weights: Weights, reader: Any = None) -> WeightsUses:
+    """What was made from the entry: other entries, and runs that start from it. Without a reader all is told."""
+    runs = list(TrainingRun.objects.filter(config__start_from=weights.start_name).order_by("pk"))
+    children = list(weights.children.all())
+    if reader is None:
+        return WeightsUses(children, runs)
+    told = set(visible_to(reader, TrainingRun.objects.filter(config__start_from=weights.start_name)))
+    told_children = list(visible_to(reader, weights.children.all()))
+    hidden = [run for run in runs if run not in told]
+    return WeightsUses(
+        told_children,
+        [run for run in runs if run in told],
+        hidden=len(hidden) + len(children) - len(told_children),
+        hidden_waiting=sum(map(_has_yet_to_start, hidden)),
+    )
+
+
+def weights_deletion_size(weights: Weights) -> DeletionSize:
+    """What deleting the entry would free."""
+    return folder_size(weights.folder)
+
+
+def delete_weights(weights: Weights) -> DeletionSize:
+    """Remove the entry and its file. Refused while a run has yet to read it; what was made from it stays."""
+    size = weights_deletion_size(weights)
+    trash = trash_name(weights.folder)
+    with transaction.atomic():
+        refresh_locked(weights)
+        _check_unneeded(weights)
+        job = weights.job
+        audit.record("delete", weights, details={"bytes": size.bytes})
+        with moved(weights.folder, trash):
+            weights.delete()
+    if job is not None and job.kind in library.MAKING:
+        cancel_job(job)
+    remove_trash(trash)
+    return size
+
+
+def _check_unneeded(weights: Weights) -> None:
+    uses = weights_uses(weights, weights.owner)
+    waiting = [run.name for run in uses.waiting]
+    if not waiting and uses.hidden_waiting:
+        raise VerbError(_("Runs that are not shared with you are going to start from these weights."))
+    if not waiting:
+        return
+    listed = ", ".join(waiting[:5]) + (", …" if len(waiting) > 5 else "")
+    message = ngettext(
+        "The run %(names)s is going to start from these weights. Delete it or let it end first.",
+        "The runs %(names)s are going to start from these weights. Delete them or let them end first.",
+        len(waiting),
+    )
+    raise VerbError(message % {"names": listed})
+
+
+def check_usable(weights: Weights) -> None:
+    """Raises VerbError where the entry cannot predict (yet)."""
+    if not weights.is_ready:
+        raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
+    check_undamaged(weights)
+    if not weights.is_whole:
+        raise VerbError(_("“%(name)s” is not a whole network: it can only start runs.") % {"name": weights})
+
+
+def check_undamaged(weights: Weights) -> None:
+    """Raises VerbError where the file was found to be another one than was written, or gone."""
+    if weights.damage:
+        message = _("The file of “%(name)s” %(wrong)s. Put it back from a copy, or save the weights again.")
+        raise VerbError(message % {"name": weights, "wrong": weights.damage})
+
+
+def verify_weights(weights: Weights) -> str:
+    """Compare the file with its hash now; returns what is wrong, or nothing. Runs that start from it are told."""
+    if not weights.is_ready:
+        raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
+    wrong = housekeeping.compare_weights(weights)
+    weights.refresh_from_db()
+    audit.record("verify", weights, details={"damage": wrong} if wrong else {})
+    return wrong
+
+
+def export_weights(weights: Weights, *, formats: Sequence[str], by: Any) -> Job:
+    """Have a worker pack the entry in these formats. The zip is kept as long as its job is."""
+    check_usable(weights)
+    unknown = [name for name in formats if name not in EXPORT_FILES]
+    if unknown or not formats:
+        known = ", ".join(EXPORT_FILES)
+        raise VerbError(_("Choose among the formats %(known)s.") % {"known": known})
+    dataset = weights.dataset
+    params = {
+        **_job_params(weights),
+        "formats": [name for name in EXPORT_FILES if name in formats],
+        "dataset_dir": str(dataset.folder) if dataset and dataset.status == Dataset.Status.READY else "",
+    }
+    job = prepared_job(Job.Kind.EXPORT, owner=by, params=params, total=len(params["formats"]) + 2)
+    return _submitted(job, "export", weights, formats=params["formats"])
+
+
+def _submitted(job: Job, verb: str, weights: Weights, **details: Any) -> Job:
+    """Store the job that does this with the entry."""
+    with transaction.atomic():
+        audit.record(verb, weights, by=job.owner.get_username(), details=details)
+        return submit_job(job)
+
+
+def _job_params(weights: Weights) -> dict[str, Any]:
+    return {"weights_id": weights.pk, "card": weights.card(), "weights": str(weights.path)}
+
+
+def predict(weights: Weights, *, pictures: Sequence[tuple[str, BinaryIO]], by: Any) -> Job:
+    """Have a worker look at a few pictures, (name, open file) each. They are copied, and go with the job."""
+    check_usable(weights)
+    if not pictures:
+        raise VerbError(_("Choose at least one picture."))
+    if len(pictures) > MOST_PICTURES:
+        raise VerbError(_("At most %(count)d pictures at once.") % {"count": MOST_PICTURES})
+    job = prepared_job(Job.Kind.PREDICT, owner=by, params=_job_params(weights), total=len(pictures))
+    try:
+        job.params["pictures"] = [_stored_picture(job, number, *one) for number, one in enumerate(pictures)]
+    except BaseException:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        raise
+    return _submitted(job, "predict", weights, pictures=len(pictures))
+
+
+def _stored_picture(job: Job, number: int, name: str, content: BinaryIO) -> dict[str, str]:
+    """Copy a picture into the job's folder. Only its header is read here: a worker decodes it."""
+    folder = job.folder / "pictures"
+    folder.mkdir(exist_ok=True)
+    path = folder / str(number)
+    shown = Path(name).name[:200] or str(number)
+    with path.open("wb") as file:
+        while chunk := content.read(1 << 20):
+            file.write(chunk)
+            if file.tell() > MOST_PICTURE_BYTES:
+                limit = MOST_PICTURE_BYTES // 1024**2
+                raise VerbError(_("%(name)s is larger than %(limit)d MB.") % {"name": shown, "limit": limit})
+    _check_header(path, shown)
+    return {"file": path.name, "name": shown}
+
+
+def _check_header(path: Path, name: str) -> None:
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        raise VerbError(_("%(name)s has too many pixels.") % {"name": name}) from None
+    except (OSError, SyntaxError, ValueError, EOFError):
+        known = ", ".join(FORMATS)
+        message = _("%(name)s is no picture that can be read here. Known are %(known)s.")
+        raise VerbError(message % {"name": name, "known": known}) from None
+    if width * height > MOST_PIXELS:
+        message = _("%(name)s has %(width)d × %(height)d pixels, which is too many.")
+        raise VerbError(message % {"name": name, "width": width, "height": height})
+
+
+def predict_dataset(weights: Weights, dataset: Dataset, *, split: str, by: Any) -> Job:
+    """Have a worker look at a split of a dataset ("train", "val" or "all"), and measure where there are labels."""
+    check_usable(weights)
+    if dataset.status != Dataset.Status.READY:
+        raise VerbError(_("The dataset “%(name)s” is not ready.") % {"name": dataset.name})
+    if split not in ("train", "val", "all"):
+        raise VerbError(_("The split must be train, val or all."))
+    params = {**_job_params(weights), "dataset_dir": str(dataset.folder), "split": split, "of": dataset.name}
+    job = prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params)
+    return _submitted(job, "predict", weights, dataset=dataset.name, split=split)
+
+
+def predict_folder(weights: Weights, folder: Path, *, by: Any, from_shell: bool = False) -> Job:
+    """Have a worker look at all pictures below a folder of the server."""
+    check_usable(weights)
+    folder = folder.resolve()
+    if not from_shell and not may_import_from(by, folder):
+        raise VerbError(_("Pictures may not be read from %(folder)s.") % {"folder": folder})
+    if not folder.is_dir():
+        raise VerbError(_("There is no folder %(folder)s on the server.") % {"folder": folder})
+    params = {**_job_params(weights), "folder": str(folder), "of": str(folder)}
+    job = prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params)
+    return _submitted(job, "predict", weights, folder=str(folder))

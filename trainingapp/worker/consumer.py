@@ -1,0 +1,125 @@
+"""The queue of wake-ups and the worker process that serves it.
+
+Huey's classes are named in the settings and made while Django loads, so nothing here touches models at import.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sqlite3
+import threading
+from typing import Any
+
+from django.db import OperationalError, close_old_connections
+from huey import RedisHuey, SqliteHuey
+from huey.consumer import Consumer
+from huey.storage import SqliteStorage
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at what nobody works on.
+WATCH_S = 2.0
+#: Set for a child of `manage.py studio`: the process whose death ends it too.
+PARENT_VARIABLE = "STUDIO_PARENT_PID"
+
+
+class StudioConsumer(Consumer):
+    """A worker process that ends within seconds and loses no run.
+
+    SIGINT, SIGTERM and the death of its parent all have the trainers save and leave; their runs go back to the queue.
+    """
+
+    def __init__(self, huey: Any, **options: Any) -> None:
+        super().__init__(huey, **options)
+        self._signal_actions[signal.SIGTERM] = (False, True)  # graceful as well, and no restart
+        self._watch = threading.Thread(target=self._keep_watch, name="watch", daemon=True)
+
+    def start(self) -> None:
+        from trainingapp.supervision import warm_spare
+
+        super().start()
+        warm_spare()
+        self._watch.start()
+        end_with_parent(signal.SIGINT)
+
+    def stop(self, graceful: bool = False) -> None:
+        from trainingapp.jobs.execution import drop_warm
+        from trainingapp.supervision import drop_spare, shutting_down
+
+        shutting_down.set()
+        drop_spare()
+        drop_warm()
+        super().stop(graceful)
+
+    def _keep_watch(self) -> None:
+        from trainingapp.models import trash
+        from trainingapp.scheduling.inventory import keep_fresh
+        from trainingapp.supervision import HOST, note_restart, worker_id
+        from trainingapp.worker import tasks
+
+        self._guarded(trash.sweep)
+        self._guarded(note_restart)
+        while not self.stop_flag.is_set():
+            self._guarded(lambda: keep_fresh(HOST, worker_id()))
+            self._guarded(tasks.look_around)
+            self.stop_flag.wait(WATCH_S)
+
+    @staticmethod
+    def _guarded(look: Any) -> None:
+        """The watch outlives a database or a queue that is away for a while."""
+        try:
+            look()
+        except OperationalError as error:
+            logger.warning("The database cannot be read or written to now; the worker tries again. %s", error)
+        except Exception:
+            logger.exception("The worker could not look for lost and waiting work; it tries again.")
+        finally:
+            close_old_connections()
+
+
+class _Storage(SqliteStorage):
+    """Whole after a power cut, without waiting for the disk at each message."""
+
+    def initialize_schema(self) -> None:
+        """Huey makes its tables while Django loads: a folder that takes none must not keep the doctor from it."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            super().initialize_schema()
+
+    def _create_connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._create_connection()
+        connection.execute("pragma synchronous=normal")
+        for statement in self.ddl:  # the tables may not be there yet, see above
+            connection.execute(statement)
+        return connection
+
+
+class SqliteStudioHuey(SqliteHuey):
+    """The queue in a file of its own, where there is no Redis."""
+
+    storage_class = _Storage
+
+    def create_consumer(self, **options: Any) -> StudioConsumer:
+        return StudioConsumer(self, **options)
+
+
+class RedisStudioHuey(RedisHuey):
+    """The queue in Redis."""
+
+    def create_consumer(self, **options: Any) -> StudioConsumer:
+        return StudioConsumer(self, **options)
+
+
+def end_with_parent(signal_number: int) -> None:
+    """Send this process the signal when the parent named in the environment is gone, however it went."""
+    parent = os.environ.get(PARENT_VARIABLE, "")
+    if parent.isdigit():
+        threading.Thread(target=_await_orphanhood, args=(int(parent), signal_number), daemon=True).start()
+
+
+def _await_orphanhood(parent: int, signal_number: int) -> None:
+    never = threading.Event()
+    while os.getppid() == parent:
+        never.wait(0.5)
+    logger.warning("The studio's parent process is gone; this process ends too.")
+    os.kill(os.getpid(), signal_number)

@@ -1,0 +1,171 @@
+"""The wake-ups. They carry no state: what is to be done is read from the database, so losing one costs a moment."""
+
+import logging
+import threading
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore
+from django.utils import timezone
+from huey import crontab
+from huey.contrib.djhuey import db_periodic_task, db_task
+
+from trainingapp.accounts import audit
+from trainingapp.contract.storage.durable import is_writable
+from trainingapp.datasets import imports, uploads
+from trainingapp.jobs import execution as jobs
+from trainingapp.jobs.wakeups import wake_importer, wake_jobs, wake_trainer
+from trainingapp.models import IdempotencyKey
+from trainingapp.runs import checkpoint_files as housekeeping
+from trainingapp.scheduling import forecast, inventory
+from trainingapp.scheduling.scheduler import claim_next, is_waiting
+from trainingapp.supervision import HOST, batch_preview, recover_lost_runs, shutting_down, supervise, worker_id
+
+logger = logging.getLogger(__name__)
+
+#: Runs that train at the same time in this process.
+slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
+#: Said once until it can be written to again.
+_folder_refuses = threading.Event()
+_importing = threading.Lock()
+#: Jobs of seconds must not wait for those that may take minutes.
+_doing_jobs = {lane: threading.Lock() for lane in jobs.Lane}
+
+
+@db_task()
+def start_training() -> None:
+    """Train queued runs one after the other while a slot is free; return at once when none is."""
+    while slots.acquire(blocking=False):
+        try:
+            run = claim_next(HOST, worker_id()) if _may_claim() else None
+            if run is not None:
+                supervise(run)
+        finally:
+            slots.release()
+        if run is None:
+            return
+
+
+def _may_claim() -> bool:
+    """A run whose folder takes nothing could only fail: it waits until it can be saved, and its page says so."""
+    if shutting_down.is_set():
+        return False
+    if is_writable(Path(settings.RUNS_DIR)):
+        _folder_refuses.clear()
+        return True
+    if not _folder_refuses.is_set():
+        logger.warning("Nothing can be written to %s: queued runs wait until that is possible.", settings.RUNS_DIR)
+        _folder_refuses.set()
+    return False
+
+
+@db_task()
+def control_training() -> None:
+    """Take up runs that something was asked of while their worker is gone. A living supervisor reads it by itself."""
+    recover_lost_runs(then=wake_trainer)
+
+
+@db_task()
+def import_datasets() -> None:
+    """Inspect and import datasets one after the other; return at once when another thread is at it."""
+    while not shutting_down.is_set() and _importing.acquire(blocking=False):
+        try:
+            dataset = imports.claim_import()
+            if dataset is not None:
+                imports.work_on(dataset)
+        finally:
+            _importing.release()
+        if dataset is None:
+            return
+
+
+@db_task()
+def draw_batch_preview(preview_id: str) -> None:
+    """Draw a batch for the form of a run."""
+    batch_preview.draw(preview_id)
+
+
+@db_task()
+def save_checkpoint_task() -> None:
+    """Write checkpoints into the library of weights, one after the other; return at once when a thread is at it."""
+    _do_jobs(jobs.Lane.SAVE)
+
+
+@db_task()
+def do_jobs() -> None:
+    """The same for jobs that may take minutes."""
+    _do_jobs(jobs.Lane.LONG)
+
+
+@db_task()
+def do_warm_jobs() -> None:
+    """The same for jobs of seconds, which share a process."""
+    _do_jobs(jobs.Lane.WARM)
+
+
+def _do_jobs(lane: jobs.Lane) -> None:
+    while not shutting_down.is_set() and _doing_jobs[lane].acquire(blocking=False):
+        try:
+            job = jobs.claim_job(lane)
+            if job is not None:
+                jobs.work(job)
+        finally:
+            _doing_jobs[lane].release()
+        if job is None:
+            return
+
+
+@db_periodic_task(crontab())
+def health_check() -> None:
+    """The look around of every minute; the worker's own watch looks more often."""
+    look_around()
+    forecast.keep_up()
+    inventory.forget_gone()
+
+
+@db_periodic_task(crontab())
+def cleanup_old_sessions() -> None:
+    """Remove what has had its time: sign-ins, previews, jobs, uploads, kept answers, entries of the audit trail."""
+    SessionStore.clear_expired()
+    batch_preview.remove_old()
+    jobs.remove_old_jobs()
+    audit.remove_old()
+    uploads.remove_old()
+    remove_old_keys()
+
+
+def remove_old_keys() -> None:
+    """Forget the answers that are kept for repeated requests when their time is over."""
+    IdempotencyKey.objects.filter(created_at__lt=timezone.now() - IdempotencyKey.KEPT).delete()
+
+
+@db_periodic_task(crontab(minute="17"))
+def scrub() -> None:
+    """Compare some of the checkpoints, and of the library's files, with their hashes."""
+    housekeeping.scrub_some()
+
+
+@db_periodic_task(crontab(minute="47"))
+def age_checkpoints() -> None:
+    """Let old checkpoints go where the run says so and no trainer works on it."""
+    housekeeping.apply_ages()
+
+
+def look_around() -> None:
+    """Take up what nobody works on: lost runs, queued runs while slots are free, imports whose worker died."""
+    recover_lost_runs(then=wake_trainer)
+    if is_waiting() and has_free_slot():
+        wake_trainer()
+    if forecast.is_missing():
+        forecast.keep_up()
+    if imports.free_imports().exists():
+        wake_importer()
+    if jobs.waiting_jobs().exists():
+        wake_jobs()
+
+
+def has_free_slot() -> bool:
+    if not slots.acquire(blocking=False):
+        return False
+    slots.release()
+    return True
