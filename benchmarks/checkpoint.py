@@ -69,12 +69,12 @@ class Training:
             self.model.eval()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
         batch = BATCH[self.name]
-        self.pictures = torch.randn(batch, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
+        self.images = torch.randn(batch, 3, SIZE, SIZE).to(memory_format=torch.channels_last)
         self.labels = torch.randint(0, CLASSES, (batch,))
 
     def train_step(self) -> float:
         began = time.perf_counter()
-        cross_entropy(self.model(self.pictures), self.labels).backward()
+        cross_entropy(self.model(self.images), self.labels).backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1

@@ -2,17 +2,17 @@
 
     python benchmarks/dataset_import.py [--quick]
 
-The set is drawn: JPEG pictures of 640 x 480 pixels with seven outlined objects each. Each contender goes through all of
+The set is drawn: JPEG images of 640 x 480 pixels with seven outlined objects each. Each contender goes through all of
 it in a process of its own, one after the other in every round, with the files in the page cache:
 
-    import           the studio's: annotations, every picture copied, hashed, decoded, looked at for near-duplicates,
+    import           the studio's: annotations, every image copied, hashed, decoded, looked at for near-duplicates,
                      a semantic mask painted and written, an index, statistics, a flush to the disk
     import, boxes    the same set without outlines, so that no masks are written
-    pycocotools      COCO(), every picture decoded by Pillow, every object's mask by annToMask
-    torchvision      CocoDetection, iterated: pictures decoded, annotations as they stand
+    pycocotools      COCO(), every image decoded by Pillow, every object's mask by annToMask
+    torchvision      CocoDetection, iterated: images decoded, annotations as they stand
 
 Counted are seconds after the imports of modules; figures are medians of the rounds. Memory is the highest resident set
-(VmHWM) of the importing process, for a small set and for one of ten times as many pictures (`--quick`: five times).
+(VmHWM) of the importing process, for a small set and for one of ten times as many images (`--quick`: five times).
 """
 
 import argparse
@@ -42,20 +42,20 @@ CLASSES = 20
 
 @dataclass(frozen=True)
 class Plan:
-    """Pictures of the set that is timed, rounds, and pictures of the two sets whose memory is compared."""
+    """Images of the set that is timed, rounds, and images of the two sets whose memory is compared."""
 
-    pictures: int
+    images: int
     rounds: int
     memory: tuple[int, int]
 
 
-QUICK = Plan(pictures=200, rounds=3, memory=(200, 1000))
-FULL = Plan(pictures=1000, rounds=5, memory=(1000, 10_000))
+QUICK = Plan(images=200, rounds=3, memory=(200, 1000))
+FULL = Plan(images=1000, rounds=5, memory=(1000, 10_000))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="Fewer pictures and rounds.")
+    parser.add_argument("--quick", action="store_true", help="Fewer images and rounds.")
     parser.add_argument("--child", nargs=2, metavar=("CONTENDER", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -67,8 +67,8 @@ def main() -> None:
 
 
 def measure(folder: Path, plan: Plan) -> dict[str, Any]:
-    outlined = draw_set(folder / "outlined", plan.pictures, outlined=True)
-    boxes = draw_set(folder / "boxes", plan.pictures, outlined=False)
+    outlined = draw_set(folder / "outlined", plan.images, outlined=True)
+    boxes = draw_set(folder / "boxes", plan.images, outlined=False)
     contenders = {
         "import": ("import", outlined),
         "import, boxes": ("import", boxes),
@@ -86,12 +86,12 @@ def measure(folder: Path, plan: Plan) -> dict[str, Any]:
 
 
 def _show_times(plan: Plan, seconds: dict[str, list[float]]) -> dict[str, Any]:
-    figures: dict[str, Any] = {"pictures": plan.pictures}
-    print(f"{plan.pictures:,} pictures of {WIDTH} x {HEIGHT}, {OBJECTS} objects each; median of {plan.rounds} rounds")
-    print(f"{'':<16}{'seconds':>9}{'lowest':>9}{'highest':>9}{'pictures/s':>12}")
+    figures: dict[str, Any] = {"images": plan.images}
+    print(f"{plan.images:,} images of {WIDTH} x {HEIGHT}, {OBJECTS} objects each; median of {plan.rounds} rounds")
+    print(f"{'':<16}{'seconds':>9}{'lowest':>9}{'highest':>9}{'img/s':>12}")
     for name, values in seconds.items():
         median = statistics.median(values)
-        print(f"{name:<16}{median:>9.2f}{min(values):>9.2f}{max(values):>9.2f}{plan.pictures / median:>12.0f}")
+        print(f"{name:<16}{median:>9.2f}{min(values):>9.2f}{max(values):>9.2f}{plan.images / median:>12.0f}")
         figures[f"{name.replace(', ', '_')}_s"] = round(median, 3)
     return figures
 
@@ -104,9 +104,9 @@ def measure_memory(folder: Path, plan: Plan) -> dict[str, Any]:
         peaks.append(run_child("import", source)["peak_mib"])
         shutil.rmtree(source)
     small, large = plan.memory
-    print(f"\nmemory: {peaks[0]:.0f} MiB for {small:,} pictures, {peaks[1]:.0f} MiB for {large:,}")
+    print(f"\nmemory: {peaks[0]:.0f} MiB for {small:,} images, {peaks[1]:.0f} MiB for {large:,}")
     growth_kib = (peaks[1] - peaks[0]) * 1024 / (large - small)
-    print(f"growth: {peaks[1] - peaks[0]:.0f} MiB, {growth_kib:.1f} KiB a picture")
+    print(f"growth: {peaks[1] - peaks[0]:.0f} MiB, {growth_kib:.1f} KiB an image")
     return {"peak_small_mib": round(peaks[0]), "peak_large_mib": round(peaks[1]), "growth_kib": round(growth_kib, 1)}
 
 
@@ -131,7 +131,7 @@ def draw_set(folder: Path, count: int, *, outlined: bool) -> Path:
         part = content.setdefault(split, {"images": [], "annotations": [], "categories": _categories()})
         name = f"{number:06}.jpg"
         (folder / split).mkdir(parents=True, exist_ok=True)
-        _draw_picture(rng, folder / split / name)
+        _draw_image(rng, folder / split / name)
         part["images"].append({"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT})
         part["annotations"] += [_draw_object(rng, number, index, outlined) for index in range(OBJECTS)]
     for split, part in content.items():
@@ -143,12 +143,12 @@ def _categories() -> list[dict[str, Any]]:
     return [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
 
 
-def _draw_picture(rng: np.random.Generator, path: Path) -> None:
+def _draw_image(rng: np.random.Generator, path: Path) -> None:
     coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     coarse.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(path, quality=85)
 
 
-def _draw_object(rng: np.random.Generator, picture: int, index: int, outlined: bool) -> dict[str, Any]:
+def _draw_object(rng: np.random.Generator, image: int, index: int, outlined: bool) -> dict[str, Any]:
     radius = rng.uniform(10, 100)
     x, y = rng.uniform(radius, WIDTH - radius), rng.uniform(radius, HEIGHT - radius)
     angles = np.linspace(0, 2 * np.pi, CORNERS, endpoint=False)
@@ -156,8 +156,8 @@ def _draw_object(rng: np.random.Generator, picture: int, index: int, outlined: b
     points = np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], axis=1).round(2)
     (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return {
-        "id": picture * OBJECTS + index + 1,
-        "image_id": picture,
+        "id": image * OBJECTS + index + 1,
+        "image_id": image,
         "category_id": int(rng.integers(1, CLASSES + 1)),
         "bbox": [left, top, right - left, bottom - top],
         "area": radius**2,
@@ -199,8 +199,8 @@ def read_with_pycocotools(source: Path) -> dict[str, float]:
     for split in ("train", "val"):
         reader = COCO(str(source / split / "_annotations.coco.json"))
         for image in reader.loadImgs(reader.getImgIds()):
-            with Image.open(source / split / image["file_name"]) as picture:
-                picture.convert("RGB")
+            with Image.open(source / split / image["file_name"]) as opened:
+                opened.convert("RGB")
             for entry in reader.loadAnns(reader.getAnnIds(imgIds=image["id"])):
                 reader.annToMask(entry)
     return {"seconds": time.perf_counter() - began, "peak_mib": peak_mib()}
@@ -211,7 +211,7 @@ def read_with_torchvision(source: Path) -> dict[str, float]:
 
     began = time.perf_counter()
     for split in ("train", "val"):
-        for _picture, _target in CocoDetection(str(source / split), str(source / split / "_annotations.coco.json")):
+        for _image, _target in CocoDetection(str(source / split), str(source / split / "_annotations.coco.json")):
             pass
     return {"seconds": time.perf_counter() - began, "peak_mib": peak_mib()}
 

@@ -1,6 +1,6 @@
 """Train a detector on the demo scenes, from scratch and on the CPU, and say how far it comes.
 
-Draws the scenes, writes them as a dataset with boxes, and trains the detection recipe with its own defaults, as a run
+Draws the scenes, writes them as a dataset with boxes, and trains the detection task with its own defaults, as a run
 from the browser would. The figures to reach: AP50 over 0.80 in under ten minutes on two cores.
 
     python benchmarks/detection_demo.py
@@ -30,7 +30,7 @@ def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="cvstudio-detection-") as folder:
         dataset_dir, run_dir = Path(folder, "dataset"), Path(folder, "run")
-        _draw(dataset_dir, 400 if arguments.quick else arguments.pictures)
+        _draw(dataset_dir, 400 if arguments.quick else arguments.images)
         minutes, processor_minutes = _train(dataset_dir, run_dir, arguments)
         rows = [(epoch, read_evaluation(run_dir, epoch)) for epoch in evaluated_epochs(run_dir)]
         found = [(epoch, content["values"]) for epoch, content in rows if content]
@@ -45,21 +45,19 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="fcos_resnet18_fpn", help="network (%(default)s)")
-    parser.add_argument("--pictures", type=int, default=2000, help="pictures in all (%(default)s); a fifth is val")
+    parser.add_argument("--images", type=int, default=2000, help="images in all (%(default)s); a fifth is val")
     parser.add_argument("--epochs", type=int, default=12, help="epochs (%(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="threads for computing; 0: all cores")
-    parser.add_argument("--quick", action="store_true", help="400 pictures, two epochs")
+    parser.add_argument("--quick", action="store_true", help="400 images, two epochs")
     return parser.parse_args()
 
 
-def _draw(folder: Path, pictures: int) -> None:
+def _draw(folder: Path, images: int) -> None:
     """The scenes as a dataset folder with boxes."""
-    draw_demo(folder, pictures=pictures, seed=0, size=SIDE)
+    draw_demo(folder, images=images, seed=0, size=SIDE)
     truth = json.loads((folder / "annotations.json").read_text())
-    samples = [_sample(record) for record in truth["pictures"]]
-    write_index(
-        folder, name="Demo scenes", recipes=["detection"], classes=CLASSES, fingerprint="0" * 64, samples=samples
-    )
+    samples = [_sample(record) for record in truth["images"]]
+    write_index(folder, name="Demo scenes", tasks=["detection"], classes=CLASSES, fingerprint="0" * 64, samples=samples)
 
 
 def _sample(record: dict[str, Any]) -> Sample:
@@ -71,7 +69,7 @@ def _train(dataset_dir: Path, run_dir: Path, arguments: argparse.Namespace) -> t
     """Train, and give the minutes it took: on the clock, and of all processors together."""
     run_dir.mkdir()
     config = {
-        "recipe": "detection",
+        "task": "detection",
         "model": arguments.model,
         "epochs": 2 if arguments.quick else arguments.epochs,
         "cpu_threads": arguments.threads,

@@ -1,7 +1,7 @@
 """Turn Fashion-MNIST into class folders that the studio can import.
 
 Reads the four idx files of Debian's package (`apt-get install dataset-fashion-mnist`) or of any other copy, and writes
-OUT/{train,val}/{class}/{number}.png: 60,000 pictures to train on and 10,000 for validation, 28 x 28 pixels, 10 classes.
+OUT/{train,val}/{class}/{number}.png: 60,000 images to train on and 10,000 for validation, 28 x 28 pixels, 10 classes.
 
     python benchmarks/fashion_mnist.py --out /tmp/fashion-mnist
     python manage.py import_dataset /tmp/fashion-mnist --name "Fashion-MNIST"
@@ -27,7 +27,7 @@ from PIL import Image
 CLASSES = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FILES = {"train": "train", "val": "t10k"}
-QUICK_PICTURES = {"train": 2000, "val": 500}
+QUICK_IMAGES = {"train": 2000, "val": 500}
 
 
 def main() -> None:
@@ -38,14 +38,14 @@ def main() -> None:
     _print_table(counts)
     result = {"benchmark": "fashion_mnist", "out": str(arguments.out), "quick": arguments.quick}
     totals = {split: sum(by_class.values()) for split, by_class in counts.items()}
-    print(json.dumps({**result, "pictures": totals, "classes": len(CLASSES), "seconds": round(seconds, 2)}))
+    print(json.dumps({**result, "images": totals, "classes": len(CLASSES), "seconds": round(seconds, 2)}))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--source", type=Path, default=DEBIAN_FOLDER, help="folder of the idx files (%(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write; it must be empty or not there")
-    parser.add_argument("--quick", action="store_true", help="only the first 2,000 and 500 pictures")
+    parser.add_argument("--quick", action="store_true", help="only the first 2,000 and 500 images")
     arguments = parser.parse_args()
     if not arguments.source.is_dir():
         parser.error(f"{arguments.source} is not there. On Debian: apt-get install dataset-fashion-mnist")
@@ -55,25 +55,25 @@ def _arguments() -> argparse.Namespace:
 
 
 def _write_split(source: Path, out: Path, split: str, quick: bool) -> dict[str, int]:
-    """Write one split; returns the number of pictures of each class."""
+    """Write one split; returns the number of images of each class."""
     counts = dict.fromkeys(CLASSES, 0)
     for name in CLASSES:
         (out / split / name).mkdir(parents=True, exist_ok=True)
-    for index, (picture_HW, label) in enumerate(_pictures(source, FILES[split])):
-        if quick and index >= QUICK_PICTURES[split]:
+    for index, (image_HW, label) in enumerate(_images(source, FILES[split])):
+        if quick and index >= QUICK_IMAGES[split]:
             break
         name = CLASSES[label]
         counts[name] += 1
-        Image.fromarray(picture_HW).save(out / split / name / f"{index:05d}.png", compress_level=1)
+        Image.fromarray(image_HW).save(out / split / name / f"{index:05d}.png", compress_level=1)
     return counts
 
 
-def _pictures(source: Path, prefix: str) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """(H, W) uint8 and label of each picture."""
-    pictures_NHW = _read_idx(source / f"{prefix}-images-idx3-ubyte")
+def _images(source: Path, prefix: str) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """(H, W) uint8 and label of each image."""
+    images_NHW = _read_idx(source / f"{prefix}-images-idx3-ubyte")
     labels_N = _read_idx(source / f"{prefix}-labels-idx1-ubyte")
-    assert len(pictures_NHW) == len(labels_N)
-    yield from zip(pictures_NHW, labels_N.tolist(), strict=True)
+    assert len(images_NHW) == len(labels_N)
+    yield from zip(images_NHW, labels_N.tolist(), strict=True)
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:

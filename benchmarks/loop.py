@@ -2,19 +2,19 @@
 
     python benchmarks/loop.py [--quick]
 
-Throughput: the same model, pictures, optimizer, number format and threads in three processes that take turns, an epoch
+Throughput: the same model, images, optimizer, number format and threads in three processes that take turns, an epoch
 each; who waits is stopped.
 
     studio          python -m trainingapp.engine, as a worker starts it: events, metrics, a checkpoint each epoch
     bare            torchvision's ImageFolder and transforms, a DataLoader, validation and torch.save each epoch
-    bare in memory  the same without a file: pictures decoded beforehand, as the studio keeps small sets, no saving
+    bare in memory  the same without a file: images decoded beforehand, as the studio keeps small sets, no saving
 
 The bare loops run with torch's own defaults: their threads spin while they wait for each other. The studio's do so
 while nobody else wants the cores (engine/waiting.py). Measure on a machine with nothing else to do: beside other work
 threads that spin are several times slower, and the ratio says nothing but that.
 
-Counted are training pictures per second of whole epochs (training, validation, saving) after the first one; the ratio
-is the median of the rounds' ratios. With num_workers 0, the default, all three prepare their pictures in the trainer.
+Counted are training img/s of whole epochs (training, validation, saving) after the first one; the ratio
+is the median of the rounds' ratios. With num_workers 0, the default, all three prepare their images in the trainer.
 
 Start: in an installation of its own, with a worker and its spare trainer waiting, the time from calling
 `run_verbs.start_run` to the end of the first optimizer step as the trainer reports it.
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def write_dataset(folder: Path, plan: Plan) -> None:
-    """JPEG pictures of 96 pixels in class folders that torchvision's ImageFolder reads too, with the studio's index."""
+    """JPEG images of 96 pixels in class folders that torchvision's ImageFolder reads too, with the studio's index."""
     import numpy as np
     from PIL import Image
 
@@ -107,7 +107,7 @@ def write_dataset(folder: Path, plan: Plan) -> None:
             Image.fromarray(coarse.astype(np.uint8)).resize((96, 96), Image.Resampling.BICUBIC).save(folder / path)
             samples.append(Sample(path.as_posix(), label, split, 96, 96))
     names = [f"class_{label}" for label in range(CLASSES)]
-    write_index(folder, name="b", recipes=["classification"], classes=names, fingerprint="0" * 64, samples=samples)
+    write_index(folder, name="b", tasks=["classification"], classes=names, fingerprint="0" * 64, samples=samples)
 
 
 # Throughput
@@ -242,8 +242,8 @@ def bare_loop(dataset: Path, plan: Plan, *, in_memory: bool) -> None:
         folder = torchvision.datasets.ImageFolder(str(dataset / "images" / split), v2.Compose(transforms))
         if not in_memory:
             return folder
-        pictures, labels = zip(*folder, strict=True)
-        return TensorDataset(torch.stack(pictures), torch.tensor(labels))
+        inputs, labels = zip(*folder, strict=True)
+        return TensorDataset(torch.stack(inputs), torch.tensor(labels))
 
     if in_memory:
         each = v2.Compose(augment)
@@ -311,9 +311,9 @@ def _dataset_row(source: Path) -> Any:
     names = [f"class_{label}" for label in range(CLASSES)]
     row = Dataset.objects.create(name="bench", owner=owner, source=str(source), classes=names, fingerprint="0" * 64)
     shutil.copytree(source, row.folder)
-    pictures = {split: len(list((source / "images" / split).rglob("*.jpg"))) for split in ("train", "val")}
-    row.counts = {split: dict.fromkeys(names, count // CLASSES) for split, count in pictures.items()}
-    row.pictures, row.recipes = pictures, ["classification"]
+    images = {split: len(list((source / "images" / split).rglob("*.jpg"))) for split in ("train", "val")}
+    row.counts = {split: dict.fromkeys(names, count // CLASSES) for split, count in images.items()}
+    row.images, row.tasks = images, ["classification"]
     row.status = Dataset.Status.READY
     row.save()
     return row

@@ -37,8 +37,8 @@ def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory() as folder:
         dataset_dir, run_dir = Path(folder, "dataset"), Path(folder, "run")
-        print(f"Drawing {arguments.pictures} scenes ...", flush=True)
-        make_dataset(dataset_dir, arguments.pictures)
+        print(f"Drawing {arguments.images} scenes ...", flush=True)
+        make_dataset(dataset_dir, arguments.images)
         run_dir.mkdir()
         minutes, cpu_minutes = _train(run_dir, dataset_dir, _config(arguments))
         best = max(_values(run_dir), key=lambda values: values["mean_iou"])
@@ -50,19 +50,19 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="200 scenes, 3 epochs")
-    parser.add_argument("--model", default=parse_config({"recipe": "segmentation"}).model, help="network (%(default)s)")
-    parser.add_argument("--pictures", type=int, help="scenes in all, a fifth of them for validation (2,000)")
+    parser.add_argument("--model", default=parse_config({"task": "segmentation"}).model, help="network (%(default)s)")
+    parser.add_argument("--images", type=int, help="scenes in all, a fifth of them for validation (2,000)")
     parser.add_argument("--epochs", type=int, help="(8)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (%(default)s)")
     arguments = parser.parse_args()
-    arguments.pictures = arguments.pictures or (200 if arguments.quick else 2000)
+    arguments.images = arguments.images or (200 if arguments.quick else 2000)
     arguments.epochs = arguments.epochs or (3 if arguments.quick else 8)
     return arguments
 
 
 def _config(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
-        "recipe": "segmentation",
+        "task": "segmentation",
         "model": arguments.model,
         "image_size": SCENE_SIDE,
         "epochs": arguments.epochs,
@@ -71,12 +71,12 @@ def _config(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def make_dataset(folder: Path, pictures: int) -> None:
+def make_dataset(folder: Path, images: int) -> None:
     """The demo scenes as a dataset folder of the engine, with masks whose pixels hold the class + 1."""
-    draw_demo(folder, pictures=pictures, seed=0, size=SCENE_SIDE)
-    records = json.loads((folder / "annotations.json").read_text())["pictures"]
+    draw_demo(folder, images=images, seed=0, size=SCENE_SIDE)
+    records = json.loads((folder / "annotations.json").read_text())["images"]
     samples = [_sample(folder, record) for record in records]
-    write_index(folder, name="Demo", recipes=["segmentation"], classes=CLASSES, fingerprint="demo", samples=samples)
+    write_index(folder, name="Demo", tasks=["segmentation"], classes=CLASSES, fingerprint="demo", samples=samples)
 
 
 def _sample(folder: Path, record: dict[str, Any]) -> Sample:

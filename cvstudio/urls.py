@@ -36,7 +36,7 @@ from trainingapp.views import (
     weights,
 )
 from trainingapp.views import (
-    dataset_images as dataset_pictures,
+    dataset_images as dataset_images,
 )
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -47,9 +47,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
         r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/$", batch_previews.batch_preview_state, name="batch_preview"
     ),
     re_path(
-        r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/picture\.webp$",
-        batch_previews.batch_preview_picture,
-        name="batch_preview_picture",
+        r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/image\.webp$",
+        batch_previews.batch_preview_image,
+        name="batch_preview_image",
     ),
     path("runs/events/", streams.run_list_stream, name="run_list_stream"),
     path("runs/<int:pk>/", runs.run_detail, name="run_detail"),
@@ -62,13 +62,13 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/<int:pk>/evaluation/<int:epoch>.json", evaluations.evaluation_data, name="evaluation_data"),
     path("runs/<int:pk>/evaluation/<int:epoch>/<slug:what>.csv", evaluations.evaluation_csv, name="evaluation_csv"),
     path("runs/<int:pk>/evaluation/<int:epoch>/<slug:name>.svg", evaluations.evaluation_curve, name="evaluation_curve"),
-    path("runs/<int:pk>/evaluation/<int:epoch>/pictures/", evaluations.evaluation_pictures, name="evaluation_pictures"),
+    path("runs/<int:pk>/evaluation/<int:epoch>/images/", evaluations.evaluation_images, name="evaluation_images"),
     path(
         "runs/<int:pk>/evaluation/<int:epoch>/masks/<int:index>.webp",
         evaluations.evaluation_mask,
         name="evaluation_mask",
     ),
-    path("runs/<int:pk>/batches/<str:file>", evaluations.batch_picture, name="batch_picture"),
+    path("runs/<int:pk>/batches/<str:file>", evaluations.batch_image, name="batch_image"),
     path("runs/<int:pk>/delete/", runs.run_delete, name="run_delete"),
     path("runs/<int:pk>/share/", sharing.run_share, name="run_share"),
     path("runs/<int:pk>/checkpoints/", checkpoints.run_checkpoints, name="run_checkpoints"),
@@ -102,7 +102,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         r"^jobs/(?P<pk>[0-9a-f-]{36})/(?P<name>predictions\.jsonl?|export\.zip)$", predictions.job_file, name="job_file"
     ),
     path("jobs/<uuid:pk>/boxes.json", predictions.job_boxes, name="job_boxes"),
-    path("jobs/<uuid:pk>/pictures/<path:path>", predictions.job_picture, name="job_picture"),
+    path("jobs/<uuid:pk>/images/<path:path>", predictions.job_image, name="job_image"),
     path("weights/", weights.weights_list, name="weights_list"),
     path("weights/upload/", weights.weights_upload, name="weights_upload"),
     path("weights/<int:pk>/", weights.weights_detail, name="weights_detail"),
@@ -118,10 +118,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets/import/", datasets.dataset_import, name="dataset_import"),
     path("datasets/<int:pk>/", datasets.dataset_detail, name="dataset_detail"),
     path("datasets/<int:pk>/confirm/", datasets.dataset_confirm, name="dataset_confirm"),
-    path("datasets/<int:pk>/view/<int:place>/", dataset_pictures.dataset_view, name="dataset_view"),
+    path("datasets/<int:pk>/view/<int:place>/", dataset_images.dataset_view, name="dataset_view"),
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
     path("datasets/<int:pk>/share/", sharing.dataset_share, name="dataset_share"),
-    path("datasets/<int:pk>/pictures/<path:path>", dataset_pictures.dataset_picture, name="dataset_picture"),
+    path("datasets/<int:pk>/images/<path:path>", dataset_images.dataset_image, name="dataset_image"),
     path("login/", account.SignIn.as_view(), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("account/", account.account, name="account"),

@@ -21,7 +21,7 @@ from playwright.sync_api import Page, sync_playwright
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = REPOSITORY / "docs" / "screenshot.png"
 RUN_NAME = "Demo scenes with resnet18"
-EPOCHS, EPOCHS_BEFORE_THE_PICTURE = 12, 8
+EPOCHS, EPOCHS_BEFORE_THE_IMAGE = 12, 8
 DEADLINE_S = 600
 COLOURS = 128
 
@@ -36,7 +36,7 @@ def main() -> None:
             page = chromium.new_page(viewport={"width": 1280, "height": 860}, device_scale_factor=1)
             _sign_in(page, address, password)
             page.goto(f"{address}/runs/1/")
-            _wait_for_epoch(env, EPOCHS_BEFORE_THE_PICTURE)
+            _wait_for_epoch(env, EPOCHS_BEFORE_THE_IMAGE)
             page.screenshot(path=TARGET)
             chromium.close()
     Image.open(TARGET).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(TARGET, optimize=True)
@@ -46,7 +46,7 @@ def main() -> None:
 def _prepare(env: dict[str, str]) -> None:
     _manage(env, "migrate", "--verbosity", "0")
     _manage(env, "createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.org")
-    _manage(env, "demo", "--pictures", "600")
+    _manage(env, "demo", "--images", "600")
     settings = {"model": "resnet18", "epochs": EPOCHS, "image_size": 64, "augmentation": "medium"}
     options = [f"--set={name}={value}" for name, value in settings.items()]
     _manage(env, "train", "create", RUN_NAME, "--dataset", "Demo scenes", "--start", *options)

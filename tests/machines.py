@@ -41,7 +41,7 @@ def hold(run: TrainingRun, device: Device, **fields: Any) -> DeviceHold:
 
 def asking(**config: Any) -> dict[str, Any]:
     """The configuration of a stored run that asks for a device so."""
-    return {"recipe": "classification", "model": "resnet18", "image_size": 32, **config}
+    return {"task": "classification", "model": "resnet18", "image_size": 32, **config}
 
 
 def busy_studio(owner: Any, dataset: Any) -> list[TrainingRun]:
@@ -89,7 +89,7 @@ def stored(owner: Any, dataset: Any, name: str, config: dict[str, Any] | None = 
         values |= {"epoch": 0, "step": 0, "elapsed_s": 0}
     config = config or asking(device="cpu")
     return TrainingRun.objects.create(
-        owner=owner, dataset=dataset, name=name, recipe="classification", config=config, **values
+        owner=owner, dataset=dataset, name=name, task="classification", config=config, **values
     )
 
 

@@ -39,15 +39,15 @@ def dataset(user: User) -> Dataset:
         source="/nowhere",
         status=Dataset.Status.READY,
         classes=["blue", "red"],
-        recipes=["classification"],
+        tasks=["classification"],
         counts={"train": {"blue": 4, "red": 4}, "val": {"blue": 2, "red": 2}},
-        pictures={"train": 8, "val": 4},
+        images={"train": 8, "val": 4},
     )
 
 
 @pytest.fixture
 def tints(user: User) -> Dataset:
-    """A ready dataset with its pictures."""
+    """A ready dataset with its images."""
     from tests.tiny import make_dataset
 
     return make_dataset(user)

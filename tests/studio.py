@@ -100,7 +100,7 @@ class Studio:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.strip().splitlines()[-1])
 
-    def prepare(self, runs: int = 1, start: bool = True, pictures: int = 24, **config: Any) -> list[int]:
+    def prepare(self, runs: int = 1, start: bool = True, images: int = 24, **config: Any) -> list[int]:
         """A migrated database with an administrator (admin, "correct horse"), a tiny dataset and runs; their ids."""
         self.manage("migrate", "-v0", "--skip-checks")
         ids: list[int] = self.python(
@@ -108,7 +108,7 @@ class Studio:
             from tests.tiny import make_dataset, make_run
             from django.contrib.auth.models import User
             user = User.objects.create_superuser("admin", password="correct horse")
-            dataset = make_dataset(user, pictures={pictures})
+            dataset = make_dataset(user, images={images})
             result = [make_run(user, dataset, start={start}, **{ {**TINY, **config}!r}).pk for _ in range({runs})]
             """
         )

@@ -15,27 +15,27 @@ from trainingapp.runs import verbs as run_verbs
 CLASSES = ["blue", "red"]
 
 
-def write_dataset(folder: Path, pictures: int = 24) -> dict[str, dict[str, int]]:
-    """Write `pictures` training pictures and half as many for validation, of noise in two tints; returns the counts."""
+def write_dataset(folder: Path, images: int = 24) -> dict[str, dict[str, int]]:
+    """Write `images` training images and half as many for validation, of noise in two tints; returns the counts."""
     rng = random.Random(0)
     samples = []
     counts: dict[str, dict[str, int]] = {"train": {}, "val": {}}
-    for split, count in (("train", pictures), ("val", pictures // 2)):
+    for split, count in (("train", images), ("val", images // 2)):
         for index in range(count):
             label = index % 2
             name = CLASSES[label]
             path = Path("images") / split / name / f"{index:04}.png"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            _picture(rng, label).save(folder / path)
+            _image(rng, label).save(folder / path)
             samples.append(Sample(path=str(path), label=label, split=split, width=32, height=32))
             counts[split][name] = counts[split].get(name, 0) + 1
     write_index(
-        folder, name=folder.name, recipes=["classification"], classes=CLASSES, fingerprint="0" * 64, samples=samples
+        folder, name=folder.name, tasks=["classification"], classes=CLASSES, fingerprint="0" * 64, samples=samples
     )
     return counts
 
 
-def _picture(rng: random.Random, label: int) -> Image.Image:
+def _image(rng: random.Random, label: int) -> Image.Image:
     tint = (160, 60, 60) if label else (60, 60, 160)
     pixels = bytes(
         min(255, max(0, tint[channel] + rng.randint(-60, 60))) for _ in range(32 * 32) for channel in range(3)
@@ -43,12 +43,12 @@ def _picture(rng: random.Random, label: int) -> Image.Image:
     return Image.frombytes("RGB", (32, 32), pixels)
 
 
-def make_dataset(owner: Any, name: str = "tints", pictures: int = 24) -> Dataset:
+def make_dataset(owner: Any, name: str = "tints", images: int = 24) -> Dataset:
     """A ready dataset with its files."""
     dataset = Dataset.objects.create(name=name, owner=owner, source="/nowhere", classes=CLASSES, fingerprint="0" * 64)
-    dataset.counts = write_dataset(dataset.folder, pictures)
-    dataset.pictures = {split: sum(counts.values()) for split, counts in dataset.counts.items()}
-    dataset.recipes = ["classification"]
+    dataset.counts = write_dataset(dataset.folder, images)
+    dataset.images = {split: sum(counts.values()) for split, counts in dataset.counts.items()}
+    dataset.tasks = ["classification"]
     dataset.status = Dataset.Status.READY
     dataset.save()
     return dataset

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# From pictures to an exported network with curl alone. A studio must be running (`make run`).
+# From images to an exported network with curl alone. A studio must be running (`make run`).
 #
-#   URL=http://127.0.0.1:8000 TOKEN=cvs_… bash docs/sessions/curl.sh pictures.zip [FOLDER]
+#   URL=http://127.0.0.1:8000 TOKEN=cvs_… bash docs/sessions/curl.sh images.zip [FOLDER]
 #
 # The token needs the scopes read and control; the page “API tokens” and `manage.py token create` make one.
-# What is fetched is put into FOLDER. Any layout that the import page lists will do for the pictures.
+# What is fetched is put into FOLDER. Any layout that the import page lists will do for the images.
 set -euo pipefail
 : "${URL:?Say where the studio is: URL=http://127.0.0.1:8000}" "${TOKEN:?Give a token: TOKEN=cvs_…}"
-pictures=${1:?Name a zip with pictures}
+images=${1:?Name a zip with images}
 folder=${2:-.}
 name="curl-$(date +%s)-$$"
 
@@ -34,7 +34,7 @@ wait_for() {
 }
 
 # 1. A dataset: upload the zip as it is, see what was found in it, and have it imported so.
-dataset=$(api --header "Content-Type: application/zip" --data-binary "@$pictures" \
+dataset=$(api --header "Content-Type: application/zip" --data-binary "@$images" \
   "$URL/api/v1/datasets/upload?name=$name" | field id)
 wait_for "datasets/$dataset" status proposed refused
 send --data '{"split": "stratified", "val_share": 0.25}' --output /dev/null "$URL/api/v1/datasets/$dataset/confirm"
@@ -44,7 +44,7 @@ echo "Dataset $dataset is ready."
 # 2. A run. With the key, sending the same again would not make a second one.
 run=$(send --header "Idempotency-Key: $name" --data @- "$URL/api/v1/training/" <<JSON | field id
 {"name": "$name", "dataset": $dataset, "start": true,
- "config": {"recipe": "classification", "model": "mobilenet_v3_small", "epochs": 2, "image_size": 32, "batch_size": 8,
+ "config": {"task": "classification", "model": "mobilenet_v3_small", "epochs": 2, "image_size": 32, "batch_size": 8,
             "warmup_epochs": 0, "log_every_steps": 1, "cpu_threads": 1}}
 JSON
 )

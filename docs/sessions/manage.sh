@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From pictures to an exported network with manage.py alone; a worker must be running (`make run`, or `manage.py run_huey`).
+# From images to an exported network with manage.py alone; a worker must be running (`make run`, or `manage.py run_huey`).
 # Run in the folder of CV Studio: bash docs/sessions/manage.sh [PYTHON [FOLDER]]
 set -euo pipefail
 python=${1:-.venv/bin/python}
@@ -8,12 +8,12 @@ studio() { "$python" manage.py "$@"; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# 1. A dataset: drawn scenes here; `studio import_dataset FOLDER --name pets` takes your own pictures.
-studio demo --name "Session scenes" --pictures 160 --size 48
+# 1. A dataset: drawn scenes here; `studio import_dataset FOLDER --name pets` takes your own images.
+studio demo --name "Session scenes" --images 160 --size 48
 studio datasets list
 
 # 2. A configuration: a commented template, edited.
-studio train config --recipe classification --model mobilenet_v3_small > "$work/run.yaml"
+studio train config --task classification --model mobilenet_v3_small > "$work/run.yaml"
 sed -i -e 's/^epochs: .*/epochs: 2/' -e 's/^image_size: .*/image_size: 32/' -e 's/^batch_size: .*/batch_size: 16/' "$work/run.yaml"
 
 # 3. A run: created, started, watched to its end. --wait makes the exit code say how it ended.

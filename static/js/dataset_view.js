@@ -1,8 +1,8 @@
-// One picture of a dataset, large: arrow keys, the strength of the mask, and names of boxes that stay readable.
+// One image of a dataset, large: arrow keys, the strength of the mask, and names of boxes that stay readable.
 
 const NAME_PIXELS = 13;
 const stage = document.querySelector(".stage");
-const picture = stage.querySelector("img");
+const image = stage.querySelector("img");
 const svg = stage.querySelector("svg");
 const mask = stage.querySelector(".overlay-mask");
 const strength = document.getElementById("mask-opacity");
@@ -24,7 +24,7 @@ if (mask && strength) {
 
 function sizeNames() {
   const { width, height } = svg.viewBox.baseVal;
-  const scale = Math.min(picture.clientWidth / width, picture.clientHeight / height);
+  const scale = Math.min(image.clientWidth / width, image.clientHeight / height);
   if (!scale) return;
   const size = NAME_PIXELS / scale;
   for (const text of svg.querySelectorAll("text")) {
@@ -36,7 +36,7 @@ function sizeNames() {
     text.setAttribute("x", Math.max(0, Math.min(Number(box.getAttribute("x")), most)));
   }
 }
-if (svg) new ResizeObserver(sizeNames).observe(picture);
+if (svg) new ResizeObserver(sizeNames).observe(image);
 
 function point(row, on) {
   for (const part of stage.querySelectorAll(`[data-box="${row.dataset.object}"]`)) part.classList.toggle("pointed", on);

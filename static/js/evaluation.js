@@ -1,4 +1,4 @@
-// The evaluation of a run: pictures through the epochs, boxes by confidence, another epoch without a second click.
+// The evaluation of a run: images through the epochs, boxes by confidence, another epoch without a second click.
 const place = document.getElementById("travel-place");
 const play = document.getElementById("travel-play");
 const shownEpoch = document.getElementById("travel-epoch");
@@ -11,7 +11,7 @@ const choice = document.getElementById("epoch-choice");
 choice.addEventListener("change", () => choice.form.requestSubmit());
 choice.form.querySelector("button").hidden = true;
 
-// Boxes below the confidence are hidden; each picture says how many are left.
+// Boxes below the confidence are hidden; each image says how many are left.
 function sift() {
   if (!confidence) return;
   const least = Number(confidence.value);
@@ -25,7 +25,7 @@ function sift() {
 class Travel {
   constructor() {
     this.epochs = place.dataset.epochs.split(",");
-    this.pages = new Map(); // epoch -> promise of its pictures
+    this.pages = new Map(); // epoch -> promise of its images
     this.timer = null;
     place.addEventListener("input", () => {
       this.pause();
@@ -65,7 +65,7 @@ class Travel {
     }
     if (epoch !== this.epochs[Number(place.value)]) return; // the slider has gone on
     const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
-    Idiomorph.morph(document.getElementById("travel-pictures"), fresh, { morphStyle: "outerHTML" });
+    Idiomorph.morph(document.getElementById("travel-images"), fresh, { morphStyle: "outerHTML" });
     sift();
     const next = this.epochs[Number(place.value) + 1];
     if (next) this.page(next).catch(() => {});

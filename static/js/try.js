@@ -1,4 +1,4 @@
-// Predictions: pictures dropped on the page, and sliders that sift what the worker found without asking it again.
+// Predictions: images dropped on the page, and sliders that sift what the worker found without asking it again.
 const SVG = "http://www.w3.org/2000/svg";
 const MOST_DRAWN = 300;
 const NAMES_LISTED = 12;
@@ -35,7 +35,7 @@ class Panel {
   constructor(panel, data) {
     this.panel = panel;
     this.data = data;
-    this.rows = new Map(data.pictures.map((one) => [String(one.number), one]));
+    this.rows = new Map(data.images.map((one) => [String(one.number), one]));
     this.masks = new Map();
     for (const slider of panel.querySelectorAll("[data-slider]")) slider.addEventListener("input", () => this.show());
     for (const part of panel.querySelectorAll("[data-needs-script]")) part.hidden = false;

@@ -13,9 +13,9 @@ from tests.studio import REPOSITORY, Studio, studio  # noqa: F401  studio is a f
 SESSION = REPOSITORY / "docs" / "sessions" / "curl.sh"
 
 
-def run_session(installation: Studio, pictures: Path, folder: Path, token: str) -> subprocess.CompletedProcess[str]:
+def run_session(installation: Studio, images: Path, folder: Path, token: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "URL": installation.url, "TOKEN": token}
-    command = ["bash", "-eu", str(SESSION), str(pictures), str(folder)]
+    command = ["bash", "-eu", str(SESSION), str(images), str(folder)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
@@ -25,8 +25,8 @@ def test_the_session_trains_watches_and_exports(studio: Studio, tmp_path: Path) 
     studio.manage("createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.org")
     token = studio.manage("token", "create", "session", "--scope", "read", "--scope", "control").stdout.strip()
     studio.start("--no-demo")
-    pictures = write_zip(tmp_path / "pictures.zip", two_classes(12))
-    done = run_session(studio, pictures, tmp_path, token)
+    images = write_zip(tmp_path / "images.zip", two_classes(12))
+    done = run_session(studio, images, tmp_path, token)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{studio.log.read_text()[-3000:]}"
     assert "The run is now completed" in done.stdout
     assert '"top1": ' in done.stdout
@@ -38,6 +38,6 @@ def test_the_session_trains_watches_and_exports(studio: Studio, tmp_path: Path) 
 def test_a_token_that_is_none_ends_the_session_with_the_reason(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
     studio.manage("migrate", "-v0", "--skip-checks")
     studio.start("--no-demo")
-    done = run_session(studio, write_zip(tmp_path / "pictures.zip", two_classes(2)), tmp_path, "cvs_wrong")
+    done = run_session(studio, write_zip(tmp_path / "images.zip", two_classes(2)), tmp_path, "cvs_wrong")
     assert done.returncode != 0
     assert "unknown, expired or revoked" in done.stderr + done.stdout

@@ -40,11 +40,11 @@ def test_datasets_are_listed_filtered_and_shown(api: Api, user: User, dataset: D
         return [item["id"] for item in api.get(f"datasets/?order=name&{query}").json()["items"]]
 
     assert listed("") == [dataset.pk, scenes.pk]
-    assert listed("recipe=detection") == [scenes.pk]
+    assert listed("task=detection") == [scenes.pk]
     assert listed("q=PET&status=ready") == [dataset.pk]
     assert listed("status=refused") == []
     shown = api.get(f"datasets/{dataset.pk}").json()
-    assert (shown["classes"], shown["pictures"], shown["owner"]) == (["blue", "red"], {"train": 8, "val": 4}, "ada")
+    assert (shown["classes"], shown["images"], shown["owner"]) == (["blue", "red"], {"train": 8, "val": 4}, "ada")
     assert api.get(f"datasets/{scenes.pk}/statistics").json()["statistics"]["classes"]
     problem(api.get("datasets/4711"), 404)
 

@@ -65,7 +65,7 @@ def test_operations_are_told_apart_by_short_names(document: dict[str, Any]) -> N
     assert "list_runs" in names
 
 
-def test_the_configurations_are_described_by_recipe(document: dict[str, Any]) -> None:
+def test_the_configurations_are_described_by_task(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     assert len(schemas["TrainingRunCreate"]["properties"]["config"]["anyOf"]) == 3
     assert "max_det" in schemas["DetectionConfig"]["properties"]

@@ -29,11 +29,11 @@ def blocks(language: str) -> str:
 
 @pytest.fixture
 def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the examples speak of: dataset 1, runs 1 to 4, weights 1, a job, and pictures.zip in the present folder."""
+    """What the examples speak of: dataset 1, runs 1 to 4, weights 1, a job, and images.zip in the present folder."""
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.ALLOWED_HOSTS = ["*"]
-    dataset = make_dataset(user, pictures=4)
+    dataset = make_dataset(user, images=4)
     done = make_run(user, dataset)
     checkpoint_of(done, 1, is_best=True, is_last=True)
     board_of(done)
@@ -45,7 +45,7 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
         name="birds",
         version=1,
         owner=user,
-        recipe="classification",
+        task="classification",
         architecture="a",
         state="ready",
         report={"is_whole": True},
@@ -56,7 +56,7 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("URL", live_server.url)
     monkeypatch.setenv("TOKEN", token_of(user))
-    write_zip(tmp_path / "pictures.zip", two_classes())
+    write_zip(tmp_path / "images.zip", two_classes())
     (tmp_path / "mine.safetensors").write_bytes(save({}))
     Image.new("RGB", (4, 4)).save(tmp_path / "bird.png")
     Team.objects.create(name="birds").members.add(user)

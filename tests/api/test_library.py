@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db
 MAKE = Callable[..., TrainingRun]
 ABOUT = {
     "name": "mine",
-    "recipe": "classification",
+    "task": "classification",
     "architecture": "resnet18",
     "image_size": 64,
     "classes": ["cat", "dog"],
@@ -89,7 +89,7 @@ def test_what_is_refused_says_why_and_leaves_nothing(
         ({"architecture": "resnet1"}, "architecture"),
         ({"image_size": 100}, "image_size"),
         ({"image_size": 4096}, "image_size"),
-        ({"recipe": "regression"}, "recipe"),
+        ({"task": "regression"}, "task"),
         ({"normalisation": "none"}, "normalisation"),
         ({"format": "h5"}, "format"),
         ({"name": ""}, "name"),
@@ -170,32 +170,32 @@ def test_nothing_else_is_changed(api: Api, weights: Weights, body: dict[str, Any
 # Predicting
 
 
-def picture(name: str = "a.png") -> SimpleUploadedFile:
+def image(name: str = "a.png") -> SimpleUploadedFile:
     content = io.BytesIO()
     Image.new("RGB", (4, 4), "red").save(content, "PNG")
     return SimpleUploadedFile(name, content.getvalue(), "image/png")
 
 
-def test_pictures_become_a_job_with_a_result(api: Api, weights: Weights, user: User) -> None:
-    response = api.client.post(f"/api/v1/weights/{weights.pk}/predict", {"pictures": [picture("a.png"), picture("b")]})
+def test_images_become_a_job_with_a_result(api: Api, weights: Weights, user: User) -> None:
+    response = api.client.post(f"/api/v1/weights/{weights.pk}/predict", {"images": [image("a.png"), image("b")]})
     body = response.json()
     assert (response.status_code, body["kind"], body["state"], body["total"]) == (202, "predict", "waiting", 2)
     job = Job.objects.get(pk=body["id"])
-    assert [one["name"] for one in job.params["pictures"]] == ["a.png", "b"]
+    assert [one["name"] for one in job.params["images"]] == ["a.png", "b"]
     assert job.owner == user
     problem(api.get(f"jobs/{job.pk}/files/predictions.json"), 404)
-    (job.folder / "predictions.json").write_text(json.dumps({"pictures": []}))
-    Job.objects.filter(pk=job.pk).update(state="done", result={"pictures": 2, "problems": 0})
-    assert api.get(f"jobs/{job.pk}").json()["result"] == {"pictures": 2, "problems": 0}
+    (job.folder / "predictions.json").write_text(json.dumps({"images": []}))
+    Job.objects.filter(pk=job.pk).update(state="done", result={"images": 2, "problems": 0})
+    assert api.get(f"jobs/{job.pk}").json()["result"] == {"images": 2, "problems": 0}
     assert api.get(f"jobs/{job.pk}/files/predictions.json").status_code == 200
 
 
-def test_what_is_no_picture_is_refused(api: Api, weights: Weights) -> None:
+def test_what_is_no_image_is_refused(api: Api, weights: Weights) -> None:
     path = f"/api/v1/weights/{weights.pk}/predict"
-    no_picture = SimpleUploadedFile("a.png", b"text")
-    assert "no picture" in problem(api.client.post(path, {"pictures": no_picture}), 409)["detail"]
-    assert problem(api.client.post(path, {}), 422)["errors"][0]["parameter"] == "pictures"
-    many = {"pictures": [picture() for _number in range(51)]}
+    no_image = SimpleUploadedFile("a.png", b"text")
+    assert "no image" in problem(api.client.post(path, {"images": no_image}), 409)["detail"]
+    assert problem(api.client.post(path, {}), 422)["errors"][0]["parameter"] == "images"
+    many = {"images": [image() for _number in range(51)]}
     assert "At most 50" in problem(api.client.post(path, many), 409)["detail"]
     broken = api.client.post(path, b"no form", content_type="multipart/form-data; boundary=x")
     assert broken.status_code in (400, 422)
@@ -206,7 +206,7 @@ def test_what_is_no_picture_is_refused(api: Api, weights: Weights) -> None:
 
 def test_weights_that_cannot_predict_say_so(api: Api, weights: Weights) -> None:
     Weights.objects.update(state="pending")
-    problem(api.client.post(f"/api/v1/weights/{weights.pk}/predict", {"pictures": picture()}), 409, "not-possible")
+    problem(api.client.post(f"/api/v1/weights/{weights.pk}/predict", {"images": image()}), 409, "not-possible")
 
 
 def test_a_dataset_or_a_folder_becomes_a_job(

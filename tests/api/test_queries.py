@@ -38,7 +38,7 @@ def test_each_unknown_one_is_named_with_those_that_are_known(api: Api, run: Trai
 
 
 def test_known_ones_are_taken_and_head_takes_the_same(api: Api, run: TrainingRun) -> None:
-    path = "training/?status=pending&recipe=classification&q=t&owner=ada&order=name&skip=0&limit=1"
+    path = "training/?status=pending&task=classification&q=t&owner=ada&order=name&skip=0&limit=1"
     assert api.get(path).json()["total"] == 1
     assert api.client.head(f"/api/v1/{path}").status_code == 200
     assert api.client.head("/api/v1/training/?x=1").status_code == 422

@@ -50,9 +50,9 @@ MAY: dict[str, dict[str, set[str]]] = {
 CREATORS = {"other", "mate", "owner", "administrator"}
 SIGNED_IN = {"viewer", "viewing mate", *CREATORS}
 ONE_S_OWN = {"owner", "administrator"}
-#: A body that is a form with a picture.
-PICTURES = object()
-ABOUT_WEIGHTS = {"name": "x", "recipe": "classification", "architecture": "resnet18", "classes": ["a", "b"]}
+#: A body that is a form with an image.
+IMAGES = object()
+ABOUT_WEIGHTS = {"name": "x", "task": "classification", "architecture": "resnet18", "classes": ["a", "b"]}
 
 RUN, DATASET, WEIGHTS = "training/{run}", "datasets/{dataset}", "weights/{weights}"
 #: operation -> (path, verb, body). The verb "list" is open to who is signed in, "create" to whom a role lets create,
@@ -105,14 +105,14 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "download_weights": (f"{WEIGHTS}/download", "see", None),
     "create_weights": ("weights/", "create", {**ABOUT_WEIGHTS, "upload": "0" * 32}),
     "upload_weights": (
-        "weights/upload?name=x&recipe=classification&architecture=resnet18&classes=a&classes=b",
+        "weights/upload?name=x&task=classification&architecture=resnet18&classes=a&classes=b",
         "create",
         b"no weights",
     ),
     "change_weights": (WEIGHTS, "control", {"note": "x"}),
     "share_weights": (f"{WEIGHTS}/share", "share", {"visibility": "private"}),
     "export": (f"{WEIGHTS}/export", "use", {"formats": ["onnx"]}),
-    "predict": (f"{WEIGHTS}/predict", "use", PICTURES),
+    "predict": (f"{WEIGHTS}/predict", "use", IMAGES),
     "predict_many": (f"{WEIGHTS}/predict-many", "use", {"dataset": "{open_dataset}"}),
     "remove_weights": (WEIGHTS, "delete", None),
     "list_devices": ("devices", "list", None),
@@ -164,7 +164,7 @@ def things(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[[
         team.members.add(owner, people["mate"], people["viewing mate"])
         dataset, open_dataset = make_dataset(owner), make_dataset(owner, "open")
         run = make_run(owner, dataset)
-        weights = Weights.objects.create(name="w", version=1, owner=owner, recipe="classification", architecture="a")
+        weights = Weights.objects.create(name="w", version=1, owner=owner, task="classification", architecture="a")
         for thing in (dataset, run, weights):
             type(thing).objects.filter(pk=thing.pk).update(visibility=visibility, team=team)
         TrainingRun.objects.update(status="queued")
@@ -187,8 +187,8 @@ def send(api: Api, operation: str, numbers: dict[str, Any]) -> Any:
     call = getattr(api.client, method)
     if body is None:
         return call(address)
-    if body is PICTURES:
-        return call(address, {"pictures": SimpleUploadedFile("a.png", b"no picture")})
+    if body is IMAGES:
+        return call(address, {"images": SimpleUploadedFile("a.png", b"no image")})
     headers = {"If-Match": "*", "Content-Range": "bytes 0-2/3"}
     if isinstance(body, bytes):
         return call(address, body, content_type="application/zip", headers=headers)

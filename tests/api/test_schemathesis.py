@@ -36,7 +36,7 @@ def fill(studio: Studio) -> str:
 
         user = User.objects.create_superuser("admin")
         for number in range(1, {THINGS} + 1):
-            dataset = make_dataset(user, name=f"tints {{number}}", pictures=4)
+            dataset = make_dataset(user, name=f"tints {{number}}", images=4)
             run = make_run(user, dataset, name=f"run {{number}}", start=number % 3 == 0)
             checkpoint = Checkpoint(run=run, file="{CHECKPOINT}", attempt=1, epoch=1, step=9, reason="epoch",
                                     size_bytes=3, sha256="0" * 64, is_best=True, is_last=True,
@@ -46,7 +46,7 @@ def fill(studio: Studio) -> str:
             checkpoint.path.write_bytes(b"PK" + bytes([3, 4]))
             if number % 2:
                 board_of(run)
-            weights = Weights.objects.create(name="tints", version=number, owner=user, recipe="classification",
+            weights = Weights.objects.create(name="tints", version=number, owner=user, task="classification",
                                              architecture="resnet18", run=run, state="ready",
                                              report={{"is_whole": True}})
             weights.folder.mkdir(parents=True)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(params=["training", "datasets", "weights"])
 def path(request: Any, user: User, run: TrainingRun) -> str:
-    weights = Weights.objects.create(name="w", version=1, owner=user, recipe="classification", architecture="a")
+    weights = Weights.objects.create(name="w", version=1, owner=user, task="classification", architecture="a")
     number = {"training": run.pk, "datasets": run.dataset_id, "weights": weights.pk}[request.param]
     return f"{request.param}/{number}"
 

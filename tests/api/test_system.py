@@ -21,7 +21,7 @@ MAKE = Callable[..., TrainingRun]
 def weights(user: User, tmp_path: Path, settings: Any) -> Weights:
     settings.WEIGHTS_DIR = tmp_path / "weights"
     found = Weights.objects.create(
-        name="Birds!", version=2, owner=user, recipe="classification", architecture="resnet18", note="finches"
+        name="Birds!", version=2, owner=user, task="classification", architecture="resnet18", note="finches"
     )
     found.folder.mkdir(parents=True)
     found.path.write_bytes(b"abc")
@@ -29,13 +29,13 @@ def weights(user: User, tmp_path: Path, settings: Any) -> Weights:
 
 
 def test_weights_are_listed_and_shown(api: Api, weights: Weights, user: User) -> None:
-    Weights.objects.create(name="cats", version=1, owner=user, recipe="detection", architecture="ssdlite320")
+    Weights.objects.create(name="cats", version=1, owner=user, task="detection", architecture="ssdlite320")
 
     def listed(query: str) -> list[str]:
         return [item["name"] for item in api.get(f"weights/?order=name&{query}").json()["items"]]
 
     assert listed("") == ["Birds!", "cats"]
-    assert listed("recipe=detection") == ["cats"]
+    assert listed("task=detection") == ["cats"]
     assert listed("q=finch") == ["Birds!"]
     assert listed("name=cats") == ["cats"]
     shown = api.get(f"weights/{weights.pk}").json()

@@ -38,8 +38,8 @@ def test_the_list_is_filtered_and_ordered(api: Api, make: MAKE, other_user: User
     assert listed("status=paused") == [paused.pk, other.pk]
     assert listed("q=BIRD") == [paused.pk, stopped.pk]
     assert listed("owner=grace") == [other.pk]
-    assert listed(f"dataset={paused.dataset_id}&recipe=classification") == [paused.pk, stopped.pk, other.pk]
-    assert listed("recipe=detection") == []
+    assert listed(f"dataset={paused.dataset_id}&task=classification") == [paused.pk, stopped.pk, other.pk]
+    assert listed("task=detection") == []
     assert [item["id"] for item in api.get("training/?order=-name").json()["items"]] == [
         other.pk,
         stopped.pk,
@@ -86,7 +86,7 @@ def test_a_run_can_be_queued_at_once(api: Api, dataset: Dataset) -> None:
         ({"dataset": 4711}, "#/dataset"),
         ({"config": {"epochs": 0}}, "#/config/epochs"),
         ({"config": {"colour": "red"}}, "#/config/colour"),
-        ({"config": {"recipe": "painting"}}, "#/config/recipe"),
+        ({"config": {"task": "painting"}}, "#/config/task"),
         ({"priority": "3"}, "#/priority"),
         ({"speed": 1}, "#/speed"),
     ],
@@ -172,7 +172,7 @@ def test_a_run_is_shown_with_its_etag(api: Api, make: MAKE) -> None:
     response = api.get(f"training/{run.pk}")
     assert response.headers["ETag"] == '"1"'
     assert response.headers["Cache-Control"] == "no-store"
-    assert response.json()["config"]["recipe"] == "classification"
+    assert response.json()["config"]["task"] == "classification"
     assert api.get(f"training/{run.pk}/status").json()["progress"] == 0.25
 
 

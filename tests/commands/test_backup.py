@@ -73,14 +73,14 @@ def test_everything_comes_back(run: TrainingRun, user: User, tmp_path: Path, set
 
 def test_files_that_datasets_share_are_still_shared(user: User, tmp_path: Path, settings: Any) -> None:
     one, two = make_dataset(user, "one"), make_dataset(user, "two")
-    picture = next((one.folder / "images").rglob("*.png")).relative_to(one.folder)
-    (two.folder / picture).unlink()
-    (two.folder / picture).hardlink_to(one.folder / picture)
+    image = next((one.folder / "images").rglob("*.png")).relative_to(one.folder)
+    (two.folder / image).unlink()
+    (two.folder / image).hardlink_to(one.folder / image)
     call_command("backup", str(tmp_path / "b.tar.zst"))
     empty()
     use(settings, tmp_path / "new")
     call_command("restore", str(tmp_path / "b.tar.zst"))
-    assert (one.folder / picture).samefile(two.folder / picture)
+    assert (one.folder / image).samefile(two.folder / image)
 
 
 def test_a_place_that_takes_no_file_is_named(run: TrainingRun, tmp_path: Path) -> None:

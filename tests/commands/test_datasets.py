@@ -20,7 +20,7 @@ def datasets(*arguments: object) -> str:
 def test_list_and_show(dataset: Dataset) -> None:
     assert "pets" in datasets("list")
     (listed,) = json.loads(datasets("list", "--json"))
-    assert (listed["id"], listed["pictures"]) == (dataset.pk, {"train": 8, "val": 4})
+    assert (listed["id"], listed["images"]) == (dataset.pk, {"train": 8, "val": 4})
     assert json.loads(datasets("list", "--json", "--status", "refused")) == []
     assert json.loads(datasets("show", "pets", "--json"))["counts"] == dataset.counts
     assert "name: pets" in datasets("show", dataset.pk)
@@ -29,7 +29,7 @@ def test_list_and_show(dataset: Dataset) -> None:
 
 
 def test_statistics_and_share(dataset: Dataset) -> None:
-    dataset.statistics = {"pictures": {"train": 8, "val": 4}}
+    dataset.statistics = {"images": {"train": 8, "val": 4}}
     dataset.save()
     assert json.loads(datasets("statistics", "pets", "--json")) == dataset.statistics
     assert "train: 8" in datasets("statistics", "pets")

@@ -79,7 +79,7 @@ from trainingapp.engine.board import Board
 from trainingapp.engine.events import EVENTS_FILE, EventLog
 user = User.objects.create_user("ada")
 dataset = Dataset.objects.create(name="d", owner=user, source="/nowhere", status="ready")
-run = TrainingRun.objects.create(name="try", owner=user, dataset=dataset, recipe="classification", config={})
+run = TrainingRun.objects.create(name="try", owner=user, dataset=dataset, task="classification", config={})
 run.folder.mkdir(parents=True)
 board = Board(run.folder, 0, EventLog(run.folder / EVENTS_FILE, 1))
 board.add("train", {"loss": 0.5}, 3)

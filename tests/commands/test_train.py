@@ -227,14 +227,14 @@ def test_waiting_ends_with_how_the_run_ended(make: MAKE, status: str, code: int)
         train("watch", make("pending").pk)
 
 
-@pytest.mark.parametrize("recipe", ["classification", "detection", "segmentation"])
-def test_the_template_is_a_whole_configuration(recipe: str) -> None:
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+def test_the_template_is_a_whole_configuration(task: str) -> None:
     import yaml
 
     from trainingapp.contract.config import parse_config
 
-    text = train("config", "--recipe", recipe)
-    assert parse_config(yaml.safe_load(text)).recipe == recipe
+    text = train("config", "--task", task)
+    assert parse_config(yaml.safe_load(text)).task == task
     assert "# How many times the whole training split is seen." in text
 
 
@@ -268,9 +268,9 @@ def test_the_script_of_a_run_is_printed(run: TrainingRun) -> None:
     assert f'"epochs": {run.config["epochs"]},' in text
 
 
-def test_there_is_no_template_for_a_network_that_the_recipe_has_not() -> None:
+def test_there_is_no_template_for_a_network_that_the_task_has_not() -> None:
     with pytest.raises(CommandError, match="--model: model: "):
-        train("config", "--recipe", "detection", "--model", "resnet18")
+        train("config", "--task", "detection", "--model", "resnet18")
 
 
 def test_metrics_are_printed_without_what_was_made_again(run: TrainingRun) -> None:

@@ -43,10 +43,10 @@ def weights_command() -> Callable[..., str]:
 
 
 def test_list_and_show(user: User, weights_command: Callable[..., str]) -> None:
-    assert weights_command("list").split() == "ID NAME STATE RECIPE ARCHITECTURE BYTES FROM OWNER".split()  # noqa: SIM905
+    assert weights_command("list").split() == "ID NAME STATE TASK ARCHITECTURE BYTES FROM OWNER".split()  # noqa: SIM905
     entry = make_entry(user)
     make_entry(user, "detection", name="shapes", parent=entry)
-    assert "tints v1" in weights_command("list", "--recipe", "detection")
+    assert "tints v1" in weights_command("list", "--task", "detection")
     rows = json.loads(weights_command("list", "--json"))
     assert [(row["name"], row["version"], row["is_whole"]) for row in rows] == [("shapes", 1, True), ("tints", 1, True)]
     for name in ("tints", "tints:1", str(entry.pk)):
@@ -69,7 +69,7 @@ def test_update_and_share(user: User, weights_command: Callable[..., str]) -> No
 def test_upload_export_and_delete(admin: User, tmp_path: Path, weights_command: Callable[..., str]) -> None:
     source = tmp_path / "mine.safetensors"
     save_file(state_of(), source)
-    about = ["--name", "mine", "--recipe", "classification", "--architecture", "mobilenet_v3_small"]
+    about = ["--name", "mine", "--task", "classification", "--architecture", "mobilenet_v3_small"]
     record = json.loads(
         weights_command("upload", str(source), *about, "--image-size", "32", "--classes", "blue,red", "--json")
     )
@@ -87,7 +87,7 @@ def test_upload_export_and_delete(admin: User, tmp_path: Path, weights_command: 
 
 
 def test_a_bad_upload_ends_with_its_reason(admin: User, tmp_path: Path, weights_command: Callable[..., str]) -> None:
-    about = ["--name", "mine", "--recipe", "classification", "--architecture", "mobilenet_v3_small"]
+    about = ["--name", "mine", "--task", "classification", "--architecture", "mobilenet_v3_small"]
     wrong = tmp_path / "wrong.safetensors"
     save_file({"a": state_of()["classifier.3.bias"]}, wrong)
     with pytest.raises(CommandError, match="Nothing in the file fits"):
@@ -96,16 +96,16 @@ def test_a_bad_upload_ends_with_its_reason(admin: User, tmp_path: Path, weights_
         weights_command("upload", str(tmp_path / "no.pt"), *about, "--image-size", "32", "--classes", "blue,red")
 
 
-def test_predict_pictures_and_a_dataset(user: User, tmp_path: Path, weights_command: Callable[..., str]) -> None:
+def test_predict_images_and_a_dataset(user: User, tmp_path: Path, weights_command: Callable[..., str]) -> None:
     make_entry(user)
-    picture = tmp_path / "red.png"
-    Image.new("RGB", (40, 30), "red").save(picture)
-    line = json.loads(weights_command("predict", "tints", str(picture)))
+    image = tmp_path / "red.png"
+    Image.new("RGB", (40, 30), "red").save(image)
+    line = json.loads(weights_command("predict", "tints", str(image)))
     assert (line["name"], line["width"], len(line["classes"])) == ("red.png", 40, 2)
     make_dataset(user)
     out = tmp_path / "all.jsonl"
     found = json.loads(weights_command("predict", "tints", "--dataset", "tints", "--out", str(out), "--json"))
-    assert (found["pictures"], "top1" in found["values"]) == (12, True)
+    assert (found["images"], "top1" in found["values"]) == (12, True)
     assert len(out.read_text().splitlines()) == 12
     with pytest.raises(CommandError, match="no\\.png"):
         weights_command("predict", "tints", str(tmp_path / "no.png"))

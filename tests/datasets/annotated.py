@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from tests.datasets.sources import picture
+from tests.datasets.sources import image
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.archive import Source, SourceFile
 from trainingapp.models import Dataset
@@ -21,17 +21,17 @@ Corners = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Annotated:
-    """A picture by its stem, with boxes (class, left, top, right, bottom)."""
+    """An image by its stem, with boxes (class, left, top, right, bottom)."""
 
     stem: str
     split: str
     boxes: list[tuple[str, Corners]] = field(default_factory=list)
 
     def content(self) -> bytes:
-        return picture(sum(map(ord, self.stem)) * 7 + int(self.stem[1:]), SIZE)
+        return image(sum(map(ord, self.stem)) * 7 + int(self.stem[1:]), SIZE)
 
 
-PICTURES = [
+IMAGES = [
     Annotated("p1", "train", [("cat", (0, 0, 20, 10)), ("dog", (30, 5, 60, 40))]),
     Annotated("p2", "train", [("owl", (5, 5, 15, 25))]),
     Annotated("p3", "train", []),
@@ -45,7 +45,7 @@ Tree = dict[str, bytes | None]
 def coco(split: str, *, outlined: bool = False) -> dict[str, object]:
     """The JSON of one split; `outlined` adds the rectangle of each box as a polygon."""
     images, annotations = [], []
-    for number, item in enumerate((item for item in PICTURES if item.split == split), start=1):
+    for number, item in enumerate((item for item in IMAGES if item.split == split), start=1):
         images.append({"id": number, "file_name": f"{item.stem}.png", "width": SIZE[0], "height": SIZE[1]})
         for name, (left, top, right, bottom) in item.boxes:
             entry: dict[str, object] = {
@@ -65,7 +65,7 @@ def coco(split: str, *, outlined: bool = False) -> dict[str, object]:
 
 def coco_tree(*, outlined: bool = False) -> Tree:
     """As Roboflow lays it out."""
-    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in PICTURES}
+    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
     for split in ("train", "val"):
         text = json.dumps(coco(split, outlined=outlined), indent=1)
         tree[f"{split}/_annotations.coco.json"] = text.encode()
@@ -89,7 +89,7 @@ def yolo_tree(*, polygons: bool = False) -> Tree:
     """As Ultralytics lays it out."""
     about = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n  2: owl\n"
     tree: Tree = {"data.yaml": about.encode()}
-    for item in PICTURES:
+    for item in IMAGES:
         tree[f"images/{item.split}/{item.stem}.png"] = item.content()
         tree[f"labels/{item.split}/{item.stem}.txt"] = yolo_lines(item, polygons=polygons).encode()
     return tree
@@ -108,9 +108,9 @@ def voc_xml(item: Annotated) -> str:
 def voc_tree() -> Tree:
     tree: Tree = {}
     for split in ("train", "val"):
-        stems = [item.stem for item in PICTURES if item.split == split]
+        stems = [item.stem for item in IMAGES if item.split == split]
         tree[f"ImageSets/Main/{split}.txt"] = "\n".join(stems).encode()
-    for item in PICTURES:
+    for item in IMAGES:
         tree[f"JPEGImages/{item.stem}.png"] = item.content()
         tree[f"Annotations/{item.stem}.xml"] = voc_xml(item).encode()
     return tree
@@ -135,7 +135,7 @@ def png(image: Image.Image) -> bytes:
 def mask_tree(kind: str = "grey") -> Tree:
     """Masks of kind grey, indexed or colour, each with what names its classes."""
     tree: Tree = {}
-    for item in PICTURES:
+    for item in IMAGES:
         image = Image.fromarray(mask_values(item))
         if kind == "indexed":
             image = Image.frombytes("P", SIZE, mask_values(item).tobytes())
@@ -154,13 +154,13 @@ def mask_tree(kind: str = "grey") -> Tree:
 
 
 def csv_tree(*, with_split: bool = True) -> Tree:
-    """Each picture with boxes has the class of its first one."""
+    """Each image with boxes has the class of its first one."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(["filename", "label", *(["split"] if with_split else [])])
     tree: Tree = {}
-    for item in PICTURES:
-        tree[f"pictures/{item.stem}.png"] = item.content()
+    for item in IMAGES:
+        tree[f"images/{item.stem}.png"] = item.content()
         if item.boxes:
             writer.writerow([f"{item.stem}.png", item.boxes[0][0], *([item.split] if with_split else [])])
     tree["labels.csv"] = buffer.getvalue().encode()
@@ -170,7 +170,7 @@ def csv_tree(*, with_split: bool = True) -> Tree:
 def scenes_tree() -> Tree:
     tree: Tree = {}
     records = []
-    for item in PICTURES:
+    for item in IMAGES:
         if not item.boxes:
             continue
         instances_HW = np.zeros((SIZE[1], SIZE[0]), np.uint8)
@@ -180,7 +180,7 @@ def scenes_tree() -> Tree:
         tree[path], tree[mask] = item.content(), png(Image.fromarray(instances_HW))
         labels = [CLASSES.index(name) for name, _corners in item.boxes]
         records.append({"path": path, "mask": mask, "labels": labels, "boxes_xyxy": [box for _name, box in item.boxes]})
-    content = {"format": 1, "classes": CLASSES, "seed": 0, "pictures": records}
+    content = {"format": 1, "classes": CLASSES, "seed": 0, "images": records}
     tree["annotations.json"] = json.dumps(content).encode()
     return tree
 
@@ -207,7 +207,7 @@ def _opener(content: bytes):  # type: ignore[no-untyped-def]
 
 
 def expected_boxes() -> dict[str, tuple[str, list[tuple[str, Corners]]]]:
-    return {item.stem: (item.split, sorted(item.boxes)) for item in PICTURES}
+    return {item.stem: (item.split, sorted(item.boxes)) for item in IMAGES}
 
 
 def imported_boxes(dataset: Dataset) -> dict[str, tuple[str, list[tuple[str, tuple[float, ...]]]]]:

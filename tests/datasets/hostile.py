@@ -1,4 +1,4 @@
-"""Hostile sources by name: archives, pictures and annotation files that are meant to do harm.
+"""Hostile sources by name: archives, images and annotation files that are meant to do harm.
 
 Each is a zip as bytes, or a tree to be zipped, made when it is asked for. All names that would leave the dataset have
 `MARK` in them, so that a file that got out would be found anywhere.
@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from tests.datasets import annotated
-from tests.datasets.sources import picture, two_classes
+from tests.datasets.sources import image, two_classes
 
 MARK = "evil4711"
 Tree = dict[str, bytes | None]
@@ -101,7 +101,7 @@ LINKS = ["/etc/passwd", "../../../etc/shadow", "/dev/zero", ".", f"/tmp/{MARK}"]
 
 def archives() -> Iterator[Hostile]:
     for name, path in UNSAFE_NAMES.items():
-        yield Hostile(f"name: {name}", lambda path=path: {**two_classes(), path: picture(1)})
+        yield Hostile(f"name: {name}", lambda path=path: {**two_classes(), path: image(1)})
     for name, mode in MODES.items():
         yield Hostile(f"entry is a {name}", lambda mode=mode: with_entry(b"/etc/passwd", external_attr=mode << 16))
     for target in LINKS:
@@ -219,13 +219,13 @@ def broken_zips() -> Iterator[Hostile]:
         "extra field says zip64": with_extra(struct.pack("<HHQQ", 1, 16, 1 << 62, 1 << 62)),
         "only junk": zipped({"__MACOSX/a.png": b"x", ".git/config": b"x", "Thumbs.db": b"x"}),
         "only folders": zipped({"cat": None, "dog": None}),
-        "no picture": zipped({"cat/readme.txt": b"x", "dog/setup.exe": b"MZ"}),
+        "no image": zipped({"cat/readme.txt": b"x", "dog/setup.exe": b"MZ"}),
     }
     for name, content in cases.items():
         yield Hostile(f"zip: {name}", lambda content=content: content)
     yield Hostile("zip: one name twice", twice)
     yield Hostile("zip: a file that is a folder", lambda: {**two_classes(), "cat/x.png": b"a", "cat/x.png/y.png": b"b"})
-    yield Hostile("zip: a name composed in two ways", lambda: {"cat/é.png": picture(1), "cat/e\u0301.png": picture(2)})
+    yield Hostile("zip: a name composed in two ways", lambda: {"cat/é.png": image(1), "cat/e\u0301.png": image(2)})
 
 
 def zip64(count: int, length: int) -> bytes:
@@ -239,7 +239,7 @@ def zip64(count: int, length: int) -> bytes:
 
 def with_extra(extra: bytes) -> bytes:
     """The last entry's sizes stand in this extra field."""
-    whole = bytearray(zipped({**two_classes(), "z/z.png": picture(9)}))
+    whole = bytearray(zipped({**two_classes(), "z/z.png": image(9)}))
     start, end = whole.rindex(b"PK\1\2"), whole.rindex(b"PK\5\6")
     struct.pack_into("<II", whole, start + 20, 0xFFFFFFFF, 0xFFFFFFFF)
     struct.pack_into("<H", whole, start + 30, len(extra))
@@ -254,11 +254,11 @@ def twice() -> bytes:
     buffer = io.BytesIO(zipped(two_classes()))
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "a") as archive:
         warnings.simplefilter("ignore")
-        archive.writestr("cat/0.png", picture(5))
+        archive.writestr("cat/0.png", image(5))
     return buffer.getvalue()
 
 
-# Pictures
+# Images
 
 
 def png(width: int, height: int, colour: int = 2, depth: int = 8, data: bytes = b"", extra: bytes = b"") -> bytes:
@@ -310,12 +310,12 @@ def tiff_of(**tags: int) -> bytes:
     return (head + struct.pack("<I", tags.get("next", 0))).ljust(200, b"\0") + bytes(64)
 
 
-def pictures() -> Iterator[Hostile]:
-    for name, make in {**texts(), **headers(), **broken_pictures(), **large()}.items():
-        yield Hostile(f"picture: {name}", lambda make=make: bad_picture(make()), harmless=name in HARMLESS_PICTURES)
+def images() -> Iterator[Hostile]:
+    for name, make in {**texts(), **headers(), **broken_images(), **large()}.items():
+        yield Hostile(f"image: {name}", lambda make=make: bad_image(make()), harmless=name in HARMLESS_IMAGES)
 
 
-def bad_picture(content: bytes) -> Tree:
+def bad_image(content: bytes) -> Tree:
     """Sound classes, and the bad one under a name that its content may contradict."""
     return {**two_classes(), "cat/bad.png": content}
 
@@ -393,17 +393,17 @@ def headers() -> dict[str, Callable[[], bytes]]:
     }
 
 
-def broken_pictures() -> dict[str, Callable[[], bytes]]:
+def broken_images() -> dict[str, Callable[[], bytes]]:
     found: dict[str, Callable[[], bytes]] = {}
     for format_ in ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"):
-        whole = picture(3, (64, 64), format_)
+        whole = image(3, (64, 64), format_)
         found[f"{format_} cut in half"] = lambda whole=whole: whole[: len(whole) // 2]
         found[f"{format_} without its end"] = lambda whole=whole: whole[:-30]
         found[f"{format_} head alone"] = lambda whole=whole: whole[:30]
-    sound = picture(4, (64, 64))
+    sound = image(4, (64, 64))
     found["png with a wrong checksum"] = lambda: sound[:200] + bytes([sound[200] ^ 1]) + sound[201:]
     found["png and zip at once"] = lambda: sound + zipped({f"../{MARK}": b"x"})
-    found["jpeg and script at once"] = lambda: picture(4, (64, 64), "JPEG") + b"<script>alert(1)</script>"
+    found["jpeg and script at once"] = lambda: image(4, (64, 64), "JPEG") + b"<script>alert(1)</script>"
     found["gif and script at once"] = lambda: b"GIF89a/*" + bytes(20) + b"*/=1;alert(1)"
     found["gif of two thousand frames"] = many_frames
     return found
@@ -434,8 +434,8 @@ def large() -> dict[str, Callable[[], bytes]]:
     }
 
 
-#: Sound, if odd: that a script hangs behind a picture harms nobody, since a picture is never served as it came.
-HARMLESS_PICTURES = {
+#: Sound, if odd: that a script hangs behind an image harms nobody, since an image is never served as it came.
+HARMLESS_IMAGES = {
     "png and zip at once",
     "jpeg and script at once",
     "gif of two thousand frames",
@@ -508,20 +508,20 @@ COCO_VALUES: dict[str, dict[str, Any]] = {
     "class that is an object": {"category_id": {}},
     "class of NaN": {"category_id": float("nan")},
     "class that is huge": {"category_id": 10**300},
-    "picture that is a list": {"image_id": []},
+    "image that is a list": {"image_id": []},
     "outline of one point": {"segmentation": [[1, 2]]},
     "outline of words": {"segmentation": [["a"] * 6]},
     "outline of NaN": {"segmentation": [[float("nan")] * 8]},
     "outline far away": {"segmentation": [[1e30, 1e30, 2e30, 1e30, 2e30, 2e30]]},
-    "runs of a huge picture": {"segmentation": {"size": [10**9, 10**9], "counts": [10**18]}, "bbox": None},
+    "runs of a huge image": {"segmentation": {"size": [10**9, 10**9], "counts": [10**18]}, "bbox": None},
     "runs that are negative": {"segmentation": {"size": [40, 60], "counts": [-5, 2405]}, "bbox": None},
-    "runs beyond the picture": {"segmentation": {"size": [40, 60], "counts": [10**12]}, "bbox": None},
+    "runs beyond the image": {"segmentation": {"size": [40, 60], "counts": [10**12]}, "bbox": None},
     "runs that are words": {"segmentation": {"size": [40, 60], "counts": ["a"]}, "bbox": None},
     "packed runs of nonsense": {"segmentation": {"size": [40, 60], "counts": "\u00ff\u0000zz~"}, "bbox": None},
     "packed runs that never end": {"segmentation": {"size": [40, 60], "counts": "o" * 5000}, "bbox": None},
     "size that is a word": {"segmentation": {"size": "big", "counts": [1]}, "bbox": None},
 }
-COCO_PICTURES: dict[str, dict[str, Any]] = {
+COCO_IMAGES: dict[str, dict[str, Any]] = {
     "path out": {"file_name": f"../../../../etc/{MARK}.png"},
     "absolute path": {"file_name": "/etc/passwd"},
     "address": {"file_name": "http://127.0.0.1/x.png"},
@@ -557,12 +557,12 @@ def annotations() -> Iterator[Hostile]:
         yield Hostile(f"coco: {name}", lambda text=text: coco_text(text))
     for name, values in COCO_VALUES.items():
         yield Hostile(f"coco: {name}", lambda values=values: first_object(**values), name in UNUSED)
-    for name, values in COCO_PICTURES.items():
-        yield Hostile(f"coco: picture with {name}", lambda values=values: coco_picture(**values), name in UNUSED)
+    for name, values in COCO_IMAGES.items():
+        yield Hostile(f"coco: image with {name}", lambda values=values: coco_image(**values), name in UNUSED)
     yield Hostile("coco: one id twice", lambda: coco_with(images=annotated.coco("train")["images"] * 2))  # type: ignore[operator]
     yield Hostile("coco: class twice", lambda: coco_with(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]))
     yield Hostile("coco: classes are a word", lambda: coco_with(categories="abc"))
-    yield Hostile("coco: pictures are numbers", lambda: coco_with(images=[1, 2, 3]))
+    yield Hostile("coco: images are numbers", lambda: coco_with(images=[1, 2, 3]))
     yield Hostile("coco: objects are null", lambda: coco_with(annotations=[None] * 5))
     yield Hostile("coco: millions of empty lists", lambda: coco_text('{"images": [[' + "[]," * 4_000_000 + "[]]]}"))
     yield Hostile("coco: spaces without end", lambda: zipped(coco_text(" " * (150 << 20)), zipfile.ZIP_DEFLATED))
@@ -575,7 +575,7 @@ def annotations() -> Iterator[Hostile]:
     yield from masks()
 
 
-def coco_picture(**values: Any) -> Tree:
+def coco_image(**values: Any) -> Tree:
     images: Any = annotated.coco("train")["images"]
     images[0].update(values)
     return coco_with(images=images)
@@ -621,7 +621,7 @@ def yolo() -> Iterator[Hostile]:
 
 
 def voc() -> Iterator[Hostile]:
-    sound = annotated.voc_xml(annotated.PICTURES[0])
+    sound = annotated.voc_xml(annotated.IMAGES[0])
     entities = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
     texts = {
         "entity bomb": f'<!DOCTYPE l [<!ENTITY l0 "lol">{entities}]><annotation>&l9;</annotation>',
@@ -654,12 +654,12 @@ def voc() -> Iterator[Hostile]:
 
 
 def tables() -> Iterator[Hostile]:
-    pictures_: Tree = {f"images/{n}.png": picture(n) for n in range(6)}
+    images_: Tree = {f"images/{n}.png": image(n) for n in range(6)}
     good = "filename,label\n" + "".join(f"{n}.png,{'cat' if n % 2 else 'dog'}\n" for n in range(6))
     texts = {
         "path out": good + f"../../../etc/{MARK}.png,cat\n",
         "absolute path": good + "/etc/passwd,cat\n",
-        "no such picture": good + "nowhere.png,cat\n",
+        "no such image": good + "nowhere.png,cat\n",
         "no class": good + "0.png,\n",
         "two classes": good + "0.png,cat\n0.png,owl\n",
         "short line": good + "0.png\n",
@@ -671,7 +671,7 @@ def tables() -> Iterator[Hostile]:
     for name, text in texts.items():
         data = text if isinstance(text, bytes) else text.encode()
         yield Hostile(
-            f"csv: {name}", lambda data=data: {**pictures_, "labels.csv": data}, harmless=name == "field without end"
+            f"csv: {name}", lambda data=data: {**images_, "labels.csv": data}, harmless=name == "field without end"
         )
 
 
@@ -683,8 +683,8 @@ def masks() -> Iterator[Hostile]:
         "text": lambda: b"hello",
         "empty": lambda: b"",
         "svg": lambda: b"<svg/>",
-        "cut short": lambda: picture(1, (60, 40))[:100],
-        "noise in colour": lambda: picture(1, (60, 40)),
+        "cut short": lambda: image(1, (60, 40))[:100],
+        "noise in colour": lambda: image(1, (60, 40)),
         "9,400 squared": lambda: flat_png(9_400, 9_400, 0),
         "9,400 squared in colour": lambda: flat_png(9_400, 9_400),
         "100,000 squared": lambda: png(100_000, 100_000, 0),
@@ -709,4 +709,4 @@ def many_colours() -> bytes:
 
 
 def every() -> list[Hostile]:
-    return [*archives(), *pictures(), *annotations()]
+    return [*archives(), *images(), *annotations()]

@@ -1,4 +1,4 @@
-"""Pictures, zips and folders for tests, and what is asked of a refused import."""
+"""Images, zips and folders for tests, and what is asked of a refused import."""
 
 import io
 import zipfile
@@ -15,8 +15,8 @@ Tree = Mapping[str, bytes | None]
 """Content by path; None stands for an empty folder."""
 
 
-def picture(seed: int, size: tuple[int, int] = (12, 10), format_: str = "PNG") -> bytes:
-    """A picture of noise, another one for each seed."""
+def image(seed: int, size: tuple[int, int] = (12, 10), format_: str = "PNG") -> bytes:
+    """An image of noise, another one for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format_)
@@ -26,7 +26,7 @@ def picture(seed: int, size: tuple[int, int] = (12, 10), format_: str = "PNG") -
 def two_classes(each: int = 5, prefix: str = "") -> dict[str, bytes | None]:
     """cat/0.png ... dog/0.png ..., all different."""
     return {
-        f"{prefix}{name}/{number}.png": picture(zlib.crc32(f"{prefix}{name}{number}".encode()))
+        f"{prefix}{name}/{number}.png": image(zlib.crc32(f"{prefix}{name}{number}".encode()))
         for name in ("cat", "dog")
         for number in range(each)
     }

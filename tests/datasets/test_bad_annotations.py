@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.datasets import annotated
-from tests.datasets.annotated import PICTURES, Tree, imported_boxes
-from tests.datasets.sources import assert_refused, codes, picture, write_tree
+from tests.datasets.annotated import IMAGES, Tree, imported_boxes
+from tests.datasets.sources import assert_refused, codes, image, write_tree
 from trainingapp.datasets import files
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection
@@ -41,7 +41,7 @@ def line_of(tree: Tree, path: str, text: str) -> int:
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
-        (first(bbox=[50, 0, 20, 10]), "box_outside", "leaves the picture of 60 x 40"),
+        (first(bbox=[50, 0, 20, 10]), "box_outside", "leaves the image of 60 x 40"),
         (first(bbox=[5, 5, 0, 10]), "box_without_area", "has no area"),
         (first(bbox=[5, 5, -3, 10]), "box_without_area", "has no area"),
         (first(bbox=[5, 5, 3]), "bad_annotation", "bbox must be four numbers"),
@@ -49,7 +49,7 @@ def line_of(tree: Tree, path: str, text: str) -> int:
         (first(bbox=[5, 5, 1e400, 4]), "bad_annotation", "bbox must be four numbers"),
         (first(bbox=None), "bad_annotation", "needs a bbox or a segmentation"),
         (first(category_id=77), "unknown_class", "there is no category 77"),
-        (first(image_id=77), "unknown_picture", "no picture with the id 77"),
+        (first(image_id=77), "unknown_image", "no image with the id 77"),
         (first(segmentation=[[1, 2, 3]]), "bad_annotation", "segmentation must be"),
         (first(segmentation={"size": [40, 60], "counts": "x"}, bbox=None), "bad_annotation", "do not fill"),
         (first(segmentation={"size": [4, 6], "counts": [24]}, bbox=None), "mask_size", "6 x 4"),
@@ -61,18 +61,18 @@ def test_coco_objects(import_tree: ImportTree, data_dir: Path, change: Change, c
     assert_refused(import_tree(tree), data_dir, code, f"train/_annotations.coco.json line {line}", said)
 
 
-def test_coco_pictures(import_tree: ImportTree, data_dir: Path) -> None:
+def test_coco_images(import_tree: ImportTree, data_dir: Path) -> None:
     def change(content: Any) -> None:
         content["images"][0]["file_name"] = "nowhere.png"
         content["images"][1]["width"] = 61
         content["images"][2]["file_name"] = "p4.png"
 
     dataset = import_tree(coco_with(change))
-    assert_refused(dataset, data_dir, "missing_picture", "train/_annotations.coco.json line 3", "nowhere.png")
+    assert_refused(dataset, data_dir, "missing_image", "train/_annotations.coco.json line 3", "nowhere.png")
     assert_refused(dataset, data_dir, "duplicate_name", "train/p4.png is there already")
 
 
-def test_a_size_that_is_not_the_pictures(import_tree: ImportTree, data_dir: Path) -> None:
+def test_a_size_that_is_not_the_images(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(coco_with(lambda content: content["images"][1].update(width=61)))
     assert_refused(dataset, data_dir, "size_mismatch", "line 9", "61 x 40", "train/p2.png has 60 x 40")
 
@@ -103,9 +103,9 @@ def test_yolo_lines(import_tree: ImportTree, data_dir: Path, lines: str, code: s
     assert_refused(dataset, data_dir, code, f"labels/train/p1.txt {said.split(':')[0]}", said)
 
 
-def test_yolo_text_without_a_picture(import_tree: ImportTree, data_dir: Path) -> None:
+def test_yolo_text_without_an_image(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(annotated.yolo_tree() | {"labels/train/p9.txt": b"0 .5 .5 .1 .1"})
-    assert_refused(dataset, data_dir, "missing_picture", "no picture for labels/train/p9.txt")
+    assert_refused(dataset, data_dir, "missing_image", "no image for labels/train/p9.txt")
 
 
 def test_yaml_that_is_none(import_tree: ImportTree, data_dir: Path) -> None:
@@ -126,7 +126,7 @@ def test_yaml_that_is_none(import_tree: ImportTree, data_dir: Path) -> None:
     ],
 )
 def test_voc(import_tree: ImportTree, data_dir: Path, old: str, new: str, code: str, said: str) -> None:
-    text = annotated.voc_xml(PICTURES[0]).replace(old, new)
+    text = annotated.voc_xml(IMAGES[0]).replace(old, new)
     dataset = import_tree(annotated.voc_tree() | {"Annotations/p1.xml": text.encode()})
     assert_refused(dataset, data_dir, code, said)
 
@@ -136,10 +136,10 @@ def test_voc(import_tree: ImportTree, data_dir: Path, old: str, new: str, code: 
     [
         ({"train/masks/p1.png": annotated.png(Image.new("L", (30, 40)))}, "mask_size", "p1.png has 30 x 40"),
         ({"train/masks/p1.png": annotated.png(Image.new("L", (60, 40), 9))}, "unknown_class", "train/masks/p1.png"),
-        ({"train/masks/p1.png": picture(1, (60, 40))}, "colours_unknown", "class_dict.csv"),
-        ({"train/masks/p1.png": b"text"}, "not_a_picture", "train/masks/p1.png"),
+        ({"train/masks/p1.png": image(1, (60, 40))}, "colours_unknown", "class_dict.csv"),
+        ({"train/masks/p1.png": b"text"}, "not_an_image", "train/masks/p1.png"),
         ({"train/masks/p1.png": None}, "missing_mask", "train/images/p1.png"),
-        ({"train/images/p1.png": None}, "missing_picture", "train/masks/p1.png"),
+        ({"train/images/p1.png": None}, "missing_image", "train/masks/p1.png"),
     ],
 )  # fmt: skip
 def test_masks(import_tree: ImportTree, data_dir: Path, change: Tree, code: str, said: str) -> None:
@@ -156,11 +156,11 @@ def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> N
 @pytest.mark.parametrize(
     ("line", "code", "said"),
     [
-        ("nowhere.png,cat,train", "missing_picture", "labels.csv line 2: there is no picture nowhere.png"),
+        ("nowhere.png,cat,train", "missing_image", "labels.csv line 2: there is no image nowhere.png"),
         ("../../etc/p1.png,,train", "unknown_class", "labels.csv line 2: the class is missing"),
         ("p1.png", "bad_annotation", "labels.csv line 2: only 1 columns"),
         ("p1.png,cat,maybe", "bad_annotation", "'maybe' is no split"),
-        ("p2.png,cat,train", "duplicate_name", "labels.csv line 3: the picture pictures/p2.png"),
+        ("p2.png,cat,train", "duplicate_name", "labels.csv line 3: the image images/p2.png"),
     ],
 )
 def test_csv(import_tree: ImportTree, data_dir: Path, line: str, code: str, said: str) -> None:
@@ -173,7 +173,7 @@ def test_csv(import_tree: ImportTree, data_dir: Path, line: str, code: str, said
 def test_scenes(import_tree: ImportTree, data_dir: Path) -> None:
     tree = annotated.scenes_tree()
     content = json.loads(tree["annotations.json"] or b"")
-    content["pictures"][0]["labels"] = [7, 0]
+    content["images"][0]["labels"] = [7, 0]
     tree["annotations.json"] = json.dumps(content, indent=1).encode()
     line = line_of(tree, "annotations.json", '"path"') - 1
     assert_refused(import_tree(tree), data_dir, "unknown_class", f"annotations.json line {line}:")
@@ -189,11 +189,11 @@ def test_annotation_files_have_a_limit(
 
 
 def test_no_path_leaves_the_source(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.png").write_bytes(picture(1, (60, 40)))
+    (tmp_path / "secret.png").write_bytes(image(1, (60, 40)))
     tree = coco_with(lambda content: content["images"][0].update(file_name="../../secret.png"))
     dataset = new_dataset(write_tree(tmp_path / "source", tree))
     run_import(dataset)
-    assert_refused(dataset, data_dir, "missing_picture", "secret.png")
+    assert_refused(dataset, data_dir, "missing_image", "secret.png")
 
 
 # Leaving out
@@ -221,15 +221,15 @@ def test_single_objects_are_left_out(import_leaving_out: ImportTree) -> None:
     assert message.startswith("Left out: labels/train/p1.txt line 2")
 
 
-def test_pictures_are_left_out_with_their_files(import_leaving_out: ImportTree) -> None:
-    tree = annotated.coco_tree() | {"train/p1.png": b"text", "val/p6.png": picture(6, (10, 10))}
+def test_images_are_left_out_with_their_files(import_leaving_out: ImportTree) -> None:
+    tree = annotated.coco_tree() | {"train/p1.png": b"text", "val/p6.png": image(6, (10, 10))}
     dataset = import_leaving_out(tree)
     assert (dataset.status, dataset.count("train"), dataset.count("val")) == ("ready", 3, 1)
     assert not list(dataset.folder.rglob("p1.png")) + list(dataset.folder.rglob("p6.png"))
 
 
 def test_an_empty_class_folder_is_left_out(import_leaving_out: ImportTree) -> None:
-    tree = {f"{name}/{number}.png": picture(number + ord(name)) for name in "ab" for number in range(3)}
+    tree = {f"{name}/{number}.png": image(number + ord(name)) for name in "ab" for number in range(3)}
     dataset = import_leaving_out({**tree, "empty": None})
     assert (dataset.status, dataset.classes) == ("ready", ["a", "b"])
 
@@ -258,10 +258,10 @@ def turned_jpeg(pixels_HWC: "np.ndarray[Any, np.dtype[np.uint8]]", orientation: 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 @pytest.mark.parametrize("outlined", [True, False])
-def test_annotations_of_the_picture_as_stored_are_turned(
+def test_annotations_of_the_image_as_stored_are_turned(
     import_tree: ImportTree, orientation: int, outlined: bool
 ) -> None:
-    """A bright rectangle in the stored picture: the imported box must be where Pillow turns it."""
+    """A bright rectangle in the stored image: the imported box must be where Pillow turns it."""
     pixels_HWC = np.full((40, 60, 3), 30, np.uint8)
     pixels_HWC[8:24, 8:40] = 220
     pixels_HWC[30:38, 50:58] = 120
@@ -297,16 +297,16 @@ def test_inspection_tells_all_and_stays_a_proposal(new_dataset: Callable[..., Da
     Dataset.objects.update(status="inspecting")
     dataset.refresh_from_db()
     run_inspection(dataset)
-    assert (dataset.status, dataset.format, dataset.recipes) == ("proposed", "yolo", ["detection"])
+    assert (dataset.status, dataset.format, dataset.tasks) == ("proposed", "yolo", ["detection"])
     proposal = dataset.proposal
-    assert proposal["classes"][0] == {"name": "cat", "pictures": 2, "objects": 3}
-    assert (proposal["pictures"], proposal["has_splits"]) == ({"train": 4, "val": 2, "none": 0}, True)
+    assert proposal["classes"][0] == {"name": "cat", "images": 2, "objects": 3}
+    assert (proposal["images"], proposal["has_splits"]) == ({"train": 4, "val": 2, "none": 0}, True)
     assert proposal["files"][0] == "data.yaml"
     assert [(item["level"], item["code"]) for item in proposal["report"]] == [("error", "unknown_class")]
 
 
 def test_inspection_of_nothing_is_refused(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
-    dataset = new_dataset(write_tree(tmp_path / "source", {"notes.txt": b"x", "pictures/a.png": picture(1)}))
+    dataset = new_dataset(write_tree(tmp_path / "source", {"notes.txt": b"x", "images/a.png": image(1)}))
     Dataset.objects.update(status="inspecting")
     dataset.refresh_from_db()
     run_inspection(dataset)

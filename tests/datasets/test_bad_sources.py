@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from tests.datasets.sources import Tree, assert_refused, codes, files_under, picture, two_classes, write_tree, write_zip
+from tests.datasets.sources import Tree, assert_refused, codes, files_under, image, two_classes, write_tree, write_zip
 from trainingapp.datasets import archive
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importer import check_upload, run_import
@@ -50,7 +50,7 @@ def test_zip_cut_short(import_zip: ImportZip, data_dir: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["../evil.png", "cat/../../evil.png", "/etc/evil.png", "..\\evil.png", "C:\\evil.png"])
 def test_path_traversal(import_zip: ImportZip, data_dir: Path, name: str) -> None:
-    dataset = import_zip({**two_classes(), name: picture(1)})
+    dataset = import_zip({**two_classes(), name: image(1)})
     assert_refused(dataset, data_dir, "path_traversal", "leads out of the dataset")
     assert not list(data_dir.parent.rglob("evil*"))
 
@@ -70,7 +70,7 @@ def test_link_in_zip(import_zip: ImportZip, data_dir: Path) -> None:
 
 
 def test_encrypted_zip(import_zip: ImportZip, data_dir: Path, tmp_path: Path) -> None:
-    content = bytearray(write_zip(tmp_path / "plain.zip", {"cat/1.png": picture(1)}).read_bytes())
+    content = bytearray(write_zip(tmp_path / "plain.zip", {"cat/1.png": image(1)}).read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1
     assert_refused(import_zip(bytes(content)), data_dir, "encrypted", "without a password")
 
@@ -79,23 +79,23 @@ def test_encrypted_zip(import_zip: ImportZip, data_dir: Path, tmp_path: Path) ->
 def test_two_entries_of_one_name(import_zip: ImportZip, data_dir: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zip_file:
-        zip_file.writestr("cat/1.png", picture(1))
-        zip_file.writestr("cat/1.png", picture(2))
+        zip_file.writestr("cat/1.png", image(1))
+        zip_file.writestr("cat/1.png", image(2))
     assert_refused(import_zip(buffer.getvalue()), data_dir, "duplicate_name", "cat/1.png is there twice")
 
 
 def test_file_that_is_a_folder_too(import_zip: ImportZip, data_dir: Path) -> None:
-    dataset = import_zip({**two_classes(), "cat/a.png": picture(1), "cat/a.png/b.png": picture(2)})
+    dataset = import_zip({**two_classes(), "cat/a.png": image(1), "cat/a.png/b.png": image(2)})
     assert_refused(dataset, data_dir, "duplicate_name", "both a file and a folder")
 
 
 @pytest.mark.parametrize("name", ["cat/a\nb.png", "cat//b.png", "cat/" + "ä" * 200 + ".png"])
 def test_names_that_cannot_be_used(import_zip: ImportZip, data_dir: Path, name: str) -> None:
-    assert_refused(import_zip({**two_classes(), name: picture(1)}), data_dir, "bad_name")
+    assert_refused(import_zip({**two_classes(), name: image(1)}), data_dir, "bad_name")
 
 
 def test_name_with_nul(import_zip: ImportZip, data_dir: Path, tmp_path: Path) -> None:
-    content = write_zip(tmp_path / "plain.zip", {**two_classes(), "cat/aXb.png": picture(1)}).read_bytes()
+    content = write_zip(tmp_path / "plain.zip", {**two_classes(), "cat/aXb.png": image(1)}).read_bytes()
     assert_refused(import_zip(content.replace(b"cat/aXb", b"cat/a\0b")), data_dir, "bad_name")
 
 
@@ -146,46 +146,46 @@ def test_damaged_entry(import_zip: ImportZip, data_dir: Path, tmp_path: Path) ->
 
 
 def test_text_named_jpg(import_zip: ImportZip, data_dir: Path) -> None:
-    dataset = import_zip({**two_classes(), "cat/note.jpg": b"this is no picture\n"})
-    assert_refused(dataset, data_dir, "not_a_picture", "cat/note.jpg is a text file, not a picture")
+    dataset = import_zip({**two_classes(), "cat/note.jpg": b"this is no image\n"})
+    assert_refused(dataset, data_dir, "not_an_image", "cat/note.jpg is a text file, not an image")
 
 
 def test_other_file_named_jpg(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree({**two_classes(), "cat/program.jpg": b"\x7fELF" + bytes(100)})
-    assert_refused(dataset, data_dir, "not_a_picture", "cat/program.jpg is not a picture in any format")
+    assert_refused(dataset, data_dir, "not_an_image", "cat/program.jpg is not an image in any format")
 
 
-def test_empty_picture_file(import_tree: ImportTree, data_dir: Path) -> None:
-    assert_refused(import_tree({**two_classes(), "cat/nil.png": b""}), data_dir, "not_a_picture", "empty (0 bytes)")
+def test_empty_image_file(import_tree: ImportTree, data_dir: Path) -> None:
+    assert_refused(import_tree({**two_classes(), "cat/nil.png": b""}), data_dir, "not_an_image", "empty (0 bytes)")
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
-def test_truncated_picture(import_zip: ImportZip, data_dir: Path, format_: str) -> None:
-    whole = picture(1, (64, 64), format_)
+def test_truncated_image(import_zip: ImportZip, data_dir: Path, format_: str) -> None:
+    whole = image(1, (64, 64), format_)
     dataset = import_zip({**two_classes(), f"cat/cut.{format_.lower()}": whole[: len(whole) // 2]})
     assert dataset.status == Dataset.Status.REFUSED
-    assert {"truncated", "unreadable", "not_a_picture"} & set(codes(dataset))
+    assert {"truncated", "unreadable", "not_an_image"} & set(codes(dataset))
     assert f"cat/cut.{format_.lower()}" in dataset.report[0]["message"]
     assert files_under(data_dir) == []
 
 
 def test_png_with_a_flipped_bit(import_tree: ImportTree, data_dir: Path) -> None:
-    content = bytearray(picture(1, (64, 64)))
+    content = bytearray(image(1, (64, 64)))
     content[len(content) // 2] ^= 1
     assert_refused(import_tree({**two_classes(), "cat/flip.png": bytes(content)}), data_dir, "unreadable", "damaged")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_picture_that_decodes_to_too_much(import_tree: ImportTree, data_dir: Path) -> None:
+def test_image_that_decodes_to_too_much(import_tree: ImportTree, data_dir: Path) -> None:
     buffer = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(buffer, "PNG")
     dataset = import_tree({**two_classes(), "cat/huge.png": buffer.getvalue()})
     assert_refused(dataset, data_dir, "too_many_pixels", "12,000 x 12,000")
 
 
-def test_all_bad_pictures_are_named(import_tree: ImportTree, data_dir: Path) -> None:
+def test_all_bad_images_are_named(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree({**two_classes(), "cat/a.jpg": b"text", "dog/b.jpg": b"text", "dog/c.png": b""})
-    assert_refused(dataset, data_dir, "not_a_picture")
+    assert_refused(dataset, data_dir, "not_an_image")
     assert [item["file"] for item in dataset.report] == ["cat/a.jpg", "dog/b.jpg", "dog/c.png"]
 
 
@@ -195,24 +195,24 @@ def test_long_report_is_cut_and_counted(import_tree: ImportTree) -> None:
     assert (dataset.report[-1]["count"], dataset.report[-1]["message"]) == (30, "… and 30 more of the same kind.")
 
 
-def test_class_folder_without_picture(import_zip: ImportZip, data_dir: Path) -> None:
+def test_class_folder_without_image(import_zip: ImportZip, data_dir: Path) -> None:
     dataset = import_zip({**two_classes(), "bird": None, "fish/readme.txt": b"soon"})
-    assert_refused(dataset, data_dir, "empty_class", "class bird holds no picture", "class fish")
+    assert_refused(dataset, data_dir, "empty_class", "class bird holds no image", "class fish")
 
 
 def test_one_class(import_tree: ImportTree, data_dir: Path) -> None:
-    dataset = import_tree({"cat/1.png": picture(1), "cat/2.png": picture(2)})
+    dataset = import_tree({"cat/1.png": image(1), "cat/2.png": image(2)})
     assert_refused(dataset, data_dir, "too_few_classes", "only one class, cat")
 
 
-def test_pictures_without_class_folders(import_zip: ImportZip, data_dir: Path) -> None:
-    dataset = import_zip({"1.png": picture(1), "2.png": picture(2)})
+def test_images_without_class_folders(import_zip: ImportZip, data_dir: Path) -> None:
+    dataset = import_zip({"1.png": image(1), "2.png": image(2)})
     assert_refused(dataset, data_dir, "too_few_classes", "no class folder")
     assert codes(dataset, "warning") == []
 
 
-def test_class_without_training_pictures(import_tree: ImportTree, data_dir: Path) -> None:
-    dataset = import_tree({**two_classes(prefix="train/"), "val/bird/1.png": picture(1)})
+def test_class_without_training_images(import_tree: ImportTree, data_dir: Path) -> None:
+    dataset = import_tree({**two_classes(prefix="train/"), "val/bird/1.png": image(1)})
     assert_refused(dataset, data_dir, "class_without_train", "bird")
 
 
@@ -221,7 +221,7 @@ def test_val_without_train(import_tree: ImportTree, data_dir: Path) -> None:
 
 
 def test_folders_beside_splits(import_tree: ImportTree, data_dir: Path) -> None:
-    tree = {**two_classes(prefix="train/"), **two_classes(prefix="val/"), "bird/1.png": picture(1)}
+    tree = {**two_classes(prefix="train/"), **two_classes(prefix="val/"), "bird/1.png": image(1)}
     assert_refused(import_tree(tree), data_dir, "mixed_layout", "bird")
 
 
@@ -235,7 +235,7 @@ def test_nothing_left_for_validation(import_tree: ImportTree, data_dir: Path) ->
 
 
 def test_link_out_of_a_server_folder(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.png").write_bytes(picture(7))
+    (tmp_path / "secret.png").write_bytes(image(7))
     source = write_tree(tmp_path / "source", two_classes())
     (source / "cat" / "link.png").symlink_to(tmp_path / "secret.png")
     (source / "bird").symlink_to(tmp_path)
@@ -254,7 +254,7 @@ def test_pipe_in_a_server_folder(new_dataset: Callable[..., Dataset], data_dir: 
 
 def test_name_that_is_no_text(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "source", two_classes())
-    (source / "cat" / os.fsdecode(b"\xff\xfe.png")).write_bytes(picture(1))
+    (source / "cat" / os.fsdecode(b"\xff\xfe.png")).write_bytes(image(1))
     dataset = new_dataset(source)
     run_import(dataset)
     assert_refused(dataset, data_dir, "bad_name")
@@ -283,7 +283,7 @@ def test_disk_that_fills_up_meanwhile(
     try:
         monkeypatch.setattr(archive, "DISK_RESERVE_BYTES", -(1024**4))
         settings.DATASETS_DIR = disk / "datasets"
-        tree = {f"{name}/{number}.bmp": picture(number, (100, 100), "BMP") for name in "ab" for number in range(20)}
+        tree = {f"{name}/{number}.bmp": image(number, (100, 100), "BMP") for name in "ab" for number in range(20)}
         dataset = new_dataset(write_tree(tmp_path / "source", tree))
         run_import(dataset)
         assert_refused(dataset, disk, "disk_full", "filled up")

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tests.datasets import annotated
-from tests.datasets.annotated import PICTURES, Tree, imported_boxes, imported_mask
-from tests.datasets.sources import assert_refused, codes, picture, two_classes, write_tree
+from tests.datasets.annotated import IMAGES, Tree, imported_boxes, imported_mask
+from tests.datasets.sources import assert_refused, codes, image, two_classes, write_tree
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.duplicates import nearest
@@ -48,21 +48,21 @@ def test_rename_merge_leave_out_and_reorder(import_with: ImportWith) -> None:
     assert dataset.counts["train"] == {"bird": 1, "pet": 2}
 
 
-def test_objects_of_a_class_left_out_go_and_their_pictures_stay(import_with: ImportWith) -> None:
+def test_objects_of_a_class_left_out_go_and_their_images_stay(import_with: ImportWith) -> None:
     dataset = import_with(annotated.yolo_tree(), {"dog": ["dog"], "cat": ["cat"]})
     assert imported_boxes(dataset)["p2"] == ("train", [])
     assert dataset.classes == ["dog", "cat"]
 
 
-def test_pictures_of_a_class_left_out_go(import_with: ImportWith) -> None:
-    tree = two_classes() | {"bird/1.png": picture(1), "bird/2.png": picture(2)}
+def test_images_of_a_class_left_out_go(import_with: ImportWith) -> None:
+    tree = two_classes() | {"bird/1.png": image(1), "bird/2.png": image(2)}
     dataset = import_with(tree, {"cat": ["cat"], "dog": ["dog"]})
-    assert (dataset.classes, sum(dataset.pictures.values())) == (["cat", "dog"], 10)
+    assert (dataset.classes, sum(dataset.images.values())) == (["cat", "dog"], 10)
 
 
 def test_masks_follow_the_choice(import_with: ImportWith) -> None:
     dataset = import_with(annotated.mask_tree(), {"owl": ["owl"], "pet": ["dog", "cat"]})
-    values_HW = annotated.mask_values(PICTURES[0])
+    values_HW = annotated.mask_values(IMAGES[0])
     assert (imported_mask(dataset, "p1") == np.array([0, 2, 2, 1])[values_HW]).all()
     without = import_with(annotated.mask_tree(), {"dog": ["dog"]})
     assert (imported_mask(without, "p1") == (values_HW == 2)).all()
@@ -70,7 +70,7 @@ def test_masks_follow_the_choice(import_with: ImportWith) -> None:
 
 def test_scenes_merged_to_one_class_classify_no_more(import_with: ImportWith) -> None:
     dataset = import_with(annotated.scenes_tree(), {"thing": ["cat", "dog", "owl"]})
-    assert dataset.recipes == ["detection", "segmentation"]
+    assert dataset.tasks == ["detection", "segmentation"]
 
 
 @pytest.mark.parametrize("classes", [{"a": ["bear"]}, {"a": ["cat"], "b": ["cat"]}])
@@ -94,7 +94,7 @@ def test_a_new_split_depends_on_seed_and_content_alone(import_with: ImportWith) 
     assert "same_content" in codes(again, "warning")
 
 
-def test_every_class_is_divided_and_equal_pictures_stay_together() -> None:
+def test_every_class_is_divided_and_equal_images_stay_together() -> None:
     rng = np.random.default_rng(0)
     shown = [frozenset(np.flatnonzero(rng.random(6) < [0.7, 0.5, 0.3, 0.2, 0.1, 0.05]).tolist()) for _ in range(1000)]
     digests = [f"{index // 2}" for index in range(1000)]
@@ -123,7 +123,7 @@ def test_the_nearest_are_those_of_comparing_all() -> None:
         assert index < 0 or distances[index] == min(distances)
 
 
-def test_a_picture_saved_again_is_found_on_the_other_side(import_with: ImportWith) -> None:
+def test_an_image_saved_again_is_found_on_the_other_side(import_with: ImportWith) -> None:
     rng = np.random.default_rng(1)
     smooth = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
         (160, 120), Image.Resampling.BICUBIC
@@ -139,7 +139,7 @@ def test_a_picture_saved_again_is_found_on_the_other_side(import_with: ImportWit
     assert "train/cat/same.png" in item["message"]
 
 
-def test_plain_pictures_are_no_near_duplicates(import_with: ImportWith) -> None:
+def test_plain_images_are_no_near_duplicates(import_with: ImportWith) -> None:
     tree = two_classes(prefix="train/") | two_classes(prefix="val/")
     for split, shade in (("train", 10), ("val", 200)):
         tree[f"{split}/cat/plain.png"] = annotated.png(Image.new("RGB", (30, 30), (shade, shade, shade)))
@@ -171,7 +171,7 @@ def test_deleting_one_leaves_the_other_whole(import_with: ImportWith) -> None:
     freed = dataset_verbs.delete_dataset(first)
     assert not first.folder.exists()
     assert {path: path.read_bytes() for path in second.folder.rglob("*") if path.is_file()} == before
-    assert freed.bytes < sum(map(len, before.values())) / 2  # the pictures were shared
+    assert freed.bytes < sum(map(len, before.values())) / 2  # the images were shared
 
 
 def test_another_split_or_class_is_other_content(import_with: ImportWith) -> None:
@@ -190,14 +190,14 @@ def test_another_split_or_class_is_other_content(import_with: ImportWith) -> Non
 
 def test_statistics(import_with: ImportWith) -> None:
     figures = import_with(annotated.coco_tree(outlined=True)).statistics
-    assert figures["pictures"] == {"train": 4, "val": 2}
+    assert figures["images"] == {"train": 4, "val": 2}
     assert figures["objects"] == {"train": 4, "val": 4}
     cat = figures["classes"][0]
-    assert (cat["name"], cat["pictures"], cat["objects"]) == ("cat", {"train": 1, "val": 1}, {"train": 1, "val": 2})
-    area = sum((annotated.mask_values(item) == 1).sum() for item in PICTURES if item.split == "val")
+    assert (cat["name"], cat["images"], cat["objects"]) == ("cat", {"train": 1, "val": 1}, {"train": 1, "val": 2})
+    area = sum((annotated.mask_values(item) == 1).sum() for item in IMAGES if item.split == "val")
     assert cat["pixels"]["val"] == pytest.approx(area / (2 * 60 * 40), abs=1e-6)
     assert figures["histograms"].keys() == {
-        "width", "height", "aspect", "objects_per_picture", "box_area", "box_aspect",
+        "width", "height", "aspect", "objects_per_image", "box_area", "box_aspect",
     }  # fmt: skip
     for values in figures["histograms"].values():
         assert len(values["edges"]) == len(values["counts"]) + 1

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from tests.datasets.sources import files_under, picture, two_classes, write_tree, write_zip
+from tests.datasets.sources import files_under, image, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.importer import run_import
 from trainingapp.models import Dataset
 
-#: Imports dataset argv[1] and waits to be killed after ten pictures, with a line on standard output to say so.
+#: Imports dataset argv[1] and waits to be killed after ten images, with a line on standard output to say so.
 IMPORTER = """
 import sys, time, django
 django.setup()
@@ -85,7 +85,7 @@ def test_killed_in_the_middle(studio: Callable[..., subprocess.Popen[str]], tmp_
 
 def test_killed_between_rename_and_row(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     dataset = new_dataset(write_tree(tmp_path / "source", two_classes()))
-    write_tree(dataset.folder, {"images/old.png": picture(1), "dataset.json": b"{}"})
+    write_tree(dataset.folder, {"images/old.png": image(1), "dataset.json": b"{}"})
     run_import(dataset)
     assert dataset.status == "ready"
     assert not (dataset.folder / "images" / "old.png").exists()

@@ -19,7 +19,7 @@ def test_import_a_folder(admin: User, tmp_path: Path, capsys: pytest.CaptureFixt
     call_command("import_dataset", write_tree(tmp_path / "source", two_classes()), name="Pets")
     dataset = Dataset.objects.get()
     assert (dataset.name, dataset.owner, dataset.status) == ("Pets", admin, "ready")
-    assert "2 classes, 8 pictures to train on, 2 for validation" in capsys.readouterr().out
+    assert "2 classes, 8 images to train on, 2 for validation" in capsys.readouterr().out
 
 
 def test_import_for_another_owner(user: User, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_refused_import_prints_the_report(data_dir: Path, tmp_path: Path, capsys
     with pytest.raises(CommandError, match="refused") as caught:
         call_command("import_dataset", source, name="Pets")
     assert caught.value.returncode == 1
-    assert "cat/note.jpg is a text file, not a picture" in capsys.readouterr().out
+    assert "cat/note.jpg is a text file, not an image" in capsys.readouterr().out
     assert files_under(data_dir) == []
 
 
@@ -60,18 +60,18 @@ def test_source_that_is_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("admin")
 def test_demo_is_drawn_once(capsys: pytest.CaptureFixture[str]) -> None:
-    call_command("demo", pictures=40, size=32)
-    call_command("demo", pictures=40, size=32)
+    call_command("demo", images=40, size=32)
+    call_command("demo", images=40, size=32)
     dataset = Dataset.objects.get(name="Demo scenes")
     assert (dataset.count("train"), dataset.count("val"), dataset.report) == (32, 8, [])
     assert "is already there" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("admin")
-def test_demo_serves_all_three_recipes() -> None:
-    call_command("demo", pictures=40, size=32)
+def test_demo_serves_all_three_tasks() -> None:
+    call_command("demo", images=40, size=32)
     dataset = Dataset.objects.get()
-    assert sorted(dataset.recipes) == ["classification", "detection", "segmentation"]
+    assert sorted(dataset.tasks) == ["classification", "detection", "segmentation"]
     for sample in read_index(dataset.folder).samples:
         assert sample.path.split("/")[2] == dataset.classes[sample.label]
         with Image.open(dataset.folder / sample.mask) as mask:
@@ -85,7 +85,7 @@ def test_demo_serves_all_three_recipes() -> None:
 
 @pytest.mark.usefixtures("admin")
 def test_demo_refuses_nonsense() -> None:
-    for options in ({"pictures": 3}, {"size": 8}, {"seed": -1}):
+    for options in ({"images": 3}, {"size": 8}, {"seed": -1}):
         with pytest.raises(CommandError, match="must be"):
             call_command("demo", **options)
 
@@ -94,8 +94,8 @@ def test_inspect_prints_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixt
     source = write_tree(tmp_path / "source", annotated.coco_tree())
     call_command("import_dataset", source, inspect=True)
     out = capsys.readouterr().out
-    assert "Format coco, for detection. Pictures: 4 train, 2 val." in out
-    assert "cat: 2 pictures, 3 objects" in out
+    assert "Format coco, for detection. Images: 4 train, 2 val." in out
+    assert "cat: 2 images, 3 objects" in out
     call_command("import_dataset", source, inspect=True, json=True)
     proposal = json.loads(capsys.readouterr().out)
     assert (proposal["format"], proposal["report"]) == ("coco", [])
@@ -125,7 +125,7 @@ def test_choices_on_the_command_line(tmp_path: Path) -> None:
     ]
     call_command("import_dataset", source, *arguments, "--val-share", "0.5", "--seed", "3")
     dataset = Dataset.objects.get()
-    assert (dataset.classes, dataset.pictures) == (["owl", "pet"], {"train": 3, "val": 3})
+    assert (dataset.classes, dataset.images) == (["owl", "pet"], {"train": 3, "val": 3})
     call_command("import_dataset", source, "--name", "No owls", "--leave-out", "owl", "--on-error", "leave_out")
     assert Dataset.objects.get(name="No owls").classes == ["cat", "dog"]
 

@@ -11,8 +11,8 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from tests.datasets import annotated
-from tests.datasets.annotated import CLASSES, PICTURES, SIZE, Tree, expected_boxes, imported_boxes, imported_mask
-from tests.datasets.sources import codes, picture, write_zip
+from tests.datasets.annotated import CLASSES, IMAGES, SIZE, Tree, expected_boxes, imported_boxes, imported_mask
+from tests.datasets.sources import codes, image, write_zip
 from trainingapp.datasets.formats.registry import read_layout
 from trainingapp.datasets.geometry import unpack_counts
 from trainingapp.datasets.importer import check_upload
@@ -36,7 +36,7 @@ def moved(tree: Tree, **places: str) -> Tree:
 def test_boxes_of_every_format(import_tree: ImportTree, tree: Tree) -> None:
     dataset = import_tree(tree)
     assert (dataset.status, dataset.report) == ("ready", [])
-    assert (dataset.classes, dataset.recipes) == (CLASSES, ["detection"])
+    assert (dataset.classes, dataset.tasks) == (CLASSES, ["detection"])
     assert imported_boxes(dataset) == expected_boxes()
 
 
@@ -46,9 +46,9 @@ def test_boxes_of_every_format(import_tree: ImportTree, tree: Tree) -> None:
 )
 def test_outlines_serve_detection_and_segmentation(import_tree: ImportTree, tree: Tree, name: str) -> None:
     dataset = import_tree(tree)
-    assert (dataset.format, dataset.recipes, dataset.classes) == (name, ["detection", "segmentation"], CLASSES)
+    assert (dataset.format, dataset.tasks, dataset.classes) == (name, ["detection", "segmentation"], CLASSES)
     assert imported_boxes(dataset) == expected_boxes()
-    for item in PICTURES:
+    for item in IMAGES:
         assert (imported_mask(dataset, item.stem) == annotated.mask_values(item)).all()
 
 
@@ -56,15 +56,15 @@ def test_outlines_serve_detection_and_segmentation(import_tree: ImportTree, tree
 def test_masks(import_tree: ImportTree, kind: str) -> None:
     dataset = import_tree(annotated.mask_tree(kind))
     assert (dataset.status, dataset.report) == ("ready", [])
-    assert (dataset.format, dataset.recipes, dataset.classes) == ("masks", ["segmentation"], CLASSES)
+    assert (dataset.format, dataset.tasks, dataset.classes) == ("masks", ["segmentation"], CLASSES)
     assert (dataset.count("train"), dataset.count("val")) == (4, 2)
-    for item in PICTURES:
+    for item in IMAGES:
         assert (imported_mask(dataset, item.stem) == annotated.mask_values(item)).all()
 
 
 def test_csv(import_tree: ImportTree) -> None:
-    dataset = import_tree(annotated.csv_tree() | {"pictures/p7.png": picture(70)})
-    assert (dataset.format, dataset.recipes, dataset.classes) == ("csv", ["classification"], CLASSES)
+    dataset = import_tree(annotated.csv_tree() | {"images/p7.png": image(70)})
+    assert (dataset.format, dataset.tasks, dataset.classes) == ("csv", ["classification"], CLASSES)
     assert dataset.counts == {"train": {"cat": 1, "dog": 1, "owl": 1}, "val": {"cat": 1, "dog": 0, "owl": 1}}
     assert sorted(codes(dataset, "warning")) == ["class_without_val", "not_annotated"]
 
@@ -73,7 +73,7 @@ def test_scenes(import_tree: ImportTree) -> None:
     dataset = import_tree(annotated.scenes_tree())
     assert (dataset.format, dataset.status) == ("scenes", "ready")
     assert imported_boxes(dataset) == {stem: found for stem, found in expected_boxes().items() if found[1]}
-    assert (imported_mask(dataset, "p1") == annotated.mask_values(PICTURES[0])).all()
+    assert (imported_mask(dataset, "p1") == annotated.mask_values(IMAGES[0])).all()
     assert dataset.counts["train"] == {"cat": 1, "dog": 2, "owl": 1}
 
 
@@ -95,7 +95,7 @@ def test_layouts_of_coco(import_tree: ImportTree, places: dict[str, str]) -> Non
 
 def test_coco_without_splits(import_tree: ImportTree) -> None:
     content = annotated.coco("train")
-    tree: Tree = {f"images/{item.stem}.png": item.content() for item in PICTURES if item.split == "train"}
+    tree: Tree = {f"images/{item.stem}.png": item.content() for item in IMAGES if item.split == "train"}
     dataset = import_tree(tree | {"labels.json": json.dumps(content).encode()})
     assert dataset.status == "ready"
     assert {stem: boxes for stem, (_split, boxes) in imported_boxes(dataset).items()} == {
@@ -133,9 +133,9 @@ def test_run_lengths_and_crowds(import_tree: ImportTree) -> None:
             entry["iscrowd"] = int(entry["category_id"] == 30)
         tree[f"{split}/_annotations.coco.json"] = json.dumps(content).encode()
     dataset = import_tree(tree)
-    assert dataset.recipes == ["detection", "segmentation"]
+    assert dataset.tasks == ["detection", "segmentation"]
     assert imported_boxes(dataset) == expected_boxes()
-    assert (imported_mask(dataset, "p1") == annotated.mask_values(PICTURES[0])).all()
+    assert (imported_mask(dataset, "p1") == annotated.mask_values(IMAGES[0])).all()
     assert dataset.statistics["classes"][2]["objects"] == {"train": 0, "val": 0}
 
 
@@ -151,7 +151,7 @@ def test_run_lengths_and_crowds(import_tree: ImportTree) -> None:
 def test_layouts_of_yolo(import_tree: ImportTree, places: dict[str, str], about: str) -> None:
     tree = moved(annotated.yolo_tree(), **places) | {"data.yaml": about.encode()}
     for split in ("train", "val"):
-        lines = [f"./images/{item.split}/{item.stem}.png" for item in PICTURES if item.split == split]
+        lines = [f"./images/{item.split}/{item.stem}.png" for item in IMAGES if item.split == split]
         tree[f"{split}.txt"] = "\n".join(lines).encode()
     dataset = import_tree(tree)
     assert (dataset.format, dataset.report, dataset.classes) == ("yolo", [], CLASSES)
@@ -161,7 +161,7 @@ def test_layouts_of_yolo(import_tree: ImportTree, places: dict[str, str], about:
 @pytest.mark.parametrize("names", [b"cat\ndog\nowl\n", None])
 def test_yolo_without_yaml(import_tree: ImportTree, names: bytes | None) -> None:
     tree: Tree = {}
-    for item in PICTURES:
+    for item in IMAGES:
         tree[f"{item.split}/{item.stem}.png"] = item.content()
         tree[f"{item.split}/{item.stem}.txt"] = annotated.yolo_lines(item).encode()
     dataset = import_tree(tree | ({"classes.txt": names} if names else {}))
@@ -170,15 +170,15 @@ def test_yolo_without_yaml(import_tree: ImportTree, names: bytes | None) -> None
     assert [len(boxes) for _split, boxes in imported_boxes(dataset).values()] == [2, 1, 0, 1, 2, 2]
 
 
-def test_yolo_picture_without_a_text_file_shows_nothing(import_tree: ImportTree) -> None:
+def test_yolo_image_without_a_text_file_shows_nothing(import_tree: ImportTree) -> None:
     dataset = import_tree({path: content for path, content in annotated.yolo_tree().items() if "p3.txt" not in path})
     assert codes(dataset, "warning") == ["no_label_file"]
     assert imported_boxes(dataset)["p3"] == ("train", [])
 
 
-def test_voc_beside_the_pictures(import_tree: ImportTree) -> None:
+def test_voc_beside_the_images(import_tree: ImportTree) -> None:
     tree: Tree = {}
-    for item in PICTURES:
+    for item in IMAGES:
         tree[f"{item.split}/{item.stem}.png"] = item.content()
         tree[f"{item.split}/{item.stem}.xml"] = annotated.voc_xml(item).encode()
     assert imported_boxes(import_tree(tree)) == expected_boxes()
@@ -197,12 +197,12 @@ def test_masks_with_the_split_below_and_a_map_of_cvat(import_tree: ImportTree) -
             tree[f"{folder}/{split}/{path.rpartition('/')[2]}"] = content
     dataset = import_tree(tree)
     assert (dataset.classes, dataset.count("val")) == (CLASSES, 2)
-    assert (imported_mask(dataset, "p5") == annotated.mask_values(PICTURES[4])).all()
+    assert (imported_mask(dataset, "p5") == annotated.mask_values(IMAGES[4])).all()
 
 
 def test_void_pixels_are_what_nobody_knows(import_tree: ImportTree) -> None:
     tree = annotated.mask_tree()
-    values_HW = annotated.mask_values(PICTURES[0]).copy()
+    values_HW = annotated.mask_values(IMAGES[0]).copy()
     values_HW[:2] = 255
     tree["train/masks/p1.png"] = annotated.png(Image.fromarray(values_HW))
     assert (imported_mask(import_tree(tree), "p1")[:2] == 255).all()
@@ -210,27 +210,27 @@ def test_void_pixels_are_what_nobody_knows(import_tree: ImportTree) -> None:
 
 def test_masks_of_black_and_white_show_one_class(import_tree: ImportTree) -> None:
     tree: Tree = {}
-    for item in PICTURES:
+    for item in IMAGES:
         tree[f"images/{item.stem}.png"] = item.content()
         tree[f"masks/{item.stem}_mask.png"] = annotated.png(
             Image.fromarray((annotated.mask_values(item) > 0).astype(np.uint8) * 255)
         )
     dataset = import_tree(tree)
     assert (dataset.status, dataset.classes) == ("ready", ["foreground"])
-    assert (imported_mask(dataset, "p1") == (annotated.mask_values(PICTURES[0]) > 0)).all()
+    assert (imported_mask(dataset, "p1") == (annotated.mask_values(IMAGES[0]) > 0)).all()
 
 
 def test_names_that_do_not_list_the_background(import_tree: ImportTree) -> None:
     tree = annotated.mask_tree() | {"classes.txt": "\n".join(CLASSES).encode()}
     dataset = import_tree(tree)
     assert dataset.classes == CLASSES
-    assert (imported_mask(dataset, "p1") == annotated.mask_values(PICTURES[0])).all()
+    assert (imported_mask(dataset, "p1") == annotated.mask_values(IMAGES[0])).all()
 
 
 @pytest.mark.parametrize("table", ["path;class\n", "Image\tTarget\n"])
 def test_csv_with_other_headers(import_tree: ImportTree, table: str) -> None:
     delimiter = ";" if ";" in table else "\t"
-    lines = [f"pictures/{item.stem}.png{delimiter}{item.boxes[0][0]}" for item in PICTURES if item.boxes]
+    lines = [f"images/{item.stem}.png{delimiter}{item.boxes[0][0]}" for item in IMAGES if item.boxes]
     tree = annotated.csv_tree() | {"labels.csv": (table + "\n".join(lines)).encode()}
     dataset = import_tree(tree)
     assert (dataset.format, dataset.classes) == ("csv", CLASSES)
@@ -254,7 +254,7 @@ def test_zips_of_every_format(import_zip: ImportTree, tmp_path: Path, name: str)
 def test_a_split_alone_is_divided_anew(import_tree: ImportTree) -> None:
     tree = {path: content for path, content in annotated.coco_tree().items() if path.startswith("val/")}
     dataset = import_tree(tree)
-    assert (dataset.status, dataset.pictures) == ("ready", {"train": 1, "val": 1})
+    assert (dataset.status, dataset.images) == ("ready", {"train": 1, "val": 1})
 
 
 def test_endings_in_another_case(import_tree: ImportTree) -> None:

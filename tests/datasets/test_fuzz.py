@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.datasets import annotated
-from tests.datasets.annotated import PICTURES, SIZE, TREES, Tree, source_of
+from tests.datasets.annotated import IMAGES, SIZE, TREES, Tree, source_of
 from tests.datasets.sources import files_under, write_tree
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.checks import check_layout
@@ -71,9 +71,9 @@ VALUES = st.one_of(
 
 
 def annotation_paths(tree: Tree) -> list[str]:
-    stems = {item.stem for item in PICTURES}
-    is_picture = {path for path in tree if path.endswith(".png") and "mask" not in path and Path(path).stem in stems}
-    return sorted(path for path in tree if path not in is_picture)
+    stems = {item.stem for item in IMAGES}
+    is_image = {path for path in tree if path.endswith(".png") and "mask" not in path and Path(path).stem in stems}
+    return sorted(path for path in tree if path not in is_image)
 
 
 @st.composite
@@ -124,7 +124,7 @@ def check_clear(error: DatasetError) -> None:
 
 
 def read_all(tree: Tree, *, lenient: bool) -> None:
-    """Read the annotations and place them on pictures of the right size, as an import does, but for the disk."""
+    """Read the annotations and place them on images of the right size, as an import does, but for the disk."""
     report = Report(lenient=lenient)
     try:
         layout = check_layout(read_layout(source_of(tree), report), ImportOptions(), report)
@@ -132,9 +132,9 @@ def read_all(tree: Tree, *, lenient: bool) -> None:
     except DatasetError as error:
         check_clear(error)
         return
-    for picture in layout.pictures:
+    for image in layout.images:
         try:
-            placed = place(picture, FACTS, wants_mask="segmentation" in layout.recipes)
+            placed = place(image, FACTS, wants_mask="segmentation" in layout.tasks)
         except DatasetError as error:
             check_clear(error)
             continue

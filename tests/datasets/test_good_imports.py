@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.datasets.sources import Tree, codes, files_under, picture, two_classes, write_tree, write_zip
+from tests.datasets.sources import Tree, codes, files_under, image, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.files import natural_key
 from trainingapp.datasets.importer import check_upload, run_import
@@ -72,15 +72,15 @@ def test_chosen_split_does_not_hang_on_names(import_tree: ImportTree) -> None:
     assert import_tree(tree).fingerprint == import_tree(renamed).fingerprint
 
 
-def test_chosen_split_keeps_equal_pictures_together() -> None:
+def test_chosen_split_keeps_equal_images_together() -> None:
     for seed in range(50):
         chosen = choose_val([(index, str(index // 2)) for index in range(20)], seed)
         assert len(chosen) == 4
         assert {index // 2 for index in chosen}.isdisjoint({index // 2 for index in set(range(20)) - chosen})
 
 
-def test_class_with_one_picture_has_none_for_validation(import_tree: ImportTree) -> None:
-    dataset = import_tree({**two_classes(), "bird/1.png": picture(1)})
+def test_class_with_one_image_has_none_for_validation(import_tree: ImportTree) -> None:
+    dataset = import_tree({**two_classes(), "bird/1.png": image(1)})
     assert dataset.counts["val"] == {"bird": 0, "cat": 1, "dog": 1}
     assert codes(dataset, "warning") == ["class_without_val"]
 
@@ -103,12 +103,12 @@ def test_test_split_serves_for_validation(import_tree: ImportTree) -> None:
 
 
 def test_test_split_beside_val_is_left_out(import_tree: ImportTree) -> None:
-    dataset = import_tree({**with_splits(), "test/cat/1.png": picture(1)})
+    dataset = import_tree({**with_splits(), "test/cat/1.png": image(1)})
     assert (dataset.count("val"), codes(dataset, "warning")) == (4, ["test_left_out"])
 
 
 def test_class_named_train(import_tree: ImportTree) -> None:
-    tree = {f"{name}/{number}.png": picture(number + 100 * len(name)) for name in ("bus", "train") for number in (1, 2)}
+    tree = {f"{name}/{number}.png": image(number + 100 * len(name)) for name in ("bus", "train") for number in (1, 2)}
     assert import_tree(tree).classes == ["bus", "train"]
 
 
@@ -125,8 +125,8 @@ def test_natural_order_of_classes() -> None:
 
 
 def test_names_in_any_script_and_case(import_zip: ImportZip) -> None:
-    tree = {"猫/图片 1.PNG": picture(1), "猫/2.JPeG": picture(2, format_="JPEG")}
-    dataset = import_zip({**tree, "Perro ñ/a.PNG": picture(3), "Perro ñ/b.TIFF": picture(4, format_="TIFF")})
+    tree = {"猫/图片 1.PNG": image(1), "猫/2.JPeG": image(2, format_="JPEG")}
+    dataset = import_zip({**tree, "Perro ñ/a.PNG": image(3), "Perro ñ/b.TIFF": image(4, format_="TIFF")})
     assert dataset.classes == ["Perro ñ", "猫"]
     assert "images/猫/图片 1.PNG" in [sample.path for sample in read_index(dataset.folder).samples]
 
@@ -145,7 +145,7 @@ def test_names_of_zips_that_do_not_say_their_encoding(import_zip: ImportZip, enc
 
 def test_composed_and_decomposed_names_are_one_class(import_tree: ImportTree) -> None:
     composed, decomposed = "café", unicodedata.normalize("NFD", "café")
-    tree = {f"train/{composed}/1.png": picture(1), f"val/{decomposed}/1.png": picture(2)}
+    tree = {f"train/{composed}/1.png": image(1), f"val/{decomposed}/1.png": image(2)}
     assert import_tree({**with_splits(), **tree}).classes == ["café", "cat", "dog"]
 
 
@@ -155,7 +155,7 @@ def test_backslashes_of_windows(import_zip: ImportZip) -> None:
 
 
 def test_folders_within_classes(import_tree: ImportTree) -> None:
-    dataset = import_tree({**two_classes(), "cat/more/1.png": picture(1), "cat/more/2.png": picture(2)})
+    dataset = import_tree({**two_classes(), "cat/more/1.png": image(1), "cat/more/2.png": image(2)})
     assert dataset.counts["train"]["cat"] + dataset.counts["val"]["cat"] == 7
 
 
@@ -171,11 +171,11 @@ def test_link_within_the_folder_is_followed(new_dataset: Callable[..., Dataset],
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "MPO"])
 def test_every_format_is_read(import_tree: ImportTree, format_: str) -> None:
     ending = "jpg" if format_ == "MPO" else format_.lower()
-    dataset = import_tree({**two_classes(), f"cat/x.{ending}": picture(1, (30, 20), format_)})
+    dataset = import_tree({**two_classes(), f"cat/x.{ending}": image(1, (30, 20), format_)})
     assert (dataset.status, codes(dataset, "warning")) == ("ready", [])
 
 
-def test_pictures_worth_a_word(import_tree: ImportTree) -> None:
+def test_images_worth_a_word(import_tree: ImportTree) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     turned, animated, deep = io.BytesIO(), io.BytesIO(), io.BytesIO()
@@ -183,15 +183,15 @@ def test_pictures_worth_a_word(import_tree: ImportTree) -> None:
     Image.new("L", (20, 20)).save(animated, "GIF", save_all=True, append_images=[Image.new("L", (20, 20), 200)])
     Image.new("I;16", (20, 20), 5000).save(deep, "PNG")
     tree = {"cat/turned.jpg": turned.getvalue(), "cat/moves.gif": animated.getvalue(), "cat/deep.png": deep.getvalue()}
-    dataset = import_tree({**two_classes(), **tree, "dog/tiny.png": picture(1, (3, 30)), "dog/notes.txt": b"x"})
+    dataset = import_tree({**two_classes(), **tree, "dog/tiny.png": image(1, (3, 30)), "dog/notes.txt": b"x"})
     assert sorted(codes(dataset, "warning")) == ["animated", "deep", "exif_orientation", "ignored_file", "tiny"]
     sizes = {sample.path: (sample.width, sample.height) for sample in read_index(dataset.folder).samples}
     assert sizes["images/cat/turned.jpg"] == (10, 20)
 
 
-def test_equal_pictures_are_told(import_tree: ImportTree) -> None:
-    tree = {**with_splits(), "train/cat/again.png": picture(1), "train/cat/first.png": picture(1)}
-    tree |= {"val/cat/leak.png": picture(1), "train/dog/wrong.png": picture(1)}
+def test_equal_images_are_told(import_tree: ImportTree) -> None:
+    tree = {**with_splits(), "train/cat/again.png": image(1), "train/cat/first.png": image(1)}
+    tree |= {"val/cat/leak.png": image(1), "train/dog/wrong.png": image(1)}
     dataset = import_tree(tree)
     assert sorted(codes(dataset, "warning")) == ["duplicate", "duplicate_label", "leak"]
     leak = next(item for item in dataset.report if item["code"] == "leak")

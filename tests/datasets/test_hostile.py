@@ -1,6 +1,6 @@
 """Three hundred hostile uploads: each is refused with a reason, nothing is written elsewhere, and memory stays flat.
 
-They are taken in by a process of its own, in which four pictures are decoded at once; see hostile_run.py.
+They are taken in by a process of its own, in which four images are decoded at once; see hostile_run.py.
 """
 
 import json
@@ -34,7 +34,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_there_are_enough_of_them() -> None:
     assert len(SOURCES) == len(hostile.every()) >= 200
-    for kind, least in (("picture: ", 60), ("coco: ", 40), ("voc: ", 15), ("yolo: ", 8), ("zip: ", 30)):
+    for kind, least in (("image: ", 60), ("coco: ", 40), ("voc: ", 15), ("yolo: ", 8), ("zip: ", 30)):
         assert sum(name.startswith(kind) for name in SOURCES) >= least, kind
 
 

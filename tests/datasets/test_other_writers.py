@@ -9,7 +9,7 @@ import supervision as sv
 from PIL import Image
 from pycocotools.coco import COCO
 
-from tests.datasets.annotated import CLASSES, PICTURES, SIZE, Annotated, expected_boxes, imported_boxes
+from tests.datasets.annotated import CLASSES, IMAGES, SIZE, Annotated, expected_boxes, imported_boxes
 from tests.datasets.sources import codes
 from trainingapp.datasets.importer import run_import
 from trainingapp.models import Dataset
@@ -22,12 +22,12 @@ def detections(item: Annotated) -> sv.Detections:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> dict[str, sv.DetectionDataset]:
+def images(tmp_path: Path) -> dict[str, sv.DetectionDataset]:
     """The set as supervision holds it, by split."""
     found = {}
     for split in ("train", "val"):
         annotations = {}
-        for item in PICTURES:
+        for item in IMAGES:
             if item.split == split:
                 path = tmp_path / "written" / split / f"{item.stem}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,31 +37,31 @@ def pictures(tmp_path: Path) -> dict[str, sv.DetectionDataset]:
     return found
 
 
-def write_coco(pictures: dict[str, sv.DetectionDataset], folder: Path) -> None:
-    for split, content in pictures.items():
+def write_coco(images: dict[str, sv.DetectionDataset], folder: Path) -> None:
+    for split, content in images.items():
         content.as_coco(str(folder / split), str(folder / "annotations" / f"instances_{split}.json"))
 
 
-def write_yolo(pictures: dict[str, sv.DetectionDataset], folder: Path) -> None:
-    for split, content in pictures.items():
+def write_yolo(images: dict[str, sv.DetectionDataset], folder: Path) -> None:
+    for split, content in images.items():
         content.as_yolo(str(folder / split / "images"), str(folder / split / "labels"), str(folder / "data.yaml"))
 
 
-def write_voc(pictures: dict[str, sv.DetectionDataset], folder: Path) -> None:
-    for split, content in pictures.items():
+def write_voc(images: dict[str, sv.DetectionDataset], folder: Path) -> None:
+    for split, content in images.items():
         content.as_pascal_voc(str(folder / split), str(folder / split))
 
 
 @pytest.mark.parametrize("write", [write_coco, write_yolo, write_voc])
 def test_equal_boxes_and_classes(
     write: Callable[[dict[str, sv.DetectionDataset], Path], None],
-    pictures: dict[str, sv.DetectionDataset],
+    images: dict[str, sv.DetectionDataset],
     new_dataset: Callable[..., Dataset],
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "export"
     folder.mkdir()
-    write(pictures, folder)
+    write(images, folder)
     dataset = new_dataset(folder)
     run_import(dataset)
     assert (dataset.status, codes(dataset)) == ("ready", [])
@@ -77,9 +77,9 @@ def test_equal_boxes_and_classes(
 
 
 def test_pycocotools_reads_the_same(
-    pictures: dict[str, sv.DetectionDataset], new_dataset: Callable[..., Dataset], tmp_path: Path
+    images: dict[str, sv.DetectionDataset], new_dataset: Callable[..., Dataset], tmp_path: Path
 ) -> None:
-    write_coco(pictures, tmp_path / "export")
+    write_coco(images, tmp_path / "export")
     dataset = new_dataset(tmp_path / "export")
     run_import(dataset)
     found = imported_boxes(dataset)
@@ -96,8 +96,8 @@ def test_pycocotools_reads_the_same(
             assert found[Path(image["file_name"]).stem] == (split, sorted(boxes))
 
 
-def test_pictures_are_as_written(pictures: dict[str, sv.DetectionDataset]) -> None:
-    """The library read the very pictures that the tests compare."""
-    path = next(iter(pictures["train"].image_paths))
+def test_images_are_as_written(images: dict[str, sv.DetectionDataset]) -> None:
+    """The library read the very images that the tests compare."""
+    path = next(iter(images["train"].image_paths))
     with Image.open(path) as image:
         assert image.size == SIZE

@@ -1,4 +1,4 @@
-"""Thumbnails and pages of pictures."""
+"""Thumbnails and pages of images."""
 
 import io
 import json
@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.sources import Tree, picture, two_classes
+from tests.datasets.sources import Tree, image, two_classes
 from trainingapp.datasets.previews import (
     UNKNOWN_COLOUR,
     can_filter_by_class,
     class_colour,
+    image_page,
     mask_overlay,
     mask_shares,
-    picture_page,
     thumbnail,
 )
 from trainingapp.models import Dataset
@@ -29,7 +29,7 @@ from trainingapp.models import Dataset
 def dataset(import_tree: Callable[[Tree], Dataset]) -> Dataset:
     buffer = io.BytesIO()
     Image.new("RGBA", (40, 20), (255, 0, 0, 0)).save(buffer, "PNG")
-    tree = {**two_classes(each=10), "cat/large.jpg": picture(1, (900, 600), "JPEG"), "cat/clear.png": buffer.getvalue()}
+    tree = {**two_classes(each=10), "cat/large.jpg": image(1, (900, 600), "JPEG"), "cat/clear.png": buffer.getvalue()}
     return import_tree({f"train/{path}": content for path, content in tree.items()} | two_classes(prefix="val/"))
 
 
@@ -45,7 +45,7 @@ def test_thumbnail_is_made_once(dataset: Dataset) -> None:
     assert thumbnail(dataset, "images/train/cat/large.jpg").stat() == first
 
 
-def test_small_pictures_are_not_enlarged(dataset: Dataset) -> None:
+def test_small_images_are_not_enlarged(dataset: Dataset) -> None:
     with Image.open(thumbnail(dataset, "images/train/cat/0.png")) as image:
         assert image.size == (12, 10)
 
@@ -71,32 +71,32 @@ def test_many_at_once(dataset: Dataset) -> None:
     "path",
     ["../x.png", "images/../../x.png", "/etc/passwd", "dataset.json", "images", "", "images/no.png", "images/\0"],
 )
-def test_only_pictures_of_the_dataset(dataset: Dataset, path: str) -> None:
+def test_only_images_of_the_dataset(dataset: Dataset, path: str) -> None:
     with pytest.raises(FileNotFoundError):
         thumbnail(dataset, path)
 
 
 def test_pages(dataset: Dataset) -> None:
-    page = picture_page(dataset, split="train", label=0, offset=8, limit=3)
+    page = image_page(dataset, split="train", label=0, offset=8, limit=3)
     assert (page.total, page.offset) == (12, 8)
-    assert [Path(picture.path).name for picture in page.pictures] == ["8.png", "9.png", "clear.png"]
-    assert {(picture.split, picture.label) for picture in page.pictures} == {("train", 0)}
+    assert [Path(image.path).name for image in page.images] == ["8.png", "9.png", "clear.png"]
+    assert {(image.split, image.label) for image in page.images} == {("train", 0)}
 
 
 def test_pages_of_everything(dataset: Dataset) -> None:
-    assert picture_page(dataset).total == 32
-    assert picture_page(dataset, split="val").total == 10
-    assert picture_page(dataset, label=1).total == 15
-    assert picture_page(dataset, label=7).total == 0
-    assert picture_page(dataset, offset=500).pictures == []
+    assert image_page(dataset).total == 32
+    assert image_page(dataset, split="val").total == 10
+    assert image_page(dataset, label=1).total == 15
+    assert image_page(dataset, label=7).total == 0
+    assert image_page(dataset, offset=500).images == []
 
 
-# Boxes, masks and several classes a picture
+# Boxes, masks and several classes an image
 
 
 @pytest.fixture
 def annotated(dataset: Dataset) -> Dataset:
-    """Three pictures: a cat and a dog in boxes, a dog alone, and one with a mask and nothing else."""
+    """Three images: a cat and a dog in boxes, a dog alone, and one with a mask and nothing else."""
     sizes = {"split": "train", "width": 12, "height": 10}
     lines = [
         {"path": "images/train/cat/0.png", **sizes, "boxes": [[0, 0, 0, 4, 4], [1, 2, 2, 12, 10], [1, 5, 5, 6, 6, 1]]},
@@ -115,21 +115,21 @@ def rewrite(dataset: Dataset, lines: list[dict[str, Any]]) -> Dataset:
     return dataset
 
 
-def test_a_picture_is_found_under_each_class_it_shows_once(annotated: Dataset) -> None:
-    assert picture_page(annotated).total == 3
-    assert [picture.path for picture in picture_page(annotated, label=0).pictures] == ["images/train/cat/0.png"]
-    assert [Path(p.path).parent.name for p in picture_page(annotated, label=1).pictures] == ["cat", "dog"]
-    assert picture_page(annotated, split="val", label=1).total == 1
-    assert picture_page(annotated, split="val", label=0).total == 0
+def test_an_image_is_found_under_each_class_it_shows_once(annotated: Dataset) -> None:
+    assert image_page(annotated).total == 3
+    assert [image.path for image in image_page(annotated, label=0).images] == ["images/train/cat/0.png"]
+    assert [Path(p.path).parent.name for p in image_page(annotated, label=1).images] == ["cat", "dog"]
+    assert image_page(annotated, split="val", label=1).total == 1
+    assert image_page(annotated, split="val", label=0).total == 0
 
 
-def test_boxes_and_masks_come_with_the_picture(annotated: Dataset) -> None:
-    first, _second, third = picture_page(annotated).pictures
+def test_boxes_and_masks_come_with_the_image(annotated: Dataset) -> None:
+    first, _second, third = image_page(annotated).images
     assert [(box.label, box.crowd) for box in first.boxes] == [(0, False), (1, False), (1, True)]
     assert (third.label, third.mask) == (-1, "masks/train/1.png")
 
 
-def test_masks_alone_do_not_tell_which_picture_shows_a_class(annotated: Dataset) -> None:
+def test_masks_alone_do_not_tell_which_image_shows_a_class(annotated: Dataset) -> None:
     assert can_filter_by_class(annotated)
     line = {"path": "images/train/dog/1.png", "split": "train", "width": 12, "height": 10, "mask": "masks/train/1.png"}
     annotated.fingerprint = "another"
@@ -159,12 +159,12 @@ def test_two_classes_never_share_a_colour() -> None:
     assert all(re.fullmatch("#[0-9a-f]{6}", colour) for colour in colours)
 
 
-def test_a_mask_tells_how_much_of_the_picture_each_class_takes(annotated: Dataset) -> None:
+def test_a_mask_tells_how_much_of_the_image_each_class_takes(annotated: Dataset) -> None:
     assert mask_shares(annotated, "masks/train/1.png") == {1: pytest.approx(1 / 3), None: pytest.approx(1 / 3)}
 
 
 def mask_of(*values: int) -> bytes:
-    """A mask of the size of `picture` in upright stripes of these values."""
+    """A mask of the size of `image` in upright stripes of these values."""
     pixels = np.zeros((10, 12), dtype=np.uint8)
     for place, value in enumerate(values):
         pixels[:, 4 * place : 4 * place + 4] = value
@@ -175,13 +175,13 @@ def mask_of(*values: int) -> bytes:
 
 def test_an_import_notes_which_classes_masks_show(import_tree: Callable[[Tree], Dataset]) -> None:
     masks = [mask_of(1), mask_of(1, 2), mask_of(0, 2), mask_of(2, 255), mask_of(1, 2)]
-    tree: dict[str, bytes | None] = {f"images/{number}.png": picture(number) for number in range(5)}
+    tree: dict[str, bytes | None] = {f"images/{number}.png": image(number) for number in range(5)}
     tree |= {f"masks/{number}.png": mask for number, mask in enumerate(masks)}
     dataset = import_tree(tree | {"classes.txt": b"background\nsky\nsea\n"})
     assert (dataset.status, dataset.classes) == ("ready", ["sky", "sea"])
     assert can_filter_by_class(dataset)
-    assert picture_page(dataset, label=0).total == 3
-    sea = {Path(picture.path).stem for picture in picture_page(dataset, label=1).pictures}
+    assert image_page(dataset, label=0).total == 3
+    sea = {Path(image.path).stem for image in image_page(dataset, label=1).images}
     assert sea == {"1", "2", "3", "4"}
-    in_splits = sum(picture_page(dataset, split=split, label=1).total for split in ("train", "val"))
+    in_splits = sum(image_page(dataset, split=split, label=1).total for split in ("train", "val"))
     assert in_splits == 4

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import translation
 
 from tests.datasets import annotated, hostile
-from tests.datasets.sources import Tree, picture, two_classes, write_tree, write_zip
+from tests.datasets.sources import Tree, image, two_classes, write_tree, write_zip
 from trainingapp.datasets.archive import _size
 from trainingapp.datasets.errors import DatasetError, ReportItem
 from trainingapp.datasets.importer import check_upload, run_import
@@ -68,8 +68,8 @@ def taken_in(tree: Tree | bytes, owner: User, folder: Path, on_error: str) -> li
     return found
 
 
-@pytest.mark.parametrize("make", quick([*hostile.annotations(), *hostile.pictures()]))
-def test_hostile_annotations_and_pictures(make: Callable[[], Tree | bytes], other_user: User, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", quick([*hostile.annotations(), *hostile.images()]))
+def test_hostile_annotations_and_images(make: Callable[[], Tree | bytes], other_user: User, tmp_path: Path) -> None:
     tree = make()
     items = [item for way in ("stop", "leave_out") for item in taken_in(tree, other_user, tmp_path, way)]
     assert english_in([item["message"] for item in items]) == []
@@ -83,9 +83,9 @@ def test_hostile_archives(make: Callable[[], Tree | bytes], tmp_path: Path) -> N
     assert english_in(refused_for(upload)) == []
 
 
-def bad_pictures() -> Tree:
+def bad_images() -> Tree:
     """Class folders in which nearly everything is wrong that can be."""
-    robin = picture(1, (40, 40))
+    robin = image(1, (40, 40))
     return {
         **two_classes(prefix="train/"),
         **{f"train/{name}": content for name, content in two_classes(1).items()},
@@ -93,28 +93,28 @@ def bad_pictures() -> Tree:
         "val/cat/robin.png": robin,
         "val/dog/robin.png": robin,
         "train/cat/empty.png": b"",
-        "train/cat/text.png": b"no picture at all",
+        "train/cat/text.png": b"no image at all",
         "train/cat/other.png": b"\x00\x01" * 40,
         "train/dog/short.png": robin[:-200],
-        "train/dog/tiny.png": picture(2, (3, 3)),
+        "train/dog/tiny.png": image(2, (3, 3)),
         "train/dog/moving.gif": hostile.many_frames(),
         "train/dog/broken.png": robin[:60] + b"\0" * 30 + robin[90:],
         "train/notes.txt": b"x",
         "train/README": b"x",
-        "outside.png": picture(3),
-        "train/fox/one.png": picture(4),
-        "val/owl/one.png": picture(5),
-        "test/cat/1.png": picture(6),
+        "outside.png": image(3),
+        "train/fox/one.png": image(4),
+        "val/owl/one.png": image(5),
+        "test/cat/1.png": image(6),
     }
 
 
-def test_bad_pictures(other_user: User, tmp_path: Path) -> None:
-    items = [item for way in ("stop", "leave_out") for item in taken_in(bad_pictures(), other_user, tmp_path, way)]
+def test_bad_images(other_user: User, tmp_path: Path) -> None:
+    items = [item for way in ("stop", "leave_out") for item in taken_in(bad_images(), other_user, tmp_path, way)]
     assert len({item["code"] for item in items}) > 9
     assert english_in([item["message"] for item in items]) == []
 
 
-def test_turned_annotations_and_equal_pictures(other_user: User, tmp_path: Path) -> None:
+def test_turned_annotations_and_equal_images(other_user: User, tmp_path: Path) -> None:
     tree = annotated.coco_tree()
     path = next(path for path in tree if path.endswith(".png"))
     tree["train/unnamed.png"] = tree[path]
@@ -132,7 +132,7 @@ def report_of(page: str) -> str:
 @pytest.mark.parametrize("work", [run_inspection, run_import])
 def test_the_page_of_a_bad_dataset(work: Callable[[Dataset], None], client: Client, user: User, tmp_path: Path) -> None:
     status = "inspecting" if work is run_inspection else "importing"
-    tree = bad_pictures() | {"train/my cats/a b.txt": b"x", "train/my cats/one.png": b"no picture"}
+    tree = bad_images() | {"train/my cats/a b.txt": b"x", "train/my cats/one.png": b"no image"}
     source = write_tree(tmp_path / "source", tree)
     dataset = Dataset.objects.create(name="Bad", owner=user, source=str(source), status=status)
     work(dataset)
@@ -148,7 +148,7 @@ def test_the_page_of_a_bad_dataset(work: Callable[[Dataset], None], client: Clie
 def test_a_refused_upload(client: Client, user: User, data_dir: Path, settings: Any) -> None:
     settings.FILE_UPLOAD_TEMP_DIR = data_dir / "uploads"
     client.force_login(user)
-    content = hostile.zipped({**two_classes(), "../evil.png": picture(1), "my cats/../evil.png": picture(2)})
+    content = hostile.zipped({**two_classes(), "../evil.png": image(1), "my cats/../evil.png": image(2)})
     values = {"name": "Bad", "archive": SimpleUploadedFile("my birds.zip", content)}
     page = client.post(reverse("dataset_import"), values, headers=CHINESE).content.decode()
     said = page.split('id="id_archive_error">')[1].split("</div>")[0]
@@ -158,7 +158,7 @@ def test_a_refused_upload(client: Client, user: User, data_dir: Path, settings: 
 
 def test_what_is_kept_is_english_in_a_studio_of_another_language(other_user: User, tmp_path: Path) -> None:
     with translation.override("zh-hans"):
-        items = taken_in(bad_pictures(), other_user, tmp_path, "leave_out")
+        items = taken_in(bad_images(), other_user, tmp_path, "leave_out")
     assert items
     assert all(item["message"].replace("…", "").isascii() for item in items)
 

@@ -1,4 +1,4 @@
-"""Memory for pictures: known from the header, refused beyond a bound, shared by the threads."""
+"""Memory for images: known from the header, refused beyond a bound, shared by the threads."""
 
 import io
 import threading
@@ -33,7 +33,7 @@ def saved(mode: str, format_: str, **options: Any) -> Image.Image:
         ("RGB", "JPEG", {"progressive": True, "subsampling": 2}, 4),
     ],
 )
-def test_what_a_picture_takes(mode: str, format_: str, options: dict[str, Any], bytes_a_pixel: float) -> None:
+def test_what_an_image_takes(mode: str, format_: str, options: dict[str, Any], bytes_a_pixel: float) -> None:
     assert decoding_bytes(saved(mode, format_, **options)) == bytes_a_pixel * 100 * 100
 
 
@@ -42,7 +42,7 @@ def test_a_camera_of_sixty_million_pixels_is_taken() -> None:
         assert decoding_bytes(opened(jpeg_of(9504, 6336, **options))) < MOST_BYTES
 
 
-def test_a_large_flat_picture_is_not() -> None:
+def test_a_large_flat_image_is_not() -> None:
     assert decoding_bytes(opened(flat_png(9_400, 9_400))) > MOST_BYTES
 
 

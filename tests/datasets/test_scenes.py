@@ -36,27 +36,27 @@ def test_masks_lie_where_the_object_is_painted() -> None:
     brighter = []
     for seed in range(60):
         scene = draw_scene(np.random.default_rng(seed), seed % len(CLASSES), SIZE)
-        grey_HW = scene.picture_HWC.mean(axis=2)
+        grey_HW = scene.image_HWC.mean(axis=2)
         brighter.append(grey_HW[scene.masks_NHW[0]].mean() > grey_HW[~scene.masks_NHW.any(axis=0)].mean() + 15)
     assert np.mean(brighter) > 0.9
 
 
-def test_same_seed_same_picture() -> None:
+def test_same_seed_same_image() -> None:
     first, again, other = (draw_scene(np.random.default_rng(seed), 3, SIZE) for seed in (5, 5, 6))
-    assert (first.picture_HWC == again.picture_HWC).all()
+    assert (first.image_HWC == again.image_HWC).all()
     assert (first.masks_NHW == again.masks_NHW).all()
-    assert (first.picture_HWC != other.picture_HWC).any()
+    assert (first.image_HWC != other.image_HWC).any()
 
 
 def test_what_is_written(tmp_path: Path) -> None:
-    draw_demo(tmp_path, pictures=80, seed=1, size=SIZE)
+    draw_demo(tmp_path, images=80, seed=1, size=SIZE)
     truth = json.loads((tmp_path / "annotations.json").read_text())
     assert truth["classes"] == CLASSES
-    assert len(truth["pictures"]) == 80
-    assert sum("/val/" in record["path"] for record in truth["pictures"]) == 16
-    for record in truth["pictures"]:
-        with Image.open(tmp_path / record["path"]) as picture, Image.open(tmp_path / record["mask"]) as mask:
-            assert picture.size == mask.size == (SIZE, SIZE)
+    assert len(truth["images"]) == 80
+    assert sum("/val/" in record["path"] for record in truth["images"]) == 16
+    for record in truth["images"]:
+        with Image.open(tmp_path / record["path"]) as image, Image.open(tmp_path / record["mask"]) as mask:
+            assert image.size == mask.size == (SIZE, SIZE)
             numbers_HW = np.asarray(mask)
         masks_NHW = np.stack([numbers_HW == number for number in range(1, len(record["labels"]) + 1)])
         assert mask_boxes(masks_NHW).tolist() == record["boxes_xyxy"]
@@ -64,14 +64,14 @@ def test_what_is_written(tmp_path: Path) -> None:
         assert record["path"].split("/")[2] == CLASSES[record["labels"][0]]
 
 
-def test_too_few_pictures(tmp_path: Path) -> None:
+def test_too_few_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 40"):
-        draw_demo(tmp_path, pictures=39, seed=0, size=SIZE)
+        draw_demo(tmp_path, images=39, seed=0, size=SIZE)
 
 
 def test_a_linear_classifier_fails() -> None:
     labels = np.arange(640) % len(CLASSES)
     scenes = [draw_scene(np.random.default_rng([0, index]), int(label), SIZE) for index, label in enumerate(labels)]
-    pixels = np.stack([scene.picture_HWC.reshape(32, 2, 32, 2, 3).mean((1, 3)).ravel() for scene in scenes]) / 255
+    pixels = np.stack([scene.image_HWC.reshape(32, 2, 32, 2, 3).mean((1, 3)).ravel() for scene in scenes]) / 255
     probe = RidgeClassifier(alpha=100.0).fit(pixels[:480], labels[:480])
     assert probe.score(pixels[480:], labels[480:]) < 0.45

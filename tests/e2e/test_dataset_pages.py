@@ -1,4 +1,4 @@
-"""The pages of datasets in a browser: deciding how to import, and looking at the pictures."""
+"""The pages of datasets in a browser: deciding how to import, and looking at the images."""
 
 import re
 from collections.abc import Callable
@@ -56,19 +56,19 @@ def test_classes_are_decided_by_keyboard_and_the_import_begins(
     assert '"seed": 5' in row["options"]
 
 
-def test_pictures_are_looked_at_with_and_without_what_is_drawn_over_them(
+def test_images_are_looked_at_with_and_without_what_is_drawn_over_them(
     page: Page, log_in: Callable[[], None], pages: list[str], problems: list[str]
 ) -> None:
     log_in()
     page.goto(pages[1])
-    boxes = page.locator("#pictures svg.overlay")
+    boxes = page.locator("#images svg.overlay")
     expect(boxes.first).to_be_visible()
     page.get_by_label("Boxes and masks").uncheck()
     expect(boxes.first).to_be_hidden()
     page.get_by_label("Split").select_option("val")
-    expect(page.locator(".picture")).to_have_count(4)
+    expect(page.locator(".image")).to_have_count(4)
     expect(boxes.first).to_be_hidden()  # what was chosen stays
-    page.locator(".picture").nth(1).click()
+    page.locator(".image").nth(1).click()
     expect(page.get_by_text("2 of 4")).to_be_visible()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_text("3 of 4")).to_be_visible()

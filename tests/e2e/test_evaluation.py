@@ -19,7 +19,7 @@ run = make_run(admin, dataset)
 for epoch in (1, 2, 3):
     box = [0, 0.2 + epoch / 10, 2, 2, 20, 20]
     predictions = {index: {"boxes": [box, [1, 0.1, 5, 5, 9, 9]]} for index in range(12)}
-    evaluated(run, epoch, recipe="detection", predictions=predictions, best_confidence=0.45)
+    evaluated(run, epoch, task="detection", predictions=predictions, best_confidence=0.45)
 TrainingRun.objects.filter(pk=run.pk).update(best_epoch=2)
 result = run.pk
 """
@@ -34,10 +34,10 @@ def address(studio: Studio) -> str:
     return f"{studio.url}/runs/{run_id}/evaluation/"
 
 
-def test_pictures_through_the_epochs(page: Page, address: str, log_in: Callable[[], None], problems: list[str]) -> None:
+def test_images_through_the_epochs(page: Page, address: str, log_in: Callable[[], None], problems: list[str]) -> None:
     log_in()
     page.goto(address)
-    pictures, boxes = page.locator("#travel-pictures"), page.locator("#fixed-0 [data-confidence]:visible")
+    images, boxes = page.locator("#travel-images"), page.locator("#fixed-0 [data-confidence]:visible")
     slider, shown = page.get_by_label("Epoch", exact=True).and_(page.locator("input")), page.locator("#travel-epoch")
     expect(shown).to_have_text("Epoch 3")
     expect(boxes).to_have_count(1)
@@ -47,16 +47,16 @@ def test_pictures_through_the_epochs(page: Page, address: str, log_in: Callable[
     slider.focus()
     page.keyboard.press("ArrowLeft")
     expect(shown).to_have_text("Epoch 2 ★ best")
-    expect(pictures).to_have_attribute("data-epoch", "2")
+    expect(images).to_have_attribute("data-epoch", "2")
     expect(boxes).to_have_count(0)
     expect(slider).to_have_attribute("aria-valuetext", "Epoch 2 ★ best")
 
-    # A lower confidence shows it, and those of the worst pictures; it stays so in other epochs.
+    # A lower confidence shows it, and those of the worst images; it stays so in other epochs.
     page.get_by_label("Boxes from this confidence on").fill("0.05")
     expect(boxes).to_have_count(2)
     expect(page.locator("#fixed-0 [data-shown-boxes]")).to_have_text("2")
     page.get_by_role("button", name="Play").click()
-    expect(pictures).to_have_attribute("data-epoch", "3")
+    expect(images).to_have_attribute("data-epoch", "3")
     expect(page.get_by_role("button", name="Play")).to_be_visible()
     expect(boxes).to_have_count(2)
 
@@ -65,13 +65,13 @@ def test_pictures_through_the_epochs(page: Page, address: str, log_in: Callable[
     expect(page.locator("#classes th[aria-sort=ascending]")).to_contain_text("Accuracy")
     expect(page.locator("#classes tbody th").first).to_have_text("red")
     page.get_by_role("link", name="Best", exact=True).click()
-    expect(page.get_by_role("heading", name="Best pictures")).to_be_visible()
+    expect(page.get_by_role("heading", name="Best images")).to_be_visible()
     page.locator("#telling-class").select_option("red")
     expect(page.locator("#telling .guess-card")).to_have_count(6)
     expect(page.locator("#telling-1 [data-confidence]:visible")).to_have_count(2)
     page.get_by_role("link", name="Per cent of the row").click()
     expect(page.locator("#confusion td.hit").first).to_have_text("100")
-    expect(pictures).to_have_attribute("data-epoch", "3")
+    expect(images).to_have_attribute("data-epoch", "3")
     assert page.evaluate("window.untouched")
 
     # Another epoch is another page.

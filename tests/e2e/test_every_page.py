@@ -79,7 +79,7 @@ soon = {"not_before": timezone.now() + timedelta(hours=1), "error_class": "hang"
 TrainingRun.objects.filter(status="queued").update(**soon)
 pages += ["/journal/"]
 long_name = "weights_with_a_name_that_has_no_blank_to_break_the_line_at"
-about = {"owner": admin, "recipe": "classification", "architecture": "resnet18", "classes": ["blue", "red"] * 9}
+about = {"owner": admin, "task": "classification", "architecture": "resnet18", "classes": ["blue", "red"] * 9}
 about |= {"normalisation": {"mean": [0.5] * 3, "std": [0.5] * 3}, "metrics": {"top1": 0.9}, "image_size": 64}
 about |= {"run": run, "run_name": run.name, "checkpoint_file": "epoch_2.pt", "epoch": 2, "size_bytes": 10**7}
 whole = {"state": "ready", "report": {"is_whole": True, "matched": 9, "missing": [], "unexpected": []}}
@@ -90,7 +90,7 @@ Weights.objects.create(name="refused", version=1, state="failed", problem="It is
 formats = {"model.onnx": {"difference": 3e-7}, "weights.pt": {"difference": 0}}
 exported = Job.objects.create(
     kind="export", owner=admin, state="done", params={"weights": entry.pk},
-    result={"formats": formats, "pictures": 10, "are_drawn": False, "size_bytes": 10**7},
+    result={"formats": formats, "images": 10, "are_drawn": False, "size_bytes": 10**7},
 )
 pages += [f"/weights/{entry.pk}/{page}" for page in ("", "try/", "export/", "edit/", "delete/")]
 pages += ["/weights/", "/weights/upload/", f"/runs/{run.pk}/save/", f"/weights/{entry.pk}/export/?job={exported.pk}"]

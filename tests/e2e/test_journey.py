@@ -15,7 +15,7 @@ from tests.studio import Studio, wait_for
 
 
 def birds_zip(path: Path) -> Path:
-    """A zip of two classes of tiny pictures that are easy to tell apart."""
+    """A zip of two classes of tiny images that are easy to tell apart."""
     rng = random.Random(0)
     with zipfile.ZipFile(path, "w") as archive:
         for number in range(72):
@@ -37,7 +37,7 @@ def import_birds(page: Page, path: Path) -> None:
     expect(page.get_by_text("Class folders").first).to_be_visible()
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.locator("#dataset[data-status=ready]")).to_be_visible()
-    expect(page.locator(".picture")).to_have_count(60)
+    expect(page.locator(".image")).to_have_count(60)
 
 
 def create_run(page: Page) -> int:

@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from trainingapp.models import Dataset
 dataset = Dataset.objects.get(name="Shapes")
 result = make_run(
-    User.objects.get(), dataset, "Shapes", start=True, recipe="detection", model="ssdlite320_mobilenet_v3_large",
+    User.objects.get(), dataset, "Shapes", start=True, task="detection", model="ssdlite320_mobilenet_v3_large",
     image_size=128, batch_size=8, epochs=1, warmup_epochs=0, cpu_threads=1, device="cpu", conf_thres=0.02,
 ).pk
 """
@@ -27,14 +27,14 @@ result = make_run(
 def test_from_a_run_to_predictions_elsewhere(
     page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str], tmp_path: Path
 ) -> None:
-    studio.manage("demo", "--name", "Shapes", "--pictures", "60", "--size", "96")
+    studio.manage("demo", "--name", "Shapes", "--images", "60", "--size", "96")
     run: int = studio.python(TRAIN)
     studio.start("--no-demo")
     studio.wait_for_status(run, "completed", 300)
-    pictures = sorted((studio.data_dir / "datasets").glob("*/images/val/**/*.jpg"))[:3]
+    images = sorted((studio.data_dir / "datasets").glob("*/images/val/**/*.jpg"))[:3]
     turned, exif = tmp_path / "turned.jpg", Image.Exif()
     exif[0x0112] = 6
-    with Image.open(pictures[0]) as image:
+    with Image.open(images[0]) as image:
         image.resize((96, 64)).save(turned, exif=exif)
 
     # Save
@@ -49,13 +49,13 @@ def test_from_a_run_to_predictions_elsewhere(
 
     # Try: the sliders sift what is there already; nothing is asked of the server.
     page.get_by_role("link", name="Try it").click()
-    page.locator("#pictures").set_input_files([*pictures, turned])
+    page.locator("#images").set_input_files([*images, turned])
     panel = page.locator("[data-predictions]")
     expect(panel).to_be_visible(timeout=120_000)
     expect(panel.locator("figure")).to_have_count(4)
     confidence, iou = panel.get_by_label("Least confidence"), panel.get_by_label("Overlap of one object")
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "pictures/" not in request.url else None)
+    page.on("request", lambda request: asked.append(request.url) if "images/" not in request.url else None)
     confidence.fill("0.02")
     iou.fill("1")
     all_boxes = panel.locator("rect.box").count()
@@ -70,12 +70,12 @@ def test_from_a_run_to_predictions_elsewhere(
     sides = upright.evaluate("image => [image.naturalWidth, image.naturalHeight]")
     assert sides[0] < sides[1]
 
-    # What is no picture is refused where it was dropped.
-    page.locator("#pictures").set_input_files(files=[{"name": "a.txt", "mimeType": "text/plain", "buffer": b"hello"}])
-    expect(page.locator("#try-result").get_by_role("alert")).to_contain_text("a.txt is no picture")
+    # What is no image is refused where it was dropped.
+    page.locator("#images").set_input_files(files=[{"name": "a.txt", "mimeType": "text/plain", "buffer": b"hello"}])
+    expect(page.locator("#try-result").get_by_role("alert")).to_contain_text("a.txt is no image")
 
     # A whole split, with metrics.
-    page.get_by_text("Many pictures").click()
+    page.get_by_text("Many images").click()
     page.get_by_role("button", name="Predict all").click()
     expect(page.locator("#many-result")).to_contain_text("were predicted", timeout=180_000)
     expect(page.locator("#many-result")).to_contain_text("AP50")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.pictures import make_dataset, make_run_dir
+from tests.images import make_dataset, make_run_dir
 from trainingapp.contract.events import EVENTS_FILE, EventLog, read_events
 from trainingapp.contract.run_directory import read_config_file, read_order
 from trainingapp.engine.checkpoint import load_checkpoint
@@ -20,7 +20,7 @@ from trainingapp.engine.loop import train
 
 DEADLINE_S = 120.0
 
-#: 44 pictures make six steps an epoch, the last one short; everything random is on.
+#: 44 images make six steps an epoch, the last one short; everything random is on.
 HARD = {"epochs": 3, "augmentation": "strong", "dropout_rate": 0.3, "warmup_epochs": 1, "autosave_minutes": 0}
 
 
@@ -175,7 +175,7 @@ class Trainer:
 
 @pytest.fixture(scope="session")
 def dataset_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes, 44 pictures to train on and 12 to validate."""
+    """Two classes, 44 images to train on and 12 to validate."""
     folder = tmp_path_factory.mktemp("dataset")
     return make_dataset(folder, classes=2, train_per_class=22, val_per_class=6)
 

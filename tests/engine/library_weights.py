@@ -12,12 +12,12 @@ from trainingapp.contract.storage.durable import sha256_of
 from trainingapp.engine.networks import build_network
 
 
-def make_card(recipe: str, model: str, size: int, classes: list[str], **config: Any) -> dict[str, Any]:
-    values = parse_config({"recipe": recipe, "model": model, "image_size": size, "device": "cpu", **config})
+def make_card(task: str, model: str, size: int, classes: list[str], **config: Any) -> dict[str, Any]:
+    values = parse_config({"task": task, "model": model, "image_size": size, "device": "cpu", **config})
     return {
         "name": "Shapes",
         "version": 1,
-        "recipe": recipe,
+        "task": task,
         "architecture": model,
         "classes": classes,
         "image_size": size,

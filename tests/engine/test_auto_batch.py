@@ -12,8 +12,8 @@ def test_sizes_double_and_the_last_is_the_fastest(new_run, dataset_dir) -> None:
     order, device = read_order(run_dir, read_config_file(run_dir)), choose_device("cpu")
     trials = find_batch_size(order, read_index(dataset_dir), device, choose_precision(device, amp=False)[0])
     sizes = [trial.batch_size for trial in trials]
-    assert sizes == [2, 4, 8][: len(sizes)]  # at most a quarter of 44 pictures
-    assert sorted(trials, key=lambda trial: trial.pictures_per_s) == trials
+    assert sizes == [2, 4, 8][: len(sizes)]  # at most a quarter of 44 images
+    assert sorted(trials, key=lambda trial: trial.images_per_s) == trials
 
 
 def test_a_resumed_run_keeps_the_size_that_was_chosen(new_run) -> None:

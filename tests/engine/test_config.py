@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainingapp.contract.config import RECIPES, correct_config, parse_config
+from trainingapp.contract.config import TASKS, correct_config, parse_config
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_choice_in_other_letters_is_taken_and_said(given: dict[str, Any], take
     assert corrections == [f"{name} {given[name].strip()} became {taken}."]
 
 
-@pytest.mark.parametrize("values", [{"optimizer": "adagrad"}, {"recipe": "pose"}, {"recipe": ["detection"]}])
+@pytest.mark.parametrize("values", [{"optimizer": "adagrad"}, {"task": "pose"}, {"task": ["detection"]}])
 def test_what_has_no_plain_meaning_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         correct_config(values)
@@ -98,9 +98,9 @@ def test_json_and_back_is_the_same() -> None:
     assert parse_config(config.model_dump(mode="json")) == config
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_field_is_described(recipe: str) -> None:
-    for name, field in RECIPES[recipe].model_fields.items():
+@pytest.mark.parametrize("task", TASKS)
+def test_every_field_is_described(task: str) -> None:
+    for name, field in TASKS[task].model_fields.items():
         extra = field.json_schema_extra
         assert isinstance(extra, dict), name
         assert {"label", "unit", "group", "advanced"} <= extra.keys(), name

@@ -1,4 +1,4 @@
-"""Pictures and batches: the same whoever loads them."""
+"""Images and batches: the same whoever loads them."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from tests.engine.conftest import last_status
-from tests.pictures import make_dataset
+from tests.images import make_dataset
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.data.batches import Batches, BatchSource
-from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES, load_picture
-from trainingapp.engine.tasks.classification.task import Batch, LabelledPictures
+from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES, load_image
+from trainingapp.engine.tasks.classification.task import Batch, LabelledImages
 
 
 def _batches(
@@ -27,7 +27,7 @@ def _batches(
 ) -> Batches:
     dataset = read_index(dataset_dir)
     config = ClassificationConfig.model_validate({"image_size": 32, "augmentation": strength})
-    items = LabelledPictures(dataset, dataset.split("train"), config, memory)
+    items = LabelledImages(dataset, dataset.split("train"), config, memory)
     source = BatchSource(items, batch_size, seed=3, training=True)
     return Batches(source, workers, pin_memory=False, unwanted_fds=[])
 
@@ -70,18 +70,18 @@ def test_loading_does_not_touch_the_global_generator(dataset_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(8, 6), (11, 4), (43, 1), (44, 1), (100, 1), (1, 44)])
-def test_a_short_last_batch_stays_unless_it_is_one_picture(dataset_dir: Path, batch_size: int, count: int) -> None:
+def test_a_short_last_batch_stays_unless_it_is_one_image(dataset_dir: Path, batch_size: int, count: int) -> None:
     batches = _batches(dataset_dir, batch_size=batch_size)
     assert batches.count == len(list(batches.epoch(1))) == count
 
 
-def test_transparent_grey_and_16_bit_pictures(tmp_path: Path) -> None:
+def test_transparent_grey_and_16_bit_images(tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     Image.new("L", (8, 8), 100).save(tmp_path / "grey.png")
     Image.fromarray(np.full((8, 8), 100 * 256, np.uint16)).save(tmp_path / "deep.png")
-    assert load_picture(tmp_path / "clear.png", 32).unique().tolist() == [255]
-    assert load_picture(tmp_path / "grey.png", 32).unique().tolist() == [100]
-    assert load_picture(tmp_path / "deep.png", 32).unique().tolist() == [100]
+    assert load_image(tmp_path / "clear.png", 32).unique().tolist() == [255]
+    assert load_image(tmp_path / "grey.png", 32).unique().tolist() == [100]
+    assert load_image(tmp_path / "deep.png", 32).unique().tolist() == [100]
 
 
 def test_photographs_are_turned_upright(tmp_path: Path) -> None:
@@ -89,23 +89,23 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     exif = image.getexif()
     exif[0x0112] = 3  # upside down
     image.save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    picture = load_picture(tmp_path / "turned.jpg", 32)
-    assert picture[:, 0].float().mean() < 50 < 200 < picture[:, -1].float().mean()
+    loaded = load_image(tmp_path / "turned.jpg", 32)
+    assert loaded[:, 0].float().mean() < 50 < 200 < loaded[:, -1].float().mean()
 
 
 @pytest.mark.parametrize("content", [b"", b"just text", None])
-def test_unreadable_picture_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_unreadable_image_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "bad.jpg"
     if content is None:
         Image.effect_noise((64, 64), 50).save(path)
         content = path.read_bytes()[:700]
     path.write_bytes(content)
     with pytest.raises(BadData, match=r"bad\.jpg"):
-        load_picture(path, 32)
+        load_image(path, 32)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_corrupt_picture_fails_the_run_as_bad_data(tmp_path: Path, new_run, start, workers: int) -> None:
+def test_corrupt_image_fails_the_run_as_bad_data(tmp_path: Path, new_run, start, workers: int) -> None:
     dataset_dir = make_dataset(tmp_path / "dataset")
     (dataset_dir / "images/train/class_1/0003.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     run_dir = new_run(dataset_dir=dataset_dir, num_workers=workers)

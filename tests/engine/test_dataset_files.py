@@ -12,13 +12,13 @@ SAMPLES = [Sample("images/train/ä b/1.png", 0, "train", 8, 9), Sample("images/v
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write_index(tmp_path, name="n", recipes=["classification"], classes=["ä b", "c"], fingerprint="f", samples=SAMPLES)
+    write_index(tmp_path, name="n", tasks=["classification"], classes=["ä b", "c"], fingerprint="f", samples=SAMPLES)
     return tmp_path
 
 
 def test_read_as_written(folder: Path) -> None:
     index = read_index(folder)
-    assert (index.name, index.recipes, index.classes, index.fingerprint) == ("n", ["classification"], ["ä b", "c"], "f")
+    assert (index.name, index.tasks, index.classes, index.fingerprint) == ("n", ["classification"], ["ä b", "c"], "f")
     assert index.split("train") == SAMPLES[:1]
     assert index.split("val") == SAMPLES[1:]
 
@@ -67,5 +67,5 @@ def test_a_wrong_head_is_named(folder: Path, change: dict[str, object]) -> None:
 def test_a_wrong_sample_is_not_written(tmp_path: Path) -> None:
     wrong = Sample("a.png", 5, "train", 1, 1)
     with pytest.raises(ValueError, match="line 1"):
-        write_index(tmp_path, name="n", recipes=["classification"], classes=["a"], fingerprint="f", samples=[wrong])
+        write_index(tmp_path, name="n", tasks=["classification"], classes=["a"], fingerprint="f", samples=[wrong])
     assert not (tmp_path / "dataset.json").exists()

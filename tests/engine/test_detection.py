@@ -1,4 +1,4 @@
-"""The detection recipe: boxes follow their pictures, networks give losses and boxes, a cut run goes on exactly."""
+"""The detection task: boxes follow their images, networks give losses and boxes, a cut run goes on exactly."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from tests.engine.conftest import EndAfter, assert_same_result, change_order, last_status, train_here
-from tests.pictures import make_run_dir
+from tests.images import make_run_dir
 from trainingapp.contract.architectures import DETECTORS
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Box, Sample, Split, read_index, write_index
@@ -23,7 +23,7 @@ from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.run_directory import read_config_file, read_order
 from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.batches import Batches, BatchSource
-from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedPicture, BoxedPictures, clipped, mosaic
+from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImage, BoxedImages, clipped, mosaic
 from trainingapp.engine.tasks.detection.networks import (
     LOSS_NAMES,
     DetectorOptions,
@@ -32,13 +32,13 @@ from trainingapp.engine.tasks.detection.networks import (
     head_prefixes,
     loss_parts,
 )
-from trainingapp.engine.tasks.registry import make_recipe
+from trainingapp.engine.tasks.registry import make_task
 
 SIZE = 64
 
-#: 11 training pictures are six batches, the last one left out, and three optimizer steps; everything random is on.
+#: 11 training images are six batches, the last one left out, and three optimizer steps; everything random is on.
 HARD = {
-    "recipe": "detection",
+    "task": "detection",
     "model": "fcos_resnet18_fpn",
     "image_size": SIZE,
     "batch_size": 2,
@@ -63,7 +63,7 @@ def _draw_boxes(path: Path, boxes: list[Box], width: int, height: int, rng: np.r
 
 @pytest.fixture(scope="session")
 def boxes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of 80 x 60 with up to two objects; the first of each split shows none, the second a crowd as well."""
+    """Images of 80 x 60 with up to two objects; the first of each split shows none, the second a crowd as well."""
     folder, rng = tmp_path_factory.mktemp("boxes"), np.random.default_rng(0)
     samples = []
     counts: list[tuple[Split, int]] = [("train", 11), ("val", 5)]
@@ -80,28 +80,28 @@ def boxes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             crowd = [Box(0, 60, 40, 80, 60, crowd=True)] if number == 1 else []
             samples.append(Sample(path, -1, split, 80, 60, (*boxes, *crowd)))
     write_index(
-        folder, name="boxes", recipes=["detection"], classes=["red", "green"], fingerprint="0" * 64, samples=samples
+        folder, name="boxes", tasks=["detection"], classes=["red", "green"], fingerprint="0" * 64, samples=samples
     )
     return folder
 
 
-def _items(folder: Path, **config: Any) -> BoxedPictures:
+def _items(folder: Path, **config: Any) -> BoxedImages:
     dataset = read_index(folder)
-    parsed = parse_config({"recipe": "detection", "image_size": SIZE, **config})
+    parsed = parse_config({"task": "detection", "image_size": SIZE, **config})
     assert isinstance(parsed, DetectionConfig)
-    return BoxedPictures(dataset, dataset.split("train"), parsed, 1 << 20)
+    return BoxedImages(dataset, dataset.split("train"), parsed, 1 << 20)
 
 
-def _assert_boxes_lie_on_objects(picture: BoxedPicture) -> None:
+def _assert_boxes_lie_on_objects(image: BoxedImage) -> None:
     """The colour of its class fills what is inside of each box, but for its rim."""
-    for box, label in zip(picture.boxes_xyxy.round().int().tolist(), picture.labels_M.tolist(), strict=True):
+    for box, label in zip(image.boxes_xyxy.round().int().tolist(), image.labels_M.tolist(), strict=True):
         left, top, right, bottom = box[0] + 2, box[1] + 2, box[2] - 2, box[3] - 2
         if right > left and bottom > top:
-            inside = picture.image_CHW[label, top:bottom, left:right].float()
+            inside = image.image_CHW[label, top:bottom, left:right].float()
             assert inside.mean() > 150, (box, label)
 
 
-# Boxes follow their pictures
+# Boxes follow their images
 
 
 @pytest.mark.parametrize(
@@ -113,20 +113,20 @@ def _assert_boxes_lie_on_objects(picture: BoxedPicture) -> None:
     ],
 )
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_boxes_follow_what_is_done_to_the_picture(boxes_dir: Path, augmentation: dict[str, Any], share: float) -> None:
+def test_boxes_follow_what_is_done_to_the_image(boxes_dir: Path, augmentation: dict[str, Any], share: float) -> None:
     items = _items(boxes_dir, mosaic=share, **augmentation)
     seen = 0
     for turn in range(3):
         torch.manual_seed(turn)
         for index in range(items.sample_count):
-            picture = items.training_item(index)
-            assert picture.image_CHW.shape == (3, SIZE, SIZE)
-            assert picture.image_CHW.dtype == torch.uint8
-            assert ((picture.boxes_xyxy >= 0) & (picture.boxes_xyxy <= SIZE)).all()
-            sides = picture.boxes_xyxy[:, 2:] - picture.boxes_xyxy[:, :2]
+            image = items.training_item(index)
+            assert image.image_CHW.shape == (3, SIZE, SIZE)
+            assert image.image_CHW.dtype == torch.uint8
+            assert ((image.boxes_xyxy >= 0) & (image.boxes_xyxy <= SIZE)).all()
+            sides = image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2]
             assert (sides >= 2).all()
-            _assert_boxes_lie_on_objects(picture)
-            seen += len(picture.labels_M)
+            _assert_boxes_lie_on_objects(image)
+            seen += len(image.labels_M)
     assert seen > 20
 
 
@@ -143,9 +143,9 @@ def test_boxes_of_which_too_little_is_left_go_with_their_labels() -> None:
     assert kept.tolist() == [[0, 0, 2, 10], [10, 10, 20, 20]]
 
 
-def test_a_mosaic_shows_all_four_pictures_somewhere() -> None:
-    pictures = [
-        BoxedPicture(
+def test_a_mosaic_shows_all_four_images_somewhere() -> None:
+    images = [
+        BoxedImage(
             torch.full((3, 64, 64), 50 * (number + 1), dtype=torch.uint8),
             torch.tensor([[0.0, 0, 64, 64]]),
             torch.tensor([number]),
@@ -155,7 +155,7 @@ def test_a_mosaic_shows_all_four_pictures_somewhere() -> None:
     torch.manual_seed(3)
     seen: set[int] = set()
     for _turn in range(20):
-        made = mosaic(pictures)
+        made = mosaic(images)
         for box, label in zip(made.boxes_xyxy.round().int().tolist(), made.labels_M.tolist(), strict=True):
             center_x, center_y = (box[0] + box[2]) // 2, (box[1] + box[3]) // 2
             assert abs(int(made.image_CHW[0, center_y, center_x]) - 50 * (label + 1)) <= 1
@@ -190,7 +190,7 @@ def _build(name: str, **values: Any) -> nn.Module:
     return build_detector(name, _options(name, **values), pretrained="none", weights_from=None)
 
 
-def _pictures_and_targets(name: str, count: int = 2) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
+def _images_and_targets(name: str, count: int = 2) -> tuple[torch.Tensor, list[dict[str, torch.Tensor]]]:
     size = _options(name).image_size
     targets = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)} for _ in range(count)]
     targets[0] = {
@@ -208,7 +208,7 @@ OTHERS = ["fcos_mobilenet_v3_large_fpn", "ssdlite320_mobilenet_v3_large"]
 def test_architecture_gives_losses_gradients_and_boxes(name: str) -> None:
     torch.manual_seed(0)
     model = _build(name)
-    images, targets = _pictures_and_targets(name)
+    images, targets = _images_and_targets(name)
     losses = model.train()(images, targets)
     assert sorted(LOSS_NAMES[part] for part in losses) == sorted(loss_parts(name))
     torch.stack(list(losses.values())).sum().backward()
@@ -227,7 +227,7 @@ def test_architecture_gives_losses_gradients_and_boxes(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in DETECTORS if name not in SMALL + OTHERS])
 def test_every_architecture_can_be_built_and_finds_boxes(name: str) -> None:
     model = _build(name).eval()
-    images, _targets = _pictures_and_targets(name, count=1)
+    images, _targets = _images_and_targets(name, count=1)
     with torch.inference_mode():
         [found] = model(images)
     assert found["boxes"].shape == (len(found["labels"]), 4)
@@ -257,7 +257,7 @@ def test_frozen_layers_are_those_of_the_backbone() -> None:
     assert set(prefixes) == {"backbone.fpn.", "head.classification_head.", "head.regression_head."}
 
 
-def test_ssd_refuses_pictures_too_small_for_its_maps() -> None:
+def test_ssd_refuses_images_too_small_for_its_maps() -> None:
     with pytest.raises(BadConfig, match="image_size"):
         _build("ssd300_vgg16", image_size=128)
 
@@ -312,21 +312,21 @@ def test_backbone_weights_from_the_cache(tmp_path: Path, name: str, backbone: st
 # Runs
 
 
-def _recipe(boxes_dir: Path, run_dir: Path, **config: Any) -> Any:
+def _task(boxes_dir: Path, run_dir: Path, **config: Any) -> Any:
     make_run_dir(run_dir, boxes_dir, **{**HARD, **config})
     order = read_order(run_dir, read_config_file(run_dir))
-    return make_recipe(order, read_index(order.dataset_dir), torch.device("cpu"))
+    return make_task(order, read_index(order.dataset_dir), torch.device("cpu"))
 
 
 def test_a_batch_is_drawn_with_its_boxes(boxes_dir: Path, tmp_path: Path) -> None:
-    recipe = _recipe(boxes_dir, tmp_path / "run")
-    pictures = recipe.draw_batch(next(recipe.train_batches(1, skip=0)))
-    assert len(pictures) == 2
-    assert all(picture.width >= 192 for picture in pictures)
+    task = _task(boxes_dir, tmp_path / "run")
+    images = task.draw_batch(next(task.train_batches(1, skip=0)))
+    assert len(images) == 2
+    assert all(image.width >= 192 for image in images)
 
 
 class _Oracle(nn.Module):
-    """Says where the objects are: in the pixels of the fitted picture, 80 x 60 in 64 x 64."""
+    """Says where the objects are: in the pixels of the fitted image, 80 x 60 in 64 x 64."""
 
     def __init__(self, samples: list[Sample], label: int) -> None:
         super().__init__()
@@ -344,14 +344,14 @@ class _Oracle(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["fcos_resnet18_fpn", "fasterrcnn_resnet18_fpn"])
-def test_boxes_are_judged_in_pixels_of_the_picture(boxes_dir: Path, tmp_path: Path, name: str) -> None:
-    recipe = _recipe(boxes_dir, tmp_path / "run", model=name, batch_size=5)
-    meter = recipe.new_meter(validation=True)
+def test_boxes_are_judged_in_pixels_of_the_image(boxes_dir: Path, tmp_path: Path, name: str) -> None:
+    task = _task(boxes_dir, tmp_path / "run", model=name, batch_size=5)
+    meter = task.new_meter(validation=True)
     samples = read_index(boxes_dir).split("val")
     oracle = _Oracle(samples, first_label(name))
-    for batch in recipe.val_batches():
-        recipe.evaluate(oracle, batch, meter)
-    found = recipe.evaluation(meter)
+    for batch in task.val_batches():
+        task.evaluate(oracle, batch, meter)
+    found = task.evaluation(meter)
     assert found.values["ap"] == pytest.approx(1)
     assert found.values["f1"] == 1
     truth = samples[2].boxes[0]
@@ -364,9 +364,9 @@ def test_a_split_without_boxes_is_refused(boxes_dir: Path, tmp_path: Path) -> No
     index = read_index(boxes_dir)
     bare = [Sample(one.path, -1, one.split, 80, 60, one.boxes if one.split == "train" else ()) for one in index.samples]
     (tmp_path / "images").symlink_to(boxes_dir / "images")
-    write_index(tmp_path, name="bare", recipes=["detection"], classes=["a", "b"], fingerprint="0" * 64, samples=bare)
+    write_index(tmp_path, name="bare", tasks=["detection"], classes=["a", "b"], fingerprint="0" * 64, samples=bare)
     with pytest.raises(BadData, match="val split"):
-        _recipe(tmp_path, tmp_path / "run")
+        _task(tmp_path, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")
@@ -410,7 +410,7 @@ def test_a_run_writes_its_evaluations(straight_detection: Path) -> None:
     assert last_status(straight_detection)["state"] == "completed"
     content = read_evaluation(straight_detection, 2)
     assert content
-    assert content["recipe"] == "detection"
+    assert content["task"] == "detection"
     assert {"ap", "ap50", "ap75", "ar", "f1"} <= content["values"].keys()
     assert len(content["confusion"]["names"]) == 3
     assert set(content["predictions"]) == {str(index) for index in range(5)}

@@ -14,8 +14,8 @@ from trainingapp.contract.dataset_index import Box
 from trainingapp.engine.tasks.detection.metrics import (
     CocoScores,
     DetectionRecords,
+    ImageResult,
     LossMeter,
-    PictureResult,
     Sweep,
     class_table,
     confusion,
@@ -30,7 +30,7 @@ def _random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([corners, corners + rng.uniform(4, 5 + 120 * rng.random(), (count, 2))], axis=1)
 
 
-def _random_result(rng: np.random.Generator, index: int) -> PictureResult:
+def _random_result(rng: np.random.Generator, index: int) -> ImageResult:
     """Boxes near some of the objects and boxes anywhere, with confidences of which some are equal."""
     truth = _random_boxes(rng, int(rng.integers(0, 6)))
     labels = rng.integers(0, len(CLASSES), len(truth))
@@ -43,10 +43,10 @@ def _random_result(rng: np.random.Generator, index: int) -> PictureResult:
         Box(int(label), *box.tolist(), crowd=bool(rng.random() < 0.15))
         for label, box in zip(labels, truth, strict=True)
     ]
-    return PictureResult.of(index, objects, found, said, rng.random(len(found)).round(2))
+    return ImageResult.of(index, objects, found, said, rng.random(len(found)).round(2))
 
 
-def _by_pycocotools(results: list[PictureResult]) -> tuple[dict[str, float], np.ndarray]:
+def _by_pycocotools(results: list[ImageResult]) -> tuple[dict[str, float], np.ndarray]:
     """The six APs and AR at 100 boxes, -1 where undefined, and the precisions."""
     truth, found = COCO(), []
     rows = [
@@ -90,7 +90,7 @@ def test_average_precision_equals_pycocotools_on_200_random_cases(block: int) ->
         results = [_random_result(rng, index) for index in range(int(rng.integers(1, 9)))]
         has_boxes = any(len(one.labels_D) for one in results)
         if not has_boxes or not any((~one.crowds_G).any() for one in results):
-            results.append(PictureResult.of(len(results), [Box(0, 1, 1, 9, 9)], [[1, 1, 9, 8]], [0], [0.5]))
+            results.append(ImageResult.of(len(results), [Box(0, 1, 1, 9, 9)], [[1, 1, 9, 8]], [0], [0.5]))
         reference, precisions = _by_pycocotools(results)
         scores = CocoScores.of(results, len(CLASSES))
         assert np.abs(scores.precision_TRCA - precisions).max() < 1e-6, (block, case)
@@ -99,20 +99,20 @@ def test_average_precision_equals_pycocotools_on_200_random_cases(block: int) ->
             assert values.get(name, -1.0) == pytest.approx(value, abs=1e-6), (block, case, name)
 
 
-def _by_hand() -> list[PictureResult]:
-    """Two pictures: a hit, a second box on the same object, a wrong class, one in a crowd, one missed, one of nothing.
+def _by_hand() -> list[ImageResult]:
+    """Two images: a hit, a second box on the same object, a wrong class, one in a crowd, one missed, one of nothing.
 
     Confidences 0.9 hit a; 0.8 again a (too much); 0.7 said b where c is; 0.6 in a crowd of a; 0.5 hit b; 0.1 nothing.
     """
     crowd = Box(0, 100, 100, 200, 200, crowd=True)
-    first = PictureResult.of(
+    first = ImageResult.of(
         0,
         [Box(0, 0, 0, 10, 10), Box(2, 50, 50, 60, 60), crowd],
         [[0, 0, 10, 9], [0, 0, 9, 10], [50, 50, 60, 61], [110, 110, 130, 130]],
         [0, 0, 1, 0],
         [0.9, 0.8, 0.7, 0.6],
     )
-    second = PictureResult.of(1, [Box(1, 20, 20, 40, 40)], [[0, 0, 5, 5], [20, 20, 40, 38]], [2, 1], [0.1, 0.5])
+    second = ImageResult.of(1, [Box(1, 20, 20, 40, 40)], [[0, 0, 5, 5], [20, 20, 40, 38]], [2, 1], [0.1, 0.5])
     return [first, second]
 
 
@@ -138,7 +138,7 @@ def test_best_confidence_and_f1_by_hand() -> None:
 
 def test_boxes_of_equal_confidence_count_together() -> None:
     objects = [Box(0, 0, 0, 10, 10)]
-    result = PictureResult.of(0, objects, [[0, 0, 10, 10], [50, 50, 60, 60]], [0, 0], [0.5, 0.5])
+    result = ImageResult.of(0, objects, [[0, 0, 10, 10], [50, 50, 60, 60]], [0, 0], [0.5, 0.5])
     assert Sweep.of([result], 1).best() == (0.5, pytest.approx(2 / 3))
 
 
@@ -176,36 +176,36 @@ def test_evaluation_is_whole_and_finite() -> None:
     assert [curve.name for curve in found.curves] == ["precision_recall", "f1_confidence"]
     assert [label for label, _points in found.curves[0].series] == ["All classes", *CLASSES]
     assert dict(found.curves[1].series)["All classes"][50] == (0.5, pytest.approx(0.5714))
-    scores = {one.index: (one.score, one.labels) for one in found.pictures}
+    scores = {one.index: (one.score, one.labels) for one in found.images}
     assert scores == {0: (pytest.approx(2 / 5), (0, 2)), 1: (1.0, (1,))}
     assert found.predictions[1] == {"boxes": [[1, 0.5, 20, 20, 40, 38], [2, 0.1, 0, 0, 5, 5]]}
 
 
 def test_a_model_that_finds_nothing() -> None:
     records = DetectionRecords()
-    records.add(PictureResult.of(0, [Box(0, 0, 0, 10, 10)], [], [], []))
-    records.add(PictureResult.of(1, [], [], [], []))
+    records.add(ImageResult.of(0, [Box(0, 0, 0, 10, 10)], [], [], []))
+    records.add(ImageResult.of(1, [], [], [], []))
     found = records.evaluation(CLASSES)
     assert found.values["ap"] == found.values["ap50"] == found.values["f1"] == 0
     assert found.best_confidence is None
-    assert [one.score for one in found.pictures] == [0.0, 1.0]
+    assert [one.score for one in found.images] == [0.0, 1.0]
     assert found.confusion
     assert found.confusion[0] == [0, 0, 0, 1]
 
 
-def test_pictures_without_objects_of_a_class() -> None:
+def test_images_without_objects_of_a_class() -> None:
     records = DetectionRecords()
-    records.add(PictureResult.of(0, [Box(1, 0, 0, 50, 50)], [[0, 0, 50, 50]], [1], [0.9]))
+    records.add(ImageResult.of(0, [Box(1, 0, 0, 50, 50)], [[0, 0, 50, 50]], [1], [0.9]))
     found = records.evaluation(CLASSES)
     assert found.values["ap"] == pytest.approx(1)
     assert [row["ap"] for row in found.per_class] == [None, pytest.approx(1), None]
 
 
-def test_losses_are_means_over_pictures_and_go_on_in_another_meter() -> None:
+def test_losses_are_means_over_images_and_go_on_in_another_meter() -> None:
     meter = LossMeter(["loss_class", "loss_box"], torch.device("cpu"))
-    for value, pictures in ((1.0, 4), (3.0, 1)):
+    for value, images in ((1.0, 4), (3.0, 1)):
         part = torch.tensor(value)
-        meter.update(2 * part, {"loss_box": part, "loss_class": part}, pictures)
+        meter.update(2 * part, {"loss_box": part, "loss_class": part}, images)
     expected = {"loss": pytest.approx(2.8), "loss_class": pytest.approx(1.4), "loss_box": pytest.approx(1.4)}
     assert meter.training_values() == expected
     other = LossMeter(["loss_class", "loss_box"], torch.device("cpu"))

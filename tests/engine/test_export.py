@@ -19,8 +19,8 @@ from trainingapp.contract.errors import BadData
 from trainingapp.contract.model_card import NORMALISATIONS, TOLERANCE
 from trainingapp.contract.prediction import candidates, prepared, suppressed
 from trainingapp.engine import export as exporting
-from trainingapp.engine.data.images import load_fitted_picture, load_picture
-from trainingapp.engine.export import differences, drawn_pictures, export
+from trainingapp.engine.data.images import load_fitted_image, load_image
+from trainingapp.engine.export import differences, drawn_images, export
 from trainingapp.engine.networks import build_network, load_network
 from trainingapp.engine.plain_outputs import plain
 
@@ -73,12 +73,12 @@ def family_cases() -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize(("recipe", "model", "size"), family_cases())
-def test_onnx_and_torch_export_give_the_scores_of_pytorch(recipe: str, model: str, size: int, tmp_path: Path) -> None:
-    card = make_card(recipe, model, size, CLASSES)
+@pytest.mark.parametrize(("task", "model", "size"), family_cases())
+def test_onnx_and_torch_export_give_the_scores_of_pytorch(task: str, model: str, size: int, tmp_path: Path) -> None:
+    card = make_card(task, model, size, CLASSES)
     weights = make_weights(tmp_path / "entry", card)
-    pictures = drawn_pictures(tmp_path / "drawn", 3)
-    found = export(card, weights, ["onnx", "pt2"], pictures, tmp_path, quiet)
+    images = drawn_images(tmp_path / "drawn", 3)
+    found = export(card, weights, ["onnx", "pt2"], images, tmp_path, quiet)
     for name in ("onnx", "pt2"):
         outcome = found["formats"][name]
         assert outcome["is_good"], outcome["problem"]
@@ -88,8 +88,8 @@ def test_onnx_and_torch_export_give_the_scores_of_pytorch(recipe: str, model: st
 
     with zipfile.ZipFile(tmp_path / found["file"]) as archive:
         session = onnxruntime.InferenceSession(archive.read("model.onnx"), providers=["CPUExecutionProvider"])
-    module = plain(load_network(card, weights), recipe, size)
-    image = prepared(pictures[2], card).image_NCHW
+    module = plain(load_network(card, weights), task, size)
+    image = prepared(images[2], card).image_NCHW
     with torch.inference_mode():
         expected = module(torch.from_numpy(image))
     scores, _boxes = differences(card, expected, [torch.from_numpy(x) for x in session.run(None, {"image": image})])
@@ -109,35 +109,35 @@ def test_a_detector_finds_what_torchvision_finds(model: str) -> None:
     with torch.inference_mode():
         theirs = network(image_NCHW)[0]
         boxes, scores = (tensor.numpy() for tensor in plain(network, "detection", size)(image_NCHW))
-    whole = exporting.Picture(np.zeros(0, np.float32), size, size, 0, 0, size, size)
+    whole = exporting.Prepared(np.zeros(0, np.float32), size, size, 0, 0, size, size)
     ours = suppressed(candidates(boxes, scores, whole, least), 0.5, 20)
     has_area = ((theirs["boxes"][:, 2:] - theirs["boxes"][:, :2]) > 0.005).all(dim=1)
     # Neither of the two promises in what order equal scores stand, so scores are compared, not places.
     np.testing.assert_allclose([row[1] for row in ours], theirs["scores"][has_area][:20].numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("recipe", ["classification", "detection"])
+@pytest.mark.parametrize("task", ["classification", "detection"])
 @pytest.mark.parametrize("size", [(50, 37), (300, 100)])
-def test_predict_prepares_a_picture_as_training_does(recipe: str, size: tuple[int, int], tmp_path: Path) -> None:
+def test_predict_prepares_an_image_as_training_does(task: str, size: tuple[int, int], tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
     path = tmp_path / "turned.jpg"
     Image.fromarray(pixels).save(path, exif=exif)
-    card = {"recipe": recipe, "image_size": 64, "normalisation": NORMALISATIONS["imagenet"]}
-    trained = (load_picture if recipe == "classification" else load_fitted_picture)(path, 64).float()
+    card = {"task": task, "image_size": 64, "normalisation": NORMALISATIONS["imagenet"]}
+    trained = (load_image if task == "classification" else load_fitted_image)(path, 64).float()
     mean, std = (torch.tensor(card["normalisation"][name]).view(3, 1, 1) * 255 for name in ("mean", "std"))
-    picture = prepared(path, card)
-    torch.testing.assert_close(torch.from_numpy(picture.image_NCHW)[0], (trained - mean) / std, atol=1e-5, rtol=1e-5)
-    assert (picture.width, picture.height) == (size[1], size[0])
+    image = prepared(path, card)
+    torch.testing.assert_close(torch.from_numpy(image.image_NCHW)[0], (trained - mean) / std, atol=1e-5, rtol=1e-5)
+    assert (image.width, image.height) == (size[1], size[0])
 
 
 def test_the_zip_holds_each_format_with_what_it_takes_to_use_it(tmp_path: Path) -> None:
     card = make_card("classification", "timm/resnet10t", 32, CLASSES) | {"licence": "CC BY 4.0"}
     weights = make_weights(tmp_path / "entry", card)
     told: list[tuple[int, int, str]] = []
-    pictures = drawn_pictures(tmp_path / "drawn", 10)
-    found = export(card, weights, ALL_FORMATS, pictures, tmp_path, lambda *words: told.append(words))
+    images = drawn_images(tmp_path / "drawn", 10)
+    found = export(card, weights, ALL_FORMATS, images, tmp_path, lambda *words: told.append(words))
     with zipfile.ZipFile(tmp_path / found["file"]) as archive:
         names = sorted(archive.namelist())
         assert names == [
@@ -174,15 +174,15 @@ def test_a_format_that_gives_something_else_is_left_out_and_says_so(
         return honest(plain(load_network(card, other), "classification", 32), *arguments, **options)
 
     monkeypatch.setattr(torch.onnx, "export", wrong)
-    pictures = drawn_pictures(tmp_path / "drawn", 2)
-    found = export(card, weights, ["onnx", "pt"], pictures, tmp_path, quiet)
+    images = drawn_images(tmp_path / "drawn", 2)
+    found = export(card, weights, ["onnx", "pt"], images, tmp_path, quiet)
     assert not found["formats"]["onnx"]["is_good"]
     assert "does not give what PyTorch gives: scores differ by up to" in found["formats"]["onnx"]["problem"]
     with zipfile.ZipFile(tmp_path / found["file"]) as archive:
         assert {"model.onnx", "predict.py"}.isdisjoint(archive.namelist())
         assert "model.onnx: left out." in archive.read("README.md").decode()
     with pytest.raises(BadData, match="does not give what PyTorch gives"):
-        export(card, weights, ["onnx"], pictures, tmp_path, quiet)
+        export(card, weights, ["onnx"], images, tmp_path, quiet)
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("recipe", "model", "size", "key"),
+    ("task", "model", "size", "key"),
     [
         ("classification", "timm/resnet10t", 32, "classes"),
         ("detection", "fasterrcnn_resnet18_fpn", 64, "boxes"),
@@ -208,25 +208,25 @@ def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_the_exported_zip_runs_where_there_is_no_torch(
-    recipe: str, model: str, size: int, key: str, tmp_path: Path, plain_python: Path
+    task: str, model: str, size: int, key: str, tmp_path: Path, plain_python: Path
 ) -> None:
-    card = make_card(recipe, model, size, CLASSES) | {"confidence": 0.05}
+    card = make_card(task, model, size, CLASSES) | {"confidence": 0.05}
     weights = make_weights(tmp_path / "entry", card)
-    pictures = drawn_pictures(tmp_path / "drawn", 2)
-    found = export(card, weights, ["onnx"], pictures, tmp_path, quiet)
+    images = drawn_images(tmp_path / "drawn", 2)
+    found = export(card, weights, ["onnx"], images, tmp_path, quiet)
     folder = tmp_path / "elsewhere"
     with zipfile.ZipFile(tmp_path / found["file"]) as archive:
         archive.extractall(folder)
-    command = [plain_python, "predict.py", *pictures, "--out", "drawn"]
+    command = [plain_python, "predict.py", *images, "--out", "drawn"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["picture"] for line in lines] == [str(path) for path in pictures]
+    assert [line["image"] for line in lines] == [str(path) for path in images]
     assert all(line[key] for line in lines)
-    for path in pictures:
+    for path in images:
         with Image.open(folder / "drawn" / f"{path.stem}.png") as image:
             assert image.size == (320, 240)
     bad = folder / "bad.jpg"
     bad.write_bytes(b"nothing")
     done = subprocess.run([plain_python, "predict.py", bad], cwd=folder, capture_output=True, text=True)
-    assert (done.returncode, "cannot be read as a picture" in done.stderr) == (1, True)
+    assert (done.returncode, "cannot be read as an image" in done.stderr) == (1, True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.engine.conftest import index_of, last_status, newest_content, train_here
-from tests.pictures import make_dataset
+from tests.images import make_dataset
 from trainingapp.contract.errors import BadConfig, BadData, NonFiniteLoss, WeightsUnavailable, classify
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint
@@ -80,8 +80,8 @@ def test_a_missing_dataset_is_bad_data(new_run, tmp_path: Path) -> None:
         train_here(new_run(dataset_dir=tmp_path / "nothing"))
 
 
-def test_a_split_without_pictures_is_bad_data(new_run, tmp_path: Path) -> None:
-    with pytest.raises(BadData, match="The val split has 0 pictures"):
+def test_a_split_without_images_is_bad_data(new_run, tmp_path: Path) -> None:
+    with pytest.raises(BadData, match="The val split has 0 images"):
         train_here(new_run(dataset_dir=make_dataset(tmp_path / "dataset", val_per_class=0)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import HARD, EndAfter, assert_bit_equal, events_of, newest_content, train_here
-from tests.pictures import make_dataset, make_run_dir
+from tests.images import make_dataset, make_run_dir
 from trainingapp.contract.errors import WeightsUnavailable
 
 

@@ -44,7 +44,7 @@ def test_macro_f1_leaves_out_classes_that_never_occur() -> None:
     table = class_table(confusion, [*"abcde"])
     assert [row["recall"] for row in table] == [0.5, 1.0, None, 0.0, None]
     assert [row["precision"] for row in table] == [0.5, 0.5, None, None, None]
-    assert [row["pictures"] for row in table] == [2, 1, 0, 1, 0]
+    assert [row["images"] for row in table] == [2, 1, 0, 1, 0]
     assert macro_f1(torch.zeros(3, 3, dtype=torch.int64)) == 0
 
 

@@ -9,11 +9,11 @@ from trainingapp.engine.tasks.classification.mixing import Mix, draw_mix, mixed
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    """Three pictures [3, 1, 4, 4], filled with 0, 100 and 200."""
+    """Three images [3, 1, 4, 4], filled with 0, 100 and 200."""
     return torch.tensor([0.0, 100.0, 200.0]).view(3, 1, 1, 1).expand(3, 1, 4, 4)
 
 
-def test_mixup_blends_each_picture_with_the_one_before(images: torch.Tensor) -> None:
+def test_mixup_blends_each_image_with_the_one_before(images: torch.Tensor) -> None:
     result = mixed(images, Mix("mixup", keep=0.75))
     assert result[:, 0, 0, 0].tolist() == [0.75 * 0 + 0.25 * 200, 0.75 * 100, 0.75 * 200 + 0.25 * 100]
     assert (result == result[:, :, :1, :1]).all()
@@ -44,7 +44,7 @@ def test_both_are_drawn_at_even_odds_and_shares_are_beta() -> None:
     assert shares.var() == pytest.approx(1 / 20, abs=0.006)  # Beta(2, 2)
 
 
-def test_the_kept_share_of_cutmix_is_what_is_left_of_the_picture() -> None:
+def test_the_kept_share_of_cutmix_is_what_is_left_of_the_image() -> None:
     torch.manual_seed(1)
     for _ in range(200):
         mix = draw_mix(0.0, 1.0)

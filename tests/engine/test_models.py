@@ -35,14 +35,14 @@ def test_weights_load_into_torchvisions_own_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_dropout_is_as_told(name: str) -> None:
-    pictures = torch.rand(4, 3, 64, 64)
+    images = torch.rand(4, 3, 64, 64)
     for rate, same in ((0.0, True), (0.5, False)):
         model = _build(name, dropout_rate=rate)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = 0.0
         model.train()
-        assert torch.equal(model(pictures), model(pictures)) == same
+        assert torch.equal(model(images), model(images)) == same
 
 
 def test_weights_that_cannot_be_fetched(tmp_path: Path) -> None:

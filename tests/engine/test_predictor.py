@@ -18,8 +18,8 @@ CLASSES = ["disc", "ring"]
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "picture.png"
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.png"
     pixels = np.random.default_rng(0).integers(0, 256, (30, 60, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
@@ -46,23 +46,23 @@ def test_weights_that_are_gone_or_of_another_network_are_told(tmp_path: Path) ->
         load_network({**card, "classes": ["a", "b", "c"]}, path)
 
 
-def test_probabilities_are_those_of_the_network(tmp_path: Path, picture: Path) -> None:
+def test_probabilities_are_those_of_the_network(tmp_path: Path, image: Path) -> None:
     card = make_card("classification", "timm/resnet10t", 32, CLASSES)
     path = make_weights(tmp_path / "entry", card)
-    values = predicted(network_of(card, path), card, picture).values
+    values = predicted(network_of(card, path), card, image).values
     shares = dict(values["classes"])
     assert sum(shares.values()) == pytest.approx(1, abs=1e-4)
     assert (values["width"], values["height"]) == (60, 30)
     from trainingapp.contract.prediction import prepared
 
     with torch.inference_mode():
-        logits = load_network(card, path)(torch.from_numpy(prepared(picture, card).image_NCHW))
+        logits = load_network(card, path)(torch.from_numpy(prepared(image, card).image_NCHW))
     assert shares[int(logits.argmax())] == pytest.approx(float(logits.softmax(1).max()), abs=1e-4)
 
 
-def test_a_mask_has_the_pictures_proportions_and_says_how_sure_it_is(tmp_path: Path, picture: Path) -> None:
+def test_a_mask_has_the_images_proportions_and_says_how_sure_it_is(tmp_path: Path, image: Path) -> None:
     card = make_card("segmentation", "fcn_resnet18", 64, CLASSES)
-    found = predicted(network_of(card, make_weights(tmp_path / "entry", card)), card, picture)
+    found = predicted(network_of(card, make_weights(tmp_path / "entry", card)), card, image)
     assert found.mask_HW is not None
     assert found.sureness_HW is not None
     assert found.mask_HW.shape == found.sureness_HW.shape == (32, 64)
@@ -73,10 +73,10 @@ def test_a_mask_has_the_pictures_proportions_and_says_how_sure_it_is(tmp_path: P
         assert found.values["shares"].get(name, 0) == pytest.approx(share, abs=1e-5)
 
 
-def test_boxes_lie_in_the_picture_and_are_not_suppressed_yet(tmp_path: Path, picture: Path) -> None:
+def test_boxes_lie_in_the_image_and_are_not_suppressed_yet(tmp_path: Path, image: Path) -> None:
     card = make_card("detection", "retinanet_resnet18_fpn", 64, CLASSES)
     path = make_weights(tmp_path / "entry", card)
-    boxes = np.array(predicted(network_of(card, path), card, picture).values["boxes"]).reshape(-1, 6)
+    boxes = np.array(predicted(network_of(card, path), card, image).values["boxes"]).reshape(-1, 6)
     assert (boxes[:, 2:] >= 0).all()
     assert (boxes[:, [2, 4]] <= 60).all()
     assert (boxes[:, [3, 5]] <= 30).all()

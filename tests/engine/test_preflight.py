@@ -68,7 +68,7 @@ def test_what_it_says_is_what_the_run_takes(tmp_path: Path, dataset_dir: Path, n
     epoch_s = found["steps_per_epoch"] * times["seconds_per_step"] + times["seconds_per_validation"]
     assert times["seconds_per_epoch"] == pytest.approx(epoch_s)
     assert times["seconds_in_all"] == pytest.approx(4 * epoch_s)
-    assert found["loader"]["pictures_per_s"] > 0
+    assert found["loader"]["images_per_s"] > 0
 
 
 def test_a_loss_that_is_no_number_is_seen(tmp_path: Path, dataset_dir: Path) -> None:
@@ -88,7 +88,7 @@ def test_too_little_disk_is_said_with_the_number(tmp_path: Path, dataset_dir: Pa
 def test_a_batch_that_does_not_fit_is_answered_by_one_that_does(
     tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory really runs out: a step asks for more the more pictures it has."""
+    """Memory really runs out: a step asks for more the more images it has."""
     import torch
 
     step = module.training_step

@@ -1,4 +1,4 @@
-"""What runs leave behind: pictures of batches, evaluation files, the best checkpoint; and runs with everything on."""
+"""What runs leave behind: images of batches, evaluation files, the best checkpoint; and runs with everything on."""
 
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,9 @@ from trainingapp.contract.dataset_index import Sample, read_index, write_index
 from trainingapp.contract.evaluation import evaluated_epochs, fixed_indices, read_evaluation
 from trainingapp.contract.run_directory import Order
 from trainingapp.engine.data.batches import BatchSource
-from trainingapp.engine.tasks.classification.task import ClassificationRecipe
+from trainingapp.engine.tasks.classification.task import ClassificationTask
 
-#: 44 pictures in batches of 8, two of them a step, the last alone: three steps an epoch.
+#: 44 images in batches of 8, two of them a step, the last alone: three steps an epoch.
 EVERYTHING: dict[str, Any] = {
     "epochs": 2,
     "augmentation": "strong",
@@ -43,7 +43,7 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path) -> Path:
-    from tests.pictures import make_run_dir
+    from tests.images import make_run_dir
 
     run_dir = make_run_dir(tmp_path_factory.mktemp("whole"), dataset_dir, **EVERYTHING)
     assert train_here(run_dir) == "completed"
@@ -83,11 +83,11 @@ def test_evaluation_file_has_what_pages_show(whole_run: Path) -> None:
     assert np.array(found["confusion"]["counts"]).sum() == 12
     assert set(map(int, found["paths"])) >= set(found["fixed"])
     assert found["fixed"] == fixed_indices(12)
-    scores = [one["score"] for one in found["pictures"]]
+    scores = [one["score"] for one in found["images"]]
     assert scores == sorted(scores, reverse=True)  # by loss, the worst first
 
 
-def test_batch_pictures_are_drawn(whole_run: Path) -> None:
+def test_batch_images_are_drawn(whole_run: Path) -> None:
     files = [event["file"] for event in events_of(whole_run, "sample")]
     assert files
     for file in files:
@@ -107,7 +107,7 @@ def test_best_by_a_metric_that_should_fall_or_rise(new_run, metric: str) -> None
 
 @pytest.fixture
 def uneven_dir(tmp_path: Path, dataset_dir: Path) -> Path:
-    """Class 0 with four times the pictures of class 1."""
+    """Class 0 with four times the images of class 1."""
     samples = read_index(dataset_dir).samples
     rest = [one for one in samples if one.split == "val"]
     counts = {0: 20, 1: 5}
@@ -118,30 +118,30 @@ def uneven_dir(tmp_path: Path, dataset_dir: Path) -> Path:
     folder.mkdir()
     (folder / "images").symlink_to(dataset_dir / "images")
     names = ["a", "b"]
-    write_index(folder, name="u", recipes=["classification"], classes=names, fingerprint="u", samples=[*train, *rest])
+    write_index(folder, name="u", tasks=["classification"], classes=names, fingerprint="u", samples=[*train, *rest])
     return folder
 
 
-def _recipe(folder: Path, **config: Any) -> ClassificationRecipe:
+def _task(folder: Path, **config: Any) -> ClassificationTask:
     values = parse_config({"image_size": 32, "batch_size": 5, "augmentation": "none", **config})
     order = Order(folder, values, folder, folder / "weights", attempt=1)
-    return ClassificationRecipe(order, read_index(folder), torch.device("cpu"))
+    return ClassificationTask(order, read_index(folder), torch.device("cpu"))
 
 
 def test_class_weights_equal_scikit_learn(uneven_dir: Path) -> None:
     labels = np.array([0] * 20 + [1] * 5)
     expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
-    found = _recipe(uneven_dir, class_balance="weights")._class_weights_C
+    found = _task(uneven_dir, class_balance="weights")._class_weights_C
     assert found.tolist() == pytest.approx(expected.tolist())
-    assert _recipe(uneven_dir)._class_weights_C is None
+    assert _task(uneven_dir)._class_weights_C is None
 
 
 def test_sampler_draws_every_class_equally_often(uneven_dir: Path) -> None:
-    recipe = _recipe(uneven_dir, class_balance="sampler")
-    drawn = torch.cat([batch.labels_N for epoch in range(1, 41) for batch in recipe.train_batches(epoch, skip=0)])
+    task = _task(uneven_dir, class_balance="sampler")
+    drawn = torch.cat([batch.labels_N for epoch in range(1, 41) for batch in task.train_batches(epoch, skip=0)])
     assert len(drawn) == 40 * 25
     assert drawn.double().mean() == pytest.approx(0.5, abs=0.06)
-    [first, again] = (torch.cat([b.indices_N for b in recipe.train_batches(3, skip=0)]) for _ in range(2))
+    [first, again] = (torch.cat([b.indices_N for b in task.train_batches(3, skip=0)]) for _ in range(2))
     assert torch.equal(first, again)
 
 
@@ -163,7 +163,7 @@ class _Drawing:
         return batch
 
 
-def test_a_picture_drawn_twice_is_not_changed_alike() -> None:
+def test_an_image_drawn_twice_is_not_changed_alike() -> None:
     weights_N = torch.tensor([1.0, 0, 0, 0])
     source = BatchSource(_Drawing(), 4, seed=0, training=True, weights_N=weights_N)
     assert len(source[1, 0].unique()) == 4

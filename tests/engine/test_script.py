@@ -18,7 +18,7 @@ from tests.engine.conftest import (
     newest_content,
     train_here,
 )
-from trainingapp.contract.config import RECIPES, parse_config
+from trainingapp.contract.config import TASKS, parse_config
 from trainingapp.contract.run_directory import read_config_file
 from trainingapp.contract.script import settled, training_script
 
@@ -110,9 +110,9 @@ def test_weights_to_start_from_are_asked_for(tmp_path: Path, straight_run: Path,
     assert "tensors were taken over" in done.stdout
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_its_configuration_is_the_runs(recipe: str) -> None:
-    config = parse_config({"recipe": recipe, "epochs": 7, "amp": True})
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_its_configuration_is_the_runs(task: str) -> None:
+    config = parse_config({"task": task, "epochs": 7, "amp": True})
     text = training_script(config, name="try")
     values: dict[str, Any] = {}
     body = text[text.index("CONFIG = {") :].partition("\n}\n")[0] + "\n}"

@@ -19,20 +19,20 @@ from tests.engine.conftest import (
     newest_content,
     train_here,
 )
-from tests.pictures import make_run_dir
+from tests.images import make_run_dir
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample, read_index, write_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES
-from trainingapp.engine.tasks.segmentation.data import MaskedPictures
+from trainingapp.engine.tasks.segmentation.data import MaskedImages
 
 WIDTH, HEIGHT = 48, 36
 COLOURS = {"red": (220, 40, 40), "blue": (50, 70, 230)}
 
-#: 14 pictures in batches of 4, two of them a step: two steps an epoch, the second as long as the first.
+#: 14 images in batches of 4, two of them a step: two steps an epoch, the second as long as the first.
 HARD: dict[str, Any] = {
-    "recipe": "segmentation",
+    "task": "segmentation",
     "model": "lraspp_mobilenet_v3_large",
     "image_size": 64,
     "batch_size": 4,
@@ -53,19 +53,19 @@ def make_masked_dataset(folder: Path, train: int = 14, val: int = 5) -> Path:
     samples = []
     for number in range(train + val):
         split = "train" if number < train else "val"
-        picture, mask = rng.integers(90, 150, (HEIGHT, WIDTH, 3)), np.zeros((HEIGHT, WIDTH), np.uint8)
+        image, mask = rng.integers(90, 150, (HEIGHT, WIDTH, 3)), np.zeros((HEIGHT, WIDTH), np.uint8)
         for value, colour in enumerate(COLOURS.values(), start=1):
             top, left = rng.integers(4, HEIGHT - 16), rng.integers(0, WIDTH - 16)
-            picture[top : top + 14, left : left + 14] = colour
+            image[top : top + 14, left : left + 14] = colour
             mask[top : top + 14, left : left + 14] = value
         mask[:2] = IGNORED_PIXEL
         paths = (f"images/{split}/{number}.png", f"masks/{split}/{number}.png")
-        for path, pixels in zip(paths, (picture.astype(np.uint8), mask), strict=True):
+        for path, pixels in zip(paths, (image.astype(np.uint8), mask), strict=True):
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(folder / path)
         samples.append(Sample(paths[0], -1, split, WIDTH, HEIGHT, mask=paths[1]))
     classes = list(COLOURS)
-    write_index(folder, name="m", recipes=["segmentation"], classes=classes, fingerprint="1" * 64, samples=samples)
+    write_index(folder, name="m", tasks=["segmentation"], classes=classes, fingerprint="1" * 64, samples=samples)
     return folder
 
 
@@ -89,10 +89,10 @@ def straight_run(tmp_path_factory: pytest.TempPathFactory, masked_dir: Path) -> 
     return run_dir
 
 
-def _items(folder: Path, **config: Any) -> MaskedPictures:
+def _items(folder: Path, **config: Any) -> MaskedImages:
     dataset = read_index(folder)
-    values = parse_config({"recipe": "segmentation", "image_size": 96, **config})
-    return MaskedPictures(dataset, dataset.split("train"), values, MEMORY_LIMIT_BYTES)  # type: ignore[arg-type]
+    values = parse_config({"task": "segmentation", "image_size": 96, **config})
+    return MaskedImages(dataset, dataset.split("train"), values, MEMORY_LIMIT_BYTES)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("workers", "workers_then"), [(0, 2), (2, 0)])
@@ -132,7 +132,7 @@ def test_a_run_tells_and_keeps_what_it_should(straight_run: Path) -> None:
 def test_predicted_masks_lie_beside_the_evaluation(straight_run: Path) -> None:
     found = read_evaluation(straight_run, 2)
     assert found
-    assert found["recipe"] == "segmentation"
+    assert found["task"] == "segmentation"
     assert [row["class"] for row in found["per_class"]] == ["background", "red", "blue"]
     assert found["confusion"]["names"] == ["background", "red", "blue"]
     assert set(found["predictions"]) == {"0", "1", "2", "3", "4"}
@@ -144,7 +144,7 @@ def test_predicted_masks_lie_beside_the_evaluation(straight_run: Path) -> None:
             assert np.asarray(image).max() <= 2
 
 
-def test_pictures_and_masks_change_together(masked_dir: Path) -> None:
+def test_images_and_masks_change_together(masked_dir: Path) -> None:
     items = _items(masked_dir, augmentation="custom", flip_horizontal=True, flip_vertical=True, crop=0.5)
     reds = torch.tensor(COLOURS["red"])[:, None, None]
     torch.manual_seed(4)
@@ -189,7 +189,7 @@ def test_values_beyond_the_classes_are_named(tmp_path: Path) -> None:
         _items(folder).item(3)
 
 
-def test_pictures_without_masks_are_refused(new_run, tmp_path: Path) -> None:
+def test_images_without_masks_are_refused(new_run, tmp_path: Path) -> None:
     folder = make_masked_dataset(tmp_path / "dataset")
     lines = (folder / "samples.jsonl").read_text().splitlines()
     first = json.loads(lines[0])

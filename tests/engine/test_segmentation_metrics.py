@@ -15,13 +15,13 @@ CLASSES = ["a", "b", "c", "d"]
 K = 5
 
 
-def _batch(pictures: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(images: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits that are mostly right, and masks with ignored pixels and without class 4."""
     generator = torch.Generator().manual_seed(3)
-    masks = torch.randint(0, K - 1, (pictures, 7, 9), generator=generator)
-    logits = torch.randn(pictures, K - 1, 7, 9, generator=generator)
-    logits.scatter_add_(1, masks[:, None], torch.full((pictures, 1, 7, 9), 1.5))
-    logits = torch.cat([logits, torch.full((pictures, 1, 7, 9), -9.0)], 1)
+    masks = torch.randint(0, K - 1, (images, 7, 9), generator=generator)
+    logits = torch.randn(images, K - 1, 7, 9, generator=generator)
+    logits.scatter_add_(1, masks[:, None], torch.full((images, 1, 7, 9), 1.5))
+    logits = torch.cat([logits, torch.full((images, 1, 7, 9), -9.0)], 1)
     masks[torch.rand(masks.shape, generator=generator) < 0.2] = IGNORED_PIXEL
     return logits, masks.to(torch.uint8)
 
@@ -68,15 +68,15 @@ def test_an_ignored_background_is_left_out() -> None:
     assert [row["class"] for row in meter.evaluation(CLASSES).per_class] == CLASSES
 
 
-def test_pictures_are_scored_by_the_classes_that_they_show() -> None:
+def test_images_are_scored_by_the_classes_that_they_show() -> None:
     masks = torch.tensor([[[0, 0, 1, 1]], [[255, 255, 255, 255]]], dtype=torch.uint8)
     guesses = torch.tensor([[[0, 1, 1, 2]], [[0, 0, 0, 0]]])
     logits = torch.nn.functional.one_hot(guesses, K).permute(0, 3, 1, 2).float()
     meter = _meter(logits, masks)
     found = meter.evaluation(CLASSES)
-    [picture] = found.pictures  # the other one is all ignored
-    assert (picture.index, picture.labels) == (0, (0,))
-    assert picture.score == pytest.approx((1 / 2 + 1 / 3) / 2)
+    [image] = found.images  # the other one is all ignored
+    assert (image.index, image.labels) == (0, (0,))
+    assert image.score == pytest.approx((1 / 2 + 1 / 3) / 2)
     # Class 2 was guessed and is not there: 0 in the mean of all.
     assert found.values["mean_iou"] == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
     assert found.values["dice"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
@@ -92,7 +92,7 @@ def test_masks_are_kept_as_single_channel_pngs() -> None:
         assert (np.asarray(image) == logits.argmax(1)[0].numpy()).all()
 
 
-def test_confusion_is_by_picture() -> None:
+def test_confusion_is_by_image() -> None:
     logits, masks = _batch()
     guesses = logits.argmax(1)
     together = pixel_confusion(masks, guesses, K)

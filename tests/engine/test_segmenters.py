@@ -65,8 +65,8 @@ def test_weights_load_into_torchvisions_own_model() -> None:
     plain = torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=3)
     ours = _build("lraspp_mobilenet_v3_large").eval()
     plain.load_state_dict(ours.state_dict())
-    pictures = torch.rand(1, 3, 64, 96)
-    assert torch.equal(plain.eval()(pictures)["out"], ours(pictures))
+    images = torch.rand(1, 3, 64, 96)
+    assert torch.equal(plain.eval()(images)["out"], ours(images))
 
 
 @pytest.mark.parametrize(

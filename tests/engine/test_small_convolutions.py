@@ -38,10 +38,10 @@ def test_others_stay_as_they_are() -> None:
     plain = nn.Conv2d(8, 8, 3, 2, 1)
     guarded = copy.deepcopy(plain)
     guard_small_convolutions(guarded, BF16)
-    pictures = torch.randn(2, 8, 16, 16)
+    images = torch.randn(2, 8, 16, 16)
     with BF16.autocast():
-        assert guarded(pictures).dtype == torch.bfloat16
-        assert torch.equal(guarded(pictures), plain(pictures))
+        assert guarded(images).dtype == torch.bfloat16
+        assert torch.equal(guarded(images), plain(images))
     untouched = nn.Conv2d(8, 8, 3, 2, 1)
     guard_small_convolutions(untouched, Precision(torch.device("cpu"), None))
     assert "forward" not in vars(untouched)

@@ -1,4 +1,4 @@
-"""Half the batch and twice the accumulation: less memory, and the same pictures for every step of the optimizer."""
+"""Half the batch and twice the accumulation: less memory, and the same images for every step of the optimizer."""
 
 import pytest
 
@@ -7,15 +7,15 @@ from trainingapp.contract.config import parse_config, smaller_batch
 from trainingapp.engine.data.batches import BatchSource
 
 
-class Pictures:
-    """A split of `sample_count` pictures that nobody looks at."""
+class Images:
+    """A split of `sample_count` images that nobody looks at."""
 
     def __init__(self, sample_count: int) -> None:
         self.sample_count = sample_count
 
 
-def _steps(pictures: int, batch_size: int, accumulation: int) -> int:
-    source = BatchSource(Pictures(pictures), batch_size, seed=0, training=True)  # type: ignore[arg-type]
+def _steps(images: int, batch_size: int, accumulation: int) -> int:
+    source = BatchSource(Images(images), batch_size, seed=0, training=True)  # type: ignore[arg-type]
     return -(-source.batch_count // accumulation)
 
 
@@ -23,7 +23,7 @@ def _steps(pictures: int, batch_size: int, accumulation: int) -> int:
     ("batch_size", "accumulation", "smaller"),
     [(32, 1, (16, 2)), (4, 8, (2, 16)), (15, 1, (5, 3)), (7, 2, (3, 4)), (25, 1, (5, 5))],
 )
-def test_the_optimizer_sees_as_many_pictures(batch_size: int, accumulation: int, smaller: tuple[int, int]) -> None:
+def test_the_optimizer_sees_as_many_images(batch_size: int, accumulation: int, smaller: tuple[int, int]) -> None:
     config = parse_config({"batch_size": batch_size, "accumulation_steps": accumulation, "epochs": 7})
     found = smaller_batch(config)
     assert found is not None
@@ -45,12 +45,12 @@ def test_an_epoch_keeps_its_steps_whatever_the_split_holds() -> None:
     for batch_size in (4, 6, 8, 9, 15, 32):
         found = smaller_batch(parse_config({"batch_size": batch_size}))
         assert found is not None
-        for pictures in range(batch_size, 5 * batch_size):
-            smaller = _steps(pictures, found.batch_size, found.accumulation_steps)
-            assert smaller == _steps(pictures, batch_size, 1), (batch_size, pictures)
+        for images in range(batch_size, 5 * batch_size):
+            smaller = _steps(images, found.batch_size, found.accumulation_steps)
+            assert smaller == _steps(images, batch_size, 1), (batch_size, images)
 
 
-def test_a_run_goes_on_with_the_very_next_picture(new_run) -> None:
+def test_a_run_goes_on_with_the_very_next_image(new_run) -> None:
     run_dir = new_run(epochs=1)
     assert train_here(run_dir, EndAfter(4)) == "paused"
     change_order(run_dir, batch_size=4, accumulation_steps=2)

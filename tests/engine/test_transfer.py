@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.engine.conftest import events_of, index_of, newest_content, train_here
-from tests.pictures import make_dataset
+from tests.images import make_dataset
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
 from trainingapp.engine.transfer import checkpoint_weights, load_matching
 

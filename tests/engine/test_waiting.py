@@ -185,7 +185,7 @@ def save(epoch):
         "frozen": torch.ones(1 << 20), "moving": torch.full((1 << 20,), float(epoch)),
         "half": torch.full((1 << 20,), float(epoch), dtype=torch.float16),
         "brain": torch.full((1 << 20,), float(epoch), dtype=torch.bfloat16),
-        "picture": torch.full((8, 64, 64, 64), float(epoch)).to(memory_format=torch.channels_last)}}
+        "image": torch.full((8, 64, 64, 64), float(epoch)).to(memory_format=torch.channels_last)}}
     facts = {"epoch": epoch, "step": epoch, "step_in_epoch": 1, "attempt": 1, "metrics": {}, "is_best": False}
     folder.save({**content, **facts, "timestamp": 1.0}, file=f"epoch_{epoch}.pt", reason="epoch")
     while folder._writing._pieces is not None:  # not drain(): that would do the work in this thread

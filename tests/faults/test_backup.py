@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.faults.test_kills import CONFIG, PICTURES, check_equal, curve, middle, undisturbed  # noqa: F401
+from tests.faults.test_kills import CONFIG, IMAGES, check_equal, curve, middle, undisturbed  # noqa: F401
 from tests.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ def test_a_run_in_work_goes_on_after_a_restore_as_if_nothing_had_happened(
     tmp_path: Path,
     undisturbed: tuple[Path, list[object]],  # noqa: F811
 ) -> None:
-    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    (run,) = studio.prepare(images=IMAGES, **CONFIG)
     worker = studio.start_worker()
     trainer = psutil.Process(middle(studio, run)["pid"])
     trainer.suspend()  # until the backup has begun: else a quick run would be over before that
@@ -49,7 +49,7 @@ def test_it_goes_into_another_kind_of_database(studio: Studio, tmp_path: Path, p
     code = """
     from trainingapp.models import TrainingRun
     from django.contrib.auth.models import User
-    made = TrainingRun.objects.create(owner=User.objects.get(), name="new", recipe="x", config={},
+    made = TrainingRun.objects.create(owner=User.objects.get(), name="new", task="x", config={},
                                       dataset=TrainingRun.objects.first().dataset)
     runs = sorted(TrainingRun.objects.values_list("pk", flat=True))
     result = [runs, User.objects.get().check_password("correct horse")]

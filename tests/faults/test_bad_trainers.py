@@ -29,7 +29,7 @@ def messages(studio: Studio, run: int) -> str:
 def test_a_trainer_that_hangs_is_found_ended_and_the_run_goes_on(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", HANG)
     studio.env["HANG_MINUTES"] = "0.4"
-    (run,) = studio.prepare(epochs=2, pictures=48)
+    (run,) = studio.prepare(epochs=2, images=48)
     studio.start_worker()
     studio.wait_for_step(run, 3)
     hung = studio.run(run)["pid"]
@@ -102,7 +102,7 @@ def test_a_trainer_deaf_to_sigterm_does_not_keep_the_worker_from_ending(studio: 
 
 def test_without_memory_the_run_goes_on_with_half_the_batch(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", LITTLE_MEMORY.replace("{spare}", str(64 << 20)))
-    (run,) = studio.prepare(epochs=1, batch_size=16, image_size=224, pictures=32, augmentation="none")
+    (run,) = studio.prepare(epochs=1, batch_size=16, image_size=224, images=32, augmentation="none")
     studio.start_worker()
     row = studio.wait_for_status(run, "completed", 120)
     assert (row["attempt"], row["recoveries"]) == (2, 1)
@@ -135,7 +135,7 @@ def test_whom_the_system_kills_for_its_memory_goes_on_with_half_the_batch(
 ) -> None:
     at_start(studio, tmp_path / "hook", IN_GROUP.replace("{group}", str(small_group)))
     config = {"epochs": 1, "batch_size": 16, "image_size": 224, "augmentation": "none", "num_workers": 0}
-    (run,) = studio.prepare(pictures=32, **config)
+    (run,) = studio.prepare(images=32, **config)
     studio.start_worker()
     row = studio.wait_for_status(run, "completed", 120)
     assert (row["attempt"], row["recoveries"]) == (2, 1)
@@ -146,7 +146,7 @@ def test_whom_the_system_kills_for_its_memory_goes_on_with_half_the_batch(
 
 
 def test_whom_somebody_kills_is_not_called_out_of_memory(studio: Studio) -> None:
-    (run,) = studio.prepare(**{**LONG, "epochs": 3, "pictures": 48})
+    (run,) = studio.prepare(**{**LONG, "epochs": 3, "images": 48})
     studio.start_worker()
     psutil.Process(studio.wait_for_step(run, 8)["pid"]).kill()
     row = studio.wait_for_status(run, "completed", 120)
@@ -156,7 +156,7 @@ def test_whom_somebody_kills_is_not_called_out_of_memory(studio: Studio) -> None
 
 
 def test_a_trainer_that_dies_with_a_signal(studio: Studio) -> None:
-    (run,) = studio.prepare(**{**LONG, "epochs": 3, "pictures": 48})
+    (run,) = studio.prepare(**{**LONG, "epochs": 3, "images": 48})
     studio.start_worker()
     pid = studio.wait_for_step(run, 8)["pid"]
     psutil.Process(pid).send_signal(signal.SIGSEGV)
@@ -170,7 +170,7 @@ def test_a_trainer_that_dies_with_a_signal(studio: Studio) -> None:
 def test_a_gigabyte_on_standard_output(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", TALK.replace("{megabytes}", "1000"))
     studio.env["TRAINER_LOG_MB"] = "8"
-    (run,) = studio.prepare(epochs=2, pictures=48)
+    (run,) = studio.prepare(epochs=2, images=48)
     studio.start_worker()
     row = studio.wait_for_status(run, "completed", 180)
     assert row["attempt"] == 1
@@ -183,7 +183,7 @@ def test_a_gigabyte_on_standard_output(studio: Studio, tmp_path: Path) -> None:
 def test_a_gigabyte_of_events(studio: Studio, tmp_path: Path) -> None:
     megabytes = 1000
     at_start(studio, tmp_path / "hook", TALK_EVENTS.replace("{megabytes}", str(megabytes)))
-    (run,) = studio.prepare(epochs=2, pictures=48)
+    (run,) = studio.prepare(epochs=2, images=48)
     studio.start_worker()
     row = studio.wait_for_status(run, "completed", 400)
     assert row["attempt"] == 1

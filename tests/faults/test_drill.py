@@ -1,4 +1,4 @@
-"""The drill that users run, as a soak: at least twenty kills over the three recipes, and nothing differs."""
+"""The drill that users run, as a soak: at least twenty kills over the three tasks, and nothing differs."""
 
 import json
 import subprocess

@@ -15,7 +15,7 @@ from trainingapp.engine.checkpoint import load_checkpoint
 pytestmark = pytest.mark.slow
 
 EPOCHS = 3
-CONFIG: dict[str, Any] = {"epochs": EPOCHS, "pictures": 48, "autosave_minutes": 0.02, "keep_checkpoints": 2}
+CONFIG: dict[str, Any] = {"epochs": EPOCHS, "images": 48, "autosave_minutes": 0.02, "keep_checkpoints": 2}
 STEPS = EPOCHS * 48 // 4
 
 WORKER = """

@@ -16,8 +16,8 @@ HONEST_WITHIN_S = 15
 EPOCHS = 3
 #: Long enough to be hit in the middle; autosaves within an epoch, so that a kill finds one.
 CONFIG: dict[str, Any] = {"epochs": EPOCHS, "autosave_minutes": 0.01, "keep_checkpoints": 2}
-PICTURES = 144
-STEPS = EPOCHS * PICTURES // 4
+IMAGES = 144
+STEPS = EPOCHS * IMAGES // 4
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path
     """The folder and the curve of a run that nobody disturbed."""
     studio = Studio(tmp_path_factory.mktemp("undisturbed") / "data")
     try:
-        (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+        (run,) = studio.prepare(images=IMAGES, **CONFIG)
         worker = studio.start_worker()
         studio.wait_for_status(run, "completed", 120)
         assert studio.stop(worker) == 0
@@ -77,7 +77,7 @@ def goes_on_or_is_queued(studio: Studio, run: int, attempt: int) -> Any:
 
 
 def test_trainer_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
-    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    (run,) = studio.prepare(images=IMAGES, **CONFIG)
     studio.start_worker()
     row = middle(studio, run)
     psutil.Process(row["pid"]).kill()
@@ -88,7 +88,7 @@ def test_trainer_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> 
 
 
 def test_worker_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
-    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    (run,) = studio.prepare(images=IMAGES, **CONFIG)
     worker = studio.start_worker()
     middle(studio, run)
     worker.kill()
@@ -101,7 +101,7 @@ def test_worker_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> N
 
 
 def test_power_cut(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
-    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    (run,) = studio.prepare(images=IMAGES, **CONFIG)
     studio.start_worker()
     middle(studio, run)
     studio.cut_power()
@@ -115,7 +115,7 @@ def test_power_cut(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
 
 
 def test_worker_stopped(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
-    (run,) = studio.prepare(pictures=PICTURES, **CONFIG)
+    (run,) = studio.prepare(images=IMAGES, **CONFIG)
     worker = studio.start_worker()
     middle(studio, run)
     assert studio.stop(worker, signal.SIGTERM, timeout_s=15) == 0

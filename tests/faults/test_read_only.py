@@ -13,7 +13,7 @@ from tests.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
 
-CONFIG: dict[str, Any] = {"epochs": 3000, "pictures": 48, "autosave_minutes": 0.02}
+CONFIG: dict[str, Any] = {"epochs": 3000, "images": 48, "autosave_minutes": 0.02}
 
 
 @pytest.fixture

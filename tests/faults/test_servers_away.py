@@ -18,7 +18,7 @@ from tests.studio import Studio, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 
-CONFIG: dict[str, Any] = {"pictures": 48, "autosave_minutes": 0.05}
+CONFIG: dict[str, Any] = {"images": 48, "autosave_minutes": 0.05}
 
 
 def steps_of(points: list[dict[str, Any]]) -> list[int]:

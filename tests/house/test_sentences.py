@@ -18,7 +18,7 @@ UNREPORTED = {
     f"class {HOLE}": "the name of a class",
     f"{HOLE} byte {HOLE}": "where the index is read",
     f"{HOLE} has the mode {HOLE}, not L.": "a mistake of a programmer",
-    f"at least {HOLE} pictures are needed, 5 of each class": "said by the command demo",
+    f"at least {HOLE} images are needed, 5 of each class": "said by the command demo",
     f"{HOLE} {HOLE}": "hashed",
     " line ": "looked for",
     " and ": "between the names of folders",

@@ -68,11 +68,11 @@ def test_a_translation_fills_in_what_the_text_fills_in(catalogue: Catalog) -> No
 
 
 def test_the_texts_of_the_configuration_are_collected(catalogue: Catalog) -> None:
-    from trainingapp.contract.config import RECIPES
+    from trainingapp.contract.config import TASKS
 
     ids = {message.id for message in catalogue}
-    for recipe in RECIPES.values():
-        for name, field in recipe.model_fields.items():
+    for task in TASKS.values():
+        for name, field in task.model_fields.items():
             extra = field.json_schema_extra
             assert isinstance(extra, dict)
             assert field.description in ids, name

@@ -13,12 +13,12 @@ MODELS = {
 }
 
 
-def make_entry(owner: Any, recipe: str = "classification", name: str = "tints", **fields: Any) -> Weights:
+def make_entry(owner: Any, task: str = "classification", name: str = "tints", **fields: Any) -> Weights:
     """A ready entry with random weights."""
-    model, size = MODELS[recipe]
-    card = make_card(recipe, model, size, CLASSES[recipe])
+    model, size = MODELS[task]
+    card = make_card(task, model, size, CLASSES[task])
     version = Weights.objects.filter(name=name).count() + 1
-    values = {key: card[key] for key in ("recipe", "architecture", "classes", "image_size", "normalisation", "config")}
+    values = {key: card[key] for key in ("task", "architecture", "classes", "image_size", "normalisation", "config")}
     weights = Weights.objects.create(
         name=name, version=version, owner=owner, state="ready", report={"is_whole": True}, **{**values, **fields}
     )

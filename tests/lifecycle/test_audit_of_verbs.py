@@ -79,17 +79,17 @@ class World:
             path=path,
             file_name=path.name,
             name="w",
-            recipe="classification",
+            task="classification",
             architecture="resnet18",
             image_size=64,
             classes=["a", "b"],
         )
 
     def predict(self) -> Job:
-        picture = io.BytesIO()
-        Image.new("RGB", (4, 4)).save(picture, "PNG")
-        picture.seek(0)
-        return weights_verbs.predict(self.weights(), pictures=[("a.png", picture)], by=self.owner)
+        image = io.BytesIO()
+        Image.new("RGB", (4, 4)).save(image, "PNG")
+        image.seek(0)
+        return weights_verbs.predict(self.weights(), images=[("a.png", image)], by=self.owner)
 
 
 def force_stop(status: str) -> Callable[[World], object]:
@@ -216,6 +216,8 @@ DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
 }
 #: What changes nothing that anybody could miss.
 LOOKS = {
+    "check_undamaged",
+    "check_weights_file",
     "check_usable",
     "checkpoint_policy",
     "checkpoints_deletion",
@@ -236,7 +238,7 @@ LOOKS = {
     "with_epochs",
     # The last use of a token stands with the token itself.
     "note_token_use",
-    # A picture that is drawn for one person and gone in minutes.
+    # An image that is drawn for one person and gone in minutes.
     "preview_batch",
     # Steps of the verbs that ask for a job: those say what it is for.
     "ask_for_job",

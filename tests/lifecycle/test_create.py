@@ -30,9 +30,9 @@ def test_a_new_run_is_pending_and_complete(user: User, dataset: Dataset) -> None
     [
         ({"status": "importing"}, "not ready"),
         ({"status": "refused"}, "not ready"),
-        ({"recipes": ["detection"]}, "is for detection"),
-        ({"pictures": {"train": 8, "val": 0}}, "for training and for validation"),
-        ({"pictures": {"val": 8}}, "for training and for validation"),
+        ({"tasks": ["detection"]}, "is for detection"),
+        ({"images": {"train": 8, "val": 0}}, "for training and for validation"),
+        ({"images": {"val": 8}}, "for training and for validation"),
         ({"classes": ["blue"]}, "fewer than two classes"),
     ],
 )

@@ -19,12 +19,12 @@ from trainingapp.worker import tasks
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
 
-TRAITS = {"recipe": "classification", "model": "resnet18", "dataset": 1, "image_size": 224, "kind": "cpu"}
+TRAITS = {"task": "classification", "model": "resnet18", "dataset": 1, "image_size": 224, "kind": "cpu"}
 SECOND = timedelta(seconds=1)
 
 
 def completed(make: MAKE, elapsed_s: float, **fields: Any) -> TrainingRun:
-    """A completed run over 10 epochs of the 8 pictures of the dataset: 80 pictures in so many seconds."""
+    """A completed run over 10 epochs of the 8 images of the dataset: 80 images in so many seconds."""
     values = {"epoch": 10, "device": "cpu", "config": asking(), "finished_at": timezone.now(), **fields}
     return make("completed", elapsed_s=elapsed_s, **values)
 
@@ -60,25 +60,25 @@ def test_the_narrowest_class_that_has_an_example_counts() -> None:
     assert history.rate({**TRAITS, "model": "other"}) == (Span(1.0 / 2.5, 40.0 * 2.5), 5)
 
 
-@pytest.mark.parametrize("change", [{"recipe": "detection"}, {"kind": "gpu"}])
-def test_another_recipe_and_another_kind_of_device_teach_nothing(change: dict[str, Any]) -> None:
+@pytest.mark.parametrize("change", [{"task": "detection"}, {"kind": "gpu"}])
+def test_another_task_and_another_kind_of_device_teach_nothing(change: dict[str, Any]) -> None:
     span, basis = History.of([(TRAITS, 1.0)]).rate({**TRAITS, **change})
     assert basis == 0
     assert not span.is_known
 
 
-def test_a_rate_is_seconds_per_picture_and_epoch(make: MAKE, dataset: Dataset) -> None:
+def test_a_rate_is_seconds_per_image_and_epoch(make: MAKE, dataset: Dataset) -> None:
     completed(make, 160.0)
     completed(make, 320.0, device="cuda:0 (NVIDIA H100)")
     make("stopped", elapsed_s=999.0, epoch=1, config=asking(), finished_at=timezone.now())
     history = forecast.read_history()
-    traits = {"recipe": "classification", "model": "resnet18", "dataset": dataset.pk, "image_size": 32}
+    traits = {"task": "classification", "model": "resnet18", "dataset": dataset.pk, "image_size": 32}
     assert history.rate({**traits, "kind": "cpu"}) == (Span(2.0 / 1.1, 2.0 * 1.1), 1)
     assert history.rate({**traits, "kind": "gpu"}) == (Span(4.0 / 1.1, 4.0 * 1.1), 1)
 
 
 def test_what_is_done_needs_no_time_and_early_stopping_may_end_it_sooner(make: MAKE, dataset: Dataset) -> None:
-    completed(make, 88.0)  # 1.1 seconds per picture: 1 to 1.21
+    completed(make, 88.0)  # 1.1 seconds per image: 1 to 1.21
     history = forecast.read_history()
 
     def span(**fields: Any) -> list[float]:

@@ -37,7 +37,7 @@ from trainingapp.engine.config import parse_config
 user = User.objects.create_user("ada")
 dataset = Dataset.objects.create(name="pets", owner=user, source="/nowhere", status="ready")
 config = parse_config({{"device": "cpu"}}).model_dump(mode="json")
-common = dict(name="r", owner=user, dataset=dataset, recipe="classification", config=config, status="queued")
+common = dict(name="r", owner=user, dataset=dataset, task="classification", config=config, status="queued")
 runs = [TrainingRun(**common, queue_rank=n, queued_at=timezone.now()) for n in range({RUNS})]
 TrainingRun.objects.bulk_create(runs)
 """

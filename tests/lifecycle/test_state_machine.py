@@ -70,8 +70,8 @@ class Studio(RuleBasedStateMachine):
             source="/nowhere",
             status=Dataset.Status.READY,
             classes=["blue", "red"],
-            recipes=["classification"],
-            pictures={"train": 8, "val": 4},
+            tasks=["classification"],
+            images={"train": 8, "val": 4},
         )
         self.held: dict[int, Played] = {}
         self.ghosts: list[Played] = []
@@ -207,7 +207,7 @@ class Studio(RuleBasedStateMachine):
             self._let_go(played)
 
     def _say_final(self, played: Played, how: str) -> None:
-        failure = {"error_class": "bad_data", "message": "A picture is broken.", "lines": []} if how == "failed" else {}
+        failure = {"error_class": "bad_data", "message": "An image is broken.", "lines": []} if how == "failed" else {}
         played.log.write("status", state=how, **failure)
         played.final = how
         if how == "completed":

@@ -87,7 +87,7 @@ def work() -> Job:
 
 def upload(user: User, path: Path, file_name: str = "", **changes: Any) -> Weights:
     values: dict[str, Any] = {
-        "name": "mine", "recipe": "classification", "architecture": "mobilenet_v3_small", "image_size": 32,
+        "name": "mine", "task": "classification", "architecture": "mobilenet_v3_small", "image_size": 32,
         "classes": ["blue", "red"],
     }  # fmt: skip
     return weights_verbs.upload_weights(
@@ -96,7 +96,7 @@ def upload(user: User, path: Path, file_name: str = "", **changes: Any) -> Weigh
 
 
 def state_of(classes: int = 2) -> dict[str, torch.Tensor]:
-    config = parse_config({"recipe": "classification", "model": "mobilenet_v3_small", "image_size": 32})
+    config = parse_config({"task": "classification", "model": "mobilenet_v3_small", "image_size": 32})
     return dict(build_network(config, classes).state_dict())
 
 
@@ -333,7 +333,7 @@ def test_a_run_starts_from_an_entry_and_its_weights_remember_that(
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"state": "pending"}, "being made"), ({"recipe": "detection"}, "for detection, not for classification")],
+    [({"state": "pending"}, "being made"), ({"task": "detection"}, "for detection, not for classification")],
 )
 def test_a_run_cannot_start_from_what_does_not_suit(
     user: User, tints: Dataset, fields: dict[str, str], words: str
@@ -392,7 +392,7 @@ def test_an_export_is_a_zip_and_the_entry_keeps_what_was_found(user: User, tints
     weights_verbs.export_weights(weights, formats=["pt", "safetensors"], by=user)
     job = work()
     assert job.state == "done", job.message
-    assert (job.result["pictures"], job.result["are_drawn"]) == (10, False)
+    assert (job.result["images"], job.result["are_drawn"]) == (10, False)
     with zipfile.ZipFile(job.folder / job.result["file"]) as archive:
         assert "weights.pt" in archive.namelist()
     weights.refresh_from_db()
@@ -404,7 +404,7 @@ def test_an_export_is_a_zip_and_the_entry_keeps_what_was_found(user: User, tints
 # Predicting
 
 
-def picture(colour: str = "red", mode: str = "RGB", kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> io.BytesIO:
+def image(colour: str = "red", mode: str = "RGB", kind: str = "PNG", size: tuple[int, int] = (40, 30)) -> io.BytesIO:
     file = io.BytesIO()
     Image.new("RGB", size, colour).convert(mode).save(file, kind)
     file.seek(0)
@@ -412,61 +412,61 @@ def picture(colour: str = "red", mode: str = "RGB", kind: str = "PNG", size: tup
 
 
 def flat(size: tuple[int, int]) -> io.BytesIO:
-    """A picture of many pixels in few bytes."""
+    """An image of many pixels in few bytes."""
     file = io.BytesIO()
     Image.new("1", size).save(file, "PNG")
     file.seek(0)
     return file
 
 
-def test_pictures_are_predicted_by_a_warm_process(user: User) -> None:
+def test_images_are_predicted_by_a_warm_process(user: User) -> None:
     weights = make_entry(user, "detection")
     turned, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 30)).save(turned, "JPEG", exif=exif)
     turned.seek(0)
-    pictures = {
-        "plain.png": picture(), "grey.png": picture(mode="L"), "alpha.png": picture(mode="RGBA"),
-        "print.jpg": picture(mode="CMYK", kind="JPEG"), "turned.jpg": turned,
-        "cut.jpg": io.BytesIO(picture(kind="JPEG", size=(300, 300)).getvalue()[:900]),
+    images = {
+        "plain.png": image(), "grey.png": image(mode="L"), "alpha.png": image(mode="RGBA"),
+        "print.jpg": image(mode="CMYK", kind="JPEG"), "turned.jpg": turned,
+        "cut.jpg": io.BytesIO(image(kind="JPEG", size=(300, 300)).getvalue()[:900]),
     }  # fmt: skip
     try:
         for _again in range(2):
-            for file in pictures.values():
+            for file in images.values():
                 file.seek(0)
-            weights_verbs.predict(weights, pictures=list(pictures.items()), by=user)
+            weights_verbs.predict(weights, images=list(images.items()), by=user)
             job = work()
             assert job.state == "done", job.message
-        many = [(f"{number}.png", picture()) for number in range(50)]
-        weights_verbs.predict(weights, pictures=many, by=user)
-        assert work().result["pictures"] == 50
+        many = [(f"{number}.png", image()) for number in range(50)]
+        weights_verbs.predict(weights, images=many, by=user)
+        assert work().result["images"] == 50
     finally:
         jobs.drop_warm()
-    assert (job.result["pictures"], job.result["problems"]) == (5, 1)
-    found = {one["name"]: one for one in json.loads((job.folder / "predictions.json").read_text())["pictures"]}
+    assert (job.result["images"], job.result["problems"]) == (5, 1)
+    found = {one["name"]: one for one in json.loads((job.folder / "predictions.json").read_text())["images"]}
     assert (found["turned.jpg"]["width"], found["turned.jpg"]["height"]) == (30, 40)
-    assert "cannot be read as a picture" in found["cut.jpg"]["problem"]
+    assert "cannot be read as an image" in found["cut.jpg"]["problem"]
     assert (job.folder / "shown" / "0.webp").exists()
 
 
 @pytest.mark.parametrize(
-    ("pictures", "words"),
+    ("images", "words"),
     [
-        ([], "at least one picture"),
+        ([], "at least one image"),
         ([("a.png", b"")] * 51, "At most 50"),
-        ([("a.txt", b"hello")], "a.txt is no picture"),
-        ([("a.svg", b"<svg/>")], "no picture"),
+        ([("a.txt", b"hello")], "a.txt is no image"),
+        ([("a.svg", b"<svg/>")], "no image"),
         ([("huge.png", (20000, 20000))], "huge.png has too many pixels"),
         ([("../../x/large.png", (9500, 9500))], "large.png has 9500 × 9500 pixels"),
     ],
 )
-def test_what_is_no_picture_is_refused_at_once(
-    user: User, settings: Any, pictures: list[tuple[str, Any]], words: str
+def test_what_is_no_image_is_refused_at_once(
+    user: User, settings: Any, images: list[tuple[str, Any]], words: str
 ) -> None:
     weights = make_entry(user)
-    files = [(name, io.BytesIO(one) if isinstance(one, bytes) else flat(one)) for name, one in pictures]
+    files = [(name, io.BytesIO(one) if isinstance(one, bytes) else flat(one)) for name, one in images]
     with pytest.raises(VerbError, match=words):
-        weights_verbs.predict(weights, pictures=files, by=user)
+        weights_verbs.predict(weights, images=files, by=user)
     assert not Job.objects.exists()
     assert not any(Path(settings.JOBS_DIR).glob("?" * 32))
 
@@ -495,4 +495,4 @@ def test_a_folder_of_class_folders_is_measured_and_another_is_not(user: User, tm
     weights_verbs.predict_folder(weights, tmp_path / "shown", by=admin)
     job = work()
     assert job.state == "done", job.message
-    assert (job.result["pictures"], "top1" in job.result["values"]) == (2, True)
+    assert (job.result["images"], "top1" in job.result["values"]) == (2, True)

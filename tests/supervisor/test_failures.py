@@ -36,7 +36,7 @@ def test_the_log_says_what_the_trainer_could_not(line: str, error_class: str) ->
 
 
 def test_what_the_trainer_knew_itself_is_not_doubted() -> None:
-    assert diagnose("bad_data", ["CUDA error", "no picture"], ["no picture"]).rule.error_class == "bad_data"
+    assert diagnose("bad_data", ["CUDA error", "no image"], ["no image"]).rule.error_class == "bad_data"
 
 
 def test_the_lines_about_the_proof_are_shown() -> None:

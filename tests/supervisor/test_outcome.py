@@ -13,7 +13,7 @@ def said(state: str, **data: Any) -> dict[str, Any]:
     return {"state": state, **data}
 
 
-FAILED = said("failed", error_class="bad_data", message="no picture", lines=["here"])
+FAILED = said("failed", error_class="bad_data", message="no image", lines=["here"])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_status(wanted: str, end: End, to: str) -> None:
 
 def test_a_failure_keeps_its_class_message_and_lines() -> None:
     outcome = judge(TrainingRun(), End(FAILED, 1))
-    assert outcome.fields == {"error_class": "bad_data", "error_message": "no picture", "error_lines": ["here"]}
+    assert outcome.fields == {"error_class": "bad_data", "error_message": "no image", "error_lines": ["here"]}
 
 
 def test_a_full_disk_is_named() -> None:

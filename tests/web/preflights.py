@@ -7,8 +7,8 @@ def result(**changes: dict[str, Any]) -> dict[str, Any]:
     whole: dict[str, Any] = {
         "device": "cuda:0",
         "memory": {"peak_bytes": 10**9, "free_bytes": 8 * 10**9, "fits": True},
-        "time": {"seconds_per_epoch": 32.0, "seconds_in_all": 640.0, "pictures_per_s": 450.0},
-        "loader": {"pictures_per_s": 900.0, "is_slower": False},
+        "time": {"seconds_per_epoch": 32.0, "seconds_in_all": 640.0, "images_per_s": 450.0},
+        "loader": {"images_per_s": 900.0, "is_slower": False},
         "disk": {
             "bytes_per_checkpoint": 10**8,
             "checkpoints": 4,

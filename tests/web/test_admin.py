@@ -66,7 +66,7 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
         JournalEntry.objects.create(run=run, run_name=run.name, found_by="box:1:2", found_at=now),
         Job.objects.create(kind="export", owner=user),
         Team.objects.create(name="birds"),
-        Weights.objects.create(name="net", version=1, owner=user, recipe="classification", architecture="x", run=run),
+        Weights.objects.create(name="net", version=1, owner=user, task="classification", architecture="x", run=run),
         ApiToken.objects.create(user=user, name="ci", prefix="cvs_ab", digest="5ec4e7" * 10, scopes=["read"]),
         AuditEntry.objects.create(verb="start", door="page", username="ada"),
         IdempotencyKey.objects.create(user=user, key="k", method="POST", path="/", body_digest="0" * 64),
@@ -302,7 +302,7 @@ def test_deleting_datasets_and_checkpoints_tells_what_each_takes(
     assert f"{checkpoint} {checkpoint.run.name} · frees " in text
 
 
-def test_a_dataset_shows_its_pictures(staff_client: Client, tints: Dataset) -> None:
+def test_a_dataset_shows_its_images(staff_client: Client, tints: Dataset) -> None:
     page = staff_client.get(address(Dataset, "change", tints.pk)).content.decode()
     assert page.count('class="thumbnail"') == 12
     listed = staff_client.get(address(Dataset, "changelist")).content.decode()

@@ -46,9 +46,9 @@ def test_the_batch_is_drawn_and_shown(files: None, user_client: Client, user: Us
     batch_preview.draw(preview_id)
     done = user_client.get(reverse("batch_preview", args=[preview_id]), headers=HTMX)
     assert b"hx-get" not in done.content
-    assert reverse("batch_preview_picture", args=[preview_id]).encode() in done.content
-    picture = user_client.get(reverse("batch_preview_picture", args=[preview_id]))
-    assert picture.content.startswith(b"RIFF")
+    assert reverse("batch_preview_image", args=[preview_id]).encode() in done.content
+    image = user_client.get(reverse("batch_preview_image", args=[preview_id]))
+    assert image.content.startswith(b"RIFF")
     assert not TrainingRun.objects.exists()
     plain = user_client.post(reverse("batch_preview_start"), values(dataset))
     assert plain.headers["Location"] == reverse("batch_preview", args=[started[-1]])

@@ -38,7 +38,7 @@ def answer(**changes: str) -> dict[str, str]:
 
 def test_the_page_shows_what_was_found(user_client: Client, proposed: Dataset) -> None:
     page = html(user_client.get(proposed.get_absolute_url()))
-    found = ("COCO JSON", "Detection", "Segmentation", "instances_val.json", "kitten", "leaves the picture", "× 2")
+    found = ("COCO JSON", "Detection", "Segmentation", "instances_val.json", "kitten", "leaves the image", "× 2")
     for words in (*found, "Waits for you", "Discard"):
         assert words in page
     assert "hx-trigger" not in page.split('id="dataset"')[1].split(">")[0]
@@ -136,18 +136,18 @@ def test_fields_that_do_not_count_cannot_be_wrong(user_client: Client, proposed:
     assert proposed.status == "importing"
 
 
-def test_without_validation_pictures_only_a_drawn_split_is_offered(user_client: Client, user: User) -> None:
-    pictures = {"train": 0, "val": 0, "none": 75}
-    dataset = make_proposed(user, has_splits=False, pictures=pictures)
+def test_without_validation_images_only_a_drawn_split_is_offered(user_client: Client, user: User) -> None:
+    images = {"train": 0, "val": 0, "none": 75}
+    dataset = make_proposed(user, has_splits=False, images=images)
     page = html(user_client.get(dataset.get_absolute_url()))
     assert 'type="radio" name="split"' not in page
     assert '<input type="hidden" name="split" value="stratified"' in page
     response = user_client.post(address(dataset), answer(split="given"))
-    assert "The source gives no pictures for validation." in html(response)
+    assert "The source gives no images for validation." in html(response)
 
 
 def test_a_thousand_classes_can_be_sent(user_client: Client, user: User) -> None:
-    classes = [{"name": f"class {index}", "pictures": 3, "objects": 3} for index in range(1200)]
+    classes = [{"name": f"class {index}", "images": 3, "objects": 3} for index in range(1200)]
     dataset = make_proposed(user, classes=classes)
     fields = answer() | {f"class-{index}-name": f"class {index}" for index in range(1200)}
     fields |= {f"class-{index}-keep": "on" for index in range(1, 1200)}
@@ -159,7 +159,7 @@ def test_a_thousand_classes_can_be_sent(user_client: Client, user: User) -> None
 
 
 def test_more_classes_than_can_be_edited_are_taken_as_they_are() -> None:
-    classes = [{"name": str(index), "pictures": 1, "objects": 1} for index in range(MOST_EDITABLE_CLASSES + 1)]
+    classes = [{"name": str(index), "images": 1, "objects": 1} for index in range(MOST_EDITABLE_CLASSES + 1)]
     form = ConfirmForm({"split": "given", "on_error": "stop"}, proposal=proposal(classes=classes))
     assert form.is_valid(), form.errors
     assert form.options.classes == []
@@ -211,9 +211,7 @@ def test_a_proposal_can_be_dismissed(user_client: Client, proposed: Dataset) -> 
 
 
 def test_with_errors_known_the_person_says_what_to_do_about_them(user_client: Client, user: User) -> None:
-    report = [
-        {"level": "error", "code": "unknown_picture", "file": "a.json", "message": "a.json line 1: no picture 7."}
-    ]
+    report = [{"level": "error", "code": "unknown_image", "file": "a.json", "message": "a.json line 1: no image 7."}]
     dataset = make_proposed(user, report=report)
     page = html(user_client.get(dataset.get_absolute_url()))
     assert "The report names errors already" in page

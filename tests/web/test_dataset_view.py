@@ -1,4 +1,4 @@
-"""What a ready dataset shows: pictures with boxes and masks, one of them large, and its figures."""
+"""What a ready dataset shows: images with boxes and masks, one of them large, and its figures."""
 
 import io
 import json
@@ -34,12 +34,12 @@ def lines(dataset: Dataset) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_boxes_and_masks_lie_over_the_pictures(user_client: Client, scenes: Dataset) -> None:
+def test_boxes_and_masks_lie_over_the_images(user_client: Client, scenes: Dataset) -> None:
     page = html(user_client.get(scenes.get_absolute_url()))
     samples = lines(scenes)
     assert page.count('<rect class="box') == sum(len(sample["boxes"]) for sample in samples)
     for sample in samples:
-        assert reverse("dataset_picture", args=[scenes.pk, sample["mask"]]) in page
+        assert reverse("dataset_image", args=[scenes.pk, sample["mask"]]) in page
     assert f'stroke="{class_colour(samples[0]["boxes"][0][0])}"' in page
     assert "Boxes and masks" in page
 
@@ -54,7 +54,7 @@ def test_the_filter_finds_a_class_in_boxes(user_client: Client, scenes: Dataset)
     label = 3
     with_it = [s for s in lines(scenes) if s["split"] == "train" and any(box[0] == label for box in s["boxes"])]
     page = html(user_client.get(scenes.get_absolute_url(), {"split": "train", "class": str(label)}))
-    assert page.count('class="picture"') == len(with_it) > 0
+    assert page.count('class="image"') == len(with_it) > 0
     assert f"{view(scenes, 1)}?split=train&amp;class={label}" in page
 
 
@@ -71,18 +71,18 @@ def test_a_filter_by_class_is_not_offered_where_only_masks_would_tell(user_clien
 
 def test_figures_are_drawn(user_client: Client, scenes: Dataset) -> None:
     page = html(user_client.get(scenes.get_absolute_url()))
-    for words in ("Objects in a picture", "Share of the picture in a box", "2.0 %"):
+    for words in ("Objects in an image", "Share of the image in a box", "2.0 %"):
         assert words in page
     assert "style=" not in page
     charts = figures_context(scenes)["histograms"]
-    assert [chart["name"] for chart in charts] == ["width", "objects_per_picture", "box_area"]
+    assert [chart["name"] for chart in charts] == ["width", "objects_per_image", "box_area"]
     assert max(int(bar["h"]) for bar in charts[2]["bars"]) == int(charts[2]["height"])
 
 
 def test_bins_say_what_they_hold(tints: Dataset) -> None:
     tints.statistics = {
         "histograms": {
-            "objects_per_picture": {"edges": [0, 1, 2, 3], "counts": [2, 5, 1]},
+            "objects_per_image": {"edges": [0, 1, 2, 3], "counts": [2, 5, 1]},
             "width": {"edges": [100, 150, 200], "counts": [1, 4]},
             "height": {"edges": [96, 97], "counts": [8]},
             "aspect": {"edges": [1.5, 1.5004, 1.501], "counts": [8, 0]},
@@ -90,7 +90,7 @@ def test_bins_say_what_they_hold(tints: Dataset) -> None:
         }
     }
     charts = {chart["name"]: chart for chart in figures_context(tints)["histograms"]}
-    assert [bar["text"] for bar in charts["objects_per_picture"]["bars"]] == ["0: 2", "1: 5", "2 and more: 1"]
+    assert [bar["text"] for bar in charts["objects_per_image"]["bars"]] == ["0: 2", "1: 5", "2 and more: 1"]
     assert [bar["text"] for bar in charts["width"]["bars"]] == ["100 – 149: 1", "150 and more: 4"]
     assert [bar["text"] for bar in charts["box_area"]["bars"]] == ["1.3 % – 25 %: 3", "25 % and more: 1"]
     assert (charts["height"]["only"], charts["aspect"]["only"]) == ("96", "1.5")
@@ -107,7 +107,7 @@ def test_the_large_view_names_the_objects_and_leads_on(user_client: Client, scen
     sample = lines(scenes)[1]
     page = html(user_client.get(view(scenes, 2)))
     assert sample["path"] in page
-    assert f"{reverse('dataset_picture', args=[scenes.pk, sample['path']])}?size=1280" in page
+    assert f"{reverse('dataset_image', args=[scenes.pk, sample['path']])}?size=1280" in page
     for box in sample["boxes"]:
         assert f">{scenes.classes[box[0]]}</text>" in page
     assert f'rel="prev" href="{view(scenes, 1)}"' in page
@@ -124,13 +124,13 @@ def test_the_filter_goes_along(user_client: Client, scenes: Dataset) -> None:
 
 
 def test_the_way_back_leads_to_the_page_it_came_from(user_client: Client, tints: Dataset, user: User) -> None:
-    many = make_scenes(user, "many", pictures=62, size=16)
+    many = make_scenes(user, "many", images=62, size=16)
     assert f'href="{many.get_absolute_url()}?page=2"' in html(user_client.get(view(many, 61)))
     assert f'href="{tints.get_absolute_url()}"' in html(user_client.get(view(tints, 1)))
 
 
 @pytest.mark.parametrize("place", [0, 17, 10**12])
-def test_there_is_no_picture_beyond_the_last(user_client: Client, scenes: Dataset, place: int) -> None:
+def test_there_is_no_image_beyond_the_last(user_client: Client, scenes: Dataset, place: int) -> None:
     assert user_client.get(view(scenes, place)).status_code == 404
 
 
@@ -152,13 +152,13 @@ def test_the_large_view_is_read_only(user_client: Client, scenes: Dataset) -> No
 
 def test_nobody_sees_it_without_signing_in(client: Client, scenes: Dataset) -> None:
     sample = lines(scenes)[0]
-    for address in (view(scenes, 1), reverse("dataset_picture", args=[scenes.pk, sample["mask"]])):
+    for address in (view(scenes, 1), reverse("dataset_image", args=[scenes.pk, sample["mask"]])):
         assert client.get(address).headers["Location"].startswith("/login/")
 
 
-def test_a_mask_comes_as_a_clear_picture_in_colours(user_client: Client, scenes: Dataset) -> None:
+def test_a_mask_comes_as_a_clear_image_in_colours(user_client: Client, scenes: Dataset) -> None:
     sample = lines(scenes)[0]
-    response = user_client.get(reverse("dataset_picture", args=[scenes.pk, sample["mask"]]), {"size": "96"})
+    response = user_client.get(reverse("dataset_image", args=[scenes.pk, sample["mask"]]), {"size": "96"})
     assert response.headers["Content-Type"] == "image/webp"
     with Image.open(io.BytesIO(response.content)) as image:
         colours = {pixel for _count, pixel in image.convert("RGBA").getcolors() or ()}
@@ -167,8 +167,8 @@ def test_a_mask_comes_as_a_clear_picture_in_colours(user_client: Client, scenes:
 
 
 @pytest.mark.parametrize("size", ["1", "161", "100000", "x", "-160", ""])
-def test_pictures_come_in_few_sizes(user_client: Client, scenes: Dataset, size: str) -> None:
-    address = reverse("dataset_picture", args=[scenes.pk, lines(scenes)[0]["path"]])
+def test_images_come_in_few_sizes(user_client: Client, scenes: Dataset, size: str) -> None:
+    address = reverse("dataset_image", args=[scenes.pk, lines(scenes)[0]["path"]])
     assert user_client.get(address, {"size": size}).status_code == 404
     assert user_client.get(address, {"size": "640"}).status_code == 200
 
@@ -186,7 +186,7 @@ def test_pictures_come_in_few_sizes(user_client: Client, scenes: Dataset, size: 
     ],
 )
 def test_nothing_else_is_served(user_client: Client, scenes: Dataset, path: str) -> None:
-    assert user_client.get(f"/datasets/{scenes.pk}/pictures/{path}").status_code == 404
+    assert user_client.get(f"/datasets/{scenes.pk}/images/{path}").status_code == 404
 
 
 def test_equal_content_is_named_with_a_link_and_stays_when_one_is_deleted(

@@ -1,4 +1,4 @@
-"""Pages of the datasets: list, import, report, pictures, deletion."""
+"""Pages of the datasets: list, import, report, images, deletion."""
 
 import io
 import zipfile
@@ -20,7 +20,7 @@ def html(response: Any) -> str:
     return str(response.content.decode())
 
 
-def picture() -> bytes:
+def image() -> bytes:
     data = io.BytesIO()
     Image.new("RGB", (32, 32), "teal").save(data, "PNG")
     return data.getvalue()
@@ -30,7 +30,7 @@ def archive(*paths: str) -> SimpleUploadedFile:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as file:
         for path in paths:
-            file.writestr(path, picture())
+            file.writestr(path, image())
     return SimpleUploadedFile("birds.zip", data.getvalue())
 
 
@@ -160,11 +160,11 @@ def test_the_report_is_grouped_errors_first() -> None:
     ]
 
 
-def test_pictures_are_shown_by_split_and_class(user_client: Client, tints: Dataset) -> None:
+def test_images_are_shown_by_split_and_class(user_client: Client, tints: Dataset) -> None:
     everything = html(user_client.get(tints.get_absolute_url()))
-    assert everything.count('class="picture"') == 36
+    assert everything.count('class="image"') == 36
     some = html(user_client.get(tints.get_absolute_url(), {"split": "val", "class": "1"}))
-    assert some.count('class="picture"') == 6
+    assert some.count('class="image"') == 6
     assert "images/val/red/" in some
     assert "images/val/blue/" not in some
 
@@ -174,17 +174,17 @@ def test_a_page_that_is_not_there_breaks_nothing(user_client: Client, tints: Dat
     assert user_client.get(tints.get_absolute_url(), {"page": page, "class": "77"}).status_code == 200
 
 
-def test_a_picture_is_small_and_may_be_kept(user_client: Client, tints: Dataset) -> None:
+def test_an_image_is_small_and_may_be_kept(user_client: Client, tints: Dataset) -> None:
     path = next(path.relative_to(tints.folder) for path in tints.folder.rglob("*.png"))
-    response = user_client.get(reverse("dataset_picture", args=[tints.pk, path]))
+    response = user_client.get(reverse("dataset_image", args=[tints.pk, path]))
     assert response.headers["Content-Type"] == "image/webp"
     assert "private" in response.headers["Cache-Control"]
     assert Image.open(io.BytesIO(response.content)).size == (32, 32)
 
 
 @pytest.mark.parametrize("path", ["dataset.json", "samples.jsonl", "images/none.png", "images/../dataset.json"])
-def test_only_pictures_are_shown(user_client: Client, tints: Dataset, path: str) -> None:
-    assert user_client.get(f"/datasets/{tints.pk}/pictures/{path}").status_code == 404
+def test_only_images_are_shown(user_client: Client, tints: Dataset, path: str) -> None:
+    assert user_client.get(f"/datasets/{tints.pk}/images/{path}").status_code == 404
 
 
 def test_a_dataset_in_use_names_its_runs_and_stays(user_client: Client, run: TrainingRun) -> None:

@@ -38,10 +38,10 @@ def test_every_byte_is_counted_once_and_for_its_owner(
     write(mine.folder / "checkpoints" / "epoch_1.pt", 1000)
     write(mine.folder / "config.json", 24)
     write(other.folder / "deep" / "er" / "file", 5000)
-    picture = write(dataset.folder / "images" / "a.png", 300)
+    image = write(dataset.folder / "images" / "a.png", 300)
     twin = own_data / "datasets" / "999" / "a.png"
     twin.parent.mkdir(parents=True)
-    os.link(picture, twin)
+    os.link(image, twin)
     write(own_data / "runs" / ".trash" / "7.abc" / "file", 70)
     write(own_data / "jobs" / "x" / "file", 11)
     found = disk_usage.measure()
@@ -81,8 +81,7 @@ def test_a_thousand_runs_take_few_queries(
     user: User, dataset: Dataset, staff_client: Client, django_assert_max_num_queries: Any
 ) -> None:
     runs = [
-        TrainingRun(name=f"run {n}", owner=user, recipe="classification", dataset=dataset, config={})
-        for n in range(1000)
+        TrainingRun(name=f"run {n}", owner=user, task="classification", dataset=dataset, config={}) for n in range(1000)
     ]
     for run in TrainingRun.objects.bulk_create(runs):
         write(run.folder / "file", 10)

@@ -16,13 +16,13 @@ from PIL import Image
 from tests.tiny import make_run
 from tests.web.evaluations import annotated, evaluated
 from tests.web.world import tell
-from trainingapp.contract.evaluation import PictureScore, evaluation_path
+from trainingapp.contract.evaluation import ImageScore, evaluation_path
 from trainingapp.models import Dataset, RunEvent, TrainingRun
 
 
 @pytest.fixture
 def run(user: User, tints: Dataset) -> TrainingRun:
-    """A run on real pictures, nothing evaluated yet."""
+    """A run on real images, nothing evaluated yet."""
     return make_run(user, tints)
 
 
@@ -42,8 +42,8 @@ def rows(response: Any) -> list[list[str]]:
 
 def addresses(run: TrainingRun, epoch: int) -> list[str]:
     base = f"/runs/{run.pk}/evaluation/{epoch}"
-    tables = [f"{base}/{what}.csv" for what in ("classes", "confusion", "pictures", "curve-reliability")]
-    return [f"{base}.json", f"{base}/pictures/", f"{base}/reliability.svg", f"{base}/masks/0.webp", *tables]
+    tables = [f"{base}/{what}.csv" for what in ("classes", "confusion", "images", "curve-reliability")]
+    return [f"{base}.json", f"{base}/images/", f"{base}/reliability.svg", f"{base}/masks/0.webp", *tables]
 
 
 # The page
@@ -127,7 +127,7 @@ def test_a_damaged_file_is_told_of(user_client: Client, run: TrainingRun, conten
     ("key", "value"),
     [
         ("confusion", {"names": ["blue", "red"], "counts": [[1, 2], [3]]}),
-        ("pictures", [{"index": -1, "path": "x", "score": 1, "labels": []}]),
+        ("images", [{"index": -1, "path": "x", "score": 1, "labels": []}]),
         ("predictions", {"0": {"boxes": [[0, 1]]}}),
         ("curves", [{"name": "../x", "title": "x", "x": "x", "y": "x", "series": []}]),
         ("values", {"loss": float("nan")}),
@@ -172,12 +172,12 @@ def test_only_reading_is_possible(user_client: Client, run: TrainingRun) -> None
 
 def test_the_table_sorts_by_every_column_and_back(user_client: Client, run: TrainingRun) -> None:
     classes = [("b", 0.5, 3), ("a", None, 2), ("c", 0.25, 1)]
-    evaluated(run, 1, per_class=[{"class": name, "recall": share, "pictures": n} for name, share, n in classes])
+    evaluated(run, 1, per_class=[{"class": name, "recall": share, "images": n} for name, share, n in classes])
 
     def order(sort: str) -> str:
         return "".join(re.findall(r'fw-normal">(.)</th>', page(user_client, run, "classes", sort=sort)))
 
-    sorts = ("", "class", "-class", "recall", "-recall", "pictures", "-pictures", "nonsense")
+    sorts = ("", "class", "-class", "recall", "-recall", "images", "-images", "nonsense")
     assert [order(sort) for sort in sorts] == ["bac", "abc", "cba", "cba", "bca", "cab", "bac", "bac"]
     text = page(user_client, run, "classes", sort="recall")
     assert text.lstrip().startswith('<section id="classes"')
@@ -196,17 +196,17 @@ def test_tables_can_be_taken_away(user_client: Client, run: TrainingRun) -> None
     evaluated(run, 1)
     base = f"/runs/{run.pk}/evaluation/1"
     table = rows(user_client.get(f"{base}/classes.csv"))
-    assert table == [["class", "recall", "pictures"], ["blue", "1.0", "6"], ["red", "0.5", "1234"]]
+    assert table == [["class", "recall", "images"], ["blue", "1.0", "6"], ["red", "0.5", "1234"]]
     matrix = rows(user_client.get(f"{base}/confusion.csv"))
     assert matrix == [["truth / prediction", "blue", "red"], ["blue", "6", "0"], ["red", "3", "3"]]
     curve = rows(user_client.get(f"{base}/curve-reliability.csv"))
     assert curve == [["series", "Confidence", "Accuracy"], ["Model", "0.2", "0.1"], ["Model", "0.9", "0.8"]]
     history = rows(user_client.get(f"{base}/curve-by-epoch-loss.csv"))
     assert history == [["series", "Epoch", "Loss"], ["Loss", "1.0", "1.0"]]
-    pictures = rows(user_client.get(f"{base}/pictures.csv"))
-    assert pictures[0] == ["index", "path", "loss", "classes", "prediction"]
-    assert pictures[1][:4] == ["11", "images/val/red/0011.png", "12.0", "red"]
-    assert json.loads(pictures[1][4]) == {"classes": [[0, 0.75], [1, 0.25]]}
+    images = rows(user_client.get(f"{base}/images.csv"))
+    assert images[0] == ["index", "path", "loss", "classes", "prediction"]
+    assert images[1][:4] == ["11", "images/val/red/0011.png", "12.0", "red"]
+    assert json.loads(images[1][4]) == {"classes": [[0, 0.75], [1, 0.25]]}
     assert user_client.get(f"{base}/nothing.csv").status_code == 404
     assert user_client.get(f"{base}/curve-nothing.csv").status_code == 404
 
@@ -220,7 +220,7 @@ def test_without_a_matrix_there_is_none_to_take(user_client: Client, run: Traini
 # Curves
 
 
-def test_a_curve_is_a_picture_of_its_own(user_client: Client, run: TrainingRun) -> None:
+def test_a_curve_is_an_image_of_its_own(user_client: Client, run: TrainingRun) -> None:
     curves = [{"title": "<&> \"'"}]
     evaluated(run, 1)
     path = evaluation_path(run.folder, 1)
@@ -244,16 +244,16 @@ def test_the_page_is_shown_in_every_language(user_client: Client, run: TrainingR
     assert 'points="' in page(user_client, run)
 
 
-# Pictures
+# Images
 
 
-def test_the_same_pictures_with_truth_and_guesses(user_client: Client, run: TrainingRun) -> None:
+def test_the_same_images_with_truth_and_guesses(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     evaluated(run, 2, predictions={0: {"classes": [[1, 0.9], [0, 0.1]]}})
     data = user_client.get(f"/runs/{run.pk}/evaluation/1.json").json()
     assert data["epoch"] == 1
-    assert [one["index"] for one in data["pictures"]] == list(range(12))
-    first, second = data["pictures"][:2]
+    assert [one["index"] for one in data["images"]] == list(range(12))
+    first, second = data["images"][:2]
     assert first["truth"]["chips"][0]["name"] == "blue"
     assert [(chip["name"], chip["share"], chip["is_right"]) for chip in first["prediction"]["chips"]] == [
         ("blue", 0.75, True),
@@ -261,7 +261,7 @@ def test_the_same_pictures_with_truth_and_guesses(user_client: Client, run: Trai
     ]
     assert second["truth"]["chips"][0]["name"] == "red"
     assert user_client.get(first["url"]).status_code == 200
-    later = user_client.get(f"/runs/{run.pk}/evaluation/2.json").json()["pictures"]
+    later = user_client.get(f"/runs/{run.pk}/evaluation/2.json").json()["images"]
     assert later[0]["prediction"]["chips"][0]["name"] == "red"
     assert later[1]["prediction"] is None
 
@@ -282,15 +282,15 @@ def test_worst_and_best_by_class(user_client: Client, run: TrainingRun) -> None:
 def test_a_score_is_written_as_what_it_is(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     assert "<b>Loss 12</b>" in page(user_client, run, "telling")
-    evaluated(run, 2, score="mean_iou", pictures=[PictureScore(0, 0.1234, (0,))])
+    evaluated(run, 2, score="mean_iou", images=[ImageScore(0, 0.1234, (0,))])
     assert "<b>Mean IoU 12.3 %</b>" in page(user_client, run, "telling")
 
 
 def test_boxes_of_truth_and_model(user_client: Client, run: TrainingRun) -> None:
     annotated(run.dataset)
     boxes = [[1, 0.9, 3, 4, 21.5, 29], [0, 0.1, 0, 0, 8, 8], [0, 0.001, 0, 0, 9, 9]]
-    evaluated(run, 1, recipe="detection", predictions={0: {"boxes": boxes}}, best_confidence=0.5)
-    first = user_client.get(f"/runs/{run.pk}/evaluation/1.json").json()["pictures"][0]
+    evaluated(run, 1, task="detection", predictions={0: {"boxes": boxes}}, best_confidence=0.5)
+    first = user_client.get(f"/runs/{run.pk}/evaluation/1.json").json()["images"][0]
     [truth] = first["truth"]["boxes"]
     assert [truth[side] for side in ("x", "y", "width", "height")] == ["4", "5", "16", "25"]
     surest, weak = first["prediction"]["boxes"]  # what is hardly believed at all is left out
@@ -303,11 +303,11 @@ def test_boxes_of_truth_and_model(user_client: Client, run: TrainingRun) -> None
 
 def test_masks_of_truth_and_model(user_client: Client, run: TrainingRun) -> None:
     annotated(run.dataset)
-    evaluated(run, 1, recipe="segmentation", predictions={0: {"mask": "epoch_1/0.png"}})
+    evaluated(run, 1, task="segmentation", predictions={0: {"mask": "epoch_1/0.png"}})
     folder = run.folder / "evaluations" / "epoch_1"
     folder.mkdir()
     Image.new("L", (32, 32), 2).save(folder / "0.png")
-    first = user_client.get(f"/runs/{run.pk}/evaluation/1.json").json()["pictures"][0]
+    first = user_client.get(f"/runs/{run.pk}/evaluation/1.json").json()["images"][0]
     colours = []
     for layer in ("truth", "prediction"):
         response = user_client.get(first[layer]["mask_url"])
@@ -334,7 +334,7 @@ def test_no_mask_from_elsewhere(user_client: Client, run: TrainingRun, tmp_path:
     run.folder.mkdir(parents=True)
     for path in (secret, run.folder / "secret.png", run.folder.parent / "secret.png"):
         Image.new("L", (8, 8), 1).save(path)
-    evaluated(run, 1, recipe="segmentation", predictions={0: {"mask": mask.replace("/secret", str(secret)[:-4])}})
+    evaluated(run, 1, task="segmentation", predictions={0: {"mask": mask.replace("/secret", str(secret)[:-4])}})
     (run.folder / "evaluations" / "epoch_1").mkdir()
     (run.folder / "evaluations" / "epoch_1" / "link.png").symlink_to(secret)
     assert user_client.get(f"/runs/{run.pk}/evaluation/1/masks/0.webp").status_code == 404
@@ -342,7 +342,7 @@ def test_no_mask_from_elsewhere(user_client: Client, run: TrainingRun, tmp_path:
 
 @pytest.mark.parametrize("mode", ["RGB", "damaged"])
 def test_a_mask_that_is_none_is_not_found(user_client: Client, run: TrainingRun, mode: str) -> None:
-    evaluated(run, 1, recipe="segmentation", predictions={0: {"mask": "m.png"}})
+    evaluated(run, 1, task="segmentation", predictions={0: {"mask": "m.png"}})
     path = run.folder / "evaluations" / "m.png"
     Image.new("L" if mode == "damaged" else mode, (64, 64), 1).save(path)
     if mode == "damaged":
@@ -354,7 +354,7 @@ def test_a_dataset_without_its_files_is_told_of(user_client: Client, run: Traini
     evaluated(run, 1)
     (run.dataset.folder / "samples.jsonl").unlink()
     text = page(user_client, run)
-    assert text.count("files do not have this picture any more.") == 24  # the fixed and the worst
+    assert text.count("files do not have this image any more.") == 24  # the fixed and the worst
 
 
 def test_other_files_in_their_place_are_no_truth(user_client: Client, run: TrainingRun) -> None:
@@ -362,7 +362,7 @@ def test_other_files_in_their_place_are_no_truth(user_client: Client, run: Train
     index = run.dataset.folder / "samples.jsonl"
     index.write_text(index.read_text().replace("images/val/", "images/other/"))
     data = user_client.get(f"/runs/{run.pk}/evaluation/1.json").json()
-    assert {str(one["truth"]) for one in data["pictures"]} == {"None"}
+    assert {str(one["truth"]) for one in data["images"]} == {"None"}
 
 
 # The run's own page
@@ -383,7 +383,7 @@ def test_the_page_of_the_run_has_it_in_short(user_client: Client, run: TrainingR
 
 def test_many_classes_have_their_matrix_elsewhere(user_client: Client, run: TrainingRun) -> None:
     names = [f"class {number:02}" for number in range(20)]
-    table = [{"class": name, "recall": (20 - n) / 20, "pictures": 5} for n, name in enumerate(names)]
+    table = [{"class": name, "recall": (20 - n) / 20, "images": 5} for n, name in enumerate(names)]
     counts = [[int(row == column) for column in range(20)] for row in range(20)]
     evaluated(run, 1, per_class=table, confusion_names=names, confusion=counts)
     text = user_client.get(reverse("run_detail", args=[run.pk])).content.decode()

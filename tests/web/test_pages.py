@@ -23,7 +23,7 @@ ARGUMENTS: dict[str, list[object]] = {
     "checkpoint_control": [1, "epoch_1.pt", "pin"],
     "job_file": ["0" * 8 + "-0000-4000-8000-" + "0" * 12, "export.zip"],
     "job_boxes": ["0" * 8 + "-0000-4000-8000-" + "0" * 12],
-    "job_picture": ["0" * 8 + "-0000-4000-8000-" + "0" * 12, "a.png"],
+    "job_image": ["0" * 8 + "-0000-4000-8000-" + "0" * 12, "a.png"],
     "weights_detail": [1],
     "weights_edit": [1],
     "weights_share": [1],
@@ -55,17 +55,17 @@ ARGUMENTS: dict[str, list[object]] = {
     "evaluation_data": [1, 1],
     "evaluation_csv": [1, 1, "classes"],
     "evaluation_curve": [1, 1, "reliability"],
-    "evaluation_pictures": [1, 1],
+    "evaluation_images": [1, 1],
     "evaluation_mask": [1, 1, 0],
-    "batch_picture": [1, "step_0.webp"],
+    "batch_image": [1, "step_0.webp"],
     "batch_preview": ["0" * 32],
-    "batch_preview_picture": ["0" * 32],
+    "batch_preview_image": ["0" * 32],
     "checkpoint_download": [1, "epoch_1.pt"],
     "dataset_detail": [1],
     "dataset_delete": [1],
     "dataset_confirm": [1],
     "dataset_view": [1, 1],
-    "dataset_picture": [1, "images/a.png"],
+    "dataset_image": [1, "images/a.png"],
 }
 TEMPLATES = sorted(
     str(path.relative_to(settings.BASE_DIR / "templates"))
@@ -100,7 +100,7 @@ def test_the_open_pages_are_open(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["run_list", "run_detail", "run_log", "run_metrics", "dataset_list", "dataset_detail", "dataset_picture"]
+    "name", ["run_list", "run_detail", "run_log", "run_metrics", "dataset_list", "dataset_detail", "dataset_image"]
 )
 def test_what_only_shows_takes_no_post(user_client: Client, name: str) -> None:
     assert user_client.post(address(name)).status_code == 405

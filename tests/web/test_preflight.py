@@ -27,7 +27,7 @@ def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) 
 def values(dataset: Dataset, **changes: Any) -> dict[str, Any]:
     whole = {name: item["default"] for name, item in config_schema("classification").items() if "const" not in item}
     plain = {name: value for name, value in {**whole, **TINY}.items() if value is not False and value is not None}
-    return {**plain, "recipe": "classification", "dataset": dataset.pk, "priority": 0, **changes}
+    return {**plain, "task": "classification", "dataset": dataset.pk, "priority": 0, **changes}
 
 
 def html(response: Any) -> str:
@@ -88,7 +88,7 @@ def line(title: str, **changes: Any) -> tuple[str, str]:
 
 def test_what_is_well_is_said_to_be_well() -> None:
     assert {one.level for one in preflight_lines(result())} == {"good"}
-    assert line("Time") == ("good", "About 32 s an epoch and 10 min 40 s in all, at 450 pictures/s.")
+    assert line("Time") == ("good", "About 32 s an epoch and 10 min 40 s in all, at 450 img/s.")
 
 
 def test_a_batch_that_does_not_fit_is_an_error_with_one_that_does() -> None:
@@ -108,11 +108,10 @@ def test_the_disk_says_by_how_much_it_falls_short() -> None:
 
 
 def test_it_says_who_waits_for_whom() -> None:
-    slow = {"pictures_per_s": 300.0, "is_slower": True}
+    slow = {"images_per_s": 300.0, "is_slower": True}
     assert line("Loading", loader=slow) == (
         "warning",
-        "300 pictures/s can be loaded, training takes 450. "
-        "The device waits for pictures: give the run more loader processes.",
+        "300 img/s can be loaded, training takes 450. The device waits for images: give the run more loader processes.",
     )
 
 

@@ -144,8 +144,8 @@ def new_run(world: World) -> dict[str, Any]:
             "source": "/nowhere",
             "status": "ready",
             "classes": ["a", "b"],
-            "recipes": ["classification"],
-            "pictures": {"train": 4, "val": 2},
+            "tasks": ["classification"],
+            "images": {"train": 4, "val": 2},
         },
     )[0]
     return {**values, "name": "mine", "dataset": own.pk, "priority": 0}
@@ -164,7 +164,7 @@ def forked(world: World) -> dict[str, Any]:
 
 
 def proposed(world: World) -> None:
-    proposal = {"has_splits": True, "classes": [{"name": "a", "pictures": 2}, {"name": "b", "pictures": 2}]}
+    proposal = {"has_splits": True, "classes": [{"name": "a", "images": 2}, {"name": "b", "images": 2}]}
     Dataset.objects.filter(pk=world.dataset.pk).update(status="proposed", proposal=proposal)
 
 
@@ -183,7 +183,7 @@ LINES = [
     Line("run_new", "post", verb="create", data=new_run, ok=302),
     Line("batch_preview_start", "post", verb="create", data=new_run, ok=302),
     Line("batch_preview", thing="preview", args=lambda world: [world.preview]),
-    Line("batch_preview_picture", thing="preview", args=lambda world: [world.preview]),
+    Line("batch_preview_image", thing="preview", args=lambda world: [world.preview]),
     run_line("run_detail"),
     run_line("run_stream"),
     run_line("run_log"),
@@ -193,9 +193,9 @@ LINES = [
     run_line("evaluation_csv", 1, "classes"),
     run_line("evaluation_csv", 1, "curve-reliability"),
     run_line("evaluation_curve", 1, "reliability"),
-    run_line("evaluation_pictures", 1),
+    run_line("evaluation_images", 1),
     run_line("evaluation_mask", 1, 0),
-    run_line("batch_picture", "step_0.webp"),
+    run_line("batch_image", "step_0.webp"),
     run_line("checkpoint_download", "epoch_1.pt", verb="download"),
     run_line("run_script", verb="download"),
     run_line("run_tensorboard", verb="download"),
@@ -275,7 +275,7 @@ LINES = [
     weights_line("weights_predict_many", method="post", verb="use", ok=422),
     Line("job_file", thing="job", args=lambda world: [world.job.pk, "export.zip"], prepare=job_done),
     Line("job_boxes", thing="job", args=lambda world: [world.predicted.pk]),
-    Line("job_picture", thing="job", args=lambda world: [world.predicted.pk, "shown/0.webp"]),
+    Line("job_image", thing="job", args=lambda world: [world.predicted.pk, "shown/0.webp"]),
     Line("dataset_list", verb=""),
     Line("dataset_import", verb="create"),
     Line(
@@ -296,7 +296,7 @@ LINES = [
         ok=422,
     ),
     dataset_line("dataset_view", 1),
-    dataset_line("dataset_picture", "images/train/blue/0000.png"),
+    dataset_line("dataset_image", "images/train/blue/0000.png"),
     dataset_line("dataset_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
     dataset_line("dataset_delete", verb="delete"),
     dataset_line("dataset_delete", method="post", verb="delete", prepare=no_runs, ok=302),
@@ -377,11 +377,11 @@ def make_world(visibility: str) -> World:
 
 
 def fill(run: TrainingRun) -> None:
-    """What a run has after its first epoch: an evaluation with a mask, a checkpoint, the picture of a batch."""
+    """What a run has after its first epoch: an evaluation with a mask, a checkpoint, the image of a batch."""
     path = run.folder / "evaluations" / "epoch_1" / "0.png"
     path.parent.mkdir(parents=True)
     Image.new("L", (8, 8), 1).save(path)
-    evaluated(run, 1, recipe="segmentation", predictions={0: {"mask": "epoch_1/0.png"}})
+    evaluated(run, 1, task="segmentation", predictions={0: {"mask": "epoch_1/0.png"}})
     (run.folder / "checkpoints").mkdir(parents=True)
     (run.folder / "checkpoints" / "epoch_1.pt").write_bytes(b"PK\x03\x04weights")
     facts = {"attempt": 1, "epoch": 1, "step": 6, "reason": "epoch", "size_bytes": 7, "created_at": timezone.now()}

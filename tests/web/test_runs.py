@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.web.world import line, point, started, tell
-from trainingapp.contract.config import RECIPES, config_defaults, config_schema, parse_config
+from trainingapp.contract.config import TASKS, config_defaults, config_schema, parse_config
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import LIMITS, RunForm
@@ -76,20 +76,20 @@ def test_htmx_gets_the_table_alone(user_client: Client, run: TrainingRun) -> Non
 # The form
 
 
-def values(recipe: str = "classification", **changes: Any) -> dict[str, Any]:
-    schema = config_schema(recipe)
+def values(task: str = "classification", **changes: Any) -> dict[str, Any]:
+    schema = config_schema(task)
     defaults = {name: item["default"] for name, item in schema.items() if item.get("type") != "boolean"}
     return {**defaults, "name": "A run", "priority": 0, "deterministic": "on", **changes}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_setting_has_a_field(dataset: Dataset, recipe: str) -> None:
-    form = RunForm(recipe=recipe)
-    assert set(form.fields) == {"name", "dataset", "priority", *LIMITS, *config_schema(recipe)}
+@pytest.mark.parametrize("task", TASKS)
+def test_every_setting_has_a_field(dataset: Dataset, task: str) -> None:
+    form = RunForm(task=task)
+    assert set(form.fields) == {"name", "dataset", "priority", *LIMITS, *config_schema(task)}
 
 
 def test_a_field_shows_its_bounds_and_help(dataset: Dataset) -> None:
-    form = RunForm(recipe="classification")
+    form = RunForm(task="classification")
     page = str(form["image_size"])
     assert 'min="32"' in page
     assert 'max="1024"' in page
@@ -97,39 +97,39 @@ def test_a_field_shows_its_bounds_and_help(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_section_has_a_title_and_every_field_is_in_one(dataset: Dataset, language: str, recipe: str) -> None:
-    sections = list(RunForm(recipe=recipe).sections())
+@pytest.mark.parametrize("task", TASKS)
+def test_every_section_has_a_title_and_every_field_is_in_one(dataset: Dataset, language: str, task: str) -> None:
+    sections = list(RunForm(task=task).sections())
     shown = [field["bound"].name for section in sections for field in section["fields"] + section["advanced"]]
-    assert sorted(shown) == sorted(set(config_schema(recipe)) - {"recipe"})
+    assert sorted(shown) == sorted(set(config_schema(task)) - {"task"})
 
 
 def test_only_datasets_with_the_annotations_are_offered(user_client: Client, dataset: Dataset, user: User) -> None:
     boxes = Dataset.objects.create(
-        name="boxes", owner=user, recipes=["detection", "segmentation"], status=Dataset.Status.READY
+        name="boxes", owner=user, tasks=["detection", "segmentation"], status=Dataset.Status.READY
     )
-    offered = {recipe: set(RunForm(recipe=recipe, user=user).fields["dataset"].queryset) for recipe in RECIPES}
+    offered = {task: set(RunForm(task=task, user=user).fields["dataset"].queryset) for task in TASKS}
     assert offered == {"classification": {dataset}, "detection": {boxes}, "segmentation": {boxes}}
     page = user_client.get(reverse("run_new"), {"dataset": boxes.pk})
-    assert page.context["form"].recipe_name == "detection"
-    page = user_client.get(reverse("run_new"), {"dataset": boxes.pk, "recipe": "segmentation"})
+    assert page.context["form"].task_name == "detection"
+    page = user_client.get(reverse("run_new"), {"dataset": boxes.pk, "task": "segmentation"})
     assert page.context["form"].initial["dataset"] == boxes.pk
-    page = user_client.get(reverse("run_new"), {"dataset": boxes.pk, "recipe": "classification"})
+    page = user_client.get(reverse("run_new"), {"dataset": boxes.pk, "task": "classification"})
     assert page.context["form"].initial["dataset"] == dataset.pk
 
 
-@pytest.mark.parametrize("recipe", ["detection", "segmentation"])
-def test_a_run_of_another_recipe_is_created(user_client: Client, user: User, recipe: str) -> None:
-    fields = {"recipes": [recipe], "classes": ["a"], "pictures": {"train": 4, "val": 2}, "status": "ready"}
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_run_of_another_task_is_created(user_client: Client, user: User, task: str) -> None:
+    fields = {"tasks": [task], "classes": ["a"], "images": {"train": 4, "val": 2}, "status": "ready"}
     dataset = Dataset.objects.create(name="marked", owner=user, **fields)
-    response = user_client.post(reverse("run_new"), values(recipe, dataset=dataset.pk))
+    response = user_client.post(reverse("run_new"), values(task, dataset=dataset.pk))
     assert response.status_code == 302, response.context["form"].errors
     run = TrainingRun.objects.get()
-    assert (run.recipe, run.config["recipe"]) == (recipe, recipe)
+    assert (run.task, run.config["task"]) == (task, task)
 
 
 def test_the_form_knows_what_suits_each_network(dataset: Dataset) -> None:
-    form = RunForm(recipe="classification", initial={"model": "vit_b_16"})
+    form = RunForm(task="classification", initial={"model": "vit_b_16"})
     assert form["learning_rate"].value() == 0.0003 == config_defaults("classification", "vit_b_16")["learning_rate"]
     assert form.model_defaults()["vit_b_16"]["learning_rate"] == 0.0003
     assert form.model_defaults()[""]["learning_rate"] == 0.001
@@ -139,14 +139,14 @@ def test_a_run_starts_from_a_checkpoint_of_another(user_client: Client, run: Tra
     facts = {"attempt": 1, "epoch": 3, "step": 9, "reason": "epoch", "size_bytes": 1, "created_at": timezone.now()}
     Checkpoint.objects.create(run=run, file="epoch_3.pt", is_best=True, **facts)
     start = f"run/{run.pk}/epoch_3.pt"
-    assert start in dict(RunForm(recipe="classification", user=run.owner).fields["start_from"].choices)
-    assert start not in dict(RunForm(recipe="detection", user=run.owner).fields["start_from"].choices)
+    assert start in dict(RunForm(task="classification", user=run.owner).fields["start_from"].choices)
+    assert start not in dict(RunForm(task="detection", user=run.owner).fields["start_from"].choices)
     user_client.post(reverse("run_new"), values(dataset=dataset.pk, start_from=start))
     assert TrainingRun.objects.latest("pk").config["start_from"] == start
 
 
 def test_a_checkpoint_that_is_gone_is_named(user_client: Client, dataset: Dataset) -> None:
-    form = RunForm(values(dataset=dataset.pk, start_from="run/99/epoch_3.pt"), recipe="classification")
+    form = RunForm(values(dataset=dataset.pk, start_from="run/99/epoch_3.pt"), task="classification")
     assert "start_from" in form.errors
     config = parse_config({"start_from": "run/99/epoch_3.pt"})
     with pytest.raises(VerbError, match=r"run/99/epoch_3\.pt"):

@@ -21,9 +21,9 @@ from trainingapp.presentation.sentences.forms import LISTS, NESTED, Text
 
 #: What stands in the places of values. Names have spaces and words of other forms in them.
 SAMPLES = {
-    **dict.fromkeys(("path", "other", "picture"), "my holiday/cat, no. 1.jpg"),
+    **dict.fromkeys(("path", "other", "image"), "my holiday/cat, no. 1.jpg"),
     **dict.fromkeys(("where", "elsewhere"), "my labels/all of it.json line 1,204"),
-    **dict.fromkeys(("source",), "holiday pictures.zip"),
+    **dict.fromkeys(("source",), "holiday images.zip"),
     **dict.fromkeys(("class", "new_name", "text", "id", "folders"), "a red one"),
     **dict.fromkeys(("size", "free", "reserve", "short", "limit", "packed"), "12.5 GB"),
     "advice": "Connect this machine to huggingface.co, or turn pretrained off.",
@@ -38,11 +38,11 @@ SAMPLES = {
     "fault": "bbox is too large",
     "files": "1,204 files",
     "given": "One Cycle",
-    "message": "There is no picture for my holiday/cat 1.txt.",
+    "message": "There is no image for my holiday/cat 1.txt.",
     "names": "one of them, another and 3 more",
     "note": "with several frames, of which the first is used",
     "order_file": "/data/runs/12/config.json",
-    "pictures": "1,204 pictures",
+    "images": "1,204 images",
     "pixel_size": "12,000 x 9,000 pixels",
     "pixel_values": "value 7, colour 1,2,3",
     "values": "loss 0.1, top1 0.9",

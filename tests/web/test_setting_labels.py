@@ -8,7 +8,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
-from trainingapp.contract.config import RECIPES, config_schema
+from trainingapp.contract.config import TASKS, config_schema
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.presentation.choices import CHOICES, NAMES, choice_label
 from trainingapp.runs.forms import RunForm
@@ -17,9 +17,7 @@ CHINESE = {"accept-language": "zh-hans"}
 
 
 def choices() -> list[tuple[str, str]]:
-    found = [
-        (name, value) for recipe in RECIPES for name, item in config_schema(recipe).items() for value in _values(item)
-    ]
+    found = [(name, value) for task in TASKS for name, item in config_schema(task).items() for value in _values(item)]
     return sorted(set(found))
 
 
@@ -39,12 +37,12 @@ def test_no_label_is_left_of_a_choice_that_is_gone() -> None:
     assert {(field, value) for field, labels in CHOICES.items() for value in labels} - there <= metrics
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_the_form_offers_labels_and_sends_values(recipe: str) -> None:
+@pytest.mark.parametrize("task", TASKS)
+def test_the_form_offers_labels_and_sends_values(task: str) -> None:
     with translation.override("zh-hans"):
-        options = dict(RunForm(recipe=recipe).fields["scheduler"].choices)  # type: ignore[attr-defined]
+        options = dict(RunForm(task=task).fields["scheduler"].choices)  # type: ignore[attr-defined]
         assert str(options["cosine"]) == "余弦"
-        optimizers = dict(RunForm(recipe=recipe).fields["optimizer"].choices)  # type: ignore[attr-defined]
+        optimizers = dict(RunForm(task=task).fields["optimizer"].choices)  # type: ignore[attr-defined]
     assert set(options) == {"cosine", "step", "linear", "one-cycle", "constant"}
     assert optimizers["AdamW"] == "AdamW"
 

@@ -45,7 +45,7 @@ def saved(run: TrainingRun) -> Checkpoint:
     )  # fmt: skip
 
 
-def picture(size: tuple[int, int] = (40, 30)) -> SimpleUploadedFile:
+def image(size: tuple[int, int] = (40, 30)) -> SimpleUploadedFile:
     file = io.BytesIO()
     Image.new("RGB", size, "red").save(file, "PNG")
     return SimpleUploadedFile("red.png", file.getvalue(), "image/png")
@@ -98,7 +98,7 @@ def test_the_list_is_a_tree_that_can_be_searched(user_client: Client, user: User
     assert "tree-1" in html
     assert "from birds v1" in html
     assert "90.0 %" in html
-    part = user_client.get("/weights/?recipe=detection", headers={"HX-Request": "true", "HX-Target": "weights"})
+    part = user_client.get("/weights/?task=detection", headers={"HX-Request": "true", "HX-Target": "weights"})
     text = part.content.decode()
     assert ("zebras" in text, "birds" in text, "<html" in text) == (True, False, False)
     assert "No weights match" in user_client.get("/weights/?q=nothing").content.decode()
@@ -133,7 +133,7 @@ def test_another_persons_run_cannot_be_saved(client: Client, other_user: User, s
 
 UPLOAD = {
     "name": "mine",
-    "recipe": "classification",
+    "task": "classification",
     "architecture": "mobilenet_v3_small",
     "image_size": "32",
     "normalisation": "imagenet",
@@ -156,7 +156,7 @@ def test_an_upload_becomes_an_entry(user_client: Client, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architecture": "nothing"}, "There is no such network for this recipe"),
+        ({"architecture": "nothing"}, "There is no such network for this task"),
         ({"classes": "one"}, "at least two classes"),
         ({"classes": "one\none"}, "Two classes have the same name"),
         ({"image_size": "33"}, "Must be a multiple of 32"),
@@ -210,7 +210,7 @@ def test_the_file_can_be_downloaded(user_client: Client, entry: Weights) -> None
 
 
 def test_a_run_is_begun_from_an_entry(user_client: Client, entry: Weights, tints: Dataset) -> None:
-    html = user_client.get(f"/runs/new/?recipe=classification&weights={entry.pk}").content.decode()
+    html = user_client.get(f"/runs/new/?task=classification&weights={entry.pk}").content.decode()
     assert f'<option value="weights/{entry.pk}" selected>' in html
     assert "Library: tints v1 (mobilenet_v3_small)" in html
     assert '<option value="mobilenet_v3_small" selected>' in html
@@ -236,44 +236,44 @@ def test_an_export_is_followed_and_fetched(user_client: Client, other_user: User
     assert "Exports compared with PyTorch" in user_client.get(entry.get_absolute_url()).content.decode()
 
 
-@pytest.mark.parametrize("recipe", ["classification", "detection", "segmentation"])
-def test_pictures_are_tried(user_client: Client, user: User, other_user: User, recipe: str) -> None:
-    entry = make_entry(user, recipe, name=recipe)
+@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+def test_images_are_tried(user_client: Client, user: User, other_user: User, task: str) -> None:
+    entry = make_entry(user, task, name=task)
     page = reverse("weights_try", args=[entry.pk])
     assert user_client.get(page).status_code == 200
-    response = user_client.post(page, {"pictures": [picture(), picture()]})
+    response = user_client.post(page, {"images": [image(), image()]})
     job = Job.objects.get()
     assert response["Location"] == reverse("job", args=[job.pk])
     work()
     html = user_client.get(response["Location"]).content.decode()
-    assert "2 pictures" in html
+    assert "2 images" in html
     assert "red.png" in html
     data = user_client.get(reverse("job_boxes", args=[job.pk])).json()
-    assert (data["classes"], len(data["pictures"])) == (entry.classes, 2)
-    shown = user_client.get(reverse("job_picture", args=[job.pk, "shown/0.webp"]))
+    assert (data["classes"], len(data["images"])) == (entry.classes, 2)
+    shown = user_client.get(reverse("job_image", args=[job.pk, "shown/0.webp"]))
     assert (shown.status_code, shown["Content-Type"]) == (200, "image/webp")
-    if recipe == "segmentation":
-        mask = user_client.get(reverse("job_picture", args=[job.pk, "masks/0.png"]))
-        with Image.open(io.BytesIO(mask.content)) as image:
-            assert (image.mode, image.size) == ("RGB", (64, 48))
+    if task == "segmentation":
+        mask = user_client.get(reverse("job_image", args=[job.pk, "masks/0.png"]))
+        with Image.open(io.BytesIO(mask.content)) as drawn:
+            assert (drawn.mode, drawn.size) == ("RGB", (64, 48))
     kept = user_client.get(reverse("job_file", args=[job.pk, "predictions.json"]))
     assert int(kept["Content-Length"]) == (job.folder / "predictions.json").stat().st_size
-    assert json.loads((job.folder / "predictions.json").read_text())["weights"]["name"] == recipe
+    assert json.loads((job.folder / "predictions.json").read_text())["weights"]["name"] == task
     stranger = Client()
     stranger.force_login(other_user)
     for address in (reverse("job", args=[job.pk]), reverse("job_boxes", args=[job.pk])):
         assert stranger.get(address).status_code == 404
-    for path in ("job.json", "../job.json", "shown/9.webp", "pictures/0", "log.txt"):
-        assert user_client.get(f"/jobs/{job.pk}/pictures/{path}").status_code == 404
+    for path in ("job.json", "../job.json", "shown/9.webp", "images/0", "log.txt"):
+        assert user_client.get(f"/jobs/{job.pk}/images/{path}").status_code == 404
 
 
-def test_bad_pictures_are_refused_with_a_reason(user_client: Client, entry: Weights) -> None:
+def test_bad_images_are_refused_with_a_reason(user_client: Client, entry: Weights) -> None:
     page = reverse("weights_try", args=[entry.pk])
-    response = user_client.post(page, {"pictures": [SimpleUploadedFile("a.txt", b"hello")]})
+    response = user_client.post(page, {"images": [SimpleUploadedFile("a.txt", b"hello")]})
     assert response.status_code == 422
-    assert "a.txt is no picture" in response.content.decode()
+    assert "a.txt is no image" in response.content.decode()
     part = user_client.post(page, headers={"HX-Request": "true"})
-    assert (part.status_code, "at least one picture" in part.content.decode()) == (422, True)
+    assert (part.status_code, "at least one image" in part.content.decode()) == (422, True)
 
 
 def test_a_dataset_is_predicted(user_client: Client, entry: Weights, tints: Dataset) -> None:
@@ -282,7 +282,7 @@ def test_a_dataset_is_predicted(user_client: Client, entry: Weights, tints: Data
     response = user_client.post(page, {"dataset": tints.pk, "split": "val"})
     work()
     html = user_client.get(response["Location"]).content.decode()
-    assert "12 pictures of tints were predicted" in html
+    assert "12 images of tints were predicted" in html
     assert "Top-1" in html
 
 
@@ -290,6 +290,6 @@ def test_what_is_not_whole_offers_no_predictions(user_client: Client, entry: Wei
     Weights.objects.filter(pk=entry.pk).update(report={"is_whole": False})
     html = user_client.get(entry.get_absolute_url()).content.decode()
     assert reverse("weights_try", args=[entry.pk]) not in html
-    assert user_client.post(reverse("weights_try", args=[entry.pk]), {"pictures": [picture()]}).status_code == 422
+    assert user_client.post(reverse("weights_try", args=[entry.pk]), {"images": [image()]}).status_code == 422
     assert user_client.post(reverse("weights_export", args=[entry.pk]), {"formats": ["pt"]}).status_code == 422
     assert not weights_verbs.weights_uses(entry).runs

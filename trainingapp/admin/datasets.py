@@ -1,4 +1,4 @@
-"""Datasets with their pictures, and the library of weights."""
+"""Datasets with their images, and the library of weights."""
 
 from django.contrib import admin
 from django.template.defaultfilters import filesizeformat
@@ -17,11 +17,11 @@ from trainingapp.admin.base import (
     verb_action,
 )
 from trainingapp.datasets import verbs as dataset_verbs
-from trainingapp.datasets.previews import picture_page
+from trainingapp.datasets.previews import image_page
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.templatetags.studio import format_label, status_badge
 
-PICTURES_SHOWN = 12
+IMAGES_SHOWN = 12
 THUMBNAIL_PIXELS = 160
 
 
@@ -31,7 +31,7 @@ class DatasetAdmin(StudioAdmin):
         "name",
         "thumbnail",
         "shown_status",
-        "shown_recipes",
+        "shown_tasks",
         "shown_format",
         "owner",
         "visibility",
@@ -48,7 +48,7 @@ class DatasetAdmin(StudioAdmin):
         verb_action(
             "delete_with_files",
             _("Delete with all files"),
-            _("These datasets go with all their pictures, for good. Those that runs use stay."),
+            _("These datasets go with all their images, for good. Those that runs use stay."),
             _("“%(name)s” was deleted."),
             dataset_verbs.delete_dataset,
             tells=lambda dataset: files_and_bytes(dataset_verbs.dataset_deletion_size(dataset)),
@@ -64,21 +64,21 @@ class DatasetAdmin(StudioAdmin):
     def shown_status(self, dataset: Dataset) -> SafeString:
         return status_badge(dataset.status)
 
-    @admin.display(description=_("picture"))
+    @admin.display(description=_("image"))
     def thumbnail(self, dataset: Dataset) -> SafeString | str:
         return _thumbnails(dataset, 1)
 
-    @admin.display(description=_("pictures"))
+    @admin.display(description=_("images"))
     def thumbnails(self, dataset: Dataset) -> SafeString | str:
-        return _thumbnails(dataset, PICTURES_SHOWN)
+        return _thumbnails(dataset, IMAGES_SHOWN)
 
     @admin.display(description=_("runs"))
     def runs_link(self, dataset: Dataset) -> SafeString:
         return list_link(TrainingRun, dataset.runs.count(), dataset__id__exact=dataset.pk)
 
-    @admin.display(description=_("recipes"))
-    def shown_recipes(self, dataset: Dataset) -> str:
-        return ", ".join(dataset.recipes) or "–"
+    @admin.display(description=_("tasks"))
+    def shown_tasks(self, dataset: Dataset) -> str:
+        return ", ".join(dataset.tasks) or "–"
 
     @admin.display(description=_("format"), ordering="format")
     def shown_format(self, dataset: Dataset) -> str:
@@ -94,18 +94,17 @@ class DatasetAdmin(StudioAdmin):
 
 
 def _thumbnails(dataset: Dataset, count: int) -> SafeString | str:
-    """The first pictures of a ready dataset; a dash where there are none to show."""
+    """The first images of a ready dataset; a dash where there are none to show."""
     if dataset.status != Dataset.Status.READY:
         return "–"
     try:
-        pictures = picture_page(dataset, split=None, label=None, offset=0, limit=count).pictures
+        images = image_page(dataset, split=None, label=None, offset=0, limit=count).images
     except FileNotFoundError:  # the row is there, its folder is not: the doctor's affair
         return str(_("Its files are missing."))
-    images = [
-        (reverse("dataset_picture", args=[dataset.pk, sample.path]), THUMBNAIL_PIXELS, sample.path)
-        for sample in pictures
+    cells = [
+        (reverse("dataset_image", args=[dataset.pk, sample.path]), THUMBNAIL_PIXELS, sample.path) for sample in images
     ]
-    shown = format_html_join("", '<img class="thumbnail" src="{}?size={}" alt="{}" loading="lazy">', images)
+    shown = format_html_join("", '<img class="thumbnail" src="{}?size={}" alt="{}" loading="lazy">', cells)
     return format_html('<span class="thumbnails">{}</span>', shown)
 
 
@@ -114,7 +113,7 @@ class WeightsAdmin(ReadOnlyAdmin):
     list_display = (
         "name",
         "version",
-        "recipe",
+        "task",
         "architecture",
         "owner",
         "visibility",
@@ -123,7 +122,7 @@ class WeightsAdmin(ReadOnlyAdmin):
         "shown_size",
         "created_at",
     )
-    list_filter = ("recipe", "source", "visibility", "team", "owner")
+    list_filter = ("task", "source", "visibility", "team", "owner")
     search_fields = ("name", "note", "architecture", "run_name", "dataset_name", "sha256", "owner__username")
     list_select_related = ("owner", "run")
     date_hierarchy = "created_at"

@@ -99,7 +99,7 @@ class TrainingRunAdmin(StudioAdmin):
         "name",
         "shown_status",
         "wanted",
-        "recipe",
+        "task",
         "dataset_link",
         "owner",
         "visibility",
@@ -109,7 +109,7 @@ class TrainingRunAdmin(StudioAdmin):
         "host",
         "created_at",
     )
-    list_filter = ("status", "recipe", "wanted", "visibility", "team", "owner", "dataset")
+    list_filter = ("status", "task", "wanted", "visibility", "team", "owner", "dataset")
     search_fields = ("name", "dataset__name", "owner__username", "error_message", "host")
     list_select_related = ("dataset", "owner")
     date_hierarchy = "created_at"

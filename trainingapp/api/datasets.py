@@ -36,8 +36,8 @@ def list_datasets(request: ApiRequest, filters: Query[DatasetFilters]) -> dict[s
         rows = rows.filter(status=filters.status)
     if filters.q:
         rows = rows.filter(name__icontains=filters.q)
-    if filters.recipe is not None:  # SQLite cannot look into a JSON list by itself
-        fit = [pk for pk, recipes in rows.values_list("pk", "recipes") if filters.recipe in recipes]
+    if filters.task is not None:  # SQLite cannot look into a JSON list by itself
+        fit = [pk for pk, tasks in rows.values_list("pk", "tasks") if filters.task in tasks]
         rows = rows.filter(pk__in=fit)
     minus = "-" if filters.order.startswith("-") else ""
     return paged(rows.order_by(minus + ORDERS[filters.order.removeprefix("-")], f"{minus}pk"), filters)
@@ -86,7 +86,7 @@ def show_dataset(request: ApiRequest, pk: Id) -> Dataset:
 
 @router.get("/{pk}/statistics", response=DatasetStatistics, summary="Statistics of a dataset")
 def dataset_statistics(request: ApiRequest, pk: Id) -> Dataset:
-    """Pictures, objects and pixels of each class and split, and how sizes spread."""
+    """Images, objects and pixels of each class and split, and how sizes spread."""
     return dataset_for(request, pk)
 
 

@@ -16,6 +16,7 @@ from trainingapp.api.callers import ApiRequest, caller_of, check_rights
 from trainingapp.api.idempotency import answered_once
 from trainingapp.api.limits import count_request
 from trainingapp.api.problems import Problem, failure, wrong_parameters
+from trainingapp.contract.old_names import OLD_KEYS
 from trainingapp.runs.live import in_thread
 
 View = Callable[..., Any]
@@ -82,9 +83,22 @@ def enter(request: HttpRequest) -> ApiRequest:
     if caller.token is not None:
         note_token_use(caller.token, address_of(request))
     request.user = caller.user
+    _rename_old_parameters(request)
     entered = cast(ApiRequest, request)
     entered.caller = caller
     return entered
+
+
+def _rename_old_parameters(request: HttpRequest) -> None:
+    """Take the names of version 0.1 for one release: `recipe` in a query, files sent as `pictures`."""
+    if any(name in OLD_KEYS for name in request.GET):
+        query = request.GET.copy()
+        for name in [name for name in query if name in OLD_KEYS]:
+            query.setlist(OLD_KEYS[name], query.pop(name))
+        request.GET = query  # type: ignore[assignment]  # the immutable kind is meant for views
+    if request.content_type == "multipart/form-data":
+        for name in [name for name in request.FILES if name in OLD_KEYS]:
+            request.FILES.setlist(OLD_KEYS[name], request.FILES.pop(name))
 
 
 def check_query(request: HttpRequest, known: Known) -> None:

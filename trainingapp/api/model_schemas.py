@@ -5,12 +5,13 @@ from typing import Any, Literal
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.api.paging import Page, Paging, Text
 from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsState
-from trainingapp.contract.dataset_index import RecipeName
+from trainingapp.contract.dataset_index import TaskName
+from trainingapp.contract.old_names import with_new_names
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.models import Dataset, Device, Host, Weights
 
@@ -23,7 +24,7 @@ JobState = Literal["waiting", "working", "done", "failed", "cancelled"]
 
 class DatasetFilters(Paging):
     status: DatasetStatus | None = Field(None, description="Only datasets of this status.")
-    recipe: RecipeName | None = Field(None, description="Only datasets whose annotations suffice for this recipe.")
+    task: TaskName | None = Field(None, description="Only datasets whose annotations suffice for this task.")
     q: Text | None = Field(None, max_length=200, description="Only datasets with this in their name.")
     order: Literal["created", "-created", "name", "-name", "size", "-size"] = Field("-created")
 
@@ -50,9 +51,9 @@ class DatasetItem(Schema):
     name: str
     owner: str
     status: DatasetStatus
-    recipes: list[str]
+    tasks: list[str]
     format: str
-    pictures: dict[str, int] = Field(description="Pictures of each split.")
+    images: dict[str, int] = Field(description="Images of each split.")
     class_count: int
     size_bytes: int
     created_at: datetime
@@ -74,7 +75,7 @@ class DatasetResponse(DatasetItem, Sharing):
     """A dataset as a whole."""
 
     classes: list[str] = Field(description="Class names in the order of their labels.")
-    counts: dict[str, dict[str, int]] = Field(description="Pictures that show each class, by split.")
+    counts: dict[str, dict[str, int]] = Field(description="Images that show each class, by split.")
     fingerprint: str
     progress_done: int = Field(description="Files read by the import.")
     progress_total: int
@@ -108,7 +109,7 @@ class UploadResponse(Schema):
 
 
 class WeightsFilters(Paging):
-    recipe: RecipeName | None = Field(None, description="Only weights of this recipe.")
+    task: TaskName | None = Field(None, description="Only weights of this task.")
     name: Text | None = Field(None, max_length=120, description="Only versions of this name.")
     q: Text | None = Field(None, max_length=200, description="Only weights with this in their name or note.")
     order: Literal["name", "-name", "created", "-created"] = Field("-created")
@@ -121,7 +122,7 @@ class WeightsItem(Schema):
     name: str
     version: int
     owner: str
-    recipe: str
+    task: str
     architecture: str
     metrics: dict[str, float | None]
     state: WeightsState = Field(description="pending until a worker has written the file, then ready, or failed.")
@@ -182,13 +183,16 @@ class WeightsResponse(WeightsItem, Sharing):
 class _WeightsAbout(Schema):
     """What has to be known of a file of weights; a worker finds out how much of it fits the network."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return with_new_names(values) if isinstance(values, dict) else values
+
     name: Text = Field(min_length=1, max_length=120, description="Weights of one name are numbered as its versions.")
     format: WeightsFormat = Field("safetensors", description="pt: a file of torch.save with tensors and nothing else.")
-    recipe: RecipeName
+    task: TaskName
     architecture: Text = Field(min_length=1, max_length=120, description="As a run names it, such as resnet18.")
-    image_size: int = Field(
-        224, ge=32, le=2048, multiple_of=32, description="The square that pictures are made to fit."
-    )
+    image_size: int = Field(224, ge=32, le=2048, multiple_of=32, description="The square that images are made to fit.")
     normalisation: NormalisationName = Field("imagenet", description="How pixels were scaled in training.")
     classes: list[Text] = Field(min_length=1, max_length=20_000, description="Names, in the order of the outputs.")
     note: Text = Field("", max_length=4000)
@@ -210,7 +214,7 @@ class WeightsCreate(_WeightsAbout):
                 {
                     "upload": "0" * 32,
                     "name": "birds",
-                    "recipe": "classification",
+                    "task": "classification",
                     "architecture": "resnet18",
                     "classes": ["finch", "wren"],
                 }
@@ -234,7 +238,7 @@ class WeightsUpdate(Schema):
 
 
 class PredictMany(Schema):
-    """Pictures to look at as a whole: a split of a dataset, or a folder of the server."""
+    """Images to look at as a whole: a split of a dataset, or a folder of the server."""
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"dataset": 1, "split": "val"}]})
 

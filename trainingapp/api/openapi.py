@@ -13,7 +13,7 @@ from ninja import NinjaAPI
 
 from trainingapp.api.idempotency import HEADER, PATTERN
 from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
-from trainingapp.contract.config import RECIPES
+from trainingapp.contract.config import TASKS
 from trainingapp.runs.downloads import SCRIPT_TYPE, ZIP_TYPE
 
 TAGS = [
@@ -109,12 +109,12 @@ def document(api: NinjaAPI) -> Any:
 
 
 def _describe_config(components: dict[str, Any]) -> None:
-    """The configurations by recipe, as they may be sent: everything has a default, and sizes are rounded up."""
-    for recipe, model in RECIPES.items():
+    """The configurations by task, as they may be sent: everything has a default, and sizes are rounded up."""
+    for task, model in TASKS.items():
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         components.update(schema.pop("$defs", {}))
-        components[_config_name(recipe)] = schema
-    one_of = [{"$ref": f"#/components/schemas/{_config_name(recipe)}"} for recipe in RECIPES]
+        components[_config_name(task)] = schema
+    one_of = [{"$ref": f"#/components/schemas/{_config_name(task)}"} for task in TASKS]
     for name in ("TrainingRunCreate", "TrainingCheckRequest"):
         config = components[name]["properties"]["config"]
         config.pop("additionalProperties", None)
@@ -122,8 +122,8 @@ def _describe_config(components: dict[str, Any]) -> None:
         config["anyOf"] = one_of
 
 
-def _config_name(recipe: str) -> str:
-    return f"{recipe.capitalize()}Config"
+def _config_name(task: str) -> str:
+    return f"{task.capitalize()}Config"
 
 
 def _describe(path: str, method: str, operation: dict[str, Any]) -> None:

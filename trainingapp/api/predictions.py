@@ -1,4 +1,4 @@
-"""Having weights of the library look at pictures: a job, whose result a worker makes."""
+"""Having weights of the library look at images: a job, whose result a worker makes."""
 
 from pathlib import Path as FilePath
 from typing import BinaryIO, cast
@@ -18,12 +18,12 @@ from trainingapp.weights import verbs as weights_verbs
 router = Router(tags=["weights"])
 
 
-@router.post("/{pk}/predict", response={202: JobResponse}, summary="Predict pictures")
-def predict(request: ApiRequest, pk: Id, pictures: File[list[UploadedFile]]) -> Status[Job]:
-    """Have a worker look at a few pictures, sent as a form. When the job is done, its file is predictions.json."""
+@router.post("/{pk}/predict", response={202: JobResponse}, summary="Predict images")
+def predict(request: ApiRequest, pk: Id, images: File[list[UploadedFile]]) -> Status[Job]:
+    """Have a worker look at a few images, sent as a form. When the job is done, its file is predictions.json."""
     weights = weights_for(request, pk, Verb.DOWNLOAD, also=Verb.CREATE)
-    sent = [(file.name or "", cast(BinaryIO, file.file)) for file in pictures]
-    return Status(202, weights_verbs.predict(weights, pictures=sent, by=request.caller.user))
+    sent = [(file.name or "", cast(BinaryIO, file.file)) for file in images]
+    return Status(202, weights_verbs.predict(weights, images=sent, by=request.caller.user))
 
 
 @router.post("/{pk}/predict-many", response={202: JobResponse}, summary="Predict a dataset or a folder")

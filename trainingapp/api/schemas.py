@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from trainingapp.api.controls import ACTIONS
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
-from trainingapp.contract.dataset_index import RecipeName
+from trainingapp.contract.dataset_index import TaskName
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.limits import MOST_HOURS, MOST_RECOVERIES
@@ -49,7 +49,7 @@ class RunFilters(Paging):
     """Query parameters of the list of runs."""
 
     status: StatusName | None = Field(None, description="Only runs of this status.")
-    recipe: RecipeName | None = Field(None, description="Only runs of this recipe.")
+    task: TaskName | None = Field(None, description="Only runs of this task.")
     dataset: int | None = Field(None, ge=1, le=MOST_ID, description="Only runs on this dataset, by its number.")
     owner: Text | None = Field(None, max_length=150, description="Only runs of this person, by user name.")
     q: Text | None = Field(None, max_length=200, description="Only runs with this in their name or dataset's name.")
@@ -65,7 +65,7 @@ class TrainingRunCreate(Schema):
                 {
                     "name": "birds, first try",
                     "dataset": 1,
-                    "config": {"recipe": "classification", "model": "resnet18", "epochs": 20, "batch_size": 32},
+                    "config": {"task": "classification", "model": "resnet18", "epochs": 20, "batch_size": 32},
                     "start": True,
                 }
             ]
@@ -74,7 +74,7 @@ class TrainingRunCreate(Schema):
 
     name: str = Field(min_length=1, max_length=120, description="What you will look for in the list.")
     dataset: Number = Field(description="Number of a ready dataset.")
-    config: dict[str, Any] = Field({}, description="The configuration: one of those below, by its `recipe`.")
+    config: dict[str, Any] = Field({}, description="The configuration: one of those below, by its `task`.")
     priority: int = Field(0, ge=-1000, le=1000, description="Higher runs start first when there is a queue.")
     start: bool = Field(False, description="Queue it at once.")
     soft_limit_h: Hours | None = Field(None, description=f"{SOFT} Null: as the studio says.")
@@ -149,7 +149,7 @@ class ShareRequest(Schema):
 
 class _Run(TrainingStatusResponse):
     name: str
-    recipe: RecipeName
+    task: TaskName
     dataset: int
     dataset_name: str
     owner: str

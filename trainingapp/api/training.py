@@ -43,7 +43,7 @@ ORDERS = {"created": "created_at", "updated": "updated_at", "name": "name", "pri
 def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, Any]:
     """The runs that you may see, newest first where nothing else is asked."""
     rows = visible(request, TrainingRun.objects.select_related("dataset", "owner"))
-    exact = {"status": filters.status, "recipe": filters.recipe, "dataset": filters.dataset}
+    exact = {"status": filters.status, "task": filters.task, "dataset": filters.dataset}
     rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
     if filters.owner is not None:
         rows = rows.filter(owner__username=filters.owner)

@@ -43,7 +43,7 @@ ORDERS = {"name": ("name", "version"), "created": ("created_at", "pk")}
 def list_weights(request: ApiRequest, filters: Query[WeightsFilters]) -> dict[str, Any]:
     """The weights that you may see; each version is a row."""
     rows = visible(request, Weights.objects.select_related("owner"))
-    exact = {"recipe": filters.recipe, "name": filters.name}
+    exact = {"task": filters.task, "name": filters.name}
     rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
     if filters.q:
         rows = rows.filter(Q(name__icontains=filters.q) | Q(note__icontains=filters.q))
@@ -121,8 +121,8 @@ def remove_weights(request: ApiRequest, pk: Id) -> DeletionSize:
 
 
 def _check_architecture(about: WeightsUpload | WeightsCreate, pointer: str = "") -> None:
-    if not is_known(about.recipe, about.architecture):
-        detail = _("There is no such network for this recipe.")
+    if not is_known(about.task, about.architecture):
+        detail = _("There is no such network for this task.")
         raise wrong_field(pointer, detail) if pointer else wrong_parameter("architecture", detail)
 
 

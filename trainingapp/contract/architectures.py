@@ -1,4 +1,4 @@
-"""The networks that a run can choose, by recipe: adding one is one entry here (no torch).
+"""The networks that a run can choose, by task: adding one is one entry here (no torch).
 
 The entry's name is what the configuration stores. What comes from a library other than torchvision carries its name
 before a slash; the builders in `models/` turn a name into a network.
@@ -48,7 +48,7 @@ SMALL_DETECTOR: dict[str, Any] = {
     "ema_decay": 0.998,
     "amp": True,
 }
-"""For small pictures on a CPU: two cores train the demo scenes with them in a few minutes."""
+"""For small images on a CPU: two cores train the demo scenes with them in a few minutes."""
 
 LARGE_DETECTOR: dict[str, Any] = {"image_size": 320, "batch_size": 8, "learning_rate": 0.0003}
 
@@ -109,7 +109,7 @@ ARCHITECTURES: dict[str, dict[str, Architecture]] = {
 }
 
 
-def architecture_defaults(recipe: str, model: str) -> dict[str, Any]:
+def architecture_defaults(task: str, model: str) -> dict[str, Any]:
     """The values that suit this network better than the general defaults."""
-    found = ARCHITECTURES[recipe].get(model)
+    found = ARCHITECTURES[task].get(model)
     return dict(found.defaults) if found else {}

@@ -1,4 +1,4 @@
-"""What every recipe can be told.
+"""What every task can be told.
 
 Every field carries `json_schema_extra` made by `meta`: `label`, `unit` (may be empty), `group` (a section of the form)
 and `advanced` (shown folded). Labels and helps are English; `_` marks them for translation where they are shown.
@@ -38,9 +38,9 @@ def meta(label: str, group: str, unit: str = "", *, advanced: bool = False) -> d
     return {"label": label, "group": group, "unit": unit, "advanced": advanced}
 
 
-def model_name(recipe: str, *, any_of: Iterable[str] = ()) -> Any:
-    """The type of a `model` field: one of the recipe's architectures, or any name that begins with one of `any_of`."""
-    names, beginnings = list(ARCHITECTURES[recipe]), tuple(any_of)
+def model_name(task: str, *, any_of: Iterable[str] = ()) -> Any:
+    """The type of a `model` field: one of the task's architectures, or any name that begins with one of `any_of`."""
+    names, beginnings = list(ARCHITECTURES[task]), tuple(any_of)
 
     def known(name: str) -> str:
         if name not in names and not (beginnings and name.startswith(beginnings)):
@@ -64,7 +64,7 @@ ImageSize = Annotated[int, AfterValidator(image_size)]
 
 
 class BaseRunConfig(BaseModel):
-    """What every recipe has. Unknown keys are refused."""
+    """What every task has. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -79,8 +79,8 @@ class BaseRunConfig(BaseModel):
         32,
         ge=1,
         le=4096,
-        description=_("Pictures that are computed together. Halve it when memory runs out."),
-        json_schema_extra=meta(_("Batch size"), "training", _("pictures")),
+        description=_("Images that are computed together. Halve it when memory runs out."),
+        json_schema_extra=meta(_("Batch size"), "training", _("images")),
     )
     accumulation_steps: int = Field(
         1,
@@ -238,7 +238,7 @@ class BaseRunConfig(BaseModel):
         0,
         ge=0,
         le=64,
-        description=_("Processes that load pictures. 0 loads within the trainer, good for small pictures."),
+        description=_("Processes that load images. 0 loads within the trainer, good for small images."),
         json_schema_extra=meta(_("Loader processes"), "machine", _("processes"), advanced=True),
     )
     cpu_threads: int = Field(
@@ -318,7 +318,7 @@ class BaseRunConfig(BaseModel):
     )
     augmentation: Literal["none", "light", "medium", "strong", "custom"] = Field(
         "light",
-        description=_("Random changes to training pictures: a preset, or custom for single switches."),
+        description=_("Random changes to training images: a preset, or custom for single switches."),
         json_schema_extra=meta(_("Augmentation"), "augmentation"),
     )
     flip_horizontal: bool = Field(
@@ -328,7 +328,7 @@ class BaseRunConfig(BaseModel):
     )
     flip_vertical: bool = Field(
         False,
-        description=_("Turn upside down, every other time: for pictures taken from above."),
+        description=_("Turn upside down, every other time: for images taken from above."),
         json_schema_extra=meta(_("Upside down"), "augmentation"),
     )
     crop: float = Field(
@@ -359,7 +359,7 @@ class BaseRunConfig(BaseModel):
         model = values.get("model", cls.model_fields["model"].default) if isinstance(values, dict) else None
         if not isinstance(model, str):
             return values
-        return architecture_defaults(cls.model_fields["recipe"].default, model) | values
+        return architecture_defaults(cls.model_fields["task"].default, model) | values
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "BaseRunConfig":

@@ -1,4 +1,4 @@
-"""The colours of classes, the same in pages and in pictures that the trainer draws (no torch)."""
+"""The colours of classes, the same in pages and in images that the trainer draws (no torch)."""
 
 import colorsys
 
@@ -16,7 +16,7 @@ COLOURS = (
     "#c9a227",
     "#00a878",
 )
-"""Of the first classes, told apart on dark and light pictures alike; more are made by `class_colour`."""
+"""Of the first classes, told apart on dark and light images alike; more are made by `class_colour`."""
 
 _GOLDEN_RATIO = 0.618034
 

@@ -11,14 +11,15 @@ from pydantic import BaseModel
 from trainingapp.contract.architectures import architecture_defaults
 from trainingapp.contract.base_config import MOST_ACCUMULATION, BaseRunConfig
 from trainingapp.contract.corrections import corrected
-from trainingapp.contract.dataset_index import RecipeName
+from trainingapp.contract.dataset_index import TaskName
+from trainingapp.contract.old_names import with_new_names
 from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
 
 RunConfig = ClassificationConfig | DetectionConfig | SegmentationConfig
 
-RECIPES: dict[str, type[BaseRunConfig]] = {
+TASKS: dict[str, type[BaseRunConfig]] = {
     "classification": ClassificationConfig,
     "detection": DetectionConfig,
     "segmentation": SegmentationConfig,
@@ -27,28 +28,29 @@ RECIPES: dict[str, type[BaseRunConfig]] = {
 LEAST_BATCH = 2
 
 
-class _Recipe(BaseModel):
-    """Says what is wrong with a recipe that there is none of."""
+class _Task(BaseModel):
+    """Says what is wrong with a task that there is none of."""
 
-    recipe: RecipeName = "classification"
+    task: TaskName = "classification"
 
 
 def parse_config(values: dict[str, Any]) -> RunConfig:
     """Check `values` as they are. Raises pydantic.ValidationError, which names each wrong field."""
-    name = _Recipe.model_validate({"recipe": values["recipe"]} if "recipe" in values else {}).recipe
-    return cast(RunConfig, RECIPES[name].model_validate(values))
+    values = with_new_names(values)
+    name = _Task.model_validate({"task": values["task"]} if "task" in values else {}).task
+    return cast(RunConfig, TASKS[name].model_validate(values))
 
 
-def config_schema(recipe: str) -> dict[str, dict[str, Any]]:
-    """JSON schema of each field of a recipe's configuration, with its label, unit, group and bounds."""
-    return dict(RECIPES[recipe].model_json_schema()["properties"])
+def config_schema(task: str) -> dict[str, dict[str, Any]]:
+    """JSON schema of each field of a task's configuration, with its label, unit, group and bounds."""
+    return dict(TASKS[task].model_json_schema()["properties"])
 
 
-def config_defaults(recipe: str, model: str) -> dict[str, Any]:
-    """The value of each field where nothing is said, for this network; without the recipe's name."""
-    fields = RECIPES[recipe].model_fields
-    general = {name: field.default for name, field in fields.items() if name != "recipe"}
-    return general | architecture_defaults(recipe, model) | {"model": model}
+def config_defaults(task: str, model: str) -> dict[str, Any]:
+    """The value of each field where nothing is said, for this network; without the task's name."""
+    fields = TASKS[task].model_fields
+    general = {name: field.default for name, field in fields.items() if name != "task"}
+    return general | architecture_defaults(task, model) | {"model": model}
 
 
 def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
@@ -56,10 +58,11 @@ def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
 
     Everything else that is wrong raises pydantic.ValidationError.
     """
-    name = values.get("recipe", _Recipe().recipe)
-    if not isinstance(name, str) or name not in RECIPES:
+    values = with_new_names(values)
+    name = values.get("task", _Task().task)
+    if not isinstance(name, str) or name not in TASKS:
         return parse_config(values), []  # which refuses it
-    values, corrections = corrected(values, RECIPES[name])
+    values, corrections = corrected(values, TASKS[name])
     return parse_config(values), corrections
 
 
@@ -72,9 +75,9 @@ def smaller_batch(config: RunConfig, batch_size: int | None = None) -> RunConfig
     """The same run in less memory: half the batch and twice the accumulation; None where that is not possible.
 
     `batch_size` is what the run had where it found it itself (`auto_batch_size`). An odd batch is divided by its
-    smallest factor, so that the optimizer sees as many pictures a step as before, and an epoch keeps its steps: a
-    checkpoint in the midst of one goes on with the very next picture. Only a prime number of pictures has no such
-    factor; it is halved, rounding down. Batch norm needs two pictures, so that is the least.
+    smallest factor, so that the optimizer sees as many images a step as before, and an epoch keeps its steps: a
+    checkpoint in the midst of one goes on with the very next image. Only a prime number of images has no such
+    factor; it is halved, rounding down. Batch norm needs two images, so that is the least.
     """
     size = batch_size or config.batch_size
     factor = next((number for number in range(2, size // LEAST_BATCH + 1) if size % number == 0), 2)

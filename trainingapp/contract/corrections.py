@@ -12,20 +12,20 @@ MOST_PIXELS = 2048
 MOST_WARMUP = 100
 
 
-def corrected(values: dict[str, Any], recipe: type[BaseModel]) -> tuple[dict[str, Any], list[str]]:
+def corrected(values: dict[str, Any], task: type[BaseModel]) -> tuple[dict[str, Any], list[str]]:
     """The values as they were meant, and a sentence for each that was changed.
 
-    A choice in other letters, such as sgd or ADAMW; a size of pictures that is no multiple of 32, which is rounded up
+    A choice in other letters, such as sgd or ADAMW; a size of images that is no multiple of 32, which is rounded up
     to one; a warm-up longer than the run, which is cut to a tenth of it. What has no plain meaning stays as it is.
     """
     values = dict(values)
-    said = [*_spell_choices(values, recipe), *_round_size(values), *_cut_warmup(values, recipe)]
+    said = [*_spell_choices(values, task), *_round_size(values), *_cut_warmup(values, task)]
     return values, said
 
 
-def _spell_choices(values: dict[str, Any], recipe: type[BaseModel]) -> list[str]:
+def _spell_choices(values: dict[str, Any], task: type[BaseModel]) -> list[str]:
     said = []
-    for name, about in recipe.model_json_schema()["properties"].items():
+    for name, about in task.model_json_schema()["properties"].items():
         given, choices = values.get(name), about.get("enum", [])
         if isinstance(given, str) and given not in choices:
             meant = [choice for choice in choices if _letters(choice) == _letters(given)]
@@ -47,13 +47,13 @@ def _round_size(values: dict[str, Any]) -> list[str]:
     return [f"image_size {number_text(size)} became {values['image_size']}, a multiple of {IMAGE_SIZE_MULTIPLE}."]
 
 
-def _cut_warmup(values: dict[str, Any], recipe: type[BaseModel]) -> list[str]:
+def _cut_warmup(values: dict[str, Any], task: type[BaseModel]) -> list[str]:
     """Some networks warm up for longer than a short run lasts, without anybody having said so."""
-    fields = recipe.model_fields
+    fields = task.model_fields
     defaults = {name: fields[name].default for name in ("epochs", "warmup_epochs")}
     model = values.get("model", fields["model"].default)
     if isinstance(model, str):
-        defaults |= architecture_defaults(fields["recipe"].default, model)
+        defaults |= architecture_defaults(fields["task"].default, model)
     epochs, warmup = (_number(values.get(name, defaults[name])) for name in ("epochs", "warmup_epochs"))
     if epochs is None or warmup is None or not 0 < epochs < warmup <= MOST_WARMUP:
         return []

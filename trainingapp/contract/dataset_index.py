@@ -1,16 +1,16 @@
 """The files that describe a dataset folder, written by the import and read by the trainer (no torch).
 
-dataset.json    {"format": 2, "recipes": [str, ...], "name": str, "classes": [str, ...], "fingerprint": SHA-256 in hex}
-                recipes are those that the annotations suffice for, the most telling one first
-samples.jsonl   one line per picture: {"path", "split", "width", "height"} and, where there are such annotations,
+dataset.json    {"format": 2, "tasks": [str, ...], "name": str, "classes": [str, ...], "fingerprint": SHA-256 in hex}
+                tasks are those that the annotations suffice for, the most telling one first
+samples.jsonl   one line per image: {"path", "split", "width", "height"} and, where there are such annotations,
                 "label": int, "boxes": [[label, left, top, right, bottom], ...], "mask": path
 
-path and mask are relative to the folder, with forward slashes; width and height are the pixels of the upright picture.
-A label is an index into classes. Boxes are in pixels of the upright picture, within it, right and bottom exclusive; a
+path and mask are relative to the folder, with forward slashes; width and height are the pixels of the upright image.
+A label is an index into classes. Boxes are in pixels of the upright image, within it, right and bottom exclusive; a
 sixth element 1 marks a crowd: a region that evaluation leaves out and training passes over. A mask is a PNG of one
-8-bit channel, of the upright picture's size: 0 where no class is, i + 1 where classes[i] is, 255 where nobody knows.
+8-bit channel, of the upright image's size: 0 where no class is, i + 1 where classes[i] is, 255 where nobody knows.
 
-Format 1 had "recipe" instead of "recipes", and a label for every picture.
+Format 1 had "recipe" instead of "tasks", and a label for every image.
 """
 
 import json
@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast, get_args
 
+from trainingapp.contract.old_names import with_new_names
+
 DATASET_FILE = "dataset.json"
 SAMPLES_FILE = "samples.jsonl"
 FORMAT = 2
@@ -26,7 +28,7 @@ IGNORED_PIXEL = 255
 MOST_MASK_CLASSES = 254
 
 Split = Literal["train", "val"]
-RecipeName = Literal["classification", "detection", "segmentation"]
+TaskName = Literal["classification", "detection", "segmentation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture with what is known of it; see the head of the module. `label` is -1 where it has none of its own."""
+    """One image with what is known of it; see the head of the module. `label` is -1 where it has none of its own."""
 
     path: str
     label: int
@@ -80,7 +82,7 @@ class DatasetIndex:
 
     folder: Path
     name: str
-    recipes: list[str]
+    tasks: list[str]
     classes: list[str]
     fingerprint: str
     samples: list[Sample] = field(repr=False)
@@ -91,10 +93,10 @@ class DatasetIndex:
 
 
 def write_index(
-    folder: Path, *, name: str, recipes: list[str], classes: list[str], fingerprint: str, samples: Iterable[Sample]
+    folder: Path, *, name: str, tasks: list[str], classes: list[str], fingerprint: str, samples: Iterable[Sample]
 ) -> None:
     """Write both files into `folder`. Raises ValueError for a sample that `read_index` would refuse."""
-    about = {"format": FORMAT, "recipes": recipes, "name": name, "classes": classes, "fingerprint": fingerprint}
+    about = {"format": FORMAT, "tasks": tasks, "name": name, "classes": classes, "fingerprint": fingerprint}
     with (folder / SAMPLES_FILE).open("w", encoding="utf-8") as file:
         for number, sample in enumerate(samples, start=1):
             line = sample.line()
@@ -109,7 +111,7 @@ def read_index(folder: Path) -> DatasetIndex:
     return DatasetIndex(
         folder=folder,
         name=about["name"],
-        recipes=about["recipes"],
+        tasks=about["tasks"],
         classes=about["classes"],
         fingerprint=about["fingerprint"],
         samples=_samples(folder / SAMPLES_FILE, len(about["classes"])),
@@ -117,15 +119,15 @@ def read_index(folder: Path) -> DatasetIndex:
 
 
 def _about(path: Path) -> dict[str, Any]:
-    values = _json_object(_text(path), str(path))
+    values = with_new_names(_json_object(_text(path), str(path)))
     if values.get("format") not in (1, FORMAT):
         raise ValueError(f"{path}: format is {values.get('format')!r}; this version reads formats 1 and {FORMAT}.")
     if values["format"] == 1:
-        values["recipes"] = [values.get("recipe")]
+        values["tasks"] = [values.get("task")]
     for key in ("name", "fingerprint"):
         if not isinstance(values.get(key), str):
             raise ValueError(f"{path}: {key!r} must be a text.")
-    for key in ("classes", "recipes"):
+    for key in ("classes", "tasks"):
         names = values.get(key)
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise ValueError(f"{path}: {key!r} must be a list of names with at least one entry.")
@@ -183,7 +185,7 @@ def _box(values: Any, class_count: int, size: tuple[int, int], where: str) -> Bo
         raise ValueError(f"{where}: a box must be [label, left, top, right, bottom], not {values!r}.")
     left, top, right, bottom = values[1:5]
     if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
-        raise ValueError(f"{where}: the box {values[1:5]} has no area or leaves the picture of {size[0]} x {size[1]}.")
+        raise ValueError(f"{where}: the box {values[1:5]} has no area or leaves the image of {size[0]} x {size[1]}.")
     return Box(_label(values[0], class_count, where), left, top, right, bottom, crowd=bool(values[5:] and values[5]))
 
 

@@ -109,9 +109,7 @@ def classify(error: BaseException) -> Failure:
     if any(is_device_error(cause) for cause in _chain(error)):
         return Failure("device_error", f"The GPU reported an error: {_first_line(error)}", lines)
     if "Expected more than 1 value per channel" in str(error):
-        return Failure(
-            "bad_config", "Batch norm cannot train on one picture at a time: use batch_size 2 or more.", lines
-        )
+        return Failure("bad_config", "Batch norm cannot train on one image at a time: use batch_size 2 or more.", lines)
     return Failure("error", f"{type(error).__name__}: {_first_line(error)}", lines)
 
 

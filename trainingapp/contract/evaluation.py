@@ -1,21 +1,21 @@
 """What a validation found out, as a file that pages read: RUN_DIR/evaluations/epoch_{n}.json (no torch).
 
-{"format": 1, "recipe": str, "epoch": int, "step": int, "classes": [str, ...], "values": {metric: float},
- "score": what the pictures' scores are, such as "loss"; "score_higher_is_better": bool,
+{"format": 1, "task": str, "epoch": int, "step": int, "classes": [str, ...], "values": {metric: float},
+ "score": what the images' scores are, such as "loss"; "score_higher_is_better": bool,
  "columns": [{"name": str, "label": str, "is_share": bool}, ...],
  "per_class": [{"class": str, column name: number or null, ...}, ...],
  "confusion": {"names": [str, ...], "counts": [[int, ...], ...]} or null   rows: the truth, columns: the model's word
  "curves": [{"name", "title", "x", "y", "series": [{"label": str, "points": [[x, y], ...]}, ...]}, ...],
  "best_confidence": float or null,
- "pictures": [{"index": int, "path": str, "score": float, "labels": [int, ...]}, ...]   the worst and the best of each
+ "images": [{"index": int, "path": str, "score": float, "labels": [int, ...]}, ...]   the worst and the best of each
                                                                                         class, the worst first
- "fixed": [index, ...]                                        the same pictures at every validation
- "paths": {index as text: path}                               of those and of `pictures`
- "predictions": {index as text: prediction}}                  of those, and of `pictures` where a recipe keeps them
+ "fixed": [index, ...]                                        the same images at every validation
+ "paths": {index as text: path}                               of those and of `images`
+ "predictions": {index as text: prediction}}                  of those, and of `images` where a task keeps them
 
-An index counts the pictures of the validation split. A prediction is one of
+An index counts the images of the validation split. A prediction is one of
     {"classes": [[label, probability], ...]}                  the likeliest first
-    {"boxes": [[label, confidence, left, top, right, bottom], ...]}   in pixels of the upright picture
+    {"boxes": [[label, confidence, left, top, right, bottom], ...]}   in pixels of the upright image
     {"mask": "epoch_{n}/{index}.png"}                          beside this file; pixels as in a dataset's masks, at the
                                                               size that the model saw, without the padding
 """
@@ -25,9 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainingapp.contract.old_names import OLD_KEYS, deep_with_new_names, with_new_names
+
 EVALUATIONS_DIR = "evaluations"
 FORMAT = 1
-FIXED_PICTURES = 12
+FIXED_IMAGES = 12
 SHOWN_PER_CLASS = 8
 LARGEST_CONFUSION = 200
 """Classes up to which the confusion matrix is kept: beyond, nobody reads it and the file would be megabytes."""
@@ -54,8 +56,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class PictureScore:
-    """How well a validation picture was done; `labels` are the classes that it shows."""
+class ImageScore:
+    """How well a validation image was done; `labels` are the classes that it shows."""
 
     index: int
     score: float
@@ -64,7 +66,7 @@ class PictureScore:
 
 @dataclass
 class Evaluation:
-    """What a recipe's validation meter knows in the end. `values` are the metrics, "loss" among them."""
+    """What a task's validation meter knows in the end. `values` are the metrics, "loss" among them."""
 
     values: dict[str, float]
     score: str
@@ -75,10 +77,10 @@ class Evaluation:
     confusion: list[list[int]] | None = None
     curves: list[Curve] = field(default_factory=list)
     best_confidence: float | None = None
-    pictures: list[PictureScore] = field(default_factory=list)
+    images: list[ImageScore] = field(default_factory=list)
     predictions: dict[int, dict[str, Any]] = field(default_factory=dict)
     mask_pngs: dict[int, bytes] = field(default_factory=dict)
-    """Predicted masks as files; those of the pictures shown become predictions."""
+    """Predicted masks as files; those of the images shown become predictions."""
 
 
 def _lines(curve: Curve) -> dict[str, Any]:
@@ -86,15 +88,15 @@ def _lines(curve: Curve) -> dict[str, Any]:
 
 
 def fixed_indices(count: int) -> list[int]:
-    """At most FIXED_PICTURES indices spread evenly over `count` validation pictures: the same at every call."""
-    wanted = min(count, FIXED_PICTURES)
+    """At most FIXED_IMAGES indices spread evenly over `count` validation images: the same at every call."""
+    wanted = min(count, FIXED_IMAGES)
     return [number * count // wanted for number in range(wanted)] if wanted else []
 
 
-def telling_pictures(found: Evaluation, class_count: int) -> list[PictureScore]:
-    """The SHOWN_PER_CLASS worst and best pictures of each class, each once, the worst of all first."""
-    worst_first = sorted(found.pictures, key=lambda one: one.score, reverse=not found.score_higher_is_better)
-    kept: dict[int, PictureScore] = {}
+def telling_images(found: Evaluation, class_count: int) -> list[ImageScore]:
+    """The SHOWN_PER_CLASS worst and best images of each class, each once, the worst of all first."""
+    worst_first = sorted(found.images, key=lambda one: one.score, reverse=not found.score_higher_is_better)
+    kept: dict[int, ImageScore] = {}
     for label in range(class_count):
         of_class = [one for one in worst_first if label in one.labels]
         kept |= {one.index: one for one in [*of_class[:SHOWN_PER_CLASS], *of_class[-SHOWN_PER_CLASS:]]}
@@ -106,16 +108,16 @@ def evaluation_path(run_dir: Path, epoch: int) -> Path:
 
 
 def write_evaluation(
-    run_dir: Path, found: Evaluation, *, recipe: str, epoch: int, step: int, classes: list[str], paths: list[str]
+    run_dir: Path, found: Evaluation, *, task: str, epoch: int, step: int, classes: list[str], paths: list[str]
 ) -> None:
     """Write the file, whole or not at all. `paths` are those of the validation split. Raises OSError."""
-    pictures = telling_pictures(found, len(classes))
+    images = telling_images(found, len(classes))
     fixed = fixed_indices(len(paths))
-    shown = {one.index for one in pictures} | set(fixed)
+    shown = {one.index for one in images} | set(fixed)
     predictions = found.predictions | _write_masks(evaluation_path(run_dir, epoch), found.mask_pngs, shown)
     content = {
         "format": FORMAT,
-        "recipe": recipe,
+        "task": task,
         "epoch": epoch,
         "step": step,
         "classes": classes,
@@ -127,9 +129,9 @@ def write_evaluation(
         "confusion": {"names": found.confusion_names, "counts": found.confusion} if found.confusion else None,
         "curves": [_lines(curve) for curve in found.curves],
         "best_confidence": found.best_confidence,
-        "pictures": [
+        "images": [
             {"index": one.index, "path": paths[one.index], "score": one.score, "labels": list(one.labels)}
-            for one in pictures
+            for one in images
         ],
         "fixed": fixed,
         "paths": {str(index): paths[index] for index in sorted(shown)},
@@ -143,7 +145,7 @@ def write_evaluation(
 
 
 def _write_masks(path: Path, mask_pngs: dict[int, bytes], shown: set[int]) -> dict[int, dict[str, Any]]:
-    """Write the masks of the pictures in `shown` into a folder beside the file `path`: their predictions."""
+    """Write the masks of the images in `shown` into a folder beside the file `path`: their predictions."""
     folder = path.with_suffix("")
     chosen = {index: png for index, png in mask_pngs.items() if index in shown}
     if chosen:
@@ -156,9 +158,16 @@ def _write_masks(path: Path, mask_pngs: dict[int, bytes], shown: set[int]) -> di
 def read_evaluation(run_dir: Path, epoch: int) -> dict[str, Any] | None:
     """The content of the file; None where there is none, or none that can be read."""
     try:
-        content: dict[str, Any] = json.loads(evaluation_path(run_dir, epoch).read_text(encoding="utf-8"))
+        content: dict[str, Any] = with_new_names(
+            json.loads(evaluation_path(run_dir, epoch).read_text(encoding="utf-8"))
+        )
     except (OSError, ValueError):
         return None
+    for rows in ("columns", "per_class"):  # of version 0.1, which counted "pictures"
+        content[rows] = deep_with_new_names(content.get(rows, []))
+    for column in content["columns"]:
+        if column["name"] in OLD_KEYS:
+            column.update(name=OLD_KEYS[column["name"]], label="Images")
     return content if content.get("format") == FORMAT else None
 
 

@@ -13,7 +13,7 @@ One event is one line of JSON in RUN_DIR/events.jsonl. Types:
     checkpoint  {"file", "step_in_epoch", "reason", "size_bytes", "sha256", "metrics", "is_best",
                 "removed": [file, ...], "stored_bytes": {file: bytes that no other checkpoint needs, where that
                 changed}}; "size_bytes" is all that it holds on the disk
-    sample      {"kind": "batch", "file": a picture of a training batch as the model sees it, relative to RUN_DIR}
+    sample      {"kind": "batch", "file": an image of a training batch as the model sees it, relative to RUN_DIR}
     status      {"state": "started", "device": str, "dataset_fingerprint": str, "resumed_from": file | null,
                 "validation_due": bool, "batch_size": int, "environment": {...} (see environment.py)} at the
                 start of an attempt, then one of {"state": "completed" | "paused" | "stopped" | "interrupted"} or

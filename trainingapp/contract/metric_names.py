@@ -1,4 +1,4 @@
-"""The metrics that recipes give: their names for people, and which way is better (no torch)."""
+"""The metrics that tasks give: their names for people, and which way is better (no torch)."""
 
 from dataclasses import dataclass
 
@@ -39,4 +39,4 @@ BEST_METRICS: dict[str, tuple[str, ...]] = {
     "detection": ("ap", "ap50", "ap75", "f1"),
     "segmentation": ("mean_iou", "dice", "pixel_accuracy", "loss"),
 }
-"""Those that may decide which checkpoint is best, the recipe's own choice first."""
+"""Those that may decide which checkpoint is best, the task's own choice first."""

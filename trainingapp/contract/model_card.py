@@ -1,6 +1,6 @@
 """What is said about an entry of the library of weights, to jobs and in exports (no torch).
 
-A card is a JSON object: name, version, recipe, architecture, classes, image_size, normalisation {"mean", "std"} for
+A card is a JSON object: name, version, task, architecture, classes, image_size, normalisation {"mean", "std"} for
 pixels from 0 to 1, confidence and iou (thresholds that suit it), max_boxes, config (the RunConfig that the network is
 built from), sha256 of the weights, and what is known of their making: metrics, run, epoch, dataset,
 dataset_fingerprint, licence, note, created.

@@ -1,7 +1,7 @@
-"""Predict with an exported network: python predict.py PICTURE ... [--out FOLDER] [--confidence 0.5] [--iou 0.5]
+"""Predict with an exported network: python predict.py IMAGE ... [--out FOLDER] [--confidence 0.5] [--iou 0.5]
 
-Needs numpy, pillow and onnxruntime. Reads model.onnx and model.json beside it; for each picture it prints one line of
-JSON and, with --out, writes the picture with what was found drawn in.
+Needs numpy, pillow and onnxruntime. Reads model.onnx and model.json beside it; for each image it prints one line of
+JSON and, with --out, writes the image with what was found drawn in.
 
 Legend: B boxes, C classes; xyxy = left, top, right, bottom in pixels.
 """
@@ -30,8 +30,8 @@ Card = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture for the network: float32 [1, 3, S, S], the upright size, and where it lies in the square."""
+class Prepared:
+    """An image for the network: float32 [1, 3, S, S], the upright size, and where it lies in the square."""
 
     image_NCHW: Floats
     width: int
@@ -43,7 +43,7 @@ class Picture:
 
 
 def opened(path: Path, size: int) -> tuple[Image.Image, int, int]:
-    """The picture, RGB and upright, and its full size; of a large JPEG no more is decoded than `size` needs."""
+    """The image, RGB and upright, and its full size; of a large JPEG no more is decoded than `size` needs."""
     with Image.open(path) as image:
         width, height = image.size
         if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
@@ -62,12 +62,12 @@ def rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
 
 
-def prepared(path: Path, card: Card) -> Picture:
+def prepared(path: Path, card: Card) -> Prepared:
     """A file as the network was trained to see it: stretched to the square, or fitted into it with grey around."""
     size = int(card["image_size"])
     image, width, height = opened(path, size)
     new_width = new_height = size
-    if card["recipe"] != "classification":
+    if card["task"] != "classification":
         scale = size / max(image.size)
         new_width, new_height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     left, top = (size - new_width) // 2, (size - new_height) // 2
@@ -76,7 +76,7 @@ def prepared(path: Path, card: Card) -> Picture:
     pixels_CHW = np.asarray(square, dtype=np.float32).transpose(2, 0, 1)
     mean, std = (np.array(card["normalisation"][name], dtype=np.float32)[:, None, None] for name in ("mean", "std"))
     normalised = ((pixels_CHW - 255 * mean) / (255 * std))[None]
-    return Picture(np.ascontiguousarray(normalised), width, height, left, top, new_width, new_height)
+    return Prepared(np.ascontiguousarray(normalised), width, height, left, top, new_width, new_height)
 
 
 def top_classes(probabilities_NC: Floats, limit: int = TOP_CLASSES) -> list[tuple[int, float]]:
@@ -86,9 +86,9 @@ def top_classes(probabilities_NC: Floats, limit: int = TOP_CLASSES) -> list[tupl
 
 
 def candidates(
-    boxes: Floats, scores_BC: Floats, picture: Picture, least: float, limit: int = MOST_CANDIDATES
+    boxes: Floats, scores_BC: Floats, image: Prepared, least: float, limit: int = MOST_CANDIDATES
 ) -> list[list[float]]:
-    """[label, score, left, top, right, bottom] in pixels of the upright picture, the surest first, before suppression.
+    """[label, score, left, top, right, bottom] in pixels of the upright image, the surest first, before suppression.
 
     `boxes` is [B, 4], or [B, C, 4] where each class has its own.
     """
@@ -97,9 +97,9 @@ def candidates(
     order = np.argsort(-scores, kind="stable")[:limit]
     places, labels, scores = places[order], labels[order], scores[order]
     found = (boxes[places] if boxes.ndim == 2 else boxes[places, labels]).astype(np.float64)
-    found = found - np.array([picture.left, picture.top] * 2)
-    found *= np.array([picture.width / picture.inner_width, picture.height / picture.inner_height] * 2)
-    found = found.clip(0, np.array([picture.width, picture.height] * 2))
+    found = found - np.array([image.left, image.top] * 2)
+    found *= np.array([image.width / image.inner_width, image.height / image.inner_height] * 2)
+    found = found.clip(0, np.array([image.width, image.height] * 2))
     kept = ((found[:, 2:] - found[:, :2]) > 0).all(axis=1)
     rows = zip(labels[kept].tolist(), scores[kept].tolist(), found[kept].tolist(), strict=True)
     return [[label, score, *box] for label, score, box in rows]
@@ -130,16 +130,16 @@ def overlap(one: list[float], other: list[float]) -> float:
     return shared / max(sum(areas) - shared, 1e-12)
 
 
-def mask(probabilities_NKHW: Floats, picture: Picture) -> NDArray[np.uint8]:
+def mask(probabilities_NKHW: Floats, image: Prepared) -> NDArray[np.uint8]:
     """The likeliest class of each pixel, 0 for the background, without the padding: [inner_height, inner_width]."""
-    right, bottom = picture.left + picture.inner_width, picture.top + picture.inner_height
-    inner = probabilities_NKHW[0, :, picture.top : bottom, picture.left : right]
+    right, bottom = image.left + image.inner_width, image.top + image.inner_height
+    inner = probabilities_NKHW[0, :, image.top : bottom, image.left : right]
     found: NDArray[np.uint8] = inner.argmax(axis=0).astype(np.uint8)
     return found
 
 
 def mask_shares(mask_HW: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:
-    """Share of the picture by class, the largest first, without the background."""
+    """Share of the image by class, the largest first, without the background."""
     counts = np.bincount(mask_HW.ravel(), minlength=len(classes) + 1)[1 : len(classes) + 1] / mask_HW.size
     return {classes[label]: round(float(counts[label]), 6) for label in np.argsort(-counts) if counts[label]}
 
@@ -150,17 +150,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(__file__).resolve().parent
     options, card = _options(arguments), json.loads((folder / "model.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-    for path in options.pictures:
+    for path in options.images:
         try:
-            picture = prepared(path, card)
+            image = prepared(path, card)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            sys.stderr.write(f"{path}: cannot be read as a picture: {error}\n")
+            sys.stderr.write(f"{path}: cannot be read as an image: {error}\n")
             return 1
         began = time.perf_counter()
-        outputs = session.run(None, {"image": picture.image_NCHW})
+        outputs = session.run(None, {"image": image.image_NCHW})
         milliseconds = round((time.perf_counter() - began) * 1000, 1)
-        line, drawn = _found(outputs, card, picture, options)
-        sys.stdout.write(json.dumps({"picture": str(path), "milliseconds": milliseconds, **line}) + "\n")
+        line, drawn = _found(outputs, card, image, options)
+        sys.stdout.write(json.dumps({"image": str(path), "milliseconds": milliseconds, **line}) + "\n")
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             _drawn(path, card, line, drawn).save(options.out / f"{path.stem}.png")
@@ -169,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Predict with model.onnx.")
-    parser.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="draw what was found into PNG files there")
     parser.add_argument("--confidence", type=float, help="least confidence of boxes; by default as in model.json")
     parser.add_argument("--iou", type=float, help="overlap above which two boxes of a class are one")
@@ -178,19 +178,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _found(
-    outputs: Sequence[Any], card: Card, picture: Picture, options: argparse.Namespace
+    outputs: Sequence[Any], card: Card, image: Prepared, options: argparse.Namespace
 ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
     """What the line says, and the mask where there is one."""
     classes: list[str] = card["classes"]
-    if card["recipe"] == "classification":
+    if card["task"] == "classification":
         top = top_classes(outputs[0], options.top)
         return {"classes": [{"class": classes[label], "probability": round(p, 4)} for label, p in top]}, None
-    if card["recipe"] == "segmentation":
-        mask_HW = mask(outputs[0], picture)
+    if card["task"] == "segmentation":
+        mask_HW = mask(outputs[0], image)
         return {"shares": mask_shares(mask_HW, classes)}, mask_HW
     confidence = card["confidence"] if options.confidence is None else options.confidence
     iou = card["iou"] if options.iou is None else options.iou
-    rows = rounded(suppressed(candidates(outputs[0], outputs[1], picture, confidence), iou, card["max_boxes"]))
+    rows = rounded(suppressed(candidates(outputs[0], outputs[1], image, confidence), iou, card["max_boxes"]))
     boxes = [{"class": classes[int(row[0])], "confidence": row[1], "box": row[2:]} for row in rows]
     return {"boxes": boxes}, None
 

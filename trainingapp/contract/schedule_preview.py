@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from trainingapp.contract.config import RunConfig, with_epochs
 from trainingapp.contract.schedule import make_schedule
 
-#: Steps of an epoch where nobody knows how many pictures there are: enough for a smooth line.
+#: Steps of an epoch where nobody knows how many images there are: enough for a smooth line.
 USUAL_STEPS = 100
 POINTS = 200
 

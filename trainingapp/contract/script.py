@@ -12,7 +12,7 @@ TEMPLATE = '''#!/usr/bin/env python3
     python train.py --data DATASET_DIR --out DIR
 
 It needs Python with the package cvstudio, for its engine: no server and no database. DATASET_DIR is a dataset as the
-studio keeps it: dataset.json, samples.jsonl and the pictures. DIR gets checkpoints, validations and metrics
+studio keeps it: dataset.json, samples.jsonl and the images. DIR gets checkpoints, validations and metrics
 (events.jsonl). Ctrl-C saves and leaves; called again on the same DIR it goes on from there, exactly.
 """
 
@@ -135,7 +135,7 @@ def _made_with(environment: Mapping[str, Any]) -> Iterator[str]:
 
 def _config_lines(config: RunConfig) -> Iterator[str]:
     """A line for each field, by sections, with what it means where that is not plain."""
-    values, schema = config.model_dump(mode="json"), config_schema(config.recipe)
+    values, schema = config.model_dump(mode="json"), config_schema(config.task)
     group = ""
     for name, item in sorted(schema.items(), key=lambda pair: _section(pair[1]["group"])):
         if item["group"] != group:

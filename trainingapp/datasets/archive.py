@@ -6,7 +6,7 @@ name, names that no file can have, and bombs. A bomb is any of
 
 - more than 200,000 entries, or a table of contents of more than 64 MB, which is not even loaded then,
 - more than 20 times the largest upload (`MAX_UPLOAD_MB`) when unpacked,
-- an entry, or a whole archive, of more than 50 MB that unpacks to more than 200 times its size. Pictures are compressed
+- an entry, or a whole archive, of more than 50 MB that unpacks to more than 200 times its size. Images are compressed
   already: real ones stay below 2, flat bitmaps below 100.
 
 What operating systems leave behind (__MACOSX, .DS_Store, Thumbs.db, hidden files) is passed over.
@@ -91,7 +91,7 @@ def check_disk(folder: Path, needed_bytes: int) -> None:
     if short_bytes > 0:
         raise DatasetError.one(
             "disk_full",
-            f"The disk is too full: the pictures take {_size(needed_bytes)}, {_size(free_bytes)} are free and "
+            f"The disk is too full: the images take {_size(needed_bytes)}, {_size(free_bytes)} are free and "
             f"{_size(DISK_RESERVE_BYTES)} stay in reserve. {_size(short_bytes)} more are needed.",
         )
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from trainingapp.contract.dataset_index import MOST_MASK_CLASSES
-from trainingapp.datasets.layout import Layout, Picture
+from trainingapp.datasets.layout import Layout, SourceImage
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.selection import select_classes
@@ -12,7 +12,7 @@ from trainingapp.datasets.selection import select_classes
 
 def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layout:
     """Report what is missing; returns the layout without what a lenient report leaves out."""
-    layout = _with_fitting_recipes(layout, report)
+    layout = _with_fitting_tasks(layout, report)
     if is_classification(layout):
         layout = _without_empty_classes(layout, report)
     _check_classes(layout, options, report)
@@ -21,48 +21,48 @@ def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layo
 
 
 def is_classification(layout: Layout) -> bool:
-    """Whether the pictures' own classes are all that there is."""
-    return layout.recipes == ["classification"]
+    """Whether the images' own classes are all that there is."""
+    return layout.tasks == ["classification"]
 
 
-def _with_fitting_recipes(layout: Layout, report: Report) -> Layout:
-    if len(layout.classes) <= MOST_MASK_CLASSES or "segmentation" not in layout.recipes:
+def _with_fitting_tasks(layout: Layout, report: Report) -> Layout:
+    if len(layout.classes) <= MOST_MASK_CLASSES or "segmentation" not in layout.tasks:
         return layout
     message = f"There are {len(layout.classes):,} classes; masks can tell {MOST_MASK_CLASSES} apart: no masks are made."
     report.warn("too_many_classes", message)
-    return replace(layout, recipes=[recipe for recipe in layout.recipes if recipe != "segmentation"])
+    return replace(layout, tasks=[task for task in layout.tasks if task != "segmentation"])
 
 
 def _without_empty_classes(layout: Layout, report: Report) -> Layout:
-    used = {picture.label for picture in layout.pictures}
+    used = {image.label for image in layout.images}
     empty = [name for label, name in enumerate(layout.classes) if label not in used]
     for name in empty:
-        report.fault("empty_class", f"The class {name} holds no picture.", name)
+        report.fault("empty_class", f"The class {name} holds no image.", name)
     kept = [ClassChoice(name=name, sources=[name]) for name in layout.classes if name not in empty]
     return select_classes(layout, ImportOptions(classes=kept)) if report.lenient and kept and empty else layout
 
 
 def _check_classes(layout: Layout, options: ImportOptions, report: Report) -> None:
-    if not layout.pictures:
-        report.error("no_pictures", "There is no picture that can be imported.")
+    if not layout.images:
+        report.error("no_images", "There is no image that can be imported.")
     elif is_classification(layout) and len(layout.classes) < 2:
         message = f"There is only one class, {layout.classes[0]}; a classifier needs at least two."
         report.error("too_few_classes", message)
-    elif not any(picture.seen() for picture in layout.pictures):
-        report.error("no_objects", "No picture shows an annotated object of any class.")
+    elif not any(image.seen() for image in layout.images):
+        report.error("no_objects", "No image shows an annotated object of any class.")
     else:
         _check_counts(layout, options, report)
 
 
 def _check_counts(layout: Layout, options: ImportOptions, report: Report) -> None:
-    counts = Counter((picture.kind, label) for picture in layout.pictures for label in picture.seen())
+    counts = Counter((image.kind, label) for image in layout.images for label in image.seen())
     given = layout.has_splits and options.split == "given"
     for label, name in enumerate(layout.classes):
         in_all = counts["train", label] + counts["val", label] + counts[None, label]
         if not in_all and not is_classification(layout):
             report.warn("empty_class", f"Nothing is annotated as {name}.", name)
         elif in_all and given and not counts["train", label] + counts[None, label]:
-            message = f"The class {name} has no picture to train on."
+            message = f"The class {name} has no image to train on."
             if is_classification(layout):
                 report.fault("class_without_train", message, name)
             else:
@@ -70,14 +70,14 @@ def _check_counts(layout: Layout, options: ImportOptions, report: Report) -> Non
 
 
 def _check_parts(layout: Layout, options: ImportOptions, report: Report) -> None:
-    if not layout.pictures or not layout.has_splits or options.split != "given":
+    if not layout.images or not layout.has_splits or options.split != "given":
         return
-    if all(picture.kind == "val" for picture in layout.pictures):
-        report.error("no_train", "There are pictures for validation but none for training.")
-    elif not any(map(_validates, layout.pictures)):
-        message = f"There is no picture for validation; {options.val_share:.0%} of each class are set aside for it."
+    if all(image.kind == "val" for image in layout.images):
+        report.error("no_train", "There are images for validation but none for training.")
+    elif not any(map(_validates, layout.images)):
+        message = f"There is no image for validation; {options.val_share:.0%} of each class are set aside for it."
         report.warn("val_set_aside", message)
 
 
-def _validates(picture: Picture) -> bool:
-    return picture.kind == "val"
+def _validates(image: SourceImage) -> bool:
+    return image.kind == "val"

@@ -1,4 +1,4 @@
-"""Equal and nearly equal pictures: across classes one label is wrong, across splits the validation is too good."""
+"""Equal and nearly equal images: across classes one label is wrong, across splits the validation is too good."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,13 +11,13 @@ from trainingapp.datasets.ingest import Taken
 from trainingapp.datasets.report import Report
 
 MOST_BITS = 4
-"""Pictures whose perceptual hashes differ in no more of their 64 bits look alike."""
+"""Images whose perceptual hashes differ in no more of their 64 bits look alike."""
 _BANDS = MOST_BITS + 1
 _EDGES = [round(64 * band / _BANDS) for band in range(_BANDS + 1)]
 
 
 def check_duplicates(taken: Sequence[Taken], splits: Sequence[Split], report: Report) -> None:
-    """Warn of pictures whose files are equal."""
+    """Warn of images whose files are equal."""
     first: dict[str, tuple[Taken, Split]] = {}
     for item, split in zip(taken, splits, strict=True):
         other, other_split = first.setdefault(item.digest, (item, split))
@@ -28,14 +28,14 @@ def check_duplicates(taken: Sequence[Taken], splits: Sequence[Split], report: Re
         if item.sample.label != other.sample.label:
             report.warn("duplicate_label", f"{item.file} equals {other.file}, which has another class.", item.file)
         if split != other_split:
-            message = f"{item.file} equals {other.file}: training sees a picture of the validation."
+            message = f"{item.file} equals {other.file}: training sees an image of the validation."
             report.warn("leak", message, item.file)
         elif item.sample.label == other.sample.label:
             report.warn("duplicate", f"{item.file} equals {other.file}.", item.file)
 
 
 def check_looks(taken: Sequence[Taken], splits: Sequence[Split], report: Report) -> None:
-    """Warn of validation pictures that look like one of training without being the same file."""
+    """Warn of validation images that look like one of training without being the same file."""
     train = [item for item, split in zip(taken, splits, strict=True) if split == "train" and item.look is not None]
     val = [item for item, split in zip(taken, splits, strict=True) if split == "val" and item.look is not None]
     digests = {item.digest for item in train}

@@ -17,7 +17,7 @@ PEEK_BYTES = 1 << 20
 #: Annotations are read as a whole. Real ones shrink to a tenth; what shrinks to less than this is made to fill memory.
 MOST_TEXT_RATIO = 30
 RATIO_FREE_BYTES = 24 * 1024**2
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 _KINDS: dict[str, Kind] = {
     "train": "train",
@@ -37,38 +37,38 @@ class Files:
         self.source = source
         self.beat = beat
         self.by_path = {file.path: file for file in source.files}
-        self.pictures = [file for file in source.files if is_picture_name(file.path)]
+        self.images = [file for file in source.files if is_image_name(file.path)]
 
     def ending(self, *suffixes: str) -> list[SourceFile]:
         """Files whose name ends so (lower case, with the dot), in the order of their paths."""
         found = [file for file in self.source.files if file.path.lower().endswith(suffixes)]
         return sorted(found, key=lambda file: file.path)
 
-    def find_picture(self, name: str, near: str = "", kind: Kind | None = None) -> SourceFile | None:
-        """The picture that an annotation file in the folder `near` calls `name`; None when none or several could be.
+    def find_image(self, name: str, near: str = "", kind: Kind | None = None) -> SourceFile | None:
+        """The image that an annotation file in the folder `near` calls `name`; None when none or several could be.
 
-        Only files of the source are found, whatever the name says. Without an ending any picture of that stem will do;
+        Only files of the source are found, whatever the name says. Without an ending any image of that stem will do;
         upper and lower case count only where several could be meant.
         """
         name = tidy_path(name)
         direct = self.by_path.get(f"{near}/{name}" if near else name)
-        if direct is not None and is_picture_name(direct.path):
+        if direct is not None and is_image_name(direct.path):
             return direct
         last = name.rpartition("/")[2]
-        same = self._by_name.get(last.lower()) or ([] if is_picture_name(last) else self._by_stem.get(last, []))
+        same = self._by_name.get(last.lower()) or ([] if is_image_name(last) else self._by_stem.get(last, []))
         return best_match([file for file in same if f"/{file.path}".endswith(f"/{name}")] or same, near, kind)
 
     def with_stem(self, name: str) -> list[SourceFile]:
-        """Pictures called so, whatever their ending and folder."""
+        """Images called so, whatever their ending and folder."""
         return self._by_stem.get(name, [])
 
     @cached_property
     def _by_name(self) -> dict[str, list[SourceFile]]:
-        return _grouped(self.pictures, lambda path: path.rpartition("/")[2].lower())
+        return _grouped(self.images, lambda path: path.rpartition("/")[2].lower())
 
     @cached_property
     def _by_stem(self) -> dict[str, list[SourceFile]]:
-        return _grouped(self.pictures, stem)
+        return _grouped(self.images, stem)
 
     def read_text(self, file: SourceFile, most_bytes: int | None = None) -> str:
         """The text of an annotation file. Raises DatasetError when it is too large, damaged or no UTF-8."""
@@ -112,9 +112,9 @@ def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
     return buffer.getvalue()
 
 
-def is_picture_name(path: str) -> bool:
-    """Whether the ending says that the file is a picture."""
-    return os.path.splitext(path)[1].lower() in PICTURE_SUFFIXES  # noqa: PTH122  no path of this machine
+def is_image_name(path: str) -> bool:
+    """Whether the ending says that the file is an image."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  no path of this machine
 
 
 def stem(path: str) -> str:

@@ -31,15 +31,15 @@ class ImportForm(forms.Form):
     archive = forms.FileField(
         label=_("Zip file"),
         required=False,
-        help_text=_("Pictures with their annotations, in any of the formats below; which one is found out by itself."),
+        help_text=_("Images with their annotations, in any of the formats below; which one is found out by itself."),
         widget=forms.FileInput({"class": "form-control", "accept": ".zip,application/zip"}),
     )
     folder = forms.CharField(
         label=_("Folder on the server"),
         required=False,
         max_length=1024,
-        help_text=_("Its full path. The pictures are copied; the folder stays as it is."),
-        widget=forms.TextInput({"class": "form-control font-monospace", "placeholder": "/srv/pictures/birds"}),
+        help_text=_("Its full path. The images are copied; the folder stays as it is."),
+        widget=forms.TextInput({"class": "form-control font-monospace", "placeholder": "/srv/images/birds"}),
     )
 
     def __init__(self, *args: Any, user: AbstractBaseUser | AnonymousUser, **kwargs: Any) -> None:
@@ -102,7 +102,7 @@ class ClassRow:
 
     index: int
     source: str
-    pictures: int
+    images: int
     objects: int
     name: str
     keep: bool
@@ -147,14 +147,14 @@ class ConfirmForm(forms.Form):
         max_value=2**31 - 1,
         initial=0,
         required=False,
-        help_text=_("The same seed draws the same pictures."),
+        help_text=_("The same seed draws the same images."),
         widget=forms.NumberInput({"class": "form-control"}),
     )
     on_error = forms.ChoiceField(
         label=_("When something is wrong"),
         choices=[
             ("stop", _("Stop, import nothing, and name everything that is wrong")),
-            ("leave_out", _("Leave out the pictures and objects that are wrong, and name them")),
+            ("leave_out", _("Leave out the images and objects that are wrong, and name them")),
         ],
         widget=forms.RadioSelect({"class": "form-check-input"}),
     )
@@ -182,7 +182,7 @@ class ConfirmForm(forms.Form):
             name = " ".join(self.data.get(f"class-{index}-name", "").split())
             keep = f"class-{index}-keep" in self.data
             order = self.data.get(f"class-{index}-order", "").strip()
-        return ClassRow(index, found["name"], found.get("pictures", 0), found.get("objects", 0), name, keep, order)
+        return ClassRow(index, found["name"], found.get("images", 0), found.get("objects", 0), name, keep, order)
 
     def _note_merges(self) -> None:
         by_name: defaultdict[str, list[ClassRow]] = defaultdict(list)
@@ -200,7 +200,7 @@ class ConfirmForm(forms.Form):
     def clean_split(self) -> str:
         split: str = self.cleaned_data["split"]
         if split == "given" and not self.has_splits:
-            raise forms.ValidationError(_("The source gives no pictures for validation."))
+            raise forms.ValidationError(_("The source gives no images for validation."))
         return split
 
     def clean(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From the annotations of a source to boxes and masks of the upright picture.
+"""From the annotations of a source to boxes and masks of the upright image.
 
 Legend for array names: H, W height and width in pixels.
 """
@@ -11,11 +11,11 @@ from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Box
 from trainingapp.datasets.errors import DatasetError, ReportItem
-from trainingapp.datasets.layout import UNKNOWN, MaskFile, Picture, Rle, Shape
+from trainingapp.datasets.layout import UNKNOWN, MaskFile, Rle, Shape, SourceImage
 from trainingapp.datasets.validation import MOST_PIXELS, TURNS, Facts, read_mask
 
 MOST_OVER_PIXELS = 2.0
-"""A box may leave the picture by so much, as rounding does; it is clipped then."""
+"""A box may leave the image by so much, as rounding does; it is clipped then."""
 _CLIPPED_PIXELS = 0.5
 _MOST_CROSSINGS = 1 << 20
 _DECIMALS = 3
@@ -25,7 +25,7 @@ Corners = tuple[float, float, float, float]
 
 @dataclass
 class Placed:
-    """Annotations of the upright picture. `faults` concern single objects, which are left out of the rest.
+    """Annotations of the upright image. `faults` concern single objects, which are left out of the rest.
 
     mask_HW: uint8, 0 where no class is, i + 1 where class i is, 255 where nobody knows.
     """
@@ -37,43 +37,43 @@ class Placed:
     is_turned: bool = False
 
 
-def place(picture: Picture, facts: Facts, *, wants_mask: bool) -> Placed:
-    """Boxes and mask of a decoded picture. Raises DatasetError when they are of a picture of another size."""
-    placed = Placed(is_turned=_is_turned(picture, facts))
+def place(image: SourceImage, facts: Facts, *, wants_mask: bool) -> Placed:
+    """Boxes and mask of a decoded image. Raises DatasetError when they are of an image of another size."""
+    placed = Placed(is_turned=_is_turned(image, facts))
     frame = facts.stored_size if placed.is_turned else (facts.width, facts.height)
     sound = []
-    for shape in picture.shapes:
+    for shape in image.shapes:
         try:
             placed.boxes.append(_box(shape, frame, facts, placed))
             sound.append(shape)
         except DatasetError as error:
             placed.faults += error.items
-    if picture.mask:
-        placed.mask_HW = _read_classes(picture.mask, facts)
+    if image.mask:
+        placed.mask_HW = _read_classes(image.mask, facts)
     elif wants_mask:
         placed.mask_HW = _painted(sound, frame, facts, placed)
     return placed
 
 
-def _is_turned(picture: Picture, facts: Facts) -> bool:
-    """Whether the annotations are of the picture as it is stored, before EXIF turns it upright."""
-    declared, upright = picture.declared_size, (facts.width, facts.height)
+def _is_turned(image: SourceImage, facts: Facts) -> bool:
+    """Whether the annotations are of the image as it is stored, before EXIF turns it upright."""
+    declared, upright = image.declared_size, (facts.width, facts.height)
     if declared in ((0, 0), upright):
         return False
     if declared == facts.stored_size:
         return True
     message = (
-        f"{picture.where}: the annotations are of a picture of {declared[0]} x {declared[1]} pixels, but "
-        f"{picture.file.path} has {upright[0]} x {upright[1]}."
+        f"{image.where}: the annotations are of an image of {declared[0]} x {declared[1]} pixels, but "
+        f"{image.file.path} has {upright[0]} x {upright[1]}."
     )
-    raise DatasetError.one("size_mismatch", message, picture.file.path)
+    raise DatasetError.one("size_mismatch", message, image.file.path)
 
 
 # Boxes
 
 
 def _box(shape: Shape, frame: tuple[int, int], facts: Facts, placed: Placed) -> Box:
-    """The box within the upright picture. Raises DatasetError when it has no area or lies outside."""
+    """The box within the upright image. Raises DatasetError when it has no area or lies outside."""
     left, top, right, bottom = _corners(shape, frame)
     if shape.relative:
         left, right = left * facts.width, right * facts.width
@@ -84,7 +84,7 @@ def _box(shape: Shape, frame: tuple[int, int], facts: Facts, placed: Placed) -> 
     over = max(-left, -top, right - size[0], bottom - size[1])
     if not over <= MOST_OVER_PIXELS:
         message = (
-            f"{shape.where}: the box {_shown(left, top, right, bottom)} leaves the picture of {size[0]} x {size[1]}."
+            f"{shape.where}: the box {_shown(left, top, right, bottom)} leaves the image of {size[0]} x {size[1]}."
         )
         raise DatasetError.one("box_outside", message, _file(shape.where))
     placed.clipped += over > _CLIPPED_PIXELS
@@ -120,7 +120,7 @@ def _corners(shape: Shape, frame: tuple[int, int]) -> Corners:
 
 
 def _turned(corners: Corners, frame: tuple[int, int], orientation: int) -> Corners:
-    """A box of the stored picture of `frame` = (width, height), in the upright one."""
+    """A box of the stored image of `frame` = (width, height), in the upright one."""
     width, height = frame
     left, top, right, bottom = corners
     match orientation:
@@ -195,9 +195,9 @@ def _count_crossings(crossings_HW: NDArray[np.uint8], edges: NDArray[np.float64]
 
 
 def decode_rle(rle: Rle, frame: tuple[int, int], where: str) -> NDArray[np.bool_]:
-    """(H, W) mask of run lengths. Raises DatasetError when they are not those of a picture of this width and height."""
+    """(H, W) mask of run lengths. Raises DatasetError when they are not those of an image of this width and height."""
     if (rle.width, rle.height) != frame or rle.width * rle.height > MOST_PIXELS:
-        message = f"{where}: the mask has {rle.width} x {rle.height} pixels, the picture {frame[0]} x {frame[1]}."
+        message = f"{where}: the mask has {rle.width} x {rle.height} pixels, the image {frame[0]} x {frame[1]}."
         raise DatasetError.one("mask_size", message, _file(where))
     counts = np.array(unpack_counts(rle.counts) if isinstance(rle.counts, str) else rle.counts, dtype=np.int64)
     if (counts < 0).any() or (counts > MOST_PIXELS).any() or counts.sum() != rle.width * rle.height:
@@ -246,5 +246,5 @@ def _read_classes(mask: MaskFile, facts: Facts) -> NDArray[np.uint8]:
         return classes_HW
     if size == facts.stored_size:
         return np.asarray(Image.fromarray(classes_HW).transpose(TURNS[facts.orientation]))
-    message = f"{path} has {size[0]} x {size[1]} pixels, its picture {facts.width} x {facts.height}."
+    message = f"{path} has {size[0]} x {size[1]} pixels, its image {facts.width} x {facts.height}."
     raise DatasetError.one("mask_size", message, path)

@@ -1,9 +1,9 @@
 """Import a dataset: from a zip or a server folder to a folder of the studio that is never changed again.
 
-The pictures go one by one into DATASETS_DIR/.import-{id}; only when every one of them is sound, the folder is flushed
+The images go one by one into DATASETS_DIR/.import-{id}; only when every one of them is sound, the folder is flushed
 to the disk and renamed. So a crash leaves nothing but that temporary folder, which the next attempt empties, and a lock
 on it keeps a second worker away (work.py). An error refuses the whole import: the report names all and no file stays;
-who chose so has single pictures and objects left out instead.
+who chose so has single images and objects left out instead.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from trainingapp.datasets.formats import class_folders
 from trainingapp.datasets.formats.registry import read_layout, recognise
 from trainingapp.datasets.geometry import MOST_OVER_PIXELS
 from trainingapp.datasets.ingest import Taken, take
-from trainingapp.datasets.layout import Layout, Picture
+from trainingapp.datasets.layout import Layout, SourceImage
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.previews import write_shown
 from trainingapp.datasets.report import Report
@@ -54,8 +54,8 @@ def check_upload(path: Path) -> None:
         raise DatasetError.one("not_a_zip", "This is a folder, not a zip.")
     with open_source(path) as source:
         files = Files(source)
-        if not files.pictures:
-            raise DatasetError.one("no_pictures", "There is no picture in it.")
+        if not files.images:
+            raise DatasetError.one("no_images", "There is no image in it.")
         if recognise(files) is class_folders:
             report = Report()
             check_layout(class_folders.read(files, report), ImportOptions(), report)
@@ -82,9 +82,9 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
         layout = select_classes(read_layout(source, report, heartbeat.touch), options)
         layout = check_layout(layout, options, report)
         report.raise_errors()  # nothing is copied for a layout that cannot be used
-        check_disk(folder, sum(picture.file.size_bytes for picture in layout.pictures))
-        taken = _take_pictures(layout, folder, heartbeat, report)
-    report.raise_errors()  # of pictures: validation needs sound ones to choose from
+        check_disk(folder, sum(image.file.size_bytes for image in layout.images))
+        taken = _take_images(layout, folder, heartbeat, report)
+    report.raise_errors()  # of images: validation needs sound ones to choose from
     splits = _splits(taken, options, pool_rare=not is_classification(layout))
     _check_splits(taken, splits, layout, report)
     check_duplicates(taken, splits, report)
@@ -100,15 +100,15 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
         raise
 
 
-# Pictures
+# Images
 
 
-def _take_pictures(layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report) -> list[Taken]:
-    """Copy and decode every picture; faults and notes go into the report. Returns the sound ones."""
+def _take_images(layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report) -> list[Taken]:
+    """Copy and decode every image; faults and notes go into the report. Returns the sound ones."""
     taken: list[Taken] = []
-    wants_mask = "segmentation" in layout.recipes
-    total = len(layout.pictures)
-    numbered = enumerate(_emptying(layout.pictures), start=1)
+    wants_mask = "segmentation" in layout.tasks
+    total = len(layout.images)
+    numbered = enumerate(_emptying(layout.images), start=1)
     with ThreadPoolExecutor(_THREADS) as pool:
         one = partial(take, folder=folder, class_count=len(layout.classes), wants_mask=wants_mask)
         work = _map_windowed(pool, lambda entry: one(entry[1], entry[0]), numbered)
@@ -121,18 +121,20 @@ def _take_pictures(layout: Layout, folder: Path, heartbeat: Heartbeat, report: R
     return taken
 
 
-def _emptying(pictures: list[Picture]) -> Iterator[Picture]:
-    """The pictures in their order; each is forgotten then, which frees what was read of its annotations."""
-    pictures.reverse()
-    while pictures:
-        yield pictures.pop()
+def _emptying(images: list[SourceImage]) -> Iterator[SourceImage]:
+    """The images in their order; each is forgotten then, which frees what was read of its annotations."""
+    images.reverse()
+    while images:
+        yield images.pop()
 
 
 def _map_windowed(
-    pool: ThreadPoolExecutor, work: Callable[[tuple[int, Picture]], Taken], pictures: Iterable[tuple[int, Picture]]
+    pool: ThreadPoolExecutor,
+    work: Callable[[tuple[int, SourceImage]], Taken],
+    images: Iterable[tuple[int, SourceImage]],
 ) -> Iterator[Taken]:
     """Like `pool.map`, but with few tasks waiting at a time, so that memory stays flat and an error ends it soon."""
-    rest = iter(pictures)
+    rest = iter(images)
     while window := list(islice(rest, _WINDOW)):
         yield from pool.map(work, window)
 
@@ -144,16 +146,16 @@ def _report_notes(taken: list[Taken], report: Report) -> None:
             examples[note].append(item.file)
     for code, files in examples.items():
         count, note = len(files), NOTES[code]
-        message = f"1 picture is {note}." if count == 1 else f"{count:,} pictures are {note}."
+        message = f"1 image is {note}." if count == 1 else f"{count:,} images are {note}."
         report.warn(code, message, files[0], count=count)
     if clipped := [item for item in taken if item.clipped]:
         count = sum(item.clipped for item in clipped)
-        message = f"{count:,} boxes that leave their picture by up to {MOST_OVER_PIXELS:.0f} pixels are clipped."
+        message = f"{count:,} boxes that leave their image by up to {MOST_OVER_PIXELS:.0f} pixels are clipped."
         report.warn("box_clipped", message, clipped[0].file, count=count)
 
 
 def _splits(taken: list[Taken], options: ImportOptions, *, pool_rare: bool) -> list[Split]:
-    """The split of each picture, chosen where the source has no validation pictures or a person wants it so."""
+    """The split of each image, chosen where the source has no validation images or a person wants it so."""
     if options.split == "given" and any(item.kind == "val" for item in taken):
         return ["val" if item.kind == "val" else "train" for item in taken]
     digests, shown = [item.digest for item in taken], [item.shown() for item in taken]
@@ -165,13 +167,13 @@ def _check_splits(taken: list[Taken], splits: list[Split], layout: Layout, repor
     for item, split in zip(taken, splits, strict=True):
         shown[split] |= item.shown()
     if "train" not in splits:
-        report.error("no_train", "No picture is left to train on.")
+        report.error("no_train", "No image is left to train on.")
     if "val" not in splits:
-        report.error("no_val", "No picture is left for validation: at least one class needs two different pictures.")
+        report.error("no_val", "No image is left for validation: at least one class needs two different images.")
         return
     for label, name in enumerate(layout.classes):
         if label not in shown["val"] and label in shown["train"]:
-            report.warn("class_without_val", f"The class {name} has no picture for validation.", name)
+            report.warn("class_without_val", f"The class {name} has no image for validation.", name)
 
 
 # What is written in the end
@@ -190,7 +192,7 @@ def _write_dataset(
     write_index(
         folder,
         name=dataset.name,
-        recipes=list(layout.recipes),
+        tasks=list(layout.tasks),
         classes=layout.classes,
         fingerprint=found,
         samples=samples,
@@ -202,17 +204,17 @@ def _write_dataset(
     return {
         "format": layout.format,
         "classes": layout.classes,
-        "counts": {split: {row["name"]: row["pictures"][split] for row in figures["classes"]} for split in SPLITS},
-        "pictures": {split: count for split, count in figures["pictures"].items() if count},
+        "counts": {split: {row["name"]: row["images"][split] for row in figures["classes"]} for split in SPLITS},
+        "images": {split: count for split, count in figures["images"].items() if count},
         "statistics": figures,
-        "recipes": list(layout.recipes),
+        "tasks": list(layout.tasks),
         "fingerprint": found,
         "size_bytes": index_bytes + sum(item.size_bytes for item in taken),
     }
 
 
 def _fingerprint(classes: list[str], items: list[Taken], samples: list[Sample]) -> str:
-    """SHA-256 in hex over the classes and the sorted (split, picture, annotations): names and places do not matter."""
+    """SHA-256 in hex over the classes and the sorted (split, image, annotations): names and places do not matter."""
     lines = []
     for item, sample in zip(items, samples, strict=True):
         boxes = sorted(box.values() for box in sample.boxes)

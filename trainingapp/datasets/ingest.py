@@ -1,4 +1,4 @@
-"""Taking one picture with its annotations into the dataset's folder."""
+"""Taking one image with its annotations into the dataset's folder."""
 
 import hashlib
 from array import array
@@ -14,7 +14,7 @@ from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample
 from trainingapp.datasets.archive import SourceFile, copy_limited
 from trainingapp.datasets.errors import DatasetError, ReportItem
 from trainingapp.datasets.geometry import Placed, place
-from trainingapp.datasets.layout import Kind, Picture
+from trainingapp.datasets.layout import Kind, SourceImage
 from trainingapp.datasets.memory_budget import MOST_BYTES, ROOM
 from trainingapp.datasets.validation import MASK_BYTES, examine, needed_bytes
 
@@ -23,7 +23,7 @@ MASKS_DIR = "masks"
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A picture that was copied. `sample` is None where `faults` say why it cannot be used; its split is not settled.
+    """An image that was copied. `sample` is None where `faults` say why it cannot be used; its split is not settled.
 
     `digest` is the SHA-256 of the file, `mask_digest` that of the mask's pixels. `pixels[i]` counts those of class i,
     `known_pixels` all but those that nobody knows. `look` is its perceptual hash.
@@ -43,35 +43,35 @@ class Taken:
     faults: tuple[ReportItem, ...] = ()
 
     def shown(self) -> frozenset[int]:
-        """Classes that the picture shows: its own, those of its boxes and of its mask."""
+        """Classes that the image shows: its own, those of its boxes and of its mask."""
         assert self.sample
         own = {self.sample.label} if self.sample.label >= 0 else set()
         in_mask = {label for label, count in enumerate(self.pixels) if count}
         return frozenset(own | {box.label for box in self.sample.boxes} | in_mask)
 
 
-def take(picture: Picture, number: int, folder: Path, *, class_count: int, wants_mask: bool) -> Taken:
-    """Copy, decode and annotate a picture; what cannot be used leaves no file. Raises OSError when the disk fails."""
-    path = folder / picture.stored_path
+def take(image: SourceImage, number: int, folder: Path, *, class_count: int, wants_mask: bool) -> Taken:
+    """Copy, decode and annotate an image; what cannot be used leaves no file. Raises OSError when the disk fails."""
+    path = folder / image.stored_path
     try:
-        digest, size_bytes = copy(picture.file, path)
+        digest, size_bytes = copy(image.file, path)
         with ROOM.for_bytes(needed_bytes(path)):
-            facts = examine(path, picture.file.path)
+            facts = examine(path, image.file.path)
         with ROOM.for_bytes(min(facts.width * facts.height * MASK_BYTES, MOST_BYTES) if wants_mask else 0):
-            placed = place(picture, facts, wants_mask=wants_mask)
+            placed = place(image, facts, wants_mask=wants_mask)
     except DatasetError as error:
         path.unlink(missing_ok=True)
-        return Taken(picture.file.path, picture.kind, faults=tuple(error.items))
+        return Taken(image.file.path, image.kind, faults=tuple(error.items))
     mask_path, mask_bytes, mask_digest = _write_mask(placed, folder, number)
     pixels = _pixels(placed)
     return Taken(
-        file=picture.file.path,
-        kind=picture.kind,
+        file=image.file.path,
+        kind=image.kind,
         digest=digest,
         size_bytes=size_bytes + mask_bytes,
         sample=Sample(
-            path=picture.stored_path,
-            label=picture.label,
+            path=image.stored_path,
+            label=image.label,
             split="train",
             width=facts.width,
             height=facts.height,

@@ -20,7 +20,7 @@ MOST_FILES_NAMED = 50
 def run_inspection(dataset: Dataset) -> None:
     """Read the annotations of `dataset.source` and propose how to import it, or refuse it. `dataset` is refreshed.
 
-    No picture is decoded but masks, which are annotations. Never raises for bad data; doing it again is harmless.
+    No image is decoded but masks, which are annotations. Never raises for bad data; doing it again is harmless.
     """
     with at_work(dataset, Dataset.Status.INSPECTING, None) as work:
         if work:
@@ -29,7 +29,7 @@ def run_inspection(dataset: Dataset) -> None:
                 status=Dataset.Status.PROPOSED,
                 proposal=proposal,
                 format=proposal["format"],
-                recipes=proposal["recipes"],
+                tasks=proposal["tasks"],
                 heartbeat_at=None,
             )
 
@@ -44,12 +44,12 @@ def propose(path: Path, beat: Callable[[], None] = lambda: None) -> dict[str, An
         layout = read_layout(source, report, beat)
     checked = check_layout(layout, ImportOptions(), report)
     report.raise_fatal()
-    kinds = Counter(picture.kind for picture in layout.pictures)
+    kinds = Counter(image.kind for image in layout.images)
     return {
         "format": layout.format,
-        "recipes": list(checked.recipes),
+        "tasks": list(checked.tasks),
         "classes": _classes(layout),
-        "pictures": {"train": kinds["train"], "val": kinds["val"], "none": kinds[None]},
+        "images": {"train": kinds["train"], "val": kinds["val"], "none": kinds[None]},
         "has_splits": bool(kinds["val"]),
         "files": layout.files[:MOST_FILES_NAMED],
         "report": report.items(),
@@ -58,9 +58,8 @@ def propose(path: Path, beat: Callable[[], None] = lambda: None) -> dict[str, An
 
 def _classes(layout: Layout) -> list[dict[str, Any]]:
     """In the order of the source; objects are those with a box or an outline of their own."""
-    pictures = Counter(label for picture in layout.pictures for label in picture.seen())
-    objects = Counter(shape.label for picture in layout.pictures for shape in picture.shapes if not shape.crowd)
+    images = Counter(label for image in layout.images for label in image.seen())
+    objects = Counter(shape.label for image in layout.images for shape in image.shapes if not shape.crowd)
     return [
-        {"name": name, "pictures": pictures[label], "objects": objects[label]}
-        for label, name in enumerate(layout.classes)
+        {"name": name, "images": images[label], "objects": objects[label]} for label, name in enumerate(layout.classes)
     ]

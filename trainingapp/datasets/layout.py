@@ -1,4 +1,4 @@
-"""What is in a source, as a format has read it: classes, pictures and their annotations. No picture is decoded yet."""
+"""What is in a source, as a format has read it: classes, images and their annotations. No image is decoded yet."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainingapp.contract.dataset_index import RecipeName
+from trainingapp.contract.dataset_index import TaskName
 from trainingapp.datasets.archive import SourceFile
 
 Kind = Literal["train", "val", "test"]
-"""The part of the source that a picture belongs to; `settle_splits` turns it into a split of the dataset."""
+"""The part of the source that an image belongs to; `settle_splits` turns it into a split of the dataset."""
 
 BACKGROUND, IGNORED, UNKNOWN = -1, -2, -3
 """What a pixel of a mask can be besides a class."""
@@ -31,7 +31,7 @@ class Shape:
     """An annotated object. `where` names file and line.
 
     `box` is left, top, right, bottom with right and bottom exclusive. A polygon is x, y, x, y, ... of 32 bits each,
-    half of what Python's own numbers take. Both are in pixels, or in shares of the upright picture where `relative`.
+    half of what Python's own numbers take. Both are in pixels, or in shares of the upright image where `relative`.
     Without a box, outline or runs give it.
     """
 
@@ -72,7 +72,7 @@ class MaskCoding:
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """A picture whose pixels are classes. `seen` are the classes in it, where reading the annotations told them."""
+    """An image whose pixels are classes. `seen` are the classes in it, where reading the annotations told them."""
 
     file: SourceFile
     coding: MaskCoding
@@ -80,8 +80,8 @@ class MaskFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture to import; `stored_path` is where it goes in the dataset folder.
+class SourceImage:
+    """An image to import; `stored_path` is where it goes in the dataset folder.
 
     `label` is -1 where it has none of its own. No kind: its split is chosen by content. `declared_size` is what the
     annotations say of width and height, (0, 0) where they are silent; `where` names their place.
@@ -104,15 +104,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is in the source. `recipes` are those that the annotations suffice for, the most telling one first."""
+    """What is in the source. `tasks` are those that the annotations suffice for, the most telling one first."""
 
     format: str
-    recipes: list[RecipeName]
+    tasks: list[TaskName]
     classes: list[str]
-    pictures: list[Picture] = field(repr=False)
+    images: list[SourceImage] = field(repr=False)
     files: list[str] = field(default_factory=list)
     """Annotation files that were read."""
 
     @property
     def has_splits(self) -> bool:
-        return any(picture.kind for picture in self.pictures)
+        return any(image.kind for image in self.images)

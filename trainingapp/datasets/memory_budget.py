@@ -1,7 +1,7 @@
-"""How much memory pictures may take while they are decoded: each by itself, and all threads together.
+"""How much memory images may take while they are decoded: each by itself, and all threads together.
 
-A file of a few kilobytes can unpack to gigabytes. What a picture will take is known from its header, by format and
-mode; one that would take more than MOST_BYTES is refused, and a thread waits until its picture fits beside the others.
+A file of a few kilobytes can unpack to gigabytes. What an image will take is known from its header, by format and
+mode; one that would take more than MOST_BYTES is refused, and a thread waits until its image fits beside the others.
 """
 
 import threading
@@ -21,7 +21,7 @@ _SCALED_SHARE = 0.25
 
 
 def decoding_bytes(image: Image.Image) -> int:
-    """Memory that decoding the opened picture takes at its peak, about."""
+    """Memory that decoding the opened image takes at its peak, about."""
     pixels = image.width * image.height
     in_mode = _MODE_BYTES.get(image.mode, 4)
     if is_progressive(image):

@@ -18,7 +18,7 @@ class ImportOptions(BaseModel):
     """Stored as JSON in `Dataset.options`.
 
     `classes` are in the order of their labels; a class of the source that no choice names is left out with its objects
-    (and, for classification, its pictures). An empty list takes all classes as they are found.
+    (and, for classification, its images). An empty list takes all classes as they are found.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

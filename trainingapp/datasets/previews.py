@@ -1,4 +1,4 @@
-"""Small pictures, masks and pages of pictures for the browser."""
+"""Small images, masks and pages of images for the browser."""
 
 import json
 import os
@@ -22,11 +22,11 @@ from trainingapp.models import Dataset
 SIZES = (96, 160, 320, 640, 1280)
 """Widths that are made, in pixels; any other is rounded up to one, so that the cache stays small."""
 
-PICTURES_DIR = "images"
+IMAGES_DIR = "images"
 MASKS_DIR = "masks"
 THUMBNAILS_DIR = ".thumbs"
 SHOWN_FILE = "shown.jsonl"
-"""Beside the index where there are masks: on line n the list of all classes that the picture of its line n shows."""
+"""Beside the index where there are masks: on line n the list of all classes that the image of its line n shows."""
 
 UNKNOWN_COLOUR = "#8a8f98"
 """Of mask pixels of which nobody knows what they show."""
@@ -36,24 +36,24 @@ _Key = tuple[str | None, int | None]
 
 
 @dataclass(frozen=True)
-class PicturePage:
-    """Pictures `offset` to `offset + len(pictures)` of `total`."""
+class ImagePage:
+    """Images `offset` to `offset + len(images)` of `total`."""
 
-    pictures: list[Sample]
+    images: list[Sample]
     offset: int
     total: int
 
 
 def thumbnail(dataset: Dataset, sample_path: str, size: int = 160) -> Path:
-    """Path of a WebP of at most `size` x `size` pixels, made on first use and never larger than the picture.
+    """Path of a WebP of at most `size` x `size` pixels, made on first use and never larger than the image.
 
-    Raises FileNotFoundError when `sample_path` is no picture of the dataset.
+    Raises FileNotFoundError when `sample_path` is no image of the dataset.
     """
-    original = _inner_file(dataset, sample_path, PICTURES_DIR)
+    original = _inner_file(dataset, sample_path, IMAGES_DIR)
     size = _known_size(size)
     target = dataset.folder / THUMBNAILS_DIR / str(size) / f"{sample_path}.webp"
     if not target.exists():
-        _store(_small_picture(original, size), target, quality=82, method=2)
+        _store(_small_image(original, size), target, quality=82, method=2)
     return target
 
 
@@ -70,40 +70,40 @@ def mask_overlay(dataset: Dataset, mask_path: str, size: int = 160) -> Path:
     return target
 
 
-def picture_page(
+def image_page(
     dataset: Dataset, *, split: str | None = None, label: int | None = None, offset: int = 0, limit: int = 60
-) -> PicturePage:
-    """At most `limit` pictures from `offset` on of one split that show one class (None: all), in the index's order.
+) -> ImagePage:
+    """At most `limit` images from `offset` on of one split that show one class (None: all), in the index's order.
 
-    A picture shows a class that is its label, the label of one of its boxes, or named by `write_shown`. Raises
+    An image shows a class that is its label, the label of one of its boxes, or named by `write_shown`. Raises
     FileNotFoundError when the dataset has no files (yet).
     """
     assert offset >= 0
     assert limit >= 0
     starts = _starts_of(dataset).get((split, label), array("Q"))
-    pictures = []
+    images = []
     with (dataset.folder / SAMPLES_FILE).open("rb") as file:
         for start in starts[offset : offset + limit]:
             file.seek(start)
             where = f"{SAMPLES_FILE} byte {start}"
-            pictures.append(parse_sample(json.loads(file.readline()), len(dataset.classes), where))
-    return PicturePage(pictures, offset, len(starts))
+            images.append(parse_sample(json.loads(file.readline()), len(dataset.classes), where))
+    return ImagePage(images, offset, len(starts))
 
 
 def write_shown(folder: Path, classes: Iterable[Iterable[int]]) -> None:
-    """Store which classes each picture shows, in the order of the index, for the filter of the pages."""
+    """Store which classes each image shows, in the order of the index, for the filter of the pages."""
     lines = (json.dumps(sorted(labels), separators=(",", ":")) + "\n" for labels in classes)
     with (folder / SHOWN_FILE).open("w", encoding="utf-8") as file:
         file.writelines(lines)
 
 
 def can_filter_by_class(dataset: Dataset) -> bool:
-    """Whether it is known which pictures show a class: masks are not looked into where `write_shown` was not called."""
+    """Whether it is known which images show a class: masks are not looked into where `write_shown` was not called."""
     return any(label is not None for _split, label in _starts_of(dataset))
 
 
 def mask_shares(dataset: Dataset, mask_path: str) -> dict[int | None, float]:
-    """Share of the picture's area by class, the largest first; None stands for what nobody knows.
+    """Share of the image's area by class, the largest first; None stands for what nobody knows.
 
     Raises FileNotFoundError when `mask_path` is no mask of the dataset.
     """
@@ -139,7 +139,7 @@ def _line_starts(index: Path, fingerprint: str, mtime_ns: int) -> "dict[_Key, ar
 
 
 def _shown(path: Path) -> Iterator[set[int]]:
-    """The stored classes of one picture after the other, then none for ever."""
+    """The stored classes of one image after the other, then none for ever."""
     if path.exists():
         with path.open(encoding="utf-8") as file:
             yield from (set(json.loads(line)) for line in file)
@@ -166,7 +166,7 @@ def _inner_file(dataset: Dataset, path_in_it: str, folder: str) -> Path:
     return path
 
 
-def _small_picture(original: Path, size: int) -> Image.Image:
+def _small_image(original: Path, size: int) -> Image.Image:
     with Image.open(original) as image:
         image.draft("RGB", (2 * size, 2 * size))  # JPEG decodes at a fraction of its size, many times faster
         small = _as_trained(image)
@@ -178,7 +178,7 @@ def coloured_mask(original: Path, size: int) -> Image.Image:
     """A mask (pixels as in a dataset's) as RGBA of at most `size` x `size` pixels, each class in its colour.
 
     No pixel is mixed from its neighbours: a mix would be another class. Raises OSError and what else PIL raises where
-    it is no picture, and ValueError where it has more than one channel of 8 bits.
+    it is no image, and ValueError where it has more than one channel of 8 bits.
     """
     with Image.open(original) as image:
         if image.mode not in ("L", "P"):
@@ -197,7 +197,7 @@ def _mask_colours() -> NDArray[np.uint8]:
 
 
 def _store(image: Image.Image, target: Path, **options: Any) -> None:
-    """Write to a temporary file and rename: two requests at once both end with a whole picture."""
+    """Write to a temporary file and rename: two requests at once both end with a whole image."""
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=target.parent, suffix=".tmp")
     temporary = Path(name)

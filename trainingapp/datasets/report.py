@@ -10,7 +10,7 @@ MOST_ITEMS_PER_CODE = 100
 class Report:
     """Errors and warnings by code; after a hundred of one code the rest is only counted.
 
-    An error makes the whole import impossible. A fault concerns one picture or object, which cannot be used: it is an
+    An error makes the whole import impossible. A fault concerns one image or object, which cannot be used: it is an
     error too, unless the report is lenient; then the item is left out and the fault becomes a warning.
     """
 

@@ -1,10 +1,10 @@
-"""Procedural scenes: a picture set to try the studio with, drawn from nothing but a seed.
+"""Procedural scenes: an image set to try the studio with, drawn from nothing but a seed.
 
-Each scene shows one large object, which gives the picture its class, and up to two small ones of other classes, among
+Each scene shows one large object, which gives the image its class, and up to two small ones of other classes, among
 clutter, under uneven light, partly hidden, blurred and noisy. Boxes and masks of all objects are exact: they are read
-from the very coverage that the picture is painted with.
+from the very coverage that the image is painted with.
 
-Legend for array names: H, W picture height and width; C = 3 colour channels; N objects; xyxy = left, top, right,
+Legend for array names: H, W image height and width; C = 3 colour channels; N objects; xyxy = left, top, right,
 bottom in pixels, left and top inclusive, right and bottom exclusive.
 """
 
@@ -23,7 +23,7 @@ CLASSES = ["crescent", "cross", "disc", "gear", "ring", "square", "star", "trian
 """Kinds of object, in the order of their labels."""
 
 VAL_SHARE = 0.2
-LEAST_PICTURES = 5 * len(CLASSES)
+LEAST_IMAGES = 5 * len(CLASSES)
 _OVERSAMPLING = 4
 
 Floats = NDArray[np.float32]
@@ -33,13 +33,13 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the truth about it.
+    """An image and the truth about it.
 
-    picture_HWC: uint8 RGB. label: class of the large object. labels: class of each object, the large one first.
+    image_HWC: uint8 RGB. label: class of the large object. labels: class of each object, the large one first.
     boxes_xyxy: (N, 4) integers. masks_NHW: bool, the visible pixels of each object; no two overlap.
     """
 
-    picture_HWC: NDArray[np.uint8]
+    image_HWC: NDArray[np.uint8]
     label: int
     labels: list[int]
     boxes_xyxy: NDArray[np.int64]
@@ -54,39 +54,39 @@ class _Object:
 
 
 def draw_demo(
-    folder: Path, *, pictures: int, seed: int, size: int, on_progress: Callable[[int, int], None] | None = None
+    folder: Path, *, images: int, seed: int, size: int, on_progress: Callable[[int, int], None] | None = None
 ) -> None:
     """Write images/{train,val}/{class}/*.jpg, masks/ and annotations.json into `folder`.
 
-    The classes are equally common; every fifth picture is for validation. A mask is a PNG whose pixels hold 0 for the
-    background and i + 1 for object i of the picture's `boxes_xyxy` and `labels`.
+    The classes are equally common; every fifth image is for validation. A mask is a PNG whose pixels hold 0 for the
+    background and i + 1 for object i of the image's `boxes_xyxy` and `labels`.
     """
-    if pictures < LEAST_PICTURES:
-        raise ValueError(f"at least {LEAST_PICTURES} pictures are needed, 5 of each class")
+    if images < LEAST_IMAGES:
+        raise ValueError(f"at least {LEAST_IMAGES} images are needed, 5 of each class")
     records = []
-    for done, (stem, label) in enumerate(_plan(pictures), start=1):
+    for done, (stem, label) in enumerate(_plan(images), start=1):
         scene = draw_scene(np.random.default_rng([seed, done]), label, size)
         records.append(_write_scene(folder, stem, scene))
         if on_progress:
-            on_progress(done, pictures)
+            on_progress(done, images)
     content = {"format": 1, "classes": CLASSES, "seed": seed, "pictures": records}
     (folder / "annotations.json").write_text(json.dumps(content, indent=None, separators=(",", ":")))
 
 
-def _plan(pictures: int) -> Iterator[tuple[str, int]]:
-    """(path without ending, label) of each picture."""
+def _plan(images: int) -> Iterator[tuple[str, int]]:
+    """(path without ending, label) of each image."""
     every = round(1 / VAL_SHARE)
-    for index in range(pictures):
+    for index in range(images):
         label, turn = index % len(CLASSES), index // len(CLASSES)
         split = "val" if turn % every == every - 1 else "train"
         yield f"{split}/{CLASSES[label]}/{turn:05d}", label
 
 
 def _write_scene(folder: Path, stem: str, scene: Scene) -> dict[str, Any]:
-    picture, mask = folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    image, mask = folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"
+    image.parent.mkdir(parents=True, exist_ok=True)
     mask.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(scene.picture_HWC).save(picture, quality=92)
+    Image.fromarray(scene.image_HWC).save(image, quality=92)
     Image.fromarray(instance_map(scene.masks_NHW)).save(mask)
     return {
         "path": f"images/{stem}.jpg",
@@ -115,7 +115,7 @@ def draw_scene(rng: Generator, label: int, size: int) -> Scene:
     masks_NHW = _visible_masks([item.coverage_HW for item in objects], bar)
     seen = [bool(mask_HW.any()) for mask_HW in masks_NHW]
     return Scene(
-        picture_HWC=_photograph(canvas, rng, size),
+        image_HWC=_photograph(canvas, rng, size),
         label=label,
         labels=[item.label for item, is_seen in zip(objects, seen, strict=True) if is_seen],
         boxes_xyxy=mask_boxes(masks_NHW[seen]),
@@ -225,7 +225,7 @@ def _cross(half_width: float) -> Points:
 
 
 def _occluder(rng: Generator, size: int) -> Floats:
-    """(H, W) coverage of a bar across the picture, in one of four scenes."""
+    """(H, W) coverage of a bar across the image, in one of four scenes."""
     if rng.random() > 0.25:
         return np.zeros((size, size), dtype=np.float32)
     image = Image.new("L", (size * _OVERSAMPLING, size * _OVERSAMPLING))

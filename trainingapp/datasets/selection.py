@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.layout import BACKGROUND, Layout, MaskCoding, MaskFile, Picture
+from trainingapp.datasets.layout import BACKGROUND, Layout, MaskCoding, MaskFile, SourceImage
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 
 
 def select_classes(layout: Layout, options: ImportOptions) -> Layout:
     """The layout with classes renamed, merged, left out and in the order chosen.
 
-    Objects of a class that is left out go, and so do pictures that had it as their own label. Raises DatasetError for a
+    Objects of a class that is left out go, and so do images that had it as their own label. Raises DatasetError for a
     choice that names what is not there, or one class twice.
     """
     if not options.classes:
@@ -20,14 +20,10 @@ def select_classes(layout: Layout, options: ImportOptions) -> Layout:
     names, target_of = _targets(layout.classes, options.classes)
     targets = [target_of.get(name, BACKGROUND) for name in layout.classes]
     codings: dict[int, MaskCoding] = {}
-    pictures = [_selected(picture, targets, codings) for picture in layout.pictures]
-    kept = [
-        picture for picture, old in zip(pictures, layout.pictures, strict=True) if old.label < 0 or picture.label >= 0
-    ]
-    recipes = [
-        name for name in layout.recipes if name != "classification" or len(names) > 1 or layout.recipes == [name]
-    ]
-    return replace(layout, classes=names, pictures=kept, recipes=recipes)
+    images = [_selected(image, targets, codings) for image in layout.images]
+    kept = [image for image, old in zip(images, layout.images, strict=True) if old.label < 0 or image.label >= 0]
+    tasks = [name for name in layout.tasks if name != "classification" or len(names) > 1 or layout.tasks == [name]]
+    return replace(layout, classes=names, images=kept, tasks=tasks)
 
 
 def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], dict[str, int]]:
@@ -44,11 +40,11 @@ def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], d
     return names, target_of
 
 
-def _selected(picture: Picture, targets: list[int], codings: dict[int, MaskCoding]) -> Picture:
-    shapes = tuple(replace(shape, label=targets[shape.label]) for shape in picture.shapes if targets[shape.label] >= 0)
-    label = targets[picture.label] if picture.label >= 0 else -1
-    mask = _selected_mask(picture.mask, targets, codings) if picture.mask else None
-    return replace(picture, shapes=shapes, label=label, mask=mask)
+def _selected(image: SourceImage, targets: list[int], codings: dict[int, MaskCoding]) -> SourceImage:
+    shapes = tuple(replace(shape, label=targets[shape.label]) for shape in image.shapes if targets[shape.label] >= 0)
+    label = targets[image.label] if image.label >= 0 else -1
+    mask = _selected_mask(image.mask, targets, codings) if image.mask else None
+    return replace(image, shapes=shapes, label=label, mask=mask)
 
 
 def _selected_mask(mask: MaskFile, targets: list[int], codings: dict[int, MaskCoding]) -> MaskFile:

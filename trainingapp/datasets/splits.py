@@ -1,4 +1,4 @@
-"""Which pictures train and which validate."""
+"""Which images train and which validate."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -15,30 +15,30 @@ _POOL = -2
 
 
 def settle_splits(layout: Layout, report: Report) -> Layout:
-    """Without test pictures: they are left out, or serve for validation where nothing else does.
+    """Without test images: they are left out, or serve for validation where nothing else does.
 
-    Where all pictures are of one part that is not for training, as in a single folder of a larger set, none has a part.
+    Where all images are of one part that is not for training, as in a single folder of a larger set, none has a part.
     """
-    counts = Counter(picture.kind for picture in layout.pictures)
+    counts = Counter(image.kind for image in layout.images)
     if counts.keys() in ({"test"}, {"val"}):
-        return replace(layout, pictures=[replace(picture, kind=None) for picture in layout.pictures])
+        return replace(layout, images=[replace(image, kind=None) for image in layout.images])
     if not counts["test"]:
         return layout
     if counts["val"]:
-        first = next(picture for picture in layout.pictures if picture.kind == "test")
-        message = f"{counts['test']:,} pictures of the test split left out."
+        first = next(image for image in layout.images if image.kind == "test")
+        message = f"{counts['test']:,} images of the test split left out."
         report.warn("test_left_out", message, first.file.path, count=counts["test"])
-        return replace(layout, pictures=[picture for picture in layout.pictures if picture.kind != "test"])
-    report.warn("test_as_val", "There are no validation pictures; the test split is used for validation.")
+        return replace(layout, images=[image for image in layout.images if image.kind != "test"])
+    report.warn("test_as_val", "There are no validation images; the test split is used for validation.")
     kinds: dict[Kind | None, Kind] = {"test": "val", "train": "train"}
-    pictures = [replace(picture, kind=kinds.get(picture.kind)) for picture in layout.pictures]
-    return replace(layout, pictures=pictures)
+    images = [replace(image, kind=kinds.get(image.kind)) for image in layout.images]
+    return replace(layout, images=images)
 
 
 def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share: float = VAL_SHARE) -> set[int]:
-    """Indices of the pictures of one class that go to validation: a share, at least one where there are two or more.
+    """Indices of the images of one class that go to validation: a share, at least one where there are two or more.
 
-    The choice hangs on the seed and the pictures' content alone, not on names or order, and equal pictures stay on one
+    The choice hangs on the seed and the images' content alone, not on names or order, and equal images stay on one
     side.
     """
     groups: dict[str, list[int]] = defaultdict(list)
@@ -57,10 +57,10 @@ def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share
 def stratified(
     digests: list[str], classes: list[frozenset[int]], seed: int, share: float, *, pool_rare: bool
 ) -> list[Split]:
-    """The split of each picture, chosen so that every class is divided in about the same share.
+    """The split of each image, chosen so that every class is divided in about the same share.
 
-    A picture that shows several classes counts for the rarest of them; one that shows none belongs to a group of such.
-    Pictures of one digest stay together. With `pool_rare`, groups too small to divide are divided as one.
+    An image that shows several classes counts for the rarest of them; one that shows none belongs to a group of such.
+    Images of one digest stay together. With `pool_rare`, groups too small to divide are divided as one.
     """
     shown = Counter(label for labels in classes for label in labels)
     group_of: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Figures of a dataset for its page: pictures, objects and pixels of each class and split, and how sizes spread."""
+"""Figures of a dataset for its page: images, objects and pixels of each class and split, and how sizes spread."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 def statistics(classes: list[str], taken: Sequence[Taken], samples: Sequence[Sample]) -> dict[str, Any]:
     """What `Dataset.statistics` holds.
 
-    "pictures" and "objects" are counts by split; "classes" has, in the order of the labels, "name", "pictures",
+    "images" and "objects" are counts by split; "classes" has, in the order of the labels, "name", "images",
     "objects" and the share of known "pixels" (None without masks); "histograms" have "edges" and "counts".
     Crowds are no objects.
     """
-    pictures = Counter((sample.split, label) for item, sample in _pairs(taken, samples) for label in item.shown())
+    images = Counter((sample.split, label) for item, sample in _pairs(taken, samples) for label in item.shown())
     objects = Counter((sample.split, box.label) for sample in samples for box in sample.boxes if not box.crowd)
     shares = _pixel_shares(len(classes), taken, samples)
     return {
-        "pictures": {split: sum(sample.split == split for sample in samples) for split in SPLITS},
+        "images": {split: sum(sample.split == split for sample in samples) for split in SPLITS},
         "objects": {
             split: sum(count for (part, _label), count in objects.items() if part == split) for split in SPLITS
         },
         "classes": [
             {
                 "name": name,
-                "pictures": {split: pictures[split, label] for split in SPLITS},
+                "images": {split: images[split, label] for split in SPLITS},
                 "objects": {split: objects[split, label] for split in SPLITS},
                 "pixels": {split: shares[split][label] for split in SPLITS} if shares else None,
             }
@@ -59,7 +59,7 @@ def _pixel_shares(
 
 
 def _values(samples: Sequence[Sample]) -> dict[str, list[float]]:
-    """The values that are shown, by name; areas as shares of the picture's."""
+    """The values that are shown, by name; areas as shares of the image's."""
     found: dict[str, list[float]] = {
         "width": [sample.width for sample in samples],
         "height": [sample.height for sample in samples],
@@ -68,7 +68,7 @@ def _values(samples: Sequence[Sample]) -> dict[str, list[float]]:
     boxes = [(sample, box) for sample in samples for box in sample.boxes if not box.crowd]
     if boxes:
         sizes = [(sample, box.right - box.left, box.bottom - box.top) for sample, box in boxes]
-        found["objects_per_picture"] = [len(sample.boxes) for sample in samples]
+        found["objects_per_image"] = [len(sample.boxes) for sample in samples]
         found["box_area"] = [width * height / (sample.width * sample.height) for sample, width, height in sizes]
         found["box_aspect"] = [width / height for _sample, width, height in sizes]
     return found

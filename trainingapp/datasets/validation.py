@@ -1,4 +1,4 @@
-"""Looking at one picture: can it be read whole, and is there anything about it that its owner should know?"""
+"""Looking at one image: can it be read whole, and is there anything about it that its owner should know?"""
 
 import io
 import struct
@@ -33,14 +33,14 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a stored picture upright, by EXIF orientation."""
+"""What makes a stored image upright, by EXIF orientation."""
 _LOOK_PIXELS = 32
 _LARGE_PIXELS = 4_000_000
 _STRIP_ROWS = 256
 MASK_BYTES = 12
 """A pixel of a mask takes so many bytes while its values are looked at."""
 _FLAT = 8
-"""A picture whose shades differ by less looks like any other of one colour."""
+"""An image whose shades differ by less looks like any other of one colour."""
 _DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 #: What Pillow's readers raise for broken files, as its own fuzzing treats them.
 _BROKEN = (
@@ -66,15 +66,15 @@ NOTES = {
     "deep": "with more than 8 bits a channel, which are reduced to 8",
     "annotation_turned": "annotated as stored, before EXIF turns them; their annotations are turned along",
 }
-"""Codes of warnings about pictures, each as the rest of a sentence "3 pictures are ..."."""
+"""Codes of warnings about images, each as the rest of a sentence "3 images are ..."."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a picture once it is decoded.
+    """What is known of an image once it is decoded.
 
     Size in pixels once turned upright, the codes of `NOTES` that hold, how EXIF says that it is stored (1 to 8, 1 being
-    upright), and 64 bits that are nearly the same for pictures that look alike; None where it is all one colour.
+    upright), and 64 bits that are nearly the same for images that look alike; None where it is all one colour.
     """
 
     width: int
@@ -90,7 +90,7 @@ class Facts:
 
 
 def examine(path: Path, shown_name: str) -> Facts:
-    """Decode the whole picture (the first frame). Raises DatasetError when that fails, OSError when the disk does."""
+    """Decode the whole image (the first frame). Raises DatasetError when that fails, OSError when the disk does."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             _refuse_large(image, shown_name, decoding_bytes(image))
@@ -109,7 +109,7 @@ def examine(path: Path, shown_name: str) -> Facts:
     except DatasetError:
         raise
     except UnidentifiedImageError:
-        raise DatasetError.one("not_a_picture", _not_a_picture(path, shown_name), shown_name) from None
+        raise DatasetError.one("not_an_image", _not_an_image(path, shown_name), shown_name) from None
     except OSError as error:
         if error.errno is not None:
             raise
@@ -119,7 +119,7 @@ def examine(path: Path, shown_name: str) -> Facts:
 
 
 def _look(image: Image.Image, orientation: int) -> int | None:
-    """The perceptual hash of the upright picture: signs of the lowest frequencies of its cosine transform."""
+    """The perceptual hash of the upright image: signs of the lowest frequencies of its cosine transform."""
     plain = image if image.mode in ("L", "RGB") else _smaller(image).convert("RGB")
     small = plain.resize((_LOOK_PIXELS, _LOOK_PIXELS), Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
     darkest, brightest = small.getextrema()
@@ -131,7 +131,7 @@ def _look(image: Image.Image, orientation: int) -> int | None:
 
 
 def _smaller(image: Image.Image) -> Image.Image:
-    """The picture, or of a large one every so manieth pixel: in another mode it would take its memory once more."""
+    """The image, or of a large one every so manieth pixel: in another mode it would take its memory once more."""
     if image.width * image.height <= _LARGE_PIXELS:
         return image
     return image.resize((_LOOK_PIXELS * 16, _LOOK_PIXELS * 16), Image.Resampling.NEAREST)
@@ -151,7 +151,7 @@ def _refuse_large(image: Image.Image, shown_name: str, needed_bytes: int) -> Non
 
 
 def needed_bytes(path: Path) -> int:
-    """Memory that looking at this picture takes, as far as its header says; 0 for what is no picture."""
+    """Memory that looking at this image takes, as far as its header says; 0 for what is no image."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return min(decoding_bytes(image), MOST_BYTES)
@@ -162,7 +162,7 @@ def needed_bytes(path: Path) -> int:
 def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
     """(H, W) numbers of a mask's pixels, or red << 16 | green << 8 | blue where `in_colour`. Palettes give the index.
 
-    A mask of one bit has 0 and 255. Raises DatasetError when it cannot be read or is a colour picture without a table.
+    A mask of one bit has 0 and 255. Raises DatasetError when it cannot be read or is a colour image without a table.
     """
     content = io.BytesIO(read_bytes(file))
     try:
@@ -176,8 +176,8 @@ def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
     except DatasetError:
         raise
     except UnidentifiedImageError:
-        message = f"{file.path} is not a picture in any format that is read ({', '.join(FORMATS)})."
-        raise DatasetError.one("not_a_picture", message, file.path) from None
+        message = f"{file.path} is not an image in any format that is read ({', '.join(FORMATS)})."
+        raise DatasetError.one("not_an_image", message, file.path) from None
     except (OSError, *_BROKEN) as error:
         raise _unreadable(file.path, error) from None
 
@@ -210,14 +210,14 @@ def _notes(image: Image.Image) -> list[str]:
     return notes
 
 
-def _not_a_picture(path: Path, shown_name: str) -> str:
+def _not_an_image(path: Path, shown_name: str) -> str:
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
         return f"{shown_name} is empty (0 bytes)."
     if start.isascii() and start.decode("ascii").replace("\n", "").replace("\r", "").replace("\t", "").isprintable():
-        return f"{shown_name} is a text file, not a picture."
-    return f"{shown_name} is not a picture in any format that is read ({', '.join(FORMATS)})."
+        return f"{shown_name} is a text file, not an image."
+    return f"{shown_name} is not an image in any format that is read ({', '.join(FORMATS)})."
 
 
 def _too_large(shown_name: str, size: str) -> DatasetError:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def may_import_from(user: Any, folder: Path) -> bool:
-    """Whether this user may import pictures from this folder of the server."""
+    """Whether this user may import images from this folder of the server."""
     if not settings.IMPORT_DIRS:
         return is_administrator(user)
     return any(folder.resolve().is_relative_to(allowed) for allowed in settings.IMPORT_DIRS)

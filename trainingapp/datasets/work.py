@@ -20,7 +20,7 @@ from trainingapp.models import Dataset
 from trainingapp.models.text import storable
 
 Progress = Callable[[int, int], None]
-"""Called with pictures done and pictures in all."""
+"""Called with images done and images in all."""
 
 PROGRESS_INTERVAL_S = 0.5
 log = structlog.get_logger(__name__)

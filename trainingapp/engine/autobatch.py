@@ -13,12 +13,12 @@ from trainingapp.contract.run_directory import Order
 from trainingapp.engine.device import Precision
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.small_convolutions import guard_small_convolutions
-from trainingapp.engine.tasks.registry import make_recipe
+from trainingapp.engine.tasks.registry import make_task
 
 LARGEST = 1024
 MEMORY_SHARE = 0.8
 LEAST_GAIN = 1.1
-"""Twice the batch must give at least so much more pictures a second, or it only costs memory."""
+"""Twice the batch must give at least so much more images a second, or it only costs memory."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Trial:
     """What a batch size was measured at."""
 
     batch_size: int
-    pictures_per_s: float
+    images_per_s: float
 
 
 def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, precision: Precision) -> list[Trial]:
     """Try sizes from 2 on, twice as many each time, with real steps; the last of the trials is the one to take.
 
     It ends where memory does (out of memory, or more than MEMORY_SHARE of what was free), where a larger batch is no
-    faster, and at a quarter of the training split. Raises BadConfig when not even two pictures fit.
+    faster, and at a quarter of the training split. Raises BadConfig when not even two images fit.
     """
     largest = max(2, min(LARGEST, len(dataset.split("train")) // 4))
     free = free_bytes(device)
@@ -45,13 +45,13 @@ def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, p
             if not is_out_of_memory(error):
                 raise
             break
-        if trials and found.pictures_per_s < trials[-1].pictures_per_s * LEAST_GAIN:
+        if trials and found.images_per_s < trials[-1].images_per_s * LEAST_GAIN:
             break
         trials.append(found)
         if used_bytes(device) > MEMORY_SHARE * free / 2:  # twice as many would be too much
             break
     if not trials:
-        raise BadConfig("Not even a batch of two pictures fits into memory: choose a smaller image_size or model.")
+        raise BadConfig("Not even a batch of two images fits into memory: choose a smaller image_size or model.")
     return trials
 
 
@@ -66,15 +66,15 @@ def _measured(
 ) -> Trial:
     """Train two steps on the first batch: the first allocates, the second is timed."""
     config = order.config.model_copy(update={"batch_size": batch_size, "num_workers": 0})
-    recipe = make_recipe(replace(order, config=config), dataset, device)
-    model = recipe.build_model(pretrained=False).train()
+    task = make_task(replace(order, config=config), dataset, device)
+    model = task.build_model(pretrained=False).train()
     guard_small_convolutions(model, precision)
-    optimizer, meter = make_optimizer(model, config), recipe.new_meter(validation=False)
-    batch = next(recipe.train_batches(1, skip=0))
+    optimizer, meter = make_optimizer(model, config), task.new_meter(validation=False)
+    batch = next(task.train_batches(1, skip=0))
     for _turn in range(2):
         began = time.perf_counter()
         with precision.autocast():
-            loss = recipe.loss(model, batch, meter)
+            loss = task.loss(model, batch, meter)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -20,7 +20,7 @@ from trainingapp.contract import prediction as predict
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.model_card import EXPORT_FILES, TOLERANCE, Card
 from trainingapp.contract.number_text import number_text
-from trainingapp.contract.prediction import Floats, Picture, candidates, prepared, suppressed
+from trainingapp.contract.prediction import Floats, Prepared, candidates, prepared, suppressed
 from trainingapp.contract.storage.durable import flush, sha256_of
 from trainingapp.engine.export_readme import readme
 from trainingapp.engine.networks import load_network
@@ -44,7 +44,7 @@ class _NotTheSameError(Exception):
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is exported, and what it gives for the pictures that it is checked on."""
+    """What is exported, and what it gives for the images that it is checked on."""
 
     card: Card
     weights: Path
@@ -54,16 +54,16 @@ class _Subject:
 
 
 def export(
-    card: Card, weights: Path, formats: Sequence[str], pictures: Sequence[Path], folder: Path, tell: Tell
+    card: Card, weights: Path, formats: Sequence[str], images: Sequence[Path], folder: Path, tell: Tell
 ) -> dict[str, Any]:
-    """Write FOLDER/export.zip. Returns {"file", "size_bytes", "sha256", "pictures", "formats": {format: outcome}}.
+    """Write FOLDER/export.zip. Returns {"file", "size_bytes", "sha256", "images", "formats": {format: outcome}}.
 
     An outcome is {"is_good", "difference", "box_difference", "problem"}, differences being the largest over all
-    pictures. Raises BadData where not one format could be made, WeightsUnavailable.
+    images. Raises BadData where not one format could be made, WeightsUnavailable.
     """
     total = len(formats) + 2
     tell(0, total, "Building the network")
-    subject = _subject(card, weights, pictures)
+    subject = _subject(card, weights, images)
     outcomes: dict[str, dict[str, Any]] = {}
     for done, name in enumerate(formats, start=1):
         tell(done, total, f"Making {EXPORT_FILES[name]}")
@@ -72,19 +72,19 @@ def export(
     if not good:
         raise BadData(" ".join(outcome["problem"] for outcome in outcomes.values()))
     tell(total - 1, total, "Packing")
-    path = _packed(card, outcomes, good, folder, len(pictures))
+    path = _packed(card, outcomes, good, folder, len(images))
     tell(total, total, "")
     size_bytes = path.stat().st_size
-    about = {"file": path.name, "size_bytes": size_bytes, "sha256": sha256_of(path), "pictures": len(pictures)}
+    about = {"file": path.name, "size_bytes": size_bytes, "sha256": sha256_of(path), "images": len(images)}
     return {**about, "formats": outcomes}
 
 
-def _subject(card: Card, weights: Path, pictures: Sequence[Path]) -> _Subject:
-    module = plain(load_network(card, weights), card["recipe"], card["image_size"])
-    images = [torch.from_numpy(prepared(path, card).image_NCHW) for path in pictures]
+def _subject(card: Card, weights: Path, images: Sequence[Path]) -> _Subject:
+    module = plain(load_network(card, weights), card["task"], card["image_size"])
+    inputs = [torch.from_numpy(prepared(path, card).image_NCHW) for path in images]
     with torch.inference_mode():
-        expected = [module(image) for image in images]
-    return _Subject(card, weights, module, images, expected)
+        expected = [module(one) for one in inputs]
+    return _Subject(card, weights, module, inputs, expected)
 
 
 def _outcome(name: str, subject: _Subject, path: Path) -> dict[str, Any]:
@@ -128,10 +128,10 @@ def _pt2(subject: _Subject, path: Path) -> tuple[float, float | None]:
 def _onnx(subject: _Subject, path: Path) -> tuple[float, float | None]:
     import onnxruntime
 
-    recipe = subject.card["recipe"]
-    # The older exporter takes detectors, whose choice of proposals depends on the picture, and is quicker with them.
-    options: dict[str, Any] = _OLDER if recipe == "detection" else _NEWER
-    options = {**options, "input_names": ["image"], "output_names": OUTPUTS[recipe], "verbose": False}
+    task = subject.card["task"]
+    # The older exporter takes detectors, whose choice of proposals depends on the image, and is quicker with them.
+    options: dict[str, Any] = _OLDER if task == "detection" else _NEWER
+    options = {**options, "input_names": ["image"], "output_names": OUTPUTS[task], "verbose": False}
 
     def run() -> Callable[[torch.Tensor], Any]:
         with torch.no_grad():
@@ -167,7 +167,7 @@ def _unlike(name: str, worst: float, worst_box: float) -> str:
 
 
 def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) -> tuple[float, float | None]:
-    """The largest difference of scores, and of boxes in pixels, over all pictures."""
+    """The largest difference of scores, and of boxes in pixels, over all images."""
     worst, worst_box = 0.0, 0.0
     with torch.inference_mode():
         for image, expected in zip(subject.images, subject.expected, strict=True):
@@ -175,7 +175,7 @@ def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) 
             worst, worst_box = max(worst, score), max(worst_box, box)
     if not worst <= TOLERANCE or not worst_box <= BOX_TOLERANCE_PIXELS:
         raise _NotTheSameError(_unlike(name, worst, worst_box))
-    return worst, worst_box if subject.card["recipe"] == "detection" else None
+    return worst, worst_box if subject.card["task"] == "detection" else None
 
 
 def differences(card: Card, expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> tuple[float, float]:
@@ -183,7 +183,7 @@ def differences(card: Card, expected: Sequence[torch.Tensor], found: Sequence[to
     one, other = ([tensor.numpy() for tensor in outputs] for outputs in (expected, found))
     if [part.shape for part in one] == [part.shape for part in other]:
         score = _largest(one[-1], other[-1])
-        box = _largest(one[0], other[0]) if card["recipe"] == "detection" else 0.0
+        box = _largest(one[0], other[0]) if card["task"] == "detection" else 0.0
         if one[0].ndim != 3 or (score <= TOLERANCE and box <= BOX_TOLERANCE_PIXELS):
             return score, box
     elif one[0].ndim != 3:
@@ -198,7 +198,7 @@ def _largest(one: Floats, other: Floats) -> float:
 def _detection_differences(card: Card, one: list[Floats], other: list[Floats]) -> tuple[float, float]:
     """Of a detector in two stages, whose proposals may stand in another order: what is found in the end."""
     size = card["image_size"]
-    whole = Picture(np.zeros(0, np.float32), size, size, 0, 0, size, size)
+    whole = Prepared(np.zeros(0, np.float32), size, size, 0, 0, size, size)
     rows = [
         suppressed(candidates(boxes, scores, whole, LEAST_COMPARED), card["iou"], 100) for boxes, scores in (one, other)
     ]
@@ -208,15 +208,15 @@ def _detection_differences(card: Card, one: list[Floats], other: list[Floats]) -
     return _largest(arrays[0][:, 1], arrays[1][:, 1]), _largest(arrays[0][:, 2:], arrays[1][:, 2:])
 
 
-def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], folder: Path, pictures: int) -> Path:
+def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], folder: Path, images: int) -> Path:
     """The zip; weights do not shrink and are stored as they are."""
     path = folder / ZIP_FILE
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in good:
             archive.write(folder / EXPORT_FILES[name], EXPORT_FILES[name])
-        about = {**_public(card), "outputs": OUTPUTS[card["recipe"]], "checked": outcomes}
+        about = {**_public(card), "outputs": OUTPUTS[card["task"]], "checked": outcomes}
         archive.writestr(CARD_FILE, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
-        archive.writestr("README.md", readme(card, outcomes, good, pictures))
+        archive.writestr("README.md", readme(card, outcomes, good, images))
         if "onnx" in good:
             archive.write(predict.__file__, "predict.py")
     flush(path)
@@ -229,8 +229,8 @@ def _public(card: Card) -> Card:
     return {name: value for name, value in card.items() if name != "path"}
 
 
-def drawn_pictures(folder: Path, count: int) -> list[Path]:
-    """Pictures of coloured noise and blocks, for a network whose dataset is gone."""
+def drawn_images(folder: Path, count: int) -> list[Path]:
+    """Images of coloured noise and blocks, for a network whose dataset is gone."""
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)

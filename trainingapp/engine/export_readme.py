@@ -9,7 +9,7 @@ _HOW = {
     "onnx": (
         "`model.onnx`: input `image`, float32 [1, 3, {size}, {size}], normalised. Try it with\n\n"
         "      pip install numpy pillow onnxruntime\n"
-        "      python predict.py picture.jpg --out drawn\n"
+        "      python predict.py image.jpg --out drawn\n"
     ),
     "pt2": '`model.pt2`: `torch.export.load("model.pt2").module()(image)` gives the same outputs.',
     "safetensors": "`weights.safetensors`: `safetensors.torch.load_file(...)` gives the state dict.",
@@ -26,28 +26,28 @@ _OUTPUTS_SAID = {
 }
 
 
-def readme(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], pictures: int) -> str:
+def readme(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], images: int) -> str:
     """What stands in README.md; `good` are the formats that are in the zip."""
     how = "\n".join(f"- {_HOW[name].format(size=card['image_size'])}" for name in good)
     checks = "\n".join(f"- {EXPORT_FILES[name]}: {_verdict(outcome)}" for name, outcome in outcomes.items())
-    way = "stretched to" if card["recipe"] == "classification" else "fitted, with grey (114) around, into"
+    way = "stretched to" if card["task"] == "classification" else "fitted, with grey (114) around, into"
     norm = card["normalisation"]
     return f"""# {card["name"]} v{card["version"]}
 
-{card["recipe"].capitalize()} with {card["architecture"]}. {card.get("note", "")}
+{card["task"].capitalize()} with {card["architecture"]}. {card.get("note", "")}
 
 ## Use
 
 {how}
 
-Outputs: {_OUTPUTS_SAID[card["recipe"]]}
+Outputs: {_OUTPUTS_SAID[card["task"]]}
 
-A picture is turned upright (EXIF), made RGB, {way} a square of {card["image_size"]} pixels, divided by 255, and
+An image is turned upright (EXIF), made RGB, {way} a square of {card["image_size"]} pixels, divided by 255, and
 normalised with mean {norm["mean"]} and standard deviation {norm["std"]}.
 
 Classes, in the order of the outputs: {", ".join(card["classes"])}.
 
-## Checked on {pictures} pictures against PyTorch
+## Checked on {images} images against PyTorch
 
 {checks}
 

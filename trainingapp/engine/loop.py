@@ -36,8 +36,8 @@ from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import Position, TrainingState, new_state, steps_per_epoch
 from trainingapp.engine.step import training_step
-from trainingapp.engine.tasks.registry import make_recipe, read_dataset
-from trainingapp.engine.tasks.task import Recipe
+from trainingapp.engine.tasks.registry import make_task, read_dataset
+from trainingapp.engine.tasks.task import Task
 from trainingapp.engine.transfer import forked, load_matching, starting_weights
 from trainingapp.engine.validation import evaluate_split
 
@@ -67,10 +67,10 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     found = folder.newest_sound() or forked(order)
     weights = None if found else starting_weights(order)
     order = _with_batch_size(order, dataset, device, precision, found, events)
-    recipe = make_recipe(order, dataset, device, unwanted_fds=unwanted_fds)
-    _tell_start(events, order, recipe, found, device, [*folder.warnings, warning])
+    task = make_task(order, dataset, device, unwanted_fds=unwanted_fds)
+    _tell_start(events, order, task, found, device, [*folder.warnings, warning])
     folder.announce_newest(_tail(order))
-    state = _prepare(order, recipe, device, precision, found, weights, events)
+    state = _prepare(order, task, device, precision, found, weights, events)
     del weights  # they would take memory for the whole run
     report, proof = Reporter(events, state, order.run_dir), Proof(order.run_dir, state, events, found)
     saving = Saving(folder, state, report, proof)
@@ -102,7 +102,7 @@ def _begin_epoch(state: TrainingState) -> Iterator[Any]:
     """Go to the epoch that is to be trained; returns its batches from where the run is."""
     state.begin_epoch()
     set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
-    return state.recipe.train_batches(state.epoch, skip=state.batches_done)
+    return state.task.train_batches(state.epoch, skip=state.batches_done)
 
 
 def _validate(state: TrainingState, precision: Precision, report: Reporter, orders: Orders) -> Ending | None:
@@ -138,7 +138,7 @@ def step_ahead(
 
 def _prepare(
     order: Order,
-    recipe: Recipe,
+    task: Task,
     device: torch.device,
     precision: Precision,
     found: Found | None,
@@ -150,11 +150,11 @@ def _prepare(
     cpu_threads = _cpu_threads(order, found)
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
     seed_everything(config.seed)
-    model = recipe.build_model(pretrained=found is None)
+    model = task.build_model(pretrained=found is None)
     guard_small_convolutions(model, precision)
     if order.start_from is not None and weights is not None:
         _take_over_weights(model, order.start_from.name, weights, events)
-    state = new_state(order, recipe, model, precision, cpu_threads=cpu_threads)
+    state = new_state(order, task, model, precision, cpu_threads=cpu_threads)
     if found:
         for warning in state.restore(found.content):
             events.log(warning, "warning")
@@ -184,7 +184,7 @@ def _with_batch_size(
     else:
         trials = find_batch_size(order, dataset, device, precision)
         batch_size = trials[-1].batch_size
-        tried = ", ".join(f"{trial.batch_size}: {trial.pictures_per_s:.0f} pictures/s" for trial in trials)
+        tried = ", ".join(f"{trial.batch_size}: {trial.images_per_s:.0f} img/s" for trial in trials)
         events.log(f"batch_size {batch_size} was chosen ({tried}).")
     return replace(order, config=order.config.model_copy(update={"batch_size": batch_size}))
 
@@ -207,12 +207,12 @@ def _keeping(config: RunConfig) -> Keeping:
 def _tell_start(
     events: EventLog,
     order: Order,
-    recipe: Recipe,
+    task: Task,
     found: Found | None,
     device: torch.device,
     warnings: list[str],
 ) -> None:
-    epoch_steps = steps_per_epoch(recipe, order.config)
+    epoch_steps = steps_per_epoch(task, order.config)
     position = Position.of(found.content, epoch_steps) if found else Position()
     events.epoch, events.step = position.epoch if found else 0, position.step(epoch_steps)
     file = found.entry.file if found else None
@@ -220,7 +220,7 @@ def _tell_start(
         "status",
         state="started",
         device=device_name(device),
-        dataset_fingerprint=recipe.description()["dataset_fingerprint"],
+        dataset_fingerprint=task.description()["dataset_fingerprint"],
         resumed_from=file,
         validation_due=position.is_validation_due(epoch_steps),
         batch_size=order.config.batch_size,

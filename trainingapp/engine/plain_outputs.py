@@ -1,4 +1,4 @@
-"""Networks as others can use them: one normalised picture in, plain tensors out.
+"""Networks as others can use them: one normalised image in, plain tensors out.
 
 classification   probabilities [1, C]
 detection        boxes [B, 4] or, where each class has its own, [B, C, 4]; scores [B, C]. Nothing is sifted: least
@@ -23,15 +23,15 @@ OUTPUTS: dict[str, list[str]] = {
     "detection": ["boxes", "scores"],
     "segmentation": ["probabilities"],
 }
-"""Names of the outputs by recipe."""
+"""Names of the outputs by task."""
 
 Outputs = tuple[torch.Tensor, ...]
 
 
-def plain(network: nn.Module, recipe: str, image_size: int) -> nn.Module:
-    """`network`, in evaluation mode, as a module that gives the outputs of its recipe as a tuple."""
+def plain(network: nn.Module, task: str, image_size: int) -> nn.Module:
+    """`network`, in evaluation mode, as a module that gives the outputs of its task as a tuple."""
     network = network.eval()
-    if recipe != "detection":
+    if task != "detection":
         return _Probabilities(network).eval()
     if isinstance(network, FasterRCNN):
         return _TwoStages(network, image_size).eval()
@@ -49,7 +49,7 @@ class _Probabilities(nn.Module):
 
 
 def _anchors(generator: Any, features: list[torch.Tensor], image_size: int) -> torch.Tensor:
-    """[A, 4] xyxy: the same for every picture of this size."""
+    """[A, 4] xyxy: the same for every image of this size."""
     images = torch.zeros(1, 3, image_size, image_size)
     anchors: torch.Tensor = generator(ImageList(images, [(image_size, image_size)]), features)[0]
     return anchors

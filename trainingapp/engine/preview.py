@@ -6,7 +6,7 @@ from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.run_directory import PREVIEW_FILE, Order
 from trainingapp.engine.data.drawing import contact_sheet
-from trainingapp.engine.tasks.registry import make_recipe
+from trainingapp.engine.tasks.registry import make_task
 
 
 def draw_preview(order: Order) -> None:
@@ -16,8 +16,8 @@ def draw_preview(order: Order) -> None:
         dataset = read_index(order.dataset_dir)
     except ValueError as error:
         raise BadData(str(error)) from error
-    recipe = make_recipe(order, dataset, torch.device("cpu"))
-    pictures = recipe.draw_batch(next(recipe.train_batches(1, skip=0)))
+    task = make_task(order, dataset, torch.device("cpu"))
+    images = task.draw_batch(next(task.train_batches(1, skip=0)))
     temporary = order.run_dir / f"{PREVIEW_FILE}.tmp"
-    contact_sheet(pictures).save(temporary, "WEBP", quality=85, method=2)
+    contact_sheet(images).save(temporary, "WEBP", quality=85, method=2)
     temporary.replace(order.run_dir / PREVIEW_FILE)

@@ -20,8 +20,8 @@ from trainingapp.engine.tensorboard_writer import Board
 PROGRESS_INTERVAL_S = 0.25
 RECENT_SECONDS = 60.0
 BATCHES_DIR = "batches"
-BATCH_PICTURE_INTERVAL_S = 60.0
-BATCH_PICTURES_KEPT = 10
+BATCH_IMAGE_INTERVAL_S = 60.0
+BATCH_IMAGES_KEPT = 10
 
 
 class Reporter:
@@ -30,7 +30,7 @@ class Reporter:
     def __init__(self, events: EventLog, state: TrainingState, run_dir: Path) -> None:
         self._board = Board(run_dir, state.step, events)
         self._events, self._state, self._run_dir = events, state, run_dir
-        self._next_batch_picture = 0.0
+        self._next_batch_image = 0.0
         self._first_step_told = False
         self._next_progress = 0.0
         self._point_time = time.monotonic()
@@ -82,14 +82,14 @@ class Reporter:
     def training_batch(self, batch: Any) -> None:
         """To be called with each batch: draws the first of an epoch, but not more often than once a minute."""
         moment, state = time.monotonic(), self._state
-        is_first = state.step_in_epoch == 0 or not self._next_batch_picture
-        if not is_first or moment < self._next_batch_picture:
+        is_first = state.step_in_epoch == 0 or not self._next_batch_image
+        if not is_first or moment < self._next_batch_image:
             return
-        self._next_batch_picture = moment + BATCH_PICTURE_INTERVAL_S
+        self._next_batch_image = moment + BATCH_IMAGE_INTERVAL_S
         folder, file = self._run_dir / BATCHES_DIR, f"step_{state.step}.webp"
         folder.mkdir(exist_ok=True)
-        contact_sheet(state.recipe.draw_batch(batch)).save(folder / file, "WEBP", quality=85, method=2)
-        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-BATCH_PICTURES_KEPT]:
+        contact_sheet(state.task.draw_batch(batch)).save(folder / file, "WEBP", quality=85, method=2)
+        for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-BATCH_IMAGES_KEPT]:
             old.unlink()
         self._events.write("sample", kind="batch", file=f"{BATCHES_DIR}/{file}")
 
@@ -113,11 +113,11 @@ class Reporter:
         write_evaluation(
             self._run_dir,
             found,
-            recipe=state.config.recipe,
+            task=state.config.task,
             epoch=state.epoch,
             step=state.step,
-            classes=state.recipe.description()["classes"],
-            paths=state.recipe.val_paths(),
+            classes=state.task.description()["classes"],
+            paths=state.task.val_paths(),
         )
         self._board.add("val", found.values, state.step)
         self._events.write(

@@ -14,16 +14,16 @@ from PIL import Image
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Sample, Split, read_index, write_index
 from trainingapp.contract.run_directory import Order
-from trainingapp.engine.data.transforms import PRESETS, picture_augmentation
+from trainingapp.engine.data.transforms import PRESETS, image_augmentation
 from trainingapp.engine.device import available_threads, prepare_backend
 from trainingapp.engine.environment import environment
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.stored_tensors import FlatCopy
-from trainingapp.engine.tasks.classification.task import ClassificationRecipe
+from trainingapp.engine.tasks.classification.task import ClassificationTask
 
 
 def rehearse() -> None:
-    """Train the default configuration for two steps on the CPU, on blank pictures in a folder that goes away.
+    """Train the default configuration for two steps on the CPU, on blank images in a folder that goes away.
 
     It loads the libraries' lazy parts and has the CPU's kernels compiled. A GPU is not touched: an idle process must
     not hold its memory. A run sets its seeds and switches itself, so nothing of this is seen in it.
@@ -33,13 +33,13 @@ def rehearse() -> None:
     with tempfile.TemporaryDirectory(prefix="cvstudio-") as folder:
         config = parse_config({"device": "cpu"})
         order = Order(Path(folder), config, Path(folder), Path(folder), 0)
-        _write_pictures(Path(folder), train_count=config.batch_size * 2)
-        _train_and_save(ClassificationRecipe(order, read_index(order.dataset_dir), torch.device("cpu")), order)
+        _write_images(Path(folder), train_count=config.batch_size * 2)
+        _train_and_save(ClassificationTask(order, read_index(order.dataset_dir), torch.device("cpu")), order)
     with contextlib.suppress(ImportError):
         importlib.import_module("torch.utils.tensorboard")
     environment()  # git takes a moment to answer, and the answer is kept
     for preset in PRESETS.values():
-        picture_augmentation(preset, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
+        image_augmentation(preset, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
     _give_memory_back()
 
 
@@ -51,26 +51,26 @@ def _give_memory_back() -> None:
         trim(0)
 
 
-def _write_pictures(folder: Path, train_count: int) -> None:
+def _write_images(folder: Path, train_count: int) -> None:
     for name in ("a.png", "a.jpg"):
         Image.new("RGB", (32, 32)).save(folder / name)
     files, labels = itertools.cycle(["a.png", "a.jpg"]), itertools.cycle([0, 1])
     counts: list[tuple[Split, int]] = [("train", train_count), ("val", 1)]
     samples = [Sample(next(files), next(labels), split, 32, 32) for split, count in counts for _ in range(count)]
-    write_index(folder, name="", recipes=["classification"], classes=["a", "b"], fingerprint="", samples=samples)
+    write_index(folder, name="", tasks=["classification"], classes=["a", "b"], fingerprint="", samples=samples)
 
 
-def _train_and_save(recipe: ClassificationRecipe, order: Order) -> None:
-    model, meter = recipe.build_model(pretrained=False), recipe.new_meter(validation=False)
+def _train_and_save(task: ClassificationTask, order: Order) -> None:
+    model, meter = task.build_model(pretrained=False), task.new_meter(validation=False)
     optimizer = make_optimizer(model, order.config)
-    for batch in recipe.train_batches(1, skip=0):
-        recipe.loss(model, batch, meter).backward()
+    for batch in task.train_batches(1, skip=0):
+        task.loss(model, batch, meter).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     model.eval()
-    meter = recipe.new_meter(validation=True)
-    for batch in recipe.val_batches():
+    meter = task.new_meter(validation=True)
+    for batch in task.val_batches():
         with torch.inference_mode():
-            recipe.evaluate(model, batch, meter)
-    recipe.evaluation(meter)
+            task.evaluate(model, batch, meter)
+    task.evaluation(meter)
     FlatCopy().take({"optimizer": optimizer.state_dict(), "meter": meter.state_dict()})

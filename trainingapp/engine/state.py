@@ -16,7 +16,7 @@ from trainingapp.engine.device import Precision
 from trainingapp.engine.ema import Ema
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.seeding import rng_state, set_rng_state
-from trainingapp.engine.tasks.task import Meter, Recipe
+from trainingapp.engine.tasks.task import Meter, Task
 
 FORMAT = 1
 
@@ -65,7 +65,7 @@ class TrainingState:
     """A run in the trainer's memory; see `Position` for where it is."""
 
     config: RunConfig
-    recipe: Recipe
+    task: Task
     model: nn.Module
     head_prefixes: tuple[str, ...]
     optimizer: torch.optim.Optimizer
@@ -90,17 +90,17 @@ class TrainingState:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch; the last may have fewer batches than the others."""
-        return steps_per_epoch(self.recipe, self.config)
+        return steps_per_epoch(self.task, self.config)
 
     @property
     def batches_done(self) -> int:
         """Batches of this epoch that the optimizer has seen."""
-        return min(self.recipe.batch_count, self.step_in_epoch * self.config.accumulation_steps)
+        return min(self.task.batch_count, self.step_in_epoch * self.config.accumulation_steps)
 
     @property
     def batches_in_step(self) -> int:
         """Batches of the step to come."""
-        return min(self.config.accumulation_steps, self.recipe.batch_count - self.batches_done)
+        return min(self.config.accumulation_steps, self.task.batch_count - self.batches_done)
 
     @property
     def evaluated_model(self) -> nn.Module:
@@ -194,7 +194,7 @@ class TrainingState:
             "attempt": self.attempt,
             "cpu_threads": self.cpu_threads,
             "config": self.config.model_dump(mode="json"),
-            **self.recipe.description(),
+            **self.task.description(),
         }
 
     def restore(self, content: dict[str, Any]) -> list[str]:
@@ -223,7 +223,7 @@ class TrainingState:
         steps, steps_then = self.steps_per_epoch, content["steps_per_epoch"]
         if steps != steps_then:
             warnings.append(f"An epoch has {steps} steps now, not {steps_then}: the step numbers change.")
-        if content["dataset_fingerprint"] != self.recipe.description()["dataset_fingerprint"]:
+        if content["dataset_fingerprint"] != self.task.description()["dataset_fingerprint"]:
             warnings.append("The dataset is not the one that the checkpoint was trained on.")
         return warnings
 
@@ -239,30 +239,28 @@ class TrainingState:
         return self.schedule.lr_at(min(self.step, self.total_steps - 1))
 
 
-def new_state(
-    order: Order, recipe: Recipe, model: nn.Module, precision: Precision, *, cpu_threads: int
-) -> TrainingState:
+def new_state(order: Order, task: Task, model: nn.Module, precision: Precision, *, cpu_threads: int) -> TrainingState:
     """A run at its very beginning."""
-    config, head_prefixes = order.config, recipe.head_prefixes(model)
+    config, head_prefixes = order.config, task.head_prefixes(model)
     return TrainingState(
         config=config,
-        recipe=recipe,
+        task=task,
         model=model,
         head_prefixes=head_prefixes,
         optimizer=make_optimizer(model, config, head_prefixes),
-        schedule=make_schedule(config, steps_per_epoch(recipe, config)),
+        schedule=make_schedule(config, steps_per_epoch(task, config)),
         ema=Ema(model, config.ema_decay) if config.ema_decay else None,
         scaler=precision.scaler(),
-        meter=recipe.new_meter(validation=False),
+        meter=task.new_meter(validation=False),
         device=precision.device,
         attempt=order.attempt,
         cpu_threads=cpu_threads,
     )
 
 
-def steps_per_epoch(recipe: Recipe, config: RunConfig) -> int:
+def steps_per_epoch(task: Task, config: RunConfig) -> int:
     """Optimizer steps in an epoch: each takes `accumulation_steps` batches, the last may take fewer."""
-    return -(-recipe.batch_count // config.accumulation_steps)
+    return -(-task.batch_count // config.accumulation_steps)
 
 
 def epochs_changed(epochs: int, epochs_then: int, step: int) -> str:

@@ -31,7 +31,7 @@ def training_step(
     for batch in islice(batches, parts):
         seen(batch)
         with precision.autocast():
-            loss = state.recipe.loss(model, batch, state.meter)
+            loss = state.task.loss(model, batch, state.meter)
         scaler.scale(loss / parts).backward()
         losses.append(loss.detach())
     clip_gradients(model, optimizer, scaler, state.config.gradient_clip)

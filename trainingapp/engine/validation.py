@@ -21,15 +21,15 @@ def evaluate_split(
 
     Raises NonFiniteLoss for a result that is no number.
     """
-    meter = state.recipe.new_meter(validation=True)
+    meter = state.task.new_meter(validation=True)
     model = state.evaluated_model.eval()
-    for batch in state.recipe.val_batches():
+    for batch in state.task.val_batches():
         if wish := ending():
             return wish
         with torch.inference_mode(), precision.autocast():
-            state.recipe.evaluate(model, batch, meter)
+            state.task.evaluate(model, batch, meter)
         report.progress("validate")
-    found = state.recipe.evaluation(meter)
+    found = state.task.evaluation(meter)
     for name, value in found.values.items():
         if not math.isfinite(value):
             raise NonFiniteLoss(non_finite_message(f"The validation {name} of epoch {state.epoch} is {value}"))

@@ -47,6 +47,6 @@ def _note_export(job: Job, result: dict[str, Any]) -> None:
     with transaction.atomic():
         weights = Weights.objects.select_for_update().filter(pk=job.params["weights_id"]).first()
         if weights is not None:
-            made = {name: {**outcome, "pictures": result["pictures"]} for name, outcome in result["formats"].items()}
+            made = {name: {**outcome, "images": result["images"]} for name, outcome in result["formats"].items()}
             weights.report = {**weights.report, "exports": {**weights.report.get("exports", {}), **made}}
             weights.save(update_fields=["report"])

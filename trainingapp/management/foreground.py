@@ -74,7 +74,7 @@ def show_outcome(dataset: Dataset) -> None:
     if dataset.status != Dataset.Status.READY:
         raise CommandError(f"“{dataset.name}” is being imported by a worker.")
     print(  # noqa: T201
-        f"{dataset.name}: {len(dataset.classes)} classes, {dataset.count('train'):,} pictures to train on, "
+        f"{dataset.name}: {len(dataset.classes)} classes, {dataset.count('train'):,} images to train on, "
         f"{dataset.count('val'):,} for validation (dataset {dataset.pk})."
     )
 

@@ -1,4 +1,4 @@
-"""A set of pictures with its labels, immutable once it is ready."""
+"""A set of images with its labels, immutable once it is ready."""
 
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ class Dataset(Shared):
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, related_name="datasets", verbose_name=_("owner")
     )
-    #: Recipes that its annotations suffice for, the most telling one first.
-    recipes = models.JSONField(_("recipes"), default=list)
+    #: Tasks that its annotations suffice for, the most telling one first.
+    tasks = models.JSONField(_("tasks"), default=list)
     #: What kind of files it came from: class_folders, coco, yolo, voc, masks, csv or scenes.
     format = models.CharField(_("format"), max_length=32, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.IMPORTING)
@@ -43,10 +43,10 @@ class Dataset(Shared):
     options = models.JSONField(_("options"), default=dict, blank=True)
     #: Class names in the order of their label numbers.
     classes = models.JSONField(_("classes"), default=list)
-    #: Pictures that show each class: {"train": {"cat": 120, ...}, "val": {...}}
+    #: Images that show each class: {"train": {"cat": 120, ...}, "val": {...}}
     counts = models.JSONField(_("counts"), default=dict)
-    #: Pictures of each split: {"train": 120, "val": 30}; one picture may show several classes.
-    pictures = models.JSONField(_("pictures"), default=dict)
+    #: Images of each split: {"train": 120, "val": 30}; one image may show several classes.
+    images = models.JSONField(_("images"), default=dict)
     #: For the statistics page; see datasets/statistics.py.
     statistics = models.JSONField(_("statistics"), default=dict, blank=True)
     #: [{"level": "error" | "warning", "code": str, "file": str, "message": str}, ...]
@@ -72,7 +72,7 @@ class Dataset(Shared):
 
     @property
     def folder(self) -> Path:
-        """Where the pictures and `samples.jsonl` lie."""
+        """Where the images and `samples.jsonl` lie."""
         return Path(settings.DATASETS_DIR) / str(self.pk)
 
     @property
@@ -84,5 +84,5 @@ class Dataset(Shared):
         return [item for item in self.report if item["level"] == "warning"]
 
     def count(self, split: str) -> int:
-        """Pictures in a split."""
-        return int(self.pictures.get(split, 0))
+        """Images in a split."""
+        return int(self.images.get(split, 0))

@@ -19,7 +19,7 @@ class Job(models.Model):
         PREFLIGHT = "preflight", _("preflight")
         EXPORT = "export", _("export")
         PREDICT = "predict", _("prediction")
-        PREDICT_MANY = "predict_many", _("prediction of many pictures")
+        PREDICT_MANY = "predict_many", _("prediction of many images")
         CHECK_WEIGHTS = "check_weights", _("check of uploaded weights")
         SAVE_WEIGHTS = "save_weights", _("copy into the library of weights")
 

@@ -73,7 +73,7 @@ class TrainingRun(Shared):
 
     name = models.CharField(_("name"), max_length=120)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="runs", verbose_name=_("owner"))
-    recipe = models.CharField(_("recipe"), max_length=32)
+    task = models.CharField(_("task"), max_length=32)
     dataset = models.ForeignKey("Dataset", models.PROTECT, related_name="runs", verbose_name=_("dataset"))
     #: A RunConfig as JSON, complete with its defaults.
     config = models.JSONField(_("configuration"))

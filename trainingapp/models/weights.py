@@ -41,7 +41,7 @@ class Weights(Shared):
     state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.PENDING)
     problem = models.TextField(_("problem"), blank=True)
     job = models.ForeignKey("Job", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("job"))
-    recipe = models.CharField(_("recipe"), max_length=32)
+    task = models.CharField(_("task"), max_length=32)
     architecture = models.CharField(_("architecture"), max_length=120)
     #: Class names in the order of the outputs.
     classes = models.JSONField(_("classes"), default=list)
@@ -127,7 +127,7 @@ class Weights(Shared):
             "name": self.name,
             "version": self.version,
             "note": self.note,
-            "recipe": self.recipe,
+            "task": self.task,
             "architecture": self.architecture,
             "classes": self.classes,
             "image_size": self.image_size,

@@ -19,7 +19,7 @@ _BACKBONE = pgettext_lazy("a choice", "Backbone")
 
 #: Labels by field and value.
 CHOICES: dict[str, Mapping[str, Label]] = {
-    "recipe": {
+    "task": {
         "classification": _("Classification"),
         "detection": _("Detection"),
         "segmentation": _("Segmentation"),

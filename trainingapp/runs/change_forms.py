@@ -23,7 +23,7 @@ class EpochsForm(forms.Form):
     def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
         kwargs["initial"] = {"epochs": run.config["epochs"]}
         super().__init__(*args, **kwargs)
-        field, bounds = self.fields["epochs"], config_schema(run.recipe)["epochs"]
+        field, bounds = self.fields["epochs"], config_schema(run.task)["epochs"]
         field.widget.attrs |= {"min": max(bounds["minimum"], run.epoch), "max": bounds["maximum"]}
         mark_errors(self)
 
@@ -87,7 +87,7 @@ class ForkForm(RunForm):
 
     def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
         self.run = run
-        super().__init__(*args, recipe=run.recipe, **kwargs)
+        super().__init__(*args, task=run.task, **kwargs)
 
     def _prepare(self) -> None:
         sound = self.run.checkpoints.filter(damage="").order_by("-step", "-id")
@@ -104,7 +104,7 @@ class ForkForm(RunForm):
 
     def kept_labels(self) -> list[str]:
         """What must stay to go on from a step, in the words of the form."""
-        names = set(self.kept) - {"recipe"}
+        names = set(self.kept) - {"task"}
         return [row["label"] for row in config_table(self.run.config) if row["name"] in names]
 
     def clean(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class ForkForm(RunForm):
         if values.get("mode") == "continue" and hasattr(self, "config"):
             wanted = self.config.model_dump(mode="json")
             for name in self.kept:
-                if name in self.fields and name != "recipe" and wanted[name] != self.run.config[name]:
+                if name in self.fields and name != "task" and wanted[name] != self.run.config[name]:
                     text = gettext("Must stay %(value)s to go on from the step; or take over the weights alone.")
                     self.add_error(name, text % {"value": choice_label(name, self.run.config[name])})
             self._check_length(values)

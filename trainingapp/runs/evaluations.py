@@ -71,7 +71,7 @@ class Prediction(_Part):
     mask: str | None = None
 
 
-class TellingPicture(_Part):
+class TellingImage(_Part):
     index: int = Field(ge=0)
     path: str
     score: float
@@ -82,7 +82,7 @@ class EvaluationFile(_Part):
     """The content of RUN_DIR/evaluations/epoch_{n}.json; see engine/evaluation.py for what the parts mean."""
 
     format: Literal[1]
-    recipe: str
+    task: str
     epoch: int
     step: int
     classes: list[str]
@@ -94,7 +94,7 @@ class EvaluationFile(_Part):
     confusion: Confusion | None
     curves: list[CurveLines]
     best_confidence: float | None
-    pictures: list[TellingPicture]
+    images: list[TellingImage]
     fixed: list[int]
     paths: dict[int, str]
     predictions: dict[int, Prediction]
@@ -235,7 +235,7 @@ def file_version(run: TrainingRun, epoch: int) -> str:
 
 
 def predicted_mask(run: TrainingRun, content: EvaluationFile, index: int) -> Path:
-    """The file of a picture's predicted mask. Raises FileNotFoundError where there is none below the run's folder."""
+    """The file of an image's predicted mask. Raises FileNotFoundError where there is none below the run's folder."""
     made = content.predictions.get(index)
     folder = (run.folder / EVALUATIONS_DIR).resolve()
     if made is None or not made.mask or "\0" in made.mask:
@@ -252,7 +252,7 @@ def metric_of(name: str) -> Metric:
 
 
 def metric_rows(now: Evaluated, best: Evaluated | None) -> list[MetricRow]:
-    """The metrics of one epoch against the best one, in the order in which the recipe gives them."""
+    """The metrics of one epoch against the best one, in the order in which the task gives them."""
     return [_metric_row(name, value, best.values.get(name) if best else None) for name, value in now.values.items()]
 
 
@@ -334,13 +334,13 @@ def _best(run: TrainingRun) -> Evaluated | None:
 
 
 def newest_batch(run: TrainingRun) -> RunEvent | None:
-    """The event of the newest picture of a training batch whose file is still there."""
+    """The event of the newest image of a training batch whose file is still there."""
     rows = run.events.filter(type=RunEvent.Type.SAMPLE, data__kind="batch").order_by("-seq")
     found = rows.first()
     return found if found and batch_path(run, Path(str(found.data.get("file", ""))).name) else None
 
 
 def batch_path(run: TrainingRun, file: str) -> Path | None:
-    """The picture of a batch by the name of its file; None where there is none in the run's folder."""
+    """The image of a batch by the name of its file; None where there is none in the run's folder."""
     path = run.folder / "batches" / file
     return path if file and Path(file).name == file and path.is_file() else None

@@ -17,7 +17,7 @@ from trainingapp.runs.records import create_run
 #: What a branch takes from the checkpoint: everything, to go on from its very step; or the weights alone.
 ForkMode = Literal["continue", "weights"]
 #: What must be as it was when a branch goes on from the step of a checkpoint: its tensors belong to these.
-KEPT_BY_CONTINUING = ("recipe", "model", "optimizer", "ema_decay")
+KEPT_BY_CONTINUING = ("task", "model", "optimizer", "ema_decay")
 
 
 def clone_run(run: TrainingRun, *, owner: Any, name: str = "") -> TrainingRun:

@@ -48,9 +48,9 @@ RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
         ("flip_horizontal", "flip_vertical", "crop", "colour", "auto_augment", "erasing"), ("augmentation", ("custom",))
     ),
 }
-#: What the recipes learn.
-RECIPES_ABOUT: dict[str, str | Promise] = {
-    "classification": _("One label for each picture"),
+#: What the tasks learn.
+TASKS_ABOUT: dict[str, str | Promise] = {
+    "classification": _("One label for each image"),
     "detection": _("A box and a label for each object"),
     "segmentation": _("A label for each pixel"),
 }
@@ -60,7 +60,7 @@ LIMITS = ("soft_limit_h", "hard_limit_h", "max_recoveries")
 #: Units after the number one.
 ONE = {
     "epochs": gettext_noop("epoch"),
-    "pictures": gettext_noop("picture"),
+    "images": gettext_noop("image"),
     "steps": gettext_noop("step"),
     "batches": gettext_noop("batch"),
     "boxes": gettext_noop("box"),
@@ -171,23 +171,23 @@ def ready_datasets(user: Any) -> QuerySet[Dataset]:
     return visible_to(user, Dataset.objects.filter(status=Dataset.Status.READY))
 
 
-def datasets_for(recipe: str, user: Any) -> QuerySet[Dataset]:
-    """Those whose annotations suffice for the recipe. SQLite cannot look into a JSON list by itself."""
+def datasets_for(task: str, user: Any) -> QuerySet[Dataset]:
+    """Those whose annotations suffice for the task. SQLite cannot look into a JSON list by itself."""
     ready = ready_datasets(user)
-    fit = [pk for pk, recipes in ready.values_list("pk", "recipes") if recipe in recipes]
+    fit = [pk for pk, tasks in ready.values_list("pk", "tasks") if task in tasks]
     return ready.filter(pk__in=fit)
 
 
-def starting_points(recipe: str, present: str, user: Any) -> list[tuple[str, str]]:
+def starting_points(task: str, present: str, user: Any) -> list[tuple[str, str]]:
     """What a run can take its first weights from, of all that the user sees: the library, newest first, then the best
     and the last checkpoint of each run.
 
     `present` stays among them, whatever it is.
     """
     kept = Q(is_best=True) | Q(is_last=True)
-    seen = visible_to(user, Checkpoint.objects.filter(kept, run__recipe=recipe))
+    seen = visible_to(user, Checkpoint.objects.filter(kept, run__task=task))
     rows = seen.select_related("run").order_by("-created_at")
-    found = [("", gettext("New weights")), *_library(recipe, user)]
+    found = [("", gettext("New weights")), *_library(task, user)]
     for row in rows[:CHECKPOINTS_OFFERED]:
         label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
         shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
@@ -195,9 +195,9 @@ def starting_points(recipe: str, present: str, user: Any) -> list[tuple[str, str
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
 
 
-def _library(recipe: str, user: Any) -> list[tuple[str, str]]:
+def _library(task: str, user: Any) -> list[tuple[str, str]]:
     """Entries of the library that a run can start from."""
-    seen = visible_to(user, Weights.objects.filter(recipe=recipe, state=Weights.State.READY))
+    seen = visible_to(user, Weights.objects.filter(task=task, state=Weights.State.READY))
     label = gettext("Library: %(name)s (%(model)s)")
     rows = seen.order_by("-created_at")[:CHECKPOINTS_OFFERED]
     return [(row.start_name, label % {"name": row, "model": row.architecture}) for row in rows]
@@ -309,12 +309,12 @@ def studio_limits() -> dict[str, float]:
 
 
 class RunForm(LimitsForm):
-    """A new run of one recipe: its name, dataset, priority and limits, and every field of its configuration.
+    """A new run of one task: its name, dataset, priority and limits, and every field of its configuration.
 
     After is_valid(), `config` is the checked RunConfig and `corrections` says what was changed for the user.
     """
 
-    recipe = forms.CharField(widget=forms.HiddenInput())
+    task = forms.CharField(widget=forms.HiddenInput())
 
     name = forms.CharField(
         label=_("Name"),
@@ -339,15 +339,15 @@ class RunForm(LimitsForm):
     config: RunConfig
     corrections: list[str]
 
-    def __init__(self, *args: Any, recipe: str, user: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, task: str, user: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user or AnonymousUser()  # who is offered nothing
-        self.recipe_name = recipe
-        self.initial["recipe"] = recipe
-        self.fields["dataset"].queryset = datasets_for(recipe, self.user)  # type: ignore[attr-defined]
-        self.schema = {name: item for name, item in config_schema(recipe).items() if "const" not in item}
+        self.task_name = task
+        self.initial["task"] = task
+        self.fields["dataset"].queryset = datasets_for(task, self.user)  # type: ignore[attr-defined]
+        self.schema = {name: item for name, item in config_schema(task).items() if "const" not in item}
         model = str(self.initial.get("model") or self.schema["model"]["default"])
-        self.defaults = config_defaults(recipe, model)
+        self.defaults = config_defaults(task, model)
         for name, item in self.schema.items():
             self.fields[name] = self._config_field(name, item)
             self.initial.setdefault(name, self.defaults[name])
@@ -361,20 +361,20 @@ class RunForm(LimitsForm):
         if name != "start_from":
             return config_field(name, item, self.initial.get(name))
         field = config_field(name, {**item, "enum": [""]}, None)
-        field.choices = starting_points(self.recipe_name, self.initial.get(name, ""), self.user)  # type: ignore[attr-defined]
+        field.choices = starting_points(self.task_name, self.initial.get(name, ""), self.user)  # type: ignore[attr-defined]
         field.required = False
         return field
 
     def model_defaults(self) -> dict[str, dict[str, Any]]:
         """For the page: what suits each network better than the general defaults."""
         general = {name: item.get("default") for name, item in self.schema.items()}
-        suited = {name: one.defaults for name, one in ARCHITECTURES[self.recipe_name].items() if one.defaults}
+        suited = {name: one.defaults for name, one in ARCHITECTURES[self.task_name].items() if one.defaults}
         return {"": general, **suited}
 
     def clean(self) -> dict[str, Any]:
         super().clean()
         values = {name: self.cleaned_data[name] for name in self.schema if name in self.cleaned_data}
-        values["recipe"] = self.recipe_name
+        values["task"] = self.task_name
         try:
             config, corrections = correct_config(values)
         except ConfigError as error:
@@ -423,9 +423,9 @@ def _unit(unit: str, value: Any) -> str:
 def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
     """A stored configuration for people: label, value, unit, help and whether it differs from the default."""
     rows = []
-    recipe = config.get("recipe", "classification")
-    defaults = config_defaults(recipe, config["model"]) | {"recipe": recipe}
-    for name, item in config_schema(recipe).items():
+    task = config.get("task", "classification")
+    defaults = config_defaults(task, config["model"]) | {"task": task}
+    for name, item in config_schema(task).items():
         value, default = config.get(name, item.get("default")), defaults[name]
         rows.append(
             {
@@ -442,7 +442,7 @@ def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def config_changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where two stored configurations of one recipe differ, for people: name, label, unit, and both values."""
+    """Where two stored configurations of one task differ, for people: name, label, unit, and both values."""
     before = {row["name"]: row for row in config_table(old)}
     rows = [(before[row["name"]], row) for row in config_table(new) if row["name"] in before]
     return [

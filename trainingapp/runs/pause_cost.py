@@ -122,13 +122,13 @@ def _next_bytes(checkpoints: list[Checkpoint]) -> int:
 def _likely_bytes(run: TrainingRun) -> int | None:
     """The size of a checkpoint of a run like it, else what its parameters and its optimizer's values take."""
     names = {f"run__config__{name}": run.config.get(name) for name in ("model", "optimizer", "ema_decay")}
-    like = Checkpoint.objects.filter(run__recipe=run.recipe, damage="", **names).order_by("-created_at").first()
-    return like.stored_bytes or like.size_bytes if like else estimated_bytes(run.recipe, run.config)
+    like = Checkpoint.objects.filter(run__task=run.task, damage="", **names).order_by("-created_at").first()
+    return like.stored_bytes or like.size_bytes if like else estimated_bytes(run.task, run.config)
 
 
-def estimated_bytes(recipe: str, config: dict[str, Any]) -> int | None:
+def estimated_bytes(task: str, config: dict[str, Any]) -> int | None:
     """Bytes of a checkpoint without compression; None for a network whose parameters nobody has counted."""
-    known = ARCHITECTURES[recipe].get(str(config.get("model")))
+    known = ARCHITECTURES[task].get(str(config.get("model")))
     if known is None or not known.parameters:
         return None
     values = 1 + OPTIMIZER_VALUES.get(str(config.get("optimizer")), 2) + bool(config.get("ema_decay"))
@@ -140,7 +140,7 @@ def _earlier_ends(run: TrainingRun) -> tuple[float, ...]:
     own = _ends(RunEvent.objects.filter(run=run))
     if own:
         return own
-    alike = TrainingRun.objects.filter(recipe=run.recipe, config__model=run.config.get("model")).exclude(pk=run.pk)
+    alike = TrainingRun.objects.filter(task=run.task, config__model=run.config.get("model")).exclude(pk=run.pk)
     newest = list(alike.order_by("-updated_at").values_list("pk", flat=True)[:SIMILAR_RUNS])
     return _ends(RunEvent.objects.filter(run_id__in=newest))
 

@@ -57,7 +57,7 @@ def create_run(
         run = TrainingRun.objects.create(
             owner=owner,
             name=checked_name(name),
-            recipe=config.recipe,
+            task=config.task,
             dataset=dataset,
             config=config.model_dump(mode="json"),
             corrections=list(corrections),
@@ -107,13 +107,13 @@ def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
         raise VerbError(message % {"name": name, "user": owner.get_username()})
     if dataset.status != Dataset.Status.READY:
         raise VerbError(_("The dataset “%(name)s” is not ready.") % {"name": name})
-    if config.recipe not in dataset.recipes:
-        message = _("The dataset “%(name)s” is for %(recipe)s, not for %(wanted)s.")
-        raise VerbError(message % {"name": name, "recipe": ", ".join(dataset.recipes), "wanted": config.recipe})
+    if config.task not in dataset.tasks:
+        message = _("The dataset “%(name)s” is for %(task)s, not for %(wanted)s.")
+        raise VerbError(message % {"name": name, "task": ", ".join(dataset.tasks), "wanted": config.task})
     if not dataset.count("train") or not dataset.count("val"):
-        raise VerbError(_("The dataset “%(name)s” needs pictures for training and for validation.") % {"name": name})
+        raise VerbError(_("The dataset “%(name)s” needs images for training and for validation.") % {"name": name})
     _check_start(config, owner)
-    if len(dataset.classes) < 2 and config.recipe == "classification":
+    if len(dataset.classes) < 2 and config.task == "classification":
         raise VerbError(_("The dataset “%(name)s” has fewer than two classes.") % {"name": name})
 
 
@@ -127,9 +127,9 @@ def _check_start(config: RunConfig, owner: Any) -> None:
     found = Checkpoint.objects.filter(run_id=int(number), file=file[0]).select_related("run").first()
     if found is None or not can(owner, Verb.SEE, found):
         raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
-    if found.run.recipe != config.recipe:
-        message = _("The checkpoint %(name)s is of a run for %(recipe)s, not for %(wanted)s.")
-        names = {"name": config.start_from, "recipe": found.run.recipe, "wanted": config.recipe}
+    if found.run.task != config.task:
+        message = _("The checkpoint %(name)s is of a run for %(task)s, not for %(wanted)s.")
+        names = {"name": config.start_from, "task": found.run.task, "wanted": config.task}
         raise VerbError(message % names)
 
 
@@ -140,9 +140,9 @@ def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
     if not found.is_ready:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": found, "state": found.get_state_display()})
     check_undamaged(found)
-    if found.recipe != config.recipe:
-        message = _("The weights “%(name)s” are for %(recipe)s, not for %(wanted)s.")
-        raise VerbError(message % {"name": found, "recipe": found.recipe, "wanted": config.recipe})
+    if found.task != config.task:
+        message = _("The weights “%(name)s” are for %(task)s, not for %(wanted)s.")
+        raise VerbError(message % {"name": found, "task": found.task, "wanted": config.task})
 
 
 def run_tag(run: TrainingRun) -> str:

@@ -46,7 +46,7 @@ NEEDS = {
 QUOTED = frozenset({Status.RUNNING, Status.PAUSED})
 
 
-#: What the second chart shows of each recipe: (metric, split); the colours follow the order.
+#: What the second chart shows of each task: (metric, split); the colours follow the order.
 QUALITY: dict[str, list[tuple[str, str]]] = {
     "classification": [("top1", "train"), ("top1", "val"), ("top5", "val"), ("macro_f1", "val")],
     "detection": [("f1", "val"), ("ap50", "val"), ("ap", "val"), ("ap75", "val")],
@@ -67,12 +67,12 @@ def _series(
     }
 
 
-def charts_of(recipe: str) -> list[dict[str, Any]]:
-    """The charts of a recipe's runs: a colour stays with its split or metric."""
+def charts_of(task: str) -> list[dict[str, Any]]:
+    """The charts of a task's runs: a colour stays with its split or metric."""
     loss = [_series("loss", "train", _("Training"), 1)]
-    if recipe != "detection":  # torchvision's detectors compute no loss when they are evaluated
+    if task != "detection":  # torchvision's detectors compute no loss when they are evaluated
         loss.append(_series("loss", "val", _("Validation"), 2))
-    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(QUALITY[recipe], start=1)]
+    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(QUALITY[task], start=1)]
     rate = [_series("lr", "train", _("Learning rate"), 3)]
     return [
         {"name": "loss", "title": _("Loss"), "series": loss},
@@ -137,13 +137,13 @@ class RunPage:
     def best_checkpoint(self) -> Checkpoint | None:
         return self.run.checkpoints.filter(is_best=True).first()
 
-    def pictures_per_s(self) -> int | None:
+    def images_per_s(self) -> int | None:
         """Speed of the newest training steps."""
         speed = self.run.metrics.get("train/images_per_s")
         return round(speed) if speed else None
 
     def charts(self) -> list[dict[str, Any]]:
-        return charts_of(self.run.recipe)
+        return charts_of(self.run.task)
 
     def verbs(self) -> list[str]:
         """What the reader may ask of the run as it stands: the buttons."""
@@ -187,7 +187,7 @@ class RunPage:
         return summary(self.run)
 
     def batch(self) -> RunEvent | None:
-        """The event of the newest picture of a training batch."""
+        """The event of the newest image of a training batch."""
         return newest_batch(self.run)
 
 

@@ -28,10 +28,10 @@ FORECAST_RUNS = 200
 #: What makes two runs alike, from the narrowest class to the widest, and how far beyond the speeds that were seen the
 #: range reaches.
 CLASSES: tuple[tuple[tuple[str, ...], float], ...] = (
-    (("recipe", "model", "dataset", "image_size", "kind"), 1.1),
-    (("recipe", "model", "image_size", "kind"), 1.25),
-    (("recipe", "model", "kind"), 1.6),
-    (("recipe", "kind"), 2.5),
+    (("task", "model", "dataset", "image_size", "kind"), 1.1),
+    (("task", "model", "image_size", "kind"), 1.25),
+    (("task", "model", "kind"), 1.6),
+    (("task", "kind"), 2.5),
 )
 #: Share by which a living trainer's own estimate may be off, and the least that anything may be off.
 ETA_SPREAD = 1.2
@@ -81,7 +81,7 @@ class Accuracy:
 
 @dataclass
 class History:
-    """Seconds per picture and epoch of finished runs, by the classes of alike runs."""
+    """Seconds per image and epoch of finished runs, by the classes of alike runs."""
 
     rates: dict[tuple[str, ...], dict[tuple[Any, ...], list[float]]] = field(default_factory=dict)
 
@@ -95,7 +95,7 @@ class History:
         return cls(rates)
 
     def rate(self, traits: dict[str, Any]) -> tuple[Span, int]:
-        """The range of seconds per picture and epoch, and how many runs it was learnt from."""
+        """The range of seconds per image and epoch, and how many runs it was learnt from."""
         for names, spread in CLASSES:
             seen = self.rates.get(names, {}).get(tuple(traits[name] for name in names))
             if seen:
@@ -112,18 +112,18 @@ def read_history() -> History:
         work = run.dataset.count("train") * run.epoch
         if work:
             kind = "gpu" if run.device.startswith("cuda") else "cpu"
-            examples.append((_traits(run.recipe, run.config, run.dataset_id, kind), run.elapsed_s / work))
+            examples.append((_traits(run.task, run.config, run.dataset_id, kind), run.elapsed_s / work))
     return History.of(examples)
 
 
-def _traits(recipe: str, config: dict[str, Any], dataset_id: int, kind: str) -> dict[str, Any]:
+def _traits(task: str, config: dict[str, Any], dataset_id: int, kind: str) -> dict[str, Any]:
     size, model = config.get("image_size"), config.get("model")
-    return {"recipe": recipe, "model": model, "dataset": dataset_id, "image_size": size, "kind": kind}
+    return {"task": task, "model": model, "dataset": dataset_id, "image_size": size, "kind": kind}
 
 
 def duration(run: TrainingRun, dataset: Dataset, history: History, kind: str) -> tuple[Span, int]:
     """Seconds that the run still needs on a device of this kind, and how many runs tell so."""
-    rate, basis = history.rate(_traits(run.recipe, run.config, dataset.pk, kind))
+    rate, basis = history.rate(_traits(run.task, run.config, dataset.pk, kind))
     epochs = run.total_epochs * (1 - run.progress)
     work = epochs * dataset.count("train")
     patience = int(run.config.get("early_stopping_epochs", 0))

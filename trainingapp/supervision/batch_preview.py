@@ -27,9 +27,9 @@ KEPT_S = 3600
 
 @dataclass(frozen=True)
 class BatchPreview:
-    """How a preview stands: neither a picture nor an error means that it is being drawn."""
+    """How a preview stands: neither an image nor an error means that it is being drawn."""
 
-    picture: Path | None = None
+    image: Path | None = None
     error: str = ""
 
 
@@ -70,7 +70,7 @@ def look(preview_id: str, owner_id: int | None) -> BatchPreview | None:
     if not owner.is_file() or owner.read_text() != str(owner_id):
         return None
     if (folder / PREVIEW_FILE).exists():
-        return BatchPreview(picture=folder / PREVIEW_FILE)
+        return BatchPreview(image=folder / PREVIEW_FILE)
     error = folder / ERROR_FILE
     return BatchPreview(error=error.read_text() if error.exists() else "")
 

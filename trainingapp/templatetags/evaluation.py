@@ -22,7 +22,7 @@ def own_words(text: str) -> str:
 
 @register.filter
 def score_text(value: float, name: str) -> str:
-    """How well a picture was done."""
+    """How well an image was done."""
     return metric(value, name)
 
 
@@ -46,7 +46,7 @@ def _count_text(cell: Cell) -> str:
 
 
 def _share_text(cell: Cell) -> str:
-    """Per cent without the sign; nothing for no picture at all."""
+    """Per cent without the sign; nothing for no image at all."""
     if not cell.count:
         return ""
     return "&lt;1" if cell.share < 0.005 else f"{cell.share * 100:.0f}"

@@ -55,10 +55,10 @@ def _memory(result: dict[str, Any]) -> Line:
 
 
 def _time(spent: dict[str, float]) -> Iterator[Line]:
-    text = _("About %(epoch)s an epoch and %(whole)s in all, at %(speed)d pictures/s.")
+    text = _("About %(epoch)s an epoch and %(whole)s in all, at %(speed)d img/s.")
     epoch, whole = spent["seconds_per_epoch"], spent["seconds_in_all"]
     values = {"epoch": duration(max(1, round(epoch))), "whole": duration(max(1, round(whole)))}
-    told = text % {**values, "speed": round(spent["pictures_per_s"])}
+    told = text % {**values, "speed": round(spent["images_per_s"])}
     limit_h = settings.SOFT_TIME_LIMIT_HOURS
     if 0 < limit_h * 3600 < whole:
         more = _(
@@ -81,14 +81,14 @@ def _disk(disk: dict[str, int]) -> Line:
 
 
 def _loader(result: dict[str, Any]) -> Line:
-    speeds = {"loads": round(result["loader"]["pictures_per_s"]), "takes": round(result["time"]["pictures_per_s"])}
-    told = _("%(loads)d pictures/s can be loaded, training takes %(takes)d.") % speeds
+    speeds = {"loads": round(result["loader"]["images_per_s"]), "takes": round(result["time"]["images_per_s"])}
+    told = _("%(loads)d img/s can be loaded, training takes %(takes)d.") % speeds
     if not result["loader"]["is_slower"]:
-        return Line("good", _("Loading"), told + " " + _("The device does not wait for pictures."))
+        return Line("good", _("Loading"), told + " " + _("The device does not wait for images."))
     if result["device"] == "cpu":
-        more = _("Loading and training share the processor; smaller pictures load faster.")
+        more = _("Loading and training share the processor; smaller images load faster.")
     else:
-        more = _("The device waits for pictures: give the run more loader processes.")
+        more = _("The device waits for images: give the run more loader processes.")
     return Line("warning", _("Loading"), f"{told} {more}")
 
 

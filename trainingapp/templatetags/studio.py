@@ -76,7 +76,7 @@ DATASET_FORMATS: dict[str, Any] = {
     "coco": _("COCO JSON"),
     "yolo": _("YOLO"),
     "voc": _("Pascal VOC"),
-    "masks": _("Pictures with masks"),
+    "masks": _("Images with masks"),
     "csv": _("CSV list"),
     "scenes": _("Demo scenes"),
 }
@@ -151,7 +151,7 @@ ADVICE: dict[str, tuple[Any, Any]] = {
         _("Use it for a new run, and change the setting that is named here."),
     ),
     "bad_data": (
-        _("A picture or the dataset could not be read"),
+        _("An image or the dataset could not be read"),
         _("Look at the file that is named here; import the dataset again when it is damaged."),
     ),
     "non_finite_loss": (
@@ -258,8 +258,8 @@ def format_label(name: str) -> Any:
 
 
 @register.filter
-def recipe_label(name: str) -> Any:
-    return choice_label("recipe", name)
+def task_label(name: str) -> Any:
+    return choice_label("task", name)
 
 
 @register.filter

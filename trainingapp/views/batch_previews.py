@@ -7,7 +7,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
 
 from trainingapp.accounts.permissions import Verb
-from trainingapp.contract.config import RECIPES
+from trainingapp.contract.config import TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.sentences import in_readers_language
 from trainingapp.runs import verbs as run_verbs
@@ -22,8 +22,8 @@ def batch_preview_start(request: HttpRequest) -> HttpResponse:
     require(request, Verb.CREATE)
     values = request.POST.copy()
     values["name"] = _("Preview")
-    recipe = values.get("recipe", "")
-    form = RunForm(values, recipe=recipe if recipe in RECIPES else "classification", user=request.user)
+    task = values.get("task", "")
+    form = RunForm(values, task=task if task in TASKS else "classification", user=request.user)
     if not form.is_valid():
         problems = [f"{form[name].label}: {' '.join(map(str, found))}" for name, found in form.errors.items()]
         return _part(request, {"problem": " ".join(problems)}, status=422)
@@ -38,7 +38,7 @@ def batch_preview_start(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def batch_preview_state(request: HttpRequest, preview_id: str) -> HttpResponse:
-    """How the preview stands; htmx asks again until there is a picture or an error."""
+    """How the preview stands; htmx asks again until there is an image or an error."""
     found = batch_preview.look(preview_id, request.user.pk)
     if found is None:
         raise Http404
@@ -47,12 +47,12 @@ def batch_preview_state(request: HttpRequest, preview_id: str) -> HttpResponse:
 
 @require_safe
 @cache_control(private=True, max_age=3600)
-def batch_preview_picture(request: HttpRequest, preview_id: str) -> HttpResponse:
-    """The picture."""
+def batch_preview_image(request: HttpRequest, preview_id: str) -> HttpResponse:
+    """The image."""
     found = batch_preview.look(preview_id, request.user.pk)
-    if found is None or found.picture is None:
+    if found is None or found.image is None:
         raise Http404
-    return HttpResponse(found.picture.read_bytes(), content_type="image/webp")
+    return HttpResponse(found.image.read_bytes(), content_type="image/webp")
 
 
 def _part(request: HttpRequest, context: dict[str, object], status: int = 200) -> HttpResponse:

@@ -13,11 +13,11 @@ from trainingapp.models import Dataset
 #: Histogram -> its title, what its edges are multiplied with, with how many digits they are written (None: as whole
 #: numbers), and in which unit.
 HISTOGRAMS: dict[str, tuple[str | Promise, float, int | None, str]] = {
-    "width": (gettext_lazy("Width of the pictures, pixels"), 1, None, ""),
-    "height": (gettext_lazy("Height of the pictures, pixels"), 1, None, ""),
-    "aspect": (gettext_lazy("Width by height of the pictures"), 1, 3, ""),
-    "objects_per_picture": (gettext_lazy("Objects in a picture"), 1, None, ""),
-    "box_area": (gettext_lazy("Share of the picture in a box"), 100, 2, " %"),
+    "width": (gettext_lazy("Width of the images, pixels"), 1, None, ""),
+    "height": (gettext_lazy("Height of the images, pixels"), 1, None, ""),
+    "aspect": (gettext_lazy("Width by height of the images"), 1, 3, ""),
+    "objects_per_image": (gettext_lazy("Objects in an image"), 1, None, ""),
+    "box_area": (gettext_lazy("Share of the image in a box"), 100, 2, " %"),
     "box_aspect": (gettext_lazy("Width by height of the boxes"), 1, 3, ""),
 }
 SPLITS = ("train", "val")
@@ -26,20 +26,20 @@ _BAR, _GAP, _HEIGHT, _LEAST = 100, 6, 1000, 12
 
 
 def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """A row of the table for each class: pictures, objects and share of the pixels by split, None where not known."""
+    """A row of the table for each class: images, objects and share of the pixels by split, None where not known."""
     known = {item["name"]: item for item in dataset.statistics.get("classes", [])}
     rows = []
     for label, name in enumerate(dataset.classes):
         found = known.get(name, {})
-        pictures = found.get("pictures") or {split: dataset.counts.get(split, {}).get(name, 0) for split in SPLITS}
+        images = found.get("images") or {split: dataset.counts.get(split, {}).get(name, 0) for split in SPLITS}
         rows.append(
             {
                 "name": name,
                 "colour": class_colour(label),
-                "pictures": pictures,
+                "images": images,
                 "objects": found.get("objects") or {},
                 "pixels": found.get("pixels") or {},
-                "total": sum(pictures.get(split, 0) for split in SPLITS),
+                "total": sum(images.get(split, 0) for split in SPLITS),
             }
         )
     most = max((row["total"] for row in rows), default=0) or 1

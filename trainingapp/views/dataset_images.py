@@ -1,4 +1,4 @@
-"""The pictures of a dataset: a page of small ones, one of them large, and what is drawn over them."""
+"""The images of a dataset: a page of small ones, one of them large, and what is drawn over them."""
 
 from collections import Counter
 from typing import Any
@@ -14,40 +14,40 @@ from django.views.decorators.http import require_safe
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.dataset_index import Box, Sample
 from trainingapp.datasets.previews import (
+    IMAGES_DIR,
     MASKS_DIR,
-    PICTURES_DIR,
     SIZES,
     UNKNOWN_COLOUR,
     can_filter_by_class,
+    image_page,
     mask_overlay,
     mask_shares,
-    picture_page,
     thumbnail,
 )
 from trainingapp.models import Dataset
 from trainingapp.views.access import visible_dataset
 
-PICTURES_ON_A_PAGE = 60
+IMAGES_ON_A_PAGE = 60
 LARGE_PIXELS = 1280
-#: Boxes drawn on a small picture; more of them only hide it.
-BOXES_ON_A_SMALL_PICTURE = 60
+#: Boxes drawn on a small image; more of them only hide it.
+BOXES_ON_A_SMALL_IMAGE = 60
 CLASSES_IN_THE_LEGEND = 24
-#: Up to this size a picture is enlarged with hard edges, pixel by pixel.
+#: Up to this size an image is enlarged with hard edges, pixel by pixel.
 TINY_PIXELS = 128
 
 
-def pictures_context(request: HttpRequest, dataset: Dataset) -> dict[str, Any]:
-    """One page of the pictures that the filter lets through, with what _pictures.html shows beside them."""
+def images_context(request: HttpRequest, dataset: Dataset) -> dict[str, Any]:
+    """One page of the images that the filter lets through, with what _images.html shows beside them."""
     split, label = _filter(request.GET, dataset)
     number = request.GET.get("page", "1")
     page_number = max(1, int(number)) if number.isdecimal() and len(number) < 10 else 1
-    offset = (page_number - 1) * PICTURES_ON_A_PAGE
-    found = picture_page(dataset, split=split, label=label, offset=offset, limit=PICTURES_ON_A_PAGE)
-    page = Paginator(range(found.total), PICTURES_ON_A_PAGE).get_page(page_number)
-    numbered = enumerate(found.pictures, start=offset + 1)
-    annotated = set(dataset.recipes) & {"detection", "segmentation"}
+    offset = (page_number - 1) * IMAGES_ON_A_PAGE
+    found = image_page(dataset, split=split, label=label, offset=offset, limit=IMAGES_ON_A_PAGE)
+    page = Paginator(range(found.total), IMAGES_ON_A_PAGE).get_page(page_number)
+    numbered = enumerate(found.images, start=offset + 1)
+    annotated = set(dataset.tasks) & {"detection", "segmentation"}
     return {
-        "pictures": [_card(dataset, sample, place, split, label) for place, sample in numbered],
+        "images": [_card(dataset, sample, place, split, label) for place, sample in numbered],
         "page": page,
         "split": split or "",
         "label": label,
@@ -74,7 +74,7 @@ def _card(dataset: Dataset, sample: Sample, place: int, split: str | None, label
     return {
         "sample": sample,
         "caption": _caption(dataset, sample),
-        "boxes": _boxes(dataset, sample, BOXES_ON_A_SMALL_PICTURE),
+        "boxes": _boxes(dataset, sample, BOXES_ON_A_SMALL_IMAGE),
         "address": _view_address(dataset, place, split, label),
         "tiny": max(sample.width, sample.height) <= TINY_PIXELS,
     }
@@ -87,7 +87,7 @@ def _caption(dataset: Dataset, sample: Sample) -> str:
     counts = Counter(dataset.classes[box.label] for box in sample.boxes)
     if counts:
         return ", ".join(f"{name} × {count}" if count > 1 else name for name, count in counts.items())
-    return _("no objects") if "detection" in dataset.recipes else sample.path.rsplit("/", 1)[-1]
+    return _("no objects") if "detection" in dataset.tasks else sample.path.rsplit("/", 1)[-1]
 
 
 def _boxes(dataset: Dataset, sample: Sample, most: int | None = None) -> list[dict[str, Any]]:
@@ -120,15 +120,15 @@ def _view_address(dataset: Dataset, place: int, split: str | None, label: int | 
 
 @require_safe
 def dataset_view(request: HttpRequest, pk: int, place: int) -> HttpResponse:
-    """One picture large, the `place`-th of those that the filter lets through, with its objects by name."""
+    """One image large, the `place`-th of those that the filter lets through, with its objects by name."""
     dataset = visible_dataset(request, pk, status=Dataset.Status.READY)
     split, label = _filter(request.GET, dataset)
     if place < 1:
         raise Http404
-    found = picture_page(dataset, split=split, label=label, offset=place - 1, limit=1)
-    if not found.pictures:
+    found = image_page(dataset, split=split, label=label, offset=place - 1, limit=1)
+    if not found.images:
         raise Http404
-    [sample] = found.pictures
+    [sample] = found.images
     context = {
         "section": "datasets",
         "dataset": dataset,
@@ -143,7 +143,7 @@ def dataset_view(request: HttpRequest, pk: int, place: int) -> HttpResponse:
         "tiny": max(sample.width, sample.height) <= TINY_PIXELS,
         "text_size": f"{max(sample.width, sample.height) / 45:.4g}",
         "large": LARGE_PIXELS,
-        "back": dataset.get_absolute_url() + _query(split, label, (place - 1) // PICTURES_ON_A_PAGE + 1),
+        "back": dataset.get_absolute_url() + _query(split, label, (place - 1) // IMAGES_ON_A_PAGE + 1),
         "previous": _view_address(dataset, place - 1, split, label) if place > 1 else "",
         "next": _view_address(dataset, place + 1, split, label) if place < found.total else "",
     }
@@ -151,7 +151,7 @@ def dataset_view(request: HttpRequest, pk: int, place: int) -> HttpResponse:
 
 
 def _areas(dataset: Dataset, sample: Sample) -> list[dict[str, Any]]:
-    """The classes of the mask with their share of the picture, the largest first."""
+    """The classes of the mask with their share of the image, the largest first."""
     if not sample.mask:
         return []
     return [
@@ -167,11 +167,11 @@ def _areas(dataset: Dataset, sample: Sample) -> list[dict[str, Any]]:
 
 @require_safe
 @cache_control(private=True, max_age=86_400, immutable=True)
-def dataset_picture(request: HttpRequest, pk: int, path: str) -> HttpResponse:
-    """A small picture, or the overlay of a mask, at ?size= pixels. The files of a dataset never change."""
+def dataset_image(request: HttpRequest, pk: int, path: str) -> HttpResponse:
+    """A small image, or the overlay of a mask, at ?size= pixels. The files of a dataset never change."""
     dataset = visible_dataset(request, pk, status=Dataset.Status.READY)
     size = request.GET.get("size", "160")
-    make = {PICTURES_DIR: thumbnail, MASKS_DIR: mask_overlay}.get(path.partition("/")[0])
+    make = {IMAGES_DIR: thumbnail, MASKS_DIR: mask_overlay}.get(path.partition("/")[0])
     if make is None or size not in map(str, SIZES):
         raise Http404
     try:

@@ -29,7 +29,7 @@ from trainingapp.presentation.sentences import finding_in_readers_language
 from trainingapp.runs.forms import ShareForm
 from trainingapp.views.access import controlled_dataset, require, visible_dataset
 from trainingapp.views.dataset_figures import figures_context
-from trainingapp.views.dataset_images import pictures_context
+from trainingapp.views.dataset_images import images_context
 
 DATASETS_ON_A_PAGE = 25
 #: Entries of the audit trail on the page of a thing; the trail itself has the rest.
@@ -104,7 +104,7 @@ def _kept_upload(upload: TemporaryUploadedFile) -> Path:
 
 @require_safe
 def dataset_detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """One dataset: how its import goes, what was found wrong, its classes and its pictures."""
+    """One dataset: how its import goes, what was found wrong, its classes and its images."""
     dataset = visible_dataset(request, pk)
     form = None
     if dataset.status == Dataset.Status.PROPOSED and can(request.user, Verb.CONTROL, dataset):
@@ -128,11 +128,11 @@ def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) ->
         "at_work": dataset.status in AT_WORK,
     }
     if dataset.status == Dataset.Status.READY:
-        context |= pictures_context(request, dataset) | figures_context(dataset)
+        context |= images_context(request, dataset) | figures_context(dataset)
     if any(item["code"] == "same_content" for item in report):
         context["same_content"] = _same_content(request, dataset)
     target = request.headers.get("HX-Target")
-    template = {"dataset": "datasets/_body.html", "pictures": "datasets/_pictures.html"}.get(target or "")
+    template = {"dataset": "datasets/_body.html", "images": "datasets/_images.html"}.get(target or "")
     status = 422 if form is not None and form.is_bound else 200
     return render(request, template or "datasets/detail.html", context, status=status)
 

@@ -1,4 +1,4 @@
-"""Validation pictures with the truth and what the model made of them."""
+"""Validation images with the truth and what the model made of them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,14 +8,14 @@ from django.urls import reverse
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.dataset_index import Sample
 from trainingapp.contract.evaluation import SHOWN_PER_CLASS
-from trainingapp.datasets.previews import UNKNOWN_COLOUR, picture_page
+from trainingapp.datasets.previews import UNKNOWN_COLOUR, image_page
 from trainingapp.models import TrainingRun
 from trainingapp.runs.evaluations import EvaluationFile, Prediction, file_version
 
-PICTURE_PIXELS = 320
-#: Pictures of all classes together.
-MOST_PICTURES = 24
-#: Boxes drawn on one picture, the surest; below this confidence none is.
+IMAGE_PIXELS = 320
+#: Images of all classes together.
+MOST_IMAGES = 24
+#: Boxes drawn on one image, the surest; below this confidence none is.
 MOST_BOXES = 100
 LEAST_CONFIDENCE = 0.02
 GUESSES = 3
@@ -35,7 +35,7 @@ class Chip:
 
 @dataclass(frozen=True)
 class DrawnBox:
-    """A box in pixels of the upright picture, as texts for SVG."""
+    """A box in pixels of the upright image, as texts for SVG."""
 
     name: str
     colour: str
@@ -49,7 +49,7 @@ class DrawnBox:
 
 @dataclass(frozen=True)
 class Layer:
-    """What lies over (boxes, mask) and stands below (chips) a picture."""
+    """What lies over (boxes, mask) and stands below (chips) an image."""
 
     chips: list[Chip]
     boxes: list[DrawnBox]
@@ -58,9 +58,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Card:
-    """`truth` is None where the dataset does not have the picture (any more), `prediction` where none was kept.
+    """`truth` is None where the dataset does not have the image (any more), `prediction` where none was kept.
 
-    `page_url` leads to the large picture among those of the dataset; empty where there is none.
+    `page_url` leads to the large image among those of the dataset; empty where there is none.
     """
 
     index: int
@@ -82,21 +82,21 @@ class Gallery:
         self._version = file_version(run, content.epoch)
 
     def fixed(self) -> list[Card]:
-        """The pictures that are the same at every validation."""
+        """The images that are the same at every validation."""
         content = self._content
         return [self._card(index, content.paths[index], None) for index in content.fixed if index in content.paths]
 
     def telling(self, *, best: bool, label: int | None) -> list[Card]:
-        """The worst (or best) pictures, the very worst (best) first; with `label` those that show that class."""
-        found = [one for one in self._content.pictures if label is None or label in one.labels]
+        """The worst (or best) images, the very worst (best) first; with `label` those that show that class."""
+        found = [one for one in self._content.images if label is None or label in one.labels]
         ordered = found[::-1] if best else found
-        most = MOST_PICTURES if label is None else SHOWN_PER_CLASS
+        most = MOST_IMAGES if label is None else SHOWN_PER_CLASS
         return [self._card(one.index, one.path, one.score) for one in ordered[:most]]
 
     def _card(self, index: int, path: str, score: float | None) -> Card:
         sample = self._sample(index, path)
         made = self._content.predictions.get(index)
-        url = f"{reverse('dataset_picture', args=[self._run.dataset_id, path])}?size={PICTURE_PIXELS}" if path else ""
+        url = f"{reverse('dataset_image', args=[self._run.dataset_id, path])}?size={IMAGE_PIXELS}" if path else ""
         size = (sample.width, sample.height) if sample else (0, 0)
         truth = self._truth(sample) if sample else None
         prediction = self._prediction(index, made, sample) if made else None
@@ -104,22 +104,22 @@ class Gallery:
         return Card(index, path, url, *size, truth, prediction, score, page_url)
 
     def _sample(self, index: int, path: str) -> Sample | None:
-        """The picture as the dataset knows it; None where its files are gone or are others."""
+        """The image as the dataset knows it; None where its files are gone or are others."""
         try:
-            found = picture_page(self._run.dataset, split="val", offset=max(0, index), limit=1).pictures
+            found = image_page(self._run.dataset, split="val", offset=max(0, index), limit=1).images
         except (OSError, ValueError, KeyError):
             return None
         return found[0] if found and found[0].path == path else None
 
     def _truth(self, sample: Sample) -> Layer:
-        recipe = self._content.recipe
-        chips = [self._chip(sample.label)] if recipe == "classification" and sample.label >= 0 else []
+        task = self._content.task
+        chips = [self._chip(sample.label)] if task == "classification" and sample.label >= 0 else []
         boxes = [
             self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd) for box in sample.boxes
         ]
-        mask = sample.mask if recipe == "segmentation" else ""
-        url = f"{reverse('dataset_picture', args=[self._run.dataset_id, mask])}?size={PICTURE_PIXELS}" if mask else ""
-        return Layer(chips, boxes if recipe == "detection" else [], url)
+        mask = sample.mask if task == "segmentation" else ""
+        url = f"{reverse('dataset_image', args=[self._run.dataset_id, mask])}?size={IMAGE_PIXELS}" if mask else ""
+        return Layer(chips, boxes if task == "detection" else [], url)
 
     def _prediction(self, index: int, made: Prediction, sample: Sample | None) -> Layer:
         truth = sample.label if sample else -1
@@ -154,10 +154,10 @@ def _colour(label: int) -> str:
 
 
 def legend(content: EvaluationFile) -> list[Chip]:
-    """The colours of the classes, where pictures show them by colour alone."""
-    if content.recipe == "classification":
+    """The colours of the classes, where images show them by colour alone."""
+    if content.task == "classification":
         return []
-    return [Chip(name, _colour(label)) for label, name in enumerate(content.classes[:MOST_PICTURES])]
+    return [Chip(name, _colour(label)) for label, name in enumerate(content.classes[:MOST_IMAGES])]
 
 
 def as_data(card: Card) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The evaluation pages of a run: metrics, curves, matrix, classes, and pictures through the epochs."""
+"""The evaluation pages of a run: metrics, curves, matrix, classes, and images through the epochs."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ from trainingapp.runs.evaluations import (
 )
 from trainingapp.views.access import visible_run
 from trainingapp.views.evaluation_curves import all_curves, plot
-from trainingapp.views.evaluation_images import PICTURE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
+from trainingapp.views.evaluation_images import IMAGE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
 
 #: What htmx may ask for alone: id of the element -> its partial.
 PARTS = {
@@ -144,31 +144,31 @@ def _evaluation(request: HttpRequest, pk: int, epoch: int) -> tuple[TrainingRun,
 
 
 @require_safe
-def evaluation_pictures(request: HttpRequest, pk: int, epoch: int) -> HttpResponse:
-    """The fixed pictures as they were predicted after an epoch, as a part of the page."""
+def evaluation_images(request: HttpRequest, pk: int, epoch: int) -> HttpResponse:
+    """The fixed images as they were predicted after an epoch, as a part of the page."""
     run, content = _evaluation(request, pk, epoch)
     confidence = USUAL_CONFIDENCE if content.best_confidence is None else content.best_confidence
     context = {"run": run, "content": content, "cards": Gallery(run, content).fixed(), "confidence": confidence}
-    return render(request, "runs/_evaluation_pictures.html", context)
+    return render(request, "runs/_evaluation_images.html", context)
 
 
 @require_safe
 def evaluation_data(request: HttpRequest, pk: int, epoch: int) -> JsonResponse:
-    """The evaluation of an epoch, its fixed pictures with the truth and the prediction."""
+    """The evaluation of an epoch, its fixed images with the truth and the prediction."""
     run, content = _evaluation(request, pk, epoch)
-    kept = {"recipe", "epoch", "step", "classes", "values", "score", "per_class", "confusion", "best_confidence"}
+    kept = {"task", "epoch", "step", "classes", "values", "score", "per_class", "confusion", "best_confidence"}
     data = content.model_dump(include=kept)
-    return JsonResponse(data | {"pictures": [as_data(card) for card in Gallery(run, content).fixed()]})
+    return JsonResponse(data | {"images": [as_data(card) for card in Gallery(run, content).fixed()]})
 
 
 @require_safe
 def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> HttpResponse:
-    """A table of the evaluation: classes, confusion, pictures, or curve-NAME."""
+    """A table of the evaluation: classes, confusion, images, or curve-NAME."""
     if what.startswith("curve-"):
         run, curve = _curve(request, pk, epoch, what.removeprefix("curve-"))
         return _csv(run, epoch, what, _curve_table(curve))
     run, content = _evaluation(request, pk, epoch)
-    tables = {"classes": _class_table, "confusion": _confusion_table, "pictures": _picture_table}
+    tables = {"classes": _class_table, "confusion": _confusion_table, "images": _image_table}
     if what not in tables or (what == "confusion" and content.confusion is None):
         raise Http404
     return _csv(run, epoch, what, tables[what](content))
@@ -176,7 +176,7 @@ def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> Http
 
 @require_safe
 def evaluation_curve(request: HttpRequest, pk: int, epoch: int, name: str) -> HttpResponse:
-    """A curve as a picture of its own."""
+    """A curve as an image of its own."""
     run, curve = _curve(request, pk, epoch, name)
     text = render_to_string("runs/_evaluation_plot.html", {"plot": plot(curve), "alone": True}).strip()
     response = HttpResponse(text, content_type="image/svg+xml")
@@ -223,9 +223,9 @@ def _confusion_table(content: EvaluationFile) -> list[list[Any]]:
     return [["truth / prediction", *names], *([name, *counts] for name, counts in rows)]
 
 
-def _picture_table(content: EvaluationFile) -> list[list[Any]]:
+def _image_table(content: EvaluationFile) -> list[list[Any]]:
     rows = []
-    for one in content.pictures:
+    for one in content.images:
         made = content.predictions.get(one.index)
         classes = " ".join(content.class_name(label) for label in one.labels)
         told = json.dumps(made.model_dump(exclude_none=True), ensure_ascii=False) if made else ""
@@ -244,18 +244,18 @@ def evaluation_mask(request: HttpRequest, pk: int, epoch: int, index: int) -> Ht
     """A predicted mask in the colours of the classes, clear where no class is."""
     run, content = _evaluation(request, pk, epoch)
     try:
-        picture = coloured_mask(predicted_mask(run, content, index), PICTURE_PIXELS)
+        image = coloured_mask(predicted_mask(run, content, index), IMAGE_PIXELS)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         raise Http404 from None
     response = HttpResponse(content_type="image/webp")
-    picture.save(response, "WEBP", lossless=True, method=2)  # type: ignore[arg-type]
+    image.save(response, "WEBP", lossless=True, method=2)  # type: ignore[arg-type]
     return response
 
 
 @require_safe
 @cache_control(private=True, max_age=86_400)
-def batch_picture(request: HttpRequest, pk: int, file: str) -> HttpResponse:
-    """The picture of a training batch."""
+def batch_image(request: HttpRequest, pk: int, file: str) -> HttpResponse:
+    """The image of a training batch."""
     path = batch_path(visible_run(request, pk), file)
     if path is None:
         raise Http404

@@ -1,4 +1,4 @@
-"""Try it: pictures that a worker looks at, and the files of such jobs."""
+"""Try it: images that a worker looks at, and the files of such jobs."""
 
 import re
 import uuid
@@ -23,7 +23,7 @@ from trainingapp.weights import verbs as weights_verbs
 from trainingapp.weights.forms import ManyForm
 from trainingapp.weights.predictions import PREDICTIONS_FILE, script_data
 
-PICTURE = re.compile(r"^(shown|masks)/[0-9]{1,3}\.(webp|png)$")
+IMAGE = re.compile(r"^(shown|masks)/[0-9]{1,3}\.(webp|png)$")
 #: Files of a job that may be fetched: address -> (kind, file in its folder).
 FILES = {
     "predictions.json": (Job.Kind.PREDICT, PREDICTIONS_FILE),
@@ -34,13 +34,13 @@ FILES = {
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
-    """A page to drop pictures on; with POST, the job that looks at them."""
+    """A page to drop images on; with POST, the job that looks at them."""
     weights = _usable_weights(request, pk)
     problem = ""
     if request.method == "POST":
-        pictures = [(file.name or "", file) for file in request.FILES.getlist("pictures")]
+        images = [(file.name or "", file) for file in request.FILES.getlist("images")]
         try:
-            job = weights_verbs.predict(weights, pictures=pictures, by=request.user)  # type: ignore[arg-type]
+            job = weights_verbs.predict(weights, images=images, by=request.user)  # type: ignore[arg-type]
         except VerbError as error:
             problem = str(error)
         else:
@@ -63,7 +63,7 @@ def _try_page(request: HttpRequest, weights: Weights, form: ManyForm, problem: s
         "weights": weights,
         "form": form,
         "problem": problem,
-        "most": weights_verbs.MOST_PICTURES,
+        "most": weights_verbs.MOST_IMAGES,
         "formats": EXPORT_FILES,
     }
     return render(request, "weights/try.html", context, status=422 if problem or form.is_bound else 200)
@@ -72,7 +72,7 @@ def _try_page(request: HttpRequest, weights: Weights, form: ManyForm, problem: s
 def _many_form(request: HttpRequest, weights: Weights, data: Any = None) -> ManyForm:
     with_folders = dataset_verbs.may_import_from_somewhere(request.user)
     initial = {"dataset": weights.dataset_id, "split": "val"}
-    datasets = datasets_for(weights.recipe, request.user)
+    datasets = datasets_for(weights.task, request.user)
     return ManyForm(data, datasets=datasets, with_folders=with_folders, initial=initial)
 
 
@@ -100,11 +100,11 @@ def weights_predict_many(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 @cache_control(private=True, max_age=3600)
-def job_picture(request: HttpRequest, pk: uuid.UUID, path: str) -> HttpResponse:
-    """A picture of a prediction, or its mask."""
+def job_image(request: HttpRequest, pk: uuid.UUID, path: str) -> HttpResponse:
+    """An image of a prediction, or its mask."""
     job = own_job(request, pk)
     file = job.folder / path
-    if job.kind != Job.Kind.PREDICT or not PICTURE.match(path) or not file.is_file():
+    if job.kind != Job.Kind.PREDICT or not IMAGE.match(path) or not file.is_file():
         raise Http404
     return HttpResponse(file.read_bytes(), content_type=f"image/{path.rpartition('.')[2]}")
 

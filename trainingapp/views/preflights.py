@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from trainingapp.accounts.permissions import Verb
-from trainingapp.contract.config import RECIPES
+from trainingapp.contract.config import TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import RunForm
@@ -20,8 +20,8 @@ def preflight_start(request: HttpRequest) -> HttpResponse:
     require(request, Verb.CREATE)
     values = request.POST.copy()
     values["name"] = values.get("name") or _("Check")
-    recipe = values.get("recipe", "")
-    form = RunForm(values, recipe=recipe if recipe in RECIPES else "classification", user=request.user)
+    task = values.get("task", "")
+    form = RunForm(values, task=task if task in TASKS else "classification", user=request.user)
     if not form.is_valid():
         problems = [
             f"{form[name].label}: {' '.join(map(str, found))}" if name in form.fields else " ".join(map(str, found))

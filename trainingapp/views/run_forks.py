@@ -63,7 +63,7 @@ def lineage(user: Any, run: TrainingRun) -> dict[str, Any]:
     """What the run was made from and what was made from it, as far as the user may see it."""
     origin = run.forked_from
     is_seen = origin is not None and can(user, Verb.SEE, origin)
-    is_alike = origin is not None and is_seen and origin.recipe == run.recipe
+    is_alike = origin is not None and is_seen and origin.task == run.task
     forks = visible_to(user, TrainingRun.objects.filter(forked_from=run)).order_by("pk")
     return {
         "origin": origin if is_seen else None,

@@ -13,11 +13,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, visible_to
-from trainingapp.contract.config import RECIPES
+from trainingapp.contract.config import TASKS
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.forms import LIMITS, RECIPES_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
+from trainingapp.runs.forms import LIMITS, TASKS_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.runs.run_page import log_events
 from trainingapp.templatetags.studio import STATUSES
 from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
@@ -75,7 +75,7 @@ def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
     require(request, Verb.CREATE)
     form, origin = _new_run_form(request), _origin(request)
-    context = {"form": form, "recipes": _recipe_tabs(request, form.recipe_name), "section": "runs", "clone": origin}
+    context = {"form": form, "tasks": _task_tabs(request, form.task_name), "section": "runs", "clone": origin}
     if request.method != "POST" or not form.is_valid():
         return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
     chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")} | form.limits
@@ -92,39 +92,39 @@ def run_new(request: HttpRequest) -> HttpResponse:
 
 def _new_run_form(request: HttpRequest) -> RunForm:
     if request.method == "POST":
-        wanted = request.POST.get("recipe", "")
-        return RunForm(request.POST, recipe=wanted if wanted in RECIPES else "classification", user=request.user)
+        wanted = request.POST.get("task", "")
+        return RunForm(request.POST, task=wanted if wanted in TASKS else "classification", user=request.user)
     initial = _initial(request)
-    return RunForm(initial=initial, recipe=initial["recipe"], user=request.user)
+    return RunForm(initial=initial, task=initial["task"], user=request.user)
 
 
-def _recipe_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
-    """The recipes to choose from, each with the number of datasets that suit it."""
+def _task_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
+    """The tasks to choose from, each with the number of datasets that suit it."""
     return [
         {
-            "recipe": recipe,
+            "task": task,
             "about": about,
-            "present": recipe == present,
-            "datasets": datasets_for(recipe, request.user).count(),
+            "present": task == present,
+            "datasets": datasets_for(task, request.user).count(),
         }
-        for recipe, about in RECIPES_ABOUT.items()
+        for task, about in TASKS_ABOUT.items()
     ]
 
 
 def _initial(request: HttpRequest) -> dict[str, Any]:
-    """What the form shows at first: another run's values (?clone=), else those of ?recipe= and ?dataset=."""
+    """What the form shows at first: another run's values (?clone=), else those of ?task= and ?dataset=."""
     if run := _origin(request):
-        about = {name: getattr(run, name) for name in ("priority", "recipe", *LIMITS)}
+        about = {name: getattr(run, name) for name in ("priority", "task", *LIMITS)}
         return {**run.config, **about, "name": run_verbs.copied_name(run), "dataset": run.dataset_id}
     if weights := _wanted_weights(request):
         return _initial_from(weights, request.user)
     dataset = _wanted_dataset(request)
-    recipe = request.GET.get("recipe", "")
-    if recipe not in RECIPES:
-        recipe = dataset.recipes[0] if dataset and dataset.recipes else "classification"
-    if dataset is None or recipe not in dataset.recipes:
-        dataset = datasets_for(recipe, request.user).first()
-    return {"recipe": recipe, "dataset": dataset.pk if dataset else None}
+    task = request.GET.get("task", "")
+    if task not in TASKS:
+        task = dataset.tasks[0] if dataset and dataset.tasks else "classification"
+    if dataset is None or task not in dataset.tasks:
+        dataset = datasets_for(task, request.user).first()
+    return {"task": task, "dataset": dataset.pk if dataset else None}
 
 
 def _origin(request: HttpRequest) -> TrainingRun | None:
@@ -141,9 +141,9 @@ def _wanted_weights(request: HttpRequest) -> Weights | None:
 
 def _initial_from(weights: Weights, user: Any) -> dict[str, Any]:
     """A run that starts from an entry of the library: its network and size, and its dataset where it is there."""
-    fit = datasets_for(weights.recipe, user)
+    fit = datasets_for(weights.task, user)
     dataset = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
-    chosen = {"recipe": weights.recipe, "model": weights.architecture, "image_size": weights.image_size}
+    chosen = {"task": weights.task, "model": weights.architecture, "image_size": weights.image_size}
     return {**chosen, "start_from": weights.start_name, "dataset": dataset.pk if dataset else None}
 
 

@@ -18,7 +18,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, sees
 from trainingapp.contract.architectures import ARCHITECTURES
-from trainingapp.contract.config import RECIPES
+from trainingapp.contract.config import TASKS
 from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import ShareForm
@@ -38,11 +38,11 @@ TELLING = ("ap", "top1", "mean_iou", "ap50", "macro_f1", "dice", "pixel_accuracy
 
 @require_safe
 def weights_list(request: HttpRequest) -> HttpResponse:
-    """The library as a tree: what was trained from what. By recipe and search text; htmx gets the table alone."""
-    query, recipe = request.GET.get("q", "").strip(), request.GET.get("recipe", "")
+    """The library as a tree: what was trained from what. By task and search text; htmx gets the table alone."""
+    query, task = request.GET.get("q", "").strip(), request.GET.get("task", "")
     seen = weights_seen_by(request.user)
     found = seen.filter(Q(name__icontains=query) | Q(note__icontains=query) | Q(architecture__icontains=query))
-    rows = found.filter(recipe=recipe) if recipe in RECIPES else found
+    rows = found.filter(task=task) if task in TASKS else found
     page = Paginator(tree_order(rows.values_list("pk", "parent_id")), WEIGHTS_ON_A_PAGE).get_page(
         request.GET.get("page")
     )
@@ -50,8 +50,8 @@ def weights_list(request: HttpRequest) -> HttpResponse:
         "page": page,
         "rows": _shown_rows(seen.annotate(parent_is_seen=sees(request.user, Weights, "parent_id")), list(page)),
         "query": query,
-        "recipe": recipe,
-        "counts": [(name, found.filter(recipe=name).count()) for name in RECIPES],
+        "task": task,
+        "counts": [(name, found.filter(task=name).count()) for name in TASKS],
         "total": found.count(),
         "has_weights": seen.exists(),
         "creates": can(request.user, Verb.CREATE),

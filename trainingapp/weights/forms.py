@@ -7,7 +7,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.architectures import ARCHITECTURES
-from trainingapp.contract.config import RECIPES
+from trainingapp.contract.config import TASKS
 from trainingapp.models import Dataset
 from trainingapp.presentation.choices import CHOICES
 
@@ -22,7 +22,7 @@ FORMAT_LABELS = [
     ("safetensors", _("safetensors")),
     ("pt", _("PyTorch state dict (.pt)")),
 ]
-SPLIT_LABELS = [("val", _("Validation")), ("train", _("Training")), ("all", _("All pictures"))]
+SPLIT_LABELS = [("val", _("Validation")), ("train", _("Training")), ("all", _("All images"))]
 
 
 def _text(**attributes: Any) -> forms.TextInput:
@@ -80,8 +80,8 @@ class UploadForm(AboutForm):
         help_text=_("A .safetensors file, or a .pt or .pth file that holds tensors and nothing else."),
         widget=forms.FileInput({"class": "form-control", "accept": ".safetensors,.pt,.pth"}),
     )
-    recipe = forms.ChoiceField(
-        label=_("Recipe"), choices=list(CHOICES["recipe"].items()), widget=forms.Select({"class": "form-select"})
+    task = forms.ChoiceField(
+        label=_("Task"), choices=list(CHOICES["task"].items()), widget=forms.Select({"class": "form-select"})
     )
     architecture = forms.CharField(
         label=_("Architecture"),
@@ -94,7 +94,7 @@ class UploadForm(AboutForm):
         min_value=32,
         max_value=2048,
         initial=224,
-        help_text=_("The square that pictures are made to fit; a multiple of 32."),
+        help_text=_("The square that images are made to fit; a multiple of 32."),
         widget=forms.NumberInput({"class": "form-control", "step": 32}),
     )
     normalisation = forms.ChoiceField(
@@ -109,7 +109,7 @@ class UploadForm(AboutForm):
         widget=forms.Textarea({"class": "form-control font-monospace", "rows": 6}),
     )
 
-    field_order = ["file", "name", "recipe", "architecture", "image_size", "normalisation", "classes"]
+    field_order = ["file", "name", "task", "architecture", "image_size", "normalisation", "classes"]
 
     @property
     def max_bytes(self) -> int:
@@ -136,20 +136,20 @@ class UploadForm(AboutForm):
         return names
 
     def clean(self) -> dict[str, Any]:
-        recipe, name = self.cleaned_data.get("recipe"), self.cleaned_data.get("architecture")
-        if recipe in RECIPES and name and not is_known(recipe, name):
-            known = ", ".join(list(ARCHITECTURES[recipe])[:12])
-            message = _("There is no such network for this recipe. There are %(known)s and more.")
+        task, name = self.cleaned_data.get("task"), self.cleaned_data.get("architecture")
+        if task in TASKS and name and not is_known(task, name):
+            known = ", ".join(list(ARCHITECTURES[task])[:12])
+            message = _("There is no such network for this task. There are %(known)s and more.")
             self.add_error("architecture", message % {"known": known})
-        if recipe == "classification" and len(self.cleaned_data.get("classes", ["", ""])) < 2:
+        if task == "classification" and len(self.cleaned_data.get("classes", ["", ""])) < 2:
             self.add_error("classes", _("A classifier needs at least two classes."))
         return self.cleaned_data
 
 
-def is_known(recipe: str, name: str) -> bool:
-    """Whether the recipe has a network of this name, among ours or those of its library."""
-    beginnings = {"classification": ("timm/",), "segmentation": ("smp/",)}.get(recipe, ())
-    return name in ARCHITECTURES[recipe] or bool(beginnings and name.startswith(beginnings))
+def is_known(task: str, name: str) -> bool:
+    """Whether the task has a network of this name, among ours or those of its library."""
+    beginnings = {"classification": ("timm/",), "segmentation": ("smp/",)}.get(task, ())
+    return name in ARCHITECTURES[task] or bool(beginnings and name.startswith(beginnings))
 
 
 class ExportForm(MarkedForm):
@@ -172,13 +172,13 @@ class ManyForm(MarkedForm):
         widget=forms.Select({"class": "form-select"}),
     )
     split = forms.ChoiceField(
-        label=_("Pictures"), choices=SPLIT_LABELS, required=False, widget=forms.Select({"class": "form-select"})
+        label=_("Images"), choices=SPLIT_LABELS, required=False, widget=forms.Select({"class": "form-select"})
     )
     folder = forms.CharField(
         label=_("Or a folder on the server"),
         required=False,
         max_length=1024,
-        widget=_text(placeholder="/srv/pictures/birds"),
+        widget=_text(placeholder="/srv/images/birds"),
     )
 
     def __init__(self, *args: Any, datasets: Any, with_folders: bool, **kwargs: Any) -> None:

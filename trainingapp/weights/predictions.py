@@ -7,6 +7,7 @@ from typing import Any
 
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.job_order import read_json
+from trainingapp.contract.old_names import deep_with_new_names
 from trainingapp.contract.prediction import suppressed
 from trainingapp.models import Job
 
@@ -17,13 +18,13 @@ BOXES_DRAWN = 60
 
 @dataclass(frozen=True)
 class Predictions:
-    """The pictures of a job as the page shows them at first, at the thresholds of the weights."""
+    """The images of a job as the page shows them at first, at the thresholds of the weights."""
 
-    recipe: str
+    task: str
     classes: list[str]
     confidence: float
     iou: float
-    pictures: list[dict[str, Any]]
+    images: list[dict[str, Any]]
 
 
 def read_predictions(job: Job) -> Predictions | None:
@@ -32,8 +33,8 @@ def read_predictions(job: Job) -> Predictions | None:
     if found is None:
         return None
     card = job.params["card"]
-    pictures = [_shown(one, card) for one in found["pictures"]]
-    return Predictions(card["recipe"], card["classes"], card["confidence"], card["iou"], pictures)
+    images = [_shown(one, card) for one in found["images"]]
+    return Predictions(card["task"], card["classes"], card["confidence"], card["iou"], images)
 
 
 def _shown(one: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
@@ -67,15 +68,15 @@ def _box(row: list[float], classes: list[str]) -> dict[str, Any]:
 
 def script_data(job: Job) -> dict[str, Any]:
     """What the page's script is given: the raw boxes, so that its sliders need no worker."""
-    found = read_json(job.folder / PREDICTIONS_FILE) or {"pictures": []}
+    found = deep_with_new_names(read_json(job.folder / PREDICTIONS_FILE) or {"images": []})
     card = job.params["card"]
     return {
-        "recipe": card["recipe"],
+        "task": card["task"],
         "classes": card["classes"],
         "colours": [class_colour(label) for label in range(len(card["classes"]))],
-        "pictures": [
+        "images": [
             {name: one[name] for name in ("number", "boxes", "width", "height") if name in one}
-            for one in found["pictures"]
+            for one in found["images"]
         ],
     }
 

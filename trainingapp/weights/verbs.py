@@ -37,8 +37,8 @@ from trainingapp.models.verbs import (
 )
 from trainingapp.runs import checkpoint_files as housekeeping
 
-MOST_PICTURES = 50
-MOST_PICTURE_BYTES = 64 * 1024 * 1024
+MOST_IMAGES = 50
+MOST_IMAGE_BYTES = 64 * 1024 * 1024
 MOST_CLASSES = 20_000
 #: What files begin with that are taken for weights now and then.
 BEGINNINGS = {
@@ -92,7 +92,7 @@ def save_weights(
         owner=by,
         note=note.strip(),
         licence=_checked_licence(licence),
-        recipe=run.recipe,
+        task=run.task,
         architecture=run.config["model"],
         classes=run.dataset.classes,
         image_size=run.config["image_size"],
@@ -158,7 +158,7 @@ def upload_weights(
     path: Path,
     file_name: str,
     name: str,
-    recipe: str,
+    task: str,
     architecture: str,
     image_size: int,
     classes: Sequence[str],
@@ -168,16 +168,16 @@ def upload_weights(
 ) -> Weights:
     """Take a file of weights into the library; it is moved away from `path`. A worker finds out how much of it fits."""
     suffix = check_weights_file(path, file_name)
-    config = _uploaded_config(recipe, architecture, image_size)
+    config = _uploaded_config(task, architecture, image_size)
     weights = Weights(
         name=checked_name(name),
         owner=owner,
         source=Weights.Source.UPLOAD,
         note=note.strip(),
         licence=_checked_licence(licence),
-        recipe=recipe,
+        task=task,
         architecture=architecture,
-        classes=_checked_classes(classes, recipe),
+        classes=_checked_classes(classes, task),
         image_size=image_size,
         normalisation=NORMALISATIONS[normalisation],
         config=config,
@@ -206,18 +206,18 @@ def check_weights_file(path: Path, file_name: str) -> str:
     return suffix
 
 
-def _uploaded_config(recipe: str, architecture: str, image_size: int) -> dict[str, Any]:
+def _uploaded_config(task: str, architecture: str, image_size: int) -> dict[str, Any]:
     try:
-        config = parse_config({"recipe": recipe, "model": architecture, "image_size": image_size})
+        config = parse_config({"task": task, "model": architecture, "image_size": image_size})
     except ValidationError as error:
         found = error.errors()[0]
         raise VerbError(f"{'.'.join(map(str, found['loc']))}: {found['msg']}") from None
     return config.model_dump(mode="json")
 
 
-def _checked_classes(classes: Sequence[str], recipe: str) -> list[str]:
+def _checked_classes(classes: Sequence[str], task: str) -> list[str]:
     names = [name.strip() for name in classes if name.strip()]
-    if len(names) < (2 if recipe == "classification" else 1):
+    if len(names) < (2 if task == "classification" else 1):
         raise VerbError(_("Name the classes, in the order of the network's outputs."))
     if len(set(names)) != len(names):
         raise VerbError(_("Two classes have the same name."))
@@ -376,33 +376,33 @@ def _job_params(weights: Weights) -> dict[str, Any]:
     return {"weights_id": weights.pk, "card": weights.card(), "weights": str(weights.path)}
 
 
-def predict(weights: Weights, *, pictures: Sequence[tuple[str, BinaryIO]], by: Any) -> Job:
-    """Have a worker look at a few pictures, (name, open file) each. They are copied, and go with the job."""
+def predict(weights: Weights, *, images: Sequence[tuple[str, BinaryIO]], by: Any) -> Job:
+    """Have a worker look at a few images, (name, open file) each. They are copied, and go with the job."""
     check_usable(weights)
-    if not pictures:
-        raise VerbError(_("Choose at least one picture."))
-    if len(pictures) > MOST_PICTURES:
-        raise VerbError(_("At most %(count)d pictures at once.") % {"count": MOST_PICTURES})
-    job = prepared_job(Job.Kind.PREDICT, owner=by, params=_job_params(weights), total=len(pictures))
+    if not images:
+        raise VerbError(_("Choose at least one image."))
+    if len(images) > MOST_IMAGES:
+        raise VerbError(_("At most %(count)d images at once.") % {"count": MOST_IMAGES})
+    job = prepared_job(Job.Kind.PREDICT, owner=by, params=_job_params(weights), total=len(images))
     try:
-        job.params["pictures"] = [_stored_picture(job, number, *one) for number, one in enumerate(pictures)]
+        job.params["images"] = [_stored_image(job, number, *one) for number, one in enumerate(images)]
     except BaseException:
         shutil.rmtree(job.folder, ignore_errors=True)
         raise
-    return _submitted(job, "predict", weights, pictures=len(pictures))
+    return _submitted(job, "predict", weights, images=len(images))
 
 
-def _stored_picture(job: Job, number: int, name: str, content: BinaryIO) -> dict[str, str]:
-    """Copy a picture into the job's folder. Only its header is read here: a worker decodes it."""
-    folder = job.folder / "pictures"
+def _stored_image(job: Job, number: int, name: str, content: BinaryIO) -> dict[str, str]:
+    """Copy an image into the job's folder. Only its header is read here: a worker decodes it."""
+    folder = job.folder / "images"
     folder.mkdir(exist_ok=True)
     path = folder / str(number)
     shown = Path(name).name[:200] or str(number)
     with path.open("wb") as file:
         while chunk := content.read(1 << 20):
             file.write(chunk)
-            if file.tell() > MOST_PICTURE_BYTES:
-                limit = MOST_PICTURE_BYTES // 1024**2
+            if file.tell() > MOST_IMAGE_BYTES:
+                limit = MOST_IMAGE_BYTES // 1024**2
                 raise VerbError(_("%(name)s is larger than %(limit)d MB.") % {"name": shown, "limit": limit})
     _check_header(path, shown)
     return {"file": path.name, "name": shown}
@@ -416,7 +416,7 @@ def _check_header(path: Path, name: str) -> None:
         raise VerbError(_("%(name)s has too many pixels.") % {"name": name}) from None
     except (OSError, SyntaxError, ValueError, EOFError):
         known = ", ".join(FORMATS)
-        message = _("%(name)s is no picture that can be read here. Known are %(known)s.")
+        message = _("%(name)s is no image that can be read here. Known are %(known)s.")
         raise VerbError(message % {"name": name, "known": known}) from None
     if width * height > MOST_PIXELS:
         message = _("%(name)s has %(width)d × %(height)d pixels, which is too many.")
@@ -436,11 +436,11 @@ def predict_dataset(weights: Weights, dataset: Dataset, *, split: str, by: Any) 
 
 
 def predict_folder(weights: Weights, folder: Path, *, by: Any, from_shell: bool = False) -> Job:
-    """Have a worker look at all pictures below a folder of the server."""
+    """Have a worker look at all images below a folder of the server."""
     check_usable(weights)
     folder = folder.resolve()
     if not from_shell and not may_import_from(by, folder):
-        raise VerbError(_("Pictures may not be read from %(folder)s.") % {"folder": folder})
+        raise VerbError(_("Images may not be read from %(folder)s.") % {"folder": folder})
     if not folder.is_dir():
         raise VerbError(_("There is no folder %(folder)s on the server.") % {"folder": folder})
     params = {**_job_params(weights), "folder": str(folder), "of": str(folder)}

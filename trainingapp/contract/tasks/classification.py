@@ -8,12 +8,12 @@ from trainingapp.contract.base_config import BaseRunConfig, ImageSize, _, meta, 
 
 
 class ClassificationConfig(BaseRunConfig):
-    """One label for each picture."""
+    """One label for each image."""
 
-    recipe: Literal["classification"] = Field(
+    task: Literal["classification"] = Field(
         "classification",
         description=_("What the model learns to do."),
-        json_schema_extra=meta(_("Recipe"), "model"),
+        json_schema_extra=meta(_("Task"), "model"),
     )
     model: model_name("classification", any_of=["timm/"]) = Field(  # type: ignore[valid-type]
         "resnet18",
@@ -29,7 +29,7 @@ class ClassificationConfig(BaseRunConfig):
         64,
         ge=32,
         le=1024,
-        description=_("Pictures are scaled to this square; a multiple of 32."),
+        description=_("Images are scaled to this square; a multiple of 32."),
         json_schema_extra=meta(_("Image size"), "model", _("pixels")),
     )
     dropout_rate: float = Field(
@@ -60,21 +60,21 @@ class ClassificationConfig(BaseRunConfig):
         0.0,
         ge=0,
         le=1,
-        description=_("How often a random rectangle of a picture is blanked."),
+        description=_("How often a random rectangle of an image is blanked."),
         json_schema_extra=meta(_("Random erasing"), "augmentation"),
     )
     mixup: float = Field(
         0.0,
         ge=0,
         le=5,
-        description=_("Blends pairs of pictures and their labels; the number is alpha, such as 0.2. 0 turns it off."),
+        description=_("Blends pairs of images and their labels; the number is alpha, such as 0.2. 0 turns it off."),
         json_schema_extra=meta(_("Mixup"), "augmentation", advanced=True),
     )
     cutmix: float = Field(
         0.0,
         ge=0,
         le=5,
-        description=_("Pastes a piece of one picture into another; the number is alpha, such as 1. 0 turns it off."),
+        description=_("Pastes a piece of one image into another; the number is alpha, such as 1. 0 turns it off."),
         json_schema_extra=meta(_("CutMix"), "augmentation", advanced=True),
     )
     best_metric: Literal["top1", "macro_f1", "top5", "loss"] = Field(

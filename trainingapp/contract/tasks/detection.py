@@ -10,10 +10,10 @@ from trainingapp.contract.base_config import BaseRunConfig, ImageSize, _, meta, 
 class DetectionConfig(BaseRunConfig):
     """A box and a label for each object."""
 
-    recipe: Literal["detection"] = Field(
+    task: Literal["detection"] = Field(
         "detection",
         description=_("What the model learns to do."),
-        json_schema_extra=meta(_("Recipe"), "model"),
+        json_schema_extra=meta(_("Task"), "model"),
     )
     model: model_name("detection") = Field(  # type: ignore[valid-type]
         "fcos_resnet18_fpn",
@@ -29,7 +29,7 @@ class DetectionConfig(BaseRunConfig):
         128,
         ge=64,
         le=2048,
-        description=_("Pictures are fitted into this square and padded; a multiple of 32."),
+        description=_("Images are fitted into this square and padded; a multiple of 32."),
         json_schema_extra=meta(_("Image size"), "model", _("pixels")),
     )
     conf_thres: float = Field(
@@ -50,7 +50,7 @@ class DetectionConfig(BaseRunConfig):
         100,
         ge=1,
         le=1000,
-        description=_("Most boxes for a picture."),
+        description=_("Most boxes for an image."),
         json_schema_extra=meta(_("Most boxes"), "boxes", _("boxes")),
     )
     anchor_scale: float = Field(
@@ -58,8 +58,8 @@ class DetectionConfig(BaseRunConfig):
         ge=0.05,
         le=8,
         description=_(
-            "Sizes of the boxes that the network starts from, times this: less than 1 for small objects or pictures. "
-            "SSD takes its own from the size of the pictures."
+            "Sizes of the boxes that the network starts from, times this: less than 1 for small objects or images. "
+            "SSD takes its own from the size of the images."
         ),
         json_schema_extra=meta(_("Anchor scale"), "boxes", advanced=True),
     )
@@ -67,7 +67,7 @@ class DetectionConfig(BaseRunConfig):
         0.0,
         ge=0,
         le=1,
-        description=_("How often a training picture is put together from four."),
+        description=_("How often a training image is put together from four."),
         json_schema_extra=meta(_("Mosaic"), "augmentation", advanced=True),
     )
     best_metric: Literal["ap", "ap50", "ap75", "f1"] = Field(

@@ -10,10 +10,10 @@ from trainingapp.contract.base_config import BaseRunConfig, ImageSize, _, meta, 
 class SegmentationConfig(BaseRunConfig):
     """A label for each pixel."""
 
-    recipe: Literal["segmentation"] = Field(
+    task: Literal["segmentation"] = Field(
         "segmentation",
         description=_("What the model learns to do."),
-        json_schema_extra=meta(_("Recipe"), "model"),
+        json_schema_extra=meta(_("Task"), "model"),
     )
     model: model_name("segmentation", any_of=["smp/"]) = Field(  # type: ignore[valid-type]
         "smp/unet_resnet18",
@@ -29,7 +29,7 @@ class SegmentationConfig(BaseRunConfig):
         96,
         ge=64,
         le=2048,
-        description=_("Pictures are fitted into this square and padded; a multiple of 32."),
+        description=_("Images are fitted into this square and padded; a multiple of 32."),
         json_schema_extra=meta(_("Image size"), "model", _("pixels")),
     )
     loss_type: Literal["cross_entropy", "dice", "focal", "combined"] = Field(

@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from itertools import groupby
 
 from trainingapp.datasets.archive import Source, SourceFile
-from trainingapp.datasets.files import Files, is_picture_name, kind_of_folder, natural_key
-from trainingapp.datasets.layout import Kind, Layout, Picture
+from trainingapp.datasets.files import Files, is_image_name, kind_of_folder, natural_key
+from trainingapp.datasets.layout import Kind, Layout, SourceImage
 from trainingapp.datasets.report import Report
 
 NAME = "class_folders"
@@ -21,7 +21,7 @@ def recognise(files: Files) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Find classes, splits and pictures; whatever is wrong or left out goes into the report."""
+    """Find classes, splits and images; whatever is wrong or left out goes into the report."""
     source = _without_wrapper(files.source)
     splits = _find_splits(source, report)
     found = _Found(report)
@@ -32,18 +32,18 @@ def read(files: Files, report: Report) -> Layout:
     found.report_passed_over()
     classes = sorted(found.classes, key=natural_key)
     _check_there(classes, report)
-    return Layout(NAME, ["classification"], classes, _placed(found.pictures, classes))
+    return Layout(NAME, ["classification"], classes, _placed(found.images, classes))
 
 
 def _without_wrapper(source: Source) -> Source:
     """Without the one folder at the top that many programs put around everything.
 
-    Only a folder that holds folders and no picture is taken for one, so that a single class is never mistaken for it;
-    nor is a folder named for a split. Files that are no pictures may lie beside it.
+    Only a folder that holds folders and no image is taken for one, so that a single class is never mistaken for it;
+    nor is a folder named for a split. Files that are no images may lie beside it.
     """
     tops = {folder for folder in source.folders if "/" not in folder}
     top = min(tops, default="")
-    if len(tops) != 1 or kind_of_folder(top) or top in _folders_with_pictures(source):
+    if len(tops) != 1 or kind_of_folder(top) or top in _folders_with_images(source):
         return source
     if not any(folder.startswith(f"{top}/") for folder in source.folders):
         return source
@@ -61,16 +61,16 @@ def _inside(source: Source, top: str) -> Source:
     return Source(files, {folder.removeprefix(prefix) for folder in source.folders if folder.startswith(prefix)})
 
 
-def _folders_with_pictures(source: Source) -> set[str]:
-    """Top folders that hold pictures themselves; "" when pictures lie beside them."""
-    parents = (file.path.rpartition("/")[0] for file in source.files if is_picture_name(file.path))
+def _folders_with_images(source: Source) -> set[str]:
+    """Top folders that hold images themselves; "" when images lie beside them."""
+    parents = (file.path.rpartition("/")[0] for file in source.files if is_image_name(file.path))
     return {parent for parent in parents if "/" not in parent}
 
 
 def _find_splits(source: Source, report: Report) -> dict[str, Kind]:
     """Split for each top folder that is one; empty where the top folders are classes."""
     tops = {folder for folder in source.folders if "/" not in folder}
-    named = {top: kind for top in sorted(tops - _folders_with_pictures(source)) if (kind := kind_of_folder(top))}
+    named = {top: kind for top in sorted(tops - _folders_with_images(source)) if (kind := kind_of_folder(top))}
     if "train" not in named.values() and "val" not in named.values():
         return {}
     others = sorted(tops - set(named))
@@ -95,12 +95,12 @@ def _chosen_splits(named: dict[str, Kind], report: Report) -> dict[str, Kind]:
 
 
 class _Found:
-    """Collects pictures and classes while the files pass."""
+    """Collects images and classes while the files pass."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
         self.classes: set[str] = set()
-        self.pictures: list[tuple[SourceFile, str, str, Kind | None]] = []
+        self.images: list[tuple[SourceFile, str, str, Kind | None]] = []
         """(file, class, path within the class, split)"""
         self._ignored: dict[str, list[str]] = defaultdict(list)
         self._outside: list[str] = []
@@ -110,7 +110,7 @@ class _Found:
         top, _, rest = file.path.partition("/")
         split, path = (splits.get(top), rest) if splits else (None, file.path)
         class_name, _, inner = path.partition("/")
-        if not is_picture_name(file.path):
+        if not is_image_name(file.path):
             ending = file.path.rpartition("/")[2].rpartition(".")
             self._ignored[f".{ending[2].lower()}" if ending[1] else ""].append(file.path)
         elif splits and rest and top not in splits:
@@ -119,7 +119,7 @@ class _Found:
             self._outside.append(file.path)
         else:
             self.classes.add(class_name)
-            self.pictures.append((file, class_name, inner, split))
+            self.images.append((file, class_name, inner, split))
 
     def take_folder(self, folder: str, splits: dict[str, Kind]) -> None:
         """A class folder counts even when it is empty: an empty one must be told of."""
@@ -132,29 +132,29 @@ class _Found:
     def report_passed_over(self) -> None:
         for ending, paths in sorted(self._ignored.items()):
             kind = f"ending in {ending}" if ending else "without an ending"
-            message = f"{_files(len(paths))} {kind} passed over, not being pictures."
+            message = f"{_files(len(paths))} {kind} passed over, not being images."
             self.report.warn("ignored_file", message, paths[0], count=len(paths))
         if self._outside:
             count = len(self._outside)
-            message = f"{_pictures(count)} outside of any class folder passed over."
+            message = f"{_images(count)} outside of any class folder passed over."
             self.report.warn("outside_class", message, self._outside[0], count=count)
         for top, count in self._left_out.items():
-            self.report.warn("test_left_out", f"{_pictures(count)} in {top} left out.", top, count=count)
+            self.report.warn("test_left_out", f"{_images(count)} in {top} left out.", top, count=count)
 
 
-def _placed(pictures: list[tuple[SourceFile, str, str, Kind | None]], classes: list[str]) -> list[Picture]:
-    """Pictures with their labels and places, in the order of split, label and name."""
+def _placed(images: list[tuple[SourceFile, str, str, Kind | None]], classes: list[str]) -> list[SourceImage]:
+    """Images with their labels and places, in the order of split, label and name."""
     label_of = {name: label for label, name in enumerate(classes)}
     placed = [
-        Picture(file, "/".join(filter(None, ["images", split, class_name, inner])), split, label_of[class_name])
-        for file, class_name, inner, split in pictures
+        SourceImage(file, "/".join(filter(None, ["images", split, class_name, inner])), split, label_of[class_name])
+        for file, class_name, inner, split in images
     ]
-    return sorted(placed, key=lambda picture: (picture.kind or "", picture.label, natural_key(picture.stored_path)))
+    return sorted(placed, key=lambda image: (image.kind or "", image.label, natural_key(image.stored_path)))
 
 
 def _check_there(classes: list[str], report: Report) -> None:
     if not classes:
-        message = "There is no class folder: put the pictures of each class into a folder named for it."
+        message = "There is no class folder: put the images of each class into a folder named for it."
         report.error("too_few_classes", message)
 
 
@@ -162,5 +162,5 @@ def _files(count: int) -> str:
     return "1 file" if count == 1 else f"{count:,} files"
 
 
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count:,} pictures"
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"

@@ -90,9 +90,9 @@ def _read_image(value: dict[str, Any], line: int, where: str, content: _Content)
     """Each reader returns what is wrong, or nothing."""
     number, name = value.get("id"), value.get("file_name")
     if not _is_id(number) or not isinstance(name, str) or not name:
-        return "a picture needs an id and a file_name"
+        return "an image needs an id and a file_name"
     if number in content.images:
-        return f"the picture id {number} is there twice"
+        return f"the image id {number} is there twice"
     content.images[number] = (name, whole(value.get("width")), whole(value.get("height")), line)
     return ""
 
@@ -170,9 +170,9 @@ def _collect(content: _Content, path: str, collector: Collector, label_of: dict[
     folder = path.rpartition("/")[0]
     for number, (name, width, height, line) in content.images.items():
         where = f"{path} line {line}"
-        file = collector.files.find_picture(name, folder, name_kind)
+        file = collector.files.find_image(name, folder, name_kind)
         if file is None:
-            collector.report.fault("missing_picture", f"{where}: there is no picture {name[:200]}.", path)
+            collector.report.fault("missing_image", f"{where}: there is no image {name[:200]}.", path)
         else:
             kind = name_kind or kind_of_path(file.path)
             size = (width, height) if width and height else (0, 0)
@@ -180,14 +180,14 @@ def _collect(content: _Content, path: str, collector: Collector, label_of: dict[
 
 
 def _by_image(content: _Content, path: str, report: Report, label_of: dict[str, int]) -> dict[Any, list[Shape]]:
-    """The objects of each picture, with their labels."""
+    """The objects of each image, with their labels."""
     shapes: dict[Any, list[Shape]] = defaultdict(list)
     for image, category, line, shape in content.objects:
         where = f"{path} line {line}"
         if category not in content.names:
             report.fault("unknown_class", f"{where}: there is no category {category}.", path)
         elif image not in content.images:
-            report.fault("unknown_picture", f"{where}: there is no picture with the id {image}.", path)
+            report.fault("unknown_image", f"{where}: there is no image with the id {image}.", path)
         else:
             label = label_of[content.names[category]]
             shapes[image].append(Shape(label, shape.where, shape.box, shape.polygons, shape.rle, shape.crowd))

@@ -1,4 +1,4 @@
-"""Gathering annotated pictures, and small checks that several formats share."""
+"""Gathering annotated images, and small checks that several formats share."""
 
 import math
 from array import array
@@ -6,20 +6,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from trainingapp.contract.dataset_index import RecipeName
+from trainingapp.contract.dataset_index import TaskName
 from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.files import Files
-from trainingapp.datasets.layout import Kind, Layout, MaskFile, Picture, Shape
+from trainingapp.datasets.layout import Kind, Layout, MaskFile, Shape, SourceImage
 from trainingapp.datasets.report import Report
 
 
 class Collector:
-    """Pictures in the order of their annotations, each file once."""
+    """Images in the order of their annotations, each file once."""
 
     def __init__(self, files: Files, report: Report) -> None:
         self.files = files
         self.report = report
-        self._pictures: dict[str, Picture] = {}
+        self._images: dict[str, SourceImage] = {}
 
     def add(
         self,
@@ -32,27 +32,27 @@ class Collector:
         mask: MaskFile | None = None,
         size: tuple[int, int] = (0, 0),
     ) -> None:
-        """Take a picture; one that is there already is a fault."""
-        if file.path in self._pictures:
-            message = f"{where}: the picture {file.path} is there already ({self._pictures[file.path].where})."
+        """Take an image; one that is there already is a fault."""
+        if file.path in self._images:
+            message = f"{where}: the image {file.path} is there already ({self._images[file.path].where})."
             self.report.fault("duplicate_name", message, file.path)
             return
-        self._pictures[file.path] = Picture(file, "", kind, label, tuple(shapes), mask, size, where)
+        self._images[file.path] = SourceImage(file, "", kind, label, tuple(shapes), mask, size, where)
 
-    def pictures(self) -> list[Picture]:
+    def images(self) -> list[SourceImage]:
         """Those taken; each goes into images/ under the path that it has below the folder common to all."""
-        depth = _common_depth(list(self._pictures))
+        depth = _common_depth(list(self._images))
         return [
-            replace(picture, stored_path="/".join(["images", *path.split("/")[depth:]]))
-            for path, picture in self._pictures.items()
+            replace(image, stored_path="/".join(["images", *path.split("/")[depth:]]))
+            for path, image in self._images.items()
         ]
 
     def warn_of_others(self) -> None:
-        """Pictures of the source that no annotation names are left out."""
-        masks = {picture.mask.file.path for picture in self._pictures.values() if picture.mask}
-        others = [file.path for file in self.files.pictures if file.path not in self._pictures.keys() | masks]
+        """Images of the source that no annotation names are left out."""
+        masks = {image.mask.file.path for image in self._images.values() if image.mask}
+        others = [file.path for file in self.files.images if file.path not in self._images.keys() | masks]
         if others:
-            message = f"{len(others):,} pictures that no annotation names are left out."
+            message = f"{len(others):,} images that no annotation names are left out."
             self.report.warn("not_annotated", message, others[0], count=len(others))
 
 
@@ -66,9 +66,9 @@ def _common_depth(paths: list[str]) -> int:
     return depth
 
 
-def object_recipes(pictures: Sequence[Picture], report: Report) -> list[RecipeName]:
+def object_tasks(images: Sequence[SourceImage], report: Report) -> list[TaskName]:
     """Detection, and segmentation too where every object has an outline."""
-    shapes = [shape for picture in pictures for shape in picture.shapes]
+    shapes = [shape for image in images for shape in image.shapes]
     outlined = sum(shape.has_outline for shape in shapes)
     if shapes and outlined == len(shapes):
         return ["detection", "segmentation"]
@@ -82,9 +82,9 @@ def object_layout(
     name: str, collector: Collector, classes: list[str], annotation_files: list[str], report: Report
 ) -> Layout:
     """The layout of a format of objects."""
-    pictures = collector.pictures()
+    images = collector.images()
     collector.warn_of_others()
-    return Layout(name, object_recipes(pictures, report), classes, pictures, annotation_files)
+    return Layout(name, object_tasks(images, report), classes, images, annotation_files)
 
 
 def numbers(values: Any) -> "array[float] | None":
@@ -99,7 +99,7 @@ def numbers(values: Any) -> "array[float] | None":
 
 
 def whole(value: Any) -> int:
-    """The value where it is a whole number above zero that a picture's side can have, else 0."""
+    """The value where it is a whole number above zero that an image's side can have, else 0."""
     if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 < value < 1 << 24 else 0

@@ -1,4 +1,4 @@
-"""A CSV file with a line for each picture: its file, its class and, where there is such a column, its split.
+"""A CSV file with a line for each image: its file, its class and, where there is such a column, its split.
 
 labels.csv with a header: file | filename | image | path ..., label | class | target ..., split | set | subset
 """
@@ -44,7 +44,7 @@ class _Columns:
 
 
 def recognise(files: Files) -> bool:
-    """Whether a CSV file has a column for the picture and one for its class."""
+    """Whether a CSV file has a column for the image and one for its class."""
     return bool(_tables(files))
 
 
@@ -73,19 +73,19 @@ def read(files: Files, report: Report) -> Layout:
     tables = _tables(files)
     for file, columns in tables:
         rows += _rows(files, file, columns, report)
-    classes = sorted({name for _picture, name, _kind, _where in rows}, key=natural_key)
+    classes = sorted({name for _image, name, _kind, _where in rows}, key=natural_key)
     label_of = {name: label for label, name in enumerate(classes)}
     collector = Collector(files, report)
-    for picture, name, kind, where in rows:
-        collector.add(picture, where, kind=kind, label=label_of[name])
+    for image, name, kind, where in rows:
+        collector.add(image, where, kind=kind, label=label_of[name])
     collector.warn_of_others()
-    return Layout(NAME, ["classification"], classes, collector.pictures(), [file.path for file, _columns in tables])
+    return Layout(NAME, ["classification"], classes, collector.images(), [file.path for file, _columns in tables])
 
 
 def _rows(
     files: Files, file: SourceFile, columns: _Columns, report: Report
 ) -> Iterator[tuple[SourceFile, str, Kind | None, str]]:
-    """(picture, class, split, where) of each sound line."""
+    """(image, class, split, where) of each sound line."""
     try:
         for where, parts in _lines(files.read_text(file), columns.delimiter, file.path):
             if row := _row(files, parts, columns, where, file.path, report):
@@ -123,11 +123,11 @@ def _row(
     if split and kind is None:
         report.fault("bad_annotation", f"{where}: {split[:60]!r} is no split; train, val or test is one.", path)
         return None
-    picture = files.find_picture(name, path.rpartition("/")[0], kind) if name else None
-    if picture is None:
-        report.fault("missing_picture", f"{where}: there is no picture {name[:200]}.", path)
+    image = files.find_image(name, path.rpartition("/")[0], kind) if name else None
+    if image is None:
+        report.fault("missing_image", f"{where}: there is no image {name[:200]}.", path)
         return None
-    return picture, label, kind or (None if columns.split >= 0 else kind_of_path(picture.path) or _kind_of_table(path))
+    return image, label, kind or (None if columns.split >= 0 else kind_of_path(image.path) or _kind_of_table(path))
 
 
 def _kind_of_table(path: str) -> Kind | None:

@@ -1,6 +1,6 @@
-"""The scenes that `manage.py demo` draws: annotations.json, images/ and masks/, for all three recipes.
+"""The scenes that `manage.py demo` draws: annotations.json, images/ and masks/, for all three tasks.
 
-A mask holds 0 for the background and i + 1 for object i of its picture.
+A mask holds 0 for the background and i + 1 for object i of its image.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ def _annotation_files(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read the annotations; the large object gives a picture its class."""
+    """Read the annotations; the large object gives an image its class."""
     (file,) = _annotation_files(files)
     collector = Collector(files, report)
     classes: list[str] = []
@@ -43,35 +43,35 @@ def read(files: Files, report: Report) -> Layout:
         where = f"{file.path} line {line}"
         if fault := _add(record, where, file, len(classes), collector):
             report.fault(fault[0], f"{where}: {fault[1]}.", file.path)
-    pictures = collector.pictures()
-    return Layout(NAME, ["detection", "segmentation", "classification"], classes, pictures, [file.path])
+    images = collector.images()
+    return Layout(NAME, ["detection", "segmentation", "classification"], classes, images, [file.path])
 
 
 def _add(
     record: Any, where: str, annotations: SourceFile, class_count: int, collector: Collector
 ) -> tuple[str, str] | None:
-    """Take a picture; returns code and reason when it cannot be taken."""
+    """Take an image; returns code and reason when it cannot be taken."""
     if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("path", "mask")):
-        return "bad_annotation", "a picture needs a path and a mask"
+        return "bad_annotation", "an image needs a path and a mask"
     labels, boxes = record.get("labels"), record.get("boxes_xyxy")
     if not isinstance(labels, list) or not isinstance(boxes, list) or len(labels) != len(boxes) or not labels:
-        return "bad_annotation", "a picture needs as many labels as boxes, and at least one"
+        return "bad_annotation", "an image needs as many labels as boxes, and at least one"
     if not all(type(label) is int and 0 <= label < class_count for label in labels):
         return "unknown_class", "a label is no number of a class"
     corners = [numbers(box) for box in boxes]
     if any(box is None or len(box) != 4 for box in corners):
         return "bad_annotation", "a box must be four numbers"
     folder = annotations.path.rpartition("/")[0]
-    picture, mask = (collector.files.find_picture(record[key], folder) for key in ("path", "mask"))
-    if picture is None or mask is None:
-        return "missing_picture", f"there is no picture {record['path' if picture is None else 'mask'][:200]}"
+    image, mask = (collector.files.find_image(record[key], folder) for key in ("path", "mask"))
+    if image is None or mask is None:
+        return "missing_image", f"there is no image {record['path' if image is None else 'mask'][:200]}"
     shapes = [
         Shape(label, where, (box[0], box[1], box[2], box[3])) for label, box in zip(labels, corners, strict=True) if box
     ]
     coding = MaskCoding.of({0: BACKGROUND} | dict(enumerate(labels, start=1)))
-    kind = kind_of_path(picture.path.removeprefix(folder))
+    kind = kind_of_path(image.path.removeprefix(folder))
     collector.add(
-        picture,
+        image,
         where,
         kind=kind,
         label=labels[0],

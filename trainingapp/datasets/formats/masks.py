@@ -1,4 +1,4 @@
-"""Pairs of a picture and a mask whose pixels are classes.
+"""Pairs of an image and a mask whose pixels are classes.
 
 images/*.jpg  masks/*.png                            splits above (train/images) or below (images/train)
 JPEGImages/*.jpg  SegmentationClass/*.png  labelmap.txt
@@ -27,7 +27,7 @@ from trainingapp.datasets.report import Report
 from trainingapp.datasets.validation import read_mask
 
 NAME = "masks"
-_PICTURE_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "pictures", "photos"}
+_IMAGE_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "pictures", "photos"}
 _MASK_FOLDERS = {
     "masks",
     "mask",
@@ -58,16 +58,16 @@ class _Legend:
 
 
 def recognise(files: Files) -> bool:
-    """Whether there are a folder of pictures and one of masks."""
-    return bool(_mask_files(files)) and bool(_picture_files(files))
+    """Whether there are a folder of images and one of masks."""
+    return bool(_mask_files(files)) and bool(_image_files(files))
 
 
 def _mask_files(files: Files) -> list[SourceFile]:
-    return [file for file in files.pictures if _lies_in(file, _MASK_FOLDERS) and not _is_jpeg(file)]
+    return [file for file in files.images if _lies_in(file, _MASK_FOLDERS) and not _is_jpeg(file)]
 
 
-def _picture_files(files: Files) -> list[SourceFile]:
-    return [file for file in files.pictures if _lies_in(file, _PICTURE_FOLDERS)]
+def _image_files(files: Files) -> list[SourceFile]:
+    return [file for file in files.images if _lies_in(file, _IMAGE_FOLDERS)]
 
 
 def _lies_in(file: SourceFile, folders: set[str]) -> bool:
@@ -80,13 +80,13 @@ def _is_jpeg(file: SourceFile) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Pair pictures with masks and look at every mask, to know which classes there are and where."""
+    """Pair images with masks and look at every mask, to know which classes there are and where."""
     legend = _legend(files, report)
     pairs = list(_pairs(files, report))
-    values_of = {mask.path: values for _picture, mask in pairs if (values := _values(files, mask, legend, report))}
+    values_of = {mask.path: values for _image, mask in pairs if (values := _values(files, mask, legend, report))}
     classes, coding = _coding(legend, sorted(set[int]().union(*values_of.values())), report)
     collector = Collector(files, report)
-    for picture, mask in pairs:
+    for image, mask in pairs:
         values = values_of.get(mask.path)
         if values is None:
             continue
@@ -95,11 +95,11 @@ def read(files: Files, report: Report) -> Layout:
             shown = ", ".join(_shown(value, coding.in_colour) for value in unknown[:5])
             report.fault("unknown_class", f"{mask.path} has pixels of no known class: {shown}.", mask.path)
             continue
-        kind = kind_of_path(picture.path) or kind_of_path(mask.path)
-        collector.add(picture, mask.path, kind=kind, mask=MaskFile(mask, coding, seen))
+        kind = kind_of_path(image.path) or kind_of_path(mask.path)
+        collector.add(image, mask.path, kind=kind, mask=MaskFile(mask, coding, seen))
     collector.warn_of_others()
-    listed = [*([legend.path] if legend.path else []), *(mask.path for _picture, mask in pairs)]
-    return Layout(NAME, ["segmentation"], classes, collector.pictures(), listed)
+    listed = [*([legend.path] if legend.path else []), *(mask.path for _image, mask in pairs)]
+    return Layout(NAME, ["segmentation"], classes, collector.images(), listed)
 
 
 def _shown(value: int, in_colour: bool) -> str:
@@ -110,31 +110,31 @@ def _shown(value: int, in_colour: bool) -> str:
 
 
 def _pairs(files: Files, report: Report) -> Iterator[tuple[SourceFile, SourceFile]]:
-    """(picture, mask)"""
+    """(image, mask)"""
     masks = {file.path for file in _mask_files(files)}
-    pictures = {file.path: file for file in _picture_files(files) if file.path not in masks}
+    images = {file.path: file for file in _image_files(files) if file.path not in masks}
     by_stem: dict[str, list[SourceFile]] = {}
-    for file in pictures.values():
+    for file in images.values():
         by_stem.setdefault(stem(file.path), []).append(file)
     taken: set[str] = set()
     for mask in _mask_files(files):
         name = stem(mask.path)
         same = by_stem.get(name) or by_stem.get(_MASK_SUFFIXES.sub("", name), [])
-        picture = best_match(same, _beside(mask.path, same), kind_of_path(mask.path))
-        if picture is None:
-            report.fault("missing_picture", f"There is no picture for the mask {mask.path}.", mask.path)
+        image = best_match(same, _beside(mask.path, same), kind_of_path(mask.path))
+        if image is None:
+            report.fault("missing_image", f"There is no image for the mask {mask.path}.", mask.path)
         else:
-            taken.add(picture.path)
-            yield picture, mask
-    for path in sorted(pictures.keys() - taken):
-        report.fault("missing_mask", f"There is no mask for the picture {path}.", path)
+            taken.add(image.path)
+            yield image, mask
+    for path in sorted(images.keys() - taken):
+        report.fault("missing_mask", f"There is no mask for the image {path}.", path)
 
 
-def _beside(mask_path: str, pictures: list[SourceFile]) -> str:
-    """The folder of the mask as it would be called among the pictures."""
+def _beside(mask_path: str, images: list[SourceFile]) -> str:
+    """The folder of the mask as it would be called among the images."""
     parts = mask_path.split("/")[:-1]
-    names = {part.lower(): part for file in pictures for part in file.path.split("/")[:-1]}
-    folder = next((names[name] for name in names if name in _PICTURE_FOLDERS), "images")
+    names = {part.lower(): part for file in images for part in file.path.split("/")[:-1]}
+    folder = next((names[name] for name in names if name in _IMAGE_FOLDERS), "images")
     return "/".join(folder if part.lower() in _MASK_FOLDERS else part for part in parts)
 
 

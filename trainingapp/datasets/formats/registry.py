@@ -38,6 +38,6 @@ def recognise(files: Files) -> Format:
 
 
 def read_layout(source: Source, report: Report, beat: Callable[[], None] = lambda: None) -> Layout:
-    """Classes, pictures and annotations of a source. Raises DatasetError where nothing can be read."""
+    """Classes, images and annotations of a source. Raises DatasetError where nothing can be read."""
     files = Files(source, beat)
     return settle_splits(recognise(files).read(files, report), report)

@@ -1,7 +1,7 @@
-"""Pascal VOC: an XML file for each picture.
+"""Pascal VOC: an XML file for each image.
 
 Annotations/*.xml  JPEGImages/*.jpg  ImageSets/Main/{train,val,test}.txt
-train/*.xml  train/*.jpg  ...                                the XML beside the picture
+train/*.xml  train/*.jpg  ...                                the XML beside the image
 
 Corners count pixels from 1, and right and bottom still belong to the object, as in the VOC development kit; so left and
 top become one less, right and bottom stay: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf
@@ -49,17 +49,17 @@ def read(files: Files, report: Report) -> Layout:
         except DatasetError as error:
             report.faults(error.items)
             continue
-        picture = _picture(files, file, tree)
-        if picture is None:
-            report.fault("missing_picture", f"There is no picture for {file.path}.", file.path)
+        image = _image(files, file, tree)
+        if image is None:
+            report.fault("missing_image", f"There is no image for {file.path}.", file.path)
             continue
-        kind = kinds.get(stem(file.path)) if kinds else kind_of_path(file.path) or kind_of_path(picture.path)
-        pending.append((picture, file.path, kind, _size(tree), list(_objects(tree, content, file.path, report))))
+        kind = kinds.get(stem(file.path)) if kinds else kind_of_path(file.path) or kind_of_path(image.path)
+        pending.append((image, file.path, kind, _size(tree), list(_objects(tree, content, file.path, report))))
     classes = sorted({name for entry in pending for _where, name, _box in entry[4]}, key=natural_key)
     label_of = {name: label for label, name in enumerate(classes)}
-    for picture, path, kind, size, found in pending:
+    for image, path, kind, size, found in pending:
         shapes = [Shape(label_of[name], where, box) for where, name, box in found]
-        collector.add(picture, path, kind=kind, shapes=shapes, size=size)
+        collector.add(image, path, kind=kind, shapes=shapes, size=size)
     listed = [*(path for path, _names in lists.values()), *(file.path for file in read_files)]
     return object_layout(NAME, collector, classes, listed, report)
 
@@ -95,12 +95,12 @@ def _tree(files: Files, file: SourceFile) -> tuple[Any, bytes]:
         raise DatasetError.one("annotations_broken", message, file.path) from None
 
 
-def _picture(files: Files, file: SourceFile, tree: Any) -> SourceFile | None:
+def _image(files: Files, file: SourceFile, tree: Any) -> SourceFile | None:
     folder = file.path.rpartition("/")[0]
     near = re.sub(r"(?i)(^|/)annotations(/|$)", r"\1JPEGImages\2", folder)
     same = files.with_stem(stem(file.path))
     kind = kind_of_path(file.path)
-    return best_match(same, near, kind) or files.find_picture(tree.findtext("filename") or "", near, kind)
+    return best_match(same, near, kind) or files.find_image(tree.findtext("filename") or "", near, kind)
 
 
 def _size(tree: Any) -> tuple[int, int]:

@@ -1,8 +1,8 @@
-"""YOLO: a text file beside each picture, a line for each object: class, then box or polygon in shares of the picture.
+"""YOLO: a text file beside each image, a line for each object: class, then box or polygon in shares of the image.
 
 data.yaml  images/train/*.jpg  labels/train/*.txt        as Ultralytics lays it out
 data.yaml  train/images/*.jpg  train/labels/*.txt        as Roboflow exports it
-data.yaml  train.txt  ...                                lists of pictures
+data.yaml  train.txt  ...                                lists of images
 classes.txt  *.jpg  *.txt                                names without data.yaml
 
 `names` is a list or a table by number; without it the lines of classes.txt or obj.names count, then the numbers.
@@ -46,7 +46,7 @@ _BROKEN_YAML = (
 
 
 def recognise(files: Files) -> bool:
-    """Whether there is a YAML file that names classes or splits, or text files with lines of numbers for pictures."""
+    """Whether there is a YAML file that names classes or splits, or text files with lines of numbers for images."""
     labels = _label_files(files)
     if not labels:
         return False
@@ -64,8 +64,8 @@ def _is_objects(content: bytes) -> bool:
 
 
 def _label_files(files: Files) -> list[SourceFile]:
-    """Text files in a folder called labels, or with a picture of the same stem in their own folder."""
-    beside = {file.path.rpartition(".")[0] for file in files.pictures}
+    """Text files in a folder called labels, or with an image of the same stem in their own folder."""
+    beside = {file.path.rpartition(".")[0] for file in files.images}
     return [
         file
         for file in files.ending(".txt")
@@ -75,7 +75,7 @@ def _label_files(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read names, splits and the objects of every picture; a picture without a text file shows no object."""
+    """Read names, splits and the objects of every image; an image without a text file shows no object."""
     used: list[str] = []
     about = _about(files, report, used)
     names = _names(files, about, report, used)
@@ -84,7 +84,7 @@ def read(files: Files, report: Report) -> Layout:
     parser = _Parser(names, report)
     collector = Collector(files, report)
     labels_of = _pair(files, label_files, report)
-    wanted = [file for file in files.pictures if not kinds or file.path in kinds]
+    wanted = [file for file in files.images if not kinds or file.path in kinds]
     for file in sorted(wanted, key=lambda file: file.path):
         label_file = labels_of.get(file.path)
         kind = kinds.get(file.path) if kinds else kind_of_path(file.path)
@@ -96,28 +96,28 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _warn_of_empty(collector: Collector, labels_of: dict[str, SourceFile], report: Report) -> None:
-    bare = [picture.file.path for picture in collector.pictures() if picture.file.path not in labels_of]
+    bare = [image.file.path for image in collector.images() if image.file.path not in labels_of]
     if bare:
-        message = f"{len(bare):,} pictures have no text file: they are taken as showing no object."
+        message = f"{len(bare):,} images have no text file: they are taken as showing no object."
         report.warn("no_label_file", message, bare[0], count=len(bare))
 
 
 def _pair(files: Files, label_files: list[SourceFile], report: Report) -> dict[str, SourceFile]:
-    """The text file of each picture, by the picture's path."""
+    """The text file of each image, by the image's path."""
     pairs: dict[str, SourceFile] = {}
     for file in label_files:
-        picture = _picture_of(files, file)
-        if picture is None:
-            report.fault("missing_picture", f"There is no picture for {file.path}.", file.path)
-        elif picture.path in pairs:
-            message = f"{file.path} and {pairs[picture.path].path} are both for {picture.path}."
+        image = _image_of(files, file)
+        if image is None:
+            report.fault("missing_image", f"There is no image for {file.path}.", file.path)
+        elif image.path in pairs:
+            message = f"{file.path} and {pairs[image.path].path} are both for {image.path}."
             report.fault("duplicate_name", message, file.path)
         else:
-            pairs[picture.path] = file
+            pairs[image.path] = file
     return pairs
 
 
-def _picture_of(files: Files, label_file: SourceFile) -> SourceFile | None:
+def _image_of(files: Files, label_file: SourceFile) -> SourceFile | None:
     folder, _, name = label_file.path[:-4].rpartition("/")
     parts = folder.split("/")
     swapped = ["images" if part.lower() == "labels" else part for part in parts]
@@ -191,9 +191,9 @@ def _checked_names(names: dict[Any, Any], path: str, report: Report) -> dict[int
 
 
 def _kinds(files: Files, about: dict[str, Any], used: list[str]) -> dict[str, Kind | None]:
-    """The part that each picture belongs to by data.yaml; empty where it says nothing that is there.
+    """The part that each image belongs to by data.yaml; empty where it says nothing that is there.
 
-    A picture that is both for training and for validation belongs to none: who made the set left the choice open.
+    An image that is both for training and for validation belongs to none: who made the set left the choice open.
     """
     found: dict[str, Kind | None] = {}
     for kind in ("train", "val", "test"):
@@ -205,17 +205,17 @@ def _kinds(files: Files, about: dict[str, Any], used: list[str]) -> dict[str, Ki
 
 
 def _listed(files: Files, entry: str, used: list[str]) -> Iterator[str]:
-    """Paths of the pictures that an entry of data.yaml means: a folder, or a text file that lists them."""
+    """Paths of the images that an entry of data.yaml means: a folder, or a text file that lists them."""
     wanted = tidy_path(entry)
     if wanted.endswith(".txt"):
         lists = [file for file in files.source.files if f"/{file.path}".endswith(f"/{wanted}")]
         if file := best_match(lists, ""):
             used.append(file.path)
             folder = file.path.rpartition("/")[0]
-            found = (files.find_picture(line, folder) for line in files.read_text(file).splitlines() if line.strip())
-            yield from (picture.path for picture in found if picture)
+            found = (files.find_image(line, folder) for line in files.read_text(file).splitlines() if line.strip())
+            yield from (image.path for image in found if image)
         return
-    for file in files.pictures:
+    for file in files.images:
         if not wanted or f"/{wanted}/" in f"/{file.path}":
             yield file.path
 
@@ -275,7 +275,7 @@ class _Parser:
 
 
 def _floats(parts: list[str]) -> list[float] | None:
-    """The parts as numbers that can be shares of a picture; None when one is not."""
+    """The parts as numbers that can be shares of an image; None when one is not."""
     try:
         values = [float(part) for part in parts]
     except ValueError:

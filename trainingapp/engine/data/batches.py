@@ -17,7 +17,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Items(Protocol):
-    """One split of a recipe: how a picture becomes tensors, and several of them a batch.
+    """One split of a task: how an image becomes tensors, and several of them a batch.
 
     What is random draws on torch's global CPU generator, which is seeded before each call and given back afterwards.
     """
@@ -25,16 +25,16 @@ class Items(Protocol):
     sample_count: int
 
     def item(self, index: int) -> Any:
-        """Picture `index` as validation sees it: nothing random. Raises BadData."""
+        """Image `index` as validation sees it: nothing random. Raises BadData."""
 
     def training_item(self, index: int) -> Any:
-        """Picture `index`, changed at random. Raises BadData."""
+        """Image `index`, changed at random. Raises BadData."""
 
     def collate(self, items: list[Any], indices_N: torch.Tensor) -> Any:
         """A batch of them."""
 
     def mix(self, batch: Any) -> Any:
-        """A training batch whose pictures are mixed with each other at random, or as it was."""
+        """A training batch whose images are mixed with each other at random, or as it was."""
 
 
 class BatchSource(Dataset[Any]):
@@ -60,13 +60,13 @@ class BatchSource(Dataset[Any]):
 
     @property
     def batch_count(self) -> int:
-        """Batches in an epoch. A last one of a single picture is left out when training: batch norm needs two."""
+        """Batches in an epoch. A last one of a single image is left out when training: batch norm needs two."""
         whole, rest = divmod(self.sample_count, self._batch_size)
         dropped = self._training and rest == 1 and whole > 0
         return whole + (rest > 0) - dropped
 
     def __getitem__(self, epoch_and_number: tuple[int, int]) -> Any:
-        """The batch, or what is wrong with one of its pictures: an exception would lose its text between processes."""
+        """The batch, or what is wrong with one of its images: an exception would lose its text between processes."""
         epoch, number = epoch_and_number
         start = number * self._batch_size
         indices_N = self._epoch_order(epoch)[start : start + self._batch_size]
@@ -81,7 +81,7 @@ class BatchSource(Dataset[Any]):
         items = []
         with own_cpu_randomness() as generator:
             for place, index in enumerate(indices_N.tolist(), start=start):
-                drawn_again = () if self._weights_N is None else (place,)  # the same picture twice, but not alike
+                drawn_again = () if self._weights_N is None else (place,)  # the same image twice, but not alike
                 generator.manual_seed(derived_seed(self._seed, "sample", epoch, index, *drawn_again))
                 items.append(self._items.training_item(index))
             generator.manual_seed(derived_seed(self._seed, "batch", epoch, number))

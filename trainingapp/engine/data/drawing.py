@@ -1,4 +1,4 @@
-"""Pictures for people: a batch as the model sees it, with what it is told drawn in."""
+"""Images for people: a batch as the model sees it, with what it is told drawn in."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,21 @@ from PIL import Image, ImageDraw, ImageFont
 
 from trainingapp.contract.class_colours import class_rgb
 
-BATCH_PICTURES_DRAWN = 16
-"""Pictures of a batch that a sheet shows at most."""
+BATCH_IMAGES_DRAWN = 16
+"""Images of a batch that a sheet shows at most."""
 
 SHOWN_SIDE = 192
-"""Pixels that each picture of a sheet has at least: small ones are enlarged without smoothing."""
+"""Pixels that each image of a sheet has at least: small ones are enlarged without smoothing."""
 
 
 def enlarged(image_CHW: torch.Tensor) -> tuple[Image.Image, int]:
-    """uint8 [3, H, W] as a picture of at least SHOWN_SIDE, and the whole factor by which it is larger."""
+    """uint8 [3, H, W] as an image of at least SHOWN_SIDE, and the whole factor by which it is larger."""
     image = Image.fromarray(image_CHW.permute(1, 2, 0).contiguous().numpy())
     factor = max(1, -(-SHOWN_SIDE // max(image.size)))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST), factor
 
 
-def picture_with_caption(image_CHW: torch.Tensor, caption: str) -> Image.Image:
+def image_with_caption(image_CHW: torch.Tensor, caption: str) -> Image.Image:
     """uint8 [3, H, W] with a line of text at its foot."""
     image, _factor = enlarged(image_CHW)
     draw = ImageDraw.Draw(image, "RGBA")
@@ -32,7 +32,7 @@ def picture_with_caption(image_CHW: torch.Tensor, caption: str) -> Image.Image:
     return image
 
 
-def picture_with_boxes(
+def image_with_boxes(
     image_CHW: torch.Tensor, boxes_xyxy: torch.Tensor, labels_N: torch.Tensor, classes: Sequence[str]
 ) -> Image.Image:
     """uint8 [3, H, W] with boxes [N, 4] in its pixels and the names of their classes."""
@@ -52,7 +52,7 @@ def picture_with_boxes(
     return image
 
 
-def picture_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.Image:
+def image_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.Image:
     """uint8 [3, H, W] with a mask as datasets have it (i + 1 is classes[i]) laid over, half transparent; what nobody
     knows is darkened."""
     image, factor = enlarged(image_CHW)
@@ -65,12 +65,12 @@ def picture_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.I
     return Image.alpha_composite(image.convert("RGBA"), Image.fromarray(layer)).convert("RGB")
 
 
-def contact_sheet(pictures: Sequence[Image.Image], columns: int = 4) -> Image.Image:
-    """The pictures side by side, `columns` in a row, a thin gap between them. At least one picture."""
-    gap, width, height = 4, max(one.width for one in pictures), max(one.height for one in pictures)
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+def contact_sheet(images: Sequence[Image.Image], columns: int = 4) -> Image.Image:
+    """The images side by side, `columns` in a row, a thin gap between them. At least one image."""
+    gap, width, height = 4, max(one.width for one in images), max(one.height for one in images)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), (128, 128, 128))
-    for number, one in enumerate(pictures):
+    for number, one in enumerate(images):
         sheet.paste(one, (number % columns * (width + gap), number // columns * (height + gap)))
     return sheet

@@ -1,4 +1,4 @@
-"""Picture files to tensors."""
+"""Image files to tensors."""
 
 import mmap
 import struct
@@ -16,15 +16,15 @@ from trainingapp.contract.errors import BadData
 MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
 
 PADDING_GREY = 114
-"""What pads a picture that is no square: a middle grey, as YOLO's letterbox has it."""
+"""What pads an image that is no square: a middle grey, as YOLO's letterbox has it."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What PIL raises for files that are damaged or no pictures; SyntaxError comes from its PNG reader."""
+"""What PIL raises for files that are damaged or no images; SyntaxError comes from its PNG reader."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Where a picture lies in a square: scaled by `scale_x` and `scale_y` to `width` x `height`, at (`left`, `top`)."""
+    """Where an image lies in a square: scaled by `scale_x` and `scale_y` to `width` x `height`, at (`left`, `top`)."""
 
     scale_x: float
     scale_y: float
@@ -35,23 +35,23 @@ class Fit:
 
 
 def letterbox(width: int, height: int, size: int) -> Fit:
-    """The largest place in the middle of a `size` x `size` square that keeps the picture's proportions."""
+    """The largest place in the middle of a `size` x `size` square that keeps the image's proportions."""
     scale = size / max(width, height)
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = (size - new_width) // 2, (size - new_height) // 2
     return Fit(new_width / width, new_height / height, left, top, new_width, new_height)
 
 
-def load_picture(path: Path, size: int) -> torch.Tensor:
+def load_image(path: Path, size: int) -> torch.Tensor:
     """A file as RGB, turned upright and scaled to a square: uint8 [3, size, size].
 
-    Transparent parts become white. Raises BadData with the path for a file that is no whole picture.
+    Transparent parts become white. Raises BadData with the path for a file that is no whole image.
     """
     return _tensor(_opened(path, size).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def load_fitted_picture(path: Path, size: int) -> torch.Tensor:
-    """As `load_picture`, but with its proportions kept and grey around it (see `letterbox`)."""
+def load_fitted_image(path: Path, size: int) -> torch.Tensor:
+    """As `load_image`, but with its proportions kept and grey around it (see `letterbox`)."""
     image = _opened(path, size)
     fit = letterbox(image.width, image.height, size)
     square = Image.new("RGB", (size, size), (PADDING_GREY,) * 3)
@@ -60,7 +60,7 @@ def load_fitted_picture(path: Path, size: int) -> torch.Tensor:
 
 
 def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
-    """A mask of a dataset, fitted like its picture: uint8 [size, size], IGNORED_PIXEL around it. Raises BadData."""
+    """A mask of a dataset, fitted like its image: uint8 [size, size], IGNORED_PIXEL around it. Raises BadData."""
     try:
         with Image.open(path) as image:
             fit = letterbox(image.width, image.height, size)
@@ -75,13 +75,13 @@ def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
 
 
 def _opened(path: Path, size: int) -> Image.Image:
-    """The picture, upright and RGB; of a large JPEG no more is decoded than a square of `size` needs."""
+    """The image, upright and RGB; of a large JPEG no more is decoded than a square of `size` needs."""
     try:
         with Image.open(path) as image:
             image.draft("RGB", (2 * size, 2 * size))
             return _rgb(ImageOps.exif_transpose(image))
     except UNREADABLE as error:
-        raise BadData(f"{path} cannot be read as a picture: {error}") from error
+        raise BadData(f"{path} cannot be read as an image: {error}") from error
 
 
 def _tensor(image: Image.Image) -> torch.Tensor:
@@ -98,9 +98,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 class PixelStore:
-    """The decoded pictures (or masks) of one split: decoded once and kept in memory where they are few enough.
+    """The decoded images (or masks) of one split: decoded once and kept in memory where they are few enough.
 
-    The memory is an anonymous shared mapping: loader processes are forks and fill the same one, so every picture is
+    The memory is an anonymous shared mapping: loader processes are forks and fill the same one, so every image is
     decoded once in all, and /dev/shm, which is small in containers, is not used.
     """
 

@@ -1,4 +1,4 @@
-"""Random changes to training pictures, torchvision's transforms (v2), which carry boxes and masks along."""
+"""Random changes to training images, torchvision's transforms (v2), which carry boxes and masks along."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from trainingapp.engine.data.images import PADDING_GREY
 class Switches:
     """What `augmentation` means in single steps; the fields are those of the configuration.
 
-    `shift`: the largest shift as a share of the side. `erasing` and `auto_augment` are for pictures without boxes and
+    `shift`: the largest shift as a share of the side. `erasing` and `auto_augment` are for images without boxes and
     masks, whose places they would not carry along.
     """
 
@@ -49,7 +49,7 @@ def switches(config: BaseRunConfig) -> Switches:
     return replace(plain, auto_augment=config.auto_augment, erasing=config.erasing)
 
 
-def picture_augmentation(chosen: Switches, size: int) -> nn.Module:
+def image_augmentation(chosen: Switches, size: int) -> nn.Module:
     """The transform of uint8 [3, size, size] to the same, drawing on torch's global CPU generator.
 
     TrivialAugment: Müller & Hutter, arXiv:2103.10158. RandAugment: Cubuk et al., arXiv:1909.13719.
@@ -70,10 +70,10 @@ def picture_augmentation(chosen: Switches, size: int) -> nn.Module:
 
 
 def annotated_augmentation(chosen: Switches, size: int) -> nn.Module:
-    """The same for pictures with boxes or masks: takes and gives (tv_tensors.Image, dict of tv_tensors).
+    """The same for images with boxes or masks: takes and gives (tv_tensors.Image, dict of tv_tensors).
 
     Random sequences and erasing become a colour change of like strength. Boxes that a crop has cut to nothing are
-    left in as empty ones: the recipe takes them out with their labels.
+    left in as empty ones: the task takes them out with their labels.
     """
     steps: list[nn.Module] = _flips(chosen)
     if chosen.shift or chosen.crop:

@@ -1,6 +1,6 @@
 """An entry of the library as a zip for others: params {"card", "weights": path, "formats": [...], "dataset_dir"}.
 
-Each format is checked on pictures of the dataset, or on drawn ones where `dataset_dir` is empty or gone.
+Each format is checked on images of the dataset, or on drawn ones where `dataset_dir` is empty or gone.
 """
 
 import shutil
@@ -12,22 +12,22 @@ import torch
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.job_order import JobOrder
 from trainingapp.engine.device import available_threads
-from trainingapp.engine.export import drawn_pictures, export
+from trainingapp.engine.export import drawn_images, export
 
-PICTURES_CHECKED = 10
+IMAGES_CHECKED = 10
 
 
 def run(order: JobOrder) -> dict[str, Any]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
     params = order.params
-    pictures, are_drawn = check_pictures(params.get("dataset_dir", ""), order.folder)
-    found = export(params["card"], Path(params["weights"]), params["formats"], pictures, order.folder, order.tell)
+    images, are_drawn = check_images(params.get("dataset_dir", ""), order.folder)
+    found = export(params["card"], Path(params["weights"]), params["formats"], images, order.folder, order.tell)
     shutil.rmtree(order.folder / "drawn", ignore_errors=True)
     return {**found, "are_drawn": are_drawn}
 
 
-def check_pictures(dataset_dir: str, folder: Path) -> tuple[list[Path], bool]:
-    """Ten pictures spread over the validation split, or drawn ones, and whether they are drawn."""
+def check_images(dataset_dir: str, folder: Path) -> tuple[list[Path], bool]:
+    """Ten images spread over the validation split, or drawn ones, and whether they are drawn."""
     try:
         index = read_index(Path(dataset_dir)) if dataset_dir else None
     except ValueError:
@@ -35,6 +35,6 @@ def check_pictures(dataset_dir: str, folder: Path) -> tuple[list[Path], bool]:
     paths = [index.folder / sample.path for sample in index.split("val")] if index else []
     paths = [path for path in paths if path.is_file()]
     if not paths:
-        return drawn_pictures(folder / "drawn", PICTURES_CHECKED), True
-    count = min(PICTURES_CHECKED, len(paths))
+        return drawn_images(folder / "drawn", IMAGES_CHECKED), True
+    count = min(IMAGES_CHECKED, len(paths))
     return [paths[number * len(paths) // count] for number in range(count)], False

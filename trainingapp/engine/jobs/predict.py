@@ -1,6 +1,6 @@
-"""A few pictures that a person wants to see: params {"card", "weights": path, "pictures": [{"file", "name"}, ...]}.
+"""A few images that a person wants to see: params {"card", "weights": path, "images": [{"file", "name"}, ...]}.
 
-The pictures lie in FOLDER/pictures. Written are FOLDER/predictions.json (see `predictor.py`; each with its "name", and
+The images lie in FOLDER/images. Written are FOLDER/predictions.json (see `predictor.py`; each with its "name", and
 with a "problem" where it cannot be read), FOLDER/shown/{n}.webp for pages, and of masks FOLDER/masks/{n}.png (red: the
 class, 0 for the background; green: how sure) and FOLDER/masks/{n}.webp, coloured.
 """
@@ -27,34 +27,34 @@ MASK_ALPHA = 150
 
 def run(order: JobOrder) -> dict[str, Any]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
-    card, pictures = order.params["card"], order.params["pictures"]
-    order.tell(0, len(pictures), "Loading the network")
+    card, images = order.params["card"], order.params["images"]
+    order.tell(0, len(images), "Loading the network")
     network = network_of(card, Path(order.params["weights"]))
     for name in ("shown", "masks"):
         (order.folder / name).mkdir(exist_ok=True)
     found = []
-    for number, picture in enumerate(pictures):
-        order.tell(number, len(pictures), "Predicting")
-        found.append({"name": picture["name"], **_one(order.folder, card, network, picture["file"], number)})
-    about = {name: card[name] for name in ("name", "version", "recipe", "classes", "sha256")}
-    write_whole(order.folder / PREDICTIONS_FILE, {"weights": about, "pictures": found})
-    order.tell(len(pictures), len(pictures))
+    for number, image in enumerate(images):
+        order.tell(number, len(images), "Predicting")
+        found.append({"name": image["name"], **_one(order.folder, card, network, image["file"], number)})
+    about = {name: card[name] for name in ("name", "version", "task", "classes", "sha256")}
+    write_whole(order.folder / PREDICTIONS_FILE, {"weights": about, "images": found})
+    order.tell(len(images), len(images))
     good = [one for one in found if "problem" not in one]
     took = [one["milliseconds"] for one in good]
     return {
-        "pictures": len(good),
+        "images": len(good),
         "problems": len(found) - len(good),
         "milliseconds": sorted(took)[len(took) // 2] if took else 0,
     }
 
 
 def _one(folder: Path, card: Card, network: Any, file: str, number: int) -> dict[str, Any]:
-    path = folder / "pictures" / file
+    path = folder / "images" / file
     try:
         found = predicted(network, card, path)
         shown, _width, _height = opened(path, SHOWN_PIXELS // 2)
     except UNREADABLE as error:
-        return {"problem": f"This cannot be read as a picture: {error}".replace(str(path), file)}
+        return {"problem": f"This cannot be read as an image: {error}".replace(str(path), file)}
     shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), reducing_gap=2.0)
     shown.save(folder / "shown" / f"{number}.webp", "WEBP", quality=85, method=2)
     _save_masks(folder / "masks", found, number)

@@ -1,4 +1,4 @@
-"""Many pictures of the server: params {"card", "weights", "dataset_dir", "split"} or {"card", "weights", "folder"}.
+"""Many images of the server: params {"card", "weights", "dataset_dir", "split"} or {"card", "weights", "folder"}.
 
 Written is FOLDER/predictions.jsonl, one prediction a line with "path" (see `predictor.py`; boxes after suppression at
 the card's thresholds). Where labels are known the result has "values" (the metrics of a validation), "columns" and
@@ -26,11 +26,11 @@ from trainingapp.engine.device import available_threads
 from trainingapp.engine.networks import load_network
 from trainingapp.engine.plain_outputs import plain
 from trainingapp.engine.predictor import predicted
-from trainingapp.engine.tasks.registry import make_recipe
+from trainingapp.engine.tasks.registry import make_task
 
 LINES_FILE = "predictions.jsonl"
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-MOST_PICTURES = 20_000
+MOST_IMAGES = 20_000
 
 
 def run(order: JobOrder) -> dict[str, Any]:
@@ -39,17 +39,17 @@ def run(order: JobOrder) -> dict[str, Any]:
     weights = Path(params["weights"])
     index = _index(params) if params.get("dataset_dir") else None
     root = index.folder if index else Path(params["folder"])
-    paths = [root / sample.path for sample in index.samples] if index else list(_pictures(root))
+    paths = [root / sample.path for sample in index.samples] if index else list(_images(root))
     if not paths:
-        raise BadData("There is no picture.")
+        raise BadData("There is no image.")
     measured, why_not = _measurable(index, card) if index else (_labelled(root, paths, card), "")
     total = len(paths) * (2 if measured else 1)
     problems = _write_lines(order, card, weights, root, paths, total)
-    result: dict[str, Any] = {"pictures": len(paths) - problems, "problems": problems, "file": LINES_FILE}
+    result: dict[str, Any] = {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
     if measured is None:
-        return {**result, "unmeasured": why_not or "No labels are known for these pictures."}
+        return {**result, "unmeasured": why_not or "No labels are known for these images."}
     if problems:
-        return {**result, "unmeasured": "Some pictures cannot be read, so nothing is measured."}
+        return {**result, "unmeasured": "Some images cannot be read, so nothing is measured."}
     return {**result, **_measured(order, card, weights, measured, total)}
 
 
@@ -61,20 +61,20 @@ def _index(params: dict[str, Any]) -> DatasetIndex:
     return replace(index, samples=[one for one in index.samples if params["split"] in ("all", one.split)])
 
 
-def _pictures(root: Path) -> Iterator[Path]:
-    """Pictures below `root`, in order; links are not followed. Raises BadData above MOST_PICTURES."""
+def _images(root: Path) -> Iterator[Path]:
+    """Images below `root`, in order; links are not followed. Raises BadData above MOST_IMAGES."""
     found = 0
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink():
             found += 1
-            if found > MOST_PICTURES:
-                raise BadData(f"The folder has more than {MOST_PICTURES:,} pictures.")
+            if found > MOST_IMAGES:
+                raise BadData(f"The folder has more than {MOST_IMAGES:,} images.")
             yield path
 
 
 def _write_lines(order: JobOrder, card: Card, weights: Path, root: Path, paths: Sequence[Path], total: int) -> int:
-    """Predict each picture; returns how many could not be read."""
-    network = plain(load_network(card, weights), card["recipe"], card["image_size"])
+    """Predict each image; returns how many could not be read."""
+    network = plain(load_network(card, weights), card["task"], card["image_size"])
     problems = 0
     with (order.folder / LINES_FILE).open("w", encoding="utf-8") as file:
         for number, path in enumerate(paths):
@@ -93,12 +93,12 @@ def _write_lines(order: JobOrder, card: Card, weights: Path, root: Path, paths: 
 
 def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, str]:
     """The dataset with its labels as the weights number them, or why its labels say nothing about them."""
-    if card["recipe"] not in index.recipes:
-        return None, f"The dataset has no annotations for {card['recipe']}."
+    if card["task"] not in index.tasks:
+        return None, f"The dataset has no annotations for {card['task']}."
     unknown = [name for name in index.classes if name not in card["classes"]]
     if unknown:
         return None, f"The weights do not know these classes of the dataset: {', '.join(unknown[:5])}."
-    if card["recipe"] == "segmentation" and index.classes != card["classes"]:
+    if card["task"] == "segmentation" and index.classes != card["classes"]:
         return None, "The classes of the masks are not those of the weights, in their order."
     numbers = [card["classes"].index(name) for name in index.classes]
     samples = [_renumbered(sample, numbers) for sample in index.samples]
@@ -111,9 +111,9 @@ def _renumbered(sample: Sample, numbers: list[int]) -> Sample:
 
 
 def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | None:
-    """A folder whose pictures lie in folders that are named for the classes is a dataset for classification."""
+    """A folder whose images lie in folders that are named for the classes is a dataset for classification."""
     names = {path.parent.name for path in paths}
-    if card["recipe"] != "classification" or not names <= set(card["classes"]):
+    if card["task"] != "classification" or not names <= set(card["classes"]):
         return None
     samples = [
         Sample(str(path.relative_to(root)), card["classes"].index(path.parent.name), "val", 1, 1) for path in paths
@@ -122,18 +122,18 @@ def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | N
 
 
 def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, Any]:
-    """What a validation of a run would say of these pictures."""
+    """What a validation of a run would say of these images."""
     config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": False})
     twice = [replace(one, split="train") for one in (index.samples * 2)[: max(2, len(index.samples))]]
     whole = replace(index, samples=[*twice, *index.samples])
-    recipe = make_recipe(Order(order.folder, config, index.folder, order.folder, attempt=1), whole, torch.device("cpu"))
+    task = make_task(Order(order.folder, config, index.folder, order.folder, attempt=1), whole, torch.device("cpu"))
     network = load_network(card, weights)
-    meter, done = recipe.new_meter(validation=True), total - len(index.samples)
-    for batch in recipe.val_batches():
+    meter, done = task.new_meter(validation=True), total - len(index.samples)
+    for batch in task.val_batches():
         with torch.inference_mode():
-            recipe.evaluate(network, batch, meter)
+            task.evaluate(network, batch, meter)
         done += len(batch.indices_N)
         order.tell(done, total, "Measuring")
-    found: Evaluation = recipe.evaluation(meter)
+    found: Evaluation = task.evaluation(meter)
     columns = [vars(column) for column in found.columns]
     return {"values": found.values, "columns": columns, "per_class": found.per_class}

@@ -8,8 +8,8 @@ first two may be missing. The result:
      "memory": {"peak_bytes", "free_bytes": int, "kind": "gpu" | "process", "fits": bool,
                 "batch_size", "accumulation_steps": int or null: what fits where the configuration's does not},
      "time": {"seconds_per_step", "seconds_per_validation", "seconds_per_epoch", "seconds_in_all",
-              "pictures_per_s": float},
-     "loader": {"pictures_per_s": float, "is_slower": bool: the device would wait for it},
+              "images_per_s": float},
+     "loader": {"images_per_s": float, "is_slower": bool: the device would wait for it},
      "disk": {"bytes_per_checkpoint", "checkpoints", "bytes_in_all", "free_bytes", "short_by_bytes": int},
      "finite": {"loss", "gradients", "weights": bool, "loss_value": float or null},
      "warnings": [{"code": "memory" | "disk" | "not_finite" | "loader" | "precision", "message": str}, ...]}
@@ -52,8 +52,8 @@ from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import TrainingState, new_state
 from trainingapp.engine.step import training_step
-from trainingapp.engine.tasks.registry import make_recipe, read_dataset
-from trainingapp.engine.tasks.task import Recipe
+from trainingapp.engine.tasks.registry import make_task, read_dataset
+from trainingapp.engine.tasks.task import Task
 
 STEPS = 3
 #: Seconds after which no further step, batch or validation batch is begun.
@@ -73,7 +73,7 @@ class Measured:
 
     state: TrainingState
     seconds_per_step: float
-    loader_pictures_per_s: float
+    loader_images_per_s: float
     seconds_per_validation: float
     peak_bytes: int
     loss: float
@@ -147,28 +147,28 @@ def _largest_that_fits(
         if precision.device.type == "cuda":
             torch.cuda.empty_cache()
         config = smaller_batch(config)
-    raise BadConfig("Not even a batch of two pictures fits into memory: choose a smaller image_size or model.")
+    raise BadConfig("Not even a batch of two images fits into memory: choose a smaller image_size or model.")
 
 
 def _measured(job: JobOrder, order: Order, dataset: DatasetIndex, precision: Precision, steps: int) -> Measured:
     job.tell(0, STAGES, "Building the model …")
     seed_everything(order.config.seed)
-    recipe = make_recipe(order, dataset, precision.device)
-    model = recipe.build_model(pretrained=False)
+    task = make_task(order, dataset, precision.device)
+    model = task.build_model(pretrained=False)
     guard_small_convolutions(model, precision)
-    state = new_state(order, recipe, model, precision, cpu_threads=torch.get_num_threads())
+    state = new_state(order, task, model, precision, cpu_threads=torch.get_num_threads())
     set_training(model, state.head_prefixes, frozen=is_frozen(order.config, 1))
-    batches = _endless(recipe)
-    job.tell(1, STAGES, "Loading pictures …")
-    loader_pictures_per_s = _loader_speed(batches, order.config)
+    batches = _endless(task)
+    job.tell(1, STAGES, "Loading images …")
+    loader_images_per_s = _loader_speed(batches, order.config)
     job.tell(2, STAGES, "Training a few steps …")
     gradients_finite = _gradients_are_finite(state, next(batches), precision)
     loss, seconds_per_step = _timed_steps(state, batches, precision, steps)
-    job.tell(3, STAGES, "Validating a few pictures …")
+    job.tell(3, STAGES, "Validating a few images …")
     return Measured(
         state=state,
         seconds_per_step=seconds_per_step,
-        loader_pictures_per_s=loader_pictures_per_s,
+        loader_images_per_s=loader_images_per_s,
         seconds_per_validation=_validation_time(state, precision),
         peak_bytes=peak_bytes(precision.device),
         loss=loss,
@@ -176,16 +176,16 @@ def _measured(job: JobOrder, order: Order, dataset: DatasetIndex, precision: Pre
     )
 
 
-def _endless(recipe: Recipe) -> Iterator[Any]:
+def _endless(task: Task) -> Iterator[Any]:
     """Batches for ever: a small split has fewer than are wanted here."""
     epoch = 1
     while True:
-        yield from recipe.train_batches(epoch, skip=0)
+        yield from task.train_batches(epoch, skip=0)
         epoch += 1
 
 
 def _loader_speed(batches: Iterator[Any], config: RunConfig) -> float:
-    """Pictures a second without anybody who computes; the first batch starts the loader and is not counted."""
+    """Images a second without anybody who computes; the first batch starts the loader and is not counted."""
     next(batches)
     began = time.perf_counter()
     count = 0
@@ -198,7 +198,7 @@ def _loader_speed(batches: Iterator[Any], config: RunConfig) -> float:
 def _gradients_are_finite(state: TrainingState, batch: Any, precision: Precision) -> bool:
     """One forward and one backward pass, after which everything is allocated and compiled."""
     with precision.autocast():
-        loss = state.recipe.loss(state.model, batch, state.meter)
+        loss = state.task.loss(state.model, batch, state.meter)
     loss.backward()
     gradients = [parameter.grad for parameter in state.model.parameters() if parameter.grad is not None]
     finite = all(bool(torch.isfinite(gradient).all()) for gradient in gradients)
@@ -222,12 +222,12 @@ def _timed_steps(state: TrainingState, batches: Iterator[Any], precision: Precis
 
 def _validation_time(state: TrainingState, precision: Precision) -> float:
     """Seconds for the whole split, from a few of its batches."""
-    count = math.ceil(len(state.recipe.val_paths()) / state.config.batch_size)
-    meter, model = state.recipe.new_meter(validation=True), state.evaluated_model.eval()
+    count = math.ceil(len(state.task.val_paths()) / state.config.batch_size)
+    meter, model = state.task.new_meter(validation=True), state.evaluated_model.eval()
     began, done = time.perf_counter(), 0
-    for batch in state.recipe.val_batches():
+    for batch in state.task.val_batches():
         with torch.inference_mode(), precision.autocast():
-            state.recipe.evaluate(model, batch, meter)
+            state.task.evaluate(model, batch, meter)
         done += 1
         if done >= VALIDATION_BATCHES or time.perf_counter() - began > VALIDATION_S:
             break
@@ -285,8 +285,8 @@ def _result(
         },
         "time": times,
         "loader": {
-            "pictures_per_s": measured.loader_pictures_per_s,
-            "is_slower": measured.loader_pictures_per_s < times["pictures_per_s"] * slow,
+            "images_per_s": measured.loader_images_per_s,
+            "is_slower": measured.loader_images_per_s < times["images_per_s"] * slow,
         },
         "disk": asdict(space),
         "finite": _finite(measured),
@@ -302,7 +302,7 @@ def _times(measured: Measured) -> dict[str, float]:
         "seconds_per_validation": measured.seconds_per_validation,
         "seconds_per_epoch": per_epoch_s,
         "seconds_in_all": per_epoch_s * config.epochs,
-        "pictures_per_s": config.batch_size * config.accumulation_steps / max(1e-9, measured.seconds_per_step),
+        "images_per_s": config.batch_size * config.accumulation_steps / max(1e-9, measured.seconds_per_step),
     }
 
 
@@ -324,7 +324,7 @@ def _warnings(
         yield _warning(
             "memory",
             f"A batch of {asked.batch_size} does not fit into memory. This does: batch_size {memory['batch_size']} "
-            f"with accumulation_steps {memory['accumulation_steps']}; the optimizer sees as many pictures a step.",
+            f"with accumulation_steps {memory['accumulation_steps']}; the optimizer sees as many images a step.",
         )
     elif memory["peak_bytes"] > memory["free_bytes"]:
         yield _warning("memory", "The run takes more memory than is free now: other work has to end first.")
@@ -337,7 +337,7 @@ def _warnings(
             "lengthen warmup_epochs, or turn off amp.",
         )
     if result["loader"]["is_slower"] and result["device"] != "cpu":
-        yield _warning("loader", "The device waits for pictures: give the run more num_workers.")
+        yield _warning("loader", "The device waits for images: give the run more num_workers.")
     if precision_warning:
         yield _warning("precision", precision_warning)
 

@@ -1,4 +1,4 @@
-"""Which recipe trains which configuration: adding a recipe is one file beside this one and one entry here."""
+"""Which task trains which configuration: adding a task is one file beside this one and one entry here."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,32 +8,30 @@ import torch
 from trainingapp.contract.dataset_index import DatasetIndex, read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.run_directory import Order
-from trainingapp.engine.tasks.classification.task import ClassificationRecipe
-from trainingapp.engine.tasks.detection.task import DetectionRecipe
-from trainingapp.engine.tasks.segmentation.task import SegmentationRecipe
-from trainingapp.engine.tasks.task import Recipe
+from trainingapp.engine.tasks.classification.task import ClassificationTask
+from trainingapp.engine.tasks.detection.task import DetectionTask
+from trainingapp.engine.tasks.segmentation.task import SegmentationTask
+from trainingapp.engine.tasks.task import Task
 
-RECIPES: dict[str, Any] = {
-    "classification": ClassificationRecipe,
-    "detection": DetectionRecipe,
-    "segmentation": SegmentationRecipe,
+TASKS: dict[str, Any] = {
+    "classification": ClassificationTask,
+    "detection": DetectionTask,
+    "segmentation": SegmentationTask,
 }
 
 
 def read_dataset(order: Order) -> DatasetIndex:
-    """The dataset of the order. Raises BadData where it is damaged, or made for other recipes."""
+    """The dataset of the order. Raises BadData where it is damaged, or made for other tasks."""
     try:
         dataset = read_index(order.dataset_dir)
     except ValueError as error:
         raise BadData(str(error)) from error
-    if order.config.recipe not in dataset.recipes:
-        raise BadData(f"The dataset is for {', '.join(dataset.recipes)}, not for {order.config.recipe}.")
+    if order.config.task not in dataset.tasks:
+        raise BadData(f"The dataset is for {', '.join(dataset.tasks)}, not for {order.config.task}.")
     return dataset
 
 
-def make_recipe(
-    order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
-) -> Recipe:
-    """The recipe of the order's configuration. Raises BadData where the dataset does not suffice."""
-    recipe: Recipe = RECIPES[order.config.recipe](order, dataset, device, unwanted_fds=unwanted_fds)
-    return recipe
+def make_task(order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()) -> Task:
+    """The task of the order's configuration. Raises BadData where the dataset does not suffice."""
+    task: Task = TASKS[order.config.task](order, dataset, device, unwanted_fds=unwanted_fds)
+    return task

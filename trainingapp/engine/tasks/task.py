@@ -1,4 +1,4 @@
-"""What the loop asks of a recipe: the training procedure of one vision task."""
+"""What the loop asks of a task: the training procedure of one vision task."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ class Meter(Protocol):
     def reset(self) -> None: ...
 
     def seen(self) -> int:
-        """Pictures since the last reset."""
+        """Images since the last reset."""
 
     def training_values(self) -> dict[str, float]:
         """What a point of the training curves shows; "loss" is among them."""
@@ -35,11 +35,11 @@ class Meter(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
-class Recipe(Protocol):
-    """A recipe knows its data, its model and its metrics; the loop knows steps, saving and commands.
+class Task(Protocol):
+    """A task knows its data, its model and its metrics; the loop knows steps, saving and commands.
 
-    Batches are whatever the recipe's own methods understand; `new_meter` gives what `loss`, `evaluate` and `evaluation`
-    are given. A recipe derives from `BaseRecipe` and is entered in `registry.py`.
+    Batches are whatever the task's own methods understand; `new_meter` gives what `loss`, `evaluate` and `evaluation`
+    are given. A task derives from `BaseTask` and is entered in `registry.py`.
     """
 
     #: Batches in an epoch; an optimizer step may take several.
@@ -58,10 +58,10 @@ class Recipe(Protocol):
         """The validation split, in its order. Raises BadData."""
 
     def val_paths(self) -> list[str]:
-        """The pictures of the validation split, in its order."""
+        """The images of the validation split, in its order."""
 
     def new_meter(self, *, validation: bool) -> Any:
-        """An empty meter on the recipe's device; one for validation need not be a part of checkpoints."""
+        """An empty meter on the task's device; one for validation need not be a part of checkpoints."""
 
     def loss(self, model: nn.Module, batch: Any, meter: Any) -> torch.Tensor:
         """Forward pass of a training batch, added to the meter: a scalar with a gradient, the mean over the batch."""
@@ -73,19 +73,19 @@ class Recipe(Protocol):
         """What the validation found out."""
 
     def draw_batch(self, batch: Any) -> list[Image.Image]:
-        """Pictures of a training batch as the model sees them, with what it is told about them drawn in; at most 16."""
+        """Images of a training batch as the model sees them, with what it is told about them drawn in; at most 16."""
 
     def description(self) -> dict[str, Any]:
-        """What a checkpoint should tell about the recipe so that it can be used alone, such as class names."""
+        """What a checkpoint should tell about the task so that it can be used alone, such as class names."""
 
 
-class BaseRecipe:
-    """What recipes have in common: the splits, how they become batches, and the description.
+class BaseTask:
+    """What tasks have in common: the splits, how they become batches, and the description.
 
-    A recipe calls `_use(items)` once it can make items of each split.
+    A task calls `_use(items)` once it can make items of each split.
     """
 
-    #: Pictures of a training split below which training makes no sense.
+    #: Images of a training split below which training makes no sense.
     least_train = 2
 
     def __init__(
@@ -131,11 +131,11 @@ class BaseRecipe:
     def _samples(self, split: Split) -> list[Sample]:
         samples, least = self._dataset.split(split), self.least_train if split == "train" else 1
         if len(samples) < least:
-            raise BadData(f"The {split} split has {len(samples)} pictures; it needs at least {least}.")
+            raise BadData(f"The {split} split has {len(samples)} images; it needs at least {least}.")
         return samples
 
     def _memory_limit(self, bytes_each: int) -> int:
-        """All pictures are kept in memory or none: half a set in memory would only hide how slow the rest is."""
+        """All images are kept in memory or none: half a set in memory would only hide how slow the rest is."""
         needed = len(self._dataset.samples) * bytes_each
         return MEMORY_LIMIT_BYTES if needed <= MEMORY_LIMIT_BYTES else 0
 

@@ -17,7 +17,7 @@ from trainingapp.management.training.records import columns
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import VerbError
 
-HEADING = ("ID", "NAME", "STATUS", "RECIPES", "CLASSES", "TRAIN", "VAL", "SIZE", "OWNER")
+HEADING = ("ID", "NAME", "STATUS", "TASKS", "CLASSES", "TRAIN", "VAL", "SIZE", "OWNER")
 
 
 class Command(StudioCommand):
@@ -95,7 +95,7 @@ class Command(StudioCommand):
 
 
 def _record(dataset: Dataset) -> dict[str, Any]:
-    names = ("id", "name", "status", "format", "recipes", "classes", "pictures", "fingerprint", "size_bytes")
+    names = ("id", "name", "status", "format", "tasks", "classes", "images", "fingerprint", "size_bytes")
     values: dict[str, Any] = {name: getattr(dataset, name) for name in names}
     return {**values, "owner": dataset.owner.get_username(), "created_at": dataset.created_at.isoformat()}
 
@@ -104,4 +104,4 @@ def _summary(dataset: Dataset) -> tuple[str, ...]:
     counts = (str(len(dataset.classes)), str(dataset.count("train")), str(dataset.count("val")))
     size = filesizeformat(dataset.size_bytes).replace("\xa0", " ")
     who = dataset.owner.get_username()
-    return (str(dataset.pk), dataset.name, dataset.status, ", ".join(dataset.recipes), *counts, size, who)
+    return (str(dataset.pk), dataset.name, dataset.status, ", ".join(dataset.tasks), *counts, size, who)

@@ -22,15 +22,15 @@ class Command(StudioCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--name", default="Demo scenes", help="Name of the dataset (%(default)s).")
-        parser.add_argument("--pictures", type=int, default=2000, help="Pictures in all (%(default)s); a fifth is val.")
+        parser.add_argument("--images", type=int, default=2000, help="Images in all (%(default)s); a fifth is val.")
         parser.add_argument("--size", type=int, default=96, help="Width and height in pixels (%(default)s).")
         parser.add_argument("--seed", type=int, default=0, help="Fixes every random choice (%(default)s).")
         parser.add_argument("--owner", default="", help="User who owns it (the first administrator).")
 
-    def handle(self, *, name: str, pictures: int, size: int, seed: int, owner: str, **options: Any) -> None:
-        if pictures < scenes.LEAST_PICTURES or not 32 <= size <= 1024 or seed < 0:
+    def handle(self, *, name: str, images: int, size: int, seed: int, owner: str, **options: Any) -> None:
+        if images < scenes.LEAST_IMAGES or not 32 <= size <= 1024 or seed < 0:
             raise CommandError(
-                f"--pictures must be at least {scenes.LEAST_PICTURES}, --size 32 to 1024 and --seed not negative."
+                f"--images must be at least {scenes.LEAST_IMAGES}, --size 32 to 1024 and --seed not negative."
             )
         if found := Dataset.objects.filter(name=name).exclude(status=Dataset.Status.REFUSED).first():
             self.stdout.write(f"“{name}” is already there ({found.get_status_display()}).")
@@ -39,6 +39,6 @@ class Command(StudioCommand):
         Dataset.objects.filter(name=name, runs=None).delete()  # one that was refused holds nothing but its report
         with tempfile.TemporaryDirectory(prefix="cvstudio-demo-") as folder:
             with progress_bar("Drawing") as advance:
-                scenes.draw_demo(Path(folder), pictures=pictures, seed=seed, size=size, on_progress=advance)
+                scenes.draw_demo(Path(folder), images=images, seed=seed, size=size, on_progress=advance)
             dataset = import_now(user, name, Path(folder))
         show_outcome(dataset)

@@ -22,7 +22,9 @@ class Command(StudioCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--kills", type=int, default=20, help="Processes to kill (%(default)s).")
-        parser.add_argument("--recipe", action="append", choices=list(CONFIGS), help="Repeatable; by default all.")
+        parser.add_argument(
+            "--task", "--recipe", action="append", choices=list(CONFIGS), help="Repeatable; by default all."
+        )
         parser.add_argument("--seed", type=int, default=0, help="Fixes whom to kill when (%(default)s).")
         parser.add_argument("--keep", type=Path, metavar="FOLDER", help="Leave the studio there to be looked at.")
         parser.add_argument("--json", action="store_true", help="Print the report as a JSON object.")
@@ -39,14 +41,14 @@ class Command(StudioCommand):
             raise CommandError("This machine is not certified.")
 
     def _hold(self, options: dict[str, Any]) -> Report:
-        recipes = list(dict.fromkeys(options["recipe"] or CONFIGS))
+        tasks = list(dict.fromkeys(options["task"] or CONFIGS))
         with tempfile.TemporaryDirectory(prefix="cvstudio-drill-") as temporary:
             folder = options["keep"] or Path(temporary)
             folder.mkdir(parents=True, exist_ok=True)
             with progress_bar("Drill") as advance:
                 drill = Drill(
                     Installation(folder.resolve()),
-                    recipes,
+                    tasks,
                     options["kills"],
                     options["seed"],
                     lambda done, what: advance(done, options["kills"]),

@@ -17,7 +17,7 @@ from trainingapp.management.foreground import find_owner, import_now, print_repo
 
 class Command(StudioCommand):
     help = (
-        "Import a zip or a folder: class folders, COCO JSON, YOLO, Pascal VOC, pictures with masks, a CSV of files and "
+        "Import a zip or a folder: class folders, COCO JSON, YOLO, Pascal VOC, images with masks, a CSV of files and "
         "labels, or drawn scenes. Shows the validation report; the exit code is 1 when the dataset is refused."
     )
 
@@ -57,10 +57,10 @@ class Command(StudioCommand):
         if as_json:
             self.stdout.write(json.dumps(proposal, ensure_ascii=False, indent=1))
             return
-        counts = ", ".join(f"{count:,} {part}" for part, count in proposal["pictures"].items() if count)
-        self.stdout.write(f"Format {proposal['format']}, for {', '.join(proposal['recipes'])}. Pictures: {counts}.")
+        counts = ", ".join(f"{count:,} {part}" for part, count in proposal["images"].items() if count)
+        self.stdout.write(f"Format {proposal['format']}, for {', '.join(proposal['tasks'])}. Images: {counts}.")
         for row in proposal["classes"]:
-            self.stdout.write(f"  {row['name']}: {row['pictures']:,} pictures, {row['objects']:,} objects")
+            self.stdout.write(f"  {row['name']}: {row['images']:,} images, {row['objects']:,} objects")
         print_report(proposal["report"])
 
 

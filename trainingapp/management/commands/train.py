@@ -125,7 +125,7 @@ class Command(StudioCommand):
         self._wait([run], options)
 
     def _config(self, options: dict[str, Any]) -> None:
-        self.stdout.write(template(options["recipe"], options["model"]), ending="")
+        self.stdout.write(template(options["task"], options["model"]), ending="")
 
     # Changing
 
@@ -262,7 +262,7 @@ class Command(StudioCommand):
 
 
 def _found_runs(options: dict[str, Any]) -> list[TrainingRun]:
-    fields = {"status": options["status"], "recipe": options["recipe"], "owner__username": options["owner"]}
+    fields = {"status": options["status"], "task": options["task"], "owner__username": options["owner"]}
     runs = TrainingRun.objects.filter(**{name: value for name, value in fields.items() if value})
     if text := options["search"]:
         runs = runs.filter(name__icontains=text) | runs.filter(dataset__name__icontains=text)

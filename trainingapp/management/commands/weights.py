@@ -13,7 +13,7 @@ import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
 
-from trainingapp.contract.config import RECIPES
+from trainingapp.contract.config import TASKS
 from trainingapp.contract.job_order import read_json
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.management.base import StudioCommand
@@ -26,7 +26,7 @@ from trainingapp.weights import verbs as weights_verbs
 
 #: Of the entry, as JSON.
 FIELDS = (  # noqa: SIM905
-    "id name version state problem source recipe architecture classes image_size normalisation metrics run_id run_name "
+    "id name version state problem source task architecture classes image_size normalisation metrics run_id run_name "
     "checkpoint_file epoch dataset_id dataset_name dataset_fingerprint parent_id licence note size_bytes sha256 report"
 ).split()
 
@@ -37,7 +37,7 @@ class Command(StudioCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
         listing = actions.add_parser("list", help="List the library.")
-        listing.add_argument("--recipe", choices=list(RECIPES), help="Only weights for this recipe.")
+        listing.add_argument("--task", "--recipe", choices=list(TASKS), help="Only weights for this task.")
         _add_json(listing)
         show = actions.add_parser("show", help="Show one entry.")
         show.add_argument("weights", metavar="ID|NAME[:VERSION]")
@@ -68,15 +68,15 @@ class Command(StudioCommand):
 
     def _list(self, options: dict[str, Any]) -> None:
         rows = Weights.objects.select_related("owner", "parent")
-        if options["recipe"]:
-            rows = rows.filter(recipe=options["recipe"])
+        if options["task"]:
+            rows = rows.filter(task=options["task"])
         if options["json"]:
             self.stdout.write(json.dumps([_record(row) for row in rows]))
             return
-        lines = [("ID", "NAME", "STATE", "RECIPE", "ARCHITECTURE", "BYTES", "FROM", "OWNER")]
+        lines = [("ID", "NAME", "STATE", "TASK", "ARCHITECTURE", "BYTES", "FROM", "OWNER")]
         for row in rows:
             came = str(row.parent or row.run_name or row.source)
-            about = (row.state, row.recipe, row.architecture, f"{row.size_bytes:,}", came, row.owner.get_username())
+            about = (row.state, row.task, row.architecture, f"{row.size_bytes:,}", came, row.owner.get_username())
             lines.append((str(row.pk), str(row), *about))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
@@ -112,7 +112,7 @@ class Command(StudioCommand):
         source: Path = options["file"]
         if not source.is_file():
             raise CommandError(f"{source}: there is no such file.")
-        names = ("name", "recipe", "architecture", "image_size", "normalisation", "note", "licence")
+        names = ("name", "task", "architecture", "image_size", "normalisation", "note", "licence")
         values = {name: options[name] for name in names}
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(shutil.copy(source, folder))
@@ -172,17 +172,17 @@ class Command(StudioCommand):
         if options["dataset"]:
             dataset = find_dataset(options["dataset"], "--dataset: ")
             asked = weights_verbs.predict_dataset(weights, dataset, split=options["split"], by=weights.owner)
-        elif len(options["pictures"]) == 1 and options["pictures"][0].is_dir():
-            asked = weights_verbs.predict_folder(weights, options["pictures"][0], by=weights.owner, from_shell=True)
+        elif len(options["images"]) == 1 and options["images"][0].is_dir():
+            asked = weights_verbs.predict_folder(weights, options["images"][0], by=weights.owner, from_shell=True)
         else:
-            asked = _asked_pictures(weights, options["pictures"])
+            asked = _asked_images(weights, options["images"])
         job = follow_job(asked, "Predicting")
         self._say_predictions(job, options)
 
     def _say_predictions(self, job: Job, options: dict[str, Any]) -> None:
         if job.kind == Job.Kind.PREDICT:
-            found = read_json(job.folder / "predictions.json") or {"pictures": []}
-            for one in found["pictures"]:
+            found = read_json(job.folder / "predictions.json") or {"images": []}
+            for one in found["images"]:
                 self.stdout.write(json.dumps(one, ensure_ascii=False))
             return
         if options["out"]:
@@ -221,7 +221,7 @@ def _add_upload(actions: Any) -> None:
     upload = actions.add_parser("upload", help="Take in a .safetensors or .pt file.")
     upload.add_argument("file", type=Path)
     upload.add_argument("--name", required=True)
-    upload.add_argument("--recipe", required=True, choices=list(RECIPES))
+    upload.add_argument("--task", "--recipe", required=True, choices=list(TASKS))
     upload.add_argument("--architecture", required=True)
     upload.add_argument("--image-size", type=int, required=True)
     upload.add_argument("--classes", required=True, metavar="A,B,...|FILE", help="In order; or a file with one a line.")
@@ -239,22 +239,22 @@ def _add_update(actions: Any) -> None:
 
 
 def _add_predict(actions: Any) -> None:
-    predict = actions.add_parser("predict", help="Predict pictures, a folder or a dataset.")
+    predict = actions.add_parser("predict", help="Predict images, a folder or a dataset.")
     predict.add_argument("weights", metavar="ID|NAME[:VERSION]")
-    predict.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE|FOLDER")
+    predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE|FOLDER")
     predict.add_argument("--dataset", metavar="NAME")
     predict.add_argument("--split", choices=["train", "val", "all"], default="val")
     predict.add_argument("--out", type=Path, metavar="FILE.jsonl", help="Where many predictions go.")
     _add_json(predict)
 
 
-def _asked_pictures(weights: Weights, paths: list[Path]) -> Job:
+def _asked_images(weights: Weights, paths: list[Path]) -> Job:
     with ExitStack() as stack:
         try:
             files = [(path.name, stack.enter_context(path.open("rb"))) for path in paths]
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from None
-        return weights_verbs.predict(weights, pictures=files, by=weights.owner)
+        return weights_verbs.predict(weights, images=files, by=weights.owner)
 
 
 def _class_names(text: str) -> list[str]:

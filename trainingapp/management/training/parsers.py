@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainingapp.contract.config import RECIPES
+from trainingapp.contract.config import TASKS
 from trainingapp.management.sharing import add_share
 from trainingapp.models import TrainingRun
 from trainingapp.runs.verbs import STUDIO_LIMIT
@@ -64,7 +64,7 @@ def _add_making(actions: Any) -> None:
     _add_values(check)
     check.add_argument("--json", action="store_true", help="Print what was found as a JSON object.")
     config = actions.add_parser("config", help="Print a commented configuration to start from.")
-    config.add_argument("--recipe", choices=list(RECIPES), default="classification")
+    config.add_argument("--task", "--recipe", choices=list(TASKS), default="classification")
     config.add_argument("--model", help="Take the defaults that suit this network.")
 
 
@@ -121,7 +121,7 @@ def _or_studio(kind: type[float] | type[int]) -> Callable[[str], Any]:
 def _add_looking(actions: Any) -> None:
     listing = actions.add_parser("list", help="List runs, newest first.")
     listing.add_argument("--status", choices=TrainingRun.Status.values, help="Only runs with this status.")
-    listing.add_argument("--recipe", choices=list(RECIPES))
+    listing.add_argument("--task", "--recipe", choices=list(TASKS))
     listing.add_argument("--owner", metavar="USER")
     listing.add_argument("--search", default="", metavar="TEXT", help="In the names of runs and datasets.")
     listing.add_argument("--limit", type=int, default=0, help="At most so many.")

@@ -8,7 +8,7 @@ from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.templatetags.studio import event_text
 
 FIELDS = (  # noqa: SIM905
-    "id name recipe status wanted priority attempt recoveries epoch total_epochs step total_steps phase device host "
+    "id name task status wanted priority attempt recoveries epoch total_epochs step total_steps phase device host "
     "elapsed_s eta_s metrics best_metric_name best_metric best_epoch error_class error_message forked_from_id "
     "forked_checkpoint soft_limit_h hard_limit_h max_recoveries"
 ).split()

@@ -113,20 +113,20 @@ def _sentences(error: ValidationError, source: _Source) -> Iterable[str]:
         yield ": ".join(filter(None, [source.of(name), name, plain_words(item)])) + got
 
 
-def template(recipe: str, model: str | None) -> str:
-    """A commented YAML file with every field of a recipe and its default. Raises CommandError for an unknown model."""
-    schema = config_schema(recipe)
-    defaults = config_defaults(recipe, model or schema["model"]["default"])
+def template(task: str, model: str | None) -> str:
+    """A commented YAML file with every field of a task and its default. Raises CommandError for an unknown model."""
+    schema = config_schema(task)
+    defaults = config_defaults(task, model or schema["model"]["default"])
     try:
-        parse_config({"recipe": recipe, **defaults})
+        parse_config({"task": task, **defaults})
     except ValidationError as error:
         raise CommandError("\n".join(_sentences(error, _Source(Path("--model"))))) from None
     lines = [
-        f"# What a run for {recipe} can be told. What is left out takes the value given here.",
-        f"recipe: {recipe}",
+        f"# What a run for {task} can be told. What is left out takes the value given here.",
+        f"task: {task}",
     ]
     for name, about in schema.items():
-        if name != "recipe":
+        if name != "task":
             lines += ["", *_comment(about), f"{name}: {json.dumps(defaults[name], ensure_ascii=False)}"]
     return "\n".join(lines) + "\n"
 

@@ -12,7 +12,7 @@ from trainingapp.operations.drill.comparison import Facts, differences, facts_of
 from trainingapp.operations.drill.installation import TARGETS, DrillError, Installation, pause
 from trainingapp.operations.drill.reader import StreamReader
 
-#: Small networks on small pictures, so that a kill hits every phase of a run within seconds.
+#: Small networks on small images, so that a kill hits every phase of a run within seconds.
 CONFIGS: dict[str, dict[str, Any]] = {
     "classification": {"model": "mobilenet_v3_small", "batch_size": 8, "epochs": 3},
     "detection": {"model": "fcos_resnet18_fpn", "batch_size": 8, "epochs": 2, "ema_decay": 0.9},
@@ -27,7 +27,7 @@ COMMON: dict[str, Any] = {
     "log_every_steps": 1,
     "warmup_epochs": 0,
 }
-PICTURES, SIZE = 60, 48
+IMAGES, SIZE = 60, 48
 DATASET = "Drill"
 LOOK_S = 0.05
 #: The longest wait before a kill; a start takes some seconds, so some hit it and some hit the middle.
@@ -63,10 +63,10 @@ class Report:
 
 
 class Drill:
-    """Kills `kills` processes of a studio of its own while runs of `recipes` train in it."""
+    """Kills `kills` processes of a studio of its own while runs of `tasks` train in it."""
 
-    def __init__(self, studio: Installation, recipes: Sequence[str], kills: int, seed: int, tell: Tell) -> None:
-        self.studio, self.recipes, self.wanted_kills, self.tell = studio, list(recipes), kills, tell
+    def __init__(self, studio: Installation, tasks: Sequence[str], kills: int, seed: int, tell: Tell) -> None:
+        self.studio, self.tasks, self.wanted_kills, self.tell = studio, list(tasks), kills, tell
         self.random = random.Random(seed)  # noqa: S311  moments, no secrets
         self.report = Report()
 
@@ -96,20 +96,20 @@ class Drill:
         studio.manage(
             "createsuperuser", "--no-input", "--username=drill", "--email=", DJANGO_SUPERUSER_PASSWORD=PASSWORD
         )
-        studio.manage("demo", "--name", DATASET, "--pictures", str(PICTURES), "--size", str(SIZE))
+        studio.manage("demo", "--name", DATASET, "--images", str(IMAGES), "--size", str(SIZE))
         return studio.manage("token", "create", "drill", "--user", "drill", "--scope", "read").strip()
 
     def _undisturbed(self, token: str) -> dict[str, Facts]:
         runs = self._start_runs()
         self._wait(runs, killing=False)
-        facts = {recipe: facts_of(self.studio, run_id) for recipe, run_id in runs.items()}
-        for recipe, run_id in runs.items():
+        facts = {task: facts_of(self.studio, run_id) for task, run_id in runs.items()}
+        for task, run_id in runs.items():
             if self.studio.run(run_id)["attempt"] != 1:
-                raise DrillError(f"The undisturbed run for {recipe} was disturbed.")
+                raise DrillError(f"The undisturbed run for {task} was disturbed.")
         return facts
 
     def _round(self, token: str, expected: dict[str, Facts]) -> None:
-        """One run of each recipe, killed again and again until it is complete all the same."""
+        """One run of each task, killed again and again until it is complete all the same."""
         runs = self._start_runs()
         readers = {run_id: StreamReader(self.studio.port, token, run_id) for run_id in runs.values()}
         try:
@@ -118,19 +118,19 @@ class Drill:
         finally:
             for reader in readers.values():
                 reader.end()
-        for recipe, run_id in runs.items():
-            found = differences(facts_of(self.studio, run_id), expected[recipe])
+        for task, run_id in runs.items():
+            found = differences(facts_of(self.studio, run_id), expected[task])
             found += gaps(self.studio, run_id, readers[run_id].numbers)
-            self.report.runs[recipe] += 1
-            self.report.problems += [f"run {run_id} ({recipe}): {sentence}" for sentence in found]
+            self.report.runs[task] += 1
+            self.report.problems += [f"run {run_id} ({task}): {sentence}" for sentence in found]
 
     def _start_runs(self) -> dict[str, int]:
         runs = {}
-        for recipe in self.recipes:
-            values = {"recipe": recipe, **COMMON, **CONFIGS[recipe]}
+        for task in self.tasks:
+            values = {"task": task, **COMMON, **CONFIGS[task]}
             settings = [part for name, value in values.items() for part in ("--set", f"{name}={json.dumps(value)}")]
-            made = self.studio.manage("train", "create", recipe, "--dataset", DATASET, *settings, "--start", "--json")
-            runs[recipe] = int(json.loads(made)["id"])
+            made = self.studio.manage("train", "create", task, "--dataset", DATASET, *settings, "--start", "--json")
+            runs[task] = int(json.loads(made)["id"])
         return runs
 
     def _wait(self, runs: dict[str, int], *, killing: bool) -> None:

@@ -17,8 +17,8 @@ Text = str | tuple[str, str]
 #: Values that may have several words. Any that stands neither here nor in PATTERNS is one word.
 WIDE = frozenset(
     {
-        *("path", "other", "picture", "source", "where", "elsewhere"),
-        *("class", "new_name", "names", "others", "folders", "pair", "recipes", "keys", "formats"),
+        *("path", "other", "image", "source", "where", "elsewhere"),
+        *("class", "new_name", "names", "others", "folders", "pair", "tasks", "keys", "formats"),
         *("id", "text", "values", "pixel_values", "trials", "weights", "found", "quoted"),
         *("beginning", "message", "error", "reason", "problems", "damage", "wrong", "fact", "fault", "note", "what"),
         *("changes", "thing", "then"),
@@ -36,13 +36,13 @@ PATTERNS: dict[str, str] = {
     "first": ".+",
     "given": r"\S+(?: \S+)?",
     "order_file": r".+config\.json",
-    "pictures": r"1 picture|\d[\d,]* pictures",
+    "images": r"1 image|\d[\d,]* images",
     "pixel_size": r"\d[\d,]* x \d[\d,]* pixels|too many pixels",
 }
 #: Values that are said anew too, where they are known themselves.
 NESTED = frozenset(
     {
-        *("source", "where", "elsewhere", "files", "pictures", "ending", "text", "pixel_size", "thing"),
+        *("source", "where", "elsewhere", "files", "images", "ending", "text", "pixel_size", "thing"),
         *("size", "free", "reserve", "short", "limit", "packed"),
         *("beginning", "error", "reason", "damage", "wrong", "advice"),
     }

@@ -25,13 +25,13 @@ def build_timm(
             return _created(name, image_size, options)
     except (OSError, RuntimeError, ValueError) as error:
         if pretrained_from is None:
-            raise BadConfig(f"{name} cannot be built for pictures of {image_size} pixels: {error}") from error
+            raise BadConfig(f"{name} cannot be built for images of {image_size} pixels: {error}") from error
         advice = "Connect this machine to huggingface.co, or turn pretrained off."
         raise WeightsUnavailable(f"Pretrained weights of {name} could not be fetched: {error} {advice}") from error
 
 
 def _created(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
-    """Transformers are built for one size of picture; the others take any and do not know the option."""
+    """Transformers are built for one size of image; the others take any and do not know the option."""
     import timm
 
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from trainingapp.contract.base_config import _
-from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, PictureScore
+from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, ImageScore
 
 RELIABILITY_BINS = 10
 
@@ -14,13 +14,13 @@ COLUMNS = [
     Column("recall", _("Accuracy (recall)")),
     Column("precision", _("Precision")),
     Column("f1", _("F1")),
-    Column("pictures", _("Pictures"), is_share=False),
+    Column("images", _("Images"), is_share=False),
 ]
 
 
 @dataclass(frozen=True)
 class ValidationRecord:
-    """What a validation batch gave for each of its N pictures, on the CPU.
+    """What a validation batch gave for each of its N images, on the CPU.
 
     `guesses_NK` are the K likeliest classes, `chances_NK` their probabilities, both the likeliest first.
     """
@@ -43,21 +43,21 @@ class ValidationRecord:
 class ClassificationMeter:
     """Sums over batches. `update` never waits for a GPU; reading a value does, and so does `record`.
 
-    `confusion_CC` counts pictures with true class in rows and predicted class in columns; only for validation.
+    `confusion_CC` counts images with true class in rows and predicted class in columns; only for validation.
     """
 
     def __init__(self, class_count: int, device: torch.device, *, validation: bool = False) -> None:
         self._class_count = class_count
         self._top_k = min(5, class_count)
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        #: pictures seen, right at the first guess, right within the first five
+        #: images seen, right at the first guess, right within the first five
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)
         cells = class_count * class_count if validation else 0
         self._confusion = torch.zeros(cells, dtype=torch.int64, device=device)
         self._records: list[ValidationRecord] = []
 
     def update(self, loss: torch.Tensor, logits_NC: torch.Tensor, labels_N: torch.Tensor) -> None:
-        """Add a batch; `loss` is the mean over its N pictures."""
+        """Add a batch; `loss` is the mean over its N images."""
         guesses_NK = logits_NC.detach().topk(self._top_k, dim=1).indices
         hits_NK = guesses_NK == labels_N[:, None]
         ones_N = torch.ones_like(labels_N)
@@ -68,7 +68,7 @@ class ClassificationMeter:
             self._confusion.index_put_((cells_N,), ones_N, accumulate=True)
 
     def record(self, record: ValidationRecord) -> None:
-        """Keep what a validation batch gave for each picture."""
+        """Keep what a validation batch gave for each image."""
         self._records.append(record)
 
     def reset(self) -> None:
@@ -98,7 +98,7 @@ class ClassificationMeter:
         return self._confusion.cpu().view(self._class_count, self._class_count)
 
     def evaluation(self, classes: list[str]) -> Evaluation:
-        """Metrics, table, matrix, reliability and the pictures' losses and guesses."""
+        """Metrics, table, matrix, reliability and the images' losses and guesses."""
         confusion_CC = self.confusion()
         return Evaluation(
             values=self.values(),
@@ -109,7 +109,7 @@ class ClassificationMeter:
             confusion_names=classes,
             confusion=confusion_CC.tolist() if len(classes) <= LARGEST_CONFUSION else None,
             curves=[self._reliability()] if self._records else [],
-            pictures=[score for record in self._records for score in _scores(record)],
+            images=[score for record in self._records for score in _scores(record)],
             predictions={index: guess for record in self._records for index, guess in _guesses(record)},
         )
 
@@ -139,9 +139,9 @@ class ClassificationMeter:
             tensor.copy_(state[name])
 
 
-def _scores(record: ValidationRecord) -> list[PictureScore]:
+def _scores(record: ValidationRecord) -> list[ImageScore]:
     rows = zip(record.indices_N.tolist(), record.losses_N.tolist(), record.labels_N.tolist(), strict=True)
-    return [PictureScore(index, loss, (label,)) for index, loss, label in rows]
+    return [ImageScore(index, loss, (label,)) for index, loss, label in rows]
 
 
 def _guesses(record: ValidationRecord) -> list[tuple[int, dict[str, Any]]]:
@@ -153,7 +153,7 @@ def _guesses(record: ValidationRecord) -> list[tuple[int, dict[str, Any]]]:
 
 
 def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[dict[str, Any]]:
-    """Recall, precision and F1 of each class, None where there is nothing to divide by, and its pictures."""
+    """Recall, precision and F1 of each class, None where there is nothing to divide by, and its images."""
     hits_C, seen_C, said_C = (t.tolist() for t in (confusion_CC.diagonal(), confusion_CC.sum(1), confusion_CC.sum(0)))
     return [
         {
@@ -161,7 +161,7 @@ def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[dict[str
             "recall": hits / seen if seen else None,
             "precision": hits / said if said else None,
             "f1": 2 * hits / (seen + said) if seen + said else None,
-            "pictures": seen,
+            "images": seen,
         }
         for name, hits, seen, said in zip(classes, hits_C, seen_C, said_C, strict=True)
     ]
@@ -170,7 +170,7 @@ def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[dict[str
 def macro_f1(confusion_CC: torch.Tensor) -> float:
     """Mean F1 of the classes that occur, as truth or as a guess: scikit-learn's f1_score(average="macro").
 
-    F1 = 2 hits / (pictures of the class + guesses of the class).
+    F1 = 2 hits / (images of the class + guesses of the class).
     """
     hits_C = confusion_CC.diagonal().double()
     total_C = (confusion_CC.sum(0) + confusion_CC.sum(1)).double()

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: training pictures mixed in pairs, within a batch.
+"""Mixup and CutMix: training images mixed in pairs, within a batch.
 
 Only the choice is made where the batch is made; the pixels are mixed on the device, as floats.
 """
@@ -11,7 +11,7 @@ import torch
 
 @dataclass(frozen=True)
 class Mix:
-    """Picture i is mixed with picture i - 1 (the first with the last), of which it keeps the share `keep`.
+    """Image i is mixed with image i - 1 (the first with the last), of which it keeps the share `keep`.
 
     Mixup blends them. CutMix puts a rectangle of the other in: `box_xyxy`, as shares of the side.
     """
@@ -44,7 +44,7 @@ def _cut(keep: float) -> Mix:
 
 
 def mixed(images_NCHW: torch.Tensor, mix: Mix) -> torch.Tensor:
-    """The mixed pictures: float [N, C, H, W] like `images_NCHW`."""
+    """The mixed images: float [N, C, H, W] like `images_NCHW`."""
     others_NCHW = images_NCHW.roll(1, 0)
     if mix.kind == "mixup":
         return images_NCHW * mix.keep + others_NCHW * (1 - mix.keep)

@@ -35,7 +35,7 @@ TIMM = "timm/"
 def build_classifier(
     name: str, *, class_count: int, image_size: int, dropout_rate: float, pretrained_from: Path | None
 ) -> nn.Module:
-    """The network `name` for pictures [N, 3, image_size, image_size], giving logits [N, class_count].
+    """The network `name` for images [N, 3, image_size, image_size], giving logits [N, class_count].
 
     `pretrained_from` is the folder where the library's ImageNet weights are kept once fetched; None starts from random
     weights, drawn from torch's global generator. Raises WeightsUnavailable, BadConfig.

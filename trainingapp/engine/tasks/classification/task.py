@@ -1,4 +1,4 @@
-"""One label for each picture."""
+"""One label for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +14,14 @@ from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.tasks.classification import ClassificationConfig
-from trainingapp.engine.data.drawing import BATCH_PICTURES_DRAWN, picture_with_caption
-from trainingapp.engine.data.images import PixelStore, load_picture
-from trainingapp.engine.data.transforms import picture_augmentation, switches
+from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_caption
+from trainingapp.engine.data.images import PixelStore, load_image
+from trainingapp.engine.data.transforms import image_augmentation, switches
 from trainingapp.engine.networks import build_network
 from trainingapp.engine.tasks.classification.metrics import ClassificationMeter, ValidationRecord
 from trainingapp.engine.tasks.classification.mixing import Mix, draw_mix, mixed
 from trainingapp.engine.tasks.classification.networks import head_prefix
-from trainingapp.engine.tasks.task import BaseRecipe
+from trainingapp.engine.tasks.task import BaseTask
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Batch:
         return replace(self, images_NCHW=self.images_NCHW.pin_memory(), labels_N=self.labels_N.pin_memory())
 
 
-class LabelledPictures:
+class LabelledImages:
     """A split as items: uint8 [3, size, size] each."""
 
     def __init__(
@@ -55,9 +55,9 @@ class LabelledPictures:
         self.sample_count = len(samples)
         self.labels_N = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
         self._alphas = (config.mixup, config.cutmix)
-        self._augmentation = picture_augmentation(switches(config), size)
+        self._augmentation = image_augmentation(switches(config), size)
         self._store = PixelStore(
-            lambda index: load_picture(paths[index], size),
+            lambda index: load_image(paths[index], size),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,
@@ -76,7 +76,7 @@ class LabelledPictures:
         return replace(batch, mix=draw_mix(*self._alphas))
 
 
-class ClassificationRecipe(BaseRecipe):
+class ClassificationTask(BaseTask):
     """Trains torchvision's and timm's classifiers with cross-entropy."""
 
     def __init__(
@@ -133,8 +133,8 @@ class ClassificationRecipe(BaseRecipe):
         if batch.mix is not None:
             images_NCHW = mixed(images_NCHW.float(), batch.mix).round().to(torch.uint8)
         names = [self._caption(batch, number) for number in range(len(images_NCHW))]
-        pairs = list(zip(images_NCHW, names, strict=True))[:BATCH_PICTURES_DRAWN]
-        return [picture_with_caption(image_CHW, name) for image_CHW, name in pairs]
+        pairs = list(zip(images_NCHW, names, strict=True))[:BATCH_IMAGES_DRAWN]
+        return [image_with_caption(image_CHW, name) for image_CHW, name in pairs]
 
     def _caption(self, batch: Batch, number: int) -> str:
         labels, classes = batch.labels_N.tolist(), self._dataset.classes
@@ -144,14 +144,14 @@ class ClassificationRecipe(BaseRecipe):
             return own
         return f"{own} {batch.mix.keep:.0%} + {other} {1 - batch.mix.keep:.0%}"
 
-    def _items(self, split: Split) -> LabelledPictures:
+    def _items(self, split: Split) -> LabelledImages:
         samples = self._samples(split)
         if any(sample.label < 0 for sample in samples):
-            raise BadData("Some pictures have no label of their own.")
+            raise BadData("Some images have no label of their own.")
         limit = self._memory_limit(3 * self._config.image_size**2)
-        return LabelledPictures(self._dataset, samples, self._config, limit)
+        return LabelledImages(self._dataset, samples, self._config, limit)
 
 
 def _balanced(counts_C: torch.Tensor) -> torch.Tensor:
-    """Weights N / (C n_c), as scikit-learn's class_weight="balanced": rare classes count more, the mean picture 1."""
+    """Weights N / (C n_c), as scikit-learn's class_weight="balanced": rare classes count more, the mean image 1."""
     return (counts_C.sum() / (len(counts_C) * counts_C)).float()

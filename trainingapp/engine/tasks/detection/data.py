@@ -1,7 +1,7 @@
-"""Pictures with boxes, as items.
+"""Images with boxes, as items.
 
-Legend: N pictures of a batch, M boxes of all of them (or of one picture); xyxy = left, top, right, bottom in pixels of
-the square picture, right and bottom exclusive.
+Legend: N images of a batch, M boxes of all of them (or of one image); xyxy = left, top, right, bottom in pixels of
+the square image, right and bottom exclusive.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from trainingapp.contract.dataset_index import DatasetIndex, Sample
 from trainingapp.contract.tasks.detection import DetectionConfig
-from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_picture
+from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_image
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
 
 LEAST_SIDE = 2.0
@@ -26,9 +26,9 @@ LEAST_SHARE_SEEN = 0.2
 
 @dataclass(frozen=True)
 class BoxBatch:
-    """`images_NCHW` is uint8, `boxes_xyxy` float32 [M, 4] of all pictures in turn, `labels_M` int64.
+    """`images_NCHW` is uint8, `boxes_xyxy` float32 [M, 4] of all images in turn, `labels_M` int64.
 
-    `counts` are the boxes of each picture; for validation there are none: the truth is with the samples.
+    `counts` are the boxes of each image; for validation there are none: the truth is with the samples.
     """
 
     images_NCHW: torch.Tensor
@@ -54,13 +54,13 @@ class BoxBatch:
             labels_M=self.labels_M.pin_memory(),
         )
 
-    def by_picture(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(boxes_xyxy, labels_M) of each picture."""
+    def by_image(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(boxes_xyxy, labels_M) of each image."""
         return list(zip(self.boxes_xyxy.split(self.counts), self.labels_M.split(self.counts), strict=True))
 
 
 @dataclass(frozen=True)
-class BoxedPicture:
+class BoxedImage:
     """`image_CHW` is uint8, `boxes_xyxy` float32 [M, 4], `labels_M` int64."""
 
     image_CHW: torch.Tensor
@@ -68,8 +68,8 @@ class BoxedPicture:
     labels_M: torch.Tensor
 
 
-class BoxedPictures:
-    """A split as items: pictures fitted into [3, size, size] and their boxes. Crowds are not told to the model."""
+class BoxedImages:
+    """A split as items: images fitted into [3, size, size] and their boxes. Crowds are not told to the model."""
 
     def __init__(
         self, dataset: DatasetIndex, samples: Sequence[Sample], config: DetectionConfig, memory_limit_bytes: int
@@ -82,20 +82,20 @@ class BoxedPictures:
         self._truth = [_fitted_boxes(sample, size) for sample in samples]
         self._augmentation = annotated_augmentation(switches(config), size)
         self._store = PixelStore(
-            lambda index: load_fitted_picture(paths[index], size),
+            lambda index: load_fitted_image(paths[index], size),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,
         )
 
-    def item(self, index: int) -> BoxedPicture:
-        return BoxedPicture(self._store.get(index), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    def item(self, index: int) -> BoxedImage:
+        return BoxedImage(self._store.get(index), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
 
-    def training_item(self, index: int) -> BoxedPicture:
+    def training_item(self, index: int) -> BoxedImage:
         use_mosaic = self._mosaic > 0 and float(torch.rand(())) < self._mosaic
         return augmented(self._of_four(index) if use_mosaic else self._plain(index), self._augmentation)
 
-    def collate(self, items: list[BoxedPicture], indices_N: torch.Tensor) -> BoxBatch:
+    def collate(self, items: list[BoxedImage], indices_N: torch.Tensor) -> BoxBatch:
         return BoxBatch(
             torch.stack([item.image_CHW for item in items]),
             torch.cat([item.boxes_xyxy for item in items]),
@@ -107,25 +107,25 @@ class BoxedPictures:
     def mix(self, batch: BoxBatch) -> BoxBatch:
         return batch
 
-    def _plain(self, index: int) -> BoxedPicture:
-        return BoxedPicture(self._store.get(index), *self._truth[index])
+    def _plain(self, index: int) -> BoxedImage:
+        return BoxedImage(self._store.get(index), *self._truth[index])
 
-    def _of_four(self, index: int) -> BoxedPicture:
+    def _of_four(self, index: int) -> BoxedImage:
         others = torch.randint(self.sample_count, (3,)).tolist()
         return mosaic([self._plain(number) for number in (index, *others)])
 
 
-def mosaic(pictures: Sequence[BoxedPicture]) -> BoxedPicture:
-    """Four pictures of one size around a random point, and of that a random square: Bochkovskiy et al., 2004.10934.
+def mosaic(images: Sequence[BoxedImage]) -> BoxedImage:
+    """Four images of one size around a random point, and of that a random square: Bochkovskiy et al., 2004.10934.
 
     They are laid on a square of twice the side so that they meet at a point in its middle half; what lies outside is
     cut off. A square of one to two sides of it is taken and scaled to one. Draws on torch's global CPU generator.
     """
-    size = pictures[0].image_CHW.shape[-1]
+    size = images[0].image_CHW.shape[-1]
     center_x, center_y = (int(size / 2 + float(draw) * size) for draw in torch.rand(2))
     canvas_CHW = torch.full((3, 2 * size, 2 * size), PADDING_GREY, dtype=torch.uint8)
     boxes, labels = [], []
-    for number, one in enumerate(pictures):
+    for number, one in enumerate(images):
         left, top = center_x - size * (number % 2 == 0), center_y - size * (number < 2)
         x0, y0, x1, y1 = max(0, left), max(0, top), min(2 * size, left + size), min(2 * size, top + size)
         canvas_CHW[:, y0:y1, x0:x1] = one.image_CHW[:, y0 - top : y1 - top, x0 - left : x1 - left]
@@ -136,21 +136,21 @@ def mosaic(pictures: Sequence[BoxedPicture]) -> BoxedPicture:
     x, y = int(right * (2 * size - side)), int(down * (2 * size - side))
     image_CHW = TF.resize(canvas_CHW[:, y : y + side, x : x + side], [size, size], antialias=True)
     moved = (torch.cat(boxes) - torch.tensor([x, y, x, y])) * (size / side)
-    return BoxedPicture(image_CHW, *clipped(moved, torch.cat(labels), size))
+    return BoxedImage(image_CHW, *clipped(moved, torch.cat(labels), size))
 
 
-def augmented(picture: BoxedPicture, augmentation: nn.Module) -> BoxedPicture:
-    """The picture changed at random, with the boxes of which enough is left."""
-    size = picture.image_CHW.shape[-1]
-    # Without a clamping mode boxes may leave the picture, so that what is left of each can be told from its area.
-    boxes = tv_tensors.BoundingBoxes(picture.boxes_xyxy, format="XYXY", canvas_size=(size, size), clamping_mode=None)
-    image_CHW, changed = augmentation(tv_tensors.Image(picture.image_CHW), {"boxes": boxes})
+def augmented(image: BoxedImage, augmentation: nn.Module) -> BoxedImage:
+    """The image changed at random, with the boxes of which enough is left."""
+    size = image.image_CHW.shape[-1]
+    # Without a clamping mode boxes may leave the image, so that what is left of each can be told from its area.
+    boxes = tv_tensors.BoundingBoxes(image.boxes_xyxy, format="XYXY", canvas_size=(size, size), clamping_mode=None)
+    image_CHW, changed = augmentation(tv_tensors.Image(image.image_CHW), {"boxes": boxes})
     moved_xyxy = changed["boxes"].as_subclass(torch.Tensor)
-    return BoxedPicture(image_CHW.as_subclass(torch.Tensor), *clipped(moved_xyxy, picture.labels_M, size))
+    return BoxedImage(image_CHW.as_subclass(torch.Tensor), *clipped(moved_xyxy, image.labels_M, size))
 
 
 def clipped(boxes_xyxy: torch.Tensor, labels_M: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes cut at the rims of a `size` x `size` picture, and their labels, without those of which too little is left:
+    """Boxes cut at the rims of a `size` x `size` image, and their labels, without those of which too little is left:
     a side under LEAST_SIDE, or less than LEAST_SHARE_SEEN of the area."""
     cut_xyxy = boxes_xyxy.clamp(0, size)
     sides, whole = cut_xyxy[:, 2:] - cut_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
@@ -159,7 +159,7 @@ def clipped(boxes_xyxy: torch.Tensor, labels_M: torch.Tensor, size: int) -> tupl
 
 
 def _fitted_boxes(sample: Sample, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The boxes (not the crowds) where `load_fitted_picture` puts them, and their labels."""
+    """The boxes (not the crowds) where `load_fitted_image` puts them, and their labels."""
     fit = letterbox(sample.width, sample.height, size)
     objects = [box for box in sample.boxes if not box.crowd]
     corners = [(box.left, box.top, box.right, box.bottom) for box in objects]

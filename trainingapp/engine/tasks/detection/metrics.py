@@ -1,7 +1,7 @@
 """Detection metrics: COCO's average precision, and what a model does at its best confidence.
 
-Legend: D boxes of the model in a picture, G boxes of the truth, C classes; xyxy = left, top, right, bottom in pixels of
-the upright picture. A hit is a box whose class is right and whose overlap (intersection over union, IoU) with an object
+Legend: D boxes of the model in an image, G boxes of the truth, C classes; xyxy = left, top, right, bottom in pixels of
+the upright image. A hit is a box whose class is right and whose overlap (intersection over union, IoU) with an object
 is at least MATCH_IOU, each object being hit once, by the surest box. A crowd is a region that counts for nothing.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from trainingapp.contract.base_config import _
 from trainingapp.contract.dataset_index import Box
-from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, PictureScore
+from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, ImageScore
 
 MATCH_IOU = 0.5
 CURVE_CLASSES = 20
@@ -48,11 +48,11 @@ class LossMeter:
         self._sums = torch.zeros(len(self._names), dtype=torch.float64, device=device)
         self._seen = torch.zeros((), dtype=torch.int64, device=device)
 
-    def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor], pictures: int) -> None:
-        """Add a batch of so many pictures; `loss` and `parts` are its means."""
+    def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor], images: int) -> None:
+        """Add a batch of so many images; `loss` and `parts` are its means."""
         values = torch.stack([loss, *(parts[name] for name in self._names[1:])])
-        self._sums += values.detach().double() * pictures
-        self._seen += pictures
+        self._sums += values.detach().double() * images
+        self._seen += images
 
     def reset(self) -> None:
         self._sums.zero_()
@@ -74,8 +74,8 @@ class LossMeter:
 
 
 @dataclass(frozen=True)
-class PictureResult:
-    """A validation picture: the truth, and the model's boxes, the surest first. Boxes are float64 [.., 4] xyxy."""
+class ImageResult:
+    """A validation image: the truth, and the model's boxes, the surest first. Boxes are float64 [.., 4] xyxy."""
 
     index: int
     truth_xyxy: Floats
@@ -86,7 +86,7 @@ class PictureResult:
     scores_D: Floats
 
     @classmethod
-    def of(cls, index: int, truth: Sequence[Box], boxes: Any, labels: Any, scores: Any) -> "PictureResult":
+    def of(cls, index: int, truth: Sequence[Box], boxes: Any, labels: Any, scores: Any) -> "ImageResult":
         """`boxes` [D, 4] xyxy, `labels` [D] and `scores` [D] are anything that NumPy takes, in any order."""
         scores_D = np.asarray(scores, dtype=np.float64)
         order_D = np.argsort(-scores_D, kind="stable")
@@ -149,16 +149,16 @@ def overlaps(boxes_xyxy: Floats, truth_xyxy: Floats, crowds_G: Bools) -> Floats:
 
 
 class DetectionRecords:
-    """The results of all validation pictures, and what follows from them."""
+    """The results of all validation images, and what follows from them."""
 
     def __init__(self) -> None:
-        self.results: list[PictureResult] = []
+        self.results: list[ImageResult] = []
 
-    def add(self, result: PictureResult) -> None:
+    def add(self, result: ImageResult) -> None:
         self.results.append(result)
 
     def evaluation(self, classes: list[str]) -> Evaluation:
-        """Metrics, table, matrix, curves, and the pictures' scores and boxes. At least one picture has an object."""
+        """Metrics, table, matrix, curves, and the images' scores and boxes. At least one image has an object."""
         coco, sweep = CocoScores.of(self.results, len(classes)), Sweep.of(self.results, len(classes))
         best, best_f1 = sweep.best()
         least = np.inf if best is None else best
@@ -173,12 +173,12 @@ class DetectionRecords:
             confusion=confusion(self.results, least, len(classes)).tolist() if few else None,
             curves=[_precision_recall(coco, classes), _f1_confidence(sweep, classes)],
             best_confidence=best,
-            pictures=[PictureScore(one.index, one.f1(least), _labels(one)) for one in self.results],
+            images=[ImageScore(one.index, one.f1(least), _labels(one)) for one in self.results],
             predictions={one.index: one.prediction() for one in self.results},
         )
 
 
-def _labels(result: PictureResult) -> tuple[int, ...]:
+def _labels(result: ImageResult) -> tuple[int, ...]:
     return tuple(sorted(set(result.truth_labels_G.tolist())))
 
 
@@ -188,15 +188,15 @@ class CocoScores:
 
     `precision_TRCA`: at each of T IoU thresholds 0.5 to 0.95 and R = 101 recalls 0 to 1, for each class and A = 4
     ranges of area (all, small, medium, large; bounds at 32 x 32 and 96 x 96 pixels); `recall_TCA`: the largest
-    reached. At most 100 boxes of a picture count.
+    reached. At most 100 boxes of an image count.
     """
 
     precision_TRCA: Floats
     recall_TCA: Floats
 
     @classmethod
-    def of(cls, results: Sequence[PictureResult], class_count: int) -> "CocoScores":
-        from faster_coco_eval import COCO, COCOeval_faster  # here: the trainer of another recipe need not load it
+    def of(cls, results: Sequence[ImageResult], class_count: int) -> "CocoScores":
+        from faster_coco_eval import COCO, COCOeval_faster  # here: the trainer of another task need not load it
 
         truth = COCO(
             {
@@ -229,7 +229,7 @@ def _mean(values: Floats) -> float | None:
     return float(defined.mean()) if len(defined) else None
 
 
-def _coco_truth(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
+def _coco_truth(results: Sequence[ImageResult]) -> list[dict[str, Any]]:
     rows = [
         (one.index, label, box, crowd)
         for one in results
@@ -250,7 +250,7 @@ def _coco_truth(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _coco_boxes(results: Sequence[PictureResult]) -> list[dict[str, Any]]:
+def _coco_boxes(results: Sequence[ImageResult]) -> list[dict[str, Any]]:
     return [
         {"image_id": one.index, "category_id": label, "bbox": box, "score": score}
         for one in results
@@ -298,7 +298,7 @@ class Sweep:
     objects_C: Ints
 
     @classmethod
-    def of(cls, results: Sequence[PictureResult], class_count: int) -> "Sweep":
+    def of(cls, results: Sequence[ImageResult], class_count: int) -> "Sweep":
         scores_D, labels_D, verdicts_D = (
             np.concatenate([getattr(one, name) for one in results]) for name in ("scores_D", "labels_D", "verdicts_D")
         )
@@ -340,7 +340,7 @@ def class_table(coco: CocoScores, sweep: Sweep, least: float, classes: list[str]
     return rows
 
 
-def confusion(results: Sequence[PictureResult], least: float, class_count: int) -> Ints:
+def confusion(results: Sequence[ImageResult], least: float, class_count: int) -> Ints:
     """int64 [C + 1, C + 1], the truth in rows and the model's word in columns; the last of each is the background.
 
     Boxes of at least this confidence and objects are paired whatever their classes, the largest IoU first, from

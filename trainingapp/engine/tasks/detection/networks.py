@@ -1,7 +1,7 @@
-"""torchvision's detectors: its families on backbones from small to large, for square pictures already normalised.
+"""torchvision's detectors: its families on backbones from small to large, for square images already normalised.
 
 A network's state dict has the names of torchvision's own model, so that published weights load into ours and ours into
-theirs. Legend: M boxes of a picture, xyxy = left, top, right, bottom in pixels of the picture.
+theirs. Legend: M boxes of an image, xyxy = left, top, right, bottom in pixels of the image.
 """
 
 from collections.abc import Callable
@@ -67,9 +67,9 @@ class DetectorOptions:
 
 
 class KeptSize(nn.Module):
-    """In place of torchvision's transform: our pictures already are of one size and normalised as ImageNet's.
+    """In place of torchvision's transform: our images already are of one size and normalised as ImageNet's.
 
-    `mean` and `std`, for pictures in 0..1, are those that published weights of the whole model were trained with.
+    `mean` and `std`, for images in 0..1, are those that published weights of the whole model were trained with.
     """
 
     scale: torch.Tensor | None
@@ -98,9 +98,9 @@ class KeptSize(nn.Module):
 
 
 def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weights_from: Path | None) -> nn.Module:
-    """The network `name` for pictures [N, 3, image_size, image_size]; labels as `first_label` says.
+    """The network `name` for images [N, 3, image_size, image_size]; labels as `first_label` says.
 
-    In training mode called with the pictures and a list of {"boxes": float [M, 4] xyxy, "labels": int64 [M]} it gives
+    In training mode called with the images and a list of {"boxes": float [M, 4] xyxy, "labels": int64 [M]} it gives
     its losses by name, else a list of {"boxes", "labels", "scores"}, the surest first. `pretrained`: "none", "backbone"
     or "whole"; the weights are fetched into `weights_from`, where that is None they are not loaded (a checkpoint's
     will be). Raises BadConfig, WeightsUnavailable.
@@ -216,9 +216,7 @@ def _faster_rcnn(backbone_name: str, options: DetectorOptions, *, second: bool) 
 def _ssd(options: DetectorOptions) -> nn.Module:
     """Liu et al., arXiv:1512.02325."""
     if not SSD_SIZES[0] <= options.image_size <= SSD_SIZES[1]:
-        raise BadConfig(
-            f"ssd300_vgg16 needs pictures of {SSD_SIZES[0]} to {SSD_SIZES[1]} pixels: set image_size to 320."
-        )
+        raise BadConfig(f"ssd300_vgg16 needs images of {SSD_SIZES[0]} to {SSD_SIZES[1]} pixels: set image_size to 320.")
     model: nn.Module = detection.ssd300_vgg16(
         weights=None, weights_backbone=None, num_classes=options.class_count + 1, **options.thresholds()
     )

@@ -12,16 +12,16 @@ from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.tasks.detection import DetectionConfig
-from trainingapp.engine.data.drawing import BATCH_PICTURES_DRAWN, picture_with_boxes
+from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_boxes
 from trainingapp.engine.data.images import letterbox
 from trainingapp.engine.networks import build_network
-from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedPictures
-from trainingapp.engine.tasks.detection.metrics import DetectionRecords, LossMeter, PictureResult
+from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImages
+from trainingapp.engine.tasks.detection.metrics import DetectionRecords, ImageResult, LossMeter
 from trainingapp.engine.tasks.detection.networks import LOSS_NAMES, first_label, head_prefixes, loss_parts
-from trainingapp.engine.tasks.task import BaseRecipe
+from trainingapp.engine.tasks.task import BaseTask
 
 
-class DetectionRecipe(BaseRecipe):
+class DetectionTask(BaseTask):
     """Trains torchvision's detectors with their own losses. Validation gives no loss: they have none there."""
 
     def __init__(
@@ -47,7 +47,7 @@ class DetectionRecipe(BaseRecipe):
 
     def loss(self, model: nn.Module, batch: BoxBatch, meter: LossMeter) -> torch.Tensor:
         images_NCHW = self._normalised(batch.images_NCHW, channels_last=self._config.channels_last)
-        targets = [{"boxes": boxes, "labels": labels + self._first_label} for boxes, labels in batch.by_picture()]
+        targets = [{"boxes": boxes, "labels": labels + self._first_label} for boxes, labels in batch.by_image()]
         parts: dict[str, torch.Tensor] = {LOSS_NAMES[name]: part for name, part in model(images_NCHW, targets).items()}
         loss = torch.stack(list(parts.values())).sum()
         meter.update(loss, parts, len(images_NCHW))
@@ -62,12 +62,12 @@ class DetectionRecipe(BaseRecipe):
         return meter.evaluation(self._dataset.classes)
 
     def draw_batch(self, batch: BoxBatch) -> list[Image.Image]:
-        pairs = list(zip(batch.images_NCHW.cpu(), batch.by_picture(), strict=True))[:BATCH_PICTURES_DRAWN]
+        pairs = list(zip(batch.images_NCHW.cpu(), batch.by_image(), strict=True))[:BATCH_IMAGES_DRAWN]
         classes = self._dataset.classes
-        return [picture_with_boxes(image, boxes.cpu(), labels.cpu(), classes) for image, (boxes, labels) in pairs]
+        return [image_with_boxes(image, boxes.cpu(), labels.cpu(), classes) for image, (boxes, labels) in pairs]
 
-    def _result(self, index: int, found: dict[str, torch.Tensor]) -> PictureResult:
-        """What was found, in pixels of the upright picture."""
+    def _result(self, index: int, found: dict[str, torch.Tensor]) -> ImageResult:
+        """What was found, in pixels of the upright image."""
         sample = self._val_samples[index]
         fit = letterbox(sample.width, sample.height, self._config.image_size)
         boxes_xyxy = found["boxes"].double() - torch.tensor([fit.left, fit.top] * 2)
@@ -75,13 +75,13 @@ class DetectionRecipe(BaseRecipe):
         rim = torch.tensor([sample.width, sample.height] * 2, dtype=torch.float64)
         boxes_xyxy = boxes_xyxy.clamp(min=torch.zeros(4, dtype=torch.float64), max=rim)
         labels = found["labels"].long() - self._first_label
-        return PictureResult.of(index, sample.boxes, boxes_xyxy, labels, found["scores"])
+        return ImageResult.of(index, sample.boxes, boxes_xyxy, labels, found["scores"])
 
-    def _items(self, split: Split) -> BoxedPictures:
+    def _items(self, split: Split) -> BoxedImages:
         samples = self._samples(split)
         if not any(_objects(sample) for sample in samples):
-            raise BadData(f"No picture of the {split} split has a box.")
-        return BoxedPictures(self._dataset, samples, self._config, self._memory_limit(3 * self._config.image_size**2))
+            raise BadData(f"No image of the {split} split has a box.")
+        return BoxedImages(self._dataset, samples, self._config, self._memory_limit(3 * self._config.image_size**2))
 
 
 def _objects(sample: Sample) -> list[Any]:

@@ -1,4 +1,4 @@
-"""A split of pictures with a class for each pixel."""
+"""A split of images with a class for each pixel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +11,12 @@ from torchvision import tv_tensors
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, DatasetIndex, Sample
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
-from trainingapp.engine.data.images import PixelStore, load_fitted_mask, load_fitted_picture
+from trainingapp.engine.data.images import PixelStore, load_fitted_image, load_fitted_mask
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
 
 LARGEST_CLASS_WEIGHT = 10.0
 
-MaskedPicture = tuple[torch.Tensor, torch.Tensor]
+MaskedImage = tuple[torch.Tensor, torch.Tensor]
 """uint8 [3, size, size] and its mask, uint8 [size, size]."""
 
 
@@ -24,7 +24,7 @@ MaskedPicture = tuple[torch.Tensor, torch.Tensor]
 class MaskedBatch:
     """`images_NCHW` and `masks_NHW` are uint8, `indices_N` int64; N may be smaller in the last batch of an epoch.
 
-    A mask holds 0 for the background, i + 1 for classes[i] and IGNORED_PIXEL where nobody knows and beside the picture.
+    A mask holds 0 for the background, i + 1 for classes[i] and IGNORED_PIXEL where nobody knows and beside the image.
     """
 
     images_NCHW: torch.Tensor
@@ -42,8 +42,8 @@ class MaskedBatch:
         return replace(self, images_NCHW=self.images_NCHW.pin_memory(), masks_NHW=self.masks_NHW.pin_memory())
 
 
-class MaskedPictures:
-    """A split as items: pictures and masks fitted into the square and changed together."""
+class MaskedImages:
+    """A split as items: images and masks fitted into the square and changed together."""
 
     def __init__(
         self, dataset: DatasetIndex, samples: Sequence[Sample], config: SegmentationConfig, memory_limit_bytes: int
@@ -53,10 +53,10 @@ class MaskedPictures:
         self._class_count = len(dataset.classes)
         self._ignores_background = config.ignore_background
         self._augmentation = annotated_augmentation(switches(config), size)
-        pictures = [dataset.folder / sample.path for sample in samples]
+        images = [dataset.folder / sample.path for sample in samples]
         masks = [dataset.folder / sample.mask for sample in samples]
-        self._pictures = PixelStore(
-            lambda index: load_fitted_picture(pictures[index], size),
+        self._images = PixelStore(
+            lambda index: load_fitted_image(images[index], size),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,
@@ -68,16 +68,16 @@ class MaskedPictures:
             memory_limit_bytes=memory_limit_bytes,
         )
 
-    def item(self, index: int) -> MaskedPicture:
-        return self._pictures.get(index), self._masks.get(index)
+    def item(self, index: int) -> MaskedImage:
+        return self._images.get(index), self._masks.get(index)
 
-    def training_item(self, index: int) -> MaskedPicture:
+    def training_item(self, index: int) -> MaskedImage:
         image, mask = self._augmentation(
-            tv_tensors.Image(self._pictures.get(index)), tv_tensors.Mask(self._masks.get(index))
+            tv_tensors.Image(self._images.get(index)), tv_tensors.Mask(self._masks.get(index))
         )
         return image.as_subclass(torch.Tensor), mask.as_subclass(torch.Tensor)
 
-    def collate(self, items: list[MaskedPicture], indices_N: torch.Tensor) -> MaskedBatch:
+    def collate(self, items: list[MaskedImage], indices_N: torch.Tensor) -> MaskedBatch:
         images, masks = zip(*items, strict=True)
         return MaskedBatch(torch.stack(images), torch.stack(masks), indices_N)
 

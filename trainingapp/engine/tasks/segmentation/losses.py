@@ -1,6 +1,6 @@
 """Losses over pixels.
 
-N pictures, K classes with the background as 0, H and W the height and width. Logits are [N, K, H, W] and targets
+N images, K classes with the background as 0, H and W the height and width. Logits are [N, K, H, W] and targets
 [N, H, W], int64 from 0 to K - 1 or IGNORED_PIXEL, which counts nowhere. Every loss is a float32 scalar, 0 where every
 pixel is ignored. The sums are over flat rows of pixels: torch has no deterministic algorithm on GPUs for the
 cross-entropy of [N, K, H, W].

@@ -14,7 +14,7 @@ from PIL import Image
 
 from trainingapp.contract.base_config import _
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
-from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Evaluation, PictureScore
+from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Evaluation, ImageScore
 
 BACKGROUND = "background"
 
@@ -28,13 +28,13 @@ COLUMNS = [
 
 
 def pixel_confusion(targets_NHW: torch.Tensor, guesses_NHW: torch.Tensor, class_count: int) -> torch.Tensor:
-    """int64 [N, K, K] with K = `class_count`: pixels of each picture, true class in rows, predicted one in columns.
+    """int64 [N, K, K] with K = `class_count`: pixels of each image, true class in rows, predicted one in columns.
 
     Ignored pixels are left out. bincount without weights is deterministic on GPUs too, and waits for them.
     """
     count, cells = len(targets_NHW), class_count * class_count
-    picture_N11 = torch.arange(count, device=targets_NHW.device).view(-1, 1, 1)
-    places_NHW = picture_N11 * cells + targets_NHW.long() * class_count + guesses_NHW.long()
+    image_N11 = torch.arange(count, device=targets_NHW.device).view(-1, 1, 1)
+    places_NHW = image_N11 * cells + targets_NHW.long() * class_count + guesses_NHW.long()
     counted = torch.bincount(places_NHW[targets_NHW != IGNORED_PIXEL], minlength=count * cells)
     return counted.view(count, class_count, class_count)
 
@@ -64,9 +64,9 @@ def _mean(values_K: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A validation picture: its score, the labels that it shows and its predicted mask as PNG."""
+    """A validation image: its score, the labels that it shows and its predicted mask as PNG."""
 
-    score: PictureScore | None
+    score: ImageScore | None
     mask_png: bytes
 
 
@@ -81,19 +81,19 @@ class SegmentationMeter:
         self._class_count = class_count
         self._first = first_class
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        #: pictures seen, pixels seen, pixels that were right
+        #: images seen, pixels seen, pixels that were right
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)
         shape = (class_count, class_count) if validation else (0, 0)
         self._confusion_KK = torch.zeros(shape, dtype=torch.int64, device=device)
         self._predicted: dict[int, Predicted] = {}
 
     def update(self, loss: torch.Tensor, logits_NKHW: torch.Tensor, masks_NHW: torch.Tensor) -> torch.Tensor:
-        """Add a batch; `loss` is the mean over its pictures. Gives the guesses: int64 [N, H, W]."""
+        """Add a batch; `loss` is the mean over its images. Gives the guesses: int64 [N, H, W]."""
         guesses_NHW = logits_NKHW.detach().argmax(1)
-        pictures = torch.full((), len(masks_NHW), dtype=torch.int64, device=masks_NHW.device)
+        images = torch.full((), len(masks_NHW), dtype=torch.int64, device=masks_NHW.device)
         pixels, hits = (masks_NHW != IGNORED_PIXEL).sum(), (masks_NHW == guesses_NHW).sum()
         self._loss_sum += loss.detach().double() * len(masks_NHW)
-        self._counts += torch.stack([pictures, pixels, hits])
+        self._counts += torch.stack([images, pixels, hits])
         return guesses_NHW
 
     def update_validation(
@@ -106,16 +106,16 @@ class SegmentationMeter:
         return guesses_NHW.to("cpu", torch.uint8), confusion_NKK.cpu()
 
     def record(self, index: int, confusion_KK: torch.Tensor, guess_HW: torch.Tensor) -> None:
-        """Keep what validation picture `index` gave: its own confusion, and the mask without the padding around it."""
+        """Keep what validation image `index` gave: its own confusion, and the mask without the padding around it."""
         self._predicted[index] = Predicted(self._score(index, confusion_KK), encoded_mask(guess_HW))
 
-    def _score(self, index: int, confusion_KK: torch.Tensor) -> PictureScore | None:
-        """Mean IoU of the classes that the picture shows; none where all of it is ignored."""
+    def _score(self, index: int, confusion_KK: torch.Tensor) -> ImageScore | None:
+        """Mean IoU of the classes that the image shows; none where all of it is ignored."""
         shown_K = confusion_KK.sum(1) > 0
         if not shown_K.any():
             return None
         labels = tuple(value - 1 for value in shown_K.nonzero().flatten().tolist() if value)
-        return PictureScore(index, float(class_ious(confusion_KK)[shown_K].mean()), labels)
+        return ImageScore(index, float(class_ious(confusion_KK)[shown_K].mean()), labels)
 
     def reset(self) -> None:
         for tensor in self.state_dict().values():
@@ -126,8 +126,8 @@ class SegmentationMeter:
 
     def training_values(self) -> dict[str, float]:
         """loss and pixel_accuracy of what was seen since the last reset."""
-        pictures, pixels, hits = self._counts.tolist()
-        return {"loss": self._loss_sum.item() / max(1, pictures), "pixel_accuracy": hits / max(1, pixels)}
+        images, pixels, hits = self._counts.tolist()
+        return {"loss": self._loss_sum.item() / max(1, images), "pixel_accuracy": hits / max(1, pixels)}
 
     def values(self) -> dict[str, float]:
         """loss, mean_iou and dice over the classes that occur as truth or guess, and pixel_accuracy."""
@@ -143,7 +143,7 @@ class SegmentationMeter:
         return self._confusion_KK.cpu()
 
     def evaluation(self, classes: Sequence[str]) -> Evaluation:
-        """Metrics, table, matrix, and the pictures' scores and masks. `classes` are without the background."""
+        """Metrics, table, matrix, and the images' scores and masks. `classes` are without the background."""
         confusion_KK, names = self.confusion(), [BACKGROUND, *classes]
         return Evaluation(
             values=self.values(),
@@ -153,7 +153,7 @@ class SegmentationMeter:
             per_class=class_table(confusion_KK, names)[self._first :],
             confusion_names=names,
             confusion=confusion_KK.tolist() if len(names) <= LARGEST_CONFUSION else None,
-            pictures=[one.score for one in self._predicted.values() if one.score],
+            images=[one.score for one in self._predicted.values() if one.score],
             mask_pngs={index: one.mask_png for index, one in self._predicted.items()},
         )
 

@@ -1,6 +1,6 @@
 """Segmentation networks: torchvision's, also on small ResNets, and segmentation-models-pytorch's.
 
-All give logits [N, K, H, W] for pictures [N, 3, H, W], with K classes, the background among them as 0.
+All give logits [N, K, H, W] for images [N, 3, H, W], with K classes, the background among them as 0.
 """
 
 from pathlib import Path

@@ -11,18 +11,18 @@ from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
-from trainingapp.engine.data.drawing import BATCH_PICTURES_DRAWN, picture_with_mask
+from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_mask
 from trainingapp.engine.data.images import Fit, letterbox
 from trainingapp.engine.networks import build_network
-from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedPictures, balanced_weights
+from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter
 from trainingapp.engine.tasks.segmentation.networks import segmenter_head_prefixes
-from trainingapp.engine.tasks.task import BaseRecipe
+from trainingapp.engine.tasks.task import BaseTask
 
 
-class SegmentationRecipe(BaseRecipe):
-    """Trains torchvision's and segmentation-models-pytorch's networks on pictures with masks."""
+class SegmentationTask(BaseTask):
+    """Trains torchvision's and segmentation-models-pytorch's networks on images with masks."""
 
     def __init__(
         self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
@@ -68,7 +68,7 @@ class SegmentationRecipe(BaseRecipe):
 
     def draw_batch(self, batch: MaskedBatch) -> list[Image.Image]:
         pairs = zip(batch.images_NCHW.cpu(), batch.masks_NHW.cpu(), strict=True)
-        return [picture_with_mask(image_CHW, mask_HW) for image_CHW, mask_HW in list(pairs)[:BATCH_PICTURES_DRAWN]]
+        return [image_with_mask(image_CHW, mask_HW) for image_CHW, mask_HW in list(pairs)[:BATCH_IMAGES_DRAWN]]
 
     def _logits(self, model: nn.Module, batch: MaskedBatch) -> torch.Tensor:
         """float32 [N, K, H, W]."""
@@ -84,12 +84,12 @@ class SegmentationRecipe(BaseRecipe):
             dice_weight=self._config.dice_weight,
         )
 
-    def _items(self, split: Split) -> MaskedPictures:
+    def _items(self, split: Split) -> MaskedImages:
         samples = self._samples(split)
         if not all(sample.mask for sample in samples):
-            raise BadData("Some pictures have no mask.")
+            raise BadData("Some images have no mask.")
         limit = self._memory_limit(4 * self._config.image_size**2)
-        return MaskedPictures(self._dataset, samples, self._config, limit)
+        return MaskedImages(self._dataset, samples, self._config, limit)
 
 
 def _without_padding(mask_HW: torch.Tensor, fit: Fit) -> torch.Tensor:

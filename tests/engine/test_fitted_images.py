@@ -1,4 +1,4 @@
-"""Pictures fitted into a square, and their masks with them."""
+"""Images fitted into a square, and their masks with them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.errors import BadData
-from trainingapp.engine.data.images import PADDING_GREY, letterbox, load_fitted_mask, load_fitted_picture
+from trainingapp.engine.data.images import PADDING_GREY, letterbox, load_fitted_image, load_fitted_mask
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_the_largest_place_in_the_middle(size_wh: tuple[int, int], place: tuple[
     assert (fit.scale_x * size_wh[0], fit.scale_y * size_wh[1]) == pytest.approx((fit.width, fit.height))
 
 
-def test_picture_and_mask_lie_on_each_other(tmp_path: Path) -> None:
+def test_image_and_mask_lie_on_each_other(tmp_path: Path) -> None:
     mask = np.zeros((30, 60), np.uint8)
     mask[10:20, 40:50] = 3
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    Image.fromarray(np.repeat(mask[..., None] // 3 * 255, 3, axis=2)).save(tmp_path / "picture.png")
-    image = load_fitted_picture(tmp_path / "picture.png", 128)
+    Image.fromarray(np.repeat(mask[..., None] // 3 * 255, 3, axis=2)).save(tmp_path / "image.png")
+    image = load_fitted_image(tmp_path / "image.png", 128)
     fitted = load_fitted_mask(tmp_path / "mask.png", 128)
     assert (image.shape, image.dtype, fitted.shape, fitted.dtype) == (
         (3, 128, 128),
@@ -54,7 +54,7 @@ def test_picture_and_mask_lie_on_each_other(tmp_path: Path) -> None:
 def test_what_is_no_mask_is_named(tmp_path: Path, pixels: np.ndarray | None) -> None:
     path = tmp_path / "bad.png"
     if pixels is None:
-        path.write_bytes(b"no picture")
+        path.write_bytes(b"no image")
     else:
         Image.fromarray(pixels).save(path)
     with pytest.raises(BadData, match=r"bad\.png"):

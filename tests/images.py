@@ -15,7 +15,7 @@ COLOURS = [(220, 40, 40), (40, 200, 60), (50, 70, 230), (230, 220, 40), (200, 60
 def make_dataset(
     folder: Path, *, classes: int = 3, train_per_class: int = 8, val_per_class: int = 4, size: int = 32
 ) -> Path:
-    """A ready dataset folder: pictures of coloured noise, one colour a class, easy to tell apart."""
+    """A ready dataset folder: images of coloured noise, one colour a class, easy to tell apart."""
     generator = np.random.default_rng(0)
     names = [f"class_{number}" for number in range(classes)]
     samples = []
@@ -26,7 +26,7 @@ def make_dataset(
                 path = f"images/{split}/{name}/{number:04}.png"
                 _draw(folder / path, COLOURS[label % len(COLOURS)], size, generator)
                 samples.append(Sample(path, label, split, size, size))
-    write_index(folder, name="tiny", recipes=["classification"], classes=names, fingerprint="0" * 64, samples=samples)
+    write_index(folder, name="tiny", tasks=["classification"], classes=names, fingerprint="0" * 64, samples=samples)
     return folder
 
 

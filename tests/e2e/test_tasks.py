@@ -7,8 +7,8 @@ from playwright.sync_api import Page, expect
 
 from tests.studio import Studio
 
-#: (recipe, network, what is asked of its evaluation page)
-RECIPES = [
+#: (task, network, what is asked of its evaluation page)
+TASKS = [
     ("Detection", "fcos_mobilenet_v3_large_fpn", "AP50"),
     ("Segmentation", "lraspp_mobilenet_v3_large", "Mean IoU"),
 ]
@@ -16,25 +16,25 @@ RECIPES = [
 
 @pytest.fixture
 def scenes(studio: Studio) -> None:
-    """A studio with a small set of scenes that serves every recipe."""
-    studio.manage("demo", "--name", "Shapes", "--pictures", "60", "--size", "64")
+    """A studio with a small set of scenes that serves every task."""
+    studio.manage("demo", "--name", "Shapes", "--images", "60", "--size", "64")
     studio.start("--no-demo")
 
 
-@pytest.mark.parametrize(("recipe", "model", "metric"), RECIPES)
-def test_a_recipe_from_form_to_evaluation(
+@pytest.mark.parametrize(("task", "model", "metric"), TASKS)
+def test_a_task_from_form_to_evaluation(
     page: Page,
     studio: Studio,
     scenes: None,
     log_in: Callable[[], None],
     problems: list[str],
-    recipe: str,
+    task: str,
     model: str,
     metric: str,
 ) -> None:
     log_in()
     page.goto(f"{studio.url}/runs/new/")
-    page.get_by_role("link", name=recipe).click()
+    page.get_by_role("link", name=task).click()
     page.get_by_label("Name", exact=True).fill("Shapes")
     page.get_by_role("combobox", name="Model", exact=True).select_option(model)
     page.get_by_label("Image size").fill("64")
@@ -55,8 +55,8 @@ def test_a_recipe_from_form_to_evaluation(
     expect(page.locator("#part-evaluation .matrix")).to_be_visible()
     expect(page.locator("[data-chart=quality] .chart-legend b").nth(1)).not_to_have_text("–")
 
-    # Its evaluation: the metric, and the same pictures in both epochs.
+    # Its evaluation: the metric, and the same images in both epochs.
     page.get_by_role("link", name="Whole evaluation").click()
     expect(page.locator(".tile", has_text=metric).first).to_be_visible()
     expect(page.locator("#travel-epoch")).to_contain_text("Epoch 2")
-    expect(page.locator("#travel-pictures img").first).to_be_visible()
+    expect(page.locator("#travel-images img").first).to_be_visible()

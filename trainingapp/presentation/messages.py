@@ -1,0 +1,38 @@
+"""Messages in the reader's language."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.utils.translation import get_language, gettext, ngettext
+
+from trainingapp.contract.messages import TEMPLATES, Message, filled, from_data, unknown_text
+
+
+def rendered(message: Message) -> str:
+    """The text of the message in the active language; of a code that is unknown here, the code with its values."""
+    template = TEMPLATES.get(message.code)
+    if template is None:
+        return unknown_text(message)
+    count = message.params.get("count")
+    if template.plural and isinstance(count, int):
+        text = ngettext(template.text, template.plural, count)
+    else:
+        text = gettext(template.text)
+    return filled(text, message.params, rendered, _between_sentences())
+
+
+def rendered_data(data: Mapping[str, Any], *, fallback: str = "message") -> str:
+    """The text of stored data: by its code where it has one that is known, else the English text that was stored.
+
+    Rows of version 0.1 have the text alone; rows of a later version may have a code that is unknown here.
+    """
+    message = from_data(data)
+    stored = str(data.get(fallback) or "")
+    if message is None or (message.code not in TEMPLATES and stored):
+        return stored
+    return rendered(message)
+
+
+def _between_sentences() -> str:
+    """Chinese has no space between sentences."""
+    return "" if (get_language() or "").startswith("zh") else " "
