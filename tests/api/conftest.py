@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.small_world import *  # noqa: F403
+from tests.helpers.small_world import *  # noqa: F403
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.datasets.sources import two_classes, write_zip
-from tests.studio import REPOSITORY, Studio, studio  # noqa: F401  studio is a fixture
+from tests.helpers.sources import two_classes, write_zip
+from tests.helpers.studio import REPOSITORY, Studio, studio  # noqa: F401  studio is a fixture
 
 SESSION = REPOSITORY / "docs" / "sessions" / "curl.sh"
 

@@ -7,8 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.api.conftest import Api, api_of, problem
-from tests.datasets.sources import two_classes, write_tree, write_zip
-from tests.web.annotated import make_proposed, make_scenes
+from tests.helpers.annotated_pages import make_proposed, make_scenes
+from tests.helpers.sources import two_classes, write_tree, write_zip
 from trainingapp.datasets import uploads
 from trainingapp.models import Dataset, TrainingRun
 

@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from tests.api.conftest import Api, api_of, problem, token_of
-from tests.threads import in_threads
+from tests.helpers.threads import in_threads
 from trainingapp.accounts import tokens as token_verbs
 from trainingapp.api import idempotency, limits
 from trainingapp.models import ApiToken, AuditEntry, Dataset, IdempotencyKey, TrainingRun

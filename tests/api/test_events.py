@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient
 
 from tests.api.conftest import problem, token_of
-from tests.web.world import line, point, tell
+from tests.helpers.world import line, point, tell
 from trainingapp.accounts import tokens as token_verbs
 from trainingapp.models import ApiToken, RunEvent, TrainingRun
 from trainingapp.runs import live

@@ -14,10 +14,10 @@ from safetensors.numpy import save
 
 from tests.api.conftest import Api, token_of
 from tests.api.test_training import CONTENT, checkpoint_of
-from tests.datasets.sources import two_classes, write_zip
-from tests.studio import REPOSITORY
-from tests.tiny import board_of, make_dataset, make_run
-from tests.web.world import line, point, tell
+from tests.helpers.sources import two_classes, write_zip
+from tests.helpers.studio import REPOSITORY
+from tests.helpers.tiny import board_of, make_dataset, make_run
+from tests.helpers.world import line, point, tell
 from trainingapp.models import Job, Team, TrainingRun, Weights
 
 TEXT = (REPOSITORY / "docs" / "api.md").read_text()

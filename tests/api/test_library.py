@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.numpy import save
 
 from tests.api.conftest import Api, problem
-from tests.lifecycle.library import make_entry
-from tests.stored import stored
+from tests.helpers.library import make_entry
+from tests.helpers.stored import stored
 from trainingapp.models import AuditEntry, Dataset, Job, TrainingRun, Weights
 
 pytestmark = pytest.mark.django_db

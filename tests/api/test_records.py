@@ -11,8 +11,8 @@ from django.urls import reverse
 
 from tests.api.conftest import Api, problem
 from tests.api.test_training import CONTENT, checkpoint_of
-from tests.tiny import board_of
-from tests.web.world import line, point, tell
+from tests.helpers.tiny import board_of
+from tests.helpers.world import line, point, tell
 from trainingapp.api.thinning import thinned
 from trainingapp.models import RunEvent, TrainingRun, Weights
 

@@ -14,7 +14,7 @@ from django.test import AsyncClient
 
 from tests.api.conftest import Api, api_of, problem, token_of
 from tests.api.test_training import checkpoint_of
-from tests.tiny import board_of, make_dataset, make_run
+from tests.helpers.tiny import board_of, make_dataset, make_run
 from trainingapp.api.controls import ACTIONS
 from trainingapp.api.openapi import schema_of
 from trainingapp.api.root import api as studio_api

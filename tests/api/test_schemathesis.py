@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.schemathesis_hooks import CHECKPOINT, THINGS
-from tests.studio import REPOSITORY, Studio, wait_for
+from tests.helpers.studio import REPOSITORY, Studio, wait_for
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "4"))
 #: Every request beyond the drawn ones comes from the document itself, so there are many in any case.
@@ -30,7 +30,7 @@ def fill(studio: Studio) -> str:
         from uuid import UUID
         from django.contrib.auth.models import User
         from django.utils import timezone
-        from tests.tiny import board_of, make_dataset, make_run
+        from tests.helpers.tiny import board_of, make_dataset, make_run
         from trainingapp.accounts.tokens import create_token
         from trainingapp.models import Checkpoint, Dataset, Job, Weights
 

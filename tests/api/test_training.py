@@ -7,7 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.api.conftest import Api, api_of, problem
-from tests.threads import in_threads
+from tests.helpers.threads import in_threads
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 
 pytestmark = pytest.mark.django_db

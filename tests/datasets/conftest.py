@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from pytest_django import Settings
 
-    from tests.datasets.sources import Tree
+    from tests.helpers.sources import Tree
     from trainingapp.models import Dataset
 
 
@@ -39,7 +39,7 @@ def new_dataset(other_user: "User") -> "Callable[..., Dataset]":
 def import_tree(new_dataset: "Callable[..., Dataset]", tmp_path: Path) -> "Callable[[Tree], Dataset]":
     """Import a folder of these files."""
 
-    from tests.datasets.sources import write_tree
+    from tests.helpers.sources import write_tree
     from trainingapp.datasets.importer import run_import
     from trainingapp.models import Dataset
 
@@ -55,7 +55,7 @@ def import_tree(new_dataset: "Callable[..., Dataset]", tmp_path: Path) -> "Calla
 def import_zip(new_dataset: "Callable[..., Dataset]", data_dir: Path) -> "Callable[[Tree | bytes], Dataset]":
     """Upload and import a zip of these files, or these bytes for one."""
 
-    from tests.datasets.sources import write_zip
+    from tests.helpers.sources import write_zip
     from trainingapp.datasets.importer import run_import
 
     def import_(content: "Tree | bytes") -> "Dataset":

@@ -97,7 +97,7 @@ def take_in(upload: Path, on_error: str) -> dict[str, Any]:
 
 
 def judge(name: str, content: Any, data_dir: Path, idle_mb: float) -> dict[str, Any]:
-    from tests.datasets.hostile import zipped
+    from tests.helpers.hostile import zipped
 
     data = content if isinstance(content, bytes) else zipped(content)
     began = time.monotonic()
@@ -144,7 +144,7 @@ def main(results: Path, names: list[str]) -> None:
     from django.core.management import call_command
 
     from tests.datasets import hostile
-    from tests.datasets.sources import two_classes
+    from tests.helpers.sources import two_classes
     from trainingapp.datasets import importer
 
     call_command("migrate", verbosity=0, skip_checks=True)

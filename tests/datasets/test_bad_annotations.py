@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets import annotated
-from tests.datasets.annotated import IMAGES, Tree, imported_boxes
-from tests.datasets.sources import assert_refused, codes, image, write_tree
+from tests.helpers import annotated
+from tests.helpers.annotated import IMAGES, Tree, imported_boxes
+from tests.helpers.sources import assert_refused, codes, image, write_tree
 from trainingapp.datasets import files
 from trainingapp.datasets.importer import run_import
 from trainingapp.datasets.inspection import run_inspection

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from tests.datasets.sources import Tree, assert_refused, codes, files_under, image, two_classes, write_tree, write_zip
+from tests.helpers.sources import Tree, assert_refused, codes, files_under, image, two_classes, write_tree, write_zip
 from trainingapp.datasets import archive
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importer import check_upload, run_import

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets import annotated
-from tests.datasets.annotated import IMAGES, Tree, imported_boxes, imported_mask
-from tests.datasets.sources import assert_refused, codes, image, two_classes, write_tree
+from tests.helpers import annotated
+from tests.helpers.annotated import IMAGES, Tree, imported_boxes, imported_mask
+from tests.helpers.sources import assert_refused, codes, image, two_classes, write_tree
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.duplicates import nearest

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from tests.datasets.sources import files_under, image, two_classes, write_tree, write_zip
+from tests.helpers.sources import files_under, image, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.importer import run_import
 from trainingapp.models import Dataset

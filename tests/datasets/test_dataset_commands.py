@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from PIL import Image
 
-from tests.datasets import annotated
-from tests.datasets.sources import files_under, two_classes, write_tree, write_zip
+from tests.helpers import annotated
+from tests.helpers.sources import files_under, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.models import Dataset
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_masks
 
-from tests.datasets import annotated
-from tests.datasets.annotated import CLASSES, IMAGES, SIZE, Tree, expected_boxes, imported_boxes, imported_mask
-from tests.datasets.sources import codes, image, write_zip
+from tests.helpers import annotated
+from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Tree, expected_boxes, imported_boxes, imported_mask
+from tests.helpers.sources import codes, image, write_zip
 from trainingapp.datasets.formats.registry import read_layout
 from trainingapp.datasets.geometry import unpack_counts
 from trainingapp.datasets.importer import check_upload

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.datasets import annotated
-from tests.datasets.annotated import IMAGES, SIZE, TREES, Tree, source_of
-from tests.datasets.sources import files_under, write_tree
+from tests.helpers import annotated
+from tests.helpers.annotated import IMAGES, SIZE, TREES, Tree, source_of
+from tests.helpers.sources import files_under, write_tree
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.checks import check_layout
 from trainingapp.datasets.codes import TITLES

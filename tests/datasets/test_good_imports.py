@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.datasets.sources import Tree, codes, files_under, image, two_classes, write_tree, write_zip
+from tests.helpers.sources import Tree, codes, files_under, image, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.files import natural_key
 from trainingapp.datasets.importer import check_upload, run_import

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.datasets import hostile
+from tests.helpers import hostile
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MB = 300

@@ -9,8 +9,8 @@ import supervision as sv
 from PIL import Image
 from pycocotools.coco import COCO
 
-from tests.datasets.annotated import CLASSES, IMAGES, SIZE, Annotated, expected_boxes, imported_boxes
-from tests.datasets.sources import codes
+from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Annotated, expected_boxes, imported_boxes
+from tests.helpers.sources import codes
 from trainingapp.datasets.importer import run_import
 from trainingapp.models import Dataset
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.sources import Tree, image, two_classes
+from tests.helpers.sources import Tree, image, two_classes
 from trainingapp.datasets.previews import (
     UNKNOWN_COLOUR,
     can_filter_by_class,

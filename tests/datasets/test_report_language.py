@@ -14,8 +14,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
-from tests.datasets import annotated, hostile
-from tests.datasets.sources import Tree, image, two_classes, write_tree, write_zip
+from tests.helpers import annotated, hostile
+from tests.helpers.sources import Tree, image, two_classes, write_tree, write_zip
 from trainingapp.datasets.archive import _size
 from trainingapp.datasets.errors import DatasetError, ReportItem
 from trainingapp.datasets.importer import check_upload, run_import

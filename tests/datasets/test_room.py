@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.datasets.hostile import flat_png, jpeg_of
+from tests.helpers.hostile import flat_png, jpeg_of
 from trainingapp.datasets.memory_budget import MOST_BYTES, Room, decoding_bytes, is_progressive
 
 

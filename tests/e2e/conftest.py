@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.studio import Studio
+from tests.helpers.studio import Studio
 
 #: Two cores that train beside the browser are slow.
 expect.set_options(timeout=30_000)

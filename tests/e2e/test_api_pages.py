@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def web(studio: Studio, log_in: Callable[[], None]) -> Studio:
     studio.python(
         """
         from django.contrib.auth.models import User
-        from tests.tiny import make_dataset, make_run
+        from tests.helpers.tiny import make_dataset, make_run
         user = User.objects.get()
         make_run(user, make_dataset(user), start=True)
         """

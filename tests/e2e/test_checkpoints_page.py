@@ -6,12 +6,12 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 SCENE = """
 from django.contrib.auth.models import User
-from tests.stored import stored
-from tests.tiny import make_dataset, make_run
+from tests.helpers.stored import stored
+from tests.helpers.tiny import make_dataset, make_run
 from trainingapp.models import TrainingRun
 run = make_run(User.objects.get(), make_dataset(User.objects.get(), "tints"), "a run", epochs=6)
 TrainingRun.objects.filter(pk=run.pk).update(status="paused")

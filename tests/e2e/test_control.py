@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from tests.studio import TINY, Studio, wait_for
+from tests.helpers.studio import TINY, Studio, wait_for
 
 EPOCHS = 60
 
@@ -17,7 +17,7 @@ def create_run(studio: Studio) -> int:
     run_id: int = studio.python(
         f"""
         from django.contrib.auth.models import User
-        from tests.tiny import make_dataset, make_run
+        from tests.helpers.tiny import make_dataset, make_run
         user = User.objects.get()
         result = make_run(user, make_dataset(user), "controlled", **{config!r}).pk
         """

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 SCENE = """
 from django.contrib.auth.models import User
-from tests.web.annotated import make_proposed, make_scenes
+from tests.helpers.annotated_pages import make_proposed, make_scenes
 admin = User.objects.get()
 result = [make_proposed(admin).get_absolute_url(), make_scenes(admin).get_absolute_url()]
 """

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 SCENE = """
 from django.contrib.auth.models import User
-from tests.tiny import make_dataset, make_run
-from tests.web.evaluations import annotated, evaluated
+from tests.helpers.tiny import make_dataset, make_run
+from tests.helpers.evaluations import annotated, evaluated
 from trainingapp.models import TrainingRun
 admin = User.objects.get()
 dataset = make_dataset(admin, "tints")

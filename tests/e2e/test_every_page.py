@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 #: The API's documentation is drawn by Swagger UI, whose buttons within buttons are its own.
 OUR_OWN = {"exclude": [[".swagger-ui"]]}
@@ -17,11 +17,11 @@ SCENE = """
 from datetime import timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
-from tests.tiny import make_dataset, make_run
-from tests.web.annotated import make_proposed, make_scenes
-from tests.web.evaluations import evaluated
-from tests.web.world import line, point, started, tell
-from tests.web.preflights import result as preflight_result
+from tests.helpers.tiny import make_dataset, make_run
+from tests.helpers.annotated_pages import make_proposed, make_scenes
+from tests.helpers.evaluations import evaluated
+from tests.helpers.world import line, point, started, tell
+from tests.helpers.preflights import result as preflight_result
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Job, JournalEntry, TrainingRun, Weights
 from trainingapp.accounts.tokens import create_token
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 
 def birds_zip(path: Path) -> Path:

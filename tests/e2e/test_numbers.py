@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import Page, expect
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 from trainingapp.contract.number_text import number_text, numbers_apart
 
 VALUES = [
@@ -44,8 +44,8 @@ def test_a_small_learning_rate_is_readable(
     studio.python(
         """
         from django.contrib.auth.models import User
-        from tests.tiny import make_dataset, make_run
-        from tests.web.world import tell
+        from tests.helpers.tiny import make_dataset, make_run
+        from tests.helpers.world import tell
         user = User.objects.get()
         run = make_run(user, make_dataset(user), learning_rate=0.00002)
         rates = {1: 2e-5, 2: 1e-5, 3: 8.157e-9}

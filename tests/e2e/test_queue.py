@@ -7,14 +7,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 SCENE = """
 from datetime import timedelta
 from django.contrib.auth.models import User
 from django.utils import timezone
-from tests.machines import busy_studio
-from tests.tiny import make_dataset
+from tests.helpers.machines import busy_studio
+from tests.helpers.tiny import make_dataset
 from trainingapp import forecast
 from trainingapp.models import Host, TrainingRun
 admin = User.objects.get()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.studio import Studio
+from tests.helpers.studio import Studio
 
 #: (task, network, what is asked of its evaluation page)
 TASKS = [

@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-from tests.studio import Studio
+from tests.helpers.studio import Studio
 
 TRAIN = """
-from tests.tiny import make_run
+from tests.helpers.tiny import make_run
 from django.contrib.auth.models import User
 from trainingapp.models import Dataset
 dataset = Dataset.objects.get(name="Shapes")

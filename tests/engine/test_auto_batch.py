@@ -1,6 +1,6 @@
 """The batch size that a run finds by itself."""
 
-from tests.engine.conftest import EndAfter, change_order, events_of, newest_content, train_here
+from tests.helpers.trainers import EndAfter, change_order, events_of, newest_content, train_here
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.run_directory import read_config_file, read_order
 from trainingapp.engine.autobatch import find_batch_size

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from tests.engine.conftest import (
+from tests.helpers.trainers import (
     HARD,
     EndAfter,
     assert_same_result,
@@ -186,7 +186,7 @@ def small_disk(tmp_path: Path):
 
 
 def test_full_disk_fails_clearly_and_loses_nothing(small_disk: Path, dataset_dir: Path, start, straight_run) -> None:
-    from tests.images import make_run_dir
+    from tests.helpers.images import make_run_dir
 
     run_dir = make_run_dir(small_disk / "run", dataset_dir, **HARD)
     trainer = start(run_dir)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.engine.conftest import change_order, events_of, index_of, last_status, newest_content
+from tests.helpers.trainers import change_order, events_of, index_of, last_status, newest_content
 from trainingapp.contract.run_directory import run_lock
 
 LONG = {"epochs": 500, "autosave_minutes": 0}

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.conftest import last_status
-from tests.images import make_dataset
+from tests.helpers.images import make_dataset
+from tests.helpers.trainers import last_status
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.tasks.classification import ClassificationConfig

@@ -13,8 +13,8 @@ import torchvision
 from PIL import Image
 from torch import nn
 
-from tests.engine.conftest import EndAfter, assert_same_result, change_order, last_status, train_here
-from tests.images import make_run_dir
+from tests.helpers.images import make_run_dir
+from tests.helpers.trainers import EndAfter, assert_same_result, change_order, last_status, train_here
 from trainingapp.contract.architectures import DETECTORS
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Box, Sample, Split, read_index, write_index

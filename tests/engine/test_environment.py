@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import events_of, train_here
+from tests.helpers.trainers import events_of, train_here
 from trainingapp.engine import environment as module
 from trainingapp.engine.environment import _driver, _revision, environment
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import (
+from tests.helpers.trainers import (
     HARD,
     EndAfter,
     assert_same_result,

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.engine.library_weights import make_card, make_weights
+from tests.helpers.library_weights import make_card, make_weights
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.model_card import NORMALISATIONS, TOLERANCE

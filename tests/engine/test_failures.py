@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.engine.conftest import index_of, last_status, newest_content, train_here
-from tests.images import make_dataset
+from tests.helpers.images import make_dataset
+from tests.helpers.trainers import index_of, last_status, newest_content, train_here
 from trainingapp.contract.errors import BadConfig, BadData, NonFiniteLoss, WeightsUnavailable, classify
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.checkpoint import CheckpointFolder, load_checkpoint

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.engine.conftest import HARD, EndAfter, assert_bit_equal, events_of, newest_content, train_here
-from tests.images import make_dataset, make_run_dir
+from tests.helpers.images import make_dataset, make_run_dir
+from tests.helpers.trainers import HARD, EndAfter, assert_bit_equal, events_of, newest_content, train_here
 from trainingapp.contract.errors import WeightsUnavailable
 
 

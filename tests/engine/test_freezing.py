@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from tests.engine.conftest import EndAfter, change_order, newest_content, train_here
+from tests.helpers.trainers import EndAfter, change_order, newest_content, train_here
 from trainingapp.engine.checkpoint import load_checkpoint
 
 CONFIG: dict[str, Any] = {"freeze": "backbone", "learning_rate": 0.01, "batch_size": 22, "keep_checkpoints": 10}

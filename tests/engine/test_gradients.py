@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.conftest import curves, newest_content, train_here
-from tests.images import make_dataset, make_run_dir
+from tests.helpers.images import make_dataset, make_run_dir
+from tests.helpers.trainers import curves, newest_content, train_here
 from trainingapp.contract.config import parse_config
 from trainingapp.engine.optim import clip_gradients, make_optimizer, set_learning_rate
 

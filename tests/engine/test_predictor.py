@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.library_weights import make_card, make_weights
+from tests.helpers.library_weights import make_card, make_weights
 from trainingapp.contract.errors import WeightsUnavailable
 from trainingapp.contract.prediction import suppressed
 from trainingapp.engine import predictor

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.conftest import index_of, train_here
+from tests.helpers.trainers import index_of, train_here
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.disk_space import checkpoints_at_most, disk_space
 from trainingapp.contract.errors import BadConfig, BadData

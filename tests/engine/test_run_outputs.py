@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
-from tests.engine.conftest import (
+from tests.helpers.trainers import (
     EndAfter,
     assert_same_result,
     change_order,
@@ -43,7 +43,7 @@ EVERYTHING: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory: pytest.TempPathFactory, dataset_dir: Path) -> Path:
-    from tests.images import make_run_dir
+    from tests.helpers.images import make_run_dir
 
     run_dir = make_run_dir(tmp_path_factory.mktemp("whole"), dataset_dir, **EVERYTHING)
     assert train_here(run_dir) == "completed"

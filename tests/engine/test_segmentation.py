@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.engine.conftest import (
+from tests.helpers.images import make_run_dir
+from tests.helpers.trainers import (
     EndAfter,
     assert_same_result,
     change_order,
@@ -19,7 +20,6 @@ from tests.engine.conftest import (
     newest_content,
     train_here,
 )
-from tests.images import make_run_dir
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample, read_index, write_index
 from trainingapp.contract.errors import BadData

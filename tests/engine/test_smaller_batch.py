@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.engine.conftest import EndAfter, change_order, events_of, index_of, train_here
+from tests.helpers.trainers import EndAfter, change_order, events_of, index_of, train_here
 from trainingapp.contract.config import parse_config, smaller_batch
 from trainingapp.engine.data.batches import BatchSource
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.engine.conftest import HARD, EndAfter, change_order, curves, events_of, index_of, train_here
+from tests.helpers.trainers import HARD, EndAfter, change_order, curves, events_of, index_of, train_here
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.contract.run_directory import TENSORBOARD_DIR
 from trainingapp.engine.control import Request
@@ -98,7 +98,7 @@ def _full(*arguments: object) -> None:
 
 
 def test_an_evaluation_that_was_asked_for_is_a_point_too(new_run) -> None:
-    from tests.engine.test_orders import Ask
+    from tests.engine.test_requests import Ask
 
     run_dir = new_run(epochs=1)
     train_here(run_dir, Ask({3: Request("evaluate", 1)}))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.engine.conftest import events_of, index_of, newest_content, train_here
-from tests.images import make_dataset
+from tests.helpers.images import make_dataset
+from tests.helpers.trainers import events_of, index_of, newest_content, train_here
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
 from trainingapp.engine.transfer import checkpoint_weights, load_matching
 

@@ -166,9 +166,9 @@ SAVES = """
 import json, os, sys, threading, time
 from pathlib import Path
 import torch
-from tests.saved import open_folder
+from tests.helpers.saved import open_folder
 from trainingapp.engine import checkpoint
-from trainingapp.engine.storage.index import read_index
+from trainingapp.contract.storage.index import read_index
 
 checkpoint.TRUSTED_S = 0  # what is shared is read again by the writer
 torch.set_num_threads(2)

@@ -1,1 +1,1 @@
-from tests.studio import studio  # noqa: F401
+from tests.helpers.studio import studio  # noqa: F401

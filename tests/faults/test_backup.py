@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from tests.faults.test_kills import CONFIG, IMAGES, check_equal, curve, middle, undisturbed  # noqa: F401
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.startup import DEAF, HANG, IN_GROUP, LITTLE_MEMORY, TALK, TALK_EVENTS, at_start
-from tests.studio import Studio, wait_for
+from tests.helpers.startup import DEAF, HANG, IN_GROUP, LITTLE_MEMORY, TALK, TALK_EVENTS, at_start
+from tests.helpers.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import assert_bit_equal
-from tests.saved import content, open_folder, save, stored_files
+from tests.helpers.saved import content, open_folder, save, stored_files
+from tests.helpers.trainers import assert_bit_equal
 from trainingapp.contract.errors import DiskFull, ReadOnly
 from trainingapp.contract.storage.index import read_index
 from trainingapp.contract.storage.packs import Packs
@@ -110,7 +110,7 @@ class Saver:
     """A process that forks children which save until they are killed."""
 
     def __init__(self, log: Path) -> None:
-        command = [sys.executable, "-m", "tests.faults.saver"]
+        command = [sys.executable, "-m", "tests.helpers.saver"]
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.studio import REPOSITORY, Studio
+from tests.helpers.studio import REPOSITORY, Studio
 from trainingapp.operations.drill.comparison import Facts, differences
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from tests.studio import REPOSITORY, Studio, wait_for
+from tests.helpers.studio import REPOSITORY, Studio, wait_for
 from trainingapp.engine.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 from trainingapp.engine.checkpoint import load_checkpoint
 
 HONEST_WITHIN_S = 15

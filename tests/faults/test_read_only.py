@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faults.test_server_stop import logged_in
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
 

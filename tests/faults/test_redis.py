@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.studio import Studio
+from tests.helpers.studio import Studio
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
 

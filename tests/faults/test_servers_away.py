@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.studio import Studio, free_port, wait_for
+from tests.helpers.studio import Studio, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.studio import Studio, wait_for
+from tests.helpers.studio import Studio, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import trainingapp
-from tests.spoken import HOLE, Spoken, form_text, spoken, texts_in, translated
+from tests.helpers.spoken import HOLE, Spoken, form_text, spoken, texts_in, translated
 from trainingapp.contract.errors import OUT_OF_MEMORY_ADVICE, READ_ONLY_ADVICE
 from trainingapp.contract.storage.manifest import ABOUT
 from trainingapp.presentation.sentences import findings, trainers, workers

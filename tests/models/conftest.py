@@ -1,1 +1,1 @@
-from tests.small_world import *  # noqa: F403
+from tests.helpers.small_world import *  # noqa: F403

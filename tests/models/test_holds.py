@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from django.db import transaction
 
-from tests.machines import hold, machine
+from tests.helpers.machines import hold, machine
 from trainingapp.models import DeviceHold, TrainingRun
 from trainingapp.models.run import TransitionError
 from trainingapp.scheduling.scheduler import claim_next

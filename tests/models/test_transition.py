@@ -7,7 +7,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from tests.threads import in_threads
+from tests.helpers.threads import in_threads
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.run import ALLOWED_MOVES, Status, TransitionError, append_events
 

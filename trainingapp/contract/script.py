@@ -28,12 +28,12 @@ from pathlib import Path
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from trainingapp.engine.config import parse_config
+from trainingapp.contract.config import parse_config
 from trainingapp.engine.control import Control
-from trainingapp.engine.errors import EngineError
-from trainingapp.engine.events import EVENTS_FILE, EventLog
+from trainingapp.contract.errors import EngineError
+from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.loop import train
-from trainingapp.engine.run_files import Order, run_lock
+from trainingapp.contract.run_directory import Order, run_lock
 
 CONFIG = {
 #CONFIG#

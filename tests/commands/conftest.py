@@ -1,1 +1,0 @@
-from tests.small_world import *  # noqa: F403

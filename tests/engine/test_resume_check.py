@@ -1,0 +1,176 @@
+"""After a reload a step is made again and compared: the run says whether it goes on exactly, and if not, why."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.helpers.trainers import HARD, EndAfter, change_order, events_of, index_of, train_here
+from trainingapp.engine import loop
+from trainingapp.engine.resume_check import PROOFS_FILE, Mark, compared
+
+
+def proofs(run_dir: Path) -> list[dict[str, Any]]:
+    return [event for event in events_of(run_dir, "status") if event["state"] == "proof"]
+
+
+def marks(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / PROOFS_FILE).read_text().splitlines() if line]
+
+
+@pytest.mark.parametrize("looks", [0, 3, 6, 7, 8, 10])
+def test_a_paused_run_goes_on_bit_by_bit(new_run, looks: int) -> None:
+    """Paused at its start, within an epoch, before, within and after a validation."""
+    run_dir = new_run(**HARD, ema_decay=0.9)
+    assert train_here(run_dir, EndAfter(looks)) == "paused"
+    saved = index_of(run_dir)[-1]
+    change_order(run_dir, num_workers=2)
+    assert train_here(run_dir) == "completed"
+    (event,) = proofs(run_dir)
+    assert (event["verdict"], event["difference"], event["attempt"]) == ("exact", 0.0, 2)
+    assert event["step"] == saved["step"] + 1
+    assert "same bit by bit" in event["message"]
+
+
+def test_a_killed_run_goes_on_bit_by_bit(new_run, start) -> None:
+    run_dir = new_run(**HARD)
+    trainer = start(run_dir)
+    trainer.wait_for(lambda event: event["type"] == "checkpoint")
+    trainer.wait_for(lambda event: event["type"] == "metrics" and event["step"] >= 9)
+    os.kill(trainer.process.pid, signal.SIGKILL)
+    trainer.wait()
+    change_order(run_dir)
+    assert start(run_dir).wait() == 0
+    assert [event["verdict"] for event in proofs(run_dir)] == ["exact"]
+
+
+def test_every_checkpoint_has_a_mark_of_the_step_after_it(new_run) -> None:
+    run_dir = new_run(**HARD)
+    train_here(run_dir)
+    entries = index_of(run_dir)
+    assert [(mark["after"], mark["step"]) for mark in marks(run_dir)] == [
+        (entry["time"], entry["step"] + 1) for entry in entries[:-1]
+    ]
+
+
+def _shorten_the_memory(content: dict[str, Any]) -> None:
+    for group in content["optimizer_state_dict"]["param_groups"]:
+        group["betas"] = (0.5, 0.999)
+
+
+def _change_a_weight(content: dict[str, Any]) -> None:
+    content["model_state_dict"]["classifier.3.bias"] += 1.0
+
+
+def _roll_the_generator(content: dict[str, Any]) -> None:
+    generator = torch.Generator().manual_seed(99)
+    content["rng_state"]["cpu"] = generator.get_state()
+
+
+@pytest.mark.parametrize("change", [_shorten_the_memory, _change_a_weight, _roll_the_generator])
+def test_what_is_not_restored_as_it_was_is_seen(new_run, monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """Optimizer, weights and generators: none may be lost unseen."""
+    run_dir = new_run(**HARD)
+    assert train_here(run_dir, EndAfter(3)) == "paused"
+    change_order(run_dir)
+    restore = loop.TrainingState.restore
+
+    def wrongly(self: Any, content: dict[str, Any]) -> list[str]:
+        change(content)
+        return restore(self, content)
+
+    monkeypatch.setattr(loop.TrainingState, "restore", wrongly)
+    train_here(run_dir)
+    (event,) = proofs(run_dir)
+    assert event["verdict"] in ("near", "differs")
+    assert "nothing that is known to matter has changed" in event["reason"]
+
+
+def test_another_configuration_is_named_as_the_reason(new_run) -> None:
+    run_dir = new_run(**{**HARD, "dropout_rate": 0.0})
+    assert train_here(run_dir, EndAfter(3)) == "paused"
+    change_order(run_dir, learning_rate=0.5, num_workers=2, autosave_minutes=1)
+    train_here(run_dir)
+    (event,) = proofs(run_dir)
+    assert event["verdict"] == "differs"
+    assert event["reason"] == "learning_rate was 0.001, now 0.5"
+
+
+def test_without_an_earlier_step_nothing_is_claimed(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = new_run(**HARD)
+    monkeypatch.setattr(loop, "step_ahead", lambda *arguments: None)  # as after a kill right after the checkpoint
+    assert train_here(run_dir, EndAfter(3)) == "paused"
+    change_order(run_dir)
+    train_here(run_dir)
+    (event,) = proofs(run_dir)
+    assert event["verdict"] == "unknown"
+    assert "no step after this checkpoint was made before" in event["message"]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text + '\n{"after": 1'])
+def test_a_torn_line_is_no_mark_and_harms_none(new_run, damage: Callable[[str], str]) -> None:
+    run_dir = new_run(**HARD)
+    assert train_here(run_dir, EndAfter(3)) == "paused"
+    path = run_dir / PROOFS_FILE
+    text = path.read_text()
+    path.write_text(damage(text))
+    change_order(run_dir)
+    assert train_here(run_dir, EndAfter(3)) == "paused"
+    change_order(run_dir)
+    train_here(run_dir)
+    is_whole = path.read_text().startswith(text)
+    assert [event["verdict"] for event in proofs(run_dir)] == ["exact" if is_whole else "unknown", "exact"]
+
+
+def test_a_step_ahead_that_fails_leaves_the_pause_as_it_is(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = new_run(**HARD)
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("CUDA out of memory.")
+
+    monkeypatch.setattr(loop, "training_step", fail)
+    assert train_here(run_dir, EndAfter(0)) == "paused"
+    assert index_of(run_dir)[-1]["step"] == 0
+
+
+def _mark(loss: float = 1.0, norm: float = 2.0, **other: Any) -> Mark:
+    values = {
+        "after": 1.0,
+        "step": 1,
+        "attempt": 1,
+        "norms": str(norm),
+        "device": "cpu",
+        "cpu_threads": 1,
+        "torch": "2",
+    }
+    return Mark(loss=loss.hex(), norm=norm.hex(), **{**values, **other})
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "verdict", "reason"),
+    [
+        (_mark(), _mark(), "exact", ""),
+        (_mark(), _mark(device="cuda:0 (X)"), "exact", ""),
+        (_mark(), _mark(1.0005, device="cuda:0 (X)"), "near", "the device was cpu, now cuda:0 (X)"),
+        (_mark(), _mark(norm=2.0005, cpu_threads=2), "near", "the number of CPU threads was 1, now 2"),
+        (_mark(), _mark(norm=2.0, norms="other", torch="3"), "near", "torch was 2, now 3"),
+        (_mark(), _mark(1.1), "differs", "nothing that is known to matter has changed"),
+        (_mark(), _mark(float("nan")), "differs", "nothing that is known to matter has changed"),
+        (None, _mark(), "unknown", "no step after this checkpoint was made before"),
+    ],
+)
+def test_verdicts(earlier: Mark | None, now: Mark, verdict: str, reason: str) -> None:
+    config = {"deterministic": True, "num_workers": 0}
+    found = compared(earlier, now, config_then={"deterministic": True, "num_workers": 2}, config=config)
+    assert (found.verdict, found.reason) == (verdict, reason)
+
+
+def test_a_run_that_need_not_repeat_says_so() -> None:
+    config = {"deterministic": False}
+    found = compared(_mark(), _mark(1.0001), config_then=config, config=config)
+    assert "deterministic is off" in found.reason

@@ -1,0 +1,66 @@
+"""Runs with evaluation files, as their trainers write them, for the tests of the pages."""
+
+from typing import Any
+
+from PIL import Image
+
+from tests.helpers.tiny import CLASSES
+from tests.helpers.world import tell
+from trainingapp.contract.dataset_index import SAMPLES_FILE, Box, Sample, read_index, write_index
+from trainingapp.contract.evaluation import Column, Curve, Evaluation, ImageScore, write_evaluation
+from trainingapp.models import Dataset, TrainingRun
+
+
+def validation_paths(dataset: Dataset) -> list[str]:
+    """Paths of the validation images in their order; invented ones where the dataset has no files."""
+    if not (dataset.folder / SAMPLES_FILE).exists():
+        return [f"images/val/{CLASSES[index % 2]}/{index:04}.png" for index in range(12)]
+    return [sample.path for sample in read_index(dataset.folder).split("val")]
+
+
+def found(epoch: int, **changes: Any) -> Evaluation:
+    """What a validation of the tiny classifier might find: worse for red, better with every epoch."""
+    right = min(6, epoch + 2)
+    values: dict[str, Any] = {
+        "values": {"loss": 1 / epoch, "top1": (6 + right) / 12},
+        "score": "loss",
+        "score_higher_is_better": False,
+        "columns": [Column("recall", "Accuracy (recall)"), Column("images", "Images", is_share=False)],
+        "per_class": [
+            {"class": "blue", "recall": 1.0, "images": 6},
+            {"class": "red", "recall": right / 6, "images": 1234},
+        ],
+        "confusion_names": CLASSES,
+        "confusion": [[6, 0], [6 - right, right]],
+        "curves": [
+            Curve("reliability", "Reliability", "Confidence", "Accuracy", [("Model", [(0.2, 0.1), (0.9, 0.8)])])
+        ],
+        "images": [ImageScore(index, 1.0 + index, (index % 2,)) for index in range(12)],
+        "predictions": {index: {"classes": [[0, 0.75], [1, 0.25]]} for index in range(12)},
+    }
+    return Evaluation(**(values | changes))
+
+
+def evaluated(run: TrainingRun, epoch: int, *, task: str = "classification", at_step: int = 0, **changes: Any) -> None:
+    """Write the evaluation file of an epoch and tell of it; `at_step`: it was asked for there, before the end."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    result, paths, step = found(epoch, **changes), validation_paths(run.dataset), at_step or epoch * 6
+    write_evaluation(run.folder, result, task=task, epoch=epoch, step=step, classes=CLASSES, paths=paths)
+    data = {"split": "val", "values": result.values, "evaluation": f"evaluations/epoch_{epoch}.json"}
+    data |= {"extra": True} if at_step else {}
+    tell(run, {"type": "metrics", "epoch": epoch, "step": step, "data": data})
+
+
+def annotated(dataset: Dataset) -> None:
+    """Give every image of a tiny dataset a box and a mask of its class."""
+    index = read_index(dataset.folder)
+    samples = []
+    for sample in index.samples:
+        mask = sample.path.replace("images/", "masks/")
+        (dataset.folder / mask).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), sample.label + 1).save(dataset.folder / mask)
+        box = Box(sample.label, 4, 5, 20, 30)
+        samples.append(Sample(sample.path, sample.label, sample.split, 32, 32, (box,), mask))
+    tasks = ["classification", "detection", "segmentation"]
+    about = {"name": index.name, "classes": index.classes, "fingerprint": index.fingerprint}
+    write_index(dataset.folder, tasks=tasks, samples=samples, **about)

@@ -1,0 +1,113 @@
+"""Trainers that go wrong in earnest: code that runs at the start of every trainer process of a studio.
+
+Python imports `sitecustomize` when it starts. A folder with one is put on the path of the studio; it acts in trainers
+only, and only in the attempts that are wanted, by the file RUN_DIR/config.json.
+"""
+
+import textwrap
+from pathlib import Path
+
+from tests.helpers.studio import REPOSITORY, Studio
+
+_FRAME = """
+import sys
+if "trainingapp.engine" in sys.orig_argv and "--spare" not in sys.orig_argv:
+    import json, pathlib
+    RUN_DIR = pathlib.Path(sys.orig_argv[-1])
+    if json.loads((RUN_DIR / "config.json").read_text())["attempt"] in {attempts}:
+{code}
+"""
+
+
+def at_start(studio: Studio, folder: Path, code: str, attempts: tuple[int, ...] = (1,)) -> None:
+    """Have `code` run at the start of the trainers of these attempts; it finds RUN_DIR."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        _FRAME.format(attempts=attempts, code=textwrap.indent(textwrap.dedent(code), " " * 8))
+    )
+    studio.env["PYTHONPATH"] = f"{folder}:{REPOSITORY}"  # it may import this package, before the trainer itself does
+
+
+#: After step 3 the loop's next look between two steps never comes back.
+HANG = """
+import threading, time
+def hang():
+    events = RUN_DIR / "events.jsonl"
+    while not (events.exists() and '"step": 3' in events.read_text()):
+        time.sleep(0.02)
+    from trainingapp.engine.orders import Orders
+    def never(self):
+        while True:
+            time.sleep(3600)
+    Orders.between_steps = never
+threading.Thread(target=hang, daemon=True).start()
+"""
+
+#: It trains on, deaf to commands, to the end of its input and to signals.
+DEAF = """
+from trainingapp.engine import control
+control.Control.ending = lambda self: None
+"""
+
+#: Less memory than a batch of the run needs, by a limit of the system.
+LITTLE_MEMORY = """
+import resource, threading, time
+def limit():
+    events = RUN_DIR / "events.jsonl"
+    while not (events.exists() and '"started"' in events.read_text()):
+        time.sleep(0.005)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + {spare}, resource.RLIM_INFINITY))
+threading.Thread(target=limit, daemon=True).start()
+"""
+
+#: Once it trains, the trainer belongs to a cgroup; what it asks for from then on counts against that one's limit.
+IN_GROUP = """
+import os, threading, time
+def join():
+    events = RUN_DIR / "events.jsonl"
+    while not (events.exists() and '"started"' in events.read_text()):
+        time.sleep(0.005)
+    open("{group}/cgroup.procs", "w").write(str(os.getpid()))
+threading.Thread(target=join, daemon=True).start()
+"""
+
+#: Writes so many MB to standard output, line by line, while the run trains.
+TALK = """
+import os, threading
+def talk():
+    line = (b"all work and no play makes jack a dull boy " * 20)[:799] + b"\\n"
+    block = line * 1250
+    for _ in range({megabytes}):
+        os.write(1, block)
+threading.Thread(target=talk, daemon=True).start()
+"""
+
+#: Writes so many MB of log events while the run trains: an eighth of them, at least, before each of its next steps.
+TALK_EVENTS = """
+import json, os, threading, time
+steps = written = 0
+def pace(next_step):
+    def between_steps(self):
+        global steps
+        steps += 1
+        while written < min(steps / 8, 1) * {megabytes}:
+            time.sleep(0.001)
+        return next_step(self)
+    return between_steps
+def talk():
+    global written
+    events = RUN_DIR / "events.jsonl"
+    while not (events.exists() and '"started"' in events.read_text()):
+        time.sleep(0.02)
+    place = dict(type="log", attempt=1, epoch=1, step=1, level="info")
+    line = (json.dumps(dict(place, time=time.time(), message="all work and no play " * 30)) + "\\n").encode()
+    block = line * (1000000 // len(line))
+    fd = os.open(events, os.O_WRONLY | os.O_APPEND)
+    from trainingapp.engine.orders import Orders
+    Orders.between_steps = pace(Orders.between_steps)
+    for _ in range({megabytes}):
+        os.write(fd, block)
+        written += 1
+threading.Thread(target=talk, daemon=True).start()
+"""

@@ -1,0 +1,232 @@
+"""A real studio in processes of its own, for tests that start, watch and kill it.
+
+`Studio` has a data folder, a database and a free port to itself. Its database is read here directly, so that a test
+can look often without starting a Django each time.
+"""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+#: Of the environment of the tests: what would lead elsewhere, hide that a line is not written at once, or have threads
+#: wait as those of the tests do.
+UNWANTED = ("DATABASE_URL", "REDIS_URL", "PYTHONUNBUFFERED", "OMP_WAIT_POLICY")
+
+#: Small enough for a slow core, long enough to be caught in the middle.
+TINY = {
+    "model": "mobilenet_v3_small",
+    "image_size": 32,
+    "batch_size": 4,
+    "epochs": 3,
+    "cpu_threads": 1,
+    "device": "cpu",
+    "log_every_steps": 1,
+    "warmup_epochs": 0,
+    "augmentation": "light",
+}
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 30, what: str = "the condition") -> Any:
+    """Poll until `condition()` is true and return what it gave; fail at the deadline, saying what it gave last."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not come true within {timeout_s:g} s; last: {found!r}")
+        time.sleep(0.05)
+    return found
+
+
+class Studio:
+    """One installation: its folder, its settings and the processes that a test started in it."""
+
+    def __init__(self, data_dir: Path, **env: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.env = {
+            **{name: value for name, value in os.environ.items() if name not in UNWANTED},
+            "DATA_DIR": str(data_dir),
+            "PORT": str(self.port),
+            "SPARE_TRAINER": "false",
+            "LOG_LEVEL": "INFO",
+            "OMP_NUM_THREADS": "1",
+            "DJANGO_SETTINGS_MODULE": "cvstudio.settings",
+            **env,
+        }
+        self.log = data_dir.with_name(f"{data_dir.name}.log")
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    # Commands
+
+    def manage(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run `manage.py` to its end."""
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(command, cwd=REPOSITORY, env=self.env, input=stdin, capture_output=True, text=True)
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def python(self, code: str) -> Any:
+        """Run code with Django set up; the value that it leaves in `result` is returned (as JSON)."""
+        prelude = "import json, django\ndjango.setup()\nresult = None\n"
+        script = f"{prelude}{textwrap.dedent(code)}\nprint('\\n' + json.dumps(result))\n"
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=REPOSITORY, env=self.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.strip().splitlines()[-1])
+
+    def prepare(self, runs: int = 1, start: bool = True, images: int = 24, **config: Any) -> list[int]:
+        """A migrated database with an administrator (admin, "correct horse"), a tiny dataset and runs; their ids."""
+        self.manage("migrate", "-v0", "--skip-checks")
+        ids: list[int] = self.python(
+            f"""
+            from tests.helpers.tiny import make_dataset, make_run
+            from django.contrib.auth.models import User
+            user = User.objects.create_superuser("admin", password="correct horse")
+            dataset = make_dataset(user, images={images})
+            result = [make_run(user, dataset, start={start}, **{ {**TINY, **config}!r}).pk for _ in range({runs})]
+            """
+        )
+        return ids
+
+    # Processes
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start `manage.py` in a session of its own; its output goes to the log file beside the data folder."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", *arguments],
+                cwd=REPOSITORY,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return self.spawn("run_huey")
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start the whole studio, as `make run` does, and wait until its web server answers."""
+        process = self.spawn("studio", *arguments)
+        wait_for(lambda: self.answers() or process.poll() is not None, 60, "the web server answers")
+        assert process.poll() is None, self.log.read_text()
+        return process
+
+    def answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=0.5):
+            return True
+        return False
+
+    def stop(self, process: subprocess.Popen[bytes], signal_number: int = signal.SIGINT, timeout_s: float = 30) -> int:
+        """Ask it to end, and wait; returns its exit status."""
+        process.send_signal(signal_number)
+        return process.wait(timeout_s)
+
+    def trainers(self) -> list[psutil.Process]:
+        """The living trainer processes of this studio, without the spare."""
+        return [
+            found
+            for found in self.all_processes()
+            if "trainingapp.engine" in _words(found) and "--spare" not in _words(found)
+        ]
+
+    def find(self, word: str) -> list[psutil.Process]:
+        """The living processes of this studio that have `word` in their command line."""
+        return [found for found in self.all_processes() if word in _words(found)]
+
+    def all_processes(self) -> list[psutil.Process]:
+        """Every living process that works in this studio's data folder, whoever its parent is."""
+        return [found for found in psutil.process_iter() if _data_dir(found) == str(self.data_dir)]
+
+    def cut_power(self) -> None:
+        """SIGKILL to everything at the same moment."""
+        victims = self.all_processes()
+        for signal_number in (signal.SIGSTOP, signal.SIGKILL):
+            for victim in victims:
+                with suppress(psutil.NoSuchProcess):
+                    victim.send_signal(signal_number)
+        for process in self.processes:
+            process.wait(10)
+        wait_for(lambda: not self.all_processes(), 10, "all processes are gone")
+
+    # The database, read directly
+
+    def rows(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+        path = self.data_dir / "studio.sqlite3"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql, parameters)]
+
+    def run(self, run_id: int) -> dict[str, Any]:
+        return self.rows("SELECT * FROM trainingapp_trainingrun WHERE id = ?", run_id)[0]
+
+    def status(self, run_id: int) -> str:
+        status: str = self.run(run_id)["status"]
+        return status
+
+    def events(self, run_id: int, type_: str) -> list[dict[str, Any]]:
+        found = self.rows(
+            "SELECT * FROM trainingapp_runevent WHERE run_id = ? AND type = ? ORDER BY seq", run_id, type_
+        )
+        return [{**row, "data": json.loads(row["data"])} for row in found]
+
+    def wait_for_status(self, run_id: int, status: str, timeout_s: float = 60) -> dict[str, Any]:
+        wait_for(lambda: self.status(run_id) == status, timeout_s, f"run {run_id} is {status}")
+        return self.run(run_id)
+
+    def wait_for_step(self, run_id: int, step: int, timeout_s: float = 60) -> dict[str, Any]:
+        wait_for(lambda: self.run(run_id)["step"] >= step, timeout_s, f"run {run_id} reaches step {step}")
+        return self.run(run_id)
+
+
+def _data_dir(process: psutil.Process) -> str:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        return process.environ().get("DATA_DIR", "")
+    except psutil.Error:
+        return ""
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    """A studio of its own; nothing of it runs any more after the test."""
+    installation = Studio(tmp_path / "data")
+    yield installation
+    installation.cut_power()

@@ -1,0 +1,58 @@
+"""A preflight from the asking to its result, in the process that a worker starts for it."""
+
+import json
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+
+from tests.helpers.studio import TINY
+from trainingapp.jobs import execution as jobs
+from trainingapp.jobs import verbs as job_verbs
+from trainingapp.models import Dataset, Job, TrainingRun
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.JOBS_DIR = tmp_path / "jobs"
+    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda: None)  # the test is the worker
+
+
+def done(user: User, dataset: Dataset, **config: Any) -> Job:
+    params = {"config": {**TINY, **config}, "dataset_dir": str(dataset.folder)}
+    job_verbs.ask_for_job(Job.Kind.PREFLIGHT, owner=user, params=params)
+    claimed = jobs.claim_job()
+    assert claimed is not None
+    jobs.work(claimed)
+    claimed.refresh_from_db()
+    return claimed
+
+
+def test_it_says_what_the_run_takes(user: User, tints: Dataset) -> None:
+    job = done(user, tints)
+    assert (job.state, job.done, job.total) == ("done", 4, 4), job.message
+    assert job.result["steps_per_epoch"] == 6
+    assert job.result["memory"]["peak_bytes"] > 0
+    assert job.result["finite"]["loss"] is True
+
+
+def test_what_is_wrong_is_its_message(user: User, tints: Dataset) -> None:
+    job = done(user, tints, device="cuda:7")
+    assert job.state == "failed"
+    assert job.message.startswith("device is cuda:7")
+
+
+def test_the_command_does_it_and_says_so(user: User, tints: Dataset) -> None:
+    output = StringIO()
+    values = [f"--set={name}={value}" for name, value in TINY.items()]
+    owner = user.get_username()
+    call_command("train", "check", "--dataset", tints.name, "--owner", owner, "--json", *values, stdout=output)
+    assert json.loads(output.getvalue())["steps_per_epoch"] == 6
+    assert not TrainingRun.objects.exists()
+    with pytest.raises(CommandError, match="device is cuda:7"):
+        call_command("train", "check", "--dataset", tints.name, "--owner", owner, *values, "--set=device=cuda:7")

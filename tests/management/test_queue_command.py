@@ -1,0 +1,95 @@
+"""manage.py queue and manage.py devices."""
+
+import json
+from collections.abc import Callable
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from tests.helpers.machines import asking, busy_studio, machine
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.scheduling import forecast
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db
+
+
+def run(*arguments: object) -> str:
+    output = StringIO()
+    call_command(*map(str, arguments), stdout=output)
+    return output.getvalue()
+
+
+@pytest.fixture
+def queue(make: MAKE) -> list[TrainingRun]:
+    now = timezone.now()
+    return [make("queued", name=n, queue_rank=float(i), queued_at=now, config=asking()) for i, n in enumerate("abc")]
+
+
+def names(text: str) -> str:
+    return "".join(record["name"] for record in json.loads(text))
+
+
+def test_list_shows_order_and_reasons(queue: list[TrainingRun]) -> None:
+    machine(slots=1)
+    forecast.keep_up()
+    heading, first, *rest = run("queue", "list").splitlines()
+    assert heading.split() == ["PLACE", "ID", "NAME", "PRIORITY", "OWNER", "STARTS", "ENDS", "WAITS", "BECAUSE"]
+    assert first.split()[:5] == ["1", str(queue[0].pk), "a", "0", "ada"]
+    assert "A place is free" in first
+    assert len(rest) == 2
+    records = json.loads(run("queue", "list", "--json"))
+    assert [record["place"] for record in records] == [1, 2, 3]
+    assert records[0]["forecast"]["start_earliest"] is not None
+    assert "held by “a”" in records[1]["reason"]
+
+
+def test_move(queue: list[TrainingRun]) -> None:
+    a, b, c = (each.pk for each in queue)
+    assert names(run("queue", "move", c, "--first", "--json")) == "cab"
+    assert names(run("queue", "move", c, "--last", "--json")) == "abc"
+    assert names(run("queue", "move", c, "--before", b, "--json")) == "acb"
+    assert names(run("queue", "move", a, "--after", b, "--json")) == "cba"
+
+
+def test_priority(queue: list[TrainingRun]) -> None:
+    assert names(run("queue", "priority", queue[2].pk, 4, "--json")) == "cab"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["move", "4711", "--first"], "There is no run 4711"),
+        (["move", "{a}", "--before", "4711"], "There is no run 4711"),
+        (["move", "{a}"], "one of the arguments"),
+        (["move", "{a}", "--first", "--last"], "not allowed with"),
+        (["priority", "{a}", "5000"], "must lie between"),
+    ],
+)
+def test_what_is_wrong_is_said(queue: list[TrainingRun], arguments: list[str], words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        run("queue", *(each.format(a=queue[0].pk) for each in arguments))
+
+
+def test_a_run_that_does_not_wait_cannot_be_moved(make: MAKE) -> None:
+    with pytest.raises(CommandError, match="has no place in the queue"):
+        run("queue", "move", make("completed").pk, "--first")
+
+
+def test_devices(admin: User, dataset: Dataset) -> None:
+    assert "No machine has reported yet" in run("devices")
+    assert json.loads(run("devices", "--json")) == []
+    busy_studio(admin, dataset)
+    text = run("devices")
+    lines = {tuple(line.split()[:3]): line for line in text.splitlines()}
+    assert "4711 blender" in lines["cuda:1", "gpu-box", "present"]
+    assert "Street scenes, large" in lines["cuda:0", "gpu-box", "present"]
+    assert ("cpu", "attic", "away") in lines
+    hosts: dict[str, Any] = {host["name"]: host for host in json.loads(run("devices", "--json"))}
+    gpu = hosts["gpu-box"]["devices"][1]
+    assert (gpu["device"], gpu["holds"][0]["name"]) == ("cuda:0", "Street scenes, large")
+    assert hosts["attic"]["is_away"]

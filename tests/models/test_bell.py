@@ -1,0 +1,48 @@
+"""With Redis the bell wakes the streams; the clock is only a safety net then."""
+
+import asyncio
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import channel_layers
+
+from tests.helpers.world import line, numbered, tell, until
+from trainingapp.models import TrainingRun
+from trainingapp.models.bell import ring
+from trainingapp.runs import live
+from trainingapp.runs.live import Audience, Reader, run_messages
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.redis]
+LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"
+
+
+@pytest.fixture
+def bell(redis_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"hosts": [redis_url]}}}
+    channel_layers.backends.clear()
+    monkeypatch.setattr(live, "LOOK_WITH_BELL_S", 3600)
+
+
+async def test_a_ring_wakes_the_reader(bell: None, run: TrainingRun) -> None:
+    async with aclosing(run_messages(run.pk, Audience("en"), 0)) as stream:
+        await anext(stream)
+        await sync_to_async(tell)(run, line("news"))
+        news = asyncio.ensure_future(numbered(stream, 1))
+        async with asyncio.timeout(10):
+            while not news.done():  # the reader may still be on its way to the bell
+                await sync_to_async(ring, thread_sensitive=False)(run.pk)
+                await asyncio.sleep(0.05)
+        assert [message.id for message in await news] == [1]
+    await until(lambda: not Reader.readers)
+
+
+async def test_a_broken_bell_leaves_the_clock(settings: Any, run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"hosts": ["redis://127.0.0.1:1/0"]}}}
+    channel_layers.backends.clear()
+    monkeypatch.setattr(live, "LOOK_WITH_BELL_S", 1)
+    async with aclosing(run_messages(run.pk, Audience("en"), 0)) as stream:
+        await anext(stream)
+        await sync_to_async(tell)(run, line("news"))
+        assert [message.id for message in await numbered(stream, 1)] == [1]

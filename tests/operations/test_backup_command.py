@@ -1,0 +1,152 @@
+"""Backup and restore: whole or not at all, onto an empty installation only, and what is damaged is said."""
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from tests.helpers.tiny import make_dataset, make_run
+from trainingapp.models import AuditEntry, Dataset, RunEvent, TrainingRun
+from trainingapp.models.run import append_events
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, settings: Any) -> Path:
+    use(settings, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def use(settings: Any, folder: Path) -> None:
+    """Another installation, as far as files go."""
+    folder.mkdir()
+    settings.DATA_DIR = folder
+    for name in ("DATASETS", "RUNS", "WEIGHTS", "UPLOADS"):
+        setattr(settings, f"{name}_DIR", folder / name.lower())
+
+
+@pytest.fixture
+def run(user: User) -> TrainingRun:
+    run = make_run(user, make_dataset(user))
+    (run.folder / "checkpoints").mkdir(parents=True)
+    (run.folder / "checkpoints" / "epoch_1.pt").write_bytes(b"sound")
+    (run.folder / "events.jsonl").write_text("{}\n")
+    append_events(run, [RunEvent(type="log", time=timezone.now(), data={"message": "é 😀"})])
+    run.save()
+    return run
+
+
+def stored() -> list[Any]:
+    return [list(model.objects.values()) for model in (TrainingRun, Dataset, RunEvent, User)]
+
+
+def empty() -> None:
+    RunEvent.objects.all().delete()
+    TrainingRun.objects.all().delete()
+    Dataset.objects.all().delete()
+    User.objects.all().delete()
+
+
+def test_everything_comes_back(run: TrainingRun, user: User, tmp_path: Path, settings: Any) -> None:
+    before = stored()
+    (settings.DATA_DIR / "secret_key").write_text("a key")
+    call_command("backup", str(tmp_path / "b.tar.zst"))
+    empty()
+    use(settings, tmp_path / "new")
+    call_command("restore", str(tmp_path / "b.tar.zst"))
+    assert stored() == before
+    restored = TrainingRun.objects.get()
+    assert restored.folder.is_relative_to(tmp_path / "new")
+    assert (restored.folder / "checkpoints" / "epoch_1.pt").read_bytes() == b"sound"
+    assert (restored.dataset.folder / "samples.jsonl").exists()
+    assert (tmp_path / "new" / "secret_key").read_text() == "a key"
+    assert not list((tmp_path / "new").glob(".restore-*"))
+
+
+def test_files_that_datasets_share_are_still_shared(user: User, tmp_path: Path, settings: Any) -> None:
+    one, two = make_dataset(user, "one"), make_dataset(user, "two")
+    image = next((one.folder / "images").rglob("*.png")).relative_to(one.folder)
+    (two.folder / image).unlink()
+    (two.folder / image).hardlink_to(one.folder / image)
+    call_command("backup", str(tmp_path / "b.tar.zst"))
+    empty()
+    use(settings, tmp_path / "new")
+    call_command("restore", str(tmp_path / "b.tar.zst"))
+    assert (one.folder / image).samefile(two.folder / image)
+
+
+def test_a_place_that_takes_no_file_is_named(run: TrainingRun, tmp_path: Path) -> None:
+    target = tmp_path / "nowhere" / "b.tar.zst"
+    with pytest.raises(CommandError, match=f"^{target}: No such file or directory.$"):
+        call_command("backup", str(target))
+
+
+def test_never_over_something(run: TrainingRun, tmp_path: Path) -> None:
+    call_command("backup", str(tmp_path / "b.tar.zst"))
+    with pytest.raises(CommandError, match="not empty"):
+        call_command("restore", str(tmp_path / "b.tar.zst"))
+    with pytest.raises(CommandError, match="exists already"):
+        call_command("backup", str(tmp_path / "b.tar.zst"))
+
+
+def flip(data: bytes) -> bytes:
+    return data.replace(b"sound", b"wrong")
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [(flip, "is damaged: files/runs/.*/epoch_1.pt"), (cut, "no whole backup|end is missing")]
+)
+def test_a_damaged_backup_changes_nothing(
+    run: TrainingRun, tmp_path: Path, settings: Any, spoil: Callable[[bytes], bytes], said: str
+) -> None:
+    file = tmp_path / "b.tar.zst"
+    call_command("backup", str(file))
+    empty()
+    use(settings, tmp_path / "new")
+    with file.open("rb") as stream:
+        content = spoil(zstandard.ZstdDecompressor().stream_reader(stream).read())
+    file.write_bytes(zstandard.ZstdCompressor().compress(content))
+    with pytest.raises(CommandError, match=said):
+        call_command("restore", str(file))
+    assert not User.objects.exists()
+    assert not list((tmp_path / "new").rglob("*.pt"))
+
+
+def test_a_file_that_leads_outside_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "b.tar.zst"
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w|") as tar:
+        tar.addfile(tarfile.TarInfo("files/runs/../../../../evil"))
+    file.write_bytes(zstandard.ZstdCompressor().compress(content.getvalue()))
+    with pytest.raises(CommandError, match="does not belong there"):
+        call_command("restore", str(file))
+
+
+def test_what_is_no_backup_is_said(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"something else")
+    with pytest.raises(CommandError, match="no whole backup"):
+        call_command("restore", str(tmp_path / "b"))
+    with pytest.raises(CommandError, match="does not exist"):
+        call_command("restore", str(tmp_path / "nothing"))
+
+
+def test_a_backup_and_a_restore_are_in_the_audit_trail(run: TrainingRun, tmp_path: Path, settings: Any) -> None:
+    target = tmp_path / "b.tar.zst"
+    call_command("backup", str(target))
+    assert AuditEntry.objects.get(verb="backup").door == "command"
+    empty()
+    use(settings, tmp_path / "new")
+    call_command("restore", str(target))
+    assert AuditEntry.objects.get(verb="restore").details == {"file": str(target)}

@@ -1,0 +1,165 @@
+"""What a pause, a stop and a kill cost: from what is known, and how that is learnt."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from tests.helpers.tiny import make_run
+from tests.helpers.world import tell
+from trainingapp.models import Checkpoint, Dataset, Device, DeviceHold, Host, RunEvent, TrainingRun
+from trainingapp.runs.pause_cost import Known, ends_in, estimated_bytes, quote, quote_of, read_known
+from trainingapp.scheduling.forecast import Span, wait_if_queued
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db
+
+
+def saved(run: TrainingRun, **fields: Any) -> Checkpoint:
+    values = {"file": f"{fields.get('step', 50)}.pt", "attempt": 1, "epoch": 5, "step": 50, "reason": "epoch"}
+    values |= {"size_bytes": 1000, "sha256": "0" * 64, "created_at": timezone.now()}
+    return Checkpoint.objects.create(run=run, **{**values, **fields})
+
+
+def ended(run: TrainingRun, seconds: float, wish: str = "pause", to: str = "paused") -> None:
+    """The events of a wish and of its fulfilment after so many seconds."""
+    now = timezone.now()
+    asked = {"type": "status", "time": now, "data": {"wanted": wish, "by": "ada"}}
+    done = {"type": "status", "time": now + timedelta(seconds=seconds), "data": {"from": "running", "to": to}}
+    tell(run, asked, done)
+
+
+# From what is known
+
+
+def test_a_pause_and_a_stop_lose_nothing_and_a_kill_what_came_after_the_newest_checkpoint() -> None:
+    found = quote(70, 35.0, Known(saved_step=50, bytes=1000, ends_s=(5.0, 3.0, 4.0)))
+    assert (found.pause.steps_lost, found.pause.bytes, found.pause.seconds) == (0, 1000, 4.0)
+    assert found.stop == found.pause
+    assert (found.kill.steps_lost, found.kill.again_s, found.kill.bytes) == (20, 10.0, 0)
+
+
+def test_without_a_checkpoint_a_kill_loses_everything() -> None:
+    assert quote(70, 35.0, Known()).kill.steps_lost == 70
+
+
+def test_before_the_first_step_there_is_nothing_to_lose() -> None:
+    found = quote(0, 0.0, Known())
+    assert (found.kill.steps_lost, found.kill.again_s) == (0, None)
+
+
+def test_what_nobody_knows_stays_unknown() -> None:
+    found = quote(70, 35.0, Known())
+    assert (found.pause.bytes, found.pause.seconds, found.wait) == (None, None, None)
+
+
+def test_the_newest_ends_count_most() -> None:
+    assert quote(1, 1.0, Known(ends_s=(2.0, 2.0, 2.0, 2.0, 2.0, 90.0, 90.0))).pause.seconds == 2.0
+
+
+def test_a_wish_that_did_not_come_true_teaches_nothing() -> None:
+    now = timezone.now()
+    rows = [
+        RunEvent(time=now, data={"wanted": "pause"}),
+        RunEvent(time=now + timedelta(seconds=9), data={"from": "running", "to": "completed"}),
+        RunEvent(time=now + timedelta(seconds=20), data={"wanted": "pause"}),
+        RunEvent(time=now + timedelta(seconds=21), data={"wanted": "stop"}),
+        RunEvent(time=now + timedelta(seconds=24), data={"from": "running", "to": "stopped"}),
+    ]
+    assert [seconds for _when, seconds in ends_in(rows)] == [4.0]
+
+
+# How it is learnt
+
+
+def test_the_size_is_that_of_the_newest_sound_checkpoint(make: MAKE) -> None:
+    run = make("running")
+    saved(run, step=10, size_bytes=500)
+    saved(run, step=20, size_bytes=600, stored_bytes=100)
+    saved(run, step=30, size_bytes=700, damage="its hash does not hold")
+    known = read_known(run)
+    assert (known.saved_step, known.bytes, known.is_estimate) == (20, 100, False)
+
+
+def test_two_of_one_step_share_all_and_do_not_tell_the_size(make: MAKE) -> None:
+    run = make("running")
+    saved(run, file="epoch_2.pt", step=20, size_bytes=600, stored_bytes=2)
+    saved(run, file="step_20.pt", step=20, size_bytes=600, stored_bytes=1)
+    assert read_known(run).bytes == 600
+    saved(run, file="epoch_1.pt", step=10, size_bytes=600, stored_bytes=300)
+    assert read_known(run).bytes == 300
+
+
+def test_without_one_it_is_that_of_a_run_like_it(make: MAKE) -> None:
+    saved(make("completed"), size_bytes=700)
+    known = read_known(make("running"))
+    assert (known.bytes, known.is_estimate) == (700, True)
+
+
+def test_or_an_estimate_from_the_parameters(make: MAKE) -> None:
+    run = make("running")
+    assert read_known(run).bytes == estimated_bytes("classification", run.config)
+    resnet = {"model": "resnet18", "optimizer": "AdamW", "ema_decay": 0.0}
+    assert estimated_bytes("classification", resnet) == 11_689_512 * 3 * 4
+    assert estimated_bytes("classification", {**resnet, "optimizer": "SGD", "ema_decay": 0.9}) == 11_689_512 * 3 * 4
+    assert estimated_bytes("classification", {"model": "of nobody"}) is None
+
+
+def test_the_time_is_learnt_from_the_run_itself_and_else_from_one_with_its_network(make: MAKE) -> None:
+    run, other = make("running"), make("stopped")
+    assert read_known(run).ends_s == ()
+    ended(other, 7.0, "stop", "stopped")
+    assert read_known(run).ends_s == (7.0,)
+    ended(run, 3.0)
+    assert read_known(run).ends_s == (3.0,)
+
+
+def test_the_newest_checkpoint_counts_at_once(make: MAKE) -> None:
+    run = make("running", step=70, elapsed_s=7.0)
+    assert quote_of(run).kill.steps_lost == 70
+    saved(run, step=65)
+    assert quote_of(run).kill.steps_lost == 5
+
+
+# When a place is free
+
+
+@pytest.fixture
+def cpu(db: None) -> Device:
+    host = Host.objects.create(name="here", worker="here:1:1", slots=1, seen_at=timezone.now())
+    return Device.objects.create(host=host, kind="cpu")
+
+
+def holding(run: TrainingRun, device: Device) -> TrainingRun:
+    DeviceHold.objects.create(device=device, run=run, run_name=run.name, slots=1, taken_at=timezone.now())
+    return run
+
+
+def test_a_place_that_nobody_waits_for_is_there_at_once(make: MAKE, cpu: Device) -> None:
+    assert wait_if_queued(holding(make("running"), cpu)) == Span(0.0, 0.0)
+
+
+def test_who_waits_gets_it_first(make: MAKE, cpu: Device, user: User, dataset: Dataset) -> None:
+    run = holding(make("running"), cpu)
+    make("completed", epoch=20, elapsed_s=160.0, finished_at=timezone.now(), device="cpu")
+    waiting = make_run(user, dataset, "waiting", start=True)
+    wait = wait_if_queued(run)
+    assert 0 < wait.low <= wait.high
+    assert wait.is_known
+    assert waiting.status == "queued"
+
+
+def test_behind_a_run_without_a_history_nobody_can_tell(make: MAKE, cpu: Device, user: User, dataset: Dataset) -> None:
+    run = holding(make("running"), cpu)
+    make_run(user, dataset, "waiting", start=True)
+    assert not wait_if_queued(run).is_known
+    assert read_known(run).wait is None
+
+
+def test_a_paused_run_waits_for_the_one_that_trains(make: MAKE, cpu: Device) -> None:
+    holding(make("running", eta_s=60.0, started_at=timezone.now()), cpu)
+    wait = wait_if_queued(make("paused"))
+    assert 0 < wait.low < 60 < wait.high

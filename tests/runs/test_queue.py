@@ -1,0 +1,163 @@
+"""The order of the queue: moved by hand, by priority, again, by two at once, and when it is not possible."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.helpers.threads import in_threads
+from trainingapp.models import TrainingRun
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.verbs import move_in_queue, set_priority
+from trainingapp.scheduling.placement import queued_runs
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def queue(make: MAKE) -> dict[str, TrainingRun]:
+    """a b c with priority 1, d e f with priority 0."""
+    return {name: make("queued", name=name, queue_rank=rank, priority=int(name < "d")) for rank, name in letters()}
+
+
+def letters() -> Iterator[tuple[float, str]]:
+    return ((float(rank), name) for rank, name in enumerate("abcdef"))
+
+
+def order() -> str:
+    return "".join(run.name for run in queued_runs())
+
+
+@pytest.mark.parametrize(
+    ("moved", "place", "expected"),
+    [
+        ("c", {"before": "b"}, "acbdef"),
+        ("c", {"after": "a"}, "acbdef"),
+        ("a", {"after": "c"}, "bcadef"),
+        ("f", {"before": "e"}, "abcdfe"),
+        ("f", {"to": "first"}, "fabcde"),
+        ("a", {"to": "last"}, "bcdefa"),
+        ("e", {"before": "b"}, "aebcdf"),
+        ("b", {"after": "e"}, "acdebf"),
+        ("d", {"after": "a"}, "adbcef"),
+        ("c", {"before": "d"}, "abcdef"),
+        ("a", {"to": "first"}, "abcdef"),
+        ("f", {"to": "last"}, "abcdef"),
+        ("b", {"before": "b"}, "abcdef"),
+    ],
+)
+def test_a_run_goes_where_it_is_told(
+    queue: dict[str, TrainingRun], moved: str, place: dict[str, str], expected: str
+) -> None:
+    arguments: dict[str, Any] = {name: queue.get(value, value) for name, value in place.items()}
+    move_in_queue(queue[moved], **arguments)
+    assert order() == expected
+    before = list(queued_runs().values_list("queue_rank", "priority", "updated_at"))
+    move_in_queue(queue[moved], **arguments)
+    assert list(queued_runs().values_list("queue_rank", "priority", "updated_at")) == before, "asked again, it stays"
+
+
+def test_the_priority_changes_only_where_the_place_needs_it(queue: dict[str, TrainingRun]) -> None:
+    move_in_queue(queue["f"], before=queue["d"])
+    assert queue["f"].priority == 0
+    move_in_queue(queue["f"], before=queue["c"])
+    assert queue["f"].priority == 1
+    move_in_queue(queue["a"], to="last")
+    assert queue["a"].priority == 0
+
+
+def test_a_hundred_moves_into_the_same_gap_all_count(queue: dict[str, TrainingRun]) -> None:
+    """Halving a float again and again comes to an end; the ranks are spread before."""
+    for number in range(100):
+        name = "bc"[number % 2]
+        move_in_queue(queue[name], after=queue["a"])
+        assert order()[1] == name
+    ranks = list(queued_runs().filter(priority=1).values_list("queue_rank", flat=True))
+    assert ranks == sorted(set(ranks))
+
+
+def test_runs_of_equal_rank_can_be_told_apart(make: MAKE) -> None:
+    """As they are in a database from before there were ranks."""
+    runs = {name: make("queued", name=name) for name in "abc"}
+    move_in_queue(runs["c"], before=runs["b"])
+    assert order() == "acb"
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "paused", "completed", "failed", "stopped"])
+def test_what_does_not_wait_has_no_place(queue: dict[str, TrainingRun], make: MAKE, status: str) -> None:
+    other = make(status, name="other")
+    with pytest.raises(VerbError, match="has no place in the queue"):
+        move_in_queue(other, to="first")
+    with pytest.raises(VerbError, match="does not wait any more"):
+        move_in_queue(queue["a"], before=other)
+    assert order() == "abcdef"
+
+
+def test_a_run_that_was_deleted_is_told_so(queue: dict[str, TrainingRun]) -> None:
+    gone = queue["a"]
+    TrainingRun.objects.filter(pk=gone.pk).delete()
+    with pytest.raises(VerbError, match="was deleted"):
+        move_in_queue(gone, to="last")
+
+
+def test_the_priority_of_a_run(queue: dict[str, TrainingRun]) -> None:
+    set_priority(queue["f"], 7)
+    assert order() == "fabcde"
+    stamp = TrainingRun.objects.get(pk=queue["f"].pk).updated_at
+    set_priority(queue["f"], 7)
+    assert TrainingRun.objects.get(pk=queue["f"].pk).updated_at == stamp
+    with pytest.raises(VerbError, match="between"):
+        set_priority(queue["f"], 1001)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "stopped"])
+def test_the_priority_of_what_is_over_counts_no_more(make: MAKE, status: str) -> None:
+    with pytest.raises(VerbError, match="counts no more"):
+        set_priority(make(status), 3)
+
+
+def test_who_is_queued_by_a_person_is_last_and_who_lost_its_trainer_keeps_its_place(make: MAKE) -> None:
+    first, second = make(name="a"), make(name="b")
+    run_verbs.start_run(first)
+    run_verbs.start_run(second)
+    assert order() == "ab"
+    first.transition("running", attempt=1)
+    third = run_verbs.start_run(make(name="c"))
+    assert order() == "bc"
+    first.transition("queued")
+    assert order() == "abc"
+    run_verbs.pause_run(first)
+    run_verbs.resume_run(first)
+    assert order() == "bca"
+    assert third.queue_rank > second.queue_rank
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_who_reorder_at_once_leave_every_run_in_one_place(make: MAKE) -> None:
+    runs = [make("queued", name=f"{number}", queue_rank=float(number)) for number in range(8)]
+
+    def shuffle(which: int) -> None:
+        for other in (5, 6, 7, 0):
+            move_in_queue(TrainingRun.objects.get(pk=runs[which].pk), to="first")
+            move_in_queue(TrainingRun.objects.get(pk=runs[which].pk), after=runs[other])
+
+    assert in_threads([lambda which=which: shuffle(which) for which in (1, 2, 3, 4)]) == [None] * 4
+    found = list(queued_runs())
+    assert sorted(run.pk for run in found) == [run.pk for run in runs]
+    ranks = [run.queue_rank for run in found]
+    assert len(set(ranks)) == len(ranks)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_and_a_move_at_once(make: MAKE, settings: Any) -> None:
+    from trainingapp.scheduling.scheduler import claim_next
+
+    settings.MAX_TRAINING_PROCESSES = 64
+    for _ in range(8):
+        run, _other = make("queued", config={}), make("queued", config={})
+        results = in_threads([lambda run=run: move_in_queue(run, to="last"), lambda: claim_next("here", "here:1:2")])
+        assert all(isinstance(result, TrainingRun | VerbError) for result in results), results
+        assert queued_runs().count() == 1
+        queued_runs().delete()

@@ -1,0 +1,51 @@
+"""Checkpoint now, evaluate now: orders to a living trainer, given once, and only where one listens."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.helpers.threads import in_threads
+from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models.run import Status
+from trainingapp.models.verbs import VerbError
+from trainingapp.runs import verbs as run_verbs
+
+MAKE = Callable[..., TrainingRun]
+VERBS = {"checkpoint": run_verbs.checkpoint_now, "evaluate": run_verbs.evaluate_now}
+pytestmark = pytest.mark.django_db
+
+
+@pytest.mark.parametrize("command", VERBS)
+def test_a_running_run_is_given_the_order_with_an_event(make: MAKE, command: str) -> None:
+    run = VERBS[command](make("running"), by="ada")
+    assert run.orders == [{"id": 1, "command": command}]
+    assert RunEvent.objects.get().data == {"order": command, "id": 1, "by": "ada"}
+    assert TrainingRun.objects.get().orders == run.orders
+
+
+@pytest.mark.parametrize("command", VERBS)
+def test_an_order_that_waits_is_not_given_again(make: MAKE, command: str) -> None:
+    run = make("running")
+    VERBS[command](run)
+    VERBS[command](run)
+    assert [order["id"] for order in run.orders] == [1]
+    assert RunEvent.objects.count() == 1
+
+
+@pytest.mark.parametrize("command", VERBS)
+@pytest.mark.parametrize("status", [status for status in Status.values if status != "running"])
+def test_where_nobody_listens_it_is_refused(make: MAKE, command: str, status: str) -> None:
+    with pytest.raises(VerbError, match="cannot be"):
+        VERBS[command](make(status))
+
+
+def test_a_run_that_ends_takes_no_orders(make: MAKE) -> None:
+    with pytest.raises(VerbError, match="cannot be"):
+        run_verbs.checkpoint_now(make("running", wanted="pause"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_give_one_order(make: MAKE) -> None:
+    run = make("running")
+    in_threads([lambda: run_verbs.checkpoint_now(TrainingRun.objects.get(pk=run.pk))] * 4)
+    assert len(TrainingRun.objects.get().orders) == 1

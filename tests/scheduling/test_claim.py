@@ -1,0 +1,308 @@
+"""The queue: order, devices that are free, and one taker for each run."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from tests.helpers.machines import asking, hold, machine
+from tests.helpers.threads import in_threads
+from trainingapp.models import Dataset, Device, DeviceHold, Host, TrainingRun
+from trainingapp.scheduling.placement import GB
+from trainingapp.scheduling.scheduler import claim_next, is_waiting
+
+MAKE = Callable[..., TrainingRun]
+pytestmark = pytest.mark.django_db
+
+
+def claim(host: str = "here") -> TrainingRun | None:
+    return claim_next(host, f"{host}:1:2")
+
+
+def queued(make: MAKE, name: str = "try", **config: Any) -> TrainingRun:
+    """A queued run that asks for a device so; later ones stand behind earlier ones."""
+    rank = float(TrainingRun.objects.count() + 1)
+    return make("queued", name=name, queue_rank=rank, queued_at=timezone.now(), config=asking(**config))
+
+
+def test_priority_goes_before_rank_and_rank_before_age_and_number(make: MAKE) -> None:
+    machine(slots=9)
+    now = timezone.now()
+    fourth = make("queued", queued_at=now, queue_rank=2)
+    fifth = make("queued", queued_at=now, queue_rank=2)
+    third = make("queued", queued_at=now - timedelta(hours=1), queue_rank=2)
+    second = make("queued", queued_at=now, queue_rank=1)
+    first = make("queued", queued_at=now, priority=1, queue_rank=7)
+    last = make("queued", queued_at=now - timedelta(days=1), priority=-1, queue_rank=0)
+    for expected in (first, second, third, fourth, fifth, last):
+        assert claim() == expected
+    assert claim() is None
+    assert not is_waiting()
+
+
+def test_a_claim_says_whose_the_run_is_and_which_device_it_has(make: MAKE) -> None:
+    machine()
+    make("queued", attempt=2, config=asking(device="cpu", device_count=2, min_free_memory_gb=3))
+    assert claim() is not None
+    run = TrainingRun.objects.get()
+    assert (run.status, run.attempt, run.host, run.worker) == ("running", 3, "here", "here:1:2")
+    assert (run.device, run.phase, run.is_silent) == ("cpu", "starting", False)
+    assert run.heartbeat_at is not None
+    assert run.started_at is not None
+    held = DeviceHold.objects.get()
+    assert (held.run, held.device.kind, held.slots, held.attempt) == (run, "cpu", 2, 3)
+    assert (held.memory_bytes, held.is_shared, held.run_name) == (3 * GB, False, run.name)
+    assert (held.taken_at, held.released_at) == (run.heartbeat_at, None)
+
+
+def test_a_host_that_has_not_been_read_is_read_first(make: MAKE, settings: Any) -> None:
+    settings.MAX_TRAINING_PROCESSES = 3
+    make("queued")
+    assert claim("new") is not None
+    assert Host.objects.get().slots == 3
+    assert Device.objects.get().kind == "cpu"
+
+
+def test_only_queued_runs_are_claimed(make: MAKE) -> None:
+    machine(slots=9)
+    for status in set(TrainingRun.Status.values) - {"queued"}:
+        make(status)
+    assert claim() is None
+
+
+def test_a_run_whose_time_has_not_come_lets_the_others_pass(make: MAKE) -> None:
+    machine()
+    later = make("queued", queue_rank=1, not_before=timezone.now() + timedelta(minutes=5))
+    now = queued(make)
+    assert claim() == now
+    assert claim() is None
+    assert not is_waiting()
+    TrainingRun.objects.filter(pk=later.pk).update(not_before=timezone.now() - timedelta(seconds=1))
+    assert is_waiting()
+    assert claim() == later
+    assert TrainingRun.objects.get(pk=later.pk).not_before is None
+
+
+def test_no_more_runs_than_slots(make: MAKE) -> None:
+    machine(slots=2)
+    for _ in range(3):
+        queued(make, device="cpu")
+    assert [claim() is not None for _ in range(3)] == [True, True, False]
+
+
+def test_a_run_may_take_several_slots(make: MAKE) -> None:
+    machine(slots=3)
+    large, small = queued(make, device="cpu", device_count=2), queued(make, device="cpu")
+    queued(make, device="cpu")
+    assert [claim(), claim(), claim()] == [large, small, None]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "device", "given"),
+    [
+        (0, "auto", "cpu"),
+        (0, "cpu", "cpu"),
+        (0, "cuda", None),
+        (2, "auto", "cuda:0"),
+        (2, "cpu", "cpu"),
+        (2, "cuda", "cuda:0"),
+        (2, "cuda:1", "cuda:1"),
+        (2, "cuda:2", None),
+    ],
+)
+def test_the_device_is_one_that_was_asked_for(make: MAKE, gpus: int, device: str, given: str | None) -> None:
+    machine(gpus=gpus)
+    queued(make, device=device)
+    run = claim()
+    assert (run and run.device) == given
+
+
+def test_a_gpu_has_one_run_and_the_next_takes_another(make: MAKE) -> None:
+    machine(slots=9, gpus=2)
+    for _ in range(3):
+        queued(make)
+    devices = {run.device for run in (claim(), claim()) if run}
+    assert devices == {"cuda:0", "cuda:1"}
+    assert claim() is None
+
+
+def test_a_gpu_that_is_gone_is_not_given_away(make: MAKE) -> None:
+    machine(gpus=1)
+    Device.objects.filter(kind="gpu").update(is_present=False)
+    queued(make, device="cuda")
+    assert claim() is None
+
+
+def test_a_minimum_of_free_memory_is_waited_for(make: MAKE) -> None:
+    machine(slots=9, gpus=2, memory_gb=24)
+    Device.objects.filter(kind="gpu", index=0).update(memory_free_bytes=9 * GB)
+    queued(make, min_free_memory_gb=10)
+    queued(make, min_free_memory_gb=10)
+    run = claim()
+    assert run is not None
+    assert run.device == "cuda:1"
+    assert claim() is None
+    Device.objects.filter(kind="gpu", index=0).update(memory_free_bytes=10 * GB)
+    assert claim() is not None
+
+
+def test_who_names_no_minimum_leaves_a_gpu_to_the_programs_that_use_it(make: MAKE) -> None:
+    machine(gpus=1)
+    foreign = [{"pid": 4711, "name": "python", "memory_bytes": 5 * GB}]
+    Device.objects.filter(kind="gpu").update(foreign=foreign, memory_free_bytes=19 * GB)
+    queued(make)
+    modest = queued(make, min_free_memory_gb=8)
+    assert claim() == modest, "it said what it needs, and that is there"
+    TrainingRun.objects.filter(pk=modest.pk).delete()
+    desktop = [{"pid": 1, "name": "Xorg", "memory_bytes": GB // 2}]
+    Device.objects.filter(kind="gpu").update(foreign=desktop)
+    assert claim() is not None
+
+
+def test_small_runs_share_a_gpu_when_all_agree_and_memory_is_left(make: MAKE) -> None:
+    machine(slots=9, gpus=1, memory_gb=24)
+    wish = {"device": "cuda", "share_device": True, "min_free_memory_gb": 10}
+    first, second = queued(make, **wish), queued(make, **wish)
+    queued(make, **wish)
+    assert [claim(), claim(), claim()] == [first, second, None], "10 + 10 of 24 GB are set aside"
+    assert set(DeviceHold.objects.values_list("is_shared", "memory_bytes")) == {(True, 10 * GB)}
+
+
+def test_who_does_not_share_is_left_alone_and_waits_for_an_empty_gpu(make: MAKE) -> None:
+    machine(slots=9, gpus=1)
+    alone = queued(make, device="cuda")
+    queued(make, device="cuda", share_device=True, min_free_memory_gb=1)
+    assert [claim(), claim()] == [alone, None]
+
+
+def test_a_gpu_that_may_not_be_shared_is_not(make: MAKE) -> None:
+    machine(slots=9, gpus=1)
+    Device.objects.update(is_shareable=False)
+    for _ in range(2):
+        queued(make, device="cuda", share_device=True, min_free_memory_gb=1)
+    assert claim() is not None
+    assert claim() is None
+
+
+def test_a_large_run_is_not_starved_by_small_ones(make: MAKE) -> None:
+    """Slots that become free are kept for it; without that, the small ones would take each as it comes."""
+    machine(slots=2)
+    small = [queued(make, f"small {number}", device="cpu") for number in range(2)]
+    large = queued(make, "large", device="cpu", device_count=2)
+    late = [queued(make, f"late {number}", device="cpu") for number in range(2)]
+    assert [claim(), claim(), claim()] == [*small, None]
+    small[0].refresh_from_db()
+    small[0].transition("completed")
+    assert claim() is None, "the free slot is kept for the large run"
+    small[1].refresh_from_db()
+    small[1].transition("completed")
+    assert claim() == large
+    large.refresh_from_db()
+    large.transition("completed")
+    assert [claim(), claim()] == late
+
+
+def test_others_may_pass_on_other_devices(make: MAKE) -> None:
+    machine(slots=9, gpus=1)
+    running = make("running", host="here")
+    hold(running, Device.objects.get(kind="gpu"))
+    queued(make, "waits for the GPU", device="cuda")
+    passing = queued(make, "needs none", device="cpu")
+    assert claim() == passing
+
+
+def test_sharers_do_not_keep_a_gpu_from_who_wants_it_whole(make: MAKE) -> None:
+    machine(slots=9, gpus=1)
+    wish = {"device": "cuda", "share_device": True, "min_free_memory_gb": 1}
+    first = queued(make, **wish)
+    assert claim() == first
+    whole = queued(make, "whole", device="cuda")
+    queued(make, **wish)
+    assert claim() is None, "nobody joins any more"
+    first.refresh_from_db()
+    first.transition("completed")
+    assert claim() == whole
+
+
+def test_nothing_is_kept_for_who_waits_for_other_programs(make: MAKE) -> None:
+    """The studio cannot tell when those end: a device would stand still for nothing."""
+    machine(gpus=1)
+    foreign = [{"pid": 4711, "name": "python", "memory_bytes": 20 * GB}]
+    Device.objects.filter(kind="gpu").update(foreign=foreign, memory_free_bytes=4 * GB)
+    queued(make, device="cuda", min_free_memory_gb=12)
+    small = queued(make, device="cuda", min_free_memory_gb=2)
+    assert claim() == small
+
+
+def test_a_run_that_fits_another_machine_does_not_hold_this_one_up(make: MAKE) -> None:
+    machine("here", slots=1)
+    machine("there", slots=4)
+    queued(make, "large", device="cpu", device_count=3)
+    small = queued(make, "small", device="cpu")
+    assert claim("here") == small
+    large = claim("there")
+    assert large is not None
+    assert (large.name, large.host) == ("large", "there")
+
+
+def test_nothing_is_kept_on_a_machine_that_is_away(make: MAKE) -> None:
+    machine("here", slots=1)
+    machine("gone", slots=4, away=True)
+    queued(make, device="cpu", device_count=3)
+    small = queued(make, device="cpu")
+    assert claim("here") == small
+
+
+def test_a_person_has_no_more_runs_than_allowed(make: MAKE, settings: Any, other_user: User) -> None:
+    settings.MAX_RUNS_PER_USER = 1
+    machine(slots=9)
+    mine = [queued(make, device="cpu") for _ in range(2)]
+    theirs = queued(make, device="cpu")
+    TrainingRun.objects.filter(pk=theirs.pk).update(owner=other_user)
+    assert [claim(), claim(), claim()] == [mine[0], theirs, None]
+    settings.MAX_RUNS_PER_USER = 0
+    assert claim() == mine[1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_hosts_at_once_keep_to_the_limit_of_a_person(make: MAKE, settings: Any) -> None:
+    settings.MAX_RUNS_PER_USER = 2
+    hosts = ["one", "two", "three"]
+    for host in hosts:
+        machine(host, slots=3)
+    for _ in range(9):
+        queued(make, device="cpu")
+
+    def claim_all(host: str) -> int:
+        count = 0
+        while claim(host) is not None:
+            count += 1
+        return count
+
+    counts = in_threads([lambda host=host: claim_all(host) for host in hosts])
+    assert all(isinstance(count, int) for count in counts), counts
+    assert TrainingRun.objects.filter(status="running").count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_of_one_host_never_give_a_device_away_twice(user: User, dataset: Dataset) -> None:
+    host = machine(slots=8, gpus=4)
+    runs = [
+        TrainingRun(name="r", owner=user, dataset=dataset, config=asking(device="cuda"), status="queued")
+        for _ in range(12)
+    ]
+    TrainingRun.objects.bulk_create(runs)
+
+    def claim_all(worker: str) -> list[str]:
+        claimed = []
+        while (run := claim_next("here", worker)) is not None:
+            claimed.append(run.device)
+        return claimed
+
+    results = in_threads([lambda number=number: claim_all(f"here:{number}:1") for number in range(4)])
+    given = [device for result in results for device in result]
+    assert sorted(given) == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    assert DeviceHold.objects.filter(device__host=host, released_at=None).count() == 4

@@ -1,0 +1,107 @@
+"""A thousand queued runs and several worker processes: each run is taken once, and none is lost."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.studio import REPOSITORY, Studio
+
+RUNS = 1000
+SLOTS = 2
+
+#: What each claimer does: take a run, let it be completed at once, take the next.
+CLAIMER = """
+import json, sys, django
+django.setup()
+from trainingapp.scheduling.scheduler import claim_next
+host, worker = sys.argv[1], f"{sys.argv[1]}:{sys.argv[2]}:1"
+print("ready", flush=True)
+sys.stdin.readline()
+claimed = []
+while (run := claim_next(host, worker)) is not None:
+    claimed.append(run.pk)
+    run.transition("completed")
+print(json.dumps(claimed))
+"""
+
+SCENE = f"""
+from django.contrib.auth.models import User
+from django.utils import timezone
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.contract.config import parse_config
+user = User.objects.create_user("ada")
+dataset = Dataset.objects.create(name="pets", owner=user, source="/nowhere", status="ready")
+config = parse_config({{"device": "cpu"}}).model_dump(mode="json")
+common = dict(name="r", owner=user, dataset=dataset, task="classification", config=config, status="queued")
+runs = [TrainingRun(**common, queue_rank=n, queued_at=timezone.now()) for n in range({RUNS})]
+TrainingRun.objects.bulk_create(runs)
+"""
+
+VERDICT = """
+from trainingapp.models import DeviceHold, TrainingRun
+holds = DeviceHold.objects.order_by("taken_at").values_list("device__host__name", "taken_at", "released_at")
+result = {
+    "attempts": list(TrainingRun.objects.filter(status="completed").values_list("attempt", flat=True)),
+    "held": list(DeviceHold.objects.values_list("run_id", flat=True)),
+    "holds": [[host, taken.timestamp(), released.timestamp()] for host, taken, released in holds],
+}
+"""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """On SQLite as installed, and on PostgreSQL."""
+    return "" if request.param == "sqlite" else str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.mark.slow
+def test_of_a_thousand_runs_none_is_claimed_twice_and_none_lost(tmp_path: Path, database_url: str) -> None:
+    studio = Studio(
+        tmp_path / "data", DATABASE_URL=database_url, MAX_TRAINING_PROCESSES=str(SLOTS), LOG_LEVEL="WARNING"
+    )
+    studio.manage("migrate", "-v0", "--skip-checks")
+    studio.python(SCENE)
+    claimed = claim_all(studio, ["one", "one", "two", "two"])
+    assert all(claimed), "each of them got some"
+    taken = [pk for each in claimed for pk in each]
+    assert len(taken) == len(set(taken)) == RUNS
+    found: dict[str, Any] = studio.python(VERDICT)
+    assert found["attempts"] == [1] * RUNS
+    assert sorted(found["held"]) == sorted(taken)
+    assert all(most <= SLOTS for most in most_at_once(found["holds"]).values())
+
+
+def claim_all(studio: Studio, hosts: list[str]) -> list[list[int]]:
+    """A process for each host name, let loose at one moment; what each claimed."""
+    command = [sys.executable, "-c", CLAIMER]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    claimers = [
+        subprocess.Popen([*command, host, str(number)], cwd=REPOSITORY, env=studio.env, **pipes)
+        for number, host in enumerate(hosts)
+    ]
+    for claimer in claimers:
+        assert claimer.stdout is not None
+        assert claimer.stdout.readline() == "ready\n"
+    for claimer in claimers:
+        assert claimer.stdin is not None
+        claimer.stdin.write("go\n")
+        claimer.stdin.flush()
+    outputs = [claimer.communicate()[0] for claimer in claimers]
+    assert [claimer.returncode for claimer in claimers] == [0] * len(hosts)
+    return [json.loads(output) for output in outputs]
+
+
+def most_at_once(holds: list[tuple[str, float, float]]) -> dict[str, int]:
+    """The most slots of each host that were ever held at the same moment."""
+    moments = [(when, change, host) for host, start, end in holds for when, change in ((start, 1), (end, -1))]
+    now: Counter[str] = Counter()
+    most: dict[str, int] = {}
+    for _when, change, host in sorted(moments):
+        now[host] += change
+        most[host] = max(most.get(host, 0), now[host])
+    return most

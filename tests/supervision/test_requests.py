@@ -1,0 +1,166 @@
+"""Orders reach the trainer once an attempt, and are taken off when it confirms them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection, transaction
+
+from tests.helpers.studio import TINY, wait_for
+from tests.helpers.tiny import make_run
+from trainingapp.contract.events import EventLog
+from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.control import give_order
+from trainingapp.scheduling.scheduler import claim_next
+from trainingapp.supervision import HOST, shutting_down, supervise, worker_id
+from trainingapp.supervision.event_store import EventStore
+from trainingapp.supervision.outcome import End
+from trainingapp.supervision.supervision import settle
+
+MAKE = Callable[..., TrainingRun]
+WORKER = "here:1:2"
+
+
+@pytest.fixture
+def running(make: MAKE) -> TrainingRun:
+    orders = [{"id": 1, "command": "checkpoint"}, {"id": 2, "command": "evaluate"}]
+    run = make("running", attempt=1, worker=WORKER, orders=orders, order_seq=2)
+    run.folder.mkdir(parents=True)
+    return run
+
+
+def log_of(run: TrainingRun) -> EventLog:
+    return EventLog(run.folder / "events.jsonl", 1)
+
+
+def confirm(log: EventLog, number: int, command: str, **data: Any) -> None:
+    log.write("status", epoch=1, step=3, state="order", id=number, command=command, result="done", **data)
+
+
+@pytest.mark.django_db
+def test_a_confirmed_order_is_taken_off(running: TrainingRun) -> None:
+    log = log_of(running)
+    confirm(log, 1, "checkpoint")
+    confirm(log, 1, "checkpoint")
+    EventStore(running).pull_all()
+    assert [order["id"] for order in TrainingRun.objects.get().orders] == [2]
+
+
+@pytest.mark.django_db
+def test_the_number_of_epochs_is_the_one_that_the_trainer_says(running: TrainingRun) -> None:
+    order = {"id": 3, "command": "epochs", "epochs": 1}
+    TrainingRun.objects.update(orders=[order], config={**running.config, "epochs": 1})
+    confirm(log_of(running), 3, "epochs", epochs=2)
+    EventStore(running).pull_all()
+    run = TrainingRun.objects.get()
+    assert (run.orders, run.config["epochs"]) == ([], 2)
+
+
+@pytest.mark.django_db
+def test_a_newer_order_for_epochs_is_not_overwritten_by_the_word_on_an_older(running: TrainingRun) -> None:
+    orders = [{"id": 3, "command": "epochs", "epochs": 5}, {"id": 4, "command": "epochs", "epochs": 9}]
+    TrainingRun.objects.update(orders=orders, config={**running.config, "epochs": 9})
+    confirm(log_of(running), 3, "epochs", epochs=5)
+    EventStore(running).pull_all()
+    assert TrainingRun.objects.get().config["epochs"] == 9
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("state", "kept"), [("completed", []), ("paused", []), ("", [1, 2, 3])])
+def test_what_a_trainer_left_undone_is_dropped_with_a_word_unless_another_takes_over(
+    running: TrainingRun, state: str, kept: list[int]
+) -> None:
+    orders = [*running.orders, {"id": 3, "command": "epochs", "epochs": 9}]
+    TrainingRun.objects.update(orders=orders)
+    final = {"state": state} if state else None
+    settle(EventStore(running), End(final, exit_code=0))
+    run = TrainingRun.objects.get()
+    assert [order["id"] for order in run.orders] == kept
+    lines = [event.data["message"] for event in run.events.filter(type="log", level="warning")]
+    assert [("checkpoint" in line, "evaluate" in line) for line in lines] == (
+        [] if kept else [(True, False), (False, True)]
+    )
+    assert list(run.events.values_list("seq", flat=True)) == list(range(1, run.event_seq + 1))
+
+
+@pytest.mark.django_db
+def test_the_proof_of_a_resume_is_kept_until_the_next_attempt(running: TrainingRun) -> None:
+    log = log_of(running)
+    told = {"verdict": "near", "difference": 0.0002, "reason": "the device was cpu, now cuda:0"}
+    log.write("status", epoch=1, step=7, state="proof", level="info", message="It differs.", **told)
+    EventStore(running).pull_all()
+    run = TrainingRun.objects.get()
+    assert run.resume_proof == {**told, "attempt": 1, "step": 7}
+    log.write("status", epoch=1, step=9, state="started", device="cpu", environment={"python": "CPython 3.11.7"})
+    EventStore(run).pull_all()
+    run = TrainingRun.objects.get()
+    assert (run.resume_proof, run.environment) == ({}, {"python": "CPython 3.11.7"})
+    assert RunEvent.objects.get(data__state="proof").level == "info"
+
+
+@contextmanager
+def supervised(run: TrainingRun) -> Iterator[None]:
+    """supervise() in a thread, which must have ended by itself at the end."""
+
+    def work() -> None:
+        try:
+            supervise(run)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+        thread.join(60)
+        assert not thread.is_alive()
+    finally:
+        shutting_down.set()
+        thread.join(60)
+        shutting_down.clear()
+
+
+def order(run: TrainingRun, command: str, **data: Any) -> None:
+    with transaction.atomic():
+        locked = TrainingRun.objects.select_for_update().get(pk=run.pk)
+        give_order(locked, command, "ada", **data)
+
+
+def claimed() -> TrainingRun:
+    run = claim_next(HOST, worker_id())
+    assert run is not None
+    return run
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(user: User, tints: Dataset) -> None:
+    run = make_run(user, tints, start=True, **{**TINY, "epochs": 500, "keep_checkpoints": 1000})
+
+    def stored() -> TrainingRun:
+        return TrainingRun.objects.get(pk=run.pk)
+
+    with supervised(claimed()):
+        wait_for(lambda: stored().step >= 2, 60, "the run trains")
+        order(run, "checkpoint")
+        order(run, "evaluate")
+        order(run, "epochs", epochs=600)
+        wait_for(lambda: not stored().orders, 60, "every order is confirmed")
+        wait_for(lambda: stored().total_epochs == 600, 60, "the progress follows")
+        run_verbs.pause_run(stored())
+    confirmations = {event.data["id"]: event.data["result"] for event in run.events.filter(data__state="order")}
+    assert sorted(confirmations) == [1, 2, 3]
+    assert run.checkpoints.filter(reason="epochs").exists()
+    is_at_an_epochs_end = "was just made" in confirmations[2]  # then the validation of the epoch is the answer
+    assert run.events.filter(type="metrics", data__extra=True).count() == (0 if is_at_an_epochs_end else 1)
+    assert stored().config["epochs"] == 600
+    assert stored().environment["packages"]["torch"]
+    run_verbs.resume_run(stored())
+    with supervised(claimed()):
+        wait_for(lambda: stored().resume_proof, 60, "the proof is told")
+        run_verbs.stop_run(stored())
+    proof = stored().resume_proof
+    assert (proof["verdict"], proof["attempt"]) == ("exact", 2)

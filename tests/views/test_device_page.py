@@ -1,0 +1,108 @@
+"""The page of the devices."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.helpers.machines import asking, busy_studio, hold, machine
+from trainingapp.models import Dataset, DeviceHold, TrainingRun
+from trainingapp.views.device_timeline import WIDTH, timeline
+
+MAKE = Callable[..., TrainingRun]
+
+
+def page(client: Client) -> str:
+    return str(client.get(reverse("device_list")).content.decode()).replace("\xa0", " ")
+
+
+def test_who_is_not_logged_in_is_sent_away(client: Client, db: None) -> None:
+    assert client.get(reverse("device_list")).status_code == 302
+
+
+def test_without_a_machine_it_says_what_to_do(user_client: Client) -> None:
+    assert "No machine has reported yet" in page(user_client)
+
+
+def test_machines_devices_holders_strangers_and_who_is_next(user_client: Client, admin: User, dataset: Dataset) -> None:
+    busy_studio(admin, dataset)
+    text = page(user_client)
+    assert re.findall(r'<h2 id="host-\d+"[^>]*>([^<]*)<', text) == ["gpu-box", "workstation", "attic"]
+    assert "No worker of it was heard of since" in text
+    assert "blender" in text
+    assert "process 4711, 6.0 GB" in text
+    assert "2 of 2 slots taken" in text
+    assert "7 runs in the last 24 hours" in text
+    devices = dict(re.findall(r"<h3>(cuda:\d).*?<dt>Next</dt><dd><a[^>]*>([^<]*)<", text, re.S))
+    assert devices == {"cuda:0": "Leaves, second try", "cuda:1": "Leaves, second try"}
+    assert text.count("<rect") == 15
+
+
+def test_htmx_gets_the_list_alone(user_client: Client) -> None:
+    response = user_client.get(reverse("device_list"), headers={"HX-Request": "true", "HX-Target": "devices"})
+    assert response.content.decode().lstrip().startswith('<div id="devices"')
+
+
+def test_a_deleted_run_stays_in_the_day_by_its_name(staff_client: Client, make: MAKE) -> None:
+    host = machine()
+    run = make("completed", name="gone by now")
+    now = timezone.now()
+    hold(run, host.devices.get(), taken_at=now - timedelta(hours=2), released_at=now - timedelta(hours=1))
+    run.delete()
+    assert "gone by now" in page(staff_client)
+
+
+def test_a_gpu_that_is_gone_is_shown_while_it_has_a_past(user_client: Client, make: MAKE) -> None:
+    host = machine(gpus=1)
+    device = host.devices.get(kind="gpu")
+    host.devices.filter(kind="gpu").update(is_present=False)
+    assert "cuda:0" not in page(user_client)
+    run = make("completed", config=asking())
+    hold(run, device, taken_at=timezone.now() - timedelta(hours=2), released_at=timezone.now())
+    assert "cuda:0" in page(user_client)
+    assert ">gone<" in page(user_client)
+
+
+# Where the bars go
+
+
+def held(now: Any, start_h: float, end_h: float | None, run: int = 1) -> DeviceHold:
+    released = None if end_h is None else now - timedelta(hours=end_h)
+    return DeviceHold(pk=run, run_id=run, taken_at=now - timedelta(hours=start_h), released_at=released)
+
+
+def test_an_hour_is_a_twenty_fourth_of_the_width() -> None:
+    now = timezone.now()
+    (bar,) = timeline([held(now, 12, 11)], now).bars
+    assert (bar.x, bar.width, bar.y) == (f"{WIDTH / 2:.1f}", f"{WIDTH / 24:.1f}", "0")
+    assert bar.seconds == 3600
+
+
+def test_what_began_before_is_cut_off_and_what_lasts_reaches_the_edge() -> None:
+    now = timezone.now()
+    early, lasting = timeline([held(now, 30, 23), held(now, 1, None, run=2)], now).bars
+    assert (early.x, early.width) == ("0.0", f"{WIDTH / 24:.1f}")
+    assert early.seconds == 7 * 3600
+    assert float(lasting.x) + float(lasting.width) == pytest.approx(WIDTH)
+    assert lasting.end is None
+
+
+def test_what_ended_before_is_left_out_and_seconds_are_still_seen() -> None:
+    now = timezone.now()
+    found = timeline([held(now, 30, 25), held(now, 5, 5)], now)
+    (bar,) = found.bars
+    assert float(bar.width) >= 3
+
+
+def test_those_at_the_same_time_lie_below_each_other() -> None:
+    now = timezone.now()
+    holds = [held(now, 10, 8, run=1), held(now, 9, 7, run=2), held(now, 8, 6, run=3)]
+    found = timeline(holds, now)
+    assert [bar.y for bar in found.bars] == ["0", "24", "0"]
+    assert found.lanes == 2

@@ -1,0 +1,129 @@
+"""Checking a run before it exists: asked for in the form, done in a process of its own, told in sentences."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from tests.helpers.preflights import result
+from tests.helpers.studio import TINY
+from trainingapp.contract.config import config_schema, parse_config
+from trainingapp.jobs import execution as jobs
+from trainingapp.models import Dataset, Job, TrainingRun
+from trainingapp.templatetags.preflight import preflight_lines
+
+HTMX = {"HX-Request": "true"}
+ADDRESS = "preflight_start"
+
+
+@pytest.fixture(autouse=True)
+def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.JOBS_DIR = tmp_path / "jobs"
+    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda: None)  # the test is the worker
+
+
+def values(dataset: Dataset, **changes: Any) -> dict[str, Any]:
+    whole = {name: item["default"] for name, item in config_schema("classification").items() if "const" not in item}
+    plain = {name: value for name, value in {**whole, **TINY}.items() if value is not False and value is not None}
+    return {**plain, "task": "classification", "dataset": dataset.pk, "priority": 0, **changes}
+
+
+def html(response: Any) -> str:
+    return str(response.content.decode())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_form_is_checked_by_real_steps(user_client: Client, tints: Dataset) -> None:
+    response = user_client.post(reverse(ADDRESS), values(tints), headers=HTMX)
+    assert "Waiting for a worker" in html(response)
+    job = Job.objects.get()
+    assert job.params["config"] == parse_config(job.params["config"]).model_dump(mode="json")
+    claimed = jobs.claim_job()
+    assert claimed is not None
+    jobs.work(claimed)
+    page = html(user_client.get(reverse("job", args=[job.pk]), headers=HTMX))
+    for title in ("Memory", "Time", "Disk", "Loading", "Numbers"):
+        assert f"<strong>{title}</strong>" in page
+    assert not TrainingRun.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_name_is_not_needed_yet_but_the_rest_must_hold(user_client: Client, dataset: Dataset) -> None:
+    response = user_client.post(reverse(ADDRESS), values(dataset, learning_rate="0"), headers=HTMX)
+    assert response.status_code == 422
+    assert "Learning rate: Must be more than 0." in html(response)
+    assert user_client.post(reverse(ADDRESS), {**values(dataset), "dataset": ""}, headers=HTMX).status_code == 422
+    assert not Job.objects.exists()
+
+
+@pytest.mark.django_db
+def test_without_scripts_there_is_a_page(user_client: Client, dataset: Dataset) -> None:
+    response = user_client.post(reverse(ADDRESS), values(dataset), follow=True)
+    assert response.redirect_chain == [(reverse("job", args=[Job.objects.get().pk]), 302)]
+    assert "Waiting for a worker" in html(response)
+
+
+@pytest.mark.django_db
+def test_it_can_be_cancelled(user_client: Client, dataset: Dataset) -> None:
+    user_client.post(reverse(ADDRESS), values(dataset), headers=HTMX)
+    job = Job.objects.get()
+    assert "Cancelled." in html(user_client.post(reverse("job_cancel", args=[job.pk]), headers=HTMX))
+    assert jobs.claim_job() is None
+
+
+@pytest.mark.django_db
+def test_it_is_asked_for_by_post_alone(user_client: Client) -> None:
+    assert user_client.get(reverse(ADDRESS)).status_code == 405
+
+
+# What is said
+
+
+def line(title: str, **changes: Any) -> tuple[str, str]:
+    found = next(one for one in preflight_lines(result(**changes)) if one.title == title)
+    return found.level, found.text.replace("\xa0", " ")
+
+
+def test_what_is_well_is_said_to_be_well() -> None:
+    assert {one.level for one in preflight_lines(result())} == {"good"}
+    assert line("Time") == ("good", "About 32 s an epoch and 10 min 40 s in all, at 450 img/s.")
+
+
+def test_a_batch_that_does_not_fit_is_an_error_with_one_that_does() -> None:
+    level, text = line("Memory", memory={"fits": False, "batch_size": 16, "accumulation_steps": 2})
+    assert level == "error"
+    assert "batch size to 16 and accumulation to 2" in text
+
+
+def test_memory_that_others_have_now_is_a_warning() -> None:
+    assert line("Memory", memory={"free_bytes": 10**6})[0] == "warning"
+
+
+def test_the_disk_says_by_how_much_it_falls_short() -> None:
+    level, text = line("Disk", disk={"short_by_bytes": 3 * 10**9})
+    assert level == "error"
+    assert "falls short by 2.8 GB" in text
+
+
+def test_it_says_who_waits_for_whom() -> None:
+    slow = {"images_per_s": 300.0, "is_slower": True}
+    assert line("Loading", loader=slow) == (
+        "warning",
+        "300 img/s can be loaded, training takes 450. The device waits for images: give the run more loader processes.",
+    )
+
+
+def test_what_is_not_finite_is_named() -> None:
+    level, text = line("Numbers", finite={"gradients": False, "loss_value": None})
+    assert level == "error"
+    assert "the gradients" in text
+    assert "the loss" not in text
+
+
+def test_a_run_beyond_the_time_limit_is_warned_of(settings: Any) -> None:
+    settings.SOFT_TIME_LIMIT_HOURS = 0.1
+    assert line("Time")[0] == "warning"
+    settings.SOFT_TIME_LIMIT_HOURS = 0
+    assert line("Time")[0] == "good"

@@ -1,0 +1,168 @@
+"""The page of the queue: what it shows, and its order changed by its forms."""
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.helpers.machines import asking, busy_studio, hold, machine
+from trainingapp.models import Dataset, Forecast, TrainingRun
+from trainingapp.scheduling import forecast
+from trainingapp.scheduling.placement import queued_runs
+from trainingapp.views import queue
+
+MAKE = Callable[..., TrainingRun]
+HTMX = {"HX-Request": "true", "HX-Target": "queue"}
+
+
+def html(response: Any) -> str:
+    return str(response.content.decode()).replace("\xa0", " ")
+
+
+def page(client: Client) -> str:
+    return html(client.get(reverse("queue")))
+
+
+@pytest.fixture
+def three(make: MAKE) -> list[TrainingRun]:
+    machine()
+    return [make("queued", name=name, queue_rank=float(rank), config=asking()) for rank, name in enumerate("abc")]
+
+
+def order() -> str:
+    return "".join(queued_runs().values_list("name", flat=True))
+
+
+def move(client: Client, run: TrainingRun, headers: dict[str, str] | None = None, **place: object) -> Any:
+    return client.post(reverse("queue_move", args=[run.pk]), place, headers=headers)
+
+
+def test_who_is_not_logged_in_is_sent_away(client: Client, three: list[TrainingRun]) -> None:
+    assert client.get(reverse("queue")).status_code == 302
+    assert move(client, three[0], to="last").status_code == 302
+    assert order() == "abc"
+
+
+def test_an_empty_queue_says_what_to_do(user_client: Client) -> None:
+    text = page(user_client)
+    assert "Nothing runs and nothing waits" in text
+    assert reverse("run_new") in text
+    assert "No worker is alive" in text
+
+
+def test_what_runs_and_what_waits_with_reasons(user_client: Client, admin: User, dataset: Dataset) -> None:
+    busy_studio(admin, dataset)
+    text = page(user_client)
+    held = re.findall(r'id="held-\d+".*?torch_name|id="held-\d+">\s*<td[^>]*><span[^>]*>([^<]*)</span>', text)
+    assert held == ["cuda:0", "cpu", "cpu"]
+    names = re.findall(r'<li class="queue-item".*?class="row-title"[^>]*>([^<]*)<', text, re.S)
+    assert names[0] == "Leaves, second try"
+    assert names[-1] == "Small one"
+    assert len(names) == 6
+    assert "cuda:1 on gpu-box has 3.0 GB too little free memory." in text
+    assert "No machine has cuda:3." in text
+    assert "It is not to start before" in text
+    assert "Of the last 12 forecasts, 6 lay within their range; median error 5 min 15 s." in text
+    assert len(re.findall('class="queue-why"', text)) == 6
+
+
+def test_a_forecast_is_shown_as_a_range(user_client: Client, three: list[TrainingRun]) -> None:
+    TrainingRun.objects.update(queued_at=timezone.now() - timedelta(minutes=1))
+    noon = timezone.localtime().replace(hour=12, minute=0, second=0)
+    times = {"start_earliest": noon, "start_latest": noon + timedelta(minutes=9)}
+    times |= {"finish_earliest": noon + timedelta(hours=1), "finish_latest": noon + timedelta(days=1)}
+    forecast.keep_up()
+    Forecast.objects.create(run=three[0], made_at=timezone.now(), basis=3, **times)
+    text = page(user_client)
+    assert "Starts 12:00 – 12:09" in text
+    assert re.search(r"ends 13:00 – \d+ \w+ 12:00", text)
+    assert "learnt from 3 similar runs" in text
+    assert "No similar run has finished yet, so its end is not known." in text
+
+
+def test_only_who_may_control_a_run_gets_its_buttons(staff_client: Client, other_user: User, three: Any) -> None:
+    assert page(staff_client).count('title="One up"') == 3
+    stranger = Client()
+    stranger.force_login(other_user)
+    assert "One up" not in page(stranger)
+    assert move(stranger, three[2], to="first").status_code == 403
+    priority = stranger.post(reverse("queue_priority", args=[three[2].pk]), {"priority": 5})
+    assert priority.status_code == 403
+    assert order() == "abc"
+
+
+@pytest.mark.parametrize(
+    ("moved", "place", "expected"),
+    [(2, {"to": "first"}, "cab"), (0, {"to": "last"}, "bca"), (1, {"before": 0}, "bac"), (1, {"after": 2}, "acb")],
+)
+def test_a_form_moves_a_run(
+    user_client: Client, three: list[TrainingRun], moved: int, place: dict[str, Any], expected: str
+) -> None:
+    values = {name: three[value].pk if isinstance(value, int) else value for name, value in place.items()}
+    for _ in range(2):  # pressed twice, nothing else happens
+        assert move(user_client, three[moved], **values).status_code == 302
+        assert order() == expected
+
+
+def test_htmx_gets_the_lists_and_a_word_to_say(user_client: Client, three: list[TrainingRun]) -> None:
+    response = move(user_client, three[2], HTMX, to="first")
+    assert html(response).lstrip().startswith('<div id="queue"')
+    assert "number 1 of 3" in response.headers["HX-Trigger"]
+    assert html(user_client.get(reverse("queue"), headers=HTMX)).lstrip().startswith('<div id="queue"')
+
+
+@pytest.mark.parametrize("place", [{}, {"to": "nowhere"}, {"before": "x"}, {"after": "4711"}])
+def test_a_place_that_is_none_is_refused(user_client: Client, three: Any, place: dict[str, str]) -> None:
+    response = move(user_client, three[0], HTMX, **place)
+    assert "studio:problem" in response.headers["HX-Trigger"]
+    assert order() == "abc"
+    response = move(user_client, three[0], **place)
+    assert "notice-error" in html(user_client.get(response.url))
+
+
+def test_a_run_that_has_just_started_cannot_be_moved(user_client: Client, three: list[TrainingRun]) -> None:
+    three[0].transition("running", attempt=1)
+    response = move(user_client, three[0], HTMX, to="last")
+    assert "has no place in the queue" in response.headers["HX-Trigger"]
+    assert move(user_client, three[1], HTMX, after=three[0].pk).status_code == 200
+
+
+@pytest.mark.parametrize(("value", "stored"), [("7", 7), ("-3", -3), ("1001", 0), ("much", 0), ("", 0)])
+def test_a_priority_is_set_or_refused(user_client: Client, three: Any, value: str, stored: int) -> None:
+    address = reverse("queue_priority", args=[three[2].pk])
+    response = user_client.post(address, {"priority": value}, headers=HTMX)
+    assert ("studio:problem" in response.headers["HX-Trigger"]) == (stored == 0)
+    assert TrainingRun.objects.get(pk=three[2].pk).priority == stored
+    assert user_client.post(address, {"priority": value}).status_code == 302
+
+
+def test_moving_is_done_by_post_alone(user_client: Client, three: list[TrainingRun]) -> None:
+    assert user_client.get(reverse("queue_move", args=[three[0].pk])).status_code == 405
+    assert user_client.get(reverse("queue_priority", args=[three[0].pk])).status_code == 405
+    assert user_client.post(reverse("queue_move", args=[4711]), {"to": "last"}).status_code == 404
+
+
+def test_the_page_of_a_run_says_why_it_waits(user_client: Client, make: MAKE) -> None:
+    host = machine(slots=1)
+    running = make("running", name="night")
+    hold(running, host.devices.get())
+    waiting = make("queued", queued_at=timezone.now(), config=asking())
+    text = html(user_client.get(waiting.get_absolute_url()))
+    assert "No free slot: the CPU of here is held by “night”." in text
+    forecast.keep_up()
+    assert "When it starts cannot be told now." in html(user_client.get(waiting.get_absolute_url()))
+
+
+def test_a_long_queue_is_counted_to_its_end(user_client: Client, make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "SHOWN", 2)
+    for number in range(5):
+        make("queued", name=f"r{number}", queue_rank=float(number), config=asking())
+    text = page(user_client)
+    assert text.count('class="queue-item"') == 2
+    assert "3 more runs wait behind these." in text

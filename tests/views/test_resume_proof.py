@@ -1,0 +1,71 @@
+"""The run's page says whether it goes on exactly, and what it was made with."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.test import Client
+
+from tests.helpers.world import tell
+from trainingapp.models import TrainingRun
+from trainingapp.runs.run_page import log_events, render_log_lines
+
+pytestmark = pytest.mark.django_db
+MAKE = Callable[..., TrainingRun]
+
+
+def page(client: Client, run: TrainingRun) -> str:
+    return client.get(run.get_absolute_url()).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "difference", "words"),
+    [
+        ("exact", 0.0, "Goes on exactly"),
+        ("near", 0.00012, "Difference: 0.012 %."),
+        ("differs", 0.4, "Difference: 40 %."),
+        ("unknown", 0.0, "Exactness not shown"),
+    ],
+)
+def test_the_verdict_is_shown_with_words(
+    user_client: Client, make: MAKE, verdict: str, difference: float, words: str
+) -> None:
+    proof = {"verdict": verdict, "difference": difference, "reason": "", "attempt": 2, "step": 7}
+    html = page(user_client, make("running", resume_proof=proof))
+    assert f'data-proof="{verdict}"' in html
+    assert words in html
+    assert "Attempt 2, step 7." in html
+
+
+def test_a_reason_is_shown_and_escaped(user_client: Client, make: MAKE) -> None:
+    proof = {"verdict": "near", "difference": 1e-5, "reason": "torch was <2>, now 3", "attempt": 2, "step": 7}
+    html = page(user_client, make("running", resume_proof=proof))
+    assert "Why: torch was &lt;2&gt;, now 3." in html
+
+
+def test_without_a_reload_nothing_is_shown(user_client: Client, make: MAKE) -> None:
+    html = page(user_client, make("running"))
+    assert "data-proof" not in html
+    assert 'id="environment"' not in html
+
+
+def test_the_environment_is_shown_folded(user_client: Client, make: MAKE) -> None:
+    environment = {"python": "CPython 3.11.7", "platform": "Linux", "cpu": "x86_64", "packages": {"torch": "2.9.1"}}
+    html = page(user_client, make("completed", environment={**environment, "driver": "550.54.15"}))
+    for text in ('<details class="panel-body pt-0" id="environment">', "CPython 3.11.7", "550.54.15", "2.9.1"):
+        assert text in html
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({"order": "epochs", "id": 1, "by": "ada", "epochs": 30}, "Asked for another number of epochs: 30 (ada)."),
+        ({"order": "checkpoint", "id": 1, "by": ""}, "Asked for a checkpoint."),
+        ({"state": "order", "id": 1, "result": "Saved as step_2.pt."}, "Done as asked: Saved as step_2.pt."),
+        ({"state": "proof", "message": "It is the same."}, "It is the same."),
+    ],
+)
+def test_the_log_says_what_was_asked_and_done(make: MAKE, data: dict[str, Any], text: str) -> None:
+    run = make("running")
+    tell(run, {"type": "status", "data": data})
+    assert text in render_log_lines(log_events(run, before=99))

@@ -1,0 +1,198 @@
+"""The buttons and the menu of a run: who is shown which, what a press answers, also when somebody was quicker."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from tests.helpers.threads import in_threads
+from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models.run import Status
+
+MAKE = Callable[..., TrainingRun]
+HTMX = {"HX-Request": "true"}
+pytestmark = pytest.mark.django_db
+
+
+def html(response: Any) -> str:
+    return str(response.content.decode())
+
+
+def order(client: Client, run: TrainingRun, command: str, **headers: str) -> Any:
+    return client.post(reverse("run_order", args=[run.pk, command]), headers={**HTMX, **headers})
+
+
+def told(response: Any) -> dict[str, Any]:
+    """Event -> message of the notices that the page shows."""
+    events = json.loads(response.headers.get("HX-Trigger", "{}"))
+    return {name: detail["message"] for name, detail in events.items()}
+
+
+def entries(response: Any) -> list[str]:
+    return re.findall(r'id="(?:verb|menu)-(\w+)"', html(response))
+
+
+def saved(run: TrainingRun, **fields: Any) -> Checkpoint:
+    values = {"file": "epoch_5.pt", "attempt": 1, "epoch": 5, "step": 50, "reason": "epoch", "size_bytes": 1000}
+    return Checkpoint.objects.create(run=run, sha256="0" * 64, created_at=timezone.now(), **{**values, **fields})
+
+
+# What is shown
+
+
+@pytest.mark.parametrize(
+    ("status", "shown"),
+    [
+        ("pending", ["start", "epochs", "clone", "edit", "share", "delete"]),
+        ("queued", ["pause", "stop", "epochs", "clone", "edit", "share"]),
+        ("running", ["pause", "stop", "checkpoint", "evaluate", "epochs", "clone", "edit", "share"]),
+        ("paused", ["resume", "stop", "epochs", "clone", "edit", "share", "delete"]),
+        ("completed", ["epochs", "clone", "edit", "share", "delete"]),
+        ("failed", ["resume", "epochs", "clone", "retry", "edit", "share", "delete"]),
+    ],
+)
+def test_the_owner_is_offered_what_is_possible(user_client: Client, make: MAKE, status: str, shown: list[str]) -> None:
+    run = make(status, heartbeat_at=timezone.now())
+    assert entries(user_client.get(run.get_absolute_url())) == shown
+
+
+def test_a_fork_is_offered_once_there_is_a_sound_checkpoint(user_client: Client, make: MAKE) -> None:
+    run = make("completed")
+    checkpoint = saved(run, damage="its hash does not hold")
+    assert "fork" not in entries(user_client.get(run.get_absolute_url()))
+    Checkpoint.objects.filter(pk=checkpoint.pk).update(damage="")
+    assert "fork" in entries(user_client.get(run.get_absolute_url()))
+
+
+def test_who_may_only_look_is_offered_nothing(client: Client, make: MAKE, other_user: User) -> None:
+    other_user.groups.add(Group.objects.get_or_create(name="viewer")[0])
+    client.force_login(other_user)
+    assert entries(client.get(make("running").get_absolute_url())) == []
+
+
+def test_an_operator_who_does_not_own_it_may_copy_it(client: Client, make: MAKE, other_user: User) -> None:
+    client.force_login(other_user)
+    assert entries(client.get(make("running").get_absolute_url())) == ["clone"]
+
+
+def test_an_ending_run_is_offered_no_orders(user_client: Client, make: MAKE) -> None:
+    run = make("running", wanted="pause", heartbeat_at=timezone.now())
+    assert not {"checkpoint", "evaluate", "epochs"} & set(entries(user_client.get(run.get_absolute_url())))
+
+
+# What a press does
+
+
+@pytest.mark.parametrize("command", ["checkpoint", "evaluate"])
+def test_an_order_is_given_and_shown(user_client: Client, make: MAKE, command: str) -> None:
+    run = make("running")
+    response = order(user_client, run, command)
+    assert TrainingRun.objects.get().orders == [{"id": 1, "command": command}]
+    assert "at the next step" in told(response)["studio:notice"]
+    assert 'id="part-header"' in html(response)
+    assert "The trainer does it at its next step" in html(response)
+
+
+def test_an_order_is_given_once_and_the_second_press_is_told(user_client: Client, make: MAKE) -> None:
+    run = make("running")
+    order(user_client, run, "checkpoint")
+    assert "already" in told(order(user_client, run, "checkpoint"))["studio:notice"]
+    assert len(TrainingRun.objects.get().orders) == 1
+
+
+def test_a_failed_run_is_tried_again(user_client: Client, make: MAKE) -> None:
+    run = make("failed")
+    order(user_client, run, "retry")
+    assert TrainingRun.objects.get().status == "queued"
+    assert told(order(user_client, run, "retry")) == {"studio:notice": "It goes on already."}
+
+
+@pytest.mark.parametrize(("command", "status"), [("checkpoint", "paused"), ("evaluate", "queued"), ("retry", "paused")])
+def test_what_is_not_possible_is_said(user_client: Client, make: MAKE, command: str, status: str) -> None:
+    assert "cannot be" in told(order(user_client, make(status), command))["studio:problem"]
+
+
+def test_without_scripts_it_leads_back_with_the_message(user_client: Client, make: MAKE) -> None:
+    run = make("running")
+    response = user_client.post(reverse("run_order", args=[run.pk, "checkpoint"]), follow=True)
+    assert response.redirect_chain == [(run.get_absolute_url(), 302)]
+    assert "A checkpoint is saved at the next step." in html(response)
+
+
+def test_pausing_twice_is_told(user_client: Client, make: MAKE) -> None:
+    run = make("running")
+    address = reverse("run_control", args=[run.pk, "pause"])
+    assert told(user_client.post(address, headers=HTMX)) == {}
+    assert told(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause was asked for already."}
+
+
+def test_orders_are_pressed_not_opened(user_client: Client, make: MAKE) -> None:
+    assert user_client.get(reverse("run_order", args=[make("running").pk, "checkpoint"])).status_code == 405
+
+
+def test_somebody_else_gives_no_orders(client: Client, make: MAKE, other_user: User) -> None:
+    client.force_login(other_user)
+    assert order(client, make("running"), "checkpoint").status_code == 403
+    assert TrainingRun.objects.get().orders == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_people_at_once_give_one_order(make: MAKE, user: User) -> None:
+    run = make("running")
+
+    def press() -> int:
+        client = Client()
+        client.force_login(user)
+        return int(order(client, run, "checkpoint").status_code)
+
+    assert set(in_threads([press] * 4)) == {200}
+    assert len(TrainingRun.objects.get().orders) == 1
+    assert RunEvent.objects.filter(data__order="checkpoint").count() == 1
+
+
+# By force
+
+
+def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user_client: Client, make: MAKE) -> None:
+    run = make("running", wanted="stop", wanted_at=timezone.now() - timedelta(minutes=1), step=70, elapsed_s=35.0)
+    saved(run, step=50)
+    TrainingRun.objects.update(heartbeat_at=timezone.now(), spoke_at=timezone.now())
+    assert "force_stop" in entries(user_client.get(run.get_absolute_url()))
+    page = html(user_client.get(reverse("run_force_stop", args=[run.pk])))
+    assert "The 20 steps since the newest checkpoint are lost" in page
+    action = re.findall(r'<form class="actions" method="post" action="([^"]*)"', page)[0]
+    user_client.post(action)
+    assert TrainingRun.objects.get().wanted == "kill"
+    assert "already" in html(user_client.post(action, follow=True))
+
+
+def test_where_no_force_is_needed_the_page_says_so(user_client: Client, make: MAKE) -> None:
+    page = html(user_client.get(reverse("run_force_stop", args=[make("paused").pk])))
+    assert '<form class="actions"' not in page
+    assert "pause or stop it" in page
+
+
+# What it costs
+
+
+def test_the_page_says_what_a_pause_costs(user_client: Client, make: MAKE) -> None:
+    run = make("running", step=70, elapsed_s=35.0, heartbeat_at=timezone.now())
+    saved(run, size_bytes=31_000_000, step=50)
+    page = html(user_client.get(run.get_absolute_url()))
+    assert "0 steps lost" in page
+    assert "writes 29.6\xa0MB" in page
+    assert "time: unknown yet" in page
+    assert re.search(r">Kill or crash</th><td class=\"number\">20 <span class=\"quiet\">\(about 10 s\)", page)
+
+
+@pytest.mark.parametrize("status", [status for status in Status.values if status not in ("running", "paused")])
+def test_where_nothing_trains_nothing_is_quoted(user_client: Client, make: MAKE, status: str) -> None:
+    page = html(user_client.get(make(status).get_absolute_url()))
+    assert re.search(r'<div id="part-quote"[^>]* hidden>', page)

@@ -1,3 +1,0 @@
-"""What the tests of pages and streams share."""
-
-from tests.small_world import *  # noqa: F403
