@@ -173,7 +173,7 @@ def test_csv(import_tree: ImportTree, data_dir: Path, line: str, code: str, said
 def test_scenes(import_tree: ImportTree, data_dir: Path) -> None:
     tree = annotated.scenes_tree()
     content = json.loads(tree["annotations.json"] or b"")
-    content["images"][0]["labels"] = [7, 0]
+    content["pictures"][0]["labels"] = [7, 0]
     tree["annotations.json"] = json.dumps(content, indent=1).encode()
     line = line_of(tree, "annotations.json", '"path"') - 1
     assert_refused(import_tree(tree), data_dir, "unknown_class", f"annotations.json line {line}:")

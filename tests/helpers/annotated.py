@@ -180,7 +180,7 @@ def scenes_tree() -> Tree:
         tree[path], tree[mask] = item.content(), png(Image.fromarray(instances_HW))
         labels = [CLASSES.index(name) for name, _corners in item.boxes]
         records.append({"path": path, "mask": mask, "labels": labels, "boxes_xyxy": [box for _name, box in item.boxes]})
-    content = {"format": 1, "classes": CLASSES, "seed": 0, "images": records}
+    content = {"format": 1, "classes": CLASSES, "seed": 0, "pictures": records}
     tree["annotations.json"] = json.dumps(content).encode()
     return tree
 

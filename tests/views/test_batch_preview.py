@@ -31,7 +31,7 @@ def files(tmp_path: Path, settings: Any) -> None:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The ids that the worker is told; the test is the worker."""
     told: list[str] = []
-    monkeypatch.setattr("trainingapp.runs.records.tasks.draw_batch_preview", told.append)
+    monkeypatch.setattr("trainingapp.runs.records.wakeups.draw_batch_preview", told.append)
     return told
 
 

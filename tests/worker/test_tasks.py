@@ -11,6 +11,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
+from trainingapp.datasets import imports
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.runs.verbs import stop_run
 from trainingapp.supervision import shutting_down
@@ -96,7 +97,7 @@ def test_every_waiting_import_is_answered(user: User, source: Path) -> None:
 
 
 def test_an_import_whose_worker_died_is_taken_up_again(user: User, source: Path) -> None:
-    importing(user, source, silence_s=tasks.IMPORT_LEASE_S + 1)
+    importing(user, source, silence_s=imports.IMPORT_LEASE_S + 1)
     tasks.import_datasets.call_local()
     assert Dataset.objects.get().status == "refused"
 
@@ -113,7 +114,7 @@ def test_an_import_that_breaks_is_refused_and_not_tried_for_ever(
     def broken(dataset: Dataset) -> None:
         raise MemoryError("too large")
 
-    monkeypatch.setattr(tasks, "run_import", broken)
+    monkeypatch.setattr(imports, "run_import", broken)
     importing(user, source)
     tasks.import_datasets.call_local()
     dataset = Dataset.objects.get()

@@ -96,7 +96,8 @@ def _rename_old_parameters(request: HttpRequest) -> None:
         for name in [name for name in query if name in OLD_KEYS]:
             query.setlist(OLD_KEYS[name], query.pop(name))
         request.GET = query  # type: ignore[assignment]  # the immutable kind is meant for views
-    if request.content_type == "multipart/form-data":
+    # Only there: reading the files of a form would use up the body of an operation that takes JSON.
+    if request.content_type == "multipart/form-data" and request.path.endswith("/predict"):
         for name in [name for name in request.FILES if name in OLD_KEYS]:
             request.FILES.setlist(OLD_KEYS[name], request.FILES.pop(name))
 

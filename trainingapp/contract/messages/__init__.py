@@ -91,7 +91,7 @@ def define(code: str, text: str | tuple[str, str]) -> Template:
     return TEMPLATES[code]
 
 
-SENTENCES = define("sentences", gettext_noop("%(sentences)s"))
+SENTENCES = define("sentences", "%(sentences)s")
 
 
 def sentences(*parts: Message | None) -> Message:
