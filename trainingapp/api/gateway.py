@@ -99,7 +99,7 @@ def _rename_old_parameters(request: HttpRequest) -> None:
     # Only there: reading the files of a form would use up the body of an operation that takes JSON.
     if request.content_type == "multipart/form-data" and request.path.endswith("/predict"):
         for name in [name for name in request.FILES if name in OLD_KEYS]:
-            request.FILES.setlist(OLD_KEYS[name], request.FILES.pop(name))
+            request.FILES.setlist(OLD_KEYS[name], request.FILES.getlist(name))
 
 
 def check_query(request: HttpRequest, known: Known) -> None:
