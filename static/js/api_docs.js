@@ -1,15 +1,15 @@
-// The description of the API, by Swagger UI. Requests that are tried out carry the token that forms carry too.
+// The API documentation, by Swagger UI. Requests that are tried out carry the CSRF token of the forms.
 (() => {
   "use strict";
   const place = document.getElementById("api-docs");
   const root = document.documentElement;
 
-  function suitTheme() {
+  function applyTheme() {
     root.classList.toggle("dark-mode", root.dataset.bsTheme === "dark");
   }
 
-  suitTheme();
-  new MutationObserver(suitTheme).observe(root, { attributeFilter: ["data-bs-theme"] });
+  applyTheme();
+  new MutationObserver(applyTheme).observe(root, { attributeFilter: ["data-bs-theme"] });
   window.SwaggerUIBundle({
     url: place.dataset.url,
     domNode: place,

@@ -1,4 +1,4 @@
-// What every page has: menus that close, problems that htmx reports, lists that follow a stream of "changed".
+// Scripts of every page: menus that close, errors that htmx reports, protection against outdated headers.
 (() => {
   "use strict";
 
@@ -7,7 +7,7 @@
       if (!menu.contains(event.target) || event.target.closest(".menu-item")) menu.open = false;
     }
   });
-  // What somebody has opened stays open when the part around it is rendered anew.
+  // An opened <details> stays open when the part around it is rendered again.
   if (window.Idiomorph) {
     Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details"));
   }
@@ -25,7 +25,7 @@
     show(text, "notice-error", "bi-x-octagon-fill");
   }
 
-  // It lies above the page and moves nothing: a second click must not meet another button.
+  // The notice covers the page and moves nothing: a second click must not hit another button.
   function show(text, level, symbol) {
     const notice = document.createElement("div");
     notice.className = `notice ${level}`;
@@ -60,13 +60,13 @@
   });
   document.addEventListener("htmx:sendError", () => showProblem(messages.dataset.unreachable));
 
-  // A header that was rendered before the one on the page must not take its place, whichever way it came.
+  // A header that is older than the one on the page must not replace it, whichever response brings it.
   document.addEventListener("htmx:beforeSwap", (event) => {
     const target = event.detail.target;
-    const shown = target && target.dataset.version;
+    const shown = target?.dataset.version;
     const match = shown && /data-version="([\d.]+)"/.exec(event.detail.serverResponse || "");
     if (match && Number(match[1]) < Number(shown)) event.detail.shouldSwap = false;
-    // The login page in place of a part means that the session has ended.
+    // The login page instead of a part means that the session has ended.
     if (/data-login-page/.test(event.detail.serverResponse || "")) {
       event.detail.shouldSwap = false;
       location.reload();

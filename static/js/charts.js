@@ -1,9 +1,8 @@
-// Live curves with uPlot. Points come once from JSON and then from the stream; each has the number of its event.
+// Live charts with uPlot. Points are loaded once as JSON and then come from the stream, each with its event number.
 import { metricText, numberText, numbersApart } from "./numbers.js";
+import { beforeRewind, columns, newerThan, thinned, valueAt } from "./points.js";
 
-const MOST_POINTS = 4000; // of a split; older ones are thinned out beyond it
-
-/** Room for the longest number of an axis. */
+/** The width in pixels that the longest number of an axis needs. */
 function widthOf(_plot, values) {
   return Math.max(52, ...(values || []).map((value) => 18 + 6.5 * String(value).length));
 }
@@ -27,7 +26,7 @@ class Chart {
       shown: item.querySelector("b"),
     }));
     this.data = [[], ...this.series.map(() => [])];
-    new ResizeObserver(() => this.plot && this.plot.setSize(this.size())).observe(this.canvas);
+    new ResizeObserver(() => this.plot?.setSize(this.size())).observe(this.canvas);
   }
 
   size() {
@@ -62,8 +61,8 @@ class Chart {
     );
   }
 
-  show(points, x) {
-    this.data = [points.map(x), ...this.series.map((one) => points.map((point) => this.value(point, one)))];
+  show(points, toX) {
+    this.data = columns(points, this.series, toX);
     const some = this.series.some((_one, index) => this.data[index + 1].some((value) => value !== null));
     this.empty.hidden = some;
     if (!this.plot) this.build();
@@ -71,22 +70,14 @@ class Chart {
     this.legend(null);
   }
 
-  value(point, one) {
-    const value = point.split === one.split ? point.values[one.metric] : null;
-    return value === undefined ? null : value;
-  }
-
-  // The value under the cursor, or the newest: the closest one before that place.
+  // Shows the value under the cursor, or the newest one.
   legend(index) {
-    const said = [];
+    const texts = [];
     this.series.forEach((one, number) => {
-      const values = this.data[number + 1];
-      let at = index === null || index === undefined ? values.length - 1 : index;
-      while (at >= 0 && values[at] === null) at -= 1;
-      one.shown.textContent = metricText(at >= 0 ? values[at] : null, one.isShare);
-      said.push(`${one.label} ${one.shown.textContent}`);
+      one.shown.textContent = metricText(valueAt(this.data[number + 1], index), one.isShare);
+      texts.push(`${one.label} ${one.shown.textContent}`);
     });
-    if (index === null) this.canvas.setAttribute("aria-label", `${this.box.dataset.title}: ${said.join(", ")}`);
+    if (index === null) this.canvas.setAttribute("aria-label", `${this.box.dataset.title}: ${texts.join(", ")}`);
   }
 }
 
@@ -123,7 +114,7 @@ export class Charts {
           return;
         }
       } catch {
-        // the server is away: the banner says so
+        // no connection: the banner reports it
       }
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
@@ -134,24 +125,22 @@ export class Charts {
       this.waiting.push(() => this.add(points));
       return;
     }
-    const fresh = points.filter((point) => point.seq > this.seq);
+    const fresh = newerThan(points, this.seq);
     if (!fresh.length) return;
     this.points.push(...fresh);
     this.seq = fresh.at(-1).seq;
-    this.thin();
+    this.points = thinned(this.points);
     this.draw();
   }
 
-  // A new attempt goes on from `step`: what an earlier one measured after it is made again, and so is the validation
-  // of that step when it is due.
+  // A new attempt starts from `step` and repeats what an earlier one recorded after it.
   rewind({ seq, step, validationDue }) {
     if (this.seq === null) {
       this.waiting.push(() => this.rewind({ seq, step, validationDue }));
       return;
     }
     if (seq <= this.seq) return;
-    const stays = (point) => point.step < step || (point.step === step && !(validationDue && point.split === "val"));
-    this.points = this.points.filter(stays);
+    this.points = beforeRewind(this.points, { step, validationDue });
     this.draw();
   }
 
@@ -160,20 +149,12 @@ export class Charts {
     if (this.axis === "epoch") this.draw();
   }
 
-  thin() {
-    const train = this.points.filter((point) => point.split === "train").length;
-    if (train <= MOST_POINTS) return;
-    const recent = this.points.length - MOST_POINTS / 4;
-    this.points = this.points.filter((point, index) => point.split !== "train" || index > recent || index % 2);
-  }
-
   draw() {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = null;
-      const x = this.axis === "epoch" && this.perEpoch ? (point) => point.step / this.perEpoch : (point) => point.step;
-      const points = [...this.points].sort((a, b) => a.step - b.step);
-      for (const chart of this.charts) chart.show(points, x);
+      const toX = this.axis === "epoch" && this.perEpoch ? (step) => step / this.perEpoch : (step) => step;
+      for (const chart of this.charts) chart.show(this.points, toX);
     });
   }
 }

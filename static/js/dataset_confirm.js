@@ -1,5 +1,5 @@
-// How to import a dataset: classes are moved, merged and left out, and the page says at once what comes of it.
-// The form may come with the page or later by htmx, so everything listens at the document.
+// The import form of a dataset: classes are moved, merged and excluded, with immediate feedback.
+// The form may be part of the page or come later by htmx, so all listeners are on the document.
 
 const rows = () => [...document.querySelectorAll("#confirm [data-class]")];
 const part = (row, name) => row.querySelector(`[name$="-${name}"]`);

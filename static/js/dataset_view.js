@@ -1,4 +1,4 @@
-// One image of a dataset, large: arrow keys, the strength of the mask, and names of boxes that stay readable.
+// One image of a dataset: arrow keys, mask opacity, and box labels of a constant size.
 
 const NAME_PIXELS = 13;
 const stage = document.querySelector(".stage");

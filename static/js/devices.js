@@ -1,4 +1,4 @@
-// The devices: who has them comes with the stream, their readings by the clock.
+// The devices: the stream reports their runs, a timer updates their readings.
 import { follow } from "./live_part.js";
 
 follow("devices", { everyMs: 5000 });

@@ -1,5 +1,5 @@
-// The evaluation of a run: images through the epochs, boxes by confidence, another epoch without a second click.
-const place = document.getElementById("travel-place");
+// The evaluation of a run: images by epoch, boxes by confidence, and the choice of an epoch.
+const slider = document.getElementById("travel-place");
 const play = document.getElementById("travel-play");
 const shownEpoch = document.getElementById("travel-epoch");
 const confidence = document.getElementById("confidence");
@@ -11,33 +11,33 @@ const choice = document.getElementById("epoch-choice");
 choice.addEventListener("change", () => choice.form.requestSubmit());
 choice.form.querySelector("button").hidden = true;
 
-// Boxes below the confidence are hidden; each image says how many are left.
-function sift() {
+// Boxes below the confidence are hidden; each image shows the number of visible boxes.
+function filterBoxes() {
   if (!confidence) return;
-  const least = Number(confidence.value);
-  document.getElementById("confidence-shown").textContent = `${Math.round(least * 100)} %`;
-  for (const box of document.querySelectorAll("[data-confidence]")) box.toggleAttribute("hidden", Number(box.dataset.confidence) < least);
+  const threshold = Number(confidence.value);
+  document.getElementById("confidence-shown").textContent = `${Math.round(threshold * 100)} %`;
+  for (const box of document.querySelectorAll("[data-confidence]")) box.toggleAttribute("hidden", Number(box.dataset.confidence) < threshold);
   for (const count of document.querySelectorAll("[data-shown-boxes]")) {
     count.textContent = count.closest("figure").querySelectorAll("[data-confidence]:not([hidden])").length;
   }
 }
 
-class Travel {
+class EpochPlayer {
   constructor() {
-    this.epochs = place.dataset.epochs.split(",");
+    this.epochs = slider.dataset.epochs.split(",");
     this.pages = new Map(); // epoch -> promise of its images
     this.timer = null;
-    place.addEventListener("input", () => {
+    slider.addEventListener("input", () => {
       this.pause();
       this.show();
     });
     play.addEventListener("click", () => (this.timer ? this.pause() : this.play()));
-    this.say();
+    this.label();
   }
 
   page(epoch) {
     if (!this.pages.has(epoch)) {
-      const address = place.dataset.address.replace("/0/", `/${epoch}/`);
+      const address = slider.dataset.address.replace("/0/", `/${epoch}/`);
       const page = fetch(address).then((response) => (response.ok && !response.redirected ? response.text() : Promise.reject(response.status)));
       page.catch(() => this.pages.delete(epoch));
       this.pages.set(epoch, page);
@@ -45,45 +45,45 @@ class Travel {
     return this.pages.get(epoch);
   }
 
-  say(failed = false) {
-    const epoch = this.epochs[Number(place.value)];
-    const { label, best, bestLabel } = shownEpoch.dataset;
-    const words = failed ? shownEpoch.dataset.failed : `${label} ${epoch}${epoch === best ? ` ★ ${bestLabel}` : ""}`;
-    shownEpoch.textContent = words;
-    place.setAttribute("aria-valuetext", words);
+  label(failed = false) {
+    const epoch = this.epochs[Number(slider.value)];
+    const { label: epochLabel, best, bestLabel } = shownEpoch.dataset;
+    const text = failed ? shownEpoch.dataset.failed : `${epochLabel} ${epoch}${epoch === best ? ` ★ ${bestLabel}` : ""}`;
+    shownEpoch.textContent = text;
+    slider.setAttribute("aria-valuetext", text);
   }
 
   async show() {
-    const epoch = this.epochs[Number(place.value)];
-    this.say();
+    const epoch = this.epochs[Number(slider.value)];
+    this.label();
     let html;
     try {
       html = await this.page(epoch);
     } catch {
-      if (epoch === this.epochs[Number(place.value)]) this.say(true);
+      if (epoch === this.epochs[Number(slider.value)]) this.label(true);
       return;
     }
-    if (epoch !== this.epochs[Number(place.value)]) return; // the slider has gone on
+    if (epoch !== this.epochs[Number(slider.value)]) return; // the slider has moved meanwhile
     const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
     Idiomorph.morph(document.getElementById("travel-images"), fresh, { morphStyle: "outerHTML" });
-    sift();
-    const next = this.epochs[Number(place.value) + 1];
+    filterBoxes();
+    const next = this.epochs[Number(slider.value) + 1];
     if (next) this.page(next).catch(() => {});
   }
 
   play() {
-    if (Number(place.value) === this.epochs.length - 1) place.value = 0;
-    else place.value = Number(place.value) + 1;
-    this.face(true);
+    if (Number(slider.value) === this.epochs.length - 1) slider.value = 0;
+    else slider.value = Number(slider.value) + 1;
+    this.showButton(true);
     const step = async () => {
       await this.show();
       if (this.timer === null) return;
-      if (Number(place.value) === this.epochs.length - 1) {
+      if (Number(slider.value) === this.epochs.length - 1) {
         this.pause();
         return;
       }
       this.timer = setTimeout(() => {
-        place.value = Number(place.value) + 1;
+        slider.value = Number(slider.value) + 1;
         step();
       }, STEP_MS);
     };
@@ -94,16 +94,16 @@ class Travel {
   pause() {
     clearTimeout(this.timer);
     this.timer = null;
-    this.face(false);
+    this.showButton(false);
   }
 
-  face(playing) {
+  showButton(playing) {
     play.querySelector("span").textContent = playing ? play.dataset.stop : play.dataset.play;
     play.querySelector(".bi").className = `bi ${playing ? "bi-stop-fill" : "bi-play-fill"}`;
   }
 }
 
-if (place) new Travel();
-if (confidence) confidence.addEventListener("input", sift);
-document.body.addEventListener("htmx:afterSwap", sift);
-sift();
+if (slider) new EpochPlayer();
+if (confidence) confidence.addEventListener("input", filterBoxes);
+document.body.addEventListener("htmx:afterSwap", filterBoxes);
+filterBoxes();

@@ -1,5 +1,5 @@
-// Settings that do not count with the present choices are put out of sight; their values stay and are sent all the same.
-// Another network brings the values that suit it, where nobody has changed them.
+// Hides the settings that have no effect with the current choices; their values are still submitted.
+// Choosing another model sets its recommended values, except in fields that were changed.
 (() => {
   "use strict";
   const fields = [...document.querySelectorAll("[data-when]")];

@@ -1,9 +1,9 @@
-// A part of a page that is fetched again whenever a stream says "changed", and each `everyMs` while somebody looks.
+// A part of a page that is fetched again at each "changed" of a stream, and every `everyMs` while the tab is visible.
 import { Stream, connectionBanner } from "./stream.js";
 
 const BETWEEN_MS = 1000;
 
-// `busy` says that the part must be left alone for now; it is fetched as soon as it may be.
+// While `busy()` is true the part is not replaced; it is fetched as soon as that ends.
 export function follow(id, { everyMs = 0, busy = () => false } = {}) {
   let last = 0;
   let timer = null;
@@ -27,7 +27,7 @@ export function follow(id, { everyMs = 0, busy = () => false } = {}) {
   new Stream(document.getElementById(id).dataset.stream, {
     handlers: { changed: refresh },
     onState(state) {
-      if (state === "live" && wasLost) refresh(); // there is nothing to catch up with but the part itself
+      if (state === "live" && wasLost) refresh(); // the stream has no history: fetch the part
       wasLost = state === "lost" || (wasLost && state !== "live");
       banner(state);
     },

@@ -1,5 +1,5 @@
-// The log of a run: each line once, the newest 2,000 kept, followed while its end is in view.
-const MOST_LINES = 2000;
+// The log of a run: each line once, at most the newest 2,000; it scrolls along while its end is in view.
+const MAX_LINES = 2000;
 const NEAR_END_PX = 40;
 
 export class Log {
@@ -29,9 +29,9 @@ export class Log {
       this.mark(line);
       this.list.append(line);
     }
-    // Who reads further up keeps their place for a while longer.
-    const most = this.follow.checked ? MOST_LINES : 3 * MOST_LINES;
-    while (this.list.childElementCount > most) this.list.firstElementChild.remove();
+    // A reader who has scrolled up keeps the position longer.
+    const max = this.follow.checked ? MAX_LINES : 3 * MAX_LINES;
+    while (this.list.childElementCount > max) this.list.firstElementChild.remove();
     if (this.follow.checked) this.toEnd();
   }
 

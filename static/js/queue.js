@@ -1,16 +1,16 @@
-// The queue: it follows the stream, rows can be dragged by their grip, and what was moved is said aloud.
+// The queue: it follows the stream, rows can be dragged, and moves are announced to screen readers.
 import { follow } from "./live_part.js";
 
 const announcer = document.getElementById("announcer");
-let dragged = null; // {row, pointer, start: the row that followed it at first}
+let dragged = null; // {row, pointer, start: the row that followed it before}
 let focused = "";
 
 follow("queue", { busy: () => dragged !== null || isTyping() });
 
-// A number that somebody is typing must not be taken away.
+// A number that is being typed must not be replaced.
 function isTyping() {
   const field = document.activeElement;
-  return field && field.matches("#queue input") && field.value !== field.defaultValue;
+  return field?.matches("#queue input") && field.value !== field.defaultValue;
 }
 
 function neighbour(row, y) {
@@ -43,13 +43,13 @@ document.addEventListener("pointermove", (event) => {
   else if (event.clientY > innerHeight - edge) scrollBy(0, 12);
 });
 
-function drop(isMeant) {
+function drop(isWanted) {
   if (!dragged) return;
   const { row, start } = dragged;
   dragged = null;
   row.classList.remove("dragged");
   const next = row.nextElementSibling;
-  if (!isMeant) return place(row, start);
+  if (!isWanted) return place(row, start);
   if (next === start) return;
   const values = next ? { before: next.dataset.run } : { after: row.previousElementSibling.dataset.run };
   const settings = { values, target: "#queue", swap: "morph:outerHTML", source: row };
@@ -59,12 +59,12 @@ function drop(isMeant) {
 document.addEventListener("pointerup", (event) => dragged?.pointer === event.pointerId && drop(true));
 document.addEventListener("pointercancel", () => drop(false));
 document.addEventListener("keydown", (event) => event.key === "Escape" && drop(false));
-// What was dragged and not taken goes back to where it truly is.
+// A move that failed is undone by loading the queue again.
 for (const name of ["htmx:responseError", "htmx:sendError"]) {
   document.addEventListener(name, () => htmx.ajax("GET", location.pathname, { source: "#queue", target: "#queue", swap: "morph:outerHTML" }));
 }
 
-// The button that was pressed keeps the focus, wherever its row went; where it can go no further, the opposite one.
+// The pressed button keeps the focus wherever its row moves; at an end of the queue, the opposite button gets it.
 const OPPOSITE = { up: "down", first: "down", down: "up", last: "up" };
 document.addEventListener("htmx:beforeRequest", () => {
   focused = document.activeElement?.id || "";

@@ -1,4 +1,4 @@
-// The page of a run: parts that are replaced, a log that grows, charts that are fed.
+// The page of a run: replaces parts, appends to the log and feeds the charts.
 import { Charts } from "./charts.js";
 import { Log } from "./log.js";
 import { Stream, connectionBanner } from "./stream.js";

@@ -1,4 +1,4 @@
-// The table of runs is fetched again, with its filters, whenever the stream says that something has changed.
+// The table of runs is fetched again, with its filters, at each "changed" of the stream.
 import { Stream, connectionBanner } from "./stream.js";
 
 const BETWEEN_MS = 1000;
@@ -14,7 +14,7 @@ function refresh() {
     const here = document.getElementById("runs");
     const asked = location.pathname + location.search;
     htmx.ajax("GET", asked, { source: here, target: here, swap: "morph:outerHTML" }).then(() => {
-      if (asked !== location.pathname + location.search) refresh(); // filtered meanwhile: this answer came too late
+      if (asked !== location.pathname + location.search) refresh(); // the filters changed meanwhile: this response is outdated
     });
   }, Math.max(0, last + BETWEEN_MS - Date.now()));
 }
@@ -24,7 +24,7 @@ let wasLost = false;
 new Stream(table.dataset.stream, {
   handlers: { changed: refresh },
   onState(state) {
-    if (state === "live" && wasLost) refresh(); // there is nothing to catch up with but the table itself
+    if (state === "live" && wasLost) refresh(); // the stream has no history: fetch the table
     wasLost = state === "lost" || (wasLost && state !== "live");
     banner(state);
   },

@@ -1,11 +1,11 @@
-// Reads Server-Sent Events with fetch: unlike EventSource it sees 401, 404 and 502 for what they are, notices a
-// connection that has gone silent, and comes back after each with the number of the last event.
-"use strict";
+// Reads Server-Sent Events with fetch. Unlike EventSource it can tell 401, 404 and 502 apart, detects a connection
+// without traffic, and reconnects with the number of the last event.
+import { parseBlock, splitBlocks } from "./server_events.js";
 
-const SILENCE_MS = 25000; // the server says something every 10 s
-const LEAST_WAIT_MS = 500;
-const MOST_WAIT_MS = 8000;
-const HIDDEN_MS = 60000; // browsers give a site six connections: a tab that nobody sees gives its own back
+const SILENCE_MS = 25000; // the server sends a comment every 10 s
+const MIN_WAIT_MS = 500;
+const MAX_WAIT_MS = 8000;
+const HIDDEN_MS = 60000; // browsers allow six connections per site: a hidden tab releases its own
 
 export class Stream {
   // handlers: {event name: (data, id) => void}; onState: "live" | "lost" | "logged-out" | "gone"
@@ -14,7 +14,7 @@ export class Stream {
     this.after = after;
     this.handlers = handlers;
     this.onState = onState;
-    this.wait = LEAST_WAIT_MS;
+    this.wait = MIN_WAIT_MS;
     this.ended = false;
     this.sleeping = false;
     document.addEventListener("visibilitychange", () => this.seen());
@@ -34,7 +34,7 @@ export class Stream {
         if (!this.sleeping) setTimeout(resolve, this.wait * (0.75 + Math.random() / 2));
       });
       this.sleeping = false;
-      this.wait = Math.min(this.wait * 1.6, MOST_WAIT_MS);
+      this.wait = Math.min(this.wait * 1.6, MAX_WAIT_MS);
     }
   }
 
@@ -43,7 +43,7 @@ export class Stream {
   seen() {
     clearTimeout(this.hiding);
     if (!document.hidden) {
-      this.wait = LEAST_WAIT_MS;
+      this.wait = MIN_WAIT_MS;
       this.wake();
       return;
     }
@@ -76,7 +76,7 @@ export class Stream {
       if (!response.ok) return undefined;
       await this.read(response.body.pipeThrough(new TextDecoderStream()).getReader());
     } catch {
-      // refused, cut off, or silent for too long: the loop tries again
+      // refused, interrupted or silent for too long: the loop reconnects
     } finally {
       clearTimeout(this.watch);
     }
@@ -90,34 +90,27 @@ export class Stream {
       this.watch = setTimeout(() => this.abort(), SILENCE_MS);
       const { value, done } = await reader.read();
       if (done) return;
-      this.wait = LEAST_WAIT_MS;
+      this.wait = MIN_WAIT_MS;
       this.onState("live");
-      const blocks = (buffer + value).split("\n\n");
-      buffer = blocks.pop(); // an event cut short is asked for again
+      const { blocks, rest } = splitBlocks(buffer + value);
+      buffer = rest; // an incomplete event is requested again after a reconnect
       for (const block of blocks) this.handle(block);
       if (this.ended) return;
     }
   }
 
   handle(block) {
-    let event = "message";
-    let id = null;
-    const data = [];
-    for (const line of block.split("\n")) {
-      if (line.startsWith("event: ")) event = line.slice(7);
-      else if (line.startsWith("id: ")) id = Number(line.slice(4));
-      else if (line.startsWith("data: ")) data.push(line.slice(6));
-    }
+    const { event, id, data } = parseBlock(block);
     if (event === "logged-out" || event === "gone") return this.end(event);
     if (id !== null && this.after !== null && id <= this.after) return undefined;
     const handler = this.handlers[event];
-    if (handler) handler(data.join("\n"), id);
+    if (handler) handler(data, id);
     if (id !== null) this.after = id;
     return undefined;
   }
 }
 
-// The banner under the top bar says how the connection stands; a short gap is not worth a word.
+// The banner below the top bar shows the state of the connection; interruptions below 700 ms are not reported.
 export function connectionBanner(element) {
   const text = element.querySelector("[data-text]");
   let timer = null;

@@ -1,4 +1,4 @@
-// Runs before the page is painted: the theme is the one chosen here earlier, or that of the system.
+// Runs before the page is painted: uses the stored theme, or that of the system.
 (() => {
   "use strict";
   const KEY = "studio-theme";
@@ -8,7 +8,7 @@
     try {
       return localStorage.getItem(KEY);
     } catch {
-      return null; // storage is forbidden: follow the system
+      return null; // storage is blocked: follow the system
     }
   }
 
@@ -25,7 +25,7 @@
     try {
       localStorage.setItem(KEY, next);
     } catch {
-      // it holds for this page then
+      // it applies to this page only
     }
     document.documentElement.dataset.bsTheme = next;
   });

@@ -1,7 +1,7 @@
-// A button that copies a new token; without it the field can be copied by hand. A double click makes one token.
+// A button that copies a new token; without scripts the field can be copied by hand. A double click creates one token.
 (() => {
   "use strict";
-  const TWICE_MS = 3000; // the answer to the second click would hide that to the first one, which shows the token
+  const TWICE_MS = 3000; // the response to a second click would hide the first one, which shows the token
   let sent = -Infinity;
   document.querySelector("[data-sent-once]").addEventListener("submit", (event) => {
     if (event.timeStamp - sent < TWICE_MS) event.preventDefault();
@@ -18,7 +18,7 @@
     try {
       await navigator.clipboard.writeText(field.value);
     } catch {
-      document.execCommand("copy"); // without HTTPS there is no clipboard to write to
+      document.execCommand("copy"); // the clipboard API needs HTTPS
     }
     label.textContent = button.dataset.copied;
     document.getElementById("announcer").textContent = button.dataset.copied;

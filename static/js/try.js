@@ -1,27 +1,9 @@
-// Predictions: images dropped on the page, and sliders that sift what the worker found without asking it again.
+// Predictions: images dropped on the page, and sliders that filter the stored predictions without a new request.
+import { suppressed } from "./boxes.js";
+
 const SVG = "http://www.w3.org/2000/svg";
-const MOST_DRAWN = 300;
 const NAMES_LISTED = 12;
 const NAME_PIXELS = 12;
-
-// [label, score, left, top, right, bottom], the surest first: of boxes of a class that overlap too much one stays.
-function overlap(one, other) {
-  const width = Math.min(one[4], other[4]) - Math.max(one[2], other[2]);
-  const height = Math.min(one[5], other[5]) - Math.max(one[3], other[3]);
-  if (width <= 0 || height <= 0) return 0;
-  const area = (row) => (row[4] - row[2]) * (row[5] - row[3]);
-  const shared = width * height;
-  return shared / Math.max(area(one) + area(other) - shared, 1e-12);
-}
-
-function kept(rows, confidence, iou) {
-  const found = [];
-  for (const row of rows) {
-    if (row[1] < confidence || found.length >= MOST_DRAWN) break;
-    if (found.every((other) => other[0] !== row[0] || overlap(row, other) <= iou)) found.push(row);
-  }
-  return found;
-}
 
 const percent = (share) => `${(share * 100).toFixed(share < 0.1 ? 1 : 0)} %`;
 
@@ -51,12 +33,12 @@ class Panel {
   }
 
   show() {
-    for (const said of this.panel.querySelectorAll("[data-said]")) said.textContent = percent(this.value(said.dataset.said));
+    for (const output of this.panel.querySelectorAll("[data-said]")) output.textContent = percent(this.value(output.dataset.said));
     const confidence = this.value("confidence");
     for (const guess of this.panel.querySelectorAll("[data-share]")) guess.hidden = Number(guess.dataset.share) < confidence;
     for (const figure of this.panel.querySelectorAll("[data-number]")) {
       const one = this.rows.get(figure.dataset.number);
-      if (one && one.boxes) this.showBoxes(figure, kept(one.boxes, confidence, this.value("iou")), one);
+      if (one?.boxes) this.showBoxes(figure, suppressed(one.boxes, confidence, this.value("iou")), one);
     }
     for (const [canvas, pixels] of this.masks) this.showMask(canvas, pixels);
   }
@@ -99,14 +81,14 @@ class Panel {
     list.dataset.count = rows.length;
   }
 
-  // Red says the class (0: none), green how sure it is; both are kept, and coloured anew for each place of the sliders.
+  // Red holds the class (0: none), green the confidence; the canvas is coloured again whenever a slider moves.
   async readMask(image) {
     const source = new Image();
     source.src = image.dataset.mask;
     try {
       await source.decode();
     } catch {
-      return; // the coloured mask of the server stays
+      return; // the mask that the server coloured stays
     }
     const canvas = document.createElement("canvas");
     canvas.className = "overlay";
@@ -122,11 +104,11 @@ class Panel {
   showMask(canvas, pixels) {
     const context = canvas.getContext("2d");
     const result = context.createImageData(canvas.width, canvas.height);
-    const least = this.value("confidence") * 255;
+    const threshold = this.value("confidence") * 255;
     const alpha = Math.round(this.value("opacity") * 255);
     const colours = this.data.colours.map((text) => [1, 3, 5].map((start) => parseInt(text.slice(start, start + 2), 16)));
     for (let place = 0; place < pixels.length; place += 4) {
-      const colour = pixels[place] && pixels[place + 1] >= least && colours[pixels[place] - 1];
+      const colour = pixels[place] && pixels[place + 1] >= threshold && colours[pixels[place] - 1];
       if (colour) result.data.set([...colour, alpha], place);
     }
     context.putImageData(result, 0, 0);

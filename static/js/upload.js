@@ -1,4 +1,4 @@
-// Shows how far an upload is, and says at once when a file is larger than the server takes.
+// Shows the progress of an upload, and rejects a file above the size limit before it is sent.
 (() => {
   "use strict";
   const holder = document.getElementById("import");

@@ -50,7 +50,7 @@ def run(env: dict[str, str], cwd: Path, *command: str) -> str:
     "name",
     [
         "cvstudio/_assets/templates/base.html",
-        "cvstudio/_assets/static/css/app.css",
+        "cvstudio/_assets/static/css/layout.css",
         "cvstudio/_assets/static/node_modules/bootstrap/dist/css/bootstrap.min.css",
         "cvstudio/_assets/static/node_modules/bootstrap/LICENSE",
         "cvstudio/_assets/static/node_modules/bootstrap-icons/font/fonts/bootstrap-icons.woff2",

@@ -147,7 +147,7 @@ async def test_a_stream_has_the_headers(user: User, run: TrainingRun) -> None:
 
 
 def test_static_files_may_be_kept(client: Client) -> None:
-    assert "no-store" not in client.get("/static/css/app.css").headers.get("Cache-Control", "")
+    assert "no-store" not in client.get("/static/css/layout.css").headers.get("Cache-Control", "")
 
 
 # The account

@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 66, 10, 10, 40
 MOST_LINES = 8
 #: Lines of fewer points have a mark at each.
 MARKED_POINTS = 40
-#: As in app.css for the light theme: a plot that was taken away has no style sheet.
+#: The colours of tokens.css for the light theme: a downloaded plot has no style sheet.
 INKS = ("#0e6b66", "#d2691e", "#6a4fb3", "#2f7fc1", "#b0266b", "#7a7a1e", "#4d5653", "#a3271f")
 #: Names of the curves of metrics by epoch begin so.
 HISTORY = "by-epoch-"
