@@ -270,7 +270,7 @@ def test_orders_reach_a_running_run(api: Api, make: MAKE) -> None:
     run = make("running")
     for action in ("checkpoint", "evaluate"):
         assert api.post(f"training/{run.pk}/control", {"action": action}).status_code == 200
-    assert [order["command"] for order in TrainingRun.objects.get().orders] == ["checkpoint", "evaluate"]
+    assert [order["command"] for order in TrainingRun.objects.get().requests] == ["checkpoint", "evaluate"]
 
 
 def test_a_run_is_stopped_by_force(api: Api, make: MAKE) -> None:

@@ -120,7 +120,7 @@ def test_worker_stopped(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> 
     middle(studio, run)
     assert studio.stop(worker, signal.SIGTERM, timeout_s=15) == 0
     row = studio.run(run)
-    assert (row["status"], row["recoveries"], row["wanted"]) == ("queued", 0, "")
+    assert (row["status"], row["recoveries"], row["requested_action"]) == ("queued", 0, "")
     assert not studio.trainers()
     (last,) = studio.rows("SELECT step FROM trainingapp_checkpoint WHERE run_id = ? AND is_last", run)
     assert last["step"] == row["step"], "nothing has to be made again"

@@ -183,7 +183,7 @@ def test_every_plain_verb_has_the_same_name_in_the_parser_and_takes_json(make: M
     train("checkpoint", running.pk)
     train("evaluate", running.pk)
     running.refresh_from_db()
-    assert [order["command"] for order in running.orders] == ["checkpoint", "evaluate"]
+    assert [order["command"] for order in running.requests] == ["checkpoint", "evaluate"]
 
 
 def test_clone_fork_epochs_and_update(admin: User, make: MAKE) -> None:

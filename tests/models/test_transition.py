@@ -72,10 +72,10 @@ def test_another_attempt_cannot_move_the_run(make: MAKE) -> None:
 
 @pytest.mark.django_db
 def test_fields_are_written_with_the_move(make: MAKE) -> None:
-    run = make("running", wanted="pause", eta_s=3.0)
+    run = make("running", requested_action="pause", eta_s=3.0)
     run.transition("failed", level="error", error_message="no")
     stored = TrainingRun.objects.get()
-    assert (stored.error_message, stored.wanted, stored.eta_s) == ("no", "", None)
+    assert (stored.error_message, stored.requested_action, stored.eta_s) == ("no", "", None)
     assert stored.finished_at is not None
     assert RunEvent.objects.get().level == "error"
 

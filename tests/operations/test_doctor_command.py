@@ -114,15 +114,15 @@ def test_runs_that_wait_without_a_worker(make: MAKE, ready: Dataset) -> None:
 
 def test_a_run_that_is_ending_for_long_can_be_forced(make: MAKE, ready: Dataset, monkeypatch: Any) -> None:
     now = timezone.now()
-    run = make("running", heartbeat_at=now, wanted="pause", wanted_at=now - timedelta(minutes=11))
+    run = make("running", heartbeat_at=now, requested_action="pause", requested_at=now - timedelta(minutes=11))
     monkeypatch.setattr("builtins.input", lambda _question: "n")
     assert run_doctor("--fix")[0] == 1
     run.refresh_from_db()
-    assert run.wanted == "pause"
+    assert run.requested_action == "pause"
     monkeypatch.setattr("builtins.input", lambda _question: "y")
     assert run_doctor("--fix")[0] == 0
     run.refresh_from_db()
-    assert run.wanted == "kill"
+    assert run.requested_action == "kill"
 
 
 @pytest.mark.parametrize("root", ["RUNS_DIR", "DATASETS_DIR", "WEIGHTS_DIR"])

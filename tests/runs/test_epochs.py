@@ -17,12 +17,12 @@ def test_a_run_that_does_not_train_keeps_its_state(make: MAKE, status: str) -> N
     run = run_verbs.extend_run(make(status, epoch=3, total_epochs=20), 30, by="ada")
     stored = TrainingRun.objects.get()
     assert (stored.status, stored.config["epochs"], stored.total_epochs, stored.version) == (status, 30, 30, 2)
-    assert run.orders == []
+    assert run.requests == []
 
 
 def test_a_run_that_trains_is_told(make: MAKE) -> None:
     run = run_verbs.extend_run(make("running", epoch=3), 30)
-    assert run.orders == [{"id": 1, "command": "epochs", "epochs": 30}]
+    assert run.requests == [{"id": 1, "command": "epochs", "epochs": 30}]
     assert TrainingRun.objects.get().config["epochs"] == 30
 
 
@@ -51,11 +51,11 @@ def test_bounds_name_the_field(make: MAKE) -> None:
 def test_the_same_number_again_changes_nothing(make: MAKE) -> None:
     run = run_verbs.extend_run(make("running"), 30)
     run_verbs.extend_run(run, 30)
-    assert (len(run.orders), run.version) == (1, 2)
+    assert (len(run.requests), run.version) == (1, 2)
 
 
 def test_not_while_it_ends(make: MAKE) -> None:
-    run = make("running", wanted="stop")
+    run = make("running", requested_action="stop")
     with pytest.raises(VerbError, match="cannot be changed"):
         run_verbs.extend_run(run, 30)
     assert TrainingRun.objects.get().config["epochs"] == 20

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.django_db
 @pytest.mark.parametrize("command", VERBS)
 def test_a_running_run_is_given_the_order_with_an_event(make: MAKE, command: str) -> None:
     run = VERBS[command](make("running"), by="ada")
-    assert run.orders == [{"id": 1, "command": command}]
+    assert run.requests == [{"id": 1, "command": command}]
     assert RunEvent.objects.get().data == {"order": command, "id": 1, "by": "ada"}
-    assert TrainingRun.objects.get().orders == run.orders
+    assert TrainingRun.objects.get().requests == run.requests
 
 
 @pytest.mark.parametrize("command", VERBS)
@@ -28,7 +28,7 @@ def test_an_order_that_waits_is_not_given_again(make: MAKE, command: str) -> Non
     run = make("running")
     VERBS[command](run)
     VERBS[command](run)
-    assert [order["id"] for order in run.orders] == [1]
+    assert [order["id"] for order in run.requests] == [1]
     assert RunEvent.objects.count() == 1
 
 
@@ -41,11 +41,11 @@ def test_where_nobody_listens_it_is_refused(make: MAKE, command: str, status: st
 
 def test_a_run_that_ends_takes_no_orders(make: MAKE) -> None:
     with pytest.raises(VerbError, match="cannot be"):
-        run_verbs.checkpoint_now(make("running", wanted="pause"))
+        run_verbs.checkpoint_now(make("running", requested_action="pause"))
 
 
 @pytest.mark.django_db(transaction=True)
 def test_two_at_once_give_one_order(make: MAKE) -> None:
     run = make("running")
     in_threads([lambda: run_verbs.checkpoint_now(TrainingRun.objects.get(pk=run.pk))] * 4)
-    assert len(TrainingRun.objects.get().orders) == 1
+    assert len(TrainingRun.objects.get().requests) == 1

@@ -194,7 +194,7 @@ class Studio(RuleBasedStateMachine):
         self._end(played, how)
 
     def _end(self, played: Played, how: str) -> None:
-        wanted = played.store.run.wanted
+        wanted = played.store.run.requested_action
         if how == "as wished":
             how = {"pause": "paused", "stop": "stopped"}.get(wanted, "interrupted")
         if how != "killed":
@@ -295,7 +295,7 @@ class Studio(RuleBasedStateMachine):
             is_running = run.status == Status.RUNNING
             assert bool(run.worker) == is_running
             assert run.holds.filter(released_at=None).count() == int(is_running)
-            assert is_running or not run.wanted
+            assert is_running or not run.requested_action
 
     @invariant()
     def no_device_is_given_away_twice(self) -> None:

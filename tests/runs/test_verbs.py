@@ -53,7 +53,7 @@ def test_each_verb_in_each_state(make: MAKE, verb: str, status: str) -> None:
         return
     assert VERBS[verb](run) is run
     stored = TrainingRun.objects.get()
-    assert (stored.status, stored.wanted) == (run.status, run.wanted) == EFFECTS[verb, status]
+    assert (stored.status, stored.requested_action) == (run.status, run.requested_action) == EFFECTS[verb, status]
 
 
 @pytest.mark.parametrize(("verb", "status"), EFFECTS)
@@ -64,7 +64,7 @@ def test_asking_again_changes_nothing(make: MAKE, verb: str, status: str) -> Non
     stored = TrainingRun.objects.get()
     VERBS[verb](run)
     again = TrainingRun.objects.get()
-    assert (again.status, again.wanted) == (stored.status, stored.wanted)
+    assert (again.status, again.requested_action) == (stored.status, stored.requested_action)
     assert RunEvent.objects.count() == events
 
 
@@ -76,15 +76,15 @@ def test_a_wish_is_an_event_that_names_who_asked(make: MAKE) -> None:
 
 def test_stop_overrules_pause_and_not_the_other_way(make: MAKE) -> None:
     run = run_verbs.stop_run(run_verbs.pause_run(make("running")))
-    assert run.wanted == "stop"
+    assert run.requested_action == "stop"
     with pytest.raises(VerbError):
         run_verbs.pause_run(run)
 
 
 def test_force_overrules_everything_and_nothing_overrules_it(make: MAKE) -> None:
     run = run_verbs.force_stop_run(run_verbs.stop_run(make("running")))
-    assert (run.wanted, run.shown_status) == ("kill", "silent")
-    assert run_verbs.stop_run(run).wanted == "kill"
+    assert (run.requested_action, run.shown_status) == ("kill", "silent")
+    assert run_verbs.stop_run(run).requested_action == "kill"
     with pytest.raises(VerbError):
         run_verbs.pause_run(run)
     with pytest.raises(VerbError, match="still ending"):
@@ -96,26 +96,26 @@ def ago(seconds: float) -> Any:
 
 
 def test_force_is_offered_once_the_trainer_does_not_answer(make: MAKE) -> None:
-    run = make("running", heartbeat_at=timezone.now(), spoke_at=timezone.now())
+    run = make("running", heartbeat_at=timezone.now(), last_event_at=timezone.now())
     assert run_verbs.possible_verbs(run) == ["pause", "stop"]
     run_verbs.pause_run(run)
     assert run_verbs.possible_verbs(run) == ["stop"]
-    run.wanted_at = ago(6)
+    run.requested_at = ago(6)
     assert run_verbs.possible_verbs(run) == ["stop", "force_stop"]
     run_verbs.stop_run(run)
     assert run_verbs.possible_verbs(run) == []
-    run.wanted_at = ago(6)
+    run.requested_at = ago(6)
     assert run_verbs.possible_verbs(run) == ["force_stop"]
     assert run.shown_status == "stopping"
     run_verbs.force_stop_run(run)
-    run.wanted_at = ago(60)
+    run.requested_at = ago(60)
     assert run_verbs.possible_verbs(run) == []
     assert run.shown_status == "stopping"
 
 
 def test_force_is_offered_for_a_trainer_that_is_quiet_or_a_worker_that_is_gone(make: MAKE) -> None:
-    assert "force_stop" in run_verbs.possible_verbs(make("running", heartbeat_at=ago(0), spoke_at=ago(61)))
-    assert "force_stop" in run_verbs.possible_verbs(make("running", heartbeat_at=ago(60), spoke_at=ago(61)))
+    assert "force_stop" in run_verbs.possible_verbs(make("running", heartbeat_at=ago(0), last_event_at=ago(61)))
+    assert "force_stop" in run_verbs.possible_verbs(make("running", heartbeat_at=ago(60), last_event_at=ago(61)))
 
 
 def test_a_run_that_waits_before_a_retry_can_be_told_not_to(make: MAKE) -> None:
@@ -160,12 +160,12 @@ def test_a_deleted_run_takes_no_verb(run: TrainingRun) -> None:
 @pytest.mark.parametrize("status", Status.values)
 @pytest.mark.parametrize("wanted", ["", "pause", "stop", "kill"])
 def test_the_possible_verbs_do_something(make: MAKE, status: str, wanted: str) -> None:
-    run = make(status, wanted=wanted if status == "running" else "")
+    run = make(status, requested_action=wanted if status == "running" else "")
     for verb in set(run_verbs.possible_verbs(run)) - {"delete"}:
-        before = (run.status, run.wanted)
+        before = (run.status, run.requested_action)
         copy = VERBS[verb](TrainingRun.objects.get())
-        assert (copy.status, copy.wanted) != before
-        TrainingRun.objects.update(status=before[0], wanted=before[1])
+        assert (copy.status, copy.requested_action) != before
+        TrainingRun.objects.update(status=before[0], requested_action=before[1])
 
 
 @pytest.mark.django_db(transaction=True)
@@ -184,7 +184,7 @@ def test_pause_and_claim_at_once_leave_a_sound_run(make: MAKE) -> None:
         run = make("queued")
         in_threads([lambda run=run: run_verbs.pause_run(run), lambda: claim_next("here", "here:1:2")])
         run.refresh_from_db()
-        assert (run.status, run.wanted) in {("paused", ""), ("running", "pause")}
+        assert (run.status, run.requested_action) in {("paused", ""), ("running", "pause")}
 
 
 def test_name_and_priority_can_be_changed(run: TrainingRun) -> None:

@@ -37,7 +37,7 @@ def trained(user: User, tints: Dataset) -> Callable[..., TrainingRun]:
 
 def test_the_soft_limit_saves_stops_and_can_be_resumed(trained: Callable[..., TrainingRun]) -> None:
     run = trained(soft_limit_h=SECOND_H)
-    assert (run.status, run.error_class, run.wanted) == ("stopped", "time_limit", "")
+    assert (run.status, run.error_class, run.requested_action) == ("stopped", "time_limit", "")
     assert run.spent_s >= 1
     assert "saved a checkpoint and stopped" in run.error_message
     assert run.checkpoints.get(is_last=True).reason == "stop"

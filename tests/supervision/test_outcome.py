@@ -42,7 +42,7 @@ FAILED = said("failed", error_class="bad_data", message="no image", lines=["here
     ],
 )
 def test_status(wanted: str, end: End, to: str) -> None:
-    assert judge(TrainingRun(status="running", wanted=wanted), end).to == to
+    assert judge(TrainingRun(status="running", requested_action=wanted), end).to == to
 
 
 def test_a_failure_keeps_its_class_message_and_lines() -> None:
@@ -146,7 +146,7 @@ def test_the_runs_own_number_of_restarts_counts() -> None:
 
 @pytest.mark.parametrize(("wanted", "to"), [("pause", "paused"), ("stop", "stopped")])
 def test_who_asked_the_run_to_end_gets_that_and_no_retry(wanted: str, to: str) -> None:
-    outcome = judge(TrainingRun(wanted=wanted), failed("device_error", "CUDA error"))
+    outcome = judge(TrainingRun(requested_action=wanted), failed("device_error", "CUDA error"))
     assert outcome.to == to
     assert "CUDA error" in outcome.message
 
@@ -193,17 +193,17 @@ def test_a_process_that_the_system_killed_for_its_memory_is_out_of_memory() -> N
 
 
 def test_force_stops_and_says_what_is_lost() -> None:
-    outcome = judge(TrainingRun(wanted="kill", step=90), End(None, -9, cause="forced", saved_step=80))
+    outcome = judge(TrainingRun(requested_action="kill", step=90), End(None, -9, cause="forced", saved_step=80))
     assert outcome.to == "stopped"
     assert "checkpoint of step 80; 10 steps are made again" in outcome.message
-    assert judge(TrainingRun(wanted="kill"), End(said("completed"), 0)).to == "completed"
-    assert judge(TrainingRun(wanted="kill"), End(FAILED, 1)).to == "stopped"
-    assert "begins anew" in judge(TrainingRun(wanted="kill"), End(is_worker_lost=True)).message
+    assert judge(TrainingRun(requested_action="kill"), End(said("completed"), 0)).to == "completed"
+    assert judge(TrainingRun(requested_action="kill"), End(FAILED, 1)).to == "stopped"
+    assert "begins anew" in judge(TrainingRun(requested_action="kill"), End(is_worker_lost=True)).message
 
 
 @pytest.mark.parametrize(("wanted", "to"), [("pause", "paused"), ("stop", "stopped")])
 def test_a_trainer_that_did_not_answer_is_spoken_of(wanted: str, to: str) -> None:
-    outcome = judge(TrainingRun(wanted=wanted, step=9), End(None, -9, cause="unanswered", saved_step=8))
+    outcome = judge(TrainingRun(requested_action=wanted, step=9), End(None, -9, cause="unanswered", saved_step=8))
     assert (outcome.to, outcome.level) == (to, "warning")
     assert "did not answer within 120 s" in outcome.message
     assert "1 step is made again" in outcome.message
@@ -225,4 +225,6 @@ def test_a_time_limit_stops_the_run_says_so_and_is_no_failure(end: End, words: s
 
 
 def test_who_stopped_before_the_limit_is_not_told_of_one() -> None:
-    assert judge(TrainingRun(spent_s=12 * 3600.0, wanted="stop"), End(said("stopped"), 0)).message == "Stopped."
+    assert (
+        judge(TrainingRun(spent_s=12 * 3600.0, requested_action="stop"), End(said("stopped"), 0)).message == "Stopped."
+    )

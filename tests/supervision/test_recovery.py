@@ -100,7 +100,7 @@ def test_the_trainers_last_word_counts(silent: TrainingRun, state: str) -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize(("wanted", "status"), [("pause", "paused"), ("stop", "stopped")])
 def test_what_was_wanted_is_honoured(silent: TrainingRun, wanted: str, status: str) -> None:
-    TrainingRun.objects.update(wanted=wanted)
+    TrainingRun.objects.update(requested_action=wanted)
     silent.refresh_from_db()
     recover_run(silent)
     assert TrainingRun.objects.get().status == status

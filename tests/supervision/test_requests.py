@@ -28,7 +28,7 @@ WORKER = "here:1:2"
 @pytest.fixture
 def running(make: MAKE) -> TrainingRun:
     orders = [{"id": 1, "command": "checkpoint"}, {"id": 2, "command": "evaluate"}]
-    run = make("running", attempt=1, worker=WORKER, orders=orders, order_seq=2)
+    run = make("running", attempt=1, worker=WORKER, requests=orders, request_seq=2)
     run.folder.mkdir(parents=True)
     return run
 
@@ -47,23 +47,23 @@ def test_a_confirmed_order_is_taken_off(running: TrainingRun) -> None:
     confirm(log, 1, "checkpoint")
     confirm(log, 1, "checkpoint")
     EventStore(running).pull_all()
-    assert [order["id"] for order in TrainingRun.objects.get().orders] == [2]
+    assert [order["id"] for order in TrainingRun.objects.get().requests] == [2]
 
 
 @pytest.mark.django_db
 def test_the_number_of_epochs_is_the_one_that_the_trainer_says(running: TrainingRun) -> None:
     order = {"id": 3, "command": "epochs", "epochs": 1}
-    TrainingRun.objects.update(orders=[order], config={**running.config, "epochs": 1})
+    TrainingRun.objects.update(requests=[order], config={**running.config, "epochs": 1})
     confirm(log_of(running), 3, "epochs", epochs=2)
     EventStore(running).pull_all()
     run = TrainingRun.objects.get()
-    assert (run.orders, run.config["epochs"]) == ([], 2)
+    assert (run.requests, run.config["epochs"]) == ([], 2)
 
 
 @pytest.mark.django_db
 def test_a_newer_order_for_epochs_is_not_overwritten_by_the_word_on_an_older(running: TrainingRun) -> None:
     orders = [{"id": 3, "command": "epochs", "epochs": 5}, {"id": 4, "command": "epochs", "epochs": 9}]
-    TrainingRun.objects.update(orders=orders, config={**running.config, "epochs": 9})
+    TrainingRun.objects.update(requests=orders, config={**running.config, "epochs": 9})
     confirm(log_of(running), 3, "epochs", epochs=5)
     EventStore(running).pull_all()
     assert TrainingRun.objects.get().config["epochs"] == 9
@@ -74,12 +74,12 @@ def test_a_newer_order_for_epochs_is_not_overwritten_by_the_word_on_an_older(run
 def test_what_a_trainer_left_undone_is_dropped_with_a_word_unless_another_takes_over(
     running: TrainingRun, state: str, kept: list[int]
 ) -> None:
-    orders = [*running.orders, {"id": 3, "command": "epochs", "epochs": 9}]
-    TrainingRun.objects.update(orders=orders)
+    orders = [*running.requests, {"id": 3, "command": "epochs", "epochs": 9}]
+    TrainingRun.objects.update(requests=orders)
     final = {"state": state} if state else None
     settle(EventStore(running), End(final, exit_code=0))
     run = TrainingRun.objects.get()
-    assert [order["id"] for order in run.orders] == kept
+    assert [order["id"] for order in run.requests] == kept
     lines = [event.data["message"] for event in run.events.filter(type="log", level="warning")]
     assert [("checkpoint" in line, "evaluate" in line) for line in lines] == (
         [] if kept else [(True, False), (False, True)]
@@ -94,11 +94,11 @@ def test_the_proof_of_a_resume_is_kept_until_the_next_attempt(running: TrainingR
     log.write("status", epoch=1, step=7, state="proof", level="info", message="It differs.", **told)
     EventStore(running).pull_all()
     run = TrainingRun.objects.get()
-    assert run.resume_proof == {**told, "attempt": 1, "step": 7}
+    assert run.resume_check == {**told, "attempt": 1, "step": 7}
     log.write("status", epoch=1, step=9, state="started", device="cpu", environment={"python": "CPython 3.11.7"})
     EventStore(run).pull_all()
     run = TrainingRun.objects.get()
-    assert (run.resume_proof, run.environment) == ({}, {"python": "CPython 3.11.7"})
+    assert (run.resume_check, run.environment) == ({}, {"python": "CPython 3.11.7"})
     assert RunEvent.objects.get(data__state="proof").level == "info"
 
 
@@ -148,7 +148,7 @@ def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(u
         order(run, "checkpoint")
         order(run, "evaluate")
         order(run, "epochs", epochs=600)
-        wait_for(lambda: not stored().orders, 60, "every order is confirmed")
+        wait_for(lambda: not stored().requests, 60, "every order is confirmed")
         wait_for(lambda: stored().total_epochs == 600, 60, "the progress follows")
         run_verbs.pause_run(stored())
     confirmations = {event.data["id"]: event.data["result"] for event in run.events.filter(data__state="order")}
@@ -160,7 +160,7 @@ def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(u
     assert stored().environment["packages"]["torch"]
     run_verbs.resume_run(stored())
     with supervised(claimed()):
-        wait_for(lambda: stored().resume_proof, 60, "the proof is told")
+        wait_for(lambda: stored().resume_check, 60, "the proof is told")
         run_verbs.stop_run(stored())
-    proof = stored().resume_proof
+    proof = stored().resume_check
     assert (proof["verdict"], proof["attempt"]) == ("exact", 2)

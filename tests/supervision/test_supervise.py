@@ -105,7 +105,7 @@ def test_pause_frees_the_process_and_resume_goes_on_from_that_step(user: User, t
         pid = wait_for_step(run, 3).pid
         run_verbs.pause_run(stored(run))
     paused = stored(run)
-    assert (paused.status, paused.wanted, paused.pid) == ("paused", "", None)
+    assert (paused.status, paused.requested_action, paused.pid) == ("paused", "", None)
     assert pid is not None
     assert not psutil.pid_exists(pid)
     assert paused.checkpoints.get(is_last=True).step == paused.step

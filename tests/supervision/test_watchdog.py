@@ -49,16 +49,16 @@ def test_a_trainer_of_long_steps_is_given_longer(clock: Clock, watchdog: Watchdo
 def test_hanging_and_grace_can_be_turned_off(clock: Clock, watchdog: Watchdog, settings: Any) -> None:
     settings.HANG_MINUTES = settings.STOP_GRACE_S = 0
     clock.now += 1e6
-    assert watchdog.verdict(TrainingRun(wanted="stop")) is None
+    assert watchdog.verdict(TrainingRun(requested_action="stop")) is None
 
 
 def test_who_was_asked_has_the_grace_from_then_on(clock: Clock, watchdog: Watchdog) -> None:
     run = TrainingRun()
     clock.now += 600
-    run.wanted = "pause"
+    run.requested_action = "pause"
     assert watchdog.verdict(run) is None
     clock.now += 119
-    run.wanted = "stop"
+    run.requested_action = "stop"
     assert watchdog.verdict(run) is None
     clock.now += 119
     assert watchdog.verdict(run) is None
@@ -67,7 +67,7 @@ def test_who_was_asked_has_the_grace_from_then_on(clock: Clock, watchdog: Watchd
 
 
 def test_force_is_at_once(watchdog: Watchdog) -> None:
-    assert watchdog.verdict(TrainingRun(wanted="kill")) == "forced"
+    assert watchdog.verdict(TrainingRun(requested_action="kill")) == "forced"
 
 
 def test_limits_soft_once_then_grace_then_hard(clock: Clock, watchdog: Watchdog) -> None:

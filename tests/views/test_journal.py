@@ -133,13 +133,13 @@ def test_a_time_limit_is_no_error(user_client: Client, make: MAKE) -> None:
 @pytest.mark.django_db
 def test_a_quiet_trainer_is_spoken_of_and_force_is_offered(user_client: Client, make: MAKE) -> None:
     now = timezone.now()
-    run = make("running", heartbeat_at=now, spoke_at=now - timedelta(seconds=185))
+    run = make("running", heartbeat_at=now, last_event_at=now - timedelta(seconds=185))
     page = page_of(user_client, run)
     assert "has said nothing for 3 min 5 s" in page
     assert reverse("run_force_stop", args=[run.pk]) in page
     user_client.post(reverse("run_control", args=[run.pk, "force_stop"]))
     run.refresh_from_db()
-    assert run.wanted == "kill"
+    assert run.requested_action == "kill"
     assert "Its trainer is being ended" in page_of(user_client, run)
 
 
@@ -148,7 +148,7 @@ def test_force_is_for_the_owner(client: Client, make: MAKE, other_user: User) ->
     client.force_login(other_user)
     assert client.post(reverse("run_control", args=[run.pk, "force_stop"])).status_code == 403
     run.refresh_from_db()
-    assert run.wanted == ""
+    assert run.requested_action == ""
 
 
 def test_the_advice_of_an_administrators_rule_goes_first(user_client: Client, make: MAKE) -> None:

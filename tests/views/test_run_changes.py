@@ -78,7 +78,7 @@ def test_it_is_changed_in_every_state(user_client: Client, make: MAKE, status: s
 def test_a_running_run_is_told_without_a_pause(user_client: Client, make: MAKE) -> None:
     run = make("running", **TRAINED)
     response = user_client.post(epochs(run), {"epochs": "30"}, follow=True)
-    assert TrainingRun.objects.get().orders == [{"id": 1, "command": "epochs", "epochs": 30}]
+    assert TrainingRun.objects.get().requests == [{"id": 1, "command": "epochs", "epochs": 30}]
     assert "The trainer is told" in html(response)
 
 
@@ -90,7 +90,7 @@ def test_it_can_be_resumed_with_the_change(user_client: Client, make: MAKE) -> N
 
 
 def test_an_ending_run_is_left_alone(user_client: Client, make: MAKE) -> None:
-    run = make("running", wanted="stop", **TRAINED)
+    run = make("running", requested_action="stop", **TRAINED)
     assert "just ending" in html(user_client.get(epochs(run)))
     assert user_client.post(epochs(run), {"epochs": "30"}).status_code == 422
 

@@ -83,7 +83,7 @@ def test_an_operator_who_does_not_own_it_may_copy_it(client: Client, make: MAKE,
 
 
 def test_an_ending_run_is_offered_no_orders(user_client: Client, make: MAKE) -> None:
-    run = make("running", wanted="pause", heartbeat_at=timezone.now())
+    run = make("running", requested_action="pause", heartbeat_at=timezone.now())
     assert not {"checkpoint", "evaluate", "epochs"} & set(entries(user_client.get(run.get_absolute_url())))
 
 
@@ -94,7 +94,7 @@ def test_an_ending_run_is_offered_no_orders(user_client: Client, make: MAKE) -> 
 def test_an_order_is_given_and_shown(user_client: Client, make: MAKE, command: str) -> None:
     run = make("running")
     response = order(user_client, run, command)
-    assert TrainingRun.objects.get().orders == [{"id": 1, "command": command}]
+    assert TrainingRun.objects.get().requests == [{"id": 1, "command": command}]
     assert "at the next step" in told(response)["studio:notice"]
     assert 'id="part-header"' in html(response)
     assert "The trainer does it at its next step" in html(response)
@@ -104,7 +104,7 @@ def test_an_order_is_given_once_and_the_second_press_is_told(user_client: Client
     run = make("running")
     order(user_client, run, "checkpoint")
     assert "already" in told(order(user_client, run, "checkpoint"))["studio:notice"]
-    assert len(TrainingRun.objects.get().orders) == 1
+    assert len(TrainingRun.objects.get().requests) == 1
 
 
 def test_a_failed_run_is_tried_again(user_client: Client, make: MAKE) -> None:
@@ -140,7 +140,7 @@ def test_orders_are_pressed_not_opened(user_client: Client, make: MAKE) -> None:
 def test_somebody_else_gives_no_orders(client: Client, make: MAKE, other_user: User) -> None:
     client.force_login(other_user)
     assert order(client, make("running"), "checkpoint").status_code == 403
-    assert TrainingRun.objects.get().orders == []
+    assert TrainingRun.objects.get().requests == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -153,7 +153,7 @@ def test_two_people_at_once_give_one_order(make: MAKE, user: User) -> None:
         return int(order(client, run, "checkpoint").status_code)
 
     assert set(in_threads([press] * 4)) == {200}
-    assert len(TrainingRun.objects.get().orders) == 1
+    assert len(TrainingRun.objects.get().requests) == 1
     assert RunEvent.objects.filter(data__order="checkpoint").count() == 1
 
 
@@ -161,15 +161,17 @@ def test_two_people_at_once_give_one_order(make: MAKE, user: User) -> None:
 
 
 def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user_client: Client, make: MAKE) -> None:
-    run = make("running", wanted="stop", wanted_at=timezone.now() - timedelta(minutes=1), step=70, elapsed_s=35.0)
+    run = make(
+        "running", requested_action="stop", requested_at=timezone.now() - timedelta(minutes=1), step=70, elapsed_s=35.0
+    )
     saved(run, step=50)
-    TrainingRun.objects.update(heartbeat_at=timezone.now(), spoke_at=timezone.now())
+    TrainingRun.objects.update(heartbeat_at=timezone.now(), last_event_at=timezone.now())
     assert "force_stop" in entries(user_client.get(run.get_absolute_url()))
     page = html(user_client.get(reverse("run_force_stop", args=[run.pk])))
     assert "The 20 steps since the newest checkpoint are lost" in page
     action = re.findall(r'<form class="actions" method="post" action="([^"]*)"', page)[0]
     user_client.post(action)
-    assert TrainingRun.objects.get().wanted == "kill"
+    assert TrainingRun.objects.get().requested_action == "kill"
     assert "already" in html(user_client.post(action, follow=True))
 
 

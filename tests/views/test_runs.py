@@ -273,7 +273,7 @@ def test_verbs(
     response = user_client.post(reverse("run_control", args=[run.pk, verb]))
     run.refresh_from_db()
     assert response.headers["Location"] == run.get_absolute_url()
-    assert (run.status, run.wanted) == (after, wanted)
+    assert (run.status, run.requested_action) == (after, wanted)
 
 
 def test_htmx_gets_the_header_anew(user_client: Client, run: TrainingRun) -> None:

@@ -98,7 +98,7 @@ class TrainingRunAdmin(StudioAdmin):
     list_display = (
         "name",
         "shown_status",
-        "wanted",
+        "requested_action",
         "task",
         "dataset_link",
         "owner",
@@ -109,7 +109,7 @@ class TrainingRunAdmin(StudioAdmin):
         "host",
         "created_at",
     )
-    list_filter = ("status", "task", "wanted", "visibility", "team", "owner", "dataset")
+    list_filter = ("status", "task", "requested_action", "visibility", "team", "owner", "dataset")
     search_fields = ("name", "dataset__name", "owner__username", "error_message", "host")
     list_select_related = ("dataset", "owner")
     date_hierarchy = "created_at"

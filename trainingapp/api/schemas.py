@@ -109,7 +109,7 @@ class TrainingStatusResponse(Schema):
     id: int
     status: StatusName
     shown_status: str = Field(description="As people read it: one of the statuses, or pausing, stopping or silent.")
-    wanted: str = Field(description="What somebody asked of it that is being made so: pause, stop, kill or nothing.")
+    wanted: str = Field(description="The requested action that is not carried out yet: pause, stop, kill or empty.")
     progress: float = Field(description="Share of the steps done, 0 to 1.")
     epoch: int
     total_epochs: int
@@ -125,6 +125,10 @@ class TrainingStatusResponse(Schema):
     error_class: str
     error_message: str
     event_seq: int = Field(description="Number of its newest event.")
+
+    @staticmethod
+    def resolve_wanted(run: TrainingRun) -> str:
+        return run.requested_action
 
 
 class Sharing(Schema):

@@ -32,6 +32,8 @@ class Checkpoint(models.Model):
     #: When its hashes were last compared, and what was wrong; empty while nothing is.
     checked_at = models.DateTimeField(_("last checked"), null=True, blank=True)
     damage = models.CharField(_("damage"), max_length=200, blank=True)
+    #: `damage` as message data (`contract.messages`); empty in rows of version 0.1.
+    damage_data = models.JSONField(_("damage data"), default=dict, blank=True)
     created_at = models.DateTimeField(_("created"))
 
     class Meta:

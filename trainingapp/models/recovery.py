@@ -51,7 +51,9 @@ class JournalEntry(models.Model):
     evidence = models.JSONField(_("evidence"), default=dict)
     #: requeued, adopted, completed, paused, stopped, failed.
     action = models.CharField(_("what was done"), max_length=32, blank=True)
+    #: English text, and the same as message data (`contract.messages`); rows of version 0.1 have the text alone.
     message = models.TextField(_("message"), blank=True)
+    message_data = models.JSONField(_("message data"), default=dict, blank=True)
     done_at = models.DateTimeField(_("done"), null=True, blank=True)
 
     class Meta:

@@ -1,4 +1,4 @@
-"""A training run: its wish, its state and how far it is."""
+"""A training run: its status, what is requested of it and its progress."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from trainingapp.models.sharing import Shared
 
 
 class Status(models.TextChoices):
-    """The states of a run. "Pausing" and "stopping" are none: they are read from the wish and the state."""
+    """The states of a run. "Pausing" and "stopping" are derived: a running run with a requested action."""
 
     PENDING = "pending", _("pending")
     QUEUED = "queued", _("queued")
@@ -28,8 +28,8 @@ class Status(models.TextChoices):
     STOPPED = "stopped", _("stopped")
 
 
-class Wanted(models.TextChoices):
-    """What somebody asked of a run that is being made so."""
+class RequestedAction(models.TextChoices):
+    """What a user requested of a running run and its supervisor has not yet carried out."""
 
     NOTHING = "", _("nothing")
     PAUSE = "pause", _("pause")
@@ -65,11 +65,12 @@ class TransitionError(Exception):
 class TrainingRun(Shared):
     """One training run.
 
-    `status` is written by `transition()` alone. What a person asks for is `wanted`; the supervisor makes it so.
+    `status` is written by `transition()` alone. `requested_action` holds what a user asked for; the
+    supervisor carries it out.
     """
 
     Status = Status
-    Wanted = Wanted
+    RequestedAction = RequestedAction
 
     name = models.CharField(_("name"), max_length=120)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="runs", verbose_name=_("owner"))
@@ -80,18 +81,24 @@ class TrainingRun(Shared):
     #: Sentences about what was corrected in the configuration for the user.
     corrections = models.JSONField(_("corrections"), default=list, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.PENDING)
-    wanted = models.CharField(_("wanted"), max_length=16, choices=Wanted.choices, default=Wanted.NOTHING, blank=True)
-    wanted_at = models.DateTimeField(_("wanted since"), null=True, blank=True)
+    requested_action = models.CharField(
+        _("requested action"),
+        max_length=16,
+        choices=RequestedAction.choices,
+        default=RequestedAction.NOTHING,
+        blank=True,
+    )
+    requested_at = models.DateTimeField(_("requested at"), null=True, blank=True)
     priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher runs start first."))
 
     #: Place among queued runs of the same priority; lower ones start first. Set when a run is queued, changed by hand.
     queue_rank = models.FloatField(_("place in the queue"), default=0)
     #: A queued run is not claimed before this time: the wait before a retry.
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
-    #: What a living trainer was asked to do, numbered: [{"id": 1, "command": "checkpoint" | "evaluate" | "epochs",
-    #: ...}]. Its supervisor hands on each once and takes away what the trainer has confirmed.
-    orders = models.JSONField(_("orders"), default=list, blank=True)
-    order_seq = models.PositiveIntegerField(_("orders given"), default=0)
+    #: Requests to the running trainer that it has not confirmed yet: [{"id": 1, "command": "checkpoint" | "evaluate" |
+    #: "epochs", ...}]. The supervisor sends each once and removes it when the trainer confirms it.
+    requests = models.JSONField(_("requests"), default=list, blank=True)
+    request_seq = models.PositiveIntegerField(_("requests made"), default=0)
     #: Hours after which the run saves and ends, and after which it is killed; null takes the studio's.
     soft_limit_h = models.FloatField(_("soft time limit"), null=True, blank=True)
     hard_limit_h = models.FloatField(_("hard time limit"), null=True, blank=True)
@@ -119,8 +126,8 @@ class TrainingRun(Shared):
     pid = models.PositiveIntegerField(_("process"), null=True, blank=True)
     device = models.CharField(_("device"), max_length=64, blank=True)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
-    #: When something of the trainer was last stored.
-    spoke_at = models.DateTimeField(_("last word of the trainer"), null=True, blank=True)
+    #: When events of the trainer were last stored.
+    last_event_at = models.DateTimeField(_("last event of the trainer"), null=True, blank=True)
 
     epoch = models.PositiveIntegerField(_("epoch"), default=0)
     total_epochs = models.PositiveIntegerField(_("epochs"), default=0)
@@ -137,14 +144,17 @@ class TrainingRun(Shared):
     best_metric = models.FloatField(_("best value"), null=True, blank=True)
     best_epoch = models.PositiveIntegerField(_("best epoch"), null=True, blank=True)
 
-    #: What replaying a batch after the newest reload showed: {"verdict": "exact" | "near" | "differs",
+    #: What repeating a step after the newest reload showed: {"verdict": "exact" | "near" | "differs",
     #: "difference": float, "reason": str, "attempt": int, "step": int}; empty while nothing was reloaded.
-    resume_proof = models.JSONField(_("proof of resume"), default=dict, blank=True)
+    resume_check = models.JSONField(_("resume check"), default=dict, blank=True)
     #: What the newest attempt was made with: {"python": ..., "torch": ..., "git": ..., "packages": {...}}
     environment = models.JSONField(_("environment"), default=dict, blank=True)
 
     error_class = models.CharField(_("kind of error"), max_length=32, blank=True)
+    #: English text of the failure, for rules, logs and rows without a code.
     error_message = models.TextField(_("error"), blank=True)
+    #: The same as message data (`contract.messages`), rendered in the reader's language; empty in rows of version 0.1.
+    error_message_data = models.JSONField(_("error message data"), default=dict, blank=True)
     error_lines = models.JSONField(_("lines that show it"), default=list, blank=True)
 
     #: Number of the newest event and the byte up to which events.jsonl is stored.
@@ -192,9 +202,9 @@ class TrainingRun(Shared):
     @property
     def quiet_s(self) -> float:
         """Seconds since the trainer of a running run said anything; 0 where it is not known to be quiet."""
-        if self.status != Status.RUNNING or self.spoke_at is None or self.is_silent:
+        if self.status != Status.RUNNING or self.last_event_at is None or self.is_silent:
             return 0.0
-        return max(0.0, (timezone.now() - self.spoke_at).total_seconds())
+        return max(0.0, (timezone.now() - self.last_event_at).total_seconds())
 
     @property
     def is_quiet(self) -> bool:
@@ -203,10 +213,10 @@ class TrainingRun(Shared):
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether the trainer has had time to do what is wanted, and has not."""
-        if self.status != Status.RUNNING or not self.wanted or self.wanted_at is None:
+        """Whether the trainer has had time to carry out the requested action and has not done so."""
+        if self.status != Status.RUNNING or not self.requested_action or self.requested_at is None:
             return False
-        return not 0 <= (timezone.now() - self.wanted_at).total_seconds() < ANSWER_S
+        return not 0 <= (timezone.now() - self.requested_at).total_seconds() < ANSWER_S
 
     @property
     def waits_until(self) -> datetime | None:
@@ -236,8 +246,8 @@ class TrainingRun(Shared):
         """The status as a person should read it: one of `Status`, or pausing, stopping or silent."""
         if self.is_silent:
             return "silent"
-        if self.status == Status.RUNNING and self.wanted:
-            return "pausing" if self.wanted == Wanted.PAUSE else "stopping"
+        if self.status == Status.RUNNING and self.requested_action:
+            return "pausing" if self.requested_action == RequestedAction.PAUSE else "stopping"
         return self.status
 
     @property
@@ -323,7 +333,7 @@ def _status_times(to: str, now: datetime) -> dict[str, Any]:
     if to == Status.QUEUED:
         return {"queued_at": now, "finished_at": None}
     if to == Status.RUNNING:
-        return {"heartbeat_at": now, "spoke_at": now}
+        return {"heartbeat_at": now, "last_event_at": now}
     if to in FINISHED:
-        return {"finished_at": now, "wanted": Wanted.NOTHING, "eta_s": None}
-    return {"wanted": Wanted.NOTHING, "eta_s": None}
+        return {"finished_at": now, "requested_action": RequestedAction.NOTHING, "eta_s": None}
+    return {"requested_action": RequestedAction.NOTHING, "eta_s": None}

@@ -9,13 +9,13 @@ from django.utils.translation import gettext as _
 from trainingapp.accounts import audit
 from trainingapp.jobs import wakeups
 from trainingapp.models import RunEvent, TrainingRun
-from trainingapp.models.run import Status, Wanted, append_events
+from trainingapp.models.run import RequestedAction, Status, append_events
 from trainingapp.models.verbs import VerbError, locked, not_possible
 
 #: What a run forgets when a person starts it or lets it go on.
 FRESH: dict[str, Any] = {
-    "wanted": Wanted.NOTHING,
-    "wanted_at": None,
+    "requested_action": RequestedAction.NOTHING,
+    "requested_at": None,
     "recoveries": 0,
     "retries": {},
     "spent_s": 0.0,
@@ -27,16 +27,18 @@ FRESH: dict[str, Any] = {
     "error_class": "",
     "error_message": "",
     "error_lines": [],
-    "orders": [],
+    "requests": [],
 }
 
 
 def possible_verbs(run: TrainingRun) -> list[str]:
     """What may be asked of the run as it stands, in the order of the buttons."""
     if run.status == Status.RUNNING:
-        verbs = {Wanted.NOTHING.value: ["pause", "stop"], Wanted.PAUSE.value: ["stop"]}.get(run.wanted, [])
+        verbs = {RequestedAction.NOTHING.value: ["pause", "stop"], RequestedAction.PAUSE.value: ["stop"]}.get(
+            run.requested_action, []
+        )
         needs_force = run.is_unanswered or run.is_quiet or run.is_silent
-        return [*verbs, "force_stop"] if needs_force and run.wanted != Wanted.KILL else verbs
+        return [*verbs, "force_stop"] if needs_force and run.requested_action != RequestedAction.KILL else verbs
     if run.waits_until:
         return ["resume", "pause", "stop"]
     return {
@@ -51,7 +53,7 @@ def possible_verbs(run: TrainingRun) -> list[str]:
 
 def further_verbs(run: TrainingRun) -> list[str]:
     """What else may be asked of the run as it stands, in the order of its menu; `edit` means its name and limits."""
-    is_ending = run.status == Status.RUNNING and bool(run.wanted)
+    is_ending = run.status == Status.RUNNING and bool(run.requested_action)
     orders = ["checkpoint", "evaluate"] if run.status == Status.RUNNING and not is_ending else []
     epochs = [] if is_ending else ["epochs"]
     retry = ["retry"] if run.status == Status.FAILED else []
@@ -78,7 +80,7 @@ def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
         if run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED):
             queue_run(run, by)
             audit.record("resume", run, by=by)
-        elif run.status == Status.RUNNING and run.wanted:
+        elif run.status == Status.RUNNING and run.requested_action:
             raise VerbError(_("The run “%(name)s” is still ending; resume it then.") % {"name": run.name})
         elif run.waits_until:
             _try_now(run, by)
@@ -93,8 +95,8 @@ def pause_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
         if run.status == Status.QUEUED:
             run.transition(Status.PAUSED, data={"by": by})
             audit.record("pause", run, by=by)
-        elif run.status == Status.RUNNING and run.wanted not in (Wanted.STOP, Wanted.KILL):
-            wish(run, Wanted.PAUSE, by)
+        elif run.status == Status.RUNNING and run.requested_action not in (RequestedAction.STOP, RequestedAction.KILL):
+            wish(run, RequestedAction.PAUSE, by)
         elif run.status != Status.PAUSED:
             raise not_possible(run, _("paused"))
     return run
@@ -107,8 +109,8 @@ def stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
             run.transition(Status.STOPPED, data={"by": by})
             audit.record("stop", run, by=by)
         elif run.status == Status.RUNNING:
-            if run.wanted != Wanted.KILL:  # which is more
-                wish(run, Wanted.STOP, by)
+            if run.requested_action != RequestedAction.KILL:  # which is more
+                wish(run, RequestedAction.STOP, by)
         elif run.status != Status.STOPPED:
             raise not_possible(run, _("stopped"))
     return run
@@ -124,7 +126,7 @@ def force_stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
             run.transition(Status.STOPPED, data={"by": by})
             audit.record("kill", run, by=by)
         elif run.status == Status.RUNNING:
-            wish(run, Wanted.KILL, by)
+            wish(run, RequestedAction.KILL, by)
         elif run.status != Status.STOPPED:
             raise not_possible(run, _("stopped"))
     return run
@@ -143,21 +145,21 @@ def evaluate_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
 def _order_once(run: TrainingRun, command: str, done: str, by: str) -> TrainingRun:
     """Give an order to a running run; one that waits to be carried out is not given twice."""
     with locked(run):
-        if run.status != Status.RUNNING or run.wanted:
+        if run.status != Status.RUNNING or run.requested_action:
             raise not_possible(run, done)
-        if not any(order["command"] == command for order in run.orders):
+        if not any(order["command"] == command for order in run.requests):
             give_order(run, command, by)
     return run
 
 
 def give_order(run: TrainingRun, command: str, by: str, **data: object) -> None:
     """Have the living trainer of a running run do something; its supervisor hands it on. The caller holds the lock."""
-    run.order_seq += 1
-    run.orders = [*run.orders, {"id": run.order_seq, "command": command, **data}]
-    record = {"order": command, "id": run.order_seq, "by": by, **data}
+    run.request_seq += 1
+    run.requests = [*run.requests, {"id": run.request_seq, "command": command, **data}]
+    record = {"order": command, "id": run.request_seq, "by": by, **data}
     event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=record, epoch=run.epoch, step=run.step)
     append_events(run, [event])
-    run.save(update_fields=["orders", "order_seq", "event_seq", "updated_at"])
+    run.save(update_fields=["requests", "request_seq", "event_seq", "updated_at"])
     audit.record("order", run, by=by, details={"order": command, **data})
 
 
@@ -174,13 +176,13 @@ def _try_now(run: TrainingRun, by: str) -> None:
     transaction.on_commit(wakeups.wake_trainer, robust=True)
 
 
-def wish(run: TrainingRun, wanted: Wanted, by: str) -> None:
-    """Write down what is wanted of a running run; its supervisor makes it so. The caller holds the lock."""
-    if run.wanted == wanted:
+def wish(run: TrainingRun, action: RequestedAction, by: str) -> None:
+    """Store the requested action of a running run; its supervisor carries it out. The caller holds the lock."""
+    if run.requested_action == action:
         return
-    run.wanted, run.wanted_at = wanted, timezone.now()
-    _append_status(run, {"wanted": wanted.value, "by": by}, ["wanted", "wanted_at"])
-    audit.record(wanted.value, run, by=by)
+    run.requested_action, run.requested_at = action, timezone.now()
+    _append_status(run, {"wanted": action.value, "by": by}, ["requested_action", "requested_at"])
+    audit.record(action.value, run, by=by)
     transaction.on_commit(wakeups.wake_control, robust=True)
 
 

@@ -53,7 +53,7 @@ def extend_run(run: TrainingRun, epochs: int, *, by: str = "") -> TrainingRun:
         if run.status == Status.COMPLETED:
             queue_run(run, by)
         elif run.status == Status.RUNNING:
-            if run.wanted:
+            if run.requested_action:
                 raise not_possible(run, _("changed while it ends"))
             give_order(run, "epochs", by, epochs=epochs)
     return run

@@ -33,7 +33,7 @@ STORED_FIELDS = [
     *("epoch", "total_epochs", "step", "total_steps", "elapsed_s", "eta_s"),
     *("metrics", "best_metric_name", "best_metric", "best_epoch"),
     *WORD_FIELDS,
-    *("spent_s", "spoke_at", "error_class", "error_message", "error_lines"),
+    *("spent_s", "last_event_at", "error_class", "error_message", "error_lines"),
 ]
 
 
@@ -102,7 +102,7 @@ class EventStore:
                 kept.insert(0, _notice(_CUT_SHORT % {"count": row.event_offset - start}))
             row.event_offset = batch[-1][1] if batch else start
             if batch:
-                row.spoke_at = timezone.now()
+                row.last_event_at = timezone.now()
             self._store(row, kept)
             row.heartbeat_at = timezone.now()
             row.spent_s += now - self._counted_at

@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from trainingapp.contract.config import parse_config, smaller_batch
 from trainingapp.models import FailureRule, TrainingRun
-from trainingapp.models.run import Status, Wanted
+from trainingapp.models.run import RequestedAction, Status
 from trainingapp.supervision.failures import LINES_SHOWN, Diagnosis, Rule, diagnose
 from trainingapp.supervision.watchdog import Cause
 
@@ -96,16 +96,16 @@ def judge(run: TrainingRun, end: End) -> Outcome:
     state = end.final["state"] if end.final else ""
     if state == "completed":
         return Outcome(Status.COMPLETED, _("Completed."), fields=NO_ERROR)
-    if run.wanted == Wanted.KILL:
+    if run.requested_action == RequestedAction.KILL:
         message = _("Stopped by force.") + " " + _made_again(run, end)
         return Outcome(Status.STOPPED, message, "warning", fields=NO_ERROR)
     if end.cause == "hard_limit":
         return _out_of_time(run, end)
     if state == "failed":
         return _failed(run, end)
-    if run.wanted == Wanted.STOP:
+    if run.requested_action == RequestedAction.STOP:
         return _as_wished(Status.STOPPED, _("Stopped."), run, end)
-    if run.wanted == Wanted.PAUSE or state == "paused":
+    if run.requested_action == RequestedAction.PAUSE or state == "paused":
         return _as_wished(Status.PAUSED, _("Paused."), run, end)
     if end.cause in ("soft_limit", "unanswered") or _is_over_soft_limit(run, state):
         return _out_of_time(run, end)
@@ -167,9 +167,9 @@ def _failed(run: TrainingRun, end: End) -> Outcome:
     reason = _reason(run, end, found.rule)
     if found.rule.action == FailureRule.Action.FAIL:
         return _given_up(found, reason)
-    if run.wanted == Wanted.STOP:
+    if run.requested_action == RequestedAction.STOP:
         return Outcome(Status.STOPPED, _("Stopped.") + " " + reason, "warning", fields=NO_ERROR)
-    if run.wanted == Wanted.PAUSE:
+    if run.requested_action == RequestedAction.PAUSE:
         return Outcome(Status.PAUSED, _("Paused.") + " " + reason, "warning", fields=NO_ERROR)
     if end.is_shutting_down and end.final is None:
         return _put_off()

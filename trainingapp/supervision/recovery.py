@@ -9,7 +9,7 @@ from django.db import OperationalError, close_old_connections, transaction
 from django.utils import timezone
 
 from trainingapp.models import TrainingRun
-from trainingapp.models.run import Status, Wanted
+from trainingapp.models.run import RequestedAction, Status
 from trainingapp.supervision.event_store import EventStore, LostRunError
 from trainingapp.supervision.heartbeats import heartbeats
 from trainingapp.supervision.identity import is_dead_here, worker_id
@@ -83,7 +83,7 @@ def recover_run(run: TrainingRun) -> None:
 
 def _settled(run: TrainingRun) -> Outcome:
     store = EventStore(run)
-    grace_s = 0 if run.wanted == Wanted.KILL else LEFTOVER_GRACE_S
+    grace_s = 0 if run.requested_action == RequestedAction.KILL else LEFTOVER_GRACE_S
     end_leftover(run.folder, lambda: retried(store.pull), grace_s)
     retried(store.pull_all)
     return settle(store, End(store.final, lines=log_tail(run.folder), is_worker_lost=True))

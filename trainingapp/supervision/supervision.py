@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from trainingapp.contract.events import EVENTS_FILE
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
-from trainingapp.models.run import Status, Wanted
+from trainingapp.models.run import RequestedAction, Status
 from trainingapp.supervision.event_store import Event, EventStore, LostRunError
 from trainingapp.supervision.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervision.log_rate_limit import trim_log
@@ -60,7 +60,7 @@ class _Supervisor:
         self.cause: Cause | None = None
         self._watchdog = Watchdog()
         self._memory_kills = MemoryKills()
-        self._sent = Wanted.NOTHING.value
+        self._sent = RequestedAction.NOTHING.value
         self._orders_sent: set[int] = set()
         self._beat_at = time.monotonic()
         self._leave_by: float | None = None
@@ -137,12 +137,12 @@ class _Supervisor:
 
     def _obey(self, trainer: Trainer) -> None:
         """Tell the trainer once what is wanted, and each order once."""
-        for order in self.store.run.orders:
+        for order in self.store.run.requests:
             if order["id"] not in self._orders_sent:
                 self._orders_sent.add(order["id"])
                 trainer.send(order)
-        wanted = self.store.run.wanted
-        if wanted in (Wanted.PAUSE, Wanted.STOP) and wanted != self._sent:
+        wanted = self.store.run.requested_action
+        if wanted in (RequestedAction.PAUSE, RequestedAction.STOP) and wanted != self._sent:
             trainer.send({"command": wanted})
             self._sent = wanted
 
@@ -159,7 +159,7 @@ class _Supervisor:
         logger.warning("The trainer of run %s is ended: %s.", self.store.run.pk, cause)
         self.cause = self.cause if self.cause == "soft_limit" and cause == "unanswered" else cause
         if cause == "soft_limit":
-            trainer.send({"command": Wanted.STOP.value})
+            trainer.send({"command": RequestedAction.STOP.value})
             return
         if cause in ("hang", "unanswered"):
             trainer.tell_where()

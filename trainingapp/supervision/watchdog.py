@@ -10,7 +10,7 @@ from typing import Literal
 from django.conf import settings
 
 from trainingapp.models import TrainingRun
-from trainingapp.models.run import Wanted
+from trainingapp.models.run import RequestedAction
 
 #: forced: somebody asked for it. unanswered: it was asked to pause or stop and did not. hang: it has said nothing for
 #: too long. soft_limit: it is asked to save and end. hard_limit: it has had its time.
@@ -38,7 +38,7 @@ class Watchdog:
 
     def verdict(self, run: TrainingRun) -> Cause | None:
         """What has to be done about the trainer of `run` now. A soft limit is told once."""
-        if run.wanted == Wanted.KILL:
+        if run.requested_action == RequestedAction.KILL:
             return "forced"
         if run.hard_limit_s and run.spent_s >= run.hard_limit_s:
             return "hard_limit"
@@ -52,7 +52,7 @@ class Watchdog:
         return None
 
     def _is_unanswered(self, run: TrainingRun) -> bool:
-        asked = run.wanted or ("stop" if self._soft_limit_told else "")
+        asked = run.requested_action or ("stop" if self._soft_limit_told else "")
         if asked != self._asked:
             self._asked, self._asked_at = asked, self._clock()
         grace_s = settings.STOP_GRACE_S

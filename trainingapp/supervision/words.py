@@ -9,25 +9,25 @@ from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.run import append_events
 
 #: The columns that this module writes.
-WORD_FIELDS = ["orders", "config", "resume_proof", "environment"]
+WORD_FIELDS = ["requests", "config", "resume_check", "environment"]
 
 
 def note_start(row: TrainingRun, started: dict[str, Any]) -> None:
     """A new attempt: what it is made with, and nothing shown yet of how it goes on."""
     row.environment = started.get("environment", {})
-    row.resume_proof = {}
+    row.resume_check = {}
 
 
 def note_word(row: TrainingRun, event: dict[str, Any]) -> None:
     """An order that was done, or what a step made again has shown."""
     match event.get("state"):
         case "order":
-            row.orders = [order for order in row.orders if order["id"] != event["id"]]
+            row.requests = [order for order in row.requests if order["id"] != event["id"]]
             if "epochs" in event and not _is_ordered(row, "epochs"):
                 row.config = {**row.config, "epochs": event["epochs"]}  # the trainer may have been further than we knew
         case "proof":
             names = ("verdict", "difference", "reason", "attempt", "step")
-            row.resume_proof = {name: event.get(name) for name in names}
+            row.resume_check = {name: event.get(name) for name in names}
 
 
 def dropped_orders(row: TrainingRun) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def dropped_orders(row: TrainingRun) -> dict[str, Any]:
 
     A number of epochs is none of it: it is in the configuration. The caller holds the lock and saves `event_seq`.
     """
-    lost = [order["command"] for order in row.orders if order["command"] != "epochs"]
+    lost = [order["command"] for order in row.requests if order["command"] != "epochs"]
     message = _("The order “%(command)s” was not carried out: the trainer had ended.")
     events = [
         RunEvent(
@@ -51,8 +51,8 @@ def dropped_orders(row: TrainingRun) -> dict[str, Any]:
     if events:
         append_events(row, events)
         row.save(update_fields=["event_seq"])
-    return {"orders": []}
+    return {"requests": []}
 
 
 def _is_ordered(row: TrainingRun, command: str) -> bool:
-    return any(order["command"] == command for order in row.orders)
+    return any(order["command"] == command for order in row.requests)

@@ -8,7 +8,7 @@ from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.templatetags.studio import event_text
 
 FIELDS = (  # noqa: SIM905
-    "id name task status wanted priority attempt recoveries epoch total_epochs step total_steps phase device host "
+    "id name task status priority attempt recoveries epoch total_epochs step total_steps phase device host "
     "elapsed_s eta_s metrics best_metric_name best_metric best_epoch error_class error_message forked_from_id "
     "forked_checkpoint soft_limit_h hard_limit_h max_recoveries"
 ).split()
@@ -21,6 +21,7 @@ def record(run: TrainingRun) -> dict[str, Any]:
     """What `--json` gives of a run."""
     return {
         **{name: getattr(run, name) for name in FIELDS},
+        "wanted": run.requested_action,
         "shown_status": run.shown_status,
         "progress": round(run.progress, 4),
         "dataset": run.dataset.name,
@@ -38,7 +39,7 @@ def full_record(run: TrainingRun) -> dict[str, Any]:
         "corrections": run.corrections,
         "folder": str(run.folder),
         "error_lines": run.error_lines,
-        "resume_proof": run.resume_proof,
+        "resume_proof": run.resume_check,
         "checkpoints": checkpoints,
     }
 

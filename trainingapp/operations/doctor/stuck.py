@@ -48,7 +48,9 @@ def _waiting() -> Iterator[Finding]:
 
 def _ending() -> Iterator[Finding]:
     asked_before = timezone.now() - timedelta(minutes=LONG_MINUTES)
-    for run in TrainingRun.objects.filter(status=Status.RUNNING, wanted_at__lt=asked_before).exclude(wanted=""):
+    for run in TrainingRun.objects.filter(status=Status.RUNNING, requested_at__lt=asked_before).exclude(
+        requested_action=""
+    ):
         if not run.is_silent:
             message = _named(_("Run %(id)d “%(name)s” was asked to end long ago and still runs."), run)
             meaning = _("Its trainer is in a very long step, or hangs. STOP_GRACE_S says when it is ended by itself.")

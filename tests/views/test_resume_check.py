@@ -31,7 +31,7 @@ def test_the_verdict_is_shown_with_words(
     user_client: Client, make: MAKE, verdict: str, difference: float, words: str
 ) -> None:
     proof = {"verdict": verdict, "difference": difference, "reason": "", "attempt": 2, "step": 7}
-    html = page(user_client, make("running", resume_proof=proof))
+    html = page(user_client, make("running", resume_check=proof))
     assert f'data-proof="{verdict}"' in html
     assert words in html
     assert "Attempt 2, step 7." in html
@@ -39,7 +39,7 @@ def test_the_verdict_is_shown_with_words(
 
 def test_a_reason_is_shown_and_escaped(user_client: Client, make: MAKE) -> None:
     proof = {"verdict": "near", "difference": 1e-5, "reason": "torch was <2>, now 3", "attempt": 2, "step": 7}
-    html = page(user_client, make("running", resume_proof=proof))
+    html = page(user_client, make("running", resume_check=proof))
     assert "Why: torch was &lt;2&gt;, now 3." in html
 
 
