@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from trainingapp.contract.config import TASKS, correct_config, parse_config
+from trainingapp.contract.config import correct_config, parse_config
+from trainingapp.contract.tasks.registry import TASKS
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_json_and_back_is_the_same() -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_field_is_described(task: str) -> None:
-    for name, field in TASKS[task].model_fields.items():
+    for name, field in TASKS[task].config.model_fields.items():
         extra = field.json_schema_extra
         assert isinstance(extra, dict), name
         assert {"label", "unit", "group", "advanced"} <= extra.keys(), name

@@ -18,9 +18,10 @@ from tests.helpers.trainers import (
     newest_content,
     train_here,
 )
-from trainingapp.contract.config import TASKS, parse_config
+from trainingapp.contract.config import parse_config
 from trainingapp.contract.run_directory import read_config_file
 from trainingapp.contract.script import settled, training_script
+from trainingapp.contract.tasks.registry import TASKS
 
 
 def script_of(run_dir: Path, folder: Path) -> Path:

@@ -134,7 +134,7 @@ def read_all(tree: Tree, *, lenient: bool) -> None:
         return
     for image in layout.images:
         try:
-            placed = place(image, FACTS, wants_mask="segmentation" in layout.tasks)
+            placed = place(image, FACTS, wants_mask="masks" in layout.annotations)
         except DatasetError as error:
             check_clear(error)
             continue

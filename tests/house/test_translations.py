@@ -68,11 +68,12 @@ def test_a_translation_fills_in_what_the_text_fills_in(catalogue: Catalog) -> No
 
 
 def test_the_texts_of_the_configuration_are_collected(catalogue: Catalog) -> None:
-    from trainingapp.contract.config import TASKS
+    from trainingapp.contract.tasks.registry import TASKS
 
     ids = {message.id for message in catalogue}
     for task in TASKS.values():
-        for name, field in task.model_fields.items():
+        assert {task.label, task.about, *(metric.label for metric in task.metrics.values())} <= ids
+        for name, field in task.config.model_fields.items():
             extra = field.json_schema_extra
             assert isinstance(extra, dict)
             assert field.description in ids, name

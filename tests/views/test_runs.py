@@ -13,7 +13,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.helpers.world import line, point, started, tell
-from trainingapp.contract.config import TASKS, config_defaults, config_schema, parse_config
+from trainingapp.contract.config import config_defaults, config_schema, parse_config
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import LIMITS, RunForm

@@ -157,7 +157,7 @@ def test_an_upload_becomes_an_entry(user_client: Client, tmp_path: Path) -> None
     ("changes", "words"),
     [
         ({"architecture": "nothing"}, "There is no such network for this task"),
-        ({"classes": "one"}, "at least two classes"),
+        ({"classes": "one"}, "Too few classes for this task (at least 2)"),
         ({"classes": "one\none"}, "Two classes have the same name"),
         ({"image_size": "33"}, "Must be a multiple of 32"),
         ({"name": ""}, "This field is required"),

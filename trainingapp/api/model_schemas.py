@@ -10,8 +10,8 @@ from pydantic import ConfigDict, Field, model_validator
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.api.paging import Page, Paging, Text
 from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsState
-from trainingapp.contract.dataset_index import TaskName
 from trainingapp.contract.old_names import with_new_names
+from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.models import Dataset, Device, Host, Weights
 

@@ -13,7 +13,7 @@ from ninja import NinjaAPI
 
 from trainingapp.api.idempotency import HEADER, PATTERN
 from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
-from trainingapp.contract.config import TASKS
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.runs.downloads import SCRIPT_TYPE, ZIP_TYPE
 
 TAGS = [
@@ -110,8 +110,8 @@ def document(api: NinjaAPI) -> Any:
 
 def _describe_config(components: dict[str, Any]) -> None:
     """The configurations by task, as they may be sent: everything has a default, and sizes are rounded up."""
-    for task, model in TASKS.items():
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    for task, descriptor in TASKS.items():
+        schema = descriptor.config.model_json_schema(ref_template="#/components/schemas/{model}")
         components.update(schema.pop("$defs", {}))
         components[_config_name(task)] = schema
     one_of = [{"$ref": f"#/components/schemas/{_config_name(task)}"} for task in TASKS]

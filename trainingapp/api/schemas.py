@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from trainingapp.api.controls import ACTIONS
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
-from trainingapp.contract.dataset_index import TaskName
+from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.limits import MOST_HOURS, MOST_RECOVERIES

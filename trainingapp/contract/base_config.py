@@ -4,14 +4,15 @@ Every field carries `json_schema_extra` made by `meta`: `label`, `unit` (may be 
 and `advanced` (shown folded). Labels and helps are English; `_` marks them for translation where they are shown.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
@@ -19,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from trainingapp.contract.architectures import ARCHITECTURES, architecture_defaults
+from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.retention import Policy
 
 IMAGE_SIZE_MULTIPLE = 32
@@ -38,9 +39,9 @@ def meta(label: str, group: str, unit: str = "", *, advanced: bool = False) -> d
     return {"label": label, "group": group, "unit": unit, "advanced": advanced}
 
 
-def model_name(task: str, *, any_of: Iterable[str] = ()) -> Any:
-    """The type of a `model` field: one of the task's architectures, or any name that begins with one of `any_of`."""
-    names, beginnings = list(ARCHITECTURES[task]), tuple(any_of)
+def model_name(architectures: Iterable[str], open_libraries: Iterable[str] = ()) -> Any:
+    """The type of a `model` field: one of `architectures`, or any name that begins with one of `open_libraries`."""
+    names, beginnings = list(architectures), tuple(open_libraries)
 
     def known(name: str) -> str:
         if name not in names and not (beginnings and name.startswith(beginnings)):
@@ -67,6 +68,18 @@ class BaseRunConfig(BaseModel):
     """What every task has. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    architectures: ClassVar[Mapping[str, Architecture]] = {}
+    """The networks of the task by name."""
+
+    open_libraries: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of networks that can be named without an entry in `architectures`: the library knows them."""
+
+    if TYPE_CHECKING:  # each task has these fields, with bounds and help of its own
+        task: str
+        model: str
+        image_size: int
+        best_metric: str
 
     epochs: int = Field(
         20,
@@ -346,6 +359,17 @@ class BaseRunConfig(BaseModel):
         json_schema_extra=meta(_("Colour"), "augmentation"),
     )
 
+    @classmethod
+    def architecture_defaults(cls, model: str) -> dict[str, JsonValue]:
+        """The values that suit this network better than the general defaults."""
+        found = cls.architectures.get(model)
+        return dict(found.defaults) if found else {}
+
+    @classmethod
+    def has_architecture(cls, model: str) -> bool:
+        """Whether `model` names a network of the task, with or without an entry in `architectures`."""
+        return model in cls.architectures or bool(cls.open_libraries and model.startswith(cls.open_libraries))
+
     def retention_policy(self) -> Policy:
         """Which checkpoints stay."""
         return Policy(
@@ -359,7 +383,7 @@ class BaseRunConfig(BaseModel):
         model = values.get("model", cls.model_fields["model"].default) if isinstance(values, dict) else None
         if not isinstance(model, str):
             return values
-        return architecture_defaults(cls.model_fields["task"].default, model) | values
+        return cls.architecture_defaults(model) | values
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "BaseRunConfig":

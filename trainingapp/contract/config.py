@@ -4,26 +4,17 @@ Form, API, command, stored JSON and trainer all use these models, so a field's b
 once. No torch here: the web process imports this module.
 """
 
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel
 
-from trainingapp.contract.architectures import architecture_defaults
 from trainingapp.contract.base_config import MOST_ACCUMULATION, BaseRunConfig
 from trainingapp.contract.corrections import corrected
-from trainingapp.contract.dataset_index import TaskName
 from trainingapp.contract.old_names import with_new_names
-from trainingapp.contract.tasks.classification import ClassificationConfig
-from trainingapp.contract.tasks.detection import DetectionConfig
-from trainingapp.contract.tasks.segmentation import SegmentationConfig
+from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS, TaskName
 
-RunConfig = ClassificationConfig | DetectionConfig | SegmentationConfig
-
-TASKS: dict[str, type[BaseRunConfig]] = {
-    "classification": ClassificationConfig,
-    "detection": DetectionConfig,
-    "segmentation": SegmentationConfig,
-}
+RunConfig = BaseRunConfig
+"""The configuration of a run of any task: an instance of the `config` of the task's descriptor."""
 
 LEAST_BATCH = 2
 
@@ -31,26 +22,26 @@ LEAST_BATCH = 2
 class _Task(BaseModel):
     """Says what is wrong with a task that there is none of."""
 
-    task: TaskName = "classification"
+    task: TaskName = DEFAULT_TASK
 
 
 def parse_config(values: dict[str, Any]) -> RunConfig:
     """Check `values` as they are. Raises pydantic.ValidationError, which names each wrong field."""
     values = with_new_names(values)
     name = _Task.model_validate({"task": values["task"]} if "task" in values else {}).task
-    return cast(RunConfig, TASKS[name].model_validate(values))
+    return TASKS[name].config.model_validate(values)
 
 
 def config_schema(task: str) -> dict[str, dict[str, Any]]:
     """JSON schema of each field of a task's configuration, with its label, unit, group and bounds."""
-    return dict(TASKS[task].model_json_schema()["properties"])
+    return dict(TASKS[task].config.model_json_schema()["properties"])
 
 
 def config_defaults(task: str, model: str) -> dict[str, Any]:
     """The value of each field where nothing is said, for this network; without the task's name."""
-    fields = TASKS[task].model_fields
-    general = {name: field.default for name, field in fields.items() if name != "task"}
-    return general | architecture_defaults(task, model) | {"model": model}
+    config = TASKS[task].config
+    general = {name: field.default for name, field in config.model_fields.items() if name != "task"}
+    return general | config.architecture_defaults(model) | {"model": model}
 
 
 def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
@@ -59,10 +50,10 @@ def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
     Everything else that is wrong raises pydantic.ValidationError.
     """
     values = with_new_names(values)
-    name = values.get("task", _Task().task)
+    name = values.get("task", DEFAULT_TASK)
     if not isinstance(name, str) or name not in TASKS:
         return parse_config(values), []  # which refuses it
-    values, corrections = corrected(values, TASKS[name])
+    values, corrections = corrected(values, TASKS[name].config)
     return parse_config(values), corrections
 
 

@@ -2,17 +2,14 @@
 
 from typing import Any
 
-from pydantic import BaseModel
-
-from trainingapp.contract.architectures import architecture_defaults
-from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE
+from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE, BaseRunConfig
 from trainingapp.contract.number_text import number_text
 
 MOST_PIXELS = 2048
 MOST_WARMUP = 100
 
 
-def corrected(values: dict[str, Any], task: type[BaseModel]) -> tuple[dict[str, Any], list[str]]:
+def corrected(values: dict[str, Any], task: type[BaseRunConfig]) -> tuple[dict[str, Any], list[str]]:
     """The values as they were meant, and a sentence for each that was changed.
 
     A choice in other letters, such as sgd or ADAMW; a size of images that is no multiple of 32, which is rounded up
@@ -23,7 +20,7 @@ def corrected(values: dict[str, Any], task: type[BaseModel]) -> tuple[dict[str, 
     return values, said
 
 
-def _spell_choices(values: dict[str, Any], task: type[BaseModel]) -> list[str]:
+def _spell_choices(values: dict[str, Any], task: type[BaseRunConfig]) -> list[str]:
     said = []
     for name, about in task.model_json_schema()["properties"].items():
         given, choices = values.get(name), about.get("enum", [])
@@ -47,13 +44,13 @@ def _round_size(values: dict[str, Any]) -> list[str]:
     return [f"image_size {number_text(size)} became {values['image_size']}, a multiple of {IMAGE_SIZE_MULTIPLE}."]
 
 
-def _cut_warmup(values: dict[str, Any], task: type[BaseModel]) -> list[str]:
+def _cut_warmup(values: dict[str, Any], task: type[BaseRunConfig]) -> list[str]:
     """Some networks warm up for longer than a short run lasts, without anybody having said so."""
     fields = task.model_fields
     defaults = {name: fields[name].default for name in ("epochs", "warmup_epochs")}
     model = values.get("model", fields["model"].default)
     if isinstance(model, str):
-        defaults |= architecture_defaults(fields["task"].default, model)
+        defaults |= task.architecture_defaults(model)
     epochs, warmup = (_number(values.get(name, defaults[name])) for name in ("epochs", "warmup_epochs"))
     if epochs is None or warmup is None or not 0 < epochs < warmup <= MOST_WARMUP:
         return []

@@ -28,7 +28,6 @@ IGNORED_PIXEL = 255
 MOST_MASK_CLASSES = 254
 
 Split = Literal["train", "val"]
-TaskName = Literal["classification", "detection", "segmentation"]
 
 
 @dataclass(frozen=True, slots=True)

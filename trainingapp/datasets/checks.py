@@ -12,25 +12,20 @@ from trainingapp.datasets.selection import select_classes
 
 def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layout:
     """Report what is missing; returns the layout without what a lenient report leaves out."""
-    layout = _with_fitting_tasks(layout, report)
-    if is_classification(layout):
+    layout = _without_unfit_masks(layout, report)
+    if layout.has_labels_only:
         layout = _without_empty_classes(layout, report)
     _check_classes(layout, options, report)
     _check_parts(layout, options, report)
     return layout
 
 
-def is_classification(layout: Layout) -> bool:
-    """Whether the images' own classes are all that there is."""
-    return layout.tasks == ["classification"]
-
-
-def _with_fitting_tasks(layout: Layout, report: Report) -> Layout:
-    if len(layout.classes) <= MOST_MASK_CLASSES or "segmentation" not in layout.tasks:
+def _without_unfit_masks(layout: Layout, report: Report) -> Layout:
+    if len(layout.classes) <= MOST_MASK_CLASSES or "masks" not in layout.annotations:
         return layout
     message = f"There are {len(layout.classes):,} classes; masks can tell {MOST_MASK_CLASSES} apart: no masks are made."
     report.warn("too_many_classes", message)
-    return replace(layout, tasks=[task for task in layout.tasks if task != "segmentation"])
+    return replace(layout, annotations=[kind for kind in layout.annotations if kind != "masks"])
 
 
 def _without_empty_classes(layout: Layout, report: Report) -> Layout:
@@ -45,7 +40,7 @@ def _without_empty_classes(layout: Layout, report: Report) -> Layout:
 def _check_classes(layout: Layout, options: ImportOptions, report: Report) -> None:
     if not layout.images:
         report.error("no_images", "There is no image that can be imported.")
-    elif is_classification(layout) and len(layout.classes) < 2:
+    elif layout.has_labels_only and len(layout.classes) < 2:
         message = f"There is only one class, {layout.classes[0]}; a classifier needs at least two."
         report.error("too_few_classes", message)
     elif not any(image.seen() for image in layout.images):
@@ -59,11 +54,11 @@ def _check_counts(layout: Layout, options: ImportOptions, report: Report) -> Non
     given = layout.has_splits and options.split == "given"
     for label, name in enumerate(layout.classes):
         in_all = counts["train", label] + counts["val", label] + counts[None, label]
-        if not in_all and not is_classification(layout):
+        if not in_all and not layout.has_labels_only:
             report.warn("empty_class", f"Nothing is annotated as {name}.", name)
         elif in_all and given and not counts["train", label] + counts[None, label]:
             message = f"The class {name} has no image to train on."
-            if is_classification(layout):
+            if layout.has_labels_only:
                 report.fault("class_without_train", message, name)
             else:
                 report.warn("class_without_train", message, name)

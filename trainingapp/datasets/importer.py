@@ -23,7 +23,7 @@ import structlog
 
 from trainingapp.contract.dataset_index import Sample, Split, write_index
 from trainingapp.datasets.archive import check_disk, open_source
-from trainingapp.datasets.checks import check_layout, is_classification
+from trainingapp.datasets.checks import check_layout
 from trainingapp.datasets.duplicates import check_duplicates, check_looks
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.files import Files
@@ -85,7 +85,7 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
         check_disk(folder, sum(image.file.size_bytes for image in layout.images))
         taken = _take_images(layout, folder, heartbeat, report)
     report.raise_errors()  # of images: validation needs sound ones to choose from
-    splits = _splits(taken, options, pool_rare=not is_classification(layout))
+    splits = _splits(taken, options, pool_rare=not layout.has_labels_only)
     _check_splits(taken, splits, layout, report)
     check_duplicates(taken, splits, report)
     check_looks(taken, splits, report)
@@ -106,7 +106,7 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
 def _take_images(layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report) -> list[Taken]:
     """Copy and decode every image; faults and notes go into the report. Returns the sound ones."""
     taken: list[Taken] = []
-    wants_mask = "segmentation" in layout.tasks
+    wants_mask = "masks" in layout.annotations
     total = len(layout.images)
     numbered = enumerate(_emptying(layout.images), start=1)
     with ThreadPoolExecutor(_THREADS) as pool:

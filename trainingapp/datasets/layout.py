@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainingapp.contract.dataset_index import TaskName
+from trainingapp.contract.tasks.descriptor import Annotation
+from trainingapp.contract.tasks.registry import tasks_for
 from trainingapp.datasets.archive import SourceFile
 
 Kind = Literal["train", "val", "test"]
@@ -104,14 +105,24 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is in the source. `tasks` are those that the annotations suffice for, the most telling one first."""
+    """What is in the source. `annotations` are those that it has for its images, the most informative one first."""
 
     format: str
-    tasks: list[TaskName]
+    annotations: list[Annotation]
     classes: list[str]
     images: list[SourceImage] = field(repr=False)
     files: list[str] = field(default_factory=list)
     """Annotation files that were read."""
+
+    @property
+    def tasks(self) -> list[str]:
+        """The tasks that the annotations suffice for, in their order."""
+        return tasks_for(self.annotations)
+
+    @property
+    def has_labels_only(self) -> bool:
+        """Whether the images' own classes are the only annotations."""
+        return self.annotations == ["labels"]
 
     @property
     def has_splits(self) -> bool:

@@ -22,8 +22,10 @@ def select_classes(layout: Layout, options: ImportOptions) -> Layout:
     codings: dict[int, MaskCoding] = {}
     images = [_selected(image, targets, codings) for image in layout.images]
     kept = [image for image, old in zip(images, layout.images, strict=True) if old.label < 0 or image.label >= 0]
-    tasks = [name for name in layout.tasks if name != "classification" or len(names) > 1 or layout.tasks == [name]]
-    return replace(layout, classes=names, images=kept, tasks=tasks)
+    annotations = layout.annotations
+    if len(names) < 2 and not layout.has_labels_only:  # one label for all images says nothing about them
+        annotations = [kind for kind in annotations if kind != "labels"]
+    return replace(layout, classes=names, images=kept, annotations=annotations)
 
 
 def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], dict[str, int]]:

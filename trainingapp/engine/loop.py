@@ -13,8 +13,8 @@ from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.events import EVENTS_FILE, EventLog
-from trainingapp.contract.metric_names import METRICS
 from trainingapp.contract.run_directory import Order
+from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
 from trainingapp.engine.control import Control, Ending

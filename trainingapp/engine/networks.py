@@ -32,6 +32,7 @@ def build_network(config: RunConfig, class_count: int, *, weights_from: Path | N
         )
     if isinstance(config, DetectionConfig):
         return _detector(config, class_count, weights_from)
+    assert isinstance(config, SegmentationConfig)
     return _segmenter(config, class_count, weights_from)
 
 

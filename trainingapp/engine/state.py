@@ -9,9 +9,9 @@ from torch import nn
 
 from trainingapp.contract.config import RunConfig
 from trainingapp.contract.errors import BadConfig
-from trainingapp.contract.metric_names import METRICS
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.schedule import Schedule, make_schedule
+from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.device import Precision
 from trainingapp.engine.ema import Ema
 from trainingapp.engine.optim import make_optimizer

@@ -10,7 +10,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from trainingapp.contract.metric_names import METRICS
+from trainingapp.contract.tasks.registry import METRICS, TASKS
 
 Label = str | Promise
 
@@ -19,11 +19,6 @@ _BACKBONE = pgettext_lazy("a choice", "Backbone")
 
 #: Labels by field and value.
 CHOICES: dict[str, Mapping[str, Label]] = {
-    "task": {
-        "classification": _("Classification"),
-        "detection": _("Detection"),
-        "segmentation": _("Segmentation"),
-    },
     "pretrained": {"none": _NONE, "backbone": _BACKBONE, "whole": pgettext_lazy("a choice", "Whole model")},
     "freeze": {"none": pgettext_lazy("to freeze", "Nothing"), "backbone": _BACKBONE},
     "scheduler": {
@@ -57,7 +52,6 @@ CHOICES: dict[str, Mapping[str, Label]] = {
         "compact": pgettext_lazy("a format of checkpoints", "Compact"),
         "plain": pgettext_lazy("a format of checkpoints", "Plain"),
     },
-    "best_metric": {name: _(metric.label) for name, metric in METRICS.items()},
     "device": {"auto": pgettext_lazy("a device", "Automatic"), "cpu": "CPU"},
 }
 #: Fields whose values are names, which stay as they are.
@@ -66,4 +60,8 @@ NAMES = frozenset({"model", "optimizer", "start_from"})
 
 def choice_label(field: str, value: Any) -> Any:
     """What a value of this field is called; the value itself where it is a name."""
+    if field == "task" and value in TASKS:
+        return _(TASKS[value].label)
+    if field == "best_metric" and value in METRICS:
+        return _(METRICS[value].label)
     return CHOICES.get(field, {}).get(value, value)

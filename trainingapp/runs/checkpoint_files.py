@@ -22,13 +22,13 @@ from django.utils.translation import ngettext
 
 from trainingapp.accounts import audit
 from trainingapp.contract import retention
-from trainingapp.contract.metric_names import METRICS
 from trainingapp.contract.retention import Choice, Item, Policy
 from trainingapp.contract.run_directory import run_lock
 from trainingapp.contract.storage.index import Entry, read_index
 from trainingapp.contract.storage.packs import Packs
 from trainingapp.contract.storage.reading import damage, file_damage
 from trainingapp.contract.storage.sizes import Removal, all_parts, own_bytes, plan_removal, remove_checkpoints
+from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun, Weights
 from trainingapp.models.bell import ring
 from trainingapp.models.run import Status, append_events

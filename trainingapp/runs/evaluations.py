@@ -14,8 +14,9 @@ from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainingapp.contract.evaluation import EVALUATIONS_DIR, evaluation_path
-from trainingapp.contract.metric_names import METRICS, Metric
+from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.number_text import number_text
+from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import RunEvent, TrainingRun
 
 #: Classes up to which the run's own page shows the confusion matrix, and rows of its table by class.
@@ -98,6 +99,11 @@ class EvaluationFile(_Part):
     fixed: list[int]
     paths: dict[int, str]
     predictions: dict[int, Prediction]
+
+    @property
+    def kind(self) -> str:
+        """What predictions of the task are: "classes", "boxes" or "mask"; empty for a task that is not installed."""
+        return TASKS[self.task].prediction if self.task in TASKS else ""
 
     def class_name(self, label: int) -> str:
         """The name of a class, or its number where the file knows no such class."""

@@ -1,7 +1,7 @@
 """The forms of the pages. The fields of a run's configuration are made from RunConfig: nothing is written twice."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django import forms
@@ -15,9 +15,9 @@ from pydantic import ValidationError as ConfigError
 from pydantic_core import ErrorDetails
 
 from trainingapp.accounts.permissions import visible_to
-from trainingapp.contract.architectures import ARCHITECTURES
 from trainingapp.contract.config import RunConfig, config_defaults, config_schema, correct_config
 from trainingapp.contract.number_text import field_number
+from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import Checkpoint, Dataset, Team, Weights
 from trainingapp.models.sharing import Visibility
 from trainingapp.presentation.choices import choice_label
@@ -47,12 +47,6 @@ RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
     **dict.fromkeys(
         ("flip_horizontal", "flip_vertical", "crop", "colour", "auto_augment", "erasing"), ("augmentation", ("custom",))
     ),
-}
-#: What the tasks learn.
-TASKS_ABOUT: dict[str, str | Promise] = {
-    "classification": _("One label for each image"),
-    "detection": _("A box and a label for each object"),
-    "segmentation": _("A label for each pixel"),
 }
 CHECKPOINTS_OFFERED = 200
 #: The columns of a run that limit it.
@@ -365,10 +359,10 @@ class RunForm(LimitsForm):
         field.required = False
         return field
 
-    def model_defaults(self) -> dict[str, dict[str, Any]]:
+    def model_defaults(self) -> dict[str, Mapping[str, Any]]:
         """For the page: what suits each network better than the general defaults."""
         general = {name: item.get("default") for name, item in self.schema.items()}
-        suited = {name: one.defaults for name, one in ARCHITECTURES[self.task_name].items() if one.defaults}
+        suited = {name: one.defaults for name, one in TASKS[self.task_name].architectures.items() if one.defaults}
         return {"": general, **suited}
 
     def clean(self) -> dict[str, Any]:
@@ -423,7 +417,7 @@ def _unit(unit: str, value: Any) -> str:
 def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
     """A stored configuration for people: label, value, unit, help and whether it differs from the default."""
     rows = []
-    task = config.get("task", "classification")
+    task = config.get("task", DEFAULT_TASK)
     defaults = config_defaults(task, config["model"]) | {"task": task}
     for name, item in config_schema(task).items():
         value, default = config.get(name, item.get("default")), defaults[name]

@@ -11,7 +11,7 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
-from trainingapp.contract.architectures import ARCHITECTURES
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.scheduling.forecast import Span, wait_if_queued
@@ -128,7 +128,7 @@ def _likely_bytes(run: TrainingRun) -> int | None:
 
 def estimated_bytes(task: str, config: dict[str, Any]) -> int | None:
     """Bytes of a checkpoint without compression; None for a network whose parameters nobody has counted."""
-    known = ARCHITECTURES[task].get(str(config.get("model")))
+    known = TASKS[task].architectures.get(str(config.get("model")))
     if known is None or not known.parameters:
         return None
     values = 1 + OPTIMIZER_VALUES.get(str(config.get("optimizer")), 2) + bool(config.get("ema_decay"))

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, refusal
 from trainingapp.contract.config import RunConfig
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.jobs import wakeups
 from trainingapp.jobs.verbs import ask_for_job
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
@@ -113,8 +114,10 @@ def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
     if not dataset.count("train") or not dataset.count("val"):
         raise VerbError(_("The dataset “%(name)s” needs images for training and for validation.") % {"name": name})
     _check_start(config, owner)
-    if len(dataset.classes) < 2 and config.task == "classification":
-        raise VerbError(_("The dataset “%(name)s” has fewer than two classes.") % {"name": name})
+    least = TASKS[config.task].least_classes
+    if len(dataset.classes) < least:
+        message = _("The dataset “%(name)s” has too few classes for this task (at least %(count)d).")
+        raise VerbError(message % {"name": name, "count": least})
 
 
 def _check_start(config: RunConfig, owner: Any) -> None:

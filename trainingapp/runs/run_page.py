@@ -11,7 +11,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts.permissions import Verb, can
-from trainingapp.contract.metric_names import METRICS
+from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.runs import verbs as run_verbs
@@ -46,14 +46,6 @@ NEEDS = {
 QUOTED = frozenset({Status.RUNNING, Status.PAUSED})
 
 
-#: What the second chart shows of each task: (metric, split); the colours follow the order.
-QUALITY: dict[str, list[tuple[str, str]]] = {
-    "classification": [("top1", "train"), ("top1", "val"), ("top5", "val"), ("macro_f1", "val")],
-    "detection": [("f1", "val"), ("ap50", "val"), ("ap", "val"), ("ap75", "val")],
-    "segmentation": [("pixel_accuracy", "train"), ("mean_iou", "val"), ("dice", "val"), ("pixel_accuracy", "val")],
-}
-
-
 def _series(
     metric: str, split: str, label: str | Promise, colour: int, *, dashed: bool = False, is_share: bool = False
 ) -> dict[str, Any]:
@@ -67,12 +59,13 @@ def _series(
     }
 
 
-def charts_of(task: str) -> list[dict[str, Any]]:
+def charts_of(name: str) -> list[dict[str, Any]]:
     """The charts of a task's runs: a colour stays with its split or metric."""
+    task = TASKS[name]
     loss = [_series("loss", "train", _("Training"), 1)]
-    if task != "detection":  # torchvision's detectors compute no loss when they are evaluated
+    if task.has_validation_loss:
         loss.append(_series("loss", "val", _("Validation"), 2))
-    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(QUALITY[task], start=1)]
+    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(task.quality_chart, start=1)]
     rate = [_series("lr", "train", _("Learning rate"), 3)]
     return [
         {"name": "loss", "title": _("Loss"), "series": loss},

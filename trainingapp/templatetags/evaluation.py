@@ -6,7 +6,7 @@ from django import template
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.translation import gettext
 
-from trainingapp.contract.metric_names import METRICS
+from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.runs.evaluations import Cell, MatrixRow
 from trainingapp.templatetags.studio import heat, metric
 

@@ -15,8 +15,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.contract.metric_names import METRICS
 from trainingapp.contract.number_text import number_text
+from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.presentation.choices import choice_label
 from trainingapp.presentation.sentences import in_readers_language, words_in_readers_language
 

@@ -7,7 +7,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
 
 from trainingapp.accounts.permissions import Verb
-from trainingapp.contract.config import TASKS
+from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.sentences import in_readers_language
 from trainingapp.runs import verbs as run_verbs
@@ -23,7 +23,7 @@ def batch_preview_start(request: HttpRequest) -> HttpResponse:
     values = request.POST.copy()
     values["name"] = _("Preview")
     task = values.get("task", "")
-    form = RunForm(values, task=task if task in TASKS else "classification", user=request.user)
+    form = RunForm(values, task=task if task in TASKS else DEFAULT_TASK, user=request.user)
     if not form.is_valid():
         problems = [f"{form[name].label}: {' '.join(map(str, found))}" for name, found in form.errors.items()]
         return _part(request, {"problem": " ".join(problems)}, status=422)

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_safe
 
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.dataset_index import Box, Sample
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.datasets.previews import (
     IMAGES_DIR,
     MASKS_DIR,
@@ -45,15 +46,20 @@ def images_context(request: HttpRequest, dataset: Dataset) -> dict[str, Any]:
     found = image_page(dataset, split=split, label=label, offset=offset, limit=IMAGES_ON_A_PAGE)
     page = Paginator(range(found.total), IMAGES_ON_A_PAGE).get_page(page_number)
     numbered = enumerate(found.images, start=offset + 1)
-    annotated = set(dataset.tasks) & {"detection", "segmentation"}
+    kinds = _annotations(dataset)
     return {
         "images": [_card(dataset, sample, place, split, label) for place, sample in numbered],
         "page": page,
         "split": split or "",
         "label": label,
         "by_class": can_filter_by_class(dataset),
-        "legend": _legend(dataset) if annotated else [],
+        "legend": _legend(dataset) if kinds & {"boxes", "masks"} else [],
     }
+
+
+def _annotations(dataset: Dataset) -> set[str]:
+    """The kinds of annotations that the dataset has, as far as the tasks that it suffices for tell."""
+    return {TASKS[name].annotation for name in dataset.tasks if name in TASKS}
 
 
 def _filter(query: QueryDict, dataset: Dataset) -> tuple[str | None, int | None]:
@@ -87,7 +93,7 @@ def _caption(dataset: Dataset, sample: Sample) -> str:
     counts = Counter(dataset.classes[box.label] for box in sample.boxes)
     if counts:
         return ", ".join(f"{name} × {count}" if count > 1 else name for name, count in counts.items())
-    return _("no objects") if "detection" in dataset.tasks else sample.path.rsplit("/", 1)[-1]
+    return _("no objects") if "boxes" in _annotations(dataset) else sample.path.rsplit("/", 1)[-1]
 
 
 def _boxes(dataset: Dataset, sample: Sample, most: int | None = None) -> list[dict[str, Any]]:

@@ -112,14 +112,14 @@ class Gallery:
         return found[0] if found and found[0].path == path else None
 
     def _truth(self, sample: Sample) -> Layer:
-        task = self._content.task
-        chips = [self._chip(sample.label)] if task == "classification" and sample.label >= 0 else []
+        kind = self._content.kind
+        chips = [self._chip(sample.label)] if kind == "classes" and sample.label >= 0 else []
         boxes = [
             self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd) for box in sample.boxes
         ]
-        mask = sample.mask if task == "segmentation" else ""
+        mask = sample.mask if kind == "mask" else ""
         url = f"{reverse('dataset_image', args=[self._run.dataset_id, mask])}?size={IMAGE_PIXELS}" if mask else ""
-        return Layer(chips, boxes if task == "detection" else [], url)
+        return Layer(chips, boxes if kind == "boxes" else [], url)
 
     def _prediction(self, index: int, made: Prediction, sample: Sample | None) -> Layer:
         truth = sample.label if sample else -1
@@ -155,7 +155,7 @@ def _colour(label: int) -> str:
 
 def legend(content: EvaluationFile) -> list[Chip]:
     """The colours of the classes, where images show them by colour alone."""
-    if content.task == "classification":
+    if content.kind == "classes":
         return []
     return [Chip(name, _colour(label)) for label, name in enumerate(content.classes[:MOST_IMAGES])]
 

@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from trainingapp.accounts.permissions import Verb
-from trainingapp.contract.config import TASKS
+from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import RunForm
@@ -21,7 +21,7 @@ def preflight_start(request: HttpRequest) -> HttpResponse:
     values = request.POST.copy()
     values["name"] = values.get("name") or _("Check")
     task = values.get("task", "")
-    form = RunForm(values, task=task if task in TASKS else "classification", user=request.user)
+    form = RunForm(values, task=task if task in TASKS else DEFAULT_TASK, user=request.user)
     if not form.is_valid():
         problems = [
             f"{form[name].label}: {' '.join(map(str, found))}" if name in form.fields else " ".join(map(str, found))

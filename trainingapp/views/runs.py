@@ -13,11 +13,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, visible_to
-from trainingapp.contract.config import TASKS
+from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.forms import LIMITS, TASKS_ABOUT, RunForm, ShareForm, config_table, datasets_for, ready_datasets
+from trainingapp.runs.forms import LIMITS, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.runs.run_page import log_events
 from trainingapp.templatetags.studio import STATUSES
 from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
@@ -93,7 +93,7 @@ def run_new(request: HttpRequest) -> HttpResponse:
 def _new_run_form(request: HttpRequest) -> RunForm:
     if request.method == "POST":
         wanted = request.POST.get("task", "")
-        return RunForm(request.POST, task=wanted if wanted in TASKS else "classification", user=request.user)
+        return RunForm(request.POST, task=wanted if wanted in TASKS else DEFAULT_TASK, user=request.user)
     initial = _initial(request)
     return RunForm(initial=initial, task=initial["task"], user=request.user)
 
@@ -102,12 +102,13 @@ def _task_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
     """The tasks to choose from, each with the number of datasets that suit it."""
     return [
         {
-            "task": task,
-            "about": about,
-            "present": task == present,
-            "datasets": datasets_for(task, request.user).count(),
+            "task": task.name,
+            "icon": task.icon,
+            "about": _(task.about),
+            "present": task.name == present,
+            "datasets": datasets_for(task.name, request.user).count(),
         }
-        for task, about in TASKS_ABOUT.items()
+        for task in TASKS.values()
     ]
 
 
@@ -121,7 +122,7 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
     dataset = _wanted_dataset(request)
     task = request.GET.get("task", "")
     if task not in TASKS:
-        task = dataset.tasks[0] if dataset and dataset.tasks else "classification"
+        task = dataset.tasks[0] if dataset and dataset.tasks else DEFAULT_TASK
     if dataset is None or task not in dataset.tasks:
         dataset = datasets_for(task, request.user).first()
     return {"task": task, "dataset": dataset.pk if dataset else None}

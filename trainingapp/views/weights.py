@@ -17,8 +17,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, sees
-from trainingapp.contract.architectures import ARCHITECTURES
-from trainingapp.contract.config import TASKS
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import ShareForm
@@ -168,7 +167,7 @@ def weights_upload(request: HttpRequest) -> HttpResponse:
         page = weights.get_absolute_url()
         return HttpResponseClientRedirect(page) if is_htmx else redirect(page)
     form.mark()
-    architectures = sorted({name for table in ARCHITECTURES.values() for name in table})
+    architectures = sorted({name for task in TASKS.values() for name in task.architectures})
     context = {"form": form, "architectures": architectures, "section": "weights"}
     template = "weights/_upload_form.html" if is_htmx else "weights/upload.html"
     return render(request, template, context, status=422 if form.is_bound else 200)

@@ -6,10 +6,9 @@ from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.contract.architectures import ARCHITECTURES
-from trainingapp.contract.config import TASKS
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Dataset
-from trainingapp.presentation.choices import CHOICES
+from trainingapp.presentation.choices import choice_label
 
 NORMALISATION_LABELS = [
     ("imagenet", _("As ImageNet's")),
@@ -72,6 +71,10 @@ class SaveForm(AboutForm):
         self.fields["file"].choices = checkpoints  # type: ignore[attr-defined]
 
 
+def task_choices() -> list[tuple[str, Any]]:
+    return [(name, choice_label("task", name)) for name in TASKS]
+
+
 class UploadForm(AboutForm):
     """A file of weights, and the network that they are for."""
 
@@ -80,9 +83,7 @@ class UploadForm(AboutForm):
         help_text=_("A .safetensors file, or a .pt or .pth file that holds tensors and nothing else."),
         widget=forms.FileInput({"class": "form-control", "accept": ".safetensors,.pt,.pth"}),
     )
-    task = forms.ChoiceField(
-        label=_("Task"), choices=list(CHOICES["task"].items()), widget=forms.Select({"class": "form-select"})
-    )
+    task = forms.ChoiceField(label=_("Task"), choices=task_choices, widget=forms.Select({"class": "form-select"}))
     architecture = forms.CharField(
         label=_("Architecture"),
         max_length=120,
@@ -138,18 +139,19 @@ class UploadForm(AboutForm):
     def clean(self) -> dict[str, Any]:
         task, name = self.cleaned_data.get("task"), self.cleaned_data.get("architecture")
         if task in TASKS and name and not is_known(task, name):
-            known = ", ".join(list(ARCHITECTURES[task])[:12])
+            known = ", ".join(list(TASKS[task].architectures)[:12])
             message = _("There is no such network for this task. There are %(known)s and more.")
             self.add_error("architecture", message % {"known": known})
-        if task == "classification" and len(self.cleaned_data.get("classes", ["", ""])) < 2:
-            self.add_error("classes", _("A classifier needs at least two classes."))
+        classes = self.cleaned_data.get("classes")
+        least = TASKS[task].least_classes if task in TASKS else 1
+        if classes is not None and len(classes) < least:
+            self.add_error("classes", _("Too few classes for this task (at least %(count)d).") % {"count": least})
         return self.cleaned_data
 
 
 def is_known(task: str, name: str) -> bool:
     """Whether the task has a network of this name, among ours or those of its library."""
-    beginnings = {"classification": ("timm/",), "segmentation": ("smp/",)}.get(task, ())
-    return name in ARCHITECTURES[task] or bool(beginnings and name.startswith(beginnings))
+    return TASKS[task].has_architecture(name)
 
 
 class ExportForm(MarkedForm):

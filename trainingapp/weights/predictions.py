@@ -9,6 +9,7 @@ from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.job_order import read_json
 from trainingapp.contract.old_names import deep_with_new_names
 from trainingapp.contract.prediction import suppressed
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Job
 
 PREDICTIONS_FILE = "predictions.json"
@@ -20,7 +21,9 @@ BOXES_DRAWN = 60
 class Predictions:
     """The images of a job as the page shows them at first, at the thresholds of the weights."""
 
-    task: str
+    kind: str
+    """"classes", "boxes" or "mask"."""
+
     classes: list[str]
     confidence: float
     iou: float
@@ -34,7 +37,7 @@ def read_predictions(job: Job) -> Predictions | None:
         return None
     card = job.params["card"]
     images = [_shown(one, card) for one in found["images"]]
-    return Predictions(card["task"], card["classes"], card["confidence"], card["iou"], images)
+    return Predictions(TASKS[card["task"]].prediction, card["classes"], card["confidence"], card["iou"], images)
 
 
 def _shown(one: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +74,6 @@ def script_data(job: Job) -> dict[str, Any]:
     found = deep_with_new_names(read_json(job.folder / PREDICTIONS_FILE) or {"images": []})
     card = job.params["card"]
     return {
-        "task": card["task"],
         "classes": card["classes"],
         "colours": [class_colour(label) for label in range(len(card["classes"]))],
         "images": [

@@ -19,6 +19,7 @@ from trainingapp.accounts.permissions import visible_to
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.datasets.validation import FORMATS, MOST_PIXELS
 from trainingapp.datasets.verbs import may_import_from
 from trainingapp.jobs import model_files as library
@@ -217,7 +218,7 @@ def _uploaded_config(task: str, architecture: str, image_size: int) -> dict[str,
 
 def _checked_classes(classes: Sequence[str], task: str) -> list[str]:
     names = [name.strip() for name in classes if name.strip()]
-    if len(names) < (2 if task == "classification" else 1):
+    if len(names) < TASKS[task].least_classes:
         raise VerbError(_("Name the classes, in the order of the network's outputs."))
     if len(set(names)) != len(names):
         raise VerbError(_("Two classes have the same name."))

@@ -32,7 +32,7 @@ def read(files: Files, report: Report) -> Layout:
     found.report_passed_over()
     classes = sorted(found.classes, key=natural_key)
     _check_there(classes, report)
-    return Layout(NAME, ["classification"], classes, _placed(found.images, classes))
+    return Layout(NAME, ["labels"], classes, _placed(found.images, classes))
 
 
 def _without_wrapper(source: Source) -> Source:

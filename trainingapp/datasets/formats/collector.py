@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from trainingapp.contract.dataset_index import TaskName
+from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.files import Files
 from trainingapp.datasets.layout import Kind, Layout, MaskFile, Shape, SourceImage
@@ -66,16 +66,16 @@ def _common_depth(paths: list[str]) -> int:
     return depth
 
 
-def object_tasks(images: Sequence[SourceImage], report: Report) -> list[TaskName]:
-    """Detection, and segmentation too where every object has an outline."""
+def object_annotations(images: Sequence[SourceImage], report: Report) -> list[Annotation]:
+    """Boxes, and masks too where every object has an outline."""
     shapes = [shape for image in images for shape in image.shapes]
     outlined = sum(shape.has_outline for shape in shapes)
     if shapes and outlined == len(shapes):
-        return ["detection", "segmentation"]
+        return ["boxes", "masks"]
     if outlined:
         message = f"Only {outlined:,} of {len(shapes):,} objects have an outline: the set is for detection alone."
         report.warn("partly_outlined", message)
-    return ["detection"]
+    return ["boxes"]
 
 
 def object_layout(
@@ -84,7 +84,7 @@ def object_layout(
     """The layout of a format of objects."""
     images = collector.images()
     collector.warn_of_others()
-    return Layout(name, object_tasks(images, report), classes, images, annotation_files)
+    return Layout(name, object_annotations(images, report), classes, images, annotation_files)
 
 
 def numbers(values: Any) -> "array[float] | None":

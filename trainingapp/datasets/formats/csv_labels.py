@@ -79,7 +79,7 @@ def read(files: Files, report: Report) -> Layout:
     for image, name, kind, where in rows:
         collector.add(image, where, kind=kind, label=label_of[name])
     collector.warn_of_others()
-    return Layout(NAME, ["classification"], classes, collector.images(), [file.path for file, _columns in tables])
+    return Layout(NAME, ["labels"], classes, collector.images(), [file.path for file, _columns in tables])
 
 
 def _rows(

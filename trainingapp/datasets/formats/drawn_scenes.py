@@ -1,4 +1,4 @@
-"""The scenes that `manage.py demo` draws: annotations.json, images/ and masks/, for all three tasks.
+"""The scenes that `manage.py demo` draws: annotations.json, images/ and masks/, with annotations of all three kinds.
 
 A mask holds 0 for the background and i + 1 for object i of its image.
 """
@@ -44,7 +44,7 @@ def read(files: Files, report: Report) -> Layout:
         if fault := _add(record, where, file, len(classes), collector):
             report.fault(fault[0], f"{where}: {fault[1]}.", file.path)
     images = collector.images()
-    return Layout(NAME, ["detection", "segmentation", "classification"], classes, images, [file.path])
+    return Layout(NAME, ["boxes", "masks", "labels"], classes, images, [file.path])
 
 
 def _add(

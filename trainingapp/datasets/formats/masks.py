@@ -99,7 +99,7 @@ def read(files: Files, report: Report) -> Layout:
         collector.add(image, mask.path, kind=kind, mask=MaskFile(mask, coding, seen))
     collector.warn_of_others()
     listed = [*([legend.path] if legend.path else []), *(mask.path for _image, mask in pairs)]
-    return Layout(NAME, ["segmentation"], classes, collector.images(), listed)
+    return Layout(NAME, ["masks"], classes, collector.images(), listed)
 
 
 def _shown(value: int, in_colour: bool) -> str:

@@ -13,9 +13,9 @@ import yaml
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError
 
-from trainingapp.contract.config import TASKS
 from trainingapp.contract.job_order import read_json
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.following import follow_job

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainingapp.contract.config import TASKS
+from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.management.sharing import add_share
 from trainingapp.models import TrainingRun
 from trainingapp.runs.verbs import STUDIO_LIMIT
@@ -64,7 +64,7 @@ def _add_making(actions: Any) -> None:
     _add_values(check)
     check.add_argument("--json", action="store_true", help="Print what was found as a JSON object.")
     config = actions.add_parser("config", help="Print a commented configuration to start from.")
-    config.add_argument("--task", "--recipe", choices=list(TASKS), default="classification")
+    config.add_argument("--task", "--recipe", choices=list(TASKS), default=DEFAULT_TASK)
     config.add_argument("--model", help="Take the defaults that suit this network.")
 
 

@@ -8,16 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.operations.drill.comparison import Facts, differences, facts_of, gaps
 from trainingapp.operations.drill.installation import TARGETS, DrillError, Installation, pause
 from trainingapp.operations.drill.reader import StreamReader
 
 #: Small networks on small images, so that a kill hits every phase of a run within seconds.
-CONFIGS: dict[str, dict[str, Any]] = {
-    "classification": {"model": "mobilenet_v3_small", "batch_size": 8, "epochs": 3},
-    "detection": {"model": "fcos_resnet18_fpn", "batch_size": 8, "epochs": 2, "ema_decay": 0.9},
-    "segmentation": {"model": "lraspp_mobilenet_v3_large", "batch_size": 8, "epochs": 2},
-}
+CONFIGS: dict[str, dict[str, Any]] = {name: dict(task.drill) for name, task in TASKS.items() if task.drill}
 COMMON: dict[str, Any] = {
     "image_size": 64,
     "device": "cpu",

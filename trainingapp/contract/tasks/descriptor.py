@@ -1,0 +1,89 @@
+"""What the studio knows about a task without torch: everything that pages, forms, the API and exports derive from it.
+
+The training code of a task is a class in the engine, which `TaskDescriptor.implementation` names. A task is known to
+every process once `registry.py` has its descriptor.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from pydantic import JsonValue
+
+from trainingapp.contract.architectures import Architecture
+from trainingapp.contract.base_config import BaseRunConfig
+from trainingapp.contract.dataset_index import Split
+from trainingapp.contract.metric_names import Metric
+
+Annotation = Literal["labels", "boxes", "masks"]
+"""What a dataset knows about an image: one class of its own, objects with boxes, or the class of each pixel."""
+
+PredictionKind = Literal["classes", "boxes", "mask"]
+"""What a model gives for an image, and so how pages and scripts draw it; see `contract/evaluation.py`."""
+
+ImageFit = Literal["stretch", "letterbox"]
+"""How an image becomes a square: scaled to it, or with its proportions kept and grey padding around it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskDescriptor:
+    """A task. Labels are English, marked for translation where they are shown.
+
+    `implementation` is the class of the engine that trains the task, as "package.module:Class" (see
+    `trainingapp.engine.tasks.task.BaseTask`); it is imported by the engine alone.
+    """
+
+    name: str
+    label: str
+    about: str
+    """What a model of this task learns, for the form of a new run."""
+
+    icon: str
+    """A Bootstrap icon."""
+
+    config: type[BaseRunConfig]
+    implementation: str
+
+    metrics: Mapping[str, Metric]
+    """All metrics of a validation and those of training that charts show, by name."""
+
+    quality_chart: Sequence[tuple[str, Split]]
+    """The lines of the second chart of a run: (metric, split). Colours follow the order."""
+
+    has_validation_loss: bool = True
+
+    annotation: Annotation
+    """What a dataset must know about its images to suffice for the task."""
+
+    least_classes: int = 1
+    prediction: PredictionKind
+    image_fit: ImageFit
+
+    output_names: Sequence[str]
+    """Names of an exported network's outputs."""
+
+    outputs_help: str
+    """What the outputs are, in English and Markdown, for the README of an export."""
+
+    drill: Mapping[str, JsonValue] = field(default_factory=dict)
+    """Configuration of the runs that `manage.py drill` kills; a task without one is left out of the drill."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a descriptor that contradicts itself."""
+        fields = self.config.model_fields
+        if fields["task"].default != self.name:
+            raise ValueError(f"task {self.name}: the task of its configuration is {fields['task'].default!r}")
+        used = {*get_args(fields["best_metric"].annotation), *(metric for metric, _split in self.quality_chart)}
+        if unknown := used - self.metrics.keys():
+            raise ValueError(f"task {self.name}: unknown metrics {', '.join(sorted(unknown))}")
+        if ":" not in self.implementation:
+            raise ValueError(f"task {self.name}: implementation must be package.module:Class")
+
+    @property
+    def architectures(self) -> Mapping[str, Architecture]:
+        """The networks that a run can choose, by name."""
+        return self.config.architectures
+
+    def has_architecture(self, name: str) -> bool:
+        """Whether a run can name this network: one of `architectures`, or any other of a library that is open."""
+        return self.config.has_architecture(name)
