@@ -14,7 +14,7 @@ from trainingapp.contract.errors import BadData
 from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.data.batches import Batches, BatchSource
 from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES, load_image
-from trainingapp.engine.tasks.classification.task import Batch, LabelledImages
+from trainingapp.engine.tasks.classification.data import Batch, LabelledImages
 
 
 def _batches(

@@ -346,7 +346,7 @@ class _Oracle(nn.Module):
 @pytest.mark.parametrize("name", ["fcos_resnet18_fpn", "fasterrcnn_resnet18_fpn"])
 def test_boxes_are_judged_in_pixels_of_the_image(boxes_dir: Path, tmp_path: Path, name: str) -> None:
     task = _task(boxes_dir, tmp_path / "run", model=name, batch_size=5)
-    meter = task.new_meter(validation=True)
+    meter = task.validation_meter()
     samples = read_index(boxes_dir).split("val")
     oracle = _Oracle(samples, first_label(name))
     for batch in task.val_batches():

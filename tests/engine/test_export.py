@@ -17,12 +17,11 @@ from tests.helpers.library_weights import make_card, make_weights
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.model_card import NORMALISATIONS, TOLERANCE
-from trainingapp.contract.prediction import candidates, prepared, suppressed
-from trainingapp.engine import export as exporting
+from trainingapp.contract.prediction import Prepared, candidates, prepared, suppressed
 from trainingapp.engine.data.images import load_fitted_image, load_image
 from trainingapp.engine.export import differences, drawn_images, export
-from trainingapp.engine.networks import build_network, load_network
-from trainingapp.engine.plain_outputs import plain
+from trainingapp.engine.networks import build_network, load_plain_network
+from trainingapp.engine.tasks.detection.plain_outputs import plain_detector
 
 CLASSES = ["disc", "ring", "star"]
 
@@ -88,7 +87,7 @@ def test_onnx_and_torch_export_give_the_scores_of_pytorch(task: str, model: str,
 
     with zipfile.ZipFile(tmp_path / found["file"]) as archive:
         session = onnxruntime.InferenceSession(archive.read("model.onnx"), providers=["CPUExecutionProvider"])
-    module = plain(load_network(card, weights), task, size)
+    module = load_plain_network(card, weights)
     image = prepared(images[2], card).image_NCHW
     with torch.inference_mode():
         expected = module(torch.from_numpy(image))
@@ -108,8 +107,8 @@ def test_a_detector_finds_what_torchvision_finds(model: str) -> None:
     image_NCHW = torch.randn(1, 3, size, size)
     with torch.inference_mode():
         theirs = network(image_NCHW)[0]
-        boxes, scores = (tensor.numpy() for tensor in plain(network, "detection", size)(image_NCHW))
-    whole = exporting.Prepared(np.zeros(0, np.float32), size, size, 0, 0, size, size)
+        boxes, scores = (tensor.numpy() for tensor in plain_detector(network, size)(image_NCHW))
+    whole = Prepared(np.zeros(0, np.float32), size, size, 0, 0, size, size)
     ours = suppressed(candidates(boxes, scores, whole, least), 0.5, 20)
     has_area = ((theirs["boxes"][:, 2:] - theirs["boxes"][:, :2]) > 0.005).all(dim=1)
     # Neither of the two promises in what order equal scores stand, so scores are compared, not places.
@@ -171,7 +170,7 @@ def test_a_format_that_gives_something_else_is_left_out_and_says_so(
 
     def wrong(module: torch.nn.Module, *arguments: Any, **options: Any) -> Any:
         other = make_weights(tmp_path / "other", dict(card), seed=1)
-        return honest(plain(load_network(card, other), "classification", 32), *arguments, **options)
+        return honest(load_plain_network(card, other), *arguments, **options)
 
     monkeypatch.setattr(torch.onnx, "export", wrong)
     images = drawn_images(tmp_path / "drawn", 2)

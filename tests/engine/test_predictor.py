@@ -13,6 +13,7 @@ from trainingapp.contract.prediction import suppressed
 from trainingapp.engine import predictor
 from trainingapp.engine.networks import load_network
 from trainingapp.engine.predictor import network_of, predicted
+from trainingapp.engine.tasks.detection.task import MOST_BOXES
 
 CLASSES = ["disc", "ring"]
 
@@ -81,7 +82,7 @@ def test_boxes_lie_in_the_image_and_are_not_suppressed_yet(tmp_path: Path, image
     assert (boxes[:, [2, 4]] <= 60).all()
     assert (boxes[:, [3, 5]] <= 30).all()
     assert (np.diff(boxes[:, 1]) <= 0).all()
-    assert len(boxes) <= predictor.MOST_BOXES
+    assert len(boxes) <= MOST_BOXES
 
 
 def test_suppression_keeps_the_surest_of_a_class() -> None:

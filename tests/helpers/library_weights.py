@@ -7,14 +7,14 @@ import torch
 from safetensors.torch import save_file
 
 from trainingapp.contract.config import parse_config
-from trainingapp.contract.model_card import NORMALISATIONS, WEIGHTS_FILE
+from trainingapp.contract.model_card import NORMALISATIONS, WEIGHTS_FILE, with_task
 from trainingapp.contract.storage.durable import sha256_of
 from trainingapp.engine.networks import build_network
 
 
 def make_card(task: str, model: str, size: int, classes: list[str], **config: Any) -> dict[str, Any]:
     values = parse_config({"task": task, "model": model, "image_size": size, "device": "cpu", **config})
-    return {
+    card = {
         "name": "Shapes",
         "version": 1,
         "task": task,
@@ -30,6 +30,7 @@ def make_card(task: str, model: str, size: int, classes: list[str], **config: An
         "licence": "",
         "note": "",
     }
+    return with_task(card)
 
 
 def make_weights(folder: Path, card: dict[str, Any], seed: int = 0) -> Path:

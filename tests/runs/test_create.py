@@ -33,7 +33,7 @@ def test_a_new_run_is_pending_and_complete(user: User, dataset: Dataset) -> None
         ({"tasks": ["detection"]}, "is for detection"),
         ({"images": {"train": 8, "val": 0}}, "for training and for validation"),
         ({"images": {"val": 8}}, "for training and for validation"),
-        ({"classes": ["blue"]}, "too few classes for this task (at least 2)"),
+        ({"classes": ["blue"]}, r"too few classes for this task \(at least 2\)"),
     ],
 )
 def test_a_dataset_that_cannot_be_trained_on_is_refused(

@@ -8,6 +8,8 @@ dataset_fingerprint, licence, note, created.
 
 from typing import Any
 
+from trainingapp.contract.tasks.registry import TASKS
+
 WEIGHTS_FILE = "weights.safetensors"
 
 NORMALISATIONS: dict[str, dict[str, list[float]]] = {
@@ -28,4 +30,16 @@ EXPORT_FILES: dict[str, str] = {
 TOLERANCE = 1e-4
 """Largest difference of scores up to which an exported network counts as the same."""
 
+BOX_TOLERANCE_PIXELS = 0.5
+"""The same for the edges of boxes."""
+
 Card = dict[str, Any]
+
+
+def with_task(card: Card) -> Card:
+    """The card with what `contract/prediction.py` must know about its task: "prediction" and "image_fit".
+
+    That script is part of exports and has no registry of tasks.
+    """
+    task = TASKS[card["task"]]
+    return {**card, "prediction": task.prediction, "image_fit": task.image_fit}

@@ -67,7 +67,7 @@ def prepared(path: Path, card: Card) -> Prepared:
     size = int(card["image_size"])
     image, width, height = opened(path, size)
     new_width = new_height = size
-    if card["task"] != "classification":
+    if card["image_fit"] == "letterbox":
         scale = size / max(image.size)
         new_width, new_height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     left, top = (size - new_width) // 2, (size - new_height) // 2
@@ -182,10 +182,10 @@ def _found(
 ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
     """What the line says, and the mask where there is one."""
     classes: list[str] = card["classes"]
-    if card["task"] == "classification":
+    if card["prediction"] == "classes":
         top = top_classes(outputs[0], options.top)
         return {"classes": [{"class": classes[label], "probability": round(p, 4)} for label, p in top]}, None
-    if card["task"] == "segmentation":
+    if card["prediction"] == "mask":
         mask_HW = mask(outputs[0], image)
         return {"shares": mask_shares(mask_HW, classes)}, mask_HW
     confidence = card["confidence"] if options.confidence is None else options.confidence

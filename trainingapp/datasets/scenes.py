@@ -69,7 +69,7 @@ def draw_demo(
         records.append(_write_scene(folder, stem, scene))
         if on_progress:
             on_progress(done, images)
-    content = {"format": 1, "classes": CLASSES, "seed": seed, "pictures": records}
+    content = {"format": 1, "classes": CLASSES, "seed": seed, "images": records}
     (folder / "annotations.json").write_text(json.dumps(content, indent=None, separators=(",", ":")))
 
 

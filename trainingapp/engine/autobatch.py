@@ -69,7 +69,7 @@ def _measured(
     task = make_task(replace(order, config=config), dataset, device)
     model = task.build_model(pretrained=False).train()
     guard_small_convolutions(model, precision)
-    optimizer, meter = make_optimizer(model, config), task.new_meter(validation=False)
+    optimizer, meter = make_optimizer(model, config), task.training_meter()
     batch = next(task.train_batches(1, skip=0))
     for _turn in range(2):
         began = time.perf_counter()

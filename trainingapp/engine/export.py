@@ -18,20 +18,17 @@ from torch import nn
 
 from trainingapp.contract import prediction as predict
 from trainingapp.contract.errors import BadData
-from trainingapp.contract.model_card import EXPORT_FILES, TOLERANCE, Card
+from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, EXPORT_FILES, TOLERANCE, Card, with_task
 from trainingapp.contract.number_text import number_text
-from trainingapp.contract.prediction import Floats, Prepared, candidates, prepared, suppressed
+from trainingapp.contract.prediction import prepared
 from trainingapp.contract.storage.durable import flush, sha256_of
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.export_readme import readme
-from trainingapp.engine.networks import load_network
-from trainingapp.engine.plain_outputs import OUTPUTS, plain
+from trainingapp.engine.networks import load_plain_network
+from trainingapp.engine.tasks.registry import implementation
 
 ZIP_FILE = "export.zip"
 CARD_FILE = "model.json"
-BOX_TOLERANCE_PIXELS = 0.5
-LEAST_COMPARED = 0.05
-"""Confidence below which nobody looks at a box."""
-
 OPSET = 17
 """Of the older exporter; the newer one chooses its own."""
 
@@ -61,7 +58,7 @@ def export(
     An outcome is {"is_good", "difference", "box_difference", "problem"}, differences being the largest over all
     images. Raises BadData where not one format could be made, WeightsUnavailable.
     """
-    total = len(formats) + 2
+    card, total = with_task(card), len(formats) + 2
     tell(0, total, "Building the network")
     subject = _subject(card, weights, images)
     outcomes: dict[str, dict[str, Any]] = {}
@@ -80,7 +77,7 @@ def export(
 
 
 def _subject(card: Card, weights: Path, images: Sequence[Path]) -> _Subject:
-    module = plain(load_network(card, weights), card["task"], card["image_size"])
+    module = load_plain_network(card, weights)
     inputs = [torch.from_numpy(prepared(path, card).image_NCHW) for path in images]
     with torch.inference_mode():
         expected = [module(one) for one in inputs]
@@ -129,9 +126,8 @@ def _onnx(subject: _Subject, path: Path) -> tuple[float, float | None]:
     import onnxruntime
 
     task = subject.card["task"]
-    # The older exporter takes detectors, whose choice of proposals depends on the image, and is quicker with them.
-    options: dict[str, Any] = _OLDER if task == "detection" else _NEWER
-    options = {**options, "input_names": ["image"], "output_names": OUTPUTS[task], "verbose": False}
+    options = dict(_NEWER if implementation(task).onnx_dynamo else _OLDER)
+    options |= {"input_names": ["image"], "output_names": list(TASKS[task].output_names), "verbose": False}
 
     def run() -> Callable[[torch.Tensor], Any]:
         with torch.no_grad():
@@ -167,45 +163,23 @@ def _unlike(name: str, worst: float, worst_box: float) -> str:
 
 
 def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) -> tuple[float, float | None]:
-    """The largest difference of scores, and of boxes in pixels, over all images."""
-    worst, worst_box = 0.0, 0.0
+    """The largest difference of scores, and of boxes in pixels where there are boxes, over all images."""
+    worst, worst_box = 0.0, None
     with torch.inference_mode():
         for image, expected in zip(subject.images, subject.expected, strict=True):
             score, box = differences(subject.card, expected, run(image))
-            worst, worst_box = max(worst, score), max(worst_box, box)
-    if not worst <= TOLERANCE or not worst_box <= BOX_TOLERANCE_PIXELS:
-        raise _NotTheSameError(_unlike(name, worst, worst_box))
-    return worst, worst_box if subject.card["task"] == "detection" else None
+            worst, worst_box = max(worst, score), box if worst_box is None else max(worst_box, box or 0.0)
+    if not worst <= TOLERANCE or not (worst_box or 0.0) <= BOX_TOLERANCE_PIXELS:
+        raise _NotTheSameError(_unlike(name, worst, worst_box or 0.0))
+    return worst, worst_box
 
 
-def differences(card: Card, expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> tuple[float, float]:
-    """The largest difference of scores, and of boxes in pixels; infinite where one finds what the other does not."""
+def differences(
+    card: Card, expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]
+) -> tuple[float, float | None]:
+    """See `BaseTask.output_differences`."""
     one, other = ([tensor.numpy() for tensor in outputs] for outputs in (expected, found))
-    if [part.shape for part in one] == [part.shape for part in other]:
-        score = _largest(one[-1], other[-1])
-        box = _largest(one[0], other[0]) if card["task"] == "detection" else 0.0
-        if one[0].ndim != 3 or (score <= TOLERANCE and box <= BOX_TOLERANCE_PIXELS):
-            return score, box
-    elif one[0].ndim != 3:
-        return float("inf"), 0.0
-    return _detection_differences(card, one, other)
-
-
-def _largest(one: Floats, other: Floats) -> float:
-    return float(np.abs(one - other).max()) if one.size else 0.0
-
-
-def _detection_differences(card: Card, one: list[Floats], other: list[Floats]) -> tuple[float, float]:
-    """Of a detector in two stages, whose proposals may stand in another order: what is found in the end."""
-    size = card["image_size"]
-    whole = Prepared(np.zeros(0, np.float32), size, size, 0, 0, size, size)
-    rows = [
-        suppressed(candidates(boxes, scores, whole, LEAST_COMPARED), card["iou"], 100) for boxes, scores in (one, other)
-    ]
-    if [row[0] for row in rows[0]] != [row[0] for row in rows[1]]:
-        return float("inf"), 0.0
-    arrays = [np.array(found, dtype=np.float32).reshape(-1, 6) for found in rows]
-    return _largest(arrays[0][:, 1], arrays[1][:, 1]), _largest(arrays[0][:, 2:], arrays[1][:, 2:])
+    return implementation(card["task"]).output_differences(card, one, other)
 
 
 def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], folder: Path, images: int) -> Path:
@@ -214,7 +188,7 @@ def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], fo
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in good:
             archive.write(folder / EXPORT_FILES[name], EXPORT_FILES[name])
-        about = {**_public(card), "outputs": OUTPUTS[card["task"]], "checked": outcomes}
+        about = {**_public(card), "outputs": list(TASKS[card["task"]].output_names), "checked": outcomes}
         archive.writestr(CARD_FILE, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
         archive.writestr("README.md", readme(card, outcomes, good, images))
         if "onnx" in good:

@@ -4,6 +4,7 @@ from typing import Any
 
 from trainingapp.contract.model_card import EXPORT_FILES, Card
 from trainingapp.contract.number_text import number_text
+from trainingapp.contract.tasks.registry import TASKS
 
 _HOW = {
     "onnx": (
@@ -16,31 +17,23 @@ _HOW = {
     "pt": '`weights.pt`: `torch.load("weights.pt", weights_only=True)` gives the state dict.',
 }
 
-_OUTPUTS_SAID = {
-    "classification": "`probabilities` [1, classes].",
-    "detection": (
-        "`boxes` [B, 4] (or [B, classes, 4]), left, top, right, bottom in pixels of the square, and `scores` "
-        "[B, classes], before any threshold and before non-maximum suppression: `predict.py` does both."
-    ),
-    "segmentation": "`probabilities` [1, 1 + classes, height, width]; the first is the background.",
-}
-
 
 def readme(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], images: int) -> str:
     """What stands in README.md; `good` are the formats that are in the zip."""
     how = "\n".join(f"- {_HOW[name].format(size=card['image_size'])}" for name in good)
     checks = "\n".join(f"- {EXPORT_FILES[name]}: {_verdict(outcome)}" for name, outcome in outcomes.items())
-    way = "stretched to" if card["task"] == "classification" else "fitted, with grey (114) around, into"
+    task = TASKS[card["task"]]
+    way = "stretched to" if task.image_fit == "stretch" else "fitted, with grey (114) around, into"
     norm = card["normalisation"]
     return f"""# {card["name"]} v{card["version"]}
 
-{card["task"].capitalize()} with {card["architecture"]}. {card.get("note", "")}
+{task.label} with {card["architecture"]}. {card.get("note", "")}
 
 ## Use
 
 {how}
 
-Outputs: {_OUTPUTS_SAID[card["task"]]}
+Outputs: {task.outputs_help}
 
 An image is turned upright (EXIF), made RGB, {way} a square of {card["image_size"]} pixels, divided by 255, and
 normalised with mean {norm["mean"]} and standard deviation {norm["std"]}.

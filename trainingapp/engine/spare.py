@@ -14,12 +14,14 @@ from PIL import Image
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Sample, Split, read_index, write_index
 from trainingapp.contract.run_directory import Order
+from trainingapp.contract.tasks.registry import DEFAULT_TASK
 from trainingapp.engine.data.transforms import PRESETS, image_augmentation
 from trainingapp.engine.device import available_threads, prepare_backend
 from trainingapp.engine.environment import environment
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.stored_tensors import FlatCopy
-from trainingapp.engine.tasks.classification.task import ClassificationTask
+from trainingapp.engine.tasks.registry import make_task
+from trainingapp.engine.tasks.task import Task
 
 
 def rehearse() -> None:
@@ -34,7 +36,7 @@ def rehearse() -> None:
         config = parse_config({"device": "cpu"})
         order = Order(Path(folder), config, Path(folder), Path(folder), 0)
         _write_images(Path(folder), train_count=config.batch_size * 2)
-        _train_and_save(ClassificationTask(order, read_index(order.dataset_dir), torch.device("cpu")), order)
+        _train_and_save(make_task(order, read_index(order.dataset_dir), torch.device("cpu")), order)
     with contextlib.suppress(ImportError):
         importlib.import_module("torch.utils.tensorboard")
     environment()  # git takes a moment to answer, and the answer is kept
@@ -57,20 +59,20 @@ def _write_images(folder: Path, train_count: int) -> None:
     files, labels = itertools.cycle(["a.png", "a.jpg"]), itertools.cycle([0, 1])
     counts: list[tuple[Split, int]] = [("train", train_count), ("val", 1)]
     samples = [Sample(next(files), next(labels), split, 32, 32) for split, count in counts for _ in range(count)]
-    write_index(folder, name="", tasks=["classification"], classes=["a", "b"], fingerprint="", samples=samples)
+    write_index(folder, name="", tasks=[DEFAULT_TASK], classes=["a", "b"], fingerprint="", samples=samples)
 
 
-def _train_and_save(task: ClassificationTask, order: Order) -> None:
-    model, meter = task.build_model(pretrained=False), task.new_meter(validation=False)
+def _train_and_save(task: Task, order: Order) -> None:
+    model, meter = task.build_model(pretrained=False), task.training_meter()
     optimizer = make_optimizer(model, order.config)
     for batch in task.train_batches(1, skip=0):
         task.loss(model, batch, meter).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     model.eval()
-    meter = task.new_meter(validation=True)
+    results = task.validation_meter()
     for batch in task.val_batches():
         with torch.inference_mode():
-            task.evaluate(model, batch, meter)
-    task.evaluation(meter)
+            task.evaluate(model, batch, results)
+    task.evaluation(results)
     FlatCopy().take({"optimizer": optimizer.state_dict(), "meter": meter.state_dict()})

@@ -21,7 +21,7 @@ def evaluate_split(
 
     Raises NonFiniteLoss for a result that is no number.
     """
-    meter = state.task.new_meter(validation=True)
+    meter = state.task.validation_meter()
     model = state.evaluated_model.eval()
     for batch in state.task.val_batches():
         if wish := ending():

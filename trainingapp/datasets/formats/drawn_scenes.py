@@ -35,7 +35,7 @@ def read(files: Files, report: Report) -> Layout:
     for key, line, value in members(files.read_text(file), file.path):
         if key == "classes":
             classes.append(class_name(value))
-        elif key == "pictures":
+        elif key in ("images", "pictures"):  # "pictures" in scenes that version 0.1 drew
             records.append((line, value))
     if not all(classes) or len(set(classes)) < len(classes):
         raise DatasetError.one("bad_annotation", f"{file.path}: the classes need names, each another one.", file.path)

@@ -3,9 +3,10 @@
 import ctypes
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -14,38 +15,71 @@ from trainingapp.contract.errors import BadData
 from trainingapp.engine.seeding import derived_seed, own_cpu_randomness
 
 PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h: the signal that a process gets when its parent ends."""
+
+ItemT = TypeVar("ItemT")
+BatchT = TypeVar("BatchT", bound="TensorBatch")
+AnyT = TypeVar("AnyT")
 
 
-class Items(Protocol):
-    """One split of a task: how an image becomes tensors, and several of them a batch.
+@dataclass(frozen=True)
+class TensorBatch:
+    """A batch of a task: a frozen dataclass with tensors among its fields.
 
-    What is random draws on torch's global CPU generator, which is seeded before each call and given back afterwards.
+    Every batch has `indices_N`, int64 [N], the numbers of its samples in their split. They stay on the CPU, where they
+    are read; all other tensors move to the device.
+    """
+
+    def to(self, device: torch.device) -> Self:
+        """The batch with its tensors on the device; copies from pinned memory do not block."""
+        return self if device.type == "cpu" else self._changed(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """Called by the DataLoader for GPUs."""
+        return self._changed(torch.Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "indices_N"}
+        tensors = {name: change(value) for name, value in values.items() if isinstance(value, torch.Tensor)}
+        return replace(self, **tensors)
+
+
+class Items(Protocol[ItemT, BatchT]):
+    """One split of a task: how an image becomes an item of tensors, and several items a batch.
+
+    Randomness comes from torch's global CPU generator alone, which is seeded before each call and restored afterwards.
     """
 
     sample_count: int
 
-    def item(self, index: int) -> Any:
-        """Image `index` as validation sees it: nothing random. Raises BadData."""
+    def item(self, index: int) -> ItemT:
+        """Image `index` as validation uses it: nothing random. Raises BadData."""
 
-    def training_item(self, index: int) -> Any:
+    def training_item(self, index: int) -> ItemT:
         """Image `index`, changed at random. Raises BadData."""
 
-    def collate(self, items: list[Any], indices_N: torch.Tensor) -> Any:
+    def collate(self, items: list[ItemT], indices_N: torch.Tensor) -> BatchT:
         """A batch of them."""
 
-    def mix(self, batch: Any) -> Any:
-        """A training batch whose images are mixed with each other at random, or as it was."""
+    def mix(self, batch: BatchT) -> BatchT:
+        """A training batch whose images are mixed with each other at random, or the batch as it is."""
 
 
-class BatchSource(Dataset[Any]):
-    """Makes the batch with a given (epoch, number), anywhere and in any order: nothing random is kept between two.
+class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
+    """Makes the batch with a given (epoch, number), in any process and order: no random state is kept between two.
 
     `training` gives each epoch its own order and each (epoch, sample) its own randomness. `weights_N` draws the samples
     of an epoch with these weights, with replacement, instead of taking each once.
     """
 
     def __init__(
-        self, items: Items, batch_size: int, *, seed: int, training: bool, weights_N: torch.Tensor | None = None
+        self,
+        items: Items[ItemT, BatchT],
+        batch_size: int,
+        *,
+        seed: int,
+        training: bool,
+        weights_N: torch.Tensor | None = None,
     ) -> None:
         self._items = items
         self._batch_size = batch_size
@@ -65,8 +99,8 @@ class BatchSource(Dataset[Any]):
         dropped = self._training and rest == 1 and whole > 0
         return whole + (rest > 0) - dropped
 
-    def __getitem__(self, epoch_and_number: tuple[int, int]) -> Any:
-        """The batch, or what is wrong with one of its images: an exception would lose its text between processes."""
+    def __getitem__(self, epoch_and_number: tuple[int, int]) -> BatchT | BadData:
+        """The batch, or the error of one of its images: raised, it would lose its text between processes."""
         epoch, number = epoch_and_number
         start = number * self._batch_size
         indices_N = self._epoch_order(epoch)[start : start + self._batch_size]
@@ -77,7 +111,7 @@ class BatchSource(Dataset[Any]):
         except BadData as error:
             return error
 
-    def _training_batch(self, epoch: int, number: int, start: int, indices_N: torch.Tensor) -> Any:
+    def _training_batch(self, epoch: int, number: int, start: int, indices_N: torch.Tensor) -> BatchT:
         items = []
         with own_cpu_randomness() as generator:
             for place, index in enumerate(indices_N.tolist(), start=start):
@@ -92,17 +126,16 @@ class BatchSource(Dataset[Any]):
             return torch.arange(self.sample_count)
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(derived_seed(self._seed, "order", epoch))
-            self._order = (epoch, self._drawn_order(generator))
+            if self._weights_N is None:
+                order_N = torch.randperm(self.sample_count, generator=generator)
+            else:
+                order_N = torch.multinomial(self._weights_N, self.sample_count, replacement=True, generator=generator)
+            self._order = (epoch, order_N)
         return self._order[1]
-
-    def _drawn_order(self, generator: torch.Generator) -> torch.Tensor:
-        if self._weights_N is None:
-            return torch.randperm(self.sample_count, generator=generator)
-        return torch.multinomial(self._weights_N, self.sample_count, replacement=True, generator=generator)
 
 
 class BatchNumbers(Sampler[tuple[int, int]]):
-    """Tells the loader which batches of which epoch come next."""
+    """The numbers of the batches that the loader makes next: (epoch, number)."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -116,13 +149,15 @@ class BatchNumbers(Sampler[tuple[int, int]]):
         return self.count - self.skip
 
 
-class Batches:
-    """The batches of one split, from the trainer itself or from `num_workers` loader processes: the same ones."""
+class Batches(Generic[BatchT]):
+    """The batches of one split. They are the same whether the trainer or `num_workers` loader processes make them."""
 
-    def __init__(self, source: BatchSource, num_workers: int, *, pin_memory: bool, unwanted_fds: Sequence[int]) -> None:
+    def __init__(
+        self, source: BatchSource[ItemT, BatchT], num_workers: int, *, pin_memory: bool, unwanted_fds: Sequence[int]
+    ) -> None:
         self.count = source.batch_count
         self._numbers = BatchNumbers(self.count)
-        self._loader = DataLoader(
+        self._loader: DataLoader[BatchT | BadData] = DataLoader(
             source,
             batch_size=None,  # the source makes whole batches
             sampler=self._numbers,
@@ -135,8 +170,8 @@ class Batches:
             generator=torch.Generator(),  # else iter(loader) would draw from the global one
         )
 
-    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[Any]:
-        """The batches of `epoch` but the first `skip`. Raises BadData."""
+    def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[BatchT]:
+        """The batches of `epoch` without the first `skip`. Raises BadData."""
         self._numbers.epoch, self._numbers.skip = epoch, skip
         for item in self._loader:
             if isinstance(item, BadData):
@@ -144,12 +179,12 @@ class Batches:
             yield item
 
 
-def _as_it_is(item: Any) -> Any:
+def _as_it_is(item: AnyT) -> AnyT:
     return item
 
 
 def _start_loader_process(trainer_pid: int, unwanted_fds: Sequence[int], number: int) -> None:
-    """Die with the trainer, even when it is killed, and let go of what only it may hold, such as its lock."""
+    """End with the trainer, even when it is killed, and close what the trainer alone may hold, such as its lock."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != trainer_pid:
         os._exit(1)

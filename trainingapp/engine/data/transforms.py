@@ -1,6 +1,6 @@
 """Random changes to training images, torchvision's transforms (v2), which carry boxes and masks along."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
@@ -9,7 +9,6 @@ from torchvision.transforms import v2
 
 from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
-from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.data.images import PADDING_GREY
 
 
@@ -36,17 +35,14 @@ PRESETS: dict[str, Switches] = {
     "medium": Switches(flip_horizontal=True, crop=0.4, colour=0.3),
     "strong": Switches(flip_horizontal=True, crop=0.4, auto_augment="trivialaugment", erasing=0.25),
 }
-"""Classification's presets. Detection and segmentation replace what cannot carry boxes and masks by colour."""
+"""`annotated_augmentation` replaces what cannot carry boxes and masks along by a change of colour."""
 
 
 def switches(config: BaseRunConfig) -> Switches:
-    """The steps that the configuration asks for."""
+    """The steps that the fields of every task's configuration ask for."""
     if config.augmentation != "custom":
         return PRESETS[config.augmentation]
-    plain = Switches(config.flip_horizontal, config.flip_vertical, 0.0, config.crop, config.colour)
-    if not isinstance(config, ClassificationConfig):
-        return plain
-    return replace(plain, auto_augment=config.auto_augment, erasing=config.erasing)
+    return Switches(config.flip_horizontal, config.flip_vertical, 0.0, config.crop, config.colour)
 
 
 def image_augmentation(chosen: Switches, size: int) -> nn.Module:

@@ -18,7 +18,8 @@ from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import opened
 from trainingapp.engine.data.images import UNREADABLE
 from trainingapp.engine.device import available_threads
-from trainingapp.engine.predictor import Found, network_of, predicted
+from trainingapp.engine.predictor import network_of, predicted
+from trainingapp.engine.tasks.task import Found
 
 PREDICTIONS_FILE = "predictions.json"
 SHOWN_PIXELS = 1280

@@ -21,10 +21,10 @@ from trainingapp.contract.job_order import JobOrder
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import suppressed
 from trainingapp.contract.run_directory import Order
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.data.images import UNREADABLE
 from trainingapp.engine.device import available_threads
-from trainingapp.engine.networks import load_network
-from trainingapp.engine.plain_outputs import plain
+from trainingapp.engine.networks import load_network, load_plain_network
 from trainingapp.engine.predictor import predicted
 from trainingapp.engine.tasks.registry import make_task
 
@@ -74,7 +74,7 @@ def _images(root: Path) -> Iterator[Path]:
 
 def _write_lines(order: JobOrder, card: Card, weights: Path, root: Path, paths: Sequence[Path], total: int) -> int:
     """Predict each image; returns how many could not be read."""
-    network = plain(load_network(card, weights), card["task"], card["image_size"])
+    network = load_plain_network(card, weights)
     problems = 0
     with (order.folder / LINES_FILE).open("w", encoding="utf-8") as file:
         for number, path in enumerate(paths):
@@ -98,7 +98,7 @@ def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, s
     unknown = [name for name in index.classes if name not in card["classes"]]
     if unknown:
         return None, f"The weights do not know these classes of the dataset: {', '.join(unknown[:5])}."
-    if card["task"] == "segmentation" and index.classes != card["classes"]:
+    if TASKS[card["task"]].annotation == "masks" and index.classes != card["classes"]:
         return None, "The classes of the masks are not those of the weights, in their order."
     numbers = [card["classes"].index(name) for name in index.classes]
     samples = [_renumbered(sample, numbers) for sample in index.samples]
@@ -111,14 +111,14 @@ def _renumbered(sample: Sample, numbers: list[int]) -> Sample:
 
 
 def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | None:
-    """A folder whose images lie in folders that are named for the classes is a dataset for classification."""
+    """A folder whose images lie in folders that are named for the classes is a dataset with labels."""
     names = {path.parent.name for path in paths}
-    if card["task"] != "classification" or not names <= set(card["classes"]):
+    if TASKS[card["task"]].annotation != "labels" or not names <= set(card["classes"]):
         return None
     samples = [
         Sample(str(path.relative_to(root)), card["classes"].index(path.parent.name), "val", 1, 1) for path in paths
     ]
-    return DatasetIndex(root, root.name, ["classification"], list(card["classes"]), "", samples)
+    return DatasetIndex(root, root.name, [card["task"]], list(card["classes"]), "", samples)
 
 
 def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, t
     whole = replace(index, samples=[*twice, *index.samples])
     task = make_task(Order(order.folder, config, index.folder, order.folder, attempt=1), whole, torch.device("cpu"))
     network = load_network(card, weights)
-    meter, done = task.new_meter(validation=True), total - len(index.samples)
+    meter, done = task.validation_meter(), total - len(index.samples)
     for batch in task.val_batches():
         with torch.inference_mode():
             task.evaluate(network, batch, meter)

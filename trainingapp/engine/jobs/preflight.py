@@ -223,7 +223,7 @@ def _timed_steps(state: TrainingState, batches: Iterator[Any], precision: Precis
 def _validation_time(state: TrainingState, precision: Precision) -> float:
     """Seconds for the whole split, from a few of its batches."""
     count = math.ceil(len(state.task.val_paths()) / state.config.batch_size)
-    meter, model = state.task.new_meter(validation=True), state.evaluated_model.eval()
+    meter, model = state.task.validation_meter(), state.evaluated_model.eval()
     began, done = time.perf_counter(), 0
     for batch in state.task.val_batches():
         with torch.inference_mode(), precision.autocast():

@@ -1,23 +1,29 @@
-"""Which task trains which configuration: adding a task is one file beside this one and one entry here."""
+"""The classes that train the tasks, imported when a task is first used."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import cache
+from importlib import import_module
 
 import torch
 
 from trainingapp.contract.dataset_index import DatasetIndex, read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.run_directory import Order
-from trainingapp.engine.tasks.classification.task import ClassificationTask
-from trainingapp.engine.tasks.detection.task import DetectionTask
-from trainingapp.engine.tasks.segmentation.task import SegmentationTask
-from trainingapp.engine.tasks.task import Task
+from trainingapp.contract.tasks.registry import TASKS
+from trainingapp.engine.tasks.task import BaseTask, Task
 
-TASKS: dict[str, Any] = {
-    "classification": ClassificationTask,
-    "detection": DetectionTask,
-    "segmentation": SegmentationTask,
-}
+
+@cache
+def implementation(name: str) -> type[Task]:
+    """The class of a registered task, from the `implementation` of its descriptor.
+
+    Other tasks, and the libraries that they need, are not imported. Raises TypeError for anything else than a task.
+    """
+    module, _, attribute = TASKS[name].implementation.partition(":")
+    found = getattr(import_module(module), attribute)
+    if not (isinstance(found, type) and issubclass(found, BaseTask)):
+        raise TypeError(f"{TASKS[name].implementation} is not derived from BaseTask")
+    return found
 
 
 def read_dataset(order: Order) -> DatasetIndex:
@@ -33,5 +39,4 @@ def read_dataset(order: Order) -> DatasetIndex:
 
 def make_task(order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()) -> Task:
     """The task of the order's configuration. Raises BadData where the dataset does not suffice."""
-    task: Task = TASKS[order.config.task](order, dataset, device, unwanted_fds=unwanted_fds)
-    return task
+    return implementation(order.config.task)(order, dataset, device, unwanted_fds=unwanted_fds)

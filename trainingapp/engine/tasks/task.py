@@ -1,9 +1,18 @@
-"""What the loop asks of a task: the training procedure of one vision task."""
+"""What the engine asks of a task: its data, network, losses and metrics, and what an exported network gives.
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+The loop knows steps, saving and commands; it calls the methods of `BaseTask`. A task derives from it in a folder beside
+this module, and the `implementation` of its descriptor (`contract/tasks/`) names the class.
+"""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -11,16 +20,20 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Sample, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.model_card import Card
+from trainingapp.contract.prediction import Floats, Prepared
 from trainingapp.contract.run_directory import Order
-from trainingapp.engine.data.batches import Batches, BatchSource, Items
+from trainingapp.engine.data.batches import Batches, BatchSource, BatchT, Items, ItemT
 from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES
+from trainingapp.engine.plain_outputs import Probabilities, largest_difference
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of the pixels of ImageNet's training images, from 0 to 1: published weights were trained with them."""
 
 
 class Meter(Protocol):
-    """Sums over batches that live on the device and are part of a checkpoint."""
+    """Running sums over training batches, kept on the device and stored in checkpoints."""
 
     def reset(self) -> None: ...
 
@@ -28,80 +41,170 @@ class Meter(Protocol):
         """Images since the last reset."""
 
     def training_values(self) -> dict[str, float]:
-        """What a point of the training curves shows; "loss" is among them."""
+        """The metrics of a point of the training charts; "loss" is among them."""
 
     def state_dict(self) -> dict[str, torch.Tensor]: ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None: ...
 
 
-class Task(Protocol):
-    """A task knows its data, its model and its metrics; the loop knows steps, saving and commands.
+@dataclass(frozen=True)
+class Found:
+    """A prediction for an image: one of `classes`, `boxes` and `shares`, by the kind of the task's predictions."""
 
-    Batches are whatever the task's own methods understand; `new_meter` gives what `loss`, `evaluate` and `evaluation`
-    are given. A task derives from `BaseTask` and is entered in `registry.py`.
+    classes: list[tuple[int, float]] | None = None
+    """(label, probability), the most likely first."""
+
+    boxes: list[list[float]] | None = None
+    """[label, confidence, left, top, right, bottom] in pixels of the upright image, before suppression."""
+
+    shares: dict[str, float] | None = None
+    """Share of the image that each class of the mask covers."""
+
+    mask_HW: NDArray[np.uint8] | None = None
+    """0 for the background, i + 1 for class i."""
+
+    sureness_HW: NDArray[np.uint8] | None = None
+    """The probability of the class of each pixel, from 0 to 255."""
+
+    about: dict[str, float] = field(default_factory=dict)
+    """"width" and "height" of the upright image, and "milliseconds" that the network took."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What a file of predictions holds for the image."""
+        kinds = {"classes": self.classes, "boxes": self.boxes, "shares": self.shares}
+        return {**self.about, **{kind: found for kind, found in kinds.items() if found is not None}}
+
+
+TrainingMeterT = TypeVar("TrainingMeterT", bound=Meter)
+ValidationMeterT = TypeVar("ValidationMeterT")
+
+
+class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
+    """A task with the dataset of a run. Its batches and meters are of types that its own methods understand alone.
+
+    A subclass calls `_use(train, val)` once it can make items of each split.
     """
 
-    #: Batches in an epoch; an optimizer step may take several.
+    onnx_dynamo: ClassVar[bool] = True
+    """Whether ONNX files come from torch's newer exporter. The older one takes networks that it cannot trace."""
+
+    least_train: ClassVar[int] = 2
+    """Images of a training split below which training makes no sense."""
+
     batch_count: int
-
-    def build_model(self, *, pretrained: bool) -> nn.Module:
-        """The network on its device. Raises WeightsUnavailable."""
-
-    def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
-        """Beginnings of the names of parameters that are made for this dataset's classes; the rest is the backbone."""
-
-    def train_batches(self, epoch: int, *, skip: int) -> Iterator[Any]:
-        """The batches of an epoch but the first `skip`, the same at every attempt. Raises BadData."""
-
-    def val_batches(self) -> Iterator[Any]:
-        """The validation split, in its order. Raises BadData."""
-
-    def val_paths(self) -> list[str]:
-        """The images of the validation split, in its order."""
-
-    def new_meter(self, *, validation: bool) -> Any:
-        """An empty meter on the task's device; one for validation need not be a part of checkpoints."""
-
-    def loss(self, model: nn.Module, batch: Any, meter: Any) -> torch.Tensor:
-        """Forward pass of a training batch, added to the meter: a scalar with a gradient, the mean over the batch."""
-
-    def evaluate(self, model: nn.Module, batch: Any, meter: Any) -> None:
-        """Forward pass of a validation batch, added to the meter."""
-
-    def evaluation(self, meter: Any) -> Evaluation:
-        """What the validation found out."""
-
-    def draw_batch(self, batch: Any) -> list[Image.Image]:
-        """Images of a training batch as the model sees them, with what it is told about them drawn in; at most 16."""
-
-    def description(self) -> dict[str, Any]:
-        """What a checkpoint should tell about the task so that it can be used alone, such as class names."""
-
-
-class BaseTask:
-    """What tasks have in common: the splits, how they become batches, and the description.
-
-    A task calls `_use(items)` once it can make items of each split.
-    """
-
-    #: Images of a training split below which training makes no sense.
-    least_train = 2
+    """Batches in an epoch; an optimizer step may take several."""
 
     def __init__(
         self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
+        """Loader processes close `unwanted_fds`. Raises BadData where the dataset does not suffice."""
+        self._config: BaseRunConfig = order.config
         self._dataset = dataset
         self._device = device
-        self._run_dir = order.run_dir
         self._weights_cache_dir = order.weights_cache_dir
         self._unwanted_fds = unwanted_fds
         self._mean_C11 = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1) * 255
         self._std_C11 = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1) * 255
 
-    def _use(self, config: BaseRunConfig, train: Items, val: Items, *, weights_N: torch.Tensor | None = None) -> None:
+    # The network, also without a dataset
+
+    @classmethod
+    @abstractmethod
+    def build_network(cls, config: BaseRunConfig, class_count: int, *, weights_from: Path | None = None) -> nn.Module:
+        """The network of `config` on the CPU, with weights drawn from torch's global generator.
+
+        Where `weights_from` is given, the weights that `config.pretrained` names are loaded, downloaded into that
+        folder. Raises BadConfig, WeightsUnavailable.
+        """
+
+    @classmethod
+    def plain_network(cls, network: nn.Module, image_size: int) -> nn.Module:
+        """`network` as others can use it: float32 [1, 3, image_size, image_size], normalised, in; a tuple of tensors
+        out, one for each of the descriptor's `output_names`. In evaluation mode."""
+        return Probabilities(network.eval()).eval()
+
+    @classmethod
+    @abstractmethod
+    def prediction(cls, outputs: Sequence[Floats], card: Card, image: Prepared) -> Found:
+        """What the outputs of `plain_network` say about the image."""
+
+    @classmethod
+    def output_differences(
+        cls, card: Card, expected: Sequence[Floats], found: Sequence[Floats]
+    ) -> tuple[float, float | None]:
+        """The largest difference of scores and, where there are boxes, of boxes in pixels; infinite where the shapes
+        differ."""
+        if [part.shape for part in expected] != [part.shape for part in found]:
+            return float("inf"), None
+        return max(largest_difference(one, other) for one, other in zip(expected, found, strict=True)), None
+
+    # Training
+
+    def build_model(self, *, pretrained: bool) -> nn.Module:
+        """The network on the task's device. Raises BadConfig, WeightsUnavailable."""
+        weights_from = self._weights_cache_dir if pretrained else None
+        model = self.build_network(self._config, len(self._dataset.classes), weights_from=weights_from)
+        return model.to(self._device, memory_format=self._memory_format)  # type: ignore[call-overload,no-any-return]
+
+    @abstractmethod
+    def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
+        """Prefixes of the names of parameters that are made for this dataset's classes; the rest is the backbone."""
+
+    def train_batches(self, epoch: int, *, skip: int) -> Iterator[BatchT]:
+        """The batches of an epoch without the first `skip`, the same at every attempt. Raises BadData."""
+        return (batch.to(self._device) for batch in self._train.epoch(epoch, skip=skip))
+
+    @abstractmethod
+    def training_meter(self) -> TrainingMeterT:
+        """An empty meter on the task's device. It is stored in checkpoints, so it is small."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: BatchT, meter: TrainingMeterT) -> torch.Tensor:
+        """Forward pass of a training batch, added to the meter: a scalar with a gradient, the mean over the batch."""
+
+    @abstractmethod
+    def draw_batch(self, batch: BatchT) -> list[Image.Image]:
+        """At most BATCH_IMAGES_DRAWN images of a training batch as the model sees them, with their annotations."""
+
+    # Validation
+
+    def val_batches(self) -> Iterator[BatchT]:
+        """The validation split, in its order. Raises BadData."""
+        return (batch.to(self._device) for batch in self._val.epoch(1))
+
+    def val_paths(self) -> list[str]:
+        """The images of the validation split, in its order."""
+        return [sample.path for sample in self._dataset.split("val")]
+
+    @abstractmethod
+    def validation_meter(self) -> ValidationMeterT:
+        """An empty meter for one validation; it may keep lists."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module, batch: BatchT, meter: ValidationMeterT) -> None:
+        """Forward pass of a validation batch, added to the meter."""
+
+    @abstractmethod
+    def evaluation(self, meter: ValidationMeterT) -> Evaluation:
+        """The result of the validation."""
+
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint holds about the task so that it can be used alone, such as class names."""
+        return {
+            "classes": list(self._dataset.classes),
+            "dataset_fingerprint": self._dataset.fingerprint,
+            "normalisation": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
+        }
+
+    # For subclasses
+
+    def _use(
+        self, train: Items[ItemT, BatchT], val: Items[ItemT, BatchT], *, weights_N: torch.Tensor | None = None
+    ) -> None:
         """Make batches of these items; `weights_N` as in `BatchSource`."""
-        on_gpu = self._device.type == "cuda"
+        config, on_gpu = self._config, self._device.type == "cuda"
         sources = [
             BatchSource(train, config.batch_size, seed=config.seed, training=True, weights_N=weights_N),
             BatchSource(val, config.batch_size, seed=config.seed, training=False),
@@ -112,40 +215,30 @@ class BaseTask:
         )
         self.batch_count = self._train.count
 
-    def train_batches(self, epoch: int, *, skip: int) -> Iterator[Any]:
-        return (batch.to(self._device) for batch in self._train.epoch(epoch, skip=skip))
-
-    def val_batches(self) -> Iterator[Any]:
-        return (batch.to(self._device) for batch in self._val.epoch(1))
-
-    def val_paths(self) -> list[str]:
-        return [sample.path for sample in self._dataset.split("val")]
-
-    def description(self) -> dict[str, Any]:
-        return {
-            "classes": list(self._dataset.classes),
-            "dataset_fingerprint": self._dataset.fingerprint,
-            "normalisation": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
-        }
-
     def _samples(self, split: Split) -> list[Sample]:
+        """The samples of a split. Raises BadData where they are too few."""
         samples, least = self._dataset.split(split), self.least_train if split == "train" else 1
         if len(samples) < least:
             raise BadData(f"The {split} split has {len(samples)} images; it needs at least {least}.")
         return samples
 
     def _memory_limit(self, bytes_each: int) -> int:
-        """All images are kept in memory or none: half a set in memory would only hide how slow the rest is."""
+        """Bytes that a `PixelStore` may take. All images are kept or none: half a dataset in memory would only hide how
+        slow the rest is."""
         needed = len(self._dataset.samples) * bytes_each
         return MEMORY_LIMIT_BYTES if needed <= MEMORY_LIMIT_BYTES else 0
 
-    def _on_device(self, model: nn.Module, *, channels_last: bool) -> nn.Module:
-        """Channels last: up to twice as fast on CPUs and on GPUs with tensor cores."""
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        return model.to(self._device, memory_format=memory_format)  # type: ignore[call-overload,no-any-return]
+    @property
+    def _memory_format(self) -> torch.memory_format:
+        """Channels last is up to twice as fast on CPUs and on GPUs with tensor cores."""
+        return torch.channels_last if self._config.channels_last else torch.contiguous_format
 
-    def _normalised(self, images_NCHW: torch.Tensor, *, channels_last: bool) -> torch.Tensor:
-        """uint8 0..255 to float32 of about zero mean and unit spread, on the device: bytes travel faster."""
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        images = images_NCHW.to(memory_format=memory_format, dtype=torch.float32)
+    def _normalised(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """uint8 0..255 to float32 of about zero mean and unit spread. It is done on the device because bytes travel
+        faster."""
+        images = images_NCHW.to(memory_format=self._memory_format, dtype=torch.float32)
         return (images - self._mean_C11) / self._std_C11
+
+
+Task = BaseTask[Any, Any, Any]
+"""A task of which only `BaseTask` is known."""

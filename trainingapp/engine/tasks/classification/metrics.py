@@ -1,5 +1,6 @@
 """Classification metrics, gathered on the device and read once at the end."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,7 +135,7 @@ class ClassificationMeter:
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"loss_sum": self._loss_sum, "counts": self._counts, "confusion": self._confusion}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
 

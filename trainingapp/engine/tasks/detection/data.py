@@ -5,7 +5,7 @@ the square image, right and bottom exclusive.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from trainingapp.contract.dataset_index import DatasetIndex, Sample
 from trainingapp.contract.tasks.detection import DetectionConfig
+from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, load_fitted_image
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
 
@@ -25,7 +26,7 @@ LEAST_SHARE_SEEN = 0.2
 
 
 @dataclass(frozen=True)
-class BoxBatch:
+class BoxBatch(TensorBatch):
     """`images_NCHW` is uint8, `boxes_xyxy` float32 [M, 4] of all images in turn, `labels_M` int64.
 
     `counts` are the boxes of each image; for validation there are none: the truth is with the samples.
@@ -36,23 +37,6 @@ class BoxBatch:
     labels_M: torch.Tensor
     counts: tuple[int, ...]
     indices_N: torch.Tensor
-
-    def to(self, device: torch.device) -> "BoxBatch":
-        if device.type == "cpu":
-            return self
-        images, boxes, labels = (
-            tensor.to(device, non_blocking=True) for tensor in (self.images_NCHW, self.boxes_xyxy, self.labels_M)
-        )
-        return replace(self, images_NCHW=images, boxes_xyxy=boxes, labels_M=labels)
-
-    def pin_memory(self) -> "BoxBatch":
-        """Called by the DataLoader for GPUs."""
-        return replace(
-            self,
-            images_NCHW=self.images_NCHW.pin_memory(),
-            boxes_xyxy=self.boxes_xyxy.pin_memory(),
-            labels_M=self.labels_M.pin_memory(),
-        )
 
     def by_image(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """(boxes_xyxy, labels_M) of each image."""

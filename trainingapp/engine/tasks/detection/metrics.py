@@ -5,7 +5,7 @@ the upright image. A hit is a box whose class is right and whose overlap (inters
 is at least MATCH_IOU, each object being hit once, by the surest box. A crowd is a region that counts for nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -68,7 +68,7 @@ class LossMeter:
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"sums": self._sums, "seen": self._seen}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
 

@@ -1,7 +1,7 @@
 """A split of images with a class for each pixel."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from torchvision import tv_tensors
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, DatasetIndex, Sample
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
+from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.images import PixelStore, load_fitted_image, load_fitted_mask
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
 
@@ -21,7 +22,7 @@ MaskedImage = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class MaskedBatch:
+class MaskedBatch(TensorBatch):
     """`images_NCHW` and `masks_NHW` are uint8, `indices_N` int64; N may be smaller in the last batch of an epoch.
 
     A mask holds 0 for the background, i + 1 for classes[i] and IGNORED_PIXEL where nobody knows and beside the image.
@@ -30,16 +31,6 @@ class MaskedBatch:
     images_NCHW: torch.Tensor
     masks_NHW: torch.Tensor
     indices_N: torch.Tensor
-
-    def to(self, device: torch.device) -> "MaskedBatch":
-        if device.type == "cpu":
-            return self
-        images, masks = self.images_NCHW.to(device, non_blocking=True), self.masks_NHW.to(device, non_blocking=True)
-        return replace(self, images_NCHW=images, masks_NHW=masks)
-
-    def pin_memory(self) -> "MaskedBatch":
-        """Called by the DataLoader for GPUs."""
-        return replace(self, images_NCHW=self.images_NCHW.pin_memory(), masks_NHW=self.masks_NHW.pin_memory())
 
 
 class MaskedImages:

@@ -5,7 +5,7 @@ IoU = TP / (T + P - TP), dice = F1 = 2 TP / (T + P), precision = TP / P, recall 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,7 +160,7 @@ class SegmentationMeter:
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"loss_sum": self._loss_sum, "counts": self._counts, "confusion": self._confusion_KK}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
 

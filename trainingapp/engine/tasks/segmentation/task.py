@@ -1,54 +1,74 @@
 """A class for each pixel."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
+from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.model_card import Card
+from trainingapp.contract.prediction import Floats, Prepared, mask, mask_shares
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_mask
 from trainingapp.engine.data.images import Fit, letterbox
-from trainingapp.engine.networks import build_network
 from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter
-from trainingapp.engine.tasks.segmentation.networks import segmenter_head_prefixes
-from trainingapp.engine.tasks.task import BaseTask
+from trainingapp.engine.tasks.segmentation.networks import build_segmenter, segmenter_head_prefixes
+from trainingapp.engine.tasks.task import BaseTask, Found
 
 
-class SegmentationTask(BaseTask):
+class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMeter]):
     """Trains torchvision's and segmentation-models-pytorch's networks on images with masks."""
+
+    _config: SegmentationConfig
 
     def __init__(
         self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
         super().__init__(order, dataset, device, unwanted_fds=unwanted_fds)
-        assert isinstance(order.config, SegmentationConfig)
-        self._config = order.config
         #: K: the dataset's classes and the background
         self._class_count = len(dataset.classes) + 1
         self._fits = [letterbox(one.width, one.height, self._config.image_size) for one in dataset.split("val")]
         train, val = self._items("train"), self._items("val")
         is_balanced = self._config.class_weights == "balanced" and self._config.loss_type != "dice"
         self._weights_K = balanced_weights(train.pixel_counts()).to(device) if is_balanced else None
-        self._use(self._config, train, val)
+        self._use(train, val)
 
-    def build_model(self, *, pretrained: bool) -> nn.Module:
-        weights_from = self._weights_cache_dir if pretrained else None
-        model = build_network(self._config, len(self._dataset.classes), weights_from=weights_from)
-        return self._on_device(model, channels_last=self._config.channels_last)
+    @classmethod
+    def build_network(cls, config: BaseRunConfig, class_count: int, *, weights_from: Path | None = None) -> nn.Module:
+        assert isinstance(config, SegmentationConfig)
+        return build_segmenter(
+            config.model,
+            class_count=class_count + 1,  # the background
+            pretrained=config.pretrained if weights_from else "none",
+            weights_cache_dir=weights_from or Path(),
+        )
+
+    @classmethod
+    def prediction(cls, outputs: Sequence[Floats], card: Card, image: Prepared) -> Found:
+        mask_HW = mask(outputs[0], image)
+        right, bottom = image.left + image.inner_width, image.top + image.inner_height
+        sure_HW = outputs[0][0, :, image.top : bottom, image.left : right].max(axis=0)
+        sureness_HW = (sure_HW * 255).astype(np.uint8)
+        return Found(shares=mask_shares(mask_HW, card["classes"]), mask_HW=mask_HW, sureness_HW=sureness_HW)
 
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
         return segmenter_head_prefixes(self._config.model)
 
-    def new_meter(self, *, validation: bool) -> SegmentationMeter:
+    def training_meter(self) -> SegmentationMeter:
+        return SegmentationMeter(self._class_count, self._device)
+
+    def validation_meter(self) -> SegmentationMeter:
         first = int(self._config.ignore_background)
-        return SegmentationMeter(self._class_count, self._device, first_class=first, validation=validation)
+        return SegmentationMeter(self._class_count, self._device, first_class=first, validation=True)
 
     def loss(self, model: nn.Module, batch: MaskedBatch, meter: SegmentationMeter) -> torch.Tensor:
         logits_NKHW = self._logits(model, batch)
@@ -72,7 +92,7 @@ class SegmentationTask(BaseTask):
 
     def _logits(self, model: nn.Module, batch: MaskedBatch) -> torch.Tensor:
         """float32 [N, K, H, W]."""
-        logits: torch.Tensor = model(self._normalised(batch.images_NCHW, channels_last=self._config.channels_last))
+        logits: torch.Tensor = model(self._normalised(batch.images_NCHW))
         return logits.float()
 
     def _loss(self, logits_NKHW: torch.Tensor, batch: MaskedBatch) -> torch.Tensor:
