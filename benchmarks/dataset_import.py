@@ -179,7 +179,7 @@ def import_set(source: Path) -> dict[str, float]:
         from django.contrib.auth.models import User
         from django.core.management import call_command
 
-        from trainingapp.datasets.importer import run_import
+        from trainingapp.datasets.importing.importer import run_import
         from trainingapp.models import Dataset
 
         call_command("migrate", verbosity=0)

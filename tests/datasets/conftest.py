@@ -40,7 +40,7 @@ def import_tree(new_dataset: "Callable[..., Dataset]", tmp_path: Path) -> "Calla
     """Import a folder of these files."""
 
     from tests.helpers.sources import write_tree
-    from trainingapp.datasets.importer import run_import
+    from trainingapp.datasets.importing.importer import run_import
     from trainingapp.models import Dataset
 
     def import_(tree: "Tree") -> Dataset:
@@ -56,7 +56,7 @@ def import_zip(new_dataset: "Callable[..., Dataset]", data_dir: Path) -> "Callab
     """Upload and import a zip of these files, or these bytes for one."""
 
     from tests.helpers.sources import write_zip
-    from trainingapp.datasets.importer import run_import
+    from trainingapp.datasets.importing.importer import run_import
 
     def import_(content: "Tree | bytes") -> "Dataset":
         upload = data_dir / "uploads" / "upload.zip"

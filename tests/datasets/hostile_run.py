@@ -74,8 +74,8 @@ def reset_peak() -> None:
 def take_in(upload: Path, on_error: str) -> dict[str, Any]:
     """As an upload goes: the check of the web process, the inspection, the import."""
     from trainingapp.datasets.errors import DatasetError
-    from trainingapp.datasets.importer import check_upload, run_import
-    from trainingapp.datasets.inspection import run_inspection
+    from trainingapp.datasets.importing.importer import check_upload, run_import
+    from trainingapp.datasets.importing.inspection import run_inspection
     from trainingapp.models import Dataset
 
     try:
@@ -145,7 +145,7 @@ def main(results: Path, names: list[str]) -> None:
 
     from tests.datasets import hostile
     from tests.helpers.sources import two_classes
-    from trainingapp.datasets import importer
+    from trainingapp.datasets.importing import importer
 
     call_command("migrate", verbosity=0, skip_checks=True)
     User.objects.create_user("ada")

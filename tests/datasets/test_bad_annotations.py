@@ -13,9 +13,9 @@ from PIL import Image
 from tests.helpers import annotated
 from tests.helpers.annotated import IMAGES, Tree, imported_boxes
 from tests.helpers.sources import assert_refused, codes, image, write_tree
-from trainingapp.datasets import files
-from trainingapp.datasets.importer import run_import
-from trainingapp.datasets.inspection import run_inspection
+from trainingapp.datasets.importing.importer import run_import
+from trainingapp.datasets.importing.inspection import run_inspection
+from trainingapp.datasets.sources import files
 from trainingapp.models import Dataset
 
 ImportTree = Callable[[Tree], Dataset]

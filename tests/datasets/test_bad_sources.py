@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.helpers.sources import Tree, assert_refused, codes, files_under, image, two_classes, write_tree, write_zip
-from trainingapp.datasets import archive
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.importer import check_upload, run_import
+from trainingapp.datasets.importing.importer import check_upload, run_import
+from trainingapp.datasets.sources import archive
 from trainingapp.models import Dataset
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from tests.helpers.annotated import IMAGES, Tree, imported_boxes, imported_mask
 from tests.helpers.sources import assert_refused, codes, image, two_classes, write_tree
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets import verbs as dataset_verbs
-from trainingapp.datasets.duplicates import nearest
-from trainingapp.datasets.importer import run_import
-from trainingapp.datasets.splits import stratified
-from trainingapp.datasets.statistics import histogram
+from trainingapp.datasets.importing.duplicates import nearest
+from trainingapp.datasets.importing.importer import run_import
+from trainingapp.datasets.importing.splits import stratified
+from trainingapp.datasets.importing.statistics import histogram
 from trainingapp.models import Dataset
 
 ImportWith = Callable[..., Dataset]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainingapp import datasets
 from trainingapp.datasets.codes import TITLES
-from trainingapp.datasets.validation import NOTES
+from trainingapp.datasets.images.decoding import NOTES
 
 
 def test_every_code_has_a_title() -> None:

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 
 from tests.helpers.sources import files_under, image, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
-from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.importing.importer import run_import
 from trainingapp.models import Dataset
 
 #: Imports dataset argv[1] and waits to be killed after ten images, with a line on standard output to say so.
@@ -21,7 +21,7 @@ import sys, time, django
 django.setup()
 from django.conf import settings
 from django.db import connection
-from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.importing.importer import run_import
 from trainingapp.models import Dataset
 
 def stop_at_ten(done, total):
@@ -59,7 +59,7 @@ print(Dataset.objects.create(name="x", owner=owner, source=sys.argv[1], source_i
 FINISH = """
 import sys, django
 django.setup()
-from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.importing.importer import run_import
 from trainingapp.models import Dataset
 dataset = Dataset.objects.get(pk=int(sys.argv[1]))
 run_import(dataset)

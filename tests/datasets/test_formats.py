@@ -13,10 +13,10 @@ from pycocotools import mask as coco_masks
 from tests.helpers import annotated
 from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Tree, expected_boxes, imported_boxes, imported_mask
 from tests.helpers.sources import codes, image, write_zip
-from trainingapp.datasets.formats.registry import read_layout
-from trainingapp.datasets.geometry import unpack_counts
-from trainingapp.datasets.importer import check_upload
+from trainingapp.datasets.images.geometry import unpack_counts
+from trainingapp.datasets.importing.importer import check_upload
 from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.formats.registry import read_layout
 from trainingapp.models import Dataset
 
 ImportTree = Callable[[Tree], Dataset]

@@ -16,15 +16,15 @@ from tests.helpers import annotated
 from tests.helpers.annotated import IMAGES, SIZE, TREES, Tree, source_of
 from tests.helpers.sources import files_under, write_tree
 from trainingapp.contract.dataset_index import read_index
-from trainingapp.datasets.checks import check_layout
 from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.formats.registry import read_layout
-from trainingapp.datasets.geometry import place
-from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.images.decoding import Facts
+from trainingapp.datasets.images.geometry import place
+from trainingapp.datasets.importing.importer import run_import
+from trainingapp.datasets.importing.layout_checks import check_layout
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.validation import Facts
+from trainingapp.datasets.sources.formats.registry import read_layout
 from trainingapp.models import Dataset
 
 #: Always the same cases, more than 2,000 together; FUZZ_FACTOR=10 tries ten times as many, others every time.

@@ -12,9 +12,9 @@ from PIL import Image
 
 from tests.helpers.sources import Tree, codes, files_under, image, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
-from trainingapp.datasets.files import natural_key
-from trainingapp.datasets.importer import check_upload, run_import
-from trainingapp.datasets.splits import choose_val
+from trainingapp.datasets.importing.importer import check_upload, run_import
+from trainingapp.datasets.importing.splits import choose_val
+from trainingapp.datasets.sources.files import natural_key
 from trainingapp.models import Dataset
 
 ImportTree = Callable[[Tree], Dataset]

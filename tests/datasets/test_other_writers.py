@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 
 from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Annotated, expected_boxes, imported_boxes
 from tests.helpers.sources import codes
-from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.importing.importer import run_import
 from trainingapp.models import Dataset
 
 

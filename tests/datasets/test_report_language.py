@@ -16,10 +16,10 @@ from django.utils import translation
 
 from tests.helpers import annotated, hostile
 from tests.helpers.sources import Tree, image, two_classes, write_tree, write_zip
-from trainingapp.datasets.archive import _size
 from trainingapp.datasets.errors import DatasetError, ReportItem
-from trainingapp.datasets.importer import check_upload, run_import
-from trainingapp.datasets.inspection import run_inspection
+from trainingapp.datasets.importing.importer import check_upload, run_import
+from trainingapp.datasets.importing.inspection import run_inspection
+from trainingapp.datasets.sources.archive import _size
 from trainingapp.models import Dataset
 from trainingapp.presentation.sentences import finding_in_readers_language
 

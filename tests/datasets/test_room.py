@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.hostile import flat_png, jpeg_of
-from trainingapp.datasets.memory_budget import MOST_BYTES, Room, decoding_bytes, is_progressive
+from trainingapp.datasets.images.memory_budget import MOST_BYTES, Room, decoding_bytes, is_progressive
 
 
 def opened(content: bytes) -> Image.Image:

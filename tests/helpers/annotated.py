@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.helpers.sources import image
 from trainingapp.contract.dataset_index import read_index
-from trainingapp.datasets.archive import Source, SourceFile
+from trainingapp.datasets.sources.archive import Source, SourceFile
 from trainingapp.models import Dataset
 
 CLASSES = ["cat", "dog", "owl"]

@@ -9,9 +9,9 @@ import trainingapp
 ROOT = Path(trainingapp.__file__).parent
 #: What may be named `status` elsewhere: the status of a dataset.
 DATASET_WRITERS = {
-    "datasets/importer.py",
+    "datasets/importing/importer.py",
     "datasets/inspection.py",
-    "datasets/work.py",
+    "datasets/importing/session.py",
     "datasets/verbs.py",
     "management/commands/demo.py",
     "management/foreground.py",

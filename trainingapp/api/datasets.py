@@ -18,7 +18,7 @@ from trainingapp.api.schemas import TrainingDeleteResponse
 from trainingapp.datasets import uploads
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.importer import check_upload
+from trainingapp.datasets.importing.importer import check_upload
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import DeletionSize, VerbError

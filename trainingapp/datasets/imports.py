@@ -11,8 +11,8 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from trainingapp.datasets.importer import run_import
-from trainingapp.datasets.inspection import run_inspection
+from trainingapp.datasets.importing.importer import run_import
+from trainingapp.datasets.importing.inspection import run_inspection
 from trainingapp.models import Dataset
 
 logger = logging.getLogger(__name__)

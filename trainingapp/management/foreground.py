@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from trainingapp.accounts import audit
 from trainingapp.datasets.errors import ReportItem
-from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.management.progress import progress_bar
 from trainingapp.models import Dataset

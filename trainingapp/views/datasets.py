@@ -22,7 +22,7 @@ from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.forms import ConfirmForm, ImportForm
-from trainingapp.datasets.importer import check_upload
+from trainingapp.datasets.importing.importer import check_upload
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.sentences import finding_in_readers_language

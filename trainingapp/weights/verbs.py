@@ -20,7 +20,7 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.datasets.validation import FORMATS, MOST_PIXELS
+from trainingapp.datasets.images.decoding import FORMATS, MOST_PIXELS
 from trainingapp.datasets.verbs import may_import_from
 from trainingapp.jobs import model_files as library
 from trainingapp.jobs.verbs import cancel_job, prepared_job, submit_job

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError
 from pydantic import ValidationError
 
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.inspection import propose
+from trainingapp.datasets.importing.inspection import propose
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.foreground import find_owner, import_now, print_report, show_outcome

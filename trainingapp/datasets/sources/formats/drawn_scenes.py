@@ -5,13 +5,13 @@ A mask holds 0 for the background and i + 1 for object i of its image.
 
 from typing import Any
 
-from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.files import Files, class_name, kind_of_path
-from trainingapp.datasets.formats.collector import Collector, numbers
-from trainingapp.datasets.json_stream import members
-from trainingapp.datasets.layout import BACKGROUND, Layout, MaskCoding, MaskFile, Shape
 from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.files import Files, class_name, kind_of_path
+from trainingapp.datasets.sources.formats.collector import Collector, numbers
+from trainingapp.datasets.sources.json_stream import members
+from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, MaskFile, Shape
 
 NAME = "scenes"
 ANNOTATIONS_FILE = "annotations.json"

@@ -7,10 +7,10 @@ train/cat/*.jpg  val/cat/*.jpg ...       also training, valid, validation; test 
 from collections import Counter, defaultdict
 from itertools import groupby
 
-from trainingapp.datasets.archive import Source, SourceFile
-from trainingapp.datasets.files import Files, is_image_name, kind_of_folder, natural_key
-from trainingapp.datasets.layout import Kind, Layout, SourceImage
 from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.archive import Source, SourceFile
+from trainingapp.datasets.sources.files import Files, is_image_name, kind_of_folder, natural_key
+from trainingapp.datasets.sources.layout import Kind, Layout, SourceImage
 
 NAME = "class_folders"
 

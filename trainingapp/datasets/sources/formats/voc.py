@@ -15,12 +15,20 @@ from xml.etree.ElementTree import ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError, reason
-from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, natural_key, read_bytes, stem
-from trainingapp.datasets.formats.collector import Collector, object_layout, whole
-from trainingapp.datasets.layout import Kind, Layout, Shape
 from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.files import (
+    Files,
+    best_match,
+    class_name,
+    kind_of_path,
+    natural_key,
+    read_bytes,
+    stem,
+)
+from trainingapp.datasets.sources.formats.collector import Collector, object_layout, whole
+from trainingapp.datasets.sources.layout import Kind, Layout, Shape
 
 NAME = "voc"
 MOST_XML_BYTES = 2 * 1024**2

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainingapp.contract.dataset_index import Split
-from trainingapp.datasets.ingest import Taken
+from trainingapp.datasets.importing.ingest import Taken
 from trainingapp.datasets.report import Report
 
 MOST_BITS = 4

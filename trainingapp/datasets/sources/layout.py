@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.contract.tasks.registry import tasks_for
-from trainingapp.datasets.archive import SourceFile
+from trainingapp.datasets.sources.archive import SourceFile
 
 Kind = Literal["train", "val", "test"]
 """The part of the source that an image belongs to; `settle_splits` turns it into a split of the dataset."""

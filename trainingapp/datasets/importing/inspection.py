@@ -5,13 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trainingapp.datasets.archive import open_source
-from trainingapp.datasets.checks import check_layout
-from trainingapp.datasets.formats.registry import read_layout
-from trainingapp.datasets.layout import Layout
+from trainingapp.datasets.importing.layout_checks import check_layout
+from trainingapp.datasets.importing.session import at_work
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.work import at_work
+from trainingapp.datasets.sources.archive import open_source
+from trainingapp.datasets.sources.formats.registry import read_layout
+from trainingapp.datasets.sources.layout import Layout
 from trainingapp.models import Dataset
 
 MOST_FILES_NAMED = 50

@@ -22,25 +22,25 @@ from typing import Any
 import structlog
 
 from trainingapp.contract.dataset_index import Sample, Split, write_index
-from trainingapp.datasets.archive import check_disk, open_source
-from trainingapp.datasets.checks import check_layout
-from trainingapp.datasets.duplicates import check_duplicates, check_looks
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.files import Files
-from trainingapp.datasets.formats import class_folders
-from trainingapp.datasets.formats.registry import read_layout, recognise
-from trainingapp.datasets.geometry import MOST_OVER_PIXELS
-from trainingapp.datasets.ingest import Taken, take
-from trainingapp.datasets.layout import Layout, SourceImage
+from trainingapp.datasets.images.decoding import NOTES
+from trainingapp.datasets.images.geometry import MOST_OVER_PIXELS
+from trainingapp.datasets.importing.class_selection import select_classes
+from trainingapp.datasets.importing.duplicates import check_duplicates, check_looks
+from trainingapp.datasets.importing.hard_links import share_files
+from trainingapp.datasets.importing.ingest import Taken, take
+from trainingapp.datasets.importing.layout_checks import check_layout
+from trainingapp.datasets.importing.session import GoneError, Heartbeat, Progress, at_work
+from trainingapp.datasets.importing.splits import stratified
+from trainingapp.datasets.importing.statistics import SPLITS, statistics
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.previews import write_shown
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.selection import select_classes
-from trainingapp.datasets.sharing import share_files
-from trainingapp.datasets.splits import stratified
-from trainingapp.datasets.statistics import SPLITS, statistics
-from trainingapp.datasets.validation import NOTES
-from trainingapp.datasets.work import GoneError, Heartbeat, Progress, at_work
+from trainingapp.datasets.sources.archive import check_disk, open_source
+from trainingapp.datasets.sources.files import Files
+from trainingapp.datasets.sources.formats import class_folders
+from trainingapp.datasets.sources.formats.registry import read_layout, recognise
+from trainingapp.datasets.sources.layout import Layout, SourceImage
 from trainingapp.models import Dataset
 
 _THREADS = min(4, os.cpu_count() or 1)

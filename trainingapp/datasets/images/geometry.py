@@ -11,8 +11,8 @@ from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Box
 from trainingapp.datasets.errors import DatasetError, ReportItem
-from trainingapp.datasets.layout import UNKNOWN, MaskFile, Rle, Shape, SourceImage
-from trainingapp.datasets.validation import MOST_PIXELS, TURNS, Facts, read_mask
+from trainingapp.datasets.images.decoding import MOST_PIXELS, TURNS, Facts, read_mask
+from trainingapp.datasets.sources.layout import UNKNOWN, MaskFile, Rle, Shape, SourceImage
 
 MOST_OVER_PIXELS = 2.0
 """A box may leave the image by so much, as rounding does; it is clipped then."""

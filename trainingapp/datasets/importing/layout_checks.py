@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import replace
 
 from trainingapp.contract.dataset_index import MOST_MASK_CLASSES
-from trainingapp.datasets.layout import Layout, SourceImage
+from trainingapp.datasets.importing.class_selection import select_classes
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.selection import select_classes
+from trainingapp.datasets.sources.layout import Layout, SourceImage
 
 
 def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layout:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.layout import BACKGROUND, Layout, MaskCoding, MaskFile, SourceImage
 from trainingapp.datasets.options import ClassChoice, ImportOptions
+from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, MaskFile, SourceImage
 
 
 def select_classes(layout: Layout, options: ImportOptions) -> Layout:

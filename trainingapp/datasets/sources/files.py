@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
-from trainingapp.datasets.archive import Source, SourceFile, copy_limited
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.layout import Kind
+from trainingapp.datasets.sources.archive import Source, SourceFile, copy_limited
+from trainingapp.datasets.sources.layout import Kind
 
 MOST_ANNOTATION_BYTES = 512 * 1024**2
 PEEK_BYTES = 1 << 20

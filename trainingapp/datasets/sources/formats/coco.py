@@ -13,13 +13,13 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.files import Files, class_name, kind_of_name, kind_of_path
-from trainingapp.datasets.formats.collector import Collector, numbers, object_layout, whole
-from trainingapp.datasets.json_stream import members
-from trainingapp.datasets.layout import Kind, Layout, Rle, Shape
 from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.files import Files, class_name, kind_of_name, kind_of_path
+from trainingapp.datasets.sources.formats.collector import Collector, numbers, object_layout, whole
+from trainingapp.datasets.sources.json_stream import members
+from trainingapp.datasets.sources.layout import Kind, Layout, Rle, Shape
 
 NAME = "coco"
 _NAMES = ("_annotations.coco.json",)

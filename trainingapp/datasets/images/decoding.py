@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.files import read_bytes
-from trainingapp.datasets.memory_budget import MOST_BYTES, decoding_bytes, is_progressive
+from trainingapp.datasets.images.memory_budget import MOST_BYTES, decoding_bytes, is_progressive
+from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.files import read_bytes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_PIXELS = 89_478_485

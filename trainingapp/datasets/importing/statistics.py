@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 
 from trainingapp.contract.dataset_index import Sample, Split
-from trainingapp.datasets.ingest import Taken
+from trainingapp.datasets.importing.ingest import Taken
 
 MOST_BINS = 20
 SPLITS: tuple[Split, ...] = get_args(Split)

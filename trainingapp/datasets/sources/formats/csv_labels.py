@@ -8,12 +8,12 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.files import Files, class_name, kind_of_name, kind_of_path, natural_key
-from trainingapp.datasets.formats.collector import Collector
-from trainingapp.datasets.layout import Kind, Layout
 from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.files import Files, class_name, kind_of_name, kind_of_path, natural_key
+from trainingapp.datasets.sources.formats.collector import Collector
+from trainingapp.datasets.sources.layout import Kind, Layout
 
 NAME = "csv"
 _FILE_COLUMNS = (

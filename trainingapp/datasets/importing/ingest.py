@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample
-from trainingapp.datasets.archive import SourceFile, copy_limited
 from trainingapp.datasets.errors import DatasetError, ReportItem
-from trainingapp.datasets.geometry import Placed, place
-from trainingapp.datasets.layout import Kind, SourceImage
-from trainingapp.datasets.memory_budget import MOST_BYTES, ROOM
-from trainingapp.datasets.validation import MASK_BYTES, examine, needed_bytes
+from trainingapp.datasets.images.decoding import MASK_BYTES, examine, needed_bytes
+from trainingapp.datasets.images.geometry import Placed, place
+from trainingapp.datasets.images.memory_budget import MOST_BYTES, ROOM
+from trainingapp.datasets.sources.archive import SourceFile, copy_limited
+from trainingapp.datasets.sources.layout import Kind, SourceImage
 
 MASKS_DIR = "masks"
 

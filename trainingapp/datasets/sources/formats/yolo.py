@@ -18,12 +18,12 @@ from typing import Any, get_args
 
 import yaml
 
-from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError, reason
-from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, stem, tidy_path
-from trainingapp.datasets.formats.collector import Collector, object_layout
-from trainingapp.datasets.layout import Kind, Layout, Shape
 from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.files import Files, best_match, class_name, kind_of_path, stem, tidy_path
+from trainingapp.datasets.sources.formats.collector import Collector, object_layout
+from trainingapp.datasets.sources.layout import Kind, Layout, Shape
 
 NAME = "yolo"
 MOST_CLASSES = 100_000

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from trainingapp.contract.tasks.descriptor import Annotation
-from trainingapp.datasets.archive import SourceFile
-from trainingapp.datasets.files import Files
-from trainingapp.datasets.layout import Kind, Layout, MaskFile, Shape, SourceImage
 from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.files import Files
+from trainingapp.datasets.sources.layout import Kind, Layout, MaskFile, Shape, SourceImage
 
 
 class Collector:

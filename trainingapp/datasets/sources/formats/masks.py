@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, MOST_MASK_CLASSES
-from trainingapp.datasets.archive import SourceFile
 from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.files import Files, best_match, class_name, kind_of_path, stem
-from trainingapp.datasets.formats.collector import Collector
-from trainingapp.datasets.layout import BACKGROUND, IGNORED, UNKNOWN, Layout, MaskCoding, MaskFile
+from trainingapp.datasets.images.decoding import read_mask
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.validation import read_mask
+from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.files import Files, best_match, class_name, kind_of_path, stem
+from trainingapp.datasets.sources.formats.collector import Collector
+from trainingapp.datasets.sources.layout import BACKGROUND, IGNORED, UNKNOWN, Layout, MaskCoding, MaskFile
 
 NAME = "masks"
 _IMAGE_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "pictures", "photos"}

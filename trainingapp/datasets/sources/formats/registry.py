@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from trainingapp.datasets.archive import Source
-from trainingapp.datasets.files import Files
-from trainingapp.datasets.formats import class_folders, coco, csv_labels, drawn_scenes, masks, voc, yolo
-from trainingapp.datasets.layout import Layout
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.splits import settle_splits
+from trainingapp.datasets.sources.archive import Source
+from trainingapp.datasets.sources.files import Files
+from trainingapp.datasets.sources.formats import class_folders, coco, csv_labels, drawn_scenes, masks, voc, yolo
+from trainingapp.datasets.sources.given_splits import settle_splits
+from trainingapp.datasets.sources.layout import Layout
 
 
 class Format(Protocol):
