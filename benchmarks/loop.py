@@ -206,8 +206,8 @@ def studio(folder: Path, plan: Plan) -> Contender:
         nonlocal offset
         for event, after in read_events(run_dir / "events.jsonl", offset):
             offset = after
-            if event["type"] == "metrics" and event["split"] == "val":
-                found.append(event["time"])
+            if event.type == "metrics" and event.split == "val":
+                found.append(event.time)
         return list(found)
 
     return Contender([sys.executable, "-m", "trainingapp.engine", str(run_dir)], ends, run_dir / "trainer.log")
@@ -349,7 +349,7 @@ def _start_to_first_step(dataset: Any, plan: Plan, number: int) -> float:
 def _first_step(path: Path) -> float | None:
     from trainingapp.contract.events import read_events
 
-    times = [event["time"] for event, _ in read_events(path, 0) if event["type"] == "progress" and event["step"] == 1]
+    times = [event.time for event, _ in read_events(path, 0) if event.type == "progress" and event.step == 1]
     return times[0] if times else None
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Sample, write_index
-from trainingapp.contract.events import EVENTS_FILE, EventLog, read_events
+from trainingapp.contract.events import EVENTS_FILE, Event, EventLog, Metrics, read_events
 from trainingapp.contract.run_directory import Order
 from trainingapp.datasets.scenes import CLASSES, draw_demo
 from trainingapp.engine.control import Control
@@ -103,10 +103,10 @@ def _train(run_dir: Path, dataset_dir: Path, config: dict[str, Any]) -> tuple[fl
 class _Table(EventLog):
     """The event log of the run, which prints each validation as it comes."""
 
-    def write(self, type_: str, **fields: Any) -> None:
-        super().write(type_, **fields)
-        if type_ == "metrics" and fields["split"] == "val":
-            values = "  ".join(f"{name} {value:.4f}" for name, value in fields["values"].items())
+    def write(self, event: Event, *, epoch: int | None = None, step: int | None = None) -> None:
+        super().write(event, epoch=epoch, step=step)
+        if isinstance(event, Metrics) and event.split == "val":
+            values = "  ".join(f"{name} {value:.4f}" for name, value in event.values.items())
             print(f"epoch {self.epoch:3}  step {self.step:5}  {values}  cpu {_cpu_seconds() / 60:.1f} min", flush=True)
 
 
@@ -117,7 +117,7 @@ def _cpu_seconds() -> float:
 
 def _values(run_dir: Path) -> list[dict[str, float]]:
     events = [event for event, _ in read_events(run_dir / EVENTS_FILE, 0, 1 << 30)]
-    return [event["values"] for event in events if event["type"] == "metrics" and event["split"] == "val"]
+    return [event.values for event in events if isinstance(event, Metrics) and event.split == "val"]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.events import write
 from trainingapp.contract.events import EventLog, read_events
 
 
@@ -14,7 +15,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def _messages(path: Path, offset: int = 0) -> list[str]:
-    return [event["message"] for event, _ in read_events(path, offset)]
+    return [event.message for event, _ in read_events(path, offset)]
 
 
 def test_a_torn_line_is_dropped_by_the_next_writer(path: Path) -> None:
@@ -44,8 +45,8 @@ def test_reading_goes_on_where_it_stopped(path: Path) -> None:
 def test_damage_is_shown(path: Path) -> None:
     path.write_text('nonsense\n["list"]\n')
     events = [event for event, _ in read_events(path, 0)]
-    assert [event["level"] for event in events] == ["error", "error"]
-    assert "nonsense" in events[0]["message"]
+    assert [event.level for event in events] == ["error", "error"]
+    assert "nonsense" in events[0].message
 
 
 def test_no_file_has_no_events(path: Path) -> None:
@@ -64,4 +65,4 @@ def test_threads_do_not_mix_their_lines(path: Path) -> None:
 
 def test_numbers_that_json_lacks_are_refused(path: Path) -> None:
     with pytest.raises(ValueError):
-        EventLog(path, 1).write("metrics", values={"loss": float("nan")})
+        write(EventLog(path, 1), "metrics", values={"loss": float("nan")})

@@ -33,7 +33,7 @@ def press(page: Page, entry: str) -> None:
 
 def order_done(studio: Studio, run_id: int, command: str) -> bool:
     told = [event["data"] for event in studio.events(run_id, "status")]
-    return any(data.get("state") == "order" and data.get("command") == command for data in told)
+    return any(data.get("state") == "request_done" and data.get("command") == command for data in told)
 
 
 def wait_for_order(page: Page, studio: Studio, run_id: int, command: str) -> None:

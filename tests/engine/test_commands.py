@@ -59,7 +59,7 @@ def test_a_signal_interrupts_and_a_second_trainer_waits_for_the_first(new_run, s
     second.tell(command="stop")
     assert second.wait() == 0
     told = [(event["attempt"], event["state"]) for event in events_of(run_dir, "status")]
-    states = [(attempt, state) for attempt, state in told if state != "proof"]
+    states = [(attempt, state) for attempt, state in told if state != "resume_check"]
     assert states == [(1, "started"), (1, "interrupted"), (2, "started"), (2, "stopped")]
 
 

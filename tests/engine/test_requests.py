@@ -18,6 +18,7 @@ from tests.helpers.trainers import (
     newest_content,
     train_here,
 )
+from trainingapp.contract.commands import ChangeEpochs, Evaluate, Request, SaveCheckpoint
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.engine.control import Control, Ending, Request
 
@@ -40,7 +41,7 @@ class Ask(Control):
 
 
 def confirmed(run_dir: Path) -> list[dict[str, Any]]:
-    return [event for event in events_of(run_dir, "status") if event["state"] == "order"]
+    return [event for event in events_of(run_dir, "status") if event["state"] == "request_done"]
 
 
 def extra(run_dir: Path) -> list[dict[str, Any]]:
@@ -53,7 +54,7 @@ def without_extra(points: dict[Any, Any], steps: set[int]) -> dict[Any, Any]:
 
 def test_a_checkpoint_is_saved_at_that_step_and_confirmed(new_run, straight_run: Path) -> None:
     run_dir = new_run(**{**HARD, "keep_checkpoints": 50})
-    assert train_here(run_dir, Ask({2: Request("checkpoint", 7)})) == "completed"
+    assert train_here(run_dir, Ask({2: SaveCheckpoint(id=7)})) == "completed"
     (event,) = confirmed(run_dir)
     assert (event["id"], event["command"], event["step"], event["result"]) == (
         7,
@@ -71,7 +72,7 @@ def test_an_evaluation_changes_no_later_number(new_run, workers: int, ema: float
     config = {**HARD, "epochs": 2, "ema_decay": ema, "early_stopping_epochs": 1, "autosave_minutes": 0}
     straight, asked = new_run("straight", **config), new_run("asked", num_workers=workers, **config)
     train_here(straight)
-    train_here(asked, Ask({0: Request("evaluate", 1), 3: Request("evaluate", 2), 4: Request("evaluate", 3)}))
+    train_here(asked, Ask({0: Evaluate(id=1), 3: Evaluate(id=2), 4: Evaluate(id=3)}))
     assert [(event["id"], event["step"]) for event in confirmed(asked)] == [(1, 0), (2, 3), (3, 4)]
     points = extra(asked)
     assert [(event["step"], event["split"], event["is_best"]) for event in points] == [
@@ -88,7 +89,7 @@ def test_an_evaluation_changes_no_later_number(new_run, workers: int, ema: float
 
 def test_an_evaluation_has_its_file_until_the_epoch_ends(new_run) -> None:
     run_dir = new_run(**HARD)
-    assert train_here(run_dir, Ask({3: Request("evaluate", 1)}, end_at=4)) == "paused"
+    assert train_here(run_dir, Ask({3: Evaluate(id=1)}, end_at=4)) == "paused"
     (point,) = extra(run_dir)
     assert point["evaluation"] == f"evaluations/epoch_{point['epoch']}.json"
     found = read_evaluation(run_dir, point["epoch"])
@@ -104,7 +105,7 @@ def test_an_evaluation_has_its_file_until_the_epoch_ends(new_run) -> None:
 
 def test_an_evaluation_says_what_the_validation_of_that_step_says(new_run) -> None:
     run_dir = new_run(epochs=1, freeze="backbone")
-    train_here(run_dir, Ask({6: Request("evaluate", 1)}))  # asked for when the epoch is trained and not yet validated
+    train_here(run_dir, Ask({6: Evaluate(id=1)}))  # asked for when the epoch is trained and not yet validated
     (event,) = confirmed(run_dir)
     assert "was just made" in event["result"]
     assert not extra(run_dir)
@@ -114,7 +115,7 @@ def test_an_evaluation_says_what_the_validation_of_that_step_says(new_run) -> No
 
 def test_an_evaluation_that_is_overtaken_by_a_pause_is_not_confirmed(new_run, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
-    assert train_here(run_dir, Ask({3: Request("evaluate", 1)}, end_at=3)) == "paused"
+    assert train_here(run_dir, Ask({3: Evaluate(id=1)}, end_at=3)) == "paused"
     assert not confirmed(run_dir)
     assert index_of(run_dir)[-1]["step"] == 3
     change_order(run_dir)
@@ -124,7 +125,7 @@ def test_an_evaluation_that_is_overtaken_by_a_pause_is_not_confirmed(new_run, st
 
 def test_orders_that_come_while_the_last_epoch_is_validated_are_done_before_the_end(new_run) -> None:
     run_dir = new_run(epochs=1)
-    orders = {7: Request("evaluate", 1), 8: Request("epochs", 2, 2), 9: Request("checkpoint", 3)}
+    orders = {7: Evaluate(id=1), 8: ChangeEpochs(id=2, epochs=2), 9: SaveCheckpoint(id=3)}
     assert train_here(run_dir, Ask(orders)) == "completed"
     assert {event["id"] for event in confirmed(run_dir)} == {1, 2, 3}
     assert newest_content(run_dir)["epoch"] == 2
@@ -132,7 +133,7 @@ def test_orders_that_come_while_the_last_epoch_is_validated_are_done_before_the_
 
 def test_more_epochs_are_in_force_from_that_step(new_run) -> None:
     run_dir = new_run(epochs=2, scheduler="linear", learning_rate=0.1)
-    train_here(run_dir, Ask({3: Request("epochs", 4, 4)}))
+    train_here(run_dir, Ask({3: ChangeEpochs(id=4, epochs=4)}))
     (event,) = confirmed(run_dir)
     assert (event["epochs"], event["result"]) == (4, "The run has 4 epochs now.")
     rates = {
@@ -148,7 +149,7 @@ def test_more_epochs_are_in_force_from_that_step(new_run) -> None:
 
 def test_fewer_epochs_end_the_run_earlier_but_never_before_the_one_that_has_begun(new_run) -> None:
     run_dir = new_run(epochs=9)
-    train_here(run_dir, Ask({8: Request("epochs", 1, 1)}))  # within the second epoch, or the first's validation
+    train_here(run_dir, Ask({8: ChangeEpochs(id=1, epochs=1)}))  # within the second epoch, or the first's validation
     (event,) = confirmed(run_dir)
     assert event["epochs"] == newest_content(run_dir)["epoch"] == event["epoch"]
     assert last_status(run_dir)["state"] == "completed"
@@ -156,7 +157,7 @@ def test_fewer_epochs_end_the_run_earlier_but_never_before_the_one_that_has_begu
 
 def test_epochs_that_the_configuration_does_not_allow_are_refused_with_the_reason(new_run) -> None:
     run_dir = new_run(epochs=3, warmup_epochs=3)
-    train_here(run_dir, Ask({1: Request("epochs", 1, 2), 2: Request("epochs", 2, 3)}))
+    train_here(run_dir, Ask({1: ChangeEpochs(id=1, epochs=2), 2: ChangeEpochs(id=2, epochs=3)}))
     first, second = confirmed(run_dir)
     assert (first["epochs"], "warmup_epochs" in first["result"]) == (3, True)
     assert second["result"] == "The run has 3 epochs."
@@ -169,11 +170,11 @@ def test_an_extended_run_that_is_cut_equals_one_that_is_not(new_run, looks: int,
     """Extended at step 4 from two epochs to three, and cut before, there, and after that."""
     config = {**HARD, "epochs": 2, "scheduler": "cosine", "early_stopping_epochs": 2}
     straight, cut = new_run("straight", **config), new_run("cut", num_workers=workers, **config)
-    train_here(straight, Ask({4: Request("epochs", 1, 3)}))
-    first = Ask({4: Request("epochs", 1, 3)}, end_at=looks)
+    train_here(straight, Ask({4: ChangeEpochs(id=1, epochs=3)}))
+    first = Ask({4: ChangeEpochs(id=1, epochs=3)}, end_at=looks)
     assert train_here(cut, first) == "paused"
     change_order(cut, epochs=3 if confirmed(cut) else 2)
-    rest = {} if confirmed(cut) else {4 - index_of(cut)[-1]["step"]: Request("epochs", 2, 3)}
+    rest = {} if confirmed(cut) else {4 - index_of(cut)[-1]["step"]: ChangeEpochs(id=2, epochs=3)}
     assert train_here(cut, Ask(rest)) == "completed"
     assert newest_content(cut)["config"]["epochs"] == newest_content(straight)["config"]["epochs"] == 3
     assert_same_result(cut, straight)
@@ -186,10 +187,10 @@ def test_an_extended_run_that_is_killed_equals_one_that_is_not(new_run, start) -
     trainer = start(killed)
     trainer.wait_for(lambda event: event["type"] == "metrics")
     trainer.tell(command="epochs", id=1, epochs=3)
-    order = trainer.wait_for(lambda event: event.get("state") == "order")
+    order = trainer.wait_for(lambda event: event.get("state") == "request_done")
     trainer.process.kill()
     trainer.wait()
-    train_here(straight, Ask({order["step"]: Request("epochs", 1, 3)}))
+    train_here(straight, Ask({order["step"]: ChangeEpochs(id=1, epochs=3)}))
     change_order(killed, epochs=3)
     assert train_here(killed) == "completed"
     started = [event for event in events_of(killed, "status") if event["state"] == "started"]
@@ -200,7 +201,7 @@ def test_an_extended_run_that_is_killed_equals_one_that_is_not(new_run, start) -
 def test_a_finished_run_goes_on_with_more_epochs(new_run) -> None:
     run_dir, straight = new_run("run", epochs=1, **_cosine()), new_run("straight", epochs=1, **_cosine())
     assert train_here(run_dir) == "completed"
-    train_here(straight, Ask({6: Request("epochs", 1, 2)}))
+    train_here(straight, Ask({6: ChangeEpochs(id=1, epochs=2)}))
     change_order(run_dir, epochs=2)
     assert train_here(run_dir) == "completed"
     assert newest_content(run_dir)["epoch"] == 2
@@ -244,7 +245,7 @@ def test_a_trainer_confirms_orders_on_its_standard_input(new_run, start) -> None
     trainer.tell(command="evaluate", id=2)
     trainer.tell(command="epochs", id=3, epochs=600)
     trainer.tell(command="checkpoint", id=4)
-    trainer.wait_for(lambda event: event.get("state") == "order" and event["id"] == 4)
+    trainer.wait_for(lambda event: event.get("state") == "request_done" and event["id"] == 4)
     trainer.tell(command="stop")
     assert trainer.wait() == 0, trainer.log()
     assert sorted(event["id"] for event in confirmed(run_dir)) == [2, 3, 4]

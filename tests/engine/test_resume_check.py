@@ -16,7 +16,7 @@ from trainingapp.engine.resume_check import PROOFS_FILE, Mark, compared
 
 
 def proofs(run_dir: Path) -> list[dict[str, Any]]:
-    return [event for event in events_of(run_dir, "status") if event["state"] == "proof"]
+    return [event for event in events_of(run_dir, "status") if event["state"] == "resume_check"]
 
 
 def marks(run_dir: Path) -> list[dict[str, Any]]:

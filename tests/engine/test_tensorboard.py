@@ -9,9 +9,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.helpers.trainers import HARD, EndAfter, change_order, curves, events_of, index_of, train_here
+from trainingapp.contract.commands import Evaluate
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.contract.run_directory import TENSORBOARD_DIR
-from trainingapp.engine.control import Request
 from trainingapp.engine.tensorboard_writer import Board
 
 
@@ -101,5 +101,5 @@ def test_an_evaluation_that_was_asked_for_is_a_point_too(new_run) -> None:
     from tests.engine.test_requests import Ask
 
     run_dir = new_run(epochs=1)
-    train_here(run_dir, Ask({3: Request("evaluate", 1)}))
+    train_here(run_dir, Ask({3: Evaluate(id=1)}))
     assert [step for step, _value in read(run_dir)["top1/val"]] == [3, 6]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.images import make_dataset, make_run_dir
-from trainingapp.contract.events import EVENTS_FILE, EventLog, read_events
+from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, read_events
 from trainingapp.contract.run_directory import read_config_file, read_order
 from trainingapp.engine.checkpoint import load_checkpoint
 from trainingapp.engine.control import Control, Ending
@@ -43,7 +43,7 @@ def train_here(run_dir: Path, control: Control | None = None) -> str:
     events = EventLog(run_dir / EVENTS_FILE, values["attempt"])
     try:
         ended = train(read_order(run_dir, values), control or Control(), events)
-        events.write("status", state=ended)
+        events.write(Ended(state=ended))
     finally:
         events.close()
     return ended
@@ -59,7 +59,7 @@ def change_order(run_dir: Path, *, attempt: int | None = None, **config: Any) ->
 
 
 def events_of(run_dir: Path, type_: str | None = None) -> list[dict[str, Any]]:
-    found = [event for event, _ in read_events(run_dir / EVENTS_FILE, 0, 1 << 30)]
+    found = [event.as_data() for event, _ in read_events(run_dir / EVENTS_FILE, 0, 1 << 30)]
     return [event for event in found if type_ in (None, event["type"])]
 
 

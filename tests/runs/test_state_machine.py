@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.helpers.events import write
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.models import Dataset, DeviceHold, Host, RunEvent, TrainingRun
@@ -140,7 +141,9 @@ class Studio(RuleBasedStateMachine):
             run.pk, EventStore(run), EventLog(run.folder / EVENTS_FILE, run.attempt), self.saved.get(run.pk, 0)
         )
         played.log.epoch, played.log.step = 1, played.step
-        played.log.write("status", state="started", device="cpu", resumed_from=None, validation_due=False, batch_size=4)
+        write(
+            played.log, "status", state="started", device="cpu", resumed_from=None, validation_due=False, batch_size=4
+        )
         self.held[run.pk] = played
 
     @precondition(lambda self: self._living())
@@ -155,9 +158,9 @@ class Studio(RuleBasedStateMachine):
         for _number in range(steps):
             played.step += 1
             played.log.step = played.step
-            played.log.write("metrics", split="train", values={"loss": 1.0 / played.step})
+            write(played.log, "metrics", split="train", values={"loss": 1.0 / played.step})
         values = {"phase": "train", "total_epochs": 20, "total_steps": TOTAL_STEPS, "elapsed_s": 1.0, "eta_s": 1.0}
-        played.log.write("progress", **values)
+        write(played.log, "progress", **values)
 
     @precondition(lambda self: self._living())
     @rule(data=st.data())
@@ -167,7 +170,7 @@ class Studio(RuleBasedStateMachine):
     def _save(self, played: Played) -> None:
         values = {"step_in_epoch": played.step, "reason": "autosave", "size_bytes": 1, "metrics": {}, "is_best": False}
         file = f"step_{played.step}.pt"
-        played.log.write("checkpoint", file=file, sha256="0" * 64, removed=[], **values)
+        write(played.log, "checkpoint", file=file, sha256="0" * 64, removed=[], **values)
         if not self._is_ghost(played):
             self.saved[played.run_id] = played.step
 
@@ -208,7 +211,7 @@ class Studio(RuleBasedStateMachine):
 
     def _say_final(self, played: Played, how: str) -> None:
         failure = {"error_class": "bad_data", "message": "An image is broken.", "lines": []} if how == "failed" else {}
-        played.log.write("status", state=how, **failure)
+        write(played.log, "status", state=how, **failure)
         played.final = how
         if how == "completed":
             self.completed.add(played.run_id)

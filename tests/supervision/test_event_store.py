@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from tests.helpers.events import write
 from tests.helpers.threads import in_threads
 from trainingapp.contract.events import LONGEST_LINE_BYTES, EventLog
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
@@ -32,12 +33,12 @@ def log_of(run: TrainingRun, attempt: int = 1) -> EventLog:
 
 
 def point(log: EventLog, step: int, split: str = "train", **data: Any) -> None:
-    log.write("metrics", epoch=1, step=step, split=split, values={"loss": 1.0, "top1": 0.5}, **data)
+    write(log, "metrics", epoch=1, step=step, split=split, values={"loss": 1.0, "top1": 0.5}, **data)
 
 
 def saved(log: EventLog, file: str, step: int, *, is_best: bool = False, removed: tuple[str, ...] = ()) -> None:
     facts = {"reason": "epoch", "size_bytes": 3, "sha256": "0" * 64, "metrics": {"top1": 0.5}}
-    log.write("checkpoint", epoch=1, step=step, file=file, is_best=is_best, removed=removed, **facts)
+    write(log, "checkpoint", epoch=1, step=step, file=file, is_best=is_best, removed=removed, **facts)
 
 
 def seqs() -> list[int]:
@@ -159,7 +160,7 @@ def test_who_lost_the_run_writes_nothing(running: TrainingRun, change: dict[str,
 @pytest.mark.django_db
 def test_progress_is_on_the_run_alone(running: TrainingRun) -> None:
     progress = {"phase": "train", "total_epochs": 3, "total_steps": 30, "elapsed_s": 2.5, "eta_s": 7.0}
-    log_of(running).write("progress", epoch=1, step=9, **progress)
+    write(log_of(running), "progress", epoch=1, step=9, **progress)
     EventStore(running).pull_all()
     run = TrainingRun.objects.get()
     assert (run.epoch, run.step, run.total_steps, run.phase, run.eta_s) == (1, 9, 30, "train", 7.0)
@@ -171,7 +172,7 @@ def test_progress_is_on_the_run_alone(running: TrainingRun) -> None:
 def test_the_best_value_is_that_of_the_best_epoch(running: TrainingRun) -> None:
     log = log_of(running)
     point(log, 5, "val", is_best=True, best_metric="top1")
-    log.write("metrics", epoch=2, step=10, split="val", values={"loss": 1.0, "top1": 0.1}, is_best=False)
+    write(log, "metrics", epoch=2, step=10, split="val", values={"loss": 1.0, "top1": 0.1}, is_best=False)
     EventStore(running).pull_all()
     run = TrainingRun.objects.get()
     assert (run.best_metric_name, run.best_metric, run.best_epoch) == ("top1", 0.5, 1)
@@ -193,9 +194,9 @@ def test_checkpoints_are_best_and_last_one_each_and_go_when_removed(running: Tra
 def test_what_each_checkpoint_takes_alone_follows_the_events(running: TrainingRun) -> None:
     log = log_of(running)
     facts = {"reason": "epoch", "size_bytes": 9, "sha256": "0" * 64, "metrics": {}, "is_best": False, "removed": []}
-    log.write("checkpoint", epoch=1, step=1, file="epoch_1.pt", stored_bytes={"epoch_1.pt": 9}, **facts)
-    log.write(
-        "checkpoint", epoch=2, step=2, file="epoch_2.pt", stored_bytes={"epoch_1.pt": 2, "epoch_2.pt": 4}, **facts
+    write(log, "checkpoint", epoch=1, step=1, file="epoch_1.pt", stored_bytes={"epoch_1.pt": 9}, **facts)
+    write(
+        log, "checkpoint", epoch=2, step=2, file="epoch_2.pt", stored_bytes={"epoch_1.pt": 2, "epoch_2.pt": 4}, **facts
     )
     Checkpoint.objects.create(
         run=running, file="epoch_2.pt", attempt=1, epoch=2, step=2, size_bytes=1, created_at=timezone.now(),
@@ -222,12 +223,12 @@ def test_a_new_attempt_supersedes_what_it_makes_again(running: TrainingRun, is_o
     log = log_of(running)
     for step in (1, 2, 3):
         point(log, step)
-    log.write("log", epoch=1, step=3, level="info", message="kept")
+    write(log, "log", epoch=1, step=3, level="info", message="kept")
     if not is_one_batch:
         EventStore(running).pull_all()
     TrainingRun.objects.update(attempt=2)
     log = log_of(running, attempt=2)
-    log.write("status", epoch=1, step=2, state="started", device="cpu", resumed_from="step_2.pt")
+    write(log, "status", epoch=1, step=2, state="started", device="cpu", resumed_from="step_2.pt")
     point(log, 3)
     EventStore(TrainingRun.objects.get()).pull_all()
     metrics = RunEvent.objects.filter(type="metrics").values_list("attempt", "step", "superseded")
@@ -244,12 +245,14 @@ def test_a_validation_that_is_made_again_supersedes_the_one_of_the_same_step(
 ) -> None:
     log = log_of(running)
     point(log, 2)
-    log.write("metrics", epoch=1, step=2, split="val", values={"top1": 0.5}, is_best=True, best_metric="top1")
+    write(log, "metrics", epoch=1, step=2, split="val", values={"top1": 0.5}, is_best=True, best_metric="top1")
     if not is_one_batch:
         EventStore(running).pull_all()
     TrainingRun.objects.update(attempt=2)
     log = log_of(running, attempt=2)
-    log.write("status", epoch=1, step=2, state="started", device="cpu", resumed_from="step_2.pt", validation_due=is_due)
+    write(
+        log, "status", epoch=1, step=2, state="started", device="cpu", resumed_from="step_2.pt", validation_due=is_due
+    )
     EventStore(TrainingRun.objects.get()).pull_all()
     metrics = RunEvent.objects.filter(type="metrics").values_list("data__split", "superseded")
     assert list(metrics) == [("train", False), ("val", is_due)]
@@ -257,7 +260,7 @@ def test_a_validation_that_is_made_again_supersedes_the_one_of_the_same_step(
 
 @pytest.mark.django_db
 def test_the_last_word_is_known_to_who_comes_later(running: TrainingRun) -> None:
-    log_of(running).write("status", state="paused")
+    write(log_of(running), "status", state="paused")
     EventStore(running).pull_all()
     late = EventStore(TrainingRun.objects.get())
     assert late.final is not None
@@ -280,11 +283,11 @@ def test_an_earlier_attempt_is_not_heard_once_the_present_one_has_begun(running:
     store = EventStore(running)
     store.pull_all()
     new = log_of(running, 2)
-    new.write("status", state="started", device="cpu")
+    write(new, "status", state="started", device="cpu")
     old.log("late")
     point(old, 9)
     saved(old, "epoch_9.pt", 9)
-    old.write("status", state="completed")
+    write(old, "status", state="completed")
     new.log("heard")
     store.pull_all()
     old.log("very late")
@@ -301,7 +304,7 @@ def test_an_earlier_attempt_is_not_heard_once_the_present_one_has_begun(running:
 def test_who_takes_the_run_over_knows_that_its_attempt_had_begun(running: TrainingRun) -> None:
     TrainingRun.objects.update(attempt=2)
     running.refresh_from_db()
-    log_of(running, 2).write("status", state="started", device="cpu", batch_size=16)
+    write(log_of(running, 2), "status", state="started", device="cpu", batch_size=16)
     EventStore(running).pull_all()
     other = EventStore(running)
     assert other.batch_size == 16

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
+from tests.helpers.events import write
 from tests.helpers.studio import TINY, wait_for
 from tests.helpers.threads import in_threads
 from tests.helpers.tiny import make_run
@@ -88,7 +89,7 @@ def test_the_trainers_last_word_counts(silent: TrainingRun, state: str) -> None:
     silent.folder.mkdir(parents=True)
     log = EventLog(silent.folder / "events.jsonl", 1)
     log.log("unheard")
-    log.write("status", state=state)
+    write(log, "status", state=state)
     with (silent.folder / "events.jsonl").open("a") as file:
         file.write('{"type": "lo')  # the power went here
     recover_run(silent)

@@ -9,6 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 
+from tests.helpers.events import write
 from tests.helpers.studio import TINY, wait_for
 from tests.helpers.tiny import make_run
 from trainingapp.contract.events import EventLog
@@ -38,7 +39,7 @@ def log_of(run: TrainingRun) -> EventLog:
 
 
 def confirm(log: EventLog, number: int, command: str, **data: Any) -> None:
-    log.write("status", epoch=1, step=3, state="order", id=number, command=command, result="done", **data)
+    write(log, "status", epoch=1, step=3, state="request_done", id=number, command=command, result="done", **data)
 
 
 @pytest.mark.django_db
@@ -91,15 +92,15 @@ def test_what_a_trainer_left_undone_is_dropped_with_a_word_unless_another_takes_
 def test_the_proof_of_a_resume_is_kept_until_the_next_attempt(running: TrainingRun) -> None:
     log = log_of(running)
     told = {"verdict": "near", "difference": 0.0002, "reason": "the device was cpu, now cuda:0"}
-    log.write("status", epoch=1, step=7, state="proof", level="info", message="It differs.", **told)
+    write(log, "status", epoch=1, step=7, state="resume_check", level="info", message="It differs.", **told)
     EventStore(running).pull_all()
     run = TrainingRun.objects.get()
     assert run.resume_check == {**told, "attempt": 1, "step": 7}
-    log.write("status", epoch=1, step=9, state="started", device="cpu", environment={"python": "CPython 3.11.7"})
+    write(log, "status", epoch=1, step=9, state="started", device="cpu", environment={"python": "CPython 3.11.7"})
     EventStore(run).pull_all()
     run = TrainingRun.objects.get()
     assert (run.resume_check, run.environment) == ({}, {"python": "CPython 3.11.7"})
-    assert RunEvent.objects.get(data__state="proof").level == "info"
+    assert RunEvent.objects.get(data__state="resume_check").level == "info"
 
 
 @contextmanager
@@ -151,7 +152,7 @@ def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(u
         wait_for(lambda: not stored().requests, 60, "every order is confirmed")
         wait_for(lambda: stored().total_epochs == 600, 60, "the progress follows")
         run_verbs.pause_run(stored())
-    confirmations = {event.data["id"]: event.data["result"] for event in run.events.filter(data__state="order")}
+    confirmations = {event.data["id"]: event.data["result"] for event in run.events.filter(data__state="request_done")}
     assert sorted(confirmations) == [1, 2, 3]
     assert run.checkpoints.filter(reason="epochs").exists()
     is_at_an_epochs_end = "was just made" in confirmations[2]  # then the validation of the epoch is the answer

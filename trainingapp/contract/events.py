@@ -1,50 +1,257 @@
-"""The events of a run and the append-only file that carries them from trainer to supervisor.
+"""The events of a run and the append-only file that carries them from the trainer to the supervisor.
 
-One event is one line of JSON in RUN_DIR/events.jsonl. Types:
+One event is one line of JSON in RUN_DIR/events.jsonl. The records below describe the types; `AnyEvent` is their union,
+discriminated by `type` and, for status events, `state`. The first event of an attempt is `Started`, the last one is
+`Ended` or `Failed`.
 
-    log         {"level": "info" | "warning" | "error" | "debug", "message": str}
-    metrics     {"split": "train" | "val", "values": {name: float}}; "train" every few steps, "val" after an epoch.
-                The validation event also carries "is_best": bool, "best_metric": the name of the metric that decides
-                that, and "evaluation": the file with all that it found out, relative to RUN_DIR (see evaluation.py);
-                one that was asked for within an epoch has "extra": true and is never the best; the validation at the
-                epoch's end takes its file's place
-    progress    {"phase": str, "total_epochs": int, "total_steps": int, "elapsed_s": float, "eta_s": float | null};
-                the newest replaces all older ones, none is kept
-    checkpoint  {"file", "step_in_epoch", "reason", "size_bytes", "sha256", "metrics", "is_best",
-                "removed": [file, ...], "stored_bytes": {file: bytes that no other checkpoint needs, where that
-                changed}}; "size_bytes" is all that it holds on the disk
-    sample      {"kind": "batch", "file": an image of a training batch as the model sees it, relative to RUN_DIR}
-    status      {"state": "started", "device": str, "dataset_fingerprint": str, "resumed_from": file | null,
-                "validation_due": bool, "batch_size": int, "environment": {...} (see environment.py)} at the
-                start of an attempt, then one of {"state": "completed" | "paused" | "stopped" | "interrupted"} or
-                {"state": "failed", "error_class": str, "message": str, "lines": [str, ...]} as the last of all.
-                Between: {"state": "order", "id": int, "command": str, "result": str} when an order was done ("epochs"
-                says how many the run has now), and after a reload {"state": "proof", "verdict": "exact" | "near" |
-                "differs" | "unknown", "difference": float, "reason": str, "message": str} (see proof.py)
-
-Every event has "type", "time" (Unix seconds), "attempt", "epoch" (from 1; 0 before the first) and "step" (optimizer
-steps done since the start of the run). A "started" event's step is the step that the attempt goes on from: metrics of
-earlier attempts beyond it are superseded, and so is the validation at that very step when it is (again) due.
+Compatibility: a field that is unknown here is kept on the record, and an event of an unknown type or state is read as
+`OtherEvent`, so that a file of a later version is stored without loss. Files of version 0.1 are read too; their names
+of states are translated (`OLD_STATES`), and their messages have an English text only, without a code.
 """
 
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, TypeAlias, TypedDict, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
+
+from trainingapp.contract.messages import Message, from_data
+from trainingapp.contract.messages.storage import UNREADABLE_LINE
+from trainingapp.contract.old_names import with_new_names
 
 EVENTS_FILE = "events.jsonl"
-#: No event is as long; a line that is has lost its end, and is read in pieces that are shown as damage.
+#: Longer than any event. A longer line has lost its line end; it is read in parts, which are shown as damage.
 LONGEST_LINE_BYTES = 1 << 22
+
+Level = Literal["debug", "info", "warning", "error"]
+EndState = Literal["completed", "paused", "stopped", "interrupted"]
+JsonObject: TypeAlias = dict[str, JsonValue]
+
+#: States of status events in version 0.1, by their present name.
+OLD_STATES = {"order": "request_done", "proof": "resume_check"}
+
+
+def _encodable(value: object) -> object:
+    """A file name that is not UTF-8 reaches Python with lone surrogates, which JSON cannot hold."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_encodable)]
+
+
+class Event(BaseModel):
+    """The fields of every event.
+
+    `time` is in Unix seconds. `epoch` counts from 1 and is 0 before the first; `step` counts the optimizer steps since
+    the start of the run. `EventLog.write` sets them; a damaged line of a file may lack them.
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    type: str
+    time: float = 0.0
+    attempt: int | None = None
+    epoch: int | None = None
+    step: int | None = None
+
+    def model_post_init(self, context: object) -> None:
+        # Only what was set is written; the discriminators are set by their defaults.
+        self.model_fields_set.update(("type", "state") if isinstance(self, StatusEvent) else ("type",))
+
+    def as_data(self) -> JsonObject:
+        """The fields that were set, as in the file; unknown ones included."""
+        data: JsonObject = self.model_dump(mode="json", exclude_unset=True)
+        return data
+
+
+class Log(Event):
+    """A line of the run's log. `message` is its English text; version 0.1 stored nothing else."""
+
+    type: Literal["log"] = "log"
+    level: Level = "info"
+    message: Text = ""
+    code: str = ""
+    params: JsonObject = {}
+
+
+class Metrics(Event):
+    """Values of metrics: "train" every few steps, "val" after an epoch.
+
+    A validation also states whether it is the best so far (`is_best`), the metric that decides this (`best_metric`)
+    and the file with all its results relative to RUN_DIR (`evaluation`, see evaluation.py). One that was requested
+    within an epoch is `extra`: it is never the best, and the validation at the end of the epoch replaces its file.
+    """
+
+    type: Literal["metrics"] = "metrics"
+    split: Literal["train", "val"]
+    values: dict[str, float]
+    is_best: bool = False
+    best_metric: str = ""
+    evaluation: str = ""
+    extra: bool = False
+
+
+class Progress(Event):
+    """How far the run is; the newest replaces all earlier ones and none is stored as an event."""
+
+    type: Literal["progress"] = "progress"
+    phase: str
+    total_epochs: int
+    total_steps: int
+    elapsed_s: float
+    eta_s: float | None = None
+
+
+class CheckpointSaved(Event):
+    """A checkpoint is on the disk.
+
+    `size_bytes` is all that it needs; `stored_bytes` has, for each file where this changed, the bytes that no other
+    checkpoint needs. `removed` are the files that the retention policy deleted.
+    """
+
+    type: Literal["checkpoint"] = "checkpoint"
+    file: str
+    step_in_epoch: int = 0
+    reason: str
+    size_bytes: int
+    sha256: str
+    metrics: dict[str, float]
+    is_best: bool
+    removed: list[str]
+    stored_bytes: dict[str, int] | None = None
+
+
+class SampleSaved(Event):
+    """An image file relative to RUN_DIR. The kind "batch" is a training batch as the model sees it."""
+
+    type: Literal["sample"] = "sample"
+    kind: str
+    file: str
+
+
+class StatusEvent(Event):
+    """A change of the attempt's state; the subclasses are discriminated by `state`."""
+
+    type: Literal["status"] = "status"
+    state: str
+
+
+class Started(StatusEvent):
+    """An attempt begins. `step` is the step that it continues from.
+
+    Metrics of earlier attempts beyond that step are superseded, and so is the validation at that very step when
+    `validation_due`. `environment` is described in engine/environment.py.
+    """
+
+    state: Literal["started"] = "started"
+    device: str = ""
+    dataset_fingerprint: str = ""
+    resumed_from: str | None = None
+    validation_due: bool = False
+    batch_size: int | None = None
+    environment: JsonObject = {}
+
+
+class Ended(StatusEvent):
+    """The attempt ended as intended, with everything saved."""
+
+    state: EndState
+
+
+class Failed(StatusEvent):
+    """The attempt failed. `message` is the English text, `lines` the end of the traceback."""
+
+    state: Literal["failed"] = "failed"
+    error_class: str = "error"
+    message: Text = ""
+    code: str = ""
+    params: JsonObject = {}
+    lines: list[Text] = []
+
+
+class RequestDone(StatusEvent):
+    """A request (see commands.py) was carried out. `result` is the English text.
+
+    `epochs` is set for the command "epochs": the number that the run has now.
+    """
+
+    state: Literal["request_done"] = "request_done"
+    id: int
+    command: str
+    result: Text = ""
+    code: str = ""
+    params: JsonObject = {}
+    epochs: int | None = None
+
+
+class ResumeCheck(StatusEvent):
+    """The step after a checkpoint was repeated and compared (see engine/resume_check.py).
+
+    `verdict` is "exact", "near", "differs" or "unknown"; `difference` is relative. `reason` is the English text of why
+    they may differ, `changes` the messages that it consists of.
+    """
+
+    state: Literal["resume_check"] = "resume_check"
+    level: Level = "info"
+    verdict: str
+    difference: float = 0.0
+    reason: Text = ""
+    changes: list[JsonObject] = []
+    message: Text = ""
+    code: str = ""
+    params: JsonObject = {}
+
+
+class OtherEvent(Event):
+    """An event of a type or state that this version does not know, with all its fields."""
+
+
+AnyStatus: TypeAlias = Started | Ended | Failed | RequestDone | ResumeCheck
+AnyEvent: TypeAlias = Log | Metrics | Progress | CheckpointSaved | SampleSaved | AnyStatus | OtherEvent
+
+_BY_TYPE: dict[str, type[AnyEvent]] = {
+    "log": Log,
+    "metrics": Metrics,
+    "progress": Progress,
+    "checkpoint": CheckpointSaved,
+    "sample": SampleSaved,
+}
+_BY_STATE: dict[str, type[AnyStatus]] = {
+    "started": Started,
+    "failed": Failed,
+    "request_done": RequestDone,
+    "resume_check": ResumeCheck,
+    **dict.fromkeys(get_args(EndState), Ended),
+}
+
+
+def parse_event(values: Mapping[str, object]) -> AnyEvent:
+    """The record of a stored event. Raises pydantic.ValidationError where a known type has unusable values."""
+    kind = _BY_TYPE.get(str(values.get("type")), OtherEvent)
+    if values.get("type") == "status":
+        state = str(values.get("state"))
+        state = OLD_STATES.get(state, state)
+        values = {**values, "state": state}
+        kind = _BY_STATE.get(state, OtherEvent)
+    elif kind is Metrics and isinstance(numbers := values.get("values"), dict):
+        values = {**values, "values": with_new_names(numbers)}
+    return kind.model_validate(values)
+
+
+def message_of(event: Log | Failed | RequestDone | ResumeCheck) -> Message | None:
+    """The message of an event with its code and parameters; None for an event of version 0.1."""
+    return from_data({"code": event.code, "params": event.params}) if event.code else None
 
 
 class EventLog:
     """Appends events to a file. Safe to use from several threads of one process.
 
-    A line cut short by a kill or a power cut is taken away when the file is opened again: readers take whole lines
-    only, so nobody has seen it.
+    A line that a kill or a power cut left incomplete is removed when the file is opened again: readers take whole
+    lines only, so none of them has seen it.
     """
 
     def __init__(self, path: Path, attempt: int) -> None:
@@ -55,38 +262,53 @@ class EventLog:
         _drop_torn_line(path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
-    def write(self, type_: str, *, epoch: int | None = None, step: int | None = None, **data: Any) -> None:
-        """Append one event; `epoch` and `step` default to where the loop is. Raises OSError on a full disk."""
-        event = {
-            "type": type_,
-            "time": time.time(),
-            "attempt": self.attempt,
-            "epoch": self.epoch if epoch is None else epoch,
-            "step": self.step if step is None else step,
-            **data,
-        }
-        line = (json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    def write(self, event: Event, *, epoch: int | None = None, step: int | None = None) -> None:
+        """Append the event; `epoch` and `step` default to the position of the loop. Raises OSError on a full disk."""
+        event.time = time.time()
+        event.attempt = self.attempt
+        event.epoch = self.epoch if epoch is None else epoch
+        event.step = self.step if step is None else step
+        line = event.model_dump_json(exclude_unset=True).encode() + b"\n"
         with self._lock:
             written = os.write(self._descriptor, line)
-            if written != len(line):  # the disk is full: leave no half line for the next event to stick to
+            if written != len(line):  # the disk is full: leave no partial line that the next event would be joined to
                 os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
                 raise OSError(28, "No space left on device", EVENTS_FILE)
 
-    def log(self, message: str, level: str = "info") -> None:
-        self.write("log", level=level, message=message)
+    def log(self, message: Message | str, level: Level = "info") -> None:
+        """Append a line of the log. A plain string has no code and is shown as it is in every language."""
+        if isinstance(message, str):
+            self.write(Log(level=level, message=message))
+        else:
+            self.write(Log(level=level, **message_fields(message)))
 
     def flush(self) -> None:
-        """Bring everything written so far to the disk."""
+        """Flush everything written so far to the disk."""
         os.fsync(self._descriptor)
 
     def close(self) -> None:
         os.close(self._descriptor)
 
 
-def read_events(path: Path, offset: int, max_bytes: int = 1 << 20) -> Iterator[tuple[dict[str, Any], int]]:
+class MessageFields(TypedDict):
+    """How an event holds a message."""
+
+    message: str
+    code: str
+    params: JsonObject
+
+
+def message_fields(message: Message) -> MessageFields:
+    """The fields of an event that hold the message: its English text, its code and its parameters."""
+    data = message.as_data()
+    return {"message": str(message), "code": message.code, "params": data["params"]}
+
+
+def read_events(path: Path, offset: int, max_bytes: int = 1 << 20) -> Iterator[tuple[AnyEvent, int]]:
     """Yield (event, offset after its line) for the whole lines from byte `offset` on, up to about `max_bytes`.
 
-    A line that is no JSON object is given as a log event of level error that quotes it: damage is shown, not hidden.
+    A negative `max_bytes` reads to the end. A line that is not an event is given as a log event of level error that
+    quotes it, so that damage is visible.
     """
     try:
         with path.open("rb") as file:
@@ -102,20 +324,15 @@ def read_events(path: Path, offset: int, max_bytes: int = 1 << 20) -> Iterator[t
         return
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parsed(line: bytes) -> AnyEvent:
     try:
-        event = json.loads(line)
-        if isinstance(event, dict) and isinstance(event.get("type"), str):
-            return event
-    except ValueError:
+        values = json.loads(line)
+        if isinstance(values, dict) and isinstance(values.get("type"), str):
+            return parse_event(values)
+    except ValueError:  # also pydantic's ValidationError
         pass
     quoted = line[:200].decode(errors="replace").rstrip()
-    return {
-        "type": "log",
-        "time": time.time(),
-        "level": "error",
-        "message": f"Unreadable line in {EVENTS_FILE}: {quoted}",
-    }
+    return Log(time=time.time(), level="error", **message_fields(UNREADABLE_LINE(file=EVENTS_FILE, quoted=quoted)))
 
 
 def end_of_lines(path: Path) -> int:

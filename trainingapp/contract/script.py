@@ -43,12 +43,12 @@ CONFIG = {
 class PrintedLog(EventLog):
     """The event file of the engine, with its news on the terminal too."""
 
-    def write(self, type_, **data):
-        super().write(type_, **data)
-        if type_ == "log":
-            print(data["message"], flush=True)
-        elif type_ == "metrics" and data["split"] == "val":
-            values = ", ".join(f"{name} {value:.4f}" for name, value in data["values"].items())
+    def write(self, event, **place):
+        super().write(event, **place)
+        if event.type == "log":
+            print(event.message, flush=True)
+        elif event.type == "metrics" and event.split == "val":
+            values = ", ".join(f"{name} {value:.4f}" for name, value in event.values.items())
             print(f"Epoch {self.epoch}, step {self.step}: {values}", flush=True)
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from trainingapp.contract.errors import EngineError, Failure, StillRunning, classify
-from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, Failed
 from trainingapp.contract.run_directory import read_config_file, read_order, run_lock
 from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
@@ -161,7 +161,7 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
 
         waiting.follow_load()
         ended = train(read_order(run_dir, values), control, events, unwanted_fds=[lock_fd])
-        events.write("status", state=ended)
+        events.write(Ended(state=ended))
         events.flush()
     except Exception as error:
         logger.exception("The run failed.")
@@ -172,7 +172,7 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
 def _tell_failure(events: EventLog, failure: Failure) -> int:
     kinds = [failure.error_class]
     try:
-        events.write("status", state="failed", **asdict(failure))
+        events.write(Failed(**asdict(failure)))
         events.flush()
     except OSError as error:  # the exit code still says it
         kinds.append(classify(error).error_class)
@@ -183,9 +183,9 @@ def _tell_failure(events: EventLog, failure: Failure) -> int:
 def _append_failure(run_dir: Path, attempt: int, failure: Failure) -> None:
     """Add a failed event to a file that another trainer has open: one whole line, and nothing of it is repaired."""
     logger.error("%s", failure.message)
-    event = {"type": "status", "time": time.time(), "attempt": attempt, "epoch": 0, "step": 0, "state": "failed"}
+    event = Failed(time=time.time(), attempt=attempt, epoch=0, step=0, **asdict(failure))
     with contextlib.suppress(OSError), (run_dir / EVENTS_FILE).open("a", encoding="utf-8", buffering=1) as file:
-        file.write(json.dumps({**event, **asdict(failure)}) + "\n")
+        file.write(event.model_dump_json(exclude_unset=True) + "\n")
 
 
 if __name__ == "__main__":

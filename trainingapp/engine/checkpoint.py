@@ -20,7 +20,7 @@ import torch
 
 from trainingapp.contract import retention
 from trainingapp.contract.errors import READ_ONLY_ADVICE, DiskFull, NonFiniteLoss, ReadOnly, is_disk_full, is_read_only
-from trainingapp.contract.events import EventLog
+from trainingapp.contract.events import CheckpointSaved, EventLog
 from trainingapp.contract.retention import Policy
 from trainingapp.contract.storage.durable import (
     DAMAGED_SUFFIX,
@@ -347,14 +347,18 @@ class CheckpointFolder:
 
     def _announce(self, entry: Entry, *, removed: list[str]) -> None:
         own = own_bytes(self._parts)
-        self._events.write(
-            "checkpoint",
-            epoch=entry.epoch,
-            step=entry.step,
-            **entry.facts(),
+        event = CheckpointSaved(
+            file=entry.file,
+            step_in_epoch=entry.step_in_epoch,
+            reason=entry.reason,
+            size_bytes=entry.size_bytes,
+            sha256=entry.sha256,
+            metrics=entry.metrics,
+            is_best=entry.is_best,
             removed=removed,
             stored_bytes={file: size for file, size in own.items() if self._told_bytes.get(file) != size},
         )
+        self._events.write(event, epoch=entry.epoch, step=entry.step)
         self._told_bytes = own
 
 

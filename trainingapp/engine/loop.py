@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -12,7 +12,7 @@ from trainingapp.contract.config import RunConfig
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.events import EVENTS_FILE, EventLog
+from trainingapp.contract.events import EVENTS_FILE, EndState, EventLog, Started
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.autobatch import find_batch_size
@@ -41,9 +41,7 @@ from trainingapp.engine.tasks.task import Task
 from trainingapp.engine.transfer import forked, load_matching, starting_weights
 from trainingapp.engine.validation import evaluate_split
 
-Ended = Literal["completed", "paused", "stopped", "interrupted"]
-
-ENDED: dict[Ending, Ended] = {"pause": "paused", "stop": "stopped", "interrupt": "interrupted"}
+ENDED: dict[Ending, EndState] = {"pause": "paused", "stop": "stopped", "interrupt": "interrupted"}
 
 EVENTS_TAIL_BYTES = 1 << 20
 
@@ -53,7 +51,7 @@ LONGEST_STEP_AHEAD_S = 3.0
 logger = logging.getLogger("trainingapp.engine")
 
 
-def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Sequence[int] = ()) -> Ended:
+def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Sequence[int] = ()) -> EndState:
     """Train from the newest sound checkpoint, or from the start, until the run is done or told to end.
 
     Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; all that was saved stays.
@@ -216,15 +214,16 @@ def _tell_start(
     position = Position.of(found.content, epoch_steps) if found else Position()
     events.epoch, events.step = position.epoch if found else 0, position.step(epoch_steps)
     file = found.entry.file if found else None
+    made_with = {"batch_size": order.config.batch_size, "cpu_threads": _cpu_threads(order, found)}
     events.write(
-        "status",
-        state="started",
-        device=device_name(device),
-        dataset_fingerprint=task.description()["dataset_fingerprint"],
-        resumed_from=file,
-        validation_due=position.is_validation_due(epoch_steps),
-        batch_size=order.config.batch_size,
-        environment={**environment(), "batch_size": order.config.batch_size, "cpu_threads": _cpu_threads(order, found)},
+        Started(
+            device=device_name(device),
+            dataset_fingerprint=task.description()["dataset_fingerprint"],
+            resumed_from=file,
+            validation_due=position.is_validation_due(epoch_steps),
+            batch_size=order.config.batch_size,
+            environment={**environment(), **made_with},
+        )
     )
     for warning in filter(None, warnings):
         events.log(warning, "warning")

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from trainingapp.contract.commands import Request
 from trainingapp.contract.errors import NonFiniteLoss
 from trainingapp.contract.evaluation import Evaluation, evaluation_path, write_evaluation
-from trainingapp.contract.events import EventLog
+from trainingapp.contract.events import EventLog, Metrics, Progress, RequestDone, SampleSaved
 from trainingapp.engine.checkpoint import non_finite_message
-from trainingapp.engine.control import Request
 from trainingapp.engine.data.drawing import contact_sheet
 from trainingapp.engine.state import TrainingState
 from trainingapp.engine.tensorboard_writer import Board
@@ -71,12 +71,13 @@ class Reporter:
             while moment - self._recent[0][0] > RECENT_SECONDS:
                 self._recent.popleft()
         self._events.write(
-            "progress",
-            phase=phase,
-            total_epochs=state.config.epochs,
-            total_steps=state.total_steps,
-            elapsed_s=round(state.elapsed_s, 3),
-            eta_s=self._eta_s(),
+            Progress(
+                phase=phase,
+                total_epochs=state.config.epochs,
+                total_steps=state.total_steps,
+                elapsed_s=round(state.elapsed_s, 3),
+                eta_s=self._eta_s(),
+            )
         )
 
     def training_batch(self, batch: Any) -> None:
@@ -91,7 +92,7 @@ class Reporter:
         contact_sheet(state.task.draw_batch(batch)).save(folder / file, "WEBP", quality=85, method=2)
         for old in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-BATCH_IMAGES_KEPT]:
             old.unlink()
-        self._events.write("sample", kind="batch", file=f"{BATCHES_DIR}/{file}")
+        self._events.write(SampleSaved(kind="batch", file=f"{BATCHES_DIR}/{file}"))
 
     def validated(self, found: Evaluation, seconds: float) -> None:
         """Write the evaluation and the validation event of the epoch just ended."""
@@ -108,7 +109,7 @@ class Reporter:
         self._point_time += seconds
         self._write_evaluation(found, is_best=False, extra=True)
 
-    def _write_evaluation(self, found: Evaluation, *, is_best: bool, **more: bool) -> None:
+    def _write_evaluation(self, found: Evaluation, *, is_best: bool, extra: bool = False) -> None:
         state = self._state
         write_evaluation(
             self._run_dir,
@@ -120,20 +121,23 @@ class Reporter:
             paths=state.task.val_paths(),
         )
         self._board.add("val", found.values, state.step)
-        self._events.write(
-            "metrics",
+        event = Metrics(
             split="val",
             values=found.values,
             is_best=is_best,
             best_metric=state.config.best_metric,
             evaluation=evaluation_path(Path(), state.epoch).as_posix(),
-            **more,
         )
+        if extra:
+            event.extra = True
+        self._events.write(event)
 
     def confirmed(self, request: Request, result: str) -> None:
         """Say that an order was done, and what came of it."""
-        now = {"epochs": self._state.config.epochs} if request.command == "epochs" else {}
-        self._events.write("status", state="order", id=request.id, command=request.command, result=result, **now)
+        event = RequestDone(id=request.id, command=request.command, result=result)
+        if request.command == "epochs":
+            event.epochs = self._state.config.epochs
+        self._events.write(event)
 
     def flush(self) -> None:
         """To be called with each checkpoint: see `Board.flush`."""
@@ -163,7 +167,7 @@ class Reporter:
         self._point_time = moment
         shown = {**values, "lr": rate, "images_per_s": round(speed, 1)}
         self._board.add("train", shown, self._state.step)
-        self._events.write("metrics", split="train", values=shown)
+        self._events.write(Metrics(split="train", values=shown))
         meter.reset()
 
     def _tell_first_step(self) -> None:

@@ -5,11 +5,12 @@ from collections import deque
 
 from pydantic import ValidationError
 
+from trainingapp.contract.commands import ChangeEpochs, Request, SaveCheckpoint
 from trainingapp.contract.config import with_epochs
 from trainingapp.contract.errors import NonFiniteLoss
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.number_text import number_text
-from trainingapp.engine.control import Control, Ending, Request
+from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.device import Precision
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.report import Reporter
@@ -63,10 +64,10 @@ class Orders:
         return bool(now)
 
     def _do(self, request: Request) -> None:
-        match request.command:
-            case "checkpoint":
+        match request:
+            case SaveCheckpoint():
                 result: str | None = f"Saved as {self._saving.save_now('command')}."
-            case "epochs":
+            case ChangeEpochs():
                 result = self._change_epochs(request.epochs)
             case _:
                 result = self._evaluate()

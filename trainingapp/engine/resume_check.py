@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from trainingapp.contract.events import EventLog
+from trainingapp.contract.events import EventLog, Level, ResumeCheck
 from trainingapp.contract.number_text import number_text
 from trainingapp.engine.checkpoint import Found
 from trainingapp.engine.device import device_name
@@ -117,8 +117,8 @@ class Proof:
     def _tell(self, mark: Mark, found: Found) -> None:
         config = self._state.config.model_dump(mode="json")
         verdict = compared(self._earlier, mark, config_then=found.content["config"], config=config)
-        message, level = _in_words(verdict, found.entry.file), "warning" if verdict.verdict == "differs" else "info"
-        self._events.write("status", state="proof", level=level, message=message, **asdict(verdict))
+        level: Level = "warning" if verdict.verdict == "differs" else "info"
+        self._events.write(ResumeCheck(level=level, message=_in_words(verdict, found.entry.file), **asdict(verdict)))
 
 
 def compared(earlier: Mark | None, mark: Mark, *, config_then: dict[str, Any], config: dict[str, Any]) -> Verdict:

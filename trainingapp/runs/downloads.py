@@ -104,7 +104,8 @@ def run_script(run: TrainingRun) -> str:
 
 def _script_notes(run: TrainingRun) -> Iterator[str]:
     """What in the history of the run its configuration does not tell."""
-    done = run.events.filter(type=RunEvent.Type.STATUS, data__state="order", data__command="epochs").order_by("seq")
+    done = run.events.filter(type=RunEvent.Type.STATUS, data__command="epochs")
+    done = done.filter(data__state__in=("request_done", "order")).order_by("seq")  # "order": rows of version 0.1
     changes = [f"{event.data['epochs']} from step {event.step}" for event in done if "epochs" in event.data]
     if changes:
         yield f"Its epochs were changed while it ran ({', '.join(changes)}): the learning rate was another one before."

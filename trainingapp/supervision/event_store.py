@@ -96,7 +96,7 @@ class EventStore:
             row = self.locked()
             if row.event_offset != self.run.event_offset:
                 batch, start = [], row.event_offset  # somebody else stored them: go on from there next time
-            events = [storable(event) for event, _offset in batch]
+            events = [storable(event.as_data()) for event, _offset in batch]
             kept = self._kept(events, sieve)
             if start < row.event_offset:
                 kept.insert(0, _notice(_CUT_SHORT % {"count": row.event_offset - start}))

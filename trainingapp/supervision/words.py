@@ -21,11 +21,11 @@ def note_start(row: TrainingRun, started: dict[str, Any]) -> None:
 def note_word(row: TrainingRun, event: dict[str, Any]) -> None:
     """An order that was done, or what a step made again has shown."""
     match event.get("state"):
-        case "order":
+        case "request_done":
             row.requests = [order for order in row.requests if order["id"] != event["id"]]
             if "epochs" in event and not _is_ordered(row, "epochs"):
                 row.config = {**row.config, "epochs": event["epochs"]}  # the trainer may have been further than we knew
-        case "proof":
+        case "resume_check":
             names = ("verdict", "difference", "reason", "attempt", "step")
             row.resume_check = {name: event.get(name) for name in names}
 

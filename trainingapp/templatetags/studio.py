@@ -410,9 +410,9 @@ def _state_text(event: RunEvent) -> str:
     state = event.data.get("state", "")
     if "order" in event.data:
         return _order_text(event.data)
-    if state == "order":
+    if state in ("request_done", "order"):  # "order" and "proof": rows of version 0.1
         return gettext("Done as asked: %(result)s") % {"result": in_readers_language(event.data.get("result", ""))}
-    if state == "proof":
+    if state in ("resume_check", "proof"):
         return in_readers_language(event.data.get("message", ""))
     if state == "failed":
         message = in_readers_language(event.data.get("message", ""))

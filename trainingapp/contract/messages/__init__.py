@@ -11,9 +11,11 @@ rendered by `trainingapp.presentation.messages`.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import TypedDict, Union
+
+from pydantic import JsonValue
 
 #: A value of a message. Texts that come from outside (names, paths, errors of libraries) are plain strings; what is
 #: rendered in the reader's language too is a message itself.
@@ -33,6 +35,13 @@ def ngettext(singular: str, plural: str) -> tuple[str, str]:
     return singular, plural
 
 
+class MessageData(TypedDict):
+    """A stored message; nested messages in the params have the same form."""
+
+    code: str
+    params: dict[str, JsonValue]
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """A code with its parameters. Made by calling what `define` returned, or read by `from_data`."""
@@ -43,8 +52,8 @@ class Message:
     def __str__(self) -> str:
         return english(self)
 
-    def as_data(self) -> dict[str, Any]:
-        """What is stored: {"code": str, "params": {name: value}}, nested messages in the same form."""
+    def as_data(self) -> MessageData:
+        """The message as it is stored; the inverse of `from_data`."""
         return {"code": self.code, "params": {name: _plain(value) for name, value in self.params.items()}}
 
 
@@ -100,7 +109,7 @@ def sentences(*parts: Message | None) -> Message:
     return present[0] if len(present) == 1 else SENTENCES(sentences=present)
 
 
-def from_data(data: Any) -> Message | None:
+def from_data(data: object) -> Message | None:
     """The message in stored data, whether or not its code is known here; None where there is none."""
     if not isinstance(data, Mapping) or not isinstance(data.get("code"), str):
         return None
@@ -118,7 +127,7 @@ def english(message: Message) -> str:
     return filled(template.plural if is_plural else template.text, message.params, english, " ")
 
 
-def filled(text: str, params: Mapping[str, Param], render: Any, between_sentences: str) -> str:
+def filled(text: str, params: Mapping[str, Param], render: Callable[[Message], str], between_sentences: str) -> str:
     """`text` with its values, nested messages rendered by `render`. A parameter that is missing stays visible."""
 
     def shown(match: re.Match[str]) -> str:
@@ -127,10 +136,10 @@ def filled(text: str, params: Mapping[str, Param], render: Any, between_sentence
             return match[0]
         value = params[name]
         if isinstance(value, Message):
-            return str(render(value))
+            return render(value)
         if isinstance(value, Sequence) and not isinstance(value, str):
             separator = between_sentences if name == "sentences" else ", "
-            return separator.join(str(render(one)) if isinstance(one, Message) else str(one) for one in value)
+            return separator.join(render(one) if isinstance(one, Message) else str(one) for one in value)
         try:
             return f"%{match['format']}" % value
         except (TypeError, ValueError):  # stored by another version, which had another type there
@@ -154,15 +163,15 @@ def nested(message: Message) -> Iterator[Message]:
                 yield from nested(one)
 
 
-def _plain(value: Param) -> Any:
+def _plain(value: Param) -> JsonValue:
     if isinstance(value, Message):
-        return value.as_data()
+        return {"code": value.code, "params": {name: _plain(part) for name, part in value.params.items()}}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(one) for one in value]
     return value
 
 
-def _param(value: Any) -> Param:
+def _param(value: object) -> Param:
     if isinstance(value, Mapping):
         return from_data(value) or str(value)
     if isinstance(value, list):

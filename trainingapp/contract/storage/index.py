@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from trainingapp.contract.events import EVENTS_FILE, read_events
+from trainingapp.contract.events import EVENTS_FILE, CheckpointSaved, read_events
 from trainingapp.contract.retention import Item
 from trainingapp.contract.storage.durable import prepared, write_durably
 
@@ -49,11 +48,6 @@ class Entry:
             parts=parts,
         )
 
-    def facts(self) -> dict[str, Any]:
-        """What an event says of it beside epoch, step and time."""
-        names = ("file", "step_in_epoch", "reason", "size_bytes", "sha256", "metrics", "is_best")
-        return {name: getattr(self, name) for name in names}
-
 
 def read_index(checkpoints: Path) -> list[Entry]:
     """The entries; none where there is no index. Raises ValueError or TypeError where it is damaged."""
@@ -81,9 +75,21 @@ def entries_by_events(checkpoints: Path) -> list[Entry]:
     """The checkpoints that are there, by what was said when they were saved, oldest first."""
     found: dict[str, Entry] = {}
     for event, _end in read_events(checkpoints.parent / EVENTS_FILE, 0, max_bytes=-1):
-        if event["type"] == "checkpoint" and (checkpoints / event["file"]).exists():
-            found.pop(event["file"], None)
-            if event["is_best"]:
+        if isinstance(event, CheckpointSaved) and (checkpoints / event.file).exists():
+            found.pop(event.file, None)
+            if event.is_best:
                 found = {file: entry.without_best() for file, entry in found.items()}
-            found[event["file"]] = Entry(**{item.name: event[item.name] for item in fields(Entry)})
+            found[event.file] = Entry(
+                file=event.file,
+                epoch=event.epoch or 0,
+                step=event.step or 0,
+                step_in_epoch=event.step_in_epoch,
+                attempt=event.attempt or 0,
+                reason=event.reason,
+                size_bytes=event.size_bytes,
+                sha256=event.sha256,
+                metrics=event.metrics,
+                is_best=event.is_best,
+                time=event.time,
+            )
     return list(found.values())

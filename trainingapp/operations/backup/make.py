@@ -25,7 +25,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
-from trainingapp.contract.events import EVENTS_FILE, read_events
+from trainingapp.contract.events import EVENTS_FILE, CheckpointSaved, read_events
 from trainingapp.contract.run_directory import LOCK_FILE
 from trainingapp.contract.storage.index import INDEX_FILE
 from trainingapp.models import TrainingRun
@@ -245,9 +245,9 @@ def _matching_end(events: Path, start: int, end: int, index: Path) -> int:
     """
     taken = {entry["sha256"] for entry in json.loads(index.read_text())} if index.exists() else set()
     told = {
-        event["sha256"]: offset
+        event.sha256: offset
         for event, offset in read_events(events, 0, max_bytes=-1)
-        if event["type"] == "checkpoint" and offset <= end
+        if isinstance(event, CheckpointSaved) and offset <= end
     }
     if not taken <= told.keys():  # the newest is saved but not told yet: its trainer has not gone on to any end
         return end
