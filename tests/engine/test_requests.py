@@ -20,7 +20,7 @@ from tests.helpers.trainers import (
 )
 from trainingapp.contract.commands import ChangeEpochs, Evaluate, Request, SaveCheckpoint
 from trainingapp.contract.evaluation import read_evaluation
-from trainingapp.engine.control import Control, Ending, Request
+from trainingapp.engine.control import Control, Ending
 
 
 class Ask(Control):
