@@ -40,7 +40,7 @@ result += [f"{prose} is shown nowhere" for prose in PROSE if prose not in whole]
 """
 
 #: English prose that version 0.1 stored without codes: it is shown as it is.
-PROSE = ["No room.", "It is cut short.", "It hung."]
+PROSE = ["No room.", "It is cut short."]
 
 #: Every list and every row of the administration, and every answer of the API.
 ADDRESSES = """
