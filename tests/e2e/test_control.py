@@ -84,7 +84,7 @@ def test_a_run_is_controlled_while_it_trains(
 
     # More epochs, drawn while one types, then told to the trainer that goes on.
     press(page, "Change the epochs")
-    page.get_by_label("Epochs in all").fill(str(EPOCHS + 5))
+    page.get_by_label("Total epochs").fill(str(EPOCHS + 5))
     expect(page.locator("#epochs-preview")).to_contain_text(f"was {EPOCHS}")
     expect(page.locator("#epochs-preview svg.plot")).to_be_visible()
     page.get_by_role("button", name="Change", exact=True).click()

@@ -9,7 +9,7 @@ from django.urls import reverse
 
 from tests.helpers.preflights import result
 from tests.helpers.studio import TINY
-from trainingapp.contract.config import config_schema, parse_config
+from trainingapp.contract.config import config_fields, parse_config
 from trainingapp.jobs import execution as jobs
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.templatetags.preflight import preflight_lines
@@ -25,7 +25,7 @@ def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def values(dataset: Dataset, **changes: Any) -> dict[str, Any]:
-    whole = {name: item["default"] for name, item in config_schema("classification").items() if "const" not in item}
+    whole = {name: field.default for name, field in config_fields("classification").items() if not field.is_fixed}
     plain = {name: value for name, value in {**whole, **TINY}.items() if value is not False and value is not None}
     return {**plain, "task": "classification", "dataset": dataset.pk, "priority": 0, **changes}
 

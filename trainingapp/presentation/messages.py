@@ -1,6 +1,6 @@
 """Messages in the reader's language."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.utils.translation import get_language, gettext, ngettext
@@ -31,6 +31,11 @@ def rendered_data(data: Mapping[str, Any], *, fallback: str = "message") -> str:
     if message is None or (message.code not in TEMPLATES and stored):
         return stored
     return rendered(message)
+
+
+def rendered_list(stored: Iterable[Mapping[str, Any] | str]) -> list[str]:
+    """The texts of a stored list of messages. Version 0.1 stored English texts alone; they are given as they are."""
+    return [one if isinstance(one, str) else rendered_data(one) for one in stored]
 
 
 def _between_sentences() -> str:

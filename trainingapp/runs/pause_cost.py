@@ -11,6 +11,7 @@ from functools import lru_cache
 from statistics import median
 from typing import Any
 
+from trainingapp.contract.config import kept_by_continuing
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.run import Status
@@ -121,7 +122,8 @@ def _next_bytes(checkpoints: list[Checkpoint]) -> int:
 
 def _likely_bytes(run: TrainingRun) -> int | None:
     """The size of a checkpoint of a run like it, else what its parameters and its optimizer's values take."""
-    names = {f"run__config__{name}": run.config.get(name) for name in ("model", "optimizer", "ema_decay")}
+    kept = set(kept_by_continuing(run.task)) - {"task"}
+    names = {f"run__config__{name}": run.config.get(name) for name in kept}
     like = Checkpoint.objects.filter(run__task=run.task, damage="", **names).order_by("-created_at").first()
     return like.stored_bytes or like.size_bytes if like else estimated_bytes(run.task, run.config)
 
