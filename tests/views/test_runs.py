@@ -289,7 +289,7 @@ def test_long_curves_are_thinned_without_losing_their_peaks() -> None:
 def test_a_failure_says_what_happened_and_what_to_do(user_client: Client, make: Callable[..., TrainingRun]) -> None:
     run = make(status="failed", error_class="out_of_memory", error_message="No room.", error_lines=["torch says no"])
     page = html(user_client.get(run.get_absolute_url()))
-    for words in ("The memory ran out", "No room.", "torch says no", "Halve the batch size"):
+    for words in ("Out of memory", "No room.", "torch says no", "Halve the batch size"):
         assert words in page
 
 

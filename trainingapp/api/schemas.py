@@ -11,10 +11,10 @@ from trainingapp.api.controls import ACTIONS
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
 from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.presentation.event_text import event_text
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.limits import MOST_HOURS, MOST_RECOVERIES
-from trainingapp.templatetags.studio import event_text
 
 StatusName = Literal["pending", "queued", "running", "paused", "completed", "failed", "stopped"]
 Level = Literal["debug", "info", "warning", "error"]

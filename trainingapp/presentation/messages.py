@@ -38,6 +38,13 @@ def rendered_list(stored: Iterable[Mapping[str, Any] | str]) -> list[str]:
     return [one if isinstance(one, str) else rendered_data(one) for one in stored]
 
 
+def text_of(value: object) -> str:
+    """The text of a message, of message data, or of an English text that version 0.1 stored, which stays as it is."""
+    if isinstance(value, Message):
+        return rendered(value)
+    return rendered_data(value) if isinstance(value, Mapping) else str(value or "")
+
+
 def _between_sentences() -> str:
     """Chinese has no space between sentences."""
     return "" if (get_language() or "").startswith("zh") else " "

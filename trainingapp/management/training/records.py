@@ -5,8 +5,8 @@ from typing import Any
 
 from trainingapp.contract.number_text import number_text
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.presentation.event_text import event_text
 from trainingapp.presentation.messages import rendered_list
-from trainingapp.templatetags.studio import event_text
 
 FIELDS = (  # noqa: SIM905
     "id name task status priority attempt recoveries epoch total_epochs step total_steps phase device host "
