@@ -146,8 +146,7 @@ def format_label(name: str) -> Label:
 
 
 def task_label(name: str) -> Label:
-    label: Label = choice_label("task", name)
-    return label
+    return str(choice_label("task", name))
 
 
 def metric_label(name: str) -> Label:

@@ -6,7 +6,6 @@ from django.utils.translation import gettext, ngettext
 from trainingapp.contract.number_text import number_text
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.presentation.choices import choice_label
-from trainingapp.presentation.labels import Label
 
 #: Shown in place of a value that does not exist.
 NO_VALUE = "–"
@@ -53,8 +52,8 @@ def times(count: int) -> str:
     return ngettext("%(count)d time", "%(count)d times", count) % {"count": count}
 
 
-def setting_value(value: object, name: str = "") -> Label:
-    """The value of the configuration field `name`."""
+def setting_value(value: object, name: str = "") -> object:
+    """The value of the configuration field `name` as it is shown; a whole number stays one, for the template."""
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
     if value is None or value == "":
