@@ -73,9 +73,9 @@ def reset_peak() -> None:
 
 def take_in(upload: Path, on_error: str) -> dict[str, Any]:
     """As an upload goes: the check of the web process, the inspection, the import."""
-    from trainingapp.datasets.errors import DatasetError
     from trainingapp.datasets.importing.importer import check_upload, run_import
     from trainingapp.datasets.importing.inspection import run_inspection
+    from trainingapp.datasets.report import DatasetError
     from trainingapp.models import Dataset
 
     try:

@@ -41,7 +41,7 @@ def line_of(tree: Tree, path: str, text: str) -> int:
 @pytest.mark.parametrize(
     ("change", "code", "said"),
     [
-        (first(bbox=[50, 0, 20, 10]), "box_outside", "leaves the image of 60 x 40"),
+        (first(bbox=[50, 0, 20, 10]), "box_outside", "exceeds the image of 60 x 40"),
         (first(bbox=[5, 5, 0, 10]), "box_without_area", "has no area"),
         (first(bbox=[5, 5, -3, 10]), "box_without_area", "has no area"),
         (first(bbox=[5, 5, 3]), "bad_annotation", "bbox must be four numbers"),
@@ -69,7 +69,7 @@ def test_coco_images(import_tree: ImportTree, data_dir: Path) -> None:
 
     dataset = import_tree(coco_with(change))
     assert_refused(dataset, data_dir, "missing_image", "train/_annotations.coco.json line 3", "nowhere.png")
-    assert_refused(dataset, data_dir, "duplicate_name", "train/p4.png is there already")
+    assert_refused(dataset, data_dir, "duplicate_name", "train/p4.png is already annotated")
 
 
 def test_a_size_that_is_not_the_images(import_tree: ImportTree, data_dir: Path) -> None:
@@ -158,8 +158,8 @@ def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> N
     [
         ("nowhere.png,cat,train", "missing_image", "labels.csv line 2: there is no image nowhere.png"),
         ("../../etc/p1.png,,train", "unknown_class", "labels.csv line 2: the class is missing"),
-        ("p1.png", "bad_annotation", "labels.csv line 2: only 1 columns"),
-        ("p1.png,cat,maybe", "bad_annotation", "'maybe' is no split"),
+        ("p1.png", "bad_annotation", "labels.csv line 2: there is only 1 column."),
+        ("p1.png,cat,maybe", "bad_annotation", "'maybe' is not a split"),
         ("p2.png,cat,train", "duplicate_name", "labels.csv line 3: the image images/p2.png"),
     ],
 )
@@ -173,7 +173,7 @@ def test_csv(import_tree: ImportTree, data_dir: Path, line: str, code: str, said
 def test_scenes(import_tree: ImportTree, data_dir: Path) -> None:
     tree = annotated.scenes_tree()
     content = json.loads(tree["annotations.json"] or b"")
-    content["pictures"][0]["labels"] = [7, 0]
+    content["images"][0]["labels"] = [7, 0]
     tree["annotations.json"] = json.dumps(content, indent=1).encode()
     line = line_of(tree, "annotations.json", '"path"') - 1
     assert_refused(import_tree(tree), data_dir, "unknown_class", f"annotations.json line {line}:")

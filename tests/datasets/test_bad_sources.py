@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from tests.helpers.sources import Tree, assert_refused, codes, files_under, image, two_classes, write_tree, write_zip
-from trainingapp.datasets.errors import DatasetError
+from trainingapp.datasets.importing import ingest
 from trainingapp.datasets.importing.importer import check_upload, run_import
-from trainingapp.datasets.sources import archive
+from trainingapp.datasets.report import DatasetError
+from trainingapp.datasets.sources import zips
 from trainingapp.models import Dataset
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ ImportZip = Callable[[Tree | bytes], Dataset]
 
 
 def test_empty_file_named_zip(import_zip: ImportZip, data_dir: Path) -> None:
-    assert_refused(import_zip(b""), data_dir, "not_a_zip", "no zip")
+    assert_refused(import_zip(b""), data_dir, "not_a_zip", "not a valid zip")
 
 
 def test_empty_zip(import_zip: ImportZip, data_dir: Path) -> None:
-    assert_refused(import_zip({}), data_dir, "empty", "no file")
+    assert_refused(import_zip({}), data_dir, "empty", "contains no files")
 
 
 def test_zip_of_junk_alone(import_zip: ImportZip, data_dir: Path) -> None:
@@ -40,7 +41,7 @@ def test_zip_of_junk_alone(import_zip: ImportZip, data_dir: Path) -> None:
 
 
 def test_text_named_zip(import_zip: ImportZip, data_dir: Path) -> None:
-    assert_refused(import_zip(b"hello" * 100), data_dir, "not_a_zip", "no zip")
+    assert_refused(import_zip(b"hello" * 100), data_dir, "not_a_zip", "not a valid zip")
 
 
 def test_zip_cut_short(import_zip: ImportZip, data_dir: Path, tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_zip_cut_short(import_zip: ImportZip, data_dir: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["../evil.png", "cat/../../evil.png", "/etc/evil.png", "..\\evil.png", "C:\\evil.png"])
 def test_path_traversal(import_zip: ImportZip, data_dir: Path, name: str) -> None:
     dataset = import_zip({**two_classes(), name: image(1)})
-    assert_refused(dataset, data_dir, "path_traversal", "leads out of the dataset")
+    assert_refused(dataset, data_dir, "path_traversal", "points outside the dataset")
     assert not list(data_dir.parent.rglob("evil*"))
 
 
@@ -81,7 +82,7 @@ def test_two_entries_of_one_name(import_zip: ImportZip, data_dir: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as zip_file:
         zip_file.writestr("cat/1.png", image(1))
         zip_file.writestr("cat/1.png", image(2))
-    assert_refused(import_zip(buffer.getvalue()), data_dir, "duplicate_name", "cat/1.png is there twice")
+    assert_refused(import_zip(buffer.getvalue()), data_dir, "duplicate_name", "cat/1.png occurs twice")
 
 
 def test_file_that_is_a_folder_too(import_zip: ImportZip, data_dir: Path) -> None:
@@ -113,7 +114,7 @@ def test_bomb_by_size(import_zip: ImportZip, data_dir: Path, settings: "Settings
 
 
 def test_bomb_by_entries(import_zip: ImportZip, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "MOST_ENTRIES", 9)
+    monkeypatch.setattr(zips, "MOST_ENTRIES", 9)
     assert_refused(import_zip(two_classes()), data_dir, "bomb", "10 entries")
 
 
@@ -124,7 +125,7 @@ def test_bomb_by_table_of_contents(tmp_path: Path, zip64: bool) -> None:
     struct.pack_into("<I", content, len(content) - 22 + 12, 0xFFFFFFFF if zip64 else 3 * 1024**3)
     record = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 3 * 1024**3, 0)
     (tmp_path / "bomb.zip").write_bytes(content[:-22] + (record if zip64 else b"") + content[-22:])
-    with pytest.raises(DatasetError, match="table of contents is larger"):
+    with pytest.raises(DatasetError, match="central directory is larger"):
         check_upload(tmp_path / "bomb.zip")
 
 
@@ -152,7 +153,7 @@ def test_text_named_jpg(import_zip: ImportZip, data_dir: Path) -> None:
 
 def test_other_file_named_jpg(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree({**two_classes(), "cat/program.jpg": b"\x7fELF" + bytes(100)})
-    assert_refused(dataset, data_dir, "not_an_image", "cat/program.jpg is not an image in any format")
+    assert_refused(dataset, data_dir, "not_an_image", "cat/program.jpg is not an image in a supported format")
 
 
 def test_empty_image_file(import_tree: ImportTree, data_dir: Path) -> None:
@@ -172,7 +173,7 @@ def test_truncated_image(import_zip: ImportZip, data_dir: Path, format_: str) ->
 def test_png_with_a_flipped_bit(import_tree: ImportTree, data_dir: Path) -> None:
     content = bytearray(image(1, (64, 64)))
     content[len(content) // 2] ^= 1
-    assert_refused(import_tree({**two_classes(), "cat/flip.png": bytes(content)}), data_dir, "unreadable", "damaged")
+    assert_refused(import_tree({**two_classes(), "cat/flip.png": bytes(content)}), data_dir, "unreadable", "corrupted")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -180,7 +181,7 @@ def test_image_that_decodes_to_too_much(import_tree: ImportTree, data_dir: Path)
     buffer = io.BytesIO()
     Image.new("1", (12_000, 12_000)).save(buffer, "PNG")
     dataset = import_tree({**two_classes(), "cat/huge.png": buffer.getvalue()})
-    assert_refused(dataset, data_dir, "too_many_pixels", "12,000 x 12,000")
+    assert_refused(dataset, data_dir, "too_many_pixels", "12000 x 12000")
 
 
 def test_all_bad_images_are_named(import_tree: ImportTree, data_dir: Path) -> None:
@@ -197,7 +198,7 @@ def test_long_report_is_cut_and_counted(import_tree: ImportTree) -> None:
 
 def test_class_folder_without_image(import_zip: ImportZip, data_dir: Path) -> None:
     dataset = import_zip({**two_classes(), "bird": None, "fish/readme.txt": b"soon"})
-    assert_refused(dataset, data_dir, "empty_class", "class bird holds no image", "class fish")
+    assert_refused(dataset, data_dir, "empty_class", "class bird has no images", "class fish")
 
 
 def test_one_class(import_tree: ImportTree, data_dir: Path) -> None:
@@ -227,7 +228,7 @@ def test_folders_beside_splits(import_tree: ImportTree, data_dir: Path) -> None:
 
 def test_two_folders_for_one_split(import_tree: ImportTree, data_dir: Path) -> None:
     tree = {**two_classes(prefix="train/"), **two_classes(prefix="val/"), **two_classes(prefix="valid/")}
-    assert_refused(import_tree(tree), data_dir, "mixed_layout", "val and valid")
+    assert_refused(import_tree(tree), data_dir, "mixed_layout", "val, valid")
 
 
 def test_nothing_left_for_validation(import_tree: ImportTree, data_dir: Path) -> None:
@@ -263,12 +264,12 @@ def test_name_that_is_no_text(new_dataset: Callable[..., Dataset], data_dir: Pat
 def test_source_that_is_gone(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
     dataset = new_dataset(tmp_path / "nowhere.zip")
     run_import(dataset)
-    assert_refused(dataset, data_dir, "source_missing", "nowhere.zip is not there")
+    assert_refused(dataset, data_dir, "source_missing", "nowhere.zip was not found")
 
 
 def test_disk_that_is_too_full(import_zip: ImportZip, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "DISK_RESERVE_BYTES", 1024**5)
-    assert_refused(import_zip(two_classes()), data_dir, "disk_full", "more are needed")
+    monkeypatch.setattr(ingest, "DISK_RESERVE_BYTES", 1024**5)
+    assert_refused(import_zip(two_classes()), data_dir, "disk_full", "more are required")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk")
@@ -281,11 +282,11 @@ def test_disk_that_fills_up_meanwhile(
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        monkeypatch.setattr(archive, "DISK_RESERVE_BYTES", -(1024**4))
+        monkeypatch.setattr(ingest, "DISK_RESERVE_BYTES", -(1024**4))
         settings.DATASETS_DIR = disk / "datasets"
         tree = {f"{name}/{number}.bmp": image(number, (100, 100), "BMP") for name in "ab" for number in range(20)}
         dataset = new_dataset(write_tree(tmp_path / "source", tree))
         run_import(dataset)
-        assert_refused(dataset, disk, "disk_full", "filled up")
+        assert_refused(dataset, disk, "disk_full", "became full")
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -2,34 +2,34 @@
 
 import copy
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import annotated
 from tests.helpers.annotated import IMAGES, SIZE, TREES, Tree, source_of
-from tests.helpers.searches import search
 from tests.helpers.sources import files_under, write_tree
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.codes import TITLES
-from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.images.decoding import Facts
+from trainingapp.datasets.images.decoding import ImageFacts
 from trainingapp.datasets.images.geometry import place
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.layout_checks import check_layout
 from trainingapp.datasets.options import ImportOptions
-from trainingapp.datasets.report import Report
+from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.formats.registry import read_layout
 from trainingapp.models import Dataset
 
-#: More than 2,000 cases together.
-BYTES_CASES, JSON_CASES, IMPORT_CASES = 200, 300, 40
-FACTS = Facts(*SIZE, notes=())
+#: Always the same cases, more than 2,000 together; FUZZ_FACTOR=10 tries ten times as many, others every time.
+FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
+BYTES_CASES, JSON_CASES, IMPORT_CASES = 200 * FACTOR, 300 * FACTOR, 40 * FACTOR
+FACTS = ImageFacts(*SIZE, notes=())
 #: The set in every layout whose annotations are text or masks.
 SETS: dict[str, Tree] = {
     **{name: make() for name, make in TREES.items()},
@@ -150,7 +150,7 @@ def read_all(tree: Tree, *, lenient: bool) -> None:
 def test_broken_bytes(name: str) -> None:
     tree = SETS[name]
 
-    @search(BYTES_CASES)
+    @settings(max_examples=BYTES_CASES, deadline=None, database=None, derandomize=FACTOR == 1)
     @given(data=st.data(), lenient=st.booleans())
     def run(data: st.DataObject, lenient: bool) -> None:
         path = data.draw(st.sampled_from(annotation_paths(tree)))
@@ -165,7 +165,7 @@ def test_broken_structure(name: str) -> None:
     path = next(path for path in sorted(tree) if path.endswith(".json"))
     value = json.loads(tree[path] or b"")
 
-    @search(JSON_CASES)
+    @settings(max_examples=JSON_CASES, deadline=None, database=None, derandomize=FACTOR == 1)
     @given(broken=broken_json(value), lenient=st.booleans())
     def run(broken: Any, lenient: bool) -> None:
         read_all(tree | {path: json.dumps(broken).encode()}, lenient=lenient)
@@ -173,7 +173,13 @@ def test_broken_structure(name: str) -> None:
     run()
 
 
-@search(IMPORT_CASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=IMPORT_CASES,
+    deadline=None,
+    database=None,
+    derandomize=FACTOR == 1,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data(), name=st.sampled_from(sorted(SETS)), on_error=st.sampled_from(["stop", "leave_out"]))
 def test_whole_imports(
     new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path, data: st.DataObject, name: str, on_error: str

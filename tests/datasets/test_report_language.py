@@ -1,6 +1,7 @@
-"""What is wrong with a dataset is said on its page in the reader's language, whatever it is; it is kept in English."""
+"""Findings are stored as codes with parameters and in English, and rendered in the reader's language."""
 
 import html
+import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,34 +15,41 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
+import trainingapp
 from tests.helpers import annotated, hostile
 from tests.helpers.sources import Tree, image, two_classes, write_tree, write_zip
-from trainingapp.datasets.errors import DatasetError, ReportItem
+from tests.helpers.spoken import HOLE, spoken
+from trainingapp.contract.messages import dataset_annotations as annotation_messages
+from trainingapp.contract.messages import dataset_images as image_messages
+from trainingapp.contract.messages import dataset_sources as source_messages
 from trainingapp.datasets.importing.importer import check_upload, run_import
 from trainingapp.datasets.importing.inspection import run_inspection
-from trainingapp.datasets.sources.archive import _size
+from trainingapp.datasets.report import DatasetError, Report, ReportItem, item_text, report_item
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import size_param
+from trainingapp.management.foreground import print_report
 from trainingapp.models import Dataset
-from trainingapp.presentation.sentences import finding_in_readers_language
 
 #: Three words of English one after the other. Names of files in these tests have none.
 ENGLISH = re.compile(r"[A-Za-z][a-z]+(?: [A-Za-z]*[a-z]+){2,}")
 CHINESE = {"accept-language": "zh-hans"}
-#: Too large, or too many, to be made here for their messages' sake; other tests take them in.
+#: Too large, or too many, for this test; other tests import them.
 SLOW = ("bomb", "large", "many", "entries", "zip64", "pixels", "millions", "9,400", "without end")
 
 
-def english_in(messages: list[str]) -> list[str]:
+def english_in(items: list[ReportItem]) -> list[str]:
+    """Texts of findings that are not Chinese, after they were stored and read again."""
     with translation.override("zh-hans"):
-        said = map(finding_in_readers_language, messages)
-        return [message for message in said if ENGLISH.search(message)]
+        texts = [item_text(item) for item in json.loads(json.dumps(items))]
+    return [text for text in texts if ENGLISH.search(text)]
 
 
-def refused_for(upload: Path) -> list[str]:
-    """What the check of an upload finds wrong."""
+def refused_for(upload: Path) -> list[ReportItem]:
+    """The findings that refuse an upload."""
     try:
         check_upload(upload)
     except DatasetError as error:
-        return [item["message"] for item in error.items]
+        return error.items
     return []
 
 
@@ -49,8 +57,8 @@ def quick(sources: Iterable[hostile.Hostile]) -> list[ParameterSet]:
     return [pytest.param(one.make, id=one.name) for one in sources if not any(word in one.name for word in SLOW)]
 
 
-def taken_in(tree: Tree | bytes, owner: User, folder: Path, on_error: str) -> list[ReportItem]:
-    """What an inspection and the import behind it report."""
+def findings_of(tree: Tree | bytes, owner: User, folder: Path, on_error: str) -> list[ReportItem]:
+    """The findings of an inspection and of the import after it."""
     upload = folder / f"{on_error}.zip"
     if isinstance(tree, bytes):
         upload.write_bytes(tree)
@@ -71,8 +79,8 @@ def taken_in(tree: Tree | bytes, owner: User, folder: Path, on_error: str) -> li
 @pytest.mark.parametrize("make", quick([*hostile.annotations(), *hostile.images()]))
 def test_hostile_annotations_and_images(make: Callable[[], Tree | bytes], other_user: User, tmp_path: Path) -> None:
     tree = make()
-    items = [item for way in ("stop", "leave_out") for item in taken_in(tree, other_user, tmp_path, way)]
-    assert english_in([item["message"] for item in items]) == []
+    items = [item for way in ("stop", "leave_out") for item in findings_of(tree, other_user, tmp_path, way)]
+    assert english_in(items) == []
 
 
 @pytest.mark.parametrize("make", quick(hostile.archives()))
@@ -109,18 +117,18 @@ def bad_images() -> Tree:
 
 
 def test_bad_images(other_user: User, tmp_path: Path) -> None:
-    items = [item for way in ("stop", "leave_out") for item in taken_in(bad_images(), other_user, tmp_path, way)]
+    items = [item for way in ("stop", "leave_out") for item in findings_of(bad_images(), other_user, tmp_path, way)]
     assert len({item["code"] for item in items}) > 9
-    assert english_in([item["message"] for item in items]) == []
+    assert english_in(items) == []
 
 
 def test_turned_annotations_and_equal_images(other_user: User, tmp_path: Path) -> None:
     tree = annotated.coco_tree()
     path = next(path for path in tree if path.endswith(".png"))
     tree["train/unnamed.png"] = tree[path]
-    items = taken_in(tree, other_user, tmp_path, "stop")
+    items = findings_of(tree, other_user, tmp_path, "stop")
     assert "not_annotated" in {item["code"] for item in items}
-    assert english_in([item["message"] for item in items]) == []
+    assert english_in(items) == []
 
 
 def report_of(page: str) -> str:
@@ -137,12 +145,12 @@ def test_the_page_of_a_bad_dataset(work: Callable[[Dataset], None], client: Clie
     dataset = Dataset.objects.create(name="Bad", owner=user, source=str(source), status=status)
     work(dataset)
     client.force_login(user)
-    said = report_of(client.get(dataset.get_absolute_url(), headers=CHINESE).content.decode())
-    kept = [*dataset.report, *dataset.proposal.get("report", [])]
-    assert ENGLISH.search(" ".join(item["message"] for item in kept)), "it is kept in English"
-    assert not ENGLISH.search(said)
+    shown = report_of(client.get(dataset.get_absolute_url(), headers=CHINESE).content.decode())
+    stored = [*dataset.report, *dataset.proposal.get("report", [])]
+    assert ENGLISH.search(" ".join(item["message"] for item in stored)), "the English text is stored, too"
+    assert not ENGLISH.search(shown)
     in_english = report_of(client.get(dataset.get_absolute_url()).content.decode())
-    assert kept[0]["message"] in in_english
+    assert stored[0]["message"] in in_english
 
 
 def test_a_refused_upload(client: Client, user: User, data_dir: Path, settings: Any) -> None:
@@ -151,20 +159,102 @@ def test_a_refused_upload(client: Client, user: User, data_dir: Path, settings: 
     content = hostile.zipped({**two_classes(), "../evil.png": image(1), "my cats/../evil.png": image(2)})
     values = {"name": "Bad", "archive": SimpleUploadedFile("my birds.zip", content)}
     page = client.post(reverse("dataset_import"), values, headers=CHINESE).content.decode()
-    said = page.split('id="id_archive_error">')[1].split("</div>")[0]
-    assert "../evil.png" in said
-    assert not ENGLISH.search(html.unescape(said))
+    shown = page.split('id="id_archive_error">')[1].split("</div>")[0]
+    assert "../evil.png" in shown
+    assert not ENGLISH.search(html.unescape(shown))
 
 
-def test_what_is_kept_is_english_in_a_studio_of_another_language(other_user: User, tmp_path: Path) -> None:
+def test_the_stored_text_is_english_in_a_studio_of_another_language(other_user: User, tmp_path: Path) -> None:
     with translation.override("zh-hans"):
-        items = taken_in(bad_images(), other_user, tmp_path, "leave_out")
+        items = findings_of(bad_images(), other_user, tmp_path, "leave_out")
     assert items
     assert all(item["message"].replace("…", "").isascii() for item in items)
 
 
-def test_sizes_are_kept_in_english_and_shown_as_the_reader_writes_them() -> None:
+def test_sizes_are_rendered_as_the_reader_writes_them() -> None:
+    message = source_messages.ZIP_BOMB(source="a.png", packed=size_param(512), size=size_param(10**10))
+    item = report_item("error", "bomb", message)
+    assert item["message"] == ("a.png unpacks from 512 bytes to 9.3 GB, as a zip bomb does. Nothing of it was read.")
     with translation.override("zh-hans"):
-        kept = f"The zip unpacks from {_size(512)} to {_size(10**10)}: a zip bomb. Nothing of it was read."
-        assert kept == "The zip unpacks from 512 bytes to 9.3 GB: a zip bomb. Nothing of it was read."
-        assert "512 字节" in finding_in_readers_language(kept)
+        assert "512 字节" in item_text(item)
+
+
+def test_a_message_within_a_message_is_rendered_too() -> None:
+    report = Report(lenient=True)
+    where = Position("a b.json", 1204).param()
+    fault = annotation_messages.INVALID_ENTRY_OF_LIST(
+        where=where, key="annotations", fault=annotation_messages.BBOX_TOO_LARGE()
+    )
+    report.fault("bad_annotation", fault, "a b.json")
+    [item] = report.items()
+    assert item["message"] == "Left out: a b.json line 1204: in annotations: bbox is too large."
+    with translation.override("zh-hans"):
+        assert item_text(item) == "已略过：a b.json 第 1204 行：annotations 中，bbox 过大。"
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "1 image has"), (3, "3 images have")])
+def test_counts_have_their_plural(count: int, text: str) -> None:
+    assert str(image_messages.ANIMATED(count=count)).startswith(text)
+
+
+#: As version 0.1 stored it: the English text alone.
+OLD_ITEM: ReportItem = {
+    "level": "error",
+    "code": "truncated",
+    "file": "cat/1.png",
+    "message": "cat/1.png is cut short: its end is missing.",
+}
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_findings_of_version_0_1_are_shown_as_they_were_stored(language: str, client: Client, user: User) -> None:
+    dataset = Dataset.objects.create(name="Old", owner=user, source="/x", status="refused", report=[OLD_ITEM])
+    client.force_login(user)
+    page = client.get(dataset.get_absolute_url(), headers={"accept-language": language}).content.decode()
+    assert OLD_ITEM["message"] in report_of(page)
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_a_finding_with_a_code_of_a_later_version_has_its_stored_text(language: str) -> None:
+    item: ReportItem = {**OLD_ITEM, "text": {"code": "dataset_of_tomorrow", "params": {"path": "cat/1.png"}}}
+    with translation.override(language):
+        assert item_text(item) == OLD_ITEM["message"]
+
+
+@pytest.mark.parametrize(("language", "text"), [("en", "truncated"), ("zh-hans", "不完整")])
+def test_the_api_renders_findings_and_keeps_their_codes(language: str, text: str, client: Client, user: User) -> None:
+    message = image_messages.TRUNCATED(path="cat/1.png")
+    report = [report_item("error", "truncated", message, "cat/1.png")]
+    dataset = Dataset.objects.create(
+        name="Cut", owner=user, source="/x", status="refused", report=report, proposal={"report": report}
+    )
+    client.force_login(user)
+    found = client.get(f"/api/v1/datasets/{dataset.pk}", headers={"accept-language": language}).json()
+    for [item] in (found["report"], found["proposal"]["report"]):
+        assert text in item["message"]
+        assert item["text"] == {"code": "dataset_truncated", "params": {"path": "cat/1.png"}}
+
+
+@pytest.mark.parametrize(("language", "text"), [("en", "truncated"), ("zh-hans", "不完整")])
+def test_commands_print_findings_in_the_active_language(
+    language: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with translation.override(language):
+        print_report([report_item("error", "truncated", image_messages.TRUNCATED(path="cat/1.png"))])
+    assert text in capsys.readouterr().out
+
+
+def test_the_importer_has_no_texts_outside_of_messages() -> None:
+    """Whatever is shown is a message, so that it can be rendered in every language."""
+    root = Path(trainingapp.__file__).parent / "datasets"
+    folders = (root / name for name in ("sources", "images", "importing"))
+    texts = list(spoken([file for folder in folders for file in sorted(folder.rglob("*.py"))], root))
+    assert [str(text) for text in texts if not text.texts & NOT_SHOWN] == []
+
+
+#: Texts of the importer that no finding has.
+NOT_SHOWN = {
+    f"class {HOLE}",  # the name of a class
+    f"{HOLE} {HOLE}",  # hashed
+    f"{HOLE} PB",  # a size; its units are the same in every language
+}

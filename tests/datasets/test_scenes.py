@@ -52,9 +52,9 @@ def test_what_is_written(tmp_path: Path) -> None:
     draw_demo(tmp_path, images=80, seed=1, size=SIZE)
     truth = json.loads((tmp_path / "annotations.json").read_text())
     assert truth["classes"] == CLASSES
-    assert len(truth["pictures"]) == 80
-    assert sum("/val/" in record["path"] for record in truth["pictures"]) == 16
-    for record in truth["pictures"]:
+    assert len(truth["images"]) == 80
+    assert sum("/val/" in record["path"] for record in truth["images"]) == 16
+    for record in truth["images"]:
         with Image.open(tmp_path / record["path"]) as image, Image.open(tmp_path / record["mask"]) as mask:
             assert image.size == mask.size == (SIZE, SIZE)
             numbers_HW = np.asarray(mask)

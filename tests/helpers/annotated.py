@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.helpers.sources import image
 from trainingapp.contract.dataset_index import read_index
-from trainingapp.datasets.sources.archive import Source, SourceFile
+from trainingapp.datasets.sources.source import Source, SourceFile
 from trainingapp.models import Dataset
 
 CLASSES = ["cat", "dog", "owl"]
@@ -180,7 +180,7 @@ def scenes_tree() -> Tree:
         tree[path], tree[mask] = item.content(), png(Image.fromarray(instances_HW))
         labels = [CLASSES.index(name) for name, _corners in item.boxes]
         records.append({"path": path, "mask": mask, "labels": labels, "boxes_xyxy": [box for _name, box in item.boxes]})
-    content = {"format": 1, "classes": CLASSES, "seed": 0, "pictures": records}
+    content = {"format": 1, "classes": CLASSES, "seed": 0, "images": records}
     tree["annotations.json"] = json.dumps(content).encode()
     return tree
 

@@ -50,7 +50,7 @@ def test_the_contracts_hold(tree: Path) -> None:
     [
         ("models/run.py", "from trainingapp.runs import control", "The way down"),
         ("supervision/extra.py", "from trainingapp.worker import tasks", "The way down"),
-        ("datasets/errors.py", "from trainingapp.operations import checks", "The way down"),
+        ("datasets/report.py", "from trainingapp.operations import checks", "The way down"),
         ("runs/records.py", "from trainingapp.worker import tasks", "The way down"),
         ("views/runs.py", "from trainingapp.admin import base", "The way down"),
         ("jobs/execution.py", "import trainingapp.engine.loop", "The way down"),

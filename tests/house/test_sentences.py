@@ -1,4 +1,4 @@
-"""Whatever imports, trainers and workers say has a form, by which a page says it in the reader's language."""
+"""Whatever trainers and workers say has a form, by which a page says it in the reader's language."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,22 +7,11 @@ import trainingapp
 from tests.helpers.spoken import HOLE, Spoken, form_text, spoken, texts_in, translated
 from trainingapp.contract.errors import OUT_OF_MEMORY_ADVICE, READ_ONLY_ADVICE
 from trainingapp.contract.storage.manifest import ABOUT
-from trainingapp.presentation.sentences import findings, trainers, workers
+from trainingapp.presentation.sentences import trainers, workers
 from trainingapp.presentation.sentences.forms import Text
 
 ROOT = Path(trainingapp.__file__).parent
-FINDINGS = [*findings.SENTENCES, *findings.PARTS, *findings.NOTES, *findings.FAULTS]
 TRAINERS = [*trainers.SENTENCES, *trainers.PARTS, *trainers.FACTS, *trainers.TRANSFERS]
-#: Texts of trainingapp/datasets that no report shows.
-UNREPORTED = {
-    f"class {HOLE}": "the name of a class",
-    f"{HOLE} byte {HOLE}": "where the index is read",
-    f"{HOLE} has the mode {HOLE}, not L.": "a mistake of a programmer",
-    f"at least {HOLE} images are needed, 5 of each class": "said by the command demo",
-    f"{HOLE} {HOLE}": "hashed",
-    " line ": "looked for",
-    " and ": "between the names of folders",
-}
 #: Files of trainingapp/engine that say nothing in a run or a job.
 NOT_OF_RUNS = (
     "__main__.py",  # the command line
@@ -69,23 +58,9 @@ def without_form(found: Iterable[Spoken], forms: Iterable[str], exempt: Iterable
     return [str(text) for text in found if not text.texts & known]
 
 
-def said_in_datasets() -> list[Spoken]:
-    files = [
-        file for file in files_of("datasets") if file.name not in ("codes.py", "forms.py", "verbs.py", "imports.py")
-    ]
-    return list(spoken(files, ROOT))
-
-
 def said_in_the_engine() -> list[Spoken]:
     files = [*files_of("engine"), *files_of("contract"), ROOT / "supervision/starting_points.py"]
     return [text for text in spoken(files, ROOT) if not text.place.partition("/")[2].startswith(NOT_OF_RUNS)]
-
-
-def test_every_message_of_an_import_has_a_form() -> None:
-    found = said_in_datasets()
-    assert len(found) > 100
-    missing = without_form(found, FINDINGS, UNREPORTED)
-    assert not missing, "\n".join(["add them to trainingapp/presentation/sentences/findings.py", *missing])
 
 
 def test_every_sentence_of_the_engine_has_a_form() -> None:
@@ -105,7 +80,7 @@ def test_no_form_is_left_of_a_sentence_that_is_gone() -> None:
     """Else a sentence was reworded, and its translation lies unused."""
     files = [file for file in files_of(".") if "sentences" not in file.parts]
     said = {text for one in texts_in(files, ROOT) for text in one.texts} | set(map(form_text, translated(files)))
-    forms = [*FINDINGS, *TRAINERS, *workers.SENTENCES, *workers.PARTS]
+    forms = [*TRAINERS, *workers.SENTENCES, *workers.PARTS]
     gone = [text for form in forms for text in texts_of(form) if form_text(text) not in said]
     assert not gone, "\n".join(gone)
 

@@ -5,18 +5,16 @@ import re
 import pytest
 from django.test import Client
 from django.utils import translation
-from django.utils.translation import gettext
 
 from tests.helpers.world import line, tell
+from trainingapp.contract.config import correct_config
 from trainingapp.models import TrainingRun
 from trainingapp.presentation.sentences import (
-    finding_in_readers_language,
-    findings,
     in_readers_language,
     trainers,
     workers,
 )
-from trainingapp.presentation.sentences.forms import LISTS, NESTED, Text
+from trainingapp.presentation.sentences.forms import Text
 
 #: What stands in the places of values. Names have spaces and words of other forms in them.
 SAMPLES = {
@@ -60,16 +58,6 @@ def texts_of(form: Text) -> tuple[str, ...]:
     return (form,) if isinstance(form, str) else form
 
 
-@pytest.mark.parametrize("form", [text for form in findings.SENTENCES for text in texts_of(form)])
-def test_every_message_of_an_import_is_known_whatever_it_names(form: str) -> None:
-    with translation.override("zh-hans"):
-        said = finding_in_readers_language(filled(form))
-        assert gettext(form)[:1] in "%“…" or said[:2] == gettext(form)[:2]
-    assert said != filled(form)
-    for value in re.findall(r"%\((\w+)\)", form):
-        assert value in NESTED | {*LISTS, "fault", "note", "pair", "message"} or SAMPLES.get(value, "7") in said
-
-
 #: In the log of a run, names have no spaces.
 OF_RUNS = {
     **dict.fromkeys(("path", "source"), "images/cat.jpg"),
@@ -94,13 +82,6 @@ def test_a_sentence_of_many_words_that_nobody_knows_stays(language: str) -> None
     sentence = "a and b. " * 400
     with translation.override(language):
         assert in_readers_language(sentence) == sentence
-        assert finding_in_readers_language(sentence) == sentence
-
-
-def test_a_message_in_a_message_is_said_anew_too() -> None:
-    with translation.override("zh-hans"):
-        said = finding_in_readers_language("Left out: a b.json line 1,204: in annotations: bbox is too large.")
-    assert said == "已略过：a b.json 第 1,204 行：annotations 中，bbox 过大。"
 
 
 def test_sentences_one_after_the_other_are_said_anew_and_keep_their_numbers() -> None:
@@ -119,6 +100,17 @@ def test_words_that_nobody_foresaw_stay_before_what_the_studio_adds() -> None:
         said = in_readers_language(f"KeyError: 'blue cat'. {added}")
     assert said.startswith("KeyError: 'blue cat'. ")
     assert not ENGLISH.search(said)
+
+
+def test_a_correction_is_said_with_its_values() -> None:
+    _config, corrections = correct_config({"model": "resnet18", "image_size": 60, "epochs": 2, "warmup_epochs": 3})
+    assert len(corrections) == 2
+    with translation.override("zh-hans"):
+        said = [in_readers_language(correction) for correction in corrections]
+    assert "60" in said[0]
+    assert "64" in said[0]
+    assert "0.2" in said[1]
+    assert "became" not in "".join(said)
 
 
 @pytest.mark.parametrize("sentence", ["", "The disk hums.", "Saved as epoch_1.pt. And more."])

@@ -17,9 +17,9 @@ from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
 from trainingapp.api.schemas import TrainingDeleteResponse
 from trainingapp.datasets import uploads
 from trainingapp.datasets import verbs as dataset_verbs
-from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.importing.importer import check_upload
 from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.report import DatasetError, item_text
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import DeletionSize, VerbError
 
@@ -125,5 +125,7 @@ def _imported(
             source.unlink(missing_ok=True)
         if isinstance(error, VerbError):
             raise
-        errors = [FieldProblem(detail=item["message"]) for item in error.items]
-        raise Problem(422, str(error), kind="not-a-dataset", errors=errors) from None
+        errors = [FieldProblem(detail=item_text(item)) for item in error.items]
+        raise Problem(
+            422, "\n".join(problem.detail for problem in errors[:5]), kind="not-a-dataset", errors=errors
+        ) from None

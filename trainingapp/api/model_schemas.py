@@ -5,7 +5,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.api.paging import Page, Paging, Text
@@ -13,6 +13,7 @@ from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsS
 from trainingapp.contract.old_names import with_new_names
 from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.report import ReportItem, rendered_items
 from trainingapp.models import Dataset, Device, Host, Weights
 
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
@@ -71,6 +72,24 @@ class DatasetList(Page):
     items: list[DatasetItem]
 
 
+class FindingText(Schema):
+    """A message as a code with its parameters, for clients that render it themselves."""
+
+    code: str
+    params: dict[str, JsonValue]
+
+
+class Finding(Schema):
+    """One finding of an inspection or an import."""
+
+    level: Literal["error", "warning"]
+    code: str = Field(description="Category of the finding.")
+    file: str = Field(description="File of the source, or empty.")
+    message: str = Field(description="Text in the language of the request.")
+    text: FindingText | None = Field(None, description="The message as code and parameters; none before version 0.2.")
+    count: int | None = Field(None, description="Number of files or images that the finding is about.")
+
+
 class DatasetResponse(DatasetItem, Sharing):
     """A dataset as a whole."""
 
@@ -79,9 +98,18 @@ class DatasetResponse(DatasetItem, Sharing):
     fingerprint: str
     progress_done: int = Field(description="Files read by the import.")
     progress_total: int
-    report: list[dict[str, Any]] = Field(description="What was found wrong: level, code, file and message.")
-    proposal: dict[str, Any] = Field(description="What was found, for who confirms the import.")
-    options: dict[str, Any] = Field(description="How it is, or was, imported.")
+    report: list[Finding] = Field(description="Errors and warnings of the import.")
+    proposal: dict[str, Any] = Field(description="Content of the source, as a basis for confirming the import.")
+    options: dict[str, Any] = Field(description="Options of the import.")
+
+    @staticmethod
+    def resolve_report(dataset: Dataset) -> list[ReportItem]:
+        return rendered_items(dataset.report)
+
+    @staticmethod
+    def resolve_proposal(dataset: Dataset) -> dict[str, Any]:
+        found: dict[str, Any] = dataset.proposal
+        return {**found, "report": rendered_items(found.get("report", []))} if found else {}
 
 
 class DatasetStatistics(Schema):

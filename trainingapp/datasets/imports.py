@@ -9,10 +9,11 @@ from datetime import timedelta
 from django.db import DatabaseError, close_old_connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
+from trainingapp.contract.messages import dataset_checks as messages
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.inspection import run_inspection
+from trainingapp.datasets.report import report_item
 from trainingapp.models import Dataset
 
 logger = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ def work_on(dataset: Dataset) -> None:
 
 
 def _refuse(dataset: Dataset, error: Exception) -> None:
-    message = _("The import failed: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
-    item = {"level": "error", "code": "import_failed", "file": "", "message": message}
+    message = messages.IMPORT_FAILED(error=f"{type(error).__name__}: {error}")
+    item = report_item("error", "import_failed", message)
     in_work = Dataset.objects.filter(pk=dataset.pk, status__in=IN_WORK)
     in_work.update(status=Dataset.Status.REFUSED, report=[item])
 

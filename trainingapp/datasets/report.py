@@ -1,17 +1,71 @@
-"""Collecting what is wrong with a dataset, without drowning who reads it."""
+"""The report of an import: what is wrong with a dataset, with the file that its owner has to correct."""
 
 from collections import Counter
+from typing import Literal, NotRequired, TypedDict
 
-from trainingapp.datasets.errors import DatasetError, ReportItem
+from trainingapp.contract.messages import Message, MessageData, Param, from_data
+from trainingapp.contract.messages import dataset_annotations as annotation_messages
+from trainingapp.contract.messages import dataset_checks as messages
+from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.presentation.messages import rendered_data
 
 MOST_ITEMS_PER_CODE = 100
+Level = Literal["error", "warning"]
+
+
+class ReportItem(TypedDict):
+    """One finding. `code` is its category (see `codes.py`), `count` the number of files where there are several.
+
+    `text` is the message as code and parameters, `message` its English text. Items of version 0.1 have `message` alone.
+    """
+
+    level: Level
+    code: str
+    file: str
+    message: str
+    text: NotRequired[MessageData]
+    count: NotRequired[int]
+
+
+def report_item(level: Level, code: str, message: Message, file: str = "", count: int | None = None) -> ReportItem:
+    """The finding as it is stored."""
+    item: ReportItem = {"level": level, "code": code, "file": file, "message": str(message), "text": message.as_data()}
+    return item if count is None else {**item, "count": count}
+
+
+def item_text(item: ReportItem) -> str:
+    """The message of the finding in the active language; of version 0.1 the English text that was stored."""
+    return rendered_data({**(item.get("text") or {}), "message": item["message"]})
+
+
+def rendered_items(items: list[ReportItem]) -> list[ReportItem]:
+    """The findings with their `message` in the active language."""
+    return [{**item, "message": item_text(item)} for item in items]
+
+
+class DatasetError(ValueError):
+    """The source cannot be imported. `items` holds every reason, at least one."""
+
+    def __init__(self, items: list[ReportItem]) -> None:
+        assert items
+        self.items = items
+        super().__init__("\n".join(item["message"] for item in items[:5]))
+
+    @classmethod
+    def one(cls, code: str, message: Message, file: str = "") -> "DatasetError":
+        return cls([report_item("error", code, message, file)])
+
+
+def reason(error: Exception) -> Param:
+    """Why a file could not be read, as a parameter of a message."""
+    return annotation_messages.TOO_DEEP() if isinstance(error, RecursionError) else library_reason(str(error))
 
 
 class Report:
-    """Errors and warnings by code; after a hundred of one code the rest is only counted.
+    """Errors and warnings by category; after a hundred of one category the rest is only counted.
 
     An error makes the whole import impossible. A fault concerns one image or object, which cannot be used: it is an
-    error too, unless the report is lenient; then the item is left out and the fault becomes a warning.
+    error too, unless the report is lenient; then the image or object is left out and the fault becomes a warning.
     """
 
     def __init__(self, *, lenient: bool = False) -> None:
@@ -20,46 +74,51 @@ class Report:
         self._items: list[ReportItem] = []
         self._seen: Counter[str] = Counter()
 
-    def error(self, code: str, message: str, file: str = "") -> None:
+    def error(self, code: str, message: Message, file: str = "") -> None:
         self.has_fatal = True
-        self._add({"level": "error", "code": code, "file": file, "message": message})
+        self._add("error", code, message, file)
 
-    def fault(self, code: str, message: str, file: str = "") -> None:
+    def errors(self, error: DatasetError) -> None:
+        """Add all that made a part of the source unreadable."""
+        for item in error.items:
+            self.error(item["code"], _message(item), item["file"])
+
+    def fault(self, code: str, message: Message, file: str = "") -> None:
         if self.lenient:
-            self.warn(code, f"Left out: {message}", file)
+            self.warn(code, messages.LEFT_OUT(message=message), file)
         else:
-            self._add({"level": "error", "code": code, "file": file, "message": message})
-
-    def warn(self, code: str, message: str, file: str = "", count: int = 1) -> None:
-        self._add({"level": "warning", "code": code, "file": file, "message": message, "count": count})
+            self._add("error", code, message, file)
 
     def faults(self, items: list[ReportItem]) -> None:
-        """What is wrong with single items, as a DatasetError brings it."""
+        """Add faults of single images or objects, as a DatasetError has them."""
         for item in items:
-            self.fault(item["code"], item["message"], item["file"])
+            self.fault(item["code"], _message(item), item["file"])
 
-    def _add(self, item: ReportItem) -> None:
-        self._seen[item["code"]] += 1
-        if self._seen[item["code"]] <= MOST_ITEMS_PER_CODE:
-            self._items.append(item)
+    def warn(self, code: str, message: Message, file: str = "", count: int = 1) -> None:
+        self._add("warning", code, message, file, count)
+
+    def _add(self, level: Level, code: str, message: Message, file: str, count: int | None = None) -> None:
+        self._seen[code] += 1
+        # A broken annotation file has millions of faults: texts are made for those that are kept alone.
+        if self._seen[code] <= MOST_ITEMS_PER_CODE:
+            self._items.append(report_item(level, code, message, file, count))
 
     @property
     def has_errors(self) -> bool:
         return any(item["level"] == "error" for item in self._items)
 
     def items(self) -> list[ReportItem]:
-        """Errors first, each code together in the order of its first item, then "... and N more" where there are."""
-        grouped: dict[tuple[str, str], list[ReportItem]] = {}
+        """Errors first, each category in the order of its first item; then "... and N more" for dropped items."""
+        grouped: dict[tuple[Level, str], list[ReportItem]] = {}
         for item in sorted(self._items, key=lambda item: item["level"]):
             grouped.setdefault((item["level"], item["code"]), []).append(item)
-        return [item for group in grouped.values() for item in [*group, *self._rest(group[0])]]
-
-    def _rest(self, first: ReportItem) -> list[ReportItem]:
-        rest = self._seen[first["code"]] - MOST_ITEMS_PER_CODE
-        if rest <= 0:
-            return []
-        message = f"… and {rest} more of the same kind."
-        return [{"level": first["level"], "code": first["code"], "file": "", "message": message, "count": rest}]
+        found: list[ReportItem] = []
+        for (level, code), items in grouped.items():
+            found += items
+            dropped = self._seen[code] - MOST_ITEMS_PER_CODE
+            if dropped > 0:
+                found.append(report_item(level, code, messages.MORE_OF_THE_SAME_KIND(count=dropped), count=dropped))
+        return found
 
     def raise_errors(self) -> None:
         """Raise DatasetError with every error collected, if there is one."""
@@ -70,3 +129,9 @@ class Report:
         """Raise DatasetError with every error collected if one of them makes any import impossible."""
         if self.has_fatal:
             self.raise_errors()
+
+
+def _message(item: ReportItem) -> Message:
+    message = from_data(item.get("text"))
+    assert message is not None, "findings of this version have their code"
+    return message

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainingapp.accounts import audit
-from trainingapp.datasets.errors import ReportItem
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.report import ReportItem, item_text
 from trainingapp.management.progress import progress_bar
 from trainingapp.models import Dataset
 
@@ -87,7 +87,7 @@ def print_report(items: list[ReportItem]) -> None:
         shown[item["code"]] = shown.get(item["code"], 0) + 1
         if shown[item["code"]] <= ITEMS_PER_CODE_SHOWN:
             style = "red" if item["level"] == "error" else "yellow"
-            console.print(f"[{style}]{item['level']}[/] {escape(item['message'])}")
+            console.print(f"[{style}]{item['level']}[/] {escape(item_text(item))}")
     for code, count in shown.items():
         if count > ITEMS_PER_CODE_SHOWN:
             console.print(f"… {count - ITEMS_PER_CODE_SHOWN} more lines of {code}; the dataset's page has them.")

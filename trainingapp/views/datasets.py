@@ -2,7 +2,7 @@
 
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from django.conf import settings
 from django.contrib import messages
@@ -20,12 +20,11 @@ from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.codes import TITLES
-from trainingapp.datasets.errors import DatasetError
 from trainingapp.datasets.forms import ConfirmForm, ImportForm
 from trainingapp.datasets.importing.importer import check_upload
+from trainingapp.datasets.report import DatasetError, Level, ReportItem, item_text, rendered_items
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import VerbError
-from trainingapp.presentation.sentences import finding_in_readers_language
 from trainingapp.runs.forms import ShareForm
 from trainingapp.views.access import controlled_dataset, require, visible_dataset
 from trainingapp.views.dataset_figures import figures_context
@@ -94,7 +93,7 @@ def _refusal(error: DatasetError | VerbError) -> str:
     """Why a source is refused, in the language of the page."""
     if isinstance(error, VerbError):
         return str(error)
-    return "\n".join(finding_in_readers_language(item["message"]) for item in error.items[:REASONS_NAMED])
+    return "\n".join(map(item_text, error.items[:REASONS_NAMED]))
 
 
 def _kept_upload(upload: TemporaryUploadedFile) -> Path:
@@ -162,17 +161,28 @@ def dataset_confirm(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect(dataset)
 
 
-def grouped_report(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The report by level and code, errors first: {level, code, title, items, count, more}."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+class ReportGroup(TypedDict):
+    """The findings of one level and category: the first with their texts, the number of all, and that of the rest."""
+
+    level: Level
+    code: str
+    title: str
+    items: list[ReportItem]
+    count: int
+    more: int
+
+
+def grouped_report(report: list[ReportItem]) -> list[ReportGroup]:
+    """The report by level and category, errors first."""
+    groups: dict[tuple[Level, str], list[ReportItem]] = {}
     for item in sorted(report, key=lambda item: (item["level"] != "error", item["code"])):
         groups.setdefault((item["level"], item["code"]), []).append(item)
-    shown = []
+    shown: list[ReportGroup] = []
     for (level, code), items in groups.items():
         count = sum(item.get("count", 1) for item in items)
         more = count - sum(item.get("count", 1) for item in items[:FILES_NAMED])
-        named = [{**item, "message": finding_in_readers_language(item["message"])} for item in items[:FILES_NAMED]]
-        title = TITLES.get(code, named[0]["message"])
+        named = rendered_items(items[:FILES_NAMED])
+        title = str(TITLES.get(code, named[0]["message"]))
         shown.append({"level": level, "code": code, "title": title, "items": named, "count": count, "more": more})
     return shown
 

@@ -1,8 +1,9 @@
-"""Looking at one image: can it be read whole, and is there anything about it that its owner should know?"""
+"""Decoding single images: whether they can be read completely, and which properties their owner should know."""
 
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from trainingapp.datasets.errors import DatasetError
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages import dataset_images as messages
 from trainingapp.datasets.images.memory_budget import MOST_BYTES, decoding_bytes, is_progressive
-from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.report import DatasetError, reason
 from trainingapp.datasets.sources.files import read_bytes
+from trainingapp.datasets.sources.source import SourceFile
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_PIXELS = 89_478_485
-"""Pillow warns of a decompression bomb above this: about 9,459 x 9,459 pixels."""
+"""Pillow warns of a decompression bomb above this number (PIL.Image.MAX_IMAGE_PIXELS), about 9,459 x 9,459 pixels."""
 
 TINY_PIXELS = 8
 _EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
-"""EXIF orientations whose stored width is the upright height."""
+"""EXIF orientations in which the stored width is the upright height."""
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,16 +36,16 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a stored image upright, by EXIF orientation."""
-_LOOK_PIXELS = 32
+"""The transposition that turns a stored image upright, by EXIF orientation."""
+_HASH_PIXELS = 32
 _LARGE_PIXELS = 4_000_000
 _STRIP_ROWS = 256
 MASK_BYTES = 12
-"""A pixel of a mask takes so many bytes while its values are looked at."""
+"""Memory per pixel of a mask while its values are read."""
 _FLAT = 8
-"""An image whose shades differ by less looks like any other of one colour."""
+"""Images whose grey values differ by less count as one colour; they all have the same hash."""
 _DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-#: What Pillow's readers raise for broken files, as its own fuzzing treats them.
+#: What Pillow's decoders raise for broken files, as its own fuzzing expects it.
 _BROKEN = (
     SyntaxError,
     ValueError,
@@ -59,53 +62,53 @@ _BROKEN = (
     zlib.error,
 )
 
-NOTES = {
-    "tiny": f"smaller than {TINY_PIXELS} pixels on a side; a network will hardly see anything",
-    "exif_orientation": "stored turned; training turns them upright as their EXIF data says",
-    "animated": "with several frames, of which the first is used",
-    "deep": "with more than 8 bits a channel, which are reduced to 8",
-    "annotation_turned": "annotated as stored, before EXIF turns them; their annotations are turned along",
+#: Warnings about images by category, for a number of images.
+NOTES: dict[str, Callable[[int], Message]] = {
+    "tiny": lambda count: messages.TINY(count=count, pixels=TINY_PIXELS),
+    "exif_orientation": lambda count: messages.EXIF_ORIENTATION(count=count),
+    "animated": lambda count: messages.ANIMATED(count=count),
+    "deep": lambda count: messages.DEEP(count=count),
+    "annotation_turned": lambda count: messages.ANNOTATION_TURNED(count=count),
 }
-"""Codes of warnings about images, each as the rest of a sentence "3 images are ..."."""
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of an image once it is decoded.
+class ImageFacts:
+    """The properties of a decoded image.
 
-    Size in pixels once turned upright, the codes of `NOTES` that hold, how EXIF says that it is stored (1 to 8, 1 being
-    upright), and 64 bits that are nearly the same for images that look alike; None where it is all one colour.
+    `width` and `height` in pixels of the upright image, `notes` as keys of `NOTES`, EXIF `orientation` from 1 (upright)
+    to 8. `perceptual_hash` has 64 bits that are almost equal for images that look alike; None for one single colour.
     """
 
     width: int
     height: int
     notes: tuple[str, ...]
     orientation: int = 1
-    look: int | None = None
+    perceptual_hash: int | None = None
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """Width and height before it is turned upright."""
+        """Width and height before the EXIF rotation."""
         return (self.height, self.width) if self.orientation in SIDEWAYS else (self.width, self.height)
 
 
-def examine(path: Path, shown_name: str) -> Facts:
-    """Decode the whole image (the first frame). Raises DatasetError when that fails, OSError when the disk does."""
+def examine(path: Path, shown_name: str) -> ImageFacts:
+    """Decode the whole image (the first frame). Raises DatasetError when that fails, OSError when the disk fails."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             _refuse_large(image, shown_name, decoding_bytes(image))
-            if image.format == "PNG":  # the only reader whose verify() finds more than load(): wrong checksums
+            if image.format == "PNG":  # the only format whose verify() finds more than load(): wrong checksums
                 image.verify()
         with Image.open(path, formats=FORMATS) as image:
             stored_size = image.size
-            if is_progressive(image):  # every byte is read all the same
+            if is_progressive(image):  # decoded at half size to save memory; every byte is read nevertheless
                 image.draft(image.mode, (image.width // 2, image.height // 2))
             image.load()
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
             width, height = reversed(stored_size) if orientation in SIDEWAYS else stored_size
-            return Facts(width, height, tuple(_notes(image)), orientation, _look(image, orientation))
+            return ImageFacts(width, height, tuple(_notes(image)), orientation, _perceptual_hash(image, orientation))
     except Image.DecompressionBombError:
-        raise _too_large(shown_name, "too many pixels") from None
+        raise _far_too_large(shown_name) from None
     except DatasetError:
         raise
     except UnidentifiedImageError:
@@ -118,10 +121,14 @@ def examine(path: Path, shown_name: str) -> Facts:
         raise _unreadable(shown_name, error) from None
 
 
-def _look(image: Image.Image, orientation: int) -> int | None:
-    """The perceptual hash of the upright image: signs of the lowest frequencies of its cosine transform."""
-    plain = image if image.mode in ("L", "RGB") else _smaller(image).convert("RGB")
-    small = plain.resize((_LOOK_PIXELS, _LOOK_PIXELS), Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
+def _perceptual_hash(image: Image.Image, orientation: int) -> int | None:
+    """The signs of the lowest frequencies of the cosine transform of the upright image."""
+    plain = image
+    if image.mode not in ("L", "RGB"):
+        if image.width * image.height > _LARGE_PIXELS:  # converted as it is, it would take its memory a second time
+            plain = image.resize((_HASH_PIXELS * 16, _HASH_PIXELS * 16), Image.Resampling.NEAREST)
+        plain = plain.convert("RGB")
+    small = plain.resize((_HASH_PIXELS, _HASH_PIXELS), Image.Resampling.BILINEAR, reducing_gap=2.0).convert("L")
     darkest, brightest = small.getextrema()
     if not isinstance(darkest, int | float) or not isinstance(brightest, int | float) or brightest - darkest < _FLAT:
         return None
@@ -130,28 +137,26 @@ def _look(image: Image.Image, orientation: int) -> int | None:
     return int.from_bytes(np.packbits(imagehash.phash(small).hash).tobytes())
 
 
-def _smaller(image: Image.Image) -> Image.Image:
-    """The image, or of a large one every so manieth pixel: in another mode it would take its memory once more."""
-    if image.width * image.height <= _LARGE_PIXELS:
-        return image
-    return image.resize((_LOOK_PIXELS * 16, _LOOK_PIXELS * 16), Image.Resampling.NEAREST)
-
-
 def _refuse_large(image: Image.Image, shown_name: str, needed_bytes: int) -> None:
     """By the header alone; nothing is decoded yet."""
-    size = f"{image.width:,} x {image.height:,} pixels"
-    if image.width * image.height > MOST_PIXELS:
-        raise _too_large(shown_name, size)
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        message = messages.TOO_MANY_PIXELS(path=shown_name, width=width, height=height, most=MOST_PIXELS / 1e6)
+        raise DatasetError.one("too_many_pixels", message, shown_name)
     if needed_bytes > MOST_BYTES:
-        message = (
-            f"{shown_name} is too large to decode ({size} of a {image.format} take {needed_bytes >> 20:,} MB); "
-            f"at most {MOST_BYTES >> 20} MB are taken."
+        message = messages.TOO_MUCH_MEMORY(
+            path=shown_name,
+            width=width,
+            height=height,
+            format=image.format or "",
+            megabytes=needed_bytes >> 20,
+            most=MOST_BYTES >> 20,
         )
         raise DatasetError.one("too_many_pixels", message, shown_name)
 
 
 def needed_bytes(path: Path) -> int:
-    """Memory that looking at this image takes, as far as its header says; 0 for what is no image."""
+    """Memory that decoding this image needs, according to its header; 0 where it is not an image."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return min(decoding_bytes(image), MOST_BYTES)
@@ -172,11 +177,11 @@ def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
             image.load()
             return _mask_values(image, file.path, in_colour)
     except Image.DecompressionBombError:
-        raise _too_large(file.path, "too many pixels") from None
+        raise _far_too_large(file.path) from None
     except DatasetError:
         raise
     except UnidentifiedImageError:
-        message = f"{file.path} is not an image in any format that is read ({', '.join(FORMATS)})."
+        message = messages.NOT_AN_IMAGE(path=file.path, formats=FORMATS)
         raise DatasetError.one("not_an_image", message, file.path) from None
     except (OSError, *_BROKEN) as error:
         raise _unreadable(file.path, error) from None
@@ -187,12 +192,11 @@ def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.i
         plain = image.convert("L") if image.mode in ("1", "LA") else image
         return np.asarray(plain).astype(np.int32)
     values_HW = np.empty((image.height, image.width), np.int32)
-    for top in range(0, image.height, _STRIP_ROWS):  # all at once would take ten times the memory
+    for top in range(0, image.height, _STRIP_ROWS):  # all rows at once would take ten times the memory
         strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
         red, green, blue = np.moveaxis(np.asarray(strip.convert("RGB"), np.int32), -1, 0)
         if not in_colour and ((red != green).any() or (red != blue).any()):
-            message = f"{path} is in colours; class_dict.csv or labelmap.txt must say which class each colour is."
-            raise DatasetError.one("colours_unknown", message, path)
+            raise DatasetError.one("colours_unknown", messages.COLOURS_UNKNOWN(path=path), path)
         values_HW[top : top + _STRIP_ROWS] = red << 16 | green << 8 | blue if in_colour else red
     return values_HW
 
@@ -210,23 +214,23 @@ def _notes(image: Image.Image) -> list[str]:
     return notes
 
 
-def _not_an_image(path: Path, shown_name: str) -> str:
+def _not_an_image(path: Path, shown_name: str) -> Message:
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
-        return f"{shown_name} is empty (0 bytes)."
+        return messages.EMPTY_FILE(path=shown_name)
     if start.isascii() and start.decode("ascii").replace("\n", "").replace("\r", "").replace("\t", "").isprintable():
-        return f"{shown_name} is a text file, not an image."
-    return f"{shown_name} is not an image in any format that is read ({', '.join(FORMATS)})."
+        return messages.TEXT_FILE(path=shown_name)
+    return messages.NOT_AN_IMAGE(path=shown_name, formats=FORMATS)
 
 
-def _too_large(shown_name: str, size: str) -> DatasetError:
-    message = f"{shown_name} is too large to decode ({size}); at most {MOST_PIXELS:,} pixels are taken."
+def _far_too_large(shown_name: str) -> DatasetError:
+    """Pillow refuses an image of more than twice MOST_PIXELS before its size is known here."""
+    message = messages.FAR_TOO_MANY_PIXELS(path=shown_name, most=MOST_PIXELS / 1e6)
     return DatasetError.one("too_many_pixels", message, shown_name)
 
 
 def _unreadable(shown_name: str, error: Exception) -> DatasetError:
     if "truncated" in str(error).lower() or isinstance(error, EOFError):
-        message = f"{shown_name} is cut short: its end is missing."
-        return DatasetError.one("truncated", message, shown_name)
-    return DatasetError.one("unreadable", f"{shown_name} is damaged and cannot be read: {error}.", shown_name)
+        return DatasetError.one("truncated", messages.TRUNCATED(path=shown_name), shown_name)
+    return DatasetError.one("unreadable", messages.CORRUPTED(path=shown_name, reason=reason(error)), shown_name)

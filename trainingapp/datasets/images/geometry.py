@@ -1,4 +1,4 @@
-"""From the annotations of a source to boxes and masks of the upright image.
+"""Boxes and masks of the upright image, from the annotations of a source.
 
 Legend for array names: H, W height and width in pixels.
 """
@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Box
-from trainingapp.datasets.errors import DatasetError, ReportItem
-from trainingapp.datasets.images.decoding import MOST_PIXELS, TURNS, Facts, read_mask
+from trainingapp.contract.messages import dataset_annotations as annotation_messages
+from trainingapp.contract.messages import dataset_images as messages
+from trainingapp.datasets.images.decoding import MOST_PIXELS, TURNS, ImageFacts, read_mask
+from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import UNKNOWN, MaskFile, Rle, Shape, SourceImage
+from trainingapp.datasets.sources.position import Position
 
 MOST_OVER_PIXELS = 2.0
-"""A box may leave the image by so much, as rounding does; it is clipped then."""
+"""A box may exceed the image by this much, as rounding causes; it is clipped then."""
 _CLIPPED_PIXELS = 0.5
 _MOST_CROSSINGS = 1 << 20
 _DECIMALS = 3
@@ -25,9 +28,9 @@ Corners = tuple[float, float, float, float]
 
 @dataclass
 class Placed:
-    """Annotations of the upright image. `faults` concern single objects, which are left out of the rest.
+    """Annotations of the upright image. `faults` concern single objects, which are not among the boxes and the mask.
 
-    mask_HW: uint8, 0 where no class is, i + 1 where class i is, 255 where nobody knows.
+    mask_HW: uint8, 0 for the background, i + 1 for class i, 255 for unknown. `clipped` counts boxes.
     """
 
     boxes: list[Box] = field(default_factory=list)
@@ -37,34 +40,38 @@ class Placed:
     is_turned: bool = False
 
 
-def place(image: SourceImage, facts: Facts, *, wants_mask: bool) -> Placed:
-    """Boxes and mask of a decoded image. Raises DatasetError when they are of an image of another size."""
+def place(image: SourceImage, facts: ImageFacts, *, wants_mask: bool) -> Placed:
+    """Boxes and mask of a decoded image. Raises DatasetError when they are for another size."""
     placed = Placed(is_turned=_is_turned(image, facts))
     frame = facts.stored_size if placed.is_turned else (facts.width, facts.height)
-    sound = []
+    valid: list[Shape] = []
     for shape in image.shapes:
         try:
             placed.boxes.append(_box(shape, frame, facts, placed))
-            sound.append(shape)
+            valid.append(shape)
         except DatasetError as error:
             placed.faults += error.items
     if image.mask:
         placed.mask_HW = _read_classes(image.mask, facts)
     elif wants_mask:
-        placed.mask_HW = _painted(sound, frame, facts, placed)
+        placed.mask_HW = _painted(valid, frame, facts, placed)
     return placed
 
 
-def _is_turned(image: SourceImage, facts: Facts) -> bool:
-    """Whether the annotations are of the image as it is stored, before EXIF turns it upright."""
+def _is_turned(image: SourceImage, facts: ImageFacts) -> bool:
+    """Whether the annotations are for the image as stored, before its EXIF rotation."""
     declared, upright = image.declared_size, (facts.width, facts.height)
     if declared in ((0, 0), upright):
         return False
     if declared == facts.stored_size:
         return True
-    message = (
-        f"{image.where}: the annotations are of an image of {declared[0]} x {declared[1]} pixels, but "
-        f"{image.file.path} has {upright[0]} x {upright[1]}."
+    message = messages.SIZE_MISMATCH(
+        where=image.where.param(),
+        width=declared[0],
+        height=declared[1],
+        path=image.file.path,
+        real_width=upright[0],
+        real_height=upright[1],
     )
     raise DatasetError.one("size_mismatch", message, image.file.path)
 
@@ -72,7 +79,7 @@ def _is_turned(image: SourceImage, facts: Facts) -> bool:
 # Boxes
 
 
-def _box(shape: Shape, frame: tuple[int, int], facts: Facts, placed: Placed) -> Box:
+def _box(shape: Shape, frame: tuple[int, int], facts: ImageFacts, placed: Placed) -> Box:
     """The box within the upright image. Raises DatasetError when it has no area or lies outside."""
     left, top, right, bottom = _corners(shape, frame)
     if shape.relative:
@@ -82,26 +89,21 @@ def _box(shape: Shape, frame: tuple[int, int], facts: Facts, placed: Placed) -> 
         left, top, right, bottom = _turned((left, top, right, bottom), frame, facts.orientation)
     size = (facts.width, facts.height)
     over = max(-left, -top, right - size[0], bottom - size[1])
-    if not over <= MOST_OVER_PIXELS:
-        message = (
-            f"{shape.where}: the box {_shown(left, top, right, bottom)} leaves the image of {size[0]} x {size[1]}."
-        )
-        raise DatasetError.one("box_outside", message, _file(shape.where))
+    if not over <= MOST_OVER_PIXELS:  # not `over >`: it is NaN where a corner is
+        box = _box_text(left, top, right, bottom)
+        message = messages.BOX_OUTSIDE(where=shape.where.param(), box=box, width=size[0], height=size[1])
+        raise DatasetError.one("box_outside", message, shape.where.path)
     placed.clipped += over > _CLIPPED_PIXELS
     clipped = (max(left, 0.0), max(top, 0.0), min(right, size[0]), min(bottom, size[1]))
     x0, y0, x1, y1 = (round(float(value), _DECIMALS) for value in clipped)
     if x1 <= x0 or y1 <= y0:
-        message = f"{shape.where}: the box {_shown(left, top, right, bottom)} has no area."
-        raise DatasetError.one("box_without_area", message, _file(shape.where))
+        message = messages.BOX_WITHOUT_AREA(where=shape.where.param(), box=_box_text(left, top, right, bottom))
+        raise DatasetError.one("box_without_area", message, shape.where.path)
     return Box(shape.label, x0, y0, x1, y1, crowd=shape.crowd)
 
 
-def _shown(*corners: float) -> str:
+def _box_text(*corners: float) -> str:
     return "(" + ", ".join(f"{corner:.1f}" for corner in corners) + ")"
-
-
-def _file(where: str) -> str:
-    return where.rpartition(" line ")[0] or where
 
 
 def _corners(shape: Shape, frame: tuple[int, int]) -> Corners:
@@ -115,12 +117,13 @@ def _corners(shape: Shape, frame: tuple[int, int]) -> Corners:
     mask_HW = decode_rle(shape.rle, frame, shape.where)
     rows, columns = np.flatnonzero(mask_HW.any(axis=1)), np.flatnonzero(mask_HW.any(axis=0))
     if not len(rows):
-        raise DatasetError.one("box_without_area", f"{shape.where}: the mask is empty.", _file(shape.where))
+        message = messages.MASK_EMPTY(where=shape.where.param())
+        raise DatasetError.one("box_without_area", message, shape.where.path)
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _turned(corners: Corners, frame: tuple[int, int], orientation: int) -> Corners:
-    """A box of the stored image of `frame` = (width, height), in the upright one."""
+    """A box of the stored image of `frame` = (width, height) in the upright image, by EXIF orientation."""
     width, height = frame
     left, top, right, bottom = corners
     match orientation:
@@ -132,13 +135,14 @@ def _turned(corners: Corners, frame: tuple[int, int], orientation: int) -> Corne
             return height - bottom, width - right, height - top, width - left
         case 8:
             return top, width - right, bottom, width - left
-    raise AssertionError(orientation)  # any other keeps the size, so that nothing tells it from the upright one
+    # Orientations 1 to 4 keep width and height, so that annotations of the stored image are not recognised as such.
+    raise AssertionError(orientation)
 
 
 # Masks
 
 
-def _painted(shapes: list[Shape], frame: tuple[int, int], facts: Facts, placed: Placed) -> NDArray[np.uint8]:
+def _painted(shapes: list[Shape], frame: tuple[int, int], facts: ImageFacts, placed: Placed) -> NDArray[np.uint8]:
     """The mask of all outlines, later objects over earlier ones."""
     canvas_HW = np.zeros((frame[1], frame[0]), np.uint8)
     scale = np.array([facts.width, facts.height])
@@ -157,12 +161,13 @@ def _painted(shapes: list[Shape], frame: tuple[int, int], facts: Facts, placed: 
 
 
 def fill_polygon(canvas_HW: NDArray[np.uint8], corners: NDArray[np.float64], value: int) -> None:
-    """Set the pixels whose middle lies within the polygon of (N, 2) corners x, y.
+    """Set the pixels whose centre lies within the polygon of (N, 2) corners x, y.
 
-    Along each row, the inside begins and ends where edges cross the row's middle; so what it covers twice is a hole.
+    Along each row, the inside begins and ends where edges cross the centre of the row (even-odd rule), so that an area
+    covered twice is a hole.
     """
     height, width = canvas_HW.shape
-    limit = 4.0 * max(height, width)  # keeps far corners from overflowing; they are faults elsewhere
+    limit = 4.0 * max(height, width)  # keeps distant corners from overflowing; the check of the box refuses them
     corners = corners.clip(-limit, limit)
     low, high = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int)
     (left, top), (right, bottom) = low.clip(0, (width, height)), high.clip(0, (width, height))
@@ -177,9 +182,9 @@ def fill_polygon(canvas_HW: NDArray[np.uint8], corners: NDArray[np.float64], val
 
 
 def _count_crossings(crossings_HW: NDArray[np.uint8], edges: NDArray[np.float64]) -> None:
-    """Turn 0 to 1 and back where an edge (x0, y0, x1, y1) crosses a row.
+    """Toggle between 0 and 1 where an edge (x0, y0, x1, y1) crosses a row.
 
-    That is at the first column whose middle lies right of the crossing.
+    The toggled pixel is in the first column whose centre lies right of the crossing.
     """
     rows, columns = crossings_HW.shape
     x0, y0, x1, y1 = edges.T
@@ -194,24 +199,26 @@ def _count_crossings(crossings_HW: NDArray[np.uint8], edges: NDArray[np.float64]
     crossings_HW ^= (counted & 1).astype(np.uint8)
 
 
-def decode_rle(rle: Rle, frame: tuple[int, int], where: str) -> NDArray[np.bool_]:
-    """(H, W) mask of run lengths. Raises DatasetError when they are not those of an image of this width and height."""
+def decode_rle(rle: Rle, frame: tuple[int, int], where: Position) -> NDArray[np.bool_]:
+    """(H, W) mask of run lengths. Raises DatasetError when they do not fit the (width, height) of `frame`."""
     if (rle.width, rle.height) != frame or rle.width * rle.height > MOST_PIXELS:
-        message = f"{where}: the mask has {rle.width} x {rle.height} pixels, the image {frame[0]} x {frame[1]}."
-        raise DatasetError.one("mask_size", message, _file(where))
+        message = messages.MASK_SIZE(
+            where=where.param(), width=rle.width, height=rle.height, real_width=frame[0], real_height=frame[1]
+        )
+        raise DatasetError.one("mask_size", message, where.path)
     counts = np.array(unpack_counts(rle.counts) if isinstance(rle.counts, str) else rle.counts, dtype=np.int64)
     if (counts < 0).any() or (counts > MOST_PIXELS).any() or counts.sum() != rle.width * rle.height:
-        message = f"{where}: the run lengths of the mask do not fill {rle.width} x {rle.height} pixels."
-        raise DatasetError.one("bad_annotation", message, _file(where))
+        message = messages.RUN_LENGTHS_INVALID(where=where.param(), width=rle.width, height=rle.height)
+        raise DatasetError.one("bad_annotation", message, where.path)
     is_object = np.arange(len(counts)) % 2 == 1
     return np.repeat(is_object, counts).reshape(rle.width, rle.height).T
 
 
 def unpack_counts(packed: str) -> list[int]:
-    """COCO's packed text as run lengths; [-1], which no mask has, when it is none.
+    """COCO's packed text as run lengths; [-1], which no mask has, when it is invalid.
 
-    Groups of five bits, the lowest first, a sixth bit says that more follow; from the third on, runs are differences to
-    the one before the last: rleFrString in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
+    Groups of five bits, the lowest first; a sixth bit means that more follow. From the third on, runs are differences
+    to the last but one: rleFrString in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
     """
     counts: list[int] = []
     value = shift = 0
@@ -232,13 +239,13 @@ def unpack_counts(packed: str) -> list[int]:
     return counts if not shift else [-1]
 
 
-def _read_classes(mask: MaskFile, facts: Facts) -> NDArray[np.uint8]:
-    """The mask of a mask file. Raises DatasetError when it is of another size or has pixels of no known class."""
+def _read_classes(mask: MaskFile, facts: ImageFacts) -> NDArray[np.uint8]:
+    """The mask of a mask file. Raises DatasetError when it has another size or pixels of an unknown class."""
     path = mask.file.path
     values_HW = read_mask(mask.file, in_colour=mask.coding.in_colour)
     meanings_HW = mask.coding.meanings(values_HW)
     if (meanings_HW == UNKNOWN).any():
-        raise DatasetError.one("unknown_class", f"{path} has pixels of no known class.", path)
+        raise DatasetError.one("unknown_class", annotation_messages.UNKNOWN_PIXELS(path=path), path)
     table = np.array([IGNORED_PIXEL, IGNORED_PIXEL, 0, *range(1, IGNORED_PIXEL)], np.uint8)
     classes_HW = table[meanings_HW - UNKNOWN]
     size = (classes_HW.shape[1], classes_HW.shape[0])
@@ -246,5 +253,7 @@ def _read_classes(mask: MaskFile, facts: Facts) -> NDArray[np.uint8]:
         return classes_HW
     if size == facts.stored_size:
         return np.asarray(Image.fromarray(classes_HW).transpose(TURNS[facts.orientation]))
-    message = f"{path} has {size[0]} x {size[1]} pixels, its image {facts.width} x {facts.height}."
+    message = messages.MASK_FILE_SIZE(
+        path=path, width=size[0], height=size[1], real_width=facts.width, real_height=facts.height
+    )
     raise DatasetError.one("mask_size", message, path)

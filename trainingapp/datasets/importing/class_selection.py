@@ -1,19 +1,20 @@
-"""What a person chose of the classes, applied to what is in a source."""
+"""Applying the selected classes to the layout of a source."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from trainingapp.datasets.errors import DatasetError
+from trainingapp.contract.messages import dataset_checks as messages
 from trainingapp.datasets.options import ClassChoice, ImportOptions
+from trainingapp.datasets.report import DatasetError
 from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, MaskFile, SourceImage
 
 
 def select_classes(layout: Layout, options: ImportOptions) -> Layout:
-    """The layout with classes renamed, merged, left out and in the order chosen.
+    """The layout with classes renamed, merged, left out and in the selected order.
 
-    Objects of a class that is left out go, and so do images that had it as their own label. Raises DatasetError for a
-    choice that names what is not there, or one class twice.
+    Objects of a class that is left out are removed, and so are images that had it as their label. Raises DatasetError
+    for a choice that names an unknown class, or one class twice.
     """
     if not options.classes:
         return layout
@@ -35,9 +36,10 @@ def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], d
     for choice in choices:
         for source in choice.sources:
             if source not in found:
-                raise DatasetError.one("unknown_choice", f"There is no class {source} to import as {choice.name}.")
+                message = messages.CHOICE_UNKNOWN(name=source, new_name=choice.name)
+                raise DatasetError.one("unknown_choice", message)
             if source in target_of:
-                raise DatasetError.one("unknown_choice", f"The class {source} is chosen twice.")
+                raise DatasetError.one("unknown_choice", messages.CHOICE_TWICE(name=source))
             target_of[source] = names.index(choice.name)
     return names, target_of
 
@@ -50,7 +52,7 @@ def _selected(image: SourceImage, targets: list[int], codings: dict[int, MaskCod
 
 
 def _selected_mask(mask: MaskFile, targets: list[int], codings: dict[int, MaskCoding]) -> MaskFile:
-    """Most masks share one coding: it is changed once."""
+    """The mask with its selected classes; `codings` holds those done by id, since most masks share one."""
     coding = codings.get(id(mask.coding))
     if coding is None:
         lookup = np.array(targets, np.int16)

@@ -1,4 +1,4 @@
-"""Equal and nearly equal images: across classes one label is wrong, across splits the validation is too good."""
+"""Identical and similar images: across classes a label is wrong, across splits the validation metrics are too good."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -7,53 +7,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainingapp.contract.dataset_index import Split
-from trainingapp.datasets.importing.ingest import Taken
+from trainingapp.contract.messages import dataset_images as messages
+from trainingapp.datasets.importing.ingest import IngestedImage
 from trainingapp.datasets.report import Report
 
 MOST_BITS = 4
-"""Images whose perceptual hashes differ in no more of their 64 bits look alike."""
+"""Images look alike when their perceptual hashes differ in at most this many of 64 bits."""
 _BANDS = MOST_BITS + 1
 _EDGES = [round(64 * band / _BANDS) for band in range(_BANDS + 1)]
 
 
-def check_duplicates(taken: Sequence[Taken], splits: Sequence[Split], report: Report) -> None:
-    """Warn of images whose files are equal."""
-    first: dict[str, tuple[Taken, Split]] = {}
-    for item, split in zip(taken, splits, strict=True):
+def check_duplicates(images: Sequence[IngestedImage], splits: Sequence[Split], report: Report) -> None:
+    """Warn of images whose files are identical."""
+    first: dict[str, tuple[IngestedImage, Split]] = {}
+    for item, split in zip(images, splits, strict=True):
         other, other_split = first.setdefault(item.digest, (item, split))
         if other is item:
             continue
         assert item.sample
         assert other.sample
         if item.sample.label != other.sample.label:
-            report.warn("duplicate_label", f"{item.file} equals {other.file}, which has another class.", item.file)
+            message = messages.DUPLICATE_LABEL(path=item.file, other=other.file)
+            report.warn("duplicate_label", message, item.file)
         if split != other_split:
-            message = f"{item.file} equals {other.file}: training sees an image of the validation."
-            report.warn("leak", message, item.file)
+            report.warn("leak", messages.LEAK(path=item.file, other=other.file), item.file)
         elif item.sample.label == other.sample.label:
-            report.warn("duplicate", f"{item.file} equals {other.file}.", item.file)
+            report.warn("duplicate", messages.DUPLICATE(path=item.file, other=other.file), item.file)
 
 
-def check_looks(taken: Sequence[Taken], splits: Sequence[Split], report: Report) -> None:
-    """Warn of validation images that look like one of training without being the same file."""
-    train = [item for item, split in zip(taken, splits, strict=True) if split == "train" and item.look is not None]
-    val = [item for item, split in zip(taken, splits, strict=True) if split == "val" and item.look is not None]
-    digests = {item.digest for item in train}
-    val = [item for item in val if item.digest not in digests]
-    found = nearest([item.look or 0 for item in val], [item.look or 0 for item in train])
-    for item, index in zip(val, found, strict=True):
+def check_similar(images: Sequence[IngestedImage], splits: Sequence[Split], report: Report) -> None:
+    """Warn of validation images that look like a training image without being the same file."""
+    hashed: dict[Split, list[tuple[IngestedImage, int]]] = {"train": [], "val": []}
+    for item, split in zip(images, splits, strict=True):
+        if item.perceptual_hash is not None:
+            hashed[split].append((item, item.perceptual_hash))
+    train, digests = hashed["train"], {item.digest for item, _hash in hashed["train"]}
+    val = [(item, hash_) for item, hash_ in hashed["val"] if item.digest not in digests]
+    found = nearest([hash_ for _item, hash_ in val], [hash_ for _item, hash_ in train])
+    for (item, _hash), index in zip(val, found, strict=True):
         if index >= 0:
-            message = f"{item.file} looks nearly like {train[index].file}, which is trained on."
+            message = messages.NEAR_LEAK(path=item.file, other=train[index][0].file)
             report.warn("near_leak", message, item.file)
 
 
-def nearest(looks: Sequence[int], others: Sequence[int]) -> list[int]:
+def nearest(hashes: Sequence[int], others: Sequence[int]) -> list[int]:
     """For each hash the index of the nearest of `others` within MOST_BITS, or -1.
 
-    Two hashes that differ in at most four bits agree in at least one of five bands of bits, so that only those that
-    share a band are compared.
+    Two hashes that differ in at most four bits agree in at least one of five bands of bits (pigeonhole principle), so
+    that only hashes that share a band are compared.
     """
-    queries = np.array(looks, np.uint64)
+    queries = np.array(hashes, np.uint64)
     stored, places = np.unique(np.array(others, np.uint64), return_index=True)
     best = np.full(len(queries), -1, np.int64)
     bits = np.full(len(queries), MOST_BITS + 1, np.int64)
@@ -76,7 +79,7 @@ def _improve(
     best: NDArray[np.int64],
     bits: NDArray[np.int64],
 ) -> None:
-    """Take the nearest candidate when it is nearer than what was found."""
+    """Keep the nearest candidate when it is nearer than the best so far."""
     differing = np.bitwise_count(stored[candidates] ^ queries[index])
     place = int(differing.argmin())
     if differing[place] < bits[index]:

@@ -1,4 +1,4 @@
-"""Equal content of two datasets is stored once: their files are hard links to the same data."""
+"""Storing the identical content of two datasets once, by hard links."""
 
 import hashlib
 import os
@@ -11,9 +11,10 @@ _LINK_NAME = ".link"
 
 
 def share_files(folder: Path, other: Path) -> int:
-    """Make files of `folder` links to equal ones of `other`; returns the bytes that this frees.
+    """Replace files of `folder` by hard links to identical files of `other`; returns the bytes that this frees.
 
-    Where links are not possible, as across disks, or `other` goes meanwhile, `folder` keeps its own copies.
+    Raises OSError where links are not possible, as across disks, or `other` is deleted meanwhile; `folder` is complete
+    then, too.
     """
     freed_bytes = 0
     by_size: dict[int, list[Path]] = {}
@@ -23,7 +24,9 @@ def share_files(folder: Path, other: Path) -> int:
     for path in _files(folder):
         size_bytes = path.stat().st_size
         if size_bytes in by_size and (same := by_digest.get(_digest(path))):
-            _replace(path, same)
+            link = path.with_name(_LINK_NAME)
+            os.link(same, link)
+            link.replace(path)  # in one step: the file is there at any time
             freed_bytes += size_bytes
     return freed_bytes
 
@@ -36,9 +39,3 @@ def _files(folder: Path) -> Iterator[Path]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _replace(path: Path, same: Path) -> None:
-    link = path.with_name(_LINK_NAME)
-    os.link(same, link)
-    link.replace(path)

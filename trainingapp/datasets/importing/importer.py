@@ -1,9 +1,9 @@
 """Import a dataset: from a zip or a server folder to a folder of the studio that is never changed again.
 
-The images go one by one into DATASETS_DIR/.import-{id}; only when every one of them is sound, the folder is flushed
-to the disk and renamed. So a crash leaves nothing but that temporary folder, which the next attempt empties, and a lock
-on it keeps a second worker away (work.py). An error refuses the whole import: the report names all and no file stays;
-who chose so has single images and objects left out instead.
+The images are copied one by one into DATASETS_DIR/.import-{id}. Only when all are valid, the folder is flushed to the
+disk and renamed. A crash therefore leaves nothing but that temporary folder, which the next attempt empties, and a lock
+on it keeps a second worker away (session.py). An error refuses the whole import: the report names all errors and no
+file is kept. With `ImportOptions.on_error` "leave_out", single images and objects are left out instead.
 """
 
 import hashlib
@@ -17,45 +17,48 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import structlog
 
 from trainingapp.contract.dataset_index import Sample, Split, write_index
-from trainingapp.datasets.errors import DatasetError
+from trainingapp.contract.messages import dataset_checks as check_messages
+from trainingapp.contract.messages import dataset_images as image_messages
+from trainingapp.contract.messages import dataset_sources as source_messages
 from trainingapp.datasets.images.decoding import NOTES
 from trainingapp.datasets.images.geometry import MOST_OVER_PIXELS
 from trainingapp.datasets.importing.class_selection import select_classes
-from trainingapp.datasets.importing.duplicates import check_duplicates, check_looks
+from trainingapp.datasets.importing.duplicates import check_duplicates, check_similar
 from trainingapp.datasets.importing.hard_links import share_files
-from trainingapp.datasets.importing.ingest import Taken, take
+from trainingapp.datasets.importing.ingest import IngestedImage, check_disk_space, ingest
 from trainingapp.datasets.importing.layout_checks import check_layout
-from trainingapp.datasets.importing.session import GoneError, Heartbeat, Progress, at_work
+from trainingapp.datasets.importing.session import GoneError, Heartbeat, Progress, import_session
 from trainingapp.datasets.importing.splits import stratified
-from trainingapp.datasets.importing.statistics import SPLITS, statistics
+from trainingapp.datasets.importing.statistics import SPLITS, Statistics, statistics
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.previews import write_shown
-from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import check_disk, open_source
+from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.formats import class_folders
 from trainingapp.datasets.sources.formats.registry import read_layout, recognise
 from trainingapp.datasets.sources.layout import Layout, SourceImage
+from trainingapp.datasets.sources.opening import open_source
 from trainingapp.models import Dataset
 
 _THREADS = min(4, os.cpu_count() or 1)
 _WINDOW = 8 * _THREADS
+"""Images that wait for a thread at a time."""
 log = structlog.get_logger(__name__)
 
 
 def check_upload(path: Path) -> None:
-    """Refuse a zip that cannot be a dataset, from its table of contents alone. Raises DatasetError."""
+    """Refuse a zip that cannot be a dataset, from its central directory alone. Raises DatasetError."""
     if path.is_dir():
-        raise DatasetError.one("not_a_zip", "This is a folder, not a zip.")
+        raise DatasetError.one("not_a_zip", source_messages.FOLDER_INSTEAD_OF_ZIP())
     with open_source(path) as source:
         files = Files(source)
         if not files.images:
-            raise DatasetError.one("no_images", "There is no image in it.")
+            raise DatasetError.one("no_images", source_messages.NO_IMAGES())
         if recognise(files) is class_folders:
             report = Report()
             check_layout(class_folders.read(files, report), ImportOptions(), report)
@@ -65,13 +68,14 @@ def check_upload(path: Path) -> None:
 def run_import(dataset: Dataset, *, on_progress: Progress | None = None) -> None:
     """Read `dataset.source` and make the dataset ready, or refused with a report. `dataset` is refreshed.
 
-    Never raises for bad data, a full disk or a source that cannot be read. Doing it again after a crash, or after it
-    was done, is harmless; while another process does it, this returns at once.
+    Never raises for bad data, a full disk or a source that cannot be read. It can be repeated after a crash or when it
+    is done; while another process imports the dataset, it returns at once.
     """
-    with at_work(dataset, Dataset.Status.IMPORTING, on_progress) as work:
-        if work:
-            shutil.rmtree(dataset.folder, ignore_errors=True)  # renamed, but the row never came to say so
-            _import(dataset, work.folder, work.heartbeat)
+    with import_session(dataset, Dataset.Status.IMPORTING, on_progress) as session:
+        if session:
+            # An earlier attempt may have renamed its folder and died before it updated the row.
+            shutil.rmtree(dataset.folder, ignore_errors=True)
+            _import(dataset, session.folder, session.heartbeat)
 
 
 def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
@@ -82,15 +86,15 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
         layout = select_classes(read_layout(source, report, heartbeat.touch), options)
         layout = check_layout(layout, options, report)
         report.raise_errors()  # nothing is copied for a layout that cannot be used
-        check_disk(folder, sum(image.file.size_bytes for image in layout.images))
-        taken = _take_images(layout, folder, heartbeat, report)
-    report.raise_errors()  # of images: validation needs sound ones to choose from
-    splits = _splits(taken, options, pool_rare=not layout.has_labels_only)
-    _check_splits(taken, splits, layout, report)
-    check_duplicates(taken, splits, report)
-    check_looks(taken, splits, report)
+        check_disk_space(folder, sum(image.file.size_bytes for image in layout.images))
+        images = _ingest_images(layout, folder, heartbeat, report)
+    report.raise_errors()  # of images: the splits are chosen among valid ones
+    splits = _splits(images, options, pool_rare=not layout.has_labels_only)
+    _check_splits(images, splits, layout, report)
+    check_duplicates(images, splits, report)
+    check_similar(images, splits, report)
     report.raise_errors()
-    values = _write_dataset(dataset, folder, layout, taken, splits)
+    values = _write_dataset(dataset, folder, layout, images, splits)
     _share_same_content(dataset, folder, values["fingerprint"], report)
     _publish(folder, dataset.folder)
     try:
@@ -103,26 +107,26 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
 # Images
 
 
-def _take_images(layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report) -> list[Taken]:
-    """Copy and decode every image; faults and notes go into the report. Returns the sound ones."""
-    taken: list[Taken] = []
+def _ingest_images(layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report) -> list[IngestedImage]:
+    """Copy and decode every image; faults and notes go into the report. Returns the valid ones."""
+    valid: list[IngestedImage] = []
     wants_mask = "masks" in layout.annotations
     total = len(layout.images)
     numbered = enumerate(_emptying(layout.images), start=1)
     with ThreadPoolExecutor(_THREADS) as pool:
-        one = partial(take, folder=folder, class_count=len(layout.classes), wants_mask=wants_mask)
+        one = partial(ingest, folder=folder, class_count=len(layout.classes), wants_mask=wants_mask)
         work = _map_windowed(pool, lambda entry: one(entry[1], entry[0]), numbered)
         for done, item in enumerate(work, start=1):
             report.faults(list(item.faults))
             if item.sample:
-                taken.append(item)
+                valid.append(item)
             heartbeat.beat(done, total)
-    _report_notes(taken, report)
-    return taken
+    _report_notes(valid, report)
+    return valid
 
 
 def _emptying(images: list[SourceImage]) -> Iterator[SourceImage]:
-    """The images in their order; each is forgotten then, which frees what was read of its annotations."""
+    """The images in their order. Each is removed from the list, which frees the memory of its annotations."""
     images.reverse()
     while images:
         yield images.pop()
@@ -130,71 +134,83 @@ def _emptying(images: list[SourceImage]) -> Iterator[SourceImage]:
 
 def _map_windowed(
     pool: ThreadPoolExecutor,
-    work: Callable[[tuple[int, SourceImage]], Taken],
+    work: Callable[[tuple[int, SourceImage]], IngestedImage],
     images: Iterable[tuple[int, SourceImage]],
-) -> Iterator[Taken]:
-    """Like `pool.map`, but with few tasks waiting at a time, so that memory stays flat and an error ends it soon."""
+) -> Iterator[IngestedImage]:
+    """Like `pool.map`, but with few tasks waiting at a time: memory stays constant, and an error ends the work soon."""
     rest = iter(images)
     while window := list(islice(rest, _WINDOW)):
         yield from pool.map(work, window)
 
 
-def _report_notes(taken: list[Taken], report: Report) -> None:
+def _report_notes(images: list[IngestedImage], report: Report) -> None:
     examples: dict[str, list[str]] = defaultdict(list)
-    for item in taken:
+    for item in images:
         for note in item.notes:
             examples[note].append(item.file)
     for code, files in examples.items():
-        count, note = len(files), NOTES[code]
-        message = f"1 image is {note}." if count == 1 else f"{count:,} images are {note}."
-        report.warn(code, message, files[0], count=count)
-    if clipped := [item for item in taken if item.clipped]:
+        count = len(files)
+        report.warn(code, NOTES[code](count), files[0], count=count)
+    if clipped := [item for item in images if item.clipped]:
         count = sum(item.clipped for item in clipped)
-        message = f"{count:,} boxes that leave their image by up to {MOST_OVER_PIXELS:.0f} pixels are clipped."
+        message = image_messages.BOX_CLIPPED(count=count, pixels=round(MOST_OVER_PIXELS))
         report.warn("box_clipped", message, clipped[0].file, count=count)
 
 
-def _splits(taken: list[Taken], options: ImportOptions, *, pool_rare: bool) -> list[Split]:
-    """The split of each image, chosen where the source has no validation images or a person wants it so."""
-    if options.split == "given" and any(item.kind == "val" for item in taken):
-        return ["val" if item.kind == "val" else "train" for item in taken]
-    digests, shown = [item.digest for item in taken], [item.shown() for item in taken]
+def _splits(images: list[IngestedImage], options: ImportOptions, *, pool_rare: bool) -> list[Split]:
+    """The split of each image: as given, or chosen where the source has no validation images or by the options."""
+    if options.split == "given" and any(item.kind == "val" for item in images):
+        return ["val" if item.kind == "val" else "train" for item in images]
+    digests, shown = [item.digest for item in images], [item.shown() for item in images]
     return stratified(digests, shown, options.seed, options.val_share, pool_rare=pool_rare)
 
 
-def _check_splits(taken: list[Taken], splits: list[Split], layout: Layout, report: Report) -> None:
+def _check_splits(images: list[IngestedImage], splits: list[Split], layout: Layout, report: Report) -> None:
     shown: dict[Split, set[int]] = {"train": set(), "val": set()}
-    for item, split in zip(taken, splits, strict=True):
+    for item, split in zip(images, splits, strict=True):
         shown[split] |= item.shown()
     if "train" not in splits:
-        report.error("no_train", "No image is left to train on.")
+        report.error("no_train", check_messages.NO_TRAIN_LEFT())
     if "val" not in splits:
-        report.error("no_val", "No image is left for validation: at least one class needs two different images.")
+        report.error("no_val", check_messages.NO_VAL_LEFT())
         return
     for label, name in enumerate(layout.classes):
         if label not in shown["val"] and label in shown["train"]:
-            report.warn("class_without_val", f"The class {name} has no image for validation.", name)
+            report.warn("class_without_val", check_messages.CLASS_WITHOUT_VAL(name=name), name)
 
 
-# What is written in the end
+# Writing the dataset
+
+
+class _ReadyFields(TypedDict):
+    """The fields of `Dataset` that are known once everything is imported."""
+
+    format: str
+    classes: list[str]
+    counts: dict[Split, dict[str, int]]
+    images: dict[Split, int]
+    statistics: Statistics
+    tasks: list[str]
+    fingerprint: str
+    size_bytes: int
 
 
 def _write_dataset(
-    dataset: Dataset, folder: Path, layout: Layout, taken: list[Taken], splits: list[Split]
-) -> dict[str, Any]:
+    dataset: Dataset, folder: Path, layout: Layout, images: list[IngestedImage], splits: list[Split]
+) -> _ReadyFields:
     """Write the index; returns the fields of the row."""
     ordered = sorted(
-        zip(taken, splits, strict=True), key=lambda pair: (pair[1] != "train", pair[0].sample and pair[0].sample.label)
-    )  # stable: within a class the order of names stays
+        zip(images, splits, strict=True), key=lambda pair: (pair[1] != "train", pair[0].sample and pair[0].sample.label)
+    )  # sorted() is stable: within a class the order of names is kept
     items = [item for item, _split in ordered]
     samples = [replace(item.sample, split=split) for item, split in ordered if item.sample]
-    found = _fingerprint(layout.classes, items, samples)
+    fingerprint = _fingerprint(layout.classes, items, samples)
     write_index(
         folder,
         name=dataset.name,
         tasks=list(layout.tasks),
         classes=layout.classes,
-        fingerprint=found,
+        fingerprint=fingerprint,
         samples=samples,
     )
     if any(sample.mask for sample in samples):
@@ -208,13 +224,13 @@ def _write_dataset(
         "images": {split: count for split, count in figures["images"].items() if count},
         "statistics": figures,
         "tasks": list(layout.tasks),
-        "fingerprint": found,
-        "size_bytes": index_bytes + sum(item.size_bytes for item in taken),
+        "fingerprint": fingerprint,
+        "size_bytes": index_bytes + sum(item.size_bytes for item in items),
     }
 
 
-def _fingerprint(classes: list[str], items: list[Taken], samples: list[Sample]) -> str:
-    """SHA-256 in hex over the classes and the sorted (split, image, annotations): names and places do not matter."""
+def _fingerprint(classes: list[str], items: list[IngestedImage], samples: list[Sample]) -> str:
+    """SHA-256 in hex over the classes and the sorted (split, image, annotations), whatever the files are called."""
     lines = []
     for item, sample in zip(items, samples, strict=True):
         boxes = sorted(box.values() for box in sample.boxes)
@@ -226,12 +242,12 @@ def _fingerprint(classes: list[str], items: list[Taken], samples: list[Sample]) 
 
 
 def _share_same_content(dataset: Dataset, folder: Path, fingerprint: str, report: Report) -> None:
-    """Say that the content is there already, and store it only once where the disk allows that."""
+    """Report that another dataset has the same content, and store it only once where the file system allows."""
     ready = Dataset.objects.filter(status=Dataset.Status.READY, fingerprint=fingerprint).exclude(pk=dataset.pk)
     other = ready.order_by("pk").first()
     if other is None:
         return
-    report.warn("same_content", f"“{other.name}” has the same content; the files are stored once.", other.name)
+    report.warn("same_content", check_messages.SAME_CONTENT(dataset=other.name), other.name)
     try:
         share_files(folder, other.folder)
     except OSError as error:
@@ -239,7 +255,7 @@ def _share_same_content(dataset: Dataset, folder: Path, fingerprint: str, report
 
 
 def _publish(folder: Path, final: Path) -> None:
-    """Bring everything to the disk, then rename: a power cut leaves the whole dataset or none."""
+    """Flush everything to the disk, then rename: a power failure leaves the whole dataset or nothing."""
     os.sync()  # one flush for all files: fsync of each would take minutes for many small ones
     folder.rename(final)
     descriptor = os.open(final.parent, os.O_RDONLY | os.O_DIRECTORY)

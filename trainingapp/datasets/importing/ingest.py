@@ -1,32 +1,34 @@
-"""Taking one image with its annotations into the dataset's folder."""
+"""Copying one image with its annotations into the dataset's folder."""
 
 import hashlib
+import shutil
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample
-from trainingapp.datasets.errors import DatasetError, ReportItem
+from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.datasets.images.decoding import MASK_BYTES, examine, needed_bytes
 from trainingapp.datasets.images.geometry import Placed, place
-from trainingapp.datasets.images.memory_budget import MOST_BYTES, ROOM
-from trainingapp.datasets.sources.archive import SourceFile, copy_limited
+from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET, MOST_BYTES
+from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import Kind, SourceImage
+from trainingapp.datasets.sources.source import SourceFile, copy_limited, size_param
 
 MASKS_DIR = "masks"
+#: Bytes that an import leaves free on the disk, for the database and for running trainings.
+DISK_RESERVE_BYTES = 100 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """An image that was copied. `sample` is None where `faults` say why it cannot be used; its split is not settled.
+class IngestedImage:
+    """An image that was copied. `sample` is None if it cannot be used, see `faults`; its split is preliminary.
 
-    `digest` is the SHA-256 of the file, `mask_digest` that of the mask's pixels. `pixels[i]` counts those of class i,
-    `known_pixels` all but those that nobody knows. `look` is its perceptual hash.
+    `digest` is the SHA-256 of the file, `mask_digest` that of the mask's pixels, both in hex. `pixels[i]` counts the
+    pixels of class i, `known_pixels` all pixels except unknown ones. `perceptual_hash` has 64 bits.
     """
 
     file: str
@@ -37,34 +39,47 @@ class Taken:
     mask_digest: str = ""
     pixels: "array[int]" = field(default_factory=lambda: array("q"))
     known_pixels: int = 0
-    look: int | None = None
+    perceptual_hash: int | None = None
     notes: tuple[str, ...] = ()
     clipped: int = 0
     faults: tuple[ReportItem, ...] = ()
 
     def shown(self) -> frozenset[int]:
-        """Classes that the image shows: its own, those of its boxes and of its mask."""
+        """Classes that the image shows: its label and those of its boxes and its mask."""
         assert self.sample
         own = {self.sample.label} if self.sample.label >= 0 else set()
         in_mask = {label for label, count in enumerate(self.pixels) if count}
         return frozenset(own | {box.label for box in self.sample.boxes} | in_mask)
 
 
-def take(image: SourceImage, number: int, folder: Path, *, class_count: int, wants_mask: bool) -> Taken:
-    """Copy, decode and annotate an image; what cannot be used leaves no file. Raises OSError when the disk fails."""
+def check_disk_space(folder: Path, needed_bytes: int) -> None:
+    """Raises DatasetError when the disk of `folder` has no room for so many bytes and a reserve."""
+    free_bytes = shutil.disk_usage(folder).free
+    short_bytes = needed_bytes + DISK_RESERVE_BYTES - free_bytes
+    if short_bytes > 0:
+        sizes = {"size": needed_bytes, "free": free_bytes, "reserve": DISK_RESERVE_BYTES, "short": short_bytes}
+        message = messages.DISK_FULL(**{name: size_param(size) for name, size in sizes.items()})
+        raise DatasetError.one("disk_full", message)
+
+
+def ingest(image: SourceImage, number: int, folder: Path, *, class_count: int, wants_mask: bool) -> IngestedImage:
+    """Copy and decode an image and place its annotations; an image that cannot be used leaves no file.
+
+    Raises OSError when the disk fails.
+    """
     path = folder / image.stored_path
     try:
         digest, size_bytes = copy(image.file, path)
-        with ROOM.for_bytes(needed_bytes(path)):
+        with MEMORY_BUDGET.reserve(needed_bytes(path)):
             facts = examine(path, image.file.path)
-        with ROOM.for_bytes(min(facts.width * facts.height * MASK_BYTES, MOST_BYTES) if wants_mask else 0):
+        with MEMORY_BUDGET.reserve(min(facts.width * facts.height * MASK_BYTES, MOST_BYTES) if wants_mask else 0):
             placed = place(image, facts, wants_mask=wants_mask)
     except DatasetError as error:
         path.unlink(missing_ok=True)
-        return Taken(image.file.path, image.kind, faults=tuple(error.items))
+        return IngestedImage(image.file.path, image.kind, faults=tuple(error.items))
     mask_path, mask_bytes, mask_digest = _write_mask(placed, folder, number)
-    pixels = _pixels(placed)
-    return Taken(
+    pixels = [] if placed.mask_HW is None else Image.fromarray(placed.mask_HW).histogram()
+    return IngestedImage(
         file=image.file.path,
         kind=image.kind,
         digest=digest,
@@ -81,7 +96,7 @@ def take(image: SourceImage, number: int, folder: Path, *, class_count: int, wan
         mask_digest=mask_digest,
         pixels=array("q", pixels[1 : class_count + 1]),
         known_pixels=sum(pixels[:IGNORED_PIXEL]),
-        look=facts.look,
+        perceptual_hash=facts.perceptual_hash,
         notes=(*facts.notes, *(("annotation_turned",) if placed.is_turned else ())),
         clipped=placed.clipped,
         faults=tuple(placed.faults),
@@ -92,9 +107,8 @@ def copy(file: SourceFile, path: Path) -> tuple[str, int]:
     """Copy byte by byte; returns the SHA-256 and the number of bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    update: Callable[[bytes], object] = digest.update
     with path.open("xb") as target:
-        size_bytes = copy_limited(file, target, update)
+        size_bytes = copy_limited(file, target, digest.update)
     return digest.hexdigest(), size_bytes
 
 
@@ -106,15 +120,6 @@ def _write_mask(placed: Placed, folder: Path, number: int) -> tuple[str, int, st
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(placed.mask_HW).save(path, compress_level=3)
-    return name, path.stat().st_size, _digest(placed.mask_HW)
-
-
-def _digest(mask_HW: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(mask_HW).tobytes()).hexdigest()
-
-
-def _pixels(placed: Placed) -> list[int]:
-    """How many pixels have each value."""
-    if placed.mask_HW is None:
-        return []
-    return Image.fromarray(placed.mask_HW).histogram()
+    # The digest is of the pixels: the bytes of a PNG depend on the version of zlib.
+    digest = hashlib.sha256(np.ascontiguousarray(placed.mask_HW).tobytes()).hexdigest()
+    return name, path.stat().st_size, digest

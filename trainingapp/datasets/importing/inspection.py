@@ -1,31 +1,50 @@
-"""Looking at a source before it is imported: what it is, what is in it, and what is wrong with its annotations."""
+"""Inspecting a source before it is imported: its format, its content, and errors in its annotations."""
 
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from trainingapp.datasets.importing.layout_checks import check_layout
-from trainingapp.datasets.importing.session import at_work
+from trainingapp.datasets.importing.session import import_session
 from trainingapp.datasets.options import ImportOptions
-from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import open_source
+from trainingapp.datasets.report import Report, ReportItem
 from trainingapp.datasets.sources.formats.registry import read_layout
-from trainingapp.datasets.sources.layout import Layout
+from trainingapp.datasets.sources.opening import open_source
 from trainingapp.models import Dataset
 
 MOST_FILES_NAMED = 50
 
 
+class ClassCounts(TypedDict):
+    """A class of the source. Objects are those with a box or an outline of their own."""
+
+    name: str
+    images: int
+    objects: int
+
+
+class Proposal(TypedDict):
+    """What `Dataset.proposal` holds. `images` counts by split of the source, "none" for images without a split."""
+
+    format: str
+    tasks: list[str]
+    classes: list[ClassCounts]
+    images: dict[str, int]
+    has_splits: bool
+    files: list[str]
+    report: list[ReportItem]
+
+
 def run_inspection(dataset: Dataset) -> None:
     """Read the annotations of `dataset.source` and propose how to import it, or refuse it. `dataset` is refreshed.
 
-    No image is decoded but masks, which are annotations. Never raises for bad data; doing it again is harmless.
+    Masks are decoded, since they are annotations; images are not. Never raises for bad data; it can be repeated.
     """
-    with at_work(dataset, Dataset.Status.INSPECTING, None) as work:
-        if work:
-            proposal = propose(Path(dataset.source), work.heartbeat.touch)
-            work.heartbeat.update(
+    with import_session(dataset, Dataset.Status.INSPECTING, None) as session:
+        if session:
+            proposal = propose(Path(dataset.source), session.heartbeat.touch)
+            session.heartbeat.update(
                 status=Dataset.Status.PROPOSED,
                 proposal=proposal,
                 format=proposal["format"],
@@ -34,32 +53,25 @@ def run_inspection(dataset: Dataset) -> None:
             )
 
 
-def propose(path: Path, beat: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """What `Dataset.proposal` holds for the zip or folder `path`.
-
-    Raises DatasetError, with everything that is wrong, when nothing of it can be imported.
-    """
+def propose(path: Path, beat: Callable[[], None] = lambda: None) -> Proposal:
+    """How the zip or folder `path` can be imported. Raises DatasetError with all errors when it cannot."""
     report = Report()
     with open_source(path) as source:
         layout = read_layout(source, report, beat)
     checked = check_layout(layout, ImportOptions(), report)
     report.raise_fatal()
     kinds = Counter(image.kind for image in layout.images)
+    images = Counter(label for image in layout.images for label in image.seen())
+    objects = Counter(shape.label for image in layout.images for shape in image.shapes if not shape.crowd)
     return {
         "format": layout.format,
         "tasks": list(checked.tasks),
-        "classes": _classes(layout),
+        "classes": [
+            {"name": name, "images": images[label], "objects": objects[label]}
+            for label, name in enumerate(layout.classes)
+        ],
         "images": {"train": kinds["train"], "val": kinds["val"], "none": kinds[None]},
         "has_splits": bool(kinds["val"]),
         "files": layout.files[:MOST_FILES_NAMED],
         "report": report.items(),
     }
-
-
-def _classes(layout: Layout) -> list[dict[str, Any]]:
-    """In the order of the source; objects are those with a box or an outline of their own."""
-    images = Counter(label for image in layout.images for label in image.seen())
-    objects = Counter(shape.label for image in layout.images for shape in image.shapes if not shape.crowd)
-    return [
-        {"name": name, "images": images[label], "objects": objects[label]} for label, name in enumerate(layout.classes)
-    ]

@@ -1,4 +1,4 @@
-"""A worker at a dataset: one at a time, with a folder of its own and a heartbeat, and a clear end whatever happens."""
+"""The session of a worker that inspects or imports a dataset: a locked folder, a heartbeat, and a defined end."""
 
 import errno
 import fcntl
@@ -9,29 +9,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from trainingapp.datasets.errors import DatasetError, ReportItem
+from trainingapp.contract.messages import dataset_sources as messages
+from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.report import DatasetError, ReportItem, report_item
 from trainingapp.models import Dataset
 from trainingapp.models.text import storable
 
 Progress = Callable[[int, int], None]
-"""Called with images done and images in all."""
+"""Called with the number of images done and of all images."""
 
 PROGRESS_INTERVAL_S = 0.5
 log = structlog.get_logger(__name__)
 
 
 class GoneError(Exception):
-    """The dataset was deleted, or decided by somebody else, while it was in work."""
+    """The dataset was deleted, or changed its status, while it was being processed."""
 
 
 class Heartbeat:
-    """Says in the dataset's row that the work lives and how far it is, about twice a second."""
+    """Writes to the dataset's row that the work is alive, and its progress, about twice a second."""
 
     def __init__(self, dataset: Dataset, status: str, on_progress: Progress | None) -> None:
         self.dataset = dataset
@@ -40,13 +41,13 @@ class Heartbeat:
         self._next_s = 0.0
 
     def touch(self) -> None:
-        """Raises GoneError when there is nothing to work on any more."""
+        """Raises GoneError when the dataset no longer needs the work."""
         if time.monotonic() >= self._next_s:
             self.update(heartbeat_at=timezone.now())
             self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
 
     def beat(self, done: int, total: int) -> None:
-        """Tell the progress. Raises GoneError when there is nothing to work on any more."""
+        """Write the progress. Raises GoneError when the dataset no longer needs the work."""
         if self.on_progress:
             self.on_progress(done, total)
         if time.monotonic() < self._next_s and done != total:
@@ -54,35 +55,37 @@ class Heartbeat:
         self.update(heartbeat_at=timezone.now(), progress_done=done, progress_total=total)
         self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
 
-    def update(self, **values: Any) -> None:
-        """Write to the row while it stands as it did. Raises GoneError otherwise."""
+    def update(self, **values: object) -> None:
+        """Write to the row as long as its status is the expected one. Raises GoneError otherwise."""
         if not Dataset.objects.filter(pk=self.dataset.pk, status=self.expected).update(**storable(values)):
             raise GoneError
 
 
 @dataclass(frozen=True)
-class Work:
-    """An empty folder, locked, and the heartbeat."""
+class ImportSession:
+    """An empty locked folder, and the heartbeat."""
 
     folder: Path
     heartbeat: Heartbeat
 
 
 @contextmanager
-def at_work(dataset: Dataset, status: Dataset.Status, on_progress: Progress | None) -> Iterator[Work | None]:
-    """Within: this process alone works on the dataset; None when there is nothing to do or another process is at it.
+def import_session(
+    dataset: Dataset, status: Dataset.Status, on_progress: Progress | None
+) -> Iterator[ImportSession | None]:
+    """Process the dataset exclusively; None when there is nothing to do or another process holds the folder.
 
-    What is wrong with the source or the disk refuses the dataset with a report. Whatever is left of the folder at the
-    end is removed, and so is the upload of a dataset that is ready, refused or deleted. `dataset` is refreshed.
+    An error of the source or the disk refuses the dataset with a report. The folder is removed at the end, and so is
+    the upload of a dataset that is ready, refused or deleted. `dataset` is refreshed.
     """
     with _own_folder(dataset, status) as folder:
         if folder is None:
             yield None
             return
         try:
-            yield Work(folder, Heartbeat(dataset, status, on_progress))
+            yield ImportSession(folder, Heartbeat(dataset, status, on_progress))
         except GoneError:
-            log.info("work abandoned: the dataset was deleted", dataset=dataset.pk)
+            log.info("import session ended: the dataset was deleted or changed", dataset=dataset.pk)
         except DatasetError as error:
             _refuse(dataset, status, error.items)
         except OSError as error:
@@ -100,7 +103,11 @@ def _own_folder(dataset: Dataset, status: Dataset.Status) -> Iterator[Path | Non
             yield None
             return
         try:
-            _empty(folder)
+            for path in folder.iterdir():  # left by a process that was killed
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
             is_wanted = Dataset.objects.filter(pk=dataset.pk, status=status).exists()
             if not is_wanted:
                 _remove_needless_upload(dataset)
@@ -114,20 +121,12 @@ def _own_folder(dataset: Dataset, status: Dataset.Status) -> Iterator[Path | Non
 
 
 def _lock(descriptor: int, folder: Path) -> bool:
-    """Whether this process now holds the folder; False too when it was renamed or removed meanwhile."""
+    """Whether this process now holds the folder; also False when it was renamed or removed meanwhile."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.fstat(descriptor).st_ino == folder.stat().st_ino
     except (BlockingIOError, FileNotFoundError):
         return False
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _refuse(dataset: Dataset, status: str, items: list[ReportItem]) -> None:
@@ -138,7 +137,7 @@ def _refuse(dataset: Dataset, status: str, items: list[ReportItem]) -> None:
 
 
 def _remove_needless_upload(dataset: Dataset) -> None:
-    """Remove the uploaded zip when nobody will read it again, and never anything that lies elsewhere."""
+    """Remove the uploaded zip when it is not needed any more, and never a file outside of UPLOADS_DIR."""
     waiting = (Dataset.Status.INSPECTING, Dataset.Status.PROPOSED, Dataset.Status.IMPORTING)
     if Dataset.objects.filter(pk=dataset.pk, status__in=waiting).exists():
         return
@@ -150,11 +149,11 @@ def _remove_needless_upload(dataset: Dataset) -> None:
 def _os_error_item(error: OSError) -> ReportItem:
     name = error.filename if isinstance(error.filename, str) else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        code, message = "disk_full", "The disk of the studio filled up during the import. Nothing was kept."
+        code, message = "disk_full", messages.DISK_FULL_DURING_IMPORT()
     elif isinstance(error, FileNotFoundError):
-        code, message = "source_missing", f"{Path(name).name or 'The source'} is not there (any more)."
+        code, message = "source_missing", messages.SOURCE_MISSING(source=Path(name).name or messages.THE_SOURCE())
     elif isinstance(error, PermissionError):
-        code, message = "not_permitted", f"The studio may not read or write {Path(name).name or 'a file'}."
+        code, message = "not_permitted", messages.NOT_PERMITTED(source=Path(name).name or messages.A_FILE())
     else:
-        code, message = "read_error", f"A file could not be read or written: {error.strerror or error}."
-    return {"level": "error", "code": code, "file": Path(name).name, "message": message}
+        code, message = "read_error", messages.READ_ERROR(reason=library_reason(error.strerror or str(error)))
+    return report_item("error", code, message, Path(name).name)

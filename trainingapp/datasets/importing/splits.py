@@ -1,4 +1,4 @@
-"""Which images train and which validate."""
+"""Choosing the images for validation."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -8,14 +8,14 @@ from trainingapp.contract.dataset_index import Split
 
 VAL_SHARE = 0.2
 _POOL = -2
-"""The group of all groups too small to divide."""
+"""The group that collects all groups too small to divide."""
 
 
 def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share: float = VAL_SHARE) -> set[int]:
     """Indices of the images of one class that go to validation: a share, at least one where there are two or more.
 
-    The choice hangs on the seed and the images' content alone, not on names or order, and equal images stay on one
-    side.
+    The choice depends only on the seed and the content of the images, not on names or order. Identical images stay in
+    one split.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, digest in digests_by_index:
@@ -33,10 +33,10 @@ def choose_val(digests_by_index: Iterable[tuple[int, str]], seed: int = 0, share
 def stratified(
     digests: list[str], classes: list[frozenset[int]], seed: int, share: float, *, pool_rare: bool
 ) -> list[Split]:
-    """The split of each image, chosen so that every class is divided in about the same share.
+    """The split of each image, chosen so that about the same share of every class is for validation.
 
-    An image that shows several classes counts for the rarest of them; one that shows none belongs to a group of such.
-    Images of one digest stay together. With `pool_rare`, groups too small to divide are divided as one.
+    An image that shows several classes counts for the rarest of them; images without classes are a group of their own.
+    Images of one digest stay together. With `pool_rare`, groups that are too small to divide are divided as one.
     """
     shown = Counter(label for labels in classes for label in labels)
     group_of: dict[str, int] = {}

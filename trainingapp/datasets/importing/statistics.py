@@ -1,28 +1,49 @@
-"""Figures of a dataset for its page: images, objects and pixels of each class and split, and how sizes spread."""
+"""Statistics of a dataset: images, objects and pixels of each class and split, and the distribution of sizes."""
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import TypedDict, get_args
 
 import numpy as np
 
 from trainingapp.contract.dataset_index import Sample, Split
-from trainingapp.datasets.importing.ingest import Taken
+from trainingapp.datasets.importing.ingest import IngestedImage
 
 MOST_BINS = 20
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-def statistics(classes: list[str], taken: Sequence[Taken], samples: Sequence[Sample]) -> dict[str, Any]:
-    """What `Dataset.statistics` holds.
+class ClassStatistics(TypedDict):
+    """Counts of a class by split; `pixels` are shares of the known pixels, None without masks."""
 
-    "images" and "objects" are counts by split; "classes" has, in the order of the labels, "name", "images",
-    "objects" and the share of known "pixels" (None without masks); "histograms" have "edges" and "counts".
-    Crowds are no objects.
-    """
-    images = Counter((sample.split, label) for item, sample in _pairs(taken, samples) for label in item.shown())
+    name: str
+    images: dict[Split, int]
+    objects: dict[Split, int]
+    pixels: dict[Split, float] | None
+
+
+class Histogram(TypedDict):
+    """`counts[i]` values lie from `edges[i]` to below `edges[i + 1]`; the last bin has all that is beyond, too."""
+
+    edges: list[float]
+    counts: list[int]
+
+
+class Statistics(TypedDict):
+    """What `Dataset.statistics` holds. Classes are in the order of their labels. Crowds do not count as objects."""
+
+    images: dict[Split, int]
+    objects: dict[Split, int]
+    classes: list[ClassStatistics]
+    histograms: dict[str, Histogram]
+
+
+def statistics(classes: list[str], ingested: Sequence[IngestedImage], samples: Sequence[Sample]) -> Statistics:
+    """The statistics of the ingested images and their samples, both in the same order."""
+    pairs = zip(ingested, samples, strict=True)
+    images = Counter((sample.split, label) for item, sample in pairs for label in item.shown())
     objects = Counter((sample.split, box.label) for sample in samples for box in sample.boxes if not box.crowd)
-    shares = _pixel_shares(len(classes), taken, samples)
+    shares = _pixel_shares(len(classes), ingested, samples)
     return {
         "images": {split: sum(sample.split == split for sample in samples) for split in SPLITS},
         "objects": {
@@ -41,25 +62,21 @@ def statistics(classes: list[str], taken: Sequence[Taken], samples: Sequence[Sam
     }
 
 
-def _pairs(taken: Sequence[Taken], samples: Sequence[Sample]) -> "zip[tuple[Taken, Sample]]":
-    return zip(taken, samples, strict=True)
-
-
 def _pixel_shares(
-    class_count: int, taken: Sequence[Taken], samples: Sequence[Sample]
+    class_count: int, ingested: Sequence[IngestedImage], samples: Sequence[Sample]
 ) -> dict[Split, list[float]] | None:
     if not any(sample.mask for sample in samples):
         return None
     sums = {split: np.zeros(class_count, np.int64) for split in SPLITS}
     known: Counter[Split] = Counter()
-    for item, sample in _pairs(taken, samples):
+    for item, sample in zip(ingested, samples, strict=True):
         sums[sample.split][: len(item.pixels)] += np.array(item.pixels, np.int64)
         known[sample.split] += item.known_pixels
     return {split: [round(share, 6) for share in (sums[split] / max(1, known[split])).tolist()] for split in SPLITS}
 
 
 def _values(samples: Sequence[Sample]) -> dict[str, list[float]]:
-    """The values that are shown, by name; areas as shares of the image's."""
+    """The values of each histogram, by name; areas as shares of the area of the image."""
     found: dict[str, list[float]] = {
         "width": [sample.width for sample in samples],
         "height": [sample.height for sample in samples],
@@ -74,11 +91,11 @@ def _values(samples: Sequence[Sample]) -> dict[str, list[float]]:
     return found
 
 
-def histogram(values: list[float]) -> dict[str, list[float] | list[int]]:
-    """{"edges", "counts"} of at most 20 bins of equal width; whole numbers get bins that begin at whole numbers.
+def histogram(values: list[float]) -> Histogram:
+    """At most 20 bins of equal width; whole numbers get bins that begin at whole numbers.
 
-    The two hundredths at the far end of the values share the last bin with what is beyond it, so that one odd value
-    does not make all others one bar.
+    The bins end at the 98th percentile, and the last one has the values beyond it, too, so that a single outlier does
+    not merge all others into one bar.
     """
     array = np.array(values, np.float64)
     low, high = float(array.min()), float(np.quantile(array, 0.98))

@@ -1,4 +1,4 @@
-"""Finding and reading the files of a source: what every format needs."""
+"""Finding and reading the files of a source, for every format."""
 
 import io
 import os
@@ -7,14 +7,17 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from itertools import takewhile
 
-from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.sources.archive import Source, SourceFile, copy_limited
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.report import DatasetError
 from trainingapp.datasets.sources.layout import Kind
+from trainingapp.datasets.sources.source import Source, SourceFile, copy_limited
 
 MOST_ANNOTATION_BYTES = 512 * 1024**2
 PEEK_BYTES = 1 << 20
-#: Annotations are read as a whole. Real ones shrink to a tenth; what shrinks to less than this is made to fill memory.
+#: Annotations are read as a whole. Real ones shrink to a tenth; a file that shrinks further is made to fill memory.
 MOST_TEXT_RATIO = 30
 RATIO_FREE_BYTES = 24 * 1024**2
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -31,7 +34,7 @@ _KINDS: dict[str, Kind] = {
 
 
 class Files:
-    """The files of a source by path and by name. `beat` is called now and then while annotations are read."""
+    """The files of a source by path and by name. `beat` is called regularly while annotations are read."""
 
     def __init__(self, source: Source, beat: Callable[[], None] = lambda: None) -> None:
         self.source = source
@@ -40,15 +43,15 @@ class Files:
         self.images = [file for file in source.files if is_image_name(file.path)]
 
     def ending(self, *suffixes: str) -> list[SourceFile]:
-        """Files whose name ends so (lower case, with the dot), in the order of their paths."""
+        """Files whose name has one of these endings (lower case, with the dot), in the order of their paths."""
         found = [file for file in self.source.files if file.path.lower().endswith(suffixes)]
         return sorted(found, key=lambda file: file.path)
 
     def find_image(self, name: str, near: str = "", kind: Kind | None = None) -> SourceFile | None:
         """The image that an annotation file in the folder `near` calls `name`; None when none or several could be.
 
-        Only files of the source are found, whatever the name says. Without an ending any image of that stem will do;
-        upper and lower case count only where several could be meant.
+        Only files of the source are found, whatever the name says. A name without an ending matches any image of that
+        stem; upper and lower case count only where several images could be meant.
         """
         name = tidy_path(name)
         direct = self.by_path.get(f"{near}/{name}" if near else name)
@@ -59,7 +62,7 @@ class Files:
         return best_match([file for file in same if f"/{file.path}".endswith(f"/{name}")] or same, near, kind)
 
     def with_stem(self, name: str) -> list[SourceFile]:
-        """Images called so, whatever their ending and folder."""
+        """Images with this name, whatever their ending and folder."""
         return self._by_stem.get(name, [])
 
     @cached_property
@@ -71,15 +74,16 @@ class Files:
         return _grouped(self.images, stem)
 
     def read_text(self, file: SourceFile, most_bytes: int | None = None) -> str:
-        """The text of an annotation file. Raises DatasetError when it is too large, damaged or no UTF-8."""
+        """The text of an annotation file. Raises DatasetError when it is too large, damaged or not UTF-8."""
         self.beat()
         try:
             return read_bytes(file, most_bytes).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise DatasetError.one("not_text", f"{file.path} is no UTF-8 text ({error.reason}).", file.path) from None
+            message = messages.NOT_UTF8(path=file.path, reason=library_reason(error.reason))
+            raise DatasetError.one("not_text", message, file.path) from None
 
     def peek(self, file: SourceFile) -> bytes:
-        """The first and the last part of a file, to see what it is; empty when it cannot be read."""
+        """The first and the last part of a file, to recognise its format; empty when it cannot be read."""
         try:
             with file.open() as reader:
                 start = reader.read(PEEK_BYTES)
@@ -102,10 +106,10 @@ def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
     """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
     most_bytes = most_bytes or MOST_ANNOTATION_BYTES
     if file.size_bytes > most_bytes:
-        message = f"{file.path} is larger than {most_bytes >> 20} MB, the most that such a file may be."
+        message = messages.FILE_TOO_LARGE(path=file.path, most=most_bytes >> 20)
         raise DatasetError.one("annotations_too_large", message, file.path)
     if file.packed_bytes is not None and file.size_bytes > max(RATIO_FREE_BYTES, MOST_TEXT_RATIO * file.packed_bytes):
-        message = f"{file.path} unpacks to {file.size_bytes >> 20} MB from next to nothing: a zip bomb."
+        message = messages.TEXT_BOMB(path=file.path, megabytes=file.size_bytes >> 20)
         raise DatasetError.one("bomb", message, file.path)
     buffer = io.BytesIO()
     copy_limited(file, buffer, lambda piece: None)
@@ -114,7 +118,7 @@ def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
 
 def is_image_name(path: str) -> bool:
     """Whether the ending says that the file is an image."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  no path of this machine
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  not a path of this machine
 
 
 def stem(path: str) -> str:
@@ -124,13 +128,13 @@ def stem(path: str) -> str:
 
 
 def tidy_path(path: str) -> str:
-    """A path as an annotation file writes it, with forward slashes and without what leads up or stands still."""
+    """A path as an annotation file writes it, with forward slashes and without `.` and `..`."""
     parts = unicodedata.normalize("NFC", path.strip().replace("\\", "/")).split("/")
     return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
 def best_match(files: list[SourceFile], near: str, kind: Kind | None = None) -> SourceFile | None:
-    """The one file that lies in the right part of the source, or nearest; None when several are as good."""
+    """The file in the right split of the source, or else the nearest one; None when several are equally near."""
     if len(files) < 2:
         return files[0] if files else None
     ranked = sorted(files, key=lambda file: _closeness(file.path, near, kind), reverse=True)
@@ -139,18 +143,14 @@ def best_match(files: list[SourceFile], near: str, kind: Kind | None = None) -> 
 
 
 def _closeness(path: str, near: str, kind: Kind | None) -> tuple[bool, int]:
-    return kind is not None and kind_of_path(path) == kind, _shared(path.split("/"), near.split("/"))
-
-
-def _shared(one: list[str], other: list[str]) -> int:
-    """How many folders both paths begin with."""
-    return next(
-        (number for number, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )
+    """Whether the folders name the split, and with how many folders both paths begin."""
+    pairs = zip(path.split("/"), near.split("/"), strict=False)
+    shared = sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return kind is not None and kind_of_path(path) == kind, shared
 
 
 def kind_of_name(name: str) -> Kind | None:
-    """train, val or test for a folder or file named so, or for it (instances_train2017); None for any other."""
+    """The split in the name of a folder or file, such as val or instances_train2017; None for any other name."""
     for word in re.findall(r"[a-z]+", name.lower()):
         if kind := _KINDS.get(word):
             return kind
@@ -158,12 +158,12 @@ def kind_of_name(name: str) -> Kind | None:
 
 
 def kind_of_folder(name: str) -> Kind | None:
-    """train, val or test for a folder that has just this name."""
+    """The split that is the whole name of the folder; None for any other name."""
     return _KINDS.get(name.lower())
 
 
 def kind_of_path(path: str) -> Kind | None:
-    """What the folders of a file say, the innermost first."""
+    """The split in the names of the folders of a file, the innermost first."""
     for folder in reversed(path.split("/")[:-1]):
         if kind := kind_of_name(folder):
             return kind
@@ -177,6 +177,6 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def class_name(value: object) -> str:
-    """A class name as people can read it: one line without spaces at its ends, at most 120 characters."""
+    """A class name as one readable line without spaces at its ends, at most 120 characters."""
     text = "".join(character if character.isprintable() else " " for character in str(value))
     return " ".join(unicodedata.normalize("NFC", text).split())[:120]

@@ -6,20 +6,23 @@ Only the text of the file is held as a whole, not the many times larger objects 
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
-from trainingapp.datasets.errors import DatasetError, reason
+from trainingapp.contract.messages import Param
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.report import DatasetError, reason
+from trainingapp.datasets.sources.position import Position
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
-#: A value is looked for in so many characters, and then in more: as objects it takes many times the memory of its text.
+#: A value is searched in so many characters, then in more: as objects, it takes many times the memory of its text.
 _PIECES = (4096, 65_536, 4 * 1024**2)
 
 
-def members(text: str, path: str) -> Iterator[tuple[str, int, Any]]:
-    """(key, line, value) of each member of the object; of a member that is a list, each of its elements by itself.
+def members(text: str, path: str) -> Iterator[tuple[str, int, object]]:
+    """(key, line, value) of each member of the object; a member that is a list gives each element on its own.
 
-    Raises DatasetError, naming `path` and line, where the text is no JSON object.
+    Raises DatasetError, naming `path` and line, where the text is not a JSON object.
     """
     reader = _Reader(text, path)
     reader.expect("{")
@@ -29,7 +32,7 @@ def members(text: str, path: str) -> Iterator[tuple[str, int, Any]]:
     while True:
         key = reader.value()
         if not isinstance(key, str):
-            raise reader.broken("a name in quotes is missing")
+            raise reader.broken(messages.QUOTED_NAME_MISSING())
         reader.expect(":")
         yield from ((key, line, value) for line, value in reader.elements())
         if not reader.take(","):
@@ -39,13 +42,13 @@ def members(text: str, path: str) -> Iterator[tuple[str, int, Any]]:
 
 
 class _Reader:
-    """A place in the text, and the line that it lies in."""
+    """A position in the text, and its line."""
 
     def __init__(self, text: str, path: str) -> None:
         self.text, self.path = text, path
         self._at, self._counted, self._line = 0, 0, 1
 
-    def elements(self) -> Iterator[tuple[int, Any]]:
+    def elements(self) -> Iterator[tuple[int, object]]:
         if not self.take("["):
             yield self.line(), self.value()
             return
@@ -58,8 +61,10 @@ class _Reader:
                 self.expect("]")
                 return
 
-    def value(self) -> Any:
+    def value(self) -> object:
+        """The next value; its text is at most 4 MB."""
         self._skip()
+        value: object
         for most in _PIECES:
             piece = self.text[self._at : self._at + most]
             is_rest = self._at + most >= len(self.text)
@@ -67,20 +72,18 @@ class _Reader:
                 value, end = _DECODER.raw_decode(piece)
             except json.JSONDecodeError as error:
                 if is_rest:
-                    raise self._not_json(error) from None
-            except (ValueError, RecursionError) as error:
-                raise self.broken(reason(error).partition(";")[0]) from None
+                    line = self.line() + error.lineno - 1
+                    raise self._broken_at(line, library_reason(error.msg)) from None
+            except (ValueError, RecursionError) as error:  # a number of too many digits, or too deep a nesting
+                raise self.broken(reason(error)) from None
             else:
                 if is_rest or end < len(piece):
                     self._at += end
                     return value
-        raise self.broken(f"one value of a list has more than {_PIECES[-1] >> 20} MB")
-
-    def _not_json(self, error: json.JSONDecodeError) -> DatasetError:
-        return self._broken_at(self.line() + error.lineno - 1, error.msg)
+        raise self.broken(messages.VALUE_TOO_LARGE(most=_PIECES[-1] >> 20))
 
     def take(self, character: str) -> bool:
-        """Whether this character comes next; then it is passed."""
+        """Whether this character comes next; the position then moves past it."""
         self._skip()
         if not self.text.startswith(character, self._at):
             return False
@@ -89,24 +92,24 @@ class _Reader:
 
     def expect(self, character: str) -> None:
         if not self.take(character):
-            raise self.broken(f"{character} is missing")
+            raise self.broken(messages.CHARACTER_MISSING(character=character))
 
     def expect_end(self) -> None:
         self._skip()
         if self._at < len(self.text):
-            raise self.broken("something follows its end")
+            raise self.broken(messages.TEXT_AFTER_END())
 
     def line(self) -> int:
         self._line += self.text.count("\n", self._counted, self._at)
         self._counted = self._at
         return self._line
 
-    def broken(self, why: str) -> DatasetError:
+    def broken(self, why: Param) -> DatasetError:
         return self._broken_at(self.line(), why)
 
-    def _broken_at(self, line: int, why: str) -> DatasetError:
-        where = f"{self.path} line {line}"
-        return DatasetError.one("annotations_broken", f"{where} is not valid JSON: {why}.", self.path)
+    def _broken_at(self, line: int, why: Param) -> DatasetError:
+        message = messages.INVALID_JSON(where=Position(self.path, line).param(), reason=why)
+        return DatasetError.one("annotations_broken", message, self.path)
 
     def _skip(self) -> None:
         match = _SPACE.match(self.text, self._at)

@@ -1,4 +1,4 @@
-"""What is in a source, as a format has read it: classes, images and their annotations. No image is decoded yet."""
+"""The content of a source as a format reads it: classes, images and their annotations. No image is decoded yet."""
 
 from array import array
 from dataclasses import dataclass, field
@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.contract.tasks.registry import tasks_for
-from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
 
 Kind = Literal["train", "val", "test"]
-"""The part of the source that an image belongs to; `settle_splits` turns it into a split of the dataset."""
+"""The split that the source assigns to an image; `settle_splits` turns it into a split of the dataset."""
 
+NOWHERE = Position("")
 BACKGROUND, IGNORED, UNKNOWN = -1, -2, -3
-"""What a pixel of a mask can be besides a class."""
+"""What a pixel of a mask can be apart from a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +31,15 @@ class Rle:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """An annotated object. `where` names file and line.
+    """An annotated object.
 
     `box` is left, top, right, bottom with right and bottom exclusive. A polygon is x, y, x, y, ... of 32 bits each,
     half of what Python's own numbers take. Both are in pixels, or in shares of the upright image where `relative`.
-    Without a box, outline or runs give it.
+    Without a box, it is computed from the polygons or run lengths.
     """
 
     label: int
-    where: str
+    where: Position
     box: tuple[float, float, float, float] | None = None
     polygons: tuple["array[float]", ...] = ()
     rle: Rle | None = None
@@ -66,14 +68,14 @@ class MaskCoding:
         return cls(in_colour, np.array(keys, np.int32), np.array([targets[key] for key in keys], np.int16))
 
     def meanings(self, values_HW: NDArray[np.int32]) -> NDArray[np.int16]:
-        """(H, W) class, BACKGROUND, IGNORED or, for a value that has no meaning, UNKNOWN."""
+        """(H, W) class, BACKGROUND, IGNORED, or UNKNOWN for a value without a meaning."""
         places_HW = np.searchsorted(self.keys, values_HW).clip(max=len(self.keys) - 1)
         return np.where(self.keys[places_HW] == values_HW, self.targets[places_HW], np.int16(UNKNOWN))
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """An image whose pixels are classes. `seen` are the classes in it, where reading the annotations told them."""
+    """An image whose pixels are classes. `seen` are the classes in it, as far as they are known from reading it."""
 
     file: SourceFile
     coding: MaskCoding
@@ -84,8 +86,8 @@ class MaskFile:
 class SourceImage:
     """An image to import; `stored_path` is where it goes in the dataset folder.
 
-    `label` is -1 where it has none of its own. No kind: its split is chosen by content. `declared_size` is what the
-    annotations say of width and height, (0, 0) where they are silent; `where` names their place.
+    `label` is -1 for an image without a label of its own. Without a `kind`, its split is chosen by its content.
+    `declared_size` is width and height in pixels by the annotations at `where`, (0, 0) where they do not name them.
     """
 
     file: SourceFile
@@ -95,17 +97,17 @@ class SourceImage:
     shapes: tuple[Shape, ...] = ()
     mask: MaskFile | None = None
     declared_size: tuple[int, int] = (0, 0)
-    where: str = ""
+    where: Position = NOWHERE
 
     def seen(self) -> set[int]:
-        """Classes that it shows, as far as the annotations tell."""
+        """Classes that it shows according to its annotations."""
         own = {self.label} if self.label >= 0 else set()
         return own | {shape.label for shape in self.shapes} | set(self.mask.seen if self.mask else ())
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What is in the source. `annotations` are those that it has for its images, the most informative one first."""
+    """The content of a source. `annotations` are the kinds that its images have, the most informative one first."""
 
     format: str
     annotations: list[Annotation]
@@ -121,7 +123,7 @@ class Layout:
 
     @property
     def has_labels_only(self) -> bool:
-        """Whether the images' own classes are the only annotations."""
+        """Whether the only annotations are the labels of the images."""
         return self.annotations == ["labels"]
 
     @property

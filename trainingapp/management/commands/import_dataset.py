@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import CommandError
 from pydantic import ValidationError
 
-from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.importing.inspection import propose
+from trainingapp.datasets.importing.inspection import Proposal, propose
 from trainingapp.datasets.options import ClassChoice, ImportOptions
+from trainingapp.datasets.report import DatasetError
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.foreground import find_owner, import_now, print_report, show_outcome
 
@@ -64,7 +64,7 @@ class Command(StudioCommand):
         print_report(proposal["report"])
 
 
-def _proposal(source: Path) -> dict[str, Any]:
+def _proposal(source: Path) -> Proposal:
     try:
         return propose(source)
     except DatasetError as error:

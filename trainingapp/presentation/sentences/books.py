@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from trainingapp.presentation.sentences import findings, trainers, workers
+from trainingapp.presentation.sentences import trainers, workers
 from trainingapp.presentation.sentences.forms import Book
 from trainingapp.presentation.sentences.reasons import REASONS
 
@@ -16,12 +16,6 @@ def _run_book() -> Book:
     )
 
 
-@cache
-def _finding_book() -> Book:
-    telling = {"fault": findings.FAULTS, "note": findings.NOTES, "pair": findings.PAIRS}
-    return Book(findings.SENTENCES, [*findings.PARTS, *REASONS], telling)
-
-
 def in_readers_language(sentence: str) -> str:
     """What a trainer or a worker said of a run or a job, in the language of the page where its form is known."""
     return _run_book().said(sentence)
@@ -30,8 +24,3 @@ def in_readers_language(sentence: str) -> str:
 def words_in_readers_language(words: str) -> str:
     """The same for words that go on from the name of a file, or give a reason: no whole sentence."""
     return _run_book().part(words)
-
-
-def finding_in_readers_language(message: str) -> str:
-    """What an import said of a dataset, in the language of the page where its form is known."""
-    return _finding_book().said(message)

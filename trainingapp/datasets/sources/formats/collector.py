@@ -1,16 +1,19 @@
-"""Gathering annotated images, and small checks that several formats share."""
+"""Collecting annotated images, and small checks that several formats share."""
 
 import math
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from itertools import takewhile
+from typing import cast
 
+from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import SourceFile
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.layout import Kind, Layout, MaskFile, Shape, SourceImage
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
 
 
 class Collector:
@@ -24,7 +27,7 @@ class Collector:
     def add(
         self,
         file: SourceFile,
-        where: str,
+        where: Position,
         *,
         kind: Kind | None,
         label: int = -1,
@@ -32,38 +35,31 @@ class Collector:
         mask: MaskFile | None = None,
         size: tuple[int, int] = (0, 0),
     ) -> None:
-        """Take an image; one that is there already is a fault."""
+        """Add an image; a second annotation of the same file is a fault."""
         if file.path in self._images:
-            message = f"{where}: the image {file.path} is there already ({self._images[file.path].where})."
+            elsewhere = self._images[file.path].where.param()
+            message = messages.IMAGE_TWICE(where=where.param(), path=file.path, elsewhere=elsewhere)
             self.report.fault("duplicate_name", message, file.path)
             return
         self._images[file.path] = SourceImage(file, "", kind, label, tuple(shapes), mask, size, where)
 
     def images(self) -> list[SourceImage]:
-        """Those taken; each goes into images/ under the path that it has below the folder common to all."""
-        depth = _common_depth(list(self._images))
+        """The images added; each is stored in images/ under its path below the folder that is common to all."""
+        folders = [path.split("/")[:-1] for path in self._images]
+        pairs = zip(min(folders, default=[]), max(folders, default=[]), strict=False)
+        depth = sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
         return [
             replace(image, stored_path="/".join(["images", *path.split("/")[depth:]]))
             for path, image in self._images.items()
         ]
 
     def warn_of_others(self) -> None:
-        """Images of the source that no annotation names are left out."""
+        """Warn of the images of the source that no annotation refers to."""
         masks = {image.mask.file.path for image in self._images.values() if image.mask}
         others = [file.path for file in self.files.images if file.path not in self._images.keys() | masks]
         if others:
-            message = f"{len(others):,} images that no annotation names are left out."
-            self.report.warn("not_annotated", message, others[0], count=len(others))
-
-
-def _common_depth(paths: list[str]) -> int:
-    """How many folders all paths begin with."""
-    folders = [path.split("/")[:-1] for path in paths]
-    first, last = min(folders, default=[]), max(folders, default=[])
-    depth = 0
-    while depth < min(len(first), len(last)) and first[depth] == last[depth]:
-        depth += 1
-    return depth
+            count = len(others)
+            self.report.warn("not_annotated", messages.NOT_ANNOTATED(count=count), others[0], count=count)
 
 
 def object_annotations(images: Sequence[SourceImage], report: Report) -> list[Annotation]:
@@ -73,8 +69,7 @@ def object_annotations(images: Sequence[SourceImage], report: Report) -> list[An
     if shapes and outlined == len(shapes):
         return ["boxes", "masks"]
     if outlined:
-        message = f"Only {outlined:,} of {len(shapes):,} objects have an outline: the set is for detection alone."
-        report.warn("partly_outlined", message)
+        report.warn("partly_outlined", messages.PARTLY_OUTLINED(count=outlined, total=len(shapes)))
     return ["boxes"]
 
 
@@ -87,19 +82,20 @@ def object_layout(
     return Layout(name, object_annotations(images, report), classes, images, annotation_files)
 
 
-def numbers(values: Any) -> "array[float] | None":
-    """The values as numbers; None when they are no list of finite numbers."""
+def numbers(values: object) -> "array[float] | None":
+    """The values as numbers; None when they are not a list of finite numbers."""
+    # type() and not isinstance(): True and False are instances of int.
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
         return None
     try:
-        found = array("d", values)
+        found = array("d", cast(list[float], values))
     except OverflowError:
         return None
     return found if all(map(math.isfinite, found)) else None
 
 
-def whole(value: Any) -> int:
-    """The value where it is a whole number above zero that an image's side can have, else 0."""
-    if type(value) is float and value.is_integer():
+def whole(value: object) -> int:
+    """The value if it is a whole number that can be the side of an image in pixels, else 0."""
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if type(value) is int and 0 < value < 1 << 24 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24 else 0

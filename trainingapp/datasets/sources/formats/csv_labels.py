@@ -8,12 +8,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_name, kind_of_path, natural_key
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.layout import Kind, Layout
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "csv"
 _FILE_COLUMNS = (
@@ -35,7 +36,7 @@ _BOX_COLUMNS = {"xmin", "x_min", "bbox", "x1"}
 
 @dataclass(frozen=True)
 class _Columns:
-    """Where in a line what stands; split is -1 without such a column."""
+    """Indices of the columns; split is -1 without such a column."""
 
     delimiter: str
     file: int
@@ -57,19 +58,18 @@ def _columns(content: bytes) -> _Columns | None:
     header = content.decode("utf-8-sig", errors="replace").partition("\n")[0].rstrip("\r")
     delimiter = max(",;\t", key=header.count)
     names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
-    file, label, split = (_first(names, known) for known in (_FILE_COLUMNS, _LABEL_COLUMNS, _SPLIT_COLUMNS))
+    file, label, split = (
+        next((names.index(name) for name in known if name in names), -1)
+        for known in (_FILE_COLUMNS, _LABEL_COLUMNS, _SPLIT_COLUMNS)
+    )
     if file < 0 or label < 0 or _BOX_COLUMNS & set(names):
         return None
     return _Columns(delimiter, file, label, split)
 
 
-def _first(names: list[str], known: tuple[str, ...]) -> int:
-    return next((names.index(name) for name in known if name in names), -1)
-
-
 def read(files: Files, report: Report) -> Layout:
-    """Read every table; classes come in the order of their names."""
-    rows: list[tuple[SourceFile, str, Kind | None, str]] = []
+    """Read every table; classes are ordered by name."""
+    rows: list[tuple[SourceFile, str, Kind | None, Position]] = []
     tables = _tables(files)
     for file, columns in tables:
         rows += _rows(files, file, columns, report)
@@ -84,51 +84,50 @@ def read(files: Files, report: Report) -> Layout:
 
 def _rows(
     files: Files, file: SourceFile, columns: _Columns, report: Report
-) -> Iterator[tuple[SourceFile, str, Kind | None, str]]:
-    """(image, class, split, where) of each sound line."""
+) -> Iterator[tuple[SourceFile, str, Kind | None, Position]]:
+    """(image, class, split, where) of each valid line."""
     try:
         for where, parts in _lines(files.read_text(file), columns.delimiter, file.path):
-            if row := _row(files, parts, columns, where, file.path, report):
+            if row := _row(files, parts, columns, where, report):
                 yield *row, where
     except DatasetError as error:
-        for item in error.items:
-            report.error(item["code"], item["message"], item["file"])
+        report.errors(error)
 
 
-def _lines(text: str, delimiter: str, path: str) -> Iterator[tuple[str, list[str]]]:
+def _lines(text: str, delimiter: str, path: str) -> Iterator[tuple[Position, list[str]]]:
     """(where, parts) of the lines below the header."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         next(reader, None)
         for parts in reader:
             if any(part.strip() for part in parts):
-                yield f"{path} line {reader.line_num}", parts
+                yield Position(path, reader.line_num), parts
     except csv.Error as error:
-        where = f"{path} line {reader.line_num}"
-        raise DatasetError.one("annotations_broken", f"{where} is not valid CSV: {error}.", path) from None
+        where = Position(path, reader.line_num).param()
+        message = messages.INVALID_CSV(where=where, reason=reason(error))
+        raise DatasetError.one("annotations_broken", message, path) from None
 
 
 def _row(
-    files: Files, parts: list[str], columns: _Columns, where: str, path: str, report: Report
+    files: Files, parts: list[str], columns: _Columns, position: Position, report: Report
 ) -> tuple[SourceFile, str, Kind | None] | None:
+    path, where = position.path, position.param()
     if len(parts) <= max(columns.file, columns.label, columns.split):
-        report.fault("bad_annotation", f"{where}: only {len(parts)} columns.", path)
+        report.fault("bad_annotation", messages.TOO_FEW_COLUMNS(where=where, count=len(parts)), path)
         return None
     name, label = parts[columns.file].strip(), class_name(parts[columns.label])
     if not label:
-        report.fault("unknown_class", f"{where}: the class is missing.", path)
+        report.fault("unknown_class", messages.CLASS_MISSING(where=where), path)
         return None
     split = parts[columns.split].strip() if columns.split >= 0 else ""
     kind = kind_of_name(split)
     if split and kind is None:
-        report.fault("bad_annotation", f"{where}: {split[:60]!r} is no split; train, val or test is one.", path)
+        report.fault("bad_annotation", messages.NOT_A_SPLIT(where=where, text=repr(split[:60])), path)
         return None
     image = files.find_image(name, path.rpartition("/")[0], kind) if name else None
     if image is None:
-        report.fault("missing_image", f"{where}: there is no image {name[:200]}.", path)
+        report.fault("missing_image", messages.NO_IMAGE_NAMED(where=where, path=name[:200]), path)
         return None
-    return image, label, kind or (None if columns.split >= 0 else kind_of_path(image.path) or _kind_of_table(path))
-
-
-def _kind_of_table(path: str) -> Kind | None:
-    return kind_of_name(path.rpartition("/")[2])
+    if kind is None and columns.split < 0:
+        kind = kind_of_path(image.path) or kind_of_name(path.rpartition("/")[2])
+    return image, label, kind

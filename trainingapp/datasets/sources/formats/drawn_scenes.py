@@ -1,24 +1,26 @@
-"""The scenes that `manage.py demo` draws: annotations.json, images/ and masks/, with annotations of all three kinds.
+"""Scenes drawn by `manage.py demo`: annotations.json, images/ and masks/, for all three tasks.
 
 A mask holds 0 for the background and i + 1 for object i of its image.
 """
 
-from typing import Any
-
-from trainingapp.datasets.errors import DatasetError
-from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_path
 from trainingapp.datasets.sources.formats.collector import Collector, numbers
 from trainingapp.datasets.sources.json_stream import members
 from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, MaskFile, Shape
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "scenes"
 ANNOTATIONS_FILE = "annotations.json"
+#: The list of images; version 0.1 wrote it under the second name.
+_IMAGE_KEYS = ("images", "pictures")
 
 
 def recognise(files: Files) -> bool:
-    """Whether annotations.json is of this kind."""
+    """Whether annotations.json has the boxes of drawn scenes."""
     return any(b'"boxes_xyxy"' in files.peek(file) for file in _annotation_files(files))
 
 
@@ -27,44 +29,47 @@ def _annotation_files(files: Files) -> list[SourceFile]:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read the annotations; the large object gives an image its class."""
+    """Read the annotations; the class of an image is that of its large object."""
     (file,) = _annotation_files(files)
     collector = Collector(files, report)
     classes: list[str] = []
-    records: list[tuple[int, Any]] = []
+    records: list[tuple[int, object]] = []
     for key, line, value in members(files.read_text(file), file.path):
         if key == "classes":
             classes.append(class_name(value))
-        elif key in ("images", "pictures"):  # "pictures" in scenes that version 0.1 drew
+        elif key in _IMAGE_KEYS:
             records.append((line, value))
     if not all(classes) or len(set(classes)) < len(classes):
-        raise DatasetError.one("bad_annotation", f"{file.path}: the classes need names, each another one.", file.path)
+        message = messages.CLASS_NAMES_NOT_UNIQUE(path=file.path)
+        raise DatasetError.one("bad_annotation", message, file.path)
     for line, record in records:
-        where = f"{file.path} line {line}"
-        if fault := _add(record, where, file, len(classes), collector):
-            report.fault(fault[0], f"{where}: {fault[1]}.", file.path)
+        where = Position(file.path, line)
+        if found := _add(record, where, file, len(classes), collector):
+            code, fault = found
+            report.fault(code, messages.INVALID_ENTRY(where=where.param(), fault=fault), file.path)
     images = collector.images()
     return Layout(NAME, ["boxes", "masks", "labels"], classes, images, [file.path])
 
 
 def _add(
-    record: Any, where: str, annotations: SourceFile, class_count: int, collector: Collector
-) -> tuple[str, str] | None:
-    """Take an image; returns code and reason when it cannot be taken."""
+    record: object, where: Position, annotations: SourceFile, class_count: int, collector: Collector
+) -> tuple[str, Message] | None:
+    """Add an image; returns category and fault when it cannot be used."""
     if not isinstance(record, dict) or not all(isinstance(record.get(key), str) for key in ("path", "mask")):
-        return "bad_annotation", "an image needs a path and a mask"
+        return "bad_annotation", messages.IMAGE_NEEDS_PATH_AND_MASK()
     labels, boxes = record.get("labels"), record.get("boxes_xyxy")
     if not isinstance(labels, list) or not isinstance(boxes, list) or len(labels) != len(boxes) or not labels:
-        return "bad_annotation", "an image needs as many labels as boxes, and at least one"
+        return "bad_annotation", messages.LABELS_AND_BOXES_DIFFER()
     if not all(type(label) is int and 0 <= label < class_count for label in labels):
-        return "unknown_class", "a label is no number of a class"
+        return "unknown_class", messages.LABEL_NOT_A_CLASS()
     corners = [numbers(box) for box in boxes]
     if any(box is None or len(box) != 4 for box in corners):
-        return "bad_annotation", "a box must be four numbers"
+        return "bad_annotation", messages.BOX_INVALID()
     folder = annotations.path.rpartition("/")[0]
     image, mask = (collector.files.find_image(record[key], folder) for key in ("path", "mask"))
     if image is None or mask is None:
-        return "missing_image", f"there is no image {record['path' if image is None else 'mask'][:200]}"
+        missing = record["path" if image is None else "mask"]
+        return "missing_image", messages.NO_SUCH_IMAGE(path=missing[:200])
     shapes = [
         Shape(label, where, (box[0], box[1], box[2], box[3])) for label, box in zip(labels, corners, strict=True) if box
     ]

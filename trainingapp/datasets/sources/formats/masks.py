@@ -5,7 +5,7 @@ JPEGImages/*.jpg  SegmentationClass/*.png  labelmap.txt
 
 Names and colours: class_dict.csv (name,r,g,b), labelmap.txt (name:r,g,b:...), or a plain list of names (classes.txt,
 labels.txt, class_names.txt). Without colours a grey or indexed pixel is the number of its class: 0 is the background
-and 255 is what nobody knows; masks of nothing but 0 and 255 show one class.
+and 255 is unknown; masks with no other values than 0 and 255 show one class.
 """
 
 import csv
@@ -15,16 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, MOST_MASK_CLASSES
-from trainingapp.datasets.errors import DatasetError
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.datasets.images.decoding import read_mask
-from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, best_match, class_name, kind_of_path, stem
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.layout import BACKGROUND, IGNORED, UNKNOWN, Layout, MaskCoding, MaskFile
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "masks"
 _IMAGE_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "pictures", "photos"}
@@ -50,7 +52,7 @@ _VOID_COLOUR = (224 << 16) | (224 << 8) | 192
 
 @dataclass(frozen=True)
 class _Legend:
-    """What the source says of its masks: a meaning for each colour, or names by number."""
+    """What the pixels of the masks mean: a class name for each colour, or names by number."""
 
     colours: dict[int, str]
     names: list[str]
@@ -58,12 +60,17 @@ class _Legend:
 
 
 def recognise(files: Files) -> bool:
-    """Whether there are a folder of images and one of masks."""
+    """Whether there is a folder of images and one of masks."""
     return bool(_mask_files(files)) and bool(_image_files(files))
 
 
 def _mask_files(files: Files) -> list[SourceFile]:
-    return [file for file in files.images if _lies_in(file, _MASK_FOLDERS) and not _is_jpeg(file)]
+    # JPEG changes pixels: a mask is never stored as one.
+    return [
+        file
+        for file in files.images
+        if _lies_in(file, _MASK_FOLDERS) and not file.path.lower().endswith((".jpg", ".jpeg"))
+    ]
 
 
 def _image_files(files: Files) -> list[SourceFile]:
@@ -74,13 +81,8 @@ def _lies_in(file: SourceFile, folders: set[str]) -> bool:
     return bool(folders & set(file.path.lower().split("/")[:-1]))
 
 
-def _is_jpeg(file: SourceFile) -> bool:
-    """JPEG changes pixels: nothing stored so is a mask."""
-    return file.path.lower().endswith((".jpg", ".jpeg"))
-
-
 def read(files: Files, report: Report) -> Layout:
-    """Pair images with masks and look at every mask, to know which classes there are and where."""
+    """Pair images with masks and read every mask, to know which classes there are and where."""
     legend = _legend(files, report)
     pairs = list(_pairs(files, report))
     values_of = {mask.path: values for _image, mask in pairs if (values := _values(files, mask, legend, report))}
@@ -92,18 +94,20 @@ def read(files: Files, report: Report) -> Layout:
             continue
         seen, unknown = _seen(values, coding)
         if unknown:
-            shown = ", ".join(_shown(value, coding.in_colour) for value in unknown[:5])
-            report.fault("unknown_class", f"{mask.path} has pixels of no known class: {shown}.", mask.path)
+            named = [_pixel_value(value, coding.in_colour) for value in unknown[:5]]
+            report.fault("unknown_class", messages.UNKNOWN_PIXEL_VALUES(path=mask.path, values=named), mask.path)
             continue
         kind = kind_of_path(image.path) or kind_of_path(mask.path)
-        collector.add(image, mask.path, kind=kind, mask=MaskFile(mask, coding, seen))
+        collector.add(image, Position(mask.path), kind=kind, mask=MaskFile(mask, coding, seen))
     collector.warn_of_others()
     listed = [*([legend.path] if legend.path else []), *(mask.path for _image, mask in pairs)]
     return Layout(NAME, ["masks"], classes, collector.images(), listed)
 
 
-def _shown(value: int, in_colour: bool) -> str:
-    return f"colour {value >> 16},{value >> 8 & 255},{value & 255}" if in_colour else f"value {value}"
+def _pixel_value(value: int, in_colour: bool) -> Message:
+    if in_colour:
+        return messages.PIXEL_COLOUR(red=value >> 16, green=value >> 8 & 255, blue=value & 255)
+    return messages.PIXEL_VALUE(value=value)
 
 
 # Pairs
@@ -122,16 +126,16 @@ def _pairs(files: Files, report: Report) -> Iterator[tuple[SourceFile, SourceFil
         same = by_stem.get(name) or by_stem.get(_MASK_SUFFIXES.sub("", name), [])
         image = best_match(same, _beside(mask.path, same), kind_of_path(mask.path))
         if image is None:
-            report.fault("missing_image", f"There is no image for the mask {mask.path}.", mask.path)
+            report.fault("missing_image", messages.NO_IMAGE_FOR_MASK(path=mask.path), mask.path)
         else:
             taken.add(image.path)
             yield image, mask
     for path in sorted(images.keys() - taken):
-        report.fault("missing_mask", f"There is no mask for the image {path}.", path)
+        report.fault("missing_mask", messages.NO_MASK_FOR_IMAGE(path=path), path)
 
 
 def _beside(mask_path: str, images: list[SourceFile]) -> str:
-    """The folder of the mask as it would be called among the images."""
+    """The folder among the images that corresponds to the folder of the mask."""
     parts = mask_path.split("/")[:-1]
     names = {part.lower(): part for file in images for part in file.path.split("/")[:-1]}
     folder = next((names[name] for name in names if name in _IMAGE_FOLDERS), "images")
@@ -155,8 +159,7 @@ def _legend(files: Files, report: Report) -> _Legend:
             colours = _class_dict(text) if ending.endswith(".csv") else _labelmap(text)
             if colours:
                 return _Legend(colours, [], file.path)
-            message = f"{file.path} names no class with its colour."
-            report.error("bad_annotation", message, file.path)
+            report.error("bad_annotation", messages.NO_COLOURS(path=file.path), file.path)
     return _Legend({}, [])
 
 
@@ -191,13 +194,13 @@ def _colour(parts: list[str]) -> int | None:
 
 
 def _coding(legend: _Legend, values: list[int], report: Report) -> tuple[list[str], MaskCoding]:
-    """Classes, and what each value or colour means."""
+    """Classes, and the meaning of each value or colour."""
     named = {_VOID_COLOUR: "void", **legend.colours} if legend.colours else _numbered(legend.names, values)
     classes = list(
         dict.fromkeys(name for name in named.values() if name.lower() not in _BACKGROUND_NAMES | _IGNORED_NAMES)
     )
     if len(classes) > MOST_MASK_CLASSES:
-        message = f"There are {len(classes):,} classes; masks can tell {MOST_MASK_CLASSES} apart."
+        message = check_messages.TOO_MANY_CLASSES(count=len(classes), most=MOST_MASK_CLASSES)
         report.error("too_many_classes", message, legend.path)
     label_of = {name: label for label, name in enumerate(classes)}
     label_of |= {name: BACKGROUND for name in named.values() if name.lower() in _BACKGROUND_NAMES}
@@ -209,7 +212,7 @@ def _coding(legend: _Legend, values: list[int], report: Report) -> tuple[list[st
 def _numbered(names: list[str], values: list[int]) -> dict[int, str]:
     """Class name by pixel value.
 
-    Names count from 0, or from 1 where the values say so: the background then stands in no list.
+    Names count from 0, or from 1 where the highest value equals their number: the background is not in the list then.
     """
     if set(values) <= {0, IGNORED_PIXEL} and len(names) <= 2 and IGNORED_PIXEL in values:
         others = [name for name in names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
@@ -231,18 +234,14 @@ def _values(files: Files, mask: SourceFile, legend: _Legend, report: Report) -> 
     except DatasetError as error:
         report.faults(error.items)
         return None
-    return set(map(int, _distinct(values_HW)))
-
-
-def _distinct(values_HW: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Counting is many times quicker than sorting, and most masks have few values."""
+    # Counting is many times faster than the sorting of np.unique, but needs memory for the highest value.
     if values_HW.min() >= 0 and values_HW.max() < 1 << 16:
-        return np.flatnonzero(np.bincount(values_HW.ravel())).astype(np.int32)
-    return np.unique(values_HW)
+        return set(np.flatnonzero(np.bincount(values_HW.ravel())).tolist())
+    return set(np.unique(values_HW).tolist())
 
 
 def _seen(values: set[int], coding: MaskCoding) -> tuple[tuple[int, ...], list[int]]:
-    """Classes in a mask, and values that have no meaning."""
+    """Classes in a mask, and values without a meaning."""
     ordered = sorted(values)
     meanings = coding.meanings(np.array(ordered, np.int32)).tolist()
     unknown = [value for value, meaning in zip(ordered, meanings, strict=True) if meaning == UNKNOWN]

@@ -1,28 +1,28 @@
-"""The formats that are read. To add one, write its module and name it here, before those that take more for theirs."""
+"""The supported formats. A new format is a module that is listed here, before formats that accept more sources."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import Source
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.formats import class_folders, coco, csv_labels, drawn_scenes, masks, voc, yolo
 from trainingapp.datasets.sources.given_splits import settle_splits
 from trainingapp.datasets.sources.layout import Layout
+from trainingapp.datasets.sources.source import Source
 
 
 class Format(Protocol):
-    """What a module of a format offers."""
+    """The interface of the module of a format."""
 
     NAME: str
-    """As it stands in the dataset's row."""
+    """As stored in `Dataset.format`."""
 
     def recognise(self, files: Files) -> bool:
         """Whether the source looks like this format, from names and the beginnings of annotation files."""
         ...
 
     def read(self, files: Files, report: Report) -> Layout:
-        """Read all annotations; what is wrong goes into the report, as faults where only an item is concerned.
+        """Read all annotations. Errors go into the report, as faults where they concern a single image or object.
 
         Raises DatasetError where nothing can be read.
         """
@@ -33,7 +33,7 @@ FORMATS: list[Format] = [drawn_scenes, coco, yolo, voc, masks, csv_labels, class
 
 
 def recognise(files: Files) -> Format:
-    """The first format that takes the source for its own; class folders take anything."""
+    """The first format that recognises the source; class folders accept any."""
     return next(format_ for format_ in FORMATS if format_.recognise(files))
 
 

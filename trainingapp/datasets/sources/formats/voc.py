@@ -3,21 +3,21 @@
 Annotations/*.xml  JPEGImages/*.jpg  ImageSets/Main/{train,val,test}.txt
 train/*.xml  train/*.jpg  ...                                the XML beside the image
 
-Corners count pixels from 1, and right and bottom still belong to the object, as in the VOC development kit; so left and
-top become one less, right and bottom stay: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf
+Corners count pixels from 1, and right and bottom are inclusive, as in the VOC development kit; therefore 1 is
+subtracted from left and top, while right and bottom stay: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf
 """
 
 import math
 import re
-from typing import Any
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import Element, ParseError
+from xml.parsers.expat import ErrorString
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from trainingapp.datasets.errors import DatasetError, reason
-from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import (
     Files,
     best_match,
@@ -29,13 +29,15 @@ from trainingapp.datasets.sources.files import (
 )
 from trainingapp.datasets.sources.formats.collector import Collector, object_layout, whole
 from trainingapp.datasets.sources.layout import Kind, Layout, Shape
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "voc"
 MOST_XML_BYTES = 2 * 1024**2
 _OBJECT = re.compile(rb"<object[\s>]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _KINDS: tuple[Kind, ...] = ("train", "val", "test")
-_Found = tuple[str, str, tuple[float, float, float, float]]
+_Found = tuple[Position, str, tuple[float, float, float, float]]
 """where, class, box"""
 
 
@@ -45,7 +47,7 @@ def recognise(files: Files) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Read every XML file; classes come in the order of their names, since nothing lists them."""
+    """Read every XML file; classes are ordered by name, since no file lists them."""
     collector = Collector(files, report)
     lists = _lists(files)
     kinds = {name: kind for kind, (_path, names) in lists.items() for name in names}
@@ -59,15 +61,17 @@ def read(files: Files, report: Report) -> Layout:
             continue
         image = _image(files, file, tree)
         if image is None:
-            report.fault("missing_image", f"There is no image for {file.path}.", file.path)
+            report.fault("missing_image", messages.NO_IMAGE_FOR(path=file.path), file.path)
             continue
         kind = kinds.get(stem(file.path)) if kinds else kind_of_path(file.path) or kind_of_path(image.path)
-        pending.append((image, file.path, kind, _size(tree), list(_objects(tree, content, file.path, report))))
+        width, height = (whole(_number(tree.findtext(f"size/{side}"))) for side in ("width", "height"))
+        size = (width, height) if width and height else (0, 0)
+        pending.append((image, file.path, kind, size, _objects(tree, content, file.path, report)))
     classes = sorted({name for entry in pending for _where, name, _box in entry[4]}, key=natural_key)
     label_of = {name: label for label, name in enumerate(classes)}
     for image, path, kind, size, found in pending:
         shapes = [Shape(label_of[name], where, box) for where, name, box in found]
-        collector.add(image, path, kind=kind, shapes=shapes, size=size)
+        collector.add(image, Position(path), kind=kind, shapes=shapes, size=size)
     listed = [*(path for path, _names in lists.values()), *(file.path for file in read_files)]
     return object_layout(NAME, collector, classes, listed, report)
 
@@ -83,27 +87,26 @@ def _lists(files: Files) -> dict[Kind, tuple[str, set[str]]]:
     return found
 
 
-def _tree(files: Files, file: SourceFile) -> tuple[Any, bytes]:
-    """The root of the file and its bytes. Raises DatasetError when it is no sound XML."""
+def _tree(files: Files, file: SourceFile) -> tuple[Element, bytes]:
+    """The root of the file and its bytes. Raises DatasetError when it is not valid XML."""
     files.beat()
     if file.size_bytes > MOST_XML_BYTES:
-        message = f"{file.path} is larger than {MOST_XML_BYTES >> 20} MB, the most that an XML file may be."
+        message = messages.XML_TOO_LARGE(path=file.path, most=MOST_XML_BYTES >> 20)
         raise DatasetError.one("annotations_too_large", message, file.path)
     content = read_bytes(file)
     try:
         return fromstring(content), content
     except ParseError as error:
-        where = f"{file.path} line {error.position[0]}"
-        raise DatasetError.one("annotations_broken", f"{where} is not valid XML: {error.msg}.", file.path) from None
+        why = library_reason(ErrorString(error.code) or "")
+        message = messages.INVALID_XML(where=Position(file.path, error.position[0]).param(), reason=why)
     except DefusedXmlException:
-        message = f"{file.path} defines entities or refers to other files; only plain XML is read."
-        raise DatasetError.one("annotations_broken", message, file.path) from None
+        message = messages.XML_NOT_PLAIN(path=file.path)
     except (LookupError, ValueError, RecursionError) as error:
-        message = f"{file.path} is not valid XML: {reason(error)}."
-        raise DatasetError.one("annotations_broken", message, file.path) from None
+        message = messages.INVALID_XML(where=file.path, reason=reason(error))
+    raise DatasetError.one("annotations_broken", message, file.path)
 
 
-def _image(files: Files, file: SourceFile, tree: Any) -> SourceFile | None:
+def _image(files: Files, file: SourceFile, tree: Element) -> SourceFile | None:
     folder = file.path.rpartition("/")[0]
     near = re.sub(r"(?i)(^|/)annotations(/|$)", r"\1JPEGImages\2", folder)
     same = files.with_stem(stem(file.path))
@@ -111,23 +114,18 @@ def _image(files: Files, file: SourceFile, tree: Any) -> SourceFile | None:
     return best_match(same, near, kind) or files.find_image(tree.findtext("filename") or "", near, kind)
 
 
-def _size(tree: Any) -> tuple[int, int]:
-    width, height = (whole(_number(tree.findtext(f"size/{side}"))) for side in ("width", "height"))
-    return (width, height) if width and height else (0, 0)
-
-
-def _objects(tree: Any, content: bytes, path: str, report: Report) -> list[_Found]:
+def _objects(tree: Element, content: bytes, path: str, report: Report) -> list[_Found]:
     found: list[_Found] = []
     starts = [match.start() for match in _OBJECT.finditer(content)]
     for number, element in enumerate(tree.findall("object")):
         line = content.count(b"\n", 0, starts[number]) + 1 if number < len(starts) else 0
-        where = f"{path} line {line}" if line else path
+        where = Position(path, line)
         name = class_name(element.findtext("name") or "")
         corners = [_number(element.findtext(f"bndbox/{corner}")) for corner in _CORNERS]
         if not name:
-            report.fault("unknown_class", f"{where}: the object has no name.", path)
+            report.fault("unknown_class", messages.OBJECT_WITHOUT_NAME(where=where.param()), path)
         elif any(not math.isfinite(corner) or abs(corner) > 1e9 for corner in corners):
-            report.fault("bad_annotation", f"{where}: bndbox needs the numbers {', '.join(_CORNERS)}.", path)
+            report.fault("bad_annotation", messages.BNDBOX_INVALID(where=where.param(), keys=_CORNERS), path)
         else:
             left, top, right, bottom = corners
             found.append((where, name, (left - 1, top - 1, right, bottom)))

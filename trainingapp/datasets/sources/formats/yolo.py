@@ -1,6 +1,6 @@
-"""YOLO: a text file beside each image, a line for each object: class, then box or polygon in shares of the image.
+"""YOLO: a text file for each image, a line for each object: class, then box or polygon in shares of the image.
 
-data.yaml  images/train/*.jpg  labels/train/*.txt        as Ultralytics lays it out
+data.yaml  images/train/*.jpg  labels/train/*.txt        as Ultralytics arranges it
 data.yaml  train/images/*.jpg  train/labels/*.txt        as Roboflow exports it
 data.yaml  train.txt  ...                                lists of images
 classes.txt  *.jpg  *.txt                                names without data.yaml
@@ -14,21 +14,24 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import get_args
 
 import yaml
 
-from trainingapp.datasets.errors import DatasetError, reason
-from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.archive import SourceFile
+from trainingapp.contract.messages import Param
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import Files, best_match, class_name, kind_of_path, stem, tidy_path
 from trainingapp.datasets.sources.formats.collector import Collector, object_layout
 from trainingapp.datasets.sources.layout import Kind, Layout, Shape
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "yolo"
 MOST_CLASSES = 100_000
 MOST_YAML_BYTES = 2 * 1024**2
-"""As objects YAML takes some hundred times the memory of its text."""
+"""YAML takes about a hundred times the memory of its text once it is parsed."""
 _NAME_FILES = ("classes.txt", "obj.names", "names.txt", "predefined_classes.txt")
 _NO_LABELS = {"train", "val", "valid", "test", "trainval", "readme", "notes", "license", *map(stem, _NAME_FILES)}
 _MOST_PEEKED = 5
@@ -77,9 +80,9 @@ def _label_files(files: Files) -> list[SourceFile]:
 def read(files: Files, report: Report) -> Layout:
     """Read names, splits and the objects of every image; an image without a text file shows no object."""
     used: list[str] = []
-    about = _about(files, report, used)
-    names = _names(files, about, report, used)
-    kinds = _kinds(files, about, used)
+    settings = _settings(files, report, used)
+    names = _names(files, settings, report, used)
+    kinds = _kinds(files, settings, used)
     label_files = _label_files(files)
     parser = _Parser(names, report)
     collector = Collector(files, report)
@@ -89,17 +92,13 @@ def read(files: Files, report: Report) -> Layout:
         label_file = labels_of.get(file.path)
         kind = kinds.get(file.path) if kinds else kind_of_path(file.path)
         shapes = list(parser.shapes(files, label_file)) if label_file else []
-        collector.add(file, label_file.path if label_file else file.path, kind=kind, shapes=shapes)
-    _warn_of_empty(collector, labels_of, report)
-    listed = [*used, *(file.path for file in label_files)]
-    return object_layout(NAME, collector, parser.classes(), listed, report)
-
-
-def _warn_of_empty(collector: Collector, labels_of: dict[str, SourceFile], report: Report) -> None:
+        where = Position(label_file.path if label_file else file.path)
+        collector.add(file, where, kind=kind, shapes=shapes)
     bare = [image.file.path for image in collector.images() if image.file.path not in labels_of]
     if bare:
-        message = f"{len(bare):,} images have no text file: they are taken as showing no object."
-        report.warn("no_label_file", message, bare[0], count=len(bare))
+        report.warn("no_label_file", messages.NO_LABEL_FILE(count=len(bare)), bare[0], count=len(bare))
+    listed = [*used, *(file.path for file in label_files)]
+    return object_layout(NAME, collector, parser.classes(), listed, report)
 
 
 def _pair(files: Files, label_files: list[SourceFile], report: Report) -> dict[str, SourceFile]:
@@ -108,9 +107,9 @@ def _pair(files: Files, label_files: list[SourceFile], report: Report) -> dict[s
     for file in label_files:
         image = _image_of(files, file)
         if image is None:
-            report.fault("missing_image", f"There is no image for {file.path}.", file.path)
+            report.fault("missing_image", messages.NO_IMAGE_FOR(path=file.path), file.path)
         elif image.path in pairs:
-            message = f"{file.path} and {pairs[image.path].path} are both for {image.path}."
+            message = messages.TWO_LABEL_FILES(path=file.path, other=pairs[image.path].path, image=image.path)
             report.fault("duplicate_name", message, file.path)
         else:
             pairs[image.path] = file
@@ -128,17 +127,17 @@ def _image_of(files: Files, label_file: SourceFile) -> SourceFile | None:
     return best_match(same, "/".join(swapped), kind_of_path(label_file.path))
 
 
-def _about(files: Files, report: Report, used: list[str]) -> dict[str, Any]:
-    """The content of data.yaml, of the one nearest to the top that says anything; empty without one."""
+def _settings(files: Files, report: Report, used: list[str]) -> dict[object, object]:
+    """The content of the data.yaml nearest to the top that names classes or splits; empty without one."""
     for file in sorted(files.ending(".yaml", ".yml"), key=lambda file: (file.path.count("/"), file.path)):
         try:
-            content = yaml.safe_load(files.read_text(file, MOST_YAML_BYTES))
+            content: object = yaml.safe_load(files.read_text(file, MOST_YAML_BYTES))
         except DatasetError as error:
             report.faults(error.items)
         except _BROKEN_YAML as error:
             mark = getattr(error, "problem_mark", None)
-            where = f"{file.path} line {mark.line + 1}" if mark else file.path
-            report.error("annotations_broken", f"{where} is not valid YAML: {_reason(error)}.", file.path)
+            where = Position(file.path, mark.line + 1 if mark else 0).param()
+            report.error("annotations_broken", messages.INVALID_YAML(where=where, reason=_reason(error)), file.path)
         else:
             if isinstance(content, dict) and {"names", "nc", *get_args(Kind)} & {
                 key for key in content if isinstance(key, str)
@@ -148,13 +147,15 @@ def _about(files: Files, report: Report, used: list[str]) -> dict[str, Any]:
     return {}
 
 
-def _reason(error: Exception) -> str:
-    return (getattr(error, "problem", None) or reason(error) or type(error).__name__).splitlines()[0][:200]
+def _reason(error: Exception) -> Param:
+    problem = getattr(error, "problem", None)
+    why = library_reason(problem) if problem else reason(error)
+    return (why or type(error).__name__).splitlines()[0][:200] if isinstance(why, str) else why
 
 
-def _names(files: Files, about: dict[str, Any], report: Report, used: list[str]) -> dict[int, str]:
+def _names(files: Files, settings: dict[object, object], report: Report, used: list[str]) -> dict[int, str]:
     """Class name by number; empty when the source names none."""
-    names = about.get("names")
+    names = settings.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
     if isinstance(names, dict):
@@ -167,37 +168,39 @@ def _names(files: Files, about: dict[str, Any], report: Report, used: list[str])
             continue
         used.append(file.path)
         return _checked_names(dict(enumerate(lines)), file.path, report)
-    count = about.get("nc")
-    if type(count) is int and 0 < count <= MOST_CLASSES:
+    count = settings.get("nc")
+    if isinstance(count, int) and not isinstance(count, bool) and 0 < count <= MOST_CLASSES:
         return {number: str(number) for number in range(count)}
     return {}
 
 
-def _shown(value: object) -> str:
-    """A value for people. Of a list only that it is one: its text can be endless, as YAML's aliases nest."""
-    return repr(str(value)[:60]) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+def _value(value: object) -> Param:
+    """A value as a parameter of a message. Of a list only the type: YAML's aliases can make its text endless."""
+    if isinstance(value, str | int | float):
+        return repr(str(value)[:60])
+    return messages.VALUE_OF_TYPE(type=type(value).__name__)
 
 
-def _checked_names(names: dict[Any, Any], path: str, report: Report) -> dict[int, str]:
+def _checked_names(names: dict[object, object], path: str, report: Report) -> dict[int, str]:
     found: dict[int, str] = {}
     for key, value in names.items():
         number = int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 7 else key
         name = class_name(value) if isinstance(value, str | int | float) else ""
-        if type(number) is not int or not 0 <= number < MOST_CLASSES or not name:
-            report.fault("bad_annotation", f"{path}: {_shown(value)} is no class name.", path)
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST_CLASSES or not name:
+            report.fault("bad_annotation", messages.NOT_A_CLASS_NAME(path=path, text=_value(value)), path)
         else:
             found[number] = name
     return found
 
 
-def _kinds(files: Files, about: dict[str, Any], used: list[str]) -> dict[str, Kind | None]:
-    """The part that each image belongs to by data.yaml; empty where it says nothing that is there.
+def _kinds(files: Files, settings: dict[object, object], used: list[str]) -> dict[str, Kind | None]:
+    """The split of each image according to data.yaml; empty where it names none that exists.
 
-    An image that is both for training and for validation belongs to none: who made the set left the choice open.
+    An image that is both for training and for validation belongs to no split: the choice was left open.
     """
     found: dict[str, Kind | None] = {}
     for kind in ("train", "val", "test"):
-        value = about.get(kind, about.get("valid") if kind == "val" else None)
+        value = settings.get(kind, settings.get("valid") if kind == "val" else None)
         for entry in value if isinstance(value, list) else [value]:
             for path in _listed(files, entry, used) if isinstance(entry, str) else ():
                 found[path] = kind if found.get(path, kind) == kind else None
@@ -205,7 +208,7 @@ def _kinds(files: Files, about: dict[str, Any], used: list[str]) -> dict[str, Ki
 
 
 def _listed(files: Files, entry: str, used: list[str]) -> Iterator[str]:
-    """Paths of the images that an entry of data.yaml means: a folder, or a text file that lists them."""
+    """Paths of the images that an entry of data.yaml refers to: a folder, or a text file that lists them."""
     wanted = tidy_path(entry)
     if wanted.endswith(".txt"):
         lists = [file for file in files.source.files if f"/{file.path}".endswith(f"/{wanted}")]
@@ -221,7 +224,7 @@ def _listed(files: Files, entry: str, used: list[str]) -> Iterator[str]:
 
 
 class _Parser:
-    """Reads lines of objects; counts the numbers where classes have no names."""
+    """Reads lines of objects; collects the class numbers where classes have no names."""
 
     def __init__(self, names: dict[int, str], report: Report) -> None:
         self.report = report
@@ -243,21 +246,20 @@ class _Parser:
             return
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                shape = self._shape(line.split(), f"{file.path} line {number}", file.path)
+                shape = self._shape(line.split(), Position(file.path, number))
                 if shape:
                     yield shape
 
-    def _shape(self, parts: list[str], where: str, path: str) -> Shape | None:
+    def _shape(self, parts: list[str], where: Position) -> Shape | None:
         values = _floats(parts)
         if values is None or not (len(values) == 5 or (len(values) >= 7 and len(values) % 2)):
-            message = (
-                f"{where}: a class and four numbers (or the points of a polygon) are needed, not {len(parts)} parts."
-            )
-            self.report.fault("bad_annotation", message, path)
+            message = messages.YOLO_LINE_INVALID(where=where.param(), count=len(parts))
+            self.report.fault("bad_annotation", message, where.path)
             return None
         label = self._label(values[0])
         if label is None:
-            self.report.fault("unknown_class", f"{where}: there is no class {parts[0][:40]}.", path)
+            message = messages.NO_CLASS(where=where.param(), text=parts[0][:40])
+            self.report.fault("unknown_class", message, where.path)
             return None
         if len(values) > 5:
             return Shape(label, where, polygons=(array("f", values[1:]),), relative=True)

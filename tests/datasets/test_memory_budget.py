@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.hostile import flat_png, jpeg_of
-from trainingapp.datasets.images.memory_budget import MOST_BYTES, Room, decoding_bytes, is_progressive
+from trainingapp.datasets.images.memory_budget import MOST_BYTES, MemoryBudget, decoding_bytes, is_progressive
 
 
 def opened(content: bytes) -> Image.Image:
@@ -52,20 +52,20 @@ def test_progressive_is_known() -> None:
 
 
 def test_who_does_not_fit_waits_and_one_alone_never_does() -> None:
-    room, entered, leave = Room(100), threading.Event(), threading.Event()
+    budget, entered, leave = MemoryBudget(100), threading.Event(), threading.Event()
 
     def second() -> None:
-        with room.for_bytes(60):
+        with budget.reserve(60):
             entered.set()
 
-    with room.for_bytes(1000):
+    with budget.reserve(1000):
         leave.set()
     assert leave.is_set()
-    with room.for_bytes(60):
+    with budget.reserve(60):
         thread = threading.Thread(target=second)
         thread.start()
         assert not entered.wait(0.2)
     assert entered.wait(30)
     thread.join()
-    with room.for_bytes(40), room.for_bytes(60):
+    with budget.reserve(40), budget.reserve(60):
         pass

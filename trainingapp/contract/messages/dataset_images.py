@@ -1,0 +1,120 @@
+"""Findings about the images of a dataset and the boxes and masks on them."""
+
+from trainingapp.contract.messages import define, gettext_noop, ngettext
+
+# Files that cannot be decoded
+
+EMPTY_FILE = define("dataset_empty_file", gettext_noop("%(path)s is empty (0 bytes)."))
+TEXT_FILE = define("dataset_text_file", gettext_noop("%(path)s is a text file, not an image."))
+NOT_AN_IMAGE = define(
+    "dataset_not_an_image", gettext_noop("%(path)s is not an image in a supported format (%(formats)s).")
+)
+TRUNCATED = define("dataset_truncated", gettext_noop("%(path)s is truncated: its end is missing."))
+CORRUPTED = define("dataset_corrupted", gettext_noop("%(path)s is corrupted and cannot be read: %(reason)s."))
+TOO_MANY_PIXELS = define(
+    "dataset_too_many_pixels",
+    gettext_noop(
+        "%(path)s is too large to decode (%(width)d x %(height)d pixels); at most %(most).1f megapixels are allowed."
+    ),
+)
+FAR_TOO_MANY_PIXELS = define(
+    "dataset_far_too_many_pixels",
+    gettext_noop("%(path)s is too large to decode; at most %(most).1f megapixels are allowed."),
+)
+TOO_MUCH_MEMORY = define(
+    "dataset_too_much_memory",
+    gettext_noop(
+        "%(path)s is too large to decode (%(width)d x %(height)d pixels of a %(format)s need %(megabytes)d "
+        "MB); at most %(most)d MB are allowed."
+    ),
+)
+COLOURS_UNKNOWN = define(
+    "dataset_colours_unknown",
+    gettext_noop("%(path)s is a colour image; class_dict.csv or labelmap.txt must assign a class to each colour."),
+)
+
+# Properties of images that the owner should know
+
+TINY = define(
+    "dataset_tiny",
+    ngettext(
+        "%(count)d image is smaller than %(pixels)d pixels on a side; a network can hardly recognize anything in it.",
+        "%(count)d images are smaller than %(pixels)d pixels on a side; a network can hardly recognize "
+        "anything in them.",
+    ),
+)
+EXIF_ORIENTATION = define(
+    "dataset_exif_orientation",
+    ngettext(
+        "%(count)d image is stored rotated; it is turned upright for training, as its EXIF data says.",
+        "%(count)d images are stored rotated; they are turned upright for training, as their EXIF data says.",
+    ),
+)
+ANIMATED = define(
+    "dataset_animated",
+    ngettext(
+        "%(count)d image has several frames; the first one is used.",
+        "%(count)d images have several frames; the first one is used.",
+    ),
+)
+DEEP = define(
+    "dataset_deep",
+    ngettext(
+        "%(count)d image has more than 8 bits per channel; it is reduced to 8 bits.",
+        "%(count)d images have more than 8 bits per channel; they are reduced to 8 bits.",
+    ),
+)
+ANNOTATION_TURNED = define(
+    "dataset_annotation_turned",
+    ngettext(
+        "%(count)d image is annotated as stored, before its EXIF rotation; its annotations are rotated with it.",
+        "%(count)d images are annotated as stored, before their EXIF rotation; their annotations are rotated "
+        "with them.",
+    ),
+)
+
+# Boxes and masks
+
+SIZE_MISMATCH = define(
+    "dataset_size_mismatch",
+    gettext_noop(
+        "%(where)s: the annotations are for an image of %(width)d x %(height)d pixels, but %(path)s has "
+        "%(real_width)d x %(real_height)d."
+    ),
+)
+BOX_OUTSIDE = define(
+    "dataset_box_outside",
+    gettext_noop("%(where)s: the box %(box)s exceeds the image of %(width)d x %(height)d pixels."),
+)
+BOX_WITHOUT_AREA = define("dataset_box_without_area", gettext_noop("%(where)s: the box %(box)s has no area."))
+BOX_CLIPPED = define(
+    "dataset_box_clipped",
+    ngettext(
+        "%(count)d box that exceeds its image by up to %(pixels)d pixels was clipped.",
+        "%(count)d boxes that exceed their image by up to %(pixels)d pixels were clipped.",
+    ),
+)
+MASK_EMPTY = define("dataset_mask_empty", gettext_noop("%(where)s: the mask is empty."))
+MASK_SIZE = define(
+    "dataset_mask_size",
+    gettext_noop("%(where)s: the mask has %(width)d x %(height)d pixels, the image %(real_width)d x %(real_height)d."),
+)
+MASK_FILE_SIZE = define(
+    "dataset_mask_file_size",
+    gettext_noop("%(path)s has %(width)d x %(height)d pixels, its image %(real_width)d x %(real_height)d."),
+)
+RUN_LENGTHS_INVALID = define(
+    "dataset_run_lengths_invalid",
+    gettext_noop("%(where)s: the run lengths of the mask do not fill %(width)d x %(height)d pixels."),
+)
+
+# Identical and similar images
+
+DUPLICATE = define("dataset_duplicate", gettext_noop("%(path)s is identical to %(other)s."))
+DUPLICATE_LABEL = define(
+    "dataset_duplicate_label", gettext_noop("%(path)s is identical to %(other)s, which has another class.")
+)
+LEAK = define(
+    "dataset_leak", gettext_noop("%(path)s is identical to %(other)s: one is in training, the other in validation.")
+)
+NEAR_LEAK = define("dataset_near_leak", gettext_noop("%(path)s looks almost like %(other)s, which is in training."))

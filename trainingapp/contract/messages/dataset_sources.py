@@ -1,0 +1,113 @@
+"""Findings about the zip or folder that a dataset is imported from, and about the layout of its folders."""
+
+from trainingapp.contract.messages import define, gettext_noop, ngettext
+
+# Zips and folders
+
+DISK_FULL = define(
+    "dataset_disk_full",
+    gettext_noop(
+        "Not enough disk space: the images need %(size)s, %(free)s are free and %(reserve)s are kept in "
+        "reserve. %(short)s more are required."
+    ),
+)
+DISK_FULL_DURING_IMPORT = define(
+    "dataset_disk_full_during_import", gettext_noop("The disk became full during the import. No file was kept.")
+)
+SOURCE_MISSING = define("dataset_source_missing", gettext_noop("%(source)s was not found."))
+NOT_PERMITTED = define(
+    "dataset_not_permitted", gettext_noop("The studio has no permission to read or write %(source)s.")
+)
+READ_ERROR = define("dataset_read_error", gettext_noop("A file could not be read or written: %(reason)s."))
+NOT_A_ZIP = define("dataset_not_a_zip", gettext_noop("The file is not a valid zip: %(reason)s."))
+FOLDER_INSTEAD_OF_ZIP = define("dataset_folder_instead_of_zip", gettext_noop("This is a folder, not a zip."))
+DIRECTORY_TOO_LARGE = define(
+    "dataset_directory_too_large", gettext_noop("The zip's central directory is larger than %(size)s.")
+)
+TOO_MANY_ENTRIES = define(
+    "dataset_too_many_entries",
+    gettext_noop("The zip has %(count)d entries; at most %(most)d are allowed. Import a folder instead."),
+)
+UNPACKED_TOO_LARGE = define(
+    "dataset_unpacked_too_large", gettext_noop("The zip unpacks to %(size)s; at most %(limit)s are allowed.")
+)
+ZIP_BOMB = define(
+    "dataset_zip_bomb",
+    gettext_noop("%(source)s unpacks from %(packed)s to %(size)s, as a zip bomb does. Nothing of it was read."),
+)
+LARGER_THAN_DECLARED = define("dataset_larger_than_declared", gettext_noop("%(path)s is larger than the zip declares."))
+DAMAGED_ENTRY = define("dataset_damaged_entry", gettext_noop("%(path)s is corrupted in the zip: %(reason)s."))
+PATH_TRAVERSAL = define("dataset_path_traversal", gettext_noop("%(path)s points outside the dataset."))
+LINK_OR_DEVICE = define(
+    "dataset_link_or_device", gettext_noop("%(path)s is a link or a device; only regular files are imported.")
+)
+DEVICE_OR_PIPE = define(
+    "dataset_device_or_pipe", gettext_noop("%(path)s is a device or a pipe; only regular files are imported.")
+)
+LINK_OUTSIDE = define(
+    "dataset_link_outside", gettext_noop("%(path)s is a link that does not point to a file inside the folder.")
+)
+ENCRYPTED = define("dataset_encrypted", gettext_noop("%(path)s is encrypted; create the zip without a password."))
+COMPRESSION = define(
+    "dataset_compression", gettext_noop("%(path)s uses an unsupported compression method; use Deflate.")
+)
+NAME_UNUSABLE = define("dataset_name_unusable", gettext_noop("The name %(path)s cannot be used."))
+NAME_TOO_LONG = define("dataset_name_too_long", gettext_noop("The name %(path)s… is too long."))
+NAME_DUPLICATE = define("dataset_name_duplicate", gettext_noop("%(path)s occurs twice."))
+FILE_AND_FOLDER = define("dataset_file_and_folder", gettext_noop("%(path)s is both a file and a folder."))
+NO_FILES = define("dataset_no_files", gettext_noop("The source contains no files."))
+NO_IMAGES = define("dataset_no_images", gettext_noop("The source contains no images."))
+
+# Class folders and splits
+
+MIXED_FOLDERS = define("dataset_mixed_folders", gettext_noop("There are other folders beside %(folders)s: %(others)s."))
+SPLIT_TWICE = define("dataset_split_twice", gettext_noop("The folders %(folders)s all belong to the %(split)s split."))
+NO_TRAIN_FOLDER = define(
+    "dataset_no_train_folder", gettext_noop("There is a validation folder but no training folder.")
+)
+TEST_FOLDER_AS_VAL = define(
+    "dataset_test_folder_as_val", gettext_noop("There is no val folder; %(path)s is used for validation.")
+)
+NO_CLASS_FOLDERS = define(
+    "dataset_no_class_folders",
+    gettext_noop("There are no class folders: put the images of each class into a folder with the name of the class."),
+)
+IGNORED_SUFFIX = define(
+    "dataset_ignored_suffix",
+    ngettext(
+        "%(count)d file ending in %(suffix)s was ignored: it is not an image.",
+        "%(count)d files ending in %(suffix)s were ignored: they are not images.",
+    ),
+)
+IGNORED_WITHOUT_SUFFIX = define(
+    "dataset_ignored_without_suffix",
+    ngettext(
+        "%(count)d file without an extension was ignored: it is not an image.",
+        "%(count)d files without an extension were ignored: they are not images.",
+    ),
+)
+OUTSIDE_CLASSES = define(
+    "dataset_outside_classes",
+    ngettext(
+        "%(count)d image outside of any class folder was ignored.",
+        "%(count)d images outside of any class folder were ignored.",
+    ),
+)
+FOLDER_LEFT_OUT = define(
+    "dataset_folder_left_out",
+    ngettext("%(count)d image in %(path)s was left out.", "%(count)d images in %(path)s were left out."),
+)
+TEST_LEFT_OUT = define(
+    "dataset_test_left_out",
+    ngettext("%(count)d image of the test split was left out.", "%(count)d images of the test split were left out."),
+)
+TEST_AS_VAL = define(
+    "dataset_test_as_val", gettext_noop("There are no validation images; the test split is used for validation.")
+)
+
+# Parts of other messages
+
+THE_ZIP = define("dataset_the_zip", gettext_noop("The zip"))
+THE_SOURCE = define("dataset_the_source", gettext_noop("The source"))
+A_FILE = define("dataset_a_file", gettext_noop("a file"))
+BYTES = define("dataset_bytes", ngettext("%(count)d byte", "%(count)d bytes"))

@@ -1,0 +1,126 @@
+"""The files of a source, whatever it is, and the rules that hold for zips and folders alike.
+
+What operating systems leave behind (__MACOSX, .DS_Store, Thumbs.db, hidden files) is passed over.
+"""
+
+import lzma
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import IO
+
+from trainingapp.contract.messages import Param
+from trainingapp.contract.messages import dataset_sources as messages
+from trainingapp.datasets.report import DatasetError, Report, reason
+
+LONGEST_NAME_BYTES = 255
+LONGEST_PATH_BYTES = 1000
+_CHUNK_BYTES = 1 << 20
+#: What zipfile raises in the middle of an entry.
+_DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError)
+_JUNK_FOLDERS = {"__MACOSX"}
+_JUNK_FILES = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the source. `path` is relative, with forward slashes, in Unicode's composed form (NFC).
+
+    `packed_bytes` is its size within the zip, as the zip declares it; None in a folder.
+    """
+
+    path: str
+    size_bytes: int
+    open: Callable[[], IO[bytes]]
+    packed_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files to import and the folders that hold them, as the source names them."""
+
+    files: list[SourceFile]
+    folders: set[str]
+
+
+def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], object]) -> int:
+    """Copy the bytes of `file` and give each piece to `update` too; returns their number.
+
+    Raises DatasetError when the file is damaged or longer than the source declared: a zip's directory can lie.
+    """
+    copied = 0
+    try:
+        with file.open() as reader:
+            while piece := reader.read(_CHUNK_BYTES):
+                copied += len(piece)
+                if copied > file.size_bytes:
+                    raise DatasetError.one("size_lies", messages.LARGER_THAN_DECLARED(path=file.path), file.path)
+                target.write(piece)
+                update(piece)
+    except _DAMAGED as error:
+        message = messages.DAMAGED_ENTRY(path=file.path, reason=reason(error))
+        raise DatasetError.one("damaged_entry", message, file.path) from None
+    return copied
+
+
+def checked_source(files: list[SourceFile], folders: set[str], report: Report) -> Source:
+    """The source with all folders above its files. Raises DatasetError for errors in `report`, for names that cannot
+    be stored or that collide, and where there is no file."""
+    paths = [file.path for file in files]
+    for path in (*paths, *folders):
+        if not path.isprintable() or not all(path.split("/")) or _is_undecodable(path):
+            report.error("bad_name", messages.NAME_UNUSABLE(path=repr(path)), ascii(path)[1:-1])
+        elif len(path.encode()) > LONGEST_PATH_BYTES or max(map(_bytes, path.split("/"))) > LONGEST_NAME_BYTES:
+            report.error("bad_name", messages.NAME_TOO_LONG(path=repr(path[:80])), path[:80])
+    all_folders = folders | _parents(paths) | _parents(folders)
+    seen: set[str] = set()
+    for path in paths:
+        if path in seen:
+            report.error("duplicate_name", messages.NAME_DUPLICATE(path=path), path)
+        elif path in all_folders:
+            report.error("duplicate_name", messages.FILE_AND_FOLDER(path=path), path)
+        seen.add(path)
+    report.raise_errors()
+    if not files:
+        raise DatasetError.one("empty", messages.NO_FILES())
+    return Source(files, all_folders)
+
+
+def _bytes(name: str) -> int:
+    return len(name.encode())
+
+
+def _is_undecodable(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # Linux allows names that are not UTF-8; Python holds their bytes as lone surrogates
+        return True
+    return False
+
+
+def _parents(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        while (path := path.rpartition("/")[0]) and path not in found:
+            found.add(path)
+    return found
+
+
+def is_junk(path: str) -> bool:
+    """Whether an operating system left this behind, or a name says that it is hidden."""
+    parts = path.rstrip("/").split("/")
+    hidden = any(part.startswith(".") and part != "." for part in parts)
+    return hidden or bool(_JUNK_FOLDERS & set(parts)) or parts[-1].lower() in _JUNK_FILES
+
+
+def size_param(size_bytes: int) -> Param:
+    """A size as a parameter of a message; the units above bytes are the same in every language."""
+    size = float(size_bytes)
+    if size_bytes < 1024:
+        return messages.BYTES(count=size_bytes)
+    for unit in ("KB", "MB", "GB", "TB"):
+        size /= 1024
+        if size < 1024:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} PB"
