@@ -10,10 +10,10 @@ LOOK   := DATA_DIR=$(CURDIR)/build/check LOG_LEVEL=WARNING
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SILENT:
-.PHONY: help run install dev test check javascript format messages translations wheel readme screenshot clean
+.PHONY: help run install dev test test-all check javascript format messages translations wheel readme screenshot clean
 
 help: ## This list
-	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: install ## Install what is missing, then run the studio at http://127.0.0.1:8000 (PORT=... changes it)
 	exec $(PY) manage.py studio
@@ -22,8 +22,11 @@ install: $(VENV)/.installed static/node_modules/.installed $(MO) ## Everything t
 
 dev: install $(VENV)/.installed-dev ## And what developing takes
 
-test: dev ## The whole suite (make test ARGS="-k resume" runs a part)
-	exec $(PY) -m pytest $(ARGS)
+test: dev ## The test suite (make test ARGS="-k resume" runs a part)
+	exec $(PY) -m pytest -m 'not long' $(ARGS)
+
+test-all: dev ## The test suite with the long tests, and with new random cases
+	TEST_SEARCH=new exec $(PY) -m pytest $(ARGS)
 
 check: dev javascript ## Lint, types, import contracts, templates, scripts, migrations, translations
 	$(VENV)/bin/ruff check .

@@ -1,7 +1,7 @@
 """Every setting of CV Studio, read from the environment.
 
-`Environment` is the one list of what can be set; its descriptions are the settings table of the README. A value that
-cannot be read is refused at start with the name of its variable.
+`Environment` is the single list of settings; its descriptions become the settings table of the README. An invalid
+value is refused at start-up with the name of its variable.
 """
 
 import contextlib
@@ -30,112 +30,141 @@ django_stubs_ext.monkeypatch()
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 _SOURCE_DIR = PACKAGE_DIR.parent
-#: Where templates, static files and translations lie: the checkout, or the copy that a built wheel carries.
+#: Root of templates, static files and translations: the checkout, or the copy inside an installed wheel.
 BASE_DIR = PACKAGE_DIR / "_assets" if (PACKAGE_DIR / "_assets").is_dir() else _SOURCE_DIR
 
 NameList = Annotated[list[str], NoDecode]
 
 
 def _default_data_dir() -> Path:
-    """`data/` of the checkout. An installed wheel keeps nothing in site-packages, which an upgrade may clear."""
+    """`data/` of the checkout. An installed wheel stores nothing in site-packages, which an upgrade may clear."""
     if BASE_DIR == _SOURCE_DIR:
         return _SOURCE_DIR / "data"
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "cvstudio"
 
 
 class Environment(BaseSettings):
-    """The environment variables, each with its default. An empty variable counts as one that is not set."""
+    """The environment variables with their defaults. An empty variable counts as unset."""
 
     model_config = SettingsConfigDict(case_sensitive=True, extra="ignore", env_ignore_empty=True)
 
-    DEBUG: bool = Field(False, description="Show tracebacks in the browser. Never on a machine that others reach.")
-    SECRET_KEY: str = Field("", description="Signs sessions. Empty: made once and kept in DATA_DIR/secret_key.")
+    DEBUG: bool = Field(
+        False, description="Shows tracebacks in the browser. Never enable it on a machine that others can reach."
+    )
+    SECRET_KEY: str = Field(
+        "", description="Key that signs sessions. Empty: generated once and stored in DATA_DIR/secret_key."
+    )
     ALLOWED_HOSTS: NameList = Field(
-        ["localhost", "127.0.0.1", "[::1]"], description="Host names that the studio answers to, separated by commas."
+        ["localhost", "127.0.0.1", "[::1]"], description="Host names that the studio serves, separated by commas."
     )
     CSRF_TRUSTED_ORIGINS: NameList = Field(
-        [], description="Origins behind a proxy that may post forms, such as https://studio.example.org."
+        [], description="Origins behind a proxy that may submit forms, such as https://studio.example.org."
     )
-    HTTPS: bool = Field(False, description="The studio is reached by HTTPS: secure cookies, redirect and HSTS.")
+    HTTPS: bool = Field(
+        False, description="The studio is served over HTTPS: enables secure cookies, the redirect and HSTS."
+    )
     TRUSTED_PROXIES: NameList = Field(
         [],
-        description="Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas. "
-        "Empty: none is.",
+        description="Addresses or networks of proxies whose X-Forwarded-For header is trusted, separated by commas. "
+        "Empty: none.",
     )
-    SESSION_HOURS: int = Field(336, ge=1, le=8760, description="Hours after which one must sign in again.")
-    LOGIN_ATTEMPTS: int = Field(5, ge=1, le=1000, description="Wrong passwords in a row before a sign-in is locked.")
-    LOGIN_LOCK_MINUTES: int = Field(15, ge=1, le=10080, description="Minutes that a sign-in stays locked.")
-    AUDIT_DAYS: int = Field(365, ge=1, description="Days that the audit trail keeps its entries.")
+    SESSION_HOURS: int = Field(336, ge=1, le=8760, description="Lifetime of a session in hours.")
+    LOGIN_ATTEMPTS: int = Field(
+        5, ge=1, le=1000, description="Failed sign-in attempts in a row before the account is locked."
+    )
+    LOGIN_LOCK_MINUTES: int = Field(15, ge=1, le=10080, description="Minutes for which a locked account stays locked.")
+    AUDIT_DAYS: int = Field(365, ge=1, description="Days for which entries of the activity log are kept.")
     OIDC_ISSUER: str = Field(
-        "", description="OpenID Connect provider for single sign-on, such as https://id.example.org. Empty: none."
+        "", description="OpenID Connect provider for single sign-on, such as https://id.example.org. Empty: disabled."
     )
-    OIDC_CLIENT_ID: str = Field("", description="Name of the studio at that provider.")
-    OIDC_CLIENT_SECRET: str = Field("", description="Its secret there.")
-    OIDC_NAME: str = Field("OpenID", description="What the button on the sign-in page calls the provider.")
+    OIDC_CLIENT_ID: str = Field("", description="Client ID of the studio at the provider.")
+    OIDC_CLIENT_SECRET: str = Field("", description="Client secret of the studio at the provider.")
+    OIDC_NAME: str = Field("OpenID", description="Name of the provider on the sign-in button.")
     OIDC_DEFAULT_ROLE: Literal["viewer", "operator"] = Field(
-        "viewer", description="Role of who signs in by the provider for the first time: viewer or operator."
+        "viewer", description="Role of a user who signs in through the provider for the first time: viewer or operator."
     )
-    HOST: str = Field("127.0.0.1", description="Address that the web server listens on.")
-    PORT: int = Field(8000, ge=1, le=65535, description="Port that the web server listens on.")
+    HOST: str = Field("127.0.0.1", description="Address on which the web server listens.")
+    PORT: int = Field(8000, ge=1, le=65535, description="Port on which the web server listens.")
     DATA_DIR: Path = Field(
         default_factory=_default_data_dir,
-        description="Folder for the database, datasets, runs and weights. Empty: data/ of the checkout; "
-        "~/.local/share/cvstudio where CV Studio is installed as a package.",
+        description="Directory of the database, datasets, runs and models. Empty: data/ in the checkout, or "
+        "~/.local/share/cvstudio for an installed package.",
     )
-    CHECKPOINTS_DIR: Path | None = Field(None, description="Folder of the runs' files. Empty: DATA_DIR/runs.")
+    CHECKPOINTS_DIR: Path | None = Field(None, description="Directory of the run files. Empty: DATA_DIR/runs.")
     DATABASE_URL: str = Field("", description="postgres://user:password@host/name. Empty: SQLite in DATA_DIR.")
-    REDIS_URL: str = Field("", description="redis://host:6379/0 for the queue and the bell. Empty: no Redis.")
-    MAX_TRAINING_PROCESSES: int = Field(2, ge=1, le=64, description="Runs that train at the same time on this host.")
+    REDIS_URL: str = Field(
+        "", description="redis://host:6379/0, used for the task queue and page notifications. Empty: no Redis."
+    )
+    MAX_TRAINING_PROCESSES: int = Field(
+        2, ge=1, le=64, description="Maximum number of runs that train concurrently on this host."
+    )
     MAX_RUNS_PER_USER: int = Field(
         0,
         ge=0,
         le=10_000,
-        description="Runs of one person that train at the same time. 0: no limit.",
+        description="Maximum number of concurrent runs per user. 0: no limit.",
     )
-    MAX_RECOVERIES: int = Field(3, ge=0, le=100, description="Times that a run goes on by itself after a crash.")
+    MAX_RECOVERIES: int = Field(
+        3, ge=0, le=100, description="Maximum number of automatic recoveries of a run after a crash."
+    )
     RETRY_WAIT_S: float = Field(
-        10, ge=0, le=3600, description="Seconds before a failed run is tried again; doubled for each further try."
+        10, ge=0, le=3600, description="Seconds before a failed run is retried; doubled for each further retry."
     )
     SOFT_TIME_LIMIT_HOURS: float = Field(
-        12, ge=0, le=8760, description="Hours after which a run saves and stops; it can be resumed. 0: never."
+        12,
+        ge=0,
+        le=8760,
+        description="Hours after which a run saves a checkpoint and stops; it can be resumed. 0: no limit.",
     )
     HARD_TIME_LIMIT_HOURS: float = Field(
         24,
         ge=0,
         le=8760,
         validate_default=True,
-        description="Hours after which the trainer of a run is killed. 0: never.",
+        description="Hours after which the trainer of a run is killed. 0: no limit.",
     )
     STOP_GRACE_S: float = Field(
-        120, ge=0, le=86400, description="Seconds that a trainer has to pause or stop before it is killed. 0: no end."
+        120,
+        ge=0,
+        le=86400,
+        description="Seconds within which a trainer must pause or stop before it is killed. 0: no limit.",
     )
     HANG_MINUTES: float = Field(
-        15, ge=0, le=10080, description="Minutes without a word after which a trainer counts as hanging. 0: never."
+        15, ge=0, le=10080, description="Minutes without an event after which a trainer is considered hung. 0: never."
     )
     TRAINER_LOG_MB: int = Field(
-        50, ge=4, le=100_000, description="Size at which the middle of a run's trainer.log is left out, in MB."
+        50,
+        ge=4,
+        le=100_000,
+        description="Maximum size of trainer.log in MB; beyond it, the middle of the file is dropped.",
     )
-    SPARE_TRAINER: bool = Field(True, description="Keep one trainer process warm, so that a run starts at once.")
+    SPARE_TRAINER: bool = Field(
+        True, description="Keeps one trainer process preloaded so that a run starts immediately."
+    )
     IMPORT_DIRS: NameList = Field(
         [],
-        description="Server folders that datasets may be imported from, separated by commas. "
-        "Empty: any, by administrators.",
+        description="Server directories from which datasets may be imported, separated by commas. "
+        "Empty: any directory, by administrators only.",
     )
-    MAX_UPLOAD_MB: int = Field(4096, ge=1, description="Largest dataset upload, in MB.")
+    MAX_UPLOAD_MB: int = Field(4096, ge=1, description="Maximum size of a dataset upload in MB.")
     API_RATE_PER_MINUTE: int = Field(
-        600, ge=0, description="Requests to the API in a minute for each token, user or address; 0: as many as come."
+        600, ge=0, description="API requests per minute for each token, user or address. 0: no limit."
     )
     SCRUB_DAYS: int = Field(
         7,
         ge=0,
         le=3650,
-        description="Days within which every checkpoint, and every file of weights, is compared with its hashes once. "
+        description="Days within which every checkpoint and every model file is verified against its hashes once. "
         "0: never.",
     )
-    LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Language for who has chosen none: en or zh-hans.")
-    TIME_ZONE: str = Field("UTC", description="Time zone of the pages, such as Europe/Paris.")
-    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
-    LOG_FORMAT: Literal["text", "json"] = Field("text", description="Log on standard error as text or as JSON lines.")
+    LANGUAGE: Literal["en", "zh-hans"] = Field("en", description="Default language: en or zh-hans.")
+    TIME_ZONE: str = Field("UTC", description="Time zone of all displayed times, such as Europe/Paris.")
+    LOG_LEVEL: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Minimum level of log messages."
+    )
+    LOG_FORMAT: Literal["text", "json"] = Field(
+        "text", description="Format of the log on standard error: text or JSON lines."
+    )
 
     @field_validator("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "IMPORT_DIRS", "TRUSTED_PROXIES", mode="before")
     @classmethod
@@ -184,7 +213,7 @@ class Environment(BaseSettings):
 
 
 def _checked_url(value: str, schemes: dict[str, str], example: str) -> str:
-    """`schemes` says of each allowed scheme which part its URL must have: "host" or "path"."""
+    """Check a URL. `schemes` maps each allowed scheme to the part that its URL must have: "host" or "path"."""
     if not value:
         return value
     parts = urlsplit(value)
@@ -196,7 +225,7 @@ def _checked_url(value: str, schemes: dict[str, str], example: str) -> str:
     return value
 
 
-#: Values that may hold a password are not repeated in messages.
+#: Values that may contain a password are not repeated in messages.
 _SECRET_NAMES = {"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "OIDC_CLIENT_SECRET"}
 
 
@@ -205,7 +234,7 @@ def _read_environment() -> Environment:
         return Environment()
     except ValidationError as error:
         lines = [_refusal(str(item["loc"][0]), item["msg"], item["input"]) for item in error.errors()]
-        raise ImproperlyConfigured("The environment has settings that cannot be used.\n" + "\n".join(lines)) from None
+        raise ImproperlyConfigured("The environment contains invalid settings.\n" + "\n".join(lines)) from None
 
 
 def _refusal(name: str, message: str, value: object) -> str:
@@ -217,13 +246,13 @@ def _make_data_dir(path: Path, variable: str = "DATA_DIR") -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ImproperlyConfigured(f"{variable}: {path} cannot be made: {error.strerror}.") from None
+        raise ImproperlyConfigured(f"{variable}: {path} cannot be created: {error.strerror}.") from None
 
 
 def _kept_secret_key(path: Path) -> str:
-    """The key in `path`, made on first use; two processes that start at once agree on one.
+    """Return the key stored in `path`, created on first use; two processes that start at the same time agree on one.
 
-    The file appears under its name whole and readable by its owner alone, or not at all.
+    The file appears under its name complete and readable by its owner only, or not at all.
     """
     try:
         if not path.exists():
@@ -234,7 +263,7 @@ def _kept_secret_key(path: Path) -> str:
                     os.link(file.name, path)
         return path.read_text()
     except OSError as error:
-        raise ImproperlyConfigured(f"DATA_DIR: {path} cannot be read or made: {error.strerror}.") from None
+        raise ImproperlyConfigured(f"DATA_DIR: {path} cannot be read or created: {error.strerror}.") from None
 
 
 env = _read_environment()

@@ -16,7 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -227,12 +227,9 @@ def redis_url(redis_server: str) -> str:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def postgres_url() -> Iterator[str]:
-    """URL of an empty PostgreSQL database on the server of TEST_DATABASE_URL."""
-    server = os.environ.get("TEST_DATABASE_URL")
-    if not server:
-        pytest.skip("no TEST_DATABASE_URL")
+@contextmanager
+def new_postgres_database(server: str) -> Iterator[str]:
+    """Within: an empty database on the PostgreSQL server, by its URL."""
     import psycopg
 
     name = f"cvstudio_{os.getpid()}_{time.time_ns()}"
@@ -240,3 +237,13 @@ def postgres_url() -> Iterator[str]:
         connection.execute(f'CREATE DATABASE "{name}"')
         yield urlsplit(server)._replace(path=f"/{name}").geturl()
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """URL of an empty PostgreSQL database on the server of TEST_DATABASE_URL."""
+    server = os.environ.get("TEST_DATABASE_URL")
+    if not server:
+        pytest.skip("no TEST_DATABASE_URL")
+    with new_postgres_database(server) as url:
+        yield url

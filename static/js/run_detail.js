@@ -27,7 +27,7 @@ const handlers = {
   metrics: (json) => charts.add(JSON.parse(json)),
   rewind: (json) => charts.rewind(JSON.parse(json)),
 };
-for (const name of ["header", "quote", "progress", "failure", "checkpoints", "evaluation", "batch"]) handlers[name] = replacePart(name);
+for (const name of ["header", "pause_cost", "progress", "failure", "checkpoints", "evaluation", "batch"]) handlers[name] = replacePart(name);
 
 charts.totals(document.getElementById("part-progress").dataset);
 charts.load(root.dataset.metrics);

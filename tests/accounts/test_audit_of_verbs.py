@@ -33,8 +33,8 @@ from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import ApiToken, AuditEntry, Dataset, Job, TrainingRun, Weights
+from trainingapp.presentation.audit_text import KINDS
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.templatetags.access import KINDS
 from trainingapp.views.audit_trail import page_of
 from trainingapp.weights import verbs as weights_verbs
 

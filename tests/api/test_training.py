@@ -71,7 +71,7 @@ def test_a_run_is_created_and_what_was_corrected_is_told(api: Api, dataset: Data
     assert response.status_code == 201
     assert response.headers["Location"] == f"/api/v1/training/{run.pk}"
     assert (run.owner, run.status, run.priority, run.config["image_size"]) == (user, "pending", 4, 64)
-    assert body["corrections"] == ["image_size 60 became 64, a multiple of 32."]
+    assert body["corrections"] == ["image_size was changed from 60 to 64, a multiple of 32."]
     assert (body["owner"], body["dataset_name"], body["verbs"]) == ("ada", "pets", ["start", "delete"])
 
 

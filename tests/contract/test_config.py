@@ -1,11 +1,13 @@
 """The run configuration refuses what is wrong, by name, and describes every field."""
 
+import itertools
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from trainingapp.contract.config import correct_config, parse_config
+from trainingapp.contract.config import config_fields, correct_config, parse_config, result_changes
+from trainingapp.contract.setting import SECTIONS, Setting
 from trainingapp.contract.tasks.registry import TASKS
 
 
@@ -47,7 +49,8 @@ def test_a_size_is_rounded_up_and_said() -> None:
     config, corrections = correct_config({"image_size": 65})
     assert config.image_size == 96
     assert len(corrections) == 1
-    assert "96" in corrections[0]
+    assert corrections[0].params["taken"] == 96
+    assert str(corrections[0]) == "image_size was changed from 65 to 96, a multiple of 32."
 
 
 def test_a_long_warm_up_is_cut_and_said() -> None:
@@ -81,7 +84,9 @@ def test_a_choice_in_other_letters_is_taken_and_said(given: dict[str, Any], take
     config, corrections = correct_config(given)
     (name,) = given
     assert getattr(config, name) == taken
-    assert corrections == [f"{name} {given[name].strip()} became {taken}."]
+    (correction,) = corrections
+    assert correction.code == "config_choice_corrected"
+    assert str(correction) == f"{name} was changed from {given[name].strip()} to {taken}."
 
 
 @pytest.mark.parametrize("values", [{"optimizer": "adagrad"}, {"task": "pose"}, {"task": ["detection"]}])
@@ -100,12 +105,81 @@ def test_json_and_back_is_the_same() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_field_is_described(task: str) -> None:
+def test_every_field_declares_its_metadata(task: str) -> None:
     for name, field in TASKS[task].config.model_fields.items():
-        extra = field.json_schema_extra
-        assert isinstance(extra, dict), name
-        assert {"label", "unit", "group", "advanced"} <= extra.keys(), name
-        assert extra["label"], name
-        assert extra["group"], name
-        assert field.description, name
-        assert field.description.endswith("."), name
+        (setting,) = [item for item in field.metadata if isinstance(item, Setting)]
+        assert isinstance(setting.changes_result, bool), name
+        assert setting.label, name
+        assert setting.help.endswith((".", "...")), name
+        assert field.description is None, f"{name}: the help text belongs into its Setting"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fields_come_in_the_order_of_the_sections(task: str) -> None:
+    fields = config_fields(task)
+    assert set(fields) == set(TASKS[task].config.model_fields)
+    sections = [field.setting.section for field in fields.values()]
+    assert [section for section, _group in itertools.groupby(sections)] == sorted(set(sections), key=SECTIONS.index)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_condition_names_a_field_and_values_that_exist(task: str) -> None:
+    fields = config_fields(task)
+    for name, field in fields.items():
+        if when := field.setting.when:
+            other = fields[when.field]
+            assert when.values, name
+            for value in when.values:
+                parse_config({"task": task, when.field: value})
+            assert not other.choices or set(when.values) < set(other.choices), name
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_field_has_an_effect_as_its_condition_says(task: str) -> None:
+    momentum = config_fields(task)["momentum"].setting
+    assert momentum.has_effect({"optimizer": "SGD"})
+    assert not momentum.has_effect({"optimizer": "AdamW"})
+    assert config_fields(task)["learning_rate"].setting.has_effect({"optimizer": "AdamW"})
+
+
+def test_bounds_kinds_and_choices_are_those_of_the_model() -> None:
+    fields = config_fields("detection")
+    momentum, epochs, rate = fields["momentum"], fields["epochs"], fields["learning_rate"]
+    assert (momentum.kind, momentum.minimum, momentum.maximum) == ("number", 0, 1)
+    assert (momentum.is_open_below, momentum.is_open_above) == (False, True)
+    assert (epochs.kind, epochs.minimum, epochs.maximum, epochs.default) == ("whole", 1, 10_000, 20)
+    assert (rate.is_open_below, rate.is_open_above) == (True, False)
+    assert (fields["amp"].kind, fields["device"].kind, fields["freeze"].kind) == ("switch", "text", "choice")
+    assert fields["freeze"].choices == ("none", "backbone")
+    assert fields["task"].is_fixed
+    assert fields["image_size"].maximum == 2048
+    assert "fcos_resnet18_fpn" in fields["model"].choices
+
+
+#: Fields that decide when something is saved, shown, placed or chosen. All others change what a step computes.
+WITHOUT_EFFECT = {
+    *("autosave_minutes", "best_metric", "checkpoint_every_epochs", "checkpoint_format", "device_count"),
+    *("early_stopping_epochs", "keep_best", "keep_checkpoints", "keep_days", "keep_every_epochs", "keep_gb"),
+    *("log_every_steps", "min_free_memory_gb", "num_workers", "share_device"),
+    *("conf_thres", "iou_thres", "max_det"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_fields_without_effect_on_the_result_are_known(task: str) -> None:
+    found = {name for name, field in config_fields(task).items() if not field.setting.changes_result}
+    assert found == WITHOUT_EFFECT & set(config_fields(task))
+
+
+def test_only_what_may_change_the_result_explains_another_one() -> None:
+    before = parse_config({}).model_dump(mode="json")
+    changed = {"keep_gb": 3.0, "checkpoint_format": "plain", "momentum": 0.5, "learning_rate": 0.5}
+    assert list(result_changes(before, {**before, **changed})) == [("learning_rate", 0.001, 0.5)]
+    with_sgd = {**before, "optimizer": "SGD"}
+    assert list(result_changes(with_sgd, {**with_sgd, "momentum": 0.5})) == [("momentum", 0.9, 0.5)]
+
+
+def test_a_configuration_of_version_0_1_explains_nothing_by_its_old_names() -> None:
+    now = parse_config({}).model_dump(mode="json")
+    then = {"recipe": now["task"], **{name: value for name, value in now.items() if name not in ("task", "freeze")}}
+    assert list(result_changes(then, now)) == []

@@ -2,18 +2,18 @@
 
 import copy
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.helpers import annotated
 from tests.helpers.annotated import IMAGES, SIZE, TREES, Tree, source_of
+from tests.helpers.searches import search
 from tests.helpers.sources import files_under, write_tree
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.codes import TITLES
@@ -26,9 +26,8 @@ from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.formats.registry import read_layout
 from trainingapp.models import Dataset
 
-#: Always the same cases, more than 2,000 together; FUZZ_FACTOR=10 tries ten times as many, others every time.
-FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
-BYTES_CASES, JSON_CASES, IMPORT_CASES = 200 * FACTOR, 300 * FACTOR, 40 * FACTOR
+#: More than 2,000 cases together.
+BYTES_CASES, JSON_CASES, IMPORT_CASES = 200, 300, 40
 FACTS = ImageFacts(*SIZE, notes=())
 #: The set in every layout whose annotations are text or masks.
 SETS: dict[str, Tree] = {
@@ -150,7 +149,7 @@ def read_all(tree: Tree, *, lenient: bool) -> None:
 def test_broken_bytes(name: str) -> None:
     tree = SETS[name]
 
-    @settings(max_examples=BYTES_CASES, deadline=None, database=None, derandomize=FACTOR == 1)
+    @search(BYTES_CASES)
     @given(data=st.data(), lenient=st.booleans())
     def run(data: st.DataObject, lenient: bool) -> None:
         path = data.draw(st.sampled_from(annotation_paths(tree)))
@@ -165,7 +164,7 @@ def test_broken_structure(name: str) -> None:
     path = next(path for path in sorted(tree) if path.endswith(".json"))
     value = json.loads(tree[path] or b"")
 
-    @settings(max_examples=JSON_CASES, deadline=None, database=None, derandomize=FACTOR == 1)
+    @search(JSON_CASES)
     @given(broken=broken_json(value), lenient=st.booleans())
     def run(broken: Any, lenient: bool) -> None:
         read_all(tree | {path: json.dumps(broken).encode()}, lenient=lenient)
@@ -173,13 +172,7 @@ def test_broken_structure(name: str) -> None:
     run()
 
 
-@settings(
-    max_examples=IMPORT_CASES,
-    deadline=None,
-    database=None,
-    derandomize=FACTOR == 1,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@search(IMPORT_CASES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), name=st.sampled_from(sorted(SETS)), on_error=st.sampled_from(["stop", "leave_out"]))
 def test_whole_imports(
     new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path, data: st.DataObject, name: str, on_error: str

@@ -1,4 +1,4 @@
-"""A real run under a person's hands: paused with its quote read, resumed, given orders while it trains, and forked."""
+"""A real run is paused after reading the pause cost, resumed, sent requests while it trains, and forked."""
 
 import re
 from collections.abc import Callable
@@ -50,26 +50,26 @@ def test_a_run_is_controlled_while_it_trains(
     page.goto(f"{studio.url}/runs/{run_id}/")
     status = page.locator("[data-run-status]")
 
-    # The quote is there while it trains, stays open while the page goes on, and is kept: no step is lost by a pause.
+    # The pause cost is shown while it trains, stays open during updates of the page, and is correct: no step is lost.
     page.get_by_role("button", name="Start").click()
     studio.wait_for_step(run_id, 8, 120)
     page.evaluate("window.untouched = true")
-    quote = page.locator("#part-quote")
-    expect(quote).to_contain_text("0 steps lost")
-    expect(quote).to_contain_text("time: unknown yet")
-    page.locator("#quote-details summary").click()
+    cost = page.locator("#part-pause_cost")
+    expect(cost).to_contain_text("0 steps lost")
+    expect(cost).to_contain_text("time: not known yet")
+    page.locator("#pause-cost-details summary").click()
     studio.wait_for_step(run_id, studio.run(run_id)["step"] + 3)
-    expect(quote.get_by_role("row", name=re.compile("Kill or crash [1-9]"))).to_be_visible()
+    expect(cost.get_by_role("row", name=re.compile("Kill or crash [1-9]"))).to_be_visible()
     page.get_by_role("button", name="Pause").click()
     expect(status).to_have_text("Paused", timeout=60_000)
     paused_at = studio.run(run_id)["step"]
-    expect(quote).to_contain_text("it would get a place at once")
+    expect(cost).to_contain_text("device available: immediately")
 
     # Resumed it goes on from that very step, and the time of a pause is known by then.
     page.get_by_role("button", name="Resume").click()
     expect(status).to_have_text("Running", timeout=60_000)
     studio.wait_for_step(run_id, paused_at + 2, 120)
-    expect(quote).to_contain_text(re.compile("time: (about|less than)"))
+    expect(cost).to_contain_text(re.compile("time: (about|less than)"))
     started = [event["step"] for event in studio.events(run_id, "status") if event["data"].get("state") == "started"]
     assert started == [0, paused_at]
 
@@ -77,14 +77,14 @@ def test_a_run_is_controlled_while_it_trains(
     press(page, "Save a checkpoint now")
     expect(page.locator("#messages")).to_contain_text("A checkpoint is saved at the next step.")
     wait_for_order(page, studio, run_id, "checkpoint")
-    expect(page.locator("#part-checkpoints")).to_contain_text("asked for")
+    expect(page.locator("#part-checkpoints")).to_contain_text("requested")
     press(page, "Evaluate now")
     wait_for_order(page, studio, run_id, "evaluate")
     assert page.evaluate("window.untouched")
 
     # More epochs, drawn while one types, then told to the trainer that goes on.
     press(page, "Change the epochs")
-    page.get_by_label("Epochs in all").fill(str(EPOCHS + 5))
+    page.get_by_label("Total epochs").fill(str(EPOCHS + 5))
     expect(page.locator("#epochs-preview")).to_contain_text(f"was {EPOCHS}")
     expect(page.locator("#epochs-preview svg.plot")).to_be_visible()
     page.get_by_role("button", name="Change", exact=True).click()

@@ -51,7 +51,7 @@ def create_run(page: Page) -> int:
     for fold in page.locator("details.fold summary").all():
         fold.click()
     page.get_by_label("CPU threads").fill("1")
-    page.get_by_label("Point every", exact=True).fill("1")
+    page.get_by_label("Log every", exact=True).fill("1")
     page.get_by_role("button", name="Create and start").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Journey")
     return int(page.url.rstrip("/").rsplit("/", 1)[1])

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from tests.helpers.machines import busy_studio
 from tests.helpers.tiny import make_dataset
-from trainingapp import forecast
+from trainingapp.scheduling import forecast
 from trainingapp.models import Host, TrainingRun
 admin = User.objects.get()
 busy_studio(admin, make_dataset(admin))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.helpers.trainers import HARD, EndAfter, change_order, events_of, index_of, train_here
+from trainingapp.contract.config import parse_config
 from trainingapp.engine import loop
 from trainingapp.engine.resume_check import PROOFS_FILE, Mark, compared
 
@@ -101,6 +102,25 @@ def test_another_configuration_is_named_as_the_reason(new_run) -> None:
     assert event["reason"] == "learning_rate was 0.001, now 0.5"
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keep_best": 2},
+        {"keep_days": 3.0},
+        {"keep_gb": 1.0},
+        {"checkpoint_format": "plain"},
+        {"keep_every_epochs": 2},
+        {"best_metric": "loss"},
+        {"momentum": 0.1},  # of AdamW, which has none
+    ],
+)
+def test_a_setting_without_effect_is_not_given_as_the_reason(changes: dict[str, Any]) -> None:
+    config = parse_config({}).model_dump(mode="json")
+    found = compared(_mark(), _mark(2.0), config_then=config, config={**config, **changes})
+    assert found.verdict == "differs"
+    assert found.reason == "nothing that is known to matter has changed"
+
+
 def test_without_an_earlier_step_nothing_is_claimed(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = new_run(**HARD)
     monkeypatch.setattr(loop, "step_ahead", lambda *arguments: None)  # as after a kill right after the checkpoint
@@ -165,12 +185,12 @@ def _mark(loss: float = 1.0, norm: float = 2.0, **other: Any) -> Mark:
     ],
 )
 def test_verdicts(earlier: Mark | None, now: Mark, verdict: str, reason: str) -> None:
-    config = {"deterministic": True, "num_workers": 0}
-    found = compared(earlier, now, config_then={"deterministic": True, "num_workers": 2}, config=config)
+    config = {"task": "classification", "deterministic": True, "num_workers": 0}
+    found = compared(earlier, now, config_then={**config, "num_workers": 2}, config=config)
     assert (found.verdict, found.reason) == (verdict, reason)
 
 
 def test_a_run_that_need_not_repeat_says_so() -> None:
-    config = {"deterministic": False}
+    config = {"task": "classification", "deterministic": False}
     found = compared(_mark(), _mark(1.0001), config_then=config, config=config)
     assert "deterministic is off" in found.reason

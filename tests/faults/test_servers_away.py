@@ -191,7 +191,8 @@ def test_a_data_folder_that_is_read_only(studio: Studio, read_only_runs: Path) -
     wait_for(lambda: "queued runs wait until that is possible" in studio.log.read_text(), 30, "the worker says it")
     assert studio.status(second) == "queued", "it would only fail"
     why = studio.python(f"""
-        from trainingapp import models, scheduler
+        from trainingapp import models
+        from trainingapp.scheduling import scheduler
         result = scheduler.why_waiting(models.TrainingRun.objects.get(pk={second}))
         """)
     assert why.startswith("Nothing can be written to the folder of runs.")

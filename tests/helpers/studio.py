@@ -61,8 +61,9 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 30, what: str = "t
 class Studio:
     """One installation: its folder, its settings and the processes that a test started in it."""
 
-    def __init__(self, data_dir: Path, **env: str) -> None:
+    def __init__(self, data_dir: Path, repository: Path = REPOSITORY, **env: str) -> None:
         self.data_dir = data_dir
+        self.repository = repository
         self.port = free_port()
         self.env = {
             **{name: value for name, value in os.environ.items() if name not in UNWANTED},
@@ -86,7 +87,7 @@ class Studio:
     def manage(self, *arguments: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run `manage.py` to its end."""
         command = [sys.executable, "manage.py", *arguments]
-        done = subprocess.run(command, cwd=REPOSITORY, env=self.env, input=stdin, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=self.repository, env=self.env, input=stdin, capture_output=True, text=True)
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done
 
@@ -95,7 +96,7 @@ class Studio:
         prelude = "import json, django\ndjango.setup()\nresult = None\n"
         script = f"{prelude}{textwrap.dedent(code)}\nprint('\\n' + json.dumps(result))\n"
         done = subprocess.run(
-            [sys.executable, "-c", script], cwd=REPOSITORY, env=self.env, capture_output=True, text=True
+            [sys.executable, "-c", script], cwd=self.repository, env=self.env, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.strip().splitlines()[-1])
@@ -121,7 +122,7 @@ class Studio:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", *arguments],
-                cwd=REPOSITORY,
+                cwd=self.repository,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

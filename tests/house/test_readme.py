@@ -16,9 +16,9 @@ def test_the_settings_table_is_that_of_the_settings() -> None:
 
 def test_every_make_target_that_is_named_exists() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     documents = [README, *(path.read_text() for path in (REPOSITORY / "docs").rglob("*.md"))]
-    named = {name for text in documents for name in re.findall(r"(?:^    |`)make ([a-z]+)", text, re.MULTILINE)}
+    named = {name for text in documents for name in re.findall(r"(?:^    |`)make ([a-z-]+)", text, re.MULTILINE)}
     assert {"run", "test", "check"} <= named
     assert named <= targets
 

@@ -68,17 +68,29 @@ def test_a_translation_fills_in_what_the_text_fills_in(catalogue: Catalog) -> No
 
 
 def test_the_texts_of_the_configuration_are_collected(catalogue: Catalog) -> None:
+    from trainingapp.contract.config import config_fields
+    from trainingapp.contract.setting import Text
     from trainingapp.contract.tasks.registry import TASKS
 
-    ids = {message.id for message in catalogue}
-    for task in TASKS.values():
-        assert {task.label, task.about, *(metric.label for metric in task.metrics.values())} <= ids
-        for name, field in task.config.model_fields.items():
-            extra = field.json_schema_extra
-            assert isinstance(extra, dict)
-            assert field.description in ids, name
-            assert extra["label"] in ids, name
-            assert not extra["unit"] or extra["unit"] in ids, name
+    names = {"CPU", "RandAugment", "TrivialAugment", "Dice", "Focal"}
+    ids = {(message.context or "", text) for message in catalogue for text in _ids(message)}
+    for task, descriptor in TASKS.items():
+        metrics = descriptor.metrics.values()
+        assert {("", text) for text in (descriptor.label, descriptor.about, *(m.label for m in metrics))} <= ids
+        for name, field in config_fields(task).items():
+            setting = field.setting
+            assert ("", setting.help) in ids, name
+            assert ("", setting.label) in ids, name
+            assert ("", setting.section.title) in ids, name
+            assert setting.unit is None or ("", setting.unit.plural) in ids or setting.unit.plural == "GB", name
+            for label in setting.labels.values():
+                found = (label.context, label.text) if isinstance(label, Text) else ("", label)
+                assert found in ids or label in names, (name, label)
+
+
+def _ids(message: Message) -> list[str]:
+    """The text, or the singular and the plural."""
+    return [message.id] if isinstance(message.id, str) else list(message.id)
 
 
 def test_no_text_is_translated_within_an_f_string() -> None:

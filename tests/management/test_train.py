@@ -47,7 +47,7 @@ def test_what_was_corrected_is_stored(admin: User, dataset: Dataset) -> None:
     train("create", "mine", "--dataset", "pets", "--set", "image_size=50")
     run = TrainingRun.objects.get()
     assert run.config["image_size"] == 64
-    assert "50" in run.corrections[0]
+    assert [correction["params"]["given"] for correction in run.corrections] == ["50"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainingapp.templatetags.studio import metric, setting_value
+from trainingapp.presentation.numbers import metric, setting_value
 
 
 @pytest.mark.parametrize(

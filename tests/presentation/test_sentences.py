@@ -7,7 +7,6 @@ from django.test import Client
 from django.utils import translation
 
 from tests.helpers.world import line, tell
-from trainingapp.contract.config import correct_config
 from trainingapp.models import TrainingRun
 from trainingapp.presentation.sentences import (
     in_readers_language,
@@ -100,17 +99,6 @@ def test_words_that_nobody_foresaw_stay_before_what_the_studio_adds() -> None:
         said = in_readers_language(f"KeyError: 'blue cat'. {added}")
     assert said.startswith("KeyError: 'blue cat'. ")
     assert not ENGLISH.search(said)
-
-
-def test_a_correction_is_said_with_its_values() -> None:
-    _config, corrections = correct_config({"model": "resnet18", "image_size": 60, "epochs": 2, "warmup_epochs": 3})
-    assert len(corrections) == 2
-    with translation.override("zh-hans"):
-        said = [in_readers_language(correction) for correction in corrections]
-    assert "60" in said[0]
-    assert "64" in said[0]
-    assert "0.2" in said[1]
-    assert "became" not in "".join(said)
 
 
 @pytest.mark.parametrize("sentence", ["", "The disk hums.", "Saved as epoch_1.pt. And more."])

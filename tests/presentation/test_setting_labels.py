@@ -1,43 +1,48 @@
 """Choices of a configuration are shown in words of the reader's language; what is sent and stored stays as it is."""
 
 import re
-from typing import Any
 
 import pytest
 from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
-from trainingapp.contract.config import config_schema
+from trainingapp.contract.config import config_fields, known_label
+from trainingapp.contract.setting import Unit
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Dataset, TrainingRun
-from trainingapp.presentation.choices import CHOICES, NAMES, choice_label
+from trainingapp.presentation.choices import choice_label, unit_text
 from trainingapp.runs.forms import RunForm
 
 CHINESE = {"accept-language": "zh-hans"}
-#: Fields whose labels come with the descriptors of the tasks.
-REGISTERED = ("task", "best_metric")
 
 
-def choices() -> list[tuple[str, str]]:
-    found = [(name, value) for task in TASKS for name, item in config_schema(task).items() for value in _values(item)]
-    return sorted(set(found))
+#: Fields whose values are proper names: of networks, and of optimizers.
+NAMES = {"model", "optimizer"}
 
 
-def _values(item: dict[str, Any]) -> list[str]:
-    return [item["const"]] if "const" in item else list(item.get("enum", []))
+@pytest.mark.parametrize("task", TASKS)
+def test_every_choice_has_a_label_or_is_a_name(task: str) -> None:
+    for name, field in config_fields(task).items():
+        labelled = {value for value in field.choices if known_label(name, value) is not None}
+        assert labelled == (set() if name in NAMES else set(field.choices)), name
+        assert set(field.setting.labels) <= set(field.choices) or not field.choices, name
 
 
-@pytest.mark.parametrize(("field", "value"), choices())
-def test_every_choice_has_a_label_or_is_a_name(field: str, value: str) -> None:
-    is_labelled = field in REGISTERED or value in CHOICES.get(field, {})
-    assert (field in NAMES) != is_labelled
-    assert choice_label(field, value)
+def test_a_value_without_a_label_is_shown_as_it_is() -> None:
+    assert known_label("model", "resnet18") is None
+    assert choice_label("model", "resnet18") == "resnet18"
+    assert choice_label("device", "cuda:1") == "cuda:1"
+    assert choice_label("learning_rate", 0.1) == 0.1
+    assert choice_label("device", "auto") == "Automatic"
 
 
-def test_no_label_is_left_of_a_choice_that_is_gone() -> None:
-    there = {*choices(), ("device", "auto"), ("device", "cpu")}
-    assert {(field, value) for field, labels in CHOICES.items() for value in labels} <= there
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1, "epoch"), (1.0, "epoch"), (0, "epochs"), (2.5, "epochs"), (None, "epochs")]
+)
+def test_a_unit_follows_its_number(value: float | None, shown: str) -> None:
+    assert unit_text(Unit.EPOCHS, value) == shown
+    assert unit_text(None, value) == ""
 
 
 @pytest.mark.parametrize("task", TASKS)

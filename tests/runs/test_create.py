@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from trainingapp.contract.config import parse_config
+from trainingapp.contract.config import correct_config, parse_config
+from trainingapp.contract.messages import from_data
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
@@ -19,9 +20,11 @@ def create(user: User, dataset: Dataset, **fields: Any) -> TrainingRun:
 
 
 def test_a_new_run_is_pending_and_complete(user: User, dataset: Dataset) -> None:
-    run = create(user, dataset, corrections=["it was odd"], priority=3)
+    _config, corrections = correct_config({"image_size": 60})
+    run = create(user, dataset, corrections=corrections, priority=3)
     run.refresh_from_db()
-    assert (run.status, run.total_epochs, run.corrections, run.priority) == ("pending", 7, ["it was odd"], 3)
+    assert (run.status, run.total_epochs, run.priority) == ("pending", 7, 3)
+    assert [from_data(stored) for stored in run.corrections] == corrections
     assert run.config["learning_rate"] == 0.001, "defaults are stored: a later default changes no old run"
 
 

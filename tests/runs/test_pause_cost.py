@@ -11,7 +11,7 @@ from django.utils import timezone
 from tests.helpers.tiny import make_run
 from tests.helpers.world import tell
 from trainingapp.models import Checkpoint, Dataset, Device, DeviceHold, Host, RunEvent, TrainingRun
-from trainingapp.runs.pause_cost import Known, ends_in, estimated_bytes, quote, quote_of, read_known
+from trainingapp.runs.pause_cost import Known, ends_in, estimated_bytes, pause_cost, pause_cost_of, read_known
 from trainingapp.scheduling.forecast import Span, wait_if_queued
 
 MAKE = Callable[..., TrainingRun]
@@ -36,28 +36,28 @@ def ended(run: TrainingRun, seconds: float, wish: str = "pause", to: str = "paus
 
 
 def test_a_pause_and_a_stop_lose_nothing_and_a_kill_what_came_after_the_newest_checkpoint() -> None:
-    found = quote(70, 35.0, Known(saved_step=50, bytes=1000, ends_s=(5.0, 3.0, 4.0)))
+    found = pause_cost(70, 35.0, Known(saved_step=50, bytes=1000, ends_s=(5.0, 3.0, 4.0)))
     assert (found.pause.steps_lost, found.pause.bytes, found.pause.seconds) == (0, 1000, 4.0)
     assert found.stop == found.pause
-    assert (found.kill.steps_lost, found.kill.again_s, found.kill.bytes) == (20, 10.0, 0)
+    assert (found.kill.steps_lost, found.kill.repeat_s, found.kill.bytes) == (20, 10.0, 0)
 
 
 def test_without_a_checkpoint_a_kill_loses_everything() -> None:
-    assert quote(70, 35.0, Known()).kill.steps_lost == 70
+    assert pause_cost(70, 35.0, Known()).kill.steps_lost == 70
 
 
 def test_before_the_first_step_there_is_nothing_to_lose() -> None:
-    found = quote(0, 0.0, Known())
-    assert (found.kill.steps_lost, found.kill.again_s) == (0, None)
+    found = pause_cost(0, 0.0, Known())
+    assert (found.kill.steps_lost, found.kill.repeat_s) == (0, None)
 
 
 def test_what_nobody_knows_stays_unknown() -> None:
-    found = quote(70, 35.0, Known())
+    found = pause_cost(70, 35.0, Known())
     assert (found.pause.bytes, found.pause.seconds, found.wait) == (None, None, None)
 
 
 def test_the_newest_ends_count_most() -> None:
-    assert quote(1, 1.0, Known(ends_s=(2.0, 2.0, 2.0, 2.0, 2.0, 90.0, 90.0))).pause.seconds == 2.0
+    assert pause_cost(1, 1.0, Known(ends_s=(2.0, 2.0, 2.0, 2.0, 2.0, 90.0, 90.0))).pause.seconds == 2.0
 
 
 def test_a_wish_that_did_not_come_true_teaches_nothing() -> None:
@@ -119,9 +119,9 @@ def test_the_time_is_learnt_from_the_run_itself_and_else_from_one_with_its_netwo
 
 def test_the_newest_checkpoint_counts_at_once(make: MAKE) -> None:
     run = make("running", step=70, elapsed_s=7.0)
-    assert quote_of(run).kill.steps_lost == 70
+    assert pause_cost_of(run).kill.steps_lost == 70
     saved(run, step=65)
-    assert quote_of(run).kill.steps_lost == 5
+    assert pause_cost_of(run).kill.steps_lost == 5
 
 
 # When a place is free

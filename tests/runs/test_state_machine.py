@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 )
 
 from tests.helpers.events import write
+from tests.helpers.searches import IS_NEW, search
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.models import Dataset, DeviceHold, Host, RunEvent, TrainingRun
@@ -387,11 +388,6 @@ def test_no_run_is_lied_about_and_none_is_lost(tmp_path: Path, settings: Any) ->
 
 
 def _search() -> settings:
-    return settings(
-        max_examples=40,
-        stateful_step_count=40,
-        deadline=None,
-        derandomize=True,  # the same search each time: what it finds can be found again
-        phases=[Phase.generate],  # making a finding smaller takes minutes of database work; add Phase.shrink to have it
-        suppress_health_check=list(HealthCheck),
-    )
+    # Shrinking a finding takes minutes of database work: only a search for new ones does it.
+    phases = list(Phase) if IS_NEW else [Phase.generate]
+    return search(40, stateful_step_count=40, phases=phases, suppress_health_check=list(HealthCheck))

@@ -33,7 +33,7 @@ def test_one_slot_for_two_runs(tmp_path: Path) -> None:
         assert holds[0]["released_at"] <= holds[1]["taken_at"] < holds[1]["released_at"], "never both at once"
         told = studio.python(
             f"""
-            from trainingapp import forecast
+            from trainingapp.scheduling import forecast
             from trainingapp.models import Forecast
             forecast.keep_up()
             result = [row.started_at is not None for row in Forecast.objects.filter(run={second})]

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -220,12 +222,50 @@ def test_a_dead_spare_costs_nothing(user: User, tints: Dataset, settings: Any) -
     assert stored(run).recoveries == 0
 
 
-def test_a_leftover_is_asked_to_save_and_no_stranger_is_harmed(tmp_path: Path) -> None:
+#: A process that answers SIGTERM as a trainer does: it saves, then leaves.
+SAVES_AND_LEAVES = """
+import signal, sys, time
+from pathlib import Path
+def leave(number, frame):
+    Path(sys.argv[1]).write_text("saved")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def leftover(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A living process in a group of its own, which is ready for signals."""
+    command = [sys.executable, "-c", SAVES_AND_LEAVES, str(tmp_path / "saved")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+def test_a_leftover_trainer_saves_before_it_ends(tmp_path: Path, leftover: "subprocess.Popen[str]") -> None:
+    record = {"pid": leftover.pid, "create_time": psutil.Process(leftover.pid).create_time()}
+    (tmp_path / "trainer.pid").write_text(json.dumps(record))
     end_leftover(tmp_path)
-    (tmp_path / "trainer.pid").write_text(json.dumps({"pid": os.getpid(), "create_time": 1.0}))
+    assert leftover.wait(10) == 0
+    assert (tmp_path / "saved").read_text() == "saved"
+
+
+@pytest.mark.parametrize("wrong", ["another start time", "another host", "torn", "missing"])
+def test_a_process_that_is_no_leftover_is_left_alone(
+    tmp_path: Path, leftover: "subprocess.Popen[str]", wrong: str
+) -> None:
+    record = {"pid": leftover.pid, "create_time": psutil.Process(leftover.pid).create_time()}
+    changes = {"another start time": {"create_time": 1.0}, "another host": {"host": "elsewhere"}}
+    text = json.dumps(record | changes.get(wrong, {}))
+    if wrong != "missing":
+        (tmp_path / "trainer.pid").write_text(text[: len(text) // 2] if wrong == "torn" else text)
     end_leftover(tmp_path)
-    (tmp_path / "trainer.pid").write_text("torn")
-    end_leftover(tmp_path)
+    assert leftover.poll() is None
+    assert not (tmp_path / "saved").exists()
 
 
 def cmdline(process: psutil.Process) -> list[str]:

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.helpers.tiny import make_dataset
-from trainingapp.contract.config import config_schema
+from trainingapp.contract.config import config_fields
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.supervision import batch_preview
 
@@ -17,8 +17,8 @@ HTMX = {"HX-Request": "true"}
 
 
 def values(dataset: Dataset, **changes: Any) -> dict[str, Any]:
-    schema = config_schema("classification")
-    defaults = {name: item["default"] for name, item in schema.items() if item.get("type") != "boolean"}
+    fields = config_fields("classification")
+    defaults = {name: field.default for name, field in fields.items() if field.kind != "switch"}
     return {**defaults, "dataset": dataset.pk, "priority": 0, **changes}
 
 

@@ -9,10 +9,10 @@ from django.urls import reverse
 
 from tests.helpers.preflights import result
 from tests.helpers.studio import TINY
-from trainingapp.contract.config import config_schema, parse_config
+from trainingapp.contract.config import config_fields, parse_config
 from trainingapp.jobs import execution as jobs
 from trainingapp.models import Dataset, Job, TrainingRun
-from trainingapp.templatetags.preflight import preflight_lines
+from trainingapp.presentation.preflight import preflight_lines
 
 HTMX = {"HX-Request": "true"}
 ADDRESS = "preflight_start"
@@ -25,7 +25,7 @@ def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def values(dataset: Dataset, **changes: Any) -> dict[str, Any]:
-    whole = {name: item["default"] for name, item in config_schema("classification").items() if "const" not in item}
+    whole = {name: field.default for name, field in config_fields("classification").items() if not field.is_fixed}
     plain = {name: value for name, value in {**whole, **TINY}.items() if value is not False and value is not None}
     return {**plain, "task": "classification", "dataset": dataset.pk, "priority": 0, **changes}
 
@@ -88,13 +88,13 @@ def line(title: str, **changes: Any) -> tuple[str, str]:
 
 def test_what_is_well_is_said_to_be_well() -> None:
     assert {one.level for one in preflight_lines(result())} == {"good"}
-    assert line("Time") == ("good", "About 32 s an epoch and 10 min 40 s in all, at 450 img/s.")
+    assert line("Time") == ("good", "About 32 s per epoch and 10 min 40 s in total, at 450 img/s.")
 
 
 def test_a_batch_that_does_not_fit_is_an_error_with_one_that_does() -> None:
     level, text = line("Memory", memory={"fits": False, "batch_size": 16, "accumulation_steps": 2})
     assert level == "error"
-    assert "batch size to 16 and accumulation to 2" in text
+    assert "batch size to 16 and the accumulation steps to 2" in text
 
 
 def test_memory_that_others_have_now_is_a_warning() -> None:
@@ -104,14 +104,15 @@ def test_memory_that_others_have_now_is_a_warning() -> None:
 def test_the_disk_says_by_how_much_it_falls_short() -> None:
     level, text = line("Disk", disk={"short_by_bytes": 3 * 10**9})
     assert level == "error"
-    assert "falls short by 2.8 GB" in text
+    assert "2.8 GB are missing" in text
 
 
 def test_it_says_who_waits_for_whom() -> None:
     slow = {"images_per_s": 300.0, "is_slower": True}
     assert line("Loading", loader=slow) == (
         "warning",
-        "300 img/s can be loaded, training takes 450. The device waits for images: give the run more loader processes.",
+        "300 img/s can be loaded; training processes 450 img/s. "
+        "The device waits for images: increase the number of loader processes.",
     )
 
 

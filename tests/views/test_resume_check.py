@@ -1,4 +1,4 @@
-"""The run's page says whether it goes on exactly, and what it was made with."""
+"""The run's page shows the result of the resume check and the environment of the run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,31 +21,31 @@ def page(client: Client, run: TrainingRun) -> str:
 @pytest.mark.parametrize(
     ("verdict", "difference", "words"),
     [
-        ("exact", 0.0, "Goes on exactly"),
+        ("exact", 0.0, "Resume verified: bit-exact"),
         ("near", 0.00012, "Difference: 0.012 %."),
         ("differs", 0.4, "Difference: 40 %."),
-        ("unknown", 0.0, "Exactness not shown"),
+        ("unknown", 0.0, "Resume not verified"),
     ],
 )
-def test_the_verdict_is_shown_with_words(
+def test_the_verdict_is_shown_with_its_meaning(
     user_client: Client, make: MAKE, verdict: str, difference: float, words: str
 ) -> None:
-    proof = {"verdict": verdict, "difference": difference, "reason": "", "attempt": 2, "step": 7}
-    html = page(user_client, make("running", resume_check=proof))
-    assert f'data-proof="{verdict}"' in html
+    check = {"verdict": verdict, "difference": difference, "reason": "", "attempt": 2, "step": 7}
+    html = page(user_client, make("running", resume_check=check))
+    assert f'data-resume-check="{verdict}"' in html
     assert words in html
     assert "Attempt 2, step 7." in html
 
 
 def test_a_reason_is_shown_and_escaped(user_client: Client, make: MAKE) -> None:
-    proof = {"verdict": "near", "difference": 1e-5, "reason": "torch was <2>, now 3", "attempt": 2, "step": 7}
-    html = page(user_client, make("running", resume_check=proof))
-    assert "Why: torch was &lt;2&gt;, now 3." in html
+    check = {"verdict": "near", "difference": 1e-5, "reason": "torch was <2>, now 3", "attempt": 2, "step": 7}
+    html = page(user_client, make("running", resume_check=check))
+    assert "Reason: torch was &lt;2&gt;, now 3." in html
 
 
-def test_without_a_reload_nothing_is_shown(user_client: Client, make: MAKE) -> None:
+def test_nothing_is_shown_without_a_reload(user_client: Client, make: MAKE) -> None:
     html = page(user_client, make("running"))
-    assert "data-proof" not in html
+    assert "data-resume-check" not in html
     assert 'id="environment"' not in html
 
 
@@ -59,13 +59,16 @@ def test_the_environment_is_shown_folded(user_client: Client, make: MAKE) -> Non
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        ({"order": "epochs", "id": 1, "by": "ada", "epochs": 30}, "Asked for another number of epochs: 30 (ada)."),
-        ({"order": "checkpoint", "id": 1, "by": ""}, "Asked for a checkpoint."),
-        ({"state": "order", "id": 1, "result": "Saved as step_2.pt."}, "Done as asked: Saved as step_2.pt."),
+        (
+            {"order": "epochs", "id": 1, "by": "ada", "epochs": 30},
+            "Change of the number of epochs requested: 30 (ada).",
+        ),
+        ({"order": "checkpoint", "id": 1, "by": ""}, "Checkpoint requested."),
+        ({"state": "order", "id": 1, "result": "Saved as step_2.pt."}, "Request carried out: Saved as step_2.pt."),
         ({"state": "proof", "message": "It is the same."}, "It is the same."),
     ],
 )
-def test_the_log_says_what_was_asked_and_done(make: MAKE, data: dict[str, Any], text: str) -> None:
+def test_the_log_shows_requests_and_their_results(make: MAKE, data: dict[str, Any], text: str) -> None:
     run = make("running")
     tell(run, {"type": "status", "data": data})
     assert text in render_log_lines(log_events(run, before=99))

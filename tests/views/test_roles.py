@@ -26,7 +26,7 @@ from tests.helpers.library import make_entry
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from tests.helpers.world import tell
 from trainingapp.accounts import tokens as token_verbs
-from trainingapp.contract.config import config_schema
+from trainingapp.contract.config import config_fields
 from trainingapp.contract.run_directory import CONFIG_FILE, PREVIEW_FILE
 from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
 from trainingapp.supervision import batch_preview
@@ -135,8 +135,8 @@ def status(value: str) -> Callable[[World], Any]:
 
 
 def new_run(world: World) -> dict[str, Any]:
-    schema = config_schema("classification")
-    values = {name: item["default"] for name, item in schema.items() if item.get("type") != "boolean"}
+    fields = config_fields("classification")
+    values = {name: field.default for name, field in fields.items() if field.kind != "switch"}
     own = Dataset.objects.get_or_create(
         name="for all",
         defaults={

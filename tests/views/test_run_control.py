@@ -190,11 +190,11 @@ def test_the_page_says_what_a_pause_costs(user_client: Client, make: MAKE) -> No
     page = html(user_client.get(run.get_absolute_url()))
     assert "0 steps lost" in page
     assert "writes 29.6\xa0MB" in page
-    assert "time: unknown yet" in page
-    assert re.search(r">Kill or crash</th><td class=\"number\">20 <span class=\"quiet\">\(about 10 s\)", page)
+    assert "time: not known yet" in page
+    assert re.search(r'>Kill or crash</th>\s*<td class="number">20 <span class="quiet">\(about 10 s\)', page)
 
 
 @pytest.mark.parametrize("status", [status for status in Status.values if status not in ("running", "paused")])
-def test_where_nothing_trains_nothing_is_quoted(user_client: Client, make: MAKE, status: str) -> None:
+def test_no_pause_cost_is_shown_where_nothing_trains(user_client: Client, make: MAKE, status: str) -> None:
     page = html(user_client.get(make(status).get_absolute_url()))
-    assert re.search(r'<div id="part-quote"[^>]* hidden>', page)
+    assert re.search(r'<div id="part-pause_cost"[^>]* hidden>', page)

@@ -81,7 +81,7 @@ def test_it_takes_the_weights_alone_and_starts(user_client: Client, make: MAKE) 
 @pytest.mark.parametrize(
     ("changes", "field", "said"),
     [
-        ({"optimizer": "SGD"}, "optimizer", "Must stay AdamW"),
+        ({"optimizer": "SGD"}, "optimizer", "Must be AdamW"),
         ({"epochs": "4"}, "epochs", "of epoch 5"),
         ({"checkpoint": "epoch_9.pt"}, "checkpoint", "Select a valid choice"),
         ({"learning_rate": "0"}, "learning_rate", "more than 0"),
@@ -183,5 +183,5 @@ def test_a_copy_remembers_its_origin(user_client: Client, make: MAKE) -> None:
 def test_only_what_differs_is_listed(make: MAKE) -> None:
     config = make().config
     found = config_changes(config, {**config, "epochs": 30, "amp": True})
-    assert [(row["old"], row["new"]) for row in found] == [(20, 30), (False, True)]
+    assert [(row.old, row.new) for row in found] == [(20, 30), (False, True)]
     assert config_changes(config, config) == []

@@ -13,11 +13,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests.helpers.world import line, point, started, tell
-from trainingapp.contract.config import config_defaults, config_schema, parse_config
+from trainingapp.contract.config import config_defaults, config_fields, parse_config
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.models.verbs import VerbError
-from trainingapp.runs.forms import LIMITS, RunForm
+from trainingapp.presentation.messages import rendered_list
+from trainingapp.runs.forms import LIMITS, RunForm, config_table
 from trainingapp.runs.run_page import CHART_POINTS, LOG_LINES, thinned
 from trainingapp.runs.verbs import create_run
 
@@ -78,15 +79,14 @@ def test_htmx_gets_the_table_alone(user_client: Client, run: TrainingRun) -> Non
 
 
 def values(task: str = "classification", **changes: Any) -> dict[str, Any]:
-    schema = config_schema(task)
-    defaults = {name: item["default"] for name, item in schema.items() if item.get("type") != "boolean"}
+    defaults = {name: field.default for name, field in config_fields(task).items() if field.kind != "switch"}
     return {**defaults, "name": "A run", "priority": 0, "deterministic": "on", **changes}
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_setting_has_a_field(dataset: Dataset, task: str) -> None:
     form = RunForm(task=task)
-    assert set(form.fields) == {"name", "dataset", "priority", *LIMITS, *config_schema(task)}
+    assert set(form.fields) == {"name", "dataset", "priority", *LIMITS, *config_fields(task)}
 
 
 def test_a_field_shows_its_bounds_and_help(dataset: Dataset) -> None:
@@ -95,14 +95,38 @@ def test_a_field_shows_its_bounds_and_help(dataset: Dataset) -> None:
     assert 'min="32"' in page
     assert 'max="1024"' in page
     assert "multiple of 32" in str(form.fields["image_size"].help_text)
+    ranges = {field.bound.name: field.range for section in form.sections() for field in section.fields}
+    assert ranges["image_size"] == "Range: 32 to 1024."
+    assert ranges["learning_rate"] == "Range: above 0, up to 10."
+
+
+def test_a_field_says_when_it_has_an_effect(dataset: Dataset) -> None:
+    """form.js hides and shows fields by these attributes."""
+    for task in TASKS:
+        form = RunForm(task=task)
+        for name, field in config_fields(task).items():
+            when = field.setting.when
+            attributes = form.fields[name].widget.attrs if name != "task" else {}
+            assert attributes.get("data-when") == (when.field if when else None), name
+            assert attributes.get("data-when-is") == (" ".join(when.values) if when else None), name
+    assert 'data-when="optimizer" data-when-is="SGD RMSprop"' in str(form["momentum"])
+
+
+def test_a_stored_configuration_says_what_has_no_effect() -> None:
+    rows = {row.name: row for row in config_table(parse_config({"optimizer": "AdamW"}).model_dump(mode="json"))}
+    assert not rows["momentum"].has_effect
+    assert rows["weight_decay"].has_effect
+    rows = {row.name: row for row in config_table(parse_config({"optimizer": "SGD"}).model_dump(mode="json"))}
+    assert rows["momentum"].has_effect
 
 
 @pytest.mark.parametrize("language", ["en", "zh-hans"])
 @pytest.mark.parametrize("task", TASKS)
 def test_every_section_has_a_title_and_every_field_is_in_one(dataset: Dataset, language: str, task: str) -> None:
     sections = list(RunForm(task=task).sections())
-    shown = [field["bound"].name for section in sections for field in section["fields"] + section["advanced"]]
-    assert sorted(shown) == sorted(set(config_schema(task)) - {"task"})
+    shown = [field.bound.name for section in sections for field in section.fields + section.advanced]
+    assert sorted(shown) == sorted(set(config_fields(task)) - {"task"})
+    assert all(section.title for section in sections)
 
 
 def test_only_datasets_with_the_annotations_are_offered(user_client: Client, dataset: Dataset, user: User) -> None:
@@ -176,7 +200,7 @@ def test_a_run_is_created_and_started(user_client: Client, dataset: Dataset) -> 
         ("momentum", "1", "Must be less than 1."),
         ("weight_decay", "2", "Must be at most 1."),
         ("optimizer", "Magic", "Magic is not one of the available choices."),
-        ("device", "tpu", "This is not one of the values that the help names."),
+        ("device", "tpu", "This is not one of the values listed in the help text."),
         ("name", "", "This field is required."),
         ("dataset", "4711", "That choice is not one of the available choices."),
     ],
@@ -192,7 +216,23 @@ def test_an_error_stands_beside_its_field(
 
 def test_corrections_are_shown_on_the_run(user_client: Client, dataset: Dataset) -> None:
     response = user_client.post(reverse("run_new"), values(dataset=dataset.pk, image_size=60), follow=True)
-    assert "image_size 60 became 64" in html(response)
+    assert "image_size was changed from 60 to 64" in html(response)
+
+
+def test_corrections_are_stored_as_codes_with_their_values(user_client: Client, dataset: Dataset) -> None:
+    user_client.post(reverse("run_new"), values(dataset=dataset.pk, image_size=60))
+    run = TrainingRun.objects.get()
+    (correction,) = run.corrections
+    assert correction["code"] == "config_image_size_rounded"
+    assert correction["params"] == {"given": "60", "taken": 64, "factor": 32}
+    assert correction["message"].startswith("image_size was changed from 60 to 64")
+    (shown,) = rendered_list(run.corrections)
+    assert shown in html(user_client.get(run.get_absolute_url()))
+
+
+def test_corrections_of_version_0_1_are_shown_as_they_were_stored(user_client: Client, run: TrainingRun) -> None:
+    TrainingRun.objects.filter(pk=run.pk).update(corrections=["image_size 60 became 64, a multiple of 32."])
+    assert "image_size 60 became 64, a multiple of 32." in html(user_client.get(run.get_absolute_url()))
 
 
 def test_a_dataset_that_is_not_ready_cannot_be_chosen(user_client: Client, dataset: Dataset) -> None:
@@ -249,7 +289,7 @@ def test_long_curves_are_thinned_without_losing_their_peaks() -> None:
 def test_a_failure_says_what_happened_and_what_to_do(user_client: Client, make: Callable[..., TrainingRun]) -> None:
     run = make(status="failed", error_class="out_of_memory", error_message="No room.", error_lines=["torch says no"])
     page = html(user_client.get(run.get_absolute_url()))
-    for words in ("The memory ran out", "No room.", "torch says no", "Halve the batch size"):
+    for words in ("Out of memory", "No room.", "torch says no", "Halve the batch size"):
         assert words in page
 
 

@@ -19,7 +19,7 @@ from trainingapp.accounts.permissions import GROUPS, role_of
 from trainingapp.admin.base import ReadOnlyAdmin, RecordedAdmin, StudioAdmin, admin_link, list_link, verb_action
 from trainingapp.models import ApiToken, AuditEntry, IdempotencyKey, Team, TrainingRun
 from trainingapp.models.verbs import VerbError
-from trainingapp.templatetags.access import ROLES, audit_verb
+from trainingapp.presentation.audit_text import ROLES, audit_verb
 
 if TYPE_CHECKING:
     PeopleModelAdmin = UserAdmin[User]

@@ -21,7 +21,7 @@ from django.utils.translation import ngettext
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import is_administrator
 from trainingapp.models.verbs import DeletionSize, VerbError
-from trainingapp.templatetags.studio import grouped
+from trainingapp.presentation.numbers import grouped
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]

@@ -19,7 +19,8 @@ from trainingapp.admin.base import (
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.previews import image_page
 from trainingapp.models import Dataset, TrainingRun, Weights
-from trainingapp.templatetags.studio import format_label, status_badge
+from trainingapp.presentation.badges import status_badge
+from trainingapp.presentation.labels import format_label
 
 IMAGES_SHOWN = 12
 THUMBNAIL_PIXELS = 160

@@ -23,8 +23,9 @@ from trainingapp.admin.base import (
 from trainingapp.contract.config import parse_config
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.badges import status_badge
+from trainingapp.presentation.labels import STATUSES
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.templatetags.studio import STATUSES, status_badge
 
 SHOWN_DATA = 160
 

@@ -12,8 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp.admin.base import RecordedAdmin, StudioAdmin, verb_action
 from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import FailureRule, Job
+from trainingapp.presentation.badges import status_badge
 from trainingapp.supervision.failures import BY_CLASS, PATTERNS
-from trainingapp.templatetags.studio import status_badge
 
 if TYPE_CHECKING:
     RuleModelForm = forms.ModelForm[FailureRule]

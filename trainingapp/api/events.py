@@ -25,8 +25,8 @@ from trainingapp.api.paging import MOST_ID, Id
 from trainingapp.api.problems import Problem, wrong_parameter
 from trainingapp.api.schemas import TrainingStatusResponse
 from trainingapp.models import ApiToken, RunEvent, TrainingRun
+from trainingapp.presentation.event_text import event_text
 from trainingapp.runs.live import Audience, Message, RunReader, in_thread, run_messages
-from trainingapp.templatetags.studio import event_text
 
 router = Router(tags=["training"])
 

@@ -22,7 +22,7 @@ from pydantic import ValidationError as ConfigError
 
 from trainingapp.models.verbs import VerbError
 from trainingapp.operations.doctor import database_trouble
-from trainingapp.runs.forms import plain_words
+from trainingapp.presentation.validation_errors import error_text
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def wrong_field(pointer: str, detail: str, status: int = 422) -> Problem:
 def wrong_config(error: ConfigError, root: str = "#/config") -> Problem:
     """What is wrong with a configuration, each field by its pointer."""
     return _unprocessable(
-        FieldProblem(detail=plain_words(item), pointer="/".join([root, *map(_escaped, item["loc"])]))
+        FieldProblem(detail=error_text(item), pointer="/".join([root, *map(_escaped, item["loc"])]))
         for item in error.errors()
     )
 
@@ -138,7 +138,7 @@ def _escaped(part: object) -> str:
 
 def _field_problem(item: Any) -> FieldProblem:
     source, *place = item["loc"]
-    detail = plain_words(item)
+    detail = error_text(item)
     if source != "body":
         return FieldProblem(detail=detail, parameter=".".join(map(str, place)))
     return FieldProblem(detail=detail, pointer="/".join(["#", *map(_escaped, place[1:])]))  # after the argument's name

@@ -11,9 +11,10 @@ from trainingapp.api.controls import ACTIONS
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
 from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.presentation.event_text import event_text
+from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.limits import MOST_HOURS, MOST_RECOVERIES
-from trainingapp.templatetags.studio import event_text
 
 StatusName = Literal["pending", "queued", "running", "paused", "completed", "failed", "stopped"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -192,7 +193,7 @@ class TrainingRunResponse(_Run, Sharing):
 
     version: int = Field(description="Counts the changes by people; it is the ETag.")
     config: dict[str, Any] = Field(description="The whole configuration, with its defaults.")
-    corrections: list[str] = Field(description="What was corrected in the configuration, in sentences.")
+    corrections: list[str] = Field(description="Corrections of the configuration, as sentences.")
     soft_limit_h: float | None = Field(description="Its own soft time limit; null: the studio's.")
     hard_limit_h: float | None = Field(description="Its own hard time limit; null: the studio's.")
     max_recoveries: int | None = Field(description="Its own number of automatic restarts; null: the studio's.")
@@ -201,6 +202,10 @@ class TrainingRunResponse(_Run, Sharing):
     error_lines: list[str] = Field(description="Lines of the log that show the error.")
     forked_from: int | None = Field(description="Number of the run that it was made from.")
     verbs: list[str] = Field(description="What may be asked of it as it stands.")
+
+    @staticmethod
+    def resolve_corrections(run: TrainingRun) -> list[str]:
+        return rendered_list(run.corrections)
 
     @staticmethod
     def resolve_forked_from(run: TrainingRun) -> int | None:

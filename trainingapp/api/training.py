@@ -30,6 +30,7 @@ from trainingapp.api.schemas import (
 )
 from trainingapp.api.versions import IfMatch, changed, etag
 from trainingapp.contract.config import RunConfig, correct_config
+from trainingapp.contract.messages import Message
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.models.verbs import DeletionSize
 from trainingapp.runs import verbs as run_verbs
@@ -132,7 +133,7 @@ def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) ->
     return {"action": payload.action, "run": run_for(request, done.pk)}
 
 
-def _config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
+def _config(values: dict[str, Any]) -> tuple[RunConfig, list[Message]]:
     try:
         return correct_config(values)
     except ValidationError as error:

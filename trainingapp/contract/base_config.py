@@ -1,11 +1,11 @@
-"""What every task can be told.
+"""The fields that the configuration of every task has.
 
-Every field carries `json_schema_extra` made by `meta`: `label`, `unit` (may be empty), `group` (a section of the form)
-and `advanced` (shown folded). Labels and helps are English; `_` marks them for translation where they are shown.
+Each field carries its `Setting` (see trainingapp.contract.setting) and pydantic's bounds and default. Texts are
+English; `_` marks them for the catalog.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,46 +14,36 @@ from pydantic import (
     Field,
     JsonValue,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from trainingapp.contract.architectures import Architecture
+from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.retention import Policy
+from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
 
 IMAGE_SIZE_MULTIPLE = 32
 """All these networks reduce their input by up to 32."""
 
+MOST_PIXELS = 2048
+"""Largest side of a training image that any task allows."""
+
+MOST_WARMUP_EPOCHS = 100
 MOST_ACCUMULATION = 256
 
 START_FROM_PATTERN = r"^(run/\d{1,18}/[A-Za-z0-9_]+\.pt|weights/\d{1,18})?$"
 
+NONE = pgettext("a choice", "None")
+BACKBONE = pgettext("a choice", "Backbone")
 
-def _(message: str) -> str:
-    return message
-
-
-def meta(label: str, group: str, unit: str = "", *, advanced: bool = False) -> dict[str, Any]:
-    return {"label": label, "group": group, "unit": unit, "advanced": advanced}
-
-
-def model_name(architectures: Iterable[str], open_libraries: Iterable[str] = ()) -> Any:
-    """The type of a `model` field: one of `architectures`, or any name that begins with one of `open_libraries`."""
-    names, beginnings = list(architectures), tuple(open_libraries)
-
-    def known(name: str) -> str:
-        if name not in names and not (beginnings and name.startswith(beginnings)):
-            raise PydanticCustomError(
-                "literal_error", "Input should be one of {expected}", {"expected": ", ".join(names)}
-            )
-        return name
-
-    return Annotated[str, AfterValidator(known), WithJsonSchema({"type": "string", "enum": names})]
+STEP_SCHEDULE = When("scheduler", ("step",))
+CUSTOM_AUGMENTATION = When("augmentation", ("custom",))
 
 
 def image_size(value: int) -> int:
+    """Raises PydanticCustomError for a size that is no multiple of 32."""
     if value % IMAGE_SIZE_MULTIPLE:
         raise PydanticCustomError(
             "multiple_of", "must be a multiple of {multiple_of}", {"multiple_of": IMAGE_SIZE_MULTIPLE}
@@ -65,7 +55,7 @@ ImageSize = Annotated[int, AfterValidator(image_size)]
 
 
 class BaseRunConfig(BaseModel):
-    """What every task has. Unknown keys are refused."""
+    """The fields of every task. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -81,283 +71,518 @@ class BaseRunConfig(BaseModel):
         image_size: int
         best_metric: str
 
-    epochs: int = Field(
-        20,
-        ge=1,
-        le=10_000,
-        description=_("How many times the whole training split is seen."),
-        json_schema_extra=meta(_("Epochs"), "training", _("epochs")),
-    )
-    batch_size: int = Field(
-        32,
-        ge=1,
-        le=4096,
-        description=_("Images that are computed together. Halve it when memory runs out."),
-        json_schema_extra=meta(_("Batch size"), "training", _("images")),
-    )
-    accumulation_steps: int = Field(
-        1,
-        ge=1,
-        le=MOST_ACCUMULATION,
-        description=_("Batches whose gradients are added up for one optimizer step: large batches in little memory."),
-        json_schema_extra=meta(_("Accumulation"), "training", _("batches"), advanced=True),
-    )
-    auto_batch_size: bool = Field(
-        False,
-        description=_("Find the batch size at the start: the largest that fits and is still faster."),
-        json_schema_extra=meta(_("Automatic batch size"), "training", advanced=True),
-    )
-    optimizer: Literal["SGD", "Adam", "AdamW", "RMSprop"] = Field(
-        "AdamW",
-        description=_("AdamW forgives a rough learning rate; SGD with momentum often ends a little higher."),
-        json_schema_extra=meta(_("Optimizer"), "optimizer"),
-    )
-    learning_rate: float = Field(
-        0.001,
-        gt=0,
-        le=10,
-        description=_("Largest step size that the schedule reaches. Try 0.001 for AdamW, 0.05 for SGD."),
-        json_schema_extra=meta(_("Learning rate"), "optimizer"),
-    )
-    weight_decay: float = Field(
-        0.01,
-        ge=0,
-        le=1,
-        description=_("Pull of the weights towards zero. Biases and norms are left out."),
-        json_schema_extra=meta(_("Weight decay"), "optimizer"),
-    )
-    momentum: float = Field(
-        0.9,
-        ge=0,
-        lt=1,
-        description=_("Momentum of SGD and RMSprop; the others do not use it."),
-        json_schema_extra=meta(_("Momentum"), "optimizer", advanced=True),
-    )
-    scheduler: Literal["cosine", "step", "linear", "one-cycle", "constant"] = Field(
-        "cosine",
-        description=_("How the learning rate changes over the run."),
-        json_schema_extra=meta(_("Schedule"), "optimizer"),
-    )
-    warmup_epochs: float = Field(
-        1.0,
-        ge=0,
-        le=100,
-        description=_("The learning rate rises from zero over this time. One-cycle has its own rise."),
-        json_schema_extra=meta(_("Warm-up"), "optimizer", _("epochs"), advanced=True),
-    )
-    step_epochs: int = Field(
-        10,
-        ge=1,
-        le=10_000,
-        description=_("The step schedule lowers the learning rate each time this long has passed."),
-        json_schema_extra=meta(_("Step length"), "optimizer", _("epochs"), advanced=True),
-    )
-    step_factor: float = Field(
-        0.1,
-        gt=0,
-        lt=1,
-        description=_("What the step schedule multiplies the learning rate by."),
-        json_schema_extra=meta(_("Step factor"), "optimizer", advanced=True),
-    )
-    gradient_clip: float = Field(
-        0.0,
-        ge=0,
-        le=1000,
-        description=_("Gradients longer than this (their norm) are shortened to it. 0 turns it off."),
-        json_schema_extra=meta(_("Gradient clipping"), "optimizer", advanced=True),
-    )
-    backbone_lr_factor: float = Field(
-        1.0,
-        gt=0,
-        le=1,
-        description=_("The backbone learns with the learning rate times this; less than 1 keeps what it knows."),
-        json_schema_extra=meta(_("Backbone rate factor"), "optimizer", advanced=True),
-    )
-    ema_decay: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description=_("Validate and keep a moving average of the weights too, such as 0.999. 0 turns it off."),
-        json_schema_extra=meta(_("EMA decay"), "optimizer", advanced=True),
-    )
-    freeze: Literal["none", "backbone"] = Field(
-        "none",
-        description=_("Layers that keep the weights they start with; useful with pretrained ones."),
-        json_schema_extra=meta(_("Freeze"), "optimizer", advanced=True),
-    )
-    freeze_epochs: int = Field(
-        0,
-        ge=0,
-        le=10_000,
-        description=_("How long they stay frozen. 0: for the whole run."),
-        json_schema_extra=meta(_("Frozen for"), "optimizer", _("epochs"), advanced=True),
-    )
-    start_from: Annotated[str, Field(pattern=START_FROM_PATTERN)] = Field(
-        "",
-        description=_(
-            "A checkpoint or an entry of the library to take matching weights from: run/12/epoch_8.pt, weights/3."
+    epochs: Annotated[
+        int,
+        Field(ge=1, le=10_000),
+        Setting(
+            _("Epochs"),
+            _("Number of passes over the training split."),
+            Section.TRAINING,
+            changes_result=True,
+            unit=Unit.EPOCHS,
         ),
-        json_schema_extra=meta(_("Start from"), "model", advanced=True),
-    )
-    seed: int = Field(
-        0,
-        ge=0,
-        le=2**31 - 1,
-        description=_("Fixes every random choice: the same seed gives the same run."),
-        json_schema_extra=meta(_("Seed"), "machine"),
-    )
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$")] = Field(
-        "auto",
-        description=_(
-            "auto takes a free GPU, or the CPU of a machine without GPUs. Or cpu, cuda (any GPU), cuda:0, cuda:1 ..."
+    ] = 20
+    batch_size: Annotated[
+        int,
+        Field(ge=1, le=4096),
+        Setting(
+            _("Batch size"),
+            _("Images that are processed together. Halve it when memory runs out."),
+            Section.TRAINING,
+            changes_result=True,
+            unit=Unit.IMAGES,
         ),
-        json_schema_extra=meta(_("Device"), "machine"),
-    )
-    device_count: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description=_("CPU slots that the run takes; with more, fewer runs train beside it. A GPU run takes one GPU."),
-        json_schema_extra=meta(_("Slots"), "machine", _("slots"), advanced=True),
-    )
-    min_free_memory_gb: float = Field(
-        0.0,
-        ge=0,
-        le=4096,
-        description=_("Wait for a device with this much free memory. 0: any that other programs leave alone."),
-        json_schema_extra=meta(_("Free memory"), "machine", _("GB"), advanced=True),
-    )
-    share_device: bool = Field(
-        False,
-        description=_("Share a GPU with other runs that agree to it, each within the free memory that it asks for."),
-        json_schema_extra=meta(_("Share a GPU"), "machine", advanced=True),
-    )
-    amp: bool = Field(
-        False,
-        description=_("Mixed precision: faster and smaller on GPUs, and on CPUs that have bfloat16."),
-        json_schema_extra=meta(_("Mixed precision"), "machine"),
-    )
-    deterministic: bool = Field(
-        True,
-        description=_("Use only algorithms that repeat bit by bit. A resumed run then equals one never paused."),
-        json_schema_extra=meta(_("Deterministic"), "machine", advanced=True),
-    )
-    channels_last: bool = Field(
-        True,
-        description=_("Keep colours beside each other in memory: faster on CPUs and on GPUs with tensor cores."),
-        json_schema_extra=meta(_("Channels last"), "machine", advanced=True),
-    )
-    num_workers: int = Field(
-        0,
-        ge=0,
-        le=64,
-        description=_("Processes that load images. 0 loads within the trainer, good for small images."),
-        json_schema_extra=meta(_("Loader processes"), "machine", _("processes"), advanced=True),
-    )
-    cpu_threads: int = Field(
-        0,
-        ge=0,
-        le=256,
-        description=_("Threads for computing on the CPU; 0 takes all cores. Kept for the whole run."),
-        json_schema_extra=meta(_("CPU threads"), "machine", _("threads"), advanced=True),
-    )
-    checkpoint_every_epochs: int = Field(
-        1,
-        ge=1,
-        le=1000,
-        description=_("Save a checkpoint each time this many epochs have passed, and after the last."),
-        json_schema_extra=meta(_("Checkpoint every"), "saving", _("epochs")),
-    )
-    autosave_minutes: float = Field(
-        5.0,
-        ge=0,
-        le=1440,
-        description=_("Save within an epoch too, so that a crash costs less. 0 turns it off."),
-        json_schema_extra=meta(_("Autosave every"), "saving", _("minutes")),
-    )
-    keep_checkpoints: int = Field(
-        3,
-        ge=2,
-        le=1000,
-        description=_("Newest checkpoints that stay. The best one always stays."),
-        json_schema_extra=meta(_("Keep"), "saving", _("checkpoints")),
-    )
-    keep_best: int = Field(
-        1,
-        ge=1,
-        le=1000,
-        description=_("Best checkpoints that stay too, by the metric that decides."),
-        json_schema_extra=meta(_("Keep the best"), "saving", _("checkpoints"), advanced=True),
-    )
-    keep_every_epochs: int = Field(
-        0,
-        ge=0,
-        le=10_000,
-        description=_("The checkpoint of each epoch with such a number stays too. 0 turns it off."),
-        json_schema_extra=meta(_("Keep every"), "saving", _("epochs"), advanced=True),
-    )
-    keep_days: float = Field(
-        0.0,
-        ge=0,
-        le=36_500,
-        description=_("Checkpoints that are older go, but for the best and the newest two. 0 turns it off."),
-        json_schema_extra=meta(_("Keep for"), "saving", _("days"), advanced=True),
-    )
-    keep_gb: float = Field(
-        0.0,
-        ge=0,
-        le=1_000_000,
-        description=_("The oldest go when all take more than this, but for the best and the newest two. 0: no limit."),
-        json_schema_extra=meta(_("Keep within"), "saving", _("GB"), advanced=True),
-    )
-    checkpoint_format: Literal["compact", "plain"] = Field(
-        "compact",
-        description=_("compact: compressed, and what did not change is stored once. plain: as torch.load reads it."),
-        json_schema_extra=meta(_("Checkpoint format"), "saving", advanced=True),
-    )
-    early_stopping_epochs: int = Field(
-        0,
-        ge=0,
-        le=1000,
-        description=_("End the run after this many epochs without a better result. 0 turns it off."),
-        json_schema_extra=meta(_("Early stopping"), "saving", _("epochs")),
-    )
-    log_every_steps: int = Field(
-        5,
-        ge=1,
-        le=10_000,
-        description=_("Steps between two points of the training curves."),
-        json_schema_extra=meta(_("Point every"), "saving", _("steps"), advanced=True),
-    )
-    augmentation: Literal["none", "light", "medium", "strong", "custom"] = Field(
-        "light",
-        description=_("Random changes to training images: a preset, or custom for single switches."),
-        json_schema_extra=meta(_("Augmentation"), "augmentation"),
-    )
-    flip_horizontal: bool = Field(
-        True,
-        description=_("Mirror left and right, every other time."),
-        json_schema_extra=meta(_("Mirror"), "augmentation"),
-    )
-    flip_vertical: bool = Field(
-        False,
-        description=_("Turn upside down, every other time: for images taken from above."),
-        json_schema_extra=meta(_("Upside down"), "augmentation"),
-    )
-    crop: float = Field(
-        0.0,
-        ge=0,
-        le=0.9,
-        description=_("Largest share of the area that a random crop cuts away."),
-        json_schema_extra=meta(_("Crop"), "augmentation"),
-    )
-    colour: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description=_("How far brightness, contrast and saturation may change."),
-        json_schema_extra=meta(_("Colour"), "augmentation"),
-    )
+    ] = 32
+    accumulation_steps: Annotated[
+        int,
+        Field(ge=1, le=MOST_ACCUMULATION),
+        Setting(
+            _("Gradient accumulation"),
+            _(
+                "Sums the gradients of this many batches for each optimizer step: a larger effective batch in "
+                "the same memory."
+            ),
+            Section.TRAINING,
+            changes_result=True,
+            unit=Unit.BATCHES,
+            advanced=True,
+        ),
+    ] = 1
+    auto_batch_size: Annotated[
+        bool,
+        Setting(
+            _("Automatic batch size"),
+            _(
+                "Finds the batch size when the run starts: the largest that fits in memory and still increases "
+                "throughput."
+            ),
+            Section.TRAINING,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = False
+    optimizer: Annotated[
+        Literal["SGD", "Adam", "AdamW", "RMSprop"],
+        Setting(
+            _("Optimizer"),
+            _(
+                "AdamW tolerates a wide range of learning rates; SGD with momentum often reaches a slightly "
+                "better result."
+            ),
+            Section.OPTIMIZER,
+            changes_result=True,
+            kept_by_continuing=True,
+        ),
+    ] = "AdamW"
+    learning_rate: Annotated[
+        float,
+        Field(gt=0, le=10),
+        Setting(
+            _("Learning rate"),
+            _("Peak of the learning rate schedule. Start with 0.001 for AdamW and 0.05 for SGD."),
+            Section.OPTIMIZER,
+            changes_result=True,
+        ),
+    ] = 0.001
+    weight_decay: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting(
+            _("Weight decay"),
+            _("Shrinks the weights towards zero at each step. Biases and normalization layers are excluded."),
+            Section.OPTIMIZER,
+            changes_result=True,
+        ),
+    ] = 0.01
+    momentum: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Setting(
+            _("Momentum"),
+            _("Momentum of SGD and RMSprop."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+            when=When("optimizer", ("SGD", "RMSprop")),
+        ),
+    ] = 0.9
+    scheduler: Annotated[
+        Literal["cosine", "step", "linear", "one-cycle", "constant"],
+        Setting(
+            _("LR schedule"),
+            _("How the learning rate changes during the run."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            labels={
+                "cosine": pgettext("a schedule", "Cosine"),
+                "step": pgettext("a schedule", "Step"),
+                "linear": pgettext("a schedule", "Linear"),
+                "one-cycle": pgettext("a schedule", "One-cycle"),
+                "constant": pgettext("a schedule", "Constant"),
+            },
+        ),
+    ] = "cosine"
+    warmup_epochs: Annotated[
+        float,
+        Field(ge=0, le=MOST_WARMUP_EPOCHS),
+        Setting(
+            _("Warm-up"),
+            _("Raises the learning rate linearly from zero over this period. One-cycle has a warm-up of its own."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            unit=Unit.EPOCHS,
+            advanced=True,
+            when=When("scheduler", ("cosine", "step", "linear", "constant")),
+        ),
+    ] = 1.0
+    step_epochs: Annotated[
+        int,
+        Field(ge=1, le=10_000),
+        Setting(
+            _("LR step size"),
+            _("The step schedule lowers the learning rate each time this many epochs have passed."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            unit=Unit.EPOCHS,
+            advanced=True,
+            when=STEP_SCHEDULE,
+        ),
+    ] = 10
+    step_factor: Annotated[
+        float,
+        Field(gt=0, lt=1),
+        Setting(
+            _("LR step factor"),
+            _("The step schedule multiplies the learning rate by this factor."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+            when=STEP_SCHEDULE,
+        ),
+    ] = 0.1
+    gradient_clip: Annotated[
+        float,
+        Field(ge=0, le=1000),
+        Setting(
+            _("Gradient clipping"),
+            _("Limits the norm of the gradients to this value. 0 disables it."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 0.0
+    backbone_lr_factor: Annotated[
+        float,
+        Field(gt=0, le=1),
+        Setting(
+            _("Backbone LR multiplier"),
+            _("Multiplies the learning rate of the backbone; a value below 1 preserves pretrained features."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 1.0
+    ema_decay: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Setting(
+            _("EMA decay"),
+            _(
+                "Also validates and saves an exponential moving average of the weights, for example with 0.999. "
+                "0 disables it."
+            ),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+            kept_by_continuing=True,
+        ),
+    ] = 0.0
+    freeze: Annotated[
+        Literal["none", "backbone"],
+        Setting(
+            _("Frozen layers"),
+            _("Layers whose weights are not updated; useful with pretrained weights."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            advanced=True,
+            labels={"none": pgettext("to freeze", "Nothing"), "backbone": BACKBONE},
+        ),
+    ] = "none"
+    freeze_epochs: Annotated[
+        int,
+        Field(ge=0, le=10_000),
+        Setting(
+            _("Freeze for"),
+            _("Period for which these layers stay frozen. 0: the whole run."),
+            Section.OPTIMIZER,
+            changes_result=True,
+            unit=Unit.EPOCHS,
+            advanced=True,
+            when=When("freeze", ("backbone",)),
+        ),
+    ] = 0
+    start_from: Annotated[
+        str,
+        Field(pattern=START_FROM_PATTERN),
+        Setting(
+            _("Initial weights"),
+            _("Copies matching weights from a checkpoint (run/12/epoch_8.pt) or a saved model (weights/3)."),
+            Section.MODEL,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = ""
+    seed: Annotated[
+        int,
+        Field(ge=0, le=2**31 - 1),
+        Setting(
+            _("Seed"),
+            _("Seeds every random choice: the same seed gives the same run."),
+            Section.MACHINE,
+            changes_result=True,
+        ),
+    ] = 0
+    device: Annotated[
+        str,
+        Field(pattern=r"^(auto|cpu|cuda|cuda:\d+)$"),
+        Setting(
+            _("Device"),
+            _(
+                "auto uses a free GPU, or the CPU of a machine without GPUs. Other values: cpu, cuda (any GPU), "
+                "cuda:0, cuda:1 ..."
+            ),
+            Section.MACHINE,
+            changes_result=True,
+            labels={"auto": pgettext("a device", "Automatic"), "cpu": "CPU"},
+        ),
+    ] = "auto"
+    device_count: Annotated[
+        int,
+        Field(ge=1, le=64),
+        Setting(
+            _("CPU slots"),
+            _("CPU slots that the run occupies; with more, fewer runs train at the same time. A GPU run uses one GPU."),
+            Section.MACHINE,
+            changes_result=False,
+            unit=Unit.SLOTS,
+            advanced=True,
+            when=When("device", ("cpu",)),
+        ),
+    ] = 1
+    min_free_memory_gb: Annotated[
+        float,
+        Field(ge=0, le=4096),
+        Setting(
+            _("Required free memory"),
+            _("Waits for a device with at least this much free memory. 0: any device that other programs do not use."),
+            Section.MACHINE,
+            changes_result=False,
+            unit=Unit.GB,
+            advanced=True,
+        ),
+    ] = 0.0
+    share_device: Annotated[
+        bool,
+        Setting(
+            _("Share GPU"),
+            _("Shares a GPU with other runs that allow it, each within the free memory that it requires."),
+            Section.MACHINE,
+            changes_result=False,
+            advanced=True,
+        ),
+    ] = False
+    amp: Annotated[
+        bool,
+        Setting(
+            _("Mixed precision"),
+            _("Trains faster and with less memory on GPUs, and on CPUs that support bfloat16."),
+            Section.MACHINE,
+            changes_result=True,
+        ),
+    ] = False
+    deterministic: Annotated[
+        bool,
+        Setting(
+            _("Deterministic"),
+            _("Uses deterministic algorithms only, so that a resumed run is bit-identical to an uninterrupted one."),
+            Section.MACHINE,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = True
+    channels_last: Annotated[
+        bool,
+        Setting(
+            _("Channels last"),
+            _("Stores tensors in the channels-last memory format: faster on CPUs and on GPUs with tensor cores."),
+            Section.MACHINE,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = True
+    num_workers: Annotated[
+        int,
+        Field(ge=0, le=64),
+        Setting(
+            _("Data loader workers"),
+            _("Processes that load images. 0 loads them in the trainer process, which suits small images."),
+            Section.MACHINE,
+            changes_result=False,
+            unit=Unit.PROCESSES,
+            advanced=True,
+        ),
+    ] = 0
+    cpu_threads: Annotated[
+        int,
+        Field(ge=0, le=256),
+        Setting(
+            _("CPU threads"),
+            _("Threads for computation on the CPU; 0 uses all cores. The number stays the same for the whole run."),
+            Section.MACHINE,
+            changes_result=True,
+            unit=Unit.THREADS,
+            advanced=True,
+        ),
+    ] = 0
+    checkpoint_every_epochs: Annotated[
+        int,
+        Field(ge=1, le=1000),
+        Setting(
+            _("Checkpoint every"),
+            _("Saves a checkpoint at this interval and after the last epoch."),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.EPOCHS,
+        ),
+    ] = 1
+    autosave_minutes: Annotated[
+        float,
+        Field(ge=0, le=1440),
+        Setting(
+            _("Autosave every"),
+            _("Also saves within an epoch, so that a crash loses less work. 0 disables it."),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.MINUTES,
+        ),
+    ] = 5.0
+    keep_checkpoints: Annotated[
+        int,
+        Field(ge=2, le=1000),
+        Setting(
+            _("Keep last"),
+            _("Keeps this many of the newest checkpoints. The best one is always kept."),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.CHECKPOINTS,
+        ),
+    ] = 3
+    keep_best: Annotated[
+        int,
+        Field(ge=1, le=1000),
+        Setting(
+            _("Keep best"),
+            _("Also keeps this many of the best checkpoints, by the model-selection metric."),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.CHECKPOINTS,
+            advanced=True,
+        ),
+    ] = 1
+    keep_every_epochs: Annotated[
+        int,
+        Field(ge=0, le=10_000),
+        Setting(
+            _("Keep every"),
+            _("Also keeps the checkpoints of epochs that are multiples of this number. 0 disables it."),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.EPOCHS,
+            advanced=True,
+        ),
+    ] = 0
+    keep_days: Annotated[
+        float,
+        Field(ge=0, le=36_500),
+        Setting(
+            _("Maximum age"),
+            _("Deletes older checkpoints, except the best one and the newest two. 0 disables it."),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.DAYS,
+            advanced=True,
+        ),
+    ] = 0.0
+    keep_gb: Annotated[
+        float,
+        Field(ge=0, le=1_000_000),
+        Setting(
+            _("Maximum size"),
+            _(
+                "Deletes the oldest checkpoints when all together are larger, except the best one and the "
+                "newest two. 0: no limit."
+            ),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.GB,
+            advanced=True,
+        ),
+    ] = 0.0
+    checkpoint_format: Annotated[
+        Literal["compact", "plain"],
+        Setting(
+            _("Checkpoint format"),
+            _("compact compresses and stores unchanged data once; plain is a file for torch.load."),
+            Section.SAVING,
+            changes_result=False,
+            advanced=True,
+            labels={
+                "compact": pgettext("a format of checkpoints", "Compact"),
+                "plain": pgettext("a format of checkpoints", "Plain"),
+            },
+        ),
+    ] = "compact"
+    early_stopping_epochs: Annotated[
+        int,
+        Field(ge=0, le=1000),
+        Setting(
+            _("Early stopping patience"),
+            _("Ends the run after this many epochs without improvement of the model-selection metric. 0 disables it."),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.EPOCHS,
+        ),
+    ] = 0
+    log_every_steps: Annotated[
+        int,
+        Field(ge=1, le=10_000),
+        Setting(
+            _("Log every"),
+            _("Interval between two points of the training charts."),
+            Section.SAVING,
+            changes_result=False,
+            unit=Unit.STEPS,
+            advanced=True,
+        ),
+    ] = 5
+    augmentation: Annotated[
+        Literal["none", "light", "medium", "strong", "custom"],
+        Setting(
+            _("Augmentation"),
+            _("Random transforms of training images: a preset, or custom for individual transforms."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            labels={
+                "none": NONE,
+                "light": pgettext("an augmentation", "Light"),
+                "medium": pgettext("an augmentation", "Medium"),
+                "strong": pgettext("an augmentation", "Strong"),
+                "custom": pgettext("an augmentation", "Custom"),
+            },
+        ),
+    ] = "light"
+    flip_horizontal: Annotated[
+        bool,
+        Setting(
+            _("Horizontal flip"),
+            _("Flips images left to right with probability 0.5."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            when=CUSTOM_AUGMENTATION,
+        ),
+    ] = True
+    flip_vertical: Annotated[
+        bool,
+        Setting(
+            _("Vertical flip"),
+            _("Flips images upside down with probability 0.5; suits images taken from above."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            when=CUSTOM_AUGMENTATION,
+        ),
+    ] = False
+    crop: Annotated[
+        float,
+        Field(ge=0, le=0.9),
+        Setting(
+            _("Random crop"),
+            _("Largest share of the area that a random crop removes."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            when=CUSTOM_AUGMENTATION,
+        ),
+    ] = 0.0
+    colour: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting(
+            _("Colour jitter"),
+            _("Largest random change of brightness, contrast and saturation."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            when=CUSTOM_AUGMENTATION,
+        ),
+    ] = 0.0
 
     @classmethod
     def architecture_defaults(cls, model: str) -> dict[str, JsonValue]:
@@ -371,36 +596,44 @@ class BaseRunConfig(BaseModel):
         return model in cls.architectures or bool(cls.open_libraries and model.startswith(cls.open_libraries))
 
     def retention_policy(self) -> Policy:
-        """Which checkpoints stay."""
+        """Which checkpoints are kept."""
         return Policy(
             self.keep_checkpoints, self.keep_best, self.keep_every_epochs, days=self.keep_days, gb=self.keep_gb
         )
 
     @model_validator(mode="before")
     @classmethod
-    def _suit_the_model(cls, values: Any) -> Any:
-        """What is not given takes the value that suits the chosen network."""
+    def _suit_the_model(cls, values: object) -> object:
+        """A field that is not given takes the value that suits the chosen network."""
         model = values.get("model", cls.model_fields["model"].default) if isinstance(values, dict) else None
-        if not isinstance(model, str):
+        if not isinstance(values, dict) or not isinstance(model, str):
             return values
         return cls.architecture_defaults(model) | values
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "BaseRunConfig":
         if self.warmup_epochs > self.epochs:
-            raise ValueError(_("warmup_epochs must not be more than epochs"))
+            raise ValueError(_("The warm-up (warmup_epochs) must not be longer than the run (epochs)."))
         return self
+
+    @field_validator("model", check_fields=False)  # each task declares the field
+    @classmethod
+    def _known_network(cls, model: str) -> str:
+        if not cls.has_architecture(model):
+            known = {"expected": ", ".join(cls.architectures)}
+            raise PydanticCustomError("literal_error", "Input should be one of {expected}", known)
+        return model
 
     @field_validator("device_count")
     @classmethod
     def _one_gpu(cls, count: int, others: ValidationInfo) -> int:
         if count > 1 and others.data.get("device", "cpu") != "cpu":
-            raise ValueError(_("device_count must be 1 unless device is cpu: a run trains on one GPU"))
+            raise ValueError(_("A run trains on one GPU: device_count must be 1 unless device is cpu."))
         return count
 
     @field_validator("share_device")
     @classmethod
     def _shares_a_known_part(cls, is_shared: bool, others: ValidationInfo) -> bool:
         if is_shared and not others.data.get("min_free_memory_gb", 1):
-            raise ValueError(_("share_device needs min_free_memory_gb, the part of the GPU that is set aside for it"))
+            raise ValueError(_("Sharing a GPU (share_device) needs min_free_memory_gb, the memory to reserve."))
         return is_shared

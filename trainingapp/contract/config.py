@@ -1,60 +1,127 @@
-"""RunConfig: the one definition of what a run can be told.
+"""RunConfig: the one definition of the configuration of a run.
 
-Form, API, command, stored JSON and trainer all use these models, so a field's bounds, default, unit and help exist
-once. No torch here: the web process imports this module.
+Form, API, command, stored JSON and trainer all use these models, so that each fact about a field exists once: in its
+annotation. No torch here: the web process imports this module.
 """
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
+from pydantic.fields import FieldInfo
 
 from trainingapp.contract.base_config import MOST_ACCUMULATION, BaseRunConfig
 from trainingapp.contract.corrections import corrected
+from trainingapp.contract.messages import Message
 from trainingapp.contract.old_names import with_new_names
-from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS, TaskName
+from trainingapp.contract.setting import SECTIONS, ConfigField, Kind, Label, Setting
+from trainingapp.contract.tasks.registry import DEFAULT_TASK, METRICS, TASKS, TaskName
 
 RunConfig = BaseRunConfig
 """The configuration of a run of any task: an instance of the `config` of the task's descriptor."""
 
 LEAST_BATCH = 2
+"""Batch normalization needs two images."""
 
 
 class _Task(BaseModel):
-    """Says what is wrong with a task that there is none of."""
+    """Validates the name of a task."""
 
     task: TaskName = DEFAULT_TASK
 
 
-def parse_config(values: dict[str, Any]) -> RunConfig:
+def parse_config(values: Mapping[str, object]) -> RunConfig:
     """Check `values` as they are. Raises pydantic.ValidationError, which names each wrong field."""
-    values = with_new_names(values)
+    values = with_new_names(dict(values))
     name = _Task.model_validate({"task": values["task"]} if "task" in values else {}).task
     return TASKS[name].config.model_validate(values)
 
 
-def config_schema(task: str) -> dict[str, dict[str, Any]]:
-    """JSON schema of each field of a task's configuration, with its label, unit, group and bounds."""
-    return dict(TASKS[task].config.model_json_schema()["properties"])
+def config_fields(task: str) -> dict[str, ConfigField]:
+    """The fields of a task's configuration by name, in the order of the form: by section, then as declared."""
+    config = TASKS[task].config
+    found = [_described(config, name, field) for name, field in config.model_fields.items()]
+    return {field.name: field for field in sorted(found, key=lambda field: SECTIONS.index(field.setting.section))}
 
 
-def config_defaults(task: str, model: str) -> dict[str, Any]:
-    """The value of each field where nothing is said, for this network; without the task's name."""
+def _described(config: type[BaseRunConfig], name: str, field: FieldInfo) -> ConfigField:
+    lower, above, upper, below = (_bound(field, name) for name in ("ge", "gt", "le", "lt"))
+    is_literal = get_origin(field.annotation) is Literal
+    choices = tuple(config.architectures) if name == "model" else get_args(field.annotation) if is_literal else ()
+    kinds: dict[object, Kind] = {bool: "switch", int: "whole", float: "number"}
+    return ConfigField(
+        name=name,
+        kind="choice" if choices else kinds.get(field.annotation, "text"),
+        default=field.default,
+        setting=_setting(field),
+        minimum=lower if above is None else above,
+        maximum=upper if below is None else below,
+        is_open_below=above is not None,
+        is_open_above=below is not None,
+        choices=choices,
+    )
+
+
+def _setting(field: FieldInfo) -> Setting:
+    """Raises StopIteration for a field without one; a test goes through all fields."""
+    return next(item for item in field.metadata if isinstance(item, Setting))
+
+
+def _bound(field: FieldInfo, name: str) -> float | None:
+    return next((getattr(item, name) for item in field.metadata if hasattr(item, name)), None)
+
+
+def config_defaults(task: str, model: str) -> dict[str, JsonValue]:
+    """The default of each field for this network; without the task's name."""
     config = TASKS[task].config
     general = {name: field.default for name, field in config.model_fields.items() if name != "task"}
     return general | config.architecture_defaults(model) | {"model": model}
 
 
-def correct_config(values: dict[str, Any]) -> tuple[RunConfig, list[str]]:
-    """Check `values` after correcting what has one plain meaning; returns the config and a sentence per correction.
+def known_label(name: str, value: object) -> Label | None:
+    """The label of a value of this field in any task; None where it has none."""
+    if not isinstance(value, str):
+        return None
+    # Tasks and metrics are named by the descriptors of the tasks, for pages that show no configuration as well.
+    if name == "task":
+        return TASKS[value].label if value in TASKS else None
+    if name == "best_metric":
+        return METRICS[value].label if value in METRICS else None
+    fields = [task.config.model_fields[name] for task in TASKS.values() if name in task.config.model_fields]
+    return next((_setting(field).labels[value] for field in fields if value in _setting(field).labels), None)
+
+
+def kept_by_continuing(task: str) -> list[str]:
+    """The fields that a fork must keep to continue from a step: the tensors of a checkpoint belong to their values."""
+    return [field.name for field in config_fields(task).values() if field.setting.kept_by_continuing]
+
+
+def result_changes(
+    before: Mapping[str, JsonValue], after: Mapping[str, JsonValue]
+) -> Iterator[tuple[str, JsonValue, JsonValue]]:
+    """Fields that may explain why two configurations of one task compute other weights: name, both values.
+
+    A field that an older version did not store had the effect of its default.
+    """
+    then, now = with_new_names(dict(before)), with_new_names(dict(after))
+    for name, field in config_fields(str(now["task"])).items():
+        old, new = then.get(name, field.default), now.get(name, field.default)
+        has_effect = field.setting.has_effect(then) or field.setting.has_effect(now)
+        if field.setting.changes_result and has_effect and old != new:
+            yield name, old, new
+
+
+def correct_config(values: Mapping[str, object]) -> tuple[RunConfig, list[Message]]:
+    """Check `values` after correcting what has one plain meaning; returns the config and a message per correction.
 
     Everything else that is wrong raises pydantic.ValidationError.
     """
-    values = with_new_names(values)
+    values = with_new_names(dict(values))
     name = values.get("task", DEFAULT_TASK)
     if not isinstance(name, str) or name not in TASKS:
         return parse_config(values), []  # which refuses it
-    values, corrections = corrected(values, TASKS[name].config)
-    return parse_config(values), corrections
+    corrected_values, corrections = corrected(values, TASKS[name].config, config_fields(name))
+    return parse_config(corrected_values), corrections
 
 
 def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
@@ -63,14 +130,13 @@ def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
 
 
 def smaller_batch(config: RunConfig, batch_size: int | None = None) -> RunConfig | None:
-    """The same run in less memory: half the batch and twice the accumulation; None where that is not possible.
+    """The same run in less memory: half the batch size and twice the accumulation; None where that is not possible.
 
-    `batch_size` is what the run had where it found it itself (`auto_batch_size`). An odd batch is divided by its
-    smallest factor, so that the optimizer sees as many images a step as before, and an epoch keeps its steps: a
-    checkpoint in the midst of one goes on with the very next image. Only a prime number of images has no such
-    factor; it is halved, rounding down. Batch norm needs two images, so that is the least.
+    `batch_size` is the one that the run found itself, if it did (`auto_batch_size`).
     """
     size = batch_size or config.batch_size
+    # An odd batch is divided by its smallest factor: a step still sees as many images, so that an epoch keeps its
+    # steps and a checkpoint within one continues with the very next image. Only a prime size is rounded down.
     factor = next((number for number in range(2, size // LEAST_BATCH + 1) if size % number == 0), 2)
     values = {
         "batch_size": size // factor,

@@ -1,65 +1,68 @@
-"""What is wrong in a configuration and has one plain meaning: it is put right, and said."""
+"""Corrections: what is wrong in a configuration but has one plain meaning is put right, and reported."""
 
-from typing import Any
+from collections.abc import Mapping
 
-from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE, BaseRunConfig
+from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE, MOST_PIXELS, BaseRunConfig
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.config import CHOICE_CORRECTED, IMAGE_SIZE_ROUNDED, WARMUP_SHORTENED
 from trainingapp.contract.number_text import number_text
-
-MOST_PIXELS = 2048
-MOST_WARMUP = 100
+from trainingapp.contract.setting import ConfigField
 
 
-def corrected(values: dict[str, Any], task: type[BaseRunConfig]) -> tuple[dict[str, Any], list[str]]:
-    """The values as they were meant, and a sentence for each that was changed.
+def corrected(
+    values: Mapping[str, object], config: type[BaseRunConfig], fields: Mapping[str, ConfigField]
+) -> tuple[dict[str, object], list[Message]]:
+    """The values as they were meant, and a message for each that was changed.
 
-    A choice in other letters, such as sgd or ADAMW; a size of images that is no multiple of 32, which is rounded up
-    to one; a warm-up longer than the run, which is cut to a tenth of it. What has no plain meaning stays as it is.
+    A choice in other letters, such as sgd or ADAMW; an image size that is no multiple of 32, which is rounded up to
+    one; a warm-up longer than the run, which is reduced to a tenth of it. What has no plain meaning stays as it is.
     """
-    values = dict(values)
-    said = [*_spell_choices(values, task), *_round_size(values), *_cut_warmup(values, task)]
-    return values, said
+    meant = dict(values)
+    return meant, [*_spell_choices(meant, fields), *_round_size(meant), *_shorten_warmup(meant, config, fields)]
 
 
-def _spell_choices(values: dict[str, Any], task: type[BaseRunConfig]) -> list[str]:
-    said = []
-    for name, about in task.model_json_schema()["properties"].items():
-        given, choices = values.get(name), about.get("enum", [])
-        if isinstance(given, str) and given not in choices:
-            meant = [choice for choice in choices if _letters(choice) == _letters(given)]
+def _spell_choices(values: dict[str, object], fields: Mapping[str, ConfigField]) -> list[Message]:
+    messages = []
+    for name, field in fields.items():
+        given = values.get(name)
+        if isinstance(given, str) and given not in field.choices:
+            meant = [choice for choice in field.choices if _letters(choice) == _letters(given)]
             if len(meant) == 1:
                 values[name] = meant[0]
-                said.append(f"{name} {given.strip()} became {meant[0]}.")
-    return said
+                messages.append(CHOICE_CORRECTED(name=name, given=given.strip(), taken=meant[0]))
+    return messages
 
 
 def _letters(text: str) -> str:
     return text.strip().casefold().replace("_", "-").replace(" ", "-")
 
 
-def _round_size(values: dict[str, Any]) -> list[str]:
+def _round_size(values: dict[str, object]) -> list[Message]:
     size = _number(values.get("image_size"))
     if size is None or not size.is_integer() or not 0 < size <= MOST_PIXELS or size % IMAGE_SIZE_MULTIPLE == 0:
         return []
-    values["image_size"] = -(-int(size) // IMAGE_SIZE_MULTIPLE) * IMAGE_SIZE_MULTIPLE
-    return [f"image_size {number_text(size)} became {values['image_size']}, a multiple of {IMAGE_SIZE_MULTIPLE}."]
+    taken = -(-int(size) // IMAGE_SIZE_MULTIPLE) * IMAGE_SIZE_MULTIPLE
+    values["image_size"] = taken
+    return [IMAGE_SIZE_ROUNDED(given=number_text(size), taken=taken, factor=IMAGE_SIZE_MULTIPLE)]
 
 
-def _cut_warmup(values: dict[str, Any], task: type[BaseRunConfig]) -> list[str]:
-    """Some networks warm up for longer than a short run lasts, without anybody having said so."""
-    fields = task.model_fields
+def _shorten_warmup(
+    values: dict[str, object], config: type[BaseRunConfig], fields: Mapping[str, ConfigField]
+) -> list[Message]:
+    """Some networks have a default warm-up that is longer than a short run."""
     defaults = {name: fields[name].default for name in ("epochs", "warmup_epochs")}
     model = values.get("model", fields["model"].default)
     if isinstance(model, str):
-        defaults |= task.architecture_defaults(model)
+        defaults |= config.architecture_defaults(model)
     epochs, warmup = (_number(values.get(name, defaults[name])) for name in ("epochs", "warmup_epochs"))
-    if epochs is None or warmup is None or not 0 < epochs < warmup <= MOST_WARMUP:
+    if epochs is None or warmup is None or not 0 < epochs < warmup <= (fields["warmup_epochs"].maximum or 0):
         return []
     values["warmup_epochs"] = epochs / 10
-    return [f"warmup_epochs {number_text(warmup)} became {number_text(epochs / 10)}: it was longer than the run."]
+    return [WARMUP_SHORTENED(given=number_text(warmup), taken=number_text(epochs / 10))]
 
 
 def _number(value: object) -> float | None:
-    """The number that pydantic would take it for; None where it would take it for none."""
+    """The number that pydantic would read from the value; None where it would refuse it."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,10 +1,12 @@
 """train.py: a run as a script that needs the engine and no studio (no torch)."""
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
-from trainingapp.contract.config import RunConfig, config_schema, parse_config
+from pydantic import JsonValue
+
+from trainingapp.contract.config import RunConfig, config_fields, parse_config
 
 TEMPLATE = '''#!/usr/bin/env python3
 """Repeat a run of CV Studio without the studio.
@@ -93,7 +95,7 @@ def training_script(
     *,
     name: str,
     fingerprint: str = "",
-    environment: Mapping[str, Any] | None = None,
+    environment: Mapping[str, JsonValue] | None = None,
     notes: Iterable[str] = (),
 ) -> str:
     """The text of train.py for a run of this configuration.
@@ -113,7 +115,7 @@ def training_script(
     return text.replace("#CONFIG#", "\n".join(_config_lines(settled(config, made_with))))
 
 
-def settled(config: RunConfig, environment: Mapping[str, Any]) -> RunConfig:
+def settled(config: RunConfig, environment: Mapping[str, JsonValue]) -> RunConfig:
     """The configuration with what the run found out by itself: its batch size and its number of threads."""
     values = config.model_dump(mode="json")
     if config.auto_batch_size and environment.get("batch_size"):
@@ -123,32 +125,26 @@ def settled(config: RunConfig, environment: Mapping[str, Any]) -> RunConfig:
     return parse_config(values)
 
 
-def _made_with(environment: Mapping[str, Any]) -> Iterator[str]:
+def _made_with(environment: Mapping[str, JsonValue]) -> Iterator[str]:
     if not environment:
         return
     parts = [str(environment[key]) for key in ("python", "platform", "cpu") if environment.get(key)]
     parts += [f"{key} {environment[key]}" for key in ("cuda", "driver", "revision") if environment.get(key)]
-    packages = environment.get("packages", {})
+    packages = environment.get("packages")
+    versions = packages.items() if isinstance(packages, dict) else ()
     yield f"Made with {', '.join(parts)}"
-    yield f"and {', '.join(f'{name} {version}' for name, version in packages.items())}."
+    yield f"and {', '.join(f'{name} {version}' for name, version in versions)}."
 
 
 def _config_lines(config: RunConfig) -> Iterator[str]:
-    """A line for each field, by sections, with what it means where that is not plain."""
-    values, schema = config.model_dump(mode="json"), config_schema(config.task)
-    group = ""
-    for name, item in sorted(schema.items(), key=lambda pair: _section(pair[1]["group"])):
-        if item["group"] != group:
-            group = item["group"]
-            yield f"    # {group}"
-        value = json.dumps(values[name]) if isinstance(values[name], str) else repr(values[name])
-        yield f'    "{name}": {value},  # {_in_one_line(item["description"])}'
-
-
-def _section(group: str) -> int:
-    """The order of the sections in the form: what it is first."""
-    order = ("model", "training", "boxes", "pixels", "optimizer", "augmentation", "saving", "machine")
-    return order.index(group) if group in order else len(order)
+    """A line for each field, by sections, with its help as a comment."""
+    values = config.model_dump(mode="json")
+    for section, fields in itertools.groupby(config_fields(config.task).values(), lambda field: field.setting.section):
+        yield f"    # {section.key}"
+        for field in fields:
+            value = values[field.name]
+            literal = json.dumps(value) if isinstance(value, str) else repr(value)
+            yield f'    "{field.name}": {literal},  # {_in_one_line(field.setting.help)}'
 
 
 def _in_one_line(text: str) -> str:

@@ -14,12 +14,13 @@ reading one number off the device and a pass over the weights, once for each che
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trainingapp.contract.config import result_changes
 from trainingapp.contract.events import EventLog, Level, ResumeCheck
 from trainingapp.contract.number_text import number_text
 from trainingapp.engine.checkpoint import Found
@@ -29,21 +30,6 @@ from trainingapp.engine.step import Step
 
 PROOFS_FILE = "proofs.jsonl"
 NEAR = 1e-3
-
-#: Fields of the configuration that change nothing of what a step computes, or that `Mark` knows better.
-WITHOUT_EFFECT = frozenset(
-    {
-        "auto_batch_size",
-        "autosave_minutes",
-        "checkpoint_every_epochs",
-        "cpu_threads",
-        "device",
-        "early_stopping_epochs",
-        "keep_checkpoints",
-        "log_every_steps",
-        "num_workers",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -143,8 +129,10 @@ def _changes(earlier: Mark, mark: Mark, config_then: dict[str, Any], config: dic
         )
         if then != now
     ]
-    fields = [name for name in config if name not in WITHOUT_EFFECT and config_then.get(name) != config[name]]
-    changes += [f"{name} was {config_then.get(name)}, now {config[name]}" for name in fields]
+    # A mark holds what device and cpu_threads came to, which their fields (such as auto) do not tell.
+    measured = {field.name for field in fields(Mark)}
+    settings = result_changes(config_then, config)
+    changes += [f"{name} was {then}, now {now}" for name, then, now in settings if name not in measured]
     if not config["deterministic"]:
         changes.append("the run may use algorithms that do not repeat bit by bit (deterministic is off)")
     return changes or ["nothing that is known to matter has changed"]

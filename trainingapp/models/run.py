@@ -78,7 +78,8 @@ class TrainingRun(Shared):
     dataset = models.ForeignKey("Dataset", models.PROTECT, related_name="runs", verbose_name=_("dataset"))
     #: A RunConfig as JSON, complete with its defaults.
     config = models.JSONField(_("configuration"))
-    #: Sentences about what was corrected in the configuration for the user.
+    #: Corrections of the configuration: [{"code": ..., "params": {...}, "message": English text}]; version 0.1 stored
+    #: English texts alone.
     corrections = models.JSONField(_("corrections"), default=list, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.PENDING)
     requested_action = models.CharField(

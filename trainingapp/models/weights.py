@@ -110,6 +110,12 @@ class Weights(Shared):
         return str(self.report.get("scrub", {}).get("damage", ""))
 
     @property
+    def damage_data(self) -> dict[str, object]:
+        """`damage` as message data; empty in rows of version 0.1."""
+        data: dict[str, object] = self.report.get("scrub", {}).get("damage_data", {})
+        return data
+
+    @property
     def checked_at(self) -> datetime | None:
         """When that was."""
         told = self.report.get("scrub", {}).get("checked_at")

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.utils.translation import get_language, gettext, ngettext
@@ -38,6 +38,18 @@ def rendered_data(data: Mapping[str, Any], *, fallback: str = "message") -> str:
     if message is None or (message.code not in TEMPLATES and stored):
         return stored
     return rendered(message)
+
+
+def rendered_list(stored: Iterable[Mapping[str, Any] | str]) -> list[str]:
+    """The texts of a stored list of messages. Version 0.1 stored English texts alone; they are given as they are."""
+    return [one if isinstance(one, str) else rendered_data(one) for one in stored]
+
+
+def text_of(value: object) -> str:
+    """The text of a message, of message data, or of an English text that version 0.1 stored, which stays as it is."""
+    if isinstance(value, Message):
+        return rendered(value)
+    return rendered_data(value) if isinstance(value, Mapping) else str(value or "")
 
 
 def _between_sentences() -> str:

@@ -6,25 +6,24 @@ from django import forms
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.contract.config import config_schema
+from trainingapp.contract.config import config_fields, kept_by_continuing
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.models.verbs import MAX_NAME_LENGTH, MAX_PRIORITY
-from trainingapp.presentation.choices import choice_label
-from trainingapp.runs.forks import KEPT_BY_CONTINUING
-from trainingapp.runs.forms import LIMITS, LimitsForm, RunForm, config_table, mark_errors
+from trainingapp.presentation.choices import choice_label, label_text
+from trainingapp.runs.forms import LIMITS, LimitsForm, RunForm, mark_errors
 from trainingapp.runs.verbs import ForkMode
 
 
 class EpochsForm(forms.Form):
     """How many epochs a run has in all."""
 
-    epochs = forms.IntegerField(label=_("Epochs in all"), widget=forms.NumberInput({"class": "form-control"}))
+    epochs = forms.IntegerField(label=_("Total epochs"), widget=forms.NumberInput({"class": "form-control"}))
 
     def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
         kwargs["initial"] = {"epochs": run.config["epochs"]}
         super().__init__(*args, **kwargs)
-        field, bounds = self.fields["epochs"], config_schema(run.task)["epochs"]
-        field.widget.attrs |= {"min": max(bounds["minimum"], run.epoch), "max": bounds["maximum"]}
+        field, bounds = self.fields["epochs"], config_fields(run.task)["epochs"]
+        field.widget.attrs |= {"min": max(bounds.minimum or 1, run.epoch), "max": bounds.maximum}
         mark_errors(self)
 
     def refuse(self, message: str) -> None:
@@ -65,7 +64,7 @@ class EditForm(LimitsForm):
 
 
 class ForkForm(RunForm):
-    """A run that begins with a checkpoint of another one. `kept` are the fields that may not change in "continue"."""
+    """A run that begins with a checkpoint of another one."""
 
     checkpoint = forms.ModelChoiceField(
         label=_("Checkpoint"),
@@ -83,7 +82,6 @@ class ForkForm(RunForm):
         widget=forms.RadioSelect({"class": "form-check-input"}),
         initial="continue",
     )
-    kept = KEPT_BY_CONTINUING
 
     def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
         self.run = run
@@ -96,24 +94,27 @@ class ForkForm(RunForm):
         dataset = self.fields["dataset"]
         dataset.queryset = Dataset.objects.filter(pk=self.run.dataset_id)  # type: ignore[attr-defined]
         dataset.disabled, self.initial["dataset"] = True, self.run.dataset_id
-        del self.fields["start_from"], self.schema["start_from"]
+        del self.fields["start_from"], self.config_fields["start_from"]
 
     @property
     def fork_mode(self) -> ForkMode:
         return "weights" if self.cleaned_data["mode"] == "weights" else "continue"
 
     def kept_labels(self) -> list[str]:
-        """What must stay to go on from a step, in the words of the form."""
-        names = set(self.kept) - {"task"}
-        return [row["label"] for row in config_table(self.run.config) if row["name"] in names]
+        """Labels of the fields that must keep their value to continue from a step."""
+        return [label_text(self.config_fields[name].setting.label) for name in self._kept()]
+
+    def _kept(self) -> list[str]:
+        """Those that the form offers: the task cannot be changed in it."""
+        return [name for name in kept_by_continuing(self.run.task) if name in self.config_fields]
 
     def clean(self) -> dict[str, Any]:
         values = super().clean()
         if values.get("mode") == "continue" and hasattr(self, "config"):
             wanted = self.config.model_dump(mode="json")
-            for name in self.kept:
-                if name in self.fields and name != "task" and wanted[name] != self.run.config[name]:
-                    text = gettext("Must stay %(value)s to go on from the step; or take over the weights alone.")
+            for name in self._kept():
+                if wanted[name] != self.run.config[name]:
+                    text = gettext("Must be %(value)s to continue from the step. Or copy the weights only.")
                     self.add_error(name, text % {"value": choice_label(name, self.run.config[name])})
             self._check_length(values)
         return values

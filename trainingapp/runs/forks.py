@@ -7,7 +7,8 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
-from trainingapp.contract.config import RunConfig, parse_config
+from trainingapp.contract.config import RunConfig, kept_by_continuing, parse_config
+from trainingapp.contract.messages import Message
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.models.verbs import MAX_NAME_LENGTH, VerbError, locked, not_possible
@@ -16,8 +17,6 @@ from trainingapp.runs.records import create_run
 
 #: What a branch takes from the checkpoint: everything, to go on from its very step; or the weights alone.
 ForkMode = Literal["continue", "weights"]
-#: What must be as it was when a branch goes on from the step of a checkpoint: its tensors belong to these.
-KEPT_BY_CONTINUING = ("task", "model", "optimizer", "ema_decay")
 
 
 def clone_run(run: TrainingRun, *, owner: Any, name: str = "") -> TrainingRun:
@@ -43,7 +42,7 @@ def fork_run(
     config: RunConfig,
     mode: ForkMode = "continue",
     name: str = "",
-    corrections: Sequence[str] = (),
+    corrections: Sequence[Message] = (),
     priority: int = 0,
     **limits: Any,
 ) -> TrainingRun:
@@ -93,7 +92,7 @@ def copied_name(run: TrainingRun) -> str:
 
 def _check_continuing(run: TrainingRun, checkpoint: Checkpoint, config: RunConfig) -> None:
     wanted = config.model_dump(mode="json")
-    changed = [name for name in KEPT_BY_CONTINUING if wanted[name] != run.config[name]]
+    changed = [name for name in kept_by_continuing(run.task) if wanted[name] != run.config[name]]
     if changed:
         message = _("To go on from the step of a checkpoint, %(names)s must stay. Take over the weights alone instead.")
         raise VerbError(message % {"names": ", ".join(changed)})

@@ -1,107 +1,36 @@
-"""The forms of the pages. The fields of a run's configuration are made from RunConfig: nothing is written twice."""
+"""The forms of the pages. The fields of a run's configuration are made from the metadata of RunConfig."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.db.models import Q, QuerySet
-from django.utils.functional import Promise
-from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from pydantic import JsonValue
 from pydantic import ValidationError as ConfigError
-from pydantic_core import ErrorDetails
 
 from trainingapp.accounts.permissions import visible_to
-from trainingapp.contract.config import RunConfig, config_defaults, config_schema, correct_config
+from trainingapp.contract.config import RunConfig, config_defaults, config_fields, correct_config
+from trainingapp.contract.messages import Message
 from trainingapp.contract.number_text import field_number
+from trainingapp.contract.setting import ConfigField, Setting
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
-from trainingapp.models import Checkpoint, Dataset, Team, Weights
+from trainingapp.models import Checkpoint, Dataset, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
-from trainingapp.presentation.choices import choice_label
+from trainingapp.presentation.choices import choice_label, label_text, unit_text
+from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.limits import MOST_HOURS, MOST_RECOVERIES
 
-#: Sections of the form in their order, with their titles.
-SECTIONS: dict[str, str | Promise] = {
-    "model": _("Model"),
-    "training": _("Training"),
-    "boxes": _("Boxes"),
-    "pixels": _("Pixels"),
-    "augmentation": _("Augmentation"),
-    "optimizer": _("Optimizer"),
-    "saving": _("Saving and stopping"),
-    "machine": _("Machine"),
-}
-#: Fields that only count with some choices of another one: name -> (other field, choices).
-RELEVANT: dict[str, tuple[str, tuple[str, ...]]] = {
-    "momentum": ("optimizer", ("SGD", "RMSprop")),
-    "warmup_epochs": ("scheduler", ("cosine", "step", "linear", "constant")),
-    "step_epochs": ("scheduler", ("step",)),
-    "step_factor": ("scheduler", ("step",)),
-    "freeze_epochs": ("freeze", ("backbone",)),
-    "dice_weight": ("loss_type", ("combined",)),
-    "device_count": ("device", ("cpu",)),
-    "class_weights": ("loss_type", ("cross_entropy", "focal", "combined")),
-    **dict.fromkeys(
-        ("flip_horizontal", "flip_vertical", "crop", "colour", "auto_augment", "erasing"), ("augmentation", ("custom",))
-    ),
-}
+Reader = User | AnonymousUser
+
 CHECKPOINTS_OFFERED = 200
 #: The columns of a run that limit it.
 LIMITS = ("soft_limit_h", "hard_limit_h", "max_recoveries")
-#: Units after the number one.
-ONE = {
-    "epochs": gettext_noop("epoch"),
-    "images": gettext_noop("image"),
-    "steps": gettext_noop("step"),
-    "batches": gettext_noop("batch"),
-    "boxes": gettext_noop("box"),
-    "minutes": gettext_noop("minute"),
-    "days": gettext_noop("day"),
-    "checkpoints": gettext_noop("checkpoint"),
-    "processes": gettext_noop("process"),
-    "threads": gettext_noop("thread"),
-    "slots": gettext_noop("slot"),
-}
-#: What is wrong, in plain words, by pydantic's kind of error.
-PLAIN_WORDS: dict[str, str | Promise] = {
-    "greater_than": _("Must be more than %(gt)s."),
-    "greater_than_equal": _("Must be at least %(ge)s."),
-    "less_than": _("Must be less than %(lt)s."),
-    "less_than_equal": _("Must be at most %(le)s."),
-    "multiple_of": _("Must be a multiple of %(multiple_of)s."),
-    "literal_error": _("Choose one of %(expected)s."),
-    "string_pattern_mismatch": _("This is not one of the values that the help names."),
-    "int_parsing": _("Enter a whole number."),
-    "int_from_float": _("Enter a whole number."),
-    "int_type": _("Enter a whole number."),
-    "int_parsing_size": _("This number is too large."),
-    "float_parsing": _("Enter a number."),
-    "float_type": _("Enter a number."),
-    "finite_number": _("Enter a finite number."),
-    "bool_parsing": _("Choose yes or no."),
-    "extra_forbidden": _("There is no such setting."),
-    "missing": _("This is needed."),
-    "string_too_short": _("Too short: at least %(min_length)s."),
-    "string_too_long": _("Too long: at most %(max_length)s."),
-    "string_type": _("Enter a text."),
-    "uuid_parsing": _("This is no id."),
-    "model_attributes_type": _("Send an object with fields."),
-    "dict_type": _("Send an object with fields."),
-    "list_type": _("Send a list."),
-}
-
-
-def plain_words(error: ErrorDetails) -> str:
-    """A sentence for people about one error that pydantic found."""
-    context = error.get("ctx", {})
-    if error["type"] in PLAIN_WORDS:
-        shown = {name: field_number(value) if isinstance(value, float) else value for name, value in context.items()}
-        return str(PLAIN_WORDS[error["type"]]) % shown
-    text = str(context.get("error", error["msg"]))
-    return gettext(text[:1].upper() + text[1:]) + ("" if text.endswith(".") else ".")
 
 
 class PlainNumberInput(forms.NumberInput):
@@ -111,68 +40,69 @@ class PlainNumberInput(forms.NumberInput):
         return field_number(value) if isinstance(value, float) else super().format_value(value)
 
 
-def _bounds(schema: dict[str, Any]) -> dict[str, Any]:
-    """HTML attributes for the limits of a number."""
-    pairs = {"min": ("minimum", "exclusiveMinimum"), "max": ("maximum", "exclusiveMaximum")}
-    found = {name: next((schema[key] for key in keys if key in schema), None) for name, keys in pairs.items()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _limits_help(schema: dict[str, Any]) -> str:
-    bounds = _bounds(schema)
-    if len(bounds) < 2:
+def range_text(field: ConfigField) -> str:
+    """The bounds of a number, shown beside its help; empty where one is missing."""
+    if field.minimum is None or field.maximum is None:
         return ""
-    return gettext("From %(least)s to %(most)s.") % {
-        "least": field_number(bounds["min"]),
-        "most": field_number(bounds["max"]),
-    }
+    bounds = {"least": field_number(field.minimum), "most": field_number(field.maximum)}
+    match field.is_open_below, field.is_open_above:
+        case False, False:
+            text = gettext("Range: %(least)s to %(most)s.")
+        case True, False:
+            text = gettext("Range: above %(least)s, up to %(most)s.")
+        case False, True:
+            text = gettext("Range: %(least)s to below %(most)s.")
+        case _:
+            text = gettext("Range: above %(least)s, below %(most)s.")
+    return text % bounds
 
 
-def _widget_attributes(name: str, schema: dict[str, Any], css: str) -> dict[str, Any]:
-    attributes: dict[str, Any] = {"class": css, "data-default": schema.get("default")}
-    if name in RELEVANT:
-        other, choices = RELEVANT[name]
-        attributes |= {"data-when": other, "data-when-is": " ".join(choices)}
-    return attributes
+def config_field(field: ConfigField, value: JsonValue = None, choices: Sequence[tuple[str, str]] = ()) -> forms.Field:
+    """A form field for one field of RunConfig. Bounds are attributes of the widget; RunConfig itself checks them.
 
-
-def config_field(name: str, schema: dict[str, Any], value: Any = None) -> forms.Field:
-    """A form field for one field of RunConfig. Limits are the widget's attributes; RunConfig itself checks them.
-
-    `value` is offered too where it is not among those that the schema lists, such as a network of a cloned run.
+    `choices` are offered instead of the field's own. `value` is offered too where it is not among these, such as a
+    network of a cloned run that the list does not name.
     """
-    common: dict[str, Any] = {"label": _(schema["label"]), "help_text": gettext(schema["description"])}
-    if "enum" in schema:
-        widget: forms.Widget = forms.Select(_widget_attributes(name, schema, "form-select"))
-        offered = [*schema["enum"], *([value] if value and value not in schema["enum"] else [])]
-        choices = [(item, choice_label(name, item)) for item in offered]
-        return forms.ChoiceField(choices=choices, widget=widget, **common)
-    if schema["type"] == "boolean":
-        widget = forms.CheckboxInput(_widget_attributes(name, schema, "form-check-input") | {"role": "switch"})
+    common: dict[str, Any] = {"label": label_text(field.setting.label), "help_text": gettext(field.setting.help)}
+    if field.kind == "choice" or choices:
+        offered = list(choices) or [(item, str(choice_label(field.name, item))) for item in field.choices]
+        if value and not any(item == value for item, _label in offered):
+            offered.append((str(value), str(value)))
+        widget: forms.Widget = forms.Select(_attributes(field, "form-select"))
+        return forms.ChoiceField(choices=offered, widget=widget, required=field.default != "", **common)
+    if field.kind == "switch":
+        widget = forms.CheckboxInput(_attributes(field, "form-check-input") | {"role": "switch"})
         return forms.BooleanField(required=False, widget=widget, **common)
-    attributes = _widget_attributes(name, schema, "form-control")
-    if schema["type"] == "string":
-        return forms.CharField(widget=forms.TextInput(attributes), **common)
-    common["help_text"] = " ".join(filter(None, [common["help_text"], _limits_help(schema)]))
-    step = "1" if schema["type"] == "integer" else "any"
-    widget = PlainNumberInput(attributes | _bounds(schema) | {"step": step})
-    kind = forms.IntegerField if schema["type"] == "integer" else forms.FloatField
+    if field.kind == "text":
+        return forms.CharField(widget=forms.TextInput(_attributes(field, "form-control")), **common)
+    bounds = {name: bound for name, bound in (("min", field.minimum), ("max", field.maximum)) if bound is not None}
+    step = "1" if field.kind == "whole" else "any"
+    widget = PlainNumberInput(_attributes(field, "form-control") | bounds | {"step": step})
+    kind = forms.IntegerField if field.kind == "whole" else forms.FloatField
     return kind(widget=widget, **common)
 
 
-def ready_datasets(user: Any) -> QuerySet[Dataset]:
+def _attributes(field: ConfigField, css: str) -> dict[str, JsonValue]:
+    """HTML attributes of the widget. form.js hides the field by `data-when` and `data-when-is`."""
+    attributes = {"class": css, "data-default": field.default}
+    if when := field.setting.when:
+        attributes |= {"data-when": when.field, "data-when-is": " ".join(when.values)}
+    return attributes
+
+
+def ready_datasets(user: Reader) -> QuerySet[Dataset]:
     """The ready datasets that the user may see."""
     return visible_to(user, Dataset.objects.filter(status=Dataset.Status.READY))
 
 
-def datasets_for(task: str, user: Any) -> QuerySet[Dataset]:
+def datasets_for(task: str, user: Reader) -> QuerySet[Dataset]:
     """Those whose annotations suffice for the task. SQLite cannot look into a JSON list by itself."""
     ready = ready_datasets(user)
     fit = [pk for pk, tasks in ready.values_list("pk", "tasks") if task in tasks]
     return ready.filter(pk__in=fit)
 
 
-def starting_points(task: str, present: str, user: Any) -> list[tuple[str, str]]:
+def starting_points(task: str, present: str, user: Reader) -> list[tuple[str, str]]:
     """What a run can take its first weights from, of all that the user sees: the library, newest first, then the best
     and the last checkpoint of each run.
 
@@ -189,7 +119,7 @@ def starting_points(task: str, present: str, user: Any) -> list[tuple[str, str]]
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
 
 
-def _library(task: str, user: Any) -> list[tuple[str, str]]:
+def _library(task: str, user: Reader) -> list[tuple[str, str]]:
     """Entries of the library that a run can start from."""
     seen = visible_to(user, Weights.objects.filter(task=task, state=Weights.State.READY))
     label = gettext("Library: %(name)s (%(model)s)")
@@ -205,7 +135,7 @@ class ShareForm(forms.Form):
 
     who = forms.ChoiceField(label=_("Shared with"), widget=forms.Select({"class": "form-select"}))
 
-    def __init__(self, item: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, item: TrainingRun | Dataset | Weights, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.teams = {str(team.pk): team for team in Team.objects.filter(members=item.owner_id)}
         if item.team is not None:
@@ -331,19 +261,21 @@ class RunForm(LimitsForm):
         widget=forms.NumberInput({"class": "form-control"}),
     )
     config: RunConfig
-    corrections: list[str]
+    corrections: list[Message]
 
-    def __init__(self, *args: Any, task: str, user: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, task: str, user: Reader | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user or AnonymousUser()  # who is offered nothing
         self.task_name = task
         self.initial["task"] = task
         self.fields["dataset"].queryset = datasets_for(task, self.user)  # type: ignore[attr-defined]
-        self.schema = {name: item for name, item in config_schema(task).items() if "const" not in item}
-        model = str(self.initial.get("model") or self.schema["model"]["default"])
+        self.config_fields = {name: field for name, field in config_fields(task).items() if not field.is_fixed}
+        model = str(self.initial.get("model") or self.config_fields["model"].default)
         self.defaults = config_defaults(task, model)
-        for name, item in self.schema.items():
-            self.fields[name] = self._config_field(name, item)
+        for name, field in self.config_fields.items():
+            present = self.initial.get(name)
+            choices = starting_points(task, present or "", self.user) if name == "start_from" else ()
+            self.fields[name] = config_field(field, present, choices)
             self.initial.setdefault(name, self.defaults[name])
         self._prepare()
         mark_errors(self)
@@ -351,101 +283,130 @@ class RunForm(LimitsForm):
     def _prepare(self) -> None:
         """For forms that have more fields: add them before anything is checked."""
 
-    def _config_field(self, name: str, item: dict[str, Any]) -> forms.Field:
-        if name != "start_from":
-            return config_field(name, item, self.initial.get(name))
-        field = config_field(name, {**item, "enum": [""]}, None)
-        field.choices = starting_points(self.task_name, self.initial.get(name, ""), self.user)  # type: ignore[attr-defined]
-        field.required = False
-        return field
-
-    def model_defaults(self) -> dict[str, Mapping[str, Any]]:
-        """For the page: what suits each network better than the general defaults."""
-        general = {name: item.get("default") for name, item in self.schema.items()}
+    def model_defaults(self) -> dict[str, Mapping[str, JsonValue]]:
+        """For form.js: the values that suit each network better than the general defaults, which are under ""."""
+        general = {name: field.default for name, field in self.config_fields.items()}
         suited = {name: one.defaults for name, one in TASKS[self.task_name].architectures.items() if one.defaults}
         return {"": general, **suited}
 
     def clean(self) -> dict[str, Any]:
         super().clean()
-        values = {name: self.cleaned_data[name] for name in self.schema if name in self.cleaned_data}
+        values = {name: self.cleaned_data[name] for name in self.config_fields if name in self.cleaned_data}
         values["task"] = self.task_name
         try:
             config, corrections = correct_config(values)
         except ConfigError as error:
             for item in error.errors():
                 name = str(item["loc"][-1]) if item["loc"] else None
-                self.add_error(name if name in self.fields else None, plain_words(item))
+                self.add_error(name if name in self.fields else None, error_text(item))
         else:
             self.config, self.corrections = config, corrections
         return self.cleaned_data
 
-    def sections(self) -> Iterator[dict[str, Any]]:
-        """The configuration's fields by section: plain ones, advanced ones, and whether the latter must be open."""
-        by_group = itertools.groupby(sorted(self.schema, key=self._order), key=lambda name: self.schema[name]["group"])
-        for group, names in by_group:
-            fields = [self._shown(name) for name in names]
-            advanced = [field for field in fields if field["advanced"]]
-            yield {
-                "group": group,
-                "title": SECTIONS.get(group, group),
-                "fields": [field for field in fields if not field["advanced"]],
-                "advanced": advanced,
-                "open": any(field["bound"].errors or field["changed"] for field in advanced),
-            }
+    def sections(self) -> Iterator["FormSection"]:
+        """The configuration's fields by section."""
+        by_section = itertools.groupby(self.config_fields.values(), key=lambda field: field.setting.section)
+        for section, fields in by_section:
+            shown = [self._shown(field) for field in fields]
+            advanced = [field for field in shown if field.setting.advanced]
+            yield FormSection(
+                key=section.key,
+                title=gettext(section.title),
+                fields=[field for field in shown if not field.setting.advanced],
+                advanced=advanced,
+                is_open=any(field.bound.errors or field.is_changed for field in advanced),
+            )
 
-    def _order(self, name: str) -> int:
-        return list(SECTIONS).index(self.schema[name]["group"])
-
-    def _shown(self, name: str) -> dict[str, Any]:
-        item, bound = self.schema[name], self[name]
-        return {
-            "bound": bound,
-            "unit": gettext(item["unit"]) if item["unit"] else "",
-            "advanced": item["advanced"],
-            "switch": item.get("type") == "boolean",
-            "changed": bound.field.has_changed(self.defaults[name], bound.value()),
-        }
-
-
-def _unit(unit: str, value: Any) -> str:
-    """The unit of a stored value, in the singular for one."""
-    if value == 1 and unit in ONE:
-        return gettext(ONE[unit])
-    return gettext(unit) if unit else ""
-
-
-def config_table(config: dict[str, Any]) -> list[dict[str, Any]]:
-    """A stored configuration for people: label, value, unit, help and whether it differs from the default."""
-    rows = []
-    task = config.get("task", DEFAULT_TASK)
-    defaults = config_defaults(task, config["model"]) | {"task": task}
-    for name, item in config_schema(task).items():
-        value, default = config.get(name, item.get("default")), defaults[name]
-        rows.append(
-            {
-                "name": name,
-                "label": gettext(item["label"]),
-                "group": SECTIONS.get(item["group"], item["group"]),
-                "value": value,
-                "default": default,
-                "unit": _unit(item["unit"], value),
-                "changed": value != default,
-            }
+    def _shown(self, field: ConfigField) -> "ShownField":
+        bound = self[field.name]
+        return ShownField(
+            bound=bound,
+            setting=field.setting,
+            unit=unit_text(field.setting.unit),
+            range=range_text(field),
+            is_switch=field.kind == "switch",
+            is_changed=bound.field.has_changed(self.defaults[field.name], bound.value()),
         )
-    return sorted(rows, key=lambda row: list(SECTIONS.values()).index(row["group"]))
 
 
-def config_changes(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
-    """Where two stored configurations of one task differ, for people: name, label, unit, and both values."""
-    before = {row["name"]: row for row in config_table(old)}
-    rows = [(before[row["name"]], row) for row in config_table(new) if row["name"] in before]
+@dataclass(frozen=True)
+class ShownField:
+    """A field of the configuration in the form. `is_changed`: it differs from the default that suits the network."""
+
+    bound: forms.BoundField
+    setting: Setting
+    unit: str
+    range: str
+    is_switch: bool
+    is_changed: bool
+
+
+@dataclass(frozen=True)
+class FormSection:
+    """A section of the form. `is_open`: an advanced field has an error or a changed value, and so must be visible."""
+
+    key: str
+    title: str
+    fields: list[ShownField]
+    advanced: list[ShownField]
+    is_open: bool
+
+
+@dataclass(frozen=True)
+class ConfigRow:
+    """A field of a stored configuration for pages. `has_effect`: false where another field rules it out."""
+
+    name: str
+    label: str
+    section: str
+    value: JsonValue
+    default: JsonValue
+    unit: str
+    has_effect: bool
+
+    @property
+    def is_changed(self) -> bool:
+        return self.value != self.default
+
+
+def config_table(config: Mapping[str, JsonValue]) -> list[ConfigRow]:
+    """A stored configuration for people, in the order of the form."""
+    task = str(config.get("task", DEFAULT_TASK))
+    defaults = {**config_defaults(task, str(config["model"])), "task": task}
+    rows = []
+    for name, field in config_fields(task).items():
+        value = config.get(name, field.default)
+        rows.append(
+            ConfigRow(
+                name=name,
+                label=label_text(field.setting.label),
+                section=gettext(field.setting.section.title),
+                value=value,
+                default=defaults[name],
+                unit=unit_text(field.setting.unit, value),
+                has_effect=field.setting.has_effect(config),
+            )
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class ConfigChange:
+    """A field with different values in two configurations."""
+
+    name: str
+    label: str
+    old: JsonValue
+    old_unit: str
+    new: JsonValue
+    unit: str
+
+
+def config_changes(old: Mapping[str, JsonValue], new: Mapping[str, JsonValue]) -> list[ConfigChange]:
+    """Where two stored configurations of one task differ, for people."""
+    before = {row.name: row for row in config_table(old)}
     return [
-        {
-            **{key: row[key] for key in ("name", "label", "unit")},
-            "old": was["value"],
-            "old_unit": was["unit"],
-            "new": row["value"],
-        }
-        for was, row in rows
-        if was["value"] != row["value"]
+        ConfigChange(row.name, row.label, before[row.name].value, before[row.name].unit, row.value, row.unit)
+        for row in config_table(new)
+        if row.name in before and before[row.name].value != row.value
     ]

@@ -1,40 +1,43 @@
-"""What a pause, a stop or a kill of a training run would cost, said before anybody asks for one.
+"""What a pause, a stop or a kill of a training run would cost, shown before it is requested.
 
-`quote` is pure: from what is known to what it costs. `read_known` looks that up.
+`pause_cost` is a pure function of what is known; `read_known` reads that from the database.
 """
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
-from typing import Any
 
+from django.db.models import QuerySet
+
+from trainingapp.contract.config import kept_by_continuing
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.scheduling.forecast import Span, wait_if_queued
 
-#: Earlier pauses and stops that the time is learnt from, and runs like it that are asked where it has none.
+#: Earlier pauses and stops from which the time is estimated, and similar runs that are used where there are none.
 LEARNT_FROM = 5
 SIMILAR_RUNS = 10
 EVENTS_READ = 400
-#: What was looked up is used for so long: the page asks with every step.
+#: Seconds for which what was read is reused: the page asks after every step.
 KNOWN_S = 5.0
-#: Checkpoints that are looked at for what the next one takes.
+#: Newest checkpoints from which the size of the next one is estimated.
 SIZES_READ = 5
-#: Values of an optimizer for each parameter, beside the parameter itself.
+#: State values that an optimizer keeps for each parameter.
 OPTIMIZER_VALUES = {"SGD": 1, "Adam": 2, "AdamW": 2, "RMSprop": 2}
 BYTES_PER_VALUE = 4
 
 
 @dataclass(frozen=True)
 class Known:
-    """What a quote is made from.
+    """What the cost is calculated from.
 
-    `saved_step` is that of the newest sound checkpoint, `bytes` what the next one takes (None where nobody knows) and
-    `ends_s` how many seconds earlier pauses and stops took, newest first. `wait` is that for a place if it was queued.
+    `saved_step` is the step of the newest valid checkpoint, `bytes` the expected size of the next one (None where it is
+    unknown) and `ends_s` the seconds that earlier pauses and stops took, newest first. `wait` is the time until a
+    device would be available if the run was queued.
     """
 
     saved_step: int | None = None
@@ -46,17 +49,17 @@ class Known:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one way to end: steps to be made again and how long that takes, bytes written, seconds until it is done."""
+    """Of one way to end: steps to repeat and the seconds that takes, bytes written, seconds until the run has ended."""
 
     steps_lost: int
-    again_s: float | None
+    repeat_s: float | None
     bytes: int | None
     seconds: float | None
 
 
 @dataclass(frozen=True)
-class Quote:
-    """What each way to end costs. `wait`: until the run would get a place again; None where nobody knows."""
+class PauseCost:
+    """What each way to end costs. `wait`: until a device would be available again; None where that is unknown."""
 
     pause: Cost
     stop: Cost
@@ -65,40 +68,40 @@ class Quote:
     wait: Span | None
 
 
-def quote(step: int, elapsed_s: float, known: Known) -> Quote:
+def pause_cost(step: int, elapsed_s: float, known: Known) -> PauseCost:
     """What ending at `step` costs a run that took `elapsed_s` to get there.
 
-    A pause and a stop save between two steps, so they lose none. A kill loses what came after the newest checkpoint.
+    A pause and a stop save between two steps, so they lose none. A kill loses the steps after the newest checkpoint.
     """
     lost = max(0, step - (known.saved_step or 0))
-    again_s = lost * elapsed_s / step if step else None
+    repeat_s = lost * elapsed_s / step if step else None
     gentle = Cost(0, 0.0, known.bytes, median(known.ends_s[:LEARNT_FROM]) if known.ends_s else None)
-    return Quote(
+    return PauseCost(
         pause=gentle,
         stop=gentle,
-        kill=Cost(lost, again_s, 0, 0.0),
+        kill=Cost(lost, repeat_s, 0, 0.0),
         is_estimate=known.is_estimate,
         wait=known.wait,
     )
 
 
-def quote_of(run: TrainingRun) -> Quote:
-    """The quote of a run as it stands."""
+def pause_cost_of(run: TrainingRun) -> PauseCost:
+    """The cost for the run in its present state."""
     key = (run.pk, run.created_at.timestamp(), run.status, run.attempt)
     saved = run.checkpoints.filter(damage="").order_by("-step").values_list("step", flat=True).first()
     known = _remembered(*key, int(time.monotonic() // KNOWN_S))
-    return quote(run.step, run.elapsed_s, Known(saved, known.bytes, known.is_estimate, known.ends_s, known.wait))
+    return pause_cost(run.step, run.elapsed_s, Known(saved, known.bytes, known.is_estimate, known.ends_s, known.wait))
 
 
 @lru_cache(maxsize=256)
 def _remembered(run_id: int, created: float, status: str, attempt: int, moment: int) -> Known:
-    """What was known in this stretch of KNOWN_S seconds; all but `run_id` only tell one answer from another."""
+    """What was known in this interval of KNOWN_S seconds; the other parameters only make the key of the cache."""
     run = TrainingRun.objects.filter(pk=run_id).select_related("dataset").first()
     return Known() if run is None else read_known(run)
 
 
 def read_known(run: TrainingRun) -> Known:
-    """What the database tells of the run, and of runs like it where that is not enough."""
+    """What the database has about the run, and about similar runs where that is not enough."""
     checkpoints = list(run.checkpoints.filter(damage="").order_by("-step")[:SIZES_READ])
     newest = checkpoints[0] if checkpoints else None
     size, is_estimate = (_next_bytes(checkpoints), False) if checkpoints else (_likely_bytes(run), True)
@@ -113,21 +116,26 @@ def read_known(run: TrainingRun) -> Known:
 
 
 def _next_bytes(checkpoints: list[Checkpoint]) -> int:
-    """What the newest added to the disk. Two of the same step share all they hold: an earlier one tells it then."""
+    """What the newest checkpoint added to the disk.
+
+    Two checkpoints of the same step share all their tensors, so that neither shows the size of a new one: an earlier
+    checkpoint is used then.
+    """
     steps = [checkpoint.step for checkpoint in checkpoints]
-    alone = next((checkpoint for checkpoint in checkpoints if steps.count(checkpoint.step) == 1), None)
-    return (alone.stored_bytes or alone.size_bytes) if alone else checkpoints[0].size_bytes
+    sole = next((checkpoint for checkpoint in checkpoints if steps.count(checkpoint.step) == 1), None)
+    return (sole.stored_bytes or sole.size_bytes) if sole else checkpoints[0].size_bytes
 
 
 def _likely_bytes(run: TrainingRun) -> int | None:
-    """The size of a checkpoint of a run like it, else what its parameters and its optimizer's values take."""
-    names = {f"run__config__{name}": run.config.get(name) for name in ("model", "optimizer", "ema_decay")}
+    """The size of a checkpoint of a similar run, else that of its parameters and the state of its optimizer."""
+    kept = set(kept_by_continuing(run.task)) - {"task"}
+    names = {f"run__config__{name}": run.config.get(name) for name in kept}
     like = Checkpoint.objects.filter(run__task=run.task, damage="", **names).order_by("-created_at").first()
     return like.stored_bytes or like.size_bytes if like else estimated_bytes(run.task, run.config)
 
 
-def estimated_bytes(task: str, config: dict[str, Any]) -> int | None:
-    """Bytes of a checkpoint without compression; None for a network whose parameters nobody has counted."""
+def estimated_bytes(task: str, config: Mapping[str, object]) -> int | None:
+    """Bytes of a checkpoint without compression; None for a network whose number of parameters is unknown."""
     known = TASKS[task].architectures.get(str(config.get("model")))
     if known is None or not known.parameters:
         return None
@@ -136,7 +144,7 @@ def estimated_bytes(task: str, config: dict[str, Any]) -> int | None:
 
 
 def _earlier_ends(run: TrainingRun) -> tuple[float, ...]:
-    """Of the run itself, else of the newest runs with its network."""
+    """Seconds that pauses and stops took: of the run itself, else of the newest runs with its network."""
     own = _ends(RunEvent.objects.filter(run=run))
     if own:
         return own
@@ -145,16 +153,16 @@ def _earlier_ends(run: TrainingRun) -> tuple[float, ...]:
     return _ends(RunEvent.objects.filter(run_id__in=newest))
 
 
-def _ends(events: Any) -> tuple[float, ...]:
-    """Seconds between a wish to pause or stop and its fulfilment, newest first."""
-    rows = events.filter(type=RunEvent.Type.STATUS).order_by("-time", "-seq")[:EVENTS_READ]
-    rows = sorted(rows, key=lambda row: (row.run_id, row.seq))
+def _ends(events: QuerySet[RunEvent]) -> tuple[float, ...]:
+    """Seconds from the request to pause or stop until the run had ended, newest first."""
+    newest = events.filter(type=RunEvent.Type.STATUS).order_by("-time", "-seq")[:EVENTS_READ]
+    rows = sorted(newest, key=lambda row: (row.run_id, row.seq))
     found = [end for _run, group in itertools.groupby(rows, lambda row: row.run_id) for end in ends_in(list(group))]
     return tuple(seconds for _time, seconds in sorted(found, reverse=True)[:LEARNT_FROM])
 
 
 def ends_in(events: Sequence[RunEvent]) -> Iterable[tuple[float, float]]:
-    """(when, seconds) of each wish that came true, in the status events of one run in their order."""
+    """(time, seconds) of each request that was carried out, in the ordered status events of one run."""
     asked: RunEvent | None = None
     for event in events:
         if event.data.get("wanted") in ("pause", "stop"):

@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, refusal
 from trainingapp.contract.config import RunConfig
+from trainingapp.contract.messages import Message
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.jobs import wakeups
 from trainingapp.jobs.verbs import ask_for_job
@@ -39,7 +40,7 @@ def create_run(
     name: str,
     dataset: Dataset,
     config: RunConfig,
-    corrections: Sequence[str] = (),
+    corrections: Sequence[Message] = (),
     priority: int = 0,
     forked_from: TrainingRun | None = None,
     forked_checkpoint: str = "",
@@ -61,7 +62,7 @@ def create_run(
             task=config.task,
             dataset=dataset,
             config=config.model_dump(mode="json"),
-            corrections=list(corrections),
+            corrections=[{**correction.as_data(), "message": str(correction)} for correction in corrections],
             priority=checked_priority(priority),
             total_epochs=config.epochs,
             forked_from=forked_from,

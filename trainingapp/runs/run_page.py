@@ -16,7 +16,7 @@ from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, Tra
 from trainingapp.models.run import Status
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.evaluations import Summary, newest_batch, summary
-from trainingapp.runs.pause_cost import Quote, quote_of
+from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
 from trainingapp.scheduling.forecast import told
 from trainingapp.scheduling.scheduler import named_to, why_waiting
 
@@ -29,7 +29,7 @@ CHART_POINTS = 2000
 
 #: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with progress,
 #: the others only with a new event.
-QUICK_PARTS = ("header", "quote", "progress")
+QUICK_PARTS = ("header", "pause_cost", "progress")
 PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
 
 
@@ -42,8 +42,8 @@ NEEDS = {
     "share": Verb.SHARE,
     "delete": Verb.DELETE,
 }
-#: States in which the page says what a pause costs, or when the run could go on.
-QUOTED = frozenset({Status.RUNNING, Status.PAUSED})
+#: States in which the page shows what a pause costs, or when the run could continue.
+WITH_PAUSE_COST = frozenset({Status.RUNNING, Status.PAUSED})
 
 
 def _series(
@@ -159,9 +159,9 @@ class RunPage:
         """Whether the reader may make runs, and there is a sound checkpoint to begin with."""
         return Verb.CREATE in self.may and self.run.checkpoints.filter(damage="").exists()
 
-    def quote(self) -> Quote | None:
-        """What pausing costs; None where there is nothing to pause or to go on with."""
-        return quote_of(self.run) if self.run.status in QUOTED else None
+    def pause_cost(self) -> PauseCost | None:
+        """What pausing would cost; None where there is nothing to pause or to resume."""
+        return pause_cost_of(self.run) if self.run.status in WITH_PAUSE_COST else None
 
     def found(self) -> JournalEntry | None:
         """The newest time that the run was found without its worker."""

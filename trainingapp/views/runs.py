@@ -16,10 +16,11 @@ from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.labels import STATUSES
+from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import LIMITS, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.runs.run_page import log_events
-from trainingapp.templatetags.studio import STATUSES
 from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
 from trainingapp.views.journal import restart_to_tell
 from trainingapp.views.run_control import answer_verb, context_of
@@ -163,6 +164,7 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "events": events,
         "older": events[0].seq if events and events[0].seq > 1 else None,
         "config": config_table(run.config),
+        "corrections": rendered_list(run.corrections),
         "creates": can(request.user, Verb.CREATE),
         "sharing": ShareForm(run) if can(request.user, Verb.SHARE, run) else None,
         "lineage": lineage(request.user, run),

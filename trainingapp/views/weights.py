@@ -20,8 +20,8 @@ from trainingapp.accounts.permissions import Verb, can, sees
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.numbers import metric
 from trainingapp.runs.forms import ShareForm
-from trainingapp.templatetags.studio import metric
 from trainingapp.views.access import controlled_run, require, visible_weights, weights_seen_by
 from trainingapp.views.files import attachment
 from trainingapp.weights import verbs as weights_verbs

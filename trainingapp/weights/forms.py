@@ -24,6 +24,11 @@ FORMAT_LABELS = [
 SPLIT_LABELS = [("val", _("Validation")), ("train", _("Training")), ("all", _("All images"))]
 
 
+def task_choices() -> list[tuple[str, str]]:
+    """Evaluated for each form, in the reader's language."""
+    return [(task, str(choice_label("task", task))) for task in TASKS]
+
+
 def _text(**attributes: Any) -> forms.TextInput:
     return forms.TextInput({"class": "form-control", "autocomplete": "off", **attributes})
 
@@ -69,10 +74,6 @@ class SaveForm(AboutForm):
     def __init__(self, *args: Any, checkpoints: list[tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["file"].choices = checkpoints  # type: ignore[attr-defined]
-
-
-def task_choices() -> list[tuple[str, Any]]:
-    return [(name, choice_label("task", name)) for name in TASKS]
 
 
 class UploadForm(AboutForm):

@@ -1,12 +1,14 @@
-"""What a classification run can be told."""
+"""The task of classification: its networks, its configuration and its descriptor."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BaseRunConfig, ImageSize, _, meta, model_name
+from trainingapp.contract.base_config import CUSTOM_AUGMENTATION, NONE, BaseRunConfig, ImageSize
+from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
+from trainingapp.contract.setting import Section, Setting, Unit, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
 
 CLASSIFIERS: dict[str, Architecture] = {
@@ -36,78 +38,142 @@ class ClassificationConfig(BaseRunConfig):
     architectures = CLASSIFIERS
     open_libraries = ("timm/",)
 
-    task: Literal["classification"] = Field(
-        "classification",
-        description=_("What the model learns to do."),
-        json_schema_extra=meta(_("Task"), "model"),
-    )
-    model: model_name(CLASSIFIERS, open_libraries) = Field(  # type: ignore[valid-type]
-        "resnet18",
-        description=_("Network. resnet18 learns quickly everywhere; mobilenet_v3 is small; convnext_tiny is strong."),
-        json_schema_extra=meta(_("Model"), "model"),
-    )
-    pretrained: bool = Field(
-        False,
-        description=_("Start from the library's ImageNet weights; they are downloaded once."),
-        json_schema_extra=meta(_("Pretrained"), "model"),
-    )
-    image_size: ImageSize = Field(
-        64,
-        ge=32,
-        le=1024,
-        description=_("Images are scaled to this square; a multiple of 32."),
-        json_schema_extra=meta(_("Image size"), "model", _("pixels")),
-    )
-    dropout_rate: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description=_("Share of the features dropped before the last layer while training."),
-        json_schema_extra=meta(_("Dropout"), "model", advanced=True),
-    )
-    label_smoothing: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description=_("Share of the label spread over all classes, against overconfidence."),
-        json_schema_extra=meta(_("Label smoothing"), "training", advanced=True),
-    )
-    class_balance: Literal["none", "weights", "sampler"] = Field(
-        "none",
-        description=_("For rare classes: weights in the loss, or a sampler that draws every class equally often."),
-        json_schema_extra=meta(_("Class balance"), "training", advanced=True),
-    )
-    auto_augment: Literal["none", "randaugment", "trivialaugment"] = Field(
-        "none",
-        description=_("Random sequences of many small changes, as published under these names."),
-        json_schema_extra=meta(_("Automatic augmentation"), "augmentation"),
-    )
-    erasing: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description=_("How often a random rectangle of an image is blanked."),
-        json_schema_extra=meta(_("Random erasing"), "augmentation"),
-    )
-    mixup: float = Field(
-        0.0,
-        ge=0,
-        le=5,
-        description=_("Blends pairs of images and their labels; the number is alpha, such as 0.2. 0 turns it off."),
-        json_schema_extra=meta(_("Mixup"), "augmentation", advanced=True),
-    )
-    cutmix: float = Field(
-        0.0,
-        ge=0,
-        le=5,
-        description=_("Pastes a piece of one image into another; the number is alpha, such as 1. 0 turns it off."),
-        json_schema_extra=meta(_("CutMix"), "augmentation", advanced=True),
-    )
-    best_metric: Literal["top1", "macro_f1", "top5", "loss"] = Field(
-        "top1",
-        description=_("The validation metric that decides which checkpoint is best."),
-        json_schema_extra=meta(_("Best by"), "saving"),
-    )
+    task: Annotated[
+        Literal["classification"],
+        Setting(
+            _("Task"),
+            _("What the model learns to do."),
+            Section.MODEL,
+            changes_result=True,
+            kept_by_continuing=True,
+        ),
+    ] = "classification"
+    model: Annotated[
+        str,
+        Setting(
+            _("Model"),
+            _(
+                "Network architecture. resnet18 learns quickly everywhere; mobilenet_v3 is small; convnext_tiny "
+                "is accurate."
+            ),
+            Section.MODEL,
+            changes_result=True,
+            kept_by_continuing=True,
+        ),
+    ] = "resnet18"
+    pretrained: Annotated[
+        bool,
+        Setting(
+            _("Pretrained"),
+            _("Starts from ImageNet weights, which are downloaded once."),
+            Section.MODEL,
+            changes_result=True,
+        ),
+    ] = False
+    image_size: Annotated[
+        ImageSize,
+        Field(ge=32, le=1024),
+        Setting(
+            _("Image size"),
+            _("Resizes images to a square with sides of this length, a multiple of 32."),
+            Section.MODEL,
+            changes_result=True,
+            unit=Unit.PIXELS,
+        ),
+    ] = 64
+    dropout_rate: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Setting(
+            _("Dropout"),
+            _("Probability of dropping a feature before the last layer during training."),
+            Section.MODEL,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 0.0
+    label_smoothing: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Setting(
+            _("Label smoothing"),
+            _("Reduces overconfidence: this share of each label is spread over all classes."),
+            Section.TRAINING,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 0.0
+    class_balance: Annotated[
+        Literal["none", "weights", "sampler"],
+        Setting(
+            _("Class balance"),
+            _(
+                "Compensates for rare classes by weights in the loss, or by a sampler that draws all classes "
+                "equally often."
+            ),
+            Section.TRAINING,
+            changes_result=True,
+            advanced=True,
+            labels={
+                "none": NONE,
+                "weights": pgettext("a balance of classes", "Weights"),
+                "sampler": pgettext("a balance of classes", "Sampler"),
+            },
+        ),
+    ] = "none"
+    auto_augment: Annotated[
+        Literal["none", "randaugment", "trivialaugment"],
+        Setting(
+            _("Automatic augmentation"),
+            _("Applies a published augmentation policy."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            when=CUSTOM_AUGMENTATION,
+            labels={"none": NONE, "randaugment": "RandAugment", "trivialaugment": "TrivialAugment"},
+        ),
+    ] = "none"
+    erasing: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting(
+            _("Random erasing"),
+            _("Probability of erasing a random rectangle of an image."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            when=CUSTOM_AUGMENTATION,
+        ),
+    ] = 0.0
+    mixup: Annotated[
+        float,
+        Field(ge=0, le=5),
+        Setting(
+            _("Mixup"),
+            _("Blends pairs of images and their labels; the value is alpha, for example 0.2. 0 disables it."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 0.0
+    cutmix: Annotated[
+        float,
+        Field(ge=0, le=5),
+        Setting(
+            _("CutMix"),
+            _("Pastes a region of one image into another; the value is alpha, for example 1. 0 disables it."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 0.0
+    best_metric: Annotated[
+        Literal["top1", "macro_f1", "top5", "loss"],
+        Setting(
+            _("Model-selection metric"),
+            _("Validation metric that determines the best checkpoint."),
+            Section.SAVING,
+            changes_result=False,
+        ),
+    ] = "top1"
 
 
 TASK = TaskDescriptor(

@@ -1,12 +1,14 @@
-"""What a detection run can be told."""
+"""The task of detection: its networks, its configuration and its descriptor."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BaseRunConfig, ImageSize, _, meta, model_name
+from trainingapp.contract.base_config import BACKBONE, MOST_PIXELS, NONE, BaseRunConfig, ImageSize
+from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import Metric
+from trainingapp.contract.setting import Section, Setting, Unit, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
 
 SMALL_DETECTOR: dict[str, JsonValue] = {
@@ -49,71 +51,118 @@ class DetectionConfig(BaseRunConfig):
 
     architectures = DETECTORS
 
-    task: Literal["detection"] = Field(
-        "detection",
-        description=_("What the model learns to do."),
-        json_schema_extra=meta(_("Task"), "model"),
-    )
-    model: model_name(DETECTORS) = Field(  # type: ignore[valid-type]
-        "fcos_resnet18_fpn",
-        description=_("Network: a family of detectors on a backbone. Small backbones train on a CPU."),
-        json_schema_extra=meta(_("Model"), "model"),
-    )
-    pretrained: Literal["none", "backbone", "whole"] = Field(
-        "none",
-        description=_("Start from ImageNet weights of the backbone, or from COCO weights of the whole model."),
-        json_schema_extra=meta(_("Pretrained"), "model"),
-    )
-    image_size: ImageSize = Field(
-        128,
-        ge=64,
-        le=2048,
-        description=_("Images are fitted into this square and padded; a multiple of 32."),
-        json_schema_extra=meta(_("Image size"), "model", _("pixels")),
-    )
-    conf_thres: float = Field(
-        0.01,
-        ge=0,
-        lt=1,
-        description=_("Boxes with less confidence are not counted in validation. Keep it low: AP needs weak ones."),
-        json_schema_extra=meta(_("Least confidence"), "boxes"),
-    )
-    iou_thres: float = Field(
-        0.5,
-        gt=0,
-        le=1,
-        description=_("Boxes of a class that overlap by more than this are one (non-maximum suppression)."),
-        json_schema_extra=meta(_("Overlap of one object"), "boxes"),
-    )
-    max_det: int = Field(
-        100,
-        ge=1,
-        le=1000,
-        description=_("Most boxes for an image."),
-        json_schema_extra=meta(_("Most boxes"), "boxes", _("boxes")),
-    )
-    anchor_scale: float = Field(
-        1.0,
-        ge=0.05,
-        le=8,
-        description=_(
-            "Sizes of the boxes that the network starts from, times this: less than 1 for small objects or images. "
-            "SSD takes its own from the size of the images."
+    task: Annotated[
+        Literal["detection"],
+        Setting(
+            _("Task"),
+            _("What the model learns to do."),
+            Section.MODEL,
+            changes_result=True,
+            kept_by_continuing=True,
         ),
-        json_schema_extra=meta(_("Anchor scale"), "boxes", advanced=True),
-    )
-    mosaic: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description=_("How often a training image is put together from four."),
-        json_schema_extra=meta(_("Mosaic"), "augmentation", advanced=True),
-    )
-    best_metric: Literal["ap", "ap50", "ap75", "f1"] = Field(
-        "ap",
-        description=_("The validation metric that decides which checkpoint is best."),
-        json_schema_extra=meta(_("Best by"), "saving"),
-    )
+    ] = "detection"
+    model: Annotated[
+        str,
+        Setting(
+            _("Model"),
+            _("Network architecture: a family of detectors on a backbone. Small backbones can be trained on a CPU."),
+            Section.MODEL,
+            changes_result=True,
+            kept_by_continuing=True,
+        ),
+    ] = "fcos_resnet18_fpn"
+    pretrained: Annotated[
+        Literal["none", "backbone", "whole"],
+        Setting(
+            _("Pretrained"),
+            _("Starts from ImageNet weights of the backbone, or from COCO weights of the whole model."),
+            Section.MODEL,
+            changes_result=True,
+            labels={"none": NONE, "backbone": BACKBONE, "whole": pgettext("a choice", "Whole model")},
+        ),
+    ] = "none"
+    image_size: Annotated[
+        ImageSize,
+        Field(ge=64, le=MOST_PIXELS),
+        Setting(
+            _("Image size"),
+            _("Fits images into a square with sides of this length and pads them; a multiple of 32."),
+            Section.MODEL,
+            changes_result=True,
+            unit=Unit.PIXELS,
+        ),
+    ] = 128
+    conf_thres: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Setting(
+            _("Confidence threshold"),
+            _(
+                "Discards boxes with a lower confidence in validation. Keep it low: mAP counts low-confidence "
+                "boxes too."
+            ),
+            Section.BOXES,
+            changes_result=False,
+        ),
+    ] = 0.01
+    iou_thres: Annotated[
+        float,
+        Field(gt=0, le=1),
+        Setting(
+            _("NMS IoU threshold"),
+            _(
+                "Non-maximum suppression discards boxes that overlap a more confident box of the same class by "
+                "more than this."
+            ),
+            Section.BOXES,
+            changes_result=False,
+        ),
+    ] = 0.5
+    max_det: Annotated[
+        int,
+        Field(ge=1, le=1000),
+        Setting(
+            _("Max detections"),
+            _("Keeps at most this many boxes per image, the most confident ones."),
+            Section.BOXES,
+            changes_result=False,
+            unit=Unit.BOXES,
+        ),
+    ] = 100
+    anchor_scale: Annotated[
+        float,
+        Field(ge=0.05, le=8),
+        Setting(
+            _("Anchor scale"),
+            _(
+                "Multiplies the sizes of the anchor boxes: below 1 for small objects or images. SSD derives its "
+                "anchors from the image size."
+            ),
+            Section.BOXES,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 1.0
+    mosaic: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting(
+            _("Mosaic"),
+            _("Probability of combining four images into one training image."),
+            Section.AUGMENTATION,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = 0.0
+    best_metric: Annotated[
+        Literal["ap", "ap50", "ap75", "f1"],
+        Setting(
+            _("Model-selection metric"),
+            _("Validation metric that determines the best checkpoint."),
+            Section.SAVING,
+            changes_result=False,
+        ),
+    ] = "ap"
 
 
 TASK = TaskDescriptor(

@@ -1,12 +1,14 @@
-"""What a segmentation run can be told."""
+"""The task of segmentation: its networks, its configuration and its descriptor."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BaseRunConfig, ImageSize, _, meta, model_name
+from trainingapp.contract.base_config import BACKBONE, MOST_PIXELS, NONE, BaseRunConfig, ImageSize
+from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
+from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
 
 SMP_FAMILIES = ("unet", "unetplusplus", "fpn", "deeplabv3plus", "segformer")
@@ -45,55 +47,106 @@ class SegmentationConfig(BaseRunConfig):
     architectures = SEGMENTERS
     open_libraries = ("smp/",)
 
-    task: Literal["segmentation"] = Field(
-        "segmentation",
-        description=_("What the model learns to do."),
-        json_schema_extra=meta(_("Task"), "model"),
-    )
-    model: model_name(SEGMENTERS, open_libraries) = Field(  # type: ignore[valid-type]
-        "smp/unet_resnet18",
-        description=_("Network. U-Net draws fine outlines and learns from little; LR-ASPP and FCN are the quickest."),
-        json_schema_extra=meta(_("Model"), "model"),
-    )
-    pretrained: Literal["none", "backbone", "whole"] = Field(
-        "none",
-        description=_("Start from ImageNet weights of the backbone, or from published weights of the whole model."),
-        json_schema_extra=meta(_("Pretrained"), "model"),
-    )
-    image_size: ImageSize = Field(
-        96,
-        ge=64,
-        le=2048,
-        description=_("Images are fitted into this square and padded; a multiple of 32."),
-        json_schema_extra=meta(_("Image size"), "model", _("pixels")),
-    )
-    loss_type: Literal["cross_entropy", "dice", "focal", "combined"] = Field(
-        "combined",
-        description=_("Dice looks at the overlap, focal at hard pixels; combined is cross-entropy with dice."),
-        json_schema_extra=meta(_("Loss"), "pixels"),
-    )
-    dice_weight: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description=_("Share of dice in the combined loss."),
-        json_schema_extra=meta(_("Share of dice"), "pixels"),
-    )
-    class_weights: Literal["none", "balanced"] = Field(
-        "none",
-        description=_("balanced: classes of few pixels count more in cross-entropy and focal loss."),
-        json_schema_extra=meta(_("Class weights"), "pixels"),
-    )
-    ignore_background: bool = Field(
-        False,
-        description=_("Leave pixels of no class out of the loss and of the metrics, as if nobody knew them."),
-        json_schema_extra=meta(_("Ignore the background"), "pixels", advanced=True),
-    )
-    best_metric: Literal["mean_iou", "dice", "pixel_accuracy", "loss"] = Field(
-        "mean_iou",
-        description=_("The validation metric that decides which checkpoint is best."),
-        json_schema_extra=meta(_("Best by"), "saving"),
-    )
+    task: Annotated[
+        Literal["segmentation"],
+        Setting(
+            _("Task"),
+            _("What the model learns to do."),
+            Section.MODEL,
+            changes_result=True,
+            kept_by_continuing=True,
+        ),
+    ] = "segmentation"
+    model: Annotated[
+        str,
+        Setting(
+            _("Model"),
+            _(
+                "Network architecture. U-Net gives fine outlines and needs little data; LR-ASPP and FCN are the "
+                "fastest."
+            ),
+            Section.MODEL,
+            changes_result=True,
+            kept_by_continuing=True,
+        ),
+    ] = "smp/unet_resnet18"
+    pretrained: Annotated[
+        Literal["none", "backbone", "whole"],
+        Setting(
+            _("Pretrained"),
+            _("Starts from ImageNet weights of the backbone, or from published weights of the whole model."),
+            Section.MODEL,
+            changes_result=True,
+            labels={"none": NONE, "backbone": BACKBONE, "whole": pgettext("a choice", "Whole model")},
+        ),
+    ] = "none"
+    image_size: Annotated[
+        ImageSize,
+        Field(ge=64, le=MOST_PIXELS),
+        Setting(
+            _("Image size"),
+            _("Fits images into a square with sides of this length and pads them; a multiple of 32."),
+            Section.MODEL,
+            changes_result=True,
+            unit=Unit.PIXELS,
+        ),
+    ] = 96
+    loss_type: Annotated[
+        Literal["cross_entropy", "dice", "focal", "combined"],
+        Setting(
+            _("Loss"),
+            _("Dice optimizes the overlap, focal emphasizes hard pixels; combined is cross-entropy with Dice."),
+            Section.PIXELS,
+            changes_result=True,
+            labels={
+                "cross_entropy": pgettext("a loss", "Cross-entropy"),
+                "dice": "Dice",
+                "focal": "Focal",
+                "combined": pgettext("a loss", "Combined"),
+            },
+        ),
+    ] = "combined"
+    dice_weight: Annotated[
+        float,
+        Field(ge=0, le=1),
+        Setting(
+            _("Dice weight"),
+            _("Share of Dice in the combined loss."),
+            Section.PIXELS,
+            changes_result=True,
+            when=When("loss_type", ("combined",)),
+        ),
+    ] = 0.5
+    class_weights: Annotated[
+        Literal["none", "balanced"],
+        Setting(
+            _("Class weights"),
+            _("balanced gives classes with few pixels more weight in cross-entropy and focal loss."),
+            Section.PIXELS,
+            changes_result=True,
+            when=When("loss_type", ("cross_entropy", "focal", "combined")),
+            labels={"none": NONE, "balanced": pgettext("weights of classes", "Balanced")},
+        ),
+    ] = "none"
+    ignore_background: Annotated[
+        bool,
+        Setting(
+            _("Ignore background"),
+            _("Excludes pixels without a class from the loss and from the metrics."),
+            Section.PIXELS,
+            changes_result=True,
+            advanced=True,
+        ),
+    ] = False
+    best_metric: Annotated[
+        Literal["mean_iou", "dice", "pixel_accuracy", "loss"],
+        Setting(
+            _("Model-selection metric"),
+            _("Validation metric that determines the best checkpoint."),
+            Section.SAVING,
+            changes_result=False,
+        ),
+    ] = "mean_iou"
 
 
 TASK = TaskDescriptor(

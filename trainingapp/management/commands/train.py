@@ -34,6 +34,7 @@ from trainingapp.management.training.values import read_config, template
 from trainingapp.management.training.watching import wait_for_runs
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.messages import rendered, rendered_list
 from trainingapp.runs import evaluations
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import run_script
@@ -90,7 +91,7 @@ class Command(StudioCommand):
     def _check(self, options: dict[str, Any]) -> None:
         config, corrections = read_config(options["file"], options["set"])
         for correction in corrections:
-            self.stderr.write(correction)
+            self.stderr.write(rendered(correction))
         dataset = find_dataset(options["dataset"], "--dataset: ")
         job = follow_job(run_verbs.check_first(dataset, config, owner=_owner(options["owner"])), "Checking")
         text = json.dumps(job.result) if options["json"] else yaml.safe_dump(job.result, sort_keys=False).rstrip()
@@ -119,7 +120,7 @@ class Command(StudioCommand):
     def _made(self, run: TrainingRun, options: dict[str, Any]) -> None:
         if options["start"]:
             run_verbs.start_run(run)
-        for correction in run.corrections:
+        for correction in rendered_list(run.corrections):
             self.stderr.write(correction)
         self._tell(run, options)
         self._wait([run], options)

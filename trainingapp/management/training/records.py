@@ -5,7 +5,8 @@ from typing import Any
 
 from trainingapp.contract.number_text import number_text
 from trainingapp.models import RunEvent, TrainingRun
-from trainingapp.templatetags.studio import event_text
+from trainingapp.presentation.event_text import event_text
+from trainingapp.presentation.messages import rendered_list
 
 FIELDS = (  # noqa: SIM905
     "id name task status priority attempt recoveries epoch total_epochs step total_steps phase device host "
@@ -36,7 +37,7 @@ def full_record(run: TrainingRun) -> dict[str, Any]:
     return {
         **record(run),
         "config": run.config,
-        "corrections": run.corrections,
+        "corrections": rendered_list(run.corrections),
         "folder": str(run.folder),
         "error_lines": run.error_lines,
         "resume_proof": run.resume_check,

@@ -12,8 +12,10 @@ import yaml
 from django.core.management import CommandError
 from pydantic import ValidationError
 
-from trainingapp.contract.config import RunConfig, config_defaults, config_schema, correct_config, parse_config
-from trainingapp.runs.forms import plain_words
+from trainingapp.contract.config import RunConfig, config_defaults, config_fields, correct_config, parse_config
+from trainingapp.contract.messages import Message
+from trainingapp.contract.setting import ConfigField
+from trainingapp.presentation.validation_errors import error_text
 
 WIDTH = 100
 
@@ -35,7 +37,7 @@ class _Source:
 
 def read_config(
     file: Path | None, assignments: list[str], base: dict[str, Any] | None = None
-) -> tuple[RunConfig, list[str]]:
+) -> tuple[RunConfig, list[Message]]:
     """The configuration and what was corrected in it. Raises CommandError, which names file, line and field."""
     from_file, lines = _read_file(file) if file else ({}, {})
     assigned = dict(map(_assignment, assignments))
@@ -110,39 +112,41 @@ def _sentences(error: ValidationError, source: _Source) -> Iterable[str]:
     for item in error.errors():
         name = ".".join(map(str, item["loc"]))
         got = f" (got {item['input']!r})" if name else ""
-        yield ": ".join(filter(None, [source.of(name), name, plain_words(item)])) + got
+        yield ": ".join(filter(None, [source.of(name), name, error_text(item)])) + got
 
 
 def template(task: str, model: str | None) -> str:
     """A commented YAML file with every field of a task and its default. Raises CommandError for an unknown model."""
-    schema = config_schema(task)
-    defaults = config_defaults(task, model or schema["model"]["default"])
+    fields = config_fields(task)
+    defaults = config_defaults(task, model or str(fields["model"].default))
     try:
         parse_config({"task": task, **defaults})
     except ValidationError as error:
         raise CommandError("\n".join(_sentences(error, _Source(Path("--model"))))) from None
     lines = [
-        f"# What a run for {task} can be told. What is left out takes the value given here.",
+        f"# The configuration of a {task} run. A field that is left out takes the value given here.",
         f"task: {task}",
     ]
-    for name, about in schema.items():
-        if name != "task":
+    for name, about in fields.items():
+        if not about.is_fixed:
             lines += ["", *_comment(about), f"{name}: {json.dumps(defaults[name], ensure_ascii=False)}"]
     return "\n".join(lines) + "\n"
 
 
-def _comment(about: dict[str, Any]) -> list[str]:
-    text = " ".join(filter(None, [about.get("description", ""), _limits(about), _unit(about)]))
+def _comment(about: ConfigField) -> list[str]:
+    setting = about.setting
+    when = f"Has an effect with {setting.when.field} {' or '.join(setting.when.values)}." if setting.when else ""
+    unit = f"In {setting.unit.plural}." if setting.unit else ""
+    text = " ".join(filter(None, [setting.help, _limits(about), unit, when]))
     return [f"# {line}" for line in textwrap.wrap(text, WIDTH)]
 
 
-def _limits(about: dict[str, Any]) -> str:
-    if choices := about.get("enum"):
-        return f"One of {', '.join(map(str, choices))}."
-    names = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    limits = [f"{word} {about[key]:,.10g}".replace(",", "") for key, word in names.items() if key in about]
+def _limits(about: ConfigField) -> str:
+    if about.choices:
+        return f"One of {', '.join(about.choices)}."
+    words = {
+        "above" if about.is_open_below else "from": about.minimum,
+        "below" if about.is_open_above else "to": about.maximum,
+    }
+    limits = [f"{word} {bound:.10g}" for word, bound in words.items() if bound is not None]
     return f"{' '.join(limits).capitalize()}." if limits else ""
-
-
-def _unit(about: dict[str, Any]) -> str:
-    return f"In {about['unit']}." if about.get("unit") else ""

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from trainingapp.contract.base_config import _
 from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, ImageScore
+from trainingapp.contract.messages import gettext_noop as _
 
 RELIABILITY_BINS = 10
 

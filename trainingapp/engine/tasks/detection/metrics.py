@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainingapp.contract.base_config import _
 from trainingapp.contract.dataset_index import Box
 from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, ImageScore
+from trainingapp.contract.messages import gettext_noop as _
 
 MATCH_IOU = 0.5
 CURVE_CLASSES = 20

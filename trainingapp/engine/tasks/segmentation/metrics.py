@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from trainingapp.contract.base_config import _
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Evaluation, ImageScore
+from trainingapp.contract.messages import gettext_noop as _
 
 BACKGROUND = "background"
 

@@ -1,0 +1,121 @@
+"""An installation made by the code of version 0.1, taken from the git history: its database, its runs and their files.
+
+python -m tests.upgrade.old_installation FOLDER    makes one to look at, in FOLDER/data (and DATABASE_URL, if it is set)
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from tests.helpers.studio import REPOSITORY, Studio, wait_for
+
+#: The last commit of version 0.1.
+COMMIT = "2b44a5f"
+IMAGES = 240
+CONFIG: dict[str, Any] = {"epochs": 3, "autosave_minutes": 0.01, "keep_checkpoints": 3}
+#: Steps after which the paused run is asked to pause: within its second epoch of 60 steps.
+PAUSE_AFTER = 75
+
+#: Runs that really train, beside those of the scene: one to its end, one to be paused.
+TRAIN = f"""
+from django.contrib.auth.models import User
+from tests.studio import TINY
+from tests.tiny import make_dataset, make_run
+admin = User.objects.get()
+dataset = make_dataset(admin, "trained on", pictures={IMAGES})
+config = {{**TINY, **{CONFIG!r}}}
+result = [make_run(admin, dataset, name, start=True, **config).pk for name in ("undisturbed", "paused midway")]
+"""
+
+
+#: Asks for the pause in the process that watches the steps: to start a command each time would come too late.
+PAUSE = """
+import time
+from trainingapp import lifecycle
+from trainingapp.models import TrainingRun
+deadline = time.monotonic() + 240
+while TrainingRun.objects.get(pk=run).step < step:
+    assert time.monotonic() < deadline, "the run has not come to this step"
+    time.sleep(0.02)
+lifecycle.pause_run(TrainingRun.objects.get(pk=run))
+"""
+
+
+@dataclass(frozen=True)
+class OldInstallation:
+    """What was made: the studio as the old code ran it, and what is in it."""
+
+    studio: Studio
+    #: Addresses of every page of the old version, with rows of every kind behind them.
+    pages: list[str]
+    completed_run: int
+    paused_run: int
+
+
+def has_history() -> bool:
+    """Whether the commit is in the history of this checkout; an archive or a shallow clone has none."""
+    found = subprocess.run(["git", "cat-file", "-e", f"{COMMIT}^{{commit}}"], cwd=REPOSITORY, capture_output=True)
+    return found.returncode == 0
+
+
+def extract(folder: Path) -> Path:
+    """Write the files of the old version into `folder`."""
+    archive = subprocess.run(["git", "archive", COMMIT], cwd=REPOSITORY, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+def make_old_installation(folder: Path, **env: str) -> OldInstallation:
+    """Make one in FOLDER/data with the code in FOLDER/code: scenes of every page, and two runs that trained."""
+    code = extract(folder / "code")
+    studio = Studio(folder / "data", code, **{"PYTHONPATH": str(code), **env})
+    studio.manage("migrate", "-v0", "--skip-checks")
+    studio.python(
+        """
+        from django.contrib.auth.models import User
+        User.objects.create_superuser("admin", password="correct horse")
+        """
+    )
+    pages: list[str] = studio.python(
+        "from tests.e2e.test_every_page import SCENE\nscope = {}\nexec(SCENE, scope)\nresult = scope['result']"
+    )
+    # The scene is for looking at alone: a worker is not to take the running run for a lost one.
+    studio.python(
+        """
+        from datetime import timedelta
+        from django.utils import timezone
+        from trainingapp.models import TrainingRun
+        later = timezone.now() + timedelta(days=1)
+        TrainingRun.objects.filter(status="running").update(heartbeat_at=later)
+        TrainingRun.objects.filter(status="queued").update(not_before=later)
+        """
+    )
+    completed, paused = studio.python(TRAIN)
+    worker = studio.start_worker()
+    try:
+        studio.python(f"run, step = {paused}, {PAUSE_AFTER}\n{PAUSE}")
+        wait_for(lambda: shown(studio, paused)["status"] == "paused", 60, "the run is paused")
+        wait_for(lambda: shown(studio, completed)["status"] == "completed", 180, "the other run is completed")
+        assert shown(studio, paused)["step"] < shown(studio, completed)["step"]
+    finally:
+        studio.stop(worker)
+    return OldInstallation(studio, pages, completed, paused)
+
+
+def shown(studio: Studio, run: int) -> dict[str, Any]:
+    """What `manage.py train show --json` tells of a run, on any database."""
+    found: dict[str, Any] = json.loads(studio.manage("train", "show", str(run), "--json").stdout)
+    return found
+
+
+if __name__ == "__main__":
+    env = {name: os.environ[name] for name in ("DATABASE_URL",) if name in os.environ}
+    made = make_old_installation(Path(sys.argv[1]).resolve(), **env)
+    print(f"completed run {made.completed_run}, paused run {made.paused_run}, {len(made.pages)} pages")

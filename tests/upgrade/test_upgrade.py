@@ -1,0 +1,125 @@
+"""An installation of version 0.1 is upgraded: everything in it opens, and a paused run resumes bit-exact."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.helpers.studio import Studio, wait_for
+from tests.helpers.trainers import assert_same_result
+from tests.upgrade.old_installation import OldInstallation, has_history, make_old_installation, shown
+
+pytestmark = pytest.mark.slow
+
+#: Pages that version 0.1 had and that answer otherwise on purpose.
+ANSWERS = {"/nothing/": 404, "/login/": 302}
+
+#: Opens the pages in both languages as the administrator; what is wrong is listed.
+VISIT = """
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+settings.ALLOWED_HOSTS = ["testserver"]
+client = Client(raise_request_exception=False)
+client.force_login(User.objects.get(username="admin"))
+result, texts = [], []
+for language in ("en", "zh-hans"):
+    client.cookies["django_language"] = language
+    for address in PAGES:
+        answer = client.get(address)
+        html = b"".join(answer).decode() if answer.streaming else answer.content.decode()
+        texts.append(html)
+        if answer.status_code != ANSWERS.get(address, 200):
+            result.append(f"{address} in {language}: {answer.status_code}")
+        elif answer.status_code == 200 and answer["Content-Type"].startswith("text/html"):
+            if f'lang="{language}"' not in html:
+                result.append(f"{address} is not in {language}")
+whole = " ".join(texts)
+result += [f"{prose} is shown nowhere" for prose in PROSE if prose not in whole]
+"""
+
+#: English prose that version 0.1 stored without codes: it is shown as it is.
+PROSE = ["No room.", "It is cut short."]
+
+#: Every list and every row of the administration, and every answer of the API.
+ADDRESSES = """
+from django.contrib import admin
+from django.urls import reverse
+from trainingapp.models import Dataset, Job, TrainingRun, Weights
+result = []
+for model, model_admin in admin.site._registry.items():
+    if model._meta.app_label == "trainingapp":
+        base = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        result.append(reverse(f"{base}_changelist"))
+        rows = model._default_manager.values_list("pk", flat=True)[:20]
+        result += [reverse(f"{base}_change", args=[pk]) for pk in rows]
+for pk in TrainingRun.objects.values_list("pk", flat=True):
+    result += [f"/api/v1/training/{pk}{part}" for part in ("", "/status", "/metrics", "/logs", "/checkpoints")]
+result += [f"/api/v1/datasets/{pk}" for pk in Dataset.objects.values_list("pk", flat=True)]
+result += [f"/api/v1/weights/{pk}" for pk in Weights.objects.values_list("pk", flat=True)]
+result += [f"/api/v1/jobs/{pk}" for pk in Job.objects.values_list("pk", flat=True)]
+result += [f"/api/v1/{kind}/" for kind in ("training", "datasets", "weights")]
+"""
+
+
+@pytest.fixture(
+    scope="module",
+    params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)],
+)
+def upgraded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Studio, OldInstallation]]:
+    """The installation after `migrate` by the code of now, without a worker."""
+    if not has_history():
+        pytest.skip("the git history has no version 0.1: an archive or a shallow clone")
+    env = {"DATABASE_URL": request.getfixturevalue("module_postgres_url")} if request.param == "postgres" else {}
+    old = make_old_installation(tmp_path_factory.mktemp(f"old_{request.param}"), **env)
+    studio = Studio(old.studio.data_dir, **env)
+    studio.manage("migrate", "-v0", "--skip-checks")
+    yield studio, old
+    studio.cut_power()
+
+
+def visit(studio: Studio, pages: list[str]) -> list[str]:
+    found: list[str] = studio.python(f"PAGES, ANSWERS, PROSE = {pages!r}, {ANSWERS!r}, {PROSE!r}\n{VISIT}")
+    return found
+
+
+def test_every_old_page_opens_in_both_languages(upgraded: tuple[Studio, OldInstallation]) -> None:
+    studio, old = upgraded
+    runs = (old.completed_run, old.paused_run)
+    pages = [page for page in old.pages if page != "/login/"]
+    pages += [f"/runs/{run}/{part}" for run in runs for part in ("", "evaluation/", "log/", "checkpoints/", "edit/")]
+    problems = visit(studio, [*pages, *studio.python(ADDRESSES)])
+    assert not problems, "\n".join(problems)
+
+
+def test_a_run_that_was_paused_before_resumes_bit_exact(upgraded: tuple[Studio, OldInstallation]) -> None:
+    studio, old = upgraded
+    worker = studio.start_worker()
+    studio.manage("train", "resume", str(old.paused_run))
+    wait_for(lambda: shown(studio, old.paused_run)["status"] == "completed", 180, "the resumed run is completed")
+    assert studio.stop(worker) == 0
+    resumed = shown(studio, old.paused_run)
+    assert resumed["attempt"] == 2
+    assert resumed["config"]["task"] == "classification"
+    folders = [studio.data_dir / "runs" / str(run) for run in (old.paused_run, old.completed_run)]
+    assert_same_result(*folders)
+    verdict: Any = studio.python(
+        f"from trainingapp.models import TrainingRun\nrun = TrainingRun.objects.get(pk={old.paused_run})\n"
+        "result = getattr(run, 'resume_check', None) or run.resume_proof"
+    )
+    assert verdict["verdict"] == "exact"
+
+
+@pytest.fixture(scope="module")
+def module_postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """As `postgres_url`, for the tests of a module together."""
+    from tests.conftest import new_postgres_database
+
+    server = os.environ.get("TEST_DATABASE_URL")
+    if not server:
+        pytest.skip("no TEST_DATABASE_URL")
+    with new_postgres_database(server) as url:
+        yield url

@@ -1,0 +1,13 @@
+"""Messages about corrections of a configuration."""
+
+from trainingapp.contract.messages import define, gettext_noop
+
+CHOICE_CORRECTED = define("config_choice_corrected", gettext_noop("%(name)s was changed from %(given)s to %(taken)s."))
+IMAGE_SIZE_ROUNDED = define(
+    "config_image_size_rounded",
+    gettext_noop("image_size was changed from %(given)s to %(taken)d, a multiple of %(factor)d."),
+)
+WARMUP_SHORTENED = define(
+    "config_warmup_shortened",
+    gettext_noop("warmup_epochs was reduced from %(given)s to %(taken)s, because it exceeded the number of epochs."),
+)

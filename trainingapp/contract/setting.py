@@ -1,0 +1,155 @@
+"""The metadata of a configuration field: what forms, pages, commands and the engine know about it besides its type.
+
+Each field of a RunConfig carries one `Setting` in its annotation. Type, bounds and default are pydantic's:
+
+    momentum: Annotated[
+        float,
+        Field(ge=0, lt=1),
+        Setting(_("Momentum"), _("Momentum of SGD and RMSprop."), Section.OPTIMIZER, changes_result=True),
+    ] = 0.9
+
+`config_fields` of trainingapp.contract.config joins both into one typed record. Texts are English; the functions below
+mark them for the catalog, and `trainingapp.presentation.choices` renders them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, unique
+from typing import Literal
+
+from pydantic import JsonValue
+
+from trainingapp.contract.messages import gettext_noop as _
+from trainingapp.contract.messages import ngettext
+
+
+@dataclass(frozen=True)
+class Text:
+    """An English text with a context for the catalog: one word may need several translations."""
+
+    text: str
+    context: str
+
+
+def pgettext(context: str, text: str) -> Text:
+    """Marks `text` for the catalog, with its context."""
+    return Text(text, context)
+
+
+Label = str | Text
+
+
+@unique
+class Section(Enum):
+    """The sections of the form in their order."""
+
+    MODEL = _("Model")
+    TRAINING = _("Training")
+    BOXES = _("Detection")
+    PIXELS = _("Loss")
+    AUGMENTATION = _("Augmentation")
+    OPTIMIZER = _("Optimizer")
+    SAVING = _("Checkpoints and stopping")
+    MACHINE = _("Hardware")
+
+    @property
+    def key(self) -> str:
+        """Its name in anchors of pages and comments of files, such as "model"."""
+        return self.name.lower()
+
+    @property
+    def title(self) -> str:
+        return self.value
+
+
+SECTIONS = tuple(Section)
+
+
+@unique
+class Unit(Enum):
+    """Units, each as the pair of singular and plural; units that never change have the same text twice."""
+
+    EPOCHS = ngettext("epoch", "epochs")
+    IMAGES = ngettext("image", "images")
+    STEPS = ngettext("step", "steps")
+    BATCHES = ngettext("batch", "batches")
+    BOXES = ngettext("box", "boxes")
+    PIXELS = ngettext("pixel", "pixels")
+    MINUTES = ngettext("minute", "minutes")
+    DAYS = ngettext("day", "days")
+    CHECKPOINTS = ngettext("checkpoint", "checkpoints")
+    PROCESSES = ngettext("process", "processes")
+    THREADS = ngettext("thread", "threads")
+    SLOTS = ngettext("slot", "slots")
+    GB = ("GB", "GB")
+
+    @property
+    def plural(self) -> str:
+        return self.value[1]
+
+
+@dataclass(frozen=True)
+class When:
+    """A field has an effect only while another field has one of these values."""
+
+    field: str
+    values: tuple[str, ...]
+
+    def holds(self, values: Mapping[str, object]) -> bool:
+        """Whether it does in this configuration. A field that is missing there is not known to rule it out."""
+        return self.field not in values or values[self.field] in self.values
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything about a field that pydantic does not know.
+
+    `changes_result`: a run with another value computes other weights. What only decides when something is saved,
+    shown or placed, or which checkpoint counts as the best, does not.
+
+    `kept_by_continuing`: a fork that continues from a step must keep the value, because the tensors of the
+    checkpoint (weights, optimizer state, EMA) belong to it.
+
+    `labels` by value, for fields with choices. Without any, the values are proper names and are shown as they are.
+    """
+
+    label: str
+    help: str
+    section: Section
+    changes_result: bool = field(kw_only=True)
+    unit: Unit | None = field(default=None, kw_only=True)
+    advanced: bool = field(default=False, kw_only=True)
+    when: When | None = field(default=None, kw_only=True)
+    labels: Mapping[str, Label] = field(default_factory=dict, kw_only=True)
+    kept_by_continuing: bool = field(default=False, kw_only=True)
+
+    def has_effect(self, values: Mapping[str, object]) -> bool:
+        """Whether the field has an effect in a configuration with these values."""
+        return self.when is None or self.when.holds(values)
+
+
+Kind = Literal["whole", "number", "switch", "choice", "text"]
+
+
+@dataclass(frozen=True)
+class ConfigField:
+    """A field of one task's configuration: what pydantic knows of it, and its `setting`.
+
+    `minimum` and `maximum` are None where there is no such bound; `is_open_below` and `is_open_above` say that the
+    bound itself is excluded. `choices` holds the values to choose from; a network may have other names too.
+    """
+
+    name: str
+    kind: Kind
+    default: JsonValue
+    setting: Setting
+    minimum: float | None = None
+    maximum: float | None = None
+    is_open_below: bool = False
+    is_open_above: bool = False
+    choices: tuple[str, ...] = ()
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether there is nothing to choose, as for the task."""
+        return self.choices == (self.default,)

@@ -1,0 +1,45 @@
+"""Icons and badges as HTML."""
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from trainingapp.models import RunEvent
+from trainingapp.presentation.labels import STATUSES, StatusLook
+
+_NOTICES = {
+    "error": "bi-x-octagon-fill",
+    "warning": "bi-exclamation-triangle-fill",
+    "good": "bi-check-circle-fill",
+    "success": "bi-check-circle-fill",
+}
+_EVENTS = {"status": "bi-flag-fill", "checkpoint": "bi-save-fill"}
+
+
+def icon(name: str) -> SafeString:
+    """A decorative Bootstrap icon; the text beside it carries the meaning."""
+    return format_html('<i class="bi {}" aria-hidden="true"></i>', name)
+
+
+def status_icon(status: str) -> SafeString:
+    return icon(_look(status).icon)
+
+
+def status_badge(status: str) -> SafeString:
+    """Icon and label of a status."""
+    look = _look(status)
+    return format_html('<span class="status status-{}">{}{}</span>', status, icon(look.icon), look.label)
+
+
+def notice_icon(level: str) -> SafeString:
+    return icon(_NOTICES.get(level, "bi-info-circle-fill"))
+
+
+def event_icon(event: RunEvent) -> SafeString:
+    """The icon of a line of the log: by its level where it is a warning or an error, else by its type."""
+    if event.level in ("warning", "error"):
+        return notice_icon(event.level)
+    return icon(_EVENTS.get(event.type, "bi-dot"))
+
+
+def _look(status: str) -> StatusLook:
+    return STATUSES.get(status, StatusLook("bi-circle", status))

@@ -1,0 +1,94 @@
+"""What each class of failure means for a person: what happened, and what to do."""
+
+from typing import NamedTuple
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp.models import FailureRule
+
+
+class Advice(NamedTuple):
+    title: str | Promise
+    todo: str | Promise
+
+
+#: By `TrainingRun.error_class`.
+ADVICE: dict[str, Advice] = {
+    "out_of_memory": Advice(
+        _("Out of memory"),
+        _("Halve the batch size or the image size, choose a smaller model, or turn on mixed precision."),
+    ),
+    "bad_config": Advice(
+        _("The configuration cannot be used"),
+        _("Clone the run and change the setting that is named here."),
+    ),
+    "bad_data": Advice(
+        _("An image or the dataset could not be read"),
+        _("Check the file that is named here; import the dataset again if it is corrupted."),
+    ),
+    "non_finite_loss": Advice(
+        _("The loss is not a finite number"),
+        _("Lower the learning rate, lengthen the warm-up, or turn off mixed precision."),
+    ),
+    "weights_unavailable": Advice(
+        _("The pretrained weights could not be downloaded"),
+        _("Check the connection, put the file into the weights folder, or train without pretrained weights."),
+    ),
+    "damaged_weights": Advice(
+        _("The weights to start from are corrupted"),
+        _("Restore the file from a backup, then resume; or start a new run from other weights."),
+    ),
+    "disk_full": Advice(
+        _("The disk is full"),
+        _("Delete runs or datasets that you no longer need, then resume: nothing that was saved is lost."),
+    ),
+    "read_only": Advice(
+        _("The run's folder cannot be written to"),
+        _("Check the disk (dmesg, mount), make it writable again, then resume: nothing that was saved is lost."),
+    ),
+    "lost_trainer": Advice(
+        _("The trainer process died repeatedly"),
+        _(
+            "The lines show its last output. If the system killed it because of its memory use, reduce that; then "
+            "resume."
+        ),
+    ),
+    "lost_worker": Advice(
+        _("The worker was lost repeatedly"),
+        _("Check the machine on which it ran, then resume: the run continues from its newest checkpoint."),
+    ),
+    "hang": Advice(
+        _("The trainer hung"),
+        _(
+            "The lines show the position of each of its threads. Loader processes that wait for each other are one "
+            "cause."
+        ),
+    ),
+    "device_error": Advice(
+        _("The GPU or its driver reported an error"),
+        _("A label outside the classes or a failing GPU can cause this: check the lines, then nvidia-smi."),
+    ),
+    "still_running": Advice(
+        _("Another trainer is still working on this run"),
+        _("The run is retried. If this persists, end the process that holds trainer.lock in the run's folder."),
+    ),
+    "superseded": Advice(
+        _("The run was taken over by another host"),
+        _("No action is needed: the trainer here noticed it and exited. Check that this machine reaches the database."),
+    ),
+    "time_limit": Advice(
+        _("The time limit was reached"),
+        _("Resume it to continue for the same time again, or raise its limit first."),
+    ),
+    "error": Advice(_("The run failed"), _("The lines show where. Resume it to retry from its newest checkpoint.")),
+}
+
+
+def advice(error_class: str) -> Advice:
+    """What happened and what to do; the text of an administrator's rule has precedence."""
+    title, todo = ADVICE.get(error_class, ADVICE["error"])
+    rule = FailureRule.objects.filter(error_class=error_class, is_enabled=True).first()
+    if rule is None:
+        return Advice(title, todo)
+    return Advice(title if error_class in ADVICE else rule.name, rule.advice or todo)

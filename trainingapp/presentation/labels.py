@@ -1,0 +1,176 @@
+"""What statuses, phases, reasons and kinds are called in the interface. Stored values stay as they are.
+
+A value without a label, such as one of a later version, is shown as it is stored.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from django.utils.functional import Promise
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp.contract.tasks.registry import METRICS
+from trainingapp.presentation.choices import choice_label
+
+Label = str | Promise
+
+
+class StatusLook(NamedTuple):
+    """The Bootstrap icon and the label of a status. They carry the meaning; the colour only repeats it."""
+
+    icon: str
+    label: Label
+
+
+#: By the status that is shown, of runs (see `TrainingRun.shown_status`) and of datasets.
+STATUSES: dict[str, StatusLook] = {
+    "pending": StatusLook("bi-circle", _("Not started")),
+    "queued": StatusLook("bi-hourglass-split", _("Queued")),
+    "running": StatusLook("bi-play-circle-fill", _("Running")),
+    "pausing": StatusLook("bi-pause-circle", _("Pausing")),
+    "paused": StatusLook("bi-pause-circle-fill", _("Paused")),
+    "stopping": StatusLook("bi-stop-circle", _("Stopping")),
+    "stopped": StatusLook("bi-stop-circle-fill", _("Stopped")),
+    "silent": StatusLook("bi-question-circle-fill", _("No contact")),
+    "completed": StatusLook("bi-check-circle-fill", _("Completed")),
+    "failed": StatusLook("bi-x-octagon-fill", _("Failed")),
+    "inspecting": StatusLook("bi-search", _("Inspecting")),
+    "proposed": StatusLook("bi-question-circle-fill", _("Awaiting confirmation")),
+    "importing": StatusLook("bi-arrow-repeat", _("Importing")),
+    "ready": StatusLook("bi-check-circle-fill", _("Ready")),
+    "refused": StatusLook("bi-x-octagon-fill", _("Refused")),
+}
+PHASES: dict[str, Label] = {
+    "starting": _("starting"),
+    "train": _("training"),
+    "validate": _("validating"),
+    "save": _("saving"),
+}
+#: The formats that a dataset can be imported from.
+DATASET_FORMATS: dict[str, Label] = {
+    "class_folders": _("Class folders"),
+    "coco": _("COCO JSON"),
+    "yolo": _("YOLO"),
+    "voc": _("Pascal VOC"),
+    "masks": _("Images with masks"),
+    "csv": _("CSV list"),
+    "scenes": _("Demo scenes"),
+}
+#: Why a checkpoint was saved.
+SAVE_REASONS: dict[str, Label] = {
+    "epoch": _("end of an epoch"),
+    "autosave": _("autosave"),
+    "pause": _("paused"),
+    "stop": _("stopped"),
+    "interrupt": _("interrupted"),
+    "command": _("requested"),
+    "epochs": _("change of epochs"),
+}
+#: Requests to a running trainer.
+REQUESTS: dict[str, Label] = {
+    "checkpoint": _("Checkpoint requested"),
+    "evaluate": _("Evaluation requested"),
+    "epochs": _("Change of the number of epochs requested"),
+}
+#: Why the retention policy keeps a checkpoint.
+KEPT_BECAUSE: dict[str, Label] = {
+    "best": _("best"),
+    "pinned": _("pinned"),
+    "resume": _("needed to resume"),
+    "last": _("among the newest"),
+    "best of all": _("among the best"),
+    "every": _("interval of epochs"),
+}
+#: What disk space is used for.
+SPACE: dict[str, Label] = {
+    "runs": _("Runs"),
+    "datasets": _("Datasets"),
+    "weights": _("Models"),
+    "trash": _("Trash"),
+    "jobs": _("Jobs"),
+    "previews": _("Previews"),
+    "uploads": _("Uploads"),
+    "downloaded weights": _("Downloaded weights"),
+    "database": _("Database"),
+}
+
+
+class ResumeCheckLook(NamedTuple):
+    """How the verdict of a resume check is shown: icon, label of the badge, explanation."""
+
+    icon: str
+    label: Label
+    meaning: Label
+
+
+RESUME_CHECKS: dict[str, ResumeCheckLook] = {
+    "exact": ResumeCheckLook(
+        "bi-patch-check-fill",
+        _("Resume verified: bit-exact"),
+        _("A step was repeated after the checkpoint was loaded: the result is identical bit by bit."),
+    ),
+    "near": ResumeCheckLook(
+        "bi-patch-check",
+        _("Resume verified: small difference"),
+        _("A step was repeated after the checkpoint was loaded: the result differs slightly."),
+    ),
+    "differs": ResumeCheckLook(
+        "bi-exclamation-triangle-fill",
+        _("Resume not exact"),
+        _("A step was repeated after the checkpoint was loaded: the result is different."),
+    ),
+    "unknown": ResumeCheckLook(
+        "bi-question-circle",
+        _("Resume not verified"),
+        _("The trainer ended before the first step after this checkpoint: there is nothing to compare with."),
+    ),
+}
+
+
+def resume_check_look(check: Mapping[str, object]) -> ResumeCheckLook:
+    """The look of a stored resume check (`TrainingRun.resume_check`)."""
+    return RESUME_CHECKS.get(str(check.get("verdict", "")), RESUME_CHECKS["unknown"])
+
+
+def status_label(status: str) -> Label:
+    return STATUSES[status].label if status in STATUSES else status
+
+
+def phase_label(phase: str) -> Label:
+    return PHASES.get(phase, phase)
+
+
+def format_label(name: str) -> Label:
+    return DATASET_FORMATS.get(name, name)
+
+
+def task_label(name: str) -> Label:
+    return str(choice_label("task", name))
+
+
+def metric_label(name: str) -> Label:
+    known = METRICS.get(name)
+    return gettext(known.label) if known else name.replace("_", " ").capitalize()
+
+
+def score_label(text: str) -> str:
+    """A metric's name or a label of a result file, which is stored in English, in the reader's language."""
+    known = METRICS.get(text)
+    return gettext(known.label if known else text) if text else ""
+
+
+def reason_label(reason: str) -> Label:
+    return SAVE_REASONS.get(reason, reason)
+
+
+def request_label(command: str) -> Label:
+    return REQUESTS.get(command, command)
+
+
+def kept_because(reason: str) -> Label:
+    return KEPT_BECAUSE.get(reason, reason)
+
+
+def space_label(kind: str) -> Label:
+    return SPACE.get(kind, kind)
