@@ -15,13 +15,12 @@ from torch import nn
 
 from tests.helpers.images import make_run_dir
 from tests.helpers.trainers import EndAfter, assert_same_result, change_order, last_status, train_here
-from trainingapp.contract.architectures import DETECTORS
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Box, Sample, Split, read_index, write_index
 from trainingapp.contract.errors import BadConfig, BadData, WeightsUnavailable
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.run_directory import read_config_file, read_order
-from trainingapp.contract.tasks.detection import DetectionConfig
+from trainingapp.contract.tasks.detection import DETECTORS, DetectionConfig
 from trainingapp.engine.data.batches import Batches, BatchSource
 from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImage, BoxedImages, clipped, mosaic
 from trainingapp.engine.tasks.detection.networks import (

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torchvision
 
-from trainingapp.contract.architectures import CLASSIFIERS
 from trainingapp.contract.errors import WeightsUnavailable
+from trainingapp.contract.tasks.classification import CLASSIFIERS
 from trainingapp.engine.tasks.classification.networks import build_classifier
 
 pytestmark = pytest.mark.usefixtures("no_network")

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torchvision
 
-from trainingapp.contract.architectures import SEGMENTERS
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
+from trainingapp.contract.tasks.segmentation import SEGMENTERS
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.networks import build_segmenter, segmenter_head_prefixes
 
