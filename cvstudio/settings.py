@@ -104,6 +104,9 @@ class Environment(BaseSettings):
         le=10_000,
         description="Maximum number of concurrent runs per user. 0: no limit.",
     )
+    STUDIO_TASKS: NameList = Field(
+        [], description="Modules that add tasks, separated by commas; each has a TASK (see docs/adding.md)."
+    )
     MAX_RECOVERIES: int = Field(
         3, ge=0, le=100, description="Maximum number of automatic recoveries of a run after a crash."
     )
@@ -166,7 +169,9 @@ class Environment(BaseSettings):
         "text", description="Format of the log on standard error: text or JSON lines."
     )
 
-    @field_validator("ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "IMPORT_DIRS", "TRUSTED_PROXIES", mode="before")
+    @field_validator(
+        "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS", "IMPORT_DIRS", "STUDIO_TASKS", "TRUSTED_PROXIES", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

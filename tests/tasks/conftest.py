@@ -1,0 +1,1 @@
+from tests.helpers.small_world import *  # noqa: F403
