@@ -185,7 +185,7 @@ def test_ignored_background_trains(new_run) -> None:
 def test_values_beyond_the_classes_are_named(tmp_path: Path) -> None:
     folder = make_masked_dataset(tmp_path)
     Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(folder / "masks/train/3.png")
-    with pytest.raises(BadData, match=r"3\.png holds the value 7"):
+    with pytest.raises(BadData, match=r"3\.png contains the value 7"):
         _items(folder).item(3)
 
 

@@ -105,9 +105,9 @@ def test_weights_that_cannot_be_fetched(tmp_path: Path, name: str, host: str, mo
 @pytest.mark.parametrize(
     ("name", "pretrained", "says"),
     [
-        ("smp/unet_resnet18", "whole", "nobody publishes"),
-        ("fcn_resnet18", "whole", "nobody publishes"),
-        ("smp/nonet_resnet18", "none", "has no network called nonet"),
+        ("smp/unet_resnet18", "whole", "no published weights of the whole model"),
+        ("fcn_resnet18", "whole", "no published weights of the whole model"),
+        ("smp/nonet_resnet18", "none", "has no architecture named nonet"),
         ("smp/unet_nothing", "none", "unet_nothing cannot be built"),
     ],
 )

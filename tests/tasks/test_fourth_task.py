@@ -27,7 +27,7 @@ from tests.tasks import grading
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.tasks.registry import METRICS, TASKS, VARIABLE, register
-from trainingapp.datasets.importer import run_import
+from trainingapp.datasets.importing.importer import run_import
 from trainingapp.jobs import execution as jobs
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.runs.evaluations import read

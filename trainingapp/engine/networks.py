@@ -6,6 +6,7 @@ from torch import nn
 
 from trainingapp.contract.config import RunConfig, parse_config
 from trainingapp.contract.errors import WeightsUnavailable
+from trainingapp.contract.messages.tasks import OTHER_NETWORK
 from trainingapp.contract.model_card import Card
 from trainingapp.engine.tasks.registry import implementation
 from trainingapp.engine.transfer import library_state
@@ -22,7 +23,7 @@ def load_network(card: Card, path: Path) -> nn.Module:
     try:
         network.load_state_dict(library_state(path))
     except RuntimeError as error:
-        raise WeightsUnavailable(f"The weights do not fit the network {card['architecture']}: {error}") from error
+        raise WeightsUnavailable(str(OTHER_NETWORK(name=card["architecture"], error=str(error)))) from error
     return network.eval().requires_grad_(False)
 
 

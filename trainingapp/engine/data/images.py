@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.messages.tasks import IMAGE_UNREADABLE, MASK_CHANNELS, MASK_UNREADABLE
 
 MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
 
@@ -66,9 +67,9 @@ def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
             fit = letterbox(image.width, image.height, size)
             scaled = np.array(image.resize((fit.width, fit.height), Image.Resampling.NEAREST))
     except UNREADABLE as error:
-        raise BadData(f"{path} cannot be read as a mask: {error}") from error
+        raise BadData(str(MASK_UNREADABLE(path=str(path), error=str(error)))) from error
     if scaled.ndim != 2:
-        raise BadData(f"{path} is no mask: it must have one 8-bit channel.")
+        raise BadData(str(MASK_CHANNELS(path=str(path))))
     square = np.full((size, size), IGNORED_PIXEL, dtype=np.uint8)
     square[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = scaled
     return torch.from_numpy(square)
@@ -81,7 +82,7 @@ def _opened(path: Path, size: int) -> Image.Image:
             image.draft("RGB", (2 * size, 2 * size))
             return _rgb(ImageOps.exif_transpose(image))
     except UNREADABLE as error:
-        raise BadData(f"{path} cannot be read as an image: {error}") from error
+        raise BadData(str(IMAGE_UNREADABLE(path=str(path), error=str(error)))) from error
 
 
 def _tensor(image: Image.Image) -> torch.Tensor:

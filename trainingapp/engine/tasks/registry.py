@@ -8,6 +8,7 @@ import torch
 
 from trainingapp.contract.dataset_index import DatasetIndex, read_index
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.messages.tasks import OTHER_TASK
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.tasks.task import BaseTask, Task
@@ -33,7 +34,7 @@ def read_dataset(order: Order) -> DatasetIndex:
     except ValueError as error:
         raise BadData(str(error)) from error
     if order.config.task not in dataset.tasks:
-        raise BadData(f"The dataset is for {', '.join(dataset.tasks)}, not for {order.config.task}.")
+        raise BadData(str(OTHER_TASK(tasks=dataset.tasks, task=order.config.task)))
     return dataset
 
 

@@ -20,6 +20,7 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Sample, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
 from trainingapp.contract.run_directory import Order
@@ -219,7 +220,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """The samples of a split. Raises BadData where they are too few."""
         samples, least = self._dataset.split(split), self.least_train if split == "train" else 1
         if len(samples) < least:
-            raise BadData(f"The {split} split has {len(samples)} images; it needs at least {least}.")
+            raise BadData(str(TOO_FEW_IMAGES(split=split, count=len(samples), least=least)))
         return samples
 
     def _memory_limit(self, bytes_each: int) -> int:

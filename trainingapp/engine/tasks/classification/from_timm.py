@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
+from trainingapp.contract.messages.tasks import DOWNLOAD_FAILED, NETWORK_UNKNOWN, SIZE_CANNOT_BE_BUILT
 from trainingapp.engine.published import DOWNLOAD_TIMEOUT_S, socket_timeout
 
 
@@ -16,7 +17,7 @@ def build_timm(
     import timm
 
     if not timm.is_model(name):
-        raise BadConfig(f"timm has no network called {name}.")
+        raise BadConfig(str(NETWORK_UNKNOWN(library="timm", name=name)))
     options: dict[str, Any] = {"num_classes": class_count, "drop_rate": dropout_rate}
     if pretrained_from is not None:
         options |= {"pretrained": True, "cache_dir": str(pretrained_from / "timm")}
@@ -25,9 +26,9 @@ def build_timm(
             return _created(name, image_size, options)
     except (OSError, RuntimeError, ValueError) as error:
         if pretrained_from is None:
-            raise BadConfig(f"{name} cannot be built for images of {image_size} pixels: {error}") from error
-        advice = "Connect this machine to huggingface.co, or turn pretrained off."
-        raise WeightsUnavailable(f"Pretrained weights of {name} could not be fetched: {error} {advice}") from error
+            raise BadConfig(str(SIZE_CANNOT_BE_BUILT(name=name, size=image_size, error=str(error)))) from error
+        message = DOWNLOAD_FAILED(name=name, error=str(error), host="huggingface.co")
+        raise WeightsUnavailable(str(message)) from error
 
 
 def _created(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:

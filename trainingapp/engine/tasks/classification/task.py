@@ -12,6 +12,7 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_LABEL
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, top_classes
 from trainingapp.contract.run_directory import Order
@@ -108,6 +109,6 @@ class ClassificationTask(BaseTask[Batch, ClassificationMeter, ClassificationMete
     def _items(self, split: Split) -> LabelledImages:
         samples = self._samples(split)
         if any(sample.label < 0 for sample in samples):
-            raise BadData("Some images have no label of their own.")
+            raise BadData(str(IMAGE_WITHOUT_LABEL()))
         limit = self._memory_limit(3 * self._config.image_size**2)
         return LabelledImages(self._dataset, samples, self._config, limit)

@@ -25,6 +25,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool, LastLevelP6P7
 
 from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.messages.tasks import NO_PUBLISHED_MODEL, NO_PUBLISHED_WEIGHTS_FIT, SIZE_OUT_OF_RANGE
 from trainingapp.engine.published import fetched_state
 from trainingapp.engine.transfer import load_matching
 
@@ -110,7 +111,7 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     if pretrained != "none" and weights_from is not None:
         state = _backbone_state(name, weights_from) if pretrained == "backbone" else _whole_state(name, weights_from)
         if not load_matching(model, state).matched:
-            raise BadConfig(f"None of the published weights fit {name}.")
+            raise BadConfig(str(NO_PUBLISHED_WEIGHTS_FIT(name=name)))
     for path in ("head", "rpn.head", "roi_heads.box_predictor"):
         if (module := _submodule(model, path)) is not None:
             module.register_forward_hook(_as_float32)
@@ -216,7 +217,8 @@ def _faster_rcnn(backbone_name: str, options: DetectorOptions, *, second: bool) 
 def _ssd(options: DetectorOptions) -> nn.Module:
     """Liu et al., arXiv:1512.02325."""
     if not SSD_SIZES[0] <= options.image_size <= SSD_SIZES[1]:
-        raise BadConfig(f"ssd300_vgg16 needs images of {SSD_SIZES[0]} to {SSD_SIZES[1]} pixels: set image_size to 320.")
+        least, most = SSD_SIZES
+        raise BadConfig(str(SIZE_OUT_OF_RANGE(name="ssd300_vgg16", least=least, most=most, usual=320)))
     model: nn.Module = detection.ssd300_vgg16(
         weights=None, weights_backbone=None, num_classes=options.class_count + 1, **options.thresholds()
     )
@@ -299,7 +301,7 @@ def _published_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float,
 def _whole_state(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """COCO weights of torchvision's model of this name; its layers of other classes will not fit and start anew."""
     if name not in torchvision.models.list_models(detection):
-        raise BadConfig(f"Nobody has published {name} as a whole: set pretrained to backbone or none.")
+        raise BadConfig(str(NO_PUBLISHED_MODEL(name=name)))
     weights: Any = torchvision.models.get_model_weights(name)["DEFAULT"]
     return dict(fetched_state(weights.url, folder / "checkpoints"))
 

@@ -11,6 +11,7 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.messages.tasks import SPLIT_WITHOUT_BOX
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, candidates, rounded
 from trainingapp.contract.run_directory import Order
@@ -124,5 +125,5 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     def _items(self, split: Split) -> BoxedImages:
         samples = self._samples(split)
         if all(box.crowd for sample in samples for box in sample.boxes):
-            raise BadData(f"No image of the {split} split has a box.")
+            raise BadData(str(SPLIT_WITHOUT_BOX(split=split)))
         return BoxedImages(self._dataset, samples, self._config, self._memory_limit(3 * self._config.image_size**2))

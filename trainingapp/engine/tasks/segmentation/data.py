@@ -10,6 +10,7 @@ from torchvision import tv_tensors
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, DatasetIndex, Sample
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.messages.tasks import MASK_VALUE
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.images import PixelStore, load_fitted_image, load_fitted_mask
@@ -86,7 +87,7 @@ class MaskedImages:
         mask_HW = load_fitted_mask(path, size)
         beyond = mask_HW[(mask_HW > self._class_count) & (mask_HW != IGNORED_PIXEL)]
         if len(beyond):
-            raise BadData(f"{path} holds the value {int(beyond[0])}, but there are {self._class_count} classes.")
+            raise BadData(str(MASK_VALUE(path=str(path), value=int(beyond[0]), count=self._class_count)))
         return torch.where(mask_HW == 0, IGNORED_PIXEL, mask_HW) if self._ignores_background else mask_HW
 
 

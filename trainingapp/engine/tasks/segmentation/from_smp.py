@@ -6,6 +6,13 @@ from typing import Any
 from torch import nn
 
 from trainingapp.contract.errors import BadConfig, WeightsUnavailable
+from trainingapp.contract.messages.tasks import (
+    DOWNLOAD_FAILED,
+    FAMILY_UNKNOWN,
+    NETWORK_CANNOT_BE_BUILT,
+    NO_PUBLISHED_BACKBONE,
+    NO_PUBLISHED_MODEL,
+)
 from trainingapp.engine.published import DOWNLOAD_TIMEOUT_S, socket_timeout
 
 
@@ -18,16 +25,15 @@ def build_smp(name: str, *, class_count: int, pretrained: str, weights_cache_dir
 
     architecture, _, encoder = name.partition("_")
     if architecture not in smp.MODEL_ARCHITECTURES_MAPPING:
-        known = ", ".join(smp.MODEL_ARCHITECTURES_MAPPING)
-        raise BadConfig(f"segmentation-models-pytorch has no network called {architecture}; it has {known}.")
+        known = list(smp.MODEL_ARCHITECTURES_MAPPING)
+        message = FAMILY_UNKNOWN(library="segmentation-models-pytorch", name=architecture, known=known)
+        raise BadConfig(str(message))
     if pretrained == "whole":
-        raise BadConfig(
-            f"pretrained is whole, but nobody publishes weights of the whole {name}. Take backbone instead."
-        )
+        raise BadConfig(str(NO_PUBLISHED_MODEL(name=name)))
     try:
         model: nn.Module = smp.create_model(architecture, encoder, encoder_weights=None, classes=class_count)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise BadConfig(f"{name} cannot be built: {error}") from error
+        raise BadConfig(str(NETWORK_CANNOT_BE_BUILT(name=name, error=str(error)))) from error
     if pretrained == "backbone":
         _load_encoder(model, encoder, weights_cache_dir)
     return model
@@ -47,7 +53,7 @@ def _load_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) -> No
     known: dict[str, Any] = encoders
     published = known.get(encoder, {}).get("pretrained_settings", {}).get("imagenet")
     if published is None:
-        raise BadConfig(f"pretrained is backbone, but no ImageNet weights of {encoder} are known. Turn pretrained off.")
+        raise BadConfig(str(NO_PUBLISHED_BACKBONE(name=encoder)))
     try:
         with socket_timeout(DOWNLOAD_TIMEOUT_S):
             file = hf_hub_download(
@@ -58,7 +64,7 @@ def _load_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) -> No
             )
         state = load_file(file)
     except (OSError, RuntimeError, SafetensorError, HfHubHTTPError) as error:
-        advice = "Connect this machine to huggingface.co, or turn pretrained off."
-        raise WeightsUnavailable(f"Pretrained weights of {encoder} could not be fetched: {error} {advice}") from error
+        message = DOWNLOAD_FAILED(name=encoder, error=str(error), host="huggingface.co")
+        raise WeightsUnavailable(str(message)) from error
     assert isinstance(model.encoder, nn.Module)
     model.encoder.load_state_dict(state)

@@ -16,6 +16,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 from torchvision.models.segmentation.fcn import FCNHead
 
 from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.messages.tasks import NO_PUBLISHED_MODEL
 from trainingapp.engine.published import fetched_state
 from trainingapp.engine.tasks.segmentation.from_smp import build_smp
 from trainingapp.engine.transfer import load_matching
@@ -98,7 +99,5 @@ def _load_whole(model: nn.Module, name: str, weights_cache_dir: Path) -> None:
     try:
         weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
     except ValueError:
-        raise BadConfig(
-            f"pretrained is whole, but nobody publishes weights of the whole {name}. Take backbone instead."
-        ) from None
+        raise BadConfig(str(NO_PUBLISHED_MODEL(name=name))) from None
     load_matching(model, fetched_state(weights.url, weights_cache_dir / "checkpoints"))

@@ -12,6 +12,7 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_MASK
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, mask, mask_shares
 from trainingapp.contract.run_directory import Order
@@ -107,7 +108,7 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
     def _items(self, split: Split) -> MaskedImages:
         samples = self._samples(split)
         if not all(sample.mask for sample in samples):
-            raise BadData("Some images have no mask.")
+            raise BadData(str(IMAGE_WITHOUT_MASK()))
         limit = self._memory_limit(4 * self._config.image_size**2)
         return MaskedImages(self._dataset, samples, self._config, limit)
 

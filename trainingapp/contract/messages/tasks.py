@@ -1,0 +1,66 @@
+"""Messages of the tasks: what is wrong with a dataset, a configuration or published weights."""
+
+from trainingapp.contract.messages import define, gettext_noop, ngettext
+
+# Datasets
+
+OTHER_TASK = define("other_task", gettext_noop("The dataset is for %(tasks)s, not for %(task)s."))
+TOO_FEW_IMAGES = define(
+    "too_few_images",
+    ngettext(
+        "The %(split)s split has %(count)d image; it needs at least %(least)d.",
+        "The %(split)s split has %(count)d images; it needs at least %(least)d.",
+    ),
+)
+IMAGE_WITHOUT_LABEL = define("image_without_label", gettext_noop("Some images have no label."))
+IMAGE_WITHOUT_MASK = define("image_without_mask", gettext_noop("Some images have no mask."))
+SPLIT_WITHOUT_BOX = define("split_without_box", gettext_noop("No image of the %(split)s split has a box."))
+IMAGE_UNREADABLE = define("image_unreadable", gettext_noop("%(path)s cannot be read as an image: %(error)s"))
+MASK_UNREADABLE = define("mask_unreadable", gettext_noop("%(path)s cannot be read as a mask: %(error)s"))
+MASK_CHANNELS = define(
+    "mask_channels", gettext_noop("%(path)s cannot be used as a mask: it must have one 8-bit channel.")
+)
+MASK_VALUE = define(
+    "mask_value",
+    ngettext(
+        "%(path)s contains the value %(value)d, but there is %(count)d class.",
+        "%(path)s contains the value %(value)d, but there are %(count)d classes.",
+    ),
+)
+
+# Networks
+
+NETWORK_UNKNOWN = define("network_unknown", gettext_noop("%(library)s has no network named %(name)s."))
+FAMILY_UNKNOWN = define(
+    "family_unknown", gettext_noop("%(library)s has no architecture named %(name)s. It has %(known)s.")
+)
+NETWORK_CANNOT_BE_BUILT = define("network_cannot_be_built", gettext_noop("%(name)s cannot be built: %(error)s"))
+SIZE_CANNOT_BE_BUILT = define(
+    "size_cannot_be_built", gettext_noop("%(name)s cannot be built for images of %(size)d pixels: %(error)s")
+)
+SIZE_OUT_OF_RANGE = define(
+    "size_out_of_range",
+    gettext_noop("%(name)s needs images of %(least)d to %(most)d pixels. Set image_size to %(usual)d."),
+)
+OTHER_NETWORK = define("other_network", gettext_noop("The weights do not fit the network %(name)s: %(error)s"))
+
+# Published weights
+
+NO_PUBLISHED_MODEL = define(
+    "no_published_model",
+    gettext_noop("There are no published weights of the whole model for %(name)s. Set pretrained to backbone or none."),
+)
+NO_PUBLISHED_BACKBONE = define(
+    "no_published_backbone",
+    gettext_noop("There are no published ImageNet weights for the backbone %(name)s. Set pretrained to none."),
+)
+NO_PUBLISHED_WEIGHTS_FIT = define(
+    "no_published_weights_fit", gettext_noop("None of the published weights fit %(name)s.")
+)
+DOWNLOAD_FAILED = define(
+    "download_failed",
+    gettext_noop(
+        "The pretrained weights of %(name)s could not be downloaded: %(error)s Connect this machine to %(host)s, or "
+        "turn pretrained off."
+    ),
+)
