@@ -52,7 +52,7 @@ class GradeProbabilities(nn.Module):
         self.network = network
 
     def forward(self, images_NCHW: torch.Tensor) -> Outputs:
-        above_NT = self.network(images_NCHW).sigmoid().cumprod(dim=1)
+        above_NT = F.logsigmoid(self.network(images_NCHW)).cumsum(dim=1).exp()  # ONNX has no cumulative product
         ones_N1 = torch.ones_like(above_NT[:, :1])
         return (torch.cat([ones_N1, above_NT], dim=1) - torch.cat([above_NT, torch.zeros_like(ones_N1)], dim=1),)
 

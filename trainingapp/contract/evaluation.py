@@ -23,7 +23,7 @@ An index counts the images of the validation split. A prediction is one of
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from trainingapp.contract.old_names import OLD_KEYS, deep_with_new_names, with_new_names
 
@@ -33,6 +33,18 @@ FIXED_IMAGES = 12
 SHOWN_PER_CLASS = 8
 LARGEST_CONFUSION = 200
 """Classes up to which the confusion matrix is kept: beyond, nobody reads it and the file would be megabytes."""
+
+
+ClassRow = dict[str, str | float | None]
+"""A row of the table by class: "class" and a value for each column, None where it is not defined."""
+
+
+class StoredPrediction(TypedDict, total=False):
+    """One of the three forms of a prediction in the file."""
+
+    classes: list[list[float]]
+    boxes: list[list[float]]
+    mask: str
 
 
 @dataclass(frozen=True)
@@ -72,13 +84,13 @@ class Evaluation:
     score: str
     score_higher_is_better: bool
     columns: list[Column] = field(default_factory=list)
-    per_class: list[dict[str, Any]] = field(default_factory=list)
+    per_class: list[ClassRow] = field(default_factory=list)
     confusion_names: list[str] = field(default_factory=list)
     confusion: list[list[int]] | None = None
     curves: list[Curve] = field(default_factory=list)
     best_confidence: float | None = None
     images: list[ImageScore] = field(default_factory=list)
-    predictions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    predictions: dict[int, StoredPrediction] = field(default_factory=dict)
     mask_pngs: dict[int, bytes] = field(default_factory=dict)
     """Predicted masks as files; those of the images shown become predictions."""
 
@@ -144,7 +156,7 @@ def write_evaluation(
     temporary.replace(path)
 
 
-def _write_masks(path: Path, mask_pngs: dict[int, bytes], shown: set[int]) -> dict[int, dict[str, Any]]:
+def _write_masks(path: Path, mask_pngs: dict[int, bytes], shown: set[int]) -> dict[int, StoredPrediction]:
     """Write the masks of the images in `shown` into a folder beside the file `path`: their predictions."""
     folder = path.with_suffix("")
     chosen = {index: png for index, png in mask_pngs.items() if index in shown}

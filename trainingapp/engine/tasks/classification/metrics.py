@@ -2,11 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, ImageScore
+from trainingapp.contract.evaluation import (
+    LARGEST_CONFUSION,
+    ClassRow,
+    Column,
+    Curve,
+    Evaluation,
+    ImageScore,
+    StoredPrediction,
+)
 from trainingapp.contract.messages import gettext_noop as _
 
 RELIABILITY_BINS = 10
@@ -145,7 +152,7 @@ def _scores(record: ValidationRecord) -> list[ImageScore]:
     return [ImageScore(index, loss, (label,)) for index, loss, label in rows]
 
 
-def _guesses(record: ValidationRecord) -> list[tuple[int, dict[str, Any]]]:
+def _guesses(record: ValidationRecord) -> list[tuple[int, StoredPrediction]]:
     rows = zip(record.indices_N.tolist(), record.guesses_NK.tolist(), record.chances_NK.tolist(), strict=True)
     return [
         (index, {"classes": [[label, round(chance, 4)] for label, chance in zip(guesses, chances, strict=True)]})
@@ -153,7 +160,7 @@ def _guesses(record: ValidationRecord) -> list[tuple[int, dict[str, Any]]]:
     ]
 
 
-def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[dict[str, Any]]:
+def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[ClassRow]:
     """Recall, precision and F1 of each class, None where there is nothing to divide by, and its images."""
     hits_C, seen_C, said_C = (t.tolist() for t in (confusion_CC.diagonal(), confusion_CC.sum(1), confusion_CC.sum(0)))
     return [

@@ -8,14 +8,21 @@ is at least MATCH_IOU, each object being hit once, by the surest box. A crowd is
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from trainingapp.contract.dataset_index import Box
-from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Curve, Evaluation, ImageScore
+from trainingapp.contract.evaluation import (
+    LARGEST_CONFUSION,
+    ClassRow,
+    Column,
+    Curve,
+    Evaluation,
+    ImageScore,
+    StoredPrediction,
+)
 from trainingapp.contract.messages import gettext_noop as _
 
 MATCH_IOU = 0.5
@@ -86,7 +93,9 @@ class ImageResult:
     scores_D: Floats
 
     @classmethod
-    def of(cls, index: int, truth: Sequence[Box], boxes: Any, labels: Any, scores: Any) -> "ImageResult":
+    def of(
+        cls, index: int, truth: Sequence[Box], boxes: ArrayLike, labels: ArrayLike, scores: ArrayLike
+    ) -> "ImageResult":
         """`boxes` [D, 4] xyxy, `labels` [D] and `scores` [D] are anything that NumPy takes, in any order."""
         scores_D = np.asarray(scores, dtype=np.float64)
         order_D = np.argsort(-scores_D, kind="stable")
@@ -130,7 +139,7 @@ class ImageResult:
         total = int(counted_D.sum()) + int((~self.crowds_G).sum())
         return 2 * int((counted_D & (self.verdicts_D == 1)).sum()) / total if total else 1.0
 
-    def prediction(self) -> dict[str, Any]:
+    def prediction(self) -> StoredPrediction:
         """As an evaluation file has it."""
         rows = zip(self.labels_D.tolist(), self.scores_D.tolist(), self.boxes_xyxy.tolist(), strict=True)
         shown = [row for row in rows if row[1] >= LEAST_SHOWN][:MOST_SHOWN]
@@ -229,7 +238,7 @@ def _mean(values: Floats) -> float | None:
     return float(defined.mean()) if len(defined) else None
 
 
-def _coco_truth(results: Sequence[ImageResult]) -> list[dict[str, Any]]:
+def _coco_truth(results: Sequence[ImageResult]) -> list[dict[str, float | list[float]]]:
     rows = [
         (one.index, label, box, crowd)
         for one in results
@@ -250,7 +259,7 @@ def _coco_truth(results: Sequence[ImageResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _coco_boxes(results: Sequence[ImageResult]) -> list[dict[str, Any]]:
+def _coco_boxes(results: Sequence[ImageResult]) -> list[dict[str, float | list[float]]]:
     return [
         {"image_id": one.index, "category_id": label, "bbox": box, "score": score}
         for one in results
@@ -330,7 +339,7 @@ class Sweep:
         return float(self.scores_D[place]), float(f1_D[place])
 
 
-def class_table(coco: CocoScores, sweep: Sweep, least: float, classes: list[str]) -> list[dict[str, Any]]:
+def class_table(coco: CocoScores, sweep: Sweep, least: float, classes: list[str]) -> list[ClassRow]:
     """AP of each class and how it does at the least confidence; None where there is nothing to divide by."""
     rows = []
     for label, name in enumerate(classes):

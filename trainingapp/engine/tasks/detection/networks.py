@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import nn
-from torchvision.models import detection
+from torchvision.models import WeightsEnum, detection
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
@@ -36,6 +36,9 @@ SSD_SIZES = (288, 512)
 """Sides for which SSD300's last maps are neither empty nor coarser than its boxes."""
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "mobilenet_v3_large", "vgg16")
+
+Targets = list[dict[str, torch.Tensor]]
+"""{"boxes": float32 [M, 4] xyxy, "labels": int64 [M]} for each image, and "scores" [M] where a model has found them."""
 
 LOSS_NAMES = {
     "classification": "loss_class",
@@ -87,13 +90,15 @@ class KeptSize(nn.Module):
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
-    def forward(self, images_NCHW: torch.Tensor, targets: Any = None) -> tuple[ImageList, Any]:
+    def forward(self, images_NCHW: torch.Tensor, targets: Targets | None = None) -> tuple[ImageList, Targets | None]:
         if self.scale is not None and self.shift is not None:
             images_NCHW = images_NCHW * self.scale + self.shift
         height, width = images_NCHW.shape[-2:]
         return ImageList(images_NCHW, [(height, width)] * len(images_NCHW)), targets
 
-    def postprocess(self, result: Any, image_shapes: Any, original_image_sizes: Any) -> Any:
+    def postprocess(
+        self, result: Targets, image_shapes: list[tuple[int, int]], original_image_sizes: list[tuple[int, int]]
+    ) -> Targets:
         """Boxes stay in the pixels that the model saw."""
         return result
 
@@ -112,8 +117,8 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
         state = _backbone_state(name, weights_from) if pretrained == "backbone" else _whole_state(name, weights_from)
         if not load_matching(model, state).matched:
             raise BadConfig(str(NO_PUBLISHED_WEIGHTS_FIT(name=name)))
-    for path in ("head", "rpn.head", "roi_heads.box_predictor"):
-        if (module := _submodule(model, path)) is not None:
+    for path, module in model.named_modules():
+        if path in ("head", "rpn.head", "roi_heads.box_predictor"):
             module.register_forward_hook(_as_float32)
     return model
 
@@ -200,7 +205,7 @@ def _faster_rcnn(backbone_name: str, options: DetectorOptions, *, second: bool) 
     scaled = [side * options.anchor_scale for side in (32, 64, 128, 256, 512)]
     sizes = (tuple(scaled),) * 3 if is_mobile else tuple((side,) for side in scaled)
     anchors = AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes))  # type: ignore[no-untyped-call]
-    heads: dict[str, Any] = {}
+    heads: dict[str, nn.Module] = {}
     if second:
         heads["rpn_head"] = RPNHead(256, anchors.num_anchors_per_location()[0], conv_depth=2)
         heads["box_head"] = FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=nn.BatchNorm2d)
@@ -274,20 +279,16 @@ def _pyramid(
     return BackboneWithFPN(network, names, widths, channels, extra_blocks=extra, norm_layer=norm_layer)
 
 
-def _as_float32(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-    """Mixed precision ends where the losses begin: sums over thousands of boxes need more than bfloat16 holds."""
+def _as_float32(module: nn.Module, inputs: object, output: Any) -> Any:
+    """A hook after the head, whose output holds tensors in dictionaries, lists and tuples.
+
+    Mixed precision ends where the losses begin: sums over thousands of boxes need more digits than bfloat16 has.
+    """
     if isinstance(output, torch.Tensor):
         return output.float()
     if isinstance(output, dict):
-        return {name: _as_float32(_module, _inputs, value) for name, value in output.items()}
-    return type(output)(_as_float32(_module, _inputs, value) for value in output)
-
-
-def _submodule(model: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return model.get_submodule(path)
-    except AttributeError:
-        return None
+        return {name: _as_float32(module, inputs, value) for name, value in output.items()}
+    return type(output)(_as_float32(module, inputs, value) for value in output)
 
 
 def _published_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -302,21 +303,18 @@ def _whole_state(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """COCO weights of torchvision's model of this name; its layers of other classes will not fit and start anew."""
     if name not in torchvision.models.list_models(detection):
         raise BadConfig(str(NO_PUBLISHED_MODEL(name=name)))
-    weights: Any = torchvision.models.get_model_weights(name)["DEFAULT"]
+    weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
     return dict(fetched_state(weights.url, folder / "checkpoints"))
 
 
 def _backbone_state(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """ImageNet weights of the feature extractor, under the names that they have in the detector."""
     backbone_name = next(known for known in BACKBONES if known in name)
-    weights: Any = torchvision.models.get_model_weights(backbone_name)["DEFAULT"]
+    weights: WeightsEnum = torchvision.models.get_model_weights(backbone_name)["DEFAULT"]
     state = fetched_state(weights.url, folder / "checkpoints")
-    renamed = {"ssd300_vgg16": _name_in_ssd, "ssdlite320_mobilenet_v3_large": _name_in_ssdlite}.get(name, _name_in_body)
+    named = {"ssd300_vgg16": _name_in_ssd, "ssdlite320_mobilenet_v3_large": _name_in_ssdlite}
+    renamed = named.get(name, "backbone.body.{}".format)
     return {renamed(key.removeprefix("features.")): value for key, value in state.items()}
-
-
-def _name_in_body(key: str) -> str:
-    return f"backbone.body.{key}"
 
 
 def _name_in_ssd(key: str) -> str:

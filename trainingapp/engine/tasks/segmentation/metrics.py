@@ -7,13 +7,12 @@ IoU = TP / (T + P - TP), dice = F1 = 2 TP / (T + P), precision = TP / P, recall 
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
-from trainingapp.contract.evaluation import LARGEST_CONFUSION, Column, Evaluation, ImageScore
+from trainingapp.contract.evaluation import LARGEST_CONFUSION, ClassRow, Column, Evaluation, ImageScore
 from trainingapp.contract.messages import gettext_noop as _
 
 BACKGROUND = "background"
@@ -165,7 +164,7 @@ class SegmentationMeter:
             tensor.copy_(state[name])
 
 
-def class_table(confusion_KK: torch.Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+def class_table(confusion_KK: torch.Tensor, names: Sequence[str]) -> list[ClassRow]:
     """A row for each of the K names: shares of 1, None where there is nothing to divide by."""
     hits_K, true_K, said_K = _sums(confusion_KK)
     total = max(1.0, float(true_K.sum()))
