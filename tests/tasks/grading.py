@@ -4,13 +4,14 @@ The classes of a dataset are the grades in their order, such as folders named 1,
 each grade, but it is trained and judged by how far it is from the true one.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BaseRunConfig, ImageSize, meta, model_name
+from trainingapp.contract.base_config import BaseRunConfig, ImageSize
 from trainingapp.contract.metric_names import LOSS, Metric
+from trainingapp.contract.setting import Section, Setting, Unit
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
 
 GRADERS = {
@@ -24,29 +25,31 @@ class GradingConfig(BaseRunConfig):
 
     architectures = GRADERS
 
-    task: Literal["grading"] = Field(
-        "grading", description="What the model learns.", json_schema_extra=meta("Task", "model")
-    )
-    model: model_name(GRADERS) = Field(  # type: ignore[valid-type]
-        "tiny_grader", description="Network.", json_schema_extra=meta("Model", "model")
-    )
-    image_size: ImageSize = Field(
-        32,
-        ge=32,
-        le=256,
-        description="Images are scaled to this square.",
-        json_schema_extra=meta("Image size", "model", "pixels"),
-    )
-    focus: float = Field(
-        1.0,
-        ge=1,
-        le=4,
-        description="The loss counts large errors more, by this exponent.",
-        json_schema_extra=meta("Focus on large errors", "training"),
-    )
-    best_metric: Literal["mean_error", "within_one", "loss"] = Field(
-        "mean_error", description="Decides which checkpoint is best.", json_schema_extra=meta("Best by", "saving")
-    )
+    task: Annotated[
+        Literal["grading"], Setting("Task", "What the model learns to do.", Section.MODEL, changes_result=True)
+    ] = "grading"
+    model: Annotated[str, Setting("Model", "Network architecture.", Section.MODEL, changes_result=True)] = "tiny_grader"
+    image_size: Annotated[
+        ImageSize,
+        Field(ge=32, le=256),
+        Setting(
+            "Image size", "Images are scaled to this square.", Section.MODEL, changes_result=True, unit=Unit.PIXELS
+        ),
+    ] = 32
+    focus: Annotated[
+        float,
+        Field(ge=1, le=4),
+        Setting(
+            "Focus on large errors",
+            "The loss counts large errors more, by this exponent.",
+            Section.TRAINING,
+            changes_result=True,
+        ),
+    ] = 1.0
+    best_metric: Annotated[
+        Literal["mean_error", "within_one", "loss"],
+        Setting("Model-selection metric", "Chooses the best checkpoint.", Section.SAVING, changes_result=False),
+    ] = "mean_error"
 
 
 TASK = TaskDescriptor(

@@ -1,10 +1,10 @@
-"""What a validation found out, as a file that pages read: RUN_DIR/evaluations/epoch_{n}.json (no torch).
+"""The result of a validation, as a file that pages read: RUN_DIR/evaluations/epoch_{n}.json (no torch).
 
 {"format": 1, "task": str, "epoch": int, "step": int, "classes": [str, ...], "values": {metric: float},
  "score": what the images' scores are, such as "loss"; "score_higher_is_better": bool,
  "columns": [{"name": str, "label": str, "is_share": bool}, ...],
  "per_class": [{"class": str, column name: number or null, ...}, ...],
- "confusion": {"names": [str, ...], "counts": [[int, ...], ...]} or null   rows: the truth, columns: the model's word
+ "confusion": {"names": [str, ...], "counts": [[int, ...], ...]} or null   rows: true class, columns: predicted
  "curves": [{"name", "title", "x", "y", "series": [{"label": str, "points": [[x, y], ...]}, ...]}, ...],
  "best_confidence": float or null,
  "images": [{"index": int, "path": str, "score": float, "labels": [int, ...]}, ...]   the worst and the best of each
@@ -14,7 +14,7 @@
  "predictions": {index as text: prediction}}                  of those, and of `images` where a task keeps them
 
 An index counts the images of the validation split. A prediction is one of
-    {"classes": [[label, probability], ...]}                  the likeliest first
+    {"classes": [[label, probability], ...]}                  the most likely first
     {"boxes": [[label, confidence, left, top, right, bottom], ...]}   in pixels of the upright image
     {"mask": "epoch_{n}/{index}.png"}                          beside this file; pixels as in a dataset's masks, at the
                                                               size that the model saw, without the padding
@@ -32,7 +32,7 @@ FORMAT = 1
 FIXED_IMAGES = 12
 SHOWN_PER_CLASS = 8
 LARGEST_CONFUSION = 200
-"""Classes up to which the confusion matrix is kept: beyond, nobody reads it and the file would be megabytes."""
+"""Classes up to which the confusion matrix is kept: beyond, it is unreadable and the file would take megabytes."""
 
 
 ClassRow = dict[str, str | float | None]
@@ -69,7 +69,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """How well a validation image was done; `labels` are the classes that it shows."""
+    """The score of a validation image; `labels` are the classes that it shows."""
 
     index: int
     score: float
@@ -78,7 +78,7 @@ class ImageScore:
 
 @dataclass
 class Evaluation:
-    """What a task's validation meter knows in the end. `values` are the metrics, "loss" among them."""
+    """The result of a task's validation. `values` are the metrics by name."""
 
     values: dict[str, float]
     score: str
@@ -122,7 +122,7 @@ def evaluation_path(run_dir: Path, epoch: int) -> Path:
 def write_evaluation(
     run_dir: Path, found: Evaluation, *, task: str, epoch: int, step: int, classes: list[str], paths: list[str]
 ) -> None:
-    """Write the file, whole or not at all. `paths` are those of the validation split. Raises OSError."""
+    """Write the file atomically. `paths` are those of the validation split. Raises OSError."""
     images = telling_images(found, len(classes))
     fixed = fixed_indices(len(paths))
     shown = {one.index for one in images} | set(fixed)
@@ -168,7 +168,7 @@ def _write_masks(path: Path, mask_pngs: dict[int, bytes], shown: set[int]) -> di
 
 
 def read_evaluation(run_dir: Path, epoch: int) -> dict[str, Any] | None:
-    """The content of the file; None where there is none, or none that can be read."""
+    """The content of the file; None where there is no file or it cannot be read."""
     try:
         content: dict[str, Any] = with_new_names(
             json.loads(evaluation_path(run_dir, epoch).read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
 """Predict with an exported network: python predict.py IMAGE ... [--out FOLDER] [--confidence 0.5] [--iou 0.5]
 
 Needs numpy, pillow and onnxruntime. Reads model.onnx and model.json beside it; for each image it prints one line of
-JSON and, with --out, writes the image with what was found drawn in.
+JSON and, with --out, writes the image with the predictions drawn in.
 
 Legend: B boxes, C classes; xyxy = left, top, right, bottom in pixels.
 """
@@ -43,7 +43,7 @@ class Prepared:
 
 
 def opened(path: Path, size: int) -> tuple[Image.Image, int, int]:
-    """The image, RGB and upright, and its full size; of a large JPEG no more is decoded than `size` needs."""
+    """The image, RGB and upright, and its full width and height; a large JPEG is decoded as far as `size` needs."""
     with Image.open(path) as image:
         width, height = image.size
         if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
@@ -63,7 +63,10 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def prepared(path: Path, card: Card) -> Prepared:
-    """A file as the network was trained to see it: stretched to the square, or fitted into it with grey around."""
+    """The image as the network saw images in training: stretched to the square, or fitted into it with grey padding.
+
+    Raises the errors of PIL for a file that is not a complete image.
+    """
     size = int(card["image_size"])
     image, width, height = opened(path, size)
     new_width = new_height = size
@@ -80,7 +83,7 @@ def prepared(path: Path, card: Card) -> Prepared:
 
 
 def top_classes(probabilities_NC: Floats, limit: int = TOP_CLASSES) -> list[tuple[int, float]]:
-    """(class, probability), the likeliest first."""
+    """(class, probability), the most likely first."""
     order = np.argsort(-probabilities_NC[0], kind="stable")[:limit]
     return [(int(label), float(probabilities_NC[0, label])) for label in order]
 
@@ -88,7 +91,7 @@ def top_classes(probabilities_NC: Floats, limit: int = TOP_CLASSES) -> list[tupl
 def candidates(
     boxes: Floats, scores_BC: Floats, image: Prepared, least: float, limit: int = MOST_CANDIDATES
 ) -> list[list[float]]:
-    """[label, score, left, top, right, bottom] in pixels of the upright image, the surest first, before suppression.
+    """[label, score, left, top, right, bottom] in pixels of the upright image, by descending score, before suppression.
 
     `boxes` is [B, 4], or [B, C, 4] where each class has its own.
     """
@@ -106,12 +109,13 @@ def candidates(
 
 
 def rounded(rows: Sequence[list[float]]) -> list[list[float]]:
-    """As people and files need them: four digits of the score, hundredths of a pixel."""
+    """Rows for pages and files: four digits of the score, hundredths of a pixel."""
     return [[row[0], round(row[1], 4), *(round(x, 2) for x in row[2:])] for row in rows]
 
 
 def suppressed(rows: Sequence[list[float]], iou: float, limit: int) -> list[list[float]]:
-    """Non-maximum suppression: of boxes of one class that overlap by more than `iou` the surest stays."""
+    """Non-maximum suppression: of boxes of one class that overlap by more than `iou`, the one with the highest score
+    stays. At most `limit` boxes."""
     kept: list[list[float]] = []
     for row in rows:
         if all(row[0] != other[0] or overlap(row, other) <= iou for other in kept):
@@ -131,7 +135,7 @@ def overlap(one: list[float], other: list[float]) -> float:
 
 
 def mask(probabilities_NKHW: Floats, image: Prepared) -> NDArray[np.uint8]:
-    """The likeliest class of each pixel, 0 for the background, without the padding: [inner_height, inner_width]."""
+    """The most likely class of each pixel, 0 for the background, without the padding: [inner_height, inner_width]."""
     right, bottom = image.left + image.inner_width, image.top + image.inner_height
     inner = probabilities_NKHW[0, :, image.top : bottom, image.left : right]
     found: NDArray[np.uint8] = inner.argmax(axis=0).astype(np.uint8)
@@ -139,7 +143,7 @@ def mask(probabilities_NKHW: Floats, image: Prepared) -> NDArray[np.uint8]:
 
 
 def mask_shares(mask_HW: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, float]:
-    """Share of the image by class, the largest first, without the background."""
+    """The share of the image that each class covers, the largest first, without the background."""
     counts = np.bincount(mask_HW.ravel(), minlength=len(classes) + 1)[1 : len(classes) + 1] / mask_HW.size
     return {classes[label]: round(float(counts[label]), 6) for label in np.argsort(-counts) if counts[label]}
 
@@ -170,17 +174,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Predict with model.onnx.")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="draw what was found into PNG files there")
-    parser.add_argument("--confidence", type=float, help="least confidence of boxes; by default as in model.json")
-    parser.add_argument("--iou", type=float, help="overlap above which two boxes of a class are one")
-    parser.add_argument("--top", type=int, default=TOP_CLASSES, help="classes that are named")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="draw the predictions into PNG files there")
+    parser.add_argument("--confidence", type=float, help="confidence threshold of boxes; default: that of model.json")
+    parser.add_argument("--iou", type=float, help="NMS IoU threshold; default: that of model.json")
+    parser.add_argument("--top", type=int, default=TOP_CLASSES, help="number of classes that are listed")
     return parser.parse_args(arguments)
 
 
 def _found(
     outputs: Sequence[Any], card: Card, image: Prepared, options: argparse.Namespace
 ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
-    """What the line says, and the mask where there is one."""
+    """The content of the line, and the mask where the task predicts one."""
     classes: list[str] = card["classes"]
     if card["prediction"] == "classes":
         top = top_classes(outputs[0], options.top)

@@ -1,4 +1,4 @@
-"""Finding the batch size at the start of a run: the largest that fits and is still faster than the one before."""
+"""Find the batch size at the start of a run: the largest that fits and still increases throughput."""
 
 import time
 from collections.abc import Iterator
@@ -18,22 +18,22 @@ from trainingapp.engine.tasks.registry import make_task
 LARGEST = 1024
 MEMORY_SHARE = 0.8
 LEAST_GAIN = 1.1
-"""Twice the batch must give at least so much more images a second, or it only costs memory."""
+"""Factor by which a batch of twice the size must increase the throughput to be worth its memory."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a batch size was measured at."""
+    """The measured throughput of a batch size."""
 
     batch_size: int
     images_per_s: float
 
 
 def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, precision: Precision) -> list[Trial]:
-    """Try sizes from 2 on, twice as many each time, with real steps; the last of the trials is the one to take.
+    """Try powers of 2 with real steps, in ascending order; the last trial is the result.
 
-    It ends where memory does (out of memory, or more than MEMORY_SHARE of what was free), where a larger batch is no
-    faster, and at a quarter of the training split. Raises BadConfig when not even two images fit.
+    The search ends when memory runs out (or the next size would take more than MEMORY_SHARE of the free memory), when a
+    larger batch is not faster, and at a quarter of the training split. Raises BadConfig when not even two images fit.
     """
     largest = max(2, min(LARGEST, len(dataset.split("train")) // 4))
     free = free_bytes(device)
@@ -85,7 +85,7 @@ def _measured(
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that can be had: of the GPU, or of the machine."""
+    """Free memory of the GPU or of the machine."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return float(torch.cuda.mem_get_info(device)[0])
@@ -93,14 +93,14 @@ def free_bytes(device: torch.device) -> float:
 
 
 def used_bytes(device: torch.device) -> float:
-    """The most that this process has taken so far."""
+    """Peak memory of this process."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_reserved(device))
     return _kilobytes(Path("/proc/self/status"), "VmHWM") * 1024.0
 
 
 def _kilobytes(path: Path, name: str) -> int:
-    """A line such as "MemAvailable:   123 kB". Without such files (no Linux) memory is taken to be endless."""
+    """A line such as "MemAvailable:   123 kB". Without such files (not Linux) memory counts as unlimited."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""Exports: an entry of the library as one zip with the formats that are wanted, each checked against PyTorch.
+"""Exports: an entry of the library as one zip with the requested formats, each checked against PyTorch.
 
-A format whose check fails is not in the zip; what went wrong is in the result.
+A format whose check fails is not in the zip; the result says why.
 """
 
 import json
@@ -36,12 +36,12 @@ Tell = Callable[[int, int, str], None]
 
 
 class _NotTheSameError(Exception):
-    """A format could not be made, or does not give what PyTorch gives; the message is for people."""
+    """A format could not be made, or its outputs differ from PyTorch's; the message is for people."""
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is exported, and what it gives for the images that it is checked on."""
+    """The network that is exported, and its outputs for the images of the check."""
 
     card: Card
     weights: Path
@@ -106,7 +106,7 @@ def _safetensors(subject: _Subject, path: Path) -> tuple[float, float | None]:
 
 
 def _check_state(state: dict[str, torch.Tensor], subject: _Subject) -> tuple[float, float | None]:
-    """Bit by bit: nothing is computed on the way."""
+    """Compare bit by bit: nothing is computed."""
     own = subject.module.network.state_dict()  # type: ignore[union-attr]
     if state.keys() != own.keys() or not all(torch.equal(state[name], own[name]) for name in own):
         raise _NotTheSameError("The file does not hold the weights of the network.")
@@ -147,7 +147,7 @@ def _made(name: str, make: Callable[[], Callable[[torch.Tensor], Any]]) -> Calla
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return make()
-    except Exception as error:  # exporters raise whatever they stumble over
+    except Exception as error:  # exporters raise errors of any type
         first = (str(error).strip().splitlines() or ["no message"])[0]
         raise _NotTheSameError(f"{name} cannot be made of this network: {type(error).__name__}: {first}") from error
 
@@ -183,7 +183,7 @@ def differences(
 
 
 def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], folder: Path, images: int) -> Path:
-    """The zip; weights do not shrink and are stored as they are."""
+    """The zip, without compression, because weights do not shrink."""
     path = folder / ZIP_FILE
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in good:

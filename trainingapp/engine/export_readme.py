@@ -1,4 +1,4 @@
-"""The README that goes along with exported weights, in English as the files beside it."""
+"""The README of an export, in English like the files beside it."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ _HOW = {
 
 
 def readme(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], images: int) -> str:
-    """What stands in README.md; `good` are the formats that are in the zip."""
+    """The text of README.md; `good` are the formats that are in the zip."""
     how = "\n".join(f"- {_HOW[name].format(size=card['image_size'])}" for name in good)
     checks = "\n".join(f"- {EXPORT_FILES[name]}: {_verdict(outcome)}" for name, outcome in outcomes.items())
     task = TASKS[card["task"]]

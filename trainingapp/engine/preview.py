@@ -1,4 +1,4 @@
-"""The first training batch of a run that does not exist yet: `python -m trainingapp.engine --preview RUN_DIR`."""
+"""The first training batch of a configuration without a run: `python -m trainingapp.engine --preview RUN_DIR`."""
 
 import torch
 
@@ -10,8 +10,8 @@ from trainingapp.engine.tasks.registry import make_task
 
 
 def draw_preview(order: Order) -> None:
-    """Write RUN_DIR/batch.webp: the first batch of the first epoch as the model will see it. Raises EngineError."""
-    torch.set_num_threads(1)  # beside runs that train, without getting in their way
+    """Write RUN_DIR/batch.webp: the first batch of the first epoch as the model sees it. Raises EngineError."""
+    torch.set_num_threads(1)  # runs that train on this machine have priority
     try:
         dataset = read_index(order.dataset_dir)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Images for people: a batch as the model sees it, with what it is told drawn in."""
+"""Images for pages: a training batch as the model sees it, with its annotations drawn in."""
 
 from collections.abc import Sequence
 
@@ -53,8 +53,8 @@ def image_with_boxes(
 
 
 def image_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.Image:
-    """uint8 [3, H, W] with a mask as datasets have it (i + 1 is classes[i]) laid over, half transparent; what nobody
-    knows is darkened."""
+    """uint8 [3, H, W] with a mask as datasets have it (i + 1 is classes[i]) laid over, half transparent; unknown
+    pixels are darkened."""
     image, factor = enlarged(image_CHW)
     mask_HW = mask_HW.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
     layer = np.zeros((*mask_HW.shape, 4), dtype=np.uint8)

@@ -17,10 +17,10 @@ from trainingapp.contract.messages.tasks import IMAGE_UNREADABLE, MASK_CHANNELS,
 MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
 
 PADDING_GREY = 114
-"""What pads an image that is no square: a middle grey, as YOLO's letterbox has it."""
+"""The padding of an image that is not square: a middle grey, as in YOLO's letterbox."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-"""What PIL raises for files that are damaged or no images; SyntaxError comes from its PNG reader."""
+"""What PIL raises for damaged files and files that are not images; SyntaxError comes from its PNG reader."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def letterbox(width: int, height: int, size: int) -> Fit:
 def load_image(path: Path, size: int) -> torch.Tensor:
     """A file as RGB, turned upright and scaled to a square: uint8 [3, size, size].
 
-    Transparent parts become white. Raises BadData with the path for a file that is no whole image.
+    Transparent parts become white. Raises BadData with the path for a file that is not a complete image.
     """
     return _tensor(_opened(path, size).resize((size, size), Image.Resampling.BILINEAR))
 
@@ -76,7 +76,7 @@ def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
 
 
 def _opened(path: Path, size: int) -> Image.Image:
-    """The image, upright and RGB; of a large JPEG no more is decoded than a square of `size` needs."""
+    """The image, upright and RGB; a large JPEG is decoded only as far as a square of `size` needs."""
     try:
         with Image.open(path) as image:
             image.draft("RGB", (2 * size, 2 * size))
@@ -101,8 +101,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 class PixelStore:
     """The decoded images (or masks) of one split: decoded once and kept in memory where they are few enough.
 
-    The memory is an anonymous shared mapping: loader processes are forks and fill the same one, so every image is
-    decoded once in all, and /dev/shm, which is small in containers, is not used.
+    The memory is an anonymous shared mapping: loader processes are forks and fill the same one, so each image is
+    decoded once only. /dev/shm, which is small in containers, is not used.
     """
 
     def __init__(

@@ -14,10 +14,10 @@ from trainingapp.engine.data.images import PADDING_GREY
 
 @dataclass(frozen=True)
 class Switches:
-    """What `augmentation` means in single steps; the fields are those of the configuration.
+    """The single steps of an augmentation; the fields are those of the configuration.
 
     `shift`: the largest shift as a share of the side. `erasing` and `auto_augment` are for images without boxes and
-    masks, whose places they would not carry along.
+    masks, which they would not move along.
     """
 
     flip_horizontal: bool = False
@@ -68,8 +68,8 @@ def image_augmentation(chosen: Switches, size: int) -> nn.Module:
 def annotated_augmentation(chosen: Switches, size: int) -> nn.Module:
     """The same for images with boxes or masks: takes and gives (tv_tensors.Image, dict of tv_tensors).
 
-    Random sequences and erasing become a colour change of like strength. Boxes that a crop has cut to nothing are
-    left in as empty ones: the task takes them out with their labels.
+    Random sequences and erasing become a colour change of similar strength. Boxes outside of a crop become empty; the
+    task removes them with their labels.
     """
     steps: list[nn.Module] = _flips(chosen)
     if chosen.shift or chosen.crop:

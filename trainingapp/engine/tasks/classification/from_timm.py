@@ -1,4 +1,4 @@
-"""timm's classification networks. timm is loaded only when a run asks for it: that takes seconds."""
+"""timm's classification networks. timm is imported only for runs that need it, because that takes seconds."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from trainingapp.engine.published import DOWNLOAD_TIMEOUT_S, socket_timeout
 def build_timm(
     name: str, *, class_count: int, image_size: int, dropout_rate: float, pretrained_from: Path | None
 ) -> nn.Module:
-    """As `build_classifier`, for the network that timm calls `name`. Raises BadConfig, WeightsUnavailable."""
+    """As `build_classifier`, for the network that timm names `name`. Raises BadConfig, WeightsUnavailable."""
     import timm
 
     if not timm.is_model(name):
@@ -32,7 +32,7 @@ def build_timm(
 
 
 def _created(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
-    """Transformers are built for one size of image; the others take any and do not know the option."""
+    """Build the network. Transformers need the image size; the other networks do not have the option."""
     import timm
 
     try:

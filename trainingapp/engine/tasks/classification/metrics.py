@@ -1,4 +1,7 @@
-"""Classification metrics, gathered on the device and read once at the end."""
+"""Classification metrics, accumulated on the device and read once at the end.
+
+Legend: N images of a batch, C classes, K most likely classes of an image.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,9 +31,9 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class ValidationRecord:
-    """What a validation batch gave for each of its N images, on the CPU.
+    """The results of a validation batch for each of its images, on the CPU.
 
-    `guesses_NK` are the K likeliest classes, `chances_NK` their probabilities, both the likeliest first.
+    `guesses_NK` are the K most likely classes, `chances_NK` their probabilities, both in descending order.
     """
 
     indices_N: torch.Tensor
@@ -58,7 +61,7 @@ class ClassificationMeter:
         self._class_count = class_count
         self._top_k = min(5, class_count)
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        #: images seen, right at the first guess, right within the first five
+        #: images, those with the right first guess, those with the right class among the first five
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)
         cells = class_count * class_count if validation else 0
         self._confusion = torch.zeros(cells, dtype=torch.int64, device=device)
@@ -76,7 +79,7 @@ class ClassificationMeter:
             self._confusion.index_put_((cells_N,), ones_N, accumulate=True)
 
     def record(self, record: ValidationRecord) -> None:
-        """Keep what a validation batch gave for each image."""
+        """Keep the results of a validation batch."""
         self._records.append(record)
 
     def reset(self) -> None:
@@ -84,7 +87,7 @@ class ClassificationMeter:
             tensor.zero_()
 
     def training_values(self) -> dict[str, float]:
-        """loss and top1 of what was seen since the last reset."""
+        """loss and top1 of the images since the last reset."""
         seen, top1, _top5 = self._counts.tolist()
         return {"loss": self._loss_sum.item() / max(1, seen), "top1": top1 / max(1, seen)}
 
@@ -92,7 +95,7 @@ class ClassificationMeter:
         return int(self._counts[0].item())
 
     def values(self) -> dict[str, float]:
-        """loss, top1, top5 (of five or fewer classes always 1) and macro_f1, each 0 to 1 but the loss."""
+        """loss, and from 0 to 1 top1, top5 (always 1 with five or fewer classes) and macro_f1."""
         seen, top1, top5 = self._counts.tolist()
         return {
             "loss": self._loss_sum.item() / max(1, seen),
@@ -122,9 +125,9 @@ class ClassificationMeter:
         )
 
     def _reliability(self) -> Curve:
-        """How often the first guess was right, by how sure the model was (Guo et al., arXiv:1706.04599).
+        """Accuracy of the first guess by its probability (Guo et al., arXiv:1706.04599).
 
-        A model that is as sure as it should be lies on the diagonal.
+        A calibrated model lies on the diagonal.
         """
         chances_N = torch.cat([record.chances_NK[:, 0] for record in self._records])
         hits_N = torch.cat([record.guesses_NK[:, 0] == record.labels_N for record in self._records])
@@ -161,17 +164,19 @@ def _guesses(record: ValidationRecord) -> list[tuple[int, StoredPrediction]]:
 
 
 def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[ClassRow]:
-    """Recall, precision and F1 of each class, None where there is nothing to divide by, and its images."""
-    hits_C, seen_C, said_C = (t.tolist() for t in (confusion_CC.diagonal(), confusion_CC.sum(1), confusion_CC.sum(0)))
+    """Recall, precision and F1 of each class, None where they are not defined, and its images."""
+    hits_C, seen_C, guessed_C = (
+        t.tolist() for t in (confusion_CC.diagonal(), confusion_CC.sum(1), confusion_CC.sum(0))
+    )
     return [
         {
             "class": name,
             "recall": hits / seen if seen else None,
-            "precision": hits / said if said else None,
-            "f1": 2 * hits / (seen + said) if seen + said else None,
+            "precision": hits / guessed if guessed else None,
+            "f1": 2 * hits / (seen + guessed) if seen + guessed else None,
             "images": seen,
         }
-        for name, hits, seen, said in zip(classes, hits_C, seen_C, said_C, strict=True)
+        for name, hits, seen, guessed in zip(classes, hits_C, seen_C, guessed_C, strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
 """Mixup and CutMix: training images mixed in pairs, within a batch.
 
-Only the choice is made where the batch is made; the pixels are mixed on the device, as floats.
+The choice is drawn where the batch is made; the pixels are mixed on the device, as floats.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import torch
 class Mix:
     """Image i is mixed with image i - 1 (the first with the last), of which it keeps the share `keep`.
 
-    Mixup blends them. CutMix puts a rectangle of the other in: `box_xyxy`, as shares of the side.
+    Mixup blends them. CutMix pastes a rectangle of the other: `box_xyxy`, as shares of the side.
     """
 
     kind: Literal["mixup", "cutmix"]
@@ -36,7 +36,7 @@ def draw_mix(mixup_alpha: float, cutmix_alpha: float) -> Mix | None:
 
 
 def _cut(keep: float) -> Mix:
-    """A rectangle of the share 1 - keep around a random place, cut at the rims; `keep` becomes what stays."""
+    """A rectangle of the share 1 - keep around a random point, clipped to the image; `keep` becomes the share left."""
     half = (1 - keep) ** 0.5 / 2
     x, y = torch.rand(2).tolist()
     left, top, right, bottom = max(0.0, x - half), max(0.0, y - half), min(1.0, x + half), min(1.0, y + half)

@@ -18,8 +18,8 @@ VIT_PATCH_SIZE = 16
 
 
 class DroppedLinear(nn.Linear):
-    """A last layer that drops features before it. Parameters are named as those of a plain nn.Linear, so that the
-    weights load into torchvision's own model."""
+    """A last layer with dropout before it. Its parameters have the names of a plain nn.Linear, so that the weights load
+    into torchvision's own model."""
 
     def __init__(self, in_features: int, out_features: int, dropout_rate: float) -> None:
         super().__init__(in_features, out_features)
@@ -37,7 +37,7 @@ def build_classifier(
 ) -> nn.Module:
     """The network `name` for images [N, 3, image_size, image_size], giving logits [N, class_count].
 
-    `pretrained_from` is the folder where the library's ImageNet weights are kept once fetched; None starts from random
+    `pretrained_from` is the folder for the library's downloaded ImageNet weights; None starts from random
     weights, drawn from torch's global generator. Raises WeightsUnavailable, BadConfig.
     """
     if name.startswith(TIMM):
@@ -57,13 +57,13 @@ def build_classifier(
 
 
 def head_prefix(model: nn.Module) -> str:
-    """Beginning of the names of the last layer's parameters."""
+    """Prefix of the names of the last layer's parameters."""
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     return f"{layers[-1]}."
 
 
 def _replace_head(model: nn.Module, class_count: int, dropout_rate: float) -> None:
-    """Put a new layer in place of the last linear one; torchvision's own dropout before it gives way to ours."""
+    """Replace the last linear layer, and turn off torchvision's own dropout before it."""
     path, last = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
     parent_path, _, attribute = path.rpartition(".")
     parent = model.get_submodule(parent_path)

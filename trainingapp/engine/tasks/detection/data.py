@@ -19,17 +19,17 @@ from trainingapp.engine.data.images import PADDING_GREY, PixelStore, letterbox, 
 from trainingapp.engine.data.transforms import annotated_augmentation, switches
 
 LEAST_SIDE = 2.0
-"""Pixels below which nothing of an object is left to learn from."""
+"""Shortest side, in pixels, of an object that is kept as a target."""
 
 LEAST_SHARE_SEEN = 0.2
-"""Share of its area below which an object that was cut is no longer told to the model."""
+"""Share of its area that must remain visible for a cut object to be kept as a target."""
 
 
 @dataclass(frozen=True)
 class BoxBatch(TensorBatch):
     """`images_NCHW` is uint8, `boxes_xyxy` float32 [M, 4] of all images in turn, `labels_M` int64.
 
-    `counts` are the boxes of each image; for validation there are none: the truth is with the samples.
+    `counts` are the boxes of each image; validation has none, because it compares with the samples.
     """
 
     images_NCHW: torch.Tensor
@@ -53,7 +53,7 @@ class BoxedImage:
 
 
 class BoxedImages:
-    """A split as items: images fitted into [3, size, size] and their boxes. Crowds are not told to the model."""
+    """A split as items: images fitted into [3, size, size] and their boxes. Crowds are no targets."""
 
     def __init__(
         self, dataset: DatasetIndex, samples: Sequence[Sample], config: DetectionConfig, memory_limit_bytes: int
@@ -100,10 +100,12 @@ class BoxedImages:
 
 
 def mosaic(images: Sequence[BoxedImage]) -> BoxedImage:
-    """Four images of one size around a random point, and of that a random square: Bochkovskiy et al., 2004.10934.
+    """Four images of one size around a random point, and a random square of that.
 
-    They are laid on a square of twice the side so that they meet at a point in its middle half; what lies outside is
-    cut off. A square of one to two sides of it is taken and scaled to one. Draws on torch's global CPU generator.
+    Bochkovskiy et al., arXiv:2004.10934.
+
+    The images meet at a point in the middle half of a canvas of twice their side and are cut at its edges. A square
+    of one to two sides is cropped from it and scaled to one. Draws on torch's global CPU generator.
     """
     size = images[0].image_CHW.shape[-1]
     center_x, center_y = (int(size / 2 + float(draw) * size) for draw in torch.rand(2))
@@ -124,7 +126,7 @@ def mosaic(images: Sequence[BoxedImage]) -> BoxedImage:
 
 
 def augmented(image: BoxedImage, augmentation: nn.Module) -> BoxedImage:
-    """The image changed at random, with the boxes of which enough is left."""
+    """The image changed at random, with the boxes that remain visible enough; see `clipped`."""
     size = image.image_CHW.shape[-1]
     # Without a clamping mode boxes may leave the image, so that what is left of each can be told from its area.
     boxes = tv_tensors.BoundingBoxes(image.boxes_xyxy, format="XYXY", canvas_size=(size, size), clamping_mode=None)
@@ -134,8 +136,10 @@ def augmented(image: BoxedImage, augmentation: nn.Module) -> BoxedImage:
 
 
 def clipped(boxes_xyxy: torch.Tensor, labels_M: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Boxes cut at the rims of a `size` x `size` image, and their labels, without those of which too little is left:
-    a side under LEAST_SIDE, or less than LEAST_SHARE_SEEN of the area."""
+    """Boxes clipped to a `size` x `size` image, and their labels.
+
+    Boxes with a side under LEAST_SIDE or with less than LEAST_SHARE_SEEN of their area left are dropped.
+    """
     cut_xyxy = boxes_xyxy.clamp(0, size)
     sides, whole = cut_xyxy[:, 2:] - cut_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
     kept_M = (sides >= LEAST_SIDE).all(1) & (sides.prod(1) >= LEAST_SHARE_SEEN * whole.prod(1))

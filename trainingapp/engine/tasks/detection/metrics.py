@@ -1,8 +1,8 @@
-"""Detection metrics: COCO's average precision, and what a model does at its best confidence.
+"""Detection metrics: COCO's average precision, and the results of a model at its best confidence threshold.
 
-Legend: D boxes of the model in an image, G boxes of the truth, C classes; xyxy = left, top, right, bottom in pixels of
-the upright image. A hit is a box whose class is right and whose overlap (intersection over union, IoU) with an object
-is at least MATCH_IOU, each object being hit once, by the surest box. A crowd is a region that counts for nothing.
+Legend: D predicted boxes of an image, G ground-truth boxes, C classes; xyxy = left, top, right, bottom in pixels of
+the upright image. A hit is a box of the right class whose intersection over union (IoU) with an object is at least
+MATCH_IOU; each object is hit once, by the box with the highest score. A crowd is a region that is not counted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from trainingapp.contract.messages import gettext_noop as _
 
 MATCH_IOU = 0.5
 CURVE_CLASSES = 20
-"""Classes up to which each has a curve of its own."""
+"""Number of classes up to which each class has its own curve."""
 
 LEAST_SHOWN = 0.05
 MOST_SHOWN = 50
@@ -56,7 +56,7 @@ class LossMeter:
         self._seen = torch.zeros((), dtype=torch.int64, device=device)
 
     def update(self, loss: torch.Tensor, parts: dict[str, torch.Tensor], images: int) -> None:
-        """Add a batch of so many images; `loss` and `parts` are its means."""
+        """Add a batch of `images` images; `loss` and `parts` are means over it."""
         values = torch.stack([loss, *(parts[name] for name in self._names[1:])])
         self._sums += values.detach().double() * images
         self._seen += images
@@ -82,7 +82,7 @@ class LossMeter:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """A validation image: the truth, and the model's boxes, the surest first. Boxes are float64 [.., 4] xyxy."""
+    """A validation image: ground truth and predicted boxes, by descending score. Boxes are float64 [.., 4] xyxy."""
 
     index: int
     truth_xyxy: Floats
@@ -118,8 +118,8 @@ class ImageResult:
     def verdicts_D(self) -> Ints:
         """For each box 1 where it is a hit, 0 where not, -1 where it lies in a crowd of its class and is not counted.
 
-        The order of COCO's evaluation: the surest box takes the free object of its class that it overlaps most. So the
-        verdict on a box does not depend on those that are less sure, and holds for every least confidence.
+        In the order of COCO's evaluation, the box with the highest score takes the free object of its class that it
+        overlaps most. The verdict on a box does not depend on boxes with lower scores, so it holds for every threshold.
         """
         verdicts_D = np.zeros(len(self.labels_D), dtype=np.int64)
         free_G = ~self.crowds_G
@@ -134,13 +134,13 @@ class ImageResult:
         return verdicts_D
 
     def f1(self, confidence: float) -> float:
-        """F1 of the boxes that are at least so sure; 1 where there is nothing and nothing was found."""
+        """F1 of the boxes of at least this confidence; 1 where there is no object and no box."""
         counted_D = (self.scores_D >= confidence) & (self.verdicts_D >= 0)
         total = int(counted_D.sum()) + int((~self.crowds_G).sum())
         return 2 * int((counted_D & (self.verdicts_D == 1)).sum()) / total if total else 1.0
 
     def prediction(self) -> StoredPrediction:
-        """As an evaluation file has it."""
+        """The boxes as an evaluation file holds them."""
         rows = zip(self.labels_D.tolist(), self.scores_D.tolist(), self.boxes_xyxy.tolist(), strict=True)
         shown = [row for row in rows if row[1] >= LEAST_SHOWN][:MOST_SHOWN]
         return {"boxes": [[label, round(score, 4), *(round(x, 2) for x in box)] for label, score, box in shown]}
@@ -158,7 +158,7 @@ def overlaps(boxes_xyxy: Floats, truth_xyxy: Floats, crowds_G: Bools) -> Floats:
 
 
 class DetectionRecords:
-    """The results of all validation images, and what follows from them."""
+    """The results of all validation images, and the metrics computed from them."""
 
     def __init__(self) -> None:
         self.results: list[ImageResult] = []
@@ -193,7 +193,7 @@ def _labels(result: ImageResult) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class CocoScores:
-    """What COCO's evaluation gives, -1 where there is no object to be found.
+    """The result of COCO's evaluation, -1 where there is no object.
 
     `precision_TRCA`: at each of T IoU thresholds 0.5 to 0.95 and R = 101 recalls 0 to 1, for each class and A = 4
     ranges of area (all, small, medium, large; bounds at 32 x 32 and 96 x 96 pixels); `recall_TCA`: the largest
@@ -276,7 +276,7 @@ def _xywh(boxes_xyxy: Floats) -> list[list[float]]:
 
 @dataclass(frozen=True)
 class Counts:
-    """At some least confidence: hits, boxes counted, and objects there are."""
+    """At a confidence threshold: hits, counted boxes, and objects."""
 
     hits: int
     boxes: int
@@ -299,7 +299,8 @@ class Counts:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All boxes that count, the surest first, for looking at every least confidence. `objects_C` are not crowds."""
+    """All counted boxes by descending score, to evaluate every confidence threshold. `objects_C` are objects without
+    crowds."""
 
     scores_D: Floats
     labels_D: Ints
@@ -323,24 +324,26 @@ class Sweep:
         return Sweep(self.scores_D[own_D], self.labels_D[own_D], self.hits_D[own_D], own)
 
     def counts(self, least: float) -> Counts:
-        """What the boxes of at least this confidence come to."""
+        """The counts of the boxes of at least this confidence."""
         boxes = int(np.searchsorted(-self.scores_D, -least, side="right"))
         return Counts(int(self.hits_D[:boxes].sum()), boxes, int(self.objects_C.sum()))
 
     def best(self) -> tuple[float | None, float]:
-        """The confidence with the largest F1 over all objects, of equal ones the highest, and that F1; None, 0 where
-        nothing was hit."""
+        """The threshold with the largest F1 over all objects (of equal ones the highest) and that F1; (None, 0) without
+        hits."""
         if not self.hits_D.any():
             return None, 0.0
         hits_D, boxes_D = self.hits_D.cumsum(), np.arange(1, len(self.hits_D) + 1)
         f1_D = 2 * hits_D / (boxes_D + self.objects_C.sum())
-        is_last_D = np.append(self.scores_D[1:] < self.scores_D[:-1], True)  # boxes of one confidence go together
+        is_last_D = np.append(
+            self.scores_D[1:] < self.scores_D[:-1], True
+        )  # a threshold includes all boxes of the same score
         place = int(np.where(is_last_D, f1_D, -1.0).argmax())
         return float(self.scores_D[place]), float(f1_D[place])
 
 
 def class_table(coco: CocoScores, sweep: Sweep, least: float, classes: list[str]) -> list[ClassRow]:
-    """AP of each class and how it does at the least confidence; None where there is nothing to divide by."""
+    """AP of each class and its metrics at the threshold `least`; None where a metric is not defined."""
     rows = []
     for label, name in enumerate(classes):
         counts = sweep.of_class(label).counts(least)
@@ -350,10 +353,10 @@ def class_table(coco: CocoScores, sweep: Sweep, least: float, classes: list[str]
 
 
 def confusion(results: Sequence[ImageResult], least: float, class_count: int) -> Ints:
-    """int64 [C + 1, C + 1], the truth in rows and the model's word in columns; the last of each is the background.
+    """int64 [C + 1, C + 1], true classes in rows, predicted ones in columns; the last of each is the background.
 
-    Boxes of at least this confidence and objects are paired whatever their classes, the largest IoU first, from
-    MATCH_IOU on. What stays alone is paired with the background, but for boxes of which half lies in a crowd.
+    Boxes of at least this confidence and objects are matched regardless of their classes, by descending IoU down to
+    MATCH_IOU. Unmatched ones count against the background, except boxes of which half lies in a crowd.
     """
     cells_CC = np.zeros((class_count + 1, class_count + 1), dtype=np.int64)
     for one in results:
@@ -371,7 +374,7 @@ def confusion(results: Sequence[ImageResult], least: float, class_count: int) ->
 
 
 def _pairs(overlaps_DG: Floats) -> list[tuple[int, int]]:
-    """Rows and columns of a matrix one to one, its largest entries first, from MATCH_IOU on."""
+    """Rows and columns of a matrix matched one to one, by descending entry down to MATCH_IOU."""
     rows, columns = np.nonzero(overlaps_DG >= MATCH_IOU)
     order = np.argsort(-overlaps_DG[rows, columns], kind="stable")
     by_row: dict[int, int] = {}
@@ -394,7 +397,7 @@ def _precision_recall(coco: CocoScores, classes: list[str]) -> Curve:
 
 
 def _f1_confidence(sweep: Sweep, classes: list[str]) -> Curve:
-    """F1 over the least confidence, of all objects together first."""
+    """F1 by confidence threshold; the curve of all objects first."""
     lines = [(_("All classes"), sweep)]
     if len(classes) <= CURVE_CLASSES:
         lines += [(name, sweep.of_class(label)) for label, name in enumerate(classes) if sweep.objects_C[label]]

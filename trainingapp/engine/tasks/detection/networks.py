@@ -49,12 +49,12 @@ LOSS_NAMES = {
     "loss_objectness": "loss_objectness",
     "loss_rpn_box_reg": "loss_proposal_box",
 }
-"""What torchvision calls the parts of the loss, and what the curves do."""
+"""torchvision's names of the parts of the loss, and those of the charts."""
 
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """What a run says about its network; see the fields of `DetectionConfig`."""
+    """The settings of a detector; see the fields of `DetectionConfig`."""
 
     class_count: int
     image_size: int
@@ -106,10 +106,10 @@ class KeptSize(nn.Module):
 def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weights_from: Path | None) -> nn.Module:
     """The network `name` for images [N, 3, image_size, image_size]; labels as `first_label` says.
 
-    In training mode called with the images and a list of {"boxes": float [M, 4] xyxy, "labels": int64 [M]} it gives
-    its losses by name, else a list of {"boxes", "labels", "scores"}, the surest first. `pretrained`: "none", "backbone"
-    or "whole"; the weights are fetched into `weights_from`, where that is None they are not loaded (a checkpoint's
-    will be). Raises BadConfig, WeightsUnavailable.
+    In training mode it takes the images and `Targets` and returns its losses by name; in evaluation mode it takes the
+    images and returns `Targets` with "scores" in descending order. `pretrained` is "none", "backbone" or "whole". The
+    weights are downloaded into `weights_from`; None loads none, for a network whose checkpoint is loaded afterwards.
+    Raises BadConfig, WeightsUnavailable.
     """
     model = _built(name, options)
     model.transform = KeptSize(*_published_normalisation(name)) if pretrained == "whole" else KeptSize()
@@ -138,7 +138,7 @@ def loss_parts(name: str) -> list[str]:
 
 
 def head_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """Beginnings of the names of all parameters that are not of the feature extractor."""
+    """Prefixes of the names of all parameters outside of the feature extractor."""
     body = ("backbone.body.", "backbone.features.")
     names = [name for name, _parameter in model.named_parameters() if not name.startswith(body)]
     return tuple(sorted({".".join(name.split(".")[:2]) + "." for name in names}))
@@ -248,7 +248,7 @@ def _dense_stages(backbone_name: str) -> list[int]:
 
 
 def _is_slim(backbone_name: str) -> bool:
-    """Whether the network is our own small one, of which nobody has published weights as a whole."""
+    """Whether the network is a small one of our own, without published weights of the whole model."""
     return backbone_name != "resnet50"
 
 
@@ -264,7 +264,8 @@ def _pyramid(
 ) -> BackboneWithFPN:
     """A feature pyramid (Lin et al., arXiv:1612.03144) over these stages of a ResNet or layers of a MobileNet.
 
-    Norms that keep the statistics of a pretrained backbone suit small batches; without pretraining they would be none.
+    Frozen norms keep the statistics of a pretrained backbone, which suits small batches; without pretraining there are
+    no statistics to keep.
     """
     norms = FrozenBatchNorm2d if options.frozen_norms and not plain_norms else nn.BatchNorm2d
     network: Any = torchvision.models.get_model(backbone_name, weights=None, norm_layer=norms)
@@ -300,7 +301,7 @@ def _published_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float,
 
 
 def _whole_state(name: str, folder: Path) -> dict[str, torch.Tensor]:
-    """COCO weights of torchvision's model of this name; its layers of other classes will not fit and start anew."""
+    """COCO weights of torchvision's model of this name; layers for other classes stay random."""
     if name not in torchvision.models.list_models(detection):
         raise BadConfig(str(NO_PUBLISHED_MODEL(name=name)))
     weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]

@@ -26,7 +26,7 @@ MaskedImage = tuple[torch.Tensor, torch.Tensor]
 class MaskedBatch(TensorBatch):
     """`images_NCHW` and `masks_NHW` are uint8, `indices_N` int64; N may be smaller in the last batch of an epoch.
 
-    A mask holds 0 for the background, i + 1 for classes[i] and IGNORED_PIXEL where nobody knows and beside the image.
+    A mask holds 0 for the background, i + 1 for classes[i] and IGNORED_PIXEL for unknown pixels and the padding.
     """
 
     images_NCHW: torch.Tensor
@@ -94,7 +94,7 @@ class MaskedImages:
 def balanced_weights(counts_K: torch.Tensor) -> torch.Tensor:
     """float32 [K]: weights n / (k n_c) of classes with n_c of the n pixels, k being the classes that occur.
 
-    As scikit-learn's class_weight="balanced", but no more than LARGEST_CLASS_WEIGHT: a few pixels must not rule the
+    As scikit-learn's class_weight="balanced", but at most LARGEST_CLASS_WEIGHT, so that few pixels do not dominate the
     loss. Classes without pixels get 1.
     """
     counts = counts_K.double()

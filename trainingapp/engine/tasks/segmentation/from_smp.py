@@ -1,4 +1,4 @@
-"""Networks of segmentation-models-pytorch, which is loaded only when a run asks for it: that takes seconds."""
+"""Networks of segmentation-models-pytorch, which is imported only for runs that need it: that takes seconds."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def build_smp(name: str, *, class_count: int, pretrained: str, weights_cache_dir
 def _load_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) -> None:
     """ImageNet weights of the encoder, from Hugging Face. Raises WeightsUnavailable, BadConfig.
 
-    Fetched here and not by the library, which would put them into a folder of the user's.
+    Downloaded here and not by the library, which would use a folder of the user.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError

@@ -1,7 +1,7 @@
 """Losses over pixels.
 
 N images, K classes with the background as 0, H and W the height and width. Logits are [N, K, H, W] and targets
-[N, H, W], int64 from 0 to K - 1 or IGNORED_PIXEL, which counts nowhere. Every loss is a float32 scalar, 0 where every
+[N, H, W], int64 from 0 to K - 1 or IGNORED_PIXEL, which is left out. Every loss is a float32 scalar, 0 where every
 pixel is ignored. The sums are over flat rows of pixels: torch has no deterministic algorithm on GPUs for the
 cross-entropy of [N, K, H, W].
 """
@@ -14,7 +14,7 @@ from trainingapp.contract.dataset_index import IGNORED_PIXEL
 FOCAL_GAMMA = 2.0
 DICE_SMOOTH = 1.0
 LEAST_WEIGHT = 1e-6
-"""Of all pixels together, so that a batch in which every pixel is ignored gives 0 and no 0 / 0."""
+"""Least sum of the weights of all pixels: a batch in which every pixel is ignored gives 0 instead of 0 / 0."""
 
 
 def pixel_loss(
@@ -25,7 +25,7 @@ def pixel_loss(
     weights_K: torch.Tensor | None = None,
     dice_weight: float = 0.5,
 ) -> torch.Tensor:
-    """The loss that the configuration calls `kind`; `weights_K` are of cross-entropy and focal loss, not of dice.
+    """The loss of the configuration's `loss_type`; `weights_K` apply to cross-entropy and focal loss, not to dice.
 
     combined is (1 - dice_weight) cross-entropy + dice_weight dice.
     """
@@ -57,7 +57,7 @@ def cross_entropy(
 
 
 def focal(logits_MK: torch.Tensor, targets_M: torch.Tensor, weights_K: torch.Tensor | None = None) -> torch.Tensor:
-    """Cross-entropy in which sure pixels count little: w_t (1 - p_t)^2 (-log p_t), averaged as there.
+    """Cross-entropy with little weight on easy pixels: w_t (1 - p_t)^2 (-log p_t), averaged as there.
 
     Lin et al., Focal Loss for Dense Object Detection, arXiv:1708.02002, with its gamma of 2.
     """
@@ -85,7 +85,7 @@ def dice(logits_MK: torch.Tensor, targets_M: torch.Tensor) -> torch.Tensor:
 
 
 def _known(targets_M: torch.Tensor) -> torch.Tensor:
-    """Targets that can be used as indices: ignored ones as 0, to be taken out again."""
+    """Targets as valid indices: ignored ones become 0 and must be masked afterwards."""
     return torch.where(targets_M == IGNORED_PIXEL, 0, targets_M)
 
 

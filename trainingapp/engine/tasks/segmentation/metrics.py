@@ -29,7 +29,7 @@ COLUMNS = [
 def pixel_confusion(targets_NHW: torch.Tensor, guesses_NHW: torch.Tensor, class_count: int) -> torch.Tensor:
     """int64 [N, K, K] with K = `class_count`: pixels of each image, true class in rows, predicted one in columns.
 
-    Ignored pixels are left out. bincount without weights is deterministic on GPUs too, and waits for them.
+    Ignored pixels are left out. bincount without weights is deterministic on GPUs too, but it synchronizes with them.
     """
     count, cells = len(targets_NHW), class_count * class_count
     image_N11 = torch.arange(count, device=targets_NHW.device).view(-1, 1, 1)
@@ -40,14 +40,14 @@ def pixel_confusion(targets_NHW: torch.Tensor, guesses_NHW: torch.Tensor, class_
 
 def class_ious(confusion_KK: torch.Tensor) -> torch.Tensor:
     """float64 [..., K] from int64 [..., K, K]; NaN for classes that occur neither as truth nor as guess."""
-    hits, true, said = _sums(confusion_KK)
-    return hits / (true + said - hits)
+    hits, true, guessed = _sums(confusion_KK)
+    return hits / (true + guessed - hits)
 
 
 def class_dices(confusion_KK: torch.Tensor) -> torch.Tensor:
     """float64 [..., K] from int64 [..., K, K]; NaN as in `class_ious`."""
-    hits, true, said = _sums(confusion_KK)
-    return 2 * hits / (true + said)
+    hits, true, guessed = _sums(confusion_KK)
+    return 2 * hits / (true + guessed)
 
 
 def _sums(confusion_KK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -57,7 +57,7 @@ def _sums(confusion_KK: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch
 
 
 def _mean(values_K: torch.Tensor) -> float:
-    """Mean of those that are numbers; 0 where none is."""
+    """Mean of the values that are not NaN; 0 where all are."""
     return float(values_K.nanmean().nan_to_num(0.0))
 
 
@@ -80,7 +80,7 @@ class SegmentationMeter:
         self._class_count = class_count
         self._first = first_class
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-        #: images seen, pixels seen, pixels that were right
+        #: images, known pixels, correct pixels
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)
         shape = (class_count, class_count) if validation else (0, 0)
         self._confusion_KK = torch.zeros(shape, dtype=torch.int64, device=device)
@@ -105,11 +105,11 @@ class SegmentationMeter:
         return guesses_NHW.to("cpu", torch.uint8), confusion_NKK.cpu()
 
     def record(self, index: int, confusion_KK: torch.Tensor, guess_HW: torch.Tensor) -> None:
-        """Keep what validation image `index` gave: its own confusion, and the mask without the padding around it."""
+        """Keep the result of validation image `index`: its own confusion, and the mask without the padding."""
         self._predicted[index] = Predicted(self._score(index, confusion_KK), encoded_mask(guess_HW))
 
     def _score(self, index: int, confusion_KK: torch.Tensor) -> ImageScore | None:
-        """Mean IoU of the classes that the image shows; none where all of it is ignored."""
+        """Mean IoU of the classes that the image shows; None where all pixels are ignored."""
         shown_K = confusion_KK.sum(1) > 0
         if not shown_K.any():
             return None
@@ -124,7 +124,7 @@ class SegmentationMeter:
         return int(self._counts[0].item())
 
     def training_values(self) -> dict[str, float]:
-        """loss and pixel_accuracy of what was seen since the last reset."""
+        """loss and pixel_accuracy of the images since the last reset."""
         images, pixels, hits = self._counts.tolist()
         return {"loss": self._loss_sum.item() / max(1, images), "pixel_accuracy": hits / max(1, pixels)}
 
@@ -165,13 +165,13 @@ class SegmentationMeter:
 
 
 def class_table(confusion_KK: torch.Tensor, names: Sequence[str]) -> list[ClassRow]:
-    """A row for each of the K names: shares of 1, None where there is nothing to divide by."""
-    hits_K, true_K, said_K = _sums(confusion_KK)
+    """A row for each of the K names: values from 0 to 1, None where they are not defined."""
+    hits_K, true_K, guessed_K = _sums(confusion_KK)
     total = max(1.0, float(true_K.sum()))
     columns = {
         "iou": class_ious(confusion_KK),
         "dice": class_dices(confusion_KK),
-        "precision": hits_K / said_K,
+        "precision": hits_K / guessed_K,
         "recall": hits_K / true_K,
         "share": true_K / total,
     }

@@ -29,9 +29,9 @@ SMALL_RESNET_CHANNELS = 512
 
 
 class LogitsOnly(nn.Module):
-    """One of torchvision's segmentation networks that gives its logits themselves, not a dictionary of them.
+    """One of torchvision's segmentation networks, with logits as its output instead of a dictionary.
 
-    Parameters are named as there, so that the weights load into torchvision's own model.
+    Parameters have torchvision's names, so that the weights load into torchvision's own model.
     """
 
     def __init__(self, made: nn.Module) -> None:
@@ -50,9 +50,9 @@ class LogitsOnly(nn.Module):
 def build_segmenter(name: str, *, class_count: int, pretrained: str, weights_cache_dir: Path) -> nn.Module:
     """The network `name` with K = `class_count`.
 
-    `pretrained` is "none", "backbone" (ImageNet) or "whole" (what the library publishes of the whole network; layers
-    that depend on the number of classes start anew), kept in `weights_cache_dir` once fetched. What is not loaded is
-    drawn from torch's global generator. Raises WeightsUnavailable, BadConfig.
+    `pretrained` is "none", "backbone" (ImageNet) or "whole" (published weights of the whole network, without layers
+    that depend on the number of classes), downloaded into `weights_cache_dir`. The other weights are drawn from
+    torch's global generator. Raises WeightsUnavailable, BadConfig.
     """
     if name.startswith(SMP):
         return build_smp(
@@ -72,7 +72,7 @@ def build_segmenter(name: str, *, class_count: int, pretrained: str, weights_cac
 
 
 def segmenter_head_prefixes(name: str) -> tuple[str, ...]:
-    """Beginnings of the names of the parameters that are no backbone."""
+    """Prefixes of the names of the parameters outside of the backbone."""
     return ("decoder.", "segmentation_head.") if name.startswith(SMP) else ("classifier.",)
 
 
@@ -84,7 +84,7 @@ def _on_small_resnet(family: str, backbone: str, class_count: int) -> nn.Module:
 
 
 def _load_backbone(model: nn.Module, backbone: str, weights_cache_dir: Path) -> None:
-    """ImageNet weights in the place of the backbone's. The first edition, on which torchvision's own were trained."""
+    """Load ImageNet weights into the backbone: the first version, with which torchvision trained its own models."""
     weights: WeightsEnum = torchvision.models.get_model_weights(backbone)["IMAGENET1K_V1"]
     state = fetched_state(weights.url, weights_cache_dir / "checkpoints")
     report = load_matching(
@@ -95,7 +95,7 @@ def _load_backbone(model: nn.Module, backbone: str, weights_cache_dir: Path) -> 
 
 
 def _load_whole(model: nn.Module, name: str, weights_cache_dir: Path) -> None:
-    """Weights trained on COCO with the 21 classes of Pascal VOC. Raises BadConfig where there are none."""
+    """Load weights trained on COCO with the 21 classes of Pascal VOC. Raises BadConfig where there are none."""
     try:
         weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
     except ValueError:
