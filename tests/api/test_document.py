@@ -68,7 +68,12 @@ def test_operations_are_told_apart_by_short_names(document: dict[str, Any]) -> N
 def test_the_configurations_are_described_by_task(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     assert len(schemas["TrainingRunCreate"]["properties"]["config"]["anyOf"]) == 3
-    assert "max_det" in schemas["DetectionConfig"]["properties"]
+    fields = schemas["DetectionConfig"]["properties"]
+    assert fields["max_det"]["description"] == "Keeps at most this many boxes per image, the most confident ones."
+    assert (fields["max_det"]["label"], fields["max_det"]["unit"]) == ("Max detections", "boxes")
+    assert (fields["image_size"]["minimum"], fields["image_size"]["maximum"]) == (64, 2048)
+    assert "fcos_resnet18_fpn" in fields["model"]["enum"]
+    assert fields["freeze"]["enum"] == ["none", "backbone"]
 
 
 def test_the_page_is_for_who_is_signed_in(user_client: Client) -> None:

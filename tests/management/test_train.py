@@ -235,7 +235,7 @@ def test_the_template_is_a_whole_configuration(task: str) -> None:
 
     text = train("config", "--task", task)
     assert parse_config(yaml.safe_load(text)).task == task
-    assert "# How many times the whole training split is seen." in text
+    assert "# Number of passes over the training split." in text
 
 
 def test_a_run_may_have_limits_of_its_own(admin: User, dataset: Dataset) -> None:

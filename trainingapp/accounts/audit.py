@@ -24,6 +24,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from trainingapp.contract.limits import SEARCH_LENGTH, USER_NAME_LENGTH
 from trainingapp.models import ApiToken, AuditEntry, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
 
 Door = AuditEntry.Door
@@ -134,7 +135,7 @@ def record(
     named = by if isinstance(by, str) else ""
     return AuditEntry.objects.create(
         user=user if is_known else None,
-        username=user.get_username() if is_known else (named or actor.username)[:150],
+        username=user.get_username() if is_known else (named or actor.username)[:USER_NAME_LENGTH],
         verb=verb,
         door=door or actor.door,
         address=address or actor.address,
@@ -147,7 +148,7 @@ def _thing(item: Any) -> dict[str, str]:
     if item is None:
         return {}
     number = f"{item.run_id}/{item.file}" if isinstance(item, Checkpoint) else str(item.pk)
-    return {"kind": kind_of(item), "object_id": number, "object_name": str(item)[:200]}
+    return {"kind": kind_of(item), "object_id": number, "object_name": str(item)[:SEARCH_LENGTH]}
 
 
 def kind_of(item: Model) -> str:
@@ -222,7 +223,7 @@ def _locked_out(sender: object, username: Any, **kwargs: Any) -> None:
 
 def _shown(username: object) -> str:
     """A name as somebody typed it; a database takes no NUL."""
-    return str(username or "").replace("\0", "")[:150]
+    return str(username or "").replace("\0", "")[:USER_NAME_LENGTH]
 
 
 def remove_old() -> int:

@@ -15,6 +15,7 @@ from trainingapp.api.paging import Id, Text, paged
 from trainingapp.api.problems import FieldProblem, Problem, wrong_field
 from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
 from trainingapp.api.schemas import TrainingDeleteResponse
+from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.datasets import uploads
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.importing.importer import check_upload
@@ -64,7 +65,7 @@ def create_dataset(request: ApiRequest, payload: DatasetCreate, response: HttpRe
 def upload_dataset(
     request: ApiRequest,
     response: HttpResponse,
-    name: Annotated[Text, Query(min_length=1, max_length=120, description="Name of the dataset.")],
+    name: Annotated[Text, Query(min_length=1, max_length=NAME_LENGTH, description="Name of the dataset.")],
 ) -> Status[Dataset]:
     """The body is the zip file as it is. It is looked at and then waits for you to confirm the import."""
     require(request, Verb.CREATE)

@@ -10,6 +10,17 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.api.paging import Page, Paging, Text
 from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsState
+from trainingapp.contract.limits import (
+    ARCHITECTURE_LENGTH,
+    LICENCE_LENGTH,
+    MAX_CLASSES,
+    MAX_IMAGE_SIZE,
+    MAX_JSON_INTEGER,
+    NAME_LENGTH,
+    NOTE_LENGTH,
+    PATH_LENGTH,
+    SEARCH_LENGTH,
+)
 from trainingapp.contract.old_names import with_new_names
 from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.datasets.options import ImportOptions
@@ -26,7 +37,7 @@ JobState = Literal["waiting", "working", "done", "failed", "cancelled"]
 class DatasetFilters(Paging):
     status: DatasetStatus | None = Field(None, description="Only datasets of this status.")
     task: TaskName | None = Field(None, description="Only datasets whose annotations suffice for this task.")
-    q: Text | None = Field(None, max_length=200, description="Only datasets with this in their name.")
+    q: Text | None = Field(None, max_length=SEARCH_LENGTH, description="Only datasets with this in their name.")
     order: Literal["created", "-created", "name", "-name", "size", "-size"] = Field("-created")
 
 
@@ -35,10 +46,10 @@ class DatasetCreate(Schema):
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"name": "birds", "folder": "/srv/birds"}]})
 
-    name: str = Field(min_length=1, max_length=120)
+    name: str = Field(min_length=1, max_length=NAME_LENGTH)
     upload: str | None = Field(None, min_length=32, max_length=32, description="Id of a complete upload.")
     folder: str | None = Field(
-        None, min_length=1, max_length=1024, description="Full path of a folder of the server that you may read."
+        None, min_length=1, max_length=PATH_LENGTH, description="Full path of a folder of the server that you may read."
     )
     options: ImportOptions | None = Field(
         None, description="Import it so at once. Without, it is looked at first and waits for you to confirm."
@@ -124,7 +135,7 @@ class UploadCreate(Schema):
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"size": 734003200}]})
 
-    size: int = Field(ge=1, le=2**53 - 1, description="Bytes of the whole file.")
+    size: int = Field(ge=1, le=MAX_JSON_INTEGER, description="Bytes of the whole file.")
 
 
 class UploadResponse(Schema):
@@ -138,8 +149,8 @@ class UploadResponse(Schema):
 
 class WeightsFilters(Paging):
     task: TaskName | None = Field(None, description="Only weights of this task.")
-    name: Text | None = Field(None, max_length=120, description="Only versions of this name.")
-    q: Text | None = Field(None, max_length=200, description="Only weights with this in their name or note.")
+    name: Text | None = Field(None, max_length=NAME_LENGTH, description="Only versions of this name.")
+    q: Text | None = Field(None, max_length=SEARCH_LENGTH, description="Only weights with this in their name or note.")
     order: Literal["name", "-name", "created", "-created"] = Field("-created")
 
 
@@ -216,15 +227,21 @@ class _WeightsAbout(Schema):
     def _old_names(cls, values: Any) -> Any:
         return with_new_names(values) if isinstance(values, dict) else values
 
-    name: Text = Field(min_length=1, max_length=120, description="Weights of one name are numbered as its versions.")
+    name: Text = Field(
+        min_length=1, max_length=NAME_LENGTH, description="Weights of one name are numbered as its versions."
+    )
     format: WeightsFormat = Field("safetensors", description="pt: a file of torch.save with tensors and nothing else.")
     task: TaskName
-    architecture: Text = Field(min_length=1, max_length=120, description="As a run names it, such as resnet18.")
-    image_size: int = Field(224, ge=32, le=2048, multiple_of=32, description="The square that images are made to fit.")
+    architecture: Text = Field(
+        min_length=1, max_length=ARCHITECTURE_LENGTH, description="As a run names it, such as resnet18."
+    )
+    image_size: int = Field(
+        224, ge=32, le=MAX_IMAGE_SIZE, multiple_of=32, description="The square that images are made to fit."
+    )
     normalisation: NormalisationName = Field("imagenet", description="How pixels were scaled in training.")
-    classes: list[Text] = Field(min_length=1, max_length=20_000, description="Names, in the order of the outputs.")
-    note: Text = Field("", max_length=4000)
-    licence: Text = Field("", max_length=200)
+    classes: list[Text] = Field(min_length=1, max_length=MAX_CLASSES, description="Names, in the order of the outputs.")
+    note: Text = Field("", max_length=NOTE_LENGTH)
+    licence: Text = Field("", max_length=LICENCE_LENGTH)
 
 
 class WeightsUpload(_WeightsAbout):
@@ -259,10 +276,13 @@ class WeightsUpdate(Schema):
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"note": "The best so far.", "licence": "CC0"}]})
 
     name: str | None = Field(
-        None, min_length=1, max_length=120, description="Under another name it becomes the next version of that."
+        None,
+        min_length=1,
+        max_length=NAME_LENGTH,
+        description="Under another name it becomes the next version of that.",
     )
-    note: str | None = Field(None, max_length=4000)
-    licence: str | None = Field(None, max_length=200)
+    note: str | None = Field(None, max_length=NOTE_LENGTH)
+    licence: str | None = Field(None, max_length=LICENCE_LENGTH)
 
 
 class PredictMany(Schema):
@@ -270,10 +290,10 @@ class PredictMany(Schema):
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"dataset": 1, "split": "val"}]})
 
-    dataset: int | None = Field(None, ge=1, le=2**53 - 1, description="Number of a ready dataset.")
+    dataset: int | None = Field(None, ge=1, le=MAX_JSON_INTEGER, description="Number of a ready dataset.")
     split: Literal["train", "val", "all"] = "val"
     folder: str | None = Field(
-        None, min_length=1, max_length=1024, description="Full path of a folder of the server that you may read."
+        None, min_length=1, max_length=PATH_LENGTH, description="Full path of a folder of the server that you may read."
     )
 
 
@@ -346,9 +366,9 @@ class QueueMove(Schema):
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"run": 3, "before": 1}]})
 
-    run: int = Field(ge=1, le=2**53 - 1, description="The run to move.")
-    before: int | None = Field(None, ge=1, le=2**53 - 1, description="The queued run that it is to come before.")
-    after: int | None = Field(None, ge=1, le=2**53 - 1, description="The queued run that it is to come after.")
+    run: int = Field(ge=1, le=MAX_JSON_INTEGER, description="The run to move.")
+    before: int | None = Field(None, ge=1, le=MAX_JSON_INTEGER, description="The queued run that it is to come before.")
+    after: int | None = Field(None, ge=1, le=MAX_JSON_INTEGER, description="The queued run that it is to come after.")
     to: Literal["first", "last"] | None = Field(None, description="The first or the last place of all.")
 
 

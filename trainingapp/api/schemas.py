@@ -9,12 +9,24 @@ from pydantic_core import PydanticCustomError
 
 from trainingapp.api.controls import ACTIONS
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
+from trainingapp.contract.limits import (
+    FILE_NAME_LENGTH,
+    LICENCE_LENGTH,
+    MAX_EPOCHS,
+    MAX_JSON_INTEGER,
+    MAX_LIMIT_HOURS,
+    MAX_PRIORITY,
+    MAX_RECOVERIES,
+    NAME_LENGTH,
+    NOTE_LENGTH,
+    SEARCH_LENGTH,
+    USER_NAME_LENGTH,
+)
 from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.presentation.event_text import event_text
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.limits import MOST_HOURS, MOST_RECOVERIES
 
 StatusName = Literal["pending", "queued", "running", "paused", "completed", "failed", "stopped"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -23,10 +35,10 @@ WeightsState = Literal["pending", "ready", "failed"]
 VisibilityName = Literal["everybody", "team", "private"]
 EventType = Literal["log", "metrics", "checkpoint", "sample", "status"]
 #: Numbers above 2^53 - 1 are no numbers for every reader of JSON.
-Number = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Number = Annotated[int, Field(ge=1, le=MAX_JSON_INTEGER)]
 
-Hours = Annotated[float, Field(ge=0, le=MOST_HOURS)]
-Count = Annotated[int, Field(ge=0, le=MOST_RECOVERIES)]
+Hours = Annotated[float, Field(ge=0, le=MAX_LIMIT_HOURS)]
+Count = Annotated[int, Field(ge=0, le=MAX_RECOVERIES)]
 SOFT = "Hours after which the run saves and stops; 0: never."
 HARD = "Hours after which its trainer is killed; 0: never."
 RESTARTS = "Times that it goes on by itself after a crash."
@@ -52,8 +64,10 @@ class RunFilters(Paging):
     status: StatusName | None = Field(None, description="Only runs of this status.")
     task: TaskName | None = Field(None, description="Only runs of this task.")
     dataset: int | None = Field(None, ge=1, le=MOST_ID, description="Only runs on this dataset, by its number.")
-    owner: Text | None = Field(None, max_length=150, description="Only runs of this person, by user name.")
-    q: Text | None = Field(None, max_length=200, description="Only runs with this in their name or dataset's name.")
+    owner: Text | None = Field(None, max_length=USER_NAME_LENGTH, description="Only runs of this person, by user name.")
+    q: Text | None = Field(
+        None, max_length=SEARCH_LENGTH, description="Only runs with this in their name or dataset's name."
+    )
     order: RunOrder = Field("-created", description="What they are ordered by; a minus turns it round.")
 
 
@@ -73,10 +87,12 @@ class TrainingRunCreate(Schema):
         }
     )
 
-    name: str = Field(min_length=1, max_length=120, description="What you will look for in the list.")
+    name: str = Field(min_length=1, max_length=NAME_LENGTH, description="What you will look for in the list.")
     dataset: Number = Field(description="Number of a ready dataset.")
     config: dict[str, Any] = Field({}, description="The configuration: one of those below, by its `task`.")
-    priority: int = Field(0, ge=-1000, le=1000, description="Higher runs start first when there is a queue.")
+    priority: int = Field(
+        0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Higher runs start first when there is a queue."
+    )
     start: bool = Field(False, description="Queue it at once.")
     soft_limit_h: Hours | None = Field(None, description=f"{SOFT} Null: as the studio says.")
     hard_limit_h: Hours | None = Field(None, description=f"{HARD} Null: as the studio says.")
@@ -97,8 +113,8 @@ class TrainingRunUpdate(Schema):
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"name": "birds, again", "priority": 5}]})
 
-    name: str | None = Field(None, min_length=1, max_length=120)
-    priority: int | None = Field(None, ge=-1000, le=1000)
+    name: str | None = Field(None, min_length=1, max_length=NAME_LENGTH)
+    priority: int | None = Field(None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     soft_limit_h: Hours | Studio | None = Field(None, description=f"{SOFT} studio: as the studio says.")
     hard_limit_h: Hours | Studio | None = Field(None, description=f"{HARD} studio: as the studio says.")
     max_recoveries: Count | Studio | None = Field(None, description=f"{RESTARTS} studio: as the studio says.")
@@ -149,7 +165,9 @@ class ShareRequest(Schema):
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"visibility": "team", "team": "birds"}]})
 
     visibility: VisibilityName
-    team: str | None = Field(None, min_length=1, max_length=120, description="team: name of a team of the owner's.")
+    team: str | None = Field(
+        None, min_length=1, max_length=NAME_LENGTH, description="team: name of a team of the owner's."
+    )
 
 
 class _Run(TrainingStatusResponse):
@@ -222,15 +240,20 @@ class TrainingControlRequest(Schema):
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"action": "pause"}]})
 
     action: ActionName
-    name: str | None = Field(None, min_length=1, max_length=120, description="clone, fork: name of the new run.")
+    name: str | None = Field(
+        None, min_length=1, max_length=NAME_LENGTH, description="clone, fork: name of the new run."
+    )
     checkpoint: str | None = Field(
-        None, min_length=1, max_length=120, description="fork: file of the checkpoint; without it, the best or last."
+        None,
+        min_length=1,
+        max_length=FILE_NAME_LENGTH,
+        description="fork: file of the checkpoint; without it, the best or last.",
     )
     mode: Literal["continue", "weights"] = Field(
         "continue", description="fork: go on from the checkpoint's step, or take over its weights alone."
     )
     config: dict[str, Any] = Field({}, description="fork: what is to differ in the configuration.")
-    epochs: int | None = Field(None, ge=1, le=10_000, description="extend: epochs in all.")
+    epochs: int | None = Field(None, ge=1, le=MAX_EPOCHS, description="extend: epochs in all.")
 
 
 class TrainingControlResponse(Schema):
@@ -247,12 +270,14 @@ class TrainingSaveRequest(Schema):
         json_schema_extra={"examples": [{"name": "birds", "note": "First one that tells finches apart."}]}
     )
 
-    name: str = Field(min_length=1, max_length=120, description="Weights of one name are numbered as its versions.")
-    checkpoint: str | None = Field(
-        None, min_length=1, max_length=120, description="File of the checkpoint; without it, the best."
+    name: str = Field(
+        min_length=1, max_length=NAME_LENGTH, description="Weights of one name are numbered as its versions."
     )
-    note: str = Field("", max_length=10_000)
-    licence: str = Field("", max_length=200)
+    checkpoint: str | None = Field(
+        None, min_length=1, max_length=FILE_NAME_LENGTH, description="File of the checkpoint; without it, the best."
+    )
+    note: str = Field("", max_length=NOTE_LENGTH)
+    licence: str = Field("", max_length=LICENCE_LENGTH)
 
 
 class TrainingSaveResponse(Schema):
@@ -307,7 +332,7 @@ class LogFilters(Schema):
     """Query parameters of the log."""
 
     level: Level = Field("debug", description="Least level.")
-    q: Text | None = Field(None, max_length=200, description="Only lines with this text.")
+    q: Text | None = Field(None, max_length=SEARCH_LENGTH, description="Only lines with this text.")
     after: int = Field(0, ge=0, le=MOST_ID, description="The cursor: only lines above this number (`seq`).")
     limit: int = Field(500, ge=1, le=5000)
 

@@ -12,23 +12,23 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     JsonValue,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from trainingapp.contract.architectures import Architecture
+from trainingapp.contract.limits import MAX_EPOCHS, MAX_KEPT_CHECKPOINTS, MAX_KEPT_DAYS, MAX_KEPT_GB, MAX_SEED
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.retention import Policy
 from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
 
 IMAGE_SIZE_MULTIPLE = 32
 """All these networks reduce their input by up to 32."""
-
-MOST_PIXELS = 2048
-"""Largest side of a training image that any task allows."""
 
 MOST_WARMUP_EPOCHS = 100
 MOST_ACCUMULATION = 256
@@ -51,7 +51,8 @@ def image_size(value: int) -> int:
     return value
 
 
-ImageSize = Annotated[int, AfterValidator(image_size)]
+MULTIPLE_OF_32 = AfterValidator(image_size)
+"""Follows the bounds of an image size in its annotation: before them it would hide them from the JSON schema."""
 
 
 class BaseRunConfig(BaseModel):
@@ -73,7 +74,7 @@ class BaseRunConfig(BaseModel):
 
     epochs: Annotated[
         int,
-        Field(ge=1, le=10_000),
+        Field(ge=1, le=MAX_EPOCHS),
         Setting(
             _("Epochs"),
             _("Number of passes over the training split."),
@@ -197,7 +198,7 @@ class BaseRunConfig(BaseModel):
     ] = 1.0
     step_epochs: Annotated[
         int,
-        Field(ge=1, le=10_000),
+        Field(ge=1, le=MAX_EPOCHS),
         Setting(
             _("LR step size"),
             _("The step schedule lowers the learning rate each time this many epochs have passed."),
@@ -270,7 +271,7 @@ class BaseRunConfig(BaseModel):
     ] = "none"
     freeze_epochs: Annotated[
         int,
-        Field(ge=0, le=10_000),
+        Field(ge=0, le=MAX_EPOCHS),
         Setting(
             _("Freeze for"),
             _("Period for which these layers stay frozen. 0: the whole run."),
@@ -294,7 +295,7 @@ class BaseRunConfig(BaseModel):
     ] = ""
     seed: Annotated[
         int,
-        Field(ge=0, le=2**31 - 1),
+        Field(ge=0, le=MAX_SEED),
         Setting(
             _("Seed"),
             _("Seeds every random choice: the same seed gives the same run."),
@@ -428,7 +429,7 @@ class BaseRunConfig(BaseModel):
     ] = 5.0
     keep_checkpoints: Annotated[
         int,
-        Field(ge=2, le=1000),
+        Field(ge=2, le=MAX_KEPT_CHECKPOINTS),
         Setting(
             _("Keep last"),
             _("Keeps this many of the newest checkpoints. The best one is always kept."),
@@ -439,7 +440,7 @@ class BaseRunConfig(BaseModel):
     ] = 3
     keep_best: Annotated[
         int,
-        Field(ge=1, le=1000),
+        Field(ge=1, le=MAX_KEPT_CHECKPOINTS),
         Setting(
             _("Keep best"),
             _("Also keeps this many of the best checkpoints, by the model-selection metric."),
@@ -451,7 +452,7 @@ class BaseRunConfig(BaseModel):
     ] = 1
     keep_every_epochs: Annotated[
         int,
-        Field(ge=0, le=10_000),
+        Field(ge=0, le=MAX_EPOCHS),
         Setting(
             _("Keep every"),
             _("Also keeps the checkpoints of epochs that are multiples of this number. 0 disables it."),
@@ -463,7 +464,7 @@ class BaseRunConfig(BaseModel):
     ] = 0
     keep_days: Annotated[
         float,
-        Field(ge=0, le=36_500),
+        Field(ge=0, le=MAX_KEPT_DAYS),
         Setting(
             _("Maximum age"),
             _("Deletes older checkpoints, except the best one and the newest two. 0 disables it."),
@@ -475,7 +476,7 @@ class BaseRunConfig(BaseModel):
     ] = 0.0
     keep_gb: Annotated[
         float,
-        Field(ge=0, le=1_000_000),
+        Field(ge=0, le=MAX_KEPT_GB),
         Setting(
             _("Maximum size"),
             _(
@@ -594,6 +595,13 @@ class BaseRunConfig(BaseModel):
     def has_architecture(cls, model: str) -> bool:
         """Whether `model` names a network of the task, with or without an entry in `architectures`."""
         return model in cls.architectures or bool(cls.open_libraries and model.startswith(cls.open_libraries))
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Names the networks: they belong to the class, not to the type of the field."""
+        described = handler.resolve_ref_schema(handler(schema))
+        described["properties"]["model"]["enum"] = list(cls.architectures)
+        return described
 
     def retention_policy(self) -> Policy:
         """Which checkpoints are kept."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE, MOST_PIXELS, BaseRunConfig
+from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE, BaseRunConfig
+from trainingapp.contract.limits import MAX_IMAGE_SIZE
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.config import CHOICE_CORRECTED, IMAGE_SIZE_ROUNDED, WARMUP_SHORTENED
 from trainingapp.contract.number_text import number_text
@@ -39,7 +40,7 @@ def _letters(text: str) -> str:
 
 def _round_size(values: dict[str, object]) -> list[Message]:
     size = _number(values.get("image_size"))
-    if size is None or not size.is_integer() or not 0 < size <= MOST_PIXELS or size % IMAGE_SIZE_MULTIPLE == 0:
+    if size is None or not size.is_integer() or not 0 < size <= MAX_IMAGE_SIZE or size % IMAGE_SIZE_MULTIPLE == 0:
         return []
     taken = -(-int(size) // IMAGE_SIZE_MULTIPLE) * IMAGE_SIZE_MULTIPLE
     values["image_size"] = taken

@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import GetJsonSchemaHandler, JsonValue
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.messages import ngettext
@@ -126,6 +128,17 @@ class Setting:
     def has_effect(self, values: Mapping[str, object]) -> bool:
         """Whether the field has an effect in a configuration with these values."""
         return self.when is None or self.when.holds(values)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describes the field in the document of the API."""
+        about: JsonSchemaValue = {
+            "description": self.help,
+            "label": self.label,
+            "group": self.section.key,
+            "unit": self.unit.plural if self.unit else "",
+            "advanced": self.advanced,
+        }
+        return {**handler(schema), **about}
 
 
 Kind = Literal["whole", "number", "switch", "choice", "text"]

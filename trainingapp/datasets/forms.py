@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts.permissions import is_administrator
+from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH, PATH_LENGTH
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.models import Dataset
@@ -26,7 +27,9 @@ class ImportForm(forms.Form):
     """A dataset to import: from an uploaded zip, or from a folder on the server."""
 
     name = forms.CharField(
-        label=_("Name"), max_length=120, widget=forms.TextInput({"class": "form-control", "autocomplete": "off"})
+        label=_("Name"),
+        max_length=NAME_LENGTH,
+        widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
     )
     archive = forms.FileField(
         label=_("Zip file"),
@@ -37,7 +40,7 @@ class ImportForm(forms.Form):
     folder = forms.CharField(
         label=_("Folder on the server"),
         required=False,
-        max_length=1024,
+        max_length=PATH_LENGTH,
         help_text=_("Its full path. The images are copied; the folder stays as it is."),
         widget=forms.TextInput({"class": "form-control font-monospace", "placeholder": "/srv/images/birds"}),
     )
@@ -92,7 +95,6 @@ class ImportForm(forms.Form):
 
 #: Classes up to which the page offers to rename, merge, leave out and reorder them; beyond, all are taken as found.
 MOST_EDITABLE_CLASSES = 2000
-MOST_NAME_LENGTH = 120
 _MOST_ORDER_DIGITS = 6
 
 
@@ -144,7 +146,7 @@ class ConfirmForm(forms.Form):
     seed = forms.IntegerField(
         label=_("Seed"),
         min_value=0,
-        max_value=2**31 - 1,
+        max_value=MAX_SEED,
         initial=0,
         required=False,
         help_text=_("The same seed draws the same images."),
@@ -228,8 +230,8 @@ class ConfirmForm(forms.Form):
         for row in self.rows if self.editable else ():
             if row.keep and not row.name:
                 row.name_error = gettext("A name is needed, or leave the class out.")
-            elif row.keep and len(row.name) > MOST_NAME_LENGTH:
-                row.name_error = gettext("A name has at most %(count)d characters.") % {"count": MOST_NAME_LENGTH}
+            elif row.keep and len(row.name) > NAME_LENGTH:
+                row.name_error = gettext("A name has at most %(count)d characters.") % {"count": NAME_LENGTH}
             if not _is_order(row.order):
                 row.order_error = gettext("Enter a whole number.")
         wrong = [row.source for row in self.rows if row.name_error or row.order_error]

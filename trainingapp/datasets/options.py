@@ -4,13 +4,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH
+
 
 class ClassChoice(BaseModel):
     """A class of the dataset: its name and the classes of the source that become it (several: they are merged)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(min_length=1, max_length=120)
+    name: str = Field(min_length=1, max_length=NAME_LENGTH)
     sources: list[str] = Field(min_length=1)
 
 
@@ -26,5 +28,5 @@ class ImportOptions(BaseModel):
     classes: list[ClassChoice] = []
     split: Literal["given", "stratified"] = "given"
     val_share: float = Field(0.2, gt=0, lt=1)
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     on_error: Literal["stop", "leave_out"] = "stop"

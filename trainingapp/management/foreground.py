@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainingapp.accounts import audit
+from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import ReportItem, item_text
@@ -49,8 +50,8 @@ def import_now(owner: User, name: str, source: Path, options: ImportOptions | No
 
 def _create(owner: User, name: str, source: Path, options: ImportOptions) -> Dataset:
     """The row, with a heartbeat from the start: no worker takes it up while this process lives."""
-    if not name.strip() or len(name) > 120:
-        raise CommandError("A name has 1 to 120 characters.")
+    if not name.strip() or len(name) > NAME_LENGTH:
+        raise CommandError(f"A name has 1 to {NAME_LENGTH} characters.")
     try:
         with transaction.atomic():
             dataset = Dataset.objects.create(

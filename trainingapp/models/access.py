@@ -7,6 +7,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.limits import NAME_LENGTH, SEARCH_LENGTH, USER_NAME_LENGTH
+
 
 class ApiToken(models.Model):
     """A personal token for the API. Only its hash is stored; the token itself is shown once."""
@@ -17,7 +19,7 @@ class ApiToken(models.Model):
         DELETE = "delete", _("delete")
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens", verbose_name=_("user"))
-    name = models.CharField(_("name"), max_length=120)
+    name = models.CharField(_("name"), max_length=NAME_LENGTH)
     #: The first characters, to tell tokens apart.
     prefix = models.CharField(_("begins with"), max_length=16)
     #: SHA-256 of the token, which has 256 random bits: nothing to be guessed, so no slow hash is needed.
@@ -87,12 +89,12 @@ class AuditEntry(models.Model):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("user")
     )
     #: Stays when the user is deleted.
-    username = models.CharField(_("user name"), max_length=150, blank=True)
+    username = models.CharField(_("user name"), max_length=USER_NAME_LENGTH, blank=True)
     verb = models.CharField(_("what"), max_length=40)
     #: run, dataset, weights, checkpoint, token, user ...
     kind = models.CharField(_("kind of thing"), max_length=24, blank=True)
     object_id = models.CharField(_("number"), max_length=64, blank=True)
-    object_name = models.CharField(_("name"), max_length=200, blank=True)
+    object_name = models.CharField(_("name"), max_length=SEARCH_LENGTH, blank=True)
     door = models.CharField(_("door"), max_length=16, choices=Door.choices)
     address = models.GenericIPAddressField(_("from"), null=True, blank=True)
     details = models.JSONField(_("details"), default=dict, blank=True)

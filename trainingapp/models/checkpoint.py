@@ -6,6 +6,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.limits import FILE_NAME_LENGTH
 from trainingapp.contract.model_card import WEIGHTS_FILE
 
 
@@ -14,7 +15,7 @@ class Checkpoint(models.Model):
 
     run = models.ForeignKey("TrainingRun", models.CASCADE, related_name="checkpoints", verbose_name=_("run"))
     #: Name within the run's `checkpoints` folder, such as epoch_3.pt.
-    file = models.CharField(_("file"), max_length=120)
+    file = models.CharField(_("file"), max_length=FILE_NAME_LENGTH)
     attempt = models.PositiveIntegerField(_("attempt"))
     epoch = models.PositiveIntegerField(_("epoch"))
     step = models.PositiveBigIntegerField(_("step"))

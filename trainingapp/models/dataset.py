@@ -8,6 +8,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.limits import NAME_LENGTH, PATH_LENGTH
 from trainingapp.models.sharing import Shared
 
 
@@ -25,7 +26,7 @@ class Dataset(Shared):
         READY = "ready", _("ready")
         REFUSED = "refused", _("refused")
 
-    name = models.CharField(_("name"), max_length=120, unique=True)
+    name = models.CharField(_("name"), max_length=NAME_LENGTH, unique=True)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, related_name="datasets", verbose_name=_("owner")
     )
@@ -35,7 +36,7 @@ class Dataset(Shared):
     format = models.CharField(_("format"), max_length=32, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.IMPORTING)
     #: Absolute path of the uploaded zip or the server folder that the import reads.
-    source = models.CharField(_("source"), max_length=1024)
+    source = models.CharField(_("source"), max_length=PATH_LENGTH)
     source_is_upload = models.BooleanField(_("uploaded"), default=False)
     #: What the inspection found, for the page that asks how to import it; see datasets/proposal.py.
     proposal = models.JSONField(_("proposal"), default=dict, blank=True)

@@ -7,6 +7,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.limits import NAME_LENGTH
+
 
 class Host(models.Model):
     """A machine with a worker. Its worker writes the row; a host that is silent for longer than the lease is away."""
@@ -89,7 +91,7 @@ class DeviceHold(models.Model):
         "TrainingRun", models.SET_NULL, null=True, blank=True, related_name="holds", verbose_name=_("run")
     )
     #: Stays when the run is deleted.
-    run_name = models.CharField(_("name"), max_length=120, blank=True)
+    run_name = models.CharField(_("name"), max_length=NAME_LENGTH, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     #: Slots of a processor, or 1 for a GPU.
     slots = models.PositiveIntegerField(_("slots"), default=1)

@@ -3,6 +3,8 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.limits import NAME_LENGTH
+
 
 class FailureRule(models.Model):
     """A pattern in the log of a failed run, and what to do when it is found. Rules are tried in their order."""
@@ -12,7 +14,7 @@ class FailureRule(models.Model):
         RETRY = "retry", _("try again")
         HALVE_BATCH = "halve_batch", _("try again with half the batch and twice the accumulation")
 
-    name = models.CharField(_("name"), max_length=120, unique=True)
+    name = models.CharField(_("name"), max_length=NAME_LENGTH, unique=True)
     #: A regular expression that is searched in the last lines of the log and in the error's message.
     pattern = models.CharField(_("pattern"), max_length=500)
     #: What the failure is called: out_of_memory, disk_full, bad_data ... or a word of one's own.
@@ -41,7 +43,7 @@ class JournalEntry(models.Model):
     run = models.ForeignKey(
         "TrainingRun", models.SET_NULL, null=True, blank=True, related_name="journal", verbose_name=_("run")
     )
-    run_name = models.CharField(_("name"), max_length=120, blank=True)
+    run_name = models.CharField(_("name"), max_length=NAME_LENGTH, blank=True)
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     #: The worker that found it; entries of one restart share it.
     found_by = models.CharField(_("found by"), max_length=120)

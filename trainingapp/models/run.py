@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.limits import FILE_NAME_LENGTH, NAME_LENGTH
 from trainingapp.models.device import DeviceHold
 from trainingapp.models.event import RunEvent
 from trainingapp.models.sharing import Shared
@@ -72,7 +73,7 @@ class TrainingRun(Shared):
     Status = Status
     RequestedAction = RequestedAction
 
-    name = models.CharField(_("name"), max_length=120)
+    name = models.CharField(_("name"), max_length=NAME_LENGTH)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="runs", verbose_name=_("owner"))
     task = models.CharField(_("task"), max_length=32)
     dataset = models.ForeignKey("Dataset", models.PROTECT, related_name="runs", verbose_name=_("dataset"))
@@ -113,7 +114,7 @@ class TrainingRun(Shared):
         "self", models.SET_NULL, null=True, blank=True, related_name="forks", verbose_name=_("forked from")
     )
     #: File of the checkpoint of `forked_from` that it began with.
-    forked_checkpoint = models.CharField(_("checkpoint it began with"), max_length=120, blank=True)
+    forked_checkpoint = models.CharField(_("checkpoint it began with"), max_length=FILE_NAME_LENGTH, blank=True)
     #: Counts the changes by people; an editor who holds an older number is refused.
     version = models.PositiveIntegerField(_("version"), default=1)
 

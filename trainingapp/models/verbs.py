@@ -10,14 +10,11 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from trainingapp.contract.limits import MAX_PRIORITY, NAME_LENGTH
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.bell import ring
 from trainingapp.models.run import Status
 from trainingapp.models.trash import remove
-
-MAX_PRIORITY = 1000
-
-MAX_NAME_LENGTH = 120
 
 NAMES_SHOWN = 5
 
@@ -69,8 +66,8 @@ def checked_name(name: str) -> str:
     name = name.strip()
     if not name:
         raise VerbError(_("A name is needed."))
-    if len(name) > MAX_NAME_LENGTH:
-        raise VerbError(_("The name has more than %(count)d characters.") % {"count": MAX_NAME_LENGTH})
+    if len(name) > NAME_LENGTH:
+        raise VerbError(_("The name has more than %(count)d characters.") % {"count": NAME_LENGTH})
     return name
 
 

@@ -8,6 +8,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.limits import ARCHITECTURE_LENGTH, FILE_NAME_LENGTH, LICENCE_LENGTH, NAME_LENGTH
 from trainingapp.contract.model_card import WEIGHTS_FILE, Card
 from trainingapp.models.sharing import Shared
 
@@ -32,7 +33,7 @@ class Weights(Shared):
         READY = "ready", _("ready")
         FAILED = "failed", _("failed")
 
-    name = models.CharField(_("name"), max_length=120)
+    name = models.CharField(_("name"), max_length=NAME_LENGTH)
     version = models.PositiveIntegerField(_("version"))
     note = models.TextField(_("note"), blank=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="weights", verbose_name=_("owner"))
@@ -42,7 +43,7 @@ class Weights(Shared):
     problem = models.TextField(_("problem"), blank=True)
     job = models.ForeignKey("Job", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("job"))
     task = models.CharField(_("task"), max_length=32)
-    architecture = models.CharField(_("architecture"), max_length=120)
+    architecture = models.CharField(_("architecture"), max_length=ARCHITECTURE_LENGTH)
     #: Class names in the order of the outputs.
     classes = models.JSONField(_("classes"), default=list)
     image_size = models.PositiveIntegerField(_("image size"), default=0)
@@ -58,18 +59,18 @@ class Weights(Shared):
     run = models.ForeignKey(
         "TrainingRun", models.SET_NULL, null=True, blank=True, related_name="weights", verbose_name=_("run")
     )
-    run_name = models.CharField(_("name of the run"), max_length=120, blank=True)
-    checkpoint_file = models.CharField(_("checkpoint"), max_length=120, blank=True)
+    run_name = models.CharField(_("name of the run"), max_length=NAME_LENGTH, blank=True)
+    checkpoint_file = models.CharField(_("checkpoint"), max_length=FILE_NAME_LENGTH, blank=True)
     epoch = models.PositiveIntegerField(_("epoch"), null=True, blank=True)
     dataset = models.ForeignKey(
         "Dataset", models.SET_NULL, null=True, blank=True, related_name="weights", verbose_name=_("dataset")
     )
-    dataset_name = models.CharField(_("name of the dataset"), max_length=120, blank=True)
+    dataset_name = models.CharField(_("name of the dataset"), max_length=NAME_LENGTH, blank=True)
     dataset_fingerprint = models.CharField(_("fingerprint of the dataset"), max_length=64, blank=True)
     parent = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="children", verbose_name=_("started from")
     )
-    licence = models.CharField(_("licence"), max_length=200, blank=True)
+    licence = models.CharField(_("licence"), max_length=LICENCE_LENGTH, blank=True)
     size_bytes = models.BigIntegerField(_("size"), default=0)
     sha256 = models.CharField(_("SHA-256"), max_length=64, blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

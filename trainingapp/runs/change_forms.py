@@ -7,8 +7,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.config import config_fields, kept_by_continuing
+from trainingapp.contract.limits import MAX_PRIORITY, NAME_LENGTH
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
-from trainingapp.models.verbs import MAX_NAME_LENGTH, MAX_PRIORITY
 from trainingapp.presentation.choices import choice_label, label_text
 from trainingapp.runs.forms import LIMITS, LimitsForm, RunForm, mark_errors
 from trainingapp.runs.verbs import ForkMode
@@ -37,7 +37,7 @@ class EditForm(LimitsForm):
 
     name = forms.CharField(
         label=_("Name"),
-        max_length=MAX_NAME_LENGTH,
+        max_length=NAME_LENGTH,
         widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
     )
     priority = forms.IntegerField(

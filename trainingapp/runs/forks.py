@@ -8,10 +8,11 @@ from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
 from trainingapp.contract.config import RunConfig, kept_by_continuing, parse_config
+from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.models.verbs import MAX_NAME_LENGTH, VerbError, locked, not_possible
+from trainingapp.models.verbs import VerbError, locked, not_possible
 from trainingapp.runs.control import queue_run
 from trainingapp.runs.records import create_run
 
@@ -87,7 +88,7 @@ def retry_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
 
 def copied_name(run: TrainingRun) -> str:
     """What a copy is called when nobody says."""
-    return _("%(name)s (copy)") % {"name": run.name[: MAX_NAME_LENGTH - 20]}
+    return _("%(name)s (copy)") % {"name": run.name[: NAME_LENGTH - 20]}
 
 
 def _check_continuing(run: TrainingRun, checkpoint: Checkpoint, config: RunConfig) -> None:

@@ -16,6 +16,7 @@ from pydantic import ValidationError as ConfigError
 
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.contract.config import RunConfig, config_defaults, config_fields, correct_config
+from trainingapp.contract.limits import MAX_LIMIT_HOURS, MAX_PRIORITY, MAX_RECOVERIES, NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.contract.number_text import field_number
 from trainingapp.contract.setting import ConfigField, Setting
@@ -24,7 +25,6 @@ from trainingapp.models import Checkpoint, Dataset, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
 from trainingapp.presentation.choices import choice_label, label_text, unit_text
 from trainingapp.presentation.validation_errors import error_text
-from trainingapp.runs.limits import MOST_HOURS, MOST_RECOVERIES
 
 Reader = User | AnonymousUser
 
@@ -176,7 +176,7 @@ class LimitsForm(forms.Form):
         help_text=_("Then the run saves a checkpoint and ends; it can be resumed. 0 for no limit."),
         required=False,
         min_value=0,
-        max_value=MOST_HOURS,
+        max_value=MAX_LIMIT_HOURS,
         widget=PlainNumberInput({"class": "form-control", "step": "any"}),
     )
     hard_limit_h = forms.FloatField(
@@ -184,7 +184,7 @@ class LimitsForm(forms.Form):
         help_text=_("Then its trainer is killed, should it still run. 0 for no limit."),
         required=False,
         min_value=0,
-        max_value=MOST_HOURS,
+        max_value=MAX_LIMIT_HOURS,
         widget=PlainNumberInput({"class": "form-control", "step": "any"}),
     )
     max_recoveries = forms.IntegerField(
@@ -192,7 +192,7 @@ class LimitsForm(forms.Form):
         help_text=_("How often the run goes on by itself after a crash."),
         required=False,
         min_value=0,
-        max_value=MOST_RECOVERIES,
+        max_value=MAX_RECOVERIES,
         widget=forms.NumberInput({"class": "form-control"}),
     )
 
@@ -242,7 +242,7 @@ class RunForm(LimitsForm):
 
     name = forms.CharField(
         label=_("Name"),
-        max_length=120,
+        max_length=NAME_LENGTH,
         help_text=_("What you will look for in the list."),
         widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
     )
@@ -254,8 +254,8 @@ class RunForm(LimitsForm):
     )
     priority = forms.IntegerField(
         label=_("Priority"),
-        min_value=-1000,
-        max_value=1000,
+        min_value=-MAX_PRIORITY,
+        max_value=MAX_PRIORITY,
         initial=0,
         help_text=_("Higher runs start first when there is a queue."),
         widget=forms.NumberInput({"class": "form-control"}),

@@ -7,11 +7,9 @@ from typing import Any, Final
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from trainingapp.contract.limits import MAX_LIMIT_HOURS, MAX_RECOVERIES
 from trainingapp.models import TrainingRun
 from trainingapp.models.verbs import VerbError
-
-MOST_HOURS = 8760.0
-MOST_RECOVERIES = 100
 
 
 class _Studio(Enum):
@@ -43,15 +41,15 @@ def changed_limits(run: TrainingRun, soft_limit_h: Hours, hard_limit_h: Hours, m
 def _checked_hours(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise VerbError(_("%(name)s must be a number of hours.") % {"name": name})
-    if not 0 <= value <= MOST_HOURS:
+    if not 0 <= value <= MAX_LIMIT_HOURS:
         message = _("%(name)s must lie between 0 (no limit) and %(max)d hours.")
-        raise VerbError(message % {"name": name, "max": MOST_HOURS})
+        raise VerbError(message % {"name": name, "max": MAX_LIMIT_HOURS})
     return float(value)
 
 
 def _checked_count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_RECOVERIES:
-        raise VerbError(_("max_recoveries must be a whole number from 0 to %(max)d.") % {"max": MOST_RECOVERIES})
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_RECOVERIES:
+        raise VerbError(_("max_recoveries must be a whole number from 0 to %(max)d.") % {"max": MAX_RECOVERIES})
     return int(value)
 
 

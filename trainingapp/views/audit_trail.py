@@ -19,6 +19,7 @@ from django.views.decorators.http import require_safe
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb
+from trainingapp.contract.limits import SEARCH_LENGTH, USER_NAME_LENGTH
 from trainingapp.models import AuditEntry
 from trainingapp.views.access import require
 
@@ -33,10 +34,13 @@ _DAY = forms.DateInput({"type": "date"})
 class AuditFilter(forms.Form):
     """Which entries to show; what is left empty counts as all."""
 
-    user = forms.CharField(label=_("Who"), required=False, max_length=150)
+    user = forms.CharField(label=_("Who"), required=False, max_length=USER_NAME_LENGTH)
     verb = forms.ChoiceField(label=_("What"), required=False)
     thing = forms.CharField(
-        label=_("Thing"), required=False, max_length=200, help_text=_("Its name, or its kind and number: run 7")
+        label=_("Thing"),
+        required=False,
+        max_length=SEARCH_LENGTH,
+        help_text=_("Its name, or its kind and number: run 7"),
     )
     door = forms.ChoiceField(label=_("Door"), required=False)
     since = forms.DateField(label=pgettext_lazy("day", "From"), required=False, widget=_DAY)

@@ -13,23 +13,22 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
 from trainingapp.accounts.permissions import Verb, can, can_control
+from trainingapp.contract.limits import MAX_EPOCHS, MAX_KEPT_CHECKPOINTS, MAX_KEPT_DAYS, MAX_KEPT_GB
 from trainingapp.contract.retention import Policy
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.views.access import controlled_run, visible_run
 
-LARGEST = 1_000_000
-
 
 class PolicyForm(forms.Form):
     """What of a run's checkpoints stays."""
 
-    last = forms.IntegerField(label=gettext_lazy("Newest"), min_value=0, max_value=1000)
-    best = forms.IntegerField(label=gettext_lazy("Best"), min_value=1, max_value=1000)
-    every_epochs = forms.IntegerField(label=gettext_lazy("Of each so many epochs"), min_value=0, max_value=10_000)
-    days = forms.FloatField(label=gettext_lazy("Not older than (days)"), min_value=0, max_value=36_500)
-    gb = forms.FloatField(label=gettext_lazy("Together at most (GB)"), min_value=0, max_value=LARGEST)
+    last = forms.IntegerField(label=gettext_lazy("Newest"), min_value=0, max_value=MAX_KEPT_CHECKPOINTS)
+    best = forms.IntegerField(label=gettext_lazy("Best"), min_value=1, max_value=MAX_KEPT_CHECKPOINTS)
+    every_epochs = forms.IntegerField(label=gettext_lazy("Of each so many epochs"), min_value=0, max_value=MAX_EPOCHS)
+    days = forms.FloatField(label=gettext_lazy("Not older than (days)"), min_value=0, max_value=MAX_KEPT_DAYS)
+    gb = forms.FloatField(label=gettext_lazy("Together at most (GB)"), min_value=0, max_value=MAX_KEPT_GB)
 
     def __init__(self, data: Any, policy: Policy) -> None:
         given = {name: value for name, value in data.items() if name in self.base_fields}

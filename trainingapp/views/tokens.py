@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from trainingapp.accounts import tokens as token_verbs
+from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.models import ApiToken
 from trainingapp.models.verbs import VerbError
 from trainingapp.views.form_keys import FormTooOldError, FormUsedError, new_form_key, use_form
@@ -33,7 +34,7 @@ class TokenForm(forms.Form):
 
     name = forms.CharField(
         label=gettext_lazy("Name"),
-        max_length=120,
+        max_length=NAME_LENGTH,
         help_text=gettext_lazy("What it is for, such as the machine that uses it."),
         widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
     )

@@ -6,6 +6,14 @@ from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.limits import (
+    ARCHITECTURE_LENGTH,
+    LICENCE_LENGTH,
+    MAX_IMAGE_SIZE,
+    NAME_LENGTH,
+    NOTE_LENGTH,
+    PATH_LENGTH,
+)
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Dataset
 from trainingapp.presentation.choices import choice_label
@@ -48,17 +56,20 @@ class AboutForm(MarkedForm):
 
     name = forms.CharField(
         label=_("Name"),
-        max_length=120,
+        max_length=NAME_LENGTH,
         help_text=_("An entry of the same name becomes its next version."),
         widget=_text(),
     )
     note = forms.CharField(
-        label=_("Note"), required=False, max_length=4000, widget=forms.Textarea({"class": "form-control", "rows": 3})
+        label=_("Note"),
+        required=False,
+        max_length=NOTE_LENGTH,
+        widget=forms.Textarea({"class": "form-control", "rows": 3}),
     )
     licence = forms.CharField(
         label=_("Licence"),
         required=False,
-        max_length=200,
+        max_length=LICENCE_LENGTH,
         help_text=_("Under which others may use them, such as CC BY 4.0."),
         widget=_text(),
     )
@@ -87,14 +98,14 @@ class UploadForm(AboutForm):
     task = forms.ChoiceField(label=_("Task"), choices=task_choices, widget=forms.Select({"class": "form-select"}))
     architecture = forms.CharField(
         label=_("Architecture"),
-        max_length=120,
+        max_length=ARCHITECTURE_LENGTH,
         help_text=_("As the form of a run names it, such as resnet18."),
         widget=_text(list="architectures"),
     )
     image_size = forms.IntegerField(
         label=_("Image size"),
         min_value=32,
-        max_value=2048,
+        max_value=MAX_IMAGE_SIZE,
         initial=224,
         help_text=_("The square that images are made to fit; a multiple of 32."),
         widget=forms.NumberInput({"class": "form-control", "step": 32}),
@@ -180,7 +191,7 @@ class ManyForm(MarkedForm):
     folder = forms.CharField(
         label=_("Or a folder on the server"),
         required=False,
-        max_length=1024,
+        max_length=PATH_LENGTH,
         widget=_text(placeholder="/srv/images/birds"),
     )
 

@@ -18,6 +18,7 @@ from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.evaluation import read_evaluation
+from trainingapp.contract.limits import LICENCE_LENGTH, MAX_CLASSES
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.datasets.images.decoding import FORMATS, MOST_PIXELS
@@ -40,7 +41,6 @@ from trainingapp.runs import checkpoint_files as housekeeping
 
 MOST_IMAGES = 50
 MOST_IMAGE_BYTES = 64 * 1024 * 1024
-MOST_CLASSES = 20_000
 #: What files begin with that are taken for weights now and then.
 BEGINNINGS = {
     b"\x89HDF": "HDF5 (Keras)",
@@ -222,14 +222,14 @@ def _checked_classes(classes: Sequence[str], task: str) -> list[str]:
         raise VerbError(_("Name the classes, in the order of the network's outputs."))
     if len(set(names)) != len(names):
         raise VerbError(_("Two classes have the same name."))
-    if len(names) > MOST_CLASSES:
-        raise VerbError(_("There are more than %(count)d classes.") % {"count": MOST_CLASSES})
+    if len(names) > MAX_CLASSES:
+        raise VerbError(_("There are more than %(count)d classes.") % {"count": MAX_CLASSES})
     return names
 
 
 def _checked_licence(licence: str) -> str:
-    if len(licence.strip()) > 200:
-        raise VerbError(_("The licence has more than %(count)d characters.") % {"count": 200})
+    if len(licence.strip()) > LICENCE_LENGTH:
+        raise VerbError(_("The licence has more than %(count)d characters.") % {"count": LICENCE_LENGTH})
     return licence.strip()
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import CUSTOM_AUGMENTATION, NONE, BaseRunConfig, ImageSize
+from trainingapp.contract.base_config import CUSTOM_AUGMENTATION, MULTIPLE_OF_32, NONE, BaseRunConfig
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
 from trainingapp.contract.setting import Section, Setting, Unit, pgettext
@@ -71,8 +71,9 @@ class ClassificationConfig(BaseRunConfig):
         ),
     ] = False
     image_size: Annotated[
-        ImageSize,
+        int,
         Field(ge=32, le=1024),
+        MULTIPLE_OF_32,
         Setting(
             _("Image size"),
             _("Resizes images to a square with sides of this length, a multiple of 32."),

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BACKBONE, MOST_PIXELS, NONE, BaseRunConfig, ImageSize
+from trainingapp.contract.base_config import BACKBONE, MULTIPLE_OF_32, NONE, BaseRunConfig
+from trainingapp.contract.limits import MAX_IMAGE_SIZE
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.setting import Section, Setting, Unit, pgettext
@@ -82,8 +83,9 @@ class DetectionConfig(BaseRunConfig):
         ),
     ] = "none"
     image_size: Annotated[
-        ImageSize,
-        Field(ge=64, le=MOST_PIXELS),
+        int,
+        Field(ge=64, le=MAX_IMAGE_SIZE),
+        MULTIPLE_OF_32,
         Setting(
             _("Image size"),
             _("Fits images into a square with sides of this length and pads them; a multiple of 32."),

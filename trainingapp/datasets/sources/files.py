@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import takewhile
 
+from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.report import DatasetError
@@ -177,6 +178,6 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def class_name(value: object) -> str:
-    """A class name as one readable line without spaces at its ends, at most 120 characters."""
+    """A class name as one readable line without spaces at its ends, at most NAME_LENGTH characters."""
     text = "".join(character if character.isprintable() else " " for character in str(value))
-    return " ".join(unicodedata.normalize("NFC", text).split())[:120]
+    return " ".join(unicodedata.normalize("NFC", text).split())[:NAME_LENGTH]

@@ -1,0 +1,38 @@
+"""Limits of what people enter. Models, forms, API schemas, verbs, commands and pages all take them from here.
+
+A length is in characters. Lengths of database columns are among them: a longer one needs a migration.
+"""
+
+#: Names of runs, datasets, models, teams, tokens and classes.
+NAME_LENGTH = 120
+#: Names of files and of networks, such as epoch_12.pt and timm/convnext_atto.
+FILE_NAME_LENGTH = 120
+ARCHITECTURE_LENGTH = 120
+#: Django's limit for the name of a user.
+USER_NAME_LENGTH = 150
+NOTE_LENGTH = 10_000
+LICENCE_LENGTH = 200
+#: A text to search for, and the name of an object in the audit trail.
+SEARCH_LENGTH = 200
+PATH_LENGTH = 1024
+
+#: The priority of a run lies between -MAX_PRIORITY and MAX_PRIORITY.
+MAX_PRIORITY = 1000
+#: Hours of the time limits of a run: one year.
+MAX_LIMIT_HOURS = 8760.0
+MAX_RECOVERIES = 100
+
+MAX_EPOCHS = 10_000
+#: The side of a training image in pixels.
+MAX_IMAGE_SIZE = 2048
+#: Classes of a model, and those that are named in one API call for an upload.
+MAX_CLASSES = 20_000
+MAX_SEED = 2**31 - 1
+
+#: The retention policy of checkpoints.
+MAX_KEPT_CHECKPOINTS = 1000
+MAX_KEPT_DAYS = 36_500
+MAX_KEPT_GB = 1_000_000
+
+#: Numbers of rows in JSON: the largest integer that every JSON parser keeps exact.
+MAX_JSON_INTEGER = 2**53 - 1
