@@ -43,14 +43,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
     path("runs/new/", runs.run_new, name="run_new"),
     path("runs/new/batch/", batch_previews.batch_preview_start, name="batch_preview_start"),
-    re_path(
-        r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/$", batch_previews.batch_preview_state, name="batch_preview"
-    ),
-    re_path(
-        r"^runs/new/batch/(?P<preview_id>[0-9a-f]{32})/image\.webp$",
-        batch_previews.batch_preview_image,
-        name="batch_preview_image",
-    ),
     path("runs/events/", streams.run_list_stream, name="run_list_stream"),
     path("runs/<int:pk>/", runs.run_detail, name="run_detail"),
     path("runs/<int:pk>/events/", streams.run_stream, name="run_stream"),
@@ -118,6 +110,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("datasets/import/", datasets.dataset_import, name="dataset_import"),
     path("datasets/<int:pk>/", datasets.dataset_detail, name="dataset_detail"),
     path("datasets/<int:pk>/confirm/", datasets.dataset_confirm, name="dataset_confirm"),
+    path("datasets/<int:pk>/cancel/", datasets.dataset_cancel, name="dataset_cancel"),
     path("datasets/<int:pk>/view/<int:place>/", dataset_images.dataset_view, name="dataset_view"),
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),
     path("datasets/<int:pk>/share/", sharing.dataset_share, name="dataset_share"),

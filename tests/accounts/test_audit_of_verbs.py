@@ -210,6 +210,7 @@ DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
         "weights",
     ),
     "predict_folder": (predict_folder, "predict", "weights"),
+    "cancel_import": (lambda world: dataset_verbs.cancel_import(imported(world)), "cancel", "dataset"),
     "cancel_job": (lambda world: job_verbs.cancel_job(world.job()), "cancel", "job"),
     "create_token": (World.token, "token_create", "token"),
     "revoke_token": (lambda world: token_verbs.revoke_token(world.token()), "token_revoke", "token"),
@@ -238,7 +239,7 @@ LOOKS = {
     "with_epochs",
     # The last use of a token stands with the token itself.
     "note_token_use",
-    # An image that is drawn for one person and gone in minutes.
+    # An image that is drawn for one person and removed after an hour.
     "preview_batch",
     # Steps of the verbs that ask for a job: those say what it is for.
     "ask_for_job",

@@ -52,9 +52,9 @@ for number, best in ((1, False), (2, True)):
     )
 report = [{"level": "error", "code": "broken", "file": "train/" + "long" * 60 + ".jpg", "message": "It is cut short."}]
 refused = Dataset.objects.create(name="refused", owner=admin, source="/x", status="refused", report=report)
-importing = Dataset.objects.create(name="importing", owner=admin, source="/x", progress_done=1, progress_total=9)
-importing.heartbeat_at = timezone.now() + timedelta(days=1)
-importing.save()
+far = timezone.now() + timedelta(days=1)
+job = Job.objects.create(kind="import_dataset", owner=admin, state="working", done=1, total=9, heartbeat_at=far)
+importing = Dataset.objects.create(name="importing", owner=admin, source="/x", job=job)
 scenes = make_scenes(admin, "scenes with boxes and masks")
 proposed = make_proposed(admin, "a proposal with a long name")
 pages = ["/login/", "/", "/?status=failed&q=nothing", "/runs/new/", "/datasets/", "/datasets/import/", "/nothing/"]

@@ -9,8 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
+from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.studio import TINY
-from trainingapp.jobs import execution as jobs
 from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import Dataset, Job, TrainingRun
 
@@ -20,17 +20,13 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
-    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda: None)  # the test is the worker
+    no_worker(monkeypatch)
 
 
 def done(user: User, dataset: Dataset, **config: Any) -> Job:
     params = {"config": {**TINY, **config}, "dataset_dir": str(dataset.folder)}
     job_verbs.ask_for_job(Job.Kind.PREFLIGHT, owner=user, params=params)
-    claimed = jobs.claim_job()
-    assert claimed is not None
-    jobs.work(claimed)
-    claimed.refresh_from_db()
-    return claimed
+    return work_off()
 
 
 def test_it_says_what_the_run_takes(user: User, tints: Dataset) -> None:

@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.helpers.jobs import no_worker
 from tests.helpers.library import make_entry
 from tests.helpers.tiny import make_dataset
 from tests.weights.test_weights import state_of
@@ -26,10 +27,7 @@ def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.DATASETS_DIR = tmp_path / "datasets"
-    for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task"):
-        monkeypatch.setattr(
-            f"trainingapp.worker.tasks.{name}", lambda: None
-        )  # no worker: the command does the job itself
+    no_worker(monkeypatch)  # the command does the job itself
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
+from tests.helpers.jobs import lose_worker, working_on
+from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.models import Dataset, RunEvent, TrainingRun, trash
 from trainingapp.models.verbs import DeletionSize, VerbError
@@ -127,14 +129,12 @@ def test_a_dataset_in_use_stays_and_names_the_runs(dataset: Dataset, make: MAKE)
 
 
 def test_a_dataset_in_import_stays_until_its_worker_is_gone(dataset: Dataset) -> None:
-    from datetime import timedelta
-
-    from django.utils import timezone
-
-    Dataset.objects.update(status="importing", heartbeat_at=timezone.now())
+    job = working_on(dataset, "importing", IMPORTING_IMAGES())
     with pytest.raises(VerbError, match="being imported"):
         dataset_verbs.delete_dataset(dataset)
-    Dataset.objects.update(heartbeat_at=timezone.now() - timedelta(minutes=2))
+    lose_worker(job)
     dataset_verbs.delete_dataset(dataset)
     assert not Dataset.objects.exists()
+    job.refresh_from_db()
+    assert job.state == "cancelled"
     assert connection.is_usable()

@@ -1,17 +1,16 @@
-"""A batch before the run: asked for in the form, drawn by a worker's process."""
+"""A training batch before the run: requested in the form, drawn by a job."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
+from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.tiny import make_dataset
 from trainingapp.contract.config import config_fields
-from trainingapp.models import Dataset, TrainingRun
-from trainingapp.supervision import batch_preview
+from trainingapp.models import Dataset, Job, TrainingRun
 
 HTMX = {"HX-Request": "true"}
 
@@ -22,66 +21,59 @@ def values(dataset: Dataset, **changes: Any) -> dict[str, Any]:
     return {**defaults, "dataset": dataset.pk, "priority": 0, **changes}
 
 
-@pytest.fixture
-def files(tmp_path: Path, settings: Any) -> None:
-    settings.DATA_DIR, settings.DATASETS_DIR = tmp_path, tmp_path / "datasets"
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The ids that the worker is told; the test is the worker."""
-    told: list[str] = []
-    monkeypatch.setattr("trainingapp.runs.records.wakeups.draw_batch_preview", told.append)
-    return told
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.JOBS_DIR, settings.DATASETS_DIR = tmp_path / "jobs", tmp_path / "datasets"
+    no_worker(monkeypatch)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_batch_is_drawn_and_shown(files: None, user_client: Client, user: User, started: list[str]) -> None:
+def test_the_batch_is_drawn_and_shown(user_client: Client, user: Any) -> None:
     dataset = make_dataset(user)
     response = user_client.post(reverse("batch_preview_start"), values(dataset), headers=HTMX)
-    assert response.status_code == 200
-    [preview_id] = started
-    waiting = user_client.get(reverse("batch_preview", args=[preview_id]), headers=HTMX)
-    assert b"hx-get" in waiting.content
-    batch_preview.draw(preview_id)
-    done = user_client.get(reverse("batch_preview", args=[preview_id]), headers=HTMX)
+    assert b"hx-get" in response.content
+    job = work_off()
+    assert (job.kind, job.state) == ("batch_preview", "done"), job.message
+    done = user_client.get(reverse("job", args=[job.pk]), headers=HTMX)
     assert b"hx-get" not in done.content
-    assert reverse("batch_preview_image", args=[preview_id]).encode() in done.content
-    image = user_client.get(reverse("batch_preview_image", args=[preview_id]))
-    assert image.content.startswith(b"RIFF")
+    address = reverse("job_image", args=[job.pk, "batch.webp"])
+    assert address.encode() in done.content
+    assert user_client.get(address).content.startswith(b"RIFF")
+    assert user_client.get(reverse("job_image", args=[job.pk, "job.json"])).status_code == 404
     assert not TrainingRun.objects.exists()
-    plain = user_client.post(reverse("batch_preview_start"), values(dataset))
-    assert plain.headers["Location"] == reverse("batch_preview", args=[started[-1]])
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_goes_wrong_is_said(files: None, user_client: Client, dataset: Dataset, started: list[str]) -> None:
+def test_an_error_is_shown(user_client: Client, dataset: Dataset) -> None:
     user_client.post(reverse("batch_preview_start"), values(dataset), headers=HTMX)
-    batch_preview.draw(started[0])  # the dataset of this test has no files
-    page = user_client.get(reverse("batch_preview", args=[started[0]]), headers=HTMX)
+    job = work_off()  # the dataset of this test has no files
+    page = user_client.get(reverse("job", args=[job.pk]), headers=HTMX)
     assert b"the file is missing" in page.content
     assert b"hx-get" not in page.content
 
 
-def test_wrong_values_are_named(user_client: Client, dataset: Dataset, started: list[str]) -> None:
-    response = user_client.post(reverse("batch_preview_start"), values(dataset, epochs=0), headers=HTMX)
-    assert response.status_code == 422
-    assert b"Epochs: Must be at least 1." in response.content
-    assert not started
+@pytest.mark.django_db
+def test_it_can_be_cancelled(user_client: Client, dataset: Dataset) -> None:
+    user_client.post(reverse("batch_preview_start"), values(dataset), headers=HTMX)
+    job = Job.objects.get()
+    page = user_client.post(reverse("job_cancel", args=[job.pk]), headers=HTMX)
+    assert b"Cancelled." in page.content
 
 
-def test_old_previews_go_away(files: None, tmp_path: Path) -> None:
-    import os
-
-    preview_id = batch_preview.prepare({}, tmp_path, 1)
-    batch_preview.remove_old()
-    assert batch_preview.look(preview_id, 1) is not None
-    os.utime(tmp_path / "previews" / preview_id, (1, 1))
-    batch_preview.remove_old()
-    assert batch_preview.look(preview_id, 1) is None
+def test_wrong_values_are_named(user_client: Client, dataset: Dataset) -> None:
+    for headers in (HTMX, {}):
+        response = user_client.post(reverse("batch_preview_start"), values(dataset, epochs=0), headers=headers)
+        assert response.status_code == 422
+        assert b"Epochs: Must be at least 1." in response.content
+    assert not Job.objects.exists()
 
 
-def test_others_get_nothing(client: Client, user_client: Client, dataset: Dataset) -> None:
+def test_without_scripts_there_is_a_page(user_client: Client, dataset: Dataset) -> None:
+    response = user_client.post(reverse("batch_preview_start"), values(dataset))
+    assert response.headers["Location"] == reverse("job", args=[Job.objects.get().pk])
+
+
+def test_others_get_nothing(client: Client, user_client: Client, staff_client: Client, dataset: Dataset) -> None:
     assert client.post(reverse("batch_preview_start"), values(dataset)).status_code == 302
+    assert not Job.objects.exists()
     assert user_client.get(reverse("batch_preview_start")).status_code == 405
-    assert user_client.get(reverse("batch_preview", args=["0" * 32])).status_code == 404

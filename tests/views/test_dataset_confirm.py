@@ -8,6 +8,8 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.helpers.annotated_pages import make_proposed, proposal
+from tests.helpers.jobs import working_on
+from trainingapp.contract.messages.jobs_and_models import INSPECTING_ANNOTATIONS
 from trainingapp.datasets.forms import MOST_EDITABLE_CLASSES, ConfirmForm
 from trainingapp.models import Dataset
 
@@ -45,7 +47,7 @@ def test_the_page_shows_what_was_found(user_client: Client, proposed: Dataset) -
 
 
 def test_an_inspection_is_watched(user_client: Client, proposed: Dataset) -> None:
-    Dataset.objects.update(status="inspecting", progress_done=1, progress_total=2)
+    working_on(proposed, "inspecting", INSPECTING_ANNOTATIONS(), done=1, total=2)
     page = html(user_client.get(proposed.get_absolute_url()))
     assert "Reading the annotations" in page
     assert 'hx-trigger="every 700ms"' in page

@@ -12,6 +12,8 @@ from django.test import Client
 from django.urls import reverse
 from PIL import Image
 
+from tests.helpers.jobs import working_on
+from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.views.datasets import grouped_report
 
@@ -134,8 +136,9 @@ def test_folders_that_settings_allow_are_open_to_all_but_nothing_beside_them(
 
 
 def test_an_import_shows_its_progress_and_asks_again(user_client: Client, dataset: Dataset) -> None:
-    Dataset.objects.update(status="importing", progress_done=30, progress_total=120)
+    working_on(dataset, "importing", IMPORTING_IMAGES(), done=30, total=120)
     page = html(user_client.get(dataset.get_absolute_url()))
+    assert "Reading and checking the images" in page
     assert "30 of 120" in page
     assert 'hx-trigger="every 700ms"' in page
 

@@ -58,12 +58,11 @@ ARGUMENTS: dict[str, list[object]] = {
     "evaluation_images": [1, 1],
     "evaluation_mask": [1, 1, 0],
     "batch_image": [1, "step_0.webp"],
-    "batch_preview": ["0" * 32],
-    "batch_preview_image": ["0" * 32],
     "checkpoint_download": [1, "epoch_1.pt"],
     "dataset_detail": [1],
     "dataset_delete": [1],
     "dataset_confirm": [1],
+    "dataset_cancel": [1],
     "dataset_view": [1, 1],
     "dataset_image": [1, "images/a.png"],
 }

@@ -7,10 +7,11 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.preflights import result
 from tests.helpers.studio import TINY
 from trainingapp.contract.config import config_fields, parse_config
-from trainingapp.jobs import execution as jobs
+from trainingapp.jobs import lease
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.presentation.preflight import preflight_lines
 
@@ -21,7 +22,7 @@ ADDRESS = "preflight_start"
 @pytest.fixture(autouse=True)
 def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
-    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda: None)  # the test is the worker
+    no_worker(monkeypatch)
 
 
 def values(dataset: Dataset, **changes: Any) -> dict[str, Any]:
@@ -40,9 +41,7 @@ def test_the_form_is_checked_by_real_steps(user_client: Client, tints: Dataset) 
     assert "Waiting for a worker" in html(response)
     job = Job.objects.get()
     assert job.params["config"] == parse_config(job.params["config"]).model_dump(mode="json")
-    claimed = jobs.claim_job()
-    assert claimed is not None
-    jobs.work(claimed)
+    work_off()
     page = html(user_client.get(reverse("job", args=[job.pk]), headers=HTMX))
     for title in ("Memory", "Time", "Disk", "Loading", "Numbers"):
         assert f"<strong>{title}</strong>" in page
@@ -70,7 +69,7 @@ def test_it_can_be_cancelled(user_client: Client, dataset: Dataset) -> None:
     user_client.post(reverse(ADDRESS), values(dataset), headers=HTMX)
     job = Job.objects.get()
     assert "Cancelled." in html(user_client.post(reverse("job_cancel", args=[job.pk]), headers=HTMX))
-    assert jobs.claim_job() is None
+    assert lease.claim_job() is None
 
 
 @pytest.mark.django_db

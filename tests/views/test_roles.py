@@ -22,14 +22,14 @@ from django.utils import timezone
 from PIL import Image
 
 from tests.helpers.evaluations import annotated, evaluated
+from tests.helpers.jobs import working_on
 from tests.helpers.library import make_entry
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from tests.helpers.world import tell
 from trainingapp.accounts import tokens as token_verbs
 from trainingapp.contract.config import config_fields
-from trainingapp.contract.run_directory import CONFIG_FILE, PREVIEW_FILE
+from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES
 from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
-from trainingapp.supervision import batch_preview
 
 LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
 
@@ -73,7 +73,6 @@ class World:
     dataset: Dataset
     run: TrainingRun
     job: Job
-    preview: str
     weights: Weights
     predicted: Job
 
@@ -86,7 +85,7 @@ class Line:
     method: str = "get"
     #: A verb of permissions.py; "" for everybody who is signed in, "open" for everybody.
     verb: str = "see"
-    #: run or dataset (shared), job (its owner's and administrators'), preview (its owner's, as tokens), "" for none.
+    #: run or dataset (shared), job (its owner's and administrators'), token (its owner's), "" for none.
     thing: str = ""
     ok: int = 200
     args: Callable[[World], list[Any]] = lambda world: []
@@ -105,7 +104,7 @@ class Line:
             return self.ok
         if who == "anonymous":
             return LOGIN
-        if self.thing == "preview":
+        if self.thing == "token":
             return self.ok if who == "owner" else NOT_FOUND
         if self.thing == "job":
             return self.ok if who in OWN else NOT_FOUND
@@ -182,8 +181,6 @@ LINES = [
     Line("run_new", verb="create"),
     Line("run_new", "post", verb="create", data=new_run, ok=302),
     Line("batch_preview_start", "post", verb="create", data=new_run, ok=302),
-    Line("batch_preview", thing="preview", args=lambda world: [world.preview]),
-    Line("batch_preview_image", thing="preview", args=lambda world: [world.preview]),
     run_line("run_detail"),
     run_line("run_stream"),
     run_line("run_log"),
@@ -295,6 +292,13 @@ LINES = [
         data=lambda world: {"split": "given", "on_error": "stop", "class-0-name": "a", "class-0-keep": "on"},
         ok=422,
     ),
+    dataset_line(
+        "dataset_cancel",
+        method="post",
+        verb="control",
+        prepare=lambda world: working_on(world.dataset, "importing", IMPORTING_IMAGES()),
+        ok=302,
+    ),
     dataset_line("dataset_view", 1),
     dataset_line("dataset_image", "images/train/blue/0000.png"),
     dataset_line("dataset_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
@@ -310,7 +314,7 @@ LINES = [
     Line("sign_out_everywhere", "post", verb="", ok=302),
     Line("token_list", verb=""),
     Line("token_list", "post", verb="", data=lambda world: {"name": ""}, ok=422),
-    Line("token_revoke", "post", thing="preview", args=lambda world: [token_of_owner(world).pk], ok=302),
+    Line("token_revoke", "post", thing="token", args=lambda world: [token_of_owner(world).pk], ok=302),
     Line("api_docs", verb=""),
     Line("disk", verb="administer"),
     Line("disk", "post", verb="administer", ok=302),
@@ -361,9 +365,6 @@ def make_world(visibility: str) -> World:
     for thing in (dataset, run, weights):
         type(thing).objects.filter(pk=thing.pk).update(**shared)
     fill(run)
-    preview = batch_preview.prepare({}, dataset.folder, owner.pk)
-    Image.new("RGB", (4, 4)).save(batch_preview._folder(preview) / PREVIEW_FILE, "WEBP")
-    assert (batch_preview._folder(preview) / CONFIG_FILE).exists()
     card = {**weights.card(), "created": ""}
     job, predicted = (
         Job.objects.create(kind=kind, owner=owner, id=uuid.uuid4(), params={"card": card})
@@ -373,7 +374,7 @@ def make_world(visibility: str) -> World:
     Image.new("RGB", (4, 4)).save(predicted.folder / "shown" / "0.webp")
     job.folder.mkdir(parents=True)
     (job.folder / "export.zip").write_bytes(b"zip")
-    return World(people, team, dataset, run, job, preview, weights, predicted)
+    return World(people, team, dataset, run, job, weights, predicted)
 
 
 def fill(run: TrainingRun) -> None:

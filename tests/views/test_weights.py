@@ -14,10 +14,11 @@ from django.utils import timezone
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.library import make_entry
 from tests.helpers.tiny import make_run
 from tests.weights.test_weights import state_of
-from trainingapp.jobs import execution as jobs
+from trainingapp.jobs.attempts import warm_process
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.weights import verbs as weights_verbs
 
@@ -28,8 +29,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
-    for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task"):
-        monkeypatch.setattr(f"trainingapp.worker.tasks.{name}", lambda: None)  # the test is the worker
+    no_worker(monkeypatch)
 
 
 @pytest.fixture
@@ -52,14 +52,10 @@ def image(size: tuple[int, int] = (40, 30)) -> SimpleUploadedFile:
 
 
 def work() -> Job:
-    claimed = jobs.claim_job()
-    assert claimed is not None
     try:
-        jobs.work(claimed)
+        return work_off()
     finally:
-        jobs.drop_warm()
-    claimed.refresh_from_db()
-    return claimed
+        warm_process.drop()
 
 
 PAGES = ["weights_detail", "weights_export", "weights_try", "weights_download", "weights_edit", "weights_delete"]

@@ -17,13 +17,14 @@ from django.utils import timezone
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.library import make_entry
 from tests.helpers.tiny import make_run
 from trainingapp.contract.config import parse_config
 from trainingapp.engine.networks import build_network
 from trainingapp.engine.transfer import checkpoint_weights
-from trainingapp.jobs import execution as jobs
 from trainingapp.jobs import verbs as job_verbs
+from trainingapp.jobs.attempts import warm_process
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights, trash
 from trainingapp.models.checkpoint import checkpoint_path
 from trainingapp.models.verbs import VerbError
@@ -39,8 +40,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def library_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.WEIGHTS_DIR = tmp_path / "weights"
-    for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task", "start_training"):
-        monkeypatch.setattr(f"trainingapp.worker.tasks.{name}", lambda: None)  # the test is the worker
+    no_worker(monkeypatch)
+    monkeypatch.setattr("trainingapp.worker.tasks.start_training", lambda: None)
 
 
 @pytest.fixture
@@ -78,11 +79,7 @@ def saved_row(run: TrainingRun) -> Checkpoint:
 
 
 def work() -> Job:
-    claimed = jobs.claim_job()
-    assert claimed is not None
-    jobs.work(claimed)
-    claimed.refresh_from_db()
-    return claimed
+    return work_off()
 
 
 def upload(user: User, path: Path, file_name: str = "", **changes: Any) -> Weights:
@@ -441,7 +438,7 @@ def test_images_are_predicted_by_a_warm_process(user: User) -> None:
         weights_verbs.predict(weights, images=many, by=user)
         assert work().result["images"] == 50
     finally:
-        jobs.drop_warm()
+        warm_process.drop()
     assert (job.result["images"], job.result["problems"]) == (5, 1)
     found = {one["name"]: one for one in json.loads((job.folder / "predictions.json").read_text())["images"]}
     assert (found["turned.jpg"]["width"], found["turned.jpg"]["height"]) == (30, 40)

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.utils import timezone
 
 from tests.helpers.sources import two_classes, write_tree
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.options import ImportOptions
-from trainingapp.models import Dataset
+from trainingapp.jobs import lease
+from trainingapp.models import Dataset, Job
 from trainingapp.models.verbs import VerbError
 from trainingapp.worker import tasks
 
@@ -21,7 +21,8 @@ def test_an_import_waits_for_a_worker(admin: User, tmp_path: Path) -> None:
     found = dataset_verbs.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False)
     stored = Dataset.objects.get()
     assert (stored.pk, stored.status, stored.source) == (found.pk, "inspecting", str(tmp_path))
-    assert stored.heartbeat_at is None
+    assert stored.job is not None
+    assert (stored.job.kind, stored.job.state, stored.job.owner) == ("inspect_dataset", "waiting", admin)
 
 
 def test_a_name_is_taken_once(admin: User, dataset: Dataset, tmp_path: Path) -> None:
@@ -60,11 +61,13 @@ def test_with_options_nothing_is_asked(admin: User, tmp_path: Path) -> None:
 
 
 def test_a_proposal_is_confirmed_once(dataset: Dataset) -> None:
-    Dataset.objects.update(status="proposed", heartbeat_at=timezone.now())
+    Dataset.objects.update(status="proposed")
     options = ImportOptions(on_error="leave_out")
     dataset_verbs.confirm_import(dataset, options, by="ada")
     stored = Dataset.objects.get()
-    assert (stored.status, stored.options["on_error"], stored.heartbeat_at) == ("importing", "leave_out", None)
+    assert (stored.status, stored.options["on_error"]) == ("importing", "leave_out")
+    assert stored.job is not None
+    assert (stored.job.kind, stored.job.state) == ("import_dataset", "waiting")
     with pytest.raises(VerbError, match="does not wait"):
         dataset_verbs.confirm_import(dataset, options)
 
@@ -75,20 +78,22 @@ def test_a_ready_dataset_never_changes(dataset: Dataset) -> None:
     assert Dataset.objects.get().status == "ready"
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_worker_inspects_and_then_imports(admin: User, tmp_path: Path) -> None:
     source = write_tree(tmp_path / "pets", two_classes())
     found = dataset_verbs.start_import(owner=admin, name="pets", source=source, source_is_upload=False)
-    tasks.import_datasets.call_local()
+    tasks.do_jobs.call_local("import")
     found.refresh_from_db()
     assert (found.status, found.proposal["format"]) == ("proposed", "class_folders")
     dataset_verbs.confirm_import(found, ImportOptions(val_share=0.4))
-    tasks.import_datasets.call_local()
+    tasks.do_jobs.call_local("import")
     found.refresh_from_db()
     assert (found.status, found.count("val")) == ("ready", 4)
 
 
 def test_a_dataset_in_inspection_is_not_deleted(admin: User, tmp_path: Path) -> None:
     found = dataset_verbs.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False)
-    Dataset.objects.update(heartbeat_at=timezone.now())
+    job = Job.objects.get()
+    assert lease.claim(job)
     with pytest.raises(VerbError, match="being imported"):
         dataset_verbs.delete_dataset(found)

@@ -11,8 +11,10 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
-from trainingapp.datasets import imports
-from trainingapp.models import Dataset, TrainingRun
+from tests.helpers.jobs import lose_worker
+from trainingapp.datasets.imports import ask_for_import
+from trainingapp.jobs import lease
+from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.runs.verbs import stop_run
 from trainingapp.supervision import shutting_down
 from trainingapp.worker import tasks
@@ -83,40 +85,56 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "source"
 
 
-def importing(user: User, source: Path, name: str = "new", silence_s: float | None = None) -> Dataset:
-    seen = None if silence_s is None else timezone.now() - timedelta(seconds=silence_s)
-    return Dataset.objects.create(name=name, owner=user, source=str(source), heartbeat_at=seen)
+def importing(user: User, source: Path, name: str = "new") -> Job:
+    return ask_for_import(Dataset.objects.create(name=name, owner=user, source=str(source)))
 
 
 def test_every_waiting_import_is_answered(user: User, source: Path) -> None:
     for name in ("one", "two"):
         importing(user, source, name)
-    tasks.import_datasets.call_local()
+    tasks.do_jobs.call_local("import")
     assert set(Dataset.objects.values_list("status", flat=True)) == {"refused"}
     assert all(dataset.errors for dataset in Dataset.objects.all())
 
 
 def test_an_import_whose_worker_died_is_taken_up_again(user: User, source: Path) -> None:
-    importing(user, source, silence_s=imports.IMPORT_LEASE_S + 1)
-    tasks.import_datasets.call_local()
+    job = importing(user, source)
+    assert lease.claim(job)
+    lose_worker(job)
+    tasks.do_jobs.call_local("import")
     assert Dataset.objects.get().status == "refused"
 
 
 def test_an_import_in_other_hands_is_left_alone(user: User, source: Path) -> None:
-    importing(user, source, silence_s=1)
-    tasks.import_datasets.call_local()
+    assert lease.claim(importing(user, source))
+    tasks.do_jobs.call_local("import")
     assert Dataset.objects.get().status == "importing"
+
+
+def test_an_import_of_version_0_1_is_given_a_job_and_done(user: User, source: Path) -> None:
+    """The migration leaves a dataset that was being imported without a job."""
+    dataset = Dataset.objects.create(name="old", owner=user, source=str(source), status="inspecting")
+    tasks.look_around()
+    dataset.refresh_from_db()
+    assert dataset.job is not None
+    assert (dataset.job.kind, dataset.job.owner) == ("inspect_dataset", user)
+    adopted = dataset.job
+    tasks.look_around()
+    tasks.do_jobs.call_local("import")
+    dataset.refresh_from_db()
+    assert (dataset.status, dataset.job) == ("refused", adopted)
+    assert Job.objects.count() == 1
 
 
 def test_an_import_that_breaks_is_refused_and_not_tried_for_ever(
     user: User, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(dataset: Dataset) -> None:
+    def broken(dataset: Dataset, **options: object) -> None:
         raise MemoryError("too large")
 
-    monkeypatch.setattr(imports, "run_import", broken)
+    monkeypatch.setattr("trainingapp.datasets.imports.run_import", broken)
     importing(user, source)
-    tasks.import_datasets.call_local()
+    tasks.do_jobs.call_local("import")
     dataset = Dataset.objects.get()
     assert dataset.status == "refused"
     assert "MemoryError: too large" in dataset.errors[0]["message"]

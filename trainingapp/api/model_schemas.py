@@ -25,7 +25,8 @@ from trainingapp.contract.old_names import with_new_names
 from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import ReportItem, rendered_items
-from trainingapp.models import Dataset, Device, Host, Weights
+from trainingapp.jobs.texts import job_message
+from trainingapp.models import Dataset, Device, Host, Job, Weights
 
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
 ExportFormat = Literal["onnx", "pt2", "safetensors", "pt"]
@@ -107,7 +108,8 @@ class DatasetResponse(DatasetItem, Sharing):
     classes: list[str] = Field(description="Class names in the order of their labels.")
     counts: dict[str, dict[str, int]] = Field(description="Images that show each class, by split.")
     fingerprint: str
-    progress_done: int = Field(description="Files read by the import.")
+    job: UUID | None = Field(description="The job that inspects or imports it; cancel it there.")
+    progress_done: int = Field(description="Images read by the import.")
     progress_total: int
     report: list[Finding] = Field(description="Errors and warnings of the import.")
     proposal: dict[str, Any] = Field(description="Content of the source, as a basis for confirming the import.")
@@ -121,6 +123,18 @@ class DatasetResponse(DatasetItem, Sharing):
     def resolve_proposal(dataset: Dataset) -> dict[str, Any]:
         found: dict[str, Any] = dataset.proposal
         return {**found, "report": rendered_items(found.get("report", []))} if found else {}
+
+    @staticmethod
+    def resolve_job(dataset: Dataset) -> UUID | None:
+        return dataset.job_id
+
+    @staticmethod
+    def resolve_progress_done(dataset: Dataset) -> int:
+        return dataset.job.done if dataset.job else 0
+
+    @staticmethod
+    def resolve_progress_total(dataset: Dataset) -> int:
+        return dataset.job.total if dataset.job else 0
 
 
 class DatasetStatistics(Schema):
@@ -377,17 +391,22 @@ class JobFilters(Paging):
 
 
 class JobResponse(Schema):
-    """Work of seconds or minutes that a worker does: a preflight, an export, a prediction ..."""
+    """Work that takes a worker from seconds to hours: a preflight, an export, a prediction, an import ..."""
 
     id: UUID
     kind: str
     state: JobState
     done: int
     total: int
-    message: str
+    message: str = Field(description="The phase of a job in progress, or why it failed, in your language.")
+    message_data: dict[str, Any] = Field(description="The same as a code with its parameters; empty where it has none.")
     result: dict[str, Any]
     created_at: datetime
     finished_at: datetime | None
+
+    @staticmethod
+    def resolve_message(job: Job) -> str:
+        return job_message(job)
 
 
 class JobList(Page):

@@ -1,7 +1,8 @@
-"""What a job is told, and how it tells how far it is (no torch).
+"""The files by which a worker and an engine process exchange a job (no torch).
 
-FOLDER/job.json holds {"kind": str, "params": {...}}. The job writes FOLDER/progress.json while it works, and in the
-end result.json, or error.json: {"error_class", "message", "lines"}. Each file appears whole or not at all.
+FOLDER/job.json holds {"kind": str, "params": {...}}. The job writes FOLDER/progress.json while it works:
+{"done", "total", "message"}, with "code" and "params" where the message has a code; and in the end result.json, or
+error.json: {"error_class", "message", "lines"}. Each file appears whole or not at all.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainingapp.contract.errors import Failure
+from trainingapp.contract.messages import Message
 
 JOB_FILE = "job.json"
 PROGRESS_FILE = "progress.json"
@@ -22,20 +24,23 @@ PROGRESS_EVERY_S = 0.2
 
 @dataclass
 class JobOrder:
-    """One job: what is wanted, and the folder for its input and its result."""
+    """One job: its kind, its parameters, and the folder for its input and its result."""
 
     folder: Path
     kind: str
     params: dict[str, Any]
     _told_at: float = field(default=0.0, repr=False)
 
-    def tell(self, done: int, total: int, message: str = "") -> None:
-        """Say how far it is; not more often than anybody can see, but always at the end."""
+    def tell(self, done: int, total: int, message: str | Message = "") -> None:
+        """Write the progress: at most every PROGRESS_EVERY_S, and always at the end. `message` names the phase."""
         now = time.monotonic()
         if done < total and now - self._told_at < PROGRESS_EVERY_S:
             return
         self._told_at = now
-        write_whole(self.folder / PROGRESS_FILE, {"done": done, "total": total, "message": message})
+        progress: dict[str, object] = {"done": done, "total": total, "message": str(message)}
+        if isinstance(message, Message):
+            progress.update(message.as_data())
+        write_whole(self.folder / PROGRESS_FILE, progress)
 
 
 def read_job(folder: Path) -> JobOrder:

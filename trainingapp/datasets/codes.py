@@ -30,6 +30,7 @@ TITLES: dict[str, str | Promise] = {
     "exif_orientation": _("Images that are rotated for training"),
     "ignored_file": _("Ignored files"),
     "import_failed": _("The import failed"),
+    "import_cancelled": _("The import was cancelled"),
     "leak": _("Identical images in training and validation"),
     "link": _("Links and devices"),
     "mask_size": _("Masks of a different size than their image"),

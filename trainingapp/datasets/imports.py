@@ -1,85 +1,107 @@
-"""The lease of an import: which worker inspects or imports a dataset, and how its end is noticed."""
+"""Inspections and imports as jobs: what a worker does with a dataset, and what follows when it cannot."""
 
-import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+import time
+from collections.abc import Callable, Mapping
 
-from django.db import DatabaseError, close_old_connections
-from django.db.models import Q, QuerySet
-from django.utils import timezone
+from django.db import transaction
 
-from trainingapp.contract.messages import dataset_checks as messages
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.dataset_checks import IMPORT_FAILED
+from trainingapp.contract.messages.jobs_and_models import (
+    IMPORT_CANCELLED,
+    IMPORTING_ANNOTATIONS,
+    IMPORTING_IMAGES,
+    INSPECTING_ANNOTATIONS,
+    JOB_CANCELLED,
+    JOB_ERROR,
+)
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.inspection import run_inspection
+from trainingapp.datasets.importing.session import Progress, remove_needless_upload
 from trainingapp.datasets.report import report_item
-from trainingapp.models import Dataset
+from trainingapp.jobs.kinds import Tell
+from trainingapp.jobs.verbs import submit_job
+from trainingapp.models import Dataset, Job
+from trainingapp.models.text import storable
 
-logger = logging.getLogger(__name__)
-
-#: States in which a worker is needed: reading a source, or importing it.
+#: States in which a worker is needed: inspecting a source, or importing it.
 IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
 
-#: Seconds after which an import without a heartbeat is taken up again.
-IMPORT_LEASE_S = 30
-IMPORT_BEAT_S = 5.0
+#: Seconds between two attempts while another process holds the folder of the import.
+FOLDER_WAIT_S = 1.0
 
 
-def import_is_free(dataset: Dataset) -> bool:
-    """Whether no living worker is inspecting or importing the dataset."""
-    return free_imports().filter(pk=dataset.pk).exists()
+def ask_for_import(dataset: Dataset, *, here: bool = False) -> Job:
+    """Store the job that the dataset's status asks for, in the caller's transaction, and wake a worker.
+
+    With `here` this process holds the job, see `submit_job`.
+    """
+    is_inspection = dataset.status == Dataset.Status.INSPECTING
+    kind = Job.Kind.INSPECT_DATASET if is_inspection else Job.Kind.IMPORT_DATASET
+    job = Job(kind=kind, owner=dataset.owner, params={"dataset_id": dataset.pk, "name": dataset.name})
+    submit_job(job, here=here)
+    dataset.job = job
+    dataset.save(update_fields=["job"])
+    return job
 
 
-def free_imports() -> QuerySet[Dataset]:
-    lost_before = timezone.now() - timedelta(seconds=IMPORT_LEASE_S)
-    is_free = Q(heartbeat_at=None) | Q(heartbeat_at__lt=lost_before)
-    return Dataset.objects.filter(is_free, status__in=IN_WORK).order_by("created_at", "pk")
+def adopt_imports() -> None:
+    """Give a job to each dataset in work that has none: version 0.1 knew no jobs of this kind."""
+    for dataset in Dataset.objects.filter(status__in=IN_WORK, job=None).select_related("owner"):
+        with transaction.atomic():
+            # Two workers may look at the same moment; the row's lock leaves the job to one of them.
+            if Dataset.objects.select_for_update().filter(pk=dataset.pk, status__in=IN_WORK, job=None).exists():
+                ask_for_import(dataset)
 
 
-def claim_import() -> Dataset | None:
-    while (dataset := free_imports().first()) is not None:
-        if free_imports().filter(pk=dataset.pk).update(heartbeat_at=timezone.now()):
-            return dataset
-    return None
+def inspect(job: Job, tell: Tell) -> Mapping[str, object]:
+    """The Work of an inspection."""
+
+    def on_progress(done: int, total: int) -> None:
+        tell(done, total, INSPECTING_ANNOTATIONS())
+
+    return _until_decided(job, Dataset.Status.INSPECTING, run_inspection, on_progress)
 
 
-def work_on(dataset: Dataset) -> None:
-    with _beating(dataset.pk):
-        try:
-            work = run_inspection if dataset.status == Dataset.Status.INSPECTING else run_import
-            work(dataset)
-        except Exception as error:  # the last instance: an import that nobody answers for would be tried for ever
-            logger.exception("The import of dataset %s failed.", dataset.pk)
-            _refuse(dataset, error)
+def import_images(job: Job, tell: Tell) -> Mapping[str, object]:
+    """The Work of an import."""
+
+    def on_progress(done: int, total: int) -> None:
+        tell(done, total, IMPORTING_IMAGES() if total else IMPORTING_ANNOTATIONS())
+
+    return _until_decided(job, Dataset.Status.IMPORTING, run_import, on_progress)
 
 
-def _refuse(dataset: Dataset, error: Exception) -> None:
-    message = messages.IMPORT_FAILED(error=f"{type(error).__name__}: {error}")
-    item = report_item("error", "import_failed", message)
-    in_work = Dataset.objects.filter(pk=dataset.pk, status__in=IN_WORK)
-    in_work.update(status=Dataset.Status.REFUSED, report=[item])
+def _until_decided(
+    job: Job, status: Dataset.Status, attempt: Callable[..., None], on_progress: Progress
+) -> Mapping[str, object]:
+    """Make attempts until the dataset has left `status`.
+
+    One is enough, unless a process that lost this job still holds the folder of the import: then an attempt returns at
+    once, and the next one is made a moment later.
+    """
+    wanted = Dataset.objects.filter(pk=job.params["dataset_id"], status=status)
+    while (dataset := wanted.first()) is not None:
+        on_progress(0, 0)
+        attempt(dataset, on_progress=on_progress)
+        if wanted.exists():
+            time.sleep(FOLDER_WAIT_S)
+    found = Dataset.objects.filter(pk=job.params["dataset_id"]).first()
+    return {"dataset_id": job.params["dataset_id"], "status": found.status if found else ""}
 
 
-@contextmanager
-def _beating(dataset_id: int) -> Iterator[None]:
-    """Within: a thread says that the import is alive."""
-    is_done = threading.Event()
-    thread = threading.Thread(target=_beat, args=(dataset_id, is_done), name=f"import-{dataset_id}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_done.set()
-        thread.join()
-
-
-def _beat(dataset_id: int, is_done: threading.Event) -> None:
-    while not is_done.wait(IMPORT_BEAT_S):
-        try:
-            in_work = Dataset.objects.filter(pk=dataset_id, status__in=IN_WORK)
-            in_work.update(heartbeat_at=timezone.now())
-        except DatabaseError as error:
-            logger.warning("The heartbeat of the import could not be written: %s", error)
-            close_old_connections()
-    close_old_connections()
+def note_failure(job: Job, message: Message) -> bool:
+    """Refuse the dataset with a finding that says why; False where it was decided before."""
+    if message.code == JOB_CANCELLED.code:
+        finding = report_item("error", "import_cancelled", IMPORT_CANCELLED())
+    else:
+        error = message.params["error"] if message.code == JOB_ERROR.code else message
+        finding = report_item("error", "import_failed", IMPORT_FAILED(error=error))
+    dataset = Dataset.objects.filter(pk=job.params["dataset_id"]).first()
+    if dataset is None:
+        return True
+    in_work = Dataset.objects.filter(pk=dataset.pk, job=job, status__in=IN_WORK)
+    if not in_work.update(status=Dataset.Status.REFUSED, report=storable([finding])):
+        return False
+    remove_needless_upload(dataset)
+    return True

@@ -13,7 +13,8 @@ from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, is_administrator, refusal, visible_to
 from trainingapp.datasets import imports
 from trainingapp.datasets.options import ImportOptions
-from trainingapp.jobs import wakeups
+from trainingapp.jobs.lease import is_held
+from trainingapp.jobs.verbs import cancel_job
 from trainingapp.models import Dataset
 from trainingapp.models.trash import moved, trash_name
 from trainingapp.models.verbs import DeletionSize, VerbError, checked_name, folder_size, refresh_locked, remove_trash
@@ -41,11 +42,13 @@ def start_import(
     source_is_upload: bool,
     options: ImportOptions | None = None,
     from_shell: bool = False,
+    here: bool = False,
 ) -> Dataset:
     """Store a dataset that a worker then reads from `source`: an uploaded zip, or a folder of the server.
 
-    With `options` it is imported so; without, a worker inspects it and proposes, and `confirm_import` says how.
-    `from_shell` is for who works on the server itself and may read every folder there anyway.
+    With `options` it is imported accordingly; without, a worker inspects it and makes a proposal for
+    `confirm_import`. `from_shell` is for a person at a shell of the server, who may read every folder there anyway.
+    With `here` no worker takes the job: this process holds it and has to do it.
     """
     if not can(owner, Verb.CREATE):
         raise VerbError(refusal(Verb.CREATE))
@@ -62,7 +65,7 @@ def start_import(
         with transaction.atomic():
             dataset = Dataset.objects.create(name=checked_name(name), **fields)
             audit.record("import", dataset, by=owner.get_username(), details={"upload": source_is_upload})
-            transaction.on_commit(wakeups.wake_importer, robust=True)
+            imports.ask_for_import(dataset, here=here)
     except IntegrityError:
         raise VerbError(_("There already is a dataset named “%(name)s”.") % {"name": name.strip()}) from None
     return dataset
@@ -76,11 +79,25 @@ def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") ->
             raise VerbError(_("“%(name)s” does not wait for a word on its import.") % {"name": dataset.name})
         dataset.status = Dataset.Status.IMPORTING
         dataset.options = options.model_dump(mode="json")
-        dataset.heartbeat_at = None
-        dataset.save(update_fields=["status", "options", "heartbeat_at"])
+        dataset.save(update_fields=["status", "options"])
         audit.record("confirm", dataset, by=by)
-        transaction.on_commit(wakeups.wake_importer, robust=True)
+        imports.ask_for_import(dataset)
     logger.info("The import of dataset %s was confirmed by %s.", dataset.pk, by or "somebody")
+    return dataset
+
+
+def cancel_import(dataset: Dataset, *, by: str = "") -> Dataset:
+    """Cancel the inspection or the import: the dataset is refused, and nothing of it is kept. The source stays.
+
+    Raises VerbError when it is neither inspected nor imported.
+    """
+    with transaction.atomic():
+        refresh_locked(dataset)
+        if dataset.status not in imports.IN_WORK:
+            raise VerbError(_("“%(name)s” is not being imported.") % {"name": dataset.name})
+        audit.record("cancel", dataset, by=by)
+        cancel_job(dataset.job or imports.ask_for_import(dataset))
+    dataset.refresh_from_db()
     return dataset
 
 
@@ -99,6 +116,8 @@ def delete_dataset(dataset: Dataset) -> DeletionSize:
         upload = Path(dataset.source) if dataset.source_is_upload else None
         with moved(dataset.folder, trash):
             audit.record("delete", dataset, details={"bytes": size.bytes})
+            if dataset.job is not None and dataset.status in imports.IN_WORK:
+                cancel_job(dataset.job)
             dataset.delete()
     remove_trash(trash)
     if upload is not None:
@@ -107,8 +126,8 @@ def delete_dataset(dataset: Dataset) -> DeletionSize:
 
 
 def _check_unused(dataset: Dataset) -> None:
-    if dataset.status in imports.IN_WORK and not imports.import_is_free(dataset):
-        raise VerbError(_("“%(name)s” is being imported. Delete it afterwards.") % {"name": dataset.name})
+    if dataset.status in imports.IN_WORK and is_held(dataset.job):
+        raise VerbError(_("“%(name)s” is being imported. Cancel the import first.") % {"name": dataset.name})
     runs = dataset.runs.order_by("pk")
     if not runs.exists():
         return

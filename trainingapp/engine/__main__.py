@@ -2,10 +2,9 @@
 
 Standard input carries commands, one JSON object a line such as {"command": "pause"} (see control.py); its end means
 save and leave. With --no-control, or on a terminal, it is not watched. With --spare the process gets ready, prints
-"ready" and waits for a first line {"run_dir": ..., "log_file": ...}. With --preview nothing is trained: the first
-batch is drawn as RUN_DIR/batch.webp; what goes wrong stands as one line on standard error. --job FOLDER does the job
-in that folder, --jobs those that standard input names (see jobs/work.py). --export-checkpoint FILE --to OUT writes a
-checkpoint as a file for others: OUT.pt for torch.load, or its weights as OUT.safetensors.
+"ready" and waits for a first line {"run_dir": ..., "log_file": ...}. --job FOLDER does the job in that folder, --jobs
+those that standard input names (see jobs/work.py). --export-checkpoint FILE --to OUT writes a checkpoint as a file for
+others: OUT.pt for torch.load, or its weights as OUT.safetensors.
 
 Exit codes: 0 completed, paused, stopped or interrupted; 1 failed; 2 wrong usage; 28 the disk is full.
 """
@@ -24,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trainingapp.contract.errors import EngineError, Failure, StillRunning, classify
+from trainingapp.contract.errors import Failure, StillRunning, classify
 from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, Failed
 from trainingapp.contract.run_directory import read_config_file, read_order, run_lock
 from trainingapp.engine import waiting
@@ -48,8 +47,6 @@ def main(arguments: list[str] | None = None) -> int:
     if options.export_checkpoint:
         return _export(options.export_checkpoint, options.to)
     lines = LineReader(sys.stdin.fileno())
-    if options.preview:
-        return _preview(options.run_dir)
     if options.job or options.jobs:
         return _jobs(options.job, lines)
     if options.spare:
@@ -64,7 +61,6 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("run_dir", nargs="?", type=Path, metavar="RUN_DIR", help="folder with the run's config.json")
     parser.add_argument("--spare", action="store_true", help="get ready, then take RUN_DIR from standard input")
     parser.add_argument("--no-control", action="store_true", help="do not watch standard input for commands")
-    parser.add_argument("--preview", action="store_true", help="draw the first batch instead of training")
     parser.add_argument("--job", type=Path, metavar="FOLDER", help="do the job in this folder")
     parser.add_argument("--jobs", action="store_true", help="do the jobs that standard input names")
     parser.add_argument("--export-checkpoint", type=Path, metavar="FILE", help="write a checkpoint as --to OUT")
@@ -94,18 +90,6 @@ def _export(checkpoint: Path, target: Path) -> int:
         export_file(open_checkpoint(checkpoint), "pt" if target.suffix == ".pt" else "safetensors", target)
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{checkpoint} {error}\n")
-        return EXIT_FAILED
-    return 0
-
-
-def _preview(run_dir: Path) -> int:
-    from trainingapp.engine.preview import draw_preview
-
-    waiting.IDLE_TEAM.gather()  # a run may be at work on these cores
-    try:
-        draw_preview(read_order(run_dir, read_config_file(run_dir)))
-    except (EngineError, ValueError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
         return EXIT_FAILED
     return 0
 

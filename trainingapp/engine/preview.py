@@ -1,4 +1,4 @@
-"""The first training batch of a configuration without a run: `python -m trainingapp.engine --preview RUN_DIR`."""
+"""The first training batch of a run that does not exist yet, see `jobs/batch_preview.py`."""
 
 import torch
 

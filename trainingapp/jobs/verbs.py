@@ -1,43 +1,54 @@
-"""Asking for jobs, and taking that back."""
+"""The verbs of jobs: ask for one, cancel one."""
 
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
-from trainingapp.jobs import model_files as library
+from trainingapp.contract.messages.jobs_and_models import JOB_CANCELLED
 from trainingapp.jobs import wakeups
+from trainingapp.jobs.kinds import kind_of
+from trainingapp.jobs.lease import claimed_fields, message_fields
 from trainingapp.models import Job
 
+UNFINISHED = (Job.State.WAITING, Job.State.WORKING)
 
-def ask_for_job(kind: Job.Kind, *, owner: Any, params: dict[str, Any], total: int = 0) -> Job:
-    """Store a job and wake a worker. Files that it needs are put into `job.folder` before, by `prepared_job`."""
+
+def ask_for_job(kind: Job.Kind, *, owner: User, params: Mapping[str, object], total: int = 0) -> Job:
+    """Store a job and wake a worker. A job that needs files is made by `prepared_job`, then stored."""
     return submit_job(prepared_job(kind, owner=owner, params=params, total=total))
 
 
-def prepared_job(kind: Job.Kind, *, owner: Any, params: dict[str, Any], total: int = 0) -> Job:
+def prepared_job(kind: Job.Kind, *, owner: User, params: Mapping[str, object], total: int = 0) -> Job:
     """A job that is not stored yet, with its folder, so that a worker never sees it without its files."""
-    job = Job(kind=kind, owner=owner, params=params, total=total)
+    job = Job(kind=kind, owner=owner, params=dict(params), total=total)
     job.folder.mkdir(parents=True, exist_ok=True)
     return job
 
 
-def submit_job(job: Job) -> Job:
-    """Store what `prepared_job` made and wake a worker."""
+def submit_job(job: Job, *, here: bool = False) -> Job:
+    """Store what `prepared_job` made and wake a worker; with `here`, this process holds it and has to do it."""
+    if here:
+        for name, value in claimed_fields().items():
+            setattr(job, name, value)
     job.save(force_insert=True)
-    transaction.on_commit(wakeups.wake_jobs, robust=True)
+    if not here:
+        transaction.on_commit(partial(wakeups.wake_jobs, kind_of(job).lane), robust=True)
     return job
 
 
 def cancel_job(job: Job) -> Job:
-    """Have nobody work on the job any more; one that is over stays as it is."""
-    unfinished = Job.objects.filter(pk=job.pk, state__in=(Job.State.WAITING, Job.State.WORKING))
+    """Cancel the job, whoever works on it: its worker notices within a second. One that is over stays as it is."""
+    unfinished = Job.objects.filter(pk=job.pk, state__in=UNFINISHED)
+    changes = {"state": Job.State.CANCELLED, "finished_at": timezone.now(), **message_fields(JOB_CANCELLED())}
     with transaction.atomic():
-        if unfinished.update(state=Job.State.CANCELLED, finished_at=timezone.now()):
-            audit.record("cancel", job)
+        if unfinished.update(**changes):
+            if kind_of(job).on_failed(job, JOB_CANCELLED()):
+                audit.record("cancel", job)
+            else:  # the result is there, and the worker is about to say so
+                transaction.set_rollback(True)
     job.refresh_from_db()
-    if job.state == Job.State.CANCELLED:
-        library.note_failure(job, _("Cancelled."))
     return job

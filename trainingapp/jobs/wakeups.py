@@ -1,10 +1,12 @@
-"""Wake-ups for the workers. They carry no state: what is to be done stands in the database.
+"""Wake-ups for the workers. They carry no state: the work to be done is in the database.
 
 The Huey tasks are named here instead of imported, so that a verb needs no worker: the worker's room lies above all
 rooms that it calls.
 """
 
 from django.utils.module_loading import import_string
+
+from trainingapp.jobs.kinds import Lane
 
 
 def _enqueue(task: str, *arguments: object) -> None:
@@ -21,17 +23,6 @@ def wake_control() -> None:
     _enqueue("control_training")
 
 
-def wake_importer() -> None:
-    """Have a worker look for datasets to import."""
-    _enqueue("import_datasets")
-
-
-def wake_jobs() -> None:
-    """Have a worker look for jobs, in each lane."""
-    for task in ("save_checkpoint_task", "do_jobs", "do_warm_jobs"):
-        _enqueue(task)
-
-
-def draw_batch_preview(preview_id: str) -> None:
-    """Have a worker draw a training batch for the form of a run."""
-    _enqueue("draw_batch_preview", preview_id)
+def wake_jobs(lane: Lane) -> None:
+    """Have a worker look for jobs of this lane."""
+    _enqueue("do_jobs", lane.value)

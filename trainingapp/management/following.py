@@ -1,42 +1,55 @@
-"""A job that a command asked for: done here, or watched where a worker has it."""
+"""A job that a command asked for: done in this process, or watched while a worker does it."""
 
 import threading
-from typing import Any
 
 from django.core.management import CommandError
 from django.db import connection
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from trainingapp.jobs import execution as jobs
+from trainingapp.jobs import execution, lease
+from trainingapp.jobs.attempts import warm_process
+from trainingapp.jobs.texts import job_message
+from trainingapp.jobs.verbs import cancel_job
 from trainingapp.models import Job
 
 POLL_S = 0.2
 
 
-def follow_job(job: Job, title: str) -> Job:
-    """Do the job here, or watch the worker that has it, until it is over. Raises CommandError when it failed."""
-    thread = threading.Thread(target=_work, args=(job.pk,), daemon=True)
+def follow_job(job: Job, title: str, *, is_held: bool = False) -> Job:
+    """Do the job in this process, or watch the worker that has claimed it, until it is over.
+
+    `is_held` says that this process holds the job already. Raises CommandError when the job failed or was cancelled;
+    Ctrl-C cancels it.
+    """
+    thread = threading.Thread(target=_work, args=(job, is_held), daemon=True)
     thread.start()
     console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(title, total=None)
-        while not job.is_over:
-            thread.join(POLL_S) if thread.is_alive() else threading.Event().wait(POLL_S)
-            job.refresh_from_db()
-            progress.update(bar, completed=job.done, total=job.total or None, description=job.message or title)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            bar = progress.add_task(title, total=None)
+            while not job.is_over:
+                thread.join(POLL_S) if thread.is_alive() else threading.Event().wait(POLL_S)
+                job.refresh_from_db()
+                description = job_message(job) or title
+                progress.update(bar, completed=job.done, total=job.total or None, description=description)
+    except KeyboardInterrupt:
+        cancel_job(job)
+        thread.join()
+        raise
     thread.join()
     if job.state != Job.State.DONE:
-        raise CommandError(job.message or "The job was cancelled.")
+        raise CommandError(job_message(job))
     return job
 
 
-def _work(pk: Any) -> None:
+def _work(job: Job, is_held: bool) -> None:
     """Do the job in this process, unless a worker was quicker."""
     try:
-        job = Job.objects.get(pk=pk)
-        if jobs.claim(job):
-            jobs.work(job)
-            jobs.drop_warm()
+        mine = Job.objects.get(pk=job.pk)
+        if is_held or lease.claim(mine):
+            execution.work(mine)
+            warm_process.drop()
     finally:
         connection.close()

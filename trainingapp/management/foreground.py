@@ -4,18 +4,15 @@ from pathlib import Path
 
 from django.contrib.auth.models import User
 from django.core.management.base import CommandError
-from django.db import IntegrityError, transaction
-from django.utils import timezone
 from rich.console import Console
 from rich.markup import escape
 
-from trainingapp.accounts import audit
-from trainingapp.contract.limits import NAME_LENGTH
-from trainingapp.datasets.importing.importer import run_import
+from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import ReportItem, item_text
-from trainingapp.management.progress import progress_bar
+from trainingapp.management.following import follow_job
 from trainingapp.models import Dataset
+from trainingapp.models.verbs import VerbError
 
 ITEMS_PER_CODE_SHOWN = 10
 
@@ -36,35 +33,29 @@ def find_owner(username: str) -> User:
 def import_now(owner: User, name: str, source: Path, options: ImportOptions | None = None) -> Dataset:
     """Make a dataset and import it in this process, with a progress bar. Ctrl-C keeps nothing of it.
 
-    Raises CommandError when the name is taken.
+    No worker takes the job while this process lives. Raises CommandError when the name or the source is refused, and
+    when the import breaks; a dataset that is refused for its content is returned.
     """
-    dataset = _create(owner, name, source, options or ImportOptions())
     try:
-        with progress_bar("Importing") as advance:
-            run_import(dataset, on_progress=advance)
+        dataset = dataset_verbs.start_import(
+            owner=owner,
+            name=name,
+            source=source,
+            source_is_upload=False,
+            options=options or ImportOptions(),
+            from_shell=True,
+            here=True,
+        )
+    except VerbError as error:
+        raise CommandError(str(error)) from None
+    assert dataset.job is not None
+    try:
+        follow_job(dataset.job, "Importing", is_held=True)
     except KeyboardInterrupt:
         dataset.delete()
         raise CommandError("Interrupted; nothing was kept.") from None
+    dataset.refresh_from_db()
     return dataset
-
-
-def _create(owner: User, name: str, source: Path, options: ImportOptions) -> Dataset:
-    """The row, with a heartbeat from the start: no worker takes it up while this process lives."""
-    if not name.strip() or len(name) > NAME_LENGTH:
-        raise CommandError(f"A name has 1 to {NAME_LENGTH} characters.")
-    try:
-        with transaction.atomic():
-            dataset = Dataset.objects.create(
-                owner=owner,
-                name=name.strip(),
-                source=str(source.resolve()),
-                options=options.model_dump(mode="json"),
-                heartbeat_at=timezone.now(),
-            )
-            audit.record("import", dataset)
-            return dataset
-    except IntegrityError:
-        raise CommandError(f"There already is a dataset named “{name.strip()}”.") from None
 
 
 def show_outcome(dataset: Dataset) -> None:

@@ -54,10 +54,8 @@ class Dataset(Shared):
     report = models.JSONField(_("validation report"), default=list)
     fingerprint = models.CharField(_("fingerprint"), max_length=64, blank=True)
     size_bytes = models.BigIntegerField(_("size"), default=0)
-    progress_done = models.PositiveIntegerField(_("files read"), default=0)
-    progress_total = models.PositiveIntegerField(_("files to read"), default=0)
-    #: When the importing worker was last seen; an import whose worker died is taken up again.
-    heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True, blank=True)
+    #: The job that inspects or imports it, or did so last. It holds the lease and the progress.
+    job = models.ForeignKey("Job", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("job"))
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Work of seconds or minutes that a page waits for and that must not run in the web process."""
+"""Work of seconds to hours that must not run in the web process."""
 
 import uuid
 from pathlib import Path
@@ -9,10 +9,11 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Job(models.Model):
-    """A preflight, an export, a prediction ...: asked for by a person, done by a worker, watched by a page.
+    """A preflight, an export, a prediction, an import ...: requested by a person, done by a worker, shown by a page.
 
-    A worker claims it by compare-and-set and says by its heartbeat that it lives; one whose worker died is taken up
-    again once, then fails. Files lie in `folder` and go after JOBS_KEPT_S.
+    A worker claims it by compare-and-set and renews its claim by a heartbeat; a job whose worker was lost is claimed
+    again, a limited number of times. `jobs/kinds.py` says how each kind is done. Files are in `folder` and are removed
+    some time after the end of the job.
     """
 
     class Kind(models.TextChoices):
@@ -20,12 +21,15 @@ class Job(models.Model):
         EXPORT = "export", _("export")
         PREDICT = "predict", _("prediction")
         PREDICT_MANY = "predict_many", _("prediction of many images")
-        CHECK_WEIGHTS = "check_weights", _("check of uploaded weights")
-        SAVE_WEIGHTS = "save_weights", _("copy into the library of weights")
+        CHECK_WEIGHTS = "check_weights", _("check of an uploaded model")
+        SAVE_WEIGHTS = "save_weights", _("save as a model")
+        BATCH_PREVIEW = "batch_preview", _("preview of a training batch")
+        INSPECT_DATASET = "inspect_dataset", _("inspection of a dataset")
+        IMPORT_DATASET = "import_dataset", _("import of a dataset")
 
     class State(models.TextChoices):
         WAITING = "waiting", _("waiting")
-        WORKING = "working", _("working")
+        WORKING = "working", _("in progress")
         DONE = "done", _("done")
         FAILED = "failed", _("failed")
         CANCELLED = "cancelled", _("cancelled")
@@ -33,13 +37,15 @@ class Job(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     kind = models.CharField(_("kind"), max_length=16, choices=Kind.choices)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="jobs", verbose_name=_("owner"))
-    #: What is to be done, by kind.
+    #: The parameters of its kind.
     params = models.JSONField(_("parameters"), default=dict)
     state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.WAITING)
     done = models.PositiveIntegerField(_("done"), default=0)
     total = models.PositiveIntegerField(_("of"), default=0)
+    #: The phase of a job in progress, or why it failed, in English; rendered by `jobs/texts.py` from its code.
     message = models.TextField(_("message"), blank=True)
-    #: What was found, by kind.
+    message_data = models.JSONField(_("message data"), default=dict, blank=True)
+    #: The result, by kind; of a failed job, the evidence as "error".
     result = models.JSONField(_("result"), default=dict, blank=True)
     worker = models.CharField(_("worker"), max_length=120, blank=True)
     tries = models.PositiveIntegerField(_("tries"), default=0)
@@ -58,7 +64,7 @@ class Job(models.Model):
 
     @property
     def folder(self) -> Path:
-        """Where its input and its result lie."""
+        """Holds its input and its result."""
         return Path(settings.JOBS_DIR) / self.pk.hex
 
     @property

@@ -38,9 +38,10 @@ class Weights(Shared):
     note = models.TextField(_("note"), blank=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="weights", verbose_name=_("owner"))
     source = models.CharField(_("source"), max_length=16, choices=Source.choices, default=Source.RUN)
-    #: Pending until a worker has written the file whole; `problem` says why it could not.
+    #: Pending until a worker has written the whole file; `problem` says why it could not, in English and as data.
     state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.PENDING)
     problem = models.TextField(_("problem"), blank=True)
+    problem_data = models.JSONField(_("problem data"), default=dict, blank=True)
     job = models.ForeignKey("Job", models.SET_NULL, null=True, blank=True, related_name="+", verbose_name=_("job"))
     task = models.CharField(_("task"), max_length=32)
     architecture = models.CharField(_("architecture"), max_length=ARCHITECTURE_LENGTH)

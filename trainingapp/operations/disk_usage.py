@@ -81,7 +81,6 @@ def measure() -> Usage:
     stored["other"] = {
         "trash": _sum(_size(Path(root) / TRASH, seen) for root in roots.values()),
         "jobs": _size(Path(settings.JOBS_DIR), seen),
-        "previews": _size(Path(settings.DATA_DIR) / "previews", seen),
         "uploads": _size(Path(settings.UPLOADS_DIR), seen),
         "downloaded weights": _size(Path(settings.WEIGHTS_CACHE_DIR), seen),
         "database": _database_size(seen),

@@ -89,7 +89,6 @@ SPACE: dict[str, Label] = {
     "weights": _("Models"),
     "trash": _("Trash"),
     "jobs": _("Jobs"),
-    "previews": _("Previews"),
     "uploads": _("Uploads"),
     "downloaded weights": _("Downloaded weights"),
     "database": _("Database"),

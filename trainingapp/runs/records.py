@@ -1,7 +1,6 @@
 """Creating, changing and deleting runs."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +12,6 @@ from trainingapp.accounts.permissions import Verb, can, refusal
 from trainingapp.contract.config import RunConfig
 from trainingapp.contract.messages import Message
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.jobs import wakeups
 from trainingapp.jobs.verbs import ask_for_job
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.bell import ring
@@ -30,7 +28,6 @@ from trainingapp.models.verbs import (
     remove_trash,
 )
 from trainingapp.runs.limits import Count, Hours, changed_limits
-from trainingapp.supervision import batch_preview
 from trainingapp.weights.verbs import check_undamaged
 
 
@@ -78,13 +75,12 @@ def _check_role(owner: Any) -> None:
         raise VerbError(refusal(Verb.CREATE))
 
 
-def preview_batch(dataset: Dataset, config: RunConfig, *, owner: Any) -> str:
-    """Have the first training batch of such a run drawn; returns the id to ask for it by. Raises VerbError."""
+def preview_batch(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:
+    """Have the first training batch of such a run drawn. Raises VerbError."""
     _check_role(owner)
     _check_dataset(dataset, config, owner)
-    preview_id = batch_preview.prepare(config.model_dump(mode="json"), dataset.folder, owner.pk)
-    transaction.on_commit(partial(wakeups.draw_batch_preview, preview_id), robust=True)
-    return preview_id
+    params = {"config": config.model_dump(mode="json"), "dataset_dir": str(dataset.folder)}
+    return ask_for_job(Job.Kind.BATCH_PREVIEW, owner=owner, params=params)
 
 
 def check_first(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:

@@ -5,7 +5,8 @@ from typing import Any
 from django import template
 
 from trainingapp.contract.model_card import EXPORT_FILES
-from trainingapp.models import Job
+from trainingapp.models import Job, Weights
+from trainingapp.presentation.messages import rendered_data
 from trainingapp.weights.predictions import Predictions, prediction_lines, read_predictions
 
 LINES_SHOWN = 5
@@ -34,3 +35,9 @@ def export_file(name: str) -> str:
 @register.filter
 def column(row: dict[str, Any], name: str) -> Any:
     return row.get(name)
+
+
+@register.filter
+def weights_problem(weights: Weights) -> str:
+    """Why the file could not be made, in the reader's language; that of an older version as it was stored."""
+    return rendered_data({**weights.problem_data, "message": weights.problem})

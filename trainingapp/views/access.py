@@ -41,7 +41,7 @@ def controlled_run(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL) -> 
 
 def visible_dataset(request: HttpRequest, pk: int, **lookup: object) -> Dataset:
     """A dataset that the user may look at. Raises Http404."""
-    return visible(request, Dataset.objects.select_related("owner"), pk=pk, **lookup)
+    return visible(request, Dataset.objects.select_related("owner", "job"), pk=pk, **lookup)
 
 
 def controlled_dataset(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL) -> Dataset:

@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp.accounts import audit
@@ -125,7 +125,10 @@ def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) ->
         "form": form,
         "report": grouped_report(report),
         "at_work": dataset.status in AT_WORK,
+        "is_cancelled": any(item["code"] == "import_cancelled" for item in report),
     }
+    if dataset.status in AT_WORK and can(request.user, Verb.CONTROL, dataset):
+        context["cancel_url"] = reverse("dataset_cancel", args=[dataset.pk])
     if dataset.status == Dataset.Status.READY:
         context |= images_context(request, dataset) | figures_context(dataset)
     if any(item["code"] == "same_content" for item in report):
@@ -158,6 +161,17 @@ def dataset_confirm(request: HttpRequest, pk: int) -> HttpResponse:
         dataset_verbs.confirm_import(dataset, form.options, by=request.user.get_username())
     except VerbError as error:
         messages.error(request, str(error))
+    return redirect(dataset)
+
+
+@require_POST
+def dataset_cancel(request: HttpRequest, pk: int) -> HttpResponse:
+    """Cancel the inspection or the import."""
+    dataset = controlled_dataset(request, pk)
+    try:
+        dataset_verbs.cancel_import(dataset, by=request.user.get_username())
+    except VerbError as error:
+        messages.warning(request, str(error))
     return redirect(dataset)
 
 

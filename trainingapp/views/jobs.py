@@ -1,4 +1,4 @@
-"""How a job stands."""
+"""The page of a job, and its cancel button."""
 
 import uuid
 
@@ -7,6 +7,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from trainingapp.jobs import verbs as job_verbs
+from trainingapp.jobs.kinds import kind_of
 from trainingapp.models import Job
 from trainingapp.views.access import visible
 
@@ -19,15 +20,20 @@ def job_state(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def job_cancel(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    """Take the job back."""
+    """Cancel the job."""
     job = job_verbs.cancel_job(own_job(request, pk))
     return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
 
 
 def show_job(request: HttpRequest, job: Job) -> HttpResponse:
-    """The job alone for htmx, a page of it for others. Its result is rendered by jobs/_{kind}.html."""
+    """The job alone for htmx, a page of it for others."""
     template = "jobs/_job.html" if getattr(request, "htmx", None) else "jobs/detail.html"
-    return render(request, template, {"job": job, "result_template": f"jobs/_{job.kind}.html"})
+    return render(request, template, {"job": job, "result_template": kind_of(job).template})
+
+
+def started_job(request: HttpRequest, job: Job) -> HttpResponse:
+    """The answer to a form that asked for a job: the job itself for htmx, the way to its page for others."""
+    return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
 
 
 def own_job(request: HttpRequest, pk: uuid.UUID) -> Job:

@@ -1,4 +1,4 @@
-"""Try it: images that a worker looks at, and the files of such jobs."""
+"""Predictions: the page to try a model on images, and the files of jobs."""
 
 import re
 import uuid
@@ -6,24 +6,29 @@ from pathlib import Path
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainingapp.accounts.permissions import Verb
 from trainingapp.contract.model_card import EXPORT_FILES
+from trainingapp.contract.run_directory import PREVIEW_FILE
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.models import Job, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import datasets_for
 from trainingapp.views.access import require, visible_weights
 from trainingapp.views.files import attachment
-from trainingapp.views.jobs import own_job, show_job
+from trainingapp.views.jobs import own_job, started_job
 from trainingapp.weights import verbs as weights_verbs
 from trainingapp.weights.forms import ManyForm
 from trainingapp.weights.predictions import PREDICTIONS_FILE, script_data
 
-IMAGE = re.compile(r"^(shown|masks)/[0-9]{1,3}\.(webp|png)$")
+#: Kind -> the images in its folder that its page shows.
+IMAGES = {
+    Job.Kind.PREDICT: re.compile(r"(shown|masks)/[0-9]{1,3}\.(webp|png)"),
+    Job.Kind.BATCH_PREVIEW: re.compile(re.escape(PREVIEW_FILE)),
+}
 #: Files of a job that may be fetched: address -> (kind, file in its folder).
 FILES = {
     "predictions.json": (Job.Kind.PREDICT, PREDICTIONS_FILE),
@@ -44,7 +49,7 @@ def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
         except VerbError as error:
             problem = str(error)
         else:
-            return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
+            return started_job(request, job)
         if getattr(request, "htmx", None):
             return render(request, "_problem_line.html", {"problem": problem}, status=422)
     return _try_page(request, weights, _many_form(request, weights), problem)
@@ -88,7 +93,7 @@ def weights_predict_many(request: HttpRequest, pk: int) -> HttpResponse:
                 job = weights_verbs.predict_dataset(weights, dataset, split=values["split"] or "val", by=request.user)
             else:
                 job = weights_verbs.predict_folder(weights, Path(values["folder"]), by=request.user)
-            return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
+            return started_job(request, job)
         except VerbError as error:
             form.add_error(None, str(error))
     if not getattr(request, "htmx", None):
@@ -101,10 +106,11 @@ def weights_predict_many(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 @cache_control(private=True, max_age=3600)
 def job_image(request: HttpRequest, pk: uuid.UUID, path: str) -> HttpResponse:
-    """An image of a prediction, or its mask."""
+    """An image of a prediction, its mask, or a preview of a batch."""
     job = own_job(request, pk)
     file = job.folder / path
-    if job.kind != Job.Kind.PREDICT or not IMAGE.match(path) or not file.is_file():
+    shown = IMAGES.get(Job.Kind(job.kind)) if job.kind in Job.Kind.values else None
+    if shown is None or not shown.fullmatch(path) or not file.is_file():
         raise Http404
     return HttpResponse(file.read_bytes(), content_type=f"image/{path.rpartition('.')[2]}")
 

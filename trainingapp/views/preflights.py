@@ -1,7 +1,7 @@
 """Checking a run before it exists."""
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -11,7 +11,7 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import RunForm
 from trainingapp.views.access import require
-from trainingapp.views.jobs import show_job
+from trainingapp.views.jobs import started_job
 
 
 @require_POST
@@ -32,7 +32,7 @@ def preflight_start(request: HttpRequest) -> HttpResponse:
         job = run_verbs.check_first(form.cleaned_data["dataset"], form.config, owner=request.user)
     except VerbError as error:
         return _refused(request, str(error))
-    return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
+    return started_job(request, job)
 
 
 def _refused(request: HttpRequest, problem: str) -> HttpResponse:

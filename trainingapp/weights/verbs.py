@@ -23,7 +23,6 @@ from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.datasets.images.decoding import FORMATS, MOST_PIXELS
 from trainingapp.datasets.verbs import may_import_from
-from trainingapp.jobs import model_files as library
 from trainingapp.jobs.verbs import cancel_job, prepared_job, submit_job
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.run import Status
@@ -38,6 +37,7 @@ from trainingapp.models.verbs import (
     remove_trash,
 )
 from trainingapp.runs import checkpoint_files as housekeeping
+from trainingapp.weights import model_files
 
 MOST_IMAGES = 50
 MOST_IMAGE_BYTES = 64 * 1024 * 1024
@@ -301,7 +301,7 @@ def delete_weights(weights: Weights) -> DeletionSize:
         audit.record("delete", weights, details={"bytes": size.bytes})
         with moved(weights.folder, trash):
             weights.delete()
-    if job is not None and job.kind in library.MAKING:
+    if job is not None and job.kind in model_files.MAKING:
         cancel_job(job)
     remove_trash(trash)
     return size

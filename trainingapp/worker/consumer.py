@@ -44,12 +44,12 @@ class StudioConsumer(Consumer):
         end_with_parent(signal.SIGINT)
 
     def stop(self, graceful: bool = False) -> None:
-        from trainingapp.jobs.execution import drop_warm
+        from trainingapp.jobs.attempts import warm_process
         from trainingapp.supervision import drop_spare, shutting_down
 
         shutting_down.set()
         drop_spare()
-        drop_warm()
+        warm_process.drop()
         super().stop(graceful)
 
     def _keep_watch(self) -> None:

@@ -1,4 +1,4 @@
-"""The wake-ups. They carry no state: what is to be done is read from the database, so losing one costs a moment."""
+"""The wake-ups. They carry no state: the work to be done is read from the database, so losing one costs a moment."""
 
 import logging
 import threading
@@ -13,13 +13,14 @@ from huey.contrib.djhuey import db_periodic_task, db_task
 from trainingapp.accounts import audit
 from trainingapp.contract.storage.durable import is_writable
 from trainingapp.datasets import imports, uploads
-from trainingapp.jobs import execution as jobs
-from trainingapp.jobs.wakeups import wake_importer, wake_jobs, wake_trainer
+from trainingapp.jobs import execution, lease
+from trainingapp.jobs.kinds import Lane
+from trainingapp.jobs.wakeups import wake_jobs, wake_trainer
 from trainingapp.models import IdempotencyKey
 from trainingapp.runs import checkpoint_files as housekeeping
 from trainingapp.scheduling import forecast, inventory
 from trainingapp.scheduling.scheduler import claim_next, is_waiting
-from trainingapp.supervision import HOST, batch_preview, recover_lost_runs, shutting_down, supervise, worker_id
+from trainingapp.supervision import HOST, recover_lost_runs, shutting_down, supervise, worker_id
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +28,7 @@ logger = logging.getLogger(__name__)
 slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
 #: Said once until it can be written to again.
 _folder_refuses = threading.Event()
-_importing = threading.Lock()
-#: Jobs of seconds must not wait for those that may take minutes.
-_doing_jobs = {lane: threading.Lock() for lane in jobs.Lane}
+_doing_jobs = {lane: threading.Lock() for lane in Lane}
 
 
 @db_task()
@@ -66,49 +65,14 @@ def control_training() -> None:
 
 
 @db_task()
-def import_datasets() -> None:
-    """Inspect and import datasets one after the other; return at once when another thread is at it."""
-    while not shutting_down.is_set() and _importing.acquire(blocking=False):
-        try:
-            dataset = imports.claim_import()
-            if dataset is not None:
-                imports.work_on(dataset)
-        finally:
-            _importing.release()
-        if dataset is None:
-            return
-
-
-@db_task()
-def draw_batch_preview(preview_id: str) -> None:
-    """Draw a batch for the form of a run."""
-    batch_preview.draw(preview_id)
-
-
-@db_task()
-def save_checkpoint_task() -> None:
-    """Write checkpoints into the library of weights, one after the other; return at once when a thread is at it."""
-    _do_jobs(jobs.Lane.SAVE)
-
-
-@db_task()
-def do_jobs() -> None:
-    """The same for jobs that may take minutes."""
-    _do_jobs(jobs.Lane.LONG)
-
-
-@db_task()
-def do_warm_jobs() -> None:
-    """The same for jobs of seconds, which share a process."""
-    _do_jobs(jobs.Lane.WARM)
-
-
-def _do_jobs(lane: jobs.Lane) -> None:
+def do_jobs(lane_name: str) -> None:
+    """Do the jobs of a lane one after the other; return at once when another thread does."""
+    lane = Lane(lane_name)
     while not shutting_down.is_set() and _doing_jobs[lane].acquire(blocking=False):
         try:
-            job = jobs.claim_job(lane)
+            job = lease.claim_job(lane)
             if job is not None:
-                jobs.work(job)
+                execution.work(job)
         finally:
             _doing_jobs[lane].release()
         if job is None:
@@ -125,10 +89,9 @@ def health_check() -> None:
 
 @db_periodic_task(crontab())
 def cleanup_old_sessions() -> None:
-    """Remove what has had its time: sign-ins, previews, jobs, uploads, kept answers, entries of the audit trail."""
+    """Remove what has expired: sessions, jobs, uploads, stored answers, entries of the audit trail."""
     SessionStore.clear_expired()
-    batch_preview.remove_old()
-    jobs.remove_old_jobs()
+    execution.remove_old_jobs()
     audit.remove_old()
     uploads.remove_old()
     remove_old_keys()
@@ -152,16 +115,16 @@ def age_checkpoints() -> None:
 
 
 def look_around() -> None:
-    """Take up what nobody works on: lost runs, queued runs while slots are free, imports whose worker died."""
+    """Take up lost runs, queued runs while slots are free, and jobs that no living worker holds."""
     recover_lost_runs(then=wake_trainer)
     if is_waiting() and has_free_slot():
         wake_trainer()
     if forecast.is_missing():
         forecast.keep_up()
-    if imports.free_imports().exists():
-        wake_importer()
-    if jobs.waiting_jobs().exists():
-        wake_jobs()
+    imports.adopt_imports()
+    for lane in Lane:
+        if lease.waiting_jobs(lane).exists():
+            wake_jobs(lane)
 
 
 def has_free_slot() -> bool:

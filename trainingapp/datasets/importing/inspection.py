@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from trainingapp.datasets.importing.layout_checks import check_layout
-from trainingapp.datasets.importing.session import import_session
+from trainingapp.datasets.importing.session import Progress, import_session
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import Report, ReportItem
 from trainingapp.datasets.sources.formats.registry import read_layout
@@ -36,12 +36,12 @@ class Proposal(TypedDict):
     report: list[ReportItem]
 
 
-def run_inspection(dataset: Dataset) -> None:
+def run_inspection(dataset: Dataset, *, on_progress: Progress | None = None) -> None:
     """Read the annotations of `dataset.source` and propose how to import it, or refuse it. `dataset` is refreshed.
 
     Masks are decoded, since they are annotations; images are not. Never raises for bad data; it can be repeated.
     """
-    with import_session(dataset, Dataset.Status.INSPECTING, None) as session:
+    with import_session(dataset, Dataset.Status.INSPECTING, on_progress) as session:
         if session:
             proposal = propose(Path(dataset.source), session.heartbeat.touch)
             session.heartbeat.update(
@@ -49,7 +49,6 @@ def run_inspection(dataset: Dataset) -> None:
                 proposal=proposal,
                 format=proposal["format"],
                 tasks=proposal["tasks"],
-                heartbeat_at=None,
             )
 
 

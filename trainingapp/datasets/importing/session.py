@@ -12,7 +12,6 @@ from pathlib import Path
 
 import structlog
 from django.conf import settings
-from django.utils import timezone
 
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.contract.messages.library_reasons import library_reason
@@ -20,8 +19,8 @@ from trainingapp.datasets.report import DatasetError, ReportItem, report_item
 from trainingapp.models import Dataset
 from trainingapp.models.text import storable
 
+#: Called with the images done and their total, both 0 while the total is unknown. What it raises ends the work.
 Progress = Callable[[int, int], None]
-"""Called with the number of images done and of all images."""
 
 PROGRESS_INTERVAL_S = 0.5
 log = structlog.get_logger(__name__)
@@ -32,7 +31,7 @@ class GoneError(Exception):
 
 
 class Heartbeat:
-    """Writes to the dataset's row that the work is alive, and its progress, about twice a second."""
+    """Reports progress about twice a second, and notices that the dataset was deleted or refused meanwhile."""
 
     def __init__(self, dataset: Dataset, status: str, on_progress: Progress | None) -> None:
         self.dataset = dataset
@@ -43,22 +42,26 @@ class Heartbeat:
     def touch(self) -> None:
         """Raises GoneError when the dataset no longer needs the work."""
         if time.monotonic() >= self._next_s:
-            self.update(heartbeat_at=timezone.now())
-            self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
+            if self.on_progress:
+                self.on_progress(0, 0)
+            self._look()
 
     def beat(self, done: int, total: int) -> None:
         """Write the progress. Raises GoneError when the dataset no longer needs the work."""
         if self.on_progress:
             self.on_progress(done, total)
-        if time.monotonic() < self._next_s and done != total:
-            return
-        self.update(heartbeat_at=timezone.now(), progress_done=done, progress_total=total)
-        self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
+        if time.monotonic() >= self._next_s or done == total:
+            self._look()
 
     def update(self, **values: object) -> None:
         """Write to the row as long as its status is the expected one. Raises GoneError otherwise."""
         if not Dataset.objects.filter(pk=self.dataset.pk, status=self.expected).update(**storable(values)):
             raise GoneError
+
+    def _look(self) -> None:
+        if not Dataset.objects.filter(pk=self.dataset.pk, status=self.expected).exists():
+            raise GoneError
+        self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def import_session(
             _refuse(dataset, status, error.items)
         except OSError as error:
             _refuse(dataset, status, [_os_error_item(error)])
-        _remove_needless_upload(dataset)
+        remove_needless_upload(dataset)
 
 
 @contextmanager
@@ -110,7 +113,7 @@ def _own_folder(dataset: Dataset, status: Dataset.Status) -> Iterator[Path | Non
                     path.unlink()
             is_wanted = Dataset.objects.filter(pk=dataset.pk, status=status).exists()
             if not is_wanted:
-                _remove_needless_upload(dataset)
+                remove_needless_upload(dataset)
             yield folder if is_wanted else None
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -130,13 +133,11 @@ def _lock(descriptor: int, folder: Path) -> bool:
 
 
 def _refuse(dataset: Dataset, status: str, items: list[ReportItem]) -> None:
-    Dataset.objects.filter(pk=dataset.pk, status=status).update(
-        status=Dataset.Status.REFUSED, report=storable(items), heartbeat_at=timezone.now()
-    )
+    Dataset.objects.filter(pk=dataset.pk, status=status).update(status=Dataset.Status.REFUSED, report=storable(items))
     log.info("import refused", dataset=dataset.pk, errors=len(items))
 
 
-def _remove_needless_upload(dataset: Dataset) -> None:
+def remove_needless_upload(dataset: Dataset) -> None:
     """Remove the uploaded zip when it is not needed any more, and never a file outside of UPLOADS_DIR."""
     waiting = (Dataset.Status.INSPECTING, Dataset.Status.PROPOSED, Dataset.Status.IMPORTING)
     if Dataset.objects.filter(pk=dataset.pk, status__in=waiting).exists():

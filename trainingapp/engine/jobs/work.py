@@ -18,6 +18,7 @@ logger = logging.getLogger("trainingapp.engine")
 
 #: The module of each kind of job; its `run(order)` returns the result, a JSON object.
 MODULES: dict[str, str] = {
+    "batch_preview": "trainingapp.engine.jobs.batch_preview",
     "check_weights": "trainingapp.engine.jobs.check_weights",
     "export": "trainingapp.engine.jobs.export",
     "predict": "trainingapp.engine.jobs.predict",

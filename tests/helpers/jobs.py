@@ -1,0 +1,42 @@
+"""Jobs of tests, which are the worker themselves."""
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from trainingapp.contract.messages import Message
+from trainingapp.datasets.imports import ask_for_import
+from trainingapp.jobs import execution, lease
+from trainingapp.jobs.kinds import Lane
+from trainingapp.models import Dataset, Job
+
+
+def no_worker(monkeypatch: object) -> None:
+    """Let wake-ups reach nobody."""
+    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda lane: None)  # type: ignore[attr-defined]
+
+
+def work_off(lane: Lane | None = None) -> Job:
+    """Do the oldest waiting job as a worker would; returns it as stored then."""
+    job = lease.claim_job(lane)
+    assert job is not None, "no job waits"
+    execution.work(job)
+    job.refresh_from_db()
+    return job
+
+
+def lose_worker(job: Job) -> None:
+    """Let the lease of the job run out."""
+    silent_since = timezone.now() - timedelta(seconds=lease.LEASE_S + 1)
+    Job.objects.filter(pk=job.pk).update(heartbeat_at=silent_since)
+
+
+def working_on(dataset: Dataset, status: str, phase: Message, *, done: int = 0, total: int = 0) -> Job:
+    """The dataset as if a living worker were at it; `status` is "inspecting" or "importing"."""
+    Dataset.objects.filter(pk=dataset.pk).update(status=status)
+    dataset.refresh_from_db()
+    job = ask_for_import(dataset)
+    fields = {**lease.claimed_fields(), **lease.message_fields(phase), "done": done, "total": total}
+    Job.objects.filter(pk=job.pk).update(**fields)
+    job.refresh_from_db()
+    return job
