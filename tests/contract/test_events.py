@@ -18,7 +18,7 @@ from trainingapp.contract.events import (
     Progress,
     RequestDone,
     ResumeCheck,
-    message_of,
+    event_message,
     read_events,
 )
 from trainingapp.contract.messages.storage import UNREADABLE_LINE
@@ -143,7 +143,7 @@ def test_a_message_survives_the_file(path: Path) -> None:
     EventLog(path, 1).log(message, "warning")
     [(event, _)] = read_events(path, 0)
     assert isinstance(event, Log)
-    assert (event.level, event.message, message_of(event)) == ("warning", str(message), message)
+    assert (event.level, event.message, event_message(event)) == ("warning", str(message), message)
 
 
 def test_a_known_type_with_unusable_values_is_shown_as_damage(path: Path) -> None:

@@ -233,7 +233,7 @@ def test_the_one_before_is_used(tmp_path: Path, harm) -> None:
     saved = saved_run(tmp_path, 3)
     harm(tmp_path / "checkpoints")
     folder = open_folder(tmp_path)
-    found = folder.newest_sound()
+    found = folder.newest_valid()
     assert found
     assert found.entry.file == "epoch_2.pt"
     assert_bit_equal(found.content, saved["epoch_2.pt"])
@@ -275,7 +275,7 @@ def test_plain_and_compact_ones_live_side_by_side(tmp_path: Path) -> None:
         assert_bit_equal(load_checkpoint(folder / f"epoch_{number}.pt"), saved)
     remove_checkpoints(folder, ["epoch_2.pt"])
     assert stored_files(tmp_path) == {"index.json", "epoch_1.pt"}
-    found = open_folder(tmp_path).newest_sound()
+    found = open_folder(tmp_path).newest_valid()
     assert found
     assert_bit_equal(found.content, plain)
 

@@ -13,7 +13,7 @@ import torch
 from tests.helpers.trainers import HARD, EndAfter, change_order, events_of, index_of, train_here
 from trainingapp.contract.config import parse_config
 from trainingapp.engine import loop
-from trainingapp.engine.resume_check import PROOFS_FILE, Mark, compared
+from trainingapp.engine.resume_check import MARKS_FILE, Mark, compared
 
 
 def proofs(run_dir: Path) -> list[dict[str, Any]]:
@@ -21,7 +21,7 @@ def proofs(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def marks(run_dir: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run_dir / PROOFS_FILE).read_text().splitlines() if line]
+    return [json.loads(line) for line in (run_dir / MARKS_FILE).read_text().splitlines() if line]
 
 
 @pytest.mark.parametrize("looks", [0, 3, 6, 7, 8, 10])
@@ -136,7 +136,7 @@ def test_without_an_earlier_step_nothing_is_claimed(new_run, monkeypatch: pytest
 def test_a_torn_line_is_no_mark_and_harms_none(new_run, damage: Callable[[str], str]) -> None:
     run_dir = new_run(**HARD)
     assert train_here(run_dir, EndAfter(3)) == "paused"
-    path = run_dir / PROOFS_FILE
+    path = run_dir / MARKS_FILE
     text = path.read_text()
     path.write_text(damage(text))
     change_order(run_dir)

@@ -12,7 +12,7 @@ from tests.helpers.trainers import HARD, EndAfter, change_order, curves, events_
 from trainingapp.contract.commands import Evaluate
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.contract.run_directory import TENSORBOARD_DIR
-from trainingapp.engine.tensorboard_writer import Board
+from trainingapp.engine.tensorboard_writer import TensorBoardWriter
 
 
 def read(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_written_costs_a_line_of_the_log(new_run) -> Non
 
 def test_a_disk_that_fills_up_ends_the_files_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = EventLog(tmp_path / EVENTS_FILE, 1)
-    board = Board(tmp_path, 0, events)
+    board = TensorBoardWriter(tmp_path, 0, events)
     assert board._writer is not None
     monkeypatch.setattr(board._writer, "add_scalar", _full)
     board.add("train", {"loss": 1.0}, 1)

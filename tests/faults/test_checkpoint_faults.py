@@ -148,7 +148,7 @@ def test_a_kill_at_any_moment_leaves_a_sound_checkpoint(tmp_path: Path, form: Fo
             newest = saver.kill_one(tmp_path / "run", form, moments.uniform(0, 0.12))
             assert newest > reached
             folder = open_folder(tmp_path / "run", form=form)  # the next start
-            found = folder.newest_sound()
+            found = folder.newest_valid()
             assert found, "no sound checkpoint is left"
             assert not folder.warnings
             reached = check_whole(tmp_path / "run")

@@ -14,7 +14,7 @@ from trainingapp.contract.storage.index import read_index
 
 def save_for_ever(run_dir: Path, form: str) -> None:
     folder = open_folder(run_dir, last=3, every_epochs=7, form=form)  # type: ignore[arg-type]
-    found = folder.newest_sound()
+    found = folder.newest_valid()
     epoch = found.entry.epoch if found else 0
     while True:
         epoch += 1

@@ -35,11 +35,11 @@ def hang():
     events = RUN_DIR / "events.jsonl"
     while not (events.exists() and '"step": 3' in events.read_text()):
         time.sleep(0.02)
-    from trainingapp.engine.requests import Orders
+    from trainingapp.engine.requests import RequestHandler
     def never(self):
         while True:
             time.sleep(3600)
-    Orders.between_steps = never
+    RequestHandler.between_steps = never
 threading.Thread(target=hang, daemon=True).start()
 """
 
@@ -104,8 +104,8 @@ def talk():
     line = (json.dumps(dict(place, time=time.time(), message="all work and no play " * 30)) + "\\n").encode()
     block = line * (1000000 // len(line))
     fd = os.open(events, os.O_WRONLY | os.O_APPEND)
-    from trainingapp.engine.requests import Orders
-    Orders.between_steps = pace(Orders.between_steps)
+    from trainingapp.engine.requests import RequestHandler
+    RequestHandler.between_steps = pace(RequestHandler.between_steps)
     for _ in range({megabytes}):
         os.write(fd, block)
         written += 1

@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 
 from tests.conftest import REPOSITORY
 from trainingapp.contract.events import EVENTS_FILE, EventLog
-from trainingapp.engine.tensorboard_writer import Board
+from trainingapp.engine.tensorboard_writer import TensorBoardWriter
 from trainingapp.management.commands.tensorboard import _chosen, link_runs
 from trainingapp.models import TrainingRun
 
@@ -27,7 +27,7 @@ DEADLINE_S = 60
 
 def with_points(run: TrainingRun) -> TrainingRun:
     run.folder.mkdir(parents=True)
-    board = Board(run.folder, 0, EventLog(run.folder / EVENTS_FILE, 1))
+    board = TensorBoardWriter(run.folder, 0, EventLog(run.folder / EVENTS_FILE, 1))
     board.add("train", {"loss": 0.5}, 3)
     board.flush()
     return run
@@ -75,13 +75,13 @@ def test_the_server_shows_the_points_and_ends_with_the_command(studio_env: dict[
 MAKE_A_RUN = """
 from django.contrib.auth.models import User
 from trainingapp.models import Dataset, TrainingRun
-from trainingapp.engine.tensorboard_writer import Board
+from trainingapp.engine.tensorboard_writer import TensorBoardWriter
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 user = User.objects.create_user("ada")
 dataset = Dataset.objects.create(name="d", owner=user, source="/nowhere", status="ready")
 run = TrainingRun.objects.create(name="try", owner=user, dataset=dataset, task="classification", config={})
 run.folder.mkdir(parents=True)
-board = Board(run.folder, 0, EventLog(run.folder / EVENTS_FILE, 1))
+board = TensorBoardWriter(run.folder, 0, EventLog(run.folder / EVENTS_FILE, 1))
 board.add("train", {"loss": 0.5}, 3)
 board.flush()
 """

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from tests.helpers.world import tell
 from trainingapp.contract.events import EVENTS_FILE, EventLog
-from trainingapp.engine.tensorboard_writer import Board
+from trainingapp.engine.tensorboard_writer import TensorBoardWriter
 from trainingapp.models import TrainingRun
 
 MAKE = Callable[..., TrainingRun]
@@ -71,7 +71,7 @@ async def test_the_zip_holds_what_tensorboard_reads(user: User, make: Any, tmp_p
 
     run = await sync_to_async(make)("completed", attempt=1)
     run.folder.mkdir(parents=True)
-    board = Board(run.folder, 0, EventLog(run.folder / EVENTS_FILE, 1))
+    board = TensorBoardWriter(run.folder, 0, EventLog(run.folder / EVENTS_FILE, 1))
     board.add("train", {"loss": 0.5}, 3)
     board.flush()
     client = AsyncClient()

@@ -19,6 +19,24 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast, get_args
 
+from trainingapp.contract.messages import Message, MessageError
+from trainingapp.contract.messages.dataset_files import (
+    BOX_INVALID,
+    BOX_OUTSIDE,
+    BOXES_INVALID,
+    FILE_MISSING,
+    FORMAT_UNKNOWN,
+    LABEL_INVALID,
+    LINE_OF_FILE,
+    NOT_A_NAME_LIST,
+    NOT_A_STRING,
+    NOT_AN_OBJECT,
+    NOT_JSON,
+    NOT_UTF8,
+    PATH_INVALID,
+    SIZE_INVALID,
+    SPLIT_INVALID,
+)
 from trainingapp.contract.old_names import with_new_names
 
 DATASET_FILE = "dataset.json"
@@ -28,6 +46,12 @@ IGNORED_PIXEL = 255
 MOST_MASK_CLASSES = 254
 
 Split = Literal["train", "val"]
+#: A file, or a file with a line.
+Where = Message | str
+
+
+class DatasetIndexError(MessageError, ValueError):
+    """A file of a dataset folder is missing or not what the import writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +118,18 @@ class DatasetIndex:
 def write_index(
     folder: Path, *, name: str, tasks: list[str], classes: list[str], fingerprint: str, samples: Iterable[Sample]
 ) -> None:
-    """Write both files into `folder`. Raises ValueError for a sample that `read_index` would refuse."""
+    """Write both files into `folder`. Raises DatasetIndexError for a sample that `read_index` would refuse."""
     about = {"format": FORMAT, "tasks": tasks, "name": name, "classes": classes, "fingerprint": fingerprint}
     with (folder / SAMPLES_FILE).open("w", encoding="utf-8") as file:
         for number, sample in enumerate(samples, start=1):
             line = sample.line()
-            parse_sample(json.loads(line), len(classes), f"{SAMPLES_FILE} line {number}")
+            parse_sample(json.loads(line), len(classes), LINE_OF_FILE(path=SAMPLES_FILE, line=number))
             file.write(line + "\n")
     (folder / DATASET_FILE).write_text(json.dumps(about, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def read_index(folder: Path) -> DatasetIndex:
-    """Read a dataset folder. Raises ValueError, naming file and line, where something is missing or wrong."""
+    """Read a dataset folder. Raises DatasetIndexError, which names the file and line that is missing or wrong."""
     about = _about(folder / DATASET_FILE)
     return DatasetIndex(
         folder=folder,
@@ -120,41 +144,41 @@ def read_index(folder: Path) -> DatasetIndex:
 def _about(path: Path) -> dict[str, Any]:
     values = with_new_names(_json_object(_text(path), str(path)))
     if values.get("format") not in (1, FORMAT):
-        raise ValueError(f"{path}: format is {values.get('format')!r}; this version reads formats 1 and {FORMAT}.")
+        raise DatasetIndexError(FORMAT_UNKNOWN(path=str(path), given=repr(values.get("format")), newest=FORMAT))
     if values["format"] == 1:
         values["tasks"] = [values.get("task")]
     for key in ("name", "fingerprint"):
         if not isinstance(values.get(key), str):
-            raise ValueError(f"{path}: {key!r} must be a text.")
+            raise DatasetIndexError(NOT_A_STRING(path=str(path), key=repr(key)))
     for key in ("classes", "tasks"):
         names = values.get(key)
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"{path}: {key!r} must be a list of names with at least one entry.")
+            raise DatasetIndexError(NOT_A_NAME_LIST(path=str(path), key=repr(key)))
     return values
 
 
 def _samples(path: Path, class_count: int) -> list[Sample]:
-    samples = []
+    samples, file = [], str(path)
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if line:
-            where = f"{path} line {number}"
+            where = LINE_OF_FILE(path=file, line=number)
             samples.append(parse_sample(_json_object(line, where), class_count, where))
     return samples
 
 
-def parse_sample(values: dict[str, Any], class_count: int, where: str) -> Sample:
-    """Check one line and build its sample. Raises ValueError that begins with `where`.
+def parse_sample(values: dict[str, Any], class_count: int, where: Where) -> Sample:
+    """Check one line and build its sample. Raises DatasetIndexError that begins with `where`.
 
     A path that leads out of the dataset folder is refused: the file may come from anywhere.
     """
     for key in ("width", "height"):
         if type(values.get(key)) is not int or values[key] < 1:
-            raise ValueError(f"{where}: {key!r} must be a whole number of pixels, not {values.get(key)!r}.")
+            raise DatasetIndexError(SIZE_INVALID(where=where, key=repr(key), given=repr(values.get(key))))
     if values.get("split") not in get_args(Split):
-        raise ValueError(f"{where}: 'split' must be 'train' or 'val', not {values.get('split')!r}.")
+        raise DatasetIndexError(SPLIT_INVALID(where=where, given=repr(values.get("split"))))
     boxes = values.get("boxes", [])
     if not isinstance(boxes, list):
-        raise ValueError(f"{where}: 'boxes' must be a list.")
+        raise DatasetIndexError(BOXES_INVALID(where=where))
     size = (values["width"], values["height"])
     return Sample(
         path=_inner_path(values.get("path"), "path", where),
@@ -167,34 +191,34 @@ def parse_sample(values: dict[str, Any], class_count: int, where: str) -> Sample
     )
 
 
-def _inner_path(path: Any, key: str, where: str) -> str:
+def _inner_path(path: Any, key: str, where: Where) -> str:
     if not isinstance(path, str) or not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-        raise ValueError(f"{where}: {key!r} must be a relative path within the dataset, not {path!r}.")
+        raise DatasetIndexError(PATH_INVALID(where=where, key=repr(key), given=repr(path)))
     return path
 
 
-def _label(label: Any, class_count: int, where: str) -> int:
+def _label(label: Any, class_count: int, where: Where) -> int:
     if type(label) is not int or not 0 <= label < class_count:
-        raise ValueError(f"{where}: 'label' must be a whole number from 0 to {class_count - 1}, not {label!r}.")
+        raise DatasetIndexError(LABEL_INVALID(where=where, most=class_count - 1, given=repr(label)))
     return label
 
 
-def _box(values: Any, class_count: int, size: tuple[int, int], where: str) -> Box:
+def _box(values: Any, class_count: int, size: tuple[int, int], where: Where) -> Box:
     if not isinstance(values, list) or len(values) not in (5, 6) or not all(type(v) in (int, float) for v in values):
-        raise ValueError(f"{where}: a box must be [label, left, top, right, bottom], not {values!r}.")
+        raise DatasetIndexError(BOX_INVALID(where=where, given=repr(values)))
     left, top, right, bottom = values[1:5]
     if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
-        raise ValueError(f"{where}: the box {values[1:5]} has no area or leaves the image of {size[0]} x {size[1]}.")
+        raise DatasetIndexError(BOX_OUTSIDE(where=where, box=repr(values[1:5]), width=size[0], height=size[1]))
     return Box(_label(values[0], class_count, where), left, top, right, bottom, crowd=bool(values[5:] and values[5]))
 
 
-def _json_object(text: str, where: str) -> dict[str, Any]:
+def _json_object(text: str, where: Where) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{where}: not valid JSON ({error}).") from None
+        raise DatasetIndexError(NOT_JSON(where=where, error=str(error))) from None
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: must be a JSON object.")
+        raise DatasetIndexError(NOT_AN_OBJECT(where=where))
     return values
 
 
@@ -202,6 +226,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ValueError(f"{path}: the file is missing.") from None
+        raise DatasetIndexError(FILE_MISSING(path=str(path))) from None
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error}).") from None
+        raise DatasetIndexError(NOT_UTF8(path=str(path), error=str(error))) from None

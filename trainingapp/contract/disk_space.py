@@ -1,19 +1,21 @@
-"""How much room a run needs on the disk (no torch)."""
+"""How much disk space a run needs (no torch)."""
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainingapp.contract.config import RunConfig
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.engine_jobs import DISK_SHORT
 from trainingapp.contract.retention import GB, LEAST_SOUND
 
-#: Checkpoints that no limit takes away: the newest two, and the best one.
+#: Checkpoints that no limit removes: the newest two and the best one.
 FIRM = LEAST_SOUND + 1
 
 
 @dataclass(frozen=True)
 class DiskSpace:
-    """`checkpoints` are the most that lie there at once, with the one that is being written."""
+    """`checkpoints` is the largest number that exists at once, including the one that is being written."""
 
     bytes_per_checkpoint: int
     checkpoints: int
@@ -23,7 +25,7 @@ class DiskSpace:
 
 
 def disk_space(config: RunConfig, *, bytes_per_checkpoint: int, free_bytes: int) -> DiskSpace:
-    """What a run of this configuration takes at most under its retention, and how much of that there is not."""
+    """The most that a run of this configuration needs under its retention policy, and how much of it is missing."""
     count = checkpoints_at_most(config)
     needed = count * bytes_per_checkpoint
     if config.keep_gb:
@@ -33,7 +35,7 @@ def disk_space(config: RunConfig, *, bytes_per_checkpoint: int, free_bytes: int)
 
 
 def checkpoints_at_most(config: RunConfig) -> int:
-    """The newest that stay and the best, but no more than there will ever be; and one that is being written.
+    """The newest and the best ones that are kept, at most as many as will ever exist, and the one being written.
 
     Every epoch may save one, whatever `checkpoint_every_epochs` says: the best result so far is always saved.
     """
@@ -51,12 +53,12 @@ def free_bytes_at(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def in_words(space: DiskSpace) -> str:
-    """A sentence for who is short of it."""
-    return (
-        f"The disk has {_size(space.free_bytes)} free and the run may need {_size(space.bytes_in_all)} for "
-        f"{space.checkpoints} checkpoints: {_size(space.short_by_bytes)} too little. Free some, or keep fewer."
-    )
+def disk_warning(space: DiskSpace) -> Message | None:
+    """A warning where the space is not sufficient."""
+    if not space.short_by_bytes:
+        return None
+    free, needed, short = (_size(count) for count in (space.free_bytes, space.bytes_in_all, space.short_by_bytes))
+    return DISK_SHORT(free=free, needed=needed, count=space.checkpoints, short=short)
 
 
 def _size(count: int) -> str:

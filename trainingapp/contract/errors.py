@@ -1,18 +1,28 @@
-"""What can go wrong in a run, in words for the person who has to act on it (no torch: imported before it)."""
+"""What can go wrong in a run, with a message for the person who has to act on it (no torch: imported before it)."""
 
 import errno
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypedDict
+
+from pydantic import JsonValue
+
+from trainingapp.contract.messages import Message, MessageError
+from trainingapp.contract.messages.training import (
+    BATCH_NORM_NEEDS_TWO,
+    DEVICE_ERROR,
+    DISK_FULL,
+    NO_MESSAGE,
+    OUT_OF_MEMORY,
+    READ_ONLY,
+    UNEXPECTED_ERROR,
+)
 
 LINES_SHOWN = 15
 
-READ_ONLY_ADVICE = "No checkpoint was lost: the run goes on from the newest once its folder can be written to again."
-OUT_OF_MEMORY_ADVICE = "Halve batch_size, choose a smaller image_size or model, or turn on amp."
-
-
-#: Of the CUDA allocator, the CPU's, and oneDNN, which says no more than that.
-OUT_OF_MEMORY_WORDS = (
+#: Parts of the errors of the CUDA allocator, of the CPU's, and of oneDNN, whose whole text this is.
+OUT_OF_MEMORY_TEXTS = (
     "out of memory",
     "can't allocate memory",
     "could not create a primitive",
@@ -20,11 +30,8 @@ OUT_OF_MEMORY_WORDS = (
 )
 
 
-class EngineError(Exception):
-    """A failure that the engine foresaw. `error_class` is one of the names of the failed event.
-
-    Built from the message alone, so that it survives the way from a loader process to the trainer.
-    """
+class EngineError(MessageError):
+    """A failure that the engine expects. `error_class` is what the failed event calls it."""
 
     error_class = "error"
 
@@ -36,7 +43,7 @@ class BadConfig(EngineError):
 
 
 class BadData(EngineError):
-    """The dataset is damaged or unfit."""
+    """The dataset is corrupted or unsuitable."""
 
     error_class = "bad_data"
 
@@ -48,13 +55,13 @@ class NonFiniteLoss(EngineError):
 
 
 class WeightsUnavailable(EngineError):
-    """Pretrained weights are neither in the cache nor to be had from their host."""
+    """Pretrained weights are neither in the cache nor can they be downloaded."""
 
     error_class = "weights_unavailable"
 
 
 class DamagedWeights(EngineError):
-    """The file that the run begins with is not the one that the studio has stored."""
+    """The file that the run starts from is not the one that the studio has stored."""
 
     error_class = "damaged_weights"
 
@@ -72,49 +79,66 @@ class ReadOnly(EngineError):
 
 
 class StillRunning(EngineError):
-    """Another trainer works on the run."""
+    """Another trainer is running for this run."""
 
     error_class = "still_running"
 
 
 class Superseded(EngineError):
-    """A later attempt of the run has begun: nothing of this one may be saved any more."""
+    """A later attempt of the run has started: this one must not save anything."""
 
     error_class = "superseded"
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A failed event's payload."""
+class FailureData(TypedDict):
+    """A stored failure, as in a failed event and in error.json of a job."""
 
     error_class: str
     message: str
+    code: str
+    params: dict[str, JsonValue]
     lines: list[str]
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt or a job failed. `lines` are the end of the traceback."""
+
+    error_class: str
+    message: Message
+    lines: list[str]
+
+    def as_data(self) -> FailureData:
+        """The failure as it is stored: the message as English text and as code with parameters."""
+        return {
+            "error_class": self.error_class,
+            "message": str(self.message),
+            **self.message.as_data(),
+            "lines": self.lines,
+        }
+
+
 def classify(error: BaseException) -> Failure:
-    """Find out what kind of failure `error` is and say it in a sentence or two."""
+    """The kind of failure that `error` or one of its causes is, with a message for people."""
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()[-LINES_SHOWN:]
     for cause in _chain(error):
         if isinstance(cause, EngineError):
-            return Failure(cause.error_class, str(cause), lines)
+            return Failure(cause.error_class, cause.message, lines)
         if is_disk_full(cause):
-            return Failure("disk_full", f"The disk is full ({cause}). Free some space, then resume the run.", lines)
+            return Failure("disk_full", DISK_FULL(error=str(cause)), lines)
         if is_read_only(cause):
-            return Failure(
-                "read_only", f"Nothing can be written to the run's folder ({cause}). {READ_ONLY_ADVICE}", lines
-            )
+            return Failure("read_only", READ_ONLY(error=str(cause)), lines)
         if is_out_of_memory(cause):
-            return Failure("out_of_memory", f"Memory ran out: {_first_line(cause)} {OUT_OF_MEMORY_ADVICE}", lines)
+            return Failure("out_of_memory", OUT_OF_MEMORY(error=_first_line(cause)), lines)
     if any(is_device_error(cause) for cause in _chain(error)):
-        return Failure("device_error", f"The GPU reported an error: {_first_line(error)}", lines)
+        return Failure("device_error", DEVICE_ERROR(error=_first_line(error)), lines)
     if "Expected more than 1 value per channel" in str(error):
-        return Failure("bad_config", "Batch norm cannot train on one image at a time: use batch_size 2 or more.", lines)
-    return Failure("error", f"{type(error).__name__}: {_first_line(error)}", lines)
+        return Failure("bad_config", BATCH_NORM_NEEDS_TWO(), lines)
+    return Failure("error", UNEXPECTED_ERROR(kind=type(error).__name__, error=_first_line(error)), lines)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the system refused a write for want of space or quota."""
+    """Whether the system refused a write because of missing space or quota."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -131,7 +155,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY_WORDS)
+    return isinstance(error, RuntimeError) and any(part in text for part in OUT_OF_MEMORY_TEXTS)
 
 
 def is_device_error(error: BaseException) -> bool:
@@ -149,5 +173,5 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no message."])[0]
+def _first_line(error: BaseException) -> Message | str:
+    return next(iter(str(error).strip().splitlines()), None) or NO_MESSAGE()

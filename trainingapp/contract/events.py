@@ -242,7 +242,7 @@ def parse_event(values: Mapping[str, object]) -> AnyEvent:
     return kind.model_validate(values)
 
 
-def message_of(event: Log | Failed | RequestDone | ResumeCheck) -> Message | None:
+def event_message(event: Log | Failed | RequestDone | ResumeCheck) -> Message | None:
     """The message of an event with its code and parameters; None for an event of version 0.1."""
     return from_data({"code": event.code, "params": event.params}) if event.code else None
 

@@ -2,12 +2,13 @@
 
 FOLDER/job.json holds {"kind": str, "params": {...}}. The job writes FOLDER/progress.json while it works:
 {"done", "total", "message"}, with "code" and "params" where the message has a code; and in the end result.json, or
-error.json: {"error_class", "message", "lines"}. Each file appears whole or not at all.
+error.json: {"error_class", "message", "code", "params", "lines"}. Each file appears whole or not at all.
 """
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ def read_job(folder: Path) -> JobOrder:
 
 
 def write_failure(folder: Path, failure: Failure) -> None:
-    write_whole(folder / ERROR_FILE, asdict(failure))
+    write_whole(folder / ERROR_FILE, failure.as_data())
 
 
-def write_whole(path: Path, values: dict[str, Any]) -> None:
+def write_whole(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees all of it or nothing."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(json.dumps(values, ensure_ascii=False, allow_nan=False), encoding="utf-8")

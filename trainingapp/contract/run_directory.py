@@ -13,13 +13,28 @@ from typing import Any
 from pydantic import ValidationError
 
 from trainingapp.contract.config import RunConfig, parse_config
-from trainingapp.contract.errors import BadConfig, Superseded
+from trainingapp.contract.errors import BadConfig, StillRunning, Superseded
+from trainingapp.contract.messages import MessageError
+from trainingapp.contract.messages.run_directory import (
+    CONFIG_INVALID,
+    DEVICE_INVALID,
+    FILE_NOT_READ,
+    KEYS_MISSING,
+    NO_ATTEMPT,
+    NOT_JSON,
+    START_FROM_MISSING,
+)
+from trainingapp.contract.messages.training import STILL_RUNNING, SUPERSEDED
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "trainer.lock"
 PREVIEW_FILE = "batch.webp"
 TENSORBOARD_DIR = "tensorboard"
 LOCK_WAIT_S = 15.0
+
+
+class RunConfigError(MessageError, ValueError):
+    """RUN_DIR/config.json is not what the supervisor writes."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +66,16 @@ class Order:
 
 
 def read_config_file(run_dir: Path) -> dict[str, Any]:
-    """The JSON object in RUN_DIR/config.json. Raises ValueError where there is none."""
+    """The JSON object in RUN_DIR/config.json. Raises RunConfigError where there is none."""
     path = run_dir / CONFIG_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise RunConfigError(FILE_NOT_READ(path=str(path), reason=str(error.strerror))) from None
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error}).") from None
+        raise RunConfigError(NOT_JSON(path=str(path), error=str(error))) from None
     if not isinstance(values, dict) or type(values.get("attempt")) is not int:
-        raise ValueError(f"{path}: must be a JSON object with a whole number 'attempt'.")
+        raise RunConfigError(NO_ATTEMPT(path=str(path)))
     return values
 
 
@@ -68,20 +83,20 @@ def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
     """Check what `read_config_file` gave. Raises BadConfig, which names every wrong field."""
     missing = [key for key in ("config", "dataset_dir") if key not in values]
     if missing:
-        raise BadConfig(f"{run_dir / CONFIG_FILE} lacks {', '.join(missing)}.")
+        raise BadConfig(KEYS_MISSING(path=str(run_dir / CONFIG_FILE), names=missing))
     try:
         config = parse_config(values["config"])
     except ValidationError as error:
         fields = [f"{'.'.join(map(str, item['loc'])) or 'config'}: {item['msg']}" for item in error.errors()]
-        raise BadConfig(f"The configuration cannot be used. {'; '.join(fields)}") from None
+        raise BadConfig(CONFIG_INVALID(problems="; ".join(fields))) from None
     weights_cache_dir = Path(values.get("weights_cache_dir") or run_dir / "torch")
     start_from = Path(values["start_from"]) if values.get("start_from") else None
     if config.start_from and start_from is None:
-        raise BadConfig(f"{run_dir / CONFIG_FILE} lacks start_from, the path of {config.start_from}.")
+        raise BadConfig(START_FROM_MISSING(path=str(run_dir / CONFIG_FILE), file=config.start_from))
     fork_from = Path(values["fork_from"]) if values.get("fork_from") else None
     device = values.get("device", "")
     if device and not re.fullmatch(r"cpu|cuda:\d+", str(device)):
-        raise BadConfig(f"{run_dir / CONFIG_FILE}: device is {device!r}; it must be cpu or cuda:N.")
+        raise BadConfig(DEVICE_INVALID(path=str(run_dir / CONFIG_FILE), device=repr(device)))
     dataset_dir = Path(values["dataset_dir"])
     stored = {name: Stored(**values[name]) for name in ("start_from_stored", "fork_from_stored") if values.get(name)}
     attempt = values["attempt"]
@@ -96,7 +111,7 @@ def check_attempt(run_dir: Path, attempt: int) -> None:
     text = (run_dir / LOCK_FILE).read_text() if (run_dir / LOCK_FILE).exists() else ""
     present = int(text) if text.isdecimal() else 0
     if present > attempt:
-        raise Superseded(f"Attempt {present} of this run has begun; attempt {attempt} ends without saving.")
+        raise Superseded(SUPERSEDED(present=present, attempt=attempt))
 
 
 @contextmanager
@@ -105,7 +120,7 @@ def run_lock(run_dir: Path, attempt: int, wait_s: float = LOCK_WAIT_S) -> Iterat
 
     The number of the attempt is written into it.
 
-    Waits for a trainer that is just leaving. Raises TimeoutError when it does not.
+    Waits for a trainer that is just exiting. Raises StillRunning when it does not.
     """
     with (run_dir / LOCK_FILE).open("a") as file:
         deadline = time.monotonic() + wait_s
@@ -115,7 +130,7 @@ def run_lock(run_dir: Path, attempt: int, wait_s: float = LOCK_WAIT_S) -> Iterat
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"Another trainer still holds {run_dir / LOCK_FILE}.") from None
+                    raise StillRunning(STILL_RUNNING(path=str(run_dir / LOCK_FILE))) from None
                 time.sleep(0.02)
         file.truncate(0)
         file.write(str(attempt))

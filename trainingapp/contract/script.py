@@ -80,7 +80,7 @@ def main():
         with run_lock(order.run_dir, order.attempt) as lock_fd:
             events = PrintedLog(order.run_dir / EVENTS_FILE, order.attempt)
             ended = train(order, control, events, unwanted_fds=[lock_fd])
-    except (EngineError, TimeoutError) as error:
+    except EngineError as error:
         sys.exit(str(error))
     print(f"The run is {ended}. Its checkpoints are in {order.run_dir / 'checkpoints'}.")
 

@@ -19,7 +19,6 @@ import os
 import signal
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +131,8 @@ def _run(run_dir: Path, lines: LineReader | None) -> int:
     try:
         with run_lock(run_dir, values["attempt"]) as lock_fd:
             return _attempt(run_dir, values, control, lock_fd)
-    except TimeoutError as error:
-        _append_failure(run_dir, values["attempt"], Failure(StillRunning.error_class, str(error), []))
+    except StillRunning as error:
+        _append_failure(run_dir, values["attempt"], Failure(error.error_class, error.message, []))
         return EXIT_FAILED
 
 
@@ -156,7 +155,7 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
 def _tell_failure(events: EventLog, failure: Failure) -> int:
     kinds = [failure.error_class]
     try:
-        events.write(Failed(**asdict(failure)))
+        events.write(Failed(**failure.as_data()))
         events.flush()
     except OSError as error:  # the exit code still says it
         kinds.append(classify(error).error_class)
@@ -167,7 +166,7 @@ def _tell_failure(events: EventLog, failure: Failure) -> int:
 def _append_failure(run_dir: Path, attempt: int, failure: Failure) -> None:
     """Add a failed event to a file that another trainer has open: one whole line, and nothing of it is repaired."""
     logger.error("%s", failure.message)
-    event = Failed(time=time.time(), attempt=attempt, epoch=0, step=0, **asdict(failure))
+    event = Failed(time=time.time(), attempt=attempt, epoch=0, step=0, **failure.as_data())
     with contextlib.suppress(OSError), (run_dir / EVENTS_FILE).open("a", encoding="utf-8", buffering=1) as file:
         file.write(event.model_dump_json(exclude_unset=True) + "\n")
 

@@ -9,6 +9,7 @@ import torch
 
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, is_out_of_memory
+from trainingapp.contract.messages.training import TWO_IMAGES_DO_NOT_FIT
 from trainingapp.contract.run_directory import Order
 from trainingapp.engine.device import Precision
 from trainingapp.engine.optim import make_optimizer
@@ -51,7 +52,7 @@ def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, p
         if used_bytes(device) > MEMORY_SHARE * free / 2:  # twice as many would be too much
             break
     if not trials:
-        raise BadConfig("Not even a batch of two images fits into memory: choose a smaller image_size or model.")
+        raise BadConfig(TWO_IMAGES_DO_NOT_FIT())
     return trials
 
 

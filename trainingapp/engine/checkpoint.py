@@ -19,8 +19,19 @@ from typing import Any, BinaryIO, Literal, TypeVar
 import torch
 
 from trainingapp.contract import retention
-from trainingapp.contract.errors import READ_ONLY_ADVICE, DiskFull, NonFiniteLoss, ReadOnly, is_disk_full, is_read_only
+from trainingapp.contract.errors import DiskFull, NonFiniteLoss, ReadOnly, is_disk_full, is_read_only
 from trainingapp.contract.events import CheckpointSaved, EventLog
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.storage import (
+    CHECKPOINT_DISK_FULL,
+    CHECKPOINT_READ_ONLY,
+    CHECKPOINT_SET_ASIDE,
+    FILE_MISSING,
+    HASH_MISMATCH,
+    INDEX_CORRUPTED,
+    NO_VALID_CHECKPOINT,
+)
+from trainingapp.contract.messages.training import DIVERGED, WEIGHTS_NOT_FINITE
 from trainingapp.contract.retention import Policy
 from trainingapp.contract.storage.durable import (
     DAMAGED_SUFFIX,
@@ -126,7 +137,7 @@ class CheckpointFolder:
         self._folder, self._events = folder, events
         self._keeping, self._form = keeping or Keeping(), form
         folder.mkdir(exist_ok=True)
-        self.warnings: list[str] = []
+        self.warnings: list[Message] = []
         self._lost: list[str] = []
         self._entries, is_index_whole = self._read_index()
         self._packs = Packs(folder)
@@ -143,18 +154,17 @@ class CheckpointFolder:
 
     # Finding
 
-    def newest_sound(self) -> Found | None:
+    def newest_valid(self) -> Found | None:
         """The newest checkpoint whose hashes hold. Others that are newer are set aside, with a line in `warnings`."""
         while self._entries:
             entry = self._entries[-1]
             try:
                 return Found(entry, self._load(entry))
             except Damaged as wrong:
-                text = f"Checkpoint {entry.file} {wrong}; it is set aside and the one before it is used."
-                self.warnings.append(text)
+                self.warnings.append(CHECKPOINT_SET_ASIDE(file=entry.file, damage=wrong.message))
                 self._set_aside(entry)
         if self.warnings:
-            self.warnings.append("No sound checkpoint is left: the run starts from its beginning.")
+            self.warnings.append(NO_VALID_CHECKPOINT())
         return None
 
     def announce_newest(self, events_tail: bytes) -> None:
@@ -166,13 +176,13 @@ class CheckpointFolder:
         """Every byte that is used is compared with its hash: the file's here, those of packs where they are read."""
         path = self._folder / entry.file
         if not path.exists():
-            raise Damaged("is missing")
+            raise Damaged(FILE_MISSING())
         if is_plain(path):
             if wrong := damage(path, entry.sha256):
                 raise Damaged(wrong)
             return load_checkpoint(path)
         if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-            raise Damaged("is damaged (its hash does not hold)")
+            raise Damaged(HASH_MISMATCH())
         return restored(open_checkpoint(path, self._packs))
 
     def _set_aside(self, entry: Entry) -> None:
@@ -192,7 +202,7 @@ class CheckpointFolder:
         except (ValueError, TypeError) as error:
             path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
             entries = entries_by_events(self._folder)
-            self.warnings.append(f"{path} is damaged ({error}); the events of the run name {len(entries)} checkpoints.")
+            self.warnings.append(INDEX_CORRUPTED(path=str(path), error=str(error), count=len(entries)))
             write_index(self._folder, entries)
             return entries, False
 
@@ -230,19 +240,16 @@ class CheckpointFolder:
         if failure is None:
             return
         if is_disk_full(failure):
-            raise DiskFull(
-                "The disk is full: a checkpoint could not be written. "
-                "No checkpoint was lost. Free some space, then resume the run."
-            ) from failure
+            raise DiskFull(CHECKPOINT_DISK_FULL()) from failure
         if is_read_only(failure):
-            raise ReadOnly(f"A checkpoint could not be written ({failure}). {READ_ONLY_ADVICE}") from failure
+            raise ReadOnly(CHECKPOINT_READ_ONLY(error=str(failure))) from failure
         raise failure
 
     def _write(self, content: dict[str, Any], file: str, reason: str) -> Pieces[None]:
         """All of a save, a piece at a time."""
         for name, copied in content["model_state_dict"].items():
             if not is_finite(copied):
-                raise NonFiniteLoss(non_finite_message(f"The weights {name} are not finite any more"))
+                raise NonFiniteLoss(DIVERGED(fact=WEIGHTS_NOT_FINITE(tensor=name)))
             yield
         temporary = self._folder / (file + TEMPORARY_SUFFIX)
         try:
@@ -443,10 +450,6 @@ def _written(path: Path, pieces: Iterable[Bytes]) -> Pieces[str]:
     finally:
         os.close(descriptor)
     return hashing.hexdigest()
-
-
-def non_finite_message(what: str) -> str:
-    return f"{what}: training has diverged. Lower learning_rate, lengthen warmup_epochs, or turn off amp."
 
 
 def _facts(content: dict[str, Any]) -> dict[str, Any]:

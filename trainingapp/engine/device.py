@@ -8,23 +8,25 @@ from dataclasses import dataclass
 import torch
 
 from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.training import GPU_NUMBER_TOO_HIGH, NO_BFLOAT16, NO_USABLE_GPU
 from trainingapp.contract.run_directory import Order
 
 logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called "auto", "cpu", "cuda" or "cuda:N". Raises BadConfig when this machine has none such."""
+    """The device called "auto", "cpu", "cuda" or "cuda:N". Raises BadConfig when this machine does not have it."""
     if name == "auto":
         name = _freest_gpu() if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if count == 0:
-        raise BadConfig(f"device is {name}, but this machine has no GPU that torch can use. Use auto or cpu.")
+        raise BadConfig(NO_USABLE_GPU(device=name))
     number = int(name.partition(":")[2] or 0)
     if number >= count:
-        raise BadConfig(f"device is {name}, but there are {count} GPUs here, numbered from 0. Use auto.")
+        raise BadConfig(GPU_NUMBER_TOO_HIGH(device=name, count=count))
     torch.cuda.set_device(number)
     return torch.device("cuda", number)
 
@@ -35,7 +37,7 @@ def device_for(order: Order) -> torch.device:
     A GPU that its driver shows but torch cannot use is no reason to fail where the configuration says auto.
     """
     if order.device.startswith("cuda") and order.config.device == "auto" and not torch.cuda.is_available():
-        logger.warning("%s was assigned, but torch cannot use it. Training goes on on the CPU.", order.device)
+        logger.warning("%s was assigned, but torch cannot use it. Training continues on the CPU.", order.device)
         return choose_device("cpu")
     return choose_device(order.device or order.config.device)
 
@@ -82,13 +84,13 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
 
 
-def choose_precision(device: torch.device, *, amp: bool) -> tuple[Precision, str]:
-    """The format to train in, and a warning (or an empty text) when `amp` is wanted and the device lacks it."""
+def choose_precision(device: torch.device, *, amp: bool) -> tuple[Precision, Message | None]:
+    """The format to train in, and a warning when `amp` is requested and the device does not support it."""
     if not amp:
-        return Precision(device, None), ""
+        return Precision(device, None), None
     if device.type == "cuda":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Precision(device, torch.bfloat16 if bf16 else torch.float16), ""
+        return Precision(device, torch.bfloat16 if bf16 else torch.float16), None
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return Precision(device, torch.bfloat16), ""
-    return Precision(device, None), "Mixed precision is off: this CPU has no bfloat16 instructions."
+        return Precision(device, torch.bfloat16), None
+    return Precision(device, None), NO_BFLOAT16()

@@ -18,6 +18,9 @@ from torch import nn
 
 from trainingapp.contract import prediction as predict
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.messages import Message, MessageError, from_data, sentences
+from trainingapp.contract.messages.engine_jobs import BUILDING_NETWORK, CREATING_FILE, PACKING
+from trainingapp.contract.messages.weights import BOXES_DIFFER, FORMAT_NOT_CREATED, SCORES_DIFFER, WEIGHTS_DIFFER
 from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, EXPORT_FILES, TOLERANCE, Card, with_task
 from trainingapp.contract.number_text import number_text
 from trainingapp.contract.prediction import prepared
@@ -32,11 +35,11 @@ CARD_FILE = "model.json"
 OPSET = 17
 """Of the older exporter; the newer one chooses its own."""
 
-Tell = Callable[[int, int, str], None]
+Tell = Callable[[int, int, Message | str], None]
 
 
-class _NotTheSameError(Exception):
-    """A format could not be made, or its outputs differ from PyTorch's; the message is for people."""
+class _NotTheSameError(MessageError):
+    """A format could not be created, or its results differ from those of PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +58,20 @@ def export(
 ) -> dict[str, Any]:
     """Write FOLDER/export.zip. Returns {"file", "size_bytes", "sha256", "images", "formats": {format: outcome}}.
 
-    An outcome is {"is_good", "difference", "box_difference", "problem"}, differences being the largest over all
-    images. Raises BadData where not one format could be made, WeightsUnavailable.
+    An outcome is {"is_good", "difference", "box_difference", "problem", "problem_data"}, differences being the largest
+    over all images. Raises BadData where not one format could be created, WeightsUnavailable.
     """
     card, total = with_task(card), len(formats) + 2
-    tell(0, total, "Building the network")
+    tell(0, total, BUILDING_NETWORK())
     subject = _subject(card, weights, images)
     outcomes: dict[str, dict[str, Any]] = {}
     for done, name in enumerate(formats, start=1):
-        tell(done, total, f"Making {EXPORT_FILES[name]}")
+        tell(done, total, CREATING_FILE(file=EXPORT_FILES[name]))
         outcomes[name] = _outcome(name, subject, folder / EXPORT_FILES[name])
     good = [name for name in formats if outcomes[name]["is_good"]]
     if not good:
-        raise BadData(" ".join(outcome["problem"] for outcome in outcomes.values()))
-    tell(total - 1, total, "Packing")
+        raise BadData(sentences(*(from_data(outcome["problem_data"]) for outcome in outcomes.values())))
+    tell(total - 1, total, PACKING())
     path = _packed(card, outcomes, good, folder, len(images))
     tell(total, total, "")
     size_bytes = path.stat().st_size
@@ -90,7 +93,13 @@ def _outcome(name: str, subject: _Subject, path: Path) -> dict[str, Any]:
         difference, box_difference = make(subject, path)
     except _NotTheSameError as error:
         path.unlink(missing_ok=True)
-        return {"is_good": False, "difference": None, "box_difference": None, "problem": str(error)}
+        return {
+            "is_good": False,
+            "difference": None,
+            "box_difference": None,
+            "problem": str(error),
+            "problem_data": error.message.as_data(),
+        }
     return {"is_good": True, "difference": difference, "box_difference": box_difference, "problem": ""}
 
 
@@ -109,7 +118,7 @@ def _check_state(state: dict[str, torch.Tensor], subject: _Subject) -> tuple[flo
     """Compare bit by bit: nothing is computed."""
     own = subject.module.network.state_dict()  # type: ignore[union-attr]
     if state.keys() != own.keys() or not all(torch.equal(state[name], own[name]) for name in own):
-        raise _NotTheSameError("The file does not hold the weights of the network.")
+        raise _NotTheSameError(WEIGHTS_DIFFER())
     return 0.0, None
 
 
@@ -148,18 +157,16 @@ def _made(name: str, make: Callable[[], Callable[[torch.Tensor], Any]]) -> Calla
             warnings.simplefilter("ignore")
             return make()
     except Exception as error:  # exporters raise errors of any type
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        raise _NotTheSameError(f"{name} cannot be made of this network: {type(error).__name__}: {first}") from error
+        first = next(iter(str(error).strip().splitlines()), "")
+        raise _NotTheSameError(FORMAT_NOT_CREATED(format=name, kind=type(error).__name__, error=first)) from error
 
 
-def _unlike(name: str, worst: float, worst_box: float) -> str:
+def _unlike(name: str, worst: float, worst_box: float) -> Message:
     scores, allowed = number_text(worst, digits=2), number_text(TOLERANCE)
     if worst_box > BOX_TOLERANCE_PIXELS:
-        return (
-            f"{name} does not give what PyTorch gives: scores differ by up to {scores} (allowed: {allowed}), "
-            f"boxes by up to {number_text(worst_box, digits=2)} pixels."
-        )
-    return f"{name} does not give what PyTorch gives: scores differ by up to {scores} (allowed: {allowed})."
+        pixels = number_text(worst_box, digits=2)
+        return BOXES_DIFFER(format=name, difference=scores, allowed=allowed, pixels=pixels)
+    return SCORES_DIFFER(format=name, difference=scores, allowed=allowed)
 
 
 def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) -> tuple[float, float | None]:

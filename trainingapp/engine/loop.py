@@ -13,6 +13,14 @@ from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.events import EVENTS_FILE, EndState, EventLog, Started
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.training import (
+    BATCH_SIZE_CHOSEN,
+    BATCH_SIZE_TRIAL,
+    RESUMED_FROM,
+    STOPPED_EARLY,
+)
+from trainingapp.contract.messages.weights import NO_WEIGHTS_FIT, WEIGHTS_OF
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.autobatch import find_batch_size
@@ -29,8 +37,8 @@ from trainingapp.engine.device import (
 from trainingapp.engine.environment import environment
 from trainingapp.engine.freezing import is_frozen, set_training
 from trainingapp.engine.report import Reporter
-from trainingapp.engine.requests import Orders
-from trainingapp.engine.resume_check import Proof
+from trainingapp.engine.requests import RequestHandler
+from trainingapp.engine.resume_check import ResumeChecker
 from trainingapp.engine.saving import Saving
 from trainingapp.engine.seeding import seed_everything
 from trainingapp.engine.small_convolutions import guard_small_convolutions
@@ -52,7 +60,7 @@ logger = logging.getLogger("trainingapp.engine")
 
 
 def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Sequence[int] = ()) -> EndState:
-    """Train from the newest sound checkpoint, or from the start, until the run is done or told to end.
+    """Train from the newest valid checkpoint, or from the start, until the run is done or told to end.
 
     Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; all that was saved stays.
     """
@@ -62,37 +70,37 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     folder = CheckpointFolder(
         order.run_dir / "checkpoints", events, _keeping(order.config), form=order.config.checkpoint_format
     )
-    found = folder.newest_sound() or forked(order)
+    found = folder.newest_valid() or forked(order)
     weights = None if found else starting_weights(order)
     order = _with_batch_size(order, dataset, device, precision, found, events)
     task = make_task(order, dataset, device, unwanted_fds=unwanted_fds)
-    _tell_start(events, order, task, found, device, [*folder.warnings, warning])
+    _report_start(events, order, task, found, device, [*folder.warnings, *([warning] if warning else [])])
     folder.announce_newest(_tail(order))
     state = _prepare(order, task, device, precision, found, weights, events)
     del weights  # they would take memory for the whole run
-    report, proof = Reporter(events, state, order.run_dir), Proof(order.run_dir, state, events, found)
-    saving = Saving(folder, state, report, proof)
-    orders = Orders(control, state, precision, report, saving)
+    report, resume_check = Reporter(events, state, order.run_dir), ResumeChecker(order.run_dir, state, events, found)
+    saving = Saving(folder, state, report, resume_check)
+    requests = RequestHandler(control, state, precision, report, saving)
 
     while not state.finished:
         batches = _begin_epoch(state)
         report.begin_epoch()
-        while not (ending := orders.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
+        while not (ending := requests.between_steps()) and state.step_in_epoch < state.steps_per_epoch:
             step = training_step(state, batches, precision, seen=report.training_batch)
             report.training_step(step.rate)
-            proof.after_step(step)
+            resume_check.after_step(step)
 
-        ending = ending or _validate(state, precision, report, orders)
+        ending = ending or _validate(state, precision, report, requests)
         if ending:
             saving.save_now(ending)
-            step_ahead(state, batches, precision, proof, report.seconds_per_step)
+            step_ahead(state, batches, precision, resume_check, report.seconds_per_step)
             return ENDED[ending]
         saving.save_epoch()
-        orders.after_epoch()
+        requests.after_epoch()
 
     saving.complete()
     if state.epochs_done < state.config.epochs:
-        events.log(f"Stopped early: no better result since epoch {state.best.epoch}.")
+        events.log(STOPPED_EARLY(epoch=state.best.epoch))
     return "completed"
 
 
@@ -103,10 +111,10 @@ def _begin_epoch(state: TrainingState) -> Iterator[Any]:
     return state.task.train_batches(state.epoch, skip=state.batches_done)
 
 
-def _validate(state: TrainingState, precision: Precision, report: Reporter, orders: Orders) -> Ending | None:
+def _validate(state: TrainingState, precision: Precision, report: Reporter, requests: RequestHandler) -> Ending | None:
     """Evaluate the validation split and note the result; or say how to end, which leaves the validation due."""
     began = time.monotonic()
-    found = evaluate_split(state, precision, report, orders.between_steps)
+    found = evaluate_split(state, precision, report, requests.between_steps)
     if not isinstance(found, Evaluation):
         return found
     state.end_epoch(found.values)
@@ -115,7 +123,11 @@ def _validate(state: TrainingState, precision: Precision, report: Reporter, orde
 
 
 def step_ahead(
-    state: TrainingState, batches: Iterator[Any], precision: Precision, proof: Proof, seconds_per_step: float | None
+    state: TrainingState,
+    batches: Iterator[Any],
+    precision: Precision,
+    resume_check: ResumeChecker,
+    seconds_per_step: float | None,
 ) -> None:
     """Make the step that comes next, for the attempt that goes on to compare with. What is saved is saved.
 
@@ -129,7 +141,7 @@ def step_ahead(
             if state.finished:
                 return
             batches = _begin_epoch(state)
-        proof.after_step(training_step(state, batches, precision))
+        resume_check.after_step(training_step(state, batches, precision))
     except (EngineError, RuntimeError, OSError) as error:
         logger.info("The step after the last checkpoint could not be made: %s", error)
 
@@ -182,8 +194,8 @@ def _with_batch_size(
     else:
         trials = find_batch_size(order, dataset, device, precision)
         batch_size = trials[-1].batch_size
-        tried = ", ".join(f"{trial.batch_size}: {trial.images_per_s:.0f} img/s" for trial in trials)
-        events.log(f"batch_size {batch_size} was chosen ({tried}).")
+        tried = [BATCH_SIZE_TRIAL(batch_size=one.batch_size, images_per_s=one.images_per_s) for one in trials]
+        events.log(BATCH_SIZE_CHOSEN(batch_size=batch_size, trials=tried))
     return replace(order, config=order.config.model_copy(update={"batch_size": batch_size}))
 
 
@@ -191,9 +203,9 @@ def _take_over_weights(model: torch.nn.Module, file: str, weights: dict[str, tor
     """Start from the weights of another checkpoint, as far as they fit, and say how far that is."""
     report = load_matching(model, weights)
     if not report.matched:
-        raise BadConfig(f"None of the weights in {file} fit this model: start_from names another network.")
-    for line in report.lines():
-        events.log(f"Weights of {file}: {line}")
+        raise BadConfig(NO_WEIGHTS_FIT(file=file))
+    for line in report.messages():
+        events.log(WEIGHTS_OF(file=file, report=line))
 
 
 def _keeping(config: RunConfig) -> Keeping:
@@ -202,13 +214,13 @@ def _keeping(config: RunConfig) -> Keeping:
     return Keeping(config.retention_policy(), metric, METRICS[metric].higher_is_better)
 
 
-def _tell_start(
+def _report_start(
     events: EventLog,
     order: Order,
     task: Task,
     found: Found | None,
     device: torch.device,
-    warnings: list[str],
+    warnings: list[Message],
 ) -> None:
     epoch_steps = steps_per_epoch(task, order.config)
     position = Position.of(found.content, epoch_steps) if found else Position()
@@ -225,10 +237,10 @@ def _tell_start(
             environment={**environment(), **made_with},
         )
     )
-    for warning in filter(None, warnings):
+    for warning in warnings:
         events.log(warning, "warning")
     if found:
-        events.log(f"Going on from {file}, after step {events.step}.")
+        events.log(RESUMED_FROM(file=str(file), step=events.step))
 
 
 def _tail(order: Order) -> bytes:

@@ -16,10 +16,24 @@ from torch import nn
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.messages.weights import (
+    CHECKPOINT_INCOMPLETE,
+    DECOMPRESSION_BOMB,
+    MORE_THAN_TENSORS,
+    MORE_THAN_TENSORS_NAMED,
+    NO_TENSORS,
+    NOT_A_STATE_DICT,
+    NOT_PYTORCH,
+    NOT_SAFETENSORS,
+    NOTHING_FITS,
+    TENSOR_NOT_DENSE,
+    TENSOR_NOT_FINITE,
+    TENSOR_TOO_LARGE,
+)
 from trainingapp.contract.model_card import WEIGHTS_FILE, Card
 from trainingapp.contract.storage.durable import flush, sha256_of
 from trainingapp.engine.networks import build_network
-from trainingapp.engine.transfer import TransferReport, checkpoint_weights, first_names, load_matching
+from trainingapp.engine.transfer import NAMES_SHOWN, TransferReport, checkpoint_weights, first_names, load_matching
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """What wrappers put before the names of a network's tensors."""
@@ -55,13 +69,10 @@ def _written(card: Card, state: dict[str, torch.Tensor], folder: Path, *, must_b
     left_out = [name for name in (*report.missing, *report.other_shape) if not name.endswith(COUNTERS)]
     if must_be_whole and left_out:
         missing = first_names(left_out, NAMES_SAID)
-        raise BadData(f"The checkpoint does not hold the whole network: {missing} are missing.")
+        raise BadData(CHECKPOINT_INCOMPLETE(names=missing))
     if not any(not name.endswith(COUNTERS) for name in report.matched):
-        given, wanted = (first_names(list(names), NAMES_SAID) for names in (state, network.state_dict()))
-        raise BadData(
-            f"Nothing in the file fits {card['architecture']}: it has {given}, "
-            f"the network has {wanted}. Choose the architecture that it was made for."
-        )
+        given, expected = (first_names(list(names), NAMES_SAID) for names in (state, network.state_dict()))
+        raise BadData(NOTHING_FITS(architecture=card["architecture"], given=given, expected=expected))
     _check_finite(network, report.matched)
     path = folder / WEIGHTS_FILE
     kept = {name: tensor for name, tensor in network.state_dict().items() if not left_out or name in report.matched}
@@ -86,14 +97,14 @@ def _check_finite(network: nn.Module, names: list[str]) -> None:
     state = network.state_dict()
     for name in names:
         if state[name].is_floating_point() and not torch.isfinite(state[name].sum()):
-            raise BadData(f"The tensor {name} holds numbers that are not finite.")
+            raise BadData(TENSOR_NOT_FINITE(tensor=name))
 
 
 def _safe(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadData(f"This is no safetensors file: {error}") from error
+        raise BadData(NOT_SAFETENSORS(error=str(error))) from error
 
 
 def _unpickled(path: Path) -> dict[str, torch.Tensor]:
@@ -104,12 +115,10 @@ def _unpickled(path: Path) -> dict[str, torch.Tensor]:
     except UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own words begin with how to load it all the same
         if named is None:
-            raise BadData("The file holds more than tensors, which is not loaded for safety.") from error
-        raise BadData(
-            f"The file holds more than tensors, which is not loaded for safety: it names {named[1]}."
-        ) from error
+            raise BadData(MORE_THAN_TENSORS()) from error
+        raise BadData(MORE_THAN_TENSORS_NAMED(name=named[1])) from error
     except Exception as error:  # torch.load raises nearly anything for a file that is none
-        raise BadData(f"This is no file of PyTorch: {type(error).__name__}: {error}") from error
+        raise BadData(NOT_PYTORCH(kind=type(error).__name__, error=str(error))) from error
     return _tensors(content)
 
 
@@ -120,7 +129,7 @@ def _refuse_bomb(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(item.file_size for item in archive.infolist())
     if unpacked > path.stat().st_size * 1.5 + 10_000_000:
-        raise BadData(f"The file would grow to {unpacked:,} bytes when it is opened; files of PyTorch do not.")
+        raise BadData(DECOMPRESSION_BOMB(size=unpacked))
 
 
 def _tensors(content: Any) -> dict[str, torch.Tensor]:
@@ -129,22 +138,21 @@ def _tensors(content: Any) -> dict[str, torch.Tensor]:
             content = content[key]
             break
     if not isinstance(content, dict):
-        raise BadData(f"The file holds a {type(content).__name__}; a state dict (tensors by name) is needed.")
+        raise BadData(NOT_A_STATE_DICT(type=type(content).__name__))
     found = {
         name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
     }
     if not found:
-        keys = ", ".join(map(str, list(content)[:8])) or "nothing"
-        raise BadData(f"The file holds no tensors by name; it has {keys}.")
+        raise BadData(NO_TENSORS(names=list(map(str, list(content)[:NAMES_SHOWN]))))
     return {name: _plain_tensor(name, value) for name, value in found.items()}
 
 
 def _plain_tensor(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """Refuses tensors that claim more numbers than the file holds."""
     if tensor.layout is not torch.strided or tensor.is_quantized:
-        raise BadData(f"The tensor {name} is sparse or quantized; plain ones are needed.")
+        raise BadData(TENSOR_NOT_DENSE(tensor=name))
     if math.prod(tensor.shape) * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise BadData(f"The tensor {name} claims more numbers than the file holds.")
+        raise BadData(TENSOR_TOO_LARGE(tensor=name))
     return tensor
 
 

@@ -4,6 +4,7 @@ import torch
 
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.messages import message_of
 from trainingapp.contract.run_directory import PREVIEW_FILE, Order
 from trainingapp.engine.data.drawing import contact_sheet
 from trainingapp.engine.tasks.registry import make_task
@@ -15,7 +16,7 @@ def draw_preview(order: Order) -> None:
     try:
         dataset = read_index(order.dataset_dir)
     except ValueError as error:
-        raise BadData(str(error)) from error
+        raise BadData(message_of(error)) from error
     task = make_task(order, dataset, torch.device("cpu"))
     images = task.draw_batch(next(task.train_batches(1, skip=0)))
     temporary = order.run_dir / f"{PREVIEW_FILE}.tmp"

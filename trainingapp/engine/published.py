@@ -1,4 +1,4 @@
-"""Weights that others have published: fetched once, kept in a folder."""
+"""Published weights: downloaded once, then read from a folder."""
 
 import socket
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import torch
 
 from trainingapp.contract.errors import WeightsUnavailable
+from trainingapp.contract.messages.weights import CONNECT_OR_COPY, PUBLISHED_CORRUPTED, PUBLISHED_NOT_DOWNLOADED
 
 DOWNLOAD_TIMEOUT_S = 30.0
 
@@ -19,7 +20,7 @@ DOWNLOAD_TIMEOUT_S = 30.0
 def fetched_state(url: str, folder: Path) -> dict[str, Any]:
     """The state dict at `url`, from `folder` where it was fetched before. Raises WeightsUnavailable."""
     file, host = folder / url.rpartition("/")[2], urlsplit(url).hostname
-    advice = f"Connect this machine to {host}, or put the file into {folder} by hand, or turn pretrained off."
+    advice = CONNECT_OR_COPY(host=str(host), path=str(folder))
     try:
         with socket_timeout(DOWNLOAD_TIMEOUT_S):
             state: dict[str, Any] = torch.hub.load_state_dict_from_url(
@@ -27,15 +28,15 @@ def fetched_state(url: str, folder: Path) -> dict[str, Any]:
             )
             return state
     except (UnpicklingError, EOFError, RuntimeError) as error:
-        raise WeightsUnavailable(f"{file} is damaged: {error}. Delete it. {advice}") from error
+        raise WeightsUnavailable(PUBLISHED_CORRUPTED(path=str(file), error=str(error), advice=advice)) from error
     except (URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise WeightsUnavailable(f"Pretrained weights could not be fetched from {url}: {reason}. {advice}") from error
+        reason = str(getattr(error, "reason", error))
+        raise WeightsUnavailable(PUBLISHED_NOT_DOWNLOADED(url=url, error=reason, advice=advice)) from error
 
 
 @contextmanager
 def socket_timeout(seconds: float) -> Iterator[None]:
-    """A host that takes connections and says nothing must not hold the run for ever; torch.hub has no timeout."""
+    """torch.hub has no timeout: a host that accepts connections and does not answer would block the run forever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -1,4 +1,4 @@
-"""What the loop tells while it trains: points of the curves and progress."""
+"""The events that the loop writes while it trains: points of the charts and progress."""
 
 import math
 import time
@@ -12,10 +12,11 @@ from trainingapp.contract.commands import Request
 from trainingapp.contract.errors import NonFiniteLoss
 from trainingapp.contract.evaluation import Evaluation, evaluation_path, write_evaluation
 from trainingapp.contract.events import EventLog, Metrics, Progress, RequestDone, SampleSaved
-from trainingapp.engine.checkpoint import non_finite_message
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.training import DIVERGED, FIRST_STEP, LOSS_NOT_FINITE
 from trainingapp.engine.data.drawing import contact_sheet
 from trainingapp.engine.state import TrainingState
-from trainingapp.engine.tensorboard_writer import Board
+from trainingapp.engine.tensorboard_writer import TensorBoardWriter
 
 PROGRESS_INTERVAL_S = 0.25
 RECENT_SECONDS = 60.0
@@ -25,13 +26,13 @@ BATCH_IMAGES_KEPT = 10
 
 
 class Reporter:
-    """Writes metrics and progress events of one attempt. Between two points of the curves it never waits for a GPU."""
+    """Writes metrics and progress events of one attempt. Between two points of the charts it never waits for a GPU."""
 
     def __init__(self, events: EventLog, state: TrainingState, run_dir: Path) -> None:
-        self._board = Board(run_dir, state.step, events)
+        self._tensorboard = TensorBoardWriter(run_dir, state.step, events)
         self._events, self._state, self._run_dir = events, state, run_dir
         self._next_batch_image = 0.0
-        self._first_step_told = False
+        self._first_step_reported = False
         self._next_progress = 0.0
         self._point_time = time.monotonic()
         #: (time, step) of recent progress, for the time left
@@ -46,21 +47,21 @@ class Reporter:
         self.progress("train", now=True)
 
     def _locate(self) -> None:
-        """Give the events from here on the loop's epoch and step."""
+        """Give the following events the loop's epoch and step."""
         self._events.epoch, self._events.step = self._state.epoch, self._state.step
 
     def training_step(self, rate: float) -> None:
-        """To be called after each optimizer step. Raises NonFiniteLoss at a point of the curves."""
+        """To be called after each optimizer step. Raises NonFiniteLoss at a point of the charts."""
         self._locate()
-        if not self._first_step_told:
-            self._tell_first_step()
+        if not self._first_step_reported:
+            self._report_first_step()
         state = self._state
         if state.step % state.config.log_every_steps == 0 or state.step_in_epoch == state.steps_per_epoch:
             self._point(rate)
         self.progress("train")
 
     def progress(self, phase: str, *, now: bool = False) -> None:
-        """Write a progress event, unless the last one is too young and it need not be `now`."""
+        """Write a progress event: `now`, or at most every PROGRESS_INTERVAL_S."""
         moment = time.monotonic()
         if not now and moment < self._next_progress:
             return
@@ -97,13 +98,13 @@ class Reporter:
     def validated(self, found: Evaluation, seconds: float) -> None:
         """Write the evaluation and the validation event of the epoch just ended."""
         self._validation_s = seconds
-        self._recent.clear()  # a validation is no slow step
+        self._recent.clear()  # the time of a validation would count as a slow step
         self._write_evaluation(found, is_best=self._state.is_best)
 
     def evaluated(self, found: Evaluation, seconds: float) -> None:
-        """Write a validation that was asked for within an epoch: it decides nothing, and is no slow step.
+        """Write a validation that was requested within an epoch: it is never the best, nor a slow step.
 
-        Its file is that of the epoch, until the validation at the epoch's end takes its place.
+        Its file is that of the epoch, until the validation at the end of the epoch replaces it.
         """
         self._recent.clear()
         self._point_time += seconds
@@ -120,7 +121,7 @@ class Reporter:
             classes=state.task.description()["classes"],
             paths=state.task.val_paths(),
         )
-        self._board.add("val", found.values, state.step)
+        self._tensorboard.add("val", found.values, state.step)
         event = Metrics(
             split="val",
             values=found.values,
@@ -132,31 +133,32 @@ class Reporter:
             event.extra = True
         self._events.write(event)
 
-    def confirmed(self, request: Request, result: str) -> None:
-        """Say that an order was done, and what came of it."""
-        event = RequestDone(id=request.id, command=request.command, result=result)
+    def confirmed(self, request: Request, result: Message) -> None:
+        """Write that a request was carried out, and with which result."""
+        data = result.as_data()
+        event = RequestDone(id=request.id, command=request.command, result=str(result), **data)
         if request.command == "epochs":
             event.epochs = self._state.config.epochs
         self._events.write(event)
 
     def flush(self) -> None:
-        """To be called with each checkpoint: see `Board.flush`."""
-        self._board.flush()
+        """To be called with each checkpoint: see `TensorBoardWriter.flush`."""
+        self._tensorboard.flush()
 
-    def log(self, message: str) -> None:
+    def log(self, message: Message) -> None:
         self._events.log(message)
 
     @property
     def seconds_per_step(self) -> float | None:
-        """At the pace of the last minute; None while nothing is known."""
+        """The mean of the last minute; None before the first steps."""
         return self._seconds_per_step
 
     def check_finite(self) -> None:
-        """Raise NonFiniteLoss when the loss since the last point is not a number any more. Waits for a GPU."""
+        """Raise NonFiniteLoss when the loss since the last point is no longer finite. Waits for a GPU."""
         state = self._state
         loss = state.meter.training_values()["loss"]
         if not math.isfinite(loss):
-            raise NonFiniteLoss(non_finite_message(f"The loss became {loss} at or shortly before step {state.step}"))
+            raise NonFiniteLoss(DIVERGED(fact=LOSS_NOT_FINITE(value=str(loss), step=state.step)))
 
     def _point(self, rate: float) -> None:
         self.check_finite()
@@ -166,19 +168,19 @@ class Reporter:
         speed = seen / max(1e-9, moment - self._point_time)
         self._point_time = moment
         shown = {**values, "lr": rate, "images_per_s": round(speed, 1)}
-        self._board.add("train", shown, self._state.step)
+        self._tensorboard.add("train", shown, self._state.step)
         self._events.write(Metrics(split="train", values=shown))
         meter.reset()
 
-    def _tell_first_step(self) -> None:
+    def _report_first_step(self) -> None:
         if self._state.device.type == "cuda":
             torch.cuda.synchronize(self._state.device)
-        self._first_step_told = True
+        self._first_step_reported = True
         self.progress("train", now=True)
-        self._events.log(f"First step of this attempt done: step {self._state.step}.")
+        self._events.log(FIRST_STEP(step=self._state.step))
 
     def _eta_s(self) -> float | None:
-        """Seconds left at the pace of the last minute, with the validations to come."""
+        """Seconds left at the mean of the last minute, including the remaining validations."""
         if self._recent and self._recent[-1][1] > self._recent[0][1]:
             (start, first), (end, last) = self._recent[0], self._recent[-1]
             self._seconds_per_step = (end - start) / (last - first)

@@ -1,4 +1,4 @@
-"""What the trainer was asked to do, done between two steps and confirmed."""
+"""Requests to the trainer, carried out between two steps and confirmed."""
 
 import time
 from collections import deque
@@ -9,6 +9,17 @@ from trainingapp.contract.commands import ChangeEpochs, Request, SaveCheckpoint
 from trainingapp.contract.config import with_epochs
 from trainingapp.contract.errors import NonFiniteLoss
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.training import (
+    EPOCHS_REFUSED,
+    EPOCHS_SET,
+    EPOCHS_SET_TO_STARTED,
+    EPOCHS_UNCHANGED,
+    JUST_VALIDATED,
+    METRIC_VALUE,
+    SAVED_AS,
+    VALIDATED,
+)
 from trainingapp.contract.number_text import number_text
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.device import Precision
@@ -20,10 +31,10 @@ from trainingapp.engine.state import TrainingState
 from trainingapp.engine.validation import evaluate_split
 
 
-class Orders:
-    """Looks between two steps at what is asked for and what is due.
+class RequestHandler:
+    """Carries out between two steps what is requested or due.
 
-    Nothing that it does changes a later number, but for another number of epochs.
+    Only a change of the number of epochs changes later results.
     """
 
     def __init__(
@@ -36,25 +47,28 @@ class Orders:
         self._validated: tuple[int, dict[str, float]] | None = None
 
     def between_steps(self) -> Ending | None:
-        """Do what is asked for, save if that is due; return how to end when that is asked for.
+        """Carry out requests, and save if that is due; return how to end when that is requested.
 
         Raises what went wrong in earlier saves.
         """
         self._saving.raise_failure()
         if ending := self._control.ending():
             return ending
-        if self._obey():
+        if self._carry_out():
             return self._control.ending()
         self._saving.autosave()
         return None
 
     def after_epoch(self) -> None:
-        """Do what was asked for while the epoch was validated and saved, before the run may be found to be over."""
+        """Carry out what was requested while the epoch was validated and saved, before the run may end."""
         self._validated = (self._state.step, self._state.metrics)
-        self._obey()
+        self._carry_out()
 
-    def _obey(self) -> bool:
-        """Do what can be done here; whether anything was. An evaluation waits for a validation that is due anyway."""
+    def _carry_out(self) -> bool:
+        """Carry out what is possible now; returns whether there was anything.
+
+        An evaluation waits for a validation that is due anyway.
+        """
         self._pending.extend(self._control.take_requests())
         now = [one for one in self._pending if one.command != "evaluate" or not self._state.validation_due]
         for request in now:
@@ -66,7 +80,7 @@ class Orders:
     def _do(self, request: Request) -> None:
         match request:
             case SaveCheckpoint():
-                result: str | None = f"Saved as {self._saving.save_now('command')}."
+                result: Message | None = SAVED_AS(file=self._saving.save_now("command"))
             case ChangeEpochs():
                 result = self._change_epochs(request.epochs)
             case _:
@@ -77,46 +91,46 @@ class Orders:
         if request.id:
             self._report.confirmed(request, result)
 
-    def _change_epochs(self, wanted: int) -> str:
-        """Have another number of epochs, at least as many as have begun.
+    def _change_epochs(self, requested: int) -> Message:
+        """Change the total number of epochs, to at least the number that has started.
 
-        It is saved at once: whoever goes on after a kill changes the learning rate at the same step.
+        A checkpoint is saved immediately, so that an attempt after a kill changes the learning rate at the same step.
         """
         state = self._state
-        epochs = max(wanted, state.epoch)
+        epochs = max(requested, state.epoch)
         if epochs == state.config.epochs:
-            return f"The run has {epochs} epochs."
+            return EPOCHS_UNCHANGED(epochs=epochs)
         try:
             config = with_epochs(state.config, epochs)
         except ValidationError as error:
-            return f"The run keeps its {state.config.epochs} epochs: {error.errors()[0]['msg']}."
+            return EPOCHS_REFUSED(epochs=state.config.epochs, error=error.errors()[0]["msg"])
         lines = state.change_epochs(config)
         self._saving.save_now("epochs", again=True)
         for line in lines:
             self._report.log(line)
         self._report.progress("train", now=True)
-        if epochs > wanted:
-            return f"The run has {epochs} epochs now. Epoch {epochs} has begun already."
-        return f"The run has {epochs} epochs now."
+        if epochs > requested:
+            return EPOCHS_SET_TO_STARTED(epochs=epochs, epoch=epochs)
+        return EPOCHS_SET(epochs=epochs)
 
-    def _evaluate(self) -> str | None:
-        """Validate the weights as they are, and leave everything as it was; None when the run is to end meanwhile."""
+    def _evaluate(self) -> Message | None:
+        """Validate the present weights without changing anything; None when the run is to end meanwhile."""
         state = self._state
         if self._validated and self._validated[0] == state.step:
-            return f"The validation of this step was just made: {_listed(self._validated[1])}."
+            return JUST_VALIDATED(values=_listed(self._validated[1]))
         began, generators = time.monotonic(), rng_state(state.device)
         try:
             found = evaluate_split(state, self._precision, self._report, self._control.ending)
         except NonFiniteLoss as error:
-            return str(error)
+            return error.message
         finally:
             set_rng_state(generators, state.device)
             set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
         if not isinstance(found, Evaluation):
             return None
         self._report.evaluated(found, time.monotonic() - began)
-        return f"Validated at step {state.step}: {_listed(found.values)}."
+        return VALIDATED(step=state.step, values=_listed(found.values))
 
 
-def _listed(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} {number_text(value)}" for name, value in values.items())
+def _listed(values: dict[str, float]) -> list[Message]:
+    return [METRIC_VALUE(metric=name, value=number_text(value)) for name, value in values.items()]

@@ -1,10 +1,10 @@
-"""Whether a run that was reloaded goes on as it would have: the step after a checkpoint, made twice and compared.
+"""Whether a resumed run continues exactly: the step after a checkpoint, made twice and compared.
 
-The first step after each checkpoint leaves a mark in RUN_DIR/proofs.jsonl: its loss and the norms of all tensors of the
-model after it, bit by bit. A run that is left makes that step too, once everything is on the disk (`step_ahead`). The
-attempt that goes on from the checkpoint makes the same step again and compares. The loss depends on weights, batch,
-augmentation and dropout, the norms on gradients, optimizer and schedule as well: a batch says it all. A mark costs
-reading one number off the device and a pass over the weights, once for each checkpoint.
+The first step after each checkpoint records a mark in RUN_DIR/resume_marks.jsonl: its loss and the norms of all tensors
+of the model after it, bit by bit. A run that ends early makes that step too, once everything is on the disk
+(`step_ahead`). The attempt that continues from the checkpoint makes the same step again and compares. The loss depends
+on weights, batch, augmentation and dropout, the norms on gradients, optimizer and schedule as well: one step covers
+all of them. A mark costs one read from the device and one pass over the weights per checkpoint.
 
     exact     both are equal bit by bit
     near      they differ by less than NEAR, as on another device or with other libraries
@@ -12,31 +12,46 @@ reading one number off the device and a pass over the weights, once for each che
     unknown   there is nothing to compare with: the trainer was killed before it made that step
 """
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from trainingapp.contract.config import result_changes
-from trainingapp.contract.events import EventLog, Level, ResumeCheck
+from trainingapp.contract.events import EventLog, Level, ResumeCheck, message_fields
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.training import (
+    CPU_THREADS,
+    DEVICE,
+    NOT_DETERMINISTIC,
+    NOTHING_CHANGED,
+    RESUME_DIFFERS,
+    RESUME_EXACT,
+    RESUME_UNKNOWN,
+    STEP_NOT_RECORDED,
+    VALUE_CHANGED,
+)
 from trainingapp.contract.number_text import number_text
 from trainingapp.engine.checkpoint import Found
 from trainingapp.engine.device import device_name
 from trainingapp.engine.state import TrainingState
 from trainingapp.engine.step import Step
 
-PROOFS_FILE = "proofs.jsonl"
+MARKS_FILE = "resume_marks.jsonl"
+#: Of version 0.1: read, so that a run which it left is verified too.
+OLD_MARKS_FILE = "proofs.jsonl"
 NEAR = 1e-3
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a step left behind. `after` is the moment of the checkpoint that it follows.
+    """The result of a step. `after` is the time of the checkpoint that it follows, in Unix seconds.
 
-    `loss` and `norm` are hexadecimal, so that no digit is lost; `norms` is a hash of the norms of the single tensors.
+    `loss` and `norm` are hexadecimal floats, so that no digit is lost; `norms` is a hash of the norms of all tensors.
     """
 
     after: float
@@ -52,24 +67,27 @@ class Mark:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What two marks say. `difference` is the larger relative one of loss and norm."""
+    """The result of comparing two marks. `difference` is the larger relative one of loss and norm.
 
-    verdict: str
+    `changes` are why they may differ, or why nothing can be compared.
+    """
+
+    verdict: Literal["exact", "near", "differs", "unknown"]
     difference: float
-    reason: str
+    changes: list[Message]
 
 
-class Proof:
-    """Takes the marks of one attempt, and compares its first step with that of an earlier one."""
+class ResumeChecker:
+    """Records the marks of one attempt, and compares its first step with that of an earlier attempt."""
 
     def __init__(self, run_dir: Path, state: TrainingState, events: EventLog, found: Found | None) -> None:
-        self._path = run_dir / PROOFS_FILE
+        self._path = run_dir / MARKS_FILE
         self._state, self._events, self._found = state, events, found
         self._after: float | None = None
-        self._earlier = _mark_after(self._path, found.content["timestamp"]) if found else None
+        self._earlier = _mark_after(run_dir, found.content["timestamp"]) if found else None
 
     def expect_step_after(self, moment: float) -> None:
-        """A checkpoint was taken at `moment`: the next step is to leave a mark."""
+        """A checkpoint was taken at `moment`: the next step records a mark."""
         self._after = moment
 
     def after_step(self, step: Step) -> None:
@@ -78,11 +96,11 @@ class Proof:
             return
         mark = self._mark(step)
         if self._found is not None:
-            self._tell(mark, self._found)
+            self._report(mark, self._found)
             self._found = None
         if self._after is not None:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"\n{json.dumps(asdict(mark))}\n")  # a line that a kill has torn is ended so
+                file.write(f"\n{json.dumps(asdict(mark))}\n")  # ends a line that a kill left incomplete
             self._after = None
 
     def _mark(self, step: Step) -> Mark:
@@ -100,46 +118,59 @@ class Proof:
             torch=torch.__version__,
         )
 
-    def _tell(self, mark: Mark, found: Found) -> None:
+    def _report(self, mark: Mark, found: Found) -> None:
         config = self._state.config.model_dump(mode="json")
         verdict = compared(self._earlier, mark, config_then=found.content["config"], config=config)
         level: Level = "warning" if verdict.verdict == "differs" else "info"
-        self._events.write(ResumeCheck(level=level, message=_in_words(verdict, found.entry.file), **asdict(verdict)))
+        changes = [one.as_data() for one in verdict.changes]
+        event = ResumeCheck(
+            level=level,
+            verdict=verdict.verdict,
+            difference=verdict.difference,
+            reason="; ".join(map(str, verdict.changes)),
+            changes=[{"code": one["code"], "params": one["params"]} for one in changes],
+            **message_fields(_message(verdict, found.entry.file)),
+        )
+        self._events.write(event)
 
 
 def compared(earlier: Mark | None, mark: Mark, *, config_then: dict[str, Any], config: dict[str, Any]) -> Verdict:
-    """What the same step, made again, shows."""
+    """Compare the step with the one that an earlier attempt made from the same checkpoint."""
     if earlier is None:
-        return Verdict("unknown", 0.0, "no step after this checkpoint was made before")
+        return Verdict("unknown", 0.0, [STEP_NOT_RECORDED()])
     if (earlier.loss, earlier.norms) == (mark.loss, mark.norms):
-        return Verdict("exact", 0.0, "")
+        return Verdict("exact", 0.0, [])
     difference = max(_relative(earlier.loss, mark.loss), _relative(earlier.norm, mark.norm))
-    verdict = "near" if difference < NEAR else "differs"
-    return Verdict(verdict, difference, "; ".join(_changes(earlier, mark, config_then, config)))
+    changes = _changes(earlier, mark, config_then, config)
+    return Verdict("near" if difference < NEAR else "differs", difference, changes)
 
 
-def _changes(earlier: Mark, mark: Mark, config_then: dict[str, Any], config: dict[str, Any]) -> list[str]:
+def _changes(earlier: Mark, mark: Mark, config_then: dict[str, Any], config: dict[str, Any]) -> list[Message]:
     """Why two steps may differ."""
     changes = [
-        f"{name} was {then}, now {now}"
-        for name, then, now in (
-            ("the device", earlier.device, mark.device),
-            ("the number of CPU threads", earlier.cpu_threads, mark.cpu_threads),
+        VALUE_CHANGED(name=name, before=before, now=now)
+        for name, before, now in (
+            (DEVICE(), earlier.device, mark.device),
+            (CPU_THREADS(), earlier.cpu_threads, mark.cpu_threads),
             ("torch", earlier.torch, mark.torch),
         )
-        if then != now
+        if before != now
     ]
     # A mark holds what device and cpu_threads came to, which their fields (such as auto) do not tell.
     measured = {field.name for field in fields(Mark)}
     settings = result_changes(config_then, config)
-    changes += [f"{name} was {then}, now {now}" for name, then, now in settings if name not in measured]
+    changes += [
+        VALUE_CHANGED(name=name, before=str(before), now=str(now))
+        for name, before, now in settings
+        if name not in measured
+    ]
     if not config["deterministic"]:
-        changes.append("the run may use algorithms that do not repeat bit by bit (deterministic is off)")
-    return changes or ["nothing that is known to matter has changed"]
+        changes.append(NOT_DETERMINISTIC())
+    return changes or [NOTHING_CHANGED()]
 
 
 def _relative(one: str, other: str) -> float:
-    """The difference of two numbers as a share of the larger; 1 where one is no number at all."""
+    """The relative difference of two hexadecimal floats; 1 where one is not a number."""
     first, second = float.fromhex(one), float.fromhex(other)
     largest = max(abs(first), abs(second))
     share = abs(first - second) / largest if largest else 0.0
@@ -152,12 +183,12 @@ def _norms(model: torch.nn.Module) -> torch.Tensor:
     return torch.stack(torch._foreach_norm(tensors)).double().cpu()
 
 
-def _mark_after(path: Path, moment: float) -> Mark | None:
+def _mark_after(run_dir: Path, moment: float) -> Mark | None:
     """The newest mark that follows the checkpoint of that moment."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return None
+    lines: list[str] = []
+    for path in (run_dir / OLD_MARKS_FILE, run_dir / MARKS_FILE):
+        with contextlib.suppress(FileNotFoundError):
+            lines += path.read_text(encoding="utf-8", errors="replace").splitlines()
     return next((mark for mark in map(_parsed, reversed(lines)) if mark is not None and mark.after == moment), None)
 
 
@@ -169,12 +200,12 @@ def _parsed(line: str) -> Mark | None:
         return None
 
 
-def _in_words(verdict: Verdict, file: str) -> str:
+def _message(verdict: Verdict, file: str) -> Message:
     match verdict.verdict:
         case "exact":
-            return f"The step after {file}, made again, is the same bit by bit."
+            return RESUME_EXACT(file=file)
         case "unknown":
-            return f"Whether the run goes on exactly cannot be shown: {verdict.reason}."
+            return RESUME_UNKNOWN(changes=verdict.changes)
         case _:
-            share = number_text(verdict.difference, digits=2)
-            return f"The step after {file}, made again, differs by {share}, as a share: {verdict.reason}."
+            difference = number_text(verdict.difference, digits=2)
+            return RESUME_DIFFERS(file=file, difference=difference, changes=verdict.changes)

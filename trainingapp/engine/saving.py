@@ -5,15 +5,17 @@ import time
 from trainingapp.contract.run_directory import check_attempt
 from trainingapp.engine.checkpoint import CheckpointFolder
 from trainingapp.engine.report import Reporter
-from trainingapp.engine.resume_check import Proof
+from trainingapp.engine.resume_check import ResumeChecker
 from trainingapp.engine.state import TrainingState
 
 
 class Saving:
     """Saves where the loop is, when that is due or asked for."""
 
-    def __init__(self, folder: CheckpointFolder, state: TrainingState, report: Reporter, proof: Proof) -> None:
-        self._folder, self._state, self._report, self._proof = folder, state, report, proof
+    def __init__(
+        self, folder: CheckpointFolder, state: TrainingState, report: Reporter, resume_check: ResumeChecker
+    ) -> None:
+        self._folder, self._state, self._report, self._resume_check = folder, state, report, resume_check
         self._saved_position: tuple[int, bool] | None = None
         self._saved_file = ""
         self._autosave_s = state.config.autosave_minutes * 60
@@ -72,4 +74,4 @@ class Saving:
         content = self._state.checkpoint_content()
         self._folder.save(content, file=file, reason=reason)
         self._saved_position, self._saved_file = position, file
-        self._proof.expect_step_after(content["timestamp"])
+        self._resume_check.expect_step_after(content["timestamp"])

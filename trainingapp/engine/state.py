@@ -9,6 +9,14 @@ from torch import nn
 
 from trainingapp.contract.config import RunConfig
 from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.training import (
+    CHECKPOINT_MISMATCH,
+    EPOCHS_CHANGED,
+    OTHER_DATASET,
+    PATIENCE_RENEWED,
+    STEPS_PER_EPOCH_CHANGED,
+)
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.schedule import Schedule, make_schedule
 from trainingapp.contract.tasks.registry import METRICS
@@ -139,20 +147,20 @@ class TrainingState:
     def finished(self) -> bool:
         return self.epochs_done >= self.config.epochs or self.stops_early
 
-    def change_epochs(self, config: RunConfig) -> list[str]:
-        """Go on with `config`, which has another number of epochs; returns what that means.
+    def change_epochs(self, config: RunConfig) -> list[Message]:
+        """Continue with `config`, which has another number of epochs; returns what that means.
 
-        The learning rate is that of the schedule for the new length at the step reached. A run that early stopping has
-        ended, or would end here, has its patience anew: somebody wants it to go on.
+        The learning rate is that of the schedule for the new length at the step reached. Where early stopping has ended
+        the run, or would end it here, its patience starts again: the user asked for more epochs.
         """
         epochs_then, stops_early = self.config.epochs, self.stops_early
         self.config, self.schedule = config, make_schedule(config, self.steps_per_epoch)
-        lines = [epochs_changed(config.epochs, epochs_then, self.step)]
+        lines = [EPOCHS_CHANGED(epochs=config.epochs, before=epochs_then, step=self.step)]
         return lines + (self._renew_patience() if config.epochs > epochs_then and stops_early else [])
 
-    def _renew_patience(self) -> list[str]:
+    def _renew_patience(self) -> list[Message]:
         self.patience_from = self.epochs_done
-        return [f"Early stopping counts anew from epoch {self.epochs_done}: the run has more epochs now."]
+        return [PATIENCE_RENEWED(epoch=self.epochs_done)]
 
     def begin_epoch(self) -> None:
         """Go to the first epoch that is not done."""
@@ -197,7 +205,7 @@ class TrainingState:
             **self.task.description(),
         }
 
-    def restore(self, content: dict[str, Any]) -> list[str]:
+    def restore(self, content: dict[str, Any]) -> list[Message]:
         """Go back to what a checkpoint holds; returns warnings. Raises BadConfig where it is of another model."""
         try:
             self.model.load_state_dict(content["model_state_dict"])
@@ -205,7 +213,7 @@ class TrainingState:
             if self.ema:
                 self.ema.model.load_state_dict(content.get("ema_state_dict") or content["model_state_dict"])
         except (RuntimeError, ValueError) as error:
-            raise BadConfig(f"The checkpoint does not fit the configuration: {error}") from error
+            raise BadConfig(CHECKPOINT_MISMATCH(error=str(error))) from error
         self.meter.load_state_dict(content["meter_state_dict"])
         if content["scaler_state_dict"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(content["scaler_state_dict"])
@@ -218,21 +226,21 @@ class TrainingState:
         set_rng_state(content["rng_state"], self.device)
         return self._changes_since(content)
 
-    def _changes_since(self, content: dict[str, Any]) -> list[str]:
-        warnings = []
+    def _changes_since(self, content: dict[str, Any]) -> list[Message]:
+        warnings: list[Message] = []
         steps, steps_then = self.steps_per_epoch, content["steps_per_epoch"]
         if steps != steps_then:
-            warnings.append(f"An epoch has {steps} steps now, not {steps_then}: the step numbers change.")
+            warnings.append(STEPS_PER_EPOCH_CHANGED(steps=steps, before=int(steps_then)))
         if content["dataset_fingerprint"] != self.task.description()["dataset_fingerprint"]:
-            warnings.append("The dataset is not the one that the checkpoint was trained on.")
+            warnings.append(OTHER_DATASET())
         return warnings
 
-    def extension_since(self, content: dict[str, Any]) -> list[str]:
+    def extension_since(self, content: dict[str, Any]) -> list[Message]:
         """What another number of epochs than the checkpoint had means; nothing where it has the same."""
         epochs_then = content["config"]["epochs"]
         if self.config.epochs == epochs_then:
             return []
-        lines = [epochs_changed(self.config.epochs, epochs_then, self.step)]
+        lines = [EPOCHS_CHANGED(epochs=self.config.epochs, before=int(epochs_then), step=self.step)]
         return lines + (self._renew_patience() if self.config.epochs > epochs_then and self.stops_early else [])
 
     def _next_rate(self) -> float:
@@ -261,11 +269,3 @@ def new_state(order: Order, task: Task, model: nn.Module, precision: Precision, 
 def steps_per_epoch(task: Task, config: RunConfig) -> int:
     """Optimizer steps in an epoch: each takes `accumulation_steps` batches, the last may take fewer."""
     return -(-task.batch_count // config.accumulation_steps)
-
-
-def epochs_changed(epochs: int, epochs_then: int, step: int) -> str:
-    """What the log says of a change."""
-    return (
-        f"The run has {epochs} epochs now, not {epochs_then}: "
-        f"from step {step} on the learning rate is that of a run of {epochs}."
-    )

@@ -1,23 +1,28 @@
-"""The curves of a run as TensorBoard reads them: RUN_DIR/tensorboard."""
+"""The metrics of a run as TensorBoard files: RUN_DIR/tensorboard."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainingapp.contract.events import EventLog
+from trainingapp.contract.messages.training import (
+    TENSORBOARD_NOT_INSTALLED,
+    TENSORBOARD_STOPPED,
+    TENSORBOARD_UNAVAILABLE,
+)
 from trainingapp.contract.run_directory import TENSORBOARD_DIR
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-#: Seconds after which a reader sees a point at the latest.
+#: Seconds after which a point is on the disk at the latest.
 FLUSH_S = 20
 
 
-class Board:
-    """Writes the points of one attempt. A thread of the writer's own brings them to the disk.
+class TensorBoardWriter:
+    """Writes the points of one attempt; torch's SummaryWriter flushes them in a thread of its own.
 
-    Nothing depends on these files: without the package, or when they cannot be written, the run goes on without them,
-    and its log says so.
+    Nothing depends on these files: without the package, or when they cannot be written, the run continues without them
+    and logs it.
     """
 
     def __init__(self, run_dir: Path, step: int, events: EventLog) -> None:
@@ -25,7 +30,7 @@ class Board:
         self._writer = _opened(run_dir / TENSORBOARD_DIR, step, events)
 
     def add(self, split: str, values: dict[str, float], step: int) -> None:
-        """A point of each curve."""
+        """Add a point for each metric."""
         if self._writer is None:
             return
         try:
@@ -35,7 +40,7 @@ class Board:
             self._give_up(error)
 
     def flush(self) -> None:
-        """Hand all to the system: what is before a checkpoint is not made again after a kill."""
+        """Pass everything to the operating system: points before a checkpoint are not written again after a kill."""
         if self._writer is None:
             return
         try:
@@ -45,18 +50,18 @@ class Board:
 
     def _give_up(self, error: OSError) -> None:
         self._writer = None
-        self._events.log(f"The files for TensorBoard could not be written, and are not any more: {error}", "warning")
+        self._events.log(TENSORBOARD_STOPPED(error=str(error)), "warning")
 
 
 def _opened(folder: Path, step: int, events: EventLog) -> "SummaryWriter | None":
-    """A writer after step `step`; what an earlier attempt wrote beyond it is made again, so readers drop that."""
+    """A writer that continues after `step`; readers drop what an earlier attempt wrote beyond it."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        events.log(f"There will be no files for TensorBoard: the package tensorboard is not installed ({error}).")
+        events.log(TENSORBOARD_NOT_INSTALLED(error=str(error)))
         return None
     try:
         return SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=FLUSH_S)
     except OSError as error:
-        events.log(f"There will be no files for TensorBoard: {error}", "warning")
+        events.log(TENSORBOARD_UNAVAILABLE(error=str(error)), "warning")
         return None

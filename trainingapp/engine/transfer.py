@@ -10,6 +10,19 @@ from safetensors.torch import load, load_file
 from torch import nn
 
 from trainingapp.contract.errors import DamagedWeights, WeightsUnavailable
+from trainingapp.contract.messages import Message, message_of
+from trainingapp.contract.messages.weights import (
+    NAMES_AND_MORE,
+    START_CHECKPOINT_MISSING,
+    START_CHECKPOINT_UNREADABLE,
+    START_FILE_CORRUPTED,
+    START_WEIGHTS_MISSING,
+    START_WEIGHTS_UNREADABLE,
+    TENSORS_LOADED,
+    TENSORS_MISSING,
+    TENSORS_OTHER_SHAPE,
+    TENSORS_UNUSED,
+)
 from trainingapp.contract.run_directory import Order, Stored
 from trainingapp.contract.storage.durable import Damaged
 from trainingapp.contract.storage.index import Entry
@@ -28,16 +41,16 @@ class TransferReport:
     missing: list[str]
     unused: list[str]
 
-    def lines(self) -> list[str]:
-        """What the log says."""
+    def messages(self) -> list[Message]:
+        """The report as lines of the log."""
         total = len(self.matched) + len(self.other_shape) + len(self.missing)
-        parts = [
-            (self.other_shape, "have another shape and start anew"),
-            (self.missing, "are not in the source and start anew"),
-            (self.unused, "of the source have no place here"),
-        ]
-        head = f"{len(self.matched)} of {total} tensors were taken over."
-        return [head, *(f"{len(names)} {what}: {first_names(names, NAMES_SHOWN)}." for names, what in parts if names)]
+        parts = (
+            (TENSORS_OTHER_SHAPE, self.other_shape),
+            (TENSORS_MISSING, self.missing),
+            (TENSORS_UNUSED, self.unused),
+        )
+        lines = [part(count=len(names), names=first_names(names, NAMES_SHOWN)) for part, names in parts if names]
+        return [TENSORS_LOADED(loaded=len(self.matched), total=total), *lines]
 
 
 def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferReport:
@@ -103,11 +116,11 @@ def read_checkpoint(path: Path, stored: Stored | None = None) -> dict[str, Any]:
     try:
         return load_stored(path, stored.sha256) if stored else load_checkpoint(path)
     except FileNotFoundError:
-        raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, is not there any more.") from None
+        raise WeightsUnavailable(START_CHECKPOINT_MISSING(file=path.name)) from None
     except Exception as error:  # torch.load raises nearly anything for a file that is none
         if stored and isinstance(error, Damaged):
             raise _damaged(stored, error) from error
-        raise WeightsUnavailable(f"The checkpoint to start from, {path.name}, cannot be read: {error}") from error
+        raise WeightsUnavailable(START_CHECKPOINT_UNREADABLE(file=path.name, error=message_of(error))) from error
 
 
 def library_state(path: Path, stored: Stored | None = None) -> dict[str, torch.Tensor]:
@@ -116,9 +129,9 @@ def library_state(path: Path, stored: Stored | None = None) -> dict[str, torch.T
     try:
         return load(_checked(path, stored)) if stored else load_file(path)
     except FileNotFoundError:
-        raise WeightsUnavailable(f"The weights {where} are not there any more.") from None
+        raise WeightsUnavailable(START_WEIGHTS_MISSING(path=where)) from None
     except (OSError, SafetensorError) as error:
-        raise WeightsUnavailable(f"The weights {where} cannot be read: {error}") from error
+        raise WeightsUnavailable(START_WEIGHTS_UNREADABLE(path=where, error=str(error))) from error
 
 
 def _checked(path: Path, stored: Stored) -> bytes:
@@ -132,11 +145,10 @@ def _checked(path: Path, stored: Stored) -> bytes:
 
 
 def _damaged(stored: Stored, error: Damaged) -> DamagedWeights:
-    return DamagedWeights(f"The {stored.name}, with which the run begins, {error}. Nothing was trained.")
+    return DamagedWeights(START_FILE_CORRUPTED(name=stored.name, damage=error.message))
 
 
-def first_names(names: list[str], most: int) -> str:
+def first_names(names: list[str], most: int) -> Message | list[str]:
     """The first names of a list, and how many more there are."""
-    rest = len(names) - most
-    shown = ", ".join(names[:most])
-    return f"{shown} and {rest} more" if rest > 0 else shown
+    more = len(names) - most
+    return NAMES_AND_MORE(names=names[:most], more=more) if more > 0 else names

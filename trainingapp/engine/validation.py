@@ -1,4 +1,4 @@
-"""What the validation split says of the weights as they are."""
+"""Evaluating the present weights on the validation split."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 
 from trainingapp.contract.errors import NonFiniteLoss
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.engine.checkpoint import non_finite_message
+from trainingapp.contract.messages.training import DIVERGED, VALIDATION_NOT_FINITE
 from trainingapp.engine.control import Ending
 from trainingapp.engine.device import Precision
 from trainingapp.engine.report import Reporter
@@ -17,20 +17,22 @@ from trainingapp.engine.state import TrainingState
 def evaluate_split(
     state: TrainingState, precision: Precision, report: Reporter, ending: Callable[[], Ending | None]
 ) -> Evaluation | Ending:
-    """Look at the whole validation split; or say how to end, when `ending` does. Leaves the model in evaluation mode.
+    """Evaluate the whole validation split; or return how to end as soon as `ending` does. Leaves the model in
+    evaluation mode.
 
-    Raises NonFiniteLoss for a result that is no number.
+    Raises NonFiniteLoss for a result that is not finite.
     """
     meter = state.task.validation_meter()
     model = state.evaluated_model.eval()
     for batch in state.task.val_batches():
-        if wish := ending():
-            return wish
+        if requested := ending():
+            return requested
         with torch.inference_mode(), precision.autocast():
             state.task.evaluate(model, batch, meter)
         report.progress("validate")
     found = state.task.evaluation(meter)
     for name, value in found.values.items():
         if not math.isfinite(value):
-            raise NonFiniteLoss(non_finite_message(f"The validation {name} of epoch {state.epoch} is {value}"))
+            fact = VALIDATION_NOT_FINITE(metric=name, epoch=state.epoch, value=str(value))
+            raise NonFiniteLoss(DIVERGED(fact=fact))
     return found

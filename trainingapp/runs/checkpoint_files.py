@@ -230,9 +230,10 @@ def compare(checkpoint: Checkpoint, known: Known | None = None) -> str:
     A running run may replace or remove it meanwhile: then nothing is said about it.
     """
     sound = (known or Known()).of(checkpoint.run_id)
-    wrong = damage(checkpoint.path, checkpoint.sha256, known_sound=sound)
-    if wrong:  # packs may have been written anew while it was read
-        wrong = damage(checkpoint.path, checkpoint.sha256, known_sound=sound)
+    found = damage(checkpoint.path, checkpoint.sha256, known_valid=sound)
+    if found:  # packs may have been written anew while it was read
+        found = damage(checkpoint.path, checkpoint.sha256, known_valid=sound)
+    wrong = str(found or "")
     with transaction.atomic():
         run = TrainingRun.objects.select_for_update().filter(pk=checkpoint.run_id).first()
         row = Checkpoint.objects.filter(pk=checkpoint.pk, sha256=checkpoint.sha256).first()
@@ -242,7 +243,8 @@ def compare(checkpoint: Checkpoint, known: Known | None = None) -> str:
             _log(run, _damage_text(row, wrong), "error" if wrong else "info")
             transaction.on_commit(partial(ring, run.pk))
         row.damage, row.checked_at = wrong[:200], timezone.now()
-        row.save(update_fields=["damage", "checked_at"])
+        row.damage_data = dict(found.as_data()) if found else {}
+        row.save(update_fields=["damage", "damage_data", "checked_at"])
     return wrong
 
 
@@ -283,14 +285,16 @@ def compare_weights(weights: Weights) -> str:
 
     Runs that start from it are told in their log.
     """
-    wrong = file_damage(weights.path, weights.sha256)
+    found = file_damage(weights.path, weights.sha256)
+    wrong = str(found or "")
     with transaction.atomic():
         row = Weights.objects.select_for_update().filter(pk=weights.pk, sha256=weights.sha256).first()
         if row is None:
             return ""
         if wrong != row.damage:
             _tell_runs(row, wrong)
-        row.report = {**row.report, "scrub": {"checked_at": timezone.now().isoformat(), "damage": wrong}}
+        scrub = {"checked_at": timezone.now().isoformat(), "damage": wrong}
+        row.report = {**row.report, "scrub": {**scrub, "damage_data": dict(found.as_data()) if found else {}}}
         row.save(update_fields=["report"])
     return wrong
 

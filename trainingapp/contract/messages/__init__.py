@@ -13,6 +13,7 @@ rendered by `trainingapp.presentation.messages`.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypedDict, Union
 
 from pydantic import JsonValue
@@ -21,7 +22,7 @@ from pydantic import JsonValue
 #: rendered in the reader's language too is a message itself.
 Param = Union[str, int, float, "Message", Sequence["Param"]]
 
-_PLACEHOLDER = re.compile(r"%\((?P<name>\w+)\)(?P<format>[^a-zA-Z%]*[a-zA-Z])")
+_PLACEHOLDER = re.compile(r"%%|%\((?P<name>\w+)\)(?P<format>[^a-zA-Z%]*[a-zA-Z])")
 _NUMBER_FORMATS = "dfgeFGE"
 
 
@@ -71,7 +72,7 @@ class Template:
 
     def __call__(self, **params: Param) -> Message:
         """Raises TypeError for a parameter that is missing, unknown or of another type."""
-        formats = self.formats()
+        formats = self.formats
         if params.keys() != formats.keys():
             raise TypeError(f"message {self.code}: takes {sorted(formats)}, not {sorted(params)}")
         for name, value in params.items():
@@ -80,10 +81,11 @@ class Template:
                 raise TypeError(f"message {self.code}: {name} must be a number, not {value!r}")
         return Message(self.code, params)
 
+    @cached_property
     def formats(self) -> dict[str, str]:
         """The conversion of each placeholder by name, such as {"count": "d"}."""
         found = _PLACEHOLDER.finditer(f"{self.text}\0{self.plural}")
-        formats = {match["name"]: match["format"] for match in found}
+        formats = {match["name"]: match["format"] for match in found if match["name"]}
         return {**formats, "count": "d"} if self.plural else formats
 
 
@@ -101,6 +103,31 @@ def define(code: str, text: str | tuple[str, str]) -> Template:
 
 
 SENTENCES = define("sentences", "%(sentences)s")
+#: A text from outside, such as the error of a library: the same in every language.
+VERBATIM = define("verbatim", "%(text)s")
+
+
+class MessageError(Exception):
+    """An error whose text is a message; a plain string becomes a `VERBATIM` message.
+
+    Built from the message alone, so that it can be pickled: loader processes return errors to the trainer.
+    """
+
+    def __init__(self, message: Message | str) -> None:
+        super().__init__(VERBATIM(text=message) if isinstance(message, str) else message)
+
+    @property
+    def message(self) -> Message:
+        message: Message = self.args[0]
+        return message
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+
+def message_of(error: BaseException) -> Message:
+    """The message of an error; of one from outside its text."""
+    return error.message if isinstance(error, MessageError) else VERBATIM(text=str(error))
 
 
 def sentences(*parts: Message | None) -> Message:
@@ -132,6 +159,8 @@ def filled(text: str, params: Mapping[str, Param], render: Callable[[Message], s
 
     def shown(match: re.Match[str]) -> str:
         name = match["name"]
+        if name is None:
+            return "%"
         if name not in params:
             return match[0]
         value = params[name]
@@ -145,7 +174,7 @@ def filled(text: str, params: Mapping[str, Param], render: Callable[[Message], s
         except (TypeError, ValueError):  # stored by another version, which had another type there
             return str(value)
 
-    return _PLACEHOLDER.sub(shown, text).replace("%%", "%")
+    return _PLACEHOLDER.sub(shown, text)
 
 
 def unknown_text(message: Message) -> str:

@@ -5,14 +5,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from trainingapp.contract.messages import MessageError
+
 TEMPORARY_SUFFIX = ".tmp"
 DAMAGED_SUFFIX = ".damaged"
 
 Bytes = bytes | bytearray | memoryview
 
 
-class Damaged(ValueError):
-    """What is stored is not what was written; the message goes on from the name of the file."""
+class Damaged(MessageError, ValueError):
+    """A stored file is not what was written. The message completes a sentence that begins with the file's name."""
 
 
 def write_all(descriptor: int, parts: Iterable[Bytes]) -> int:

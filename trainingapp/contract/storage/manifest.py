@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trainingapp.contract.messages.storage import DTYPE_UNKNOWN, FORMAT_UNKNOWN, MANIFEST_UNREADABLE
 from trainingapp.contract.storage.durable import Damaged
 
 FORMAT = "cvstudio-checkpoint-1"
@@ -100,11 +101,11 @@ def read_manifest(data: bytes) -> dict[str, Any]:
     try:
         values = json.loads(data)
         if values["format"] != FORMAT:
-            raise Damaged(f"is of a format that is not known here ({values['format']})")
+            raise Damaged(FORMAT_UNKNOWN(format=str(values["format"])))
         specs = [_spec(item) for item in values["tensors"]]
         return dict(_unpacked(values["content"], specs))
     except (ValueError, TypeError, LookupError) as error:
-        raise error if isinstance(error, Damaged) else Damaged("is damaged (it cannot be read)") from error
+        raise error if isinstance(error, Damaged) else Damaged(MANIFEST_UNREADABLE()) from error
 
 
 def _packed(tree: Any, tensors: list[dict[str, Any]]) -> Any:
@@ -131,7 +132,7 @@ def _spec(item: dict[str, Any]) -> TensorSpec:
     shape = tuple(map(int, item["shape"]))
     stride = tuple(map(int, item["stride"])) if "stride" in item else plain_stride(shape)
     if item["dtype"] not in WIDTHS:
-        raise Damaged(f"holds numbers of a type that is not known here ({item['dtype']})")
+        raise Damaged(DTYPE_UNKNOWN(dtype=str(item["dtype"])))
     return TensorSpec(str(item["dtype"]), shape, stride, str(item["sha256"]))
 
 

@@ -13,6 +13,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainingapp.contract.messages.storage import (
+    PACK_HASH_MISMATCH,
+    PACK_MISSING,
+    PACK_TRUNCATED,
+    TENSOR_MISSING,
+)
 from trainingapp.contract.storage.durable import TEMPORARY_SUFFIX, Bytes, Damaged, flush_folder, write_all
 from trainingapp.contract.storage.planes import decoded, encoded_chunks
 
@@ -76,7 +82,7 @@ class Packs:
 
     def read(self, sha256: str) -> bytearray:
         """The numbers with this hash, from the first copy that is sound. Raises Damaged."""
-        problem = Damaged("lacks a tensor")
+        problem = Damaged(TENSOR_MISSING())
         for table in reversed(self._records.values()):
             if sha256 in table:
                 try:
@@ -225,9 +231,9 @@ def read_stored(folder: Path, record: Record) -> bytearray:
             while view and (count := file.readinto(view)):
                 view = view[count:]
     except FileNotFoundError:
-        raise Damaged(f"lacks its pack {record.pack}") from None
+        raise Damaged(PACK_MISSING(pack=record.pack)) from None
     if view:
-        raise Damaged(f"lacks the end of its pack {record.pack}")
+        raise Damaged(PACK_TRUNCATED(pack=record.pack))
     return stored
 
 
@@ -236,5 +242,5 @@ def read_record(folder: Path, record: Record) -> bytearray:
     stored = read_stored(folder, record)
     raw = decoded(memoryview(stored)[HEADER.size :], record.width, record.raw_bytes)
     if hashlib.sha256(raw).hexdigest() != record.sha256:
-        raise Damaged(f"is damaged (a hash in {record.pack} does not hold)")
+        raise Damaged(PACK_HASH_MISMATCH(pack=record.pack))
     return raw

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import zstandard
 
+from trainingapp.contract.messages.storage import NOT_DECOMPRESSED, TRUNCATED
 from trainingapp.contract.storage.durable import Bytes, Damaged
 
 #: Bytes of numbers that are compressed at a time; a multiple of every width.
@@ -43,7 +44,7 @@ def decoded(stored: memoryview, width: int, raw_bytes: int) -> bytearray:
         numbers = np.frombuffer(raw, np.uint8)[start : start + CHUNK_BYTES].reshape(-1, width)
         for number in range(width):
             if place + LENGTH.size > len(stored):
-                raise Damaged("is cut short")
+                raise Damaged(TRUNCATED())
             (length,) = LENGTH.unpack_from(stored, place)
             place += LENGTH.size
             numbers[:, number] = _plane(decompressor, stored[place : place + length], len(numbers))
@@ -55,7 +56,7 @@ def _plane(decompressor: zstandard.ZstdDecompressor, stored: memoryview, length:
     try:
         content = stored if len(stored) == length else decompressor.decompress(stored, max_output_size=length)
     except zstandard.ZstdError:
-        raise Damaged("cannot be decompressed") from None
+        raise Damaged(NOT_DECOMPRESSED()) from None
     if len(content) != length:
-        raise Damaged("is cut short")
+        raise Damaged(TRUNCATED())
     return np.frombuffer(content, np.uint8)

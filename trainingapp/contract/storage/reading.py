@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages.storage import FILE_MISSING, HASH_MISMATCH, NOT_READABLE
 from trainingapp.contract.storage.durable import Bytes, Damaged
 from trainingapp.contract.storage.manifest import TensorSpec, leaves, read_manifest
 from trainingapp.contract.storage.packs import Packs
 from trainingapp.contract.storage.plain import STORAGES
 
 PLAIN_MAGIC = b"PK"
-OTHER_HASH = "is damaged (its hash does not hold)"
 #: What a broken zip or pickle makes the standard library raise.
 _UNREADABLE = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, LookupError, EOFError),
@@ -61,7 +62,7 @@ def check_hash(content: bytes | io.BufferedReader, sha256: str) -> None:
     """Raises Damaged where what was read, or a file that is open at its beginning, has another hash."""
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-        raise Damaged(OTHER_HASH)
+        raise Damaged(HASH_MISMATCH())
 
 
 def named_records(path: Path) -> frozenset[str]:
@@ -78,39 +79,39 @@ def needed_records(path: Path) -> frozenset[str]:
         return frozenset()
 
 
-def file_damage(path: Path, sha256: str) -> str:
-    """What is wrong with a file that has its hash, going on from its name; empty where it holds."""
+def file_damage(path: Path, sha256: str) -> Message | None:
+    """What is wrong with a file that must have this hash; None where it matches."""
     try:
         with path.open("rb") as file:
             check_hash(file, sha256)
     except FileNotFoundError:
-        return "is missing"
+        return FILE_MISSING()
     except Damaged as error:
-        return str(error)
-    return ""
+        return error.message
+    return None
 
 
-def damage(path: Path, sha256: str, packs: Packs | None = None, known_sound: set[str] | None = None) -> str:
-    """What is wrong with a checkpoint, going on from its name; empty where every hash holds.
+def damage(path: Path, sha256: str, packs: Packs | None = None, known_valid: set[str] | None = None) -> Message | None:
+    """What is wrong with a checkpoint; None where every hash matches. The message completes the file's name.
 
-    Reads all of it, but for the records in `known_sound`, to which it adds those that it has read.
+    Reads all of it except the records in `known_valid`, to which it adds those that it has read.
     """
-    sound = set() if known_sound is None else known_sound
+    valid = set() if known_valid is None else known_valid
     if wrong := file_damage(path, sha256):
         return wrong
     try:
         if is_plain(path):
-            return ""
+            return None
         opened = open_checkpoint(path, packs)
         for spec in opened.specs():
-            if spec.key not in sound:
+            if spec.key not in valid:
                 opened.read(spec)
-                sound.add(spec.key)
+                valid.add(spec.key)
     except FileNotFoundError:
-        return "is missing"
+        return FILE_MISSING()
     except Damaged as error:
-        return str(error)
-    return ""
+        return error.message
+    return None
 
 
 def _open_plain(path: Path) -> Opened:
@@ -119,7 +120,7 @@ def _open_plain(path: Path) -> Opened:
         prefix = archive.namelist()[0].split("/")[0]
         content = _Unpickler(io.BytesIO(archive.read(f"{prefix}/data.pkl"))).load()
     except _UNREADABLE as error:
-        raise Damaged(f"cannot be read ({error})") from error
+        raise Damaged(NOT_READABLE(error=str(error))) from error
 
     def read(spec: TensorSpec) -> Bytes:
         key, offset = spec.key.split(":")

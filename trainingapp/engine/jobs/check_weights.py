@@ -3,11 +3,12 @@
 from typing import Any
 
 from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.messages.engine_jobs import READING_WEIGHTS
 from trainingapp.engine.model_files import take_upload
 
 
 def run(order: JobOrder) -> dict[str, Any]:
-    order.tell(0, 1, "Reading the file and trying it on the network")
+    order.tell(0, 1, READING_WEIGHTS())
     upload = order.folder / order.params["file"]
     found = take_upload(order.params["card"], upload, order.folder)
     upload.unlink()

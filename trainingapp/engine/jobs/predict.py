@@ -14,6 +14,7 @@ from PIL import Image
 
 from trainingapp.contract.class_colours import class_rgb
 from trainingapp.contract.job_order import JobOrder, write_whole
+from trainingapp.contract.messages.engine_jobs import LOADING_NETWORK, NOT_AN_IMAGE, PREDICTING
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import opened
 from trainingapp.engine.data.images import UNREADABLE
@@ -29,13 +30,13 @@ MASK_ALPHA = 150
 def run(order: JobOrder) -> dict[str, Any]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
     card, images = order.params["card"], order.params["images"]
-    order.tell(0, len(images), "Loading the network")
+    order.tell(0, len(images), LOADING_NETWORK())
     network = network_of(card, Path(order.params["weights"]))
     for name in ("shown", "masks"):
         (order.folder / name).mkdir(exist_ok=True)
     found = []
     for number, image in enumerate(images):
-        order.tell(number, len(images), "Predicting")
+        order.tell(number, len(images), PREDICTING())
         found.append({"name": image["name"], **_one(order.folder, card, network, image["file"], number)})
     about = {name: card[name] for name in ("name", "version", "task", "classes", "sha256")}
     write_whole(order.folder / PREDICTIONS_FILE, {"weights": about, "images": found})
@@ -55,7 +56,8 @@ def _one(folder: Path, card: Card, network: Any, file: str, number: int) -> dict
         found = predicted(network, card, path)
         shown, _width, _height = opened(path, SHOWN_PIXELS // 2)
     except UNREADABLE as error:
-        return {"problem": f"This cannot be read as an image: {error}".replace(str(path), file)}
+        message = NOT_AN_IMAGE(error=str(error).replace(str(path), file))
+        return {"problem": str(message), "problem_data": message.as_data()}
     shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), reducing_gap=2.0)
     shown.save(folder / "shown" / f"{number}.webp", "WEBP", quality=85, method=2)
     _save_masks(folder / "masks", found, number)

@@ -18,6 +18,18 @@ from trainingapp.contract.dataset_index import DatasetIndex, Sample, read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.messages import Message, message_of
+from trainingapp.contract.messages.engine_jobs import (
+    CLASSES_UNKNOWN,
+    IMAGES_UNREADABLE,
+    MASK_CLASSES_DIFFER,
+    MEASURING,
+    NO_ANNOTATIONS,
+    NO_IMAGES,
+    NO_LABELS,
+    PREDICTING,
+    TOO_MANY_IMAGES,
+)
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import suppressed
 from trainingapp.contract.run_directory import Order
@@ -41,23 +53,27 @@ def run(order: JobOrder) -> dict[str, Any]:
     root = index.folder if index else Path(params["folder"])
     paths = [root / sample.path for sample in index.samples] if index else list(_images(root))
     if not paths:
-        raise BadData("There is no image.")
-    measured, why_not = _measurable(index, card) if index else (_labelled(root, paths, card), "")
+        raise BadData(NO_IMAGES())
+    measured, why_not = _measurable(index, card) if index else (_labelled(root, paths, card), None)
     total = len(paths) * (2 if measured else 1)
     problems = _write_lines(order, card, weights, root, paths, total)
     result: dict[str, Any] = {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
     if measured is None:
-        return {**result, "unmeasured": why_not or "No labels are known for these images."}
+        return {**result, **_unmeasured(why_not or NO_LABELS())}
     if problems:
-        return {**result, "unmeasured": "Some images cannot be read, so nothing is measured."}
+        return {**result, **_unmeasured(IMAGES_UNREADABLE())}
     return {**result, **_measured(order, card, weights, measured, total)}
+
+
+def _unmeasured(reason: Message) -> dict[str, object]:
+    return {"unmeasured": str(reason), "unmeasured_data": reason.as_data()}
 
 
 def _index(params: dict[str, Any]) -> DatasetIndex:
     try:
         index = read_index(Path(params["dataset_dir"]))
     except ValueError as error:
-        raise BadData(str(error)) from error
+        raise BadData(message_of(error)) from error
     return replace(index, samples=[one for one in index.samples if params["split"] in ("all", one.split)])
 
 
@@ -68,7 +84,7 @@ def _images(root: Path) -> Iterator[Path]:
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink():
             found += 1
             if found > MOST_IMAGES:
-                raise BadData(f"The folder has more than {MOST_IMAGES:,} images.")
+                raise BadData(TOO_MANY_IMAGES(most=MOST_IMAGES))
             yield path
 
 
@@ -78,7 +94,7 @@ def _write_lines(order: JobOrder, card: Card, weights: Path, root: Path, paths: 
     problems = 0
     with (order.folder / LINES_FILE).open("w", encoding="utf-8") as file:
         for number, path in enumerate(paths):
-            order.tell(number, total, "Predicting")
+            order.tell(number, total, PREDICTING())
             try:
                 values = predicted(network, card, path).values
             except UNREADABLE as error:
@@ -91,18 +107,18 @@ def _write_lines(order: JobOrder, card: Card, weights: Path, root: Path, paths: 
     return problems
 
 
-def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, str]:
+def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, Message | None]:
     """The dataset with its labels as the weights number them, or why its labels say nothing about them."""
     if card["task"] not in index.tasks:
-        return None, f"The dataset has no annotations for {card['task']}."
+        return None, NO_ANNOTATIONS(task=card["task"])
     unknown = [name for name in index.classes if name not in card["classes"]]
     if unknown:
-        return None, f"The weights do not know these classes of the dataset: {', '.join(unknown[:5])}."
+        return None, CLASSES_UNKNOWN(names=unknown[:5])
     if TASKS[card["task"]].annotation == "masks" and index.classes != card["classes"]:
-        return None, "The classes of the masks are not those of the weights, in their order."
+        return None, MASK_CLASSES_DIFFER()
     numbers = [card["classes"].index(name) for name in index.classes]
     samples = [_renumbered(sample, numbers) for sample in index.samples]
-    return replace(index, classes=list(card["classes"]), samples=samples), ""
+    return replace(index, classes=list(card["classes"]), samples=samples), None
 
 
 def _renumbered(sample: Sample, numbers: list[int]) -> Sample:
@@ -133,7 +149,7 @@ def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, t
         with torch.inference_mode():
             task.evaluate(network, batch, meter)
         done += len(batch.indices_N)
-        order.tell(done, total, "Measuring")
+        order.tell(done, total, MEASURING())
     found: Evaluation = task.evaluation(meter)
     columns = [vars(column) for column in found.columns]
     return {"values": found.values, "columns": columns, "per_class": found.per_class}

@@ -12,7 +12,8 @@ first two may be missing. The result:
      "loader": {"images_per_s": float, "is_slower": bool: the device would wait for it},
      "disk": {"bytes_per_checkpoint", "checkpoints", "bytes_in_all", "free_bytes", "short_by_bytes": int},
      "finite": {"loss", "gradients", "weights": bool, "loss_value": float or null},
-     "warnings": [{"code": "memory" | "disk" | "not_finite" | "loader" | "precision", "message": str}, ...]}
+     "warnings": [{"code": "memory" | "disk" | "not_finite" | "loader" | "precision", "message": str,
+                   "message_data": the message with its own code}, ...]}
 
 Everything is measured with the batch that fits. Times are those of the moment: beside other work a run is slower.
 Sizes of checkpoints are those without compression, so the most that they can be.
@@ -27,15 +28,28 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
 from trainingapp.contract.config import RunConfig, smaller_batch
 from trainingapp.contract.dataset_index import DatasetIndex
-from trainingapp.contract.disk_space import DiskSpace, disk_space, free_bytes_at, in_words
+from trainingapp.contract.disk_space import DiskSpace, disk_space, disk_warning, free_bytes_at
 from trainingapp.contract.errors import BadConfig, is_out_of_memory
 from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.messages import Message, MessageData
+from trainingapp.contract.messages.engine_jobs import (
+    BATCH_DOES_NOT_FIT,
+    BUILDING_MODEL,
+    FINDING_BATCH_SIZE,
+    LOADER_SLOW,
+    LOADING_IMAGES,
+    MEMORY_IN_USE,
+    NOT_FINITE,
+    TRAINING_STEPS,
+    VALIDATING_IMAGES,
+)
+from trainingapp.contract.messages.training import TWO_IMAGES_DO_NOT_FIT
 from trainingapp.contract.run_directory import Order, read_order
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.device import (
@@ -65,6 +79,14 @@ STAGES = 4
 #: while the device computes, and within the trainer, where one waits for the other.
 SLOW_BESIDE, SLOW_WITHIN = 1.2, 2.0
 LOWEST_PRIORITY = 19
+
+
+class Warning(TypedDict):
+    """A note of the check; `code` is its kind, the message has its own."""
+
+    code: str
+    message: str
+    message_data: MessageData
 
 
 @dataclass(frozen=True)
@@ -134,7 +156,7 @@ def _largest_that_fits(
     """Measure with the batch of the configuration, or else with half of it, and so on."""
     config: RunConfig | None = order.config
     if order.config.auto_batch_size:
-        job.tell(0, STAGES, "Finding the batch size …")
+        job.tell(0, STAGES, FINDING_BATCH_SIZE())
         found = find_batch_size(order, dataset, precision.device, precision)[-1].batch_size
         config = order.config.model_copy(update={"batch_size": found})
     while config is not None:
@@ -147,11 +169,11 @@ def _largest_that_fits(
         if precision.device.type == "cuda":
             torch.cuda.empty_cache()
         config = smaller_batch(config)
-    raise BadConfig("Not even a batch of two images fits into memory: choose a smaller image_size or model.")
+    raise BadConfig(TWO_IMAGES_DO_NOT_FIT())
 
 
 def _measured(job: JobOrder, order: Order, dataset: DatasetIndex, precision: Precision, steps: int) -> Measured:
-    job.tell(0, STAGES, "Building the model …")
+    job.tell(0, STAGES, BUILDING_MODEL())
     seed_everything(order.config.seed)
     task = make_task(order, dataset, precision.device)
     model = task.build_model(pretrained=False)
@@ -159,12 +181,12 @@ def _measured(job: JobOrder, order: Order, dataset: DatasetIndex, precision: Pre
     state = new_state(order, task, model, precision, cpu_threads=torch.get_num_threads())
     set_training(model, state.head_prefixes, frozen=is_frozen(order.config, 1))
     batches = _endless(task)
-    job.tell(1, STAGES, "Loading images …")
+    job.tell(1, STAGES, LOADING_IMAGES())
     loader_images_per_s = _loader_speed(batches, order.config)
-    job.tell(2, STAGES, "Training a few steps …")
+    job.tell(2, STAGES, TRAINING_STEPS())
     gradients_finite = _gradients_are_finite(state, next(batches), precision)
     loss, seconds_per_step = _timed_steps(state, batches, precision, steps)
-    job.tell(3, STAGES, "Validating a few images …")
+    job.tell(3, STAGES, VALIDATING_IMAGES())
     return Measured(
         state=state,
         seconds_per_step=seconds_per_step,
@@ -265,7 +287,7 @@ def _result(
     space: DiskSpace,
     *,
     fits: bool,
-    precision_warning: str,
+    precision_warning: Message | None,
 ) -> dict[str, Any]:
     state, times = measured.state, _times(measured)
     # A step that loads for most of its time is no quicker than its loader.
@@ -317,30 +339,23 @@ def _finite(measured: Measured) -> dict[str, Any]:
 
 
 def _warnings(
-    asked: RunConfig, result: dict[str, Any], space: DiskSpace, precision_warning: str
-) -> Iterator[dict[str, str]]:
+    asked: RunConfig, result: dict[str, Any], space: DiskSpace, precision_warning: Message | None
+) -> Iterator[Warning]:
     memory, finite = result["memory"], result["finite"]
     if not memory["fits"]:
-        yield _warning(
-            "memory",
-            f"A batch of {asked.batch_size} does not fit into memory. This does: batch_size {memory['batch_size']} "
-            f"with accumulation_steps {memory['accumulation_steps']}; the optimizer sees as many images a step.",
-        )
+        batch_size, steps = memory["batch_size"], memory["accumulation_steps"]
+        yield _warning("memory", BATCH_DOES_NOT_FIT(given=asked.batch_size, batch_size=batch_size, steps=steps))
     elif memory["peak_bytes"] > memory["free_bytes"]:
-        yield _warning("memory", "The run takes more memory than is free now: other work has to end first.")
-    if space.short_by_bytes:
-        yield _warning("disk", in_words(space))
+        yield _warning("memory", MEMORY_IN_USE())
+    if (short := disk_warning(space)) is not None:
+        yield _warning("disk", short)
     if not all(finite[name] for name in ("loss", "gradients", "weights")):
-        yield _warning(
-            "not_finite",
-            "The loss, the gradients or the weights are no finite numbers after a few steps: lower learning_rate, "
-            "lengthen warmup_epochs, or turn off amp.",
-        )
+        yield _warning("not_finite", NOT_FINITE())
     if result["loader"]["is_slower"] and result["device"] != "cpu":
-        yield _warning("loader", "The device waits for images: give the run more num_workers.")
+        yield _warning("loader", LOADER_SLOW())
     if precision_warning:
         yield _warning("precision", precision_warning)
 
 
-def _warning(code: str, message: str) -> dict[str, str]:
-    return {"code": code, "message": message}
+def _warning(code: str, message: Message) -> Warning:
+    return {"code": code, "message": str(message), "message_data": message.as_data()}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trainingapp.contract.errors import BadConfig, classify
 from trainingapp.contract.job_order import ERROR_FILE, RESULT_FILE, read_job, write_failure, write_whole
+from trainingapp.contract.messages.engine_jobs import JOB_KIND_UNKNOWN
 from trainingapp.engine.control import LineReader
 
 logger = logging.getLogger("trainingapp.engine")
@@ -30,14 +31,14 @@ IDLE_S = 120.0
 
 
 def do_job(folder: Path) -> bool:
-    """Do the job in `folder` and write down what came of it; whether it succeeded.
+    """Carry out the job in `folder` and write its result or its error; returns whether it succeeded.
 
-    This is the one place where every error of a job is caught: each must be told.
+    This is the one place where every error of a job is caught: each must be reported.
     """
     try:
         order = read_job(folder)
         if order.kind not in MODULES:
-            raise BadConfig(f"This worker knows no job of the kind {order.kind}.")
+            raise BadConfig(JOB_KIND_UNKNOWN(kind=order.kind))
         module = importlib.import_module(MODULES[order.kind])
         write_whole(folder / RESULT_FILE, module.run(order))
     except Exception as error:
