@@ -68,7 +68,7 @@ def test_a_file_is_taken_in_and_waits_for_a_worker(api: Api, settings: Any, user
 @pytest.mark.parametrize(
     ("content", "changes", "words"),
     [
-        (b"no weights at all", {}, "no safetensors file"),
+        (b"no weights at all", {}, "not a safetensors file"),
         (b"\x1f\x8b compressed", {"format": "pt"}, "gzip"),
         (b"GGUF....", {"format": "pt"}, "GGUF"),
         (FILE, {"classes": ["one"]}, "Name the classes"),

@@ -108,7 +108,7 @@ def test_weights_to_start_from_are_asked_for(tmp_path: Path, straight_run: Path,
     weights = straight_run / "checkpoints" / "epoch_3.pt"
     done = call(script, "--data", dataset_dir, "--out", tmp_path / "out", "--start-from", weights)
     assert done.returncode == 0, done.stderr
-    assert "tensors were taken over" in done.stdout
+    assert "tensors were loaded" in done.stdout
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))

@@ -99,7 +99,7 @@ def test_all_damaged_starts_over_and_says_so(new_run, straight_run: Path) -> Non
         _flip_a_bit(run_dir / "checkpoints" / entry["file"])
     change_order(run_dir)
     train_here(run_dir)
-    assert "from its beginning" in _warnings(run_dir)
+    assert "from the beginning" in _warnings(run_dir)
     assert_same_result(run_dir, straight_run)
 
 
@@ -111,7 +111,7 @@ def test_damaged_index_is_made_anew_from_the_events(new_run) -> None:
     (run_dir / "checkpoints" / "index.json").write_text("[{")
     change_order(run_dir)
     assert train_here(run_dir, EndAfter(1)) == "paused"
-    assert "index.json is damaged" in _warnings(run_dir)
+    assert "index.json is corrupted" in _warnings(run_dir)
     starts = [event for event in events_of(run_dir, "status") if event["state"] == "started"]
     assert starts[-1]["resumed_from"] == before[-1]["file"]
     assert [entry["file"] for entry in index_of(run_dir) if entry["is_best"]] == ["epoch_1.pt"]
@@ -167,7 +167,7 @@ def test_batch_size_may_change_between_attempts(new_run) -> None:
     train_here(run_dir, EndAfter(4))
     change_order(run_dir, batch_size=4)
     assert train_here(run_dir) == "completed"
-    assert "11 steps now, not 6" in _warnings(run_dir)
+    assert "now has 11 steps instead of 6" in _warnings(run_dir)
     assert last_status(run_dir)["step"] == 22
 
 

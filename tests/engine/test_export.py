@@ -176,11 +176,11 @@ def test_a_format_that_gives_something_else_is_left_out_and_says_so(
     images = drawn_images(tmp_path / "drawn", 2)
     found = export(card, weights, ["onnx", "pt"], images, tmp_path, quiet)
     assert not found["formats"]["onnx"]["is_good"]
-    assert "does not give what PyTorch gives: scores differ by up to" in found["formats"]["onnx"]["problem"]
+    assert "differ from those of PyTorch: scores by up to" in found["formats"]["onnx"]["problem"]
     with zipfile.ZipFile(tmp_path / found["file"]) as archive:
         assert {"model.onnx", "predict.py"}.isdisjoint(archive.namelist())
         assert "model.onnx: left out." in archive.read("README.md").decode()
-    with pytest.raises(BadData, match="does not give what PyTorch gives"):
+    with pytest.raises(BadData, match="differ from those of PyTorch"):
         export(card, weights, ["onnx"], images, tmp_path, quiet)
 
 

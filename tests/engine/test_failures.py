@@ -52,7 +52,7 @@ def _write_to_read_only() -> None:
 def test_errors_are_classified(action, error_class: str, advice: str) -> None:
     failure = classify(_caught(action))
     assert failure.error_class == error_class
-    assert advice in failure.message
+    assert advice in str(failure.message)
     assert 1 <= len(failure.lines) <= 15
 
 

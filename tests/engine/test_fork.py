@@ -37,5 +37,5 @@ def test_a_branch_with_nothing_changed_ends_like_the_run_it_left(tmp_path: Path)
 def test_a_branch_from_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
     run_dir = make_run_dir(tmp_path / "run", make_dataset(tmp_path / "dataset"), **HARD)
     fork(run_dir, tmp_path / "epoch_9.pt")
-    with pytest.raises(WeightsUnavailable, match="not there any more"):
+    with pytest.raises(WeightsUnavailable, match="no longer exists"):
         train_here(run_dir)

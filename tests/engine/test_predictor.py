@@ -40,7 +40,7 @@ def test_a_network_stays_until_others_have_taken_its_place(tmp_path: Path) -> No
 
 def test_weights_that_are_gone_or_of_another_network_are_told(tmp_path: Path) -> None:
     card = make_card("classification", "timm/resnet10t", 32, CLASSES)
-    with pytest.raises(WeightsUnavailable, match="not there any more"):
+    with pytest.raises(WeightsUnavailable, match="no longer exist"):
         load_network(card, tmp_path / "gone" / "weights.safetensors")
     path = make_weights(tmp_path / "entry", card)
     with pytest.raises(WeightsUnavailable, match="do not fit the network"):

@@ -107,7 +107,7 @@ def test_an_evaluation_says_what_the_validation_of_that_step_says(new_run) -> No
     run_dir = new_run(epochs=1, freeze="backbone")
     train_here(run_dir, Ask({6: Evaluate(id=1)}))  # asked for when the epoch is trained and not yet validated
     (event,) = confirmed(run_dir)
-    assert "was just made" in event["result"]
+    assert "has just been validated" in event["result"]
     assert not extra(run_dir)
     values = next(event["values"] for event in events_of(run_dir, "metrics") if event["split"] == "val")
     assert f"top1 {values['top1']:.4g}" in event["result"]
@@ -135,7 +135,7 @@ def test_more_epochs_are_in_force_from_that_step(new_run) -> None:
     run_dir = new_run(epochs=2, scheduler="linear", learning_rate=0.1)
     train_here(run_dir, Ask({3: ChangeEpochs(id=4, epochs=4)}))
     (event,) = confirmed(run_dir)
-    assert (event["epochs"], event["result"]) == (4, "The run has 4 epochs now.")
+    assert (event["epochs"], event["result"]) == (4, "The total number of epochs is now 4.")
     rates = {
         event["step"]: event["values"]["lr"] for event in events_of(run_dir, "metrics") if event["split"] == "train"
     }
@@ -205,7 +205,7 @@ def test_a_finished_run_goes_on_with_more_epochs(new_run) -> None:
     change_order(run_dir, epochs=2)
     assert train_here(run_dir) == "completed"
     assert newest_content(run_dir)["epoch"] == 2
-    assert any("has 2 epochs now, not 1" in event["message"] for event in events_of(run_dir, "log"))
+    assert any("is now 2 instead of 1" in event["message"] for event in events_of(run_dir, "log"))
     assert_same_result(run_dir, straight)
 
 
@@ -234,7 +234,7 @@ def test_a_run_that_early_stopping_ended_has_its_patience_anew_when_it_is_extend
     content = newest_content(run_dir)
     assert (content["epoch"], content["patience_from"]) == (5, 3)
     said = [event["message"] for event in events_of(run_dir, "log") if "Early stopping counts anew" in event["message"]]
-    assert said == ["Early stopping counts anew from epoch 3: the run has more epochs now."]
+    assert said == ["Early stopping counts again from epoch 3, because the total number of epochs was increased."]
 
 
 def test_a_trainer_confirms_orders_on_its_standard_input(new_run, start) -> None:

@@ -27,14 +27,14 @@ def test_what_matches_is_copied_and_the_rest_is_told() -> None:
     assert (report.other_shape, report.missing, report.unused) == (["1.weight"], ["1.bias"], ["9.weight"])
     assert torch.equal(model[0].weight, state["0.weight"])
     assert torch.equal(model[1].weight, untouched)
-    lines = report.lines()
-    assert lines[0] == "2 of 4 tensors were taken over."
+    lines = list(map(str, report.messages()))
+    assert lines[0] == "2 of 4 tensors were loaded."
     assert len(lines) == 4
 
 
 def test_long_lists_are_cut() -> None:
     report = load_matching(nn.Linear(1, 1), {str(number): torch.zeros(1) for number in range(20)})
-    assert report.lines()[-1].endswith("and 12 more.")
+    assert str(report.messages()[-1]).endswith("and 12 more.")
 
 
 def _start_from(run_dir: Path, checkpoint: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_run_starts_from_the_checkpoint_of_another(new_run, tmp_path: Path, em
         if not name.startswith("classifier.3."):
             assert torch.equal(ours[name], tensor), name
     logs = [event["message"] for event in events_of(run_dir, "log")]
-    assert any("tensors were taken over" in line for line in logs)
+    assert any("tensors were loaded" in line for line in logs)
     assert any("another shape" in line and "classifier.3.weight" in line for line in logs)
 
 
@@ -74,7 +74,7 @@ def test_another_network_is_refused(new_run) -> None:
 
 
 def test_checkpoints_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsUnavailable, match=r"gone\.pt, is not there"):
+    with pytest.raises(WeightsUnavailable, match=r"gone\.pt, no longer exists"):
         checkpoint_weights(tmp_path / "gone.pt")
     (tmp_path / "torn.pt").write_bytes(b"PK")
     with pytest.raises(WeightsUnavailable, match=r"torn\.pt, cannot be read"):

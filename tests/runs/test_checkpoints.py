@@ -223,7 +223,7 @@ def test_damage_is_found_marked_and_told_and_its_end_too(make: MAKE) -> None:
     flip_a_bit(pack, 4000)
     assert housekeeping.scrub_some() == 1
     damaged = run.checkpoints.get(file="epoch_4.pt")
-    assert "does not hold" in damaged.damage
+    assert "does not match" in damaged.damage
     assert run.checkpoints.filter(damage="").count() == 3
     assert not run.checkpoints.filter(checked_at=None).exists()
     event = run.events.get(type=RunEvent.Type.LOG)
@@ -278,7 +278,7 @@ def test_a_copy_is_a_file_for_torch(make: MAKE, tmp_path: Path, form: str) -> No
 def test_a_copy_of_what_is_damaged_or_gone_is_refused(make: MAKE, tmp_path: Path) -> None:
     run = stored(make("paused"))
     flip_a_bit(sorted((run.folder / "checkpoints" / "packs").iterdir())[-1], 4000)
-    with pytest.raises(VerbError, match="does not hold"):
+    with pytest.raises(VerbError, match="does not match"):
         run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_4.pt"), tmp_path / "copy.pt")
     run.checkpoints.get(file="epoch_1.pt").path.unlink()
     with pytest.raises(VerbError, match="is gone"):

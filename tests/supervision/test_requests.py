@@ -155,7 +155,9 @@ def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(u
     confirmations = {event.data["id"]: event.data["result"] for event in run.events.filter(data__state="request_done")}
     assert sorted(confirmations) == [1, 2, 3]
     assert run.checkpoints.filter(reason="epochs").exists()
-    is_at_an_epochs_end = "was just made" in confirmations[2]  # then the validation of the epoch is the answer
+    is_at_an_epochs_end = (
+        "has just been validated" in confirmations[2]
+    )  # then the validation of the epoch is the answer
     assert run.events.filter(type="metrics", data__extra=True).count() == (0 if is_at_an_epochs_end else 1)
     assert stored().config["epochs"] == 600
     assert stored().environment["packages"]["torch"]

@@ -52,7 +52,7 @@ def test_a_rotten_file_is_found_marked_and_told_once_and_its_end_too(weights: We
     flip_a_bit(weights.path, 4000)
     assert housekeeping.scrub_some() == 1
     weights.refresh_from_db()
-    assert "does not hold" in weights.damage
+    assert "does not match" in weights.damage
     ((level, message),) = told(child)
     assert (level, "“tints v1”" in message) == ("error", True)
     assert weights_verbs.verify_weights(weights)
@@ -74,9 +74,9 @@ def test_nothing_is_made_with_a_rotten_file(weights: Weights, user: User, tints:
     flip_a_bit(weights.path, 4000)
     housekeeping.scrub_some()
     weights.refresh_from_db()
-    with pytest.raises(VerbError, match="does not hold"):
+    with pytest.raises(VerbError, match="does not match"):
         weights_verbs.export_weights(weights, formats=["pt"], by=user)
-    with pytest.raises(VerbError, match="does not hold"):
+    with pytest.raises(VerbError, match="does not match"):
         make_run(user, tints, model="mobilenet_v3_small", image_size=32, start_from=weights.start_name)
 
 
@@ -84,7 +84,7 @@ def test_the_page_says_it(weights: Weights, child: TrainingRun, staff_client: Cl
     flip_a_bit(weights.path, 4000)
     housekeeping.scrub_some()
     page = staff_client.get(weights.get_absolute_url()).content.decode()
-    assert "The file is damaged (its hash does not hold)" in page
+    assert "The file is corrupted (its hash does not match)" in page
     assert child.get_absolute_url() in page
 
 

@@ -166,7 +166,7 @@ def test_a_checkpoint_that_went_in_the_meantime_is_told_at_the_entry(saved_row: 
     weights = weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
     assert work().state == "failed"
     weights.refresh_from_db()
-    assert (weights.state, "is not there any more" in weights.problem) == ("failed", True)
+    assert (weights.state, "no longer exist" in weights.problem) == ("failed", True)
     # A failed entry does not stand in the way of another try.
     assert weights_verbs.save_weights(saved_row.run, name="Pets", by=user) != weights
 
@@ -228,14 +228,14 @@ BAD_UPLOADS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("list.pt", lambda path: torch.save([1, 2], path), "a state dict"),
     ("numbers.pt", lambda path: torch.save({"epoch": 3}, path), "no tensors by name"),
     ("bomb.pt", bomb, "would grow to"),
-    ("zip.pt", lambda path: zipfile.ZipFile(path, "w").close(), "no file of PyTorch"),
+    ("zip.pt", lambda path: zipfile.ZipFile(path, "w").close(), "not a PyTorch file"),
     ("sparse.pt", lambda path: torch.save({"features.0.0.weight": torch.eye(3).to_sparse()}, path), "sparse"),
-    ("huge.pt", lambda path: torch.save({"a": torch.zeros(1).expand(10**6)}, path), "claims more numbers"),
+    ("huge.pt", lambda path: torch.save({"a": torch.zeros(1).expand(10**6)}, path), "declares more numbers"),
     ("other.pt", lambda path: torch.save({"a": torch.zeros(2)}, path), "Nothing in the file fits"),
     ("nan.safetensors", lambda path: save_file(
         {name: value.float() * torch.nan for name, value in state_of().items()}, path), "not finite"),
     ("torn.safetensors", lambda path: (save_file(state_of(), path), path.write_bytes(path.read_bytes()[:5000])),
-     "no safetensors file"),
+     "not a safetensors file"),
     ("x.safetensors", lambda path: path.write_bytes(b"nothing at all, surely"), "header is not there"),
     ("keras.pt", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 50), "HDF5"),
     ("text.pt", lambda path: path.write_text("hello"), "no file that torch.save"),
@@ -321,7 +321,7 @@ def test_a_run_starts_from_an_entry_and_its_weights_remember_that(
     supervise(claimed)
     run.refresh_from_db()
     assert run.status == "completed", run.error_message
-    assert any("tensors were taken over" in event.data.get("message", "") for event in run.events.filter(type="log"))
+    assert any("tensors were loaded" in event.data.get("message", "") for event in run.events.filter(type="log"))
     child = weights_verbs.save_weights(run, name="tints", by=user)
     assert (child.parent, child.version) == (weights, 2)
     uses = weights_verbs.weights_uses(weights)

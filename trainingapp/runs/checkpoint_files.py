@@ -22,6 +22,7 @@ from django.utils.translation import ngettext
 
 from trainingapp.accounts import audit
 from trainingapp.contract import retention
+from trainingapp.contract.errors import StillRunning
 from trainingapp.contract.retention import Choice, Item, Policy
 from trainingapp.contract.run_directory import run_lock
 from trainingapp.contract.storage.index import Entry, read_index
@@ -106,7 +107,7 @@ def held(run: TrainingRun) -> Iterator[None]:
             if TrainingRun.objects.filter(pk=run.pk, status=Status.RUNNING).exists():
                 raise BusyError
             yield
-    except TimeoutError:
+    except StillRunning:
         raise BusyError from None
 
 

@@ -32,7 +32,7 @@ def read_dataset(order: Order) -> DatasetIndex:
     try:
         dataset = read_index(order.dataset_dir)
     except ValueError as error:
-        raise BadData(str(error)) from error
+        raise BadData(message_of(error)) from error
     if order.config.task not in dataset.tasks:
         raise BadData(str(OTHER_TASK(tasks=dataset.tasks, task=order.config.task)))
     return dataset
