@@ -8,6 +8,7 @@ import torch
 
 from trainingapp.contract.dataset_index import DatasetIndex, read_index
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.messages import message_of
 from trainingapp.contract.messages.tasks import OTHER_TASK
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.tasks.registry import TASKS
