@@ -4,7 +4,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
-from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path, register_converter
 from django.views.generic import RedirectView
 from django.views.i18n import set_language
 
@@ -39,6 +39,8 @@ from trainingapp.views import (
     dataset_images as dataset_images,
 )
 
+register_converter(run_control.VerbConverter, "run_verb")
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", runs.run_list, name="run_list"),
     path("runs/new/", runs.run_new, name="run_new"),
@@ -71,19 +73,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="checkpoint_control",
     ),
     path("disk/", disk.disk, name="disk"),
-    re_path(
-        r"^runs/(?P<pk>[0-9]{1,18})/(?P<command>checkpoint|evaluate|retry)/$", run_control.run_order, name="run_order"
-    ),
     path("runs/<int:pk>/force-stop/", run_control.run_force_stop, name="run_force_stop"),
     path("runs/<int:pk>/epochs/", run_changes.run_epochs, name="run_epochs"),
     path("runs/<int:pk>/fork/", run_forks.run_fork, name="run_fork"),
     path("runs/<int:pk>/edit/", run_changes.run_edit, name="run_edit"),
     path("runs/new/check/", preflights.preflight_start, name="preflight_start"),
-    re_path(
-        r"^runs/(?P<pk>[0-9]{1,18})/(?P<verb>start|pause|resume|stop|force_stop)/$",
-        runs.run_control,
-        name="run_control",
-    ),
+    path("runs/<int:pk>/<run_verb:verb>/", run_control.run_control, name="run_control"),
     path("queue/", queue.queue_page, name="queue"),
     path("queue/<int:pk>/move/", queue.queue_move, name="queue_move"),
     path("queue/<int:pk>/priority/", queue.queue_priority, name="queue_priority"),

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 
 def told() -> list[tuple[str, str, str]]:
     """(who, verb, door) of every entry, oldest first."""
-    return list(AuditEntry.objects.order_by("pk").values_list("username", "verb", "door"))
+    return list(AuditEntry.objects.order_by("pk").values_list("username", "verb", "source"))
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ def told() -> list[tuple[str, str, str]]:
 def test_a_verb_is_recorded_once_however_often_it_is_asked(make: MAKE, verb: str, status: str) -> None:
     run = make(status)
     AuditEntry.objects.all().delete()
-    with audit.acting(run.owner, audit.Door.API, "10.0.0.7"):
+    with audit.acting(run.owner, audit.Source.API, "10.0.0.7"):
         for _time in range(2):
             getattr(run_verbs, f"{verb}_run")(run)
     entry = AuditEntry.objects.get()
-    assert (entry.user, entry.username, entry.verb, entry.door) == (run.owner, "ada", verb, "api")
+    assert (entry.user, entry.username, entry.verb, entry.source) == (run.owner, "ada", verb, "api")
     assert (entry.kind, entry.object_id, entry.object_name, entry.address) == ("run", str(run.pk), "try", "10.0.0.7")
 
 
@@ -68,7 +68,7 @@ def test_an_entry_goes_with_the_change_that_is_taken_back(make: MAKE) -> None:
 
 def test_creating_changing_and_deleting(make: MAKE, user: User) -> None:
     run = make()
-    with audit.acting(user, audit.Door.PAGE):
+    with audit.acting(user, audit.Source.WEB):
         run_verbs.update_run(run, name="better")
         run_verbs.update_run(run, name="better")
         run_verbs.delete_run(run)
@@ -95,7 +95,7 @@ def test_a_page_says_who_and_from_where(user_client: Client, run: TrainingRun) -
     AuditEntry.objects.all().delete()
     user_client.post(reverse("run_control", args=[run.pk, "start"]), REMOTE_ADDR="192.0.2.9")
     entry = AuditEntry.objects.get()
-    assert (entry.username, entry.verb, entry.door, entry.address) == ("ada", "start", "page", "192.0.2.9")
+    assert (entry.username, entry.verb, entry.source, entry.address) == ("ada", "start", "page", "192.0.2.9")
 
 
 def test_the_admin_is_another_door(staff_client: Client, run: TrainingRun) -> None:
@@ -115,7 +115,7 @@ def test_a_command_names_the_user_of_the_shell(run: TrainingRun, monkeypatch: py
 def test_who_acted_is_told_after_the_account_is_gone(make: MAKE, other_user: User) -> None:
     run = make("queued")
     AuditEntry.objects.all().delete()
-    with audit.acting(other_user, audit.Door.PAGE):
+    with audit.acting(other_user, audit.Source.WEB):
         run_verbs.pause_run(run)
     other_user.delete()
     entry = AuditEntry.objects.get()
@@ -123,15 +123,15 @@ def test_who_acted_is_told_after_the_account_is_gone(make: MAKE, other_user: Use
 
 
 def test_acting_ends_with_its_block(user: User) -> None:
-    with audit.acting(user, audit.Door.API):
+    with audit.acting(user, audit.Source.API):
         pass
-    assert audit.record("start").door == "system"
+    assert audit.record("start").source == "system"
 
 
 def test_old_entries_go(user: User, settings: object) -> None:
     settings.AUDIT_DAYS = 30  # type: ignore[attr-defined]
     for days in (1, 29, 31, 400):
-        AuditEntry.objects.create(verb="x", door="system", time=timezone.now() - timedelta(days=days))
+        AuditEntry.objects.create(verb="x", source="system", time=timezone.now() - timedelta(days=days))
     assert audit.remove_old() == 2
     assert AuditEntry.objects.count() == 2
 

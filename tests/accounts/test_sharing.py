@@ -97,5 +97,5 @@ def test_a_viewer_creates_nothing(dataset: Dataset, other_user: User) -> None:
     from tests.helpers.tiny import make_run
 
     other_user.groups.add(Group.objects.get_or_create(name="viewer")[0])
-    with pytest.raises(VerbError, match="viewer"):
+    with pytest.raises(VerbError, match="Viewers"):
         make_run(other_user, dataset)

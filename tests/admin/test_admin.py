@@ -33,6 +33,7 @@ from trainingapp.models import (
     TrainingRun,
     Weights,
 )
+from trainingapp.runs.verb_registry import RUN_VERBS
 
 MODELS = list(apps.get_app_config("trainingapp").get_models())
 OTHERS = [User, Group, AccessAttempt]
@@ -68,7 +69,7 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
         Team.objects.create(name="birds"),
         Weights.objects.create(name="net", version=1, owner=user, task="classification", architecture="x", run=run),
         ApiToken.objects.create(user=user, name="ci", prefix="cvs_ab", digest="5ec4e7" * 10, scopes=["read"]),
-        AuditEntry.objects.create(verb="start", door="page", username="ada"),
+        AuditEntry.objects.create(verb="start", source="page", username="ada"),
         IdempotencyKey.objects.create(user=user, key="k", method="POST", path="/", body_digest="0" * 64),
         user,
         Group.objects.create(name="choir"),
@@ -198,7 +199,7 @@ def test_a_new_role_is_written_down(staff_client: Client, user: User) -> None:
     assert staff_client.post(address(User, "change", user.pk), data).status_code == 302
     entry = AuditEntry.objects.get(verb="role")
     assert (entry.username, entry.kind, entry.object_name) == ("root", "user", "ada")
-    assert (entry.door, entry.details) == ("admin", {"from": "operator", "to": "viewer"})
+    assert (entry.source, entry.details) == ("admin", {"from": "operator", "to": "viewer"})
 
 
 def test_a_password_set_by_an_administrator_is_written_down(staff_client: Client, user: User) -> None:
@@ -230,7 +231,7 @@ def test_teams_are_made_and_written_down(staff_client: Client, user: User) -> No
 def test_a_rule_whose_pattern_cannot_be_read_is_refused(staff_client: Client) -> None:
     data = {"name": "x", "pattern": "(", "error_class": "x", "action": "fail", "max_retries": 1, "wait_s": 1}
     page = staff_client.post(address(FailureRule, "add"), {**data, "order": 1})
-    assert "This is no regular expression" in page.content.decode()
+    assert "This is not a regular expression" in page.content.decode()
     staff_client.post(address(FailureRule, "add"), {**data, "order": 1, "pattern": "No space"})
     assert FailureRule.objects.get().pattern == "No space"
 
@@ -240,7 +241,7 @@ def test_a_token_is_revoked_once_and_its_hash_is_shown_nowhere(staff_client: Cli
     for page in (address(ApiToken, "changelist"), address(ApiToken, "change", token.pk)):
         assert token.digest not in staff_client.get(page).content.decode()
     assert "was revoked." in act(staff_client, ApiToken, "revoke", token)
-    assert "was revoked before." in act(staff_client, ApiToken, "revoke", token)
+    assert "is already revoked." in act(staff_client, ApiToken, "revoke", token)
     token.refresh_from_db()
     assert not token.is_usable
     assert AuditEntry.objects.filter(verb="token_revoke", kind="token").count() == 1
@@ -266,7 +267,7 @@ def test_an_action_asks_first(staff_client: Client, make: Callable[..., Training
     data = {"action": "delete_with_files", "_selected_action": [run.pk]}
     page = staff_client.post(address(TrainingRun, "changelist"), data)
     html = page.content.decode()
-    assert "for good" in html
+    assert "permanently" in html
     assert "first" in html
     assert 'name="confirmed"' in html
     assert TrainingRun.objects.exists()
@@ -343,6 +344,15 @@ def test_verbs_are_actions_with_a_word_for_each_run(staff_client: Client, make: 
     assert "“second” is completed and cannot be started" in page
 
 
+def test_every_verb_with_an_action_is_offered_to_administrators_only(
+    staff_client: Client, user_client: Client, run: TrainingRun
+) -> None:
+    list_page = address(TrainingRun, "changelist")
+    offered = re.findall(r'<option value="(\w+)">', staff_client.get(list_page).content.decode())
+    assert set(RUN_VERBS.admin_actions()) <= set(offered)
+    assert user_client.get(list_page).status_code == 302
+
+
 @pytest.mark.parametrize(
     ("action", "before", "after"),
     [
@@ -366,7 +376,7 @@ def test_epochs_are_asked_for_before_they_are_changed(staff_client: Client, make
     asked = act(staff_client, TrainingRun, "extend", run)
     assert 'name="epochs"' in asked
     assert "This field is required." in asked
-    assert "has its new length" in act(staff_client, TrainingRun, "extend", run, epochs=77)
+    assert "The total epochs of" in act(staff_client, TrainingRun, "extend", run, epochs=77)
     run.refresh_from_db()
     assert (run.total_epochs, run.config["epochs"]) == (77, 77)
 
@@ -385,14 +395,14 @@ def test_checkpoints_are_kept_compared_forked_and_deleted(staff_client: Client, 
     assert run.checkpoints.get(file=first.file).is_pinned
     act(staff_client, Checkpoint, "release", first)
     assert not run.checkpoints.get(file=first.file).is_pinned
-    assert "is sound" in act(staff_client, Checkpoint, "verify", first)
+    assert "is valid" in act(staff_client, Checkpoint, "verify", first)
     act(staff_client, Checkpoint, "fork", first, mode="weights")
     branch = TrainingRun.objects.get(forked_from=run)
     assert (branch.owner, branch.config["start_from"]) == (admin, f"run/{run.pk}/{first.file}")
     act(staff_client, Checkpoint, "remove", second)
     assert not second.path.exists()
     first.path.write_bytes(b"rotten")
-    assert "is sound" not in act(staff_client, Checkpoint, "verify", first)
+    assert "is valid" not in act(staff_client, Checkpoint, "verify", first)
     assert run.checkpoints.get(file=first.file).damage
 
 
@@ -412,7 +422,7 @@ def test_a_person_says_whether_a_gpu_is_shared_and_nothing_else(staff_client: Cl
     device.refresh_from_db()
     assert (device.is_shareable, device.is_present, device.memory_bytes) == (False, True, before)
     entry = AuditEntry.objects.get(kind="device")
-    assert (entry.username, entry.verb, entry.door, entry.details) == (
+    assert (entry.username, entry.verb, entry.source, entry.details) == (
         "root",
         "change",
         "admin",
@@ -437,7 +447,7 @@ def test_an_administrator_adds_a_rule_for_failures(staff_client: Client) -> None
     assert "CUDA error" in page
 
 
-@pytest.mark.parametrize(("pattern", "words"), [("fan (", "no regular expression"), ("x*", "every failure")])
+@pytest.mark.parametrize(("pattern", "words"), [("fan (", "not a regular expression"), ("x*", "every failure")])
 def test_a_pattern_that_cannot_be_used_is_refused_at_its_field(staff_client: Client, pattern: str, words: str) -> None:
     response = staff_client.post(address(FailureRule, "add"), {**RULE, "pattern": pattern})
     assert words in str(response.context["adminform"].form.errors["pattern"])

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from tests.api.conftest import Api
-from trainingapp.api.controls import ACTIONS
+from trainingapp.runs.verb_registry import RUN_VERBS
 
 #: Paths and verbs that were asked for, and schemas by name.
 ASKED = {
@@ -40,7 +40,7 @@ def test_what_was_asked_for_is_there(document: dict[str, Any]) -> None:
         assert set(document["paths"][path]) == methods
     assert set(document["components"]["schemas"]) >= SCHEMAS
     actions = document["components"]["schemas"]["TrainingControlRequest"]["properties"]["action"]["enum"]
-    assert actions == list(ACTIONS)
+    assert actions == list(RUN_VERBS.api_actions())
 
 
 def test_every_operation_says_what_it_is_and_how_it_may_be_refused(document: dict[str, Any]) -> None:

@@ -146,7 +146,7 @@ def test_what_is_said_of_weights_is_changed(api: Api, weights: Weights) -> None:
     assert response.headers["ETag"] != etag
     renamed = api.put(f"weights/{weights.pk}", {"name": "birds"}, If_Match=response.headers["ETag"]).json()
     assert (renamed["name"], renamed["version"], renamed["note"]) == ("birds", 1, "good")
-    assert AuditEntry.objects.filter(verb="change", kind="weights", door="api").count() == 2
+    assert AuditEntry.objects.filter(verb="change", kind="weights", source="api").count() == 2
 
 
 def test_two_editors_do_not_overwrite_each_other(api: Api, weights: Weights) -> None:

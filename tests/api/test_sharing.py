@@ -24,7 +24,7 @@ def test_a_thing_is_private_until_it_is_shared_again(api: Api, other_api: Api, p
     assert api.get(path).json()["visibility"] == "private"
     assert api.post(f"{path}/share", {"visibility": "everybody"}).status_code == 200
     assert other_api.get(path).json()["visibility"] == "everybody"
-    assert [entry.door for entry in AuditEntry.objects.filter(verb="share")] == ["api", "api"]
+    assert [entry.source for entry in AuditEntry.objects.filter(verb="share")] == ["api", "api"]
 
 
 def test_a_team_of_the_owner_s_sees_it(api: Api, other_api: Api, user: User, other_user: User, path: str) -> None:

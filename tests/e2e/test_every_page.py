@@ -94,7 +94,7 @@ exported = Job.objects.create(
 )
 pages += [f"/weights/{entry.pk}/{page}" for page in ("", "try/", "export/", "edit/", "delete/")]
 pages += ["/weights/", "/weights/upload/", f"/runs/{run.pk}/save/", f"/weights/{entry.pk}/export/?job={exported.pk}"]
-AuditEntry.objects.create(verb="import", kind="run", object_id=run.pk, object_name=run.name, door="page",
+AuditEntry.objects.create(verb="import", kind="run", object_id=run.pk, object_name=run.name, source="page",
                           username="x" * 60, address="2001:db8:1234:5678:9abc:def0:1234:5678", details={"upload": True})
 pages += ["/audit/", "/account/", "/api/v1/docs"]
 result = pages

@@ -190,8 +190,10 @@ def test_clone_fork_epochs_and_update(admin: User, make: MAKE) -> None:
     run = make("completed", epoch=20, total_epochs=20)
     clone = json.loads(train("clone", run.pk, "--name", "again", "--json"))
     assert (clone["name"], clone["forked_from_id"], clone["owner"]) == ("again", run.pk, "root")
-    with pytest.raises(CommandError, match=r"--checkpoint: run .* has no best checkpoint yet"):
+    with pytest.raises(CommandError, match="The run has no checkpoint yet"):
         train("fork", run.pk)
+    with pytest.raises(CommandError, match="--checkpoint: The run has no such checkpoint"):
+        train("fork", run.pk, "--checkpoint", "epoch_9.pt")
     run.checkpoints.create(
         file="epoch_5.pt",
         attempt=1,
@@ -204,6 +206,8 @@ def test_clone_fork_epochs_and_update(admin: User, make: MAKE) -> None:
     )
     fork = json.loads(train("fork", run.pk, "--set", "learning_rate=0.01", "--json"))
     assert fork["forked_checkpoint"] == "epoch_5.pt"
+    with pytest.raises(CommandError, match="--set: epochs: Must be at least 1"):
+        train("fork", run.pk, "--set", "epochs=0")
     assert TrainingRun.objects.get(pk=fork["id"]).config["learning_rate"] == 0.01
     assert "is queued" in train("epochs", run.pk, 30)
     assert json.loads(train("update", run.pk, "--name", "renamed", "--json"))["name"] == "renamed"

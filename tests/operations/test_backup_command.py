@@ -145,7 +145,7 @@ def test_what_is_no_backup_is_said(tmp_path: Path) -> None:
 def test_a_backup_and_a_restore_are_in_the_audit_trail(run: TrainingRun, tmp_path: Path, settings: Any) -> None:
     target = tmp_path / "b.tar.zst"
     call_command("backup", str(target))
-    assert AuditEntry.objects.get(verb="backup").door == "command"
+    assert AuditEntry.objects.get(verb="backup").source == "command"
     empty()
     use(settings, tmp_path / "new")
     call_command("restore", str(target))

@@ -102,7 +102,7 @@ def test_a_silent_run_is_taken_over(make: MAKE, ready: Dataset) -> None:
     assert (run.status, code) == ("queued", 0), text
     assert "is now queued" in text
     mended = AuditEntry.objects.get(verb="mend")
-    assert (mended.door, mended.details["check"]) == ("command", "runs")
+    assert (mended.source, mended.details["check"]) == ("command", "runs")
 
 
 def test_runs_that_wait_without_a_worker(make: MAKE, ready: Dataset) -> None:

@@ -21,17 +21,24 @@ def entries(admin: User, staff_client: Client) -> None:
     AuditEntry.objects.all().delete()
     old = timezone.now() - timedelta(days=40)
     rows: list[dict[str, Any]] = [
-        {"username": "ada", "verb": "start", "kind": "run", "object_id": "7", "object_name": "birds", "door": "page"},
-        {"username": "grace", "verb": "delete", "kind": "run", "object_id": "8", "object_name": "cats", "door": "api"},
+        {"username": "ada", "verb": "start", "kind": "run", "object_id": "7", "object_name": "birds", "source": "page"},
+        {
+            "username": "grace",
+            "verb": "delete",
+            "kind": "run",
+            "object_id": "8",
+            "object_name": "cats",
+            "source": "api",
+        },
         {
             "username": "ada",
             "verb": "import",
             "kind": "dataset",
             "object_id": "7",
             "object_name": "=1+1",
-            "door": "page",
+            "source": "page",
         },
-        {"username": "ada", "verb": "sign_in", "door": "page", "time": old, "address": "2001:db8::1"},
+        {"username": "ada", "verb": "sign_in", "source": "page", "time": old, "address": "2001:db8::1"},
     ]
     AuditEntry.objects.bulk_create(AuditEntry(**row) for row in rows)
 
@@ -42,13 +49,13 @@ def entries(admin: User, staff_client: Client) -> None:
         ({}, {"start", "delete", "import", "sign_in"}),
         ({"user": "AD"}, {"start", "import", "sign_in"}),
         ({"verb": "delete"}, {"delete"}),
-        ({"door": "api"}, {"delete"}),
+        ({"source": "api"}, {"delete"}),
         ({"thing": "bird"}, {"start"}),
         ({"thing": "run 7"}, {"start"}),
         ({"thing": "dataset 7"}, {"import"}),
         ({"since": (timezone.now() - timedelta(days=2)).date().isoformat()}, {"start", "delete", "import"}),
         ({"until": (timezone.now() - timedelta(days=2)).date().isoformat()}, {"sign_in"}),
-        ({"user": "ada", "door": "page", "verb": "start"}, {"start"}),
+        ({"user": "ada", "source": "page", "verb": "start"}, {"start"}),
         ({"user": "nobody"}, set()),
     ],
 )
@@ -60,7 +67,7 @@ def test_filters(staff_client: Client, query: dict[str, str], verbs: set[str]) -
     assert {row["verb"] for row in table} == verbs
 
 
-@pytest.mark.parametrize("query", [{"verb": "explode"}, {"door": "window"}, {"since": "yesterday"}])
+@pytest.mark.parametrize("query", [{"verb": "explode"}, {"source": "window"}, {"since": "yesterday"}])
 def test_a_filter_that_makes_no_sense_is_said(staff_client: Client, query: dict[str, str]) -> None:
     response = staff_client.get(PAGE, query)
     assert response.status_code == 422
@@ -69,7 +76,7 @@ def test_a_filter_that_makes_no_sense_is_said(staff_client: Client, query: dict[
 
 
 def test_many_entries_come_page_by_page(staff_client: Client) -> None:
-    AuditEntry.objects.bulk_create(AuditEntry(verb="start", username="ada", door="page") for _number in range(150))
+    AuditEntry.objects.bulk_create(AuditEntry(verb="start", username="ada", source="page") for _number in range(150))
     first = staff_client.get(PAGE, {"user": "ada"})
     assert len(first.context["page"]) == 100
     assert "page=2" in first.content.decode()
@@ -92,8 +99,8 @@ def test_an_empty_trail_says_what_comes(staff_client: Client) -> None:
 
 
 def test_details_are_said_in_words(staff_client: Client) -> None:
-    AuditEntry.objects.create(verb="import", door="page", details={"upload": True, "scopes": ["read", "delete"]})
-    AuditEntry.objects.create(verb="delete", door="page", details={"bytes": 3 * 1024**2})
+    AuditEntry.objects.create(verb="import", source="page", details={"upload": True, "scopes": ["read", "delete"]})
+    AuditEntry.objects.create(verb="delete", source="page", details={"bytes": 3 * 1024**2})
     html = staff_client.get(PAGE).content.decode()
     assert "scopes: read, delete, uploaded: yes" in html
     assert "freed: 3.0\xa0MB" in html

@@ -44,7 +44,6 @@ ARGUMENTS: dict[str, list[object]] = {
     "job_cancel": ["0" * 8 + "-0000-4000-8000-" + "0" * 12],
     "dataset_share": [1],
     "run_control": [1, "pause"],
-    "run_order": [1, "checkpoint"],
     "run_force_stop": [1],
     "run_epochs": [1],
     "run_fork": [1],

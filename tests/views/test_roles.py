@@ -30,6 +30,7 @@ from trainingapp.accounts import tokens as token_verbs
 from trainingapp.contract.config import config_fields
 from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES
 from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
+from trainingapp.runs.verb_registry import RUN_VERBS
 
 LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
 
@@ -224,12 +225,11 @@ LINES = [
     run_line("run_delete", verb="delete"),
     run_line("run_delete", method="post", verb="delete", ok=302),
     run_line("run_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
-    run_line("run_control", "start", method="post", verb="control", ok=302),
-    run_line("run_control", "pause", method="post", verb="control", prepare=status("queued"), ok=302),
-    run_line("run_control", "resume", method="post", verb="control", prepare=status("paused"), ok=302),
-    run_line("run_control", "stop", method="post", verb="control", prepare=status("queued"), ok=302),
-    run_line("run_order", "checkpoint", method="post", verb="control", prepare=status("running"), ok=302),
-    run_line("run_order", "retry", method="post", verb="control", prepare=status("failed"), ok=302),
+    *(
+        run_line("run_control", verb.name, method="post", verb=verb.permission, ok=302)
+        for verb in RUN_VERBS
+        if verb.posts
+    ),
     run_line("run_force_stop", verb="control"),
     run_line("run_epochs", verb="control"),
     run_line("run_epochs", method="post", verb="control", data=lambda world: {"epochs": "30"}, ok=302),

@@ -26,7 +26,7 @@ def html(response: Any) -> str:
 
 
 def order(client: Client, run: TrainingRun, command: str, **headers: str) -> Any:
-    return client.post(reverse("run_order", args=[run.pk, command]), headers={**HTMX, **headers})
+    return client.post(reverse("run_control", args=[run.pk, command]), headers={**HTMX, **headers})
 
 
 def told(response: Any) -> dict[str, Any]:
@@ -100,10 +100,10 @@ def test_an_order_is_given_and_shown(user_client: Client, make: MAKE, command: s
     assert "The trainer does it at its next step" in html(response)
 
 
-def test_an_order_is_given_once_and_the_second_press_is_told(user_client: Client, make: MAKE) -> None:
+def test_an_order_is_given_once_and_a_second_request_is_answered(user_client: Client, make: MAKE) -> None:
     run = make("running")
     order(user_client, run, "checkpoint")
-    assert "already" in told(order(user_client, run, "checkpoint"))["studio:notice"]
+    assert "before" in told(order(user_client, run, "checkpoint"))["studio:notice"]
     assert len(TrainingRun.objects.get().requests) == 1
 
 
@@ -111,7 +111,7 @@ def test_a_failed_run_is_tried_again(user_client: Client, make: MAKE) -> None:
     run = make("failed")
     order(user_client, run, "retry")
     assert TrainingRun.objects.get().status == "queued"
-    assert told(order(user_client, run, "retry")) == {"studio:notice": "It goes on already."}
+    assert told(order(user_client, run, "retry")) == {"studio:notice": "The run was queued before."}
 
 
 @pytest.mark.parametrize(("command", "status"), [("checkpoint", "paused"), ("evaluate", "queued"), ("retry", "paused")])
@@ -121,7 +121,7 @@ def test_what_is_not_possible_is_said(user_client: Client, make: MAKE, command: 
 
 def test_without_scripts_it_leads_back_with_the_message(user_client: Client, make: MAKE) -> None:
     run = make("running")
-    response = user_client.post(reverse("run_order", args=[run.pk, "checkpoint"]), follow=True)
+    response = user_client.post(reverse("run_control", args=[run.pk, "checkpoint"]), follow=True)
     assert response.redirect_chain == [(run.get_absolute_url(), 302)]
     assert "A checkpoint is saved at the next step." in html(response)
 
@@ -130,11 +130,11 @@ def test_pausing_twice_is_told(user_client: Client, make: MAKE) -> None:
     run = make("running")
     address = reverse("run_control", args=[run.pk, "pause"])
     assert told(user_client.post(address, headers=HTMX)) == {}
-    assert told(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause was asked for already."}
+    assert told(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause was requested before."}
 
 
 def test_orders_are_pressed_not_opened(user_client: Client, make: MAKE) -> None:
-    assert user_client.get(reverse("run_order", args=[make("running").pk, "checkpoint"])).status_code == 405
+    assert user_client.get(reverse("run_control", args=[make("running").pk, "checkpoint"])).status_code == 405
 
 
 def test_somebody_else_gives_no_orders(client: Client, make: MAKE, other_user: User) -> None:
@@ -172,7 +172,7 @@ def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user
     action = re.findall(r'<form class="actions" method="post" action="([^"]*)"', page)[0]
     user_client.post(action)
     assert TrainingRun.objects.get().requested_action == "kill"
-    assert "already" in html(user_client.post(action, follow=True))
+    assert "A force stop was requested before" in html(user_client.post(action, follow=True))
 
 
 def test_where_no_force_is_needed_the_page_says_so(user_client: Client, make: MAKE) -> None:

@@ -1,61 +1,50 @@
-"""The audit trail: who did what to which thing, from where, by which door.
+"""The audit trail: user, verb, object, source (web, API, admin, command) and address of each change.
 
-Verbs call `record` in the transaction that makes the change, so an entry stands for what really happened. Who acts,
-from where and by which door need not be handed down: a middleware (for pages, admin and API) or a command says it
-once, by `acting`.
+Verbs call `record` in the transaction that makes the change, so that an entry exists exactly where the change does.
+User, source and address are not passed down to them: a middleware (for pages, admin and API) or a command sets them
+once, with `acting`.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import TypedDict
 
 from axes.signals import user_locked_out
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from trainingapp.contract.limits import SEARCH_LENGTH, USER_NAME_LENGTH
+from trainingapp.accounts.users import AnyUser
 from trainingapp.models import ApiToken, AuditEntry, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
+from trainingapp.presentation.text import Text
 
-Door = AuditEntry.Door
+Source = AuditEntry.Source
 
-#: What is done, for people. A verb that is not here is shown as it is stored.
-VERBS: dict[str, str | Promise] = {
+#: The label of each verb, in the past tense. The run verbs add theirs (runs/verb_record.py). A verb without a label
+#: is shown as it is stored.
+VERBS: dict[str, Text] = {
     "create": pgettext_lazy("somebody", "created"),
     "change": _("changed"),
-    "start": _("started"),
-    "pause": _("paused"),
-    "resume": _("resumed"),
-    "stop": _("stopped"),
-    "kill": _("stopped by force"),
-    "extend": _("extended"),
-    "order": _("gave an order to"),
-    "retry": _("tried again"),
-    "fork": _("forked"),
-    "clone": _("cloned"),
-    "move": _("moved in the queue"),
-    "priority": _("gave another priority to"),
-    "check": _("checked a run on"),
-    "share": _("changed who sees"),
+    "share": _("changed the sharing of"),
     "delete": _("deleted"),
     "import": _("imported"),
     "confirm": _("confirmed the import of"),
     "save": _("saved to the library"),
     "export": _("exported"),
     "predict": _("predicted with"),
-    "pin": _("keeps for good"),
-    "unpin": _("let go of"),
-    "verify": _("compared with its hashes"),
+    "pin": _("pinned"),
+    "unpin": _("unpinned"),
+    "verify": _("verified the hashes of"),
     "copy": _("copied"),
     "clean_up": _("cleaned up"),
     "cancel": _("cancelled"),
@@ -64,13 +53,13 @@ VERBS: dict[str, str | Promise] = {
     "sign_out_everywhere": _("signed out everywhere"),
     "sign_in_failed": _("failed to sign in"),
     "locked_out": _("was locked out"),
-    "backup": _("made a backup"),
+    "backup": _("created a backup"),
     "restore": _("restored a backup"),
-    "mend": _("mended"),
-    "unlock": _("opened a sign-in again"),
+    "mend": _("repaired"),
+    "unlock": _("unlocked the sign-in of"),
     "password": _("changed the password of"),
     "role": _("changed the role of"),
-    "token_create": _("made the token"),
+    "token_create": _("created the token"),
     "token_revoke": _("revoked the token"),
 }
 KINDS: dict[type[Model], str] = {
@@ -84,32 +73,35 @@ KINDS: dict[type[Model], str] = {
 }
 
 
-def _nobody() -> Any:
-    return AnonymousUser()
-
-
 @dataclass(frozen=True)
 class Actor:
-    """Who acts now. `who` is asked only when something is recorded: a request knows its user late, or not at all."""
+    """On whose behalf the present code acts."""
 
-    who: Callable[[], Any] = field(default=_nobody)
-    door: str = Door.SYSTEM
+    #: Called only when something is recorded: the user of a request is known late, or never.
+    user: Callable[[], AnyUser] = AnonymousUser
+    source: str = Source.SYSTEM
     address: str | None = None
-    #: Shown where there is no account, such as the user of the shell.
+    #: Recorded where there is no account, such as the user of the shell.
     username: str = ""
 
 
-_THE_STUDIO = Actor()
-_actor: ContextVar[Actor] = ContextVar("audit_actor", default=_THE_STUDIO)
+_SYSTEM = Actor()
+_actor: ContextVar[Actor] = ContextVar("audit_actor", default=_SYSTEM)
 
 
 @contextmanager
 def acting(
-    user: Any = None, door: str = Door.SYSTEM, address: str | None = None, *, username: str = ""
+    user: AnyUser | Callable[[], AnyUser] | None = None,
+    source: str = Source.SYSTEM,
+    address: str | None = None,
+    *,
+    username: str = "",
 ) -> Iterator[None]:
-    """Within: what is recorded was done by `user` (an account, or a function that gives one)."""
-    who = user if callable(user) else (lambda: user)
-    token = _actor.set(Actor(who if user is not None else _nobody, door, address, username))
+    """Within it, what is recorded was done by `user` (an account, or a function that returns one)."""
+    # The user of a request is a lazy object, which is callable by its type alone: the class is asked, not the object.
+    known = AnonymousUser() if user is None else user
+    asked = (lambda: known) if isinstance(known, User | AnonymousUser) else known
+    token = _actor.set(Actor(asked, source, address, username))
     try:
         yield
     finally:
@@ -118,33 +110,38 @@ def acting(
 
 def record(
     verb: str,
-    item: Any = None,
+    item: Model | None = None,
     *,
-    by: Any = None,
-    door: str | None = None,
+    by: AnyUser | str | None = None,
+    source: str | None = None,
     address: str | None = None,
-    details: dict[str, Any] | None = None,
+    details: Mapping[str, object] | None = None,
 ) -> AuditEntry:
-    """Write an entry, in the caller's transaction. What is not given comes from who acts now.
+    """Write an entry, in the caller's transaction, for a change that was made. The actor fills in what is not given.
 
-    `by` is an account, or the name of somebody where no account is known. Call it for real changes alone.
+    `by` is an account, or a user name where no account is known.
     """
     actor = _actor.get()
-    user: Any = by if isinstance(by, Model) else actor.who()
-    is_known = bool(user is not None and user.is_authenticated)
+    user = actor.user() if by is None or isinstance(by, str) else by
     named = by if isinstance(by, str) else ""
     return AuditEntry.objects.create(
-        user=user if is_known else None,
-        username=user.get_username() if is_known else (named or actor.username)[:USER_NAME_LENGTH],
+        user=user if isinstance(user, User) else None,
+        username=user.get_username() if user.is_authenticated else (named or actor.username)[:USER_NAME_LENGTH],
         verb=verb,
-        door=door or actor.door,
+        source=source or actor.source,
         address=address or actor.address,
-        details=details or {},
-        **_thing(item),
+        details=dict(details or {}),
+        **_columns_of(item),
     )
 
 
-def _thing(item: Any) -> dict[str, str]:
+class _ObjectColumns(TypedDict, total=False):
+    kind: str
+    object_id: str
+    object_name: str
+
+
+def _columns_of(item: Model | None) -> _ObjectColumns:
     if item is None:
         return {}
     number = f"{item.run_id}/{item.file}" if isinstance(item, Checkpoint) else str(item.pk)
@@ -152,12 +149,12 @@ def _thing(item: Any) -> dict[str, str]:
 
 
 def kind_of(item: Model) -> str:
-    """What the trail calls a thing: run, dataset, user ..."""
+    """The type of an object in the trail: run, dataset, user ..."""
     return KINDS.get(type(item), item._meta.model_name or "")
 
 
-def entries_of(item: Any) -> QuerySet[AuditEntry]:
-    """What was done to a thing, newest first; of a run also what was done to its checkpoints."""
+def entries_of(item: Model) -> QuerySet[AuditEntry]:
+    """The entries about an object, newest first; for a run also those about its checkpoints."""
     about = Q(kind=kind_of(item), object_id=str(item.pk))
     if isinstance(item, TrainingRun):
         about |= Q(kind="checkpoint", object_id__startswith=f"{item.pk}/")
@@ -165,9 +162,10 @@ def entries_of(item: Any) -> QuerySet[AuditEntry]:
 
 
 def address_of(request: HttpRequest) -> str | None:
-    """The address that a request came from. X-Forwarded-For counts only as far as TRUSTED_PROXIES vouch for it."""
+    """The address that a request came from. X-Forwarded-For is believed only behind one of TRUSTED_PROXIES."""
     address = _address(request.META.get("REMOTE_ADDR", ""))
     hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+    # Each trusted proxy appended the address that it saw: read from the right, up to the first that is not ours.
     while address is not None and hops and _is_trusted(address):
         address = _address(hops.pop())
     return address
@@ -184,45 +182,48 @@ def _is_trusted(address: str) -> bool:
     return any(ipaddress.ip_address(address) in network for network in settings.TRUSTED_PROXIES)
 
 
-def door_of(path: str) -> str:
-    """The door that an address of the studio belongs to."""
+def source_of(path: str) -> str:
+    """The source that a path of the studio belongs to."""
     if path.startswith("/admin/"):
-        return Door.ADMIN
-    return Door.API if path.startswith("/api/") else Door.PAGE
+        return Source.ADMIN
+    return Source.API if path.startswith("/api/") else Source.WEB
 
 
 def listen() -> None:
-    """Hear of sign-ins, by whatever door they come; nothing else tells of them."""
+    """Record sign-ins by Django's signals: pages, single sign-on and the admin send the same ones."""
     user_logged_in.connect(_signed_in, dispatch_uid="audit")
     user_logged_out.connect(_signed_out, dispatch_uid="audit")
     user_login_failed.connect(_failed, dispatch_uid="audit")
     user_locked_out.connect(_locked_out, dispatch_uid="audit")
 
 
-def _signed_in(sender: object, user: Any, **kwargs: Any) -> None:
+def _signed_in(sender: object, user: User, **kwargs: object) -> None:
     record("sign_in", by=user)
 
 
-def _signed_out(sender: object, user: Any, **kwargs: Any) -> None:
+def _signed_out(sender: object, user: User | None, **kwargs: object) -> None:
     if user is not None:
         record("sign_out", by=user)
 
 
-def _failed(sender: object, credentials: dict[str, Any], request: Any = None, **kwargs: Any) -> None:
-    if not getattr(request, "axes_locked_out", False):  # that was said when it was locked
-        record("sign_in_failed", by=_shown(credentials.get("username")))
+def _failed(
+    sender: object, credentials: Mapping[str, object], request: HttpRequest | None = None, **kwargs: object
+) -> None:
+    if not getattr(request, "axes_locked_out", False):  # recorded when it was locked
+        record("sign_in_failed", by=_printable(credentials.get("username")))
 
 
-def _locked_out(sender: object, username: Any, **kwargs: Any) -> None:
-    """Told of every attempt while it is locked; the first one is enough."""
+def _locked_out(sender: object, username: object, **kwargs: object) -> None:
+    """django-axes sends this with every attempt during the lock; the first is recorded."""
     began = timezone.now() - settings.AXES_COOLOFF_TIME
-    same = {"verb": "locked_out", "username": _shown(username), "address": _actor.get().address}
-    if not AuditEntry.objects.filter(**same, time__gte=began).exists():
-        record("locked_out", by=_shown(username))
+    name = _printable(username)
+    same = AuditEntry.objects.filter(verb="locked_out", username=name, address=_actor.get().address)
+    if not same.filter(time__gte=began).exists():
+        record("locked_out", by=name)
 
 
-def _shown(username: object) -> str:
-    """A name as somebody typed it; a database takes no NUL."""
+def _printable(username: object) -> str:
+    """A user name as it was typed, without NUL, which PostgreSQL refuses in a text."""
     return str(username or "").replace("\0", "")[:USER_NAME_LENGTH]
 
 

@@ -60,4 +60,4 @@ def _with_headers(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def _acting(request: HttpRequest) -> Any:
-    return audit.acting(lambda: request.user, audit.door_of(request.path), audit.address_of(request))
+    return audit.acting(lambda: request.user, audit.source_of(request.path), audit.address_of(request))

@@ -1,17 +1,19 @@
-"""Who may do what: one table, and the functions that read it. Pages, streams, API, admin and verbs ask here.
+"""The permissions: one table, and the functions that read it. Pages, streams, API, admin and verbs ask here.
 
-A person has one role, by group, and stands in one relation to a thing: it is theirs, it is shared with a team of
-theirs, or they merely see it. `TABLE` says for each verb and relation which role it takes. docs/permissions.md is
-written from it.
+A user has one role, by group, and one relation to an object: its owner, a member of the team that it is shared with, or
+any other user who sees it. `TABLE` names the role that each verb requires for each relation. docs/permissions.md is
+generated from it.
 """
 
 from collections.abc import Collection
 from enum import IntEnum, StrEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from django.contrib.auth.models import User
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 from django.utils.translation import gettext as _
 
+from trainingapp.accounts.users import AnyUser
 from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, RunEvent, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
 
@@ -19,7 +21,7 @@ M = TypeVar("M", bound=Model)
 
 
 class Role(IntEnum):
-    """What a person is in the studio; a higher role may all that a lower one may. NOBODY is not signed in."""
+    """The role of a user. A higher role may do all that a lower one may. NOBODY is not signed in."""
 
     NOBODY = 0
     VIEWER = 1
@@ -33,7 +35,7 @@ class Role(IntEnum):
 
 
 class Verb(StrEnum):
-    """What may be done. All but CREATE and ADMINISTER are done to a thing."""
+    """The permissions. All but CREATE and ADMINISTER are about an object."""
 
     SEE = "see"
     DOWNLOAD = "download"
@@ -46,19 +48,18 @@ class Verb(StrEnum):
 
 
 class Relation(StrEnum):
-    """How a person stands to a thing that they see."""
+    """The relation of a user to an object that they see."""
 
     OWNER = "owner"
     TEAM_MATE = "team mate"
     OTHER = "anybody who sees it"
 
 
-#: The groups that a migration makes. Who is in none is an operator, as everybody was before there were roles.
+#: The groups that a migration creates. A user in none of them is an operator, as all users were before roles existed.
 GROUPS = {role.group: role for role in Role if role is not Role.NOBODY}
 DEFAULT_ROLE = Role.OPERATOR
 
-#: verb -> relation -> the least role that may.
-#: In each line: for its owner, for their team mates, for anybody else who sees it.
+#: verb -> relation -> the lowest role that may. In each line: the owner, their team mates, others who see it.
 TABLE: dict[Verb, dict[Relation, Role]] = {
     verb: dict(zip(Relation, least, strict=True))
     for verb, least in {
@@ -70,60 +71,62 @@ TABLE: dict[Verb, dict[Relation, Role]] = {
         Verb.DELETE: (Role.OPERATOR, Role.ADMINISTRATOR, Role.ADMINISTRATOR),
     }.items()
 }
-#: Verbs that are about no thing -> the least role that may.
+#: Verbs without an object -> the lowest role that may.
 GENERAL: dict[Verb, Role] = {Verb.CREATE: Role.OPERATOR, Verb.ADMINISTER: Role.ADMINISTRATOR}
 
-#: Scope of an API token -> the verbs that it lets its user do, of those that the user may do anyway.
+#: Scope of an API token -> the verbs that it allows, among those that its user may do.
 SCOPES: dict[str, frozenset[Verb]] = {
     ApiToken.Scope.READ: frozenset({Verb.SEE, Verb.DOWNLOAD}),
     ApiToken.Scope.CONTROL: frozenset({Verb.CREATE, Verb.CONTROL, Verb.CHANGE, Verb.SHARE}),
     ApiToken.Scope.DELETE: frozenset({Verb.DELETE}),
 }
-#: What belongs to a run is seen by who sees the run.
-_OF_A_RUN: tuple[type[Model], ...] = (Checkpoint, RunEvent)
-_SHARED: tuple[type[Model], ...] = (TrainingRun, Dataset, Weights)
+#: Parts of a run: who sees the run sees them.
+_Part = Checkpoint | RunEvent
+_Shared = TrainingRun | Dataset | Weights
+#: The objects that permissions are about.
+Object = _Part | _Shared | Job
 
 
-def role_of(user: Any) -> Role:
-    """The role of a user, kept with the object: a request asks often, and a new request has a new object."""
-    if not user.is_authenticated or not user.is_active:
+def role_of(user: AnyUser) -> Role:
+    """The role of a user. It is kept with the object, because a request asks often and loads its user anew."""
+    if not isinstance(user, User) or not user.is_active:
         return Role.NOBODY
     known: Role | None = getattr(user, "_studio_role", None)
     if known is None:
-        known = user._studio_role = _role_of(user)
+        if user.is_superuser or user.is_staff:
+            known = Role.ADMINISTRATOR
+        else:
+            names = user.groups.filter(name__in=GROUPS).values_list("name", flat=True)
+            known = max((GROUPS[name] for name in names), default=DEFAULT_ROLE)
+        user._studio_role = known  # type: ignore[attr-defined]  # a cache; the model declares no such field
     return known
 
 
-def _role_of(user: Any) -> Role:
-    if user.is_superuser or user.is_staff:
-        return Role.ADMINISTRATOR
-    names = user.groups.filter(name__in=GROUPS).values_list("name", flat=True)
-    return max((GROUPS[name] for name in names), default=DEFAULT_ROLE)
-
-
-def is_administrator(user: Any) -> bool:
+def is_administrator(user: AnyUser) -> bool:
     return role_of(user) is Role.ADMINISTRATOR
 
 
-def relation_to(user: Any, item: Any) -> Relation | None:
-    """How the user stands to a run, dataset, weights or what belongs to one of them; None for who may not see it."""
-    is_part = isinstance(item, _OF_A_RUN)
-    shared = item.run if is_part else item
-    if role_of(user) is Role.NOBODY:
+def relation_to(user: AnyUser, item: Object) -> Relation | None:
+    """The relation of the user to an object; None for an object that they may not see."""
+    shared = item.run if isinstance(item, _Part) else item
+    if not isinstance(user, User) or role_of(user) is Role.NOBODY:
         return None
     if shared.owner_id == user.pk:
         return Relation.OWNER
-    if isinstance(shared, Job):  # what a person asked for is their own affair
+    if isinstance(shared, Job):  # jobs are never shared
         return Relation.OTHER if is_administrator(user) else None
-    is_of_team = shared.visibility == Visibility.TEAM and shared.team_id is not None
-    if is_of_team and Team.objects.filter(pk=shared.team_id, members=user).exists():
+    if shared.visibility == Visibility.TEAM and shared.team_id is not None:
+        is_mate = Team.objects.filter(pk=shared.team_id, members=user).exists()
+    else:
+        is_mate = False
+    if is_mate:
         return Relation.TEAM_MATE
     seen = shared.visibility == Visibility.EVERYBODY or is_administrator(user)
     return Relation.OTHER if seen else None
 
 
-def can(user: Any, verb: Verb | str, item: Any = None) -> bool:
-    """Whether the user may do this, to `item` where the verb is about a thing."""
+def can(user: AnyUser, verb: Verb | str, item: Object | None = None) -> bool:
+    """Whether the user may do this, to `item` where the verb is about an object."""
     verb = Verb(verb)
     if item is None:
         return role_of(user) >= GENERAL[verb]
@@ -131,22 +134,22 @@ def can(user: Any, verb: Verb | str, item: Any = None) -> bool:
     return relation is not None and role_of(user) >= TABLE[verb][relation]
 
 
-def can_control(user: Any, item: Any) -> bool:
+def can_control(user: AnyUser, item: Object) -> bool:
     """Whether the user may start, pause, resume, stop and so on."""
     return can(user, Verb.CONTROL, item)
 
 
-def visible_to(user: Any, rows: QuerySet[M]) -> QuerySet[M]:
-    """Those of the rows (runs, datasets, weights, jobs, checkpoints, events) that the user may see."""
+def visible_to(user: AnyUser, rows: QuerySet[M]) -> QuerySet[M]:
+    """The rows (runs, datasets, weights, jobs, checkpoints, events) that the user may see."""
     role = role_of(user)
-    if role is Role.NOBODY:
+    if not isinstance(user, User) or role is Role.NOBODY:
         return rows.none()
     if role is Role.ADMINISTRATOR:
         return rows
     if rows.model is Job:
         return rows.filter(owner_id=user.pk)
-    assert rows.model in (*_OF_A_RUN, *_SHARED), rows.model
-    way = "run__" if rows.model in _OF_A_RUN else ""
+    assert issubclass(rows.model, _Part | _Shared), rows.model
+    way = "run__" if issubclass(rows.model, _Part) else ""
     teams = Team.objects.filter(members=user).values("pk")
     return rows.filter(
         Q(**{f"{way}owner_id": user.pk})
@@ -155,23 +158,23 @@ def visible_to(user: Any, rows: QuerySet[M]) -> QuerySet[M]:
     )
 
 
-def sees(user: Any, model: type[Model], column: str) -> Exists:
-    """For `annotate`: whether the user may see the row of `model` that `column` of the annotated rows names."""
+def sees(user: AnyUser, model: type[Model], column: str) -> Exists:
+    """For `annotate`: whether the user may see the row of `model` whose key `column` of the annotated rows holds."""
     return Exists(visible_to(user, model._default_manager.filter(pk=OuterRef(column))))
 
 
 def scopes_allow(scopes: Collection[str], verb: Verb | str) -> bool:
-    """Whether a token with these scopes may be used for the verb; what its user may not do stays forbidden."""
+    """Whether a token with these scopes may be used for the verb. The permissions of its user still apply."""
     return any(Verb(verb) in SCOPES.get(scope, frozenset()) for scope in scopes)
 
 
 def refusal(verb: Verb | str) -> str:
-    """The sentence for who sees a thing but may not do this to it."""
+    """The message for a user who sees an object but may not do this to it."""
     return {
         Verb.CONTROL: _("Only its owner, their team mates and administrators may control this."),
         Verb.CHANGE: _("Only its owner, their team mates and administrators may change this."),
-        Verb.SHARE: _("Only its owner and administrators may say who sees this."),
+        Verb.SHARE: _("Only its owner and administrators may share this."),
         Verb.DELETE: _("Only its owner and administrators may delete this."),
-        Verb.CREATE: _("Your role is to look on: a viewer starts and imports nothing. An administrator can change it."),
-        Verb.ADMINISTER: _("This is for administrators."),
+        Verb.CREATE: _("Viewers cannot create or import anything. An administrator can change your role."),
+        Verb.ADMINISTER: _("Only administrators may do this."),
     }.get(Verb(verb), _("You may not do this."))

@@ -1,6 +1,7 @@
-"""People, roles, teams, tokens, and the audit trail."""
+"""Users, roles, teams, tokens, and the audit trail."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypeAlias
 
 from axes.models import AccessAttempt
 from django.contrib import admin
@@ -8,6 +9,7 @@ from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.db.models import Model
+from django.forms import BaseModelFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -16,18 +18,29 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import GROUPS, role_of
-from trainingapp.admin.base import ReadOnlyAdmin, RecordedAdmin, StudioAdmin, admin_link, list_link, verb_action
+from trainingapp.admin.base import (
+    ActionEntry,
+    ReadOnlyAdmin,
+    RecordedAdmin,
+    StudioAdmin,
+    admin_link,
+    list_link,
+    verb_action,
+)
 from trainingapp.models import ApiToken, AuditEntry, IdempotencyKey, Team, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.audit_text import ROLES, audit_verb
 
 if TYPE_CHECKING:
     PeopleModelAdmin = UserAdmin[User]
+    Form: TypeAlias = ModelForm[User]
+    Formset: TypeAlias = BaseModelFormSet[Model, ModelForm[Model]]
 else:
     PeopleModelAdmin = UserAdmin
+    Form, Formset = ModelForm, BaseModelFormSet
 
 admin.site.unregister([User, Group])
-#: What only superusers give away: it is more than the role of an administrator.
+#: Fields that superusers alone may set: they grant more than the role of an administrator.
 SUPER = ("is_superuser", "user_permissions")
 
 
@@ -49,21 +62,21 @@ class PeopleAdmin(PeopleModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return admin.site.has_permission(request)
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A superuser is changed by superusers alone: a password would do to become one."""
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Superusers are changed by superusers only: who could set a password could sign in as one."""
         may = admin.site.has_permission(request)
         return may and (obj is None or not obj.is_superuser or bool(getattr(request.user, "is_superuser", False)))
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         return self.has_change_permission(request, obj) and (obj is None or obj.pk != request.user.pk)
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> list[str]:
         names = ["last_login", "date_joined"]
         return names if getattr(request.user, "is_superuser", False) else [*names, *SUPER]
 
     @admin.display(description=_("role"))
-    def role(self, user: User) -> Any:
-        return ROLES[role_of(user)]
+    def role(self, user: User) -> str:
+        return str(ROLES[role_of(user)])
 
     @admin.display(description=_("teams"))
     def team_names(self, user: User) -> str:
@@ -73,7 +86,7 @@ class PeopleAdmin(PeopleModelAdmin):
     def runs_link(self, user: User) -> SafeString:
         return list_link(TrainingRun, TrainingRun.objects.filter(owner=user).count(), owner__id__exact=user.pk)
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: User, form: Form, change: bool) -> None:
         before = role_of(User.objects.get(pk=obj.pk)) if change else None
         super().save_model(request, obj, form, change)
         changed = [name for name in form.changed_data if "password" not in name]
@@ -81,8 +94,8 @@ class PeopleAdmin(PeopleModelAdmin):
             audit.record("change" if change else "create", obj, details={"fields": changed})
         request.role_before = before  # type: ignore[attr-defined]
 
-    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Groups are stored here, after the account: only now is the new role known."""
+    def save_related(self, request: HttpRequest, form: Form, formsets: Iterable[Formset], change: bool) -> None:
+        """Groups are stored after the account, so the new role is known only here."""
         with transaction.atomic():
             super().save_related(request, form, formsets, change)
             before = getattr(request, "role_before", None)
@@ -90,14 +103,14 @@ class PeopleAdmin(PeopleModelAdmin):
             if before is not None and before is not after:
                 audit.record("role", form.instance, details={"from": before.name.lower(), "to": after.name.lower()})
 
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
         with transaction.atomic():
             audit.record("delete", obj)
             super().delete_model(request, obj)
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """One at a time: the page of each says what stands in the way."""
-        actions = super().get_actions(request)
+    def get_actions(self, request: HttpRequest) -> dict[str, ActionEntry]:
+        """Users are deleted one at a time: the page of each tells what refers to them."""
+        actions: dict[str, ActionEntry] = super().get_actions(request)
         actions.pop("delete_selected", None)
         return actions
 
@@ -110,7 +123,7 @@ class PeopleAdmin(PeopleModelAdmin):
 
 @admin.register(Group)
 class RoleAdmin(GroupAdmin):
-    """The groups; those that stand for a role cannot be renamed or deleted."""
+    """The groups. Those of the roles cannot be renamed or deleted."""
 
     list_display = ("name", "is_role", "people_link")
 
@@ -123,10 +136,10 @@ class RoleAdmin(GroupAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return bool(getattr(request.user, "is_superuser", False))
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_change_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
         return self.has_add_permission(request) and (obj is None or obj.name not in GROUPS)
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Group | None = None) -> bool:
         return obj is not None and self.has_change_permission(request, obj)
 
     @admin.display(description=_("role of the studio"), boolean=True)
@@ -150,11 +163,10 @@ class TeamAdmin(RecordedAdmin):
         return team.members.count()
 
 
-def _revoke(token: ApiToken) -> None:
-    """Close the token for good."""
+def _revoke(token: ApiToken, *, user: User) -> None:
     with transaction.atomic():
         if not ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
-            raise VerbError(_now("“%(name)s” was revoked before.") % {"name": token})
+            raise VerbError(_now("“%(name)s” is already revoked.") % {"name": token})
         audit.record("token_revoke", token)
 
 
@@ -170,7 +182,7 @@ class ApiTokenAdmin(StudioAdmin):
         verb_action(
             "revoke",
             _("Revoke"),
-            _("These tokens open nothing any more. Programs that use them are refused."),
+            _("These tokens are revoked. Programs that use them are refused."),
             _("“%(name)s” was revoked."),
             _revoke,
         ),
@@ -194,14 +206,14 @@ class ApiTokenAdmin(StudioAdmin):
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("time", "username", "what", "kind", "object_name", "object_id", "door", "address")
-    list_filter = ("door", "verb", "kind")
+    list_display = ("time", "username", "what", "kind", "object_name", "object_id", "source", "address")
+    list_filter = ("source", "verb", "kind")
     search_fields = ("username", "object_name", "object_id", "address")
     date_hierarchy = "time"
 
     @admin.display(description=_("what"), ordering="verb")
-    def what(self, entry: AuditEntry) -> Any:
-        return audit_verb(entry.verb)
+    def what(self, entry: AuditEntry) -> str:
+        return str(audit_verb(entry.verb))
 
 
 @admin.register(IdempotencyKey)
@@ -212,7 +224,7 @@ class IdempotencyKeyAdmin(ReadOnlyAdmin):
     list_select_related = ("user",)
 
 
-def _unlock(attempt: AccessAttempt) -> None:
+def _unlock(attempt: AccessAttempt, *, user: User) -> None:
     with transaction.atomic():
         audit.record("unlock", details={"username": attempt.username, "address": attempt.ip_address})
         attempt.delete()
@@ -220,7 +232,7 @@ def _unlock(attempt: AccessAttempt) -> None:
 
 @admin.register(AccessAttempt)
 class AccessAttemptAdmin(StudioAdmin):
-    """Failed sign-ins that count; the passwords that were typed are not kept."""
+    """Failed sign-ins that count towards a lock, without the passwords."""
 
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time", "user_agent")
     list_filter = ("attempt_time",)
@@ -229,9 +241,9 @@ class AccessAttemptAdmin(StudioAdmin):
     actions = (
         verb_action(
             "unlock",
-            _("Open the sign-in again"),
-            _("The failures are forgotten: these names may sign in from these addresses at once."),
-            _("“%(name)s” was forgotten."),
+            _("Unlock the sign-in"),
+            _("The failed attempts are deleted: these users may sign in from these addresses at once."),
+            _("“%(name)s” was unlocked."),
             _unlock,
         ),
     )

@@ -1,8 +1,7 @@
-"""What the admin's pages share: who may, what is written by the studio alone, and verbs that ask before they act."""
+"""What the admin's pages share: permissions, rows that only the studio writes, and verbs that ask before they act."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from django import forms
 from django.contrib import admin, messages
@@ -20,23 +19,31 @@ from django.utils.translation import ngettext
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import is_administrator
+from trainingapp.accounts.users import signed_in
+from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.verbs import DeletionSize, VerbError
 from trainingapp.presentation.numbers import grouped
+from trainingapp.presentation.text import Text
 
 if TYPE_CHECKING:
-    ModelAdmin = admin.ModelAdmin[Any]
+    # Generic for the type checker only.
+    ModelAdmin = admin.ModelAdmin[Model]
+    Form: TypeAlias = forms.ModelForm[Model]
 else:
     ModelAdmin = admin.ModelAdmin
+    Form = forms.ModelForm
 
-#: A text, translated now or when it is shown.
-Text = Any
+M = TypeVar("M", bound=Model)
+Action = Callable[[ModelAdmin, HttpRequest, QuerySet[M]], HttpResponse | None]
+#: An action as `ModelAdmin.get_actions` returns it: function, name, label.
+ActionEntry = tuple[Callable[..., str], str, str] | None
 
 
 class StudioAdmin(ModelAdmin):
-    """A model that administrators look at; permissions.py says who is one, not Django's table of permissions."""
+    """A model that administrators may see, by accounts/permissions.py, not by Django's table of permissions."""
 
     list_per_page = 50
-    #: Fields that a form may change; none of them is part of what the machine believes.
+    #: Fields that a form may change; none of them is part of the state of a run, a job or a worker.
     editable: tuple[str, ...] = ()
 
     def has_module_permission(self, request: HttpRequest) -> bool:
@@ -53,14 +60,14 @@ class StudioAdmin(ModelAdmin):
         return is_administrator(request.user)
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        """Rows go by verbs, which take files along; never by themselves."""
+        """Rows are deleted by verbs, which delete their files too."""
         return False
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> list[str]:
         fields = [field.name for field in self.model._meta.concrete_fields if field.name not in self.editable]
         return [*fields, *map(str, self.readonly_fields)]
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Model, form: Form, change: bool) -> None:
         with transaction.atomic():
             super().save_model(request, obj, form, change)
             if not change or form.changed_data:
@@ -75,7 +82,7 @@ class ReadOnlyAdmin(StudioAdmin):
 
 
 class RecordedAdmin(StudioAdmin):
-    """Rows that administrators write by form; each change is in the audit trail."""
+    """Rows that administrators edit by form; each change is in the audit trail."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return is_administrator(request.user)
@@ -91,7 +98,7 @@ class RecordedAdmin(StudioAdmin):
             audit.record("delete", obj)
             super().delete_model(request, obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Model]) -> None:
         with transaction.atomic():
             for row in queryset:
                 audit.record("delete", row)
@@ -103,67 +110,52 @@ def verb_action(
     label: Text,
     question: Text,
     done: Text,
-    verb: Callable[..., Any],
+    verb: Callable[..., object],
     *,
-    tells: Callable[[Any], Text] | None = None,
+    describes: Callable[..., Text] | None = None,
     asks: type[forms.Form] = forms.Form,
-    makes_new: bool = False,
     is_final: bool = False,
-) -> Any:
-    """An action that first shows what it will be done to, and then does it, with a word for each row.
+) -> "Action[M]":
+    """An action that first lists the rows, and then performs the verb on each, with a message for each row.
 
-    `done` may use %(name)s. What is not possible is told and does not hold up the others. `verb` is called with the
-    row, with what the form `asks` for, and with its `owner` when it makes something new. `tells` says of a row which
-    one it is and what goes with it; what `is_final` cannot be taken back.
+    `verb` is called with the row, the values of the form that it `asks` for, and the `user`. A row for which it is not
+    possible gets the reason as its message and does not stop the others. `done` may contain %(name)s. `describes`
+    adds to a row what distinguishes it and what is lost with it. An action that `is_final` cannot be undone.
     """
 
-    def action(model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[Any]) -> HttpResponse | None:
+    def action(model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[M]) -> HttpResponse | None:
         is_confirmed = "confirmed" in request.POST
         form = asks(request.POST if is_confirmed else None)
         if not is_confirmed or not form.is_valid():
-            told = [(row, tells(row) if tells else "") for row in rows]
-            about = {
+            context = {
+                **model_admin.admin_site.each_context(request),
                 "title": label,
                 "question": question,
                 "action": name,
                 "form": form,
-                "rows": told,
+                "rows": [(row, describes(row) if describes else "") for row in rows],
                 "is_final": is_final,
+                "checkbox": ACTION_CHECKBOX_NAME,
+                "opts": model_admin.model._meta,
             }
-            return _ask(model_admin, request, about)
-        said = {**form.cleaned_data, **({"owner": request.user} if makes_new else {})}
-        _do_each(model_admin, request, rows, done, partial(verb, **said))
+            return TemplateResponse(request, "admin/confirm_verb.html", context)
+        user = signed_in(request.user)
+        for row in rows:
+            shown = str(row)  # before the verb, which may delete the row
+            try:
+                verb(row, user=user, **form.cleaned_data)
+            except VerbError as error:
+                model_admin.message_user(request, str(error), messages.ERROR)
+            else:
+                model_admin.message_user(request, str(done) % {"name": shown}, messages.SUCCESS)
         return None
 
     action.__name__ = name
     return admin.action(description=label, permissions=["view"])(action)
 
 
-def _ask(model_admin: ModelAdmin, request: HttpRequest, about: dict[str, Any]) -> TemplateResponse:
-    context = {
-        **model_admin.admin_site.each_context(request),
-        **about,
-        "checkbox": ACTION_CHECKBOX_NAME,
-        "opts": model_admin.model._meta,
-    }
-    return TemplateResponse(request, "admin/confirm_verb.html", context)
-
-
-def _do_each(
-    model_admin: ModelAdmin, request: HttpRequest, rows: Iterable[Any], done: Text, verb: Callable[[Any], Any]
-) -> None:
-    for row in rows:
-        name = str(row)
-        try:
-            verb(row)
-        except VerbError as error:
-            model_admin.message_user(request, str(error), messages.ERROR)
-        else:
-            model_admin.message_user(request, str(done) % {"name": name}, messages.SUCCESS)
-
-
 def files_and_bytes(size: DeletionSize) -> str:
-    """What deleting something would take from the disk."""
+    """The files and bytes that a deletion would free."""
     if not size.files:
         return _("no files")
     text = ngettext(
@@ -172,15 +164,15 @@ def files_and_bytes(size: DeletionSize) -> str:
     return text % {"files": size.files, "size": filesizeformat(size.bytes), "bytes": grouped(size.bytes)}
 
 
-def page_link(row: Any) -> SafeString | str:
-    """A link to the page of a thing in the studio."""
+def page_link(row: TrainingRun | Dataset | Weights) -> SafeString | str:
+    """A link to the page of an object in the studio."""
     try:
         return format_html('<a href="{}">{}</a>', row.get_absolute_url(), _("Open in the studio"))
     except NoReverseMatch:
         return "–"
 
 
-def admin_link(row: Any, text: object = None) -> SafeString | str:
+def admin_link(row: Model | None, text: object = None) -> SafeString | str:
     """A link to the admin's page of a row; a dash for none."""
     if row is None:
         return "–"

@@ -1,4 +1,4 @@
-"""Datasets with their images, and the library of weights."""
+"""Datasets with their images, and the models."""
 
 from django.contrib import admin
 from django.template.defaultfilters import filesizeformat
@@ -49,10 +49,10 @@ class DatasetAdmin(StudioAdmin):
         verb_action(
             "delete_with_files",
             _("Delete with all files"),
-            _("These datasets go with all their images, for good. Those that runs use stay."),
+            _("These datasets are deleted permanently, with all their images. Datasets that runs use are kept."),
             _("“%(name)s” was deleted."),
-            dataset_verbs.delete_dataset,
-            tells=lambda dataset: files_and_bytes(dataset_verbs.dataset_deletion_size(dataset)),
+            lambda dataset, *, user: dataset_verbs.delete_dataset(dataset),
+            describes=lambda dataset: files_and_bytes(dataset_verbs.dataset_deletion_size(dataset)),
             is_final=True,
         ),
     )
@@ -100,7 +100,7 @@ def _thumbnails(dataset: Dataset, count: int) -> SafeString | str:
         return "–"
     try:
         images = image_page(dataset, split=None, label=None, offset=0, limit=count).images
-    except FileNotFoundError:  # the row is there, its folder is not: the doctor's affair
+    except FileNotFoundError:  # the row exists, its folder does not; the doctor reports it
         return str(_("Its files are missing."))
     cells = [
         (reverse("dataset_image", args=[dataset.pk, sample.path]), THUMBNAIL_PIXELS, sample.path) for sample in images

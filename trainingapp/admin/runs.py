@@ -1,17 +1,23 @@
-"""Runs and what belongs to them. A run's status is changed by its verbs alone, here as everywhere."""
+"""Runs and their parts. The status of a run is changed by the run verbs only, here as everywhere."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.options import IS_POPUP_VAR
+from django.contrib.auth.models import User
+from django.db.models import Model
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.accounts.permissions import Verb
 from trainingapp.admin.base import (
+    Action,
+    ActionEntry,
+    Form,
     ReadOnlyAdmin,
     StudioAdmin,
     admin_link,
@@ -26,44 +32,63 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.badges import status_badge
 from trainingapp.presentation.labels import STATUSES
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.verb_record import Parameter, RunVerb
+from trainingapp.runs.verb_registry import RUN_VERBS
 
 SHOWN_DATA = 160
 
 
-class EpochsForm(forms.Form):
-    """How long the runs are to be."""
-
-    epochs = forms.IntegerField(label=_("Number of epochs"), min_value=1)
-
-
-class BranchForm(forms.Form):
-    """What a branch takes from the checkpoint."""
+class ForkForm(forms.Form):
+    """What a fork takes from the checkpoint."""
 
     mode = forms.ChoiceField(
-        label=_("Begin with"),
+        label=_("Start with"),
         choices=[
-            ("continue", _("Everything: go on from its step, with optimizer and schedule")),
-            ("weights", _("The weights alone: a new run from epoch 1")),
+            ("continue", _("The whole state: continue from its step, with optimizer and schedule")),
+            ("weights", _("The weights only: a new run from epoch 1")),
         ],
     )
 
 
-def _run_action(verb: str, label: Any, done: Any, function: Callable[..., TrainingRun], **more: Any) -> Any:
-    question = _("This is asked of each of these runs; those of which it cannot be asked are named.")
-    return verb_action(verb, label, question, done, function, tells=_which_run, **more)
+def run_action(verb: RunVerb) -> "Action[TrainingRun]":
+    """The admin's action of a run verb."""
+
+    def perform(run: TrainingRun, *, user: User, **values: object) -> object:
+        return verb.perform(run, user=user, **values)
+
+    return verb_action(
+        verb.admin_action,
+        verb.admin_label or verb.label,
+        verb.confirmation,
+        verb.done,
+        perform,
+        describes=_run_with_files if verb.permission == Verb.DELETE else _described,
+        # The copy keeps the name of the run where none is asked for, and so does every optional parameter its default.
+        asks=_form_of([each for each in verb.parameters if each.is_required]),
+        is_final=verb.permission == Verb.DELETE,
+    )
 
 
-def _which_run(run: TrainingRun) -> str:
-    """What tells it from another of the same name."""
+def _form_of(parameters: Iterable[Parameter]) -> type[forms.Form]:
+    """A form with a field for each parameter, which are numbers: no verb of the admin asks for anything else."""
+    fields = {
+        each.name: forms.IntegerField(label=each.label, min_value=each.least, max_value=each.most)
+        for each in parameters
+    }
+    return type("ParametersForm", (forms.Form,), fields)
+
+
+def _described(run: TrainingRun) -> str:
+    """Distinguishes it from another run of the same name."""
     return " · ".join([f"#{run.pk}", str(run.owner or "–"), str(STATUSES[run.shown_status][1])])
 
 
 def _run_with_files(run: TrainingRun) -> str:
-    return f"{_which_run(run)} · {files_and_bytes(run_verbs.deletion_size(run))}"
+    return f"{_described(run)} · {files_and_bytes(run_verbs.deletion_size(run))}"
 
 
 def _freed_bytes(checkpoint: Checkpoint) -> str:
-    """What goes with this one alone: of several that share numbers, the last one frees them."""
+    """What deleting this checkpoint alone would free: shared tensors are freed with the last one that needs them."""
     try:
         freed = run_verbs.checkpoints_deletion(checkpoint.run, [checkpoint.file]).freed_bytes
     except VerbError as error:
@@ -71,27 +96,30 @@ def _freed_bytes(checkpoint: Checkpoint) -> str:
     return gettext("%(name)s · frees %(size)s") % {"name": checkpoint.run.name, "size": filesizeformat(freed)}
 
 
-def _checkpoint_action(verb: str, label: Any, done: Any, function: Callable[..., Any], **more: Any) -> Any:
-    question = _("This is done to each of these checkpoints; those to which it cannot be done are named.")
-    return verb_action(verb, label, question, done, function, **more)
-
-
-def _fork(checkpoint: Checkpoint, *, mode: run_verbs.ForkMode, owner: Any) -> TrainingRun:
+def _fork(checkpoint: Checkpoint, *, user: User, mode: run_verbs.ForkMode) -> TrainingRun:
     config = parse_config(checkpoint.run.config)
-    return run_verbs.fork_run(checkpoint.run, checkpoint, owner=owner, config=config, mode=mode)
+    return run_verbs.fork_run(checkpoint.run, checkpoint, owner=user, config=config, mode=mode)
 
 
-def _verify(checkpoint: Checkpoint) -> None:
+def _verify(checkpoint: Checkpoint, *, user: User) -> None:
     if damage := run_verbs.verify_checkpoint(checkpoint):
         raise VerbError(f"{checkpoint}: {damage}")
 
 
-def _delete(checkpoint: Checkpoint) -> None:
-    run_verbs.delete_checkpoints(checkpoint.run, [checkpoint.file])
+def _delete(checkpoint: Checkpoint, *, user: User) -> None:
+    run_verbs.delete_checkpoints(checkpoint.run, [checkpoint.file], by=user.get_username())
 
 
-def _release(checkpoint: Checkpoint) -> Checkpoint:
-    return run_verbs.pin_checkpoint(checkpoint, is_pinned=False)
+def _pin(checkpoint: Checkpoint, *, user: User) -> None:
+    run_verbs.pin_checkpoint(checkpoint)
+
+
+def _unpin(checkpoint: Checkpoint, *, user: User) -> None:
+    run_verbs.pin_checkpoint(checkpoint, is_pinned=False)
+
+
+#: The admin asks this before each action on checkpoints.
+_ASK = _("The action is applied to each of these checkpoints. Checkpoints for which it is not possible are listed.")
 
 
 @admin.register(TrainingRun)
@@ -116,31 +144,17 @@ class TrainingRunAdmin(StudioAdmin):
     date_hierarchy = "created_at"
     readonly_fields = ("page", "dataset_link", "events_link", "checkpoints_link", "journal_link")
     editable = ("name", "priority")
-    actions = (
-        _run_action("start", _("Start"), _("“%(name)s” was queued."), run_verbs.start_run),
-        _run_action("pause", _("Pause"), _("“%(name)s” was asked to pause."), run_verbs.pause_run),
-        _run_action("resume", _("Resume"), _("“%(name)s” was queued."), run_verbs.resume_run),
-        _run_action("retry", _("Try again"), _("“%(name)s” was queued."), run_verbs.retry_run),
-        _run_action("stop", _("Stop"), _("“%(name)s” was asked to stop."), run_verbs.stop_run),
-        _run_action("force_stop", _("Force to stop"), _("“%(name)s” is being ended."), run_verbs.force_stop_run),
-        _run_action("checkpoint", _("Save a checkpoint now"), _("“%(name)s” saves."), run_verbs.checkpoint_now),
-        _run_action("evaluate", _("Evaluate now"), _("“%(name)s” validates."), run_verbs.evaluate_now),
-        _run_action(
-            "extend", _("Change the epochs"), _("“%(name)s” has its new length."), run_verbs.extend_run, asks=EpochsForm
-        ),
-        _run_action("clone", _("Clone"), _("“%(name)s” was cloned."), run_verbs.clone_run, makes_new=True),
-        verb_action(
-            "delete_with_files",
-            _("Delete with all files"),
-            _("These runs go with their logs, curves and checkpoints, for good."),
-            _("“%(name)s” was deleted."),
-            run_verbs.delete_run,
-            tells=_run_with_files,
-            is_final=True,
-        ),
-    )
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+    def get_actions(self, request: HttpRequest) -> dict[str, ActionEntry]:
+        """The run verbs that have an action in the admin."""
+        actions = super().get_actions(request)
+        for name, verb in RUN_VERBS.admin_actions().items() if IS_POPUP_VAR not in request.GET else ():
+            label = str(verb.admin_label or verb.label)
+            actions[name] = (run_action(verb), name, label)  # type: ignore[assignment]  # the stubs want a str returned
+        return actions
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Form, change: bool) -> None:
+        assert isinstance(obj, TrainingRun)
         run_verbs.update_run(obj, name=form.cleaned_data["name"], priority=form.cleaned_data["priority"])
 
     @admin.display(description=_("status"), ordering="status")
@@ -172,6 +186,9 @@ class TrainingRunAdmin(StudioAdmin):
         return list_link(JournalEntry, run.journal.count(), run__id__exact=run.pk)
 
 
+OfARun = RunEvent | Checkpoint | JournalEntry | Forecast
+
+
 class OfARunAdmin(ReadOnlyAdmin):
     """Rows that belong to a run."""
 
@@ -179,7 +196,7 @@ class OfARunAdmin(ReadOnlyAdmin):
     readonly_fields = ("run_link",)
 
     @admin.display(description=_("run"), ordering="run__name")
-    def run_link(self, row: Any) -> SafeString | str:
+    def run_link(self, row: OfARun) -> SafeString | str:
         return admin_link(row.run)
 
 
@@ -216,14 +233,12 @@ class CheckpointAdmin(OfARunAdmin):
     search_fields = ("run__name", "file", "sha256")
     date_hierarchy = "created_at"
     actions = (
-        _checkpoint_action("keep", _("Keep"), _("“%(name)s” stays, whatever the rules say."), run_verbs.pin_checkpoint),
-        _checkpoint_action("release", _("Keep no longer"), _("“%(name)s” goes when the rules say so."), _release),
-        _checkpoint_action("verify", _("Compare hashes"), _("“%(name)s” is sound."), _verify),
-        _checkpoint_action(
-            "fork", _("Fork"), _("A run was made from “%(name)s”."), _fork, asks=BranchForm, makes_new=True
-        ),
-        _checkpoint_action(
-            "remove", _("Delete"), _("“%(name)s” was deleted."), _delete, tells=_freed_bytes, is_final=True
+        verb_action("keep", _("Pin"), _ASK, _("“%(name)s” is kept, whatever the retention policy says."), _pin),
+        verb_action("release", _("Unpin"), _ASK, _("“%(name)s” is left to the retention policy."), _unpin),
+        verb_action("verify", _("Verify hashes"), _ASK, _("“%(name)s” is valid."), _verify),
+        verb_action("fork", _("Fork"), _ASK, _("A run was created from “%(name)s”."), _fork, asks=ForkForm),
+        verb_action(
+            "remove", _("Delete"), _ASK, _("“%(name)s” was deleted."), _delete, describes=_freed_bytes, is_final=True
         ),
     )
 

@@ -1,11 +1,11 @@
 """Jobs, and the rules for failures."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -35,9 +35,9 @@ class JobAdmin(StudioAdmin):
         verb_action(
             "cancel",
             _("Cancel"),
-            _("Nobody works on these jobs any more; those that are over stay as they are."),
+            _("These jobs are cancelled. Jobs that have ended are not changed."),
             _("“%(name)s” was cancelled."),
-            job_verbs.cancel_job,
+            lambda job, *, user: job_verbs.cancel_job(job),
         ),
     )
 
@@ -47,7 +47,7 @@ class JobAdmin(StudioAdmin):
 
 
 class RuleForm(RuleModelForm):
-    """A pattern that cannot be read would break the search for the cause of every failure."""
+    """Checks the pattern: one that cannot be compiled would break the classification of every failure."""
 
     class Meta:
         model = FailureRule
@@ -58,22 +58,22 @@ class RuleForm(RuleModelForm):
         try:
             is_everywhere = re.compile(pattern).search("")
         except re.error as error:
-            raise forms.ValidationError(_("This is no regular expression: %(error)s.") % {"error": error}) from None
+            raise forms.ValidationError(_("This is not a regular expression: %(error)s.") % {"error": error}) from None
         if is_everywhere:
-            raise forms.ValidationError(_("This pattern is found in an empty line: it would explain every failure."))
+            raise forms.ValidationError(_("This pattern matches an empty line, so it would match every failure."))
         return pattern
 
 
 @admin.register(FailureRule)
 class FailureRuleAdmin(RecordedAdmin):
-    form: Any = RuleForm
+    form = RuleForm  # type: ignore[assignment]  # ModelForm is invariant in its model
     list_display = ("name", "order", "is_enabled", "error_class", "action", "max_retries", "wait_s", "pattern")
     list_filter = ("is_enabled", "action", "error_class")
     search_fields = ("name", "pattern", "error_class", "advice")
     change_list_template = "admin/failure_rules.html"
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Rules of one's own, which are tried first, with the built-in ones below."""
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
+        """The administrators' rules, which are tried first, and the built-in ones below."""
         patterns: dict[str, list[str]] = {}
         for pattern, name in PATTERNS:
             patterns.setdefault(name, []).append(pattern)

@@ -1,30 +1,30 @@
-"""Fetching what an operation is about, with the permission that it needs. All of the API asks here."""
+"""Fetches the object of an operation and checks the permission that it requires. Every operation uses it."""
 
 from typing import TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 
-from trainingapp.accounts.permissions import Verb, can, refusal, visible_to
+from trainingapp.accounts.permissions import Object, Verb, can, refusal, visible_to
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.problems import Problem, not_found
 from trainingapp.models import Dataset, TrainingRun, Weights
 
-M = TypeVar("M", bound=Model)
+M = TypeVar("M", bound=Object)
 
 
 def visible(request: ApiRequest, rows: QuerySet[M]) -> QuerySet[M]:
-    """Those of the rows that the caller may see."""
+    """The rows that the caller may see."""
     return visible_to(request.caller.user, rows)
 
 
-def require(request: ApiRequest, verb: Verb, item: Model | None = None) -> None:
-    """Raises Problem where the caller may not do this, to a thing that they see where it is about one."""
+def require(request: ApiRequest, verb: Verb, item: Object | None = None) -> None:
+    """Raises Problem where the caller may not do this (to `item`, which they see)."""
     if not can(request.caller.user, verb, item):
         raise Problem(403, refusal(verb))
 
 
 def found(request: ApiRequest, rows: QuerySet[M], verb: Verb = Verb.SEE, *, pk: object) -> M:
-    """The row that the caller sees and may do this with. Raises Problem."""
+    """The row that the caller sees and may do this to. Raises Problem: 404 if hidden, 403 if forbidden."""
     item = visible(request, rows).filter(pk=pk).first()
     if item is None:
         raise not_found()
@@ -41,7 +41,7 @@ def dataset_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE) -> Dataset:
 
 
 def weights_for(request: ApiRequest, pk: int, verb: Verb = Verb.SEE, *, also: Verb | None = None) -> Weights:
-    """`also` is a verb that is about no thing, such as CREATE for what has a worker work."""
+    """`also` is a verb without an object, such as CREATE for an operation that starts a job."""
     weights = found(request, Weights.objects.select_related("owner", "team"), verb, pk=pk)
     if also is not None:
         require(request, also)

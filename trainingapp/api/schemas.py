@@ -1,13 +1,12 @@
 """What the API takes and gives about runs."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import ConfigDict, Field
 
-from trainingapp.api.controls import ACTIONS
+from trainingapp.api.controls import ControlRequest, request_model
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
 from trainingapp.contract.limits import (
     FILE_NAME_LENGTH,
@@ -47,15 +46,6 @@ Studio = Literal["studio"]
 
 #: Values are taken as what they are: "3" is no number.
 TAKEN = ConfigDict(extra="forbid", strict=True)
-
-
-def _known_action(name: str) -> str:
-    if name not in ACTIONS:
-        raise PydanticCustomError("literal_error", "Choose one of {expected}", {"expected": ", ".join(ACTIONS)})
-    return name
-
-
-ActionName = Annotated[str, AfterValidator(_known_action), WithJsonSchema({"type": "string", "enum": list(ACTIONS)})]
 
 
 class RunFilters(Paging):
@@ -234,26 +224,10 @@ class TrainingRunResponse(_Run, Sharing):
         return run_verbs.possible_verbs(run)
 
 
-class TrainingControlRequest(Schema):
-    """What is to be done with a run. Only `action` is always needed."""
-
-    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"action": "pause"}]})
-
-    action: ActionName
-    name: str | None = Field(
-        None, min_length=1, max_length=NAME_LENGTH, description="clone, fork: name of the new run."
-    )
-    checkpoint: str | None = Field(
-        None,
-        min_length=1,
-        max_length=FILE_NAME_LENGTH,
-        description="fork: file of the checkpoint; without it, the best or last.",
-    )
-    mode: Literal["continue", "weights"] = Field(
-        "continue", description="fork: go on from the checkpoint's step, or take over its weights alone."
-    )
-    config: dict[str, Any] = Field({}, description="fork: what is to differ in the configuration.")
-    epochs: int | None = Field(None, ge=1, le=MAX_EPOCHS, description="extend: epochs in all.")
+if TYPE_CHECKING:
+    TrainingControlRequest = ControlRequest
+else:
+    TrainingControlRequest = request_model()
 
 
 class TrainingControlResponse(Schema):

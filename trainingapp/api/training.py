@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from trainingapp.accounts.permissions import Verb
 from trainingapp.api.access import dataset_for, require, run_for, visible
 from trainingapp.api.callers import ApiRequest
-from trainingapp.api.controls import ACTIONS, MAKING_NEW_RUNS
+from trainingapp.api.controls import perform
 from trainingapp.api.model_schemas import JobResponse
 from trainingapp.api.paging import Id, paged
 from trainingapp.api.problems import Problem, wrong_config, wrong_field
@@ -34,6 +34,7 @@ from trainingapp.contract.messages import Message
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.models.verbs import DeletionSize
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.verb_registry import RUN_VERBS
 
 router = Router(tags=["training"])
 
@@ -124,12 +125,12 @@ def run_status(request: ApiRequest, pk: Id) -> TrainingRun:
 
 @router.post("/{pk}/control", response=TrainingControlResponse, summary="Control a run")
 def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) -> dict[str, Any]:
-    """Start, pause, resume or stop a run, and so on. What is so already is no error; what is not possible is 409."""
-    makes_new = payload.action in MAKING_NEW_RUNS
-    run = run_for(request, pk, Verb.SEE if makes_new else Verb.CONTROL)
-    if makes_new:
-        require(request, Verb.CREATE)
-    done = ACTIONS[payload.action](run, payload, request.caller.user)
+    """Perform an action, such as start, pause, resume or stop. Repeating it is no error; 409: not possible now."""
+    verb = RUN_VERBS.api_actions()[payload.action]
+    run = run_for(request, pk, Verb.SEE if verb.makes_run else verb.permission)
+    if verb.makes_run:
+        require(request, verb.permission)
+    done = perform(run, payload.action, payload.values(), request.caller.user)
     return {"action": payload.action, "run": run_for(request, done.pk)}
 
 

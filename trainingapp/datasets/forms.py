@@ -8,12 +8,12 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts.permissions import is_administrator
 from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH, PATH_LENGTH
+from trainingapp.accounts.users import AnyUser
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.models import Dataset
@@ -45,7 +45,7 @@ class ImportForm(forms.Form):
         widget=forms.TextInput({"class": "form-control font-monospace", "placeholder": "/srv/images/birds"}),
     )
 
-    def __init__(self, *args: Any, user: AbstractBaseUser | AnonymousUser, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, user: AnyUser, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user
         if not self.may_use_folders:

@@ -1,23 +1,47 @@
-"""What every command of the studio is made from."""
+"""The base class of the studio's commands, and what they share in printing."""
 
 import getpass
-from typing import Any
+from argparse import ArgumentParser, _SubParsersAction
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
+from typing import Any, TypeAlias
 
 from django.core.management.base import BaseCommand
+from rich.console import Console
+from rich.table import Table
 
 from trainingapp.accounts import audit
 
+#: The group of subcommands that argparse makes; the class has no public name.
+Subcommands: TypeAlias = "_SubParsersAction[ArgumentParser]"
+#: The parsed arguments of a command; argparse does not type them.
+Options = Mapping[str, Any]
+#: Wider than any row: a line is never wrapped, so that `grep` and `cut` find whole rows.
+MOST_COLUMNS = 10_000
+
 
 class StudioCommand(BaseCommand):
-    """A command whose deeds the audit trail knows by the user of the shell."""
+    """A command whose changes the audit trail records with the name of the shell's user."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        with audit.acting(door=audit.Door.COMMAND, username=_shell_user()):
+        with audit.acting(source=audit.Source.COMMAND, username=_shell_user()):
             return super().execute(*args, **options)
+
+
+def table_lines(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The rows below the heading, in aligned columns. rich knows how wide a character is on a terminal."""
+    table = Table(box=None, pad_edge=False, show_header=True, padding=(0, 2, 0, 0), header_style="")
+    for name in heading:
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    text = StringIO()
+    Console(file=text, width=MOST_COLUMNS, color_system=None, markup=False, emoji=False, highlight=False).print(table)
+    return [line.rstrip() for line in text.getvalue().splitlines()]
 
 
 def _shell_user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a number without a name
+    except (KeyError, OSError):  # in a container, the user may be a number without a name
         return ""

@@ -1,25 +1,24 @@
-"""`share` of the commands: who sees a run, a dataset or weights."""
-
-from typing import Any
+"""The subcommand `share`: who sees a run, a dataset or weights."""
 
 from django.core.management import CommandError
 
 from trainingapp.accounts import sharing as sharing_verbs
+from trainingapp.management.base import Options, Subcommands
 from trainingapp.models import Dataset, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
 
 
-def add_share(actions: Any, metavar: str, kind: Any = str) -> None:
-    """The subcommand, for things that are named by `metavar`."""
-    share = actions.add_parser("share", help="Say who else sees it.")
+def add_share(actions: Subcommands, metavar: str, kind: type[int] | type[str] = str) -> None:
+    """Add the subcommand, for objects that are named by `metavar`."""
+    share = actions.add_parser("share", help="Set who else sees it.")
     share.add_argument("item", type=kind, metavar=metavar)
     wanted = share.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--with", dest="visibility", choices=[Visibility.EVERYBODY.value, Visibility.PRIVATE.value])
     wanted.add_argument("--team", metavar="NAME", help="A team of the owner.")
 
 
-def share_item(item: TrainingRun | Dataset | Weights, options: dict[str, Any]) -> str:
-    """Share it as the options say; returns a sentence about it. Raises CommandError for a team that is not there."""
+def share_item(item: TrainingRun | Dataset | Weights, options: Options) -> str:
+    """Share the object as the options say; returns a sentence about it. Raises CommandError for an unknown team."""
     team = Team.objects.filter(name=options["team"]).first() if options["team"] else None
     if options["team"] and team is None:
         raise CommandError(f"--team: there is no team {options['team']}.")

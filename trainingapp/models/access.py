@@ -1,4 +1,4 @@
-"""Doors and who went through them: tokens, the audit trail, and answers kept for repeated requests."""
+"""API tokens, the audit trail, and the responses kept for repeated requests."""
 
 from datetime import timedelta
 
@@ -75,14 +75,14 @@ class IdempotencyKey(models.Model):
 
 
 class AuditEntry(models.Model):
-    """Who did what to which thing, from where, by which door. Only ever added."""
+    """One action: user, verb, object, source and address. Rows are only ever added."""
 
-    class Door(models.TextChoices):
-        PAGE = "page", _("page")
+    class Source(models.TextChoices):
+        WEB = "page", _("web")
         ADMIN = "admin", _("admin")
         API = "api", _("API")
         COMMAND = "command", _("command")
-        SYSTEM = "system", _("the studio itself")
+        SYSTEM = "system", _("system")
 
     time = models.DateTimeField(_("time"), default=timezone.now, db_index=True)
     user = models.ForeignKey(
@@ -92,16 +92,16 @@ class AuditEntry(models.Model):
     username = models.CharField(_("user name"), max_length=USER_NAME_LENGTH, blank=True)
     verb = models.CharField(_("what"), max_length=40)
     #: run, dataset, weights, checkpoint, token, user ...
-    kind = models.CharField(_("kind of thing"), max_length=24, blank=True)
+    kind = models.CharField(_("object type"), max_length=24, blank=True)
     object_id = models.CharField(_("number"), max_length=64, blank=True)
     object_name = models.CharField(_("name"), max_length=SEARCH_LENGTH, blank=True)
-    door = models.CharField(_("door"), max_length=16, choices=Door.choices)
+    source = models.CharField(_("source"), max_length=16, choices=Source.choices)
     address = models.GenericIPAddressField(_("from"), null=True, blank=True)
     details = models.JSONField(_("details"), default=dict, blank=True)
 
     class Meta:
         ordering = ["-time", "-id"]
-        indexes = [models.Index(fields=["kind", "object_id"], name="audit_of_thing")]
+        indexes = [models.Index(fields=["kind", "object_id"], name="audit_of_object")]
         verbose_name = _("audit entry")
         verbose_name_plural = _("audit trail")
 

@@ -27,6 +27,14 @@ class VersionError(VerbError):
     """Somebody else has changed the thing since it was read."""
 
 
+class FieldError(VerbError):
+    """A parameter of the verb is wrong; `field` is its name."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 def changed_meanwhile(item: object) -> VersionError:
     return VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": item})
 

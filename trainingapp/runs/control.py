@@ -31,35 +31,6 @@ FRESH: dict[str, Any] = {
 }
 
 
-def possible_verbs(run: TrainingRun) -> list[str]:
-    """What may be asked of the run as it stands, in the order of the buttons."""
-    if run.status == Status.RUNNING:
-        verbs = {RequestedAction.NOTHING.value: ["pause", "stop"], RequestedAction.PAUSE.value: ["stop"]}.get(
-            run.requested_action, []
-        )
-        needs_force = run.is_unanswered or run.is_quiet or run.is_silent
-        return [*verbs, "force_stop"] if needs_force and run.requested_action != RequestedAction.KILL else verbs
-    if run.waits_until:
-        return ["resume", "pause", "stop"]
-    return {
-        Status.PENDING.value: ["start", "delete"],
-        Status.QUEUED.value: ["pause", "stop"],
-        Status.PAUSED.value: ["resume", "stop", "delete"],
-        Status.COMPLETED.value: ["delete"],
-        Status.FAILED.value: ["resume", "delete"],
-        Status.STOPPED.value: ["resume", "delete"],
-    }[run.status]
-
-
-def further_verbs(run: TrainingRun) -> list[str]:
-    """What else may be asked of the run as it stands, in the order of its menu; `edit` means its name and limits."""
-    is_ending = run.status == Status.RUNNING and bool(run.requested_action)
-    orders = ["checkpoint", "evaluate"] if run.status == Status.RUNNING and not is_ending else []
-    epochs = [] if is_ending else ["epochs"]
-    retry = ["retry"] if run.status == Status.FAILED else []
-    return [*orders, *epochs, "fork", "clone", *retry, "edit"]
-
-
 def start_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     """Queue a new run and wake a worker."""
     with locked(run):

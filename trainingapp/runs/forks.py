@@ -1,26 +1,28 @@
-"""Runs made from other runs: a copy, a branch from one of its checkpoints, a new try."""
+"""Runs created from other runs: a clone, a fork from a checkpoint; and the retry of a failed run."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, Unpack
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
-from trainingapp.contract.config import RunConfig, kept_by_continuing, parse_config
+from trainingapp.contract.config import RunConfig, correct_config, kept_by_continuing, parse_config
 from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.models.verbs import VerbError, locked, not_possible
+from trainingapp.models.verbs import FieldError, VerbError, locked, not_possible
 from trainingapp.runs.control import queue_run
+from trainingapp.runs.limits import Limits
 from trainingapp.runs.records import create_run
 
-#: What a branch takes from the checkpoint: everything, to go on from its very step; or the weights alone.
+#: What a fork takes from the checkpoint: the whole state, to continue from its step, or the weights only.
 ForkMode = Literal["continue", "weights"]
 
 
-def clone_run(run: TrainingRun, *, owner: Any, name: str = "") -> TrainingRun:
+def clone_run(run: TrainingRun, *, owner: User, name: str = "") -> TrainingRun:
     """A new run, pending, with the same dataset and configuration."""
     with transaction.atomic():
         copy = create_run(
@@ -39,21 +41,21 @@ def fork_run(
     run: TrainingRun,
     checkpoint: Checkpoint,
     *,
-    owner: Any,
+    owner: User,
     config: RunConfig,
     mode: ForkMode = "continue",
     name: str = "",
     corrections: Sequence[Message] = (),
     priority: int = 0,
-    **limits: Any,
+    **limits: Unpack[Limits],
 ) -> TrainingRun:
-    """A new run, pending, that begins with a checkpoint of `run` and an edited configuration.
+    """A new run, pending, that starts from a checkpoint of `run` with an edited configuration.
 
-    "continue" goes on from the step of the checkpoint with optimizer and schedule; "weights" takes over the weights
-    that fit and starts at epoch 1. `limits` are those of create_run. Raises VerbError.
+    "continue" resumes from the step of the checkpoint with optimizer and schedule; "weights" takes over the weights
+    whose names and shapes match and starts at epoch 1. `limits` are those of create_run. Raises VerbError.
     """
     if checkpoint.run_id != run.pk or checkpoint.damage:
-        raise VerbError(_("%(file)s is no sound checkpoint of “%(name)s”.") % {"file": checkpoint.file, "name": run})
+        raise VerbError(_("%(file)s is not a valid checkpoint of “%(name)s”.") % {"file": checkpoint.file, "name": run})
     if mode == "continue":
         _check_continuing(run, checkpoint, config)
     else:
@@ -75,19 +77,55 @@ def fork_run(
     return branch
 
 
+def fork_from(
+    run: TrainingRun,
+    *,
+    owner: User,
+    checkpoint: str = "",
+    mode: ForkMode = "continue",
+    config: Mapping[str, object] | None = None,
+    name: str = "",
+    priority: int | None = None,
+) -> TrainingRun:
+    """Fork a run by the file name of its checkpoint and the fields that differ in the configuration.
+
+    Without a file, from the best checkpoint, or else the last. Raises VerbError, FieldError for an unknown file, and
+    pydantic's ValidationError for a configuration that is wrong.
+    """
+    if checkpoint:
+        found = run.checkpoints.filter(file=checkpoint).first()
+        if found is None:
+            raise FieldError("checkpoint", _("The run has no such checkpoint."))
+    else:
+        found = run.checkpoints.order_by("-is_best", "-is_last", "-step").first()
+        if found is None:
+            raise VerbError(_("The run has no checkpoint yet."))
+    corrected, corrections = correct_config({**run.config, **(config or {})})
+    return fork_run(
+        run,
+        found,
+        owner=owner,
+        config=corrected,
+        mode=mode,
+        name=name,
+        corrections=corrections,
+        priority=run.priority if priority is None else priority,
+    )
+
+
 def retry_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
-    """Queue a failed run again; it goes on from its newest sound checkpoint, or begins anew where there is none."""
+    """Queue a failed run again. It resumes from its newest valid checkpoint, or starts over where there is none."""
     with locked(run):
         if run.status == Status.FAILED:
             queue_run(run, by)
             audit.record("retry", run, by=by)
         elif run.status not in (Status.QUEUED, Status.RUNNING):
-            raise not_possible(run, _("tried again"))
+            raise not_possible(run, _("retried"))
     return run
 
 
 def copied_name(run: TrainingRun) -> str:
-    """What a copy is called when nobody says."""
+    """The default name of a clone or a fork."""
     return _("%(name)s (copy)") % {"name": run.name[: NAME_LENGTH - 20]}
 
 
@@ -95,8 +133,10 @@ def _check_continuing(run: TrainingRun, checkpoint: Checkpoint, config: RunConfi
     wanted = config.model_dump(mode="json")
     changed = [name for name in kept_by_continuing(run.task) if wanted[name] != run.config[name]]
     if changed:
-        message = _("To go on from the step of a checkpoint, %(names)s must stay. Take over the weights alone instead.")
+        message = _(
+            "To continue from the step of a checkpoint, %(names)s must not change. Take over the weights only instead."
+        )
         raise VerbError(message % {"names": ", ".join(changed)})
     if config.epochs < checkpoint.epoch:
-        message = _("epochs: the checkpoint is of epoch %(epoch)d; give the run at least as many.")
+        message = _("epochs: must be at least %(epoch)d, the epoch of the checkpoint.")
         raise VerbError(message % {"epoch": checkpoint.epoch})

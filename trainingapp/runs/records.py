@@ -1,9 +1,9 @@
 """Creating, changing and deleting runs."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -33,7 +33,7 @@ from trainingapp.weights.verbs import check_undamaged
 
 def create_run(
     *,
-    owner: Any,
+    owner: User,
     name: str,
     dataset: Dataset,
     config: RunConfig,
@@ -41,16 +41,15 @@ def create_run(
     priority: int = 0,
     forked_from: TrainingRun | None = None,
     forked_checkpoint: str = "",
-    soft_limit_h: float | None = None,
-    hard_limit_h: float | None = None,
-    max_recoveries: int | None = None,
+    soft_limit_h: Hours = None,
+    hard_limit_h: Hours = None,
+    max_recoveries: Count = None,
 ) -> TrainingRun:
-    """Store a new run, pending. Raises VerbError when the dataset cannot be trained on with this configuration.
+    """Store a new run, pending. Raises VerbError when the dataset does not fit the configuration.
 
-    A limit that is None is the studio's.
+    For a limit that is None, the studio's applies.
     """
-    _check_role(owner)
-    _check_dataset(dataset, config, owner)
+    _check_request(dataset, config, owner)
     limits = changed_limits(TrainingRun(), soft_limit_h, hard_limit_h, max_recoveries)
     with transaction.atomic():
         run = TrainingRun.objects.create(
@@ -70,23 +69,16 @@ def create_run(
     return run
 
 
-def _check_role(owner: Any) -> None:
-    if not can(owner, Verb.CREATE):
-        raise VerbError(refusal(Verb.CREATE))
-
-
-def preview_batch(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:
-    """Have the first training batch of such a run drawn. Raises VerbError."""
-    _check_role(owner)
-    _check_dataset(dataset, config, owner)
+def preview_batch(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
+    """Request a job that draws the first training batch of such a run. Raises VerbError."""
+    _check_request(dataset, config, owner)
     params = {"config": config.model_dump(mode="json"), "dataset_dir": str(dataset.folder)}
     return ask_for_job(Job.Kind.BATCH_PREVIEW, owner=owner, params=params)
 
 
-def check_first(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:
-    """Have a few steps of such a run made in a process of their own, to learn what it takes. Raises VerbError."""
-    _check_role(owner)
-    _check_dataset(dataset, config, owner)
+def check_first(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
+    """Request a job that trains a few steps of such a run, to measure what it needs. Raises VerbError."""
+    _check_request(dataset, config, owner)
     params = {
         "config": config.model_dump(mode="json"),
         "dataset_dir": str(dataset.folder),
@@ -98,7 +90,10 @@ def check_first(dataset: Dataset, config: RunConfig, *, owner: Any) -> Job:
         return ask_for_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
 
 
-def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
+def _check_request(dataset: Dataset, config: RunConfig, owner: User) -> None:
+    """Whether the owner may train with this dataset and configuration. Raises VerbError."""
+    if not can(owner, Verb.CREATE):
+        raise VerbError(refusal(Verb.CREATE))
     name = dataset.name
     if not can(owner, Verb.SEE, dataset):
         message = _("The dataset “%(name)s” is not shared with %(user)s.")
@@ -117,7 +112,7 @@ def _check_dataset(dataset: Dataset, config: RunConfig, owner: Any) -> None:
         raise VerbError(message % {"name": name, "count": least})
 
 
-def _check_start(config: RunConfig, owner: Any) -> None:
+def _check_start(config: RunConfig, owner: User) -> None:
     if not config.start_from:
         return
     kind, number, *file = config.start_from.split("/")
@@ -133,7 +128,7 @@ def _check_start(config: RunConfig, owner: Any) -> None:
         raise VerbError(message % names)
 
 
-def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
+def _check_start_weights(config: RunConfig, number: int, owner: User) -> None:
     found = Weights.objects.filter(pk=number).first()
     if found is None or not can(owner, Verb.SEE, found):
         raise VerbError(_("There are no weights %(name)s to start from.") % {"name": config.start_from})
@@ -146,7 +141,7 @@ def _check_start_weights(config: RunConfig, number: int, owner: Any) -> None:
 
 
 def run_tag(run: TrainingRun) -> str:
-    """Stands for what people have set of a run: it is another one after each change."""
+    """The version of what users have set of a run, as an ETag. It changes with each change."""
     return str(run.version)
 
 
@@ -160,20 +155,20 @@ def update_run(
     max_recoveries: Count = None,
     tag: str | None = None,
 ) -> TrainingRun:
-    """Change the name, the place in the queue or the limits, also while it runs; what is None stays as it is.
+    """Change the name, the priority or the limits, also while the run trains. None leaves a value as it is.
 
-    STUDIO_LIMIT for a limit takes the studio's again. With `tag`, that of the run as the caller read it: raises
-    VersionError where it was changed since.
+    STUDIO_LIMIT restores the studio's limit. `tag` is the `run_tag` that the caller read: raises VersionError where
+    the run was changed since.
     """
     with locked(run):
         if tag is not None and tag != run_tag(run):
             raise changed_meanwhile(run)
-        wanted = changed_limits(run, soft_limit_h, hard_limit_h, max_recoveries)
+        given: dict[str, object] = {**changed_limits(run, soft_limit_h, hard_limit_h, max_recoveries)}
         if name is not None:
-            wanted["name"] = checked_name(name)
+            given["name"] = checked_name(name)
         if priority is not None:
-            wanted["priority"] = checked_priority(priority)
-        changed = {field: value for field, value in wanted.items() if getattr(run, field) != value}
+            given["priority"] = checked_priority(priority)
+        changed = {field: value for field, value in given.items() if getattr(run, field) != value}
         if changed:
             for field, value in changed.items():
                 setattr(run, field, value)
@@ -184,22 +179,23 @@ def update_run(
 
 
 def deletion_size(run: TrainingRun) -> DeletionSize:
-    """What deleting the run would free."""
+    """The bytes and files that deleting the run would free."""
     return folder_size(run.folder)
 
 
-def delete_run(run: TrainingRun) -> DeletionSize:
-    """Remove the run, its events and its files. Not while it waits or runs: pause or stop it first.
+def delete_run(run: TrainingRun, *, by: str = "") -> DeletionSize:
+    """Delete the run, its events and its files. Raises VerbError while it is queued or running.
 
-    A run whose worker fell silent counts as running until a worker has taken it back.
+    A run whose worker no longer responds counts as running until another worker has recovered it.
     """
     size = deletion_size(run)
     run_id, trash = run.pk, trash_name(run.folder)
     with locked(run):
         if run.status in (Status.QUEUED, Status.RUNNING):
-            raise VerbError(_("The run “%(name)s” is in work. Stop it before deleting it.") % {"name": run.name})
+            message = _("The run “%(name)s” is queued or running. Stop it before deleting it.")
+            raise VerbError(message % {"name": run.name})
         with moved(run.folder, trash):
-            audit.record("delete", run, details={"bytes": size.bytes})
+            audit.record("delete", run, by=by, details={"bytes": size.bytes})
             run.delete()
     remove_trash(trash)
     ring(run_id)

@@ -1,6 +1,7 @@
 """What the page of a run shows, read once for the page and the stream alike."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +15,10 @@ from trainingapp.accounts.permissions import Verb, can
 from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.evaluations import Summary, newest_batch, summary
 from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
+from trainingapp.runs.verb_record import Placement, RunVerb
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.forecast import told
 from trainingapp.scheduling.scheduler import named_to, why_waiting
 
@@ -33,15 +35,6 @@ QUICK_PARTS = ("header", "pause_cost", "progress")
 PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
 
 
-#: Verbs that stand in the menu and not beside the buttons, and what takes another right than to control the run.
-IN_THE_MENU = frozenset({"force_stop", "delete"})
-NEEDS = {
-    "fork": Verb.CREATE,
-    "clone": Verb.CREATE,
-    "edit": Verb.CHANGE,
-    "share": Verb.SHARE,
-    "delete": Verb.DELETE,
-}
 #: States in which the page shows what a pause costs, or when the run could continue.
 WITH_PAUSE_COST = frozenset({Status.RUNNING, Status.PAUSED})
 
@@ -115,6 +108,14 @@ def log_events(run: TrainingRun, *, before: int) -> list[RunEvent]:
     return list(reversed(newest))
 
 
+@dataclass(frozen=True)
+class OfferedVerb:
+    """A verb that the page offers for its run, and where the button or the entry leads."""
+
+    verb: RunVerb
+    url: str
+
+
 class RunPage:
     """The slower facts about a run, each read when a template asks for it."""
 
@@ -138,26 +139,26 @@ class RunPage:
     def charts(self) -> list[dict[str, Any]]:
         return charts_of(self.run.task)
 
-    def verbs(self) -> list[str]:
-        """What the reader may ask of the run as it stands: the buttons."""
-        return [verb for verb in run_verbs.possible_verbs(self.run) if self.controls and verb not in IN_THE_MENU]
+    def buttons(self) -> list[OfferedVerb]:
+        """The verbs that are possible and that the reader may use, as buttons."""
+        return self._offered("button")
 
-    def menu(self) -> list[str]:
-        """What else the reader may ask: the entries of the menu."""
-        rare = [verb for verb in run_verbs.possible_verbs(self.run) if verb in IN_THE_MENU]
-        asked = [*run_verbs.further_verbs(self.run), "share", *rare]
-        return [verb for verb in asked if self._may(verb)]
+    def menu(self) -> list[OfferedVerb]:
+        """The verbs that are possible and that the reader may use, as entries of the menu."""
+        return self._offered("menu")
 
-    def _may(self, verb: str) -> bool:
-        if verb == "fork" and not self.can_be_forked:
-            return False
-        needed = NEEDS.get(verb)
-        return needed in self.may if needed else self.controls
+    def _offered(self, placement: Placement) -> list[OfferedVerb]:
+        verbs = [verb for verb in RUN_VERBS if verb.placement == placement and self._may(verb)]
+        return [OfferedVerb(verb, verb.url(self.run)) for verb in verbs if verb.is_possible(self.run)]
+
+    def _may(self, verb: RunVerb) -> bool:
+        return self.controls if verb.permission == Verb.CONTROL else verb.permission in self.may
 
     @cached_property
     def can_be_forked(self) -> bool:
-        """Whether the reader may make runs, and there is a sound checkpoint to begin with."""
-        return Verb.CREATE in self.may and self.run.checkpoints.filter(damage="").exists()
+        """Whether the reader may create runs, and the run has a valid checkpoint to start from."""
+        fork = RUN_VERBS["fork"]
+        return self._may(fork) and fork.is_possible(self.run)
 
     def pause_cost(self) -> PauseCost | None:
         """What pausing would cost; None where there is nothing to pause or to resume."""

@@ -1,7 +1,7 @@
-"""The verbs: what people do with runs. Pages, API, admin and commands all call these functions.
+"""The functions of the run verbs. Pages, API, admin and commands call these, by the records of verb_registry.py.
 
-A verb that asks for what is already so is no error. Each one locks the row of its run, looks again at how it stands
-and only then acts, so two people (or a person and a worker) who act at once get one sound result.
+A request for what is the case already is no error. Each function locks the row of its run, reads its state again and
+then acts, so that two users (or a user and a worker) who act at once get one consistent result.
 """
 
 from trainingapp.runs.checkpoints import (
@@ -18,9 +18,7 @@ from trainingapp.runs.control import (
     checkpoint_now,
     evaluate_now,
     force_stop_run,
-    further_verbs,
     pause_run,
-    possible_verbs,
     resume_run,
     start_run,
     stop_run,
@@ -38,8 +36,10 @@ from trainingapp.runs.records import (
     run_tag,
     update_run,
 )
+from trainingapp.runs.verb_registry import RUN_VERBS, possible_verbs
 
 __all__ = [
+    "RUN_VERBS",
     "STUDIO_LIMIT",
     "ForkMode",
     "check_first",
@@ -58,7 +58,6 @@ __all__ = [
     "extend_run",
     "force_stop_run",
     "fork_run",
-    "further_verbs",
     "least_epochs",
     "move_in_queue",
     "pause_run",

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from django import template
-from django.urls import reverse
-from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
 
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.presentation import badges, event_text, labels, numbers, times
@@ -33,46 +30,6 @@ for read in (
 ):
     register.filter(read)
 register.filter("readable", text_of)
-
-
-VERBS: dict[str, tuple[str, str | Promise, str]] = {
-    "start": ("bi-play-fill", _("Start"), "btn-primary"),
-    "resume": ("bi-play-fill", _("Resume"), "btn-primary"),
-    "pause": ("bi-pause-fill", _("Pause"), "btn-outline-secondary"),
-    "stop": ("bi-stop-fill", _("Stop"), "btn-outline-secondary"),
-    "force_stop": ("bi-lightning-charge-fill", _("Force to stop"), "btn-outline-danger"),
-    "delete": ("bi-trash3", _("Delete"), "btn-outline-danger"),
-}
-#: Entries of a run's menu -> (icon, label, route, whether it is pressed and not opened).
-MENU: dict[str, tuple[str, str | Promise, str, bool]] = {
-    "checkpoint": ("bi-save", _("Save a checkpoint now"), "run_order", True),
-    "evaluate": ("bi-clipboard-data", _("Evaluate now"), "run_order", True),
-    "epochs": ("bi-arrows-expand-vertical", _("Change the epochs"), "run_epochs", False),
-    "fork": ("bi-signpost-split", _("Fork from a checkpoint"), "run_fork", False),
-    "clone": ("bi-copy", _("Clone and edit"), "run_new", False),
-    "retry": ("bi-arrow-repeat", _("Try again"), "run_order", True),
-    "edit": ("bi-sliders", _("Name and limits"), "run_edit", False),
-    "share": ("bi-people", _("Sharing"), "run_detail", False),
-    "force_stop": ("bi-lightning-charge-fill", _("Force to stop"), "run_force_stop", False),
-    "delete": ("bi-trash3", _("Delete"), "run_delete", False),
-}
-
-
-@register.simple_tag
-def verb_button(verb: str) -> dict[str, object]:
-    symbol, label, css = VERBS[verb]
-    return {"icon": symbol, "label": label, "css": css}
-
-
-@register.simple_tag
-def menu_entry(verb: str, run: TrainingRun) -> dict[str, object]:
-    """An entry of the run's menu: what it says and where it leads; `posts` where it is pressed and not opened."""
-    symbol, label, route, posts = MENU[verb]
-    if verb == "clone":
-        url = f"{reverse(route)}?clone={run.pk}"
-    else:
-        url = reverse(route, args=[run.pk, verb] if posts else [run.pk])
-    return {"icon": symbol, "label": label, "url": f"{url}#sharing" if verb == "share" else url, "posts": posts}
 
 
 @register.filter

@@ -10,7 +10,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
-from trainingapp.accounts.permissions import Verb, can, refusal, visible_to
+from trainingapp.accounts.permissions import Object, Verb, can, refusal, visible_to
 from trainingapp.models import Checkpoint, Dataset, TrainingRun, Weights
 
 M = TypeVar("M", bound=Model)
@@ -21,7 +21,7 @@ def visible(request: HttpRequest, rows: QuerySet[M], **lookup: object) -> M:
     return get_object_or_404(visible_to(request.user, rows), **lookup)
 
 
-def require(request: HttpRequest, verb: Verb, item: object = None) -> None:
+def require(request: HttpRequest, verb: Verb, item: Object | None = None) -> None:
     """Raises PermissionDenied when the user may not do this (to `item`)."""
     if not can(request.user, verb, item):
         raise PermissionDenied(refusal(verb))

@@ -27,7 +27,7 @@ ENTRIES_ON_A_PAGE = 100
 #: The page of a thing, by the kind that the trail names. What has none is shown by the admin.
 PAGES = {"run": "run_detail", "dataset": "dataset_detail", "weights": "weights_detail", "job": "job"}
 ADMIN_PAGES = {"token": "apitoken", "user": "user"}
-COLUMNS = ("time", "username", "verb", "kind", "object_id", "object_name", "door", "address")
+COLUMNS = ("time", "username", "verb", "kind", "object_id", "object_name", "source", "address")
 _DAY = forms.DateInput({"type": "date"})
 
 
@@ -42,7 +42,7 @@ class AuditFilter(forms.Form):
         max_length=SEARCH_LENGTH,
         help_text=_("Its name, or its kind and number: run 7"),
     )
-    door = forms.ChoiceField(label=_("Door"), required=False)
+    source = forms.ChoiceField(label=_("Source"), required=False)
     since = forms.DateField(label=pgettext_lazy("day", "From"), required=False, widget=_DAY)
     until = forms.DateField(label=_("Until"), required=False, widget=_DAY)
 
@@ -50,7 +50,7 @@ class AuditFilter(forms.Form):
         super().__init__(data)
         verbs = [(verb, str(label)) for verb, label in audit.VERBS.items()]
         self.fields["verb"].choices = [("", gettext("All")), *verbs]  # type: ignore[attr-defined]
-        self.fields["door"].choices = [("", gettext("All")), *audit.Door.choices]  # type: ignore[attr-defined]
+        self.fields["source"].choices = [("", gettext("All")), *audit.Source.choices]  # type: ignore[attr-defined]
         for field in self.fields.values():
             css = "form-select" if isinstance(field, forms.ChoiceField) else "form-control"
             field.widget.attrs |= {"class": css}
@@ -61,7 +61,7 @@ class AuditFilter(forms.Form):
         if not self.is_valid():
             return entries.none()
         values = self.cleaned_data
-        exact = {name: values[name] for name in ("verb", "door") if values[name]}
+        exact = {name: values[name] for name in ("verb", "source") if values[name]}
         if values["user"]:
             exact["username__icontains"] = values["user"]
         if values["since"]:

@@ -6,6 +6,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
@@ -26,7 +27,7 @@ def batch_preview_start(request: HttpRequest) -> HttpResponse:
         problems = [f"{form[name].label}: {' '.join(map(str, found))}" for name, found in form.errors.items()]
         return _refused(request, " ".join(problems))
     try:
-        job = run_verbs.preview_batch(form.cleaned_data["dataset"], form.config, owner=request.user)
+        job = run_verbs.preview_batch(form.cleaned_data["dataset"], form.config, owner=signed_in(request.user))
     except VerbError as error:
         return _refused(request, str(error))
     return started_job(request, job)

@@ -6,6 +6,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
@@ -29,7 +30,7 @@ def preflight_start(request: HttpRequest) -> HttpResponse:
         ]
         return _refused(request, " ".join(problems))
     try:
-        job = run_verbs.check_first(form.cleaned_data["dataset"], form.config, owner=request.user)
+        job = run_verbs.check_first(form.cleaned_data["dataset"], form.config, owner=signed_in(request.user))
     except VerbError as error:
         return _refused(request, str(error))
     return started_job(request, job)

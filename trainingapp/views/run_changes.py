@@ -14,6 +14,7 @@ from trainingapp.models.verbs import VerbError, VersionError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.change_forms import EditForm, EpochsForm
 from trainingapp.runs.forms import LIMITS
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_run
 from trainingapp.views.epochs_preview import EpochsPreview, preview
 
@@ -31,7 +32,7 @@ def run_epochs(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST" and form.is_valid() and _extended(request, run, form):
         return redirect(run)
     context = {"section": "runs", "run": run, "form": form, "resumable": run.status in RESUMABLE}
-    context |= {"preview": _previewed(run, form), "possible": "epochs" in run_verbs.further_verbs(run)}
+    context |= {"preview": _previewed(run, form), "possible": RUN_VERBS["epochs"].is_possible(run)}
     is_part = request.headers.get("HX-Target") == "epochs-preview"
     status = 422 if request.method == "POST" else 200
     return render(request, "runs/_epochs_preview.html" if is_part else "runs/epochs.html", context, status=status)

@@ -8,6 +8,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from trainingapp.accounts.permissions import Verb, can, visible_to
+from trainingapp.accounts.users import signed_in
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
@@ -48,7 +49,7 @@ def _forked(request: HttpRequest, run: TrainingRun, form: ForkForm) -> TrainingR
     fork = run_verbs.fork_run(
         run,
         values["checkpoint"],
-        owner=request.user,
+        owner=signed_in(request.user),
         config=form.config,
         mode=form.fork_mode,
         name=values["name"],

@@ -1,6 +1,5 @@
 """Pages of the runs."""
 
-from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
@@ -9,10 +8,11 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, visible_to
+from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
@@ -21,21 +21,15 @@ from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import LIMITS, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.runs.run_page import log_events
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
 from trainingapp.views.journal import restart_to_tell
-from trainingapp.views.run_control import answer_verb, context_of
+from trainingapp.views.run_control import context_of
 from trainingapp.views.run_forks import lineage
 
 RUNS_ON_A_PAGE = 25
 #: Entries of the audit trail on the page of a run; the trail itself has the rest.
 ENTRIES_SHOWN = 50
-CONTROLS: dict[str, Callable[..., TrainingRun]] = {
-    "start": run_verbs.start_run,
-    "pause": run_verbs.pause_run,
-    "resume": run_verbs.resume_run,
-    "stop": run_verbs.stop_run,
-    "force_stop": run_verbs.force_stop_run,
-}
 
 
 @require_safe
@@ -82,7 +76,9 @@ def run_new(request: HttpRequest) -> HttpResponse:
     chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")} | form.limits
     chosen["forked_from"] = origin
     try:
-        run = run_verbs.create_run(owner=request.user, config=form.config, corrections=form.corrections, **chosen)
+        run = run_verbs.create_run(
+            owner=signed_in(request.user), config=form.config, corrections=form.corrections, **chosen
+        )
         if "start" in request.POST:
             run_verbs.start_run(run, by=request.user.get_username())
     except VerbError as error:
@@ -183,23 +179,17 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "runs/_log_page.html" if getattr(request, "htmx", None) else "runs/log.html", context)
 
 
-@require_POST
-def run_control(request: HttpRequest, pk: int, verb: str) -> HttpResponse:
-    """Start, pause, resume or stop a run. htmx gets the header anew, others the page."""
-    return answer_verb(request, controlled_run(request, pk), verb, CONTROLS[verb])
-
-
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
     """Ask, saying how much goes, and delete."""
     run = controlled_run(request, pk, Verb.DELETE)
     if request.method == "POST":
         try:
-            run_verbs.delete_run(run)
+            run_verbs.delete_run(run, by=request.user.get_username())
         except VerbError as error:
             messages.error(request, str(error))
             return redirect(run)
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": run.name})
         return redirect("run_list")
-    possible = "delete" in run_verbs.possible_verbs(run)
+    possible = RUN_VERBS["delete"].is_possible(run)
     return render(request, "runs/delete.html", {"run": run, "size": run_verbs.deletion_size(run), "possible": possible})

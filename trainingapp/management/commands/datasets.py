@@ -9,11 +9,10 @@ from django.core.management import CommandError
 from django.template.defaultfilters import filesizeformat
 
 from trainingapp.datasets import verbs as dataset_verbs
-from trainingapp.management.base import StudioCommand
+from trainingapp.management.base import Options, StudioCommand, table_lines
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.foreground import print_report
 from trainingapp.management.sharing import add_share, share_item
-from trainingapp.management.training.records import columns
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import VerbError
 
@@ -46,16 +45,15 @@ class Command(StudioCommand):
         except VerbError as error:
             raise CommandError(str(error)) from None
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: Options) -> None:
         found = Dataset.objects.select_related("owner")
         found = found.filter(status=options["status"]) if options["status"] else found
         if options["json"]:
             self.stdout.write(json.dumps([_record(dataset) for dataset in found]))
             return
-        for line in columns([HEADING, *map(_summary, found)]):
-            self.stdout.write(line)
+        self.stdout.write("\n".join(table_lines(HEADING, map(_summary, found))))
 
-    def _show(self, options: dict[str, Any]) -> None:
+    def _show(self, options: Options) -> None:
         dataset = find_dataset(options["dataset"])
         shown = {**_record(dataset), "counts": dataset.counts, "folder": str(dataset.folder)}
         if options["json"]:
@@ -63,7 +61,7 @@ class Command(StudioCommand):
         else:
             self.stdout.write(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), ending="")
 
-    def _report(self, options: dict[str, Any]) -> None:
+    def _report(self, options: Options) -> None:
         dataset = find_dataset(options["dataset"])
         if options["json"]:
             self.stdout.write(json.dumps(dataset.report))
@@ -72,17 +70,17 @@ class Command(StudioCommand):
         if dataset.status == Dataset.Status.REFUSED:
             raise CommandError(f"“{dataset.name}” was refused.")
 
-    def _statistics(self, options: dict[str, Any]) -> None:
+    def _statistics(self, options: Options) -> None:
         dataset = find_dataset(options["dataset"])
         if options["json"]:
             self.stdout.write(json.dumps(dataset.statistics))
         else:
             self.stdout.write(yaml.safe_dump(dataset.statistics, sort_keys=False, allow_unicode=True), ending="")
 
-    def _share(self, options: dict[str, Any]) -> None:
+    def _share(self, options: Options) -> None:
         self.stdout.write(share_item(find_dataset(options["item"]), options))
 
-    def _delete(self, options: dict[str, Any]) -> None:
+    def _delete(self, options: Options) -> None:
         for wanted in options["dataset"]:
             dataset = find_dataset(wanted)
             size = dataset_verbs.dataset_deletion_size(dataset)

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
 
-from trainingapp.management.columns import columns
+from trainingapp.management.base import table_lines
 from trainingapp.models import Device, DeviceHold, Host
 from trainingapp.scheduling.placement import open_holds
 
@@ -29,8 +29,7 @@ class Command(BaseCommand):
             return
         heading = ("DEVICE", "HOST", "STATE", "NAME", "FREE MEMORY", "LOAD", "RUNS", "OTHER PROGRAMS")
         rows = [_row(host, device, holds) for host in hosts for device in host.devices.all()]
-        for line in columns([heading, *rows]):
-            self.stdout.write(line)
+        self.stdout.write("\n".join(table_lines(heading, rows)))
 
 
 def _state(host: Host, device: Device) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 from django.core.management import CommandError
 from django.utils import timezone
 
-from trainingapp.management.base import StudioCommand
-from trainingapp.management.columns import columns
+from trainingapp.management.base import StudioCommand, table_lines
 from trainingapp.models import Forecast, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
@@ -51,8 +50,7 @@ class Command(StudioCommand):
             self.stdout.write(json.dumps(records))
             return
         heading = ("PLACE", "ID", "NAME", "PRIORITY", "OWNER", "STARTS", "ENDS", "WAITS BECAUSE")
-        for line in columns([heading, *map(_row, records)]):
-            self.stdout.write(line)
+        self.stdout.write("\n".join(table_lines(heading, map(_row, records))))
 
 
 def _place(options: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""manage.py train: the verbs of lifecycle, and what is stored about runs, for the shell.
+"""manage.py train: the run verbs, and what is stored about runs.
 
 Exit codes: 0 done; 1 refused or wrong arguments; 2 no such option; after waiting 3 failed, 4 stopped, 5 paused.
 """
@@ -8,53 +8,44 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable
 from typing import Any
 
 import yaml
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import CommandError
 
+from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.number_text import number_text
-from trainingapp.management.base import StudioCommand
+from trainingapp.management.base import Options, StudioCommand, table_lines
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.following import follow_job
 from trainingapp.management.sharing import share_item
-from trainingapp.management.training.parsers import LEVELS, PLAIN_VERBS, add_actions
+from trainingapp.management.training.parsers import LEVELS, add_actions
 from trainingapp.management.training.records import (
     HEADING,
-    columns,
     full_record,
     log_line,
     metric_record,
     record,
     summary,
 )
-from trainingapp.management.training.values import read_config, template
+from trainingapp.management.training.values import Source, read_config, read_values, readable_errors, template
 from trainingapp.management.training.watching import wait_for_runs
-from trainingapp.models import Checkpoint, RunEvent, TrainingRun
-from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.messages import rendered, rendered_list
+from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.models.verbs import FieldError, VerbError
 from trainingapp.runs import evaluations
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import run_script
+from trainingapp.runs.limits import Limits
+from trainingapp.runs.verb_record import RunVerb
+from trainingapp.runs.verb_registry import RUN_VERBS
 
 FOLLOW_S = 0.5
-VERBS: dict[str, Callable[..., TrainingRun]] = {
-    "start": run_verbs.start_run,
-    "pause": run_verbs.pause_run,
-    "resume": run_verbs.resume_run,
-    "stop": run_verbs.stop_run,
-    "retry": run_verbs.retry_run,
-    "checkpoint": run_verbs.checkpoint_now,
-    "evaluate": run_verbs.evaluate_now,
-    "force-stop": run_verbs.force_stop_run,
-}
-assert VERBS.keys() == PLAIN_VERBS.keys()
 
 
 class Command(StudioCommand):
-    help = "Create, control and look at runs."
+    help = "Create, control and show runs."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_actions(parser)
@@ -62,8 +53,8 @@ class Command(StudioCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         action: str = options["action"]
         try:
-            if action in VERBS:
-                self._control(options)
+            if verb := RUN_VERBS.commands().get(action):
+                self._perform(verb, options)
             else:
                 getattr(self, f"_{action}")(options)
         except (VerbError, evaluations.EvaluationError) as error:
@@ -75,7 +66,7 @@ class Command(StudioCommand):
 
     # Making
 
-    def _create(self, options: dict[str, Any]) -> None:
+    def _create(self, options: Options) -> None:
         config, corrections = read_config(options["file"], options["set"])
         run = run_verbs.create_run(
             owner=_owner(options["owner"]),
@@ -88,7 +79,7 @@ class Command(StudioCommand):
         )
         self._made(run, options)
 
-    def _check(self, options: dict[str, Any]) -> None:
+    def _check(self, options: Options) -> None:
         config, corrections = read_config(options["file"], options["set"])
         for correction in corrections:
             self.stderr.write(rendered(correction))
@@ -97,27 +88,7 @@ class Command(StudioCommand):
         text = json.dumps(job.result) if options["json"] else yaml.safe_dump(job.result, sort_keys=False).rstrip()
         self.stdout.write(text)
 
-    def _clone(self, options: dict[str, Any]) -> None:
-        self._made(
-            run_verbs.clone_run(_run(options["run"]), owner=_owner(options["owner"]), name=options["name"]), options
-        )
-
-    def _fork(self, options: dict[str, Any]) -> None:
-        run = _run(options["run"])
-        config, corrections = read_config(options["file"], options["set"], base=run.config)
-        fork = run_verbs.fork_run(
-            run,
-            _checkpoint(run, options["checkpoint"]),
-            owner=_owner(options["owner"]),
-            config=config,
-            mode=options["mode"],
-            name=options["name"],
-            corrections=corrections,
-            priority=options["priority"],
-        )
-        self._made(fork, options)
-
-    def _made(self, run: TrainingRun, options: dict[str, Any]) -> None:
+    def _made(self, run: TrainingRun, options: Options) -> None:
         if options["start"]:
             run_verbs.start_run(run)
         for correction in rendered_list(run.corrections):
@@ -125,18 +96,47 @@ class Command(StudioCommand):
         self._tell(run, options)
         self._wait([run], options)
 
-    def _config(self, options: dict[str, Any]) -> None:
+    def _config(self, options: Options) -> None:
         self.stdout.write(template(options["task"], options["model"]), ending="")
 
     # Changing
 
-    def _control(self, options: dict[str, Any]) -> None:
-        runs, refused = [], []
-        for number in options["run"]:  # one that refuses does not keep the others from it
+    def _perform(self, verb: RunVerb, options: Options) -> None:
+        """Perform a run verb, with the arguments that its record names."""
+        values: dict[str, object] = {}
+        source = Source(None)
+        for parameter in verb.parameters:
+            if parameter.kind == "configuration":
+                values[parameter.name], source = read_values(options["file"], options["set"])
+            elif options[parameter.name] is not None:
+                values[parameter.name] = options[parameter.name]
+        if isinstance(options["run"], list):
+            self._perform_each(verb, options)
+            return
+        user: AnyUser = _owner(options["owner"]) if verb.makes_run else AnonymousUser()
+        try:
+            with readable_errors(source):
+                done = verb.perform(_run(options["run"]), user=user, **values)
+        except FieldError as error:
+            raise CommandError(f"--{error.field}: {error}") from None
+        assert isinstance(done, TrainingRun)
+        if verb.makes_run:
+            self._made(done, options)
+        else:
+            self._tell(done, options)
+            self._wait([done], options)
+
+    def _perform_each(self, verb: RunVerb, options: Options) -> None:
+        runs: list[TrainingRun] = []
+        refused = []
+        for number in options["run"]:  # a refusal must not keep the others from it
             try:
-                runs.append(VERBS[options["action"]](_run(number)))
+                done = verb.perform(_run(number), user=AnonymousUser())
             except (VerbError, CommandError) as error:
                 refused.append(str(error))
+            else:
+                assert isinstance(done, TrainingRun)
+                runs.append(done)
         if options["json"]:
             self.stdout.write(json.dumps([record(run) for run in runs]))
         else:
@@ -146,22 +146,17 @@ class Command(StudioCommand):
             raise CommandError("\n".join(refused))
         self._wait(runs, options)
 
-    def _epochs(self, options: dict[str, Any]) -> None:
-        run = run_verbs.extend_run(_run(options["run"]), options["epochs"])
-        self._tell(run, options)
-        self._wait([run], options)
-
-    def _update(self, options: dict[str, Any]) -> None:
+    def _update(self, options: Options) -> None:
         changes = {"name": options["name"], "priority": options["priority"], **_limits(options)}
         if all(change is None for change in changes.values()):
             raise CommandError("Give --name, --priority or a limit.")
         run = run_verbs.update_run(_run(options["run"]), **changes)
         self._tell(run, options)
 
-    def _share(self, options: dict[str, Any]) -> None:
+    def _share(self, options: Options) -> None:
         self.stdout.write(share_item(_run(options["item"]), options))
 
-    def _delete(self, options: dict[str, Any]) -> None:
+    def _delete(self, options: Options) -> None:
         for number in options["run"]:
             run = _run(number)
             size = run_verbs.deletion_size(run)
@@ -174,15 +169,14 @@ class Command(StudioCommand):
 
     # Looking
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: Options) -> None:
         runs = _found_runs(options)
         if options["json"]:
             self.stdout.write(json.dumps([record(run) for run in runs]))
             return
-        for line in columns([HEADING, *(summary(run) for run in runs)]):
-            self.stdout.write(line)
+        self.stdout.write("\n".join(table_lines(HEADING, map(summary, runs))))
 
-    def _show(self, options: dict[str, Any]) -> None:
+    def _show(self, options: Options) -> None:
         shown = full_record(_run(options["run"]))
         if options["json"]:
             self.stdout.write(json.dumps(shown))
@@ -190,10 +184,10 @@ class Command(StudioCommand):
         for line in yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).splitlines():
             self.stdout.write(line)
 
-    def _script(self, options: dict[str, Any]) -> None:
+    def _script(self, options: Options) -> None:
         self.stdout.write(run_script(_run(options["run"])), ending="")
 
-    def _metrics(self, options: dict[str, Any]) -> None:
+    def _metrics(self, options: Options) -> None:
         rows = _run(options["run"]).events.filter(type=RunEvent.Type.METRICS, superseded=False).order_by("seq")
         points = [metric_record(row) for row in rows if options["split"] in (None, row.data.get("split"))]
         for point in points:
@@ -209,7 +203,7 @@ class Command(StudioCommand):
             )
             self.stdout.write(f"epoch {point['epoch']}  step {point['step']}  {point['split']}  {values}")
 
-    def _evaluation(self, options: dict[str, Any]) -> None:
+    def _evaluation(self, options: Options) -> None:
         run = _run(options["run"])
         found = evaluations.of_epoch(run, options["epoch"]) if options["epoch"] else evaluations.newest(run)
         if found is None:
@@ -223,11 +217,10 @@ class Command(StudioCommand):
         for name, value in content.values.items():
             self.stdout.write(f"{name} {number_text(value, ascii_only=True)}")
         names = ["class", *(column.name for column in content.columns)]
-        rows = [tuple(_cell(row.get(name)) for name in names) for row in content.per_class]
-        for line in columns([tuple(name.upper() for name in names), *rows]):
-            self.stdout.write(line)
+        rows = ([_cell(row.get(name)) for name in names] for row in content.per_class)
+        self.stdout.write("\n".join(table_lines([name.upper() for name in names], rows)))
 
-    def _logs(self, options: dict[str, Any]) -> None:
+    def _logs(self, options: Options) -> None:
         number, seq = _run(options["run"]).pk, 0
         levels = LEVELS[LEVELS.index(options["level"]) :]
         while True:
@@ -241,18 +234,18 @@ class Command(StudioCommand):
             self.stdout.flush()
             time.sleep(FOLLOW_S)
 
-    def _watch(self, options: dict[str, Any]) -> None:
+    def _watch(self, options: Options) -> None:
         self._end(wait_for_runs([_run(number).pk for number in options["run"]], show_bar=True))
 
     # Telling
 
-    def _tell(self, run: TrainingRun, options: dict[str, Any]) -> None:
+    def _tell(self, run: TrainingRun, options: Options) -> None:
         if options["json"]:
             self.stdout.write(json.dumps(record(run)))
         else:
             self.stdout.write(f"Run {run.pk} “{run.name}” is {run.shown_status}.")
 
-    def _wait(self, runs: list[TrainingRun], options: dict[str, Any]) -> None:
+    def _wait(self, runs: list[TrainingRun], options: Options) -> None:
         if options.get("wait") or options.get("follow"):
             self.stdout.flush()
             self._end(wait_for_runs([run.pk for run in runs], show_bar=options["follow"]))
@@ -262,7 +255,7 @@ class Command(StudioCommand):
             raise CommandError("Not every run was completed.", returncode=exit_code)
 
 
-def _found_runs(options: dict[str, Any]) -> list[TrainingRun]:
+def _found_runs(options: Options) -> list[TrainingRun]:
     fields = {"status": options["status"], "task": options["task"], "owner__username": options["owner"]}
     runs = TrainingRun.objects.filter(**{name: value for name, value in fields.items() if value})
     if text := options["search"]:
@@ -271,7 +264,7 @@ def _found_runs(options: dict[str, Any]) -> list[TrainingRun]:
     return list(runs[: options["limit"]] if options["limit"] else runs)
 
 
-def _limits(options: dict[str, Any]) -> dict[str, Any]:
+def _limits(options: Options) -> Limits:
     return {
         "soft_limit_h": options["soft_limit"],
         "hard_limit_h": options["hard_limit"],
@@ -283,8 +276,8 @@ def _cell(value: object) -> str:
     return number_text(value, ascii_only=True) if isinstance(value, float) else "" if value is None else str(value)
 
 
-def _owner(name: str | None) -> Any:
-    users = get_user_model()._default_manager
+def _owner(name: str | None) -> User:
+    users = User.objects
     owner = users.filter(username=name).first() if name else users.filter(is_superuser=True).order_by("pk").first()
     if owner is None:
         raise CommandError(f"--owner: there is no user {name}." if name else "There is no administrator yet.")
@@ -296,10 +289,3 @@ def _run(number: int) -> TrainingRun:
     if run is None:
         raise CommandError(f"There is no run {number}.")
     return run
-
-
-def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
-    found = run.checkpoints.filter(file=file).first() if file else run.checkpoints.filter(is_best=True).first()
-    if found is None:
-        raise CommandError(f"--checkpoint: run {run.pk} has no {file or 'best checkpoint yet'}.")
-    return found

@@ -1,6 +1,5 @@
-"""Runs as commands print them: JSON objects, columns and lines."""
+"""Runs as commands print them: JSON objects, rows and lines."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from trainingapp.contract.number_text import number_text
@@ -57,13 +56,6 @@ def best_result(run: TrainingRun) -> str:
     if run.best_metric is None:
         return ""
     return f"{run.best_metric_name} {number_text(run.best_metric, digits=3, ascii_only=True)}"
-
-
-def columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
-    """Lines with the cells of each column below each other."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def log_line(row: RunEvent) -> str:

@@ -3,7 +3,8 @@
 import json
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ WIDTH = 100
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """Where values come from: a file with the line of each key, and `--set`."""
 
     path: Path | None
@@ -35,20 +36,30 @@ class _Source:
         return f"{self.path}:{line}" if line else str(self.path or "--set")
 
 
-def read_config(
-    file: Path | None, assignments: list[str], base: dict[str, Any] | None = None
-) -> tuple[RunConfig, list[Message]]:
-    """The configuration and what was corrected in it. Raises CommandError, which names file, line and field."""
+def read_config(file: Path | None, assignments: list[str]) -> tuple[RunConfig, list[Message]]:
+    """The configuration and its corrections. Raises CommandError, which names file, line and field."""
+    values, source = read_values(file, assignments)
+    with readable_errors(source):
+        return correct_config(values)
+
+
+def read_values(file: Path | None, assignments: list[str]) -> tuple[dict[str, object], Source]:
+    """The fields that a file and `--set` give, and where each comes from. Raises CommandError."""
     from_file, lines = _read_file(file) if file else ({}, {})
     assigned = dict(map(_assignment, assignments))
+    return {**from_file, **assigned}, Source(file, lines, frozenset(assigned))
+
+
+@contextmanager
+def readable_errors(source: Source) -> Iterator[None]:
+    """Raise a wrong configuration as a CommandError that names file, line and field."""
     try:
-        return correct_config({**(base or {}), **from_file, **assigned})
+        yield
     except ValidationError as error:
-        source = _Source(file, lines, frozenset(assigned))
         raise CommandError("\n".join(_sentences(error, source))) from None
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def _read_file(path: Path) -> tuple[dict[str, object], dict[str, int]]:
     """Its values, and the line of each."""
     read = _read_json if path.suffix.lower() == ".json" else _read_yaml
     values, names = read(path, _read_text(path))
@@ -74,7 +85,7 @@ def _read_text(path: Path) -> str:
         raise CommandError(f"{path}:{line}: This is no text in UTF-8.") from None
 
 
-def _read_json(path: Path, text: str) -> tuple[Any, list[tuple[str, int]]]:
+def _read_json(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
     """What it holds, and the names with their lines."""
     try:
         values = json.loads(text)
@@ -85,7 +96,7 @@ def _read_json(path: Path, text: str) -> tuple[Any, list[tuple[str, int]]]:
     return values, [(name, text.count("\n", 0, match.start()) + 1) for name, match in found]
 
 
-def _read_yaml(path: Path, text: str) -> tuple[Any, list[tuple[str, int]]]:
+def _read_yaml(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
     try:
         values, top = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -98,7 +109,7 @@ def _read_yaml(path: Path, text: str) -> tuple[Any, list[tuple[str, int]]]:
     return values, [(str(key.value), key.start_mark.line + 1) for key, _value in pairs]
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def _assignment(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
     if not equals:
         raise CommandError(f"--set {text}: must be KEY=VALUE.")
@@ -108,7 +119,7 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
-def _sentences(error: ValidationError, source: _Source) -> Iterable[str]:
+def _sentences(error: ValidationError, source: Source) -> Iterable[str]:
     for item in error.errors():
         name = ".".join(map(str, item["loc"]))
         got = f" (got {item['input']!r})" if name else ""
@@ -122,7 +133,7 @@ def template(task: str, model: str | None) -> str:
     try:
         parse_config({"task": task, **defaults})
     except ValidationError as error:
-        raise CommandError("\n".join(_sentences(error, _Source(Path("--model"))))) from None
+        raise CommandError("\n".join(_sentences(error, Source(Path("--model"))))) from None
     lines = [
         f"# The configuration of a {task} run. A field that is left out takes the value given here.",
         f"task: {task}",

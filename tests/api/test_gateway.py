@@ -101,7 +101,7 @@ def test_the_last_use_is_written_at_most_once_a_minute(user: User) -> None:
 def test_the_audit_trail_names_the_token_s_user_and_the_door(api: Api, make: MAKE) -> None:
     api.post(f"training/{make('queued').pk}/control", {"action": "stop"})
     entry = AuditEntry.objects.get(verb="stop")
-    assert (entry.username, entry.door, entry.address) == ("ada", "api", "127.0.0.1")
+    assert (entry.username, entry.source, entry.address) == ("ada", "api", "127.0.0.1")
 
 
 # The browser's login

@@ -1,0 +1,14 @@
+"""The type of an account as functions of the studio take it."""
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import PermissionDenied
+
+#: The user of a request: an account, or nobody who is signed in.
+AnyUser = User | AnonymousUser
+
+
+def signed_in(user: AnyUser) -> User:
+    """The account of a signed-in user. Raises PermissionDenied for an anonymous one, whom the middleware turns away."""
+    if isinstance(user, AnonymousUser):
+        raise PermissionDenied
+    return user

@@ -1,0 +1,427 @@
+"""The run verbs, one record each. Everything that lists verbs is derived from RUN_VERBS; see verb_record.py."""
+
+from collections.abc import Callable
+
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.sharing import share
+from trainingapp.contract.limits import FILE_NAME_LENGTH, MAX_EPOCHS, MAX_PRIORITY, NAME_LENGTH
+from trainingapp.models import TrainingRun
+from trainingapp.models.run import RequestedAction, Status
+from trainingapp.runs.control import (
+    checkpoint_now,
+    evaluate_now,
+    force_stop_run,
+    pause_run,
+    resume_run,
+    start_run,
+    stop_run,
+)
+from trainingapp.runs.epochs import extend_run
+from trainingapp.runs.forks import clone_run, fork_from, retry_run
+from trainingapp.runs.queue import move_in_queue, set_priority
+from trainingapp.runs.records import check_first, create_run, delete_run, preview_batch, update_run
+from trainingapp.runs.verb_record import Parameter, RunVerb, VerbRegistry
+
+_NAME = Parameter(
+    name="name", kind="text", label=_("Name"), help="name of the new run.", most=NAME_LENGTH, example="longer"
+)
+
+
+def _page(route: str) -> Callable[[TrainingRun], str]:
+    return lambda run: reverse(route, args=[run.pk])
+
+
+def _has_status(*statuses: Status) -> Callable[[TrainingRun], bool]:
+    return lambda run: run.status in statuses
+
+
+def _trains(run: TrainingRun) -> bool:
+    """Running, and nothing ends it yet."""
+    return run.status == Status.RUNNING and not run.requested_action
+
+
+def _is_not_ending(run: TrainingRun) -> bool:
+    return run.status != Status.RUNNING or not run.requested_action
+
+
+def _can_resume(run: TrainingRun) -> bool:
+    return run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED) or run.waits_until is not None
+
+
+def _can_pause(run: TrainingRun) -> bool:
+    return run.status == Status.QUEUED or _trains(run)
+
+
+def _can_stop(run: TrainingRun) -> bool:
+    if run.status == Status.RUNNING:
+        return run.requested_action in (RequestedAction.NOTHING, RequestedAction.PAUSE)
+    return run.status in (Status.QUEUED, Status.PAUSED)
+
+
+def _can_force_stop(run: TrainingRun) -> bool:
+    """Offered only where a request to stop would not help: it gives up what was trained since the last checkpoint."""
+    if run.status != Status.RUNNING or run.requested_action == RequestedAction.KILL:
+        return False
+    return run.is_unanswered or run.is_quiet or run.is_silent
+
+
+def _can_fork(run: TrainingRun) -> bool:
+    return run.checkpoints.filter(damage="").exists()
+
+
+def _from_a_form(run: TrainingRun) -> bool:
+    """Verbs about a configuration that has no run yet are offered for none."""
+    return False
+
+
+RUN_VERBS = VerbRegistry(
+    RunVerb(
+        name="start",
+        function=start_run,
+        label=_("Start"),
+        help="Queue new runs.",
+        is_possible=_has_status(Status.PENDING),
+        is_lifecycle=True,
+        placement="button",
+        icon="bi-play-fill",
+        style="btn-primary",
+        already=_("The run was started before."),
+        api_action="start",
+        admin_action="start",
+        done=_("“%(name)s” was queued."),
+        command="start",
+        can_wait=True,
+        audit_verb="start",
+        audit_label=_("started"),
+    ),
+    RunVerb(
+        name="resume",
+        function=resume_run,
+        label=_("Resume"),
+        help="Resume paused, stopped or failed runs from their newest valid checkpoint.",
+        is_possible=_can_resume,
+        is_lifecycle=True,
+        placement="button",
+        icon="bi-play-fill",
+        style="btn-primary",
+        already=_("The run was resumed before."),
+        api_action="resume",
+        admin_action="resume",
+        done=_("“%(name)s” was queued."),
+        command="resume",
+        can_wait=True,
+        audit_verb="resume",
+        audit_label=_("resumed"),
+    ),
+    RunVerb(
+        name="pause",
+        function=pause_run,
+        label=_("Pause"),
+        help="Save a checkpoint and free the device.",
+        is_possible=_can_pause,
+        is_lifecycle=True,
+        placement="button",
+        icon="bi-pause-fill",
+        already=_("A pause was requested before."),
+        api_action="pause",
+        admin_action="pause",
+        done=_("A pause of “%(name)s” was requested."),
+        command="pause",
+        audit_verb="pause",
+        audit_label=_("paused"),
+    ),
+    RunVerb(
+        name="stop",
+        function=stop_run,
+        label=_("Stop"),
+        help="End runs after saving a checkpoint.",
+        is_possible=_can_stop,
+        is_lifecycle=True,
+        placement="button",
+        icon="bi-stop-fill",
+        already=_("A stop was requested before."),
+        api_action="stop",
+        admin_action="stop",
+        done=_("A stop of “%(name)s” was requested."),
+        command="stop",
+        audit_verb="stop",
+        audit_label=_("stopped"),
+    ),
+    RunVerb(
+        name="checkpoint",
+        function=checkpoint_now,
+        label=_("Save a checkpoint now"),
+        help="Save a checkpoint at the next step of a running run.",
+        is_possible=_trains,
+        icon="bi-save",
+        already=_("A checkpoint was requested before; it is saved at the next step."),
+        accepted=_("A checkpoint is saved at the next step."),
+        api_action="checkpoint",
+        admin_action="checkpoint",
+        done=_("A checkpoint of “%(name)s” was requested."),
+        command="checkpoint",
+        audit_verb="order",
+        audit_label=_("sent a request to"),
+    ),
+    RunVerb(
+        name="evaluate",
+        function=evaluate_now,
+        label=_("Evaluate now"),
+        help="Validate at the next step of a running run.",
+        is_possible=_trains,
+        icon="bi-clipboard-data",
+        already=_("An evaluation was requested before; it starts at the next step."),
+        accepted=_("The evaluation starts at the next step; training continues after it."),
+        api_action="evaluate",
+        admin_action="evaluate",
+        done=_("An evaluation of “%(name)s” was requested."),
+        command="evaluate",
+        audit_verb="order",
+        audit_label=_("sent a request to"),
+    ),
+    RunVerb(
+        name="epochs",
+        function=extend_run,
+        label=_("Change epochs"),
+        help="Change the total epochs of a run; a completed run is queued again.",
+        is_possible=_is_not_ending,
+        parameters=(
+            Parameter(
+                name="epochs",
+                kind="number",
+                label=_("Total epochs"),
+                help="total epochs.",
+                is_required=True,
+                most=MAX_EPOCHS,
+                example=40,
+            ),
+        ),
+        icon="bi-arrows-expand-vertical",
+        page=_page("run_epochs"),
+        api_action="extend",
+        admin_action="extend",
+        done=_("The total epochs of “%(name)s” were changed."),
+        command="epochs",
+        can_wait=True,
+        audit_verb="extend",
+        audit_label=_("changed the total epochs of"),
+    ),
+    RunVerb(
+        name="fork",
+        function=fork_from,
+        label=_("Fork from a checkpoint"),
+        help="Create a run that starts from a checkpoint of another run.",
+        permission=Verb.CREATE,
+        is_possible=_can_fork,
+        makes_run=True,
+        parameters=(
+            _NAME,
+            Parameter(
+                name="checkpoint",
+                kind="text",
+                label=_("Checkpoint"),
+                help="file of the checkpoint; by default the best, or else the last.",
+                most=FILE_NAME_LENGTH,
+                example="epoch_5.pt",
+            ),
+            Parameter(
+                name="mode",
+                kind="choice",
+                label=_("Start with"),
+                help="continue from the step of the checkpoint, or take over its weights only.",
+                choices=("continue", "weights"),
+                most=20,
+                example="continue",
+            ),
+            Parameter(
+                name="config",
+                kind="configuration",
+                label=_("Configuration"),
+                help="fields of the configuration that differ from those of the run.",
+                most=0,
+            ),
+            Parameter(
+                name="priority",
+                kind="number",
+                label=_("Priority"),
+                help="by default that of the run.",
+                least=-MAX_PRIORITY,
+                most=MAX_PRIORITY,
+            ),
+        ),
+        icon="bi-signpost-split",
+        page=_page("run_fork"),
+        api_action="fork",
+        command="fork",
+        can_wait=True,
+        audit_verb="fork",
+        audit_label=_("forked"),
+    ),
+    RunVerb(
+        name="clone",
+        function=clone_run,
+        label=_("Clone and edit"),
+        help="Create a run with the dataset and the configuration of another run.",
+        permission=Verb.CREATE,
+        makes_run=True,
+        parameters=(_NAME,),
+        icon="bi-copy",
+        page=lambda run: f"{reverse('run_new')}?clone={run.pk}",
+        api_action="clone",
+        admin_action="clone",
+        admin_label=_("Clone"),
+        done=_("“%(name)s” was cloned."),
+        command="clone",
+        can_wait=True,
+        audit_verb="clone",
+        audit_label=_("cloned"),
+    ),
+    RunVerb(
+        name="retry",
+        function=retry_run,
+        label=_("Retry"),
+        help="Queue failed runs again.",
+        is_possible=_has_status(Status.FAILED),
+        icon="bi-arrow-repeat",
+        already=_("The run was queued before."),
+        api_action="retry",
+        admin_action="retry",
+        done=_("“%(name)s” was queued."),
+        command="retry",
+        can_wait=True,
+        audit_verb="retry",
+        audit_label=_("retried"),
+    ),
+    RunVerb(
+        name="edit",
+        function=update_run,
+        label=_("Name and limits"),
+        help="Change the name, the priority or the limits of a run.",
+        permission=Verb.CHANGE,
+        icon="bi-sliders",
+        page=_page("run_edit"),
+        starts_section=True,
+        api_operation="change_run",
+        own_command="train update",
+        audit_verb="change",
+    ),
+    RunVerb(
+        name="share",
+        function=share,
+        label=_("Sharing"),
+        help="Set who else sees a run.",
+        permission=Verb.SHARE,
+        icon="bi-people",
+        page=lambda run: f"{run.get_absolute_url()}#sharing",
+        api_operation="share_run",
+        own_command="train share",
+        audit_verb="share",
+    ),
+    RunVerb(
+        name="force_stop",
+        function=force_stop_run,
+        label=_("Force stop"),
+        help="End runs at once, without a checkpoint: for a trainer that does not respond.",
+        is_possible=_can_force_stop,
+        is_lifecycle=True,
+        icon="bi-lightning-charge-fill",
+        style="btn-outline-danger",
+        page=_page("run_force_stop"),
+        is_destructive=True,
+        already=_("A force stop was requested before."),
+        api_action="force_stop",
+        admin_action="force_stop",
+        done=_("A force stop of “%(name)s” was requested."),
+        command="force-stop",
+        audit_verb="kill",
+        audit_label=_("force-stopped"),
+    ),
+    RunVerb(
+        name="delete",
+        function=delete_run,
+        label=_("Delete"),
+        help="Delete runs with their files.",
+        permission=Verb.DELETE,
+        is_possible=lambda run: run.status not in (Status.QUEUED, Status.RUNNING),
+        is_lifecycle=True,
+        icon="bi-trash3",
+        style="btn-outline-danger",
+        page=_page("run_delete"),
+        is_destructive=True,
+        starts_section=True,
+        admin_action="delete_with_files",
+        admin_label=_("Delete with all files"),
+        confirmation=_("These runs are deleted permanently, with their logs, charts and checkpoints."),
+        done=_("“%(name)s” was deleted."),
+        api_operation="delete_run",
+        own_command="train delete",
+        audit_verb="delete",
+    ),
+    RunVerb(
+        name="move",
+        function=move_in_queue,
+        label=_("Move in the queue"),
+        help="Move a queued run before or after another one, or to an end of the queue.",
+        is_possible=_has_status(Status.QUEUED),
+        placement="elsewhere",
+        api_operation="move_in_queue",
+        own_command="queue move",
+        audit_verb="move",
+        audit_label=_("moved in the queue"),
+    ),
+    RunVerb(
+        name="priority",
+        function=set_priority,
+        label=_("Change the priority"),
+        help="Change the priority of a run that is not finished.",
+        is_possible=lambda run: not run.is_finished,
+        placement="elsewhere",
+        api_operation="change_run",
+        own_command="queue priority",
+        audit_verb="priority",
+        audit_label=_("changed the priority of"),
+    ),
+    RunVerb(
+        name="create",
+        function=create_run,
+        label=_("Create a run"),
+        help="Create a run.",
+        permission=Verb.CREATE,
+        is_possible=_from_a_form,
+        placement="elsewhere",
+        api_operation="create_run",
+        own_command="train create",
+        audit_verb="create",
+    ),
+    RunVerb(
+        name="check",
+        function=check_first,
+        label=_("Check a run"),
+        help="Train a few steps of a configuration, to measure what a run of it needs.",
+        permission=Verb.CREATE,
+        is_possible=_from_a_form,
+        placement="elsewhere",
+        api_operation="check_run",
+        own_command="train check",
+        audit_verb="check",
+        audit_label=_("checked a run on"),
+    ),
+    RunVerb(
+        name="preview",
+        function=preview_batch,
+        label=_("Training batch (augmented)"),
+        help="Draw the first training batch of a configuration.",
+        permission=Verb.CREATE,
+        is_possible=_from_a_form,
+        placement="elsewhere",
+        audit_verb="preview",
+    ),
+)
+
+
+def possible_verbs(run: TrainingRun) -> list[str]:
+    """The lifecycle verbs that are possible for the run, in the order of the buttons."""
+    return [verb.name for verb in RUN_VERBS if verb.is_lifecycle and verb.is_possible(run)]
