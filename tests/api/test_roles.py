@@ -18,7 +18,6 @@ from tests.helpers.tiny import board_of, make_dataset, make_run
 from trainingapp.api.openapi import schema_of
 from trainingapp.api.root import api as studio_api
 from trainingapp.models import Dataset, Job, Team, TrainingRun, Weights
-from trainingapp.runs.verb_record import RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 pytestmark = pytest.mark.django_db
@@ -56,17 +55,20 @@ IMAGES = object()
 ABOUT_WEIGHTS = {"name": "x", "task": "classification", "architecture": "resnet18", "classes": ["a", "b"]}
 
 
-def body_of(verb: RunVerb) -> dict[str, object]:
-    """A request that performs the action, with the parameters that it requires."""
-    mode = {"mode": "weights"} if verb.name == "fork" else {}
-    return {
-        "action": verb.api_action,
-        **{each.name: each.example for each in verb.parameters if each.is_required},
-        **mode,
-    }
-
-
 RUN, DATASET, WEIGHTS = "training/{run}", "datasets/{dataset}", "weights/{weights}"
+
+
+def control_calls() -> dict[str, tuple[str, str, Any]]:
+    """A line for each action, with the parameters that it requires."""
+    calls: dict[str, tuple[str, str, Any]] = {}
+    for action, verb in RUN_VERBS.api_actions().items():
+        body = {"action": action, **{each.name: each.example for each in verb.parameters if each.is_required}}
+        if verb.name == "fork":  # the checkpoint of this world holds no tensors to continue from
+            body["mode"] = "weights"
+        calls[f"control_run: {action}"] = (f"{RUN}/control", "use" if verb.makes_run else "control", body)
+    return calls
+
+
 #: operation -> (path, verb, body). The verb "list" is open to who is signed in, "create" to whom a role lets create,
 #: "use" to those of them that see the thing, "own" to who asked for a job, and "part" to the owner of an upload. Where
 #: an operation does several things, there is a line for each, with a word behind its name.
@@ -78,10 +80,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "change_run": (RUN, "control", {"priority": 3}),
     "delete_run": (RUN, "delete", None),
     "run_status": (f"{RUN}/status", "see", None),
-    **{
-        f"control_run: {action}": (f"{RUN}/control", "use" if verb.makes_run else "control", body_of(verb))
-        for action, verb in RUN_VERBS.api_actions().items()
-    },
+    **control_calls(),
     "share_run": (f"{RUN}/share", "share", {"visibility": "private"}),
     "list_metrics": (f"{RUN}/metrics", "see", None),
     "list_logs": (f"{RUN}/logs", "see", None),

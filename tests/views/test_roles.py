@@ -1,9 +1,9 @@
-"""Who gets what from every address: one line for each route and method, every role, and other people's things.
+"""Who gets what from every address: one line for each route and method, every role, and objects of other users.
 
-`LINES` is the table. A route of cvstudio/urls.py without a line fails `test_every_route_has_a_line`. To add one, name
-the route, the method, the verb of permissions.py that it takes, the kind of thing it is about, and the status that an
-allowed person gets; `args`, `data` and `prepare` make it a request that can succeed. What each person may is written
-out here by hand, so that a change of permissions.py alone is noticed.
+`LINES` is the table. A route of trainingapp/views/urls/ without a line fails `test_every_route_has_a_line`. To add one,
+name the route, the method, the verb of permissions.py that it requires, the kind of object, and the status that an
+allowed user gets; `args`, `data` and `prepare` make it a request that can succeed. Lines of run verbs are derived. What
+each user may is written out here by hand, so that a change of permissions.py alone is noticed.
 """
 
 import uuid
@@ -176,6 +176,12 @@ def job_done(world: World) -> None:
     Job.objects.filter(pk=world.job.pk).update(state="done", result={"sha256": "0" * 64})
 
 
+def run_verb_lines() -> list[Line]:
+    """A line for each run verb that a POST performs."""
+    posted = RUN_VERBS.posted().values()
+    return [run_line("run_control", each.name, method="post", verb=each.permission, ok=302) for each in posted]
+
+
 LINES = [
     Line("run_list", verb=""),
     Line("run_list_stream", verb=""),
@@ -225,11 +231,7 @@ LINES = [
     run_line("run_delete", verb="delete"),
     run_line("run_delete", method="post", verb="delete", ok=302),
     run_line("run_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
-    *(
-        run_line("run_control", verb.name, method="post", verb=verb.permission, ok=302)
-        for verb in RUN_VERBS
-        if verb.posts
-    ),
+    *run_verb_lines(),
     run_line("run_force_stop", verb="control"),
     run_line("run_epochs", verb="control"),
     run_line("run_epochs", method="post", verb="control", data=lambda world: {"epochs": "30"}, ok=302),

@@ -198,3 +198,9 @@ def test_the_page_says_what_a_pause_costs(user_client: Client, make: MAKE) -> No
 def test_no_pause_cost_is_shown_where_nothing_trains(user_client: Client, make: MAKE, status: str) -> None:
     page = html(user_client.get(make(status).get_absolute_url()))
     assert re.search(r'<div id="part-pause_cost"[^>]* hidden>', page)
+
+
+def test_a_verb_with_a_page_is_a_link_and_one_without_is_pressed(user_client: Client, make: MAKE) -> None:
+    page = html(user_client.get(make("running", heartbeat_at=timezone.now()).get_absolute_url()))
+    assert re.search(r'<a class="menu-item" id="menu-epochs"\s+href="/runs/\d+/epochs/"', page)
+    assert re.search(r'<button class="menu-item" id="menu-checkpoint"\s+form="controls"', page)

@@ -23,8 +23,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from trainingapp.contract.limits import SEARCH_LENGTH, USER_NAME_LENGTH
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract.limits import SEARCH_LENGTH, USER_NAME_LENGTH
 from trainingapp.models import ApiToken, AuditEntry, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
 from trainingapp.presentation.text import Text
 

@@ -11,7 +11,6 @@ from trainingapp.api.paging import MOST_ID, Page, Paging, Text
 from trainingapp.contract.limits import (
     FILE_NAME_LENGTH,
     LICENCE_LENGTH,
-    MAX_EPOCHS,
     MAX_JSON_INTEGER,
     MAX_LIMIT_HOURS,
     MAX_PRIORITY,

@@ -12,8 +12,8 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts.permissions import is_administrator
-from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH, PATH_LENGTH
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH, PATH_LENGTH
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.models import Dataset

@@ -96,6 +96,11 @@ class RunVerb:
         """Whether POST /runs/{id}/{name}/ does it at once; other verbs have forms of their own."""
         return bool(self.api_action) and not self.parameters and not self.makes_run
 
+    @property
+    def opens_page(self) -> bool:
+        """Whether its button leads to a page that asks first. Templates use it: they would call `page` itself."""
+        return self.page is not None
+
     def url(self, run: TrainingRun) -> str:
         """Where its button leads: to its page, or to the route that does it."""
         return self.page(run) if self.page else reverse("run_control", args=[run.pk, self.name])

@@ -31,9 +31,9 @@ from trainingapp.management.training.records import (
 )
 from trainingapp.management.training.values import Source, read_config, read_values, readable_errors, template
 from trainingapp.management.training.watching import wait_for_runs
-from trainingapp.presentation.messages import rendered, rendered_list
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.verbs import FieldError, VerbError
+from trainingapp.presentation.messages import rendered, rendered_list
 from trainingapp.runs import evaluations
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import run_script

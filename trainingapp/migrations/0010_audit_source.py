@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """Call the door of an audit entry its source. The stored values stay."""
 
-    dependencies = [("trainingapp", "0008_requests_and_messages")]
+    dependencies = [("trainingapp", "0009_jobs_for_imports")]
 
     operations = [
         migrations.RenameField("auditentry", "door", "source"),
