@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts import audit, permissions
+from trainingapp.accounts.users import AnyUser
 from trainingapp.presentation.labels import Label
 
 ROLES: dict[permissions.Role, Label] = {
@@ -72,7 +72,7 @@ def _detail(name: str, value: object) -> Label:
     return filesizeformat(str(value)) if name == "bytes" else str(value)
 
 
-def role_label(user: AbstractBaseUser | AnonymousUser) -> Label:
+def role_label(user: AnyUser) -> Label:
     return ROLES[permissions.role_of(user)]
 
 
