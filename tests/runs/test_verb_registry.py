@@ -18,7 +18,7 @@ from tests.api.test_roles import control_calls
 from tests.views.test_roles import run_verb_lines
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb
-from trainingapp.api.openapi import schema_of
+from trainingapp.api.openapi import query_names, schema_of
 from trainingapp.api.root import api as studio_api
 from trainingapp.models import AuditEntry, TrainingRun
 from trainingapp.models.run import Status
@@ -70,6 +70,14 @@ def applause(**changes: Any) -> RunVerb:
     return RunVerb(**values | changes)
 
 
+@pytest.fixture(autouse=True)
+def no_cached_document() -> Iterator[None]:
+    """The API makes its document once for each process, and would keep the verb of a test in it."""
+    yield
+    schema_of.cache_clear()
+    query_names.cache_clear()
+
+
 @pytest.fixture
 def registered() -> Iterator[RunVerb]:
     verb = applause()
@@ -85,7 +93,8 @@ def html(response: Any) -> str:
 
 
 def actions_of_the_document() -> dict[str, Any]:
-    document = schema_of.__wrapped__(studio_api)  # without the cache
+    schema_of.cache_clear()
+    document = schema_of(studio_api)
     properties: dict[str, Any] = document["components"]["schemas"]["TrainingControlRequest"]["properties"]["action"]
     return properties
 
