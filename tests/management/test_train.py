@@ -56,9 +56,9 @@ def test_what_was_corrected_is_stored(admin: User, dataset: Dataset) -> None:
         ("epochs: 0", "run.yaml:1: epochs: Must be at least 1. (got 0)"),
         ("# short\n\nepoch: 3", "run.yaml:3: epoch: There is no such setting. (got 3)"),
         ("epochs: 2\noptimizer: Adagrad", "run.yaml:2: optimizer: Choose one of "),
-        ("epochs: 2\nbatch_size: 4\nepochs: 3", "run.yaml:3: epochs stands there already in line 1."),
-        ("- epochs", "run.yaml: must hold keys"),
-        ("epochs: 2\nbatch_size: [", "run.yaml:2: This is no YAML: "),
+        ("epochs: 2\nbatch_size: 4\nepochs: 3", "run.yaml:3: epochs is already set in line 1."),
+        ("- epochs", "run.yaml: must contain keys"),
+        ("epochs: 2\nbatch_size: [", "run.yaml:2: Invalid YAML: "),
     ],
 )
 def test_a_wrong_file_is_refused_by_file_line_and_field(
@@ -76,10 +76,10 @@ def test_a_wrong_file_is_refused_by_file_line_and_field(
     ("text", "words"),
     [
         ('{\n\t"epochs": 0\n}', "run.json:2: epochs: Must be at least 1. (got 0)"),
-        ('{"epochs": 5,\n "batch_size": }', "run.json:2: This is no JSON: "),
-        ('{"epochs": 5,\n "epochs": 6}', "run.json:2: epochs stands there already in line 1."),
-        ("[]", "run.json: must hold keys"),
-        (b'{"model":\n "\xff"}', "run.json:2: This is no text in UTF-8."),
+        ('{"epochs": 5,\n "batch_size": }', "run.json:2: Invalid JSON: "),
+        ('{"epochs": 5,\n "epochs": 6}', "run.json:2: epochs is already set in line 1."),
+        ("[]", "run.json: must contain keys"),
+        (b'{"model":\n "\xff"}', "run.json:2: This is not UTF-8 text."),
     ],
 )
 def test_a_wrong_json_file_is_refused_in_the_same_way(

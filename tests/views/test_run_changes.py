@@ -164,8 +164,8 @@ def test_an_empty_limit_is_the_studios_again(user_client: Client, make: MAKE) ->
         ({"name": " "}, "required"),
         ({"priority": "5000"}, "less than or equal to 1000"),
         ({"soft_limit_h": "-1"}, "greater than or equal to 0"),
-        ({"soft_limit_h": "3", "hard_limit_h": "2"}, "above the hard time limit, 2 hours"),
-        ({"soft_limit_h": "48"}, "above the hard time limit, 24 hours"),
+        ({"soft_limit_h": "3", "hard_limit_h": "2"}, "exceed the hard time limit of 2 hours"),
+        ({"soft_limit_h": "48"}, "exceed the hard time limit of 24 hours"),
         ({"max_recoveries": "1.5"}, "whole number"),
     ],
 )

@@ -51,7 +51,7 @@ def test_the_form_is_filled_with_the_run_and_the_checkpoint(user_client: Client,
     assert '<option value="epoch_5.pt" selected>' in page
     assert 'value="birds from epoch 5"' in page
     assert f'name="batch_size" value="{run.config["batch_size"]}"' in page
-    assert "these stay as they are: Model, Optimizer, EMA decay" in page
+    assert "these fields must keep their values: Model, Optimizer, EMA decay" in page
 
 
 def test_it_goes_on_from_the_step(user_client: Client, make: MAKE) -> None:
@@ -82,7 +82,7 @@ def test_it_takes_the_weights_alone_and_starts(user_client: Client, make: MAKE) 
     ("changes", "field", "said"),
     [
         ({"optimizer": "SGD"}, "optimizer", "Must be AdamW"),
-        ({"epochs": "4"}, "epochs", "of epoch 5"),
+        ({"epochs": "4"}, "epochs", "from epoch 5"),
         ({"checkpoint": "epoch_9.pt"}, "checkpoint", "Select a valid choice"),
         ({"learning_rate": "0"}, "learning_rate", "more than 0"),
         ({"name": ""}, "name", "required"),
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_said_beside_its_field(
 def test_a_damaged_checkpoint_is_not_offered(user_client: Client, make: MAKE) -> None:
     run = make("completed")
     saved(run, damage="its hash does not hold")
-    assert "There is no checkpoint yet" in html(user_client.get(address(run)))
+    assert "No checkpoint yet" in html(user_client.get(address(run)))
     assert user_client.post(address(run), sent(run)).status_code == 422
 
 

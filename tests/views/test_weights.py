@@ -208,7 +208,7 @@ def test_the_file_can_be_downloaded(user_client: Client, entry: Weights) -> None
 def test_a_run_is_begun_from_an_entry(user_client: Client, entry: Weights, tints: Dataset) -> None:
     html = user_client.get(f"/runs/new/?task=classification&weights={entry.pk}").content.decode()
     assert f'<option value="weights/{entry.pk}" selected>' in html
-    assert "Library: tints v1 (mobilenet_v3_small)" in html
+    assert "Model: tints v1 (mobilenet_v3_small)" in html
     assert '<option value="mobilenet_v3_small" selected>' in html
 
 

@@ -76,12 +76,10 @@ class TrainingRunCreate(Schema):
         }
     )
 
-    name: str = Field(min_length=1, max_length=NAME_LENGTH, description="What you will look for in the list.")
+    name: str = Field(min_length=1, max_length=NAME_LENGTH, description="Identifies the run in lists.")
     dataset: Number = Field(description="Number of a ready dataset.")
     config: dict[str, Any] = Field({}, description="The configuration: one of those below, by its `task`.")
-    priority: int = Field(
-        0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Higher runs start first when there is a queue."
-    )
+    priority: int = Field(0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Runs with a higher priority start first.")
     start: bool = Field(False, description="Queue it at once.")
     soft_limit_h: Hours | None = Field(None, description=f"{SOFT} Null: as the studio says.")
     hard_limit_h: Hours | None = Field(None, description=f"{HARD} Null: as the studio says.")

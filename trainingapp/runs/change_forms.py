@@ -1,35 +1,44 @@
-"""The forms that change a run or make one from another."""
+"""Forms that change a run or create one from another."""
 
-from typing import Any
+from dataclasses import dataclass
 
 from django import forms
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.config import config_fields, kept_by_continuing
 from trainingapp.contract.limits import MAX_PRIORITY, NAME_LENGTH
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.presentation.choices import choice_label, label_text
-from trainingapp.runs.forms import LIMITS, LimitsForm, RunForm, mark_errors
+from trainingapp.runs.forms import LIMITS, Given, LimitsForm, RunForm, mark_errors
 from trainingapp.runs.verbs import ForkMode
 
 
 class EpochsForm(forms.Form):
-    """How many epochs a run has in all."""
+    """The total number of epochs of a run."""
 
     epochs = forms.IntegerField(label=_("Total epochs"), widget=forms.NumberInput({"class": "form-control"}))
 
-    def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
-        kwargs["initial"] = {"epochs": run.config["epochs"]}
-        super().__init__(*args, **kwargs)
+    def __init__(self, run: TrainingRun, data: Given = None) -> None:
+        super().__init__(data, initial={"epochs": run.config["epochs"]})
         field, bounds = self.fields["epochs"], config_fields(run.task)["epochs"]
         field.widget.attrs |= {"min": max(bounds.minimum or 1, run.epoch), "max": bounds.maximum}
         mark_errors(self)
 
     def refuse(self, message: str) -> None:
-        """Say beside the number why it can't be."""
+        """Show the reason beside the number."""
         self.add_error("epochs", message.removeprefix("epochs: "))
         mark_errors(self)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A field that somebody else has changed: the value in the database, and the one of the form."""
+
+    label: str
+    stored: str | float | None
+    own: str | float | None
 
 
 class EditForm(LimitsForm):
@@ -44,27 +53,26 @@ class EditForm(LimitsForm):
         label=_("Priority"),
         min_value=-MAX_PRIORITY,
         max_value=MAX_PRIORITY,
-        help_text=_("Higher runs start first when there is a queue."),
+        help_text=_("Runs with a higher priority start first."),
         widget=forms.NumberInput({"class": "form-control"}),
     )
     version = forms.IntegerField(min_value=0, widget=forms.HiddenInput())
     field_order = ("name", "priority", *LIMITS)
 
-    def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, run: TrainingRun, data: Given = None) -> None:
         names = ("name", "priority", "version", *LIMITS)
-        kwargs["initial"] = {name: getattr(run, name) for name in names}
-        super().__init__(*args, **kwargs)
+        super().__init__(data, initial={name: getattr(run, name) for name in names})
         mark_errors(self)
 
-    def differing(self, run: TrainingRun) -> list[dict[str, Any]]:
-        """What is stored now and is not what this form holds: label and both values."""
+    def differing(self, run: TrainingRun) -> list[Difference]:
+        """Fields whose stored value is no longer what this form holds."""
         names = ("name", "priority", *LIMITS)
         rows = [(self.fields[name].label, getattr(run, name), self.cleaned_data.get(name)) for name in names]
-        return [{"label": label, "stored": stored, "own": own} for label, stored, own in rows if stored != own]
+        return [Difference(str(label), stored, own) for label, stored, own in rows if stored != own]
 
 
 class ForkForm(RunForm):
-    """A run that begins with a checkpoint of another one."""
+    """A run that starts from a checkpoint of another one."""
 
     checkpoint = forms.ModelChoiceField(
         label=_("Checkpoint"),
@@ -74,23 +82,25 @@ class ForkForm(RunForm):
         widget=forms.Select({"class": "form-select"}),
     )
     mode = forms.ChoiceField(
-        label=_("Begin with"),
+        label=_("Start with"),
         choices=[
-            ("continue", _("Everything: go on from its step, with optimizer and schedule")),
-            ("weights", _("The weights alone: a new run from epoch 1")),
+            ("continue", _("Full state: continue from its step, with optimizer and schedule")),
+            ("weights", _("Weights only: a new run from epoch 1")),
         ],
         widget=forms.RadioSelect({"class": "form-check-input"}),
         initial="continue",
     )
 
-    def __init__(self, run: TrainingRun, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, run: TrainingRun, data: Given = None, *, user: AnyUser | None = None, initial: Given = None
+    ) -> None:
         self.run = run
-        super().__init__(*args, task=run.task, **kwargs)
+        super().__init__(data, task=run.task, user=user, initial=initial)
 
     def _prepare(self) -> None:
         sound = self.run.checkpoints.filter(damage="").order_by("-step", "-id")
         self.fields["checkpoint"].queryset = sound  # type: ignore[attr-defined]
-        self.fields["checkpoint"].label_from_instance = _told  # type: ignore[attr-defined]
+        self.fields["checkpoint"].label_from_instance = _checkpoint_label  # type: ignore[attr-defined]
         dataset = self.fields["dataset"]
         dataset.queryset = Dataset.objects.filter(pk=self.run.dataset_id)  # type: ignore[attr-defined]
         dataset.disabled, self.initial["dataset"] = True, self.run.dataset_id
@@ -108,7 +118,7 @@ class ForkForm(RunForm):
         """Those that the form offers: the task cannot be changed in it."""
         return [name for name in kept_by_continuing(self.run.task) if name in self.config_fields]
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         values = super().clean()
         if values.get("mode") == "continue" and hasattr(self, "config"):
             wanted = self.config.model_dump(mode="json")
@@ -116,17 +126,14 @@ class ForkForm(RunForm):
                 if wanted[name] != self.run.config[name]:
                     text = gettext("Must be %(value)s to continue from the step. Or copy the weights only.")
                     self.add_error(name, text % {"value": choice_label(name, self.run.config[name])})
-            self._check_length(values)
+            checkpoint = values.get("checkpoint")
+            if isinstance(checkpoint, Checkpoint) and self.config.epochs < checkpoint.epoch:
+                text = gettext("The checkpoint is from epoch %(epoch)d; the run needs at least as many epochs.")
+                self.add_error("epochs", text % {"epoch": checkpoint.epoch})
         return values
 
-    def _check_length(self, values: dict[str, Any]) -> None:
-        checkpoint = values.get("checkpoint")
-        if checkpoint is not None and self.config.epochs < checkpoint.epoch:
-            text = gettext("The checkpoint is of epoch %(epoch)d; give the run at least as many.")
-            self.add_error("epochs", text % {"epoch": checkpoint.epoch})
 
-
-def _told(checkpoint: Checkpoint) -> str:
+def _checkpoint_label(checkpoint: Checkpoint) -> str:
     text = gettext("%(file)s: epoch %(epoch)d, step %(step)d")
     shown = text % {"file": checkpoint.file, "epoch": checkpoint.epoch, "step": checkpoint.step}
     return f"{shown} ★" if checkpoint.is_best else shown

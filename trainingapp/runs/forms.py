@@ -3,11 +3,11 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.models import AnonymousUser
 from django.db.models import Q, QuerySet
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from pydantic import ValidationError as ConfigError
 
 from trainingapp.accounts.permissions import visible_to
+from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.config import RunConfig, config_defaults, config_fields, correct_config
 from trainingapp.contract.limits import MAX_LIMIT_HOURS, MAX_PRIORITY, MAX_RECOVERIES, NAME_LENGTH
 from trainingapp.contract.messages import Message
@@ -25,8 +26,10 @@ from trainingapp.models import Checkpoint, Dataset, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
 from trainingapp.presentation.choices import choice_label, label_text, unit_text
 from trainingapp.presentation.validation_errors import error_text
+from trainingapp.runs.limits import Limits
 
-Reader = User | AnonymousUser
+Given = Mapping[str, object] | None
+"""What a form is filled from: a request's POST data, or nothing for a new form."""
 
 CHECKPOINTS_OFFERED = 200
 #: The columns of a run that limit it.
@@ -36,7 +39,7 @@ LIMITS = ("soft_limit_h", "hard_limit_h", "max_recoveries")
 class PlainNumberInput(forms.NumberInput):
     """Holds 0.00002 and 5, where Django's writes 2e-05 and 5.0."""
 
-    def format_value(self, value: Any) -> str | None:
+    def format_value(self, value: object) -> str | None:
         return field_number(value) if isinstance(value, float) else super().format_value(value)
 
 
@@ -57,29 +60,34 @@ def range_text(field: ConfigField) -> str:
     return text % bounds
 
 
+class FieldTexts(TypedDict):
+    label: str
+    help_text: str
+
+
 def config_field(field: ConfigField, value: JsonValue = None, choices: Sequence[tuple[str, str]] = ()) -> forms.Field:
     """A form field for one field of RunConfig. Bounds are attributes of the widget; RunConfig itself checks them.
 
     `choices` are offered instead of the field's own. `value` is offered too where it is not among these, such as a
     network of a cloned run that the list does not name.
     """
-    common: dict[str, Any] = {"label": label_text(field.setting.label), "help_text": gettext(field.setting.help)}
+    texts = FieldTexts(label=label_text(field.setting.label), help_text=gettext(field.setting.help))
     if field.kind == "choice" or choices:
         offered = list(choices) or [(item, str(choice_label(field.name, item))) for item in field.choices]
         if value and not any(item == value for item, _label in offered):
             offered.append((str(value), str(value)))
         widget: forms.Widget = forms.Select(_attributes(field, "form-select"))
-        return forms.ChoiceField(choices=offered, widget=widget, required=field.default != "", **common)
+        return forms.ChoiceField(choices=offered, widget=widget, required=field.default != "", **texts)
     if field.kind == "switch":
         widget = forms.CheckboxInput(_attributes(field, "form-check-input") | {"role": "switch"})
-        return forms.BooleanField(required=False, widget=widget, **common)
+        return forms.BooleanField(required=False, widget=widget, **texts)
     if field.kind == "text":
-        return forms.CharField(widget=forms.TextInput(_attributes(field, "form-control")), **common)
+        return forms.CharField(widget=forms.TextInput(_attributes(field, "form-control")), **texts)
     bounds = {name: bound for name, bound in (("min", field.minimum), ("max", field.maximum)) if bound is not None}
     step = "1" if field.kind == "whole" else "any"
     widget = PlainNumberInput(_attributes(field, "form-control") | bounds | {"step": step})
     kind = forms.IntegerField if field.kind == "whole" else forms.FloatField
-    return kind(widget=widget, **common)
+    return kind(widget=widget, **texts)
 
 
 def _attributes(field: ConfigField, css: str) -> dict[str, JsonValue]:
@@ -90,28 +98,25 @@ def _attributes(field: ConfigField, css: str) -> dict[str, JsonValue]:
     return attributes
 
 
-def ready_datasets(user: Reader) -> QuerySet[Dataset]:
+def ready_datasets(user: AnyUser) -> QuerySet[Dataset]:
     """The ready datasets that the user may see."""
     return visible_to(user, Dataset.objects.filter(status=Dataset.Status.READY))
 
 
-def datasets_for(task: str, user: Reader) -> QuerySet[Dataset]:
+def datasets_for(task: str, user: AnyUser) -> QuerySet[Dataset]:
     """Those whose annotations suffice for the task. SQLite cannot look into a JSON list by itself."""
     ready = ready_datasets(user)
     fit = [pk for pk, tasks in ready.values_list("pk", "tasks") if task in tasks]
     return ready.filter(pk__in=fit)
 
 
-def starting_points(task: str, present: str, user: Reader) -> list[tuple[str, str]]:
-    """What a run can take its first weights from, of all that the user sees: the library, newest first, then the best
-    and the last checkpoint of each run.
-
-    `present` stays among them, whatever it is.
-    """
+def starting_points(task: str, present: str, user: AnyUser) -> list[tuple[str, str]]:
+    """The initial weights that the user may choose: models, newest first, then the best and the last checkpoint of
+    each run. `present` is among them in any case."""
     kept = Q(is_best=True) | Q(is_last=True)
     seen = visible_to(user, Checkpoint.objects.filter(kept, run__task=task))
     rows = seen.select_related("run").order_by("-created_at")
-    found = [("", gettext("New weights")), *_library(task, user)]
+    found = [("", gettext("Random weights")), *_library(task, user)]
     for row in rows[:CHECKPOINTS_OFFERED]:
         label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
         shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
@@ -119,24 +124,24 @@ def starting_points(task: str, present: str, user: Reader) -> list[tuple[str, st
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
 
 
-def _library(task: str, user: Reader) -> list[tuple[str, str]]:
-    """Entries of the library that a run can start from."""
+def _library(task: str, user: AnyUser) -> list[tuple[str, str]]:
+    """Stored models that a run can start from."""
     seen = visible_to(user, Weights.objects.filter(task=task, state=Weights.State.READY))
-    label = gettext("Library: %(name)s (%(model)s)")
+    label = gettext("Model: %(name)s (%(model)s)")
     rows = seen.order_by("-created_at")[:CHECKPOINTS_OFFERED]
     return [(row.start_name, label % {"name": row, "model": row.architecture}) for row in rows]
 
 
 class ShareForm(forms.Form):
-    """Who sees a run, a dataset or weights: one choice, in which each team of the owner stands by itself.
+    """Who can see a run, a dataset or a model: one choice, with an option for each team of the owner.
 
-    After is_valid(), `visibility` and `team` say it.
+    After is_valid(), `visibility` and `team` hold the choice.
     """
 
     who = forms.ChoiceField(label=_("Shared with"), widget=forms.Select({"class": "form-select"}))
 
-    def __init__(self, item: TrainingRun | Dataset | Weights, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, item: TrainingRun | Dataset | Weights, data: Given = None) -> None:
+        super().__init__(data)
         self.teams = {str(team.pk): team for team in Team.objects.filter(members=item.owner_id)}
         if item.team is not None:
             self.teams.setdefault(str(item.team_id), item.team)
@@ -157,7 +162,7 @@ class ShareForm(forms.Form):
 
 
 def mark_errors(form: forms.Form) -> None:
-    """Have the fields that are wrong say so to browsers and screen readers."""
+    """Mark fields with errors for browsers and screen readers."""
     for name in form.errors if form.is_bound else ():
         if name in form.fields:
             attributes = form.fields[name].widget.attrs
@@ -165,15 +170,21 @@ def mark_errors(form: forms.Form) -> None:
             attributes["class"] = f"{attributes.get('class', '')} is-invalid".strip()
 
 
-class LimitsForm(forms.Form):
-    """What a run may take. A field that is left empty takes the studio's value, which it shows.
+@dataclass(frozen=True)
+class LimitField:
+    bound: forms.BoundField
+    unit: str
 
-    After is_valid(), `limits` has the three values; None stands for the studio's.
+
+class LimitsForm(forms.Form):
+    """The limits of a run. An empty field takes the value of the studio, which is its placeholder.
+
+    After is_valid(), `limits` holds the three values; None stands for the studio's.
     """
 
     soft_limit_h = forms.FloatField(
         label=_("Time limit"),
-        help_text=_("Then the run saves a checkpoint and ends; it can be resumed. 0 for no limit."),
+        help_text=_("Ends the run after saving a checkpoint; it can be resumed. 0: no limit."),
         required=False,
         min_value=0,
         max_value=MAX_LIMIT_HOURS,
@@ -181,7 +192,7 @@ class LimitsForm(forms.Form):
     )
     hard_limit_h = forms.FloatField(
         label=_("Hard time limit"),
-        help_text=_("Then its trainer is killed, should it still run. 0 for no limit."),
+        help_text=_("Kills the trainer if it is still running. 0: no limit."),
         required=False,
         min_value=0,
         max_value=MAX_LIMIT_HOURS,
@@ -189,42 +200,47 @@ class LimitsForm(forms.Form):
     )
     max_recoveries = forms.IntegerField(
         label=_("Automatic restarts"),
-        help_text=_("How often the run goes on by itself after a crash."),
+        help_text=_("Number of times that the run is restarted automatically after a crash."),
         required=False,
         min_value=0,
         max_value=MAX_RECOVERIES,
         widget=forms.NumberInput({"class": "form-control"}),
     )
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, data: Given = None, *, initial: Given = None) -> None:
+        super().__init__(data, initial=dict(initial or {}))
         for name, value in studio_limits().items():
             self.fields[name].widget.attrs["placeholder"] = field_number(value)
 
     @property
-    def limits(self) -> dict[str, Any]:
-        return {name: self.cleaned_data.get(name) for name in LIMITS}
+    def limits(self) -> Limits:
+        values = self.cleaned_data
+        return Limits(
+            soft_limit_h=values.get("soft_limit_h"),
+            hard_limit_h=values.get("hard_limit_h"),
+            max_recoveries=values.get("max_recoveries"),
+        )
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         values = super().clean() or self.cleaned_data
         own = {name: values.get(name) for name in ("soft_limit_h", "hard_limit_h")}
         soft_h, hard_h = (studio_limits()[name] if value is None else value for name, value in own.items())
         if any(value is not None for value in own.values()) and 0 < hard_h < soft_h:
-            text = gettext("Must not be above the hard time limit, %(hours)s hours.")
+            text = gettext("Must not exceed the hard time limit of %(hours)s hours.")
             self.add_error("soft_limit_h", text % {"hours": f"{hard_h:g}"})
         return values
 
-    def limit_fields(self) -> list[dict[str, Any]]:
+    def limit_fields(self) -> list[LimitField]:
         units = (gettext("hours"), gettext("hours"), gettext("times"))
-        return [{"bound": self[name], "unit": unit} for name, unit in zip(LIMITS, units, strict=True)]
+        return [LimitField(self[name], unit) for name, unit in zip(LIMITS, units, strict=True)]
 
-    def limits_are_told(self) -> bool:
-        """Whether a limit differs from the studio's, or is wrong, and so should be seen."""
+    def has_own_limits(self) -> bool:
+        """Whether a limit differs from the studio's or has an error, and so must be visible."""
         return any(self[name].errors or self[name].value() not in (None, "") for name in LIMITS)
 
 
 def studio_limits() -> dict[str, float]:
-    """The limits of a run that has none of its own."""
+    """The limits of runs without limits of their own."""
     return {
         "soft_limit_h": settings.SOFT_TIME_LIMIT_HOURS,
         "hard_limit_h": settings.HARD_TIME_LIMIT_HOURS,
@@ -235,7 +251,7 @@ def studio_limits() -> dict[str, float]:
 class RunForm(LimitsForm):
     """A new run of one task: its name, dataset, priority and limits, and every field of its configuration.
 
-    After is_valid(), `config` is the checked RunConfig and `corrections` says what was changed for the user.
+    After is_valid(), `config` is the checked RunConfig and `corrections` lists what was corrected.
     """
 
     task = forms.CharField(widget=forms.HiddenInput())
@@ -243,7 +259,7 @@ class RunForm(LimitsForm):
     name = forms.CharField(
         label=_("Name"),
         max_length=NAME_LENGTH,
-        help_text=_("What you will look for in the list."),
+        help_text=_("Identifies the run in lists."),
         widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
     )
     dataset = forms.ModelChoiceField(
@@ -257,15 +273,15 @@ class RunForm(LimitsForm):
         min_value=-MAX_PRIORITY,
         max_value=MAX_PRIORITY,
         initial=0,
-        help_text=_("Higher runs start first when there is a queue."),
+        help_text=_("Runs with a higher priority start first."),
         widget=forms.NumberInput({"class": "form-control"}),
     )
     config: RunConfig
     corrections: list[Message]
 
-    def __init__(self, *args: Any, task: str, user: Reader | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.user = user or AnonymousUser()  # who is offered nothing
+    def __init__(self, data: Given = None, *, task: str, user: AnyUser | None = None, initial: Given = None) -> None:
+        super().__init__(data, initial=initial)
+        self.user = user or AnonymousUser()  # sees no dataset and no checkpoint
         self.task_name = task
         self.initial["task"] = task
         self.fields["dataset"].queryset = datasets_for(task, self.user)  # type: ignore[attr-defined]
@@ -281,7 +297,7 @@ class RunForm(LimitsForm):
         mark_errors(self)
 
     def _prepare(self) -> None:
-        """For forms that have more fields: add them before anything is checked."""
+        """Hook for forms with more fields, which must be there before the first validation."""
 
     def model_defaults(self) -> dict[str, Mapping[str, JsonValue]]:
         """For form.js: the values that suit each network better than the general defaults, which are under ""."""
@@ -289,7 +305,7 @@ class RunForm(LimitsForm):
         suited = {name: one.defaults for name, one in TASKS[self.task_name].architectures.items() if one.defaults}
         return {"": general, **suited}
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         super().clean()
         values = {name: self.cleaned_data[name] for name in self.config_fields if name in self.cleaned_data}
         values["task"] = self.task_name

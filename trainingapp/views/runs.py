@@ -73,11 +73,17 @@ def run_new(request: HttpRequest) -> HttpResponse:
     context = {"form": form, "tasks": _task_tabs(request, form.task_name), "section": "runs", "clone": origin}
     if request.method != "POST" or not form.is_valid():
         return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
-    chosen = {key: form.cleaned_data[key] for key in ("name", "dataset", "priority")} | form.limits
-    chosen["forked_from"] = origin
+    values = form.cleaned_data
     try:
         run = run_verbs.create_run(
-            owner=signed_in(request.user), config=form.config, corrections=form.corrections, **chosen
+            owner=signed_in(request.user),
+            name=values["name"],
+            dataset=values["dataset"],
+            config=form.config,
+            corrections=form.corrections,
+            priority=values["priority"],
+            forked_from=origin,
+            **form.limits,
         )
         if "start" in request.POST:
             run_verbs.start_run(run, by=request.user.get_username())

@@ -59,15 +59,15 @@ def readable_errors(source: Source) -> Iterator[None]:
 
 
 def _read_file(path: Path) -> tuple[dict[str, object], dict[str, int]]:
-    """Its values, and the line of each."""
+    """The values of the file, and the line of each."""
     read = _read_json if path.suffix.lower() == ".json" else _read_yaml
     values, names = read(path, _read_text(path))
     if not isinstance(values, dict):
-        raise CommandError(f"{path}: must hold keys with values, such as “epochs: 20”.")
+        raise CommandError(f"{path}: must contain keys with values, such as “epochs: 20”.")
     lines: dict[str, int] = {}
     for name, line in names:
         if name in lines:
-            raise CommandError(f"{path}:{line}: {name} stands there already in line {lines[name]}.")
+            raise CommandError(f"{path}:{line}: {name} is already set in line {lines[name]}.")
         lines[name] = line
     return values, lines
 
@@ -81,15 +81,15 @@ def _read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise CommandError(f"{path}:{line}: This is no text in UTF-8.") from None
+        raise CommandError(f"{path}:{line}: This is not UTF-8 text.") from None
 
 
 def _read_json(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
-    """What it holds, and the names with their lines."""
+    """The content, and the names with their lines."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
-        raise CommandError(f"{path}:{error.lineno}: This is no JSON: {error.msg}.") from None
+        raise CommandError(f"{path}:{error.lineno}: Invalid JSON: {error.msg}.") from None
     names = values if isinstance(values, dict) else ()
     found = ((name, match) for name in names for match in re.finditer(rf"{re.escape(json.dumps(name))}\s*:", text))
     return values, [(name, text.count("\n", 0, match.start()) + 1) for name, match in found]
@@ -101,9 +101,9 @@ def _read_yaml(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
     except yaml.MarkedYAMLError as error:
         place = error.problem_mark or error.context_mark
         line = f":{place.line + 1}" if place else ""
-        raise CommandError(f"{path}{line}: This is no YAML: {error.problem}.") from None
+        raise CommandError(f"{path}{line}: Invalid YAML: {error.problem}.") from None
     except yaml.YAMLError as error:
-        raise CommandError(f"{path}: This is no YAML: {error}.") from None
+        raise CommandError(f"{path}: Invalid YAML: {error}.") from None
     pairs = top.value if isinstance(top, yaml.MappingNode) else []
     return values, [(str(key.value), key.start_mark.line + 1) for key, _value in pairs]
 
