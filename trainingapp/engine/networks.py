@@ -23,7 +23,7 @@ def load_network(card: Card, path: Path) -> nn.Module:
     try:
         network.load_state_dict(library_state(path))
     except RuntimeError as error:
-        raise WeightsUnavailable(str(OTHER_NETWORK(name=card["architecture"], error=str(error)))) from error
+        raise WeightsUnavailable(OTHER_NETWORK(name=card["architecture"], error=str(error))) from error
     return network.eval().requires_grad_(False)
 
 

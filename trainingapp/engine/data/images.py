@@ -67,9 +67,9 @@ def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
             fit = letterbox(image.width, image.height, size)
             scaled = np.array(image.resize((fit.width, fit.height), Image.Resampling.NEAREST))
     except UNREADABLE as error:
-        raise BadData(str(MASK_UNREADABLE(path=str(path), error=str(error)))) from error
+        raise BadData(MASK_UNREADABLE(path=str(path), error=str(error))) from error
     if scaled.ndim != 2:
-        raise BadData(str(MASK_CHANNELS(path=str(path))))
+        raise BadData(MASK_CHANNELS(path=str(path)))
     square = np.full((size, size), IGNORED_PIXEL, dtype=np.uint8)
     square[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = scaled
     return torch.from_numpy(square)
@@ -82,7 +82,7 @@ def _opened(path: Path, size: int) -> Image.Image:
             image.draft("RGB", (2 * size, 2 * size))
             return _rgb(ImageOps.exif_transpose(image))
     except UNREADABLE as error:
-        raise BadData(str(IMAGE_UNREADABLE(path=str(path), error=str(error)))) from error
+        raise BadData(IMAGE_UNREADABLE(path=str(path), error=str(error))) from error
 
 
 def _tensor(image: Image.Image) -> torch.Tensor:

@@ -35,7 +35,7 @@ def read_dataset(order: Order) -> DatasetIndex:
     except ValueError as error:
         raise BadData(message_of(error)) from error
     if order.config.task not in dataset.tasks:
-        raise BadData(str(OTHER_TASK(tasks=dataset.tasks, task=order.config.task)))
+        raise BadData(OTHER_TASK(tasks=dataset.tasks, task=order.config.task))
     return dataset
 
 

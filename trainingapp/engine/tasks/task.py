@@ -220,7 +220,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """The samples of a split. Raises BadData where they are too few."""
         samples, least = self._dataset.split(split), self.least_train if split == "train" else 1
         if len(samples) < least:
-            raise BadData(str(TOO_FEW_IMAGES(split=split, count=len(samples), least=least)))
+            raise BadData(TOO_FEW_IMAGES(split=split, count=len(samples), least=least))
         return samples
 
     def _memory_limit(self, bytes_each: int) -> int:

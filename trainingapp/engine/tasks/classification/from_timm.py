@@ -17,7 +17,7 @@ def build_timm(
     import timm
 
     if not timm.is_model(name):
-        raise BadConfig(str(NETWORK_UNKNOWN(library="timm", name=name)))
+        raise BadConfig(NETWORK_UNKNOWN(library="timm", name=name))
     options: dict[str, Any] = {"num_classes": class_count, "drop_rate": dropout_rate}
     if pretrained_from is not None:
         options |= {"pretrained": True, "cache_dir": str(pretrained_from / "timm")}
@@ -26,9 +26,9 @@ def build_timm(
             return _created(name, image_size, options)
     except (OSError, RuntimeError, ValueError) as error:
         if pretrained_from is None:
-            raise BadConfig(str(SIZE_CANNOT_BE_BUILT(name=name, size=image_size, error=str(error)))) from error
+            raise BadConfig(SIZE_CANNOT_BE_BUILT(name=name, size=image_size, error=str(error))) from error
         message = DOWNLOAD_FAILED(name=name, error=str(error), host="huggingface.co")
-        raise WeightsUnavailable(str(message)) from error
+        raise WeightsUnavailable(message) from error
 
 
 def _created(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:

@@ -109,6 +109,6 @@ class ClassificationTask(BaseTask[Batch, ClassificationMeter, ClassificationMete
     def _items(self, split: Split) -> LabelledImages:
         samples = self._samples(split)
         if any(sample.label < 0 for sample in samples):
-            raise BadData(str(IMAGE_WITHOUT_LABEL()))
+            raise BadData(IMAGE_WITHOUT_LABEL())
         limit = self._memory_limit(3 * self._config.image_size**2)
         return LabelledImages(self._dataset, samples, self._config, limit)

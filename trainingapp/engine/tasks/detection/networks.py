@@ -116,7 +116,7 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     if pretrained != "none" and weights_from is not None:
         state = _backbone_state(name, weights_from) if pretrained == "backbone" else _whole_state(name, weights_from)
         if not load_matching(model, state).matched:
-            raise BadConfig(str(NO_PUBLISHED_WEIGHTS_FIT(name=name)))
+            raise BadConfig(NO_PUBLISHED_WEIGHTS_FIT(name=name))
     for path, module in model.named_modules():
         if path in ("head", "rpn.head", "roi_heads.box_predictor"):
             module.register_forward_hook(_as_float32)
@@ -223,7 +223,7 @@ def _ssd(options: DetectorOptions) -> nn.Module:
     """Liu et al., arXiv:1512.02325."""
     if not SSD_SIZES[0] <= options.image_size <= SSD_SIZES[1]:
         least, most = SSD_SIZES
-        raise BadConfig(str(SIZE_OUT_OF_RANGE(name="ssd300_vgg16", least=least, most=most, usual=320)))
+        raise BadConfig(SIZE_OUT_OF_RANGE(name="ssd300_vgg16", least=least, most=most, usual=320))
     model: nn.Module = detection.ssd300_vgg16(
         weights=None, weights_backbone=None, num_classes=options.class_count + 1, **options.thresholds()
     )
@@ -303,7 +303,7 @@ def _published_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float,
 def _whole_state(name: str, folder: Path) -> dict[str, torch.Tensor]:
     """COCO weights of torchvision's model of this name; layers for other classes stay random."""
     if name not in torchvision.models.list_models(detection):
-        raise BadConfig(str(NO_PUBLISHED_MODEL(name=name)))
+        raise BadConfig(NO_PUBLISHED_MODEL(name=name))
     weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
     return dict(fetched_state(weights.url, folder / "checkpoints"))
 

@@ -125,5 +125,5 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     def _items(self, split: Split) -> BoxedImages:
         samples = self._samples(split)
         if all(box.crowd for sample in samples for box in sample.boxes):
-            raise BadData(str(SPLIT_WITHOUT_BOX(split=split)))
+            raise BadData(SPLIT_WITHOUT_BOX(split=split))
         return BoxedImages(self._dataset, samples, self._config, self._memory_limit(3 * self._config.image_size**2))

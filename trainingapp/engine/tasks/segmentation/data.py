@@ -87,7 +87,7 @@ class MaskedImages:
         mask_HW = load_fitted_mask(path, size)
         beyond = mask_HW[(mask_HW > self._class_count) & (mask_HW != IGNORED_PIXEL)]
         if len(beyond):
-            raise BadData(str(MASK_VALUE(path=str(path), value=int(beyond[0]), count=self._class_count)))
+            raise BadData(MASK_VALUE(path=str(path), value=int(beyond[0]), count=self._class_count))
         return torch.where(mask_HW == 0, IGNORED_PIXEL, mask_HW) if self._ignores_background else mask_HW
 
 

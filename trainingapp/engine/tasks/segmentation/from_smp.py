@@ -27,13 +27,13 @@ def build_smp(name: str, *, class_count: int, pretrained: str, weights_cache_dir
     if architecture not in smp.MODEL_ARCHITECTURES_MAPPING:
         known = list(smp.MODEL_ARCHITECTURES_MAPPING)
         message = FAMILY_UNKNOWN(library="segmentation-models-pytorch", name=architecture, known=known)
-        raise BadConfig(str(message))
+        raise BadConfig(message)
     if pretrained == "whole":
-        raise BadConfig(str(NO_PUBLISHED_MODEL(name=name)))
+        raise BadConfig(NO_PUBLISHED_MODEL(name=name))
     try:
         model: nn.Module = smp.create_model(architecture, encoder, encoder_weights=None, classes=class_count)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise BadConfig(str(NETWORK_CANNOT_BE_BUILT(name=name, error=str(error)))) from error
+        raise BadConfig(NETWORK_CANNOT_BE_BUILT(name=name, error=str(error))) from error
     if pretrained == "backbone":
         _load_encoder(model, encoder, weights_cache_dir)
     return model
@@ -53,7 +53,7 @@ def _load_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) -> No
     known: dict[str, Any] = encoders
     published = known.get(encoder, {}).get("pretrained_settings", {}).get("imagenet")
     if published is None:
-        raise BadConfig(str(NO_PUBLISHED_BACKBONE(name=encoder)))
+        raise BadConfig(NO_PUBLISHED_BACKBONE(name=encoder))
     try:
         with socket_timeout(DOWNLOAD_TIMEOUT_S):
             file = hf_hub_download(
@@ -65,6 +65,6 @@ def _load_encoder(model: nn.Module, encoder: str, weights_cache_dir: Path) -> No
         state = load_file(file)
     except (OSError, RuntimeError, SafetensorError, HfHubHTTPError) as error:
         message = DOWNLOAD_FAILED(name=encoder, error=str(error), host="huggingface.co")
-        raise WeightsUnavailable(str(message)) from error
+        raise WeightsUnavailable(message) from error
     assert isinstance(model.encoder, nn.Module)
     model.encoder.load_state_dict(state)

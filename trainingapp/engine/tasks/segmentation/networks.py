@@ -99,5 +99,5 @@ def _load_whole(model: nn.Module, name: str, weights_cache_dir: Path) -> None:
     try:
         weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
     except ValueError:
-        raise BadConfig(str(NO_PUBLISHED_MODEL(name=name))) from None
+        raise BadConfig(NO_PUBLISHED_MODEL(name=name)) from None
     load_matching(model, fetched_state(weights.url, weights_cache_dir / "checkpoints"))

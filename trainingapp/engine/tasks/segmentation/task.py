@@ -108,7 +108,7 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
     def _items(self, split: Split) -> MaskedImages:
         samples = self._samples(split)
         if not all(sample.mask for sample in samples):
-            raise BadData(str(IMAGE_WITHOUT_MASK()))
+            raise BadData(IMAGE_WITHOUT_MASK())
         limit = self._memory_limit(4 * self._config.image_size**2)
         return MaskedImages(self._dataset, samples, self._config, limit)
 
