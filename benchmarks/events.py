@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def measured_us(write: Callable[[], object], count: int) -> float:
-    """Microseconds of processor time of one call: the best of five rounds, since other work on the machine only adds."""
+    """Microseconds of processor time of one call: the best of five rounds: other work only adds."""
     rounds = []
     for _round in range(5):
         began = time.process_time()
