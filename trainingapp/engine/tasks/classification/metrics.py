@@ -50,6 +50,18 @@ class ValidationRecord:
         parts = (indices_N, labels_N, losses_N, guesses_NK, chances_NK)
         return cls(*(part.detach().cpu() for part in parts))
 
+    def scores(self) -> list[ImageScore]:
+        rows = zip(self.indices_N.tolist(), self.losses_N.tolist(), self.labels_N.tolist(), strict=True)
+        return [ImageScore(index, loss, (label,)) for index, loss, label in rows]
+
+    def guesses(self) -> list[tuple[int, StoredPrediction]]:
+        """(index, prediction) of each image."""
+        rows = zip(self.indices_N.tolist(), self.guesses_NK.tolist(), self.chances_NK.tolist(), strict=True)
+        return [
+            (index, {"classes": [[label, round(chance, 4)] for label, chance in zip(guesses, chances, strict=True)]})
+            for index, guesses, chances in rows
+        ]
+
 
 class ClassificationMeter:
     """Sums over batches. `update` never waits for a GPU; reading a value does, and so does `record`.
@@ -120,8 +132,8 @@ class ClassificationMeter:
             confusion_names=classes,
             confusion=confusion_CC.tolist() if len(classes) <= LARGEST_CONFUSION else None,
             curves=[self._reliability()] if self._records else [],
-            images=[score for record in self._records for score in _scores(record)],
-            predictions={index: guess for record in self._records for index, guess in _guesses(record)},
+            images=[score for record in self._records for score in record.scores()],
+            predictions={index: guess for record in self._records for index, guess in record.guesses()},
         )
 
     def _reliability(self) -> Curve:
@@ -148,19 +160,6 @@ class ClassificationMeter:
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
-
-
-def _scores(record: ValidationRecord) -> list[ImageScore]:
-    rows = zip(record.indices_N.tolist(), record.losses_N.tolist(), record.labels_N.tolist(), strict=True)
-    return [ImageScore(index, loss, (label,)) for index, loss, label in rows]
-
-
-def _guesses(record: ValidationRecord) -> list[tuple[int, StoredPrediction]]:
-    rows = zip(record.indices_N.tolist(), record.guesses_NK.tolist(), record.chances_NK.tolist(), strict=True)
-    return [
-        (index, {"classes": [[label, round(chance, 4)] for label, chance in zip(guesses, chances, strict=True)]})
-        for index, guesses, chances in rows
-    ]
 
 
 def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[ClassRow]:

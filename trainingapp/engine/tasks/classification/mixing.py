@@ -32,11 +32,9 @@ def draw_mix(mixup_alpha: float, cutmix_alpha: float) -> Mix | None:
         return None
     kind = kinds[int(torch.randint(len(kinds), ()).item())]
     keep = float(torch.distributions.Beta(alphas[kind], alphas[kind]).sample().item())
-    return Mix("mixup", keep) if kind == "mixup" else _cut(keep)
-
-
-def _cut(keep: float) -> Mix:
-    """A rectangle of the share 1 - keep around a random point, clipped to the image; `keep` becomes the share left."""
+    if kind == "mixup":
+        return Mix("mixup", keep)
+    # A rectangle of the share 1 - keep around a random point, clipped to the image: it may keep more than was drawn.
     half = (1 - keep) ** 0.5 / 2
     x, y = torch.rand(2).tolist()
     left, top, right, bottom = max(0.0, x - half), max(0.0, y - half), min(1.0, x + half), min(1.0, y + half)

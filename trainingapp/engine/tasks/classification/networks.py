@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -51,7 +50,11 @@ def build_classifier(
     options = {"image_size": image_size} if name.startswith("vit_") else {}
     model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
     if pretrained_from is not None:
-        model.load_state_dict(_pretrained_state(name, image_size, pretrained_from))
+        weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
+        state = OrderedDict(fetched_state(weights.url, pretrained_from / "checkpoints"))
+        # Published position embeddings are for 224 pixels.
+        is_vit = name.startswith("vit_")
+        model.load_state_dict(interpolate_embeddings(image_size, VIT_PATCH_SIZE, state) if is_vit else state)
     _replace_head(model, class_count, dropout_rate)
     return model
 
@@ -71,12 +74,3 @@ def _replace_head(model: nn.Module, class_count: int, dropout_rate: float) -> No
         if isinstance(sibling, nn.Dropout) and isinstance(parent, nn.Sequential):
             sibling.p = 0.0
     setattr(parent, attribute, DroppedLinear(last.in_features, class_count, dropout_rate))
-
-
-def _pretrained_state(name: str, image_size: int, folder: Path) -> dict[str, Any]:
-    """The state dict of torchvision's default ImageNet weights, for vit at `image_size`."""
-    weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
-    state = dict(fetched_state(weights.url, folder / "checkpoints"))
-    if name.startswith("vit_"):
-        state = dict(interpolate_embeddings(image_size, VIT_PATCH_SIZE, OrderedDict(state)))
-    return state

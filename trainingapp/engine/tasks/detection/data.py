@@ -77,7 +77,9 @@ class BoxedImages:
 
     def training_item(self, index: int) -> BoxedImage:
         use_mosaic = self._mosaic > 0 and float(torch.rand(())) < self._mosaic
-        return augmented(self._of_four(index) if use_mosaic else self._plain(index), self._augmentation)
+        others = torch.randint(self.sample_count, (3,)).tolist() if use_mosaic else []
+        images = [self._plain(number) for number in (index, *others)]
+        return augmented(mosaic(images) if use_mosaic else images[0], self._augmentation)
 
     def collate(self, items: list[BoxedImage], indices_N: torch.Tensor) -> BoxBatch:
         return BoxBatch(
@@ -93,10 +95,6 @@ class BoxedImages:
 
     def _plain(self, index: int) -> BoxedImage:
         return BoxedImage(self._store.get(index), *self._truth[index])
-
-    def _of_four(self, index: int) -> BoxedImage:
-        others = torch.randint(self.sample_count, (3,)).tolist()
-        return mosaic([self._plain(number) for number in (index, *others)])
 
 
 def mosaic(images: Sequence[BoxedImage]) -> BoxedImage:

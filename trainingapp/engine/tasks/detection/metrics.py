@@ -139,6 +139,9 @@ class ImageResult:
         total = int(counted_D.sum()) + int((~self.crowds_G).sum())
         return 2 * int((counted_D & (self.verdicts_D == 1)).sum()) / total if total else 1.0
 
+    def shown_labels(self) -> tuple[int, ...]:
+        return tuple(sorted(set(self.truth_labels_G.tolist())))
+
     def prediction(self) -> StoredPrediction:
         """The boxes as an evaluation file holds them."""
         rows = zip(self.labels_D.tolist(), self.scores_D.tolist(), self.boxes_xyxy.tolist(), strict=True)
@@ -182,13 +185,9 @@ class DetectionRecords:
             confusion=confusion(self.results, least, len(classes)).tolist() if few else None,
             curves=[_precision_recall(coco, classes), _f1_confidence(sweep, classes)],
             best_confidence=best,
-            images=[ImageScore(one.index, one.f1(least), _labels(one)) for one in self.results],
+            images=[ImageScore(one.index, one.f1(least), one.shown_labels()) for one in self.results],
             predictions={one.index: one.prediction() for one in self.results},
         )
-
-
-def _labels(result: ImageResult) -> tuple[int, ...]:
-    return tuple(sorted(set(result.truth_labels_G.tolist())))
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,12 @@ from trainingapp.engine.transfer import load_matching
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+PUBLISHED_NORMALISATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "ssd300_vgg16": ((0.48235, 0.45882, 0.40784), (1 / 255,) * 3),
+    "ssdlite320_mobilenet_v3_large": ((0.5,) * 3, (0.5,) * 3),
+}
+"""(mean, standard deviation) with which torchvision's weights of the whole model were trained, where not ImageNet's."""
+
 SSD_SIZES = (288, 512)
 """Sides for which SSD300's last maps are neither empty nor coarser than its boxes."""
 
@@ -112,7 +118,8 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     Raises BadConfig, WeightsUnavailable.
     """
     model = _built(name, options)
-    model.transform = KeptSize(*_published_normalisation(name)) if pretrained == "whole" else KeptSize()
+    published = PUBLISHED_NORMALISATION.get(name) if pretrained == "whole" else None
+    model.transform = KeptSize(*published) if published else KeptSize()
     if pretrained != "none" and weights_from is not None:
         state = _backbone_state(name, weights_from) if pretrained == "backbone" else _whole_state(name, weights_from)
         if not load_matching(model, state).matched:
@@ -156,7 +163,7 @@ def _built(name: str, options: DetectorOptions) -> nn.Module:
 
 def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.Module:
     """Tian et al., arXiv:1904.01355. Its anchors are the strides: they say which level takes which sizes."""
-    slim = _is_slim(backbone_name)
+    slim = backbone_name != "resnet50"  # the small ones are our own: there are no published weights of the whole model
     channels = 128 if slim else 256
     backbone = _pyramid(
         backbone_name, _dense_stages(backbone_name), options, channels, LastLevelP6P7(channels, channels)
@@ -247,11 +254,6 @@ def _dense_stages(backbone_name: str) -> list[int]:
     return [6, 12, 16] if backbone_name.startswith("mobilenet") else [2, 3, 4]
 
 
-def _is_slim(backbone_name: str) -> bool:
-    """Whether the network is a small one of our own, without published weights of the whole model."""
-    return backbone_name != "resnet50"
-
-
 def _pyramid(
     backbone_name: str,
     stages: list[int],
@@ -290,14 +292,6 @@ def _as_float32(module: nn.Module, inputs: object, output: Any) -> Any:
     if isinstance(output, dict):
         return {name: _as_float32(module, inputs, value) for name, value in output.items()}
     return type(output)(_as_float32(module, inputs, value) for value in output)
-
-
-def _published_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if name == "ssd300_vgg16":
-        return (0.48235, 0.45882, 0.40784), (1 / 255,) * 3
-    if name == "ssdlite320_mobilenet_v3_large":
-        return (0.5,) * 3, (0.5,) * 3
-    return IMAGENET_MEAN, IMAGENET_STD
 
 
 def _whole_state(name: str, folder: Path) -> dict[str, torch.Tensor]:
