@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.helpers.library_weights import make_card, make_weights
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.errors import BadData
-from trainingapp.contract.model_card import NORMALISATIONS, TOLERANCE
+from trainingapp.contract.model_card import NORMALISATIONS, TOLERANCE, with_task
 from trainingapp.contract.prediction import Prepared, candidates, prepared, suppressed
 from trainingapp.engine.data.images import load_fitted_image, load_image
 from trainingapp.engine.export import differences, drawn_images, export
@@ -123,7 +123,7 @@ def test_predict_prepares_an_image_as_training_does(task: str, size: tuple[int, 
     exif[0x0112] = 6
     path = tmp_path / "turned.jpg"
     Image.fromarray(pixels).save(path, exif=exif)
-    card = {"task": task, "image_size": 64, "normalisation": NORMALISATIONS["imagenet"]}
+    card = with_task({"task": task, "image_size": 64, "normalisation": NORMALISATIONS["imagenet"]})
     trained = (load_image if task == "classification" else load_fitted_image)(path, 64).float()
     mean, std = (torch.tensor(card["normalisation"][name]).view(3, 1, 1) * 255 for name in ("mean", "std"))
     image = prepared(path, card)
