@@ -103,7 +103,7 @@ def test_inspect_prints_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_inspect_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_tree(tmp_path / "source", {"note.txt": b"x"})
-    with pytest.raises(CommandError, match="Nothing of it"):
+    with pytest.raises(CommandError, match="cannot be imported"):
         call_command("import_dataset", source, inspect=True)
     assert "There are no class folders" in capsys.readouterr().out
 

@@ -98,11 +98,11 @@ def test_a_split_is_drawn_with_a_share_and_a_seed(user_client: Client, proposed:
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"class_1_name": " "}, "class-1-note", "A name is needed"),
+        ({"class_1_name": " "}, "class-1-note", "Enter a name"),
         ({"class_1_name": "x" * 121}, "class-1-note", "at most 120"),
         ({"class_2_order": "first"}, "class-2-order-error", "whole number"),
         ({"class_2_order": "1" * 5000}, "class-2-order-error", "whole number"),
-        ({"split": "stratified", "val_percent": ""}, "id_val_percent_error", "needed"),
+        ({"split": "stratified", "val_percent": ""}, "id_val_percent_error", "required"),
         ({"split": "stratified", "val_percent": "0"}, "id_val_percent_error", "greater than or equal to 1"),
         ({"split": "stratified", "seed": "-1"}, "id_seed_error", "greater than or equal to 0"),
         ({"split": "sideways"}, "id_split_error", "sideways"),
@@ -124,7 +124,7 @@ def test_what_was_typed_is_still_there_after_an_error(user_client: Client, propo
     page = html(response)
     assert page.index('data-source="dog"') < page.index('data-source="kitten"')
     assert "Becomes one class with: kitten" in page
-    assert "These classes need another look: cat." in page
+    assert "Correct these classes: cat." in page
 
 
 def test_at_least_one_class_is_kept(user_client: Client, proposed: Dataset) -> None:
@@ -171,7 +171,7 @@ def test_more_classes_than_can_be_edited_are_taken_as_they_are() -> None:
 def test_confirming_twice_does_nothing_more(user_client: Client, proposed: Dataset) -> None:
     user_client.post(address(proposed), answer())
     page = html(user_client.post(address(proposed), answer(on_error="leave_out"), follow=True))
-    assert "does not wait for an answer" in page
+    assert "is no longer waiting for confirmation" in page
     proposed.refresh_from_db()
     assert proposed.options["on_error"] == "stop"
 

@@ -71,7 +71,7 @@ def test_a_filter_by_class_is_not_offered_where_only_masks_would_tell(user_clien
 
 def test_figures_are_drawn(user_client: Client, scenes: Dataset) -> None:
     page = html(user_client.get(scenes.get_absolute_url()))
-    for words in ("Objects in an image", "Share of the image in a box", "2.0 %"):
+    for words in ("Objects per image", "Box area (share of the image)", "2.0 %"):
         assert words in page
     assert "style=" not in page
     charts = figures_context(scenes)["histograms"]
@@ -90,9 +90,9 @@ def test_bins_say_what_they_hold(tints: Dataset) -> None:
         }
     }
     charts = {chart["name"]: chart for chart in figures_context(tints)["histograms"]}
-    assert [bar["text"] for bar in charts["objects_per_image"]["bars"]] == ["0: 2", "1: 5", "2 and more: 1"]
-    assert [bar["text"] for bar in charts["width"]["bars"]] == ["100 – 149: 1", "150 and more: 4"]
-    assert [bar["text"] for bar in charts["box_area"]["bars"]] == ["1.3 % – 25 %: 3", "25 % and more: 1"]
+    assert [bar["text"] for bar in charts["objects_per_image"]["bars"]] == ["0: 2", "1: 5", "2 or more: 1"]
+    assert [bar["text"] for bar in charts["width"]["bars"]] == ["100 – 149: 1", "150 or more: 4"]
+    assert [bar["text"] for bar in charts["box_area"]["bars"]] == ["1.3 % – 25 %: 3", "25 % or more: 1"]
     assert (charts["height"]["only"], charts["aspect"]["only"]) == ("96", "1.5")
     assert charts["width"]["ticks"] == ["100", "≥ 150"]
 

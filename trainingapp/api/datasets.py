@@ -1,4 +1,4 @@
-"""Datasets: list, import, confirm, look, delete."""
+"""Datasets: list, import, confirm, show, delete."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ def list_datasets(request: ApiRequest, filters: Query[DatasetFilters]) -> dict[s
         rows = rows.filter(status=filters.status)
     if filters.q:
         rows = rows.filter(name__icontains=filters.q)
-    if filters.task is not None:  # SQLite cannot look into a JSON list by itself
+    if filters.task is not None:  # SQLite has no lookup for the elements of a JSON list
         fit = [pk for pk, tasks in rows.values_list("pk", "tasks") if filters.task in tasks]
         rows = rows.filter(pk__in=fit)
     minus = "-" if filters.order.startswith("-") else ""
@@ -46,10 +46,10 @@ def list_datasets(request: ApiRequest, filters: Query[DatasetFilters]) -> dict[s
 
 @router.post("/", response={201: DatasetResponse}, summary="Import a dataset")
 def create_dataset(request: ApiRequest, payload: DatasetCreate, response: HttpResponse) -> Status[Dataset]:
-    """Import a complete upload or a folder of the server. A worker does it; look at `status`."""
+    """Import a complete upload or a folder of the server. A worker does the import; `status` shows its progress."""
     require(request, Verb.CREATE)
     if (payload.upload is None) == (payload.folder is None):
-        raise wrong_field("#/upload", _("Give an upload or a folder, one of the two."))
+        raise wrong_field("#/upload", _("Provide either an upload or a folder."))
     if payload.folder is not None:
         dataset = _imported(request, payload.name, _folder(payload.folder), options=payload.options)
     else:
@@ -67,7 +67,7 @@ def upload_dataset(
     response: HttpResponse,
     name: Annotated[Text, Query(min_length=1, max_length=NAME_LENGTH, description="Name of the dataset.")],
 ) -> Status[Dataset]:
-    """The body is the zip file as it is. It is looked at and then waits for you to confirm the import."""
+    """Send the zip file as the body. The dataset is inspected and then waits for confirmation of the import."""
     require(request, Verb.CREATE)
     check_binary(request)
     try:
@@ -81,33 +81,33 @@ def upload_dataset(
 
 @router.get("/{pk}", response=DatasetResponse, summary="Show a dataset")
 def show_dataset(request: ApiRequest, pk: Id) -> Dataset:
-    """A dataset, how far its import is, what was found wrong with it and what is proposed."""
+    """A dataset with the progress and the report of its import, and with its proposal."""
     return dataset_for(request, pk)
 
 
 @router.get("/{pk}/statistics", response=DatasetStatistics, summary="Statistics of a dataset")
 def dataset_statistics(request: ApiRequest, pk: Id) -> Dataset:
-    """Images, objects and pixels of each class and split, and how sizes spread."""
+    """Images, objects and pixels of each class and split, and the distribution of sizes."""
     return dataset_for(request, pk)
 
 
 @router.post("/{pk}/confirm", response=DatasetResponse, summary="Confirm an import")
 def confirm_dataset(request: ApiRequest, pk: Id, payload: ImportOptions) -> Dataset:
-    """Import a dataset that is `proposed` in this way."""
+    """Import a dataset in the status `proposed` with these options."""
     dataset = dataset_for(request, pk, Verb.CHANGE)
     return dataset_verbs.confirm_import(dataset, payload, by=request.caller.user.get_username())
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a dataset")
 def delete_dataset(request: ApiRequest, pk: Id) -> DeletionSize:
-    """Remove a dataset and its files. Not while runs use it or a worker imports it."""
+    """Delete a dataset and its files. Refused while runs use it or a worker imports it."""
     return dataset_verbs.delete_dataset(dataset_for(request, pk, Verb.DELETE))
 
 
 def _folder(text: str) -> Path:
     folder = Path(text)
     if not folder.is_absolute():
-        raise wrong_field("#/folder", _("Enter the full path, from / on."))
+        raise wrong_field("#/folder", _("Enter the full path, starting with /."))
     return folder
 
 

@@ -43,7 +43,7 @@ class DatasetFilters(Paging):
 
 
 class DatasetCreate(Schema):
-    """Where a dataset comes from: a complete upload, or a folder of the server."""
+    """The source of a dataset: a complete upload, or a folder of the server."""
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"name": "birds", "folder": "/srv/birds"}]})
 
@@ -53,7 +53,8 @@ class DatasetCreate(Schema):
         None, min_length=1, max_length=PATH_LENGTH, description="Full path of a folder of the server that you may read."
     )
     options: ImportOptions | None = Field(
-        None, description="Import it so at once. Without, it is looked at first and waits for you to confirm."
+        None,
+        description="Options to import it immediately. Without them, it is inspected and then waits for confirmation.",
     )
 
 
@@ -138,7 +139,7 @@ class DatasetResponse(DatasetItem, Sharing):
 
 
 class DatasetStatistics(Schema):
-    """Figures of a ready dataset: counts by split and class, and how sizes spread."""
+    """Statistics of a ready dataset: counts by split and class, and the distribution of sizes."""
 
     id: int
     statistics: dict[str, Any]
@@ -153,7 +154,7 @@ class UploadCreate(Schema):
 
 
 class UploadResponse(Schema):
-    """How far an upload is. The next part begins at byte `received`."""
+    """The progress of an upload. The next part begins at byte `received`."""
 
     id: str
     size: int

@@ -1,4 +1,4 @@
-"""Uploads in parts: begin, add a part, look how far it is, give up."""
+"""Uploads in parts: begin, add a part, show the progress, cancel."""
 
 import re
 from typing import Annotated
@@ -25,7 +25,7 @@ RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 @router.post("/", response={201: UploadResponse}, summary="Begin an upload")
 def begin_upload(request: ApiRequest, payload: UploadCreate) -> Status[Upload]:
-    """An upload in parts, for files that are large or lines that break. It is kept for a day after its last part."""
+    """Begin an upload in parts, for large files or unreliable connections. It is kept for a day after its last part."""
     require(request, Verb.CREATE)
     try:
         return Status(201, uploads.begin(request.caller.user.pk, payload.size))
@@ -33,9 +33,9 @@ def begin_upload(request: ApiRequest, payload: UploadCreate) -> Status[Upload]:
         raise Problem(413, str(error)) from None
 
 
-@router.get("/{upload_id}", response=UploadResponse, summary="How far an upload is")
+@router.get("/{upload_id}", response=UploadResponse, summary="Show an upload")
 def show_upload(request: ApiRequest, upload_id: Path[Text]) -> Upload:
-    """After a lost connection: go on from byte `received`."""
+    """The progress of an upload. After a lost connection, continue from byte `received`."""
     return _upload(request, upload_id)
 
 
@@ -45,7 +45,7 @@ def send_part(
     upload_id: Path[Text],
     content_range: Annotated[str, Header(alias="Content-Range", description=ABOUT_RANGE)],
 ) -> Upload:
-    """The next bytes. A part that does not begin where the upload has got to is refused with 409."""
+    """Send the next bytes. A part that does not begin at byte `received` is refused with 409."""
     upload = _upload(request, upload_id)
     check_binary(request)
     first, last = _range(content_range, upload.size)
@@ -57,9 +57,9 @@ def send_part(
         raise Problem(422, str(error)) from None
 
 
-@router.delete("/{upload_id}", response=TrainingDeleteResponse, summary="Give up an upload")
+@router.delete("/{upload_id}", response=TrainingDeleteResponse, summary="Cancel an upload")
 def delete_upload(request: ApiRequest, upload_id: Path[Text]) -> dict[str, int]:
-    """Remove what was received of it."""
+    """Delete the bytes received."""
     upload = _upload(request, upload_id)
     freed = upload.received
     upload.path.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def delete_upload(request: ApiRequest, upload_id: Path[Text]) -> dict[str, int]:
 def _upload(request: ApiRequest, upload_id: str) -> Upload:
     upload = uploads.find(request.caller.user.pk, upload_id)
     if upload is None:
-        raise not_found(_("You have no such upload."))
+        raise not_found(_("You have no upload with this id."))
     return upload
 
 
@@ -78,7 +78,7 @@ def _range(header: str, size: int) -> tuple[int, int]:
     match = RANGE.fullmatch(header)
     if match is None:
         raise wrong_parameter("Content-Range", _("Send it as: bytes FIRST-LAST/SIZE"))
-    first, last, told = map(int, match.groups())
-    if told != size or last < first:
-        raise wrong_parameter("Content-Range", _("The upload has %(size)d bytes in all.") % {"size": size})
+    first, last, total = map(int, match.groups())
+    if total != size or last < first:
+        raise wrong_parameter("Content-Range", _("The upload has a total size of %(size)d bytes.") % {"size": size})
     return first, last

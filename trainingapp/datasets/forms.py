@@ -1,13 +1,16 @@
-"""The forms of the dataset pages: a source to import, and how to import it."""
+"""The forms of the dataset pages: the source of an import, and its options."""
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from django import forms
 from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.http import QueryDict
+from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -15,6 +18,7 @@ from trainingapp.accounts.permissions import is_administrator
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH, PATH_LENGTH
 from trainingapp.datasets import verbs as dataset_verbs
+from trainingapp.datasets.importing.inspection import ClassCounts, Proposal
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.models import Dataset
 
@@ -34,39 +38,45 @@ class ImportForm(forms.Form):
     archive = forms.FileField(
         label=_("Zip file"),
         required=False,
-        help_text=_("Images with their annotations, in any of the formats below; which one is found out by itself."),
+        help_text=_("Images with their annotations in one of the formats below. The format is detected automatically."),
         widget=forms.FileInput({"class": "form-control", "accept": ".zip,application/zip"}),
     )
     folder = forms.CharField(
         label=_("Folder on the server"),
         required=False,
         max_length=PATH_LENGTH,
-        help_text=_("Its full path. The images are copied; the folder stays as it is."),
+        help_text=_("The full path. The images are copied; the folder is not changed."),
         widget=forms.TextInput({"class": "form-control font-monospace", "placeholder": "/srv/images/birds"}),
     )
 
-    def __init__(self, *args: Any, user: AnyUser, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        files: MultiValueDict[str, UploadedFile] | None = None,
+        *,
+        user: AnyUser,
+    ) -> None:
+        super().__init__(data, files)
         self.user = user
         if not self.may_use_folders:
             del self.fields["folder"]
 
     @property
     def may_use_folders(self) -> bool:
-        """Nobody without administration reads the server's folders, unless settings name some."""
+        """Only administrators may read folders of the server, unless IMPORT_DIRS names some."""
         return bool(settings.IMPORT_DIRS) or is_administrator(self.user)
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"].strip()
         if Dataset.objects.filter(name=name).exists():
-            raise forms.ValidationError(_("There is a dataset of this name already."))
+            raise forms.ValidationError(_("A dataset with this name already exists."))
         return name
 
-    def clean_archive(self) -> Any:
-        archive = self.cleaned_data["archive"]
-        if archive and archive.size > settings.MAX_UPLOAD_BYTES:
+    def clean_archive(self) -> UploadedFile | None:
+        archive: UploadedFile | None = self.cleaned_data["archive"]
+        if archive and (archive.size or 0) > settings.MAX_UPLOAD_BYTES:
             limit = megabytes(settings.MAX_UPLOAD_BYTES)
-            raise forms.ValidationError(_("The file is larger than the %(limit)s MB allowed here.") % {"limit": limit})
+            raise forms.ValidationError(_("The file is larger than the limit of %(limit)s MB.") % {"limit": limit})
         return archive
 
     def clean_folder(self) -> Path | None:
@@ -74,33 +84,33 @@ class ImportForm(forms.Form):
             return None
         folder = Path(self.cleaned_data["folder"])
         if not folder.is_absolute():
-            raise forms.ValidationError(_("Enter the full path, from / on."))
+            raise forms.ValidationError(_("Enter the full path, starting with /."))
         folder = folder.resolve()
         if not dataset_verbs.may_import_from(self.user, folder):
-            raise forms.ValidationError(_("This folder is not one that datasets may be imported from."))
+            raise forms.ValidationError(_("Datasets may not be imported from this folder."))
         if not folder.is_dir():
-            raise forms.ValidationError(_("There is no such folder on the server."))
+            raise forms.ValidationError(_("The folder does not exist on the server."))
         return folder
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         archive, folder = self.cleaned_data.get("archive"), self.cleaned_data.get("folder")
         if not {"archive", "folder"} & set(self.errors):
             if archive and folder:
-                self.add_error("folder", _("Give a zip file or a folder, not both."))
+                self.add_error("folder", _("Provide either a zip file or a folder, not both."))
             elif not archive and not folder:
-                either = _("Choose a zip file, or name a folder on the server.")
+                either = _("Choose a zip file, or enter a folder on the server.")
                 self.add_error("archive", either if "folder" in self.fields else _("Choose a zip file to upload."))
         return self.cleaned_data
 
 
-#: Classes up to which the page offers to rename, merge, leave out and reorder them; beyond, all are taken as found.
+#: Classes up to which the page offers to rename, merge, exclude and reorder them; more are imported unchanged.
 MOST_EDITABLE_CLASSES = 2000
 _MOST_ORDER_DIGITS = 6
 
 
 @dataclass
 class ClassRow:
-    """A class of the source and what the person wants of it; `order` is what was typed."""
+    """A class of the source with the entries of the form; `order` is the text entered."""
 
     index: int
     source: str
@@ -115,7 +125,7 @@ class ClassRow:
 
     @property
     def place(self) -> tuple[float, int]:
-        """What rows are sorted by: the number typed, and where two are the same their order in the source."""
+        """The sort key: the number entered, then the order in the source."""
         return (int(self.order) if _is_order(self.order) else math.inf, self.index)
 
 
@@ -124,19 +134,22 @@ def _is_order(text: str) -> bool:
 
 
 class ConfirmForm(forms.Form):
-    """How to import what the inspection found. After is_valid(), `options` says it.
+    """The options for importing the proposal of an inspection. After is_valid(), they are in `options`.
 
-    `proposal` is that of the dataset. A class has three fields, class-N-name, class-N-keep and class-N-order, N being
-    its place in the proposal; `rows` holds them with what is wrong with each.
+    A class has three fields, class-N-name, class-N-keep and class-N-order, where N is its index in the proposal; `rows`
+    holds them with their errors.
     """
 
     split = forms.ChoiceField(
         label=_("Training and validation"),
-        choices=[("given", _("As the source gives them")), ("stratified", _("Drawn anew, with every class in both"))],
+        choices=[
+            ("given", _("As given by the source")),
+            ("stratified", _("New stratified split, with every class in both")),
+        ],
         widget=forms.RadioSelect({"class": "form-check-input"}),
     )
     val_percent = forms.IntegerField(
-        label=_("Share for validation"),
+        label=_("Validation share"),
         min_value=1,
         max_value=90,
         initial=20,
@@ -149,21 +162,21 @@ class ConfirmForm(forms.Form):
         max_value=MAX_SEED,
         initial=0,
         required=False,
-        help_text=_("The same seed draws the same images."),
+        help_text=_("The same seed selects the same images."),
         widget=forms.NumberInput({"class": "form-control"}),
     )
     on_error = forms.ChoiceField(
-        label=_("When something is wrong"),
+        label=_("On errors"),
         choices=[
-            ("stop", _("Stop, import nothing, and name everything that is wrong")),
-            ("leave_out", _("Leave out the images and objects that are wrong, and name them")),
+            ("stop", _("Stop, import nothing, and list all errors")),
+            ("leave_out", _("Skip invalid images and objects, and list them")),
         ],
         widget=forms.RadioSelect({"class": "form-check-input"}),
     )
     options: ImportOptions
 
-    def __init__(self, *args: Any, proposal: dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, data: Mapping[str, str] | None = None, *, proposal: Proposal) -> None:
+        super().__init__(data)
         self.has_splits = bool(proposal.get("has_splits"))
         found = proposal.get("classes", [])
         self.class_count = len(found)
@@ -172,13 +185,13 @@ class ConfirmForm(forms.Form):
         self.rows.sort(key=lambda row: row.place)
         self._note_merges()
         self.has_errors = any(item["level"] == "error" for item in proposal.get("report", []))
-        if not self.has_errors:  # else stopping would refuse the import at once: the person says what to do
+        if not self.has_errors:  # with errors, "stop" would refuse the import at once: the user has to choose
             self.initial.setdefault("on_error", "stop")
         self.initial.setdefault("split", "given" if self.has_splits else "stratified")
         if not self.has_splits:
             self.fields["split"].widget = forms.HiddenInput()
 
-    def _row(self, index: int, found: dict[str, Any]) -> ClassRow:
+    def _row(self, index: int, found: ClassCounts) -> ClassRow:
         name, keep, order = found["name"], True, str(index + 1)
         if self.is_bound:
             name = " ".join(self.data.get(f"class-{index}-name", "").split())
@@ -196,22 +209,22 @@ class ConfirmForm(forms.Form):
 
     @property
     def kept(self) -> int:
-        """Classes that the dataset would have."""
+        """Number of classes of the dataset."""
         return len({row.name for row in self.rows if row.keep}) if self.editable else self.class_count
 
     def clean_split(self) -> str:
         split: str = self.cleaned_data["split"]
         if split == "given" and not self.has_splits:
-            raise forms.ValidationError(_("The source gives no images for validation."))
+            raise forms.ValidationError(_("The source has no validation images."))
         return split
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         values = self.cleaned_data
         if values.get("split") == "stratified":
             for name in ("val_percent", "seed"):
                 if name not in self.errors and values.get(name) is None:
-                    self.add_error(name, _("This is needed."))
-        elif "split" in values:  # fields that do not count cannot be wrong
+                    self.add_error(name, _("This field is required."))
+        elif "split" in values:  # these fields have no effect: their errors do not matter
             for name in ("val_percent", "seed"):
                 self.errors.pop(name, None)
                 values[name] = self.fields[name].initial
@@ -229,7 +242,7 @@ class ConfirmForm(forms.Form):
     def _check_rows(self) -> None:
         for row in self.rows if self.editable else ():
             if row.keep and not row.name:
-                row.name_error = gettext("A name is needed, or leave the class out.")
+                row.name_error = gettext("Enter a name, or exclude the class.")
             elif row.keep and len(row.name) > NAME_LENGTH:
                 row.name_error = gettext("A name has at most %(count)d characters.") % {"count": NAME_LENGTH}
             if not _is_order(row.order):
@@ -237,19 +250,17 @@ class ConfirmForm(forms.Form):
         wrong = [row.source for row in self.rows if row.name_error or row.order_error]
         if wrong:
             names = ", ".join(wrong[:5]) + (", …" if len(wrong) > 5 else "")
-            self.add_error(None, gettext("These classes need another look: %(names)s.") % {"names": names})
+            self.add_error(None, gettext("Correct these classes: %(names)s.") % {"names": names})
         elif self.editable and not self.kept:
             self.add_error(None, gettext("Keep at least one class."))
 
     def _choices(self) -> list[ClassChoice]:
-        """The classes as wanted; none when nothing was changed."""
-        if all(row.keep and row.name == row.source for row in self.rows) and self._in_order():
+        """The selected classes; empty when nothing was changed."""
+        in_order = [row.index for row in self.rows] == list(range(len(self.rows)))
+        if in_order and all(row.keep and row.name == row.source for row in self.rows):
             return []
         sources: dict[str, list[str]] = {}
         for row in self.rows:
             if row.keep:
                 sources.setdefault(row.name, []).append(row.source)
         return [ClassChoice(name=name, sources=merged) for name, merged in sources.items()]
-
-    def _in_order(self) -> bool:
-        return [row.index for row in self.rows] == list(range(len(self.rows)))

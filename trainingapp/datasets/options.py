@@ -1,4 +1,4 @@
-"""How a person wants a source to be imported."""
+"""The options of an import."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH
 
 
 class ClassChoice(BaseModel):
-    """A class of the dataset: its name and the classes of the source that become it (several: they are merged)."""
+    """A class of the dataset: its name and the classes of the source that are merged into it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -19,8 +19,8 @@ class ClassChoice(BaseModel):
 class ImportOptions(BaseModel):
     """Stored as JSON in `Dataset.options`.
 
-    `classes` are in the order of their labels; a class of the source that no choice names is left out with its objects
-    (and, for classification, its images). An empty list takes all classes as they are found.
+    `classes` are in the order of their labels. A class of the source that no choice names is left out with its objects
+    (and, for classification, its images). An empty list imports all classes unchanged.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,8 +1,8 @@
-"""Procedural scenes: an image set to try the studio with, drawn from nothing but a seed.
+"""Procedural scenes: a dataset to try the studio with, drawn from a seed.
 
-Each scene shows one large object, which gives the image its class, and up to two small ones of other classes, among
-clutter, under uneven light, partly hidden, blurred and noisy. Boxes and masks of all objects are exact: they are read
-from the very coverage that the image is painted with.
+Each scene shows one large object, which gives the image its class, and up to two small ones of other classes, with
+clutter, uneven light, occlusion, blur and noise. Boxes and masks of all objects are exact: they are computed from the
+same coverage that the image is painted with.
 
 Legend for array names: H, W image height and width; C = 3 colour channels; N objects; xyxy = left, top, right,
 bottom in pixels, left and top inclusive, right and bottom exclusive.
@@ -10,10 +10,9 @@ bottom in pixels, left and top inclusive, right and bottom exclusive.
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,7 @@ Generator = np.random.Generator
 
 @dataclass(frozen=True)
 class Scene:
-    """An image and the truth about it.
+    """An image and its ground truth.
 
     image_HWC: uint8 RGB. label: class of the large object. labels: class of each object, the large one first.
     boxes_xyxy: (N, 4) integers. masks_NHW: bool, the visible pixels of each object; no two overlap.
@@ -50,7 +49,7 @@ class Scene:
 class _Object:
     label: int
     coverage_HW: Floats
-    """0 outside, 1 inside, between at the rim."""
+    """0 outside, 1 inside, between on the edge."""
 
 
 def draw_demo(
@@ -58,31 +57,25 @@ def draw_demo(
 ) -> None:
     """Write images/{train,val}/{class}/*.jpg, masks/ and annotations.json into `folder`.
 
-    The classes are equally common; every fifth image is for validation. A mask is a PNG whose pixels hold 0 for the
+    The classes are equally frequent; every fifth image is for validation. A mask is a PNG whose pixels hold 0 for the
     background and i + 1 for object i of the image's `boxes_xyxy` and `labels`.
     """
     if images < LEAST_IMAGES:
         raise ValueError(f"at least {LEAST_IMAGES} images are needed, 5 of each class")
     records = []
-    for done, (stem, label) in enumerate(_plan(images), start=1):
-        scene = draw_scene(np.random.default_rng([seed, done]), label, size)
-        records.append(_write_scene(folder, stem, scene))
+    every = round(1 / VAL_SHARE)
+    for index in range(images):
+        label, number = index % len(CLASSES), index // len(CLASSES)
+        split = "val" if number % every == every - 1 else "train"
+        scene = draw_scene(np.random.default_rng([seed, index + 1]), label, size)
+        records.append(_write_scene(folder, f"{split}/{CLASSES[label]}/{number:05d}", scene))
         if on_progress:
-            on_progress(done, images)
+            on_progress(index + 1, images)
     content = {"format": 1, "classes": CLASSES, "seed": seed, "images": records}
     (folder / "annotations.json").write_text(json.dumps(content, indent=None, separators=(",", ":")))
 
 
-def _plan(images: int) -> Iterator[tuple[str, int]]:
-    """(path without ending, label) of each image."""
-    every = round(1 / VAL_SHARE)
-    for index in range(images):
-        label, turn = index % len(CLASSES), index // len(CLASSES)
-        split = "val" if turn % every == every - 1 else "train"
-        yield f"{split}/{CLASSES[label]}/{turn:05d}", label
-
-
-def _write_scene(folder: Path, stem: str, scene: Scene) -> dict[str, Any]:
+def _write_scene(folder: Path, stem: str, scene: Scene) -> dict[str, object]:
     image, mask = folder / "images" / f"{stem}.jpg", folder / "masks" / f"{stem}.png"
     image.parent.mkdir(parents=True, exist_ok=True)
     mask.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +100,7 @@ def draw_scene(rng: Generator, label: int, size: int) -> Scene:
     """Draw one scene of `size` x `size` pixels whose large object is of class `label`."""
     canvas = _background(rng, size)
     _add_clutter(canvas, rng, size)
-    objects = [_large_object(rng, label, size), *_small_objects(rng, label, size)]
+    objects = _objects(rng, label, size)
     for item in objects:
         _paint(canvas, rng, item.coverage_HW, _bright_colour(rng))
     bar = _occluder(rng, size)
@@ -133,7 +126,7 @@ def mask_boxes(masks_NHW: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _visible_masks(coverages: list[Floats], occluder_HW: Floats) -> NDArray[np.bool_]:
-    """Pixels that belong to each object by at least half and that nothing painted later takes over by half."""
+    """(N, H, W) pixels that an object covers by at least half and that no later object covers by half."""
     hidden_HW = occluder_HW >= 0.5
     masks = []
     for coverage_HW in reversed(coverages):
@@ -146,16 +139,13 @@ def _visible_masks(coverages: list[Floats], occluder_HW: Floats) -> NDArray[np.b
 # Objects
 
 
-def _large_object(rng: Generator, label: int, size: int) -> _Object:
+def _objects(rng: Generator, label: int, size: int) -> list[_Object]:
+    """The large object of class `label`, and up to two small ones of other classes."""
     radius = rng.uniform(0.26, 0.40) * size
-    low, high = 0.9 * radius, size - 0.9 * radius  # up to a twentieth of its width may lie outside
+    low, high = 0.9 * radius, size - 0.9 * radius  # up to a twentieth of its width lies outside
     center = rng.uniform(low, high, size=2)
-    return _Object(label, _shape_coverage(rng, CLASSES[label], center, radius, size))
-
-
-def _small_objects(rng: Generator, label: int, size: int) -> list[_Object]:
+    objects = [_Object(label, _shape_coverage(rng, CLASSES[label], center, radius, size))]
     others = [other for other in range(len(CLASSES)) if other != label]
-    objects = []
     for _ in range(rng.integers(0, 3)):
         other = int(rng.choice(others))
         radius, center = rng.uniform(0.09, 0.13) * size, rng.uniform(0, size, size=2)
@@ -164,7 +154,7 @@ def _small_objects(rng: Generator, label: int, size: int) -> list[_Object]:
 
 
 def _shape_coverage(rng: Generator, name: str, center: Points, radius: float, size: int) -> Floats:
-    """(H, W) coverage of a shape, turned by any angle and squeezed a little."""
+    """(H, W) coverage of a shape, rotated by a random angle and slightly compressed."""
     angle, squeeze = rng.uniform(0, 2 * math.pi), rng.uniform(0.82, 1.0)
     cos, sin = math.cos(angle), math.sin(angle)
     turn = np.array([[cos, -sin], [sin, cos]]) * radius
@@ -177,7 +167,7 @@ def _shape_coverage(rng: Generator, name: str, center: Points, radius: float, si
 
 
 def _outlines(rng: Generator, name: str) -> list[tuple[Points, int]]:
-    """Polygons within the unit circle, painted one over the other: 255 adds, 0 cuts out."""
+    """Polygons within the unit circle, painted one over the other: 255 adds, 0 removes."""
     match name:
         case "disc":
             return [(_polygon(64), 255)]
@@ -188,13 +178,20 @@ def _outlines(rng: Generator, name: str) -> list[tuple[Points, int]]:
         case "triangle":
             return [(_polygon(3), 255)]
         case "star":
-            return [(_spiked(5, rng.uniform(0.38, 0.46)), 255)]
+            spikes = _polygon(10)
+            spikes[1::2] *= rng.uniform(0.38, 0.46)
+            return [(spikes, 255)]
         case "cross":
-            return [(_cross(rng.uniform(0.26, 0.36)), 255)]
+            w = rng.uniform(0.26, 0.36)  # half the width of an arm
+            half = np.array([(1, w), (w, w), (w, 1), (-w, 1), (-w, w), (-1, w)], dtype=np.float64)
+            return [(np.concatenate([half, -half]), 255)]
         case "crescent":
             return [(_polygon(64), 255), (_polygon(64, 0.85) + np.array([rng.uniform(0.45, 0.6), 0]), 0)]
         case "gear":
-            return [(_gear(int(rng.integers(7, 10))), 255), (_polygon(32, rng.uniform(0.25, 0.35)), 0)]
+            teeth = _polygon(4 * int(rng.integers(7, 10)))
+            teeth[2::4] *= 0.74
+            teeth[3::4] *= 0.74
+            return [(teeth, 255), (_polygon(32, rng.uniform(0.25, 0.35)), 0)]
     raise AssertionError(name)
 
 
@@ -203,29 +200,8 @@ def _polygon(corners: int, radius: float = 1.0) -> Points:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
 
 
-def _spiked(spikes: int, inner: float) -> Points:
-    points = _polygon(2 * spikes)
-    points[1::2] *= inner
-    return points
-
-
-def _gear(teeth: int) -> Points:
-    points = _polygon(4 * teeth)
-    points[2::4] *= 0.74
-    points[3::4] *= 0.74
-    return points
-
-
-def _cross(half_width: float) -> Points:
-    w, arms = half_width, []
-    for x, y in ((1, w), (w, w), (w, 1), (-w, 1), (-w, w), (-1, w)):
-        arms.append((x, y))
-    arms += [(-x, -y) for x, y in arms]
-    return np.array(arms, dtype=np.float64)
-
-
 def _occluder(rng: Generator, size: int) -> Floats:
-    """(H, W) coverage of a bar across the image, in one of four scenes."""
+    """(H, W) coverage of a bar across the image; empty in three of four scenes."""
     if rng.random() > 0.25:
         return np.zeros((size, size), dtype=np.float32)
     image = Image.new("L", (size * _OVERSAMPLING, size * _OVERSAMPLING))
@@ -239,7 +215,7 @@ def _coverage(oversampled: Image.Image) -> Floats:
 
 
 def _long_line(rng: Generator, size: int) -> list[tuple[float, float]]:
-    """Two ends far outside, through a point in the middle part."""
+    """Two ends far outside of the image, through a point in its middle part."""
     angle, (x, y) = rng.uniform(0, math.pi), rng.uniform(0.2, 0.8, size=2) * size
     dx, dy = 2 * size * math.cos(angle), 2 * size * math.sin(angle)
     return [(x - dx, y - dy), (x + dx, y + dy)]
@@ -249,12 +225,12 @@ def _long_line(rng: Generator, size: int) -> list[tuple[float, float]]:
 
 
 def _dull_colour(rng: Generator) -> Floats:
-    """Of backgrounds and clutter."""
+    """A colour of backgrounds and clutter."""
     return rng.uniform(10, 125, size=3).astype(np.float32)
 
 
 def _bright_colour(rng: Generator) -> Floats:
-    """Of objects: any hue, brighter than most backgrounds under the same light."""
+    """A colour of objects: any hue, brighter than most backgrounds under the same light."""
     hue, saturation = rng.uniform(0, 2 * math.pi), rng.uniform(0.15, 0.75)
     wheel = 0.5 + 0.5 * np.cos(hue - np.array([0, 2, 4]) * math.pi / 3)
     return (rng.uniform(190, 255) * (1 - saturation * (1 - wheel))).astype(np.float32)
@@ -286,7 +262,7 @@ def _background(rng: Generator, size: int) -> Floats:
 
 
 def _add_clutter(canvas: Floats, rng: Generator, size: int) -> None:
-    """Lines, blobs and small bits: things that are there but belong to no class."""
+    """Lines, ellipses and small polygons that belong to no class."""
     layer = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(layer)
     for _ in range(rng.integers(0, 3)):
@@ -306,22 +282,17 @@ def _pillow_colour(rng: Generator) -> tuple[int, int, int]:
 
 
 def _paint(canvas: Floats, rng: Generator, coverage_HW: Floats, colour: Floats, *, shadow: bool = True) -> None:
+    """Paint an object in place, with a soft shadow beside it."""
     size = len(canvas)
     if shadow:
-        canvas *= 1 - _shadow(rng, coverage_HW)[..., None]
+        blurred = Image.fromarray((coverage_HW * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(size / 48))
+        down, right = (int(shift) for shift in rng.integers(-size // 20, size // 20 + 1, size=2))
+        shifted_HW = np.roll(np.asarray(blurred, dtype=np.float32), (down, right), axis=(0, 1))
+        canvas *= 1 - (shifted_HW * np.float32(rng.uniform(0, 0.5) / 255))[..., None]
     body = colour + (_ramp(rng, size)[..., None] - 0.5) * rng.uniform(-40, 40, size=3)
     body = body + _soft_noise(rng, size, 17)[..., None] * np.float32(rng.uniform(0, 12))
     alpha = coverage_HW[..., None]
     canvas[:] = canvas * (1 - alpha) + body * alpha
-
-
-def _shadow(rng: Generator, coverage_HW: Floats) -> Floats:
-    """(H, W) share of light taken by a soft shadow beside the object."""
-    size = len(coverage_HW)
-    blurred = Image.fromarray((coverage_HW * 255).astype(np.uint8)).filter(ImageFilter.BoxBlur(size / 48))
-    down, right = (int(shift) for shift in rng.integers(-size // 20, size // 20 + 1, size=2))
-    shifted = np.roll(np.asarray(blurred, dtype=np.float32), (down, right), axis=(0, 1))
-    return shifted * np.float32(rng.uniform(0, 0.5) / 255)
 
 
 def _photograph(canvas: Floats, rng: Generator, size: int) -> NDArray[np.uint8]:

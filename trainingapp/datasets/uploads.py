@@ -1,7 +1,7 @@
-"""Uploads in parts, which can be gone on with after a lost connection.
+"""Uploads in parts, which can be resumed after a lost connection.
 
-An upload is a file in UPLOADS_DIR; its name says whose it is and how large it becomes, its length how far it is. So
-there is nothing else that could disagree with it.
+An upload is a file in UPLOADS_DIR. Its name holds its owner and its total size, its length is the progress; no other
+record exists that could contradict it.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Protocol
 
 from django.conf import settings
 from django.utils.translation import gettext as _
@@ -23,8 +23,14 @@ KEPT_S = 24 * 3600.0
 _NAME = re.compile(r"part-(?P<owner>\d+)-(?P<size>\d+)-(?P<id>[0-9a-f]{32})")
 
 
+class Readable(Protocol):
+    """The body of a request, or an open file."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class UploadError(ValueError):
-    """The part cannot be taken; the message is for people."""
+    """The part is refused; the message is for users."""
 
 
 class TooLargeError(UploadError):
@@ -32,12 +38,12 @@ class TooLargeError(UploadError):
 
 
 class WrongPlaceError(UploadError):
-    """The part does not begin where the upload has got to."""
+    """The part does not begin at the end of what was received."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload that is not complete, or not used yet."""
+    """An upload that is not complete, or not used yet; `size` in bytes."""
 
     id: str
     path: Path
@@ -53,7 +59,7 @@ class Upload:
 
 
 def begin(owner_id: int, size: int) -> Upload:
-    """An empty upload of `size` bytes to come."""
+    """Create an empty upload of `size` bytes."""
     check_size(size)
     upload_id = uuid.uuid4().hex
     path = Path(settings.UPLOADS_DIR) / f"part-{owner_id}-{size}-{upload_id}"
@@ -62,7 +68,7 @@ def begin(owner_id: int, size: int) -> Upload:
 
 
 def find(owner_id: int, upload_id: str) -> Upload | None:
-    """The upload of this person with this id."""
+    """The upload of this user with this id."""
     if not re.fullmatch(r"[0-9a-f]{32}", upload_id):
         return None
     for path in Path(settings.UPLOADS_DIR).glob(f"part-{owner_id}-*-{upload_id}"):
@@ -71,26 +77,29 @@ def find(owner_id: int, upload_id: str) -> Upload | None:
     return None
 
 
-def append(upload: Upload, source: Any, start: int, length: int) -> Upload:
-    """Add the `length` bytes that `source` gives, from byte `start` on. Raises UploadError; what came stays."""
+def append(upload: Upload, source: Readable, start: int, length: int) -> Upload:
+    """Add `length` bytes of `source` at byte `start`. Raises UploadError; the bytes received are kept."""
     with _locked(upload) as file:
         if start != (at := file.seek(0, 2)):
-            raise WrongPlaceError(_("The upload has %(count)d bytes; go on from there.") % {"count": at})
+            raise WrongPlaceError(_("The upload has %(count)d bytes; continue from there.") % {"count": at})
         if start + length > upload.size:
-            raise UploadError(_("The upload would have more than its %(size)d bytes.") % {"size": upload.size})
-        taken = _copy(source, file, length)
-        if taken != length:
-            raise UploadError(_("The part has %(taken)d bytes, not %(told)d.") % {"taken": taken, "told": length})
+            raise UploadError(_("The part exceeds the upload size of %(size)d bytes.") % {"size": upload.size})
+        received = _copy(source, file, length)
+        if received != length:
+            raise UploadError(
+                _("The part has %(received)d bytes, not the declared %(declared)d.")
+                % {"received": received, "declared": length}
+            )
     return upload
 
 
-def receive(source: Any) -> Path:
-    """Write all that `source` gives to a file of its own below UPLOADS_DIR. Raises TooLargeError."""
+def receive(source: Readable) -> Path:
+    """Write all of `source` to a new file in UPLOADS_DIR. Raises TooLargeError."""
     path = Path(settings.UPLOADS_DIR) / f"{uuid.uuid4().hex}.zip"
     with path.open("xb") as file:
-        taken = _copy(source, file, settings.MAX_UPLOAD_BYTES + 1)
+        received = _copy(source, file, settings.MAX_UPLOAD_BYTES + 1)
     try:
-        check_size(taken)
+        check_size(received)
     except TooLargeError:
         path.unlink()
         raise
@@ -98,18 +107,18 @@ def receive(source: Any) -> Path:
 
 
 def used(upload: Upload) -> Path:
-    """The complete upload under the name that a dataset keeps it by."""
+    """Rename the complete upload, so that it is not removed as an old one; returns its path for a dataset."""
     return upload.path.rename(upload.path.with_name(f"{upload.id}.zip"))
 
 
 def check_size(size: int) -> None:
     if size > settings.MAX_UPLOAD_BYTES:
         limit = settings.MAX_UPLOAD_BYTES // 1024**2
-        raise TooLargeError(_("An upload has at most %(limit)d MB here.") % {"limit": limit})
+        raise TooLargeError(_("An upload may have at most %(limit)d MB.") % {"limit": limit})
 
 
 def remove_old() -> None:
-    """Remove uploads that nobody went on with."""
+    """Remove uploads that were not continued for a day."""
     for path in Path(settings.UPLOADS_DIR).glob("part-*"):
         if _NAME.fullmatch(path.name) and path.stat().st_mtime < time.time() - KEPT_S:
             path.unlink(missing_ok=True)
@@ -125,9 +134,9 @@ def _locked(upload: Upload) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _copy(source: Any, file: IO[bytes], most: int) -> int:
-    """Copy at most `most` bytes; returns how many there were."""
-    taken = 0
-    while taken < most and (chunk := source.read(min(CHUNK_BYTES, most - taken))):
-        taken += file.write(chunk)
-    return taken
+def _copy(source: Readable, file: IO[bytes], most: int) -> int:
+    """Copy at most `most` bytes; returns their number."""
+    copied = 0
+    while copied < most and (chunk := source.read(min(CHUNK_BYTES, most - copied))):
+        copied += file.write(chunk)
+    return copied

@@ -67,7 +67,7 @@ def start_import(
             audit.record("import", dataset, by=owner.get_username(), details={"upload": source_is_upload})
             imports.ask_for_import(dataset, here=here)
     except IntegrityError:
-        raise VerbError(_("There already is a dataset named “%(name)s”.") % {"name": name.strip()}) from None
+        raise VerbError(_("A dataset named “%(name)s” already exists.") % {"name": name.strip()}) from None
     return dataset
 
 
@@ -76,7 +76,7 @@ def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") ->
     with transaction.atomic():
         refresh_locked(dataset)
         if dataset.status != Dataset.Status.PROPOSED:
-            raise VerbError(_("“%(name)s” does not wait for a word on its import.") % {"name": dataset.name})
+            raise VerbError(_("“%(name)s” is not waiting for confirmation of its import.") % {"name": dataset.name})
         dataset.status = Dataset.Status.IMPORTING
         dataset.options = options.model_dump(mode="json")
         dataset.save(update_fields=["status", "options"])

@@ -1,6 +1,6 @@
-"""What is known of a dataset in figures: its classes, and histograms drawn by the server."""
+"""The statistics of a dataset: the table of its classes, and histograms drawn by the server."""
 
-from typing import Any
+from typing import TypedDict
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -8,27 +8,65 @@ from django.utils.translation import gettext_lazy
 
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.number_text import number_text
+from trainingapp.datasets.importing.statistics import Histogram
 from trainingapp.models import Dataset
 
-#: Histogram -> its title, what its edges are multiplied with, with how many digits they are written (None: as whole
-#: numbers), and in which unit.
+#: Histogram -> title, factor of its edges, number of digits (None: whole numbers) and unit.
 HISTOGRAMS: dict[str, tuple[str | Promise, float, int | None, str]] = {
-    "width": (gettext_lazy("Width of the images, pixels"), 1, None, ""),
-    "height": (gettext_lazy("Height of the images, pixels"), 1, None, ""),
-    "aspect": (gettext_lazy("Width by height of the images"), 1, 3, ""),
-    "objects_per_image": (gettext_lazy("Objects in an image"), 1, None, ""),
-    "box_area": (gettext_lazy("Share of the image in a box"), 100, 2, " %"),
-    "box_aspect": (gettext_lazy("Width by height of the boxes"), 1, 3, ""),
+    "width": (gettext_lazy("Image width (pixels)"), 1, None, ""),
+    "height": (gettext_lazy("Image height (pixels)"), 1, None, ""),
+    "aspect": (gettext_lazy("Image aspect ratio (width / height)"), 1, 3, ""),
+    "objects_per_image": (gettext_lazy("Objects per image"), 1, None, ""),
+    "box_area": (gettext_lazy("Box area (share of the image)"), 100, 2, " %"),
+    "box_aspect": (gettext_lazy("Box aspect ratio (width / height)"), 1, 3, ""),
 }
 SPLITS = ("train", "val")
-#: Units of the drawing: a bar's whole width, the height of all, the least height that is seen.
+#: Units of the drawing: width of a bar with its gap, the gap, full height, and the least visible height.
 _BAR, _GAP, _HEIGHT, _LEAST = 100, 6, 1000, 12
 
 
-def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """A row of the table for each class: images, objects and share of the pixels by split, None where not known."""
+class ClassRow(TypedDict):
+    """A row of the table of classes. Counts and shares are by split, empty where they are not known.
+
+    `total` counts images, `most` is the largest total of all classes.
+    """
+
+    name: str
+    colour: str
+    images: dict[str, int]
+    objects: dict[str, int]
+    pixels: dict[str, float]
+    total: int
+    most: int
+
+
+class Bar(TypedDict):
+    """A bar of a histogram. Lengths are strings, so that no language formats them with a decimal comma."""
+
+    x: str
+    y: str
+    w: str
+    h: str
+    text: str
+
+
+class HistogramView(TypedDict):
+    """A histogram as _figures.html draws it. `only` is the value that all images share; then nothing is drawn."""
+
+    name: str
+    title: str
+    only: str
+    width: str
+    height: str
+    bars: list[Bar]
+    ticks: list[str]
+    summary: str
+
+
+def class_rows(dataset: Dataset) -> list[ClassRow]:
+    """A row for each class, in the order of the labels."""
     known = {item["name"]: item for item in dataset.statistics.get("classes", [])}
-    rows = []
+    rows: list[ClassRow] = []
     for label, name in enumerate(dataset.classes):
         found = known.get(name, {})
         images = found.get("images") or {split: dataset.counts.get(split, {}).get(name, 0) for split in SPLITS}
@@ -40,14 +78,15 @@ def class_rows(dataset: Dataset) -> list[dict[str, Any]]:
                 "objects": found.get("objects") or {},
                 "pixels": found.get("pixels") or {},
                 "total": sum(images.get(split, 0) for split in SPLITS),
+                "most": 1,
             }
         )
     most = max((row["total"] for row in rows), default=0) or 1
-    return [row | {"most": most} for row in rows]
+    return [{**row, "most": most} for row in rows]
 
 
-def figures_context(dataset: Dataset) -> dict[str, Any]:
-    """What _figures.html and the table of classes show."""
+def figures_context(dataset: Dataset) -> dict[str, object]:
+    """The context of _figures.html and of the table of classes."""
     rows = class_rows(dataset)
     return {
         "classes": rows,
@@ -62,18 +101,16 @@ def figures_context(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _histogram(name: str, values: dict[str, list[float]]) -> dict[str, Any]:
-    """A histogram as _figures.html draws it: all lengths are texts, so that no language writes them with a comma.
-
-    `only` is the one value that all have; there is nothing to draw then. The last bin holds what is beyond it, too.
-    """
+def _histogram(name: str, values: Histogram) -> HistogramView:
     title, factor, digits, unit = HISTOGRAMS[name]
     edges, counts = [_edge(edge * factor, digits) + unit for edge in values["edges"]], values["counts"]
     labels = _bin_labels(values["edges"], edges)
     most = max(counts)
-    drawn = {
+    summary = _("%(title)s: minimum %(least)s, most frequent %(peak)s.")
+    bounds = {"title": title, "least": edges[0], "peak": labels[counts.index(most)]}
+    return {
         "name": name,
-        "title": title,
+        "title": str(title),
         "only": labels[0] if len(set(edges)) == 1 or len(counts) == 1 else "",
         "width": str(len(counts) * _BAR),
         "height": str(_HEIGHT),
@@ -81,11 +118,10 @@ def _histogram(name: str, values: dict[str, list[float]]) -> dict[str, Any]:
             _bar(place, count, most, f"{label}: {count}")
             for place, (label, count) in enumerate(zip(labels, counts, strict=True))
         ],
+        # The last bin also holds the values beyond it (see statistics.histogram), hence its label.
         "ticks": [edges[0], *(edges[len(counts) // 2 :][:1] if len(counts) > 3 else []), f"≥ {edges[-2]}"],
+        "summary": summary % bounds,
     }
-    summary = _("%(title)s: from %(least)s on, most often %(peak)s.")
-    bounds = {"title": title, "least": edges[0], "peak": labels[counts.index(most)]}
-    return drawn | {"summary": summary % bounds}
 
 
 def _edge(value: float, digits: int | None) -> str:
@@ -93,18 +129,18 @@ def _edge(value: float, digits: int | None) -> str:
 
 
 def _bin_labels(edges: list[float], texts: list[str]) -> list[str]:
-    """What each bin holds. Bins of whole numbers that begin at one end before the next: 3 – 5, then 6 – 8."""
+    """The range of each bin. Bins of whole numbers end before the next one begins: 3 – 5, then 6 – 8."""
     if len(set(texts)) == 1:
         return texts[1:]
     whole = all(float(edge).is_integer() for edge in edges)
     ends = [f"{edge - 1:.0f}" for edge in edges[1:]] if whole else texts[1:]
     labels = [low if low == high else f"{low} – {high}" for low, high in zip(texts, ends, strict=False)]
     if len(labels) > 1:
-        labels[-1] = _("%(least)s and more") % {"least": texts[-2]}
+        labels[-1] = _("%(least)s or more") % {"least": texts[-2]}
     return labels
 
 
-def _bar(place: int, count: float, most: float, text: str) -> dict[str, str]:
+def _bar(place: int, count: float, most: float, text: str) -> Bar:
     height = max(_LEAST, round(count / most * _HEIGHT)) if count else 0
     return {
         "x": str(place * _BAR + _GAP),

@@ -1,7 +1,7 @@
-"""The images of a dataset: a page of small ones, one of them large, and what is drawn over them."""
+"""The images of a dataset: pages of thumbnails, a single large image, and the annotations drawn over them."""
 
 from collections import Counter
-from typing import Any
+from typing import TypedDict
 
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
@@ -30,15 +30,29 @@ from trainingapp.views.access import visible_dataset
 
 IMAGES_ON_A_PAGE = 60
 LARGE_PIXELS = 1280
-#: Boxes drawn on a small image; more of them only hide it.
+#: Boxes drawn on a thumbnail; more would hide the image.
 BOXES_ON_A_SMALL_IMAGE = 60
 CLASSES_IN_THE_LEGEND = 24
-#: Up to this size an image is enlarged with hard edges, pixel by pixel.
+#: Up to this size an image is enlarged without interpolation.
 TINY_PIXELS = 128
 
 
-def images_context(request: HttpRequest, dataset: Dataset) -> dict[str, Any]:
-    """One page of the images that the filter lets through, with what _images.html shows beside them."""
+class DrawnBox(TypedDict):
+    """A box in pixels. Lengths are strings, so that no language formats them with a decimal comma."""
+
+    place: str
+    name: str
+    colour: str
+    crowd: bool
+    x: str
+    y: str
+    w: str
+    h: str
+    size: str
+
+
+def images_context(request: HttpRequest, dataset: Dataset) -> dict[str, object]:
+    """The context of _images.html: one page of the images that match the filter."""
     split, label = _filter(request.GET, dataset)
     number = request.GET.get("page", "1")
     page_number = max(1, int(number)) if number.isdecimal() and len(number) < 10 else 1
@@ -63,7 +77,7 @@ def _annotations(dataset: Dataset) -> set[str]:
 
 
 def _filter(query: QueryDict, dataset: Dataset) -> tuple[str | None, int | None]:
-    """Split and class that the query asks for; what makes no sense counts as all."""
+    """Split and class in the query; invalid values count as all."""
     split, label = query.get("split"), query.get("class", "")
     known = label.isdecimal() and len(label) < 10 and int(label) < len(dataset.classes)
     return split if split in ("train", "val") else None, int(label) if known else None
@@ -76,7 +90,7 @@ def _legend(dataset: Dataset) -> list[dict[str, str]]:
     ]
 
 
-def _card(dataset: Dataset, sample: Sample, place: int, split: str | None, label: int | None) -> dict[str, Any]:
+def _card(dataset: Dataset, sample: Sample, place: int, split: str | None, label: int | None) -> dict[str, object]:
     return {
         "sample": sample,
         "caption": _caption(dataset, sample),
@@ -87,7 +101,7 @@ def _card(dataset: Dataset, sample: Sample, place: int, split: str | None, label
 
 
 def _caption(dataset: Dataset, sample: Sample) -> str:
-    """The classes that it is known to show, with the number of objects where there are several."""
+    """The known classes of the image, with the number of objects where there are several."""
     if sample.label >= 0:
         return str(dataset.classes[sample.label])
     counts = Counter(dataset.classes[box.label] for box in sample.boxes)
@@ -96,19 +110,22 @@ def _caption(dataset: Dataset, sample: Sample) -> str:
     return _("no objects") if "boxes" in _annotations(dataset) else sample.path.rsplit("/", 1)[-1]
 
 
-def _boxes(dataset: Dataset, sample: Sample, most: int | None = None) -> list[dict[str, Any]]:
-    """Boxes as _boxes.html draws them: texts, so that no language writes them with a comma."""
+def _boxes(dataset: Dataset, sample: Sample, most: int | None = None) -> list[DrawnBox]:
+    """Boxes as _boxes.html draws them."""
     return [_drawn(dataset, box, place) for place, box in enumerate(sample.boxes[:most], start=1)]
 
 
-def _drawn(dataset: Dataset, box: Box, place: int) -> dict[str, Any]:
+def _drawn(dataset: Dataset, box: Box, place: int) -> DrawnBox:
     width, height = box.right - box.left, box.bottom - box.top
     return {
         "place": str(place),
         "name": dataset.classes[box.label],
         "colour": class_colour(box.label),
         "crowd": box.crowd,
-        **{name: f"{value:.8g}" for name, value in (("x", box.left), ("y", box.top), ("w", width), ("h", height))},
+        "x": f"{box.left:.8g}",
+        "y": f"{box.top:.8g}",
+        "w": f"{width:.8g}",
+        "h": f"{height:.8g}",
         "size": f"{width:.0f} × {height:.0f}",
     }
 
@@ -126,7 +143,7 @@ def _view_address(dataset: Dataset, place: int, split: str | None, label: int | 
 
 @require_safe
 def dataset_view(request: HttpRequest, pk: int, place: int) -> HttpResponse:
-    """One image large, the `place`-th of those that the filter lets through, with its objects by name."""
+    """One large image, number `place` of those that match the filter, with the names of its objects."""
     dataset = visible_dataset(request, pk, status=Dataset.Status.READY)
     split, label = _filter(request.GET, dataset)
     if place < 1:
@@ -156,13 +173,13 @@ def dataset_view(request: HttpRequest, pk: int, place: int) -> HttpResponse:
     return render(request, "datasets/view.html", context)
 
 
-def _areas(dataset: Dataset, sample: Sample) -> list[dict[str, Any]]:
-    """The classes of the mask with their share of the image, the largest first."""
+def _areas(dataset: Dataset, sample: Sample) -> list[dict[str, str | float]]:
+    """The classes of the mask with their share of the area of the image, the largest first."""
     if not sample.mask:
         return []
     return [
         {
-            "name": _("not known") if label is None else dataset.classes[label],
+            "name": _("unknown") if label is None else dataset.classes[label],
             "colour": UNKNOWN_COLOUR if label is None else class_colour(label),
             "share": share,
         }
@@ -174,7 +191,7 @@ def _areas(dataset: Dataset, sample: Sample) -> list[dict[str, Any]]:
 @require_safe
 @cache_control(private=True, max_age=86_400, immutable=True)
 def dataset_image(request: HttpRequest, pk: int, path: str) -> HttpResponse:
-    """A small image, or the overlay of a mask, at ?size= pixels. The files of a dataset never change."""
+    """A thumbnail, or the overlay of a mask, of ?size= pixels. It is cached, as the files of a dataset never change."""
     dataset = visible_dataset(request, pk, status=Dataset.Status.READY)
     size = request.GET.get("size", "160")
     make = {IMAGES_DIR: thumbnail, MASKS_DIR: mask_overlay}.get(path.partition("/")[0])

@@ -2,7 +2,7 @@
 
 import uuid
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from django.conf import settings
 from django.contrib import messages
@@ -31,15 +31,15 @@ from trainingapp.views.dataset_figures import figures_context
 from trainingapp.views.dataset_images import images_context
 
 DATASETS_ON_A_PAGE = 25
-#: Entries of the audit trail on the page of a thing; the trail itself has the rest.
+#: Entries of the activity list on the page of a dataset; the activity page has the rest.
 ENTRIES_SHOWN = 50
-#: Files named below one line of the report; the rest is counted.
+#: Findings listed below a heading of the report; the rest is counted.
 FILES_NAMED = 20
-#: Reasons named beside the field of a source that is refused at once.
+#: Reasons shown at the field of a source that is refused immediately.
 REASONS_NAMED = 5
-#: Its import has ended, and the report is that of the import.
+#: States after the import, in which the report is that of the import.
 DECIDED = (Dataset.Status.READY, Dataset.Status.REFUSED)
-#: A worker has it in hand; the page looks again and again.
+#: States in which a worker processes the dataset; the page is updated regularly.
 AT_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
 
 
@@ -57,7 +57,7 @@ def dataset_list(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def dataset_import(request: HttpRequest) -> HttpResponse:
-    """Upload a zip or name a folder of the server; a worker does the rest."""
+    """Start an import from an uploaded zip or a folder of the server."""
     require(request, Verb.CREATE)
     form = ImportForm(request.POST or None, request.FILES or None, user=request.user)
     if form.is_valid() and (dataset := _started_import(request, form)):
@@ -74,7 +74,7 @@ def dataset_import(request: HttpRequest) -> HttpResponse:
 
 
 def _started_import(request: HttpRequest, form: ImportForm) -> Dataset | None:
-    """The new dataset; None when the source is refused, with the reason in the form."""
+    """The new dataset; None when the source is refused, with the reason as an error of the form."""
     upload = form.cleaned_data["archive"]
     source: Path = _kept_upload(upload) if upload else form.cleaned_data["folder"]
     try:
@@ -97,13 +97,13 @@ def _refusal(error: DatasetError | VerbError) -> str:
 
 
 def _kept_upload(upload: TemporaryUploadedFile) -> Path:
-    """The uploaded file under a name of its own: it lies on the right disk already."""
+    """The uploaded file, renamed: Django has stored it on the right disk already."""
     return Path(upload.temporary_file_path()).rename(settings.UPLOADS_DIR / f"{uuid.uuid4().hex}.zip")
 
 
 @require_safe
 def dataset_detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """One dataset: how its import goes, what was found wrong, its classes and its images."""
+    """One dataset: the progress of its import, its report, its classes and its images."""
     dataset = visible_dataset(request, pk)
     form = None
     if dataset.status == Dataset.Status.PROPOSED and can(request.user, Verb.CONTROL, dataset):
@@ -112,9 +112,9 @@ def dataset_detail(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) -> HttpResponse:
-    """The page of a dataset, or the part of it that htmx asks for; `form` asks how to import it."""
+    """The page of a dataset, or the part that htmx requests; `form` has the options of its import."""
     report = dataset.report if dataset.status in DECIDED else dataset.proposal.get("report", [])
-    context: dict[str, Any] = {
+    context: dict[str, object] = {
         "section": "datasets",
         "dataset": dataset,
         "controls": can(request.user, Verb.CONTROL, dataset),
@@ -140,19 +140,19 @@ def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) ->
 
 
 def _same_content(request: HttpRequest, dataset: Dataset) -> QuerySet[Dataset]:
-    """Other ready datasets of the very same content that the user may see."""
+    """Other ready datasets with the same content that the user may see."""
     others = visible_to(request.user, Dataset.objects.filter(status=Dataset.Status.READY)).exclude(pk=dataset.pk)
     return others.filter(fingerprint=dataset.fingerprint) if dataset.fingerprint else others.none()
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def dataset_confirm(request: HttpRequest, pk: int) -> HttpResponse:
-    """Import what was proposed, in the way that the form says. Who only looks here (after signing in) is led there."""
+    """Import the proposal with the options of the form. A GET request, as after signing in, is redirected."""
     dataset = controlled_dataset(request, pk)
     if request.method != "POST":
         return redirect(dataset)
     if dataset.status != Dataset.Status.PROPOSED:
-        messages.warning(request, _("“%(name)s” does not wait for an answer (any more).") % {"name": dataset.name})
+        messages.warning(request, _("“%(name)s” is no longer waiting for confirmation.") % {"name": dataset.name})
         return redirect(dataset)
     form = ConfirmForm(request.POST, proposal=dataset.proposal)
     if not form.is_valid():
@@ -203,7 +203,7 @@ def grouped_report(report: list[ReportItem]) -> list[ReportGroup]:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def dataset_delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask, saying how much goes and which runs stand in the way, and delete."""
+    """Delete the dataset after a page that shows its size and the runs that use it."""
     dataset = controlled_dataset(request, pk, Verb.DELETE)
     if request.method == "POST":
         try:

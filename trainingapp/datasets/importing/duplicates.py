@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainingapp.contract.dataset_index import Split
 from trainingapp.contract.messages import dataset_images as messages
@@ -67,20 +66,9 @@ def nearest(hashes: Sequence[int], others: Sequence[int]) -> list[int]:
         starts = np.searchsorted(keys, queries & mask, side="left")
         ends = np.searchsorted(keys, queries & mask, side="right")
         for index in np.flatnonzero((ends > starts) & (bits > 0)):
-            _improve(int(index), queries, stored, order[starts[index] : ends[index]], best, bits)
+            candidates = order[starts[index] : ends[index]]
+            differing = np.bitwise_count(stored[candidates] ^ queries[index])
+            place = int(differing.argmin())
+            if differing[place] < bits[index]:
+                best[index], bits[index] = candidates[place], differing[place]
     return [int(places[index]) if index >= 0 else -1 for index in best]
-
-
-def _improve(
-    index: int,
-    queries: NDArray[np.uint64],
-    stored: NDArray[np.uint64],
-    candidates: NDArray[np.int64],
-    best: NDArray[np.int64],
-    bits: NDArray[np.int64],
-) -> None:
-    """Keep the nearest candidate when it is nearer than the best so far."""
-    differing = np.bitwise_count(stored[candidates] ^ queries[index])
-    place = int(differing.argmin())
-    if differing[place] < bits[index]:
-        best[index], bits[index] = candidates[place], differing[place]

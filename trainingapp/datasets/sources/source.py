@@ -71,7 +71,10 @@ def checked_source(files: list[SourceFile], folders: set[str], report: Report) -
     for path in (*paths, *folders):
         if not path.isprintable() or not all(path.split("/")) or _is_undecodable(path):
             report.error("bad_name", messages.NAME_UNUSABLE(path=repr(path)), ascii(path)[1:-1])
-        elif len(path.encode()) > LONGEST_PATH_BYTES or max(map(_bytes, path.split("/"))) > LONGEST_NAME_BYTES:
+        elif (
+            len(path.encode()) > LONGEST_PATH_BYTES
+            or max(len(name.encode()) for name in path.split("/")) > LONGEST_NAME_BYTES
+        ):
             report.error("bad_name", messages.NAME_TOO_LONG(path=repr(path[:80])), path[:80])
     all_folders = folders | _parents(paths) | _parents(folders)
     seen: set[str] = set()
@@ -85,10 +88,6 @@ def checked_source(files: list[SourceFile], folders: set[str], report: Report) -
     if not files:
         raise DatasetError.one("empty", messages.NO_FILES())
     return Source(files, all_folders)
-
-
-def _bytes(name: str) -> int:
-    return len(name.encode())
 
 
 def _is_undecodable(path: str) -> bool:

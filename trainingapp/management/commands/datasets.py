@@ -1,4 +1,4 @@
-"""manage.py datasets: what is imported, and what is wrong with it."""
+"""manage.py datasets: list, show and delete datasets, and print their reports."""
 
 import json
 from argparse import ArgumentParser
@@ -27,8 +27,8 @@ class Command(StudioCommand):
         listing = actions.add_parser("list", help="List datasets, newest first.")
         listing.add_argument("--status", choices=Dataset.Status.values)
         show = actions.add_parser("show", help="Show one dataset with its counts.")
-        report = actions.add_parser("report", help="Print what its validation found; exit code 1 when it was refused.")
-        statistics = actions.add_parser("statistics", help="Print what each class and split holds.")
+        report = actions.add_parser("report", help="Print its validation report; exit code 1 when it was refused.")
+        statistics = actions.add_parser("statistics", help="Print the statistics of its classes and splits.")
         add_share(actions, "NAME|ID")
         delete = actions.add_parser("delete", help="Delete datasets with their files.")
         for action in (show, report, statistics):
@@ -37,7 +37,7 @@ class Command(StudioCommand):
             action.add_argument("--json", action="store_true", help="As JSON.")
         delete.add_argument("dataset", nargs="+", metavar="NAME|ID")
         delete.add_argument("--yes", action="store_true", help="Do not ask.")
-        delete.add_argument("--dry-run", action="store_true", help="Only say what would be freed.")
+        delete.add_argument("--dry-run", action="store_true", help="Only print what would be freed.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

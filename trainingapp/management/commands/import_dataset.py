@@ -22,24 +22,36 @@ class Command(StudioCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("source", type=Path, help="A zip file or a folder on this machine; it is left as it is.")
-        parser.add_argument("--name", default="", help="What the dataset is called in the studio.")
-        parser.add_argument("--owner", default="", help="User who owns it (the first administrator).")
-        parser.add_argument("--inspect", action="store_true", help="Only show what is in it; nothing is stored.")
+        parser.add_argument("source", type=Path, help="A zip file or a folder on this machine; it is not changed.")
+        parser.add_argument("--name", default="", help="Name of the dataset.")
+        parser.add_argument("--owner", default="", help="Owner of the dataset (default: the first administrator).")
+        parser.add_argument("--inspect", action="store_true", help="Only show the content; nothing is stored.")
         parser.add_argument("--json", action="store_true", help="With --inspect: print the whole proposal as JSON.")
         parser.add_argument(
-            "--split", choices=["given", "stratified"], default="given", help="As the source has it, or a new one."
+            "--split",
+            choices=["given", "stratified"],
+            default="given",
+            help="Split of the source, or a new stratified one.",
         )
-        parser.add_argument("--val-share", type=float, default=0.2, help="Share for validation (%(default)s).")
-        parser.add_argument("--seed", type=int, default=0, help="Fixes the choice of a split (%(default)s).")
+        parser.add_argument("--val-share", type=float, default=0.2, help="Validation share (%(default)s).")
+        parser.add_argument("--seed", type=int, default=0, help="Seed of a stratified split (%(default)s).")
         parser.add_argument(
-            "--on-error", choices=["stop", "leave_out"], default="stop", help="What is done with what is wrong."
+            "--on-error",
+            choices=["stop", "leave_out"],
+            default="stop",
+            help="Refuse a source with errors, or skip invalid images and objects.",
         )
         parser.add_argument(
-            "--rename", action="append", default=[], metavar="OLD=NEW", help="Repeatable; one NEW for several merges."
+            "--rename",
+            action="append",
+            default=[],
+            metavar="OLD=NEW",
+            help="Rename a class; repeatable. The same NEW for several classes merges them.",
         )
-        parser.add_argument("--leave-out", action="append", default=[], metavar="NAME", help="A class; repeatable.")
-        parser.add_argument("--order", default="", metavar="A,B,C", help="Classes, as renamed, that come first.")
+        parser.add_argument(
+            "--leave-out", action="append", default=[], metavar="NAME", help="Exclude a class; repeatable."
+        )
+        parser.add_argument("--order", default="", metavar="A,B,C", help="Classes that come first, by their new names.")
 
     def handle(self, *, source: Path, name: str, owner: str, **options: Any) -> None:
         if not source.exists():
@@ -48,7 +60,7 @@ class Command(StudioCommand):
             self._inspect(source, as_json=options["json"])
             return
         if not name:
-            raise CommandError("--name is needed.")
+            raise CommandError("--name is required.")
         user = find_owner(owner)
         show_outcome(import_now(user, name, source, _import_options(source, options)))
 
@@ -69,7 +81,7 @@ def _proposal(source: Path) -> Proposal:
         return propose(source)
     except DatasetError as error:
         print_report(error.items)
-        raise CommandError("Nothing of it can be imported.") from None
+        raise CommandError("The source cannot be imported.") from None
 
 
 def _import_options(source: Path, options: dict[str, Any]) -> ImportOptions:
@@ -91,7 +103,7 @@ def _import_options(source: Path, options: dict[str, Any]) -> ImportOptions:
 
 
 def _choices(found: list[str], rename: list[str], leave_out: list[str], order: str) -> list[ClassChoice]:
-    """Classes by their new names. Raises CommandError for a class that is not there."""
+    """Classes by their new names. Raises CommandError for an unknown class."""
     names = {name: name for name in found}
     for pair in rename:
         old, equals, new = pair.rpartition("=")
