@@ -1,4 +1,4 @@
-"""A studio whose files lie in the test's own folder, and short ways to import into it."""
+"""Fixtures: a studio with its files in the folder of the test, and imports into it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def data_dir(tmp_path: Path, settings: "Settings") -> Path:
 
 @pytest.fixture
 def new_dataset(other_user: "User") -> "Callable[..., Dataset]":
-    """`new_dataset(source, upload=False)`: a row whose import has not begun."""
+    """`new_dataset(source, upload=False)`: a dataset whose import has not started."""
 
     from trainingapp.models import Dataset
 

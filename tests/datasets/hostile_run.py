@@ -1,4 +1,4 @@
-"""Take in hostile sources one after the other in a process of its own, watching memory and every file that is written.
+"""Import hostile sources one after the other in a separate process, and record memory and every file that is written.
 
 python -m tests.datasets.hostile_run RESULTS.jsonl [NAME ...]    with DATA_DIR set to an empty folder
 
@@ -72,7 +72,7 @@ def reset_peak() -> None:
 
 
 def take_in(upload: Path, on_error: str) -> dict[str, Any]:
-    """As an upload goes: the check of the web process, the inspection, the import."""
+    """The steps of an upload: the check of the web process, the inspection, the import."""
     from trainingapp.datasets.importing.importer import check_upload, run_import
     from trainingapp.datasets.importing.inspection import run_inspection
     from trainingapp.datasets.report import DatasetError

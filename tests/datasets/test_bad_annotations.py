@@ -1,4 +1,4 @@
-"""What is wrong with annotations is said with file and line; it stops the import, or is left out where chosen."""
+"""Errors of annotations are reported with file and line; they refuse the import, or are left out if selected."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def line_of(tree: Tree, path: str, text: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "said"),
+    ("change", "code", "text"),
     [
         (first(bbox=[50, 0, 20, 10]), "box_outside", "exceeds the image of 60 x 40"),
         (first(bbox=[5, 5, 0, 10]), "box_without_area", "has no area"),
@@ -55,10 +55,10 @@ def line_of(tree: Tree, path: str, text: str) -> int:
         (first(segmentation={"size": [4, 6], "counts": [24]}, bbox=None), "mask_size", "6 x 4"),
     ],
 )
-def test_coco_objects(import_tree: ImportTree, data_dir: Path, change: Change, code: str, said: str) -> None:
+def test_coco_objects(import_tree: ImportTree, data_dir: Path, change: Change, code: str, text: str) -> None:
     tree = coco_with(change)
     line = line_of(tree, "train/_annotations.coco.json", '"annotations"') + 1
-    assert_refused(import_tree(tree), data_dir, code, f"train/_annotations.coco.json line {line}", said)
+    assert_refused(import_tree(tree), data_dir, code, f"train/_annotations.coco.json line {line}", text)
 
 
 def test_coco_images(import_tree: ImportTree, data_dir: Path) -> None:
@@ -86,7 +86,7 @@ def test_json_that_is_cut_short(import_tree: ImportTree, data_dir: Path, cut: fl
 
 
 @pytest.mark.parametrize(
-    ("lines", "code", "said"),
+    ("lines", "code", "text"),
     [
         ("0 0.5 0.5 0.2\n", "bad_annotation", "line 1: a class and four numbers"),
         ("0 .5 .5 .2 .2\n\n1 .5 x .2 .2", "bad_annotation", "line 3"),
@@ -98,9 +98,9 @@ def test_json_that_is_cut_short(import_tree: ImportTree, data_dir: Path, cut: fl
         ("0 nan 0.5 0.1 0.2", "bad_annotation", "line 1"),
     ],
 )
-def test_yolo_lines(import_tree: ImportTree, data_dir: Path, lines: str, code: str, said: str) -> None:
+def test_yolo_lines(import_tree: ImportTree, data_dir: Path, lines: str, code: str, text: str) -> None:
     dataset = import_tree(annotated.yolo_tree() | {"labels/train/p1.txt": lines.encode()})
-    assert_refused(dataset, data_dir, code, f"labels/train/p1.txt {said.split(':')[0]}", said)
+    assert_refused(dataset, data_dir, code, f"labels/train/p1.txt {text.split(':')[0]}", text)
 
 
 def test_yolo_text_without_an_image(import_tree: ImportTree, data_dir: Path) -> None:
@@ -114,7 +114,7 @@ def test_yaml_that_is_none(import_tree: ImportTree, data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "code", "said"),
+    ("old", "new", "code", "text"),
     [
         ("<xmax>20</xmax>", "<xmax>90</xmax>", "box_outside", "Annotations/p1.xml line 4"),
         ("<xmax>20</xmax>", "<xmax>0</xmax>", "box_without_area", "Annotations/p1.xml line 4"),
@@ -125,14 +125,14 @@ def test_yaml_that_is_none(import_tree: ImportTree, data_dir: Path) -> None:
         ("<annotation>", '<!DOCTYPE a [<!ENTITY b "b">]><annotation>', "annotations_broken", "defines entities"),
     ],
 )
-def test_voc(import_tree: ImportTree, data_dir: Path, old: str, new: str, code: str, said: str) -> None:
-    text = annotated.voc_xml(IMAGES[0]).replace(old, new)
-    dataset = import_tree(annotated.voc_tree() | {"Annotations/p1.xml": text.encode()})
-    assert_refused(dataset, data_dir, code, said)
+def test_voc(import_tree: ImportTree, data_dir: Path, old: str, new: str, code: str, text: str) -> None:
+    xml = annotated.voc_xml(IMAGES[0]).replace(old, new)
+    dataset = import_tree(annotated.voc_tree() | {"Annotations/p1.xml": xml.encode()})
+    assert_refused(dataset, data_dir, code, text)
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "said"),
+    ("change", "code", "text"),
     [
         ({"train/masks/p1.png": annotated.png(Image.new("L", (30, 40)))}, "mask_size", "p1.png has 30 x 40"),
         ({"train/masks/p1.png": annotated.png(Image.new("L", (60, 40), 9))}, "unknown_class", "train/masks/p1.png"),
@@ -142,10 +142,10 @@ def test_voc(import_tree: ImportTree, data_dir: Path, old: str, new: str, code: 
         ({"train/images/p1.png": None}, "missing_image", "train/masks/p1.png"),
     ],
 )  # fmt: skip
-def test_masks(import_tree: ImportTree, data_dir: Path, change: Tree, code: str, said: str) -> None:
+def test_masks(import_tree: ImportTree, data_dir: Path, change: Tree, code: str, text: str) -> None:
     tree = annotated.mask_tree() | change
     dataset = import_tree({path: content for path, content in tree.items() if content is not None})
-    assert_refused(dataset, data_dir, code, said)
+    assert_refused(dataset, data_dir, code, text)
 
 
 def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> None:
@@ -154,7 +154,7 @@ def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "said"),
+    ("line", "code", "text"),
     [
         ("nowhere.png,cat,train", "missing_image", "labels.csv line 2: there is no image nowhere.png"),
         ("../../etc/p1.png,,train", "unknown_class", "labels.csv line 2: the class is missing"),
@@ -163,11 +163,11 @@ def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> N
         ("p2.png,cat,train", "duplicate_name", "labels.csv line 3: the image images/p2.png"),
     ],
 )
-def test_csv(import_tree: ImportTree, data_dir: Path, line: str, code: str, said: str) -> None:
+def test_csv(import_tree: ImportTree, data_dir: Path, line: str, code: str, text: str) -> None:
     tree = annotated.csv_tree()
     lines = (tree["labels.csv"] or b"").decode().splitlines()
     tree["labels.csv"] = "\n".join([lines[0], line, *lines[2:]]).encode()
-    assert_refused(import_tree(tree), data_dir, code, said)
+    assert_refused(import_tree(tree), data_dir, code, text)
 
 
 def test_scenes(import_tree: ImportTree, data_dir: Path) -> None:

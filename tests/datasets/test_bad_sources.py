@@ -119,8 +119,8 @@ def test_bomb_by_entries(import_zip: ImportZip, data_dir: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("zip64", [False, True])
-def test_bomb_by_table_of_contents(tmp_path: Path, zip64: bool) -> None:
-    """The table would be 3 GB: it is refused before it is loaded."""
+def test_bomb_by_central_directory(tmp_path: Path, zip64: bool) -> None:
+    """A central directory of 3 GB is refused before it is loaded."""
     content = bytearray(write_zip(tmp_path / "zip", two_classes()).read_bytes())
     struct.pack_into("<I", content, len(content) - 22 + 12, 0xFFFFFFFF if zip64 else 3 * 1024**3)
     record = struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 1, 1, 3 * 1024**3, 0)
@@ -129,8 +129,8 @@ def test_bomb_by_table_of_contents(tmp_path: Path, zip64: bool) -> None:
         check_upload(tmp_path / "bomb.zip")
 
 
-def test_bomb_with_a_lying_table(import_zip: ImportZip, data_dir: Path, tmp_path: Path) -> None:
-    """The table of contents says 1,000 bytes; what is packed would unpack to 80 MB."""
+def test_bomb_with_a_false_central_directory(import_zip: ImportZip, data_dir: Path, tmp_path: Path) -> None:
+    """The central directory declares 1,000 bytes; the data unpacks to 80 MB."""
     name = "cat/bomb.png"
     bomb = write_zip(tmp_path / "bomb.zip", {name: bytes(80 * 1024**2), **two_classes()}, zipfile.ZIP_DEFLATED)
     content = bytearray(bomb.read_bytes())
@@ -276,7 +276,7 @@ def test_disk_that_is_too_full(import_zip: ImportZip, data_dir: Path, monkeypatc
 def test_disk_that_fills_up_meanwhile(
     new_dataset: Callable[..., Dataset], settings: "Settings", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A real disk of 256 kB, and a check beforehand that did not see it coming."""
+    """A real disk of 256 kB, with the preceding check of free space switched off."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False).returncode:

@@ -1,4 +1,4 @@
-"""What a person chooses of classes and splits, and what is shared and told afterwards."""
+"""Selected classes and splits; identical content is stored once and reported."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""An import that is killed leaves nothing that the next attempt does not set right."""
+"""The next attempt recovers whatever an import leaves that is killed."""
 
 import os
 import signal
@@ -101,7 +101,7 @@ def test_killed_between_row_and_upload(other_user: User, data_dir: Path) -> None
 
 
 def test_a_source_elsewhere_is_never_removed(other_user: User, tmp_path: Path) -> None:
-    """Whatever the row says: what lies outside of the uploads is not the studio's to remove."""
+    """Files outside of the uploads are never removed, whatever the row holds."""
     path = write_zip(tmp_path / "mine.zip", two_classes())
     dataset = Dataset.objects.create(name="x", owner=other_user, source=os.fspath(path), source_is_upload=True)
     run_import(dataset)

@@ -132,7 +132,7 @@ def test_choices_on_the_command_line(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("admin")
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "text"),
     [
         (["--rename", "bear=pet"], "no class bear"),
         (["--rename", "cat"], "OLD=NEW"),
@@ -142,8 +142,8 @@ def test_choices_on_the_command_line(tmp_path: Path) -> None:
         (["--seed", "-1"], "--seed"),
     ],
 )
-def test_choices_that_cannot_be(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_choices_that_cannot_be(tmp_path: Path, arguments: list[str], text: str) -> None:
     source = write_tree(tmp_path / "source", annotated.coco_tree())
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=text):
         call_command("import_dataset", source, "--name", "Pets", *arguments)
     assert not Dataset.objects.exists()

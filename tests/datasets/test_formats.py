@@ -1,4 +1,4 @@
-"""Every format that is read becomes the same dataset, whatever its layout."""
+"""Every supported format becomes the same dataset, whatever its layout."""
 
 import json
 from collections.abc import Callable
@@ -69,6 +69,16 @@ def test_csv(import_tree: ImportTree) -> None:
     assert sorted(codes(dataset, "warning")) == ["class_without_val", "not_annotated"]
 
 
+def test_scenes_of_version_0_1(import_tree: ImportTree) -> None:
+    tree = annotated.scenes_tree()
+    content = json.loads(tree["annotations.json"] or b"")
+    content["pictures"] = content.pop("images")
+    tree["annotations.json"] = json.dumps(content).encode()
+    old, new = import_tree(tree), import_tree(annotated.scenes_tree())
+    assert (old.format, old.status) == ("scenes", "ready")
+    assert old.fingerprint == new.fingerprint
+
+
 def test_scenes(import_tree: ImportTree) -> None:
     dataset = import_tree(annotated.scenes_tree())
     assert (dataset.format, dataset.status) == ("scenes", "ready")
@@ -115,7 +125,7 @@ def test_roboflows_category_for_the_set_is_no_class(import_tree: ImportTree) -> 
 
 
 def test_run_lengths_and_crowds(import_tree: ImportTree) -> None:
-    """Packed and plain run lengths, written by pycocotools; a crowd keeps its mark."""
+    """Packed and plain run lengths, written by pycocotools; a crowd remains one."""
     tree = annotated.coco_tree()
     for split in ("train", "val"):
         content: Any = annotated.coco(split)
@@ -200,7 +210,7 @@ def test_masks_with_the_split_below_and_a_map_of_cvat(import_tree: ImportTree) -
     assert (imported_mask(dataset, "p5") == annotated.mask_values(IMAGES[4])).all()
 
 
-def test_void_pixels_are_what_nobody_knows(import_tree: ImportTree) -> None:
+def test_void_pixels_are_unknown(import_tree: ImportTree) -> None:
     tree = annotated.mask_tree()
     values_HW = annotated.mask_values(IMAGES[0]).copy()
     values_HW[:2] = 255

@@ -1,4 +1,4 @@
-"""Broken annotation files of every format: a clear error or a good import, never a traceback, never half a dataset."""
+"""Broken annotation files of every format: a clear error or a good import, never a traceback or half a dataset."""
 
 import copy
 import json
@@ -76,7 +76,7 @@ def annotation_paths(tree: Tree) -> list[str]:
 
 @st.composite
 def broken_bytes(draw: st.DrawFn, content: bytes) -> bytes:
-    """The content with one to four pieces cut out, doubled, put in or overwritten."""
+    """The content with one to four pieces removed, duplicated, inserted or overwritten."""
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, len(content)))
         end = min(len(content), start + draw(st.integers(0, 12)))
@@ -94,7 +94,7 @@ def broken_bytes(draw: st.DrawFn, content: bytes) -> bytes:
 
 @st.composite
 def broken_json(draw: st.DrawFn, value: Any) -> Any:
-    """The value with one to three of its parts replaced, removed or doubled."""
+    """The value with one to three of its parts replaced, removed or duplicated."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, 3))):
         node = value
@@ -122,7 +122,7 @@ def check_clear(error: DatasetError) -> None:
 
 
 def read_all(tree: Tree, *, lenient: bool) -> None:
-    """Read the annotations and place them on images of the right size, as an import does, but for the disk."""
+    """Read the annotations and place them on images of the right size, as an import does, without writing files."""
     report = Report(lenient=lenient)
     try:
         layout = check_layout(read_layout(source_of(tree), report), ImportOptions(), report)

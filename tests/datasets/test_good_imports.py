@@ -1,4 +1,4 @@
-"""Class folders in all their forms become a dataset that the trainer can read."""
+"""Class folders in all their variants become a dataset that the trainer can read."""
 
 import hashlib
 import io
@@ -188,7 +188,7 @@ def test_images_worth_a_word(import_tree: ImportTree) -> None:
     assert sizes["images/cat/turned.jpg"] == (10, 20)
 
 
-def test_equal_images_are_told(import_tree: ImportTree) -> None:
+def test_identical_images_are_reported(import_tree: ImportTree) -> None:
     tree = {**with_splits(), "train/cat/again.png": image(1), "train/cat/first.png": image(1)}
     tree |= {"val/cat/leak.png": image(1), "train/dog/wrong.png": image(1)}
     dataset = import_tree(tree)
@@ -205,10 +205,12 @@ def test_a_zip_on_the_server_stays_where_it_is(new_dataset: Callable[..., Datase
     assert (dataset.status, path.exists()) == ("ready", True)
 
 
-def test_progress_is_told(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    run_import(new_dataset(write_tree(tmp_path / "source", with_splits())), on_progress=lambda *done: told.append(done))
-    assert [one for one in told if one != (0, 0)] == [(number, 12) for number in range(1, 13)]
+def test_progress_is_reported(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    run_import(
+        new_dataset(write_tree(tmp_path / "source", with_splits())), on_progress=lambda *done: reported.append(done)
+    )
+    assert [one for one in reported if one != (0, 0)] == [(number, 12) for number in range(1, 13)]
 
 
 def test_again_after_it_was_done(import_zip: ImportZip, data_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Three hundred hostile uploads: each is refused with a reason, nothing is written elsewhere, and memory stays flat.
+"""Three hundred hostile uploads: each is refused with a reason, nothing is written elsewhere, and memory stays bounded.
 
 They are taken in by a process of its own, in which four images are decoded at once; see hostile_run.py.
 """
@@ -44,8 +44,8 @@ def test_it_does_no_harm(results: dict[str, Any], name: str) -> None:
     for way in ("strict", "lenient"):
         outcome = found[way]
         assert outcome["status"] in ("refused", "ready"), outcome.get("trace", outcome)
-        told = [item["message"] for item in outcome["report"] if item["message"].strip()]
-        assert told or (SOURCES[name].harmless and outcome["status"] == "ready"), (way, outcome)
+        messages = [item["message"] for item in outcome["report"] if item["message"].strip()]
+        assert messages or (SOURCES[name].harmless and outcome["status"] == "ready"), (way, outcome)
     assert found["outside"] == []
     assert found["left"] == []
     assert found["peak_mb"] < MOST_MB

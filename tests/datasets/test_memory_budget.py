@@ -1,4 +1,4 @@
-"""Memory for images: known from the header, refused beyond a bound, shared by the threads."""
+"""Memory of images: estimated from the header, refused above a limit, shared by threads."""
 
 import io
 import threading
@@ -22,7 +22,7 @@ def saved(mode: str, format_: str, **options: Any) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("mode", "format_", "options", "bytes_a_pixel"),
+    ("mode", "format_", "options", "bytes_per_pixel"),
     [
         ("L", "PNG", {}, 1),
         ("RGB", "PNG", {}, 4),
@@ -33,25 +33,25 @@ def saved(mode: str, format_: str, **options: Any) -> Image.Image:
         ("RGB", "JPEG", {"progressive": True, "subsampling": 2}, 4),
     ],
 )
-def test_what_an_image_takes(mode: str, format_: str, options: dict[str, Any], bytes_a_pixel: float) -> None:
-    assert decoding_bytes(saved(mode, format_, **options)) == bytes_a_pixel * 100 * 100
+def test_memory_of_decoding(mode: str, format_: str, options: dict[str, Any], bytes_per_pixel: float) -> None:
+    assert decoding_bytes(saved(mode, format_, **options)) == bytes_per_pixel * 100 * 100
 
 
-def test_a_camera_of_sixty_million_pixels_is_taken() -> None:
+def test_an_image_of_sixty_megapixels_fits() -> None:
     for options in ({}, {"progressive": True, "subsampling": 2}):
         assert decoding_bytes(opened(jpeg_of(9504, 6336, **options))) < MOST_BYTES
 
 
-def test_a_large_flat_image_is_not() -> None:
+def test_a_large_image_of_one_colour_does_not_fit() -> None:
     assert decoding_bytes(opened(flat_png(9_400, 9_400))) > MOST_BYTES
 
 
-def test_progressive_is_known() -> None:
+def test_progressive_images_are_recognised() -> None:
     assert is_progressive(saved("RGB", "JPEG", progressive=True))
     assert not is_progressive(saved("RGB", "JPEG"))
 
 
-def test_who_does_not_fit_waits_and_one_alone_never_does() -> None:
+def test_a_reservation_that_does_not_fit_waits_and_a_single_one_never_does() -> None:
     budget, entered, leave = MemoryBudget(100), threading.Event(), threading.Event()
 
     def second() -> None:

@@ -1,4 +1,4 @@
-"""The same annotated set written by libraries that are not ours imports to equal boxes and classes."""
+"""The same annotated dataset, written by other libraries, has the same boxes and classes when imported."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_pycocotools_reads_the_same(
 
 
 def test_images_are_as_written(images: dict[str, sv.DetectionDataset]) -> None:
-    """The library read the very images that the tests compare."""
+    """The library read the same images that the tests compare."""
     path = next(iter(images["train"].image_paths))
     with Image.open(path) as image:
         assert image.size == SIZE

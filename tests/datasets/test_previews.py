@@ -96,7 +96,7 @@ def test_pages_of_everything(dataset: Dataset) -> None:
 
 @pytest.fixture
 def annotated(dataset: Dataset) -> Dataset:
-    """Three images: a cat and a dog in boxes, a dog alone, and one with a mask and nothing else."""
+    """Three images: a cat and a dog in boxes, a dog alone, and one with only a mask."""
     sizes = {"split": "train", "width": 12, "height": 10}
     lines = [
         {"path": "images/train/cat/0.png", **sizes, "boxes": [[0, 0, 0, 4, 4], [1, 2, 2, 12, 10], [1, 5, 5, 6, 6, 1]]},

@@ -92,7 +92,7 @@ def test_hostile_archives(make: Callable[[], Tree | bytes], tmp_path: Path) -> N
 
 
 def bad_images() -> Tree:
-    """Class folders in which nearly everything is wrong that can be."""
+    """Class folders with nearly every kind of error."""
     robin = image(1, (40, 40))
     return {
         **two_classes(prefix="train/"),

@@ -1,4 +1,4 @@
-"""The demo scenes: exact truth, the same for the same seed, and not to be solved by counting colours."""
+"""The demo scenes: exact ground truth, reproducible by seed, and not solvable by counting colours."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_boxes_are_the_extents_of_the_masks(label: int) -> None:
 
 
 def test_masks_lie_where_the_object_is_painted() -> None:
-    """Objects are brighter than what is around them, in nearly every scene by far."""
+    """Objects are brighter than their surroundings, in nearly every scene by a large margin."""
     brighter = []
     for seed in range(60):
         scene = draw_scene(np.random.default_rng(seed), seed % len(CLASSES), SIZE)

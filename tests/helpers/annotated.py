@@ -1,4 +1,4 @@
-"""One small annotated set, written in every format by hand, and short ways to look at what was imported."""
+"""One small annotated dataset, written in every format by hand, and helpers to examine what was imported."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def coco(split: str, *, outlined: bool = False) -> dict[str, object]:
 
 
 def coco_tree(*, outlined: bool = False) -> Tree:
-    """As Roboflow lays it out."""
+    """In the layout of Roboflow."""
     tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
     for split in ("train", "val"):
         text = json.dumps(coco(split, outlined=outlined), indent=1)
@@ -86,7 +86,7 @@ def yolo_lines(item: Annotated, *, polygons: bool = False) -> str:
 
 
 def yolo_tree(*, polygons: bool = False) -> Tree:
-    """As Ultralytics lays it out."""
+    """In the layout of Ultralytics."""
     about = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n  2: owl\n"
     tree: Tree = {"data.yaml": about.encode()}
     for item in IMAGES:
@@ -133,7 +133,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def mask_tree(kind: str = "grey") -> Tree:
-    """Masks of kind grey, indexed or colour, each with what names its classes."""
+    """Masks of kind grey, indexed or colour, each with the file that names its classes."""
     tree: Tree = {}
     for item in IMAGES:
         image = Image.fromarray(mask_values(item))

@@ -25,7 +25,7 @@ Tree = dict[str, bytes | None]
 
 @dataclass(frozen=True)
 class Hostile:
-    """A source by name. What is `harmless` may be imported without a word: the odd part of it is never used."""
+    """A source by name. A `harmless` one may be imported without a finding: its odd part is never used."""
 
     name: str
     make: Callable[[], Tree | bytes]
@@ -41,7 +41,7 @@ def zipped(tree: Tree, compression: int = zipfile.ZIP_STORED) -> bytes:
 
 
 def with_entry(content: bytes = b"x", **about: Any) -> bytes:
-    """Two sound classes and an entry with these attributes of ZipInfo."""
+    """Two valid classes and an entry with these attributes of ZipInfo."""
     buffer = io.BytesIO(zipped(two_classes()))
     with zipfile.ZipFile(buffer, "a") as archive:
         entry = zipfile.ZipInfo(about.pop("filename", "cat/odd.png"))
@@ -132,7 +132,7 @@ def bombs() -> Iterator[Hostile]:
 
 
 def lying(offset: int, value: int) -> bytes:
-    """The table of contents is wrong about its last entry, a bomb of 40 MB."""
+    """The central directory is wrong about its last entry, a bomb of 40 MB."""
     content = zipped({**two_classes(), "cat/z.png": bytes(40 << 20)}, zipfile.ZIP_DEFLATED)
     return patched(content, (b"PK\1\2", offset, "<I", value))
 
@@ -149,7 +149,7 @@ def overlapping() -> bytes:
 
 
 def quoted() -> bytes:
-    """Entries whose packed data runs over the headers of those behind them, as in the best known bomb."""
+    """Entries whose packed data overlaps the headers of the following ones, as in the best known zip bomb."""
     kernel = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = kernel.compress(bytes(30 << 20)) + kernel.flush()
     body, table, offsets = b"", b"", []
@@ -169,7 +169,7 @@ def quoted() -> bytes:
 
 
 def many_entries(count: int) -> bytes:
-    """Only the table has them; nothing of it is read."""
+    """Only the central directory has them; no data is read."""
     local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, 5, 0) + b"c/0.a"
     one = struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0)
     table = b"".join(one + f"c/{n:07}".encode() for n in range(count))
@@ -272,7 +272,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def flat_png(width: int, height: int, colour: int = 2) -> bytes:
-    """A sound PNG of one colour, made row by row: little to upload, much to decode."""
+    """A valid PNG of one colour, written row by row: small to upload, large to decode."""
     row = b"\0" + bytes(width * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour])
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(row) for _row in range(height)) + packer.flush()
@@ -316,7 +316,7 @@ def images() -> Iterator[Hostile]:
 
 
 def bad_image(content: bytes) -> Tree:
-    """Sound classes, and the bad one under a name that its content may contradict."""
+    """Valid classes, and the bad one under a name that its content may contradict."""
     return {**two_classes(), "cat/bad.png": content}
 
 
@@ -347,7 +347,7 @@ def texts() -> dict[str, Callable[[], bytes]]:
 
 
 def headers() -> dict[str, Callable[[], bytes]]:
-    """A few bytes that promise much."""
+    """A few bytes that declare a large size."""
     most = 0x7FFFFFFF
     return {
         "png of 2^31 pixels": lambda: png(most, most),
@@ -417,7 +417,7 @@ def many_frames() -> bytes:
 
 
 def large() -> dict[str, Callable[[], bytes]]:
-    """Sound files of one colour that take a few kilobytes and unpack to hundreds of megabytes."""
+    """Valid files of one colour that take a few kilobytes and unpack to hundreds of megabytes."""
     return {
         "rgb png of 9,400 squared": lambda: flat_png(9_400, 9_400),
         "rgba png of 9,400 squared": lambda: flat_png(9_400, 9_400, 6),
@@ -434,7 +434,7 @@ def large() -> dict[str, Callable[[], bytes]]:
     }
 
 
-#: Sound, if odd: that a script hangs behind an image harms nobody, since an image is never served as it came.
+#: Valid, if odd: a script behind an image is harmless, since an image is never served as it was uploaded.
 HARMLESS_IMAGES = {
     "png and zip at once",
     "jpeg and script at once",
@@ -535,7 +535,7 @@ COCO_IMAGES: dict[str, dict[str, Any]] = {
 }
 
 
-#: What is passed over: sizes that cannot be any, names that are found by their last part alone, a table of names that
+#: Ignored parts: impossible sizes, names that are found by their last part alone, a table of names that
 #: is none, a definition that is never fetched, an outline where there is a box.
 UNUSED = {
     "a number",

@@ -1,4 +1,4 @@
-"""Images, zips and folders for tests, and what is asked of a refused import."""
+"""Images, zips and folders for tests, and the checks of a refused import."""
 
 import io
 import zipfile
@@ -16,7 +16,7 @@ Tree = Mapping[str, bytes | None]
 
 
 def image(seed: int, size: tuple[int, int] = (12, 10), format_: str = "PNG") -> bytes:
-    """An image of noise, another one for each seed."""
+    """An image of noise, different for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format_)
@@ -51,7 +51,7 @@ def write_zip(path: Path, tree: Tree, compression: int = zipfile.ZIP_STORED) -> 
 
 
 def files_under(folder: Path) -> list[str]:
-    """Every file and every empty folder, but for the two folders of the studio themselves."""
+    """Every file and every empty folder, except the two folders of the studio."""
     found = [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
     names = sorted(str(path.relative_to(folder)) for path in found)
     return [name for name in names if name not in {"datasets", "uploads"}]
@@ -61,11 +61,11 @@ def codes(dataset: Dataset, level: str = "error") -> list[str]:
     return [item["code"] for item in dataset.report if item["level"] == level]
 
 
-def assert_refused(dataset: Dataset, data_dir: Path, code: str, *said: str) -> None:
-    """Refused for this reason, in these words, and no file of it is left."""
+def assert_refused(dataset: Dataset, data_dir: Path, code: str, *texts: str) -> None:
+    """Assert that the dataset was refused with a finding of this category and these texts, and no file is left."""
     assert dataset.status == Dataset.Status.REFUSED
     assert code in codes(dataset)
     message = " ".join(item["message"] for item in dataset.report if item["code"] == code)
-    for words in said:
-        assert words in message
+    for text in texts:
+        assert text in message
     assert files_under(data_dir) == []
