@@ -37,6 +37,8 @@ STUDIO_VARIABLES = (  # noqa: SIM905
     "SOFT_TIME_LIMIT_HOURS SPARE_TRAINER STOP_GRACE_S STUDIO_TASKS TIME_ZONE TRAINER_LOG_MB TRUSTED_PROXIES"
 ).split()
 REPOSITORY = Path(__file__).resolve().parent.parent
+#: Rooms whose tests store, lock, claim or migrate: they run on PostgreSQL too. Other files are marked one by one.
+DATABASE_ROOMS = ("accounts", "jobs", "models", "operations", "runs", "scheduling", "supervision", "weights", "worker")
 
 _data_dir = Path(tempfile.mkdtemp(prefix="cvstudio-tests-"))
 atexit.register(shutil.rmtree, _data_dir, ignore_errors=True)
@@ -66,10 +68,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Browser tests go last: playwright leaves an event loop running in this thread."""
+    """Mark by room; browser tests go last: playwright leaves an event loop running in this thread."""
     for item in items:
         if item.path.is_relative_to(REPOSITORY / "tests" / "e2e"):
             item.add_marker(pytest.mark.e2e)
+        if item.path.parent.name in DATABASE_ROOMS:
+            item.add_marker(pytest.mark.database)
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
 
 

@@ -35,6 +35,8 @@ from trainingapp.models import (
 )
 from trainingapp.runs.verb_registry import RUN_VERBS
 
+pytestmark = pytest.mark.database
+
 MODELS = list(apps.get_app_config("trainingapp").get_models())
 OTHERS = [User, Group, AccessAttempt]
 #: What administrators write by form; everything else is written by the studio and its verbs.

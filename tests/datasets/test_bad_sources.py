@@ -20,6 +20,8 @@ from trainingapp.datasets.report import DatasetError
 from trainingapp.datasets.sources import zips
 from trainingapp.models import Dataset
 
+pytestmark = pytest.mark.database
+
 if TYPE_CHECKING:
     from pytest_django import Settings
 

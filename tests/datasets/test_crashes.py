@@ -15,6 +15,8 @@ from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.models import Dataset
 
+pytestmark = pytest.mark.database
+
 #: Imports dataset argv[1] and waits to be killed after ten images, with a line on standard output to say so.
 IMPORTER = """
 import sys, time, django

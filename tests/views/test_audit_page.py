@@ -13,6 +13,8 @@ from django.utils import timezone
 
 from trainingapp.models import AuditEntry
 
+pytestmark = pytest.mark.database
+
 PAGE = "/audit/"
 
 

@@ -12,6 +12,8 @@ from django.utils import timezone
 
 from trainingapp.models import JournalEntry, TrainingRun
 
+pytestmark = pytest.mark.database
+
 MAKE = Callable[..., TrainingRun]
 WORKER = "studio:77:1764064800.00"
 

@@ -17,6 +17,8 @@ from trainingapp.scheduling import forecast
 from trainingapp.scheduling.placement import queued_runs
 from trainingapp.views import queue
 
+pytestmark = pytest.mark.database
+
 MAKE = Callable[..., TrainingRun]
 HTMX = {"HX-Request": "true", "HX-Target": "queue"}
 

@@ -22,6 +22,8 @@ from trainingapp.runs.forms import LIMITS, RunForm, config_table
 from trainingapp.runs.run_page import CHART_POINTS, LOG_LINES, thinned
 from trainingapp.runs.verbs import create_run
 
+pytestmark = pytest.mark.database
+
 
 def html(response: Any) -> str:
     return str(response.content.decode())
