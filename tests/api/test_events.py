@@ -17,7 +17,7 @@ from trainingapp.models import ApiToken, RunEvent, TrainingRun
 from trainingapp.runs import live
 from trainingapp.runs.live import Reader
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 MAKE = Callable[..., TrainingRun]
 atell = sync_to_async(tell)
 

@@ -17,7 +17,7 @@ from trainingapp.models import ApiToken, AuditEntry, Dataset, IdempotencyKey, Tr
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.worker import tasks
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 MAKE = Callable[..., TrainingRun]
 
 # Tokens

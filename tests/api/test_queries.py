@@ -11,7 +11,7 @@ from trainingapp.api.openapi import schema_of
 from trainingapp.api.root import api as studio_api
 from trainingapp.models import TrainingRun
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 def operations() -> list[tuple[str, str]]:

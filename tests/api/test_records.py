@@ -16,7 +16,7 @@ from tests.helpers.world import line, point, tell
 from trainingapp.api.thinning import thinned
 from trainingapp.models import RunEvent, TrainingRun, Weights
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 MAKE = Callable[..., TrainingRun]
 
 

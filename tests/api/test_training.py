@@ -10,7 +10,7 @@ from tests.api.conftest import Api, api_of, problem
 from tests.helpers.threads import in_threads
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 MAKE = Callable[..., TrainingRun]
 
 

@@ -15,7 +15,7 @@ from trainingapp.models import Dataset, TrainingRun
 from trainingapp.scheduling import forecast
 
 MAKE = Callable[..., TrainingRun]
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 def run(*arguments: object) -> str:

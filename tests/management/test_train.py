@@ -14,7 +14,7 @@ from trainingapp.models import Dataset, RunEvent, Team, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 
 MAKE = Callable[..., TrainingRun]
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 
 def train(*arguments: object) -> str:

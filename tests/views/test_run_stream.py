@@ -20,7 +20,7 @@ from trainingapp.models import TrainingRun
 from trainingapp.runs import live
 from trainingapp.runs.live import Audience, Message, Reader, list_messages, run_messages
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 ENGLISH = Audience("en")
 atell = sync_to_async(tell)
 
