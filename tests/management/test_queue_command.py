@@ -40,7 +40,7 @@ def test_list_shows_order_and_reasons(queue: list[TrainingRun]) -> None:
     heading, first, *rest = run("queue", "list").splitlines()
     assert heading.split() == ["PLACE", "ID", "NAME", "PRIORITY", "OWNER", "STARTS", "ENDS", "WAITS", "BECAUSE"]
     assert first.split()[:5] == ["1", str(queue[0].pk), "a", "0", "ada"]
-    assert "A place is free" in first
+    assert "A device is available" in first
     assert len(rest) == 2
     records = json.loads(run("queue", "list", "--json"))
     assert [record["place"] for record in records] == [1, 2, 3]

@@ -224,6 +224,7 @@ def test_damage_is_found_marked_and_told_and_its_end_too(make: MAKE) -> None:
     assert housekeeping.scrub_some() == 1
     damaged = run.checkpoints.get(file="epoch_4.pt")
     assert "does not match" in damaged.damage
+    assert damaged.damage_data["code"] == "damage_pack_hash"
     assert run.checkpoints.filter(damage="").count() == 3
     assert not run.checkpoints.filter(checked_at=None).exists()
     event = run.events.get(type=RunEvent.Type.LOG)
@@ -233,7 +234,7 @@ def test_damage_is_found_marked_and_told_and_its_end_too(make: MAKE) -> None:
     assert run.events.filter(type=RunEvent.Type.LOG).count() == 1, "told once"
     pack.write_bytes(whole)
     assert run_verbs.verify_checkpoint(run.checkpoints.get(file="epoch_4.pt")) == ""
-    assert "sound again" in run.events.filter(type=RunEvent.Type.LOG).last().data["message"]
+    assert "valid again" in run.events.filter(type=RunEvent.Type.LOG).last().data["message"]
 
 
 def test_only_what_is_due_is_compared_the_longest_unseen_first(make: MAKE, settings: Any) -> None:

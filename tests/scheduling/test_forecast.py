@@ -201,10 +201,10 @@ def test_a_forecast_is_stored_once_and_again_only_when_much_has_changed(make: MA
     TrainingRun.objects.filter(pk=ahead.pk).update(eta_s=3000.0)
     forecast.keep_up(now + 2 * SECOND)
     assert Forecast.objects.count() == 2
-    newest = forecast.told(run)
+    newest = forecast.newest_forecast(run)
     assert newest is not None
     assert newest.start_earliest == now + 2 * SECOND + timedelta(seconds=2500)
-    assert forecast.all_told() == {run.pk: newest}
+    assert forecast.newest_forecasts() == {run.pk: newest}
 
 
 def test_a_run_that_is_queued_again_is_forecast_again(make: MAKE) -> None:
@@ -212,10 +212,10 @@ def test_a_run_that_is_queued_again_is_forecast_again(make: MAKE) -> None:
     run = queued(make)
     forecast.keep_up()
     run.transition("paused")
-    assert forecast.told(run) is None
+    assert forecast.newest_forecast(run) is None
     run.transition("queued")
     assert forecast.is_missing()
-    assert forecast.told(run) is None
+    assert forecast.newest_forecast(run) is None
 
 
 def test_true_times_are_filled_in(make: MAKE) -> None:

@@ -19,7 +19,7 @@ from tests.helpers.machines import gpu, hold, machine
 from trainingapp.models import Device, Host, TrainingRun
 from trainingapp.scheduling import inventory
 from trainingapp.scheduling.gpus import read_gpus, visible_gpus
-from trainingapp.scheduling.placement import GB, read_board
+from trainingapp.scheduling.placement import GB, read_cluster
 
 MAKE = Callable[..., TrainingRun]
 
@@ -42,7 +42,7 @@ def test_the_machine_is_read(settings: Any) -> None:
     device = host.devices.get()
     assert (device.kind, device.torch_name, device.memory_bytes) == ("cpu", "cpu", memory.total)
     assert device.name
-    assert read_board().machines[0].places[0].capacity == 3
+    assert read_cluster().machines[0].devices[0].capacity == 3
 
 
 @pytest.mark.django_db
@@ -60,7 +60,7 @@ def test_a_gpu_that_vanishes_is_not_present_and_comes_back_as_itself() -> None:
     number = Device.objects.get(kind="gpu", index=1).pk
     refresh(gpu(0))
     assert not Device.objects.get(pk=number).is_present
-    assert [place.torch_name for place in read_board().machines[0].places] == ["cpu", "cuda:0"]
+    assert [device.torch_name for device in read_cluster().machines[0].devices] == ["cpu", "cuda:0"]
     refresh(gpu(0), gpu(1))
     assert Device.objects.get(pk=number).is_present
     assert Device.objects.count() == 3
@@ -99,7 +99,7 @@ def test_a_host_that_is_silent_is_away_and_back_with_its_next_reading(settings: 
     Host.objects.update(seen_at=timezone.now() - silence)
     host.refresh_from_db()
     assert host.is_away
-    assert not read_board().alive
+    assert not read_cluster().alive
     assert not refresh().is_away
 
 

@@ -1,4 +1,4 @@
-"""A queued run is never silent about what it waits for."""
+"""Every queued run has a reason why it waits."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -33,27 +33,27 @@ def test_only_a_queued_run_waits(make: MAKE) -> None:
 
 def test_without_a_worker_it_says_how_to_start_one(make: MAKE) -> None:
     run = queued(make)
-    assert why_waiting(run) == "No worker is alive. Start one with “manage.py studio”."
+    assert why_waiting(run) == "No worker is running. Start one with “manage.py studio”."
     machine(away=True)
-    assert "No worker is alive" in why_waiting(run)
+    assert "No worker is running" in why_waiting(run)
 
 
-def test_a_free_place_is_taken_in_a_moment(make: MAKE) -> None:
+def test_an_available_device_is_named(make: MAKE) -> None:
     machine()
-    assert why_waiting(queued(make)) == "A place is free: a worker takes it in a moment."
+    assert why_waiting(queued(make)) == "A device is available: a worker starts the run shortly."
 
 
 def test_it_names_the_runs_that_hold_the_device(make: MAKE) -> None:
     host = machine(slots=2)
     for name in ("night", "birds"):
         running(make, name, host.devices.get())
-    assert why_waiting(queued(make)) == "No free slot: the CPU of here is held by “night”, “birds”."
+    assert why_waiting(queued(make)) == "No free slot: the CPU of here is used by “night”, “birds”."
 
 
 def test_it_names_the_gpu_and_its_run(make: MAKE) -> None:
     host = machine(slots=4, gpus=2)
     running(make, "large", host.devices.get(kind="gpu", index=1))
-    assert why_waiting(queued(make, device="cuda:1")) == "cuda:1 on here is held by “large”."
+    assert why_waiting(queued(make, device="cuda:1")) == "cuda:1 on here is used by “large”."
 
 
 def test_many_devices_are_counted(make: MAKE) -> None:
@@ -61,26 +61,26 @@ def test_many_devices_are_counted(make: MAKE) -> None:
     for device in host.devices.filter(kind="gpu"):
         running(make, f"run {device.index}", device)
     reason = why_waiting(queued(make, device="cuda"))
-    assert "cuda:2 on here is held by “run 2”." in reason
-    assert reason.endswith("2 more devices are not free.")
+    assert "cuda:2 on here is used by “run 2”." in reason
+    assert reason.endswith("2 more devices are not available.")
 
 
-def test_it_says_for_whom_a_slot_is_kept(make: MAKE) -> None:
+def test_it_names_the_run_for_which_a_slot_is_reserved(make: MAKE) -> None:
     host = machine(slots=2)
     running(make, "night", host.devices.get())
     large, small = queued(make, "large", device="cpu", device_count=2), queued(make, "small", device="cpu")
     assert (
         why_waiting(large)
-        == "Too few free slots: the CPU of here is held by “night”. What is free is kept for this run."
+        == "Too few free slots: the CPU of here is used by “night”. Free slots are reserved for this run."
     )
-    assert why_waiting(small) == "What is free of cpu on here is kept for “large”, which is ahead."
+    assert why_waiting(small) == "cpu on here is reserved for “large”, which is ahead in the queue."
 
 
 def test_it_says_how_much_memory_is_missing(make: MAKE) -> None:
     machine(gpus=1)
     Device.objects.filter(kind="gpu").update(memory_free_bytes=17 * GB)
     reason = why_waiting(queued(make, device="cuda", min_free_memory_gb=20))
-    assert reason.replace("\xa0", " ") == "cuda:0 on here has 3.0 GB too little free memory."
+    assert reason.replace("\xa0", " ") == "cuda:0 on here lacks 3.0 GB of free memory."
 
 
 def test_it_names_what_other_programs_take(make: MAKE) -> None:
@@ -90,10 +90,10 @@ def test_it_names_what_other_programs_take(make: MAKE) -> None:
     assert reason.replace("\xa0", " ") == "Other programs use cuda:0 on here (6.0 GB of its memory)."
 
 
-def test_a_host_may_train_as_many_as_it_may(make: MAKE) -> None:
+def test_the_limit_of_a_host(make: MAKE) -> None:
     host = machine(slots=1, gpus=1)
     running(make, "on the GPU", host.devices.get(kind="gpu"))
-    assert why_waiting(queued(make, device="cpu")) == "here trains 1 run, which is all that it may."
+    assert why_waiting(queued(make, device="cpu")) == "here trains 1 run, which is its limit."
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_only_a_machine_has_that_is_away(make: MAKE) -> None:
     machine()
     machine("attic", gpus=1, away=True)
     reason = why_waiting(queued(make, device="cuda"))
-    assert reason == "Only attic has what it asks for, and no worker of it is alive."
+    assert reason == "Only attic has what it requires, and no worker is running there."
 
 
 def test_the_time_before_which_it_does_not_start(make: MAKE) -> None:
@@ -123,14 +123,14 @@ def test_the_time_before_which_it_does_not_start(make: MAKE) -> None:
     when = timezone.now() + timedelta(minutes=2)
     TrainingRun.objects.filter(pk=run.pk).update(not_before=when)
     run.refresh_from_db()
-    assert why_waiting(run).startswith("It is not to start before ")
+    assert why_waiting(run).startswith("It does not start before ")
 
 
-def test_the_limit_of_a_person(make: MAKE, settings: Any) -> None:
+def test_the_limit_of_a_user(make: MAKE, settings: Any) -> None:
     settings.MAX_RUNS_PER_USER = 1
     host = machine(slots=4)
     running(make, "mine", host.devices.get())
-    assert why_waiting(queued(make)) == "Its owner has 1 run in work, as many as one person may have at once."
+    assert why_waiting(queued(make)) == "Its owner has 1 running run, the limit for one user."
 
 
 def test_every_queued_run_has_a_reason_and_who_has_none_is_claimed(make: MAKE) -> None:
@@ -140,7 +140,7 @@ def test_every_queued_run_has_a_reason_and_who_has_none_is_claimed(make: MAKE) -
     found = reasons()
     assert len(found) == 5
     assert all(found.values())
-    promised = [pk for pk, reason in found.items() if "in a moment" in reason]
+    promised = [pk for pk, reason in found.items() if "starts the run shortly" in reason]
     claimed = []
     while run := claim_next("here", "here:1:2"):
         claimed.append(run.pk)

@@ -22,7 +22,7 @@ def test_one_slot_for_two_runs(tmp_path: Path) -> None:
         assert [hold["run"] for hold in device["holds"]] == [first]
         (waiting,) = queue(studio)
         assert waiting["id"] == second
-        assert waiting["reason"] == f"No free slot: the CPU of {host['name']} is held by “try”."
+        assert waiting["reason"] == f"No free slot: the CPU of {host['name']} is used by “try”."
         wait_for(lambda: queue(studio)[0]["forecast"], 60, "there is a forecast")
         studio.manage("train", "stop", str(first))
         studio.wait_for_step(second, 1, 120)

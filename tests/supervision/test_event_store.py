@@ -14,7 +14,7 @@ from tests.helpers.threads import in_threads
 from trainingapp.contract.events import LONGEST_LINE_BYTES, EventLog
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.supervision.event_store import EventStore, LostRunError
-from trainingapp.supervision.log_rate_limit import give_back, trim_log
+from trainingapp.supervision.log_rate_limit import punch_hole, trim_log
 from trainingapp.supervision.trainers import log_tail
 
 MAKE = Callable[..., TrainingRun]
@@ -264,7 +264,7 @@ def test_the_last_word_is_known_to_who_comes_later(running: TrainingRun) -> None
     EventStore(running).pull_all()
     late = EventStore(TrainingRun.objects.get())
     assert late.final is not None
-    assert late.final["state"] == "paused"
+    assert late.final.state == "paused"
 
 
 # Fences
@@ -294,7 +294,7 @@ def test_an_earlier_attempt_is_not_heard_once_the_present_one_has_begun(running:
     store.pull_all()
     first, second, notice = stored_messages()
     assert (first, second) == ("before", "heard")
-    assert "Only attempt 2 is heard" in notice
+    assert "Only events of attempt 2 are stored" in notice
     assert not RunEvent.objects.filter(type="metrics").exists()
     assert not Checkpoint.objects.exists()
     assert store.final is None, "the last word of another attempt is not ours"
@@ -333,7 +333,7 @@ def test_a_file_that_a_crash_cut_short_is_taken_up_at_its_last_whole_line(runnin
     store.pull_all()
     cut = sum(map(len, lines[6:]))
     expected = [f"line {number}" for number in range(10)]
-    notice = f"events.jsonl was cut short by {cut} bytes. What was stored of them stays."
+    notice = f"events.jsonl was truncated by {cut} bytes. The events that were already stored are kept."
     assert stored_messages() == [*expected, notice, "after"]
     assert TrainingRun.objects.get().event_offset == path.stat().st_size
 
@@ -375,7 +375,10 @@ def test_of_a_flood_the_beginning_is_stored_and_the_rest_counted(running: Traini
     assert found[:3] == ["line 0", "line 1", "line 2"]
     left_out = 5000 - (len(found) - 1)
     assert left_out > 2900
-    assert found[-1] == f"{left_out} lines were left out here: they came faster than a log is kept."
+    assert found[-1] == f"{left_out} lines were left out here: lines were written faster than the log is stored."
+    notice = RunEvent.objects.filter(type="log").order_by("seq").last()
+    assert notice is not None
+    assert (notice.data["code"], notice.data["params"]) == ("lines_left_out", {"count": left_out})
     assert RunEvent.objects.get(type="metrics").step == 7, "only lines of the log are left out"
     assert seqs() == list(range(1, len(found) + 2))
 
@@ -421,10 +424,10 @@ def test_bytes_are_given_back_and_all_else_keeps_its_place(tmp_path: Path) -> No
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"a" * 100_000 + b"b" * 1_000_000 + b"c" * 100_000)
     blocks = path.stat().st_blocks
-    give_back(path, 100_000, 1_100_000)
+    punch_hole(path, 100_000, 1_100_000)
     content = path.read_bytes()
     assert (content[:100_000], content[1_100_000:]) == (b"a" * 100_000, b"c" * 100_000)
     assert len(content) == 1_200_000
     assert path.stat().st_blocks < blocks / 2
-    give_back(path, 10, 20)
+    punch_hole(path, 10, 20)
     assert path.read_bytes() == content

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from trainingapp.models import FailureRule
-from trainingapp.supervision.failures import LINES_SHOWN, Rule, diagnose, own_rules, searched_apart
+from trainingapp.supervision.failures import LINES_SHOWN, Rule, diagnose, own_rules, search_in_process
 
 
 @pytest.mark.parametrize(
@@ -73,8 +73,8 @@ def test_a_pattern_that_takes_too_long_is_passed_over(monkeypatch: pytest.Monkey
 
 
 def test_a_pattern_that_cannot_be_read_is_passed_over() -> None:
-    assert searched_apart("fan (", ["fan ("]) == []
+    assert search_in_process("fan (", ["fan ("]) == []
 
 
 def test_what_is_searched_is_found() -> None:
-    assert searched_apart(r"^b.r$", ["foo", "bar", "bär"]) == [1, 2]
+    assert search_in_process(r"^b.r$", ["foo", "bar", "bär"]) == [1, 2]

@@ -14,7 +14,7 @@ from tests.helpers.world import line, tell
 from tests.supervision.test_recovery import dead_worker
 from trainingapp.models import Checkpoint, JournalEntry, TrainingRun
 from trainingapp.supervision import HOST, note_restart, recover_run, worker_id
-from trainingapp.supervision.journal import is_sound
+from trainingapp.supervision.journal import is_valid
 
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
@@ -55,10 +55,10 @@ def test_a_checkpoint_whose_tensors_are_damaged_is_no_sound_one(silent: Training
         path = silent.folder / "checkpoints" / f"epoch_{epoch}.pt"
         save(silent, path.name, epoch, path.read_bytes())
     packs = sorted((silent.folder / "checkpoints" / "packs").iterdir(), key=lambda pack: pack.stat().st_mtime_ns)
-    assert is_sound(silent.checkpoints.get(file="epoch_2.pt"))
+    assert is_valid(silent.checkpoints.get(file="epoch_2.pt"))
     flip_a_bit(packs[-1], packs[-1].stat().st_size // 2)
-    assert not is_sound(silent.checkpoints.get(file="epoch_2.pt"))
-    assert is_sound(silent.checkpoints.get(file="epoch_1.pt"))
+    assert not is_valid(silent.checkpoints.get(file="epoch_2.pt"))
+    assert is_valid(silent.checkpoints.get(file="epoch_1.pt"))
 
 
 def test_what_was_found_and_done_is_written_down(silent: TrainingRun) -> None:

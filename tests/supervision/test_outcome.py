@@ -5,39 +5,43 @@ from typing import Any
 import pytest
 
 from trainingapp.contract.config import parse_config
+from trainingapp.contract.events import Ended, EndState, Failed, message_fields
+from trainingapp.contract.messages import from_data
+from trainingapp.contract.messages.runs import BATCH_HALVED
+from trainingapp.contract.messages.training import NO_BFLOAT16
 from trainingapp.models import TrainingRun
 from trainingapp.supervision.outcome import End, judge
 
 
-def said(state: str, **data: Any) -> dict[str, Any]:
-    return {"state": state, **data}
+def ended(state: EndState) -> Ended:
+    return Ended(state=state)
 
 
-FAILED = said("failed", error_class="bad_data", message="no image", lines=["here"])
+FAILED = Failed(error_class="bad_data", message="no image", lines=["here"])
 
 
 @pytest.mark.parametrize(
     ("wanted", "end", "to"),
     [
-        ("", End(said("completed"), 0), "completed"),
-        ("pause", End(said("completed"), 0), "completed"),
-        ("pause", End(said("paused"), 0), "paused"),
-        ("stop", End(said("paused"), 0), "stopped"),
-        ("stop", End(said("stopped"), 0), "stopped"),
+        ("", End(ended("completed"), 0), "completed"),
+        ("pause", End(ended("completed"), 0), "completed"),
+        ("pause", End(ended("paused"), 0), "paused"),
+        ("stop", End(ended("paused"), 0), "stopped"),
+        ("stop", End(ended("stopped"), 0), "stopped"),
         ("", End(FAILED, 1), "failed"),
         ("stop", End(FAILED, 1), "failed"),
-        ("", End(said("interrupted"), 0, is_shutting_down=True), "queued"),
-        ("pause", End(said("interrupted"), 0, is_shutting_down=True), "paused"),
+        ("", End(ended("interrupted"), 0, is_shutting_down=True), "queued"),
+        ("pause", End(ended("interrupted"), 0, is_shutting_down=True), "paused"),
         ("", End(None, -9, is_shutting_down=True), "queued"),
-        ("", End(said("interrupted"), 0), "queued"),
+        ("", End(ended("interrupted"), 0), "queued"),
         ("", End(None, -9), "queued"),
         ("", End(None, 1), "queued"),
         ("", End(None, None, is_worker_lost=True), "queued"),
         ("pause", End(None, None, is_worker_lost=True), "paused"),
         ("stop", End(None, None, is_worker_lost=True), "stopped"),
-        ("stop", End(said("interrupted"), is_worker_lost=True), "stopped"),
+        ("stop", End(ended("interrupted"), is_worker_lost=True), "stopped"),
         ("pause", End(None, -9), "paused"),
-        ("", End(said("completed"), is_worker_lost=True), "completed"),
+        ("", End(ended("completed"), is_worker_lost=True), "completed"),
         ("", End(None, 28), "failed"),
     ],
 )
@@ -47,7 +51,19 @@ def test_status(wanted: str, end: End, to: str) -> None:
 
 def test_a_failure_keeps_its_class_message_and_lines() -> None:
     outcome = judge(TrainingRun(), End(FAILED, 1))
-    assert outcome.fields == {"error_class": "bad_data", "error_message": "no image", "error_lines": ["here"]}
+    assert outcome.fields == {
+        "error_class": "bad_data",
+        "error_message": "no image",
+        "error_message_data": {"code": "verbatim", "params": {"text": "no image"}},
+        "error_lines": ["here"],
+    }
+
+
+def test_the_code_of_the_trainers_message_is_kept() -> None:
+    outcome = judge(TrainingRun(), End(Failed(error_class="error", **message_fields(NO_BFLOAT16())), 1))
+    assert outcome.message == NO_BFLOAT16()
+    assert from_data(outcome.fields["error_message_data"]) == NO_BFLOAT16()
+    assert outcome.fields["error_message"] == str(NO_BFLOAT16())
 
 
 def test_a_full_disk_is_named() -> None:
@@ -57,7 +73,7 @@ def test_a_full_disk_is_named() -> None:
 def test_a_disk_that_takes_nothing_is_named_and_tried_again() -> None:
     outcome = judge(TrainingRun(), End(None, 30))
     assert (outcome.to, outcome.fields["error_class"], outcome.wait_s) == ("queued", "read_only", 10)
-    assert "read-only" in outcome.message
+    assert "read-only" in str(outcome.message)
 
 
 @pytest.mark.parametrize(
@@ -67,15 +83,15 @@ def test_a_disk_that_takes_nothing_is_named_and_tried_again() -> None:
         (End(None, -11), "SIGSEGV"),
         (End(None, 3), "exit status 3"),
         (End(None, is_worker_lost=True), "worker on barn"),
-        (End(said("interrupted"), 0), "interrupted from outside"),
+        (End(ended("interrupted"), 0), "interrupted by another process"),
     ],
 )
-def test_a_loss_says_what_was_seen_and_what_comes(end: End, words: str) -> None:
+def test_the_message_of_a_loss_names_the_cause_and_the_restart(end: End, words: str) -> None:
     outcome = judge(TrainingRun(host="barn", recoveries=1), end)
-    assert words in outcome.message
-    assert "2 of 3 times" in outcome.message
+    assert words in str(outcome.message)
+    assert "automatic restart 2 of 3" in str(outcome.message)
     assert (outcome.fields["recoveries"], outcome.fields["retries"]) == (2, {outcome.data["error_class"]: 1})
-    assert outcome.fields["error_message"] == outcome.message
+    assert outcome.fields["error_message"] == str(outcome.message)
 
 
 def test_a_run_does_not_go_on_for_ever() -> None:
@@ -83,21 +99,21 @@ def test_a_run_does_not_go_on_for_ever() -> None:
     assert outcome.to == "failed"
     assert outcome.fields["error_class"] == "lost_trainer"
     assert outcome.fields["error_lines"] == ["last words"]
-    assert "3 times already" in outcome.message
+    assert "already restarted automatically 3 times" in str(outcome.message)
 
 
 def test_stopping_the_studio_costs_no_recovery() -> None:
-    outcome = judge(TrainingRun(recoveries=3), End(said("interrupted"), 0, is_shutting_down=True))
+    outcome = judge(TrainingRun(recoveries=3), End(ended("interrupted"), 0, is_shutting_down=True))
     assert outcome.to == "queued"
     assert "recoveries" not in outcome.fields
-    assert "goes on at the next start" in outcome.message
+    assert "resumes when the studio starts again" in str(outcome.message)
 
 
 # Retries
 
 
 def failed(error_class: str, message: str = "no") -> End:
-    return End(said("failed", error_class=error_class, message=message, lines=[]), 1)
+    return End(Failed(error_class=error_class, message=message), 1)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +164,7 @@ def test_the_runs_own_number_of_restarts_counts() -> None:
 def test_who_asked_the_run_to_end_gets_that_and_no_retry(wanted: str, to: str) -> None:
     outcome = judge(TrainingRun(requested_action=wanted), failed("device_error", "CUDA error"))
     assert outcome.to == to
-    assert "CUDA error" in outcome.message
+    assert "CUDA error" in str(outcome.message)
 
 
 # Memory
@@ -158,27 +174,28 @@ def config(**values: Any) -> dict[str, Any]:
     return parse_config({"batch_size": 8, **values}).model_dump(mode="json")
 
 
-def test_without_memory_the_batch_is_halved_once_and_said_aloud() -> None:
+def test_the_batch_is_halved_once_when_memory_runs_out() -> None:
     run = TrainingRun(config=config(), corrections=["before"])
     outcome = judge(run, failed("out_of_memory"))
     assert outcome.to == "queued"
     assert (outcome.fields["config"]["batch_size"], outcome.fields["config"]["accumulation_steps"]) == (4, 2)
-    assert "batch_size 8 became 4 and accumulation_steps 2" in outcome.message
+    halved = BATCH_HALVED(old=8, new=4, steps=2)
+    assert str(halved) in str(outcome.message)
     assert outcome.fields["corrections"][0] == "before"
-    assert "batch_size 8 became 4" in outcome.fields["corrections"][1]
+    assert outcome.fields["corrections"][1] == {**halved.as_data(), "message": str(halved)}
     run.config, run.recoveries, run.retries = outcome.fields["config"], 1, outcome.fields["retries"]
     assert judge(run, failed("out_of_memory")).to == "failed"
 
 
 def test_a_batch_that_was_found_by_itself_is_halved_from_there() -> None:
-    end = End(said("failed", error_class="out_of_memory", message="no", lines=[]), 1, batch_size=32)
+    end = End(Failed(error_class="out_of_memory", message="no"), 1, batch_size=32)
     assert judge(TrainingRun(config=config(auto_batch_size=True)), end).fields["config"]["batch_size"] == 16
 
 
 def test_a_batch_that_cannot_be_halved_fails() -> None:
     outcome = judge(TrainingRun(config=config(batch_size=2)), failed("out_of_memory"))
     assert outcome.to == "failed"
-    assert "any smaller" in outcome.message
+    assert "cannot be reduced further" in str(outcome.message)
 
 
 def test_a_process_that_the_system_killed_for_its_memory_is_out_of_memory() -> None:
@@ -195,36 +212,35 @@ def test_a_process_that_the_system_killed_for_its_memory_is_out_of_memory() -> N
 def test_force_stops_and_says_what_is_lost() -> None:
     outcome = judge(TrainingRun(requested_action="kill", step=90), End(None, -9, cause="forced", saved_step=80))
     assert outcome.to == "stopped"
-    assert "checkpoint of step 80; 10 steps are made again" in outcome.message
-    assert judge(TrainingRun(requested_action="kill"), End(said("completed"), 0)).to == "completed"
+    assert "checkpoint of step 80; 10 steps are repeated" in str(outcome.message)
+    assert judge(TrainingRun(requested_action="kill"), End(ended("completed"), 0)).to == "completed"
     assert judge(TrainingRun(requested_action="kill"), End(FAILED, 1)).to == "stopped"
-    assert "begins anew" in judge(TrainingRun(requested_action="kill"), End(is_worker_lost=True)).message
+    assert "from step 0" in str(judge(TrainingRun(requested_action="kill"), End(is_worker_lost=True)).message)
 
 
 @pytest.mark.parametrize(("wanted", "to"), [("pause", "paused"), ("stop", "stopped")])
-def test_a_trainer_that_did_not_answer_is_spoken_of(wanted: str, to: str) -> None:
+def test_the_message_names_a_trainer_that_did_not_respond(wanted: str, to: str) -> None:
     outcome = judge(TrainingRun(requested_action=wanted, step=9), End(None, -9, cause="unanswered", saved_step=8))
     assert (outcome.to, outcome.level) == (to, "warning")
-    assert "did not answer within 120 s" in outcome.message
-    assert "1 step is made again" in outcome.message
+    assert "did not respond within 120 s" in str(outcome.message)
+    assert "1 step is repeated" in str(outcome.message)
 
 
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (End(said("stopped"), 0, cause="soft_limit"), "limit of 12 h was reached: the run saved a checkpoint"),
+        (End(ended("stopped"), 0, cause="soft_limit"), "limit of 12 h was reached: the run saved a checkpoint"),
         (End(None, -9, cause="hard_limit", saved_step=1), "hard time limit of 24 h"),
-        (End(said("stopped"), is_worker_lost=True), "limit of 12 h"),
+        (End(ended("stopped"), is_worker_lost=True), "limit of 12 h"),
     ],
 )
 def test_a_time_limit_stops_the_run_says_so_and_is_no_failure(end: End, words: str) -> None:
     outcome = judge(TrainingRun(spent_s=12 * 3600.0), end)
     assert (outcome.to, outcome.fields["error_class"]) == ("stopped", "time_limit")
-    assert words in outcome.message
-    assert "can be resumed" in outcome.message
+    assert words in str(outcome.message)
+    assert "can be resumed" in str(outcome.message)
 
 
 def test_who_stopped_before_the_limit_is_not_told_of_one() -> None:
-    assert (
-        judge(TrainingRun(spent_s=12 * 3600.0, requested_action="stop"), End(said("stopped"), 0)).message == "Stopped."
-    )
+    outcome = judge(TrainingRun(spent_s=12 * 3600.0, requested_action="stop"), End(ended("stopped"), 0))
+    assert str(outcome.message) == "Stopped."

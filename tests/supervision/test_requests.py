@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from tests.helpers.events import write
 from tests.helpers.studio import TINY, wait_for
 from tests.helpers.tiny import make_run
-from trainingapp.contract.events import EventLog
+from trainingapp.contract.events import Ended, EventLog
 from trainingapp.models import Dataset, RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.control import give_order
@@ -77,7 +77,7 @@ def test_what_a_trainer_left_undone_is_dropped_with_a_word_unless_another_takes_
 ) -> None:
     orders = [*running.requests, {"id": 3, "command": "epochs", "epochs": 9}]
     TrainingRun.objects.update(requests=orders)
-    final = {"state": state} if state else None
+    final = Ended.model_validate({"state": state}) if state else None
     settle(EventStore(running), End(final, exit_code=0))
     run = TrainingRun.objects.get()
     assert [order["id"] for order in run.requests] == kept
@@ -95,7 +95,7 @@ def test_the_proof_of_a_resume_is_kept_until_the_next_attempt(running: TrainingR
     write(log, "status", epoch=1, step=7, state="resume_check", level="info", message="It differs.", **told)
     EventStore(running).pull_all()
     run = TrainingRun.objects.get()
-    assert run.resume_check == {**told, "attempt": 1, "step": 7}
+    assert run.resume_check == {**told, "changes": [], "attempt": 1, "step": 7}
     write(log, "status", epoch=1, step=9, state="started", device="cpu", environment={"python": "CPython 3.11.7"})
     EventStore(run).pull_all()
     run = TrainingRun.objects.get()

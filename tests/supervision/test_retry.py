@@ -32,7 +32,7 @@ def test_other_errors_are_not_hidden() -> None:
 
 
 def test_a_worker_that_ends_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainingapp.supervision.supervision.LAST_TRIES_S", 0.3)
+    monkeypatch.setattr("trainingapp.supervision.supervision.DATABASE_RETRY_S", 0.3)
 
     def write() -> None:
         raise OperationalError("away")

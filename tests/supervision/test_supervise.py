@@ -88,7 +88,7 @@ def test_a_run_completes_and_everything_is_stored(user: User, tints: Dataset) ->
     assert list(steps) == list(range(1, 19))
     assert run.checkpoints.filter(is_last=True).count() == run.checkpoints.filter(is_best=True).count() == 1
     saved = run.checkpoints.all()
-    assert all(damage(each.path, each.sha256) == "" for each in saved)
+    assert all(damage(each.path, each.sha256) is None for each in saved)
     assert all(0 < each.stored_bytes <= each.size_bytes for each in saved)
 
 

@@ -33,13 +33,13 @@ def test_a_quiet_trainer_hangs_after_the_limit_and_not_before(clock: Clock, watc
     assert watchdog.verdict(run) is None
     clock.now += 1
     assert watchdog.verdict(run) == "hang"
-    watchdog.heard()
+    watchdog.note_event()
     assert watchdog.verdict(run) is None
 
 
 def test_a_trainer_of_long_steps_is_given_longer(clock: Clock, watchdog: Watchdog) -> None:
     clock.now += 14 * 60
-    watchdog.heard()
+    watchdog.note_event()
     clock.now += 40 * 60
     assert watchdog.verdict(TrainingRun()) is None
     clock.now += 3 * 60

@@ -71,7 +71,7 @@ def test_the_queue_names_no_private_run(
 ) -> None:
     text = html(signed_in(other_user).get(reverse("queue"), headers=headers))
     assert_hidden(text)
-    assert "the CPU of here is held by a private run" in text
+    assert "the CPU of here is used by 1 private run" in text
     hidden = TrainingRun.objects.get(name=SECRETS[1])
     assert f"/runs/{hidden.pk}/" not in text
     for client in (user_client, staff_client):
@@ -171,7 +171,7 @@ def test_what_is_kept_for_a_private_run_does_not_name_it(make: MAKE, other_user:
     make("queued", name="large-hush", config=large, queue_rank=1.0, visibility="private")
     make("queued", name="small", config=asking(device="cpu"), queue_rank=2.0)
     text = html(signed_in(other_user).get(reverse("queue")))
-    assert "is kept for a private run, which is ahead." in text
+    assert "is reserved for 1 private run, which is ahead in the queue." in text
     assert "large-hush" not in text
 
 
@@ -242,7 +242,7 @@ def test_the_log_of_a_damaged_checkpoint_names_no_private_run(make: MAKE) -> Non
     make(name="from-hush", config=start, visibility="private")
     assert run_verbs.verify_checkpoint(run.checkpoints.get(file="epoch_1.pt"))
     log = "".join(str(event.data) for event in run.events.all())
-    assert "These runs start from it: “open”, a private run." in log
+    assert "These runs start from it: “open”, 1 private run." in log
     assert "from-hush" not in log
 
 

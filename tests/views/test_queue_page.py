@@ -55,7 +55,7 @@ def test_an_empty_queue_says_what_to_do(user_client: Client) -> None:
     text = page(user_client)
     assert "Nothing runs and nothing waits" in text
     assert reverse("run_new") in text
-    assert "No worker is alive" in text
+    assert "No worker is running" in text
 
 
 def test_what_runs_and_what_waits_with_reasons(user_client: Client, admin: User, dataset: Dataset) -> None:
@@ -67,9 +67,9 @@ def test_what_runs_and_what_waits_with_reasons(user_client: Client, admin: User,
     assert names[0] == "Leaves, second try"
     assert names[-1] == "Small one"
     assert len(names) == 6
-    assert "cuda:1 on gpu-box has 3.0 GB too little free memory." in text
+    assert "cuda:1 on gpu-box lacks 3.0 GB of free memory." in text
     assert "No machine has cuda:3." in text
-    assert "It is not to start before" in text
+    assert "It does not start before" in text
     assert "Of the last 12 forecasts, 6 lay within their range; median error 5 min 15 s." in text
     assert len(re.findall('class="queue-why"', text)) == 6
 
@@ -156,7 +156,7 @@ def test_the_page_of_a_run_says_why_it_waits(user_client: Client, make: MAKE) ->
     hold(running, host.devices.get())
     waiting = make("queued", queued_at=timezone.now(), config=asking())
     text = html(user_client.get(waiting.get_absolute_url()))
-    assert "No free slot: the CPU of here is held by “night”." in text
+    assert "No free slot: the CPU of here is used by “night”." in text
     forecast.keep_up()
     assert "When it starts cannot be told now." in html(user_client.get(waiting.get_absolute_url()))
 

@@ -53,6 +53,7 @@ def test_a_rotten_file_is_found_marked_and_told_once_and_its_end_too(weights: We
     assert housekeeping.scrub_some() == 1
     weights.refresh_from_db()
     assert "does not match" in weights.damage
+    assert weights.damage_data["code"] == "damage_hash"
     ((level, message),) = told(child)
     assert (level, "“tints v1”" in message) == ("error", True)
     assert weights_verbs.verify_weights(weights)

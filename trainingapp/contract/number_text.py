@@ -36,6 +36,15 @@ def numbers_apart(values: Sequence[float]) -> list[str]:
     return texts
 
 
+def size_text(size_bytes: int) -> str:
+    """A size with one decimal: 512 -> 512 B, 1536 -> 1.5 KB; the units are the same in every language."""
+    size, units = float(size_bytes), ["B", "KB", "MB", "GB", "TB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size_bytes} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
 def field_number(value: float) -> str:
     """A number exactly, for a field that is edited: 2e-05 -> 0.00002, 5.0 -> 5, 1e-07 -> 1e-7."""
     exact = Decimal(repr(value)).normalize()

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.limits import FILE_NAME_LENGTH, NAME_LENGTH
+from trainingapp.contract.messages import Message
 from trainingapp.models.device import DeviceHold
 from trainingapp.models.event import RunEvent
 from trainingapp.models.sharing import Shared
@@ -55,6 +56,9 @@ ANSWER_S = 5.0
 
 #: The longest wait before a retry.
 LONGEST_WAIT_S = 600.0
+
+#: The columns of a failure in a run that has none.
+NO_ERROR: dict[str, Any] = {"error_class": "", "error_message": "", "error_message_data": {}, "error_lines": []}
 
 FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
 
@@ -258,7 +262,13 @@ class TrainingRun(Shared):
         return min(1.0, self.step / self.total_steps) if self.total_steps else 0.0
 
     def transition(
-        self, to: str, *, message: str = "", level: str = "info", data: dict[str, Any] | None = None, **fields: Any
+        self,
+        to: str,
+        *,
+        message: Message | str = "",
+        level: str = "info",
+        data: dict[str, Any] | None = None,
+        **fields: Any,
     ) -> None:
         """Move to status `to` and write the event that says so, in one transaction.
 
@@ -279,7 +289,9 @@ class TrainingRun(Shared):
             changes: dict[str, Any] = {"status": to, **_status_times(to, now), **_place(stored, to), **fields}
             for name, value in changes.items():
                 setattr(stored, name, value)
-            record = {"from": self.status, "to": to, "message": message, **(data or {})}
+            record = {"from": self.status, "to": to, "message": str(message), **(data or {})}
+            if isinstance(message, Message):
+                record |= message.as_data()
             append_events(
                 stored,
                 [

@@ -1,6 +1,6 @@
-"""Care for what is stored: removing checkpoints that no trainer works on, comparing files with their hashes.
+"""Maintenance of stored files: deleting checkpoints of runs without a trainer, comparing files with their hashes.
 
-While a trainer works on a run it is the only one that writes there: everything here holds the run's lock first.
+While a trainer works on a run, only it may change the run's folder: deleting takes the lock of the folder first.
 """
 
 import logging
@@ -15,14 +15,15 @@ from typing import TypeVar
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
-from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
-from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from trainingapp.accounts import audit
 from trainingapp.contract import retention
 from trainingapp.contract.errors import StillRunning
+from trainingapp.contract.events import message_fields
+from trainingapp.contract.messages import Message, Param, sentences
+from trainingapp.contract.messages import runs as messages
+from trainingapp.contract.number_text import size_text
 from trainingapp.contract.retention import Choice, Item, Policy
 from trainingapp.contract.run_directory import run_lock
 from trainingapp.contract.storage.index import Entry, read_index
@@ -38,7 +39,7 @@ from trainingapp.models.sharing import Visibility
 Stored = TypeVar("Stored", Checkpoint, Weights)
 logger = logging.getLogger(__name__)
 
-#: States in which no trainer works, and none is about to.
+#: States in which no trainer works on a run, and none is about to start.
 AT_REST = (Status.PAUSED, Status.COMPLETED, Status.FAILED, Status.STOPPED)
 #: Seconds that one call of the scrub may take.
 SCRUB_S = 60.0
@@ -46,19 +47,19 @@ FILES_NAMED = 5
 
 
 class BusyError(Exception):
-    """A trainer works on the run, or is about to."""
+    """A trainer works on the run, or is about to start."""
 
 
 @dataclass(frozen=True)
 class CleanUp:
-    """What a policy does to the checkpoints of a run: which stay and why, which go, and what that frees."""
+    """What a policy does to the checkpoints of a run: which it keeps and why, which it deletes, and what that frees."""
 
     choice: Choice
     removal: Removal
 
 
 def policy_of(run: TrainingRun) -> Policy:
-    """What the run's configuration says; configurations of earlier versions say less."""
+    """The policy in the run's configuration; one of an earlier version lacks fields, which get their defaults."""
     plain, found = Policy(), run.config.get
     return Policy(
         last=found("keep_checkpoints", plain.last),
@@ -69,13 +70,13 @@ def policy_of(run: TrainingRun) -> Policy:
     )
 
 
-def may_go_on(run: TrainingRun) -> bool:
-    """Whether the run may need a checkpoint to go on from."""
+def may_resume(run: TrainingRun) -> bool:
+    """Whether the run may need a checkpoint to resume from."""
     return run.status != Status.COMPLETED
 
 
 def items_of(run: TrainingRun) -> list[Item]:
-    """The run's checkpoints as the rules of retention see them, oldest first. Raises ValueError (a damaged index)."""
+    """The run's checkpoints as the retention policy sees them, oldest first. Raises ValueError (a damaged index)."""
     folder = run.folder / "checkpoints"
     parts = all_parts(folder, Packs(folder))
     rows = {row.file: row for row in run.checkpoints.all()}
@@ -92,13 +93,15 @@ def plan_clean_up(run: TrainingRun, policy: Policy) -> CleanUp:
     """What the policy would do now. Raises ValueError (a damaged index)."""
     metric = METRICS.get(run.config.get("best_metric", ""))
     better = metric.higher_is_better if metric else True
-    choice = retention.choose(items_of(run), policy, now=time.time(), higher_is_better=better, may_go_on=may_go_on(run))
+    choice = retention.choose(
+        items_of(run), policy, now=time.time(), higher_is_better=better, may_go_on=may_resume(run)
+    )
     return CleanUp(choice, plan_removal(run.folder / "checkpoints", choice.removed))
 
 
 @contextmanager
 def held(run: TrainingRun) -> Iterator[None]:
-    """Within: no trainer works on the run's folder, and one that starts waits. Raises BusyError."""
+    """Hold the lock of the run's folder, so that no trainer works there and one that starts waits. Raises BusyError."""
     if not run.folder.is_dir():
         yield
         return
@@ -112,24 +115,24 @@ def held(run: TrainingRun) -> Iterator[None]:
 
 
 def remove(run: TrainingRun, choose: Callable[[], Collection[str]], *, by: str = "", verb: str = "") -> Removal:
-    """Remove checkpoints, files first and then rows, so that a crash in between leaves rows that can be removed again.
+    """Delete checkpoints, first the files and then the rows: after a crash in between, the rows can be deleted again.
 
-    `choose` is called when nobody else can change them. `verb` is what the audit trail calls it where somebody does it;
-    the studio's own housekeeping is in the run's log alone. Raises BusyError, and ValueError for a damaged index.
+    `choose` is called under the lock. `verb` is the audit entry where a user deletes them; the studio's own
+    housekeeping is recorded in the run's log alone. Raises BusyError, and ValueError for a corrupted index.
     """
     folder = run.folder / "checkpoints"
     with held(run):
         files = choose()
         removal = remove_checkpoints(folder, files) if folder.is_dir() else Removal({}, {})
         stored = own_bytes(all_parts(folder, Packs(folder)))
-        _forget_rows(run, files, stored, removal, (by, verb))
+        _delete_rows(run, files, stored, removal, by=by, verb=verb)
     return removal
 
 
-def _forget_rows(
-    run: TrainingRun, files: Collection[str], stored: dict[str, int], removal: Removal, deed: tuple[str, str]
+def _delete_rows(
+    run: TrainingRun, files: Collection[str], stored: dict[str, int], removal: Removal, *, by: str, verb: str
 ) -> None:
-    by, verb = deed
+    """Delete the rows of `files`. `stored` are the bytes that each remaining file now needs alone."""
     with transaction.atomic():
         row = TrainingRun.objects.select_for_update().get(pk=run.pk)
         going = row.checkpoints.filter(file__in=files).select_related("run")
@@ -143,23 +146,21 @@ def _forget_rows(
         if newest is not None and not newest.is_last:
             row.checkpoints.filter(pk=newest.pk).update(is_last=True)
         if count:
-            _log(row, _removed_text(files, removal, by))
+            _log(row, _deleted(files, removal, by))
     ring(run.pk)
 
 
-def _removed_text(files: Collection[str], removal: Removal, by: str) -> str:
-    named = ", ".join(sorted(files)[:FILES_NAMED]) + (", …" if len(files) > FILES_NAMED else "")
-    text = ngettext(
-        "%(count)d checkpoint was deleted, %(size)s freed: %(files)s.",
-        "%(count)d checkpoints were deleted, %(size)s freed: %(files)s.",
-        len(files),
-    ) % {"count": len(files), "size": filesizeformat(removal.freed_bytes), "files": named}
-    return f"{text} ({by})" if by else text
+def _deleted(files: Collection[str], removal: Removal, by: str) -> Message:
+    named = [*sorted(files)[:FILES_NAMED], *(["…"] if len(files) > FILES_NAMED else [])]
+    return sentences(
+        messages.CHECKPOINTS_DELETED(count=len(files), size=size_text(removal.freed_bytes), files=named),
+        messages.DELETED_BY(name=by) if by else None,
+    )
 
 
-def _log(locked_run: TrainingRun, message: str, level: str = "info") -> None:
+def _log(locked_run: TrainingRun, message: Message, level: str = "info") -> None:
     """Add a line to the run's log; the caller holds the lock of its row."""
-    event = RunEvent(type=RunEvent.Type.LOG, level=level, time=timezone.now(), data={"message": message})
+    event = RunEvent(type=RunEvent.Type.LOG, level=level, time=timezone.now(), data=message_fields(message))
     event.epoch, event.step = locked_run.epoch, locked_run.step
     append_events(locked_run, [event])
     locked_run.save(update_fields=["event_seq", "updated_at"])
@@ -169,7 +170,7 @@ def _log(locked_run: TrainingRun, message: str, level: str = "info") -> None:
 
 
 def apply_ages() -> None:
-    """Let checkpoints go whose run says how long they stay, where no trainer sees to it."""
+    """Delete checkpoints that are older than their run keeps them; a running trainer deletes its own."""
     for run in TrainingRun.objects.filter(status__in=AT_REST, config__keep_days__gt=0):
         limit = timezone.now() - timedelta(days=run.config["keep_days"])
         if not run.checkpoints.filter(created_at__lt=limit, is_pinned=False, is_best=False).exists():
@@ -187,7 +188,7 @@ def apply_ages() -> None:
 
 
 def due_checkpoints() -> Iterable[Checkpoint]:
-    """Those that were not compared for longest, as far as it is time."""
+    """Checkpoints whose last comparison is SCRUB_DAYS ago, the oldest first."""
     limit = timezone.now() - timedelta(days=settings.SCRUB_DAYS)
     is_due = Q(checked_at=None, created_at__lt=limit) | Q(checked_at__lt=limit)
     due = Checkpoint.objects.filter(is_due).select_related("run")
@@ -195,15 +196,15 @@ def due_checkpoints() -> Iterable[Checkpoint]:
 
 
 def scrub_some(most_s: float = SCRUB_S) -> int:
-    """Compare what is due, oldest first, for about so many seconds; returns how many are damaged."""
+    """Compare what is due, oldest first, for about `most_s` seconds; returns the number of corrupted files."""
     if not settings.SCRUB_DAYS:
         return 0
-    known_sound = Known()
-    found = _for_so_long(most_s, due_checkpoints(), lambda checkpoint: compare(checkpoint, known_sound))
-    return found + _for_so_long(most_s, due_weights(), compare_weights)
+    known = Known()
+    found = _compare_some(most_s, due_checkpoints(), lambda checkpoint: compare(checkpoint, known))
+    return found + _compare_some(most_s, due_weights(), compare_weights)
 
 
-def _for_so_long(most_s: float, due: Iterable[Stored], compared: Callable[[Stored], str]) -> int:
+def _compare_some(most_s: float, due: Iterable[Stored], compared: Callable[[Stored], str]) -> int:
     deadline, found = time.monotonic() + most_s, 0
     for one in due:
         found += bool(compared(one))
@@ -213,27 +214,27 @@ def _for_so_long(most_s: float, due: Iterable[Stored], compared: Callable[[Store
 
 
 class Known:
-    """Records that were compared already, by run: those that checkpoints share need be read once."""
+    """Records that were already compared in this scrub: what checkpoints of a run share is read once."""
 
     def __init__(self) -> None:
         self._run_id: int | None = None
-        self._sound: set[str] = set()
+        self._valid: set[str] = set()
 
     def of(self, run_id: int) -> set[str]:
         if run_id != self._run_id:
-            self._run_id, self._sound = run_id, set()
-        return self._sound
+            self._run_id, self._valid = run_id, set()
+        return self._valid
 
 
 def compare(checkpoint: Checkpoint, known: Known | None = None) -> str:
-    """Compare a checkpoint with its hashes, store what is wrong with it, and tell its run; empty: nothing is.
+    """Compare a checkpoint with its hashes, store what is wrong and log a change; returns the English text.
 
-    A running run may replace or remove it meanwhile: then nothing is said about it.
+    Empty where nothing is wrong, and where a running trainer has replaced or deleted the checkpoint meanwhile.
     """
-    sound = (known or Known()).of(checkpoint.run_id)
-    found = damage(checkpoint.path, checkpoint.sha256, known_valid=sound)
-    if found:  # packs may have been written anew while it was read
-        found = damage(checkpoint.path, checkpoint.sha256, known_valid=sound)
+    valid = (known or Known()).of(checkpoint.run_id)
+    found = damage(checkpoint.path, checkpoint.sha256, known_valid=valid)
+    if found:  # a trainer may have rewritten packs while they were read
+        found = damage(checkpoint.path, checkpoint.sha256, known_valid=valid)
     wrong = str(found or "")
     with transaction.atomic():
         run = TrainingRun.objects.select_for_update().filter(pk=checkpoint.run_id).first()
@@ -241,7 +242,7 @@ def compare(checkpoint: Checkpoint, known: Known | None = None) -> str:
         if run is None or row is None or (wrong and _is_replaced(run, row)):
             return ""
         if wrong != row.damage:
-            _log(run, _damage_text(row, wrong), "error" if wrong else "info")
+            _log(run, _damage_message(row, found), "error" if found else "info")
             transaction.on_commit(partial(ring, run.pk))
         row.damage, row.checked_at = wrong[:200], timezone.now()
         row.damage_data = dict(found.as_data()) if found else {}
@@ -250,7 +251,7 @@ def compare(checkpoint: Checkpoint, known: Known | None = None) -> str:
 
 
 def _is_replaced(run: TrainingRun, row: Checkpoint) -> bool:
-    """Whether a trainer has already taken this file away or written another one under its name."""
+    """Whether a running trainer has deleted this file or replaced it by another one of the same name."""
     if run.status != Status.RUNNING:
         return False
     try:
@@ -260,21 +261,24 @@ def _is_replaced(run: TrainingRun, row: Checkpoint) -> bool:
     return not any((entry.file, entry.sha256) == (row.file, row.sha256) for entry in entries)
 
 
-def _damage_text(row: Checkpoint, wrong: str) -> str:
-    if not wrong:
-        return _("Checkpoint %(file)s is sound again.") % {"file": row.file}
-    text = _("Checkpoint %(file)s %(wrong)s.") % {"file": row.file, "wrong": wrong}
+def _damage_message(row: Checkpoint, found: Message | None) -> Message:
+    """The line of the log, with the runs that start from the checkpoint where it is corrupted."""
+    if found is None:
+        return messages.CHECKPOINT_VALID(file=row.file)
+    damaged = messages.CHECKPOINT_DAMAGED(file=row.file, damage=found)
     others = TrainingRun.objects.filter(config__start_from=f"run/{row.run_id}/{row.file}").exclude(pk=row.run_id)
-    open_to_all = others.filter(visibility=Visibility.EVERYBODY)  # whoever sees this run reads its log
-    named = [f"“{name}”" for name in open_to_all.values_list("name", flat=True)[:FILES_NAMED]]
-    if hidden := others.count() - open_to_all.count():
-        named.append(ngettext("a private run", "%(count)d private runs", hidden) % {"count": hidden})
-    names = ", ".join(named)
-    return text + (" " + _("These runs start from it: %(names)s.") % {"names": names} if names else "")
+    # Only public names: everybody who may see this run reads its log.
+    public = others.filter(visibility=Visibility.EVERYBODY)
+    names: list[Param] = [
+        messages.QUOTED_NAME(name=name) for name in public.values_list("name", flat=True)[:FILES_NAMED]
+    ]
+    if hidden := others.count() - public.count():
+        names.append(messages.PRIVATE_RUNS(count=hidden))
+    return sentences(damaged, messages.RUNS_AFFECTED(names=names) if names else None)
 
 
 def due_weights() -> list[Weights]:
-    """Entries of the library that were not compared for longest, as far as it is time."""
+    """Entries of the library whose last comparison is SCRUB_DAYS ago, the oldest first."""
     limit = timezone.now() - timedelta(days=settings.SCRUB_DAYS)
     ready = Weights.objects.filter(state=Weights.State.READY).exclude(sha256="")
     due = [(row.checked_at or row.created_at, row) for row in ready]
@@ -282,9 +286,9 @@ def due_weights() -> list[Weights]:
 
 
 def compare_weights(weights: Weights) -> str:
-    """Compare an entry's file with its hash and store what is wrong with it; empty: nothing is.
+    """Compare an entry's file with its hash and store what is wrong; returns the English text, empty for nothing.
 
-    Runs that start from it are told in their log.
+    A change is logged in the runs that start from the entry.
     """
     found = file_damage(weights.path, weights.sha256)
     wrong = str(found or "")
@@ -293,16 +297,16 @@ def compare_weights(weights: Weights) -> str:
         if row is None:
             return ""
         if wrong != row.damage:
-            _tell_runs(row, wrong)
+            _log_in_runs(row, found)
         scrub = {"checked_at": timezone.now().isoformat(), "damage": wrong}
         row.report = {**row.report, "scrub": {**scrub, "damage_data": dict(found.as_data()) if found else {}}}
         row.save(update_fields=["report"])
     return wrong
 
 
-def _tell_runs(weights: Weights, wrong: str) -> None:
-    text = _("The weights “%(weights)s” that this run starts from: the file %(wrong)s.")
-    text = text if wrong else _("The file of the weights “%(weights)s” that this run starts from is sound again.")
+def _log_in_runs(weights: Weights, found: Message | None) -> None:
+    name = str(weights)
+    message = messages.WEIGHTS_DAMAGED(weights=name, damage=found) if found else messages.WEIGHTS_VALID(weights=name)
     for run in TrainingRun.objects.select_for_update().filter(config__start_from=weights.start_name).order_by("pk"):
-        _log(run, text % {"weights": weights, "wrong": wrong}, "error" if wrong else "info")
+        _log(run, message, "error" if found else "info")
         transaction.on_commit(partial(ring, run.pk))

@@ -103,7 +103,7 @@ def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:
             raise VerbError(_("The checkpoint %(file)s is kept by hand. Let it go first.") % {"file": row.file})
     staying = [row for row in rows if row.file not in files and not row.damage]
     sound_going = [row for row in going if not row.damage]
-    if housekeeping.may_go_on(run) and sound_going and len(staying) < LEAST_SOUND:
+    if housekeeping.may_resume(run) and sound_going and len(staying) < LEAST_SOUND:
         message = _("The run “%(name)s” may go on: at least %(count)d sound checkpoints stay.")
         raise VerbError(message % {"name": run.name, "count": LEAST_SOUND})
     return [row.file for row in going]

@@ -19,7 +19,7 @@ from trainingapp.runs.evaluations import Summary, newest_batch, summary
 from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
 from trainingapp.runs.verb_record import Placement, RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
-from trainingapp.scheduling.forecast import told
+from trainingapp.scheduling.forecast import newest_forecast
 from trainingapp.scheduling.scheduler import named_to, why_waiting
 
 #: Types of events that are lines of the log; metrics are points of the charts.
@@ -174,7 +174,7 @@ class RunPage:
 
     def forecast(self) -> Forecast | None:
         """What was told last of a queued run's start and end."""
-        return told(self.run)
+        return newest_forecast(self.run)
 
     def evaluation(self) -> Summary | None:
         """The newest validation in short."""

@@ -1,49 +1,56 @@
-"""When a queued run will start and finish, as a range, learnt from finished runs that were like it.
+"""When a queued run will start and finish, as a range, estimated from similar finished runs.
 
-The queue is played through twice by the scheduler's own rules: once as if every run were as quick as its history
-allows, once as slow. What nobody can know stays unknown: a run without any history has no finish, and what waits for it
-has no start.
+The queue is simulated twice with the scheduler's own rules: once with every run as fast as its history allows, once
+with every run as slow. What cannot be estimated stays unknown: a run without any history has no finish, and a run that
+waits for it has no start.
 """
 
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Any
 
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from trainingapp.models import Dataset, DeviceHold, Forecast, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.scheduling.placement import Board, Request, Waiting, in_turn, queued_runs, read_board, read_queue
+from trainingapp.scheduling.placement import (
+    ClusterState,
+    Request,
+    Waiting,
+    in_turn,
+    queued_runs,
+    read_cluster,
+    read_queue,
+)
 
-#: Finished runs that are learnt from, and queued runs that are forecast: those further down start too late to tell.
+#: Finished runs that estimates use, and queued runs that are forecast: later ones start too late for an estimate.
 HISTORY = 300
 FORECAST_RUNS = 200
-#: What makes two runs alike, from the narrowest class to the widest, and how far beyond the speeds that were seen the
-#: range reaches.
+#: What makes two runs similar, from the narrowest class to the widest, and the factor by which the range of measured
+#: speeds is widened.
 CLASSES: tuple[tuple[tuple[str, ...], float], ...] = (
     (("task", "model", "dataset", "image_size", "kind"), 1.1),
     (("task", "model", "image_size", "kind"), 1.25),
     (("task", "model", "kind"), 1.6),
     (("task", "kind"), 2.5),
 )
-#: Share by which a living trainer's own estimate may be off, and the least that anything may be off.
+#: Factor by which a running trainer's own estimate may be wrong, and the least error that is assumed, in seconds.
 ETA_SPREAD = 1.2
 LEAST_ERROR_S = 10.0
-#: Past forecasts that their hit rate is told of.
+#: Completed runs from which the accuracy of past forecasts is calculated.
 JUDGED = 20
 UNKNOWN = math.inf
 
 
 @dataclass(frozen=True)
 class Span:
-    """Seconds from a least to a most; infinite where nobody knows."""
+    """A range of seconds; infinite where there is no estimate."""
 
     low: float
     high: float
@@ -55,47 +62,49 @@ class Span:
 
 @dataclass(frozen=True)
 class Expected:
-    """What is expected of one queued run; None where nothing is known. `basis`: how many runs it was learnt from."""
+    """The forecast of one queued run; None where there is no estimate. `basis` is the number of runs that it uses."""
 
     start_earliest: datetime | None = None
     start_latest: datetime | None = None
     finish_earliest: datetime | None = None
     finish_latest: datetime | None = None
     basis: int = 0
-    #: Number of the device that it is expected to get.
+    #: Id of the device that it is expected to get.
     device_id: int | None = None
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How past forecasts did: `within` of `count` finished in their range; `error_s` is the median distance to its
-    middle."""
+    """The accuracy of past forecasts.
+
+    `within` of `count` runs finished in their range; `error_s` is the median distance to its middle.
+    """
 
     count: int
     within: int
     error_s: float
 
 
-# Learning
+# Estimating durations
 
 
 @dataclass
 class History:
-    """Seconds per image and epoch of finished runs, by the classes of alike runs."""
+    """Seconds per image and epoch of finished runs, by the classes of similar runs."""
 
-    rates: dict[tuple[str, ...], dict[tuple[Any, ...], list[float]]] = field(default_factory=dict)
+    rates: dict[tuple[str, ...], dict[tuple[object, ...], list[float]]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, examples: Iterable[tuple[dict[str, Any], float]]) -> "History":
+    def of(cls, examples: Iterable[tuple[Mapping[str, object], float]]) -> "History":
         """`examples` are traits (see CLASSES) with the rate that was measured."""
-        rates: dict[tuple[str, ...], dict[tuple[Any, ...], list[float]]] = {names: {} for names, _spread in CLASSES}
+        rates: dict[tuple[str, ...], dict[tuple[object, ...], list[float]]] = {names: {} for names, _spread in CLASSES}
         for traits, rate in examples:
             for names in rates:
                 rates[names].setdefault(tuple(traits[name] for name in names), []).append(rate)
         return cls(rates)
 
-    def rate(self, traits: dict[str, Any]) -> tuple[Span, int]:
-        """The range of seconds per image and epoch, and how many runs it was learnt from."""
+    def rate(self, traits: Mapping[str, object]) -> tuple[Span, int]:
+        """The range of seconds per image and epoch, and the number of runs that it is based on."""
         for names, spread in CLASSES:
             seen = self.rates.get(names, {}).get(tuple(traits[name] for name in names))
             if seen:
@@ -104,7 +113,7 @@ class History:
 
 
 def read_history() -> History:
-    """What the newest completed runs teach."""
+    """The history of the newest completed runs."""
     done = TrainingRun.objects.filter(status=Status.COMPLETED, elapsed_s__gt=0, epoch__gt=0)
     rows = done.select_related("dataset").order_by("-finished_at")[:HISTORY]
     examples = []
@@ -116,13 +125,13 @@ def read_history() -> History:
     return History.of(examples)
 
 
-def _traits(task: str, config: dict[str, Any], dataset_id: int, kind: str) -> dict[str, Any]:
+def _traits(task: str, config: Mapping[str, object], dataset_id: int, kind: str) -> dict[str, object]:
     size, model = config.get("image_size"), config.get("model")
     return {"task": task, "model": model, "dataset": dataset_id, "image_size": size, "kind": kind}
 
 
 def duration(run: TrainingRun, dataset: Dataset, history: History, kind: str) -> tuple[Span, int]:
-    """Seconds that the run still needs on a device of this kind, and how many runs tell so."""
+    """Seconds that the run still needs on a device of this kind, and the number of runs that this is based on."""
     rate, basis = history.rate(_traits(run.task, run.config, dataset.pk, kind))
     epochs = run.total_epochs * (1 - run.progress)
     work = epochs * dataset.count("train")
@@ -140,11 +149,11 @@ def _remaining(run: TrainingRun, history: History) -> Span:
     return Span(run.eta_s / ETA_SPREAD, slow)
 
 
-# Playing the queue through
+# Simulating the queue
 
 
 @dataclass(frozen=True)
-class Played:
+class Simulated:
     """Seconds from now, and the device."""
 
     start_s: float
@@ -153,78 +162,78 @@ class Played:
     kind: str
 
 
-def play(
-    board: Board,
+def simulate(
+    cluster: ClusterState,
     queue: Sequence[Waiting],
     running: dict[int, tuple[int, float]],
     lengths: dict[tuple[int, str], float],
     now: datetime,
-) -> dict[int, Played]:
-    """When each queued run starts and ends if all lengths come true.
+) -> dict[int, Simulated]:
+    """When each queued run starts and ends if all durations are as given.
 
     `running` has (owner, seconds left) by run, `lengths` the seconds of a queued run by (run, kind of device).
     """
-    board, waiting = deepcopy(board), list(queue)
+    cluster, waiting = deepcopy(cluster), list(queue)
     ends = [(left_s, run_id, owner) for run_id, (owner, left_s) in running.items()]
     ends += [(max(0.0, (run.not_before - now).total_seconds()), 0, 0) for run in waiting if run.not_before]
     heapq.heapify(ends)
-    found: dict[int, Played] = {}
+    found: dict[int, Simulated] = {}
     clock_s = 0.0
     while waiting and math.isfinite(clock_s):
-        if not board.is_exhausted:
-            _start_those_that_fit(board, waiting, clock_s, now, lengths, ends, found)
+        if not cluster.is_exhausted:
+            _start_those_that_fit(cluster, waiting, clock_s, now, lengths, ends, found)
             waiting = [run for run in waiting if run.pk not in found]
         if not ends:
             break
         clock_s, run_id, owner = heapq.heappop(ends)
         if run_id and math.isfinite(clock_s):
-            board.release(run_id, owner)
+            cluster.release(run_id, owner)
     return found
 
 
 def _start_those_that_fit(
-    board: Board,
+    cluster: ClusterState,
     waiting: list[Waiting],
     clock_s: float,
     now: datetime,
     lengths: dict[tuple[int, str], float],
     ends: list[tuple[float, int, int]],
-    found: dict[int, Played],
+    found: dict[int, Simulated],
 ) -> None:
-    for run, place in in_turn(board, waiting, now + timedelta(seconds=clock_s)):
-        if place is not None:
-            finish_s = clock_s + lengths[run.pk, place.kind]
-            found[run.pk] = Played(clock_s, finish_s, place.device_id, place.kind)
+    for run, device in in_turn(cluster, waiting, now + timedelta(seconds=clock_s)):
+        if device is not None:
+            finish_s = clock_s + lengths[run.pk, device.kind]
+            found[run.pk] = Simulated(clock_s, finish_s, device.device_id, device.kind)
             heapq.heappush(ends, (finish_s, run.pk, run.owner_id))
-        if board.is_exhausted:
+        if cluster.is_exhausted:
             return
 
 
 def expected(now: datetime | None = None) -> dict[int, Expected]:
-    """What is expected of each of the first FORECAST_RUNS queued runs, by its number, in the order of the queue."""
+    """The forecast of each of the first FORECAST_RUNS queued runs by its id, in the order of the queue."""
     now = now or timezone.now()
     queue = list(read_queue(FORECAST_RUNS))
     if not queue:
         return {}
-    history, board = read_history(), read_board()
+    history, cluster = read_history(), read_cluster()
     running = list(TrainingRun.objects.filter(status=Status.RUNNING).select_related("dataset"))
     left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
     spans = _lengths(queue, history)
-    quick, slow = (_played(side, board, queue, left, spans, now) for side in ("low", "high"))
+    quick, slow = (_simulated(side, cluster, queue, left, spans, now) for side in ("low", "high"))
     return {run.pk: _expected(run, quick.get(run.pk), slow.get(run.pk), spans, now) for run in queue}
 
 
-def _played(
+def _simulated(
     side: str,
-    board: Board,
+    cluster: ClusterState,
     queue: Sequence[Waiting],
     left: dict[int, tuple[int, Span]],
     spans: dict[tuple[int, str], tuple[Span, int]],
     now: datetime,
-) -> dict[int, Played]:
-    """The play in which everything takes as little ("low") or as long ("high") as it may."""
-    return play(
-        board,
+) -> dict[int, Simulated]:
+    """The simulation in which every run takes as little ("low") or as much ("high") time as expected."""
+    return simulate(
+        cluster,
         queue,
         {pk: (owner, getattr(span, side)) for pk, (owner, span) in left.items()},
         {key: getattr(span, side) for key, (span, _basis) in spans.items()},
@@ -233,28 +242,28 @@ def _played(
 
 
 def wait_if_queued(run: TrainingRun, now: datetime | None = None) -> Span:
-    """Seconds that the run would wait if it left its device now and was queued again, behind those that wait already.
+    """Seconds that the run would wait if it released its device now and was queued again, behind the queued runs.
 
-    Infinite where nobody knows, such as behind a run without any history.
+    Infinite where there is no estimate, such as behind a run without any history.
     """
     now = now or timezone.now()
     own = Waiting(run.pk, run.name, run.owner_id, Request.of(run.config))
     queue = [waiting for waiting in read_queue(FORECAST_RUNS) if waiting.pk != run.pk]
-    board, history = read_board(), read_history()
+    cluster, history = read_cluster(), read_history()
     if run.status == Status.RUNNING:
-        board.release(run.pk, run.owner_id)
+        cluster.release(run.pk, run.owner_id)
     others = TrainingRun.objects.filter(status=Status.RUNNING).exclude(pk=run.pk).select_related("dataset")
     left = {other.pk: (other.owner_id, _remaining(other, history)) for other in others}
     spans = {**_lengths(queue, history), **{(run.pk, kind): (Span(0.0, 0.0), 0) for kind in ("cpu", "gpu")}}
-    plays = [_played(side, board, [*queue, own], left, spans, now) for side in ("low", "high")]
-    starts = [found[run.pk].start_s if run.pk in found else UNKNOWN for found in plays]
+    simulations = [_simulated(side, cluster, [*queue, own], left, spans, now) for side in ("low", "high")]
+    starts = [found[run.pk].start_s if run.pk in found else UNKNOWN for found in simulations]
     return Span(min(starts), max(starts))
 
 
 def _lengths(queue: list[Waiting], history: History) -> dict[tuple[int, str], tuple[Span, int]]:
-    """How long each queued run needs, and how many runs tell so, by (run, kind of device)."""
+    """Seconds that each queued run needs and the number of runs that this is based on, by (run, kind of device)."""
     runs = TrainingRun.objects.select_related("dataset").in_bulk([waiting.pk for waiting in queue])
-    nothing = (Span(UNKNOWN, UNKNOWN), 0)  # for one that was deleted just now
+    nothing = (Span(UNKNOWN, UNKNOWN), 0)  # for a run that was just deleted
     return {
         (waiting.pk, kind): duration(run, run.dataset, history, kind) if (run := runs.get(waiting.pk)) else nothing
         for waiting in queue
@@ -264,12 +273,15 @@ def _lengths(queue: list[Waiting], history: History) -> dict[tuple[int, str], tu
 
 def _expected(
     run: Waiting,
-    quick: Played | None,
-    slow: Played | None,
+    quick: Simulated | None,
+    slow: Simulated | None,
     spans: dict[tuple[int, str], tuple[Span, int]],
     now: datetime,
 ) -> Expected:
-    """The two plays as one range. A quicker run ahead may let another pass, so neither need be the earlier one."""
+    """The two simulations as one range.
+
+    Either may be the earlier one: when a run ahead is faster, another run may get the device first.
+    """
     if quick is None or slow is None:
         return Expected()
     starts = sorted((quick.start_s, slow.start_s))
@@ -286,11 +298,11 @@ def _expected(
 
 
 def _moment(now: datetime, seconds: float) -> datetime | None:
-    """Nobody forecasts beyond a year."""
+    """None beyond a year."""
     return now + timedelta(seconds=seconds) if seconds < timedelta(days=365).total_seconds() else None
 
 
-# Keeping forecasts, and comparing them
+# Storing forecasts and their accuracy
 
 
 def is_missing() -> bool:
@@ -301,25 +313,25 @@ def is_missing() -> bool:
 
 
 def keep_up(now: datetime | None = None) -> None:
-    """Store forecasts that are new or have changed much, and what has come true of older ones."""
+    """Store forecasts that are new or have changed considerably, and the actual times of older ones."""
     now = now or timezone.now()
     fill_in()
-    told_before = all_told()
+    stored = newest_forecasts()
     rows = [
         Forecast(run_id=run_id, made_at=now, **_columns(found))
         for run_id, found in expected(now).items()
-        if _is_news(told_before.get(run_id), found)
+        if _is_news(stored.get(run_id), found)
     ]
     Forecast.objects.bulk_create(rows)
 
 
-def all_told() -> dict[int, Forecast]:
+def newest_forecasts() -> dict[int, Forecast]:
     """The newest forecast of each queued run since it was queued."""
     rows = Forecast.objects.filter(run__status=Status.QUEUED, made_at__gte=F("run__queued_at"))
     return {row.run_id: row for row in rows.order_by("made_at", "pk")}
 
 
-def told(run: TrainingRun) -> Forecast | None:
+def newest_forecast(run: TrainingRun) -> Forecast | None:
     """The newest forecast of a queued run since it was queued."""
     if run.status != Status.QUEUED or run.queued_at is None:
         return None
@@ -327,7 +339,7 @@ def told(run: TrainingRun) -> Forecast | None:
 
 
 def _is_news(old: Forecast | None, found: Expected) -> bool:
-    """Whether the middle of what is expected now lies outside the range that was told last."""
+    """Whether the middle of the present range lies outside the stored range."""
     if old is None:
         return True
     return _has_moved(old.start_earliest, old.start_latest, found.start_earliest, found.start_latest) or _has_moved(
@@ -344,13 +356,13 @@ def _has_moved(
     return not old_first - slack <= first + (last - first) / 2 <= old_last + slack
 
 
-def _columns(found: Expected) -> dict[str, Any]:
+def _columns(found: Expected) -> dict[str, datetime | int | None]:
     names = ("start_earliest", "start_latest", "finish_earliest", "finish_latest", "basis")
     return {name: getattr(found, name) for name in names}
 
 
 def fill_in() -> None:
-    """Write down when forecast runs truly started, and finished where they were trained to their end."""
+    """Store when forecast runs actually started, and when they finished where they were completed."""
     unstarted = Forecast.objects.filter(started_at=None).exclude(run__status=Status.QUEUED)
     for row in unstarted.select_related("run"):
         hold = DeviceHold.objects.filter(run_id=row.run_id, taken_at__gte=row.made_at).order_by("taken_at").first()
@@ -364,7 +376,7 @@ def fill_in() -> None:
 
 
 def accuracy() -> Accuracy | None:
-    """How the first forecasts of the last JUDGED completed runs did; None while there are none."""
+    """The accuracy of the first forecasts of the last JUDGED completed runs; None without any."""
     rows = _judged()
     if not rows:
         return None
@@ -376,7 +388,7 @@ def accuracy() -> Accuracy | None:
 
 
 def _judged() -> list[tuple[datetime, datetime, datetime]]:
-    """Range and truth of each run's first forecast that named a finish, the newest truths first."""
+    """Range and actual finish of each run's first forecast with a finish, the newest first."""
     ripe: QuerySet[Forecast] = Forecast.objects.filter(finished_at__isnull=False, finish_latest__isnull=False)
     seen: Counter[int] = Counter()
     found = []

@@ -1,4 +1,4 @@
-"""What the driver says about the GPUs of this machine."""
+"""What the driver reports about the GPUs of this machine."""
 
 import contextlib
 import importlib.metadata
@@ -12,7 +12,7 @@ import pynvml
 
 @dataclass(frozen=True)
 class GpuProcess:
-    """A process that uses a GPU; 0 bytes where the driver does not say how much."""
+    """A process that uses a GPU; 0 bytes where the driver does not report its memory."""
 
     pid: int
     memory_bytes: int = 0
@@ -20,7 +20,7 @@ class GpuProcess:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """One GPU as its driver shows it now; None for what cannot be read."""
+    """One GPU as its driver reports it; None for what cannot be read."""
 
     uuid: str
     name: str
@@ -33,7 +33,7 @@ class GpuReading:
 
 
 def read_gpus() -> list[GpuReading]:
-    """Every GPU of the machine in the driver's order. None where there is no driver, no GPU or no torch for GPUs."""
+    """Every GPU of the machine in the driver's order; none without a driver or with a torch without CUDA."""
     if not torch_can_use_gpus():
         return []
     try:
@@ -62,14 +62,15 @@ def driver_version() -> str:
 
 @cache
 def torch_can_use_gpus() -> bool:
-    """Whether torch is a build for GPUs, as far as its version says so: this process does not import it."""
+    """Whether torch is a build for GPUs, by its version: importing torch takes seconds, and this process needs it for
+    nothing else."""
     return not importlib.metadata.version("torch").endswith("+cpu")
 
 
 def visible_gpus(gpus: Sequence[GpuReading], variable: str | None = None) -> list[GpuReading]:
-    """The GPUs that torch will find, in its order: `variable` is CUDA_VISIBLE_DEVICES, by default of this process.
+    """The GPUs that torch will find, in its order. `variable` is CUDA_VISIBLE_DEVICES, by default that of this process.
 
-    As CUDA does, everything after the first name that is not known is left out.
+    Like CUDA, it leaves out everything after the first unknown name.
     """
     variable = os.environ.get("CUDA_VISIBLE_DEVICES") if variable is None else variable
     if variable is None:
@@ -106,7 +107,7 @@ def _reading(handle: object) -> GpuReading:
 
 
 def _processes(handle: object) -> tuple[GpuProcess, ...]:
-    """Those that compute and those that draw, each once."""
+    """Compute and graphics processes, each once."""
     found: dict[int, int] = {}
     for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
         with contextlib.suppress(pynvml.NVMLError):

@@ -1,13 +1,13 @@
-"""What each worker writes about its machine: the rows of its host and of its devices."""
+"""What each worker stores about its machine: the rows of its host and of its devices."""
 
 import importlib.metadata
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import psutil
 from django.conf import settings
@@ -20,13 +20,36 @@ from trainingapp.scheduling.placement import open_holds
 
 #: Seconds between two readings; well below the lease after which a host counts as away.
 REFRESH_S = 4.0
-#: Load and temperature that differ by less are no news.
+#: Readings that differ by less are not stored.
 SAME_LOAD, SAME_TEMPERATURE_C = 0.02, 1.0
 SAME_MEMORY_BYTES = 1 << 26
-#: Days after which a machine that is silent is forgotten, with the day of its devices.
+#: Days after which a silent machine is removed, with its devices.
 KEPT_DAYS = 7
 
 _due_at = 0.0
+
+
+class ForeignProcess(TypedDict):
+    """A process that uses a GPU and is none of the studio's."""
+
+    pid: int
+    name: str
+    memory_bytes: int
+
+
+class DeviceReading(TypedDict):
+    """The columns of a `Device`."""
+
+    kind: Device.Kind
+    index: int
+    name: str
+    uuid: NotRequired[str]
+    memory_bytes: int
+    memory_free_bytes: int
+    load: float | None
+    temperature_c: NotRequired[float | None]
+    foreign: NotRequired[list[ForeignProcess]]
+    is_present: bool
 
 
 def keep_fresh(host: str, worker: str) -> None:
@@ -38,7 +61,7 @@ def keep_fresh(host: str, worker: str) -> None:
 
 
 def ensure_host(host: str, worker: str) -> None:
-    """See to it that the host has a row, also before its watch has begun."""
+    """Store the host where it has no row yet: a claim may come before the first regular reading."""
     if not Host.objects.filter(name=host).exists():
         refresh(host, worker)
 
@@ -46,7 +69,7 @@ def ensure_host(host: str, worker: str) -> None:
 def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) -> Host:
     """Read this machine and write its rows. Devices that are gone stay, marked as not present."""
     gpus = visible_gpus(read_gpus()) if gpus is None else gpus
-    load = psutil.cpu_percent() / 100  # once: the next call would tell of the moment since this one
+    load = psutil.cpu_percent() / 100  # once: it measures since the call before
     read = [_processor(load), *(_gpu(index, gpu, _ours(host)) for index, gpu in enumerate(gpus))]
     with transaction.atomic():
         row, _created = Host.objects.update_or_create(name=host, defaults=_machine(worker, load))
@@ -60,13 +83,13 @@ def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) ->
 
 
 def forget_gone() -> None:
-    """Remove machines that were not heard of for KEPT_DAYS: a container has a new name each time it is made."""
+    """Remove machines that have been silent for KEPT_DAYS: a container has a new name each time it is created."""
     silent_since = timezone.now() - timedelta(days=KEPT_DAYS)
     busy = open_holds().values("device__host_id")
     Host.objects.filter(seen_at__lt=silent_since).exclude(pk__in=busy).delete()
 
 
-def _write_device(host: Host, known: Device | None, fields: dict[str, Any]) -> None:
+def _write_device(host: Host, known: Device | None, fields: Mapping[str, object]) -> None:
     if known is None:
         Device.objects.create(host=host, **fields)
         return
@@ -77,15 +100,15 @@ def _write_device(host: Host, known: Device | None, fields: dict[str, Any]) -> N
         known.save(update_fields=list(fields))
 
 
-def _differs(name: str, old: Any, new: Any) -> bool:
-    """Whether the reading is news: a processor that is 1 % busier is not worth a write."""
+def _differs(name: str, old: object, new: object) -> bool:
+    """Whether the reading is worth a write: a change of the load by 1 % is not."""
     tolerance = {"load": SAME_LOAD, "temperature_c": SAME_TEMPERATURE_C, "memory_free_bytes": SAME_MEMORY_BYTES}
-    if name in tolerance and old is not None and new is not None:
-        return bool(abs(old - new) >= tolerance[name])
-    return bool(old != new)
+    if name in tolerance and isinstance(old, int | float) and isinstance(new, int | float):
+        return abs(old - new) >= tolerance[name]
+    return old != new
 
 
-def _machine(worker: str, load: float) -> dict[str, Any]:
+def _machine(worker: str, load: float) -> dict[str, object]:
     memory = psutil.virtual_memory()
     return {
         "worker": worker,
@@ -101,7 +124,7 @@ def _machine(worker: str, load: float) -> dict[str, Any]:
     }
 
 
-def _processor(load: float) -> dict[str, Any]:
+def _processor(load: float) -> DeviceReading:
     memory = psutil.virtual_memory()
     return {
         "kind": Device.Kind.CPU,
@@ -114,7 +137,7 @@ def _processor(load: float) -> dict[str, Any]:
     }
 
 
-def _gpu(index: int, gpu: GpuReading, ours: set[int]) -> dict[str, Any]:
+def _gpu(index: int, gpu: GpuReading, ours: set[int]) -> DeviceReading:
     return {
         "kind": Device.Kind.GPU,
         "index": index,
@@ -134,20 +157,17 @@ def _gpu(index: int, gpu: GpuReading, ours: set[int]) -> dict[str, Any]:
 
 
 def _ours(host: str) -> set[int]:
-    """Processes of the studio on this machine: those below this one, and the trainers of its other workers."""
-    below = {psutil.Process().pid, *_pids(psutil.Process().children(recursive=True))}
+    """Processes of the studio on this machine: this one, its descendants, and the trainers of its other workers."""
+    own = psutil.Process()
+    below = {process.pid for process in (own, *own.children(recursive=True))}
     running = TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING, host=host, pid__isnull=False)
     return below | {pid for pid in running.values_list("pid", flat=True) if pid is not None}
-
-
-def _pids(processes: Iterable[psutil.Process]) -> Iterable[int]:
-    return (process.pid for process in processes)
 
 
 def _process_name(pid: int) -> str:
     try:
         return psutil.Process(pid).name()
-    except psutil.Error:  # it has ended, or lives outside this container
+    except psutil.Error:  # it has ended, or runs outside this container
         return ""
 
 

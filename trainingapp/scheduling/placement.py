@@ -1,10 +1,10 @@
-"""What a run asks for, and where it fits.
+"""What a run requires, and on which device it fits.
 
-The scheduler claims by these rules, the pages explain by them and the forecast plays them through: they are written
-once, here. Nothing in this module writes to the database.
+The scheduler claims by these rules, the pages explain waits by them and the forecast simulates them, so they are
+written once, here. Nothing in this module writes to the database.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,17 +16,17 @@ from trainingapp.models import Device, DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status, is_put_off
 
 GB = 1 << 30
-#: Share of a GPU's memory that other programs (a desktop, say) may have before it counts as taken by them.
+#: Share of a GPU's memory that other programs (such as a desktop) may use before the GPU counts as occupied by them.
 FOREIGN_SHARE = 0.1
-#: Queued runs that are read at once.
+#: Queued runs that are read in one query.
 PAGE = 20
-#: The order of the queue: what is claimed first stands first.
+#: The order of the queue: the first is claimed first.
 QUEUE_ORDER = ("-priority", "queue_rank", "queued_at", "id")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a run asks for: `kind` is auto, cpu or gpu; `index` names one GPU; `slots` are those of a processor."""
+    """What a run requires: `kind` is auto, cpu or gpu; `index` selects one GPU; `slots` counts CPU slots."""
 
     kind: str = "auto"
     index: int | None = None
@@ -35,8 +35,8 @@ class Request:
     is_sharing: bool = False
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> "Request":
-        """The wish of a stored configuration; one that is older than a field asks for its default."""
+    def of(cls, config: Mapping[str, Any]) -> "Request":
+        """The request of a stored configuration. One that is older than a field gets the default of the field."""
         device = str(config.get("device", "auto"))
         index = device.partition(":")[2]
         return cls(
@@ -60,7 +60,7 @@ class Waiting:
 
 
 @dataclass
-class Held:
+class Hold:
     """A run on a device."""
 
     run_id: int
@@ -71,8 +71,8 @@ class Held:
 
 
 @dataclass
-class Place:
-    """A device as the scheduler sees it: `capacity` counts the slots of a processor and is 1 for a GPU."""
+class DeviceSlot:
+    """A device with the runs on it: `capacity` is the number of CPU slots, or 1 for a GPU."""
 
     device_id: int
     host: str
@@ -83,10 +83,10 @@ class Place:
     memory_free_bytes: int = 0
     foreign_bytes: int = 0
     is_shareable: bool = True
-    holds: list[Held] = field(default_factory=list)
-    #: Slots that are kept free for a run that is ahead in the queue, and that run.
-    kept: int = 0
-    kept_for: Waiting | None = None
+    holds: list[Hold] = field(default_factory=list)
+    #: Slots that are reserved for a run that is ahead in the queue, and that run.
+    reserved_slots: int = 0
+    reserved_for: Waiting | None = None
 
     @property
     def torch_name(self) -> str:
@@ -98,22 +98,22 @@ class Place:
 
     @property
     def available_bytes(self) -> int:
-        """Memory for one more run: what is free, less what the runs that are here may still take."""
+        """Memory for one more run: what is free, less what the runs on the device may still allocate."""
         reserved = sum(hold.memory_bytes for hold in self.holds)
         return min(self.memory_free_bytes, self.memory_bytes - self.foreign_bytes - reserved)
 
     @property
     def emptied_bytes(self) -> int:
-        """Memory for a run once those that are here have left."""
+        """Memory for a run once those on the device have ended."""
         return self.memory_bytes - self.foreign_bytes if self.holds else self.available_bytes
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why a run does not fit on a place now: host_full, held, kept, foreign or memory."""
+    """Why a run does not fit on a device now: host_full, held, reserved, foreign or memory."""
 
     why: str
-    place: Place
+    device: DeviceSlot
     missing_bytes: int = 0
 
 
@@ -124,57 +124,57 @@ class Machine:
     name: str
     slots: int
     is_away: bool
-    places: list[Place] = field(default_factory=list)
+    devices: list[DeviceSlot] = field(default_factory=list)
 
     @property
     def run_count(self) -> int:
-        return len({hold.run_id for place in self.places for hold in place.holds})
+        return len({hold.run_id for device in self.devices for hold in device.holds})
 
-    def suited(self, request: Request) -> list[Place]:
-        """The devices that the request could be given if all were free. Where there are GPUs, auto means one."""
+    def suited(self, request: Request) -> list[DeviceSlot]:
+        """The devices that would do for the request if they were free. Where there are GPUs, auto means a GPU."""
         kind = request.kind
         if kind == "auto":
-            kind = "gpu" if any(place.kind == "gpu" for place in self.places) else "cpu"
-        right = (place for place in self.places if place.kind == kind and request.index in (None, place.index))
-        return [place for place in right if place.capacity >= request.slots and _is_large_enough(place, request)]
+            kind = "gpu" if any(device.kind == "gpu" for device in self.devices) else "cpu"
+        right = (device for device in self.devices if device.kind == kind and request.index in (None, device.index))
+        return [device for device in right if device.capacity >= request.slots and _is_large_enough(device, request)]
 
-    def obstacle(self, place: Place, request: Request, run_id: int = 0) -> Obstacle | None:
-        """What keeps the run from this place of the machine; None where it fits. What is kept for itself is no bar."""
-        kept = 0 if place.kept_for and place.kept_for.pk == run_id else place.kept
-        if place.kind == "gpu" and place.holds:
-            agreed = request.is_sharing and place.is_shareable and all(hold.is_shared for hold in place.holds)
+    def obstacle(self, device: DeviceSlot, request: Request, run_id: int = 0) -> Obstacle | None:
+        """Why the run does not fit on this device now; None where it fits. Slots reserved for itself count as free."""
+        reserved = 0 if device.reserved_for and device.reserved_for.pk == run_id else device.reserved_slots
+        if device.kind == "gpu" and device.holds:
+            agreed = request.is_sharing and device.is_shareable and all(hold.is_shared for hold in device.holds)
             if not agreed:
-                return Obstacle("held", place)
-            if kept:
-                return Obstacle("kept", place)
-        elif place.capacity - place.taken < request.slots:
-            return Obstacle("held", place)
-        elif place.capacity - place.taken - kept < request.slots:
-            return Obstacle("kept", place)
-        lack = _lack_of_memory(place, request, place.available_bytes)
-        return lack or (Obstacle("host_full", place) if self.run_count >= self.slots else None)
+                return Obstacle("held", device)
+            if reserved:
+                return Obstacle("reserved", device)
+        elif device.capacity - device.taken < request.slots:
+            return Obstacle("held", device)
+        elif device.capacity - device.taken - reserved < request.slots:
+            return Obstacle("reserved", device)
+        lack = _lack_of_memory(device, request, device.available_bytes)
+        return lack or (Obstacle("host_full", device) if self.run_count >= self.slots else None)
 
 
-def _is_large_enough(place: Place, request: Request) -> bool:
-    return not place.memory_bytes or place.memory_bytes >= request.memory_bytes
+def _is_large_enough(device: DeviceSlot, request: Request) -> bool:
+    return not device.memory_bytes or device.memory_bytes >= request.memory_bytes
 
 
-def _lack_of_memory(place: Place, request: Request, free_bytes: int) -> Obstacle | None:
-    """Who names no minimum takes a GPU only when other programs leave it mostly alone."""
+def _lack_of_memory(device: DeviceSlot, request: Request, free_bytes: int) -> Obstacle | None:
+    """The lack of `request.memory_bytes`; without such a minimum, a GPU that other programs use counts as occupied."""
     if request.memory_bytes:
         missing = request.memory_bytes - free_bytes
-        return Obstacle("memory", place, missing) if missing > 0 else None
-    is_used = place.kind == "gpu" and place.foreign_bytes > place.memory_bytes * FOREIGN_SHARE
-    return Obstacle("foreign", place) if is_used else None
+        return Obstacle("memory", device, missing) if missing > 0 else None
+    is_used = device.kind == "gpu" and device.foreign_bytes > device.memory_bytes * FOREIGN_SHARE
+    return Obstacle("foreign", device) if is_used else None
 
 
 @dataclass
-class Board:
-    """All machines with what is held on them, and how many runs of each person are running."""
+class ClusterState:
+    """All machines with the runs on their devices, and the number of running runs of each user."""
 
     machines: list[Machine] = field(default_factory=list)
     running_of: dict[int, int] = field(default_factory=dict)
-    #: Runs of one person that may run at once; 0 for no limit.
+    #: Runs of one user that may run at the same time; 0 for no limit.
     most_per_user: int = 0
 
     @property
@@ -183,88 +183,89 @@ class Board:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nothing more can start, whoever asks."""
+        """Whether no run can start, whatever it requires."""
         return all(
-            machine.run_count >= machine.slots or all(_is_exhausted(place) for place in machine.places)
+            machine.run_count >= machine.slots or all(_is_exhausted(device) for device in machine.devices)
             for machine in self.alive
         )
 
-    def suited(self, request: Request) -> list[tuple[Machine, Place]]:
-        return [(machine, place) for machine in self.alive for place in machine.suited(request)]
+    def suited(self, request: Request) -> list[tuple[Machine, DeviceSlot]]:
+        return [(machine, device) for machine in self.alive for device in machine.suited(request)]
 
     def is_over_limit(self, owner_id: int) -> bool:
         return bool(self.most_per_user) and self.running_of.get(owner_id, 0) >= self.most_per_user
 
-    def fit(self, request: Request, host: str = "") -> Place | None:
-        """The best place that the run fits on now, on `host` where it can be."""
-        fitting = [place for machine, place in self.suited(request) if machine.obstacle(place, request) is None]
-        return min(fitting, key=lambda place: _preference(place, request, host), default=None)
+    def fit(self, request: Request, host: str = "") -> DeviceSlot | None:
+        """The best device that the run fits on now, on `host` where possible."""
+        fitting = [device for machine, device in self.suited(request) if machine.obstacle(device, request) is None]
+        return min(fitting, key=lambda device: _preference(device, request, host), default=None)
 
-    def take(self, run: Waiting, place: Place) -> None:
+    def take(self, run: Waiting, device: DeviceSlot) -> None:
         request = run.request
-        is_shared = request.is_sharing and place.kind == "gpu"
-        place.holds.append(Held(run.pk, run.name, request.slots, request.memory_bytes, is_shared))
+        is_shared = request.is_sharing and device.kind == "gpu"
+        device.holds.append(Hold(run.pk, run.name, request.slots, request.memory_bytes, is_shared))
         self.running_of[run.owner_id] = self.running_of.get(run.owner_id, 0) + 1
 
-    def keep(self, run: Waiting) -> None:
-        """Keep free what the run waits for: on one place, the one that has the least to give back.
+    def reserve(self, run: Waiting) -> None:
+        """Reserve what the run waits for on one device: the one on which the fewest slots have to become free.
 
-        Nothing is kept where only other programs are in the way: the studio cannot tell when those end.
+        Nothing is reserved where only other programs are in the way: the studio cannot know when they end, and other
+        runs would wait for nothing.
         """
         waited_for = [
-            place
-            for _machine, place in self.suited(run.request)
-            if not place.kept and _lack_of_memory(place, run.request, place.emptied_bytes) is None
+            device
+            for _machine, device in self.suited(run.request)
+            if not device.reserved_slots and _lack_of_memory(device, run.request, device.emptied_bytes) is None
         ]
-        place = min(waited_for, key=lambda place: (place.taken, place.host, place.index), default=None)
-        if place is not None:
-            place.kept, place.kept_for = (run.request.slots if place.kind == "cpu" else 1), run
+        device = min(waited_for, key=lambda device: (device.taken, device.host, device.index), default=None)
+        if device is not None:
+            device.reserved_slots, device.reserved_for = (run.request.slots if device.kind == "cpu" else 1), run
 
-    def forget_kept(self) -> None:
+    def forget_reservations(self) -> None:
         for machine in self.machines:
-            for place in machine.places:
-                place.kept, place.kept_for = 0, None
+            for device in machine.devices:
+                device.reserved_slots, device.reserved_for = 0, None
 
     def release(self, run_id: int, owner_id: int) -> None:
-        """Take the run off its place; its memory is free then, whatever the last reading says."""
+        """Remove the run from its device; its memory then counts as free, whatever the last reading was."""
         for machine in self.machines:
-            for place in machine.places:
-                left = [hold for hold in place.holds if hold.run_id != run_id]
-                if place.holds and not left:
-                    place.memory_free_bytes = place.emptied_bytes
-                place.holds = left
+            for device in machine.devices:
+                left = [hold for hold in device.holds if hold.run_id != run_id]
+                if device.holds and not left:
+                    device.memory_free_bytes = device.emptied_bytes
+                device.holds = left
         self.running_of[owner_id] = max(0, self.running_of.get(owner_id, 0) - 1)
 
 
-def _is_exhausted(place: Place) -> bool:
-    is_joinable = place.kind == "gpu" and place.is_shareable and all(hold.is_shared for hold in place.holds)
-    return place.taken >= place.capacity and not is_joinable
+def _is_exhausted(device: DeviceSlot) -> bool:
+    is_joinable = device.kind == "gpu" and device.is_shareable and all(hold.is_shared for hold in device.holds)
+    return device.taken >= device.capacity and not is_joinable
 
 
-def _preference(place: Place, request: Request, host: str) -> tuple[Any, ...]:
-    """Own host first; who shares joins others, so that whole GPUs stay free; then the most free memory."""
-    joins = request.is_sharing and bool(place.holds)
-    return (place.host != host, not joins, -place.available_bytes, place.host, place.index)
+def _preference(device: DeviceSlot, request: Request, host: str) -> tuple[bool, bool, int, str, int]:
+    """Own host first; a run that shares joins others, so that whole GPUs stay free; then the most free memory."""
+    joins = request.is_sharing and bool(device.holds)
+    return (device.host != host, not joins, -device.available_bytes, device.host, device.index)
 
 
 def in_turn(
-    board: Board, queue: Iterable[Waiting], now: datetime, host: str = ""
-) -> Iterator[tuple[Waiting, Place | None]]:
-    """Go through the queue: each run with the place that it can start on now, or None.
+    cluster: ClusterState, queue: Iterable[Waiting], now: datetime, host: str = ""
+) -> Iterator[tuple[Waiting, DeviceSlot | None]]:
+    """Go through the queue: yields each run with the device on which it can start now, or None.
 
-    The one rule against starvation: a run that does not fit has what it waits for kept free, and those after it get
-    what is left. They may pass it on other devices only.
+    The one rule against starvation: what a run that does not fit waits for is reserved, and runs behind it get what is
+    left. They can overtake it only on other devices.
     """
-    board.forget_kept()
+    cluster.forget_reservations()
     for run in queue:
-        place = None
-        if not is_put_off(run.not_before, now) and not board.is_over_limit(run.owner_id):
-            place = board.fit(run.request, host)
-            if place is None:
-                board.keep(run)
+        device = None
+        if not is_put_off(run.not_before, now) and not cluster.is_over_limit(run.owner_id):
+            device = cluster.fit(run.request, host)
+            if device is None:
+                cluster.reserve(run)
             else:
-                board.take(run, place)
-        yield run, place
+                cluster.take(run, device)
+        yield run, device
 
 
 def queued_runs() -> QuerySet[TrainingRun]:
@@ -273,7 +274,7 @@ def queued_runs() -> QuerySet[TrainingRun]:
 
 
 def read_queue(most: int | None = None) -> Iterator[Waiting]:
-    """The queued runs in their order, a page at a time, so that who needs only the first reads only those."""
+    """The queued runs in their order, read a page at a time: a caller that needs the first few reads no more."""
     rows = queued_runs().values_list("pk", "name", "owner_id", "config", "not_before")
     start = 0
     while page := list(rows[start : start + (PAGE if most is None else min(PAGE, most - start))]):
@@ -284,22 +285,22 @@ def read_queue(most: int | None = None) -> Iterator[Waiting]:
             return
 
 
-def read_board() -> Board:
-    """The machines as they stand. A hold counts as long as its run is running.
+def read_cluster() -> ClusterState:
+    """The present state of all machines. A hold counts as long as its run is running.
 
-    A host that reports for the first time meanwhile is left out with its devices: it is there at the next look.
+    A host that reports for the first time between the queries is left out with its devices until the next call.
     """
     machines = {host.pk: Machine(host.name, host.slots, host.is_away) for host in Host.objects.all()}
-    places: dict[int, Place] = {}
-    for device in Device.objects.filter(is_present=True, host_id__in=machines).order_by("kind", "index"):
-        machine = machines[device.host_id]
-        places[device.pk] = _place(machine, device)
-        machine.places.append(places[device.pk])
-    for hold in open_holds().filter(device_id__in=places).order_by("taken_at", "pk"):
-        held = Held(hold.run_id or 0, hold.run_name, hold.slots, hold.memory_bytes, hold.is_shared)
-        places[hold.device_id].holds.append(held)
+    devices: dict[int, DeviceSlot] = {}
+    for row in Device.objects.filter(is_present=True, host_id__in=machines).order_by("kind", "index"):
+        machine = machines[row.host_id]
+        devices[row.pk] = _device_slot(machine, row)
+        machine.devices.append(devices[row.pk])
+    for hold in open_holds().filter(device_id__in=devices).order_by("taken_at", "pk"):
+        held = Hold(hold.run_id or 0, hold.run_name, hold.slots, hold.memory_bytes, hold.is_shared)
+        devices[hold.device_id].holds.append(held)
     limit = settings.MAX_RUNS_PER_USER
-    return Board(list(machines.values()), _running_of() if limit else {}, limit)
+    return ClusterState(list(machines.values()), _running_of() if limit else {}, limit)
 
 
 def _running_of() -> dict[int, int]:
@@ -312,15 +313,15 @@ def open_holds() -> QuerySet[DeviceHold]:
     return DeviceHold.objects.filter(released_at=None, run__status=Status.RUNNING)
 
 
-def _place(machine: Machine, device: Device) -> Place:
-    return Place(
-        device_id=device.pk,
+def _device_slot(machine: Machine, row: Device) -> DeviceSlot:
+    return DeviceSlot(
+        device_id=row.pk,
         host=machine.name,
-        kind=device.kind,
-        index=device.index,
-        capacity=machine.slots if device.kind == Device.Kind.CPU else 1,
-        memory_bytes=device.memory_bytes,
-        memory_free_bytes=device.memory_free_bytes,
-        foreign_bytes=sum(int(process.get("memory_bytes", 0)) for process in device.foreign),
-        is_shareable=device.is_shareable,
+        kind=row.kind,
+        index=row.index,
+        capacity=machine.slots if row.kind == Device.Kind.CPU else 1,
+        memory_bytes=row.memory_bytes,
+        memory_free_bytes=row.memory_free_bytes,
+        foreign_bytes=sum(int(process.get("memory_bytes", 0)) for process in row.foreign),
+        is_shareable=row.is_shareable,
     )

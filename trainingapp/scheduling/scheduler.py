@@ -1,4 +1,4 @@
-"""Which queued run is next, and why the others wait. The database is the queue."""
+"""Which queued run starts next, and why the others wait. The database is the queue."""
 
 from collections.abc import Container, Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
@@ -14,33 +15,34 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from trainingapp.accounts.permissions import visible_to
+from trainingapp.contract.messages.runs import ATTEMPT_STARTS
 from trainingapp.contract.storage.durable import is_writable
 from trainingapp.models import DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status, TransitionError, is_put_off
 from trainingapp.scheduling.inventory import ensure_host
 from trainingapp.scheduling.placement import (
     GB,
-    Board,
+    ClusterState,
+    DeviceSlot,
     Obstacle,
-    Place,
     Request,
     Waiting,
     in_turn,
     queued_runs,
-    read_board,
+    read_cluster,
     read_queue,
 )
 
-#: Devices that a reason names one by one.
+#: Devices that a reason names individually.
 NAMED = 3
-#: Queued runs among which the next of each device is looked for.
+#: Queued runs among which the next one for each device is searched.
 NEXT_SEARCHED = 200
 
 
 def claim_next(host: str, worker: str) -> TrainingRun | None:
     """Claim the first queued run that fits the free devices of this host; None when there is none.
 
-    What is chosen is looked at again under the locks, so whoever is too late looks for another one.
+    The choice is checked again under the locks: where another worker was faster, the next run is chosen.
     """
     ensure_host(host, worker)
     while (chosen := _choose(host)) is not None:
@@ -55,61 +57,60 @@ def is_waiting() -> bool:
     return any(not is_put_off(not_before, now) for not_before in queued_runs().values_list("not_before", flat=True))
 
 
-def _choose(host: str) -> tuple[Waiting, Place] | None:
-    turns = in_turn(_board_of(host), read_queue(), timezone.now(), host)
-    return next(((run, place) for run, place in turns if place is not None and place.host == host), None)
+def _choose(host: str) -> tuple[Waiting, DeviceSlot] | None:
+    turns = in_turn(_cluster_for(host), read_queue(), timezone.now(), host)
+    return next(((run, device) for run, device in turns if device is not None and device.host == host), None)
 
 
-def _board_of(host: str) -> Board:
-    """The board for a worker of `host`: that one lives, however old its last reading."""
-    board = read_board()
-    for machine in board.machines:
+def _cluster_for(host: str) -> ClusterState:
+    """The cluster as a worker of `host` sees it: its own host is alive, however old the last reading."""
+    cluster = read_cluster()
+    for machine in cluster.machines:
         machine.is_away = machine.is_away and machine.name != host
-    return board
+    return cluster
 
 
-def _claim(chosen: Waiting, place: Place, host: str, worker: str) -> TrainingRun | None:
+def _claim(chosen: Waiting, device: DeviceSlot, host: str, worker: str) -> TrainingRun | None:
     """Write status and hold in one transaction; None when something has changed since the choice.
 
-    The locks are taken in the order host, person, run: the first keeps two workers of a host from giving a device
-    away twice, the second two hosts from going beyond a person's limit.
+    The locks are taken in the order host, user, run: the first prevents two workers of a host from assigning a device
+    twice, the second prevents two hosts from exceeding a user's limit.
     """
     with transaction.atomic():
         Host.objects.select_for_update().get(name=host)
-        board = _board_of(host)
-        if board.most_per_user:
+        cluster = _cluster_for(host)
+        if cluster.most_per_user:
             get_user_model()._default_manager.select_for_update().get(pk=chosen.owner_id)
-            board = _board_of(host)
-        if not _still_fits(board, chosen, place):
+            cluster = _cluster_for(host)
+        if not _still_fits(cluster, chosen, device):
             return None
         run = TrainingRun.objects.filter(pk=chosen.pk).first()
-        if run is None or not _start(run, place, host, worker):
+        if run is None or not _start(run, device, host, worker):
             return None
-        DeviceHold.objects.create(**_hold(run, chosen.request, place))
+        DeviceHold.objects.create(**_hold(run, chosen.request, device))
     return run
 
 
-def _still_fits(board: Board, run: Waiting, place: Place) -> bool:
-    if board.is_over_limit(run.owner_id):
+def _still_fits(cluster: ClusterState, run: Waiting, device: DeviceSlot) -> bool:
+    if cluster.is_over_limit(run.owner_id):
         return False
     return any(
-        found.device_id == place.device_id and machine.obstacle(found, run.request) is None
-        for machine, found in board.suited(run.request)
+        found.device_id == device.device_id and machine.obstacle(found, run.request) is None
+        for machine, found in cluster.suited(run.request)
     )
 
 
-def _start(run: TrainingRun, place: Place, host: str, worker: str) -> bool:
+def _start(run: TrainingRun, device: DeviceSlot, host: str, worker: str) -> bool:
     attempt = run.attempt + 1
-    message = f"Attempt {attempt} starts on {host}."  # in the reader's language on the pages: sentences.py
     try:
         run.transition(
             Status.RUNNING,
-            message=message,
-            data={"device": place.torch_name},
+            message=ATTEMPT_STARTS(attempt=attempt, host=host),
+            data={"device": device.torch_name},
             attempt=attempt,
             worker=worker,
             host=host,
-            device=place.torch_name,
+            device=device.torch_name,
             pid=None,
             phase="starting",
             not_before=None,
@@ -120,15 +121,15 @@ def _start(run: TrainingRun, place: Place, host: str, worker: str) -> bool:
     return True
 
 
-def _hold(run: TrainingRun, request: Request, place: Place) -> dict[str, Any]:
+def _hold(run: TrainingRun, request: Request, device: DeviceSlot) -> dict[str, Any]:
     return {
-        "device_id": place.device_id,
+        "device_id": device.device_id,
         "run": run,
         "run_name": run.name,
         "attempt": run.attempt,
         "slots": request.slots,
         "memory_bytes": request.memory_bytes,
-        "is_shared": request.is_sharing and place.kind == "gpu",
+        "is_shared": request.is_sharing and device.kind == "gpu",
         "taken_at": run.heartbeat_at,
     }
 
@@ -137,7 +138,7 @@ def _hold(run: TrainingRun, request: Request, place: Place) -> dict[str, Any]:
 
 
 class _Every(Container[int]):
-    """Names every run: what the shell and administrators are told."""
+    """Contains every run: the command line and administrators may see all names."""
 
     def __contains__(self, number: object) -> bool:
         return True
@@ -146,16 +147,16 @@ class _Every(Container[int]):
 EVERY: Container[int] = _Every()
 
 
-def named_to(user: Any) -> Container[int]:
-    """The numbers of the runs that reasons may name to this user: those in work that they may see."""
+def named_to(user: User | AnonymousUser) -> Container[int]:
+    """The ids of the queued and running runs that this user may see, and that reasons may name."""
     in_work = TrainingRun.objects.filter(status__in=(Status.QUEUED, Status.RUNNING))
     return set(visible_to(user, in_work).values_list("pk", flat=True))
 
 
 def why_waiting(run: TrainingRun, named: Container[int] = EVERY) -> str:
-    """A sentence about what the queued run waits for; empty for a run that is not queued.
+    """What the queued run waits for, in the active language; empty for a run that is not queued.
 
-    Runs that are not in `named` (see `named_to`) stay nameless.
+    Runs that are not in `named` (see `named_to`) are only counted.
     """
     if run.status != Status.QUEUED:
         return ""
@@ -163,28 +164,28 @@ def why_waiting(run: TrainingRun, named: Container[int] = EVERY) -> str:
 
 
 def reasons(most: int | None = None, named: Container[int] = EVERY) -> dict[int, str]:
-    """The reason of each queued run by its number, for the first `most` of the queue."""
+    """The reason why each of the first `most` queued runs waits, by its id."""
     return dict(_reasons(most, named))
 
 
 def _reasons(most: int | None, named: Container[int]) -> Iterator[tuple[int, str]]:
-    board, now = read_board(), timezone.now()
-    for run, place in in_turn(board, read_queue(most), now):
+    cluster, now = read_cluster(), timezone.now()
+    for run, device in in_turn(cluster, read_queue(most), now):
         if is_put_off(run.not_before, now):
             yield run.pk, _not_before(run)
-        elif place is not None:
+        elif device is not None:
             yield run.pk, in_a_moment()
-        elif board.is_over_limit(run.owner_id):
-            yield run.pk, _over_limit(board)
+        elif cluster.is_over_limit(run.owner_id):
+            yield run.pk, _over_limit(cluster)
         else:
-            yield run.pk, _no_place(board, run, named)
+            yield run.pk, _no_device(cluster, run, named)
 
 
 def next_by_device() -> dict[int, Waiting]:
-    """Of each device the first queued run that waits for it, by the device's number."""
-    board, found = read_board(), dict[int, Waiting]()
-    for run, place in in_turn(board, read_queue(NEXT_SEARCHED), timezone.now()):
-        waited_for = [place] if place else [suited for _machine, suited in board.suited(run.request)]
+    """The first queued run that waits for each device, by the id of the device."""
+    cluster, found = read_cluster(), dict[int, Waiting]()
+    for run, device in in_turn(cluster, read_queue(NEXT_SEARCHED), timezone.now()):
+        waited_for = [device] if device else [suited for _machine, suited in cluster.suited(run.request)]
         for each in waited_for:
             found.setdefault(each.device_id, run)
     return found
@@ -192,51 +193,51 @@ def next_by_device() -> dict[int, Waiting]:
 
 def in_a_moment() -> str:
     if not is_writable(Path(settings.RUNS_DIR)):
-        return _("Nothing can be written to the folder of runs. It starts once that is possible again.")
-    return _("A place is free: a worker takes it in a moment.")
+        return _("The folder of runs cannot be written to. The run starts when that is possible again.")
+    return _("A device is available: a worker starts the run shortly.")
 
 
 def _not_before(run: Waiting) -> str:
     assert run.not_before is not None
     local = timezone.localtime(run.not_before)
     when = date_format(local, "H:i:s" if local.date() == timezone.localdate() else "DATETIME_FORMAT")
-    return _("It is not to start before %(time)s.") % {"time": when.rstrip(".")}
+    return _("It does not start before %(time)s.") % {"time": when.rstrip(".")}
 
 
-def _over_limit(board: Board) -> str:
+def _over_limit(cluster: ClusterState) -> str:
     return ngettext(
-        "Its owner has %(count)d run in work, as many as one person may have at once.",
-        "Its owner has %(count)d runs in work, as many as one person may have at once.",
-        board.most_per_user,
-    ) % {"count": board.most_per_user}
+        "Its owner has %(count)d running run, the limit for one user.",
+        "Its owner has %(count)d running runs, the limit for one user.",
+        cluster.most_per_user,
+    ) % {"count": cluster.most_per_user}
 
 
-def _no_place(board: Board, run: Waiting, named: Container[int]) -> str:
-    suited = board.suited(run.request)
+def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> str:
+    suited = cluster.suited(run.request)
     if not suited:
-        return _nowhere(board, run.request)
-    obstacles = [(machine.obstacle(place, run.request, run.pk), machine.slots) for machine, place in suited]
+        return _nowhere(cluster, run.request)
+    obstacles = [(machine.obstacle(device, run.request, run.pk), machine.slots) for machine, device in suited]
     lines = [_sentence(obstacle, slots, run.pk, named) for obstacle, slots in obstacles if obstacle]
     more = len(lines) - NAMED
     if more > 0:
-        rest = ngettext("%(count)d more device is not free.", "%(count)d more devices are not free.", more)
+        rest = ngettext("%(count)d more device is not available.", "%(count)d more devices are not available.", more)
         lines = [*lines[:NAMED], rest % {"count": more}]
     return " ".join(lines)
 
 
-def _nowhere(board: Board, request: Request) -> str:
-    """What no machine that is there can give."""
-    if not board.alive:
-        return _("No worker is alive. Start one with “manage.py studio”.")
-    away = [machine.name for machine in board.machines if machine.is_away and machine.suited(request)]
+def _nowhere(cluster: ClusterState, request: Request) -> str:
+    """Why no living machine has what the run requires."""
+    if not cluster.alive:
+        return _("No worker is running. Start one with “manage.py studio”.")
+    away = [machine.name for machine in cluster.machines if machine.is_away and machine.suited(request)]
     if away:
-        return _("Only %(hosts)s has what it asks for, and no worker of it is alive.") % {"hosts": ", ".join(away)}
+        return _("Only %(hosts)s has what it requires, and no worker is running there.") % {"hosts": ", ".join(away)}
     return _("No machine has %(what)s.") % {"what": asked_for(request)}
 
 
 def asked_for(request: Request) -> str:
-    """What a run asks for, in words."""
-    named = {"cpu": _slots(request.slots), "gpu": _("a GPU"), "auto": _("any free device")}
+    """What a run requires, as text in the active language."""
+    named = {"cpu": _slots(request.slots), "gpu": _("a GPU"), "auto": _("any available device")}
     what = f"cuda:{request.index}" if request.index is not None else named[request.kind]
     if request.memory_bytes:
         memory = f"{request.memory_bytes / GB:g} GB"
@@ -249,43 +250,45 @@ def _slots(count: int) -> str:
 
 
 def _sentence(obstacle: Obstacle, host_slots: int, run_id: int, named: Container[int]) -> str:
-    place = obstacle.place
+    device = obstacle.device
     values = {
-        "device": place.torch_name,
-        "host": place.host,
+        "device": device.torch_name,
+        "host": device.host,
         "count": host_slots,
-        "runs": _quoted([(hold.run_id, hold.name) for hold in place.holds], named),
-        "run": _quoted([(place.kept_for.pk, place.kept_for.name)], named) if place.kept_for else "",
+        "runs": _quoted([(hold.run_id, hold.name) for hold in device.holds], named),
+        "run": _quoted([(device.reserved_for.pk, device.reserved_for.name)], named) if device.reserved_for else "",
         "memory": filesizeformat(obstacle.missing_bytes),
-        "foreign": filesizeformat(place.foreign_bytes),
+        "foreign": filesizeformat(device.foreign_bytes),
     }
-    return str(_sentences(place, host_slots, run_id)[obstacle.why]) % values
+    return str(_sentences(device, host_slots, run_id)[obstacle.why]) % values
 
 
-def _sentences(place: Place, host_slots: int, run_id: int) -> dict[str, str]:
-    is_first = place.kept_for is not None and place.kept_for.pk == run_id
+def _sentences(device: DeviceSlot, host_slots: int, run_id: int) -> dict[str, str]:
+    is_first = device.reserved_for is not None and device.reserved_for.pk == run_id
     full = ngettext(
-        "%(host)s trains %(count)d run, which is all that it may.",
-        "%(host)s trains %(count)d runs, which is all that it may.",
+        "%(host)s trains %(count)d run, which is its limit.",
+        "%(host)s trains %(count)d runs, which is its limit.",
         host_slots,
     )
-    held = _("%(device)s on %(host)s is held by %(runs)s.")
-    if place.kind == "cpu":
-        held = _("No free slot: the CPU of %(host)s is held by %(runs)s.")
-        if is_first and place.taken < place.capacity:
-            held = _("Too few free slots: the CPU of %(host)s is held by %(runs)s. What is free is kept for this run.")
+    held = _("%(device)s on %(host)s is used by %(runs)s.")
+    if device.kind == "cpu":
+        held = _("No free slot: the CPU of %(host)s is used by %(runs)s.")
+        if is_first and device.taken < device.capacity:
+            held = _(
+                "Too few free slots: the CPU of %(host)s is used by %(runs)s. Free slots are reserved for this run."
+            )
     return {
         "host_full": full,
         "held": held,
-        "kept": _("What is free of %(device)s on %(host)s is kept for %(run)s, which is ahead."),
-        "memory": _("%(device)s on %(host)s has %(memory)s too little free memory."),
+        "reserved": _("%(device)s on %(host)s is reserved for %(run)s, which is ahead in the queue."),
+        "memory": _("%(device)s on %(host)s lacks %(memory)s of free memory."),
         "foreign": _("Other programs use %(device)s on %(host)s (%(foreign)s of its memory)."),
     }
 
 
 def _quoted(runs: list[tuple[int, str]], named: Container[int]) -> str:
-    """The runs (number, name) by their names; those that may not be named are counted."""
+    """The runs (id, name) by their names; those that may not be named are counted."""
     told = [f"“{name}”" for number, name in runs if number in named]
     if hidden := len(runs) - len(told):
-        told.append(ngettext("a private run", "%(count)d private runs", hidden) % {"count": hidden})
+        told.append(ngettext("%(count)d private run", "%(count)d private runs", hidden) % {"count": hidden})
     return ", ".join(told)

@@ -1,4 +1,4 @@
-"""One trainer process: start it, store what it says, tell it what is wanted, judge its end."""
+"""Trainer processes: start them, store their events, pass requests to them, judge their ends and recover lost runs."""
 
 from trainingapp.supervision.identity import HOST, worker_id
 from trainingapp.supervision.journal import note_restart

@@ -1,4 +1,4 @@
-"""Kinds of failures: how one is recognised in a log, and whether trying again can help.
+"""Classes of failures: how they are recognized in a log, and whether a retry can help.
 
 Rules are data. An administrator's own (`FailureRule`) are tried first, in their order; then the built-in ones below.
 """
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 Action = FailureRule.Action
 
-#: What of a log is searched: patterns are for the end of it.
+#: The part of a log that is searched: the end, where failures are reported.
 LINES_SEARCHED = 200
 LINE_CHARACTERS = 2048
 #: Seconds that an administrator's pattern gets for a whole log.
@@ -31,21 +31,21 @@ LINES_SHOWN = 20
 
 @dataclass(frozen=True)
 class Rule:
-    """One kind of failure and what to do about it."""
+    """One class of failure and what to do about it."""
 
     error_class: str
     action: str = Action.FAIL
-    #: Searched in each line where the trainer itself could not say what happened.
+    #: Searched in each line where the trainer did not report a more specific class.
     pattern: str = ""
-    #: None: as often as the run may go on by itself.
+    #: None: as often as the run may be restarted automatically.
     max_retries: int | None = None
     #: Seconds before the first retry; None takes the studio's.
     wait_s: float | None = None
-    #: The first retry does not wait: what failed was not the run.
+    #: The first retry does not wait: the run itself did not fail.
     first_at_once: bool = False
 
     def wait_before_retry_s(self, retries: int) -> float:
-        """How long to wait when `retries` have been made already: doubled each time, up to ten minutes."""
+        """Seconds to wait after `retries` earlier retries: doubled each time, at most LONGEST_WAIT_S."""
         if self.first_at_once:
             retries -= 1
         first_s = float(settings.RETRY_WAIT_S) if self.wait_s is None else self.wait_s
@@ -54,13 +54,13 @@ class Rule:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The rule that holds for a failure, and the lines that prove it."""
+    """The rule that applies to a failure, and the lines that show the failure."""
 
     rule: Rule
     lines: list[str]
 
 
-#: By what the trainer (or the supervisor) calls the failure.
+#: By the class that the trainer or the supervisor gave the failure.
 BY_CLASS: dict[str, Rule] = {
     rule.error_class: rule
     for rule in (
@@ -81,7 +81,7 @@ BY_CLASS: dict[str, Rule] = {
     )
 }
 
-#: By the log, where the trainer died without a word or called the failure only an error.
+#: By the log, where the trainer died without a message or could not classify the failure.
 PATTERNS: tuple[tuple[str, str], ...] = (
     (
         r"CUDA out of memory|OutOfMemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",
@@ -98,7 +98,7 @@ PATTERNS: tuple[tuple[str, str], ...] = (
 
 
 def own_rules() -> list[tuple[str, Rule]]:
-    """The administrators' rules, each with its pattern, in their order."""
+    """The administrators' rules, each with its pattern, in the order in which they are tried."""
     return [
         (
             rule.pattern,
@@ -111,13 +111,13 @@ def own_rules() -> list[tuple[str, Rule]]:
 def diagnose(
     error_class: str, lines: Sequence[str], shown: Sequence[str], own: Sequence[tuple[str, Rule]] = ()
 ) -> Diagnosis:
-    """The rule for a failure that is called `error_class` and left these lines. `own` are tried before all others.
+    """The rule for a failure of `error_class` with the log `lines`. The rules in `own` are tried before all others.
 
-    Where no pattern finds a line, those of `shown` are the proof.
+    `shown` are the lines of the diagnosis where no pattern finds better ones.
     """
     searched = [line[-LINE_CHARACTERS:] for line in lines[-LINES_SEARCHED:]]
     for pattern, rule in own:
-        if found := searched_apart(pattern, searched):
+        if found := search_in_process(pattern, searched):
             return Diagnosis(rule, _around(searched, found))
     if error_class in ("error", "lost_trainer"):
         for pattern, named in PATTERNS:
@@ -133,7 +133,7 @@ def _matching(pattern: str, lines: Sequence[str]) -> list[int]:
 
 
 def _around(lines: Sequence[str], found: Sequence[int]) -> list[str]:
-    """The first line that was found with those about it, as many as are shown."""
+    """The first line that was found, with the lines around it: LINES_SHOWN in total."""
     start = max(0, found[0] - LINES_SHOWN // 2)
     return list(lines[start : start + LINES_SHOWN])
 
@@ -146,17 +146,17 @@ json.dump([index for index, line in enumerate(order["lines"]) if found.search(li
 """
 
 
-def searched_apart(pattern: str, lines: Sequence[str]) -> list[int]:
-    """Numbers of the lines in which the pattern is found, searched in a process that is killed when it takes too long.
+def search_in_process(pattern: str, lines: Sequence[str]) -> list[int]:
+    """Indexes of the lines in which the pattern is found, searched in a process that is killed after PATTERN_S.
 
-    Python's `re` cannot be interrupted, and one careless pattern must not hold up a supervisor.
+    Python's `re` cannot be interrupted, and a pattern with exponential backtracking must not block a supervisor.
     """
     command = [sys.executable, "-I", "-S", "-c", _SEARCH]
     order = json.dumps({"pattern": pattern, "lines": list(lines)})
     try:
         done = subprocess.run(command, input=order, capture_output=True, text=True, timeout=PATTERN_S, check=True)
     except subprocess.TimeoutExpired:
-        logger.warning("The pattern %r of a failure rule takes too long; the rule is passed over.", pattern)
+        logger.warning("The pattern %r of a failure rule takes too long; the rule is skipped.", pattern)
         return []
     except subprocess.CalledProcessError as error:
         logger.warning("The pattern %r of a failure rule cannot be used: %s", pattern, error.stderr[-200:])

@@ -1,9 +1,9 @@
-"""How long a running run has been without a heartbeat, on clocks that may be set.
+"""How long a running run has been without a heartbeat, although clocks may be set.
 
-Heartbeats carry the time of the clock. While it runs evenly, their age is known at the first look. A heartbeat from
-the future, or a clock that has jumped under this process, says nothing about age: then only a heartbeat that changes
-counts, watched by the monotonic clock, which nobody can set. So does a run that was seen to beat: the clock of its
-host may be wrong.
+Heartbeats carry the wall-clock time. While the clocks are right, their age is known immediately. A heartbeat from the
+future, or a jump of this machine's clock, makes the age meaningless: then only a change of the heartbeat counts, timed
+with the monotonic clock, which cannot be set. The same holds for a run whose heartbeat was seen to change: the clock of
+its host may be wrong.
 """
 
 import threading
@@ -17,21 +17,21 @@ from django.utils import timezone
 
 from trainingapp.models import TrainingRun
 
-#: By how much the clocks may part before the one on the wall counts as set.
+#: Difference between wall and monotonic clock from which the wall clock counts as set.
 JUMP_S = 2.0
 
 
 @dataclass
 class _Seen:
     heartbeat_at: datetime
-    #: Of the monotonic clock.
+    #: In seconds of the monotonic clock.
     since: float
-    #: Whether it has been seen to change.
+    #: Whether the heartbeat has been seen to change.
     beats: bool = False
 
 
 class Heartbeats:
-    """What this process has seen of the heartbeats of runs."""
+    """The heartbeats of runs that this process has seen."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -41,7 +41,7 @@ class Heartbeats:
         self._jumped_at: float | None = None
 
     def silence_s(self, run: TrainingRun) -> float:
-        """Seconds for which the worker of a running run is known to have been silent."""
+        """Seconds for which the worker of a running run has certainly been silent."""
         if run.heartbeat_at is None:
             return float("inf")
         with self._lock:
@@ -59,12 +59,12 @@ class Heartbeats:
         return seen
 
     def forget_all_but(self, run_ids: set[int]) -> None:
-        """Forget runs that do not run any more."""
+        """Forget runs that are no longer running."""
         with self._lock:
             self._seen = {key: seen for key, seen in self._seen.items() if key[0] in run_ids}
 
     def _is_trusted(self, age_s: float) -> bool:
-        """Whether the age by the clock means anything: not of the future, and no jump within the last lease."""
+        """Whether the age by the wall clock is meaningful: not in the future, and no jump within the last lease."""
         lease_s = float(settings.HEARTBEAT_LEASE_S)
         has_jumped = self._jumped_at is not None and self._clock() - self._jumped_at < lease_s
         return age_s >= -lease_s and not has_jumped

@@ -1,4 +1,4 @@
-"""Who a worker is, and whether it still lives."""
+"""The identity of a worker process, and whether it is alive."""
 
 import os
 import socket
@@ -14,12 +14,12 @@ START_TOLERANCE_S = 2.0
 
 @cache
 def worker_id() -> str:
-    """The identity of this process, "host:pid:start": a process number alone is used again after a while."""
+    """The identity of this process, "host:pid:start". The start is part of it because process numbers are reused."""
     return f"{HOST}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
 def is_dead_here(worker: str) -> bool:
-    """Whether the worker was a process of this host that is there no more. False when it cannot be known."""
+    """Whether the worker was a process of this host and has ended; False also where that cannot be known."""
     host, _, process = worker.partition(":")
     pid, _, start = process.partition(":")
     if host != HOST or not pid.isdigit():

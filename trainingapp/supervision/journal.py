@@ -1,11 +1,11 @@
-"""The downtime journal: what was found of each run without a worker, and what was done."""
+"""The downtime journal: the evidence about each run that was found without a worker, and what was done."""
 
-from datetime import datetime
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
 from django.utils import timezone
 
 from trainingapp.contract.events import EVENTS_FILE
+from trainingapp.contract.messages import from_data
 from trainingapp.contract.storage.reading import damage
 from trainingapp.models import Checkpoint, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
@@ -13,39 +13,70 @@ from trainingapp.supervision.identity import HOST, worker_id
 from trainingapp.supervision.outcome import SHUTDOWN, Outcome
 from trainingapp.supervision.trainers import leftover_pid
 
-#: What the outcome's status is called in the journal.
+#: The action of an outcome in the journal, where it is not the status.
 ACTIONS: dict[str, str] = {Status.QUEUED: "requeued"}
 
 
-def evidence_of(run: TrainingRun) -> dict[str, Any]:
-    """What can be seen of the run before anything is done about it."""
+class LastEvent(TypedDict):
+    seq: int
+    type: str
+    time: str
+
+
+class SavedCheckpoint(TypedDict):
+    """`sound` is false where no checkpoint is valid; `step` is 0 then."""
+
+    file: str
+    step: int
+    sound: bool
+
+
+class Evidence(TypedDict):
+    """What a journal entry stores about a run (`JournalEntry.evidence`); times are ISO 8601 texts.
+
+    `process` says whether its trainer lives: "elsewhere" where it ran on another host and cannot be seen.
+    """
+
+    heartbeat_at: str | None
+    worker: NotRequired[str]
+    host: NotRequired[str]
+    process: Literal["alive", "gone", "elsewhere"]
+    phase: NotRequired[str]
+    step: int
+    last_event: LastEvent | None
+    unread_bytes: NotRequired[int]
+    checkpoint: NotRequired[SavedCheckpoint | None]
+    steps_lost: NotRequired[int | None]
+
+
+def evidence_of(run: TrainingRun) -> Evidence:
+    """What is known of the run before anything is done about it."""
     last = run.events.order_by("-seq").first()
     events = run.folder / EVENTS_FILE
     return {
-        "heartbeat_at": _text(run.heartbeat_at),
+        "heartbeat_at": run.heartbeat_at.isoformat() if run.heartbeat_at else None,
         "worker": run.worker,
         "host": run.host,
         "process": _process(run),
         "phase": run.phase,
         "step": run.step,
-        "last_event": {"seq": last.seq, "type": last.type, "time": _text(last.time)} if last else None,
+        "last_event": _as_evidence(last) if last else None,
         "unread_bytes": max(0, events.stat().st_size - run.event_offset) if events.exists() else 0,
     }
 
 
-def _text(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
+def _as_evidence(event: RunEvent) -> LastEvent:
+    return {"seq": event.seq, "type": event.type, "time": event.time.isoformat()}
 
 
-def _process(run: TrainingRun) -> str:
-    """Whether its trainer lives: alive, gone, or elsewhere, where it cannot be seen from here."""
+def _process(run: TrainingRun) -> Literal["alive", "gone", "elsewhere"]:
     if run.host and run.host != HOST:
         return "elsewhere"
     return "alive" if leftover_pid(run.folder) is not None else "gone"
 
 
-def open_entry(run: TrainingRun, evidence: dict[str, Any]) -> JournalEntry:
-    """Write down what was found, before anything is done: a crash in between leaves it to be seen."""
+def open_entry(run: TrainingRun, evidence: Evidence) -> JournalEntry:
+    """Store what was found before anything is done, so that it stays visible after a crash in between."""
     return JournalEntry.objects.create(
         run=run,
         run_name=run.name,
@@ -57,38 +88,38 @@ def open_entry(run: TrainingRun, evidence: dict[str, Any]) -> JournalEntry:
 
 
 def close_entry(entry: JournalEntry, outcome: Outcome) -> None:
-    """Write down what was done, and what it costs."""
+    """Store what was done, and how many steps have to be repeated."""
     run = TrainingRun.objects.filter(journal=entry).first()
     saved = newest_checkpoint(run) if run else None
-    lost = max(0, run.step - saved["step"]) if run and saved else (run.step if run else None)
+    lost = max(0, run.step - (saved["step"] if saved else 0)) if run else None
     entry.evidence = {**entry.evidence, "checkpoint": saved, "steps_lost": lost}
-    entry.action, entry.message = ACTIONS.get(outcome.to, outcome.to), outcome.message
-    entry.done_at = timezone.now()
-    entry.save(update_fields=["evidence", "action", "message", "done_at"])
+    entry.action, entry.done_at = ACTIONS.get(outcome.to, outcome.to), timezone.now()
+    entry.message, entry.message_data = str(outcome.message), dict(outcome.message.as_data())
+    entry.save(update_fields=["evidence", "action", "message", "message_data", "done_at"])
 
 
 def note_restart() -> None:
-    """When a worker starts: an entry for each run that was put back in order when the studio was stopped."""
+    """When a worker starts: add an entry for each run that was queued again because the studio was stopped."""
     for run in TrainingRun.objects.filter(status__in=(Status.QUEUED, Status.RUNNING)):
         queued = run.events.filter(type=RunEvent.Type.STATUS, data__to=Status.QUEUED.value).order_by("-seq").first()
         if queued is None or queued.data.get("cause") != SHUTDOWN:
             continue
         if not run.journal.filter(attempt=queued.attempt).exists():
-            _note_put_back(run, queued)
+            _note_requeued(run, queued)
 
 
-def _note_put_back(run: TrainingRun, queued: RunEvent) -> None:
+def _note_requeued(run: TrainingRun, queued: RunEvent) -> None:
     saved = newest_checkpoint(run)
     step = queued.step or 0
-    evidence = {
-        "heartbeat_at": _text(queued.time),
+    evidence: Evidence = {
+        "heartbeat_at": queued.time.isoformat(),
         "process": "gone",
         "step": step,
-        "last_event": {"seq": queued.seq, "type": queued.type, "time": _text(queued.time)},
+        "last_event": _as_evidence(queued),
         "checkpoint": saved,
-        "steps_lost": max(0, step - saved["step"]) if saved else step,
+        "steps_lost": max(0, step - (saved["step"] if saved else 0)),
     }
-    now = timezone.now()
+    now, message = timezone.now(), from_data(queued.data)
     JournalEntry.objects.create(
         run=run,
         run_name=run.name,
@@ -98,21 +129,22 @@ def _note_put_back(run: TrainingRun, queued: RunEvent) -> None:
         evidence=evidence,
         action=ACTIONS[Status.QUEUED],
         message=queued.data.get("message", ""),
+        message_data=dict(message.as_data()) if message else {},
         done_at=now,
     )
 
 
-def newest_checkpoint(run: TrainingRun) -> dict[str, Any] | None:
-    """The newest sound checkpoint of the run; where none is sound, the newest of all, which says so."""
+def newest_checkpoint(run: TrainingRun) -> SavedCheckpoint | None:
+    """The newest valid checkpoint of the run; where none is valid the newest of all, marked as invalid."""
     found = list(run.checkpoints.order_by("-step", "-id"))
     for saved in found:
-        if is_sound(saved):
+        if is_valid(saved):
             return {"file": saved.file, "step": saved.step, "sound": True}
     return {"file": found[0].file, "step": 0, "sound": False} if found else None
 
 
-def is_sound(saved: Checkpoint) -> bool:
-    """Whether everything that it needs is there and is what was written."""
+def is_valid(saved: Checkpoint) -> bool:
+    """Whether everything that the checkpoint needs exists and matches its hashes."""
     try:
         return not damage(saved.path, saved.sha256)
     except OSError:

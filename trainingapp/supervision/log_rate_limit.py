@@ -1,7 +1,7 @@
-"""What keeps a trainer that talks without end from filling the disk or the database.
+"""Limits of what a trainer that writes without end may take of the disk and the database.
 
-trainer.log keeps its beginning and its end. Of lines of the log in events.jsonl so many are stored as a person can
-read; where they come faster, those in between are counted and left out, and their bytes are given back to the disk.
+trainer.log keeps its beginning and its end. Of the log lines in events.jsonl as many are stored as a person can read;
+where they come faster, those in between are counted and left out, and their bytes are returned to the file system.
 """
 
 import ctypes
@@ -9,43 +9,45 @@ import errno
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from django.utils.translation import gettext as _
+from trainingapp.contract.events import AnyEvent, Event, Log, message_fields
+from trainingapp.contract.messages.runs import LINES_LEFT_OUT
 
 logger = logging.getLogger(__name__)
+AnEvent = TypeVar("AnEvent", bound=Event)
 
-#: Lines of the log that an attempt may store at once, and for each second after.
+#: Log lines that an attempt may store at once, and for each second after.
 BURST_LINES = 2000
 LINES_PER_S = 5.0
-#: Once lines were left out, none is stored until so many may be.
+#: Once lines were left out, none is stored until this many are allowed again: else every fifth line would be followed
+#: by a line about those left out.
 RESUME_LINES = 100
 #: Characters of one line that are stored.
 LONGEST_MESSAGE = 8192
 
-#: Flags of fallocate(2): give the bytes back to the disk and keep the size of the file.
+#: Flags of fallocate(2): return the bytes to the file system and keep the size of the file.
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
 _BLOCK_BYTES = 4096
 
 
-class Sieve:
-    """Lets lines of the log pass at the pace at which they may be stored, by the times that they carry."""
+class LogRateLimit:
+    """A token bucket for log lines, by the times that they carry: stored late, a file gives the same result."""
 
     def __init__(self) -> None:
         self._tokens = float(BURST_LINES)
-        self._time: float | None = None
-        #: Lines left out since this was last told.
+        self._time_s: float | None = None
+        #: Lines left out since the last notice.
         self.dropped = 0
-        #: Events of earlier attempts that came after the present one had begun.
-        self.late = 0
+        #: Events of earlier attempts that came after the present one had started.
+        self.late_events = 0
 
-    def passes(self, event: dict[str, Any]) -> bool:
-        """Whether the event is to be stored; whatever is no line of the log always is."""
-        if event["type"] != "log":
+    def allows(self, event: AnyEvent) -> bool:
+        """Whether the event is to be stored; only log lines are ever left out."""
+        if not isinstance(event, Log):
             return True
-        now = float(event["time"])
-        gained_s = max(0.0, now - self._time) if self._time is not None else 0.0
-        self._time = now
+        gained_s = max(0.0, event.time - self._time_s) if self._time_s is not None else 0.0
+        self._time_s = event.time
         self._tokens = min(float(BURST_LINES), self._tokens + gained_s * LINES_PER_S)
         if self._tokens < (RESUME_LINES if self.dropped else 1):
             self.dropped += 1
@@ -53,28 +55,27 @@ class Sieve:
         self._tokens -= 1
         return True
 
-    def notice(self, like: dict[str, Any]) -> dict[str, Any]:
-        """The one line that stands for those left out before the event `like`."""
-        message = _("%(count)d lines were left out here: they came faster than a log is kept.")
-        message = message % {"count": self.dropped}
+    def notice(self, following: AnyEvent) -> Log:
+        """The one line that stands for those left out before the event `following`."""
+        message = LINES_LEFT_OUT(count=self.dropped)
         self.dropped = 0
-        place = {name: like[name] for name in ("time", "attempt", "epoch", "step") if name in like}
-        return {"type": "log", "level": "warning", "message": message, **place}
+        position = following.model_dump(include={"time", "attempt", "epoch", "step"}, exclude_unset=True)
+        return Log(level="warning", **message_fields(message), **position)
 
 
-def shortened(event: dict[str, Any]) -> dict[str, Any]:
-    """The event with the middle of an endless message left out."""
-    message = event.get("message")
-    if event["type"] != "log" or not isinstance(message, str) or len(message) <= LONGEST_MESSAGE:
+def shortened(event: AnEvent) -> AnEvent:
+    """The event; of an endless message of the log only its beginning and its end."""
+    if not isinstance(event, Log) or len(event.message) <= LONGEST_MESSAGE:
         return event
     half = LONGEST_MESSAGE // 2
-    return {**event, "message": f"{message[:half]} [...] {message[-half:]}"}
+    message = f"{event.message[:half]} [...] {event.message[-half:]}"
+    return event.model_copy(update={"message": message, "code": "", "params": {}})
 
 
 def trim_log(path: Path, most_bytes: int) -> int:
-    """Leave out the middle of a log that is longer than `most_bytes`; returns how many bytes went.
+    """Remove the middle of a log that is longer than `most_bytes`; returns the number of bytes removed.
 
-    The process that writes it goes on: it appends, so each of its writes goes to what is the end then.
+    The process that writes it is not stopped: it appends, so that each of its writes goes to the end at that moment.
     """
     kept_bytes = most_bytes // 8
     try:
@@ -95,10 +96,10 @@ def trim_log(path: Path, most_bytes: int) -> int:
     return cut
 
 
-def give_back(path: Path, start: int, end: int) -> None:
-    """Give the disk back what lies from byte `start` to `end` of a file; it reads as zeros, all else keeps its place.
+def punch_hole(path: Path, start: int, end: int) -> None:
+    """Return the bytes from `start` to `end` of a file to the file system; they read as zeros, and no offset changes.
 
-    A file system that cannot do that keeps the bytes.
+    Only whole blocks are returned. A file system that cannot do that keeps the bytes.
     """
     start, end = -(-start // _BLOCK_BYTES) * _BLOCK_BYTES, end // _BLOCK_BYTES * _BLOCK_BYTES
     if end <= start:

@@ -1,4 +1,4 @@
-"""Whether the system has just killed a process because memory ran out."""
+"""Whether the kernel has just killed a process because memory ran out."""
 
 import contextlib
 import time
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-#: The system counts a kill before the process has ended; on a busy machine that may take seconds.
+#: The kernel counts a kill before the process has ended, which may take seconds on a busy machine.
 DYING_S = 10.0
 
 
@@ -20,20 +20,20 @@ def memory_kills() -> int:
 
 
 class MemoryKills:
-    """Looks at the count while a trainer lives, so that its end can be told from one without such a kill."""
+    """Samples the count while a trainer lives, so that a kill shortly before its end is recognized."""
 
     def __init__(self, count: Callable[[], int] = memory_kills, clock: Callable[[], float] = time.monotonic) -> None:
         self._count, self._clock = count, clock
-        #: (moment, count), of the last DYING_S seconds and one from before.
+        #: (time, count) of the last DYING_S seconds, and one from before.
         self._looks = deque([(clock(), count())])
 
     def look(self) -> None:
-        """To be called while the trainer lives."""
+        """Take a sample; to be called while the trainer lives."""
         now = self._clock()
         self._looks.append((now, self._count()))
         while len(self._looks) > 1 and self._looks[1][0] <= now - DYING_S:
             self._looks.popleft()
 
     def has_one(self) -> bool:
-        """Whether a process was killed since the first look that is remembered."""
+        """Whether a process was killed since the oldest sample."""
         return self._count() > self._looks[0][1]

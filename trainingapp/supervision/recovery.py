@@ -1,4 +1,4 @@
-"""Runs whose worker is lost: store what their trainer still wrote, and let them go on."""
+"""Runs whose worker is lost: store what their trainer still wrote, and move them to the status that follows."""
 
 import logging
 import threading
@@ -21,12 +21,13 @@ from trainingapp.supervision.trainers import LEFTOVER_GRACE_S, end_leftover, log
 
 logger = logging.getLogger(__name__)
 
-#: A dead worker of this host is believed dead only after it has missed heartbeats: another machine may have its name.
+#: Seconds after which a worker of this host whose process is gone counts as dead. Not at once: another machine, such as
+#: a container, may have the same host name and other process numbers.
 MISSED_BEATS_S = 4.0
 
 
 def is_lost(run: TrainingRun) -> bool:
-    """Whether nobody holds this running run any more."""
+    """Whether no living worker holds this running run."""
     if run.status != Status.RUNNING or is_held(run.pk):
         return False
     lease_s = float(settings.HEARTBEAT_LEASE_S)
@@ -35,7 +36,7 @@ def is_lost(run: TrainingRun) -> bool:
 
 
 def recover_lost_runs(then: Callable[[], object] = lambda: None) -> list[threading.Thread]:
-    """Recover every lost run, each in a thread of its own (a leftover trainer may take its time to leave).
+    """Recover every lost run, each in a thread of its own: a leftover trainer may take seconds to exit.
 
     `then` is called after each, in its thread. Returns the threads.
     """
@@ -56,7 +57,7 @@ def _recover_in_thread(run: TrainingRun, then: Callable[[], object]) -> None:
     try:
         recover_run(run)
         then()
-    except OperationalError as error:  # it is looked at again
+    except OperationalError as error:  # the next check tries again
         logger.warning("Run %s could not be recovered: %s", run.pk, error)
     finally:
         close_old_connections()
@@ -65,8 +66,8 @@ def _recover_in_thread(run: TrainingRun, then: Callable[[], object]) -> None:
 def recover_run(run: TrainingRun) -> None:
     """Take over a run that its worker lost, store the rest of its events and move it to what they mean.
 
-    A trainer that is left on this host is asked to save and leave first. When it got to say its last word, that
-    counts; else the run is queued again, to go on from its newest sound checkpoint.
+    A trainer that is left on this host is asked to save and exit first. If it wrote how it ended, that counts; else
+    the run is queued again and resumes from its newest valid checkpoint.
     """
     with holding(run.pk) as is_ours:
         if not is_ours:
@@ -76,12 +77,12 @@ def recover_run(run: TrainingRun) -> None:
             return
         entry = open_entry(run, evidence)
         try:
-            close_entry(entry, _settled(run))
+            close_entry(entry, _settle(run))
         except LostRunError as lost:
             logger.warning("%s", lost)
 
 
-def _settled(run: TrainingRun) -> Outcome:
+def _settle(run: TrainingRun) -> Outcome:
     store = EventStore(run)
     grace_s = 0 if run.requested_action == RequestedAction.KILL else LEFTOVER_GRACE_S
     end_leftover(run.folder, lambda: retried(store.pull), grace_s)
@@ -90,9 +91,9 @@ def _settled(run: TrainingRun) -> Outcome:
 
 
 def _adopt(run: TrainingRun) -> bool:
-    """Become the worker of the run: compare-and-set on its heartbeat, so that one of several wins.
+    """Become the worker of the run: compare-and-set on its heartbeat, so that one of several succeeds.
 
-    A worker that was only slow finds its fence gone and ends its trainer.
+    A worker that was only slow finds that it no longer holds the run and terminates its trainer.
     """
     with transaction.atomic():
         rows = TrainingRun.objects.select_for_update().filter(pk=run.pk, status=Status.RUNNING, attempt=run.attempt)

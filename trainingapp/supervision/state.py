@@ -1,10 +1,10 @@
-"""What the threads of one worker process share."""
+"""State that the threads of one worker process share."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-#: Set when the worker ends: supervisors have their trainers save and leave, and no run is claimed any more.
+#: Set when the worker is stopped: supervisors have their trainers save and exit, and no more runs are claimed.
 shutting_down = threading.Event()
 
 _lock = threading.Lock()
@@ -13,7 +13,7 @@ _held: set[int] = set()
 
 @contextmanager
 def holding(run_id: int) -> Iterator[bool]:
-    """Mark the run as in the hands of a thread of this process; yields False when another thread has it already."""
+    """Mark the run as held by a thread of this process; yields False when another thread already holds it."""
     with _lock:
         is_ours = run_id not in _held
         _held.add(run_id)

@@ -1,4 +1,4 @@
-"""Trainer processes: start one, talk to it, end it; and the spare that has torch imported already."""
+"""Trainer processes: start one, send it commands, end it; and the spare one that has already imported torch."""
 
 import contextlib
 import json
@@ -9,9 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import psutil
 from django.conf import settings
@@ -23,18 +23,18 @@ logger = logging.getLogger(__name__)
 
 PID_FILE = "trainer.pid"
 LOG_FILE = "trainer.log"
-#: Seconds that a trainer whose supervisor is gone gets to save and leave.
+#: Seconds that a trainer whose supervisor is gone gets to save and exit.
 LEFTOVER_GRACE_S = 10.0
-TELL_WHERE_S = 1.0
+DUMP_STACKS_S = 1.0
 LOG_LINE_BYTES = 2048
-#: Secrets of the studio that a trainer has no use for.
+#: Variables that a trainer does not need: secrets of the studio, and what ties a process to the studio's main one.
 WITHHELD = frozenset({"SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STUDIO_PARENT_PID"})
 
 
 def trainer_environment() -> dict[str, str]:
     """The environment of this process without the studio's secrets.
 
-    GPUs are numbered as their driver lists them, not by their speed: cuda:1 is then the one that the inventory means.
+    CUDA numbers GPUs by speed by default; by PCI bus they are numbered as in the inventory, which asks the driver.
     """
     inherited = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     return {**inherited, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
@@ -43,7 +43,7 @@ def trainer_environment() -> dict[str, str]:
 class Trainer:
     """One trainer process, the leader of a process group of its own, listening on its standard input."""
 
-    def __init__(self, arguments: list[str], output: int | Any) -> None:
+    def __init__(self, arguments: list[str], output: int | IO[bytes]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trainingapp.engine", *arguments],
             stdin=subprocess.PIPE,
@@ -63,49 +63,49 @@ class Trainer:
         return self.process.poll()
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until it ends, at most so long."""
+        """Wait until it ends, at most `timeout_s`."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout_s)
 
-    def send(self, message: dict[str, Any]) -> bool:
-        """Write one JSON line to it; False when it listens no more."""
+    def send(self, message: Mapping[str, object]) -> bool:
+        """Write one JSON line to its standard input; False when that is closed."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
-        except (OSError, ValueError):  # the pipe is broken, or closed by leave()
+        except (OSError, ValueError):  # the pipe is broken, or closed by close_input()
             return False
         return True
 
-    def leave(self) -> None:
-        """Have it save and leave: the end of its standard input says that the supervisor goes."""
+    def close_input(self) -> None:
+        """Have it save and exit: it takes the end of its standard input as the end of its supervisor."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
 
-    def tell_where(self) -> None:
-        """Have it write into its log where each of its threads stands, and give it a moment to do so."""
+    def dump_stacks(self) -> None:
+        """Have it write the stack of each of its threads to its log, and wait a moment for that."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGUSR1)
-        self.wait(TELL_WHERE_S)
+        self.wait(DUMP_STACKS_S)
 
     def kill(self) -> None:
-        """End it and its loader processes at once."""
+        """Kill it and its loader processes."""
         kill_group(self.pid)
         self.process.wait()
-        self.leave()
+        self.close_input()
         if self.process.stdout is not None:
             self.process.stdout.close()
 
 
 def kill_group(pid: int) -> None:
-    """SIGKILL to every process of the group that the trainer leads, also when it has left itself."""
+    """SIGKILL to every process of the group that the trainer leads, also when the trainer itself has exited."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def start_trainer(run_dir: Path) -> Trainer:
-    """A trainer that works on the run in `run_dir`: the spare one where there is one, else a new process."""
+    """Start a trainer for the run in `run_dir`: the spare one where there is one, else a new process."""
     trainer = _spare.take()
     if trainer is None or not trainer.send({"run_dir": str(run_dir), "log_file": str(run_dir / LOG_FILE)}):
         with (run_dir / LOG_FILE).open("ab") as log:
@@ -115,7 +115,7 @@ def start_trainer(run_dir: Path) -> Trainer:
 
 
 class _Spare:
-    """At most one trainer process that waits, warm, for the next run."""
+    """At most one trainer process that has imported torch and waits for the next run."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -123,18 +123,18 @@ class _Spare:
 
     def warm(self) -> None:
         with self._lock:
-            if settings.SPARE_TRAINER and not shutting_down.is_set() and not self._is_there():
-                # Its output goes to a pipe that nobody reads: a few lines, until it is given a log file.
+            if settings.SPARE_TRAINER and not shutting_down.is_set() and not self._is_alive():
+                # Nobody reads the pipe: a spare writes few lines to it before it is given a log file.
                 self._trainer = Trainer(["--spare"], subprocess.PIPE)
 
     def take(self) -> Trainer | None:
         with self._lock:
-            trainer = self._trainer if self._is_there() else None
+            trainer = self._trainer if self._is_alive() else None
             self._trainer = None
             return trainer
 
-    def _is_there(self) -> bool:
-        """Whether the spare lives. One that has ended is put away, saying why."""
+    def _is_alive(self) -> bool:
+        """Whether there is a living spare. One that has ended is logged and forgotten."""
         if self._trainer is None or self._trainer.poll() is None:
             return self._trainer is not None
         assert self._trainer.process.stdout is not None
@@ -148,12 +148,12 @@ _spare = _Spare()
 
 
 def warm_spare() -> None:
-    """See to it that a spare trainer waits, unless settings say that there is to be none."""
+    """Start a spare trainer where there is none, unless the settings turn it off."""
     _spare.warm()
 
 
 def drop_spare() -> None:
-    """End the spare trainer."""
+    """Kill the spare trainer."""
     if trainer := _spare.take():
         trainer.kill()
 
@@ -161,7 +161,7 @@ def drop_spare() -> None:
 def end_leftover(run_dir: Path, beat: Callable[[], object] = lambda: None, grace_s: float = LEFTOVER_GRACE_S) -> None:
     """End a trainer of an earlier attempt on this host whose supervisor is gone.
 
-    It is asked to save and leave; `beat` is called while it does. After `grace_s` it is killed.
+    It is asked to save and exit; `beat` is called meanwhile. After `grace_s` it is killed.
     """
     if (pid := leftover_pid(run_dir)) is None:
         return
@@ -183,11 +183,15 @@ def _write_pid(run_dir: Path, pid: int) -> None:
 
 
 def leftover_pid(run_dir: Path) -> int | None:
-    """The number of the trainer that works in this folder on this host; None when it is gone or elsewhere."""
+    """The process number of the trainer that works in this folder on this host; None when it is gone or elsewhere."""
     try:
         record = json.loads((run_dir / PID_FILE).read_text())
         pid, create_time, host = int(record["pid"]), float(record["create_time"]), record.get("host", HOST)
-    except (OSError, ValueError, KeyError):  # never started, or the file was torn by a power cut, as was the trainer
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+    ):  # never started, or truncated by a power cut: the trainer is gone
         return None
     return pid if host == HOST and is_alive(pid, create_time) else None
 

@@ -1,6 +1,6 @@
-"""What a supervisor does unasked: it ends trainers that hang, do not answer or have had their time.
+"""When a supervisor terminates a trainer: it hangs, does not respond, or has reached a time limit.
 
-Everything here is measured by the monotonic clock: a clock that is set does not end a run.
+Everything here is measured with the monotonic clock, so that setting the clock of the machine ends no run.
 """
 
 import time
@@ -12,32 +12,33 @@ from django.conf import settings
 from trainingapp.models import TrainingRun
 from trainingapp.models.run import RequestedAction
 
-#: forced: somebody asked for it. unanswered: it was asked to pause or stop and did not. hang: it has said nothing for
-#: too long. soft_limit: it is asked to save and end. hard_limit: it has had its time.
+#: forced: a user requested it. unanswered: it did not pause or stop when requested. hang: it reported nothing for too
+#: long. soft_limit: it is asked to save and stop. hard_limit: it is killed.
 Cause = Literal["forced", "unanswered", "hang", "soft_limit", "hard_limit"]
 
-#: A trainer may be quiet for so many times its longest pause so far, however short HANG_MINUTES is.
-USUAL_PAUSES = 3.0
+#: A trainer may be silent for this multiple of its longest silence so far, however short HANG_MINUTES is: a run with
+#: long steps must not be taken for one that hangs.
+LONGEST_SILENCES = 3.0
 
 
 class Watchdog:
-    """Watches one trainer. `heard` is to be called whenever it said something."""
+    """Watches one trainer. `note_event` is to be called whenever it reported something."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._heard_at = clock()
-        self._longest_pause_s = 0.0
-        self._asked: str = ""
-        self._asked_at = 0.0
-        self._soft_limit_told = False
+        self._last_event = clock()
+        self._longest_silence_s = 0.0
+        self._requested: str = ""
+        self._requested_at = 0.0
+        self._soft_limit_sent = False
 
-    def heard(self) -> None:
+    def note_event(self) -> None:
         now = self._clock()
-        self._longest_pause_s = max(self._longest_pause_s, now - self._heard_at)
-        self._heard_at = now
+        self._longest_silence_s = max(self._longest_silence_s, now - self._last_event)
+        self._last_event = now
 
     def verdict(self, run: TrainingRun) -> Cause | None:
-        """What has to be done about the trainer of `run` now. A soft limit is told once."""
+        """Why the trainer of `run` has to be ended now; None where it has not. A soft limit is returned once."""
         if run.requested_action == RequestedAction.KILL:
             return "forced"
         if run.hard_limit_s and run.spent_s >= run.hard_limit_s:
@@ -46,19 +47,19 @@ class Watchdog:
             return "unanswered"
         if self._is_hanging():
             return "hang"
-        if not self._soft_limit_told and run.soft_limit_s and run.spent_s >= run.soft_limit_s:
-            self._soft_limit_told = True
+        if not self._soft_limit_sent and run.soft_limit_s and run.spent_s >= run.soft_limit_s:
+            self._soft_limit_sent = True
             return "soft_limit"
         return None
 
     def _is_unanswered(self, run: TrainingRun) -> bool:
-        asked = run.requested_action or ("stop" if self._soft_limit_told else "")
-        if asked != self._asked:
-            self._asked, self._asked_at = asked, self._clock()
+        requested = run.requested_action or ("stop" if self._soft_limit_sent else "")
+        if requested != self._requested:
+            self._requested, self._requested_at = requested, self._clock()
         grace_s = settings.STOP_GRACE_S
-        return bool(asked and grace_s and self._clock() - self._asked_at > grace_s)
+        return bool(requested and grace_s and self._clock() - self._requested_at > grace_s)
 
     def _is_hanging(self) -> bool:
         limit_s = settings.HANG_MINUTES * 60
-        quiet_s = self._clock() - self._heard_at
-        return bool(limit_s) and quiet_s > max(limit_s, USUAL_PAUSES * self._longest_pause_s)
+        silent_s = self._clock() - self._last_event
+        return bool(limit_s) and silent_s > max(limit_s, LONGEST_SILENCES * self._longest_silence_s)

@@ -124,7 +124,7 @@ def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
 
 def _rows(request: HttpRequest) -> list[Row]:
     runs = list(queued_runs().select_related("dataset", "owner")[:SHOWN])
-    named, told = named_to(request.user), forecast.all_told()
+    named, told = named_to(request.user), forecast.newest_forecasts()
     why = reasons(SHOWN, named)
     numbers = [run.pk for run in runs]
     return [

@@ -2,9 +2,6 @@
 
 from trainingapp.contract.messages import define, gettext_noop, ngettext
 
-#: A text from outside, such as the error of a library. It is the same in every language.
-RAW = define("raw_text", gettext_noop("%(text)s"))
-
 # How an attempt starts and ends
 
 ATTEMPT_STARTS = define("attempt_starts", gettext_noop("Attempt %(attempt)d starts on %(host)s."))

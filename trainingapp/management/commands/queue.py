@@ -68,7 +68,7 @@ def _run(number: int) -> TrainingRun:
 
 
 def _records() -> Iterator[dict[str, Any]]:
-    why, told = reasons(), forecast.all_told()
+    why, told = reasons(), forecast.newest_forecasts()
     for place, run in enumerate(queued_runs().select_related("owner"), start=1):
         found = told.get(run.pk)
         yield {
