@@ -82,7 +82,7 @@ def test_the_texts_of_the_configuration_are_collected(catalogue: Catalog) -> Non
             assert ("", setting.help) in ids, name
             assert ("", setting.label) in ids, name
             assert ("", setting.section.title) in ids, name
-            assert setting.unit is None or ("", setting.unit.plural) in ids or setting.unit.plural == "GB", name
+            assert setting.unit is None or setting.unit.plural == "GB" or ("a unit", setting.unit.plural) in ids, name
             for label in setting.labels.values():
                 found = (label.context, label.text) if isinstance(label, Text) else ("", label)
                 assert found in ids or label in names, (name, label)

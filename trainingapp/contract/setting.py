@@ -22,7 +22,6 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from trainingapp.contract.messages import gettext_noop as _
-from trainingapp.contract.messages import ngettext
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,11 @@ class Text:
 def pgettext(context: str, text: str) -> Text:
     """Marks `text` for the catalog, with its context."""
     return Text(text, context)
+
+
+def npgettext(context: str, singular: str, plural: str) -> tuple[str, str, str]:
+    """Marks a text with a plural form for the catalog, with its context."""
+    return context, singular, plural
 
 
 Label = str | Text
@@ -69,25 +73,25 @@ SECTIONS = tuple(Section)
 
 @unique
 class Unit(Enum):
-    """Units, each as the pair of singular and plural; units that never change have the same text twice."""
+    """Units, each with a context for the catalog, its singular and its plural."""
 
-    EPOCHS = ngettext("epoch", "epochs")
-    IMAGES = ngettext("image", "images")
-    STEPS = ngettext("step", "steps")
-    BATCHES = ngettext("batch", "batches")
-    BOXES = ngettext("box", "boxes")
-    PIXELS = ngettext("pixel", "pixels")
-    MINUTES = ngettext("minute", "minutes")
-    DAYS = ngettext("day", "days")
-    CHECKPOINTS = ngettext("checkpoint", "checkpoints")
-    PROCESSES = ngettext("process", "processes")
-    THREADS = ngettext("thread", "threads")
-    SLOTS = ngettext("slot", "slots")
-    GB = ("GB", "GB")
+    EPOCHS = npgettext("a unit", "epoch", "epochs")
+    IMAGES = npgettext("a unit", "image", "images")
+    STEPS = npgettext("a unit", "step", "steps")
+    BATCHES = npgettext("a unit", "batch", "batches")
+    BOXES = npgettext("a unit", "box", "boxes")
+    PIXELS = npgettext("a unit", "pixel", "pixels")
+    MINUTES = npgettext("a unit", "minute", "minutes")
+    DAYS = npgettext("a unit", "day", "days")
+    CHECKPOINTS = npgettext("a unit", "checkpoint", "checkpoints")
+    PROCESSES = npgettext("a unit", "process", "processes")
+    THREADS = npgettext("a unit", "thread", "threads")
+    SLOTS = npgettext("a unit", "slot", "slots")
+    GB = ("a unit", "GB", "GB")
 
     @property
     def plural(self) -> str:
-        return self.value[1]
+        return self.value[2]
 
 
 @dataclass(frozen=True)

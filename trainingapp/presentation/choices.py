@@ -4,7 +4,7 @@ What is stored, sent and typed stays the plain value. The labels are those of th
 (trainingapp.contract.setting); proper names of networks, optimizers and published methods have none.
 """
 
-from django.utils.translation import gettext, ngettext, pgettext
+from django.utils.translation import gettext, npgettext, pgettext
 
 from trainingapp.contract.config import known_label
 from trainingapp.contract.setting import Label, Text, Unit
@@ -25,4 +25,4 @@ def unit_text(unit: Unit | None, value: object = None) -> str:
     if unit is None:
         return ""
     count = value if isinstance(value, int) else 1 if value == 1 else 2
-    return ngettext(*unit.value, count)
+    return npgettext(*unit.value, count)
