@@ -1,8 +1,8 @@
-"""Which checkpoints stay. Pure: the trainer asks after each save, pages ask before they promise anything (no torch).
+"""The retention policy: which checkpoints are kept. Pure functions for the trainer and for pages (no torch).
 
-Rules that keep add up: the newest, the best by the metric that decides, every so many epochs. Limits take away from
-what they keep, oldest first: by age, and by bytes. Over both stand the best one, those kept by hand, and the newest
-two sound ones while the run may go on.
+The rules are cumulative: the newest, the best by the model-selection metric, every n-th epoch. Limits by age and by
+size then remove the oldest of these. Neither removes the best checkpoint, pinned ones, or the newest two valid ones
+of a run that can be resumed.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ PINS_FILE = "pins.json"
 
 @dataclass(frozen=True)
 class Policy:
-    """What a configuration says; 0 turns a rule or a limit off, but for `last`."""
+    """The policy of a configuration; 0 disables a rule or a limit, except `last`."""
 
     last: int = 3
     best: int = 1
@@ -32,9 +32,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Item:
-    """A checkpoint as the rules see it. `value` is that of the metric that decides; `time` in Unix seconds.
+    """A checkpoint. `value` is that of the model-selection metric; `time` is in Unix seconds.
 
-    `parts` are its bytes by part: parts of the same name are stored once, however many checkpoints need them.
+    `parts` holds its bytes by part: parts with the same name are stored once, for all checkpoints that need them.
     """
 
     file: str
@@ -50,7 +50,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Choice:
-    """Files that stay, oldest first, each with the reasons; and those that go."""
+    """Files to keep, oldest first, each with the reasons; and files to remove."""
 
     kept: dict[str, list[str]]
     removed: list[str]
@@ -72,7 +72,7 @@ def choose(
 
 
 def total_bytes(items: Sequence[Item]) -> int:
-    """What they take together."""
+    """Bytes of all items together; shared parts count once."""
     parts: dict[str, int] = {}
     for item in items:
         parts.update(item.parts)
@@ -80,7 +80,7 @@ def total_bytes(items: Sequence[Item]) -> int:
 
 
 def _firm(items: Sequence[Item], *, may_go_on: bool) -> dict[str, list[str]]:
-    """What no policy takes away."""
+    """Files that no policy removes, with the reasons."""
     found: dict[str, list[str]] = {}
     for item in items:
         if item.is_best:
@@ -110,7 +110,7 @@ def _kept_by_rules(items: Sequence[Item], policy: Policy, *, higher_is_better: b
 def _within(
     items: Sequence[Item], kept: dict[str, list[str]], firm: Mapping[str, object], most_bytes: float
 ) -> dict[str, list[str]]:
-    """Take away the oldest that may go until the rest fits."""
+    """Drop the oldest removable files until the rest is within `most_bytes`."""
     left = dict(kept)
     uses = Counter(name for item in items if item.file in kept for name in item.parts)
     total = total_bytes([item for item in items if item.file in kept])
@@ -134,7 +134,7 @@ def _named(items: Sequence[Item], file: str) -> Item:
 
 @contextmanager
 def held_pins(run_dir: Path) -> Iterator[set[str]]:
-    """The files in RUN_DIR/pins.json, which nobody else changes or acts upon meanwhile; what is changed is stored."""
+    """The pinned files in RUN_DIR/pins.json under an exclusive lock; changes are stored at the end."""
     with (run_dir / PINS_FILE).open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
@@ -149,7 +149,7 @@ def held_pins(run_dir: Path) -> Iterator[set[str]]:
 
 
 def _read_pins(text: str) -> set[str]:
-    """A list cut short by a crash is read as far as it goes: too much kept is better than too little."""
+    """The names in a list that a crash may have truncated: keeping too many files is better than too few."""
     try:
         return {str(name) for name in json.loads(text or "[]")}
     except ValueError:

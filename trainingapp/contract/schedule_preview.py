@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from trainingapp.contract.config import RunConfig, with_epochs
 from trainingapp.contract.schedule import make_schedule
 
-#: Steps of an epoch where nobody knows how many images there are: enough for a smooth line.
+#: Steps per epoch where the number of images is unknown: enough for a smooth line.
 USUAL_STEPS = 100
 POINTS = 200
 
@@ -15,10 +15,10 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Extension:
-    """The rate before and after a change of epochs.
+    """The learning rate before and after a change of the number of epochs.
 
-    `before` is the whole run as it was planned, `after` the part from `at_epoch` on as it is planned now. The rate may
-    jump there, from `rate_before` to `rate_after`: the schedule is that of the new length, at the place reached.
+    `before` is the whole run as planned so far, `after` the part from `at_epoch` on with the new number. The rate can
+    jump there from `rate_before` to `rate_after`: the schedule is computed for the new length at the same step.
     """
 
     at_epoch: float
@@ -31,7 +31,7 @@ class Extension:
 def lr_curve(
     config: RunConfig, *, from_epoch: float = 0.0, steps_per_epoch: int = USUAL_STEPS, points: int = POINTS
 ) -> list[Point]:
-    """At most `points` of the rate from `from_epoch` to the end, the first and the last step among them."""
+    """At most `points` values of the rate from `from_epoch` to the end, including the first and the last step."""
     schedule = make_schedule(config, steps_per_epoch)
     first, last = _step(from_epoch, steps_per_epoch), schedule.total_steps - 1
     if first > last:
@@ -49,9 +49,9 @@ def extension(
     steps_per_epoch: int = USUAL_STEPS,
     points: int = POINTS,
 ) -> Extension:
-    """What `epochs` instead of the configuration's mean for a run that has done `done_epochs`.
+    """The effect of `epochs` instead of the configured number on a run that has completed `done_epochs`.
 
-    Raises pydantic.ValidationError for a number of epochs that the configuration does not allow.
+    Raises pydantic.ValidationError for a number that the configuration does not allow.
     """
     changed = with_epochs(config, epochs)
     return Extension(
@@ -64,7 +64,7 @@ def extension(
 
 
 def _rate_at(config: RunConfig, epoch: float, steps_per_epoch: int) -> float:
-    """The rate of the step that follows, or of the last one where none does."""
+    """The rate of the next step, or of the last one at the end of the run."""
     schedule = make_schedule(config, steps_per_epoch)
     return schedule.lr_at(min(_step(epoch, steps_per_epoch), schedule.total_steps - 1))
 

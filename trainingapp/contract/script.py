@@ -1,4 +1,4 @@
-"""train.py: a run as a script that needs the engine and no studio (no torch)."""
+"""train.py: a run as a script that needs only the engine (no torch)."""
 
 import itertools
 import json
@@ -13,9 +13,9 @@ TEMPLATE = '''#!/usr/bin/env python3
 
     python train.py --data DATASET_DIR --out DIR
 
-It needs Python with the package cvstudio, for its engine: no server and no database. DATASET_DIR is a dataset as the
-studio keeps it: dataset.json, samples.jsonl and the images. DIR gets checkpoints, validations and metrics
-(events.jsonl). Ctrl-C saves and leaves; called again on the same DIR it goes on from there, exactly.
+Requires the Python package cvstudio, for its engine; no server and no database. DATASET_DIR is the folder of a dataset
+of the studio: dataset.json, samples.jsonl and the images. Checkpoints, validations and metrics (events.jsonl) are
+written to DIR. Ctrl-C saves a checkpoint and exits; called again with the same DIR, the script resumes exactly there.
 """
 
 #ABOUT#
@@ -26,7 +26,7 @@ import os
 import sys
 from pathlib import Path
 
-# Before torch is loaded: cuBLAS repeats its sums only so, and threads that wait for each other should not spin.
+# Must be set before torch is loaded: cuBLAS is deterministic only with it, and waiting threads must not spin.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -43,7 +43,7 @@ CONFIG = {
 
 
 class PrintedLog(EventLog):
-    """The event file of the engine, with its news on the terminal too."""
+    """Writes the event file of the engine and prints the important events."""
 
     def write(self, event, **place):
         super().write(event, **place)
@@ -57,13 +57,13 @@ class PrintedLog(EventLog):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of the dataset")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the result, made where it is missing")
-    parser.add_argument("--weights", type=Path, help="folder that keeps downloaded weights (default: in OUT)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the result; created if it does not exist")
+    parser.add_argument("--weights", type=Path, help="folder for downloaded weights (default: in OUT)")
     parser.add_argument("--start-from", type=Path, help="checkpoint that CONFIG names as start_from")
     options = parser.parse_args()
     config = parse_config(CONFIG)
     if config.start_from and not options.start_from:
-        parser.error(f"The run started from the weights of {config.start_from}: give that file as --start-from.")
+        parser.error(f"The run started from the weights of {config.start_from}: pass that file as --start-from.")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
     order = Order(
@@ -100,15 +100,15 @@ def training_script(
 ) -> str:
     """The text of train.py for a run of this configuration.
 
-    `fingerprint` is that of its dataset. `environment` is what the run says it was made with; it settles what the
-    configuration leaves open. `notes` are further sentences for the head.
+    `fingerprint` is that of its dataset. `environment` is the one that the run recorded; it replaces automatic values
+    of the configuration. `notes` are further sentences for the comment at the top.
     """
     made_with = environment or {}
     about = [
         f"The run: {name}",
         *([f"Fingerprint of its dataset: {fingerprint}"] if fingerprint else []),
         *_made_with(made_with),
-        "The same machine and versions give the same weights bit by bit; others come near.",
+        "The same machine and versions give bit-identical weights; others give similar ones.",
         *notes,
     ]
     text = TEMPLATE.replace("#ABOUT#", "\n".join(f"# {_in_one_line(line)}" for line in about))
@@ -116,7 +116,7 @@ def training_script(
 
 
 def settled(config: RunConfig, environment: Mapping[str, JsonValue]) -> RunConfig:
-    """The configuration with what the run found out by itself: its batch size and its number of threads."""
+    """The configuration with the values that the run determined itself: batch size and number of threads."""
     values = config.model_dump(mode="json")
     if config.auto_batch_size and environment.get("batch_size"):
         values |= {"auto_batch_size": False, "batch_size": environment["batch_size"]}
@@ -148,5 +148,5 @@ def _config_lines(config: RunConfig) -> Iterator[str]:
 
 
 def _in_one_line(text: str) -> str:
-    """Text of people cannot end the comment that it stands in."""
+    """The text without line breaks, so that names and notes cannot end the comment that contains them."""
     return " ".join(text.split())
