@@ -188,14 +188,14 @@ def test_a_provider_that_talks_nonsense_signs_nobody_in(studio: Studio, provider
         _status, _url, page = browser.press()
     finally:
         provider.nonsense = False
-    assert "Signing in failed" in page
+    assert "Sign-in failed" in page
     assert urllib.parse.urlsplit(browser.open("/")[1]).path == "/login/"
 
 
 def test_an_answer_that_nobody_asked_for_signs_nobody_in(studio: Studio) -> None:
     browser = Browser(studio)
     _status, _url, page = browser.open("/sso/oidc/login/callback/?code=stolen&state=made-up")
-    assert "Signing in failed" in page
+    assert "Sign-in failed" in page
     assert urllib.parse.urlsplit(browser.open("/")[1]).path == "/login/"
 
 

@@ -1,4 +1,4 @@
-"""The library of weights: uploaded, changed, tried; and checkpoints that are kept by hand."""
+"""The library of weights: uploaded, changed, tried; and checkpoints that are pinned."""
 
 import io
 import json
@@ -239,7 +239,7 @@ def test_a_checkpoint_is_kept_by_hand_and_let_go(api: Api, make: MAKE) -> None:
         assert api.get(path).json()["is_pinned"] is is_pinned
     assert [entry.verb for entry in AuditEntry.objects.filter(kind="checkpoint").order_by("pk")] == ["pin", "unpin"]
     api.put(path, {"is_pinned": True})
-    assert "kept by hand" in problem(api.delete(path), 409)["detail"]
+    assert "pinned" in problem(api.delete(path), 409)["detail"]
     for wrong in ({}, {"is_pinned": "yes"}, {"is_best": True}):
         problem(api.put(path, wrong), 422)
     problem(api.put(f"training/{run.pk}/checkpoints/epoch_9.pt", {"is_pinned": True}), 404)

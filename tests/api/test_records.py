@@ -233,5 +233,5 @@ def test_a_checkpoint_is_deleted_and_what_must_stay_stays(api: Api, other_api: A
     problem(other_api.delete(f"{path}/epoch_1.pt"), 403)
     assert api.delete(f"{path}/epoch_1.pt").json() == {"bytes": len(CONTENT), "files": 1}
     problem(api.delete(f"{path}/epoch_1.pt"), 404)
-    assert "kept by hand" in problem(api.delete(f"{path}/epoch_2.pt"), 409, "not-possible")["detail"]
+    assert "pinned" in problem(api.delete(f"{path}/epoch_2.pt"), 409, "not-possible")["detail"]
     assert [item["file"] for item in api.get(path).json()["items"]] == ["epoch_3.pt", "epoch_2.pt"]

@@ -100,9 +100,9 @@ def test_what_is_wrong_with_a_new_run_is_named(api: Api, dataset: Dataset, field
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"name": ""}, "name: Too short: at least 1."),
-        ({"name": "x" * 121}, "name: Too long: at most 120."),
-        ({"name": 3}, "name: Enter a text."),
+        ({"name": ""}, "name: Enter at least 1 characters."),
+        ({"name": "x" * 121}, "name: Enter at most 120 characters."),
+        ({"name": 3}, "name: Enter text."),
         ({"config": []}, "config: Send an object with fields."),
         ({"config": {"optimizer": "adagrad"}}, "config.optimizer: Choose one of 'SGD', "),
     ],

@@ -41,7 +41,7 @@ def test_the_description_suits_a_phone_and_the_dark(web: Studio, page: Page, pro
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"{web.url}/api/v1/docs")
     expect(page.get_by_text("List runs")).to_be_visible()
-    page.get_by_role("button", name="Switch between light and dark").click()
+    page.get_by_role("button", name="Switch between light and dark theme theme theme").click()
     expect(page.locator("html.dark-mode")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
@@ -49,7 +49,7 @@ def test_the_description_suits_a_phone_and_the_dark(web: Studio, page: Page, pro
 def test_a_token_is_made_copied_and_revoked(web: Studio, page: Page, problems: list[str]) -> None:
     page.goto(f"{web.url}/account/tokens/")
     page.get_by_label("Name").fill("laptop")
-    page.get_by_role("button", name="Make the token").click()
+    page.get_by_role("button", name="Create token").click()
     secret = page.get_by_label("Copy it now").input_value()
     assert secret.startswith("cvs_")
     page.get_by_role("button", name="Copy").click()
@@ -64,7 +64,7 @@ def test_a_token_is_made_once_whatever_is_pressed(web: Studio, page: Page, probl
     tokens = f"{web.url}/account/tokens/"
     page.goto(tokens)
     page.get_by_label("Name").fill("laptop")
-    page.get_by_role("button", name="Make the token").dblclick()
+    page.get_by_role("button", name="Create token").dblclick()
     expect(page.get_by_label("Copy it now")).to_be_visible()
     page.reload()
     expect(page.get_by_role("alert")).to_contain_text("“laptop” was made already")
@@ -72,6 +72,6 @@ def test_a_token_is_made_once_whatever_is_pressed(web: Studio, page: Page, probl
     expect(page.get_by_role("button", name="Revoke")).to_have_count(1)
     page.go_back()
     page.get_by_label("Name").fill("server")
-    page.get_by_role("button", name="Make the token").click()
+    page.get_by_role("button", name="Create token").click()
     expect(page.get_by_label("Copy it now")).to_be_visible()
     expect(page.get_by_role("button", name="Revoke")).to_have_count(2)

@@ -46,7 +46,7 @@ def test_what_goes_is_seen_at_once_and_goes_when_confirmed(
     expect(page.get_by_text("3 checkpoints are gone")).to_be_visible()
     expect(page.locator("tr[id^=row-]")).to_have_count(3)
     page.locator("tr", has_text="epoch_5.pt").get_by_role("button", name="Keep").click()
-    expect(page.locator("tr", has_text="epoch_5.pt").get_by_text("kept by hand").first).to_be_visible()
+    expect(page.locator("tr", has_text="epoch_5.pt").get_by_text("pinned").first).to_be_visible()
 
 
 def test_it_works_without_scripts(browser: Browser, studio: Studio, address: str) -> None:
@@ -58,7 +58,7 @@ def test_it_works_without_scripts(browser: Browser, studio: Studio, address: str
     page.get_by_role("button", name="Sign in").click()
     page.goto(address)
     page.get_by_label("Newest").fill("2")
-    page.get_by_role("button", name="Show what would go").click()
+    page.get_by_role("button", name="Preview").click()
     expect(page.get_by_text("These rules would delete 3 checkpoints")).to_be_visible()
     page.get_by_label("Choose epoch_1.pt").check()
     page.get_by_role("button", name="Delete the chosen ones").click()

@@ -83,7 +83,7 @@ def test_a_run_is_controlled_while_it_trains(
     assert page.evaluate("window.untouched")
 
     # More epochs, drawn while one types, then told to the trainer that goes on.
-    press(page, "Change the epochs")
+    press(page, "Change epochs")
     page.get_by_label("Total epochs").fill(str(EPOCHS + 5))
     expect(page.locator("#epochs-preview")).to_contain_text(f"was {EPOCHS}")
     expect(page.locator("#epochs-preview svg.plot")).to_be_visible()
@@ -97,7 +97,7 @@ def test_a_run_is_controlled_while_it_trains(
     expect(status).to_have_text("Stopped", timeout=60_000)
 
     # A fork from the checkpoint that was asked for, with a lower learning rate, goes on from its step to its end.
-    row = page.locator("#part-checkpoints tr", has_text="asked for")
+    row = page.locator("#part-checkpoints tr", has_text="on request")
     saved_at = int(row.locator("td").nth(1).locator("div").inner_text())
     row.get_by_role("link", name="Fork from").click()
     page.get_by_label("Name", exact=True).fill("branch")
@@ -132,11 +132,11 @@ def test_the_menu_works_without_a_mouse(
     page.keyboard.press("Enter")
     expect(menu).to_be_visible()
     page.keyboard.press("Tab")
-    expect(menu.get_by_role("link", name="Change the epochs")).to_be_focused()
+    expect(menu.get_by_role("link", name="Change epochs")).to_be_focused()
     page.keyboard.press("Escape")
     expect(menu).to_be_hidden()
     expect(button).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Change the epochs")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Change epochs")

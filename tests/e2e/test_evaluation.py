@@ -52,7 +52,7 @@ def test_images_through_the_epochs(page: Page, address: str, log_in: Callable[[]
     expect(slider).to_have_attribute("aria-valuetext", "Epoch 2 ★ best")
 
     # A lower confidence shows it, and those of the worst images; it stays so in other epochs.
-    page.get_by_label("Boxes from this confidence on").fill("0.05")
+    page.get_by_label("Confidence threshold").fill("0.05")
     expect(boxes).to_have_count(2)
     expect(page.locator("#fixed-0 [data-shown-boxes]")).to_have_text("2")
     page.get_by_role("button", name="Play").click()
@@ -69,7 +69,7 @@ def test_images_through_the_epochs(page: Page, address: str, log_in: Callable[[]
     page.locator("#telling-class").select_option("red")
     expect(page.locator("#telling .guess-card")).to_have_count(6)
     expect(page.locator("#telling-1 [data-confidence]:visible")).to_have_count(2)
-    page.get_by_role("link", name="Per cent of the row").click()
+    page.get_by_role("link", name="Percentage of row").click()
     expect(page.locator("#confusion td.hit").first).to_have_text("100")
     expect(images).to_have_attribute("data-epoch", "3")
     assert page.evaluate("window.untouched")

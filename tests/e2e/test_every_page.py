@@ -209,7 +209,7 @@ def test_keyboard_users_can_skip_to_the_content(
     log_in()
     page.goto(f"{studio.url}/datasets/")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#main")).to_be_focused()
 
@@ -243,7 +243,7 @@ FOCUS = """() => {
 def test_the_theme_is_kept(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:
     page.emulate_media(color_scheme="light")
     log_in()
-    page.get_by_role("button", name="Switch between light and dark").click()
+    page.get_by_role("button", name="Switch between light and dark theme theme theme").click()
     expect(page.locator("html[data-bs-theme=dark]")).to_be_attached()
     page.reload()
     expect(page.locator("html[data-bs-theme=dark]")).to_be_attached()
@@ -296,5 +296,5 @@ def test_who_signs_out_elsewhere_is_told_so(
     page.get_by_role("link", name="completed_with").click()
     expect(page.locator(".log-line").first).to_be_visible()
     studio.python("from django.contrib.sessions.models import Session\nSession.objects.all().delete()")
-    expect(page.locator("#connection")).to_contain_text("You were signed out.")
+    expect(page.locator("#connection")).to_contain_text("You have been signed out.")
     expect(page.locator("#connection").get_by_role("link", name="Sign in")).to_be_visible()

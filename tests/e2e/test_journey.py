@@ -29,7 +29,7 @@ def birds_zip(path: Path) -> Path:
 
 def import_birds(page: Page, path: Path) -> None:
     page.get_by_role("link", name="Datasets").click()
-    page.get_by_role("link", name="Import a dataset").first.click()
+    page.get_by_role("link", name="Import dataset").first.click()
     page.get_by_label("Zip file").set_input_files(path)
     expect(page.get_by_label("Name")).to_have_value("birds")
     page.get_by_role("button", name="Import", exact=True).click()
@@ -42,7 +42,7 @@ def import_birds(page: Page, path: Path) -> None:
 
 def create_run(page: Page) -> int:
     """Create and start a run that is small but long enough to be caught at work; returns its number."""
-    page.get_by_role("link", name="Train on it").click()
+    page.get_by_role("link", name="Train on this dataset").click()
     page.get_by_label("Name", exact=True).fill("Journey")
     page.get_by_role("combobox", name="Model", exact=True).select_option("mobilenet_v3_small")
     page.get_by_label("Image size").fill("32")

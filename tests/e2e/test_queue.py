@@ -60,17 +60,17 @@ def test_by_keyboard_with_a_word_for_who_cannot_see(
     page: Page, studio: Studio, waiting: list[str], problems: list[str]
 ) -> None:
     page.evaluate("window.untouched = true")
-    up = page.get_by_role("button", name="Move Small one one up")
+    up = page.get_by_role("button", name="Move Small up")
     up.focus()
     page.keyboard.press("Enter")
     becomes(page, studio, ["Leaves", "Whole", "Defects", "After", "Small", "Needs"])
-    expect(page.locator("#announcer")).to_have_text("“Small one” is number 5 of 6.")
+    expect(page.locator("#announcer")).to_have_text("“Small one” is at position 5 of 6.")
     expect(up).to_be_focused()
     page.keyboard.press("Enter")
     becomes(page, studio, ["Leaves", "Whole", "Defects", "Small", "After", "Needs"])
     page.get_by_role("button", name="Move Small one to the front").press("Enter")
     becomes(page, studio, ["Small", "Leaves", "Whole", "Defects", "After", "Needs"])
-    expect(page.get_by_role("button", name="Move Small one one down")).to_be_focused()
+    expect(page.get_by_role("button", name="Move Small down")).to_be_focused()
     page.get_by_role("button", name="Move Leaves, second try to the end").press("Enter")
     becomes(page, studio, ["Small", "Whole", "Defects", "After", "Needs", "Leaves"])
     assert page.evaluate("window.untouched")
@@ -99,7 +99,7 @@ def test_by_dragging_with_the_mouse(page: Page, studio: Studio, waiting: list[st
     assert shown(page) == ["Leaves", "Needs", "Whole", "Defects", "After", "Small"], "it is shown before it is dropped"
     page.mouse.up()
     becomes(page, studio, ["Leaves", "Needs", "Whole", "Defects", "After", "Small"])
-    expect(page.locator("#announcer")).to_have_text("“Needs a fourth GPU” is number 2 of 6.")
+    expect(page.locator("#announcer")).to_have_text("“Needs a fourth GPU” is at position 2 of 6.")
 
 
 def test_escape_puts_a_dragged_row_back(page: Page, studio: Studio, waiting: list[str], problems: list[str]) -> None:

@@ -42,7 +42,7 @@ def test_a_task_from_form_to_evaluation(
     page.get_by_label("Batch size", exact=True).fill("12")
 
     # A batch as the model will see it, drawn by a worker; nothing is stored for it.
-    page.get_by_role("button", name="Show a batch").click()
+    page.get_by_role("button", name="Preview batch").click()
     sheet = page.get_by_role("img", name="The first training batch")
     expect(sheet).to_be_visible(timeout=90_000)
     assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
@@ -56,7 +56,7 @@ def test_a_task_from_form_to_evaluation(
     expect(page.locator("[data-chart=quality] .chart-legend b").nth(1)).not_to_have_text("–")
 
     # Its evaluation: the metric, and the same images in both epochs.
-    page.get_by_role("link", name="Whole evaluation").click()
+    page.get_by_role("link", name="Full evaluation").click()
     expect(page.locator(".tile", has_text=metric).first).to_be_visible()
     expect(page.locator("#travel-epoch")).to_contain_text("Epoch 2")
     expect(page.locator("#travel-images img").first).to_be_visible()

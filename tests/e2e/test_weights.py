@@ -40,20 +40,20 @@ def test_from_a_run_to_predictions_elsewhere(
     # Save
     log_in()
     page.goto(f"{studio.url}/weights/")
-    expect(page.get_by_role("heading", name="The library is empty")).to_be_visible()
+    expect(page.get_by_role("heading", name="No models yet")).to_be_visible()
     page.goto(f"{studio.url}/runs/{run}/")
     page.locator("#save-best").click()
-    page.get_by_label("Licence").fill("CC0")
+    page.get_by_label("License").fill("CC0")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#entry .status", has_text="Ready")).to_be_visible(timeout=120_000)
 
     # Try: the sliders sift what is there already; nothing is asked of the server.
-    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("link", name="Try").click()
     page.locator("#images").set_input_files([*images, turned])
     panel = page.locator("[data-predictions]")
     expect(panel).to_be_visible(timeout=120_000)
     expect(panel.locator("figure")).to_have_count(4)
-    confidence, iou = panel.get_by_label("Least confidence"), panel.get_by_label("Overlap of one object")
+    confidence, iou = panel.get_by_label("Confidence threshold"), panel.get_by_label("Overlap of one object")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "images/" not in request.url else None)
     confidence.fill("0.02")
@@ -64,7 +64,7 @@ def test_from_a_run_to_predictions_elsewhere(
     assert panel.locator("rect.box").count() < all_boxes
     confidence.fill("1")
     expect(panel.locator("rect.box")).to_have_count(0)
-    expect(panel.get_by_text("Nothing so sure.").first).to_be_visible()
+    expect(panel.get_by_text("No detections above the threshold.").first).to_be_visible()
     assert not asked
     upright = panel.locator("figure").nth(3).locator("img").first
     sides = upright.evaluate("image => [image.naturalWidth, image.naturalHeight]")
@@ -105,5 +105,5 @@ def test_from_a_run_to_predictions_elsewhere(
     page.goto(f"{studio.url}/weights/1/")
     page.get_by_role("link", name="Delete").click()
     page.get_by_role("button", name="Delete and free").click()
-    expect(page.get_by_role("heading", name="The library is empty")).to_be_visible()
+    expect(page.get_by_role("heading", name="No models yet")).to_be_visible()
     assert not (studio.data_dir / "weights" / "1").exists()

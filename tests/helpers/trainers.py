@@ -89,7 +89,7 @@ def curves(run_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def assert_bit_equal(one: Any, other: Any, where: str = "") -> None:
-    """Every tensor and value the same, bit by bit."""
+    """Every tensor and value identical bit by bit."""
     if isinstance(one, torch.Tensor):
         assert one.dtype == other.dtype, where
         assert torch.equal(one, other), where

@@ -72,7 +72,7 @@ def test_pin_keeps_and_lets_go(make: MAKE) -> None:
     run = stored(make("paused"))
     checkpoints("pin", run.pk, "epoch_2.pt")
     assert run.checkpoints.get(is_pinned=True).file == "epoch_2.pt"
-    with pytest.raises(CommandError, match="kept by hand"):
+    with pytest.raises(CommandError, match="pinned"):
         checkpoints("delete", run.pk, "epoch_2.pt", "--yes")
     checkpoints("pin", run.pk, "epoch_2.pt", "--off")
     assert not run.checkpoints.filter(is_pinned=True).exists()

@@ -76,12 +76,12 @@ def test_what_is_wrong_is_said(queue: list[TrainingRun], arguments: list[str], w
 
 
 def test_a_run_that_does_not_wait_cannot_be_moved(make: MAKE) -> None:
-    with pytest.raises(CommandError, match="has no place in the queue"):
+    with pytest.raises(CommandError, match="and not in the queue"):
         run("queue", "move", make("completed").pk, "--first")
 
 
 def test_devices(admin: User, dataset: Dataset) -> None:
-    assert "No machine has reported yet" in run("devices")
+    assert "No host has reported yet" in run("devices")
     assert json.loads(run("devices", "--json")) == []
     busy_studio(admin, dataset)
     text = run("devices")

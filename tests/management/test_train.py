@@ -54,7 +54,7 @@ def test_what_was_corrected_is_stored(admin: User, dataset: Dataset) -> None:
     ("text", "words"),
     [
         ("epochs: 0", "run.yaml:1: epochs: Must be at least 1. (got 0)"),
-        ("# short\n\nepoch: 3", "run.yaml:3: epoch: There is no such setting. (got 3)"),
+        ("# short\n\nepoch: 3", "run.yaml:3: epoch: Unknown setting. (got 3)"),
         ("epochs: 2\noptimizer: Adagrad", "run.yaml:2: optimizer: Choose one of "),
         ("epochs: 2\nbatch_size: 4\nepochs: 3", "run.yaml:3: epochs is already set in line 1."),
         ("- epochs", "run.yaml: must contain keys"),

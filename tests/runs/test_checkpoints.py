@@ -84,8 +84,8 @@ def test_the_newest_one_left_is_the_last(make: MAKE) -> None:
 @pytest.mark.parametrize("status", ["paused", "failed", "stopped", "queued"])
 def test_two_sound_ones_stay_of_a_run_that_may_go_on(make: MAKE, status: str) -> None:
     run = stored(make(status), 3)
-    run.checkpoints.filter(file="epoch_3.pt").update(damage="is damaged")
-    with pytest.raises(VerbError, match="at least 2 sound"):
+    run.checkpoints.filter(file="epoch_3.pt").update(damage="is corrupted")
+    with pytest.raises(VerbError, match="at least 2 valid"):
         run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
     run_verbs.delete_checkpoints(run, ["epoch_3.pt"])
     assert files(run) == ["epoch_1.pt", "epoch_2.pt"], "a damaged one may always go"
@@ -99,9 +99,9 @@ def test_all_of_a_finished_run_may_go(make: MAKE) -> None:
 
 def test_a_running_run_is_left_to_its_trainer(make: MAKE) -> None:
     run = stored(make("running"))
-    with pytest.raises(VerbError, match="Pause it first"):
+    with pytest.raises(VerbError, match="Pause it before"):
         run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
-    with pytest.raises(VerbError, match="Pause it first"):
+    with pytest.raises(VerbError, match="Pause it before"):
         run_verbs.clean_up(run, Policy(last=1))
     assert len(files(run)) == 4
 
@@ -110,7 +110,7 @@ def test_a_trainer_that_is_just_leaving_is_left_alone_too(make: MAKE) -> None:
     run = stored(make("paused"))
     with (run.folder / "trainer.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(VerbError, match="Pause it first"):
+        with pytest.raises(VerbError, match="Pause it before"):
             run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
     run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
     assert len(files(run)) == 3
@@ -119,7 +119,7 @@ def test_a_trainer_that_is_just_leaving_is_left_alone_too(make: MAKE) -> None:
 def test_a_damaged_index_is_told(make: MAKE) -> None:
     run = stored(make("paused"))
     (run.folder / "checkpoints" / "index.json").write_text("[{")
-    with pytest.raises(VerbError, match="is damaged"):
+    with pytest.raises(VerbError, match="is corrupted"):
         run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
     assert len(files(run)) == 4
 
@@ -155,7 +155,7 @@ def test_what_is_kept_by_hand_is_neither_deleted_nor_cleaned_up(make: MAKE) -> N
     run = stored(make("completed"))
     run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
     run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
-    with pytest.raises(VerbError, match="kept by hand"):
+    with pytest.raises(VerbError, match="pinned"):
         run_verbs.delete_checkpoints(run, ["epoch_2.pt"])
     run_verbs.clean_up(run, Policy(last=1))
     assert files(run) == ["epoch_1.pt", "epoch_2.pt", "epoch_4.pt"]
@@ -179,7 +179,7 @@ def test_what_is_gone_cannot_be_kept(make: MAKE) -> None:
     run = stored(make("running"))
     checkpoint = run.checkpoints.get(file="epoch_2.pt")
     checkpoint.path.unlink()
-    with pytest.raises(VerbError, match="is gone"):
+    with pytest.raises(VerbError, match="no longer exists"):
         run_verbs.pin_checkpoint(checkpoint)
     with held_pins(run.folder) as pins:
         assert not pins
@@ -282,7 +282,7 @@ def test_a_copy_of_what_is_damaged_or_gone_is_refused(make: MAKE, tmp_path: Path
     with pytest.raises(VerbError, match="does not match"):
         run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_4.pt"), tmp_path / "copy.pt")
     run.checkpoints.get(file="epoch_1.pt").path.unlink()
-    with pytest.raises(VerbError, match="is gone"):
+    with pytest.raises(VerbError, match="no longer exists"):
         run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_1.pt"), tmp_path / "copy.pt")
     assert not list(tmp_path.glob("copy*"))
 

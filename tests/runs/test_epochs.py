@@ -37,9 +37,9 @@ def test_a_run_that_stopped_early_goes_on_to_its_old_length(make: MAKE) -> None:
 
 
 def test_what_is_done_cannot_be_taken_back(make: MAKE) -> None:
-    with pytest.raises(VerbError, match="in epoch 5 already"):
+    with pytest.raises(VerbError, match="already in epoch 5"):
         run_verbs.extend_run(make("paused", epoch=5), 4)
-    with pytest.raises(VerbError, match="20 epochs already"):
+    with pytest.raises(VerbError, match="already completed 20 epochs"):
         run_verbs.extend_run(make("completed", epoch=20), 20)
 
 

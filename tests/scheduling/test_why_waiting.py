@@ -107,7 +107,7 @@ def test_the_limit_of_a_host(make: MAKE) -> None:
 )
 def test_what_no_machine_has_is_named(make: MAKE, config: dict[str, Any], what: str) -> None:
     machine()
-    assert why_waiting(queued(make, **config)) == f"No machine has {what}."
+    assert why_waiting(queued(make, **config)) == f"No host has {what}."
 
 
 def test_what_only_a_machine_has_that_is_away(make: MAKE) -> None:

@@ -97,12 +97,12 @@ def test_an_entry_leads_to_its_thing(staff_client: Client) -> None:
 
 def test_an_empty_trail_says_what_comes(staff_client: Client) -> None:
     AuditEntry.objects.all().delete()
-    assert "Nothing is written down here" in staff_client.get(PAGE).content.decode()
+    assert "No entries" in staff_client.get(PAGE).content.decode()
 
 
 def test_details_are_said_in_words(staff_client: Client) -> None:
     AuditEntry.objects.create(verb="import", source="page", details={"upload": True, "scopes": ["read", "delete"]})
     AuditEntry.objects.create(verb="delete", source="page", details={"bytes": 3 * 1024**2})
-    html = staff_client.get(PAGE).content.decode()
+    html = " ".join(staff_client.get(PAGE).content.decode().split())
     assert "scopes: read, delete, uploaded: yes" in html
-    assert "freed: 3.0\xa0MB" in html
+    assert "freed: 3.0 MB" in html

@@ -119,7 +119,7 @@ def test_deleting_asks_first_with_files_and_bytes_and_then_does_it(user_client: 
     assert "packs/000003.pack" in asked
     assert len(files(run)) == 6
     answer = user_client.post(page(run), {"files": "epoch_1.pt,epoch_3.pt", "confirmed": "yes"}, follow=True)
-    assert "2 checkpoints are gone" in text(answer)
+    assert "2 checkpoints deleted" in text(answer)
     assert files(run) == ["epoch_2.pt", "epoch_4.pt", "epoch_5.pt", "epoch_6.pt"]
     again = user_client.post(page(run), {"files": "epoch_1.pt,epoch_3.pt", "confirmed": "yes"}, follow=True)
     assert again.status_code == 200, "pressed twice"
@@ -128,20 +128,20 @@ def test_deleting_asks_first_with_files_and_bytes_and_then_does_it(user_client: 
 def test_ticked_ones_are_asked_for_too(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"))
     assert "Delete 2 checkpoints?" in text(user_client.post(page(run), {"file": ["epoch_1.pt", "epoch_2.pt"]}))
-    assert "Nothing was chosen" in text(user_client.post(page(run), {}, follow=True))
+    assert "No checkpoints were selected" in text(user_client.post(page(run), {}, follow=True))
 
 
 def test_what_must_stay_is_refused_in_words(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"), 2)
     answer = user_client.post(page(run), {"file": ["epoch_1.pt"], "confirmed": "yes"}, follow=True)
-    assert "at least 2 sound" in text(answer)
+    assert "at least 2 valid" in text(answer)
     assert len(files(run)) == 2
 
 
 def test_a_running_run_is_refused_in_words(user_client: Client, make: MAKE) -> None:
     run = stored(make("running"))
     answer = user_client.post(page(run), {"file": ["epoch_1.pt"], "confirmed": "yes"}, follow=True)
-    assert "Pause it first" in text(answer)
+    assert "Pause it before" in text(answer)
     assert len(files(run)) == 4
 
 
@@ -164,9 +164,9 @@ def test_one_is_kept_by_hand_verified_and_let_go(user_client: Client, make: MAKE
     def press(verb: str, file: str = "epoch_2.pt") -> Any:
         return user_client.post(reverse("checkpoint_control", args=[run.pk, file, verb]), follow=True)
 
-    assert "kept by hand" in text(press("pin"))
+    assert "pinned" in text(press("pin"))
     assert run.checkpoints.get(is_pinned=True).file == "epoch_2.pt"
-    assert "every hash holds" in text(press("verify"))
+    assert "all hashes match" in text(press("verify"))
     flip_a_bit(sorted((run.folder / "checkpoints" / "packs").iterdir())[1], 4000)
     assert "does not match" in text(press("verify"))
     assert "does not match" in text(user_client.get(run.get_absolute_url()))
@@ -177,13 +177,13 @@ def test_one_is_kept_by_hand_verified_and_let_go(user_client: Client, make: MAKE
 
 
 def test_a_run_without_any_says_so(user_client: Client, run: TrainingRun) -> None:
-    assert "None yet" in text(user_client.get(page(run)))
+    assert "No checkpoints yet" in text(user_client.get(page(run)))
 
 
 def test_a_damaged_index_is_told(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"))
     (run.folder / "checkpoints" / "index.json").write_text("[{")
-    assert "is damaged" in text(user_client.get(page(run)))
+    assert "is corrupted" in text(user_client.get(page(run)))
 
 
 @pytest.mark.django_db
@@ -195,7 +195,7 @@ def test_a_team_mate_keeps_checkpoints_but_deletes_none(make: MAKE, user: User, 
     mate.force_login(other_user)
     owner.force_login(user)
     shown = text(mate.get(page(run)))
-    assert "Keep</button>" in shown
+    assert "Pin</button>" in shown
     assert "Delete the chosen ones" not in shown
     assert "Delete these" not in shown
     assert "Delete the chosen ones" in text(owner.get(page(run)))

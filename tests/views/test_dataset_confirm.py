@@ -41,7 +41,7 @@ def answer(**changes: str) -> dict[str, str]:
 def test_the_page_shows_what_was_found(user_client: Client, proposed: Dataset) -> None:
     page = html(user_client.get(proposed.get_absolute_url()))
     found = ("COCO JSON", "Detection", "Segmentation", "instances_val.json", "kitten", "leaves the image", "× 2")
-    for words in (*found, "Waits for you", "Discard"):
+    for words in (*found, "Awaiting confirmation", "Discard"):
         assert words in page
     assert "hx-trigger" not in page.split('id="dataset"')[1].split(">")[0]
 
@@ -123,7 +123,7 @@ def test_what_was_typed_is_still_there_after_an_error(user_client: Client, propo
     response = user_client.post(address(proposed), answer(class_0_name="", class_1_name="dog", class_2_order="1"))
     page = html(response)
     assert page.index('data-source="dog"') < page.index('data-source="kitten"')
-    assert "Becomes one class with: kitten" in page
+    assert "Merged with: kitten" in page
     assert "Correct these classes: cat." in page
 
 
@@ -145,7 +145,7 @@ def test_without_validation_images_only_a_drawn_split_is_offered(user_client: Cl
     assert 'type="radio" name="split"' not in page
     assert '<input type="hidden" name="split" value="stratified"' in page
     response = user_client.post(address(dataset), answer(split="given"))
-    assert "The source gives no images for validation." in html(response)
+    assert "The source has no validation images." in html(response)
 
 
 def test_a_thousand_classes_can_be_sent(user_client: Client, user: User) -> None:
@@ -201,13 +201,13 @@ def test_others_look_and_do_not_confirm(proposed: Dataset, other_user: User) -> 
     page = html(client.get(proposed.get_absolute_url()))
     assert "kitten" not in page
     assert 'id="confirm"' not in page
-    assert "Its owner or an administrator" in page
+    assert "The owner or an administrator" in page
     assert client.post(address(proposed), answer()).status_code == 403
 
 
 def test_a_proposal_can_be_dismissed(user_client: Client, proposed: Dataset) -> None:
     delete = reverse("dataset_delete", args=[proposed.pk])
-    assert "Nothing of it was imported yet" in html(user_client.get(delete))
+    assert "Nothing has been imported yet" in html(user_client.get(delete))
     user_client.post(delete)
     assert not Dataset.objects.exists()
 
@@ -216,7 +216,7 @@ def test_with_errors_known_the_person_says_what_to_do_about_them(user_client: Cl
     report = [{"level": "error", "code": "unknown_image", "file": "a.json", "message": "a.json line 1: no image 7."}]
     dataset = make_proposed(user, report=report)
     page = html(user_client.get(dataset.get_absolute_url()))
-    assert "The report names errors already" in page
+    assert "The report already lists errors" in page
     radios = page.split('aria-labelledby="error-title"')[1].split("</form>")[0]
     assert "checked" not in radios
     assert user_client.post(address(dataset), answer(on_error="-")).status_code == 422

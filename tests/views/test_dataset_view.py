@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def test_bins_say_what_they_hold(tints: Dataset) -> None:
 def test_a_dataset_without_statistics_shows_its_counts(user_client: Client, tints: Dataset) -> None:
     page = html(user_client.get(tints.get_absolute_url()))
     assert "Sizes and shapes" not in page
-    assert '<td class="number">12</td><td class="number">6</td>' in page
+    assert re.search(r'<td class="number">12</td>\s*<td class="number">6</td>', page)
 
 
 def test_the_large_view_names_the_objects_and_leads_on(user_client: Client, scenes: Dataset) -> None:

@@ -27,19 +27,19 @@ def test_who_is_not_logged_in_is_sent_away(client: Client, db: None) -> None:
 
 
 def test_without_a_machine_it_says_what_to_do(user_client: Client) -> None:
-    assert "No machine has reported yet" in page(user_client)
+    assert "No host has reported yet" in page(user_client)
 
 
 def test_machines_devices_holders_strangers_and_who_is_next(user_client: Client, admin: User, dataset: Dataset) -> None:
     busy_studio(admin, dataset)
     text = page(user_client)
     assert re.findall(r'<h2 id="host-\d+"[^>]*>([^<]*)<', text) == ["gpu-box", "workstation", "attic"]
-    assert "No worker of it was heard of since" in text
+    assert "No worker has reported since" in text
     assert "blender" in text
     assert "process 4711, 6.0 GB" in text
-    assert "2 of 2 slots taken" in text
+    assert "2 of 2 slots in use" in text
     assert "7 runs in the last 24 hours" in text
-    devices = dict(re.findall(r"<h3>(cuda:\d).*?<dt>Next</dt><dd><a[^>]*>([^<]*)<", text, re.S))
+    devices = dict(re.findall(r"<h3>(cuda:\d).*?<dt>Next</dt>\s*<dd>\s*<a[^>]*>([^<]*)<", text, re.S))
     assert devices == {"cuda:0": "Leaves, second try", "cuda:1": "Leaves, second try"}
     assert text.count("<rect") == 15
 
@@ -66,7 +66,7 @@ def test_a_gpu_that_is_gone_is_shown_while_it_has_a_past(user_client: Client, ma
     run = make("completed", config=asking())
     hold(run, device, taken_at=timezone.now() - timedelta(hours=2), released_at=timezone.now())
     assert "cuda:0" in page(user_client)
-    assert ">gone<" in page(user_client)
+    assert ">not present<" in page(user_client)
 
 
 # Where the bars go

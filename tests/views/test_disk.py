@@ -68,7 +68,7 @@ def test_the_page_shows_what_was_measured_last_and_measures_when_asked(staff_cli
 
 
 def test_an_empty_studio_says_so(staff_client: Client) -> None:
-    assert "takes any space yet" in staff_client.get(reverse("disk")).content.decode()
+    assert "use disk space yet" in staff_client.get(reverse("disk")).content.decode()
 
 
 def test_a_measurement_that_was_torn_is_made_again(staff_client: Client, own_data: Path, make: MAKE) -> None:
@@ -88,4 +88,4 @@ def test_a_thousand_runs_take_few_queries(
     disk_usage.measure()
     with django_assert_max_num_queries(10):
         response = staff_client.get(reverse("disk"))
-    assert "950 smaller ones" in response.content.decode()
+    assert "950 smaller items" in response.content.decode()

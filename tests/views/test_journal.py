@@ -39,7 +39,7 @@ def entry(run: TrainingRun, worker: str = WORKER, **fields: Any) -> JournalEntry
 
 def test_an_empty_journal_says_what_it_is_for(user_client: Client) -> None:
     page = html(user_client.get(reverse("journal")))
-    assert "No run was ever found without its worker" in page
+    assert "No interrupted runs" in page
     assert "restart" not in html(user_client.get(reverse("run_list"))).lower()
 
 
@@ -50,9 +50,9 @@ def test_entries_are_shown_by_worker_with_their_evidence(user_client: Client, ma
     page = html(user_client.get(reverse("journal")))
     assert page.index("newest") < page.index("middling") < page.index("older")
     assert page.count("Worker on studio, started") == 2
-    assert "1 went on, 1 lost" in page
-    assert "Newest sound checkpoint: epoch_3.pt, step 300" in page
-    assert "Steps to be made again: 12" in page
+    assert "1 resumed, 1 lost" in page
+    assert "Newest valid checkpoint: epoch_3.pt, step 300" in page
+    assert "Steps to repeat: 12" in page
     assert "Last event: number 41" in page
 
 
@@ -73,7 +73,7 @@ def test_an_entry_outlives_its_run_and_one_in_work_says_so(staff_client: Client,
     run.delete()
     page = html(staff_client.get(reverse("journal")))
     assert "gone for good" in page
-    assert "Being recovered" in page
+    assert "Recovery in progress" in page
 
 
 def test_the_banner_is_shown_until_it_is_put_away(user_client: Client, make: MAKE) -> None:
@@ -82,12 +82,12 @@ def test_the_banner_is_shown_until_it_is_put_away(user_client: Client, make: MAK
     entry(make(name="three"), action="failed")
     page = html(user_client.get(reverse("run_list")))
     assert "Since the restart at" in page
-    assert "2 runs went on," in page
+    assert "2 runs resumed," in page
     assert "1 lost." in page
     assert user_client.post(reverse("journal_seen")).headers["Location"] == reverse("run_list")
     assert "Since the restart" not in html(user_client.get(reverse("run_list")))
     entry(make(name="four"), "studio:88:1764069999.00")
-    assert "1 run went on," in html(user_client.get(reverse("run_list")))
+    assert "1 run resumed," in html(user_client.get(reverse("run_list")))
     response = user_client.post(reverse("journal_seen"), headers={"HX-Request": "true"})
     assert (response.status_code, response.content) == (200, b"")
 
@@ -119,8 +119,8 @@ def test_a_retry_that_waits_is_shown_with_its_reason_and_time(user_client: Clien
     page = page_of(user_client, run)
     assert "The GPU or its driver reported an error" in page
     assert "the proof" in page
-    assert f"it is tried again at {timezone.localtime(soon):%H:%M:%S}" in page
-    assert f"Waits until {timezone.localtime(soon):%H:%M:%S}" in page
+    assert f"automatic retry at {timezone.localtime(soon):%H:%M:%S}" in page
+    assert f"Automatic retry at {timezone.localtime(soon):%H:%M:%S}" in page
     assert 'id="verb-resume"' in page
     assert "notice-warning" in page
 
@@ -137,12 +137,12 @@ def test_a_quiet_trainer_is_spoken_of_and_force_is_offered(user_client: Client, 
     now = timezone.now()
     run = make("running", heartbeat_at=now, last_event_at=now - timedelta(seconds=185))
     page = page_of(user_client, run)
-    assert "has said nothing for 3 min 5 s" in page
+    assert "has not reported for 3 min 5 s" in page
     assert reverse("run_force_stop", args=[run.pk]) in page
     user_client.post(reverse("run_control", args=[run.pk, "force_stop"]))
     run.refresh_from_db()
     assert run.requested_action == "kill"
-    assert "Its trainer is being ended" in page_of(user_client, run)
+    assert "The trainer is being killed" in page_of(user_client, run)
 
 
 def test_force_is_for_the_owner(client: Client, make: MAKE, other_user: User) -> None:

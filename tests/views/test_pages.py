@@ -118,7 +118,7 @@ def test_there_is_no_other_verb(user_client: Client, run: TrainingRun) -> None:
 def test_what_is_not_there_is_not_found(user_client: Client, name: str) -> None:
     response = user_client.get(reverse(name, args=[4711]))
     assert response.status_code == 404
-    assert "There is nothing here" in response.content.decode()
+    assert "Page not found" in response.content.decode()
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_forged_form_is_refused_in_plain_words(user: User) -> None:
     strict.force_login(user)
     response = strict.post(reverse("run_new"), {})
     assert response.status_code == 403
-    assert "The form was not accepted" in response.content.decode()
+    assert "The form was rejected" in response.content.decode()
 
 
 def test_lists_are_read_with_few_queries(

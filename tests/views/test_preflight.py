@@ -43,7 +43,7 @@ def test_the_form_is_checked_by_real_steps(user_client: Client, tints: Dataset) 
     assert job.params["config"] == parse_config(job.params["config"]).model_dump(mode="json")
     work_off()
     page = html(user_client.get(reverse("job", args=[job.pk]), headers=HTMX))
-    for title in ("Memory", "Time", "Disk", "Loading", "Numbers"):
+    for title in ("Memory", "Time", "Disk", "Data loading", "Numerical stability"):
         assert f"<strong>{title}</strong>" in page
     assert not TrainingRun.objects.exists()
 
@@ -108,7 +108,7 @@ def test_the_disk_says_by_how_much_it_falls_short() -> None:
 
 def test_it_says_who_waits_for_whom() -> None:
     slow = {"images_per_s": 300.0, "is_slower": True}
-    assert line("Loading", loader=slow) == (
+    assert line("Data loading", loader=slow) == (
         "warning",
         "300 img/s can be loaded; training processes 450 img/s. "
         "The device waits for images: increase the number of loader processes.",
@@ -116,7 +116,7 @@ def test_it_says_who_waits_for_whom() -> None:
 
 
 def test_what_is_not_finite_is_named() -> None:
-    level, text = line("Numbers", finite={"gradients": False, "loss_value": None})
+    level, text = line("Numerical stability", finite={"gradients": False, "loss_value": None})
     assert level == "error"
     assert "the gradients" in text
     assert "the loss" not in text

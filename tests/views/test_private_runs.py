@@ -159,7 +159,7 @@ def test_several_private_runs_are_counted(studio: TrainingRun, make: MAKE, other
     Device.objects.get().host.__class__.objects.update(slots=2)
     hold(make("running", name="second-hush", visibility="private"), Device.objects.get())
     text = html(signed_in(other_user).get(reverse("queue")))
-    assert "held by 2 private runs" in text
+    assert "used by 2 private runs" in text
     assert "second-hush" not in text
 
 
@@ -184,7 +184,7 @@ def test_a_run_is_moved_past_a_private_one_and_no_refusal_names_it(studio: Train
     refused = client.post(address, {"before": past.pk}, headers=part)
     assert SECRETS[2] not in refused.content.decode() + refused.headers["HX-Trigger"]
     moved = client.post(address, {"before": hidden.pk}, headers=part)
-    assert "number 1 of 2" in moved.headers["HX-Trigger"]
+    assert "position 1 of 2" in moved.headers["HX-Trigger"]
     assert_hidden(html(moved))
 
 

@@ -53,7 +53,7 @@ def test_who_is_not_logged_in_is_sent_away(client: Client, three: list[TrainingR
 
 def test_an_empty_queue_says_what_to_do(user_client: Client) -> None:
     text = page(user_client)
-    assert "Nothing runs and nothing waits" in text
+    assert "No running or waiting runs" in text
     assert reverse("run_new") in text
     assert "No worker is running" in text
 
@@ -61,7 +61,7 @@ def test_an_empty_queue_says_what_to_do(user_client: Client) -> None:
 def test_what_runs_and_what_waits_with_reasons(user_client: Client, admin: User, dataset: Dataset) -> None:
     busy_studio(admin, dataset)
     text = page(user_client)
-    held = re.findall(r'id="held-\d+".*?torch_name|id="held-\d+">\s*<td[^>]*><span[^>]*>([^<]*)</span>', text)
+    held = re.findall(r'id="held-\d+".*?torch_name|id="held-\d+">\s*<td[^>]*>\s*<span[^>]*>([^<]*)</span>', text)
     assert held == ["cuda:0", "cpu", "cpu"]
     names = re.findall(r'<li class="queue-item".*?class="row-title"[^>]*>([^<]*)<', text, re.S)
     assert names[0] == "Leaves, second try"
@@ -70,7 +70,7 @@ def test_what_runs_and_what_waits_with_reasons(user_client: Client, admin: User,
     assert "cuda:1 on gpu-box lacks 3.0 GB of free memory." in text
     assert "No machine has cuda:3." in text
     assert "It does not start before" in text
-    assert "Of the last 12 forecasts, 6 lay within their range; median error 5 min 15 s." in text
+    assert "Of the last 12 forecasts, 6 were within their range; median error 5 min 15 s." in text
     assert len(re.findall('class="queue-why"', text)) == 6
 
 
@@ -84,15 +84,15 @@ def test_a_forecast_is_shown_as_a_range(user_client: Client, three: list[Trainin
     text = page(user_client)
     assert "Starts 12:00 – 12:09" in text
     assert re.search(r"ends 13:00 – \d+ \w+ 12:00", text)
-    assert "learnt from 3 similar runs" in text
-    assert "No similar run has finished yet, so its end is not known." in text
+    assert "based on 3 similar runs" in text
+    assert "No similar run has finished yet, so the end is unknown." in text
 
 
 def test_only_who_may_control_a_run_gets_its_buttons(staff_client: Client, other_user: User, three: Any) -> None:
-    assert page(staff_client).count('title="One up"') == 3
+    assert page(staff_client).count('title="Move up"') == 3
     stranger = Client()
     stranger.force_login(other_user)
-    assert "One up" not in page(stranger)
+    assert "Move up" not in page(stranger)
     assert move(stranger, three[2], to="first").status_code == 403
     priority = stranger.post(reverse("queue_priority", args=[three[2].pk]), {"priority": 5})
     assert priority.status_code == 403
@@ -115,7 +115,7 @@ def test_a_form_moves_a_run(
 def test_htmx_gets_the_lists_and_a_word_to_say(user_client: Client, three: list[TrainingRun]) -> None:
     response = move(user_client, three[2], HTMX, to="first")
     assert html(response).lstrip().startswith('<div id="queue"')
-    assert "number 1 of 3" in response.headers["HX-Trigger"]
+    assert "position 1 of 3" in response.headers["HX-Trigger"]
     assert html(user_client.get(reverse("queue"), headers=HTMX)).lstrip().startswith('<div id="queue"')
 
 
@@ -131,7 +131,7 @@ def test_a_place_that_is_none_is_refused(user_client: Client, three: Any, place:
 def test_a_run_that_has_just_started_cannot_be_moved(user_client: Client, three: list[TrainingRun]) -> None:
     three[0].transition("running", attempt=1)
     response = move(user_client, three[0], HTMX, to="last")
-    assert "has no place in the queue" in response.headers["HX-Trigger"]
+    assert "and not in the queue" in response.headers["HX-Trigger"]
     assert move(user_client, three[1], HTMX, after=three[0].pk).status_code == 200
 
 
@@ -158,7 +158,7 @@ def test_the_page_of_a_run_says_why_it_waits(user_client: Client, make: MAKE) ->
     text = html(user_client.get(waiting.get_absolute_url()))
     assert "No free slot: the CPU of here is used by “night”." in text
     forecast.keep_up()
-    assert "When it starts cannot be told now." in html(user_client.get(waiting.get_absolute_url()))
+    assert "The start time cannot be estimated now." in html(user_client.get(waiting.get_absolute_url()))
 
 
 def test_a_long_queue_is_counted_to_its_end(user_client: Client, make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,4 +167,4 @@ def test_a_long_queue_is_counted_to_its_end(user_client: Client, make: MAKE, mon
         make("queued", name=f"r{number}", queue_rank=float(number), config=asking())
     text = page(user_client)
     assert text.count('class="queue-item"') == 2
-    assert "3 more runs wait behind these." in text
+    assert "3 more runs are waiting." in text

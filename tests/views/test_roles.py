@@ -433,7 +433,7 @@ def test_what_everybody_gets(line: Line, visibility: str) -> None:
             response = getattr(client_of(world, who), line.method)(line.address(world), line.data(world))
             got[who] = outcome(response)
             if got[who] == FORBIDDEN and line.expected(who, visibility) == FORBIDDEN:
-                assert "You may not do this" in response.content.decode()
+                assert "You do not have permission to do this" in response.content.decode()
             transaction.set_rollback(True)
     assert got == {who: line.expected(who, visibility) for who in PEOPLE}
 

@@ -52,7 +52,7 @@ def test_htmx_gets_the_drawing_alone(user_client: Client, make: MAKE) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
-    [("4", "in epoch 5 already"), ("10001", "less than or equal to 10000"), ("many", "whole number"), ("", "required")],
+    [("4", "already in epoch 5"), ("10001", "less than or equal to 10000"), ("many", "whole number"), ("", "required")],
 )
 def test_what_cannot_be_is_said_while_typing_and_when_sent(
     user_client: Client, make: MAKE, wanted: str, said: str
@@ -79,7 +79,7 @@ def test_a_running_run_is_told_without_a_pause(user_client: Client, make: MAKE) 
     run = make("running", **TRAINED)
     response = user_client.post(epochs(run), {"epochs": "30"}, follow=True)
     assert TrainingRun.objects.get().requests == [{"id": 1, "command": "epochs", "epochs": 30}]
-    assert "The trainer is told" in html(response)
+    assert "The new schedule takes effect" in html(response)
 
 
 def test_it_can_be_resumed_with_the_change(user_client: Client, make: MAKE) -> None:
@@ -91,7 +91,7 @@ def test_it_can_be_resumed_with_the_change(user_client: Client, make: MAKE) -> N
 
 def test_an_ending_run_is_left_alone(user_client: Client, make: MAKE) -> None:
     run = make("running", requested_action="stop", **TRAINED)
-    assert "just ending" in html(user_client.get(epochs(run)))
+    assert "run is ending" in html(user_client.get(epochs(run)))
     assert user_client.post(epochs(run), {"epochs": "30"}).status_code == 422
 
 
@@ -186,7 +186,7 @@ def test_of_two_editors_the_second_sees_what_the_first_wrote(user_client: Client
     run_verbs.update_run(TrainingRun.objects.get(), name="theirs")
     response = user_client.post(edit(run), sent)
     assert response.status_code == 409
-    assert "now theirs; yours is mine" in html(response)
+    assert "current value theirs; your value mine" in html(response)
     assert TrainingRun.objects.get().name == "theirs"
     assert user_client.post(edit(run), {**sent, "version": 2}).status_code == 302
     assert (TrainingRun.objects.get().name, TrainingRun.objects.get().soft_limit_h) == ("mine", 1.0)

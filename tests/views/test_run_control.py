@@ -97,7 +97,7 @@ def test_an_order_is_given_and_shown(user_client: Client, make: MAKE, command: s
     assert TrainingRun.objects.get().requests == [{"id": 1, "command": command}]
     assert "at the next step" in told(response)["studio:notice"]
     assert 'id="part-header"' in html(response)
-    assert "The trainer does it at its next step" in html(response)
+    assert "Takes effect at the next step" in html(response)
 
 
 def test_an_order_is_given_once_and_a_second_request_is_answered(user_client: Client, make: MAKE) -> None:
@@ -168,7 +168,7 @@ def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user
     TrainingRun.objects.update(heartbeat_at=timezone.now(), last_event_at=timezone.now())
     assert "force_stop" in entries(user_client.get(run.get_absolute_url()))
     page = html(user_client.get(reverse("run_force_stop", args=[run.pk])))
-    assert "The 20 steps since the newest checkpoint are lost" in page
+    assert "20 steps since the newest checkpoint are lost" in page
     action = re.findall(r'<form class="actions" method="post" action="([^"]*)"', page)[0]
     user_client.post(action)
     assert TrainingRun.objects.get().requested_action == "kill"
@@ -178,7 +178,7 @@ def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user
 def test_where_no_force_is_needed_the_page_says_so(user_client: Client, make: MAKE) -> None:
     page = html(user_client.get(reverse("run_force_stop", args=[make("paused").pk])))
     assert '<form class="actions"' not in page
-    assert "pause or stop it" in page
+    assert "Pause or stop the run instead" in page
 
 
 # What it costs
@@ -191,7 +191,7 @@ def test_the_page_says_what_a_pause_costs(user_client: Client, make: MAKE) -> No
     assert "0 steps lost" in page
     assert "writes 29.6\xa0MB" in page
     assert "time: not known yet" in page
-    assert re.search(r'>Kill or crash</th>\s*<td class="number">20 <span class="quiet">\(about 10 s\)', page)
+    assert re.search(r'>Kill or crash</th>\s*<td class="number">\s*20\s*<span class="quiet">\(about 10 s\)', page)
 
 
 @pytest.mark.parametrize("status", [status for status in Status.values if status not in ("running", "paused")])

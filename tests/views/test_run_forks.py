@@ -148,7 +148,7 @@ def test_both_runs_say_so(user_client: Client, make: MAKE, user: User) -> None:
     assert "at epoch 5, step 50" in page
     assert "<del>0.001</del>" in page
     assert "<ins>0.01</ins>" in page
-    assert "1 run was made from this one:" in html(user_client.get(run.get_absolute_url()))
+    assert "1 run was created from this one:" in html(user_client.get(run.get_absolute_url()))
 
 
 def test_the_checkpoint_may_be_gone(user_client: Client, make: MAKE, user: User) -> None:
@@ -164,7 +164,7 @@ def test_an_origin_that_one_may_not_see_stays_unnamed(client: Client, make: MAKE
     TrainingRun.objects.filter(pk=run.pk).update(visibility="private")
     client.force_login(other_user)
     page = html(client.get(fork.get_absolute_url()))
-    assert "a run that you do not see" in page
+    assert "a run that is not shared with you" in page
     assert "secret plan" not in page
 
 
@@ -177,7 +177,7 @@ def test_a_copy_remembers_its_origin(user_client: Client, make: MAKE) -> None:
     assert user_client.post(reverse("run_new"), form).status_code == 302
     copy = fork_of(run)
     assert (copy.forked_from, copy.forked_checkpoint, copy.soft_limit_h) == (run, "", 3.0)
-    assert "A copy of" in html(user_client.get(copy.get_absolute_url()))
+    assert "Copy of" in html(user_client.get(copy.get_absolute_url()))
 
 
 def test_only_what_differs_is_listed(make: MAKE) -> None:

@@ -42,7 +42,7 @@ def named(make: Callable[..., TrainingRun], **runs: str) -> None:
 
 
 def test_without_anything_the_list_says_what_to_do(user_client: Client) -> None:
-    assert "Import a dataset" in html(user_client.get(reverse("run_list")))
+    assert "Import dataset" in html(user_client.get(reverse("run_list")))
 
 
 def test_with_a_dataset_the_list_leads_to_the_first_run(user_client: Client, dataset: Dataset) -> None:
@@ -61,7 +61,7 @@ def test_the_list_searches_names_and_datasets(user_client: Client, make: Callabl
     named(make, alpha="pending", beta="pending")
     assert names(user_client.get(reverse("run_list"), {"q": "ALPH"})) == ["alpha"]
     assert names(user_client.get(reverse("run_list"), {"q": "pets"})) == ["beta", "alpha"]
-    assert "No run matches" in html(user_client.get(reverse("run_list"), {"q": "nothing like it"}))
+    assert "No matching runs" in html(user_client.get(reverse("run_list"), {"q": "nothing like it"}))
 
 
 def test_the_list_has_pages_that_keep_the_filter(user_client: Client, make: Callable[..., TrainingRun]) -> None:
@@ -239,7 +239,7 @@ def test_corrections_of_version_0_1_are_shown_as_they_were_stored(user_client: C
 
 def test_a_dataset_that_is_not_ready_cannot_be_chosen(user_client: Client, dataset: Dataset) -> None:
     Dataset.objects.update(status="importing")
-    assert "A run needs a dataset" in html(user_client.get(reverse("run_new")))
+    assert "A dataset is required" in html(user_client.get(reverse("run_new")))
 
 
 def test_a_clone_begins_with_the_settings_of_the_other(user_client: Client, make: Callable[..., TrainingRun]) -> None:

@@ -120,7 +120,7 @@ def test_a_viewer_is_offered_nothing_to_press(
 def test_the_page_of_a_thing_tells_what_was_done_to_it(user_client: Client, other_client: Client, run: Any) -> None:
     user_client.post(reverse("run_control", args=[run.pk, "start"]), REMOTE_ADDR="192.0.2.9")
     page = html(other_client.get(run.get_absolute_url()))
-    assert "Who did what" in page
+    assert "Activity" in page
     assert "started" in page
     assert "192.0.2.9" not in page  # where from is for administrators
 

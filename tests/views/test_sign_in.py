@@ -37,7 +37,7 @@ def locked(client: Client, user: User) -> Client:
 def test_a_wrong_password_is_told_and_written_down(client: Client, user: User) -> None:
     response = attempt(client, "wrong")
     assert response.status_code == 200
-    assert "The user name or the password is wrong." in response.content.decode()
+    assert "The user name or password is incorrect." in response.content.decode()
     assert told() == [("sign_in_failed", "ada", "192.0.2.1")]
 
 
@@ -45,8 +45,8 @@ def test_after_too_many_the_right_one_does_not_help(locked: Client) -> None:
     response = attempt(locked, "correct horse")
     assert response.status_code == 429
     page = response.content.decode()
-    assert "Too many wrong passwords" in page
-    assert "closed from here for 15 minutes" in page
+    assert "Too many failed attempts" in page
+    assert "blocked for 15 minutes" in page
     assert "_auth_user_id" not in locked.session
 
 
@@ -156,8 +156,8 @@ def test_static_files_may_be_kept(client: Client) -> None:
 def test_the_account_tells_role_team_and_sessions(user_client: Client, user: User) -> None:
     page = user_client.get(reverse("account")).content.decode()
     assert "Operator" in page
-    assert "in no team" in page
-    assert "signed in with 1 browser: this one" in page
+    assert "no team" in page
+    assert "1 active session: this browser" in page
 
 
 def test_a_changed_password_ends_other_sessions_and_not_this_one(user_client: Client, user: User) -> None:

@@ -42,7 +42,7 @@ def secret_in(response: Any) -> str | None:
 
 def test_a_page_without_tokens_offers_to_make_one(user_client: Client) -> None:
     text = html(user_client.get(PAGE))
-    assert "Make the token" in text
+    assert "Create token" in text
     assert "Revoke" not in text
 
 
@@ -63,7 +63,7 @@ def test_a_new_token_is_shown_once_and_works(user_client: Client, user: User) ->
 def test_a_token_may_have_no_end(user_client: Client) -> None:
     post(user_client, days="0")
     assert ApiToken.objects.get().expires_at is None
-    assert "no end" in html(user_client.get(PAGE))
+    assert "no expiry" in html(user_client.get(PAGE))
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_reload_makes_no_second_token(user_client: Client) -> None:
     for _ in range(2):
         again = user_client.post(PAGE, sent)
         assert again.status_code == 409
-        assert "“laptop” was made already" in html(again)
+        assert "“laptop” has already been created" in html(again)
         assert secret_in(again) is None
     assert ApiToken.objects.count() == 1
     assert AuditEntry.objects.filter(verb="token_create").count() == 1

@@ -81,7 +81,7 @@ def test_others_may_use_an_entry_but_not_change_it(
 
 def test_the_empty_library_says_what_to_do(user_client: Client) -> None:
     html = user_client.get("/weights/").content.decode()
-    assert "The library is empty" in html
+    assert "No models yet" in html
     assert reverse("weights_upload") in html
 
 
@@ -97,7 +97,7 @@ def test_the_list_is_a_tree_that_can_be_searched(user_client: Client, user: User
     part = user_client.get("/weights/?task=detection", headers={"HX-Request": "true", "HX-Target": "weights"})
     text = part.content.decode()
     assert ("zebras" in text, "birds" in text, "<html" in text) == (True, False, False)
-    assert "No weights match" in user_client.get("/weights/?q=nothing").content.decode()
+    assert "No matching models" in user_client.get("/weights/?q=nothing").content.decode()
 
 
 def test_a_checkpoint_is_saved_from_the_page_of_its_run(user_client: Client, saved: Checkpoint) -> None:
@@ -117,7 +117,7 @@ def test_a_checkpoint_is_saved_from_the_page_of_its_run(user_client: Client, sav
 
 
 def test_a_run_without_a_checkpoint_says_so(user_client: Client, run: TrainingRun) -> None:
-    assert "Nothing to save yet" in user_client.get(reverse("weights_save", args=[run.pk])).content.decode()
+    assert "No checkpoint to save" in user_client.get(reverse("weights_save", args=[run.pk])).content.decode()
 
 
 def test_another_persons_run_cannot_be_saved(client: Client, other_user: User, saved: Checkpoint) -> None:
@@ -145,19 +145,19 @@ def test_an_upload_becomes_an_entry(user_client: Client, tmp_path: Path) -> None
     assert response["Location"] == weights.get_absolute_url()
     work()
     html = user_client.get(weights.get_absolute_url()).content.decode()
-    assert "What fits" in html
-    assert "Try it" in html
+    assert "Matching weights" in html
+    assert "Try" in html
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architecture": "nothing"}, "There is no such network for this task"),
+        ({"architecture": "nothing"}, "Unknown architecture for this task"),
         ({"classes": "one"}, "Too few classes for this task (at least 2)"),
         ({"classes": "one\none"}, "Two classes have the same name"),
         ({"image_size": "33"}, "Must be a multiple of 32"),
         ({"name": ""}, "This field is required"),
-        ({}, "header is not there"),
+        ({}, "header is missing"),
     ],
 )
 def test_a_bad_upload_names_the_field(user_client: Client, settings: Any, changes: dict[str, str], words: str) -> None:
@@ -193,7 +193,7 @@ def test_deleting_asks_with_the_exact_bytes_and_what_uses_it(user_client: Client
 def test_weights_in_need_are_not_deleted(user_client: Client, user: User, entry: Weights, tints: Dataset) -> None:
     make_run(user, tints, "waiting", start_from=entry.start_name)
     page = reverse("weights_delete", args=[entry.pk])
-    assert "going to start from it" in user_client.get(page).content.decode()
+    assert "will start from this model" in user_client.get(page).content.decode()
     user_client.post(page)
     assert entry.path.exists()
 
@@ -220,8 +220,8 @@ def test_an_export_is_followed_and_fetched(user_client: Client, other_user: User
     assert "Waiting for a worker" in user_client.get(followed).content.decode()
     job = work()
     html = user_client.get(followed).content.decode()
-    assert "the same, bit by bit" in html
-    assert "as the dataset is gone" in html
+    assert "identical bit by bit" in html
+    assert "because the dataset no longer exists" in html
     file = reverse("job_file", args=[job.pk, "export.zip"])
     assert file in html
     response = user_client.get(file)
@@ -267,7 +267,7 @@ def test_bad_images_are_refused_with_a_reason(user_client: Client, entry: Weight
     page = reverse("weights_try", args=[entry.pk])
     response = user_client.post(page, {"images": [SimpleUploadedFile("a.txt", b"hello")]})
     assert response.status_code == 422
-    assert "a.txt is no image" in response.content.decode()
+    assert "a.txt is not a supported image" in response.content.decode()
     part = user_client.post(page, headers={"HX-Request": "true"})
     assert (part.status_code, "at least one image" in part.content.decode()) == (422, True)
 

@@ -291,7 +291,7 @@ def test_a_bad_upload_is_refused_with_the_reason(
         ({"image_size": 50}, "image_size: must be a multiple of 32"),
         ({"classes": ["one"]}, "Name the classes"),
         ({"classes": ["one", "one"]}, "the same name"),
-        ({"name": " "}, "A name is needed"),
+        ({"name": " "}, "Enter a name or exclude"),
         ({"licence": "x" * 300}, "more than 200 characters"),
     ],
 )

@@ -39,7 +39,7 @@ VERBS: dict[str, Text] = {
     "delete": _("deleted"),
     "import": _("imported"),
     "confirm": _("confirmed the import of"),
-    "save": _("saved to the library"),
+    "save": _("saved as model"),
     "export": _("exported"),
     "predict": _("predicted with"),
     "pin": _("pinned"),

@@ -171,10 +171,10 @@ def scopes_allow(scopes: Collection[str], verb: Verb | str) -> bool:
 def refusal(verb: Verb | str) -> str:
     """The message for a user who sees an object but may not do this to it."""
     return {
-        Verb.CONTROL: _("Only its owner, their team mates and administrators may control this."),
-        Verb.CHANGE: _("Only its owner, their team mates and administrators may change this."),
+        Verb.CONTROL: _("Only the owner, team members and administrators can control this."),
+        Verb.CHANGE: _("Only the owner, team members and administrators can change this."),
         Verb.SHARE: _("Only its owner and administrators may share this."),
-        Verb.DELETE: _("Only its owner and administrators may delete this."),
+        Verb.DELETE: _("Only the owner and administrators can delete this."),
         Verb.CREATE: _("Viewers cannot create or import anything. An administrator can change your role."),
         Verb.ADMINISTER: _("Only administrators may do this."),
-    }.get(Verb(verb), _("You may not do this."))
+    }.get(Verb(verb), _("You do not have permission to do this."))

@@ -20,7 +20,9 @@ def share(item: Shareable, visibility: str, team: Team | None = None, *, by: Any
     The owner shares with a team of theirs only. Raises VerbError for a wrong word, a missing team or a strange one.
     """
     if visibility not in Visibility.values:
-        raise VerbError(_("Things are shared with everybody, a team or nobody else, not with “%s”.") % visibility)
+        raise VerbError(
+            _("Objects can be shared with everyone, with a team or with no one, not with “%s”.") % visibility
+        )
     team = team if visibility == Visibility.TEAM else None
     if visibility == Visibility.TEAM and team is None:
         raise VerbError(_("Choose the team to share this with."))

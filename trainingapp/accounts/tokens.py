@@ -28,9 +28,9 @@ def create_token(
     """Make a token; returns it with its secret, which is shown this once and stored nowhere."""
     wanted = [scope for scope in ApiToken.Scope.values if scope in set(scopes)]
     if not wanted:
-        raise VerbError(_("scopes: Choose what the token may do."))
+        raise VerbError(_("scopes: Choose at least one scope."))
     if expires_at is not None and expires_at <= timezone.now():
-        raise VerbError(_("expires: This time is over already."))
+        raise VerbError(_("expires: This time is in the past."))
     secret = TOKENS_BEGIN + secrets.token_urlsafe(32)
     with transaction.atomic():
         token = ApiToken.objects.create(

@@ -163,7 +163,7 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, Http404):
         return not_found()
     if isinstance(error, PermissionDenied):
-        return Problem(403, str(error) or _("You may not do this."))
+        return Problem(403, str(error) or _("You do not have permission to do this."))
     if isinstance(error, RequestDataTooBig):
         return Problem(413, _("The body is too large."))
     if isinstance(error, HttpError):

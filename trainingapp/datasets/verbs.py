@@ -53,7 +53,7 @@ def start_import(
     if not can(owner, Verb.CREATE):
         raise VerbError(refusal(Verb.CREATE))
     if not source_is_upload and not from_shell and not may_import_from(owner, source):
-        raise VerbError(_("Datasets may not be imported from %(folder)s.") % {"folder": source})
+        raise VerbError(_("Datasets cannot be imported from %(folder)s.") % {"folder": source})
     if not source.exists():
         raise VerbError(_("%(path)s does not exist.") % {"path": source})
     fields: dict[str, Any] = {"owner": owner, "source": str(source.resolve()), "source_is_upload": source_is_upload}

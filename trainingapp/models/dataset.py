@@ -75,6 +75,27 @@ class Dataset(Shared):
         return Path(settings.DATASETS_DIR) / str(self.pk)
 
     @property
+    def is_ready(self) -> bool:
+        return self.status == self.Status.READY
+
+    @property
+    def is_inspecting(self) -> bool:
+        return self.status == self.Status.INSPECTING
+
+    @property
+    def is_proposed(self) -> bool:
+        return self.status == self.Status.PROPOSED
+
+    @property
+    def is_refused(self) -> bool:
+        return self.status == self.Status.REFUSED
+
+    @property
+    def is_discardable(self) -> bool:
+        """Whether nothing of it has been imported."""
+        return self.is_refused or self.is_proposed
+
+    @property
     def errors(self) -> list[dict[str, Any]]:
         return [item for item in self.report if item["level"] == "error"]
 

@@ -191,6 +191,18 @@ class TrainingRun(Shared):
         return Path(settings.RUNS_DIR) / str(self.pk)
 
     @property
+    def is_running(self) -> bool:
+        return self.status == Status.RUNNING
+
+    @property
+    def is_queued(self) -> bool:
+        return self.status == Status.QUEUED
+
+    @property
+    def is_paused(self) -> bool:
+        return self.status == Status.PAUSED
+
+    @property
     def is_finished(self) -> bool:
         return self.status in FINISHED
 

@@ -98,6 +98,14 @@ class Weights(Shared):
         return self.folder / WEIGHTS_FILE
 
     @property
+    def is_pending(self) -> bool:
+        return self.state == self.State.PENDING
+
+    @property
+    def is_failed(self) -> bool:
+        return self.state == self.State.FAILED
+
+    @property
     def is_ready(self) -> bool:
         return self.state == self.State.READY
 

@@ -3,8 +3,8 @@
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from trainingapp.models import RunEvent
-from trainingapp.presentation.labels import STATUSES, StatusLook
+from trainingapp.models import RunEvent, Weights
+from trainingapp.presentation.labels import STATUSES, StatusLook, model_look
 
 _NOTICES = {
     "error": "bi-x-octagon-fill",
@@ -28,6 +28,12 @@ def status_badge(status: str) -> SafeString:
     """Icon and label of a status."""
     look = _look(status)
     return format_html('<span class="status status-{}">{}{}</span>', status, icon(look.icon), look.label)
+
+
+def model_badge(weights: Weights) -> SafeString:
+    """Icon and label of the state of a model."""
+    css, look = model_look(weights)
+    return format_html('<span class="status status-{}">{}{}</span>', css, icon(look.icon), look.label)
 
 
 def notice_icon(level: str) -> SafeString:

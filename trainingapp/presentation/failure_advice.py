@@ -20,11 +20,11 @@ ADVICE: dict[str, Advice] = {
         _("Halve the batch size or the image size, choose a smaller model, or turn on mixed precision."),
     ),
     "bad_config": Advice(
-        _("The configuration cannot be used"),
+        _("Invalid configuration"),
         _("Clone the run and change the setting that is named here."),
     ),
     "bad_data": Advice(
-        _("An image or the dataset could not be read"),
+        _("Image or dataset could not be read"),
         _("Check the file that is named here; import the dataset again if it is corrupted."),
     ),
     "non_finite_loss": Advice(
@@ -33,7 +33,7 @@ ADVICE: dict[str, Advice] = {
     ),
     "weights_unavailable": Advice(
         _("The pretrained weights could not be downloaded"),
-        _("Check the connection, put the file into the weights folder, or train without pretrained weights."),
+        _("Check the network connection, place the file in the weights folder, or train without pretrained weights."),
     ),
     "damaged_weights": Advice(
         _("The weights to start from are corrupted"),
@@ -59,7 +59,7 @@ ADVICE: dict[str, Advice] = {
         _("Check the machine on which it ran, then resume: the run continues from its newest checkpoint."),
     ),
     "hang": Advice(
-        _("The trainer hung"),
+        _("The trainer stopped responding"),
         _(
             "The lines show the position of each of its threads. Loader processes that wait for each other are one "
             "cause."

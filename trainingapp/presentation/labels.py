@@ -11,6 +11,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.tasks.registry import METRICS
+from trainingapp.models import Weights
 from trainingapp.presentation.choices import choice_label
 
 Label = str | Promise
@@ -39,8 +40,10 @@ STATUSES: dict[str, StatusLook] = {
     "proposed": StatusLook("bi-question-circle-fill", _("Awaiting confirmation")),
     "importing": StatusLook("bi-arrow-repeat", _("Importing")),
     "ready": StatusLook("bi-check-circle-fill", _("Ready")),
-    "refused": StatusLook("bi-x-octagon-fill", _("Refused")),
+    "refused": StatusLook("bi-x-octagon-fill", _("Rejected")),
 }
+SPLITS: dict[str, Label] = {"train": _("Training"), "val": _("Validation")}
+LEVELS: dict[str, Label] = {"error": _("Error"), "warning": _("Warning")}
 PHASES: dict[str, Label] = {
     "starting": _("starting"),
     "train": _("training"),
@@ -173,3 +176,25 @@ def kept_because(reason: str) -> Label:
 
 def space_label(kind: str) -> Label:
     return SPACE.get(kind, kind)
+
+
+def split_label(split: str) -> Label:
+    return SPLITS.get(split, split)
+
+
+def level_label(level: str) -> Label:
+    """The level of a line in a validation report."""
+    return LEVELS.get(level, level)
+
+
+def model_look(weights: Weights) -> tuple[str, StatusLook]:
+    """The suffix of the CSS class and the look of a model: its job first, then its file, then what it is good for."""
+    if weights.state == Weights.State.PENDING:
+        return "queued", StatusLook("bi-hourglass-split", _("Creating"))
+    if weights.state == Weights.State.FAILED:
+        return "failed", StatusLook("bi-x-octagon-fill", _("Failed"))
+    if weights.damage:
+        return "failed", StatusLook("bi-exclamation-octagon-fill", _("Corrupted"))
+    if not weights.is_whole:
+        return "paused", StatusLook("bi-puzzle", _("Initial weights only"))
+    return "completed", StatusLook("bi-check-circle-fill", _("Ready"))

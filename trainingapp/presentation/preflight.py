@@ -137,12 +137,12 @@ def _loader(result: Result) -> Line:
     speeds = {"loads": round(result["loader"]["images_per_s"]), "takes": round(result["time"]["images_per_s"])}
     text = _("%(loads)d img/s can be loaded; training processes %(takes)d img/s.") % speeds
     if not result["loader"]["is_slower"]:
-        return Line("good", _("Loading"), text + " " + _("The device does not wait for images."))
+        return Line("good", _("Data loading"), text + " " + _("The device does not wait for images."))
     if result["device"] == "cpu":
-        more = _("Loading and training share the processor; smaller images load faster.")
+        more = _("Data loading and training share the CPU; smaller images load faster.")
     else:
         more = _("The device waits for images: increase the number of loader processes.")
-    return Line("warning", _("Loading"), f"{text} {more}")
+    return Line("warning", _("Data loading"), f"{text} {more}")
 
 
 def _finite(finite: Finite) -> Line:
@@ -154,6 +154,6 @@ def _finite(finite: Finite) -> Line:
     wrong = ", ".join(label for label, is_finite in checks.items() if not is_finite)
     if not wrong:
         text = _("Loss %(loss)s, gradients and weights are finite numbers after a few steps.")
-        return Line("good", _("Numbers"), text % {"loss": number_text(finite["loss_value"] or 0.0)})
+        return Line("good", _("Numerical stability"), text % {"loss": number_text(finite["loss_value"] or 0.0)})
     text = _("Not finite after a few steps: %(what)s. Lower the learning rate or turn off mixed precision.")
-    return Line("error", _("Numbers"), text % {"what": wrong})
+    return Line("error", _("Numerical stability"), text % {"what": wrong})

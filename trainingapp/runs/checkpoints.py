@@ -59,10 +59,10 @@ def pin_checkpoint(checkpoint: Checkpoint, *, is_pinned: bool = True) -> Checkpo
     with locked(checkpoint.run):
         row = Checkpoint.objects.filter(pk=checkpoint.pk).first()
         if row is None or not checkpoint.run.folder.is_dir():
-            raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
+            raise VerbError(_("The checkpoint %(file)s no longer exists.") % {"file": checkpoint.file})
         with retention.held_pins(checkpoint.run.folder) as pins:
             if is_pinned and not checkpoint.path.exists():
-                raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
+                raise VerbError(_("The checkpoint %(file)s no longer exists.") % {"file": checkpoint.file})
             (pins.add if is_pinned else pins.discard)(checkpoint.file)
         if row.is_pinned != is_pinned:
             row.is_pinned = is_pinned
@@ -82,7 +82,7 @@ def verify_checkpoint(checkpoint: Checkpoint, known: Known | None = None) -> str
 def copy_checkpoint(checkpoint: Checkpoint, target: Path, form: ExportForm = "pt") -> int:
     """Write it as a file for torch.load, or its weights as safetensors; returns the size. Raises VerbError."""
     if not checkpoint.path.is_file():
-        raise VerbError(_("The checkpoint %(file)s is gone.") % {"file": checkpoint.file})
+        raise VerbError(_("The checkpoint %(file)s no longer exists.") % {"file": checkpoint.file})
     try:
         size = export_file(open_checkpoint(checkpoint.path), form, target)
     except Damaged as error:
@@ -100,7 +100,7 @@ def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:
     going = [row for row in rows if row.file in files]
     for row in going:
         if row.is_pinned:
-            raise VerbError(_("The checkpoint %(file)s is kept by hand. Let it go first.") % {"file": row.file})
+            raise VerbError(_("The checkpoint %(file)s is pinned. Unpin it first.") % {"file": row.file})
     staying = [row for row in rows if row.file not in files and not row.damage]
     sound_going = [row for row in going if not row.damage]
     if housekeeping.may_resume(run) and sound_going and len(staying) < LEAST_SOUND:
@@ -115,7 +115,7 @@ def _removed(run: TrainingRun, choose: Callable[[], Collection[str]], by: str, v
         raise _busy(run)
     removal = _told(run, lambda: housekeeping.remove(run, choose, by=by, verb=verb))
     if left := removal.left(run.folder / "checkpoints"):
-        raise VerbError(_("These files are still there: %(files)s.") % {"files": ", ".join(left)})
+        raise VerbError(_("These files still exist: %(files)s.") % {"files": ", ".join(left)})
     return removal
 
 
@@ -128,12 +128,12 @@ def _told(run: TrainingRun, work: Callable[[], Result]) -> Result:
     except VerbError:
         raise
     except ValueError as error:
-        message = _("The list of checkpoints of “%(name)s” is damaged (%(error)s). Resuming the run mends it.")
+        message = _("The list of checkpoints of “%(name)s” is corrupted (%(error)s). Resuming the run repairs it.")
         raise VerbError(message % {"name": run.name, "error": error}) from None
     except OSError as error:
         raise VerbError(_("The checkpoints cannot be changed: %(error)s") % {"error": error}) from None
 
 
 def _busy(run: TrainingRun) -> VerbError:
-    message = _("The run “%(name)s” is in work, and its trainer alone changes its checkpoints. Pause it first.")
+    message = _("The run “%(name)s” is running. Pause it before you change its checkpoints.")
     return VerbError(message % {"name": run.name})

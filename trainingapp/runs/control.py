@@ -52,7 +52,7 @@ def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
             queue_run(run, by)
             audit.record("resume", run, by=by)
         elif run.status == Status.RUNNING and run.requested_action:
-            raise VerbError(_("The run “%(name)s” is still ending; resume it then.") % {"name": run.name})
+            raise VerbError(_("The run “%(name)s” is still ending. Resume it afterwards.") % {"name": run.name})
         elif run.waits_until:
             _try_now(run, by)
         elif run.status not in (Status.QUEUED, Status.RUNNING):

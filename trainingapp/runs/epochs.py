@@ -21,9 +21,11 @@ def least_epochs(run: TrainingRun) -> int:
 def with_epochs(run: TrainingRun, epochs: int) -> RunConfig:
     """The run's configuration with another number of epochs. Raises VerbError where that cannot be."""
     if run.status == Status.COMPLETED and epochs <= run.epoch:
-        raise VerbError(_("The run has done %(count)d epochs already; give it more.") % {"count": run.epoch})
+        raise VerbError(
+            _("The run has already completed %(count)d epochs. Set a higher number.") % {"count": run.epoch}
+        )
     if epochs < least_epochs(run):
-        message = _("The run is in epoch %(epoch)d already; it cannot end after %(wanted)d.")
+        message = _("The run is already in epoch %(epoch)d and cannot end after epoch %(wanted)d.")
         raise VerbError(message % {"epoch": run.epoch, "wanted": epochs})
     try:
         return parse_config({**run.config, "epochs": epochs})

@@ -217,13 +217,11 @@ def read(run: TrainingRun, epoch: int) -> EvaluationFile:
     try:
         return _parsed(path, path.stat().st_mtime_ns)
     except OSError:
-        raise EvaluationError(
-            _("The file with the evaluation of epoch %(epoch)s is missing.") % {"epoch": epoch}
-        ) from None
+        raise EvaluationError(_("The evaluation file of epoch %(epoch)s is missing.") % {"epoch": epoch}) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or path.name
-        text = _("The file with the evaluation of epoch %(epoch)s is damaged (%(where)s: %(problem)s).")
+        text = _("The evaluation file of epoch %(epoch)s is corrupted (%(where)s: %(problem)s).")
         raise EvaluationError(text % {"epoch": epoch, "where": where, "problem": first["msg"]}) from None
 
 

@@ -147,9 +147,9 @@ class ShareForm(forms.Form):
             self.teams.setdefault(str(item.team_id), item.team)
         self.initial["who"] = str(item.team_id) if item.team_id else item.visibility
         self.fields["who"].choices = [  # type: ignore[attr-defined]
-            (Visibility.EVERYBODY, gettext("Everybody who can sign in")),
+            (Visibility.EVERYBODY, gettext("Everyone who can sign in")),
             *((pk, gettext("The team %(name)s") % {"name": team.name}) for pk, team in self.teams.items()),
-            (Visibility.PRIVATE, gettext("Nobody else")),
+            (Visibility.PRIVATE, gettext("Private")),
         ]
 
     @property

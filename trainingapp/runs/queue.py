@@ -37,7 +37,7 @@ def move_in_queue(
         anchor = before or after
         if anchor is not None and anchor not in queue:
             # It may be one that whoever moves this may not see, so it is not named.
-            raise VerbError(_("The run beside which it should stand does not wait any more; look at the queue again."))
+            raise VerbError(_("The run to be placed next to is no longer waiting. Check the queue again."))
         if anchor == run or _is_there(run, queue, before, after, to):
             return run
         others = [other for other in queue if other != run]
@@ -53,7 +53,7 @@ def set_priority(run: TrainingRun, priority: int) -> TrainingRun:
     with transaction.atomic():
         refresh_locked(run)
         if run.is_finished:
-            message = _("The run “%(name)s” is %(status)s: its priority counts no more.")
+            message = _("The run “%(name)s” is %(status)s; its priority has no effect.")
             raise VerbError(message % {"name": run.name, "status": Status(run.status).label})
         if run.priority != priority:
             run.priority = priority
@@ -70,7 +70,7 @@ def _locked_queue(run: TrainingRun) -> Iterator[list[TrainingRun]]:
         list(locked.values_list("pk"))
         refresh_locked(run)
         if run.status != Status.QUEUED:
-            message = _("The run “%(name)s” is %(status)s and has no place in the queue.")
+            message = _("The run “%(name)s” is %(status)s and not in the queue.")
             raise VerbError(message % {"name": run.name, "status": Status(run.status).label})
         yield list(queued_runs())
 

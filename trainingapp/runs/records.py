@@ -121,7 +121,7 @@ def _check_start(config: RunConfig, owner: User) -> None:
         return
     found = Checkpoint.objects.filter(run_id=int(number), file=file[0]).select_related("run").first()
     if found is None or not can(owner, Verb.SEE, found):
-        raise VerbError(_("There is no checkpoint %(name)s to start from.") % {"name": config.start_from})
+        raise VerbError(_("The checkpoint %(name)s does not exist.") % {"name": config.start_from})
     if found.run.task != config.task:
         message = _("The checkpoint %(name)s is of a run for %(task)s, not for %(wanted)s.")
         names = {"name": config.start_from, "task": found.run.task, "wanted": config.task}
@@ -131,12 +131,12 @@ def _check_start(config: RunConfig, owner: User) -> None:
 def _check_start_weights(config: RunConfig, number: int, owner: User) -> None:
     found = Weights.objects.filter(pk=number).first()
     if found is None or not can(owner, Verb.SEE, found):
-        raise VerbError(_("There are no weights %(name)s to start from.") % {"name": config.start_from})
+        raise VerbError(_("The model %(name)s does not exist.") % {"name": config.start_from})
     if not found.is_ready:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": found, "state": found.get_state_display()})
     check_undamaged(found)
     if found.task != config.task:
-        message = _("The weights “%(name)s” are for %(task)s, not for %(wanted)s.")
+        message = _("The model “%(name)s” is for %(task)s, not for %(wanted)s.")
         raise VerbError(message % {"name": found, "task": found.task, "wanted": config.task})
 
 

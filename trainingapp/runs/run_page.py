@@ -17,6 +17,7 @@ from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, Tra
 from trainingapp.models.run import Status
 from trainingapp.runs.evaluations import Summary, newest_batch, summary
 from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
+from trainingapp.runs.run_hint import RunHint, hint_of
 from trainingapp.runs.verb_record import Placement, RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.forecast import newest_forecast
@@ -62,7 +63,7 @@ def charts_of(name: str) -> list[dict[str, Any]]:
     rate = [_series("lr", "train", _("Learning rate"), 3)]
     return [
         {"name": "loss", "title": _("Loss"), "series": loss},
-        {"name": "quality", "title": _("Quality"), "series": quality},
+        {"name": "quality", "title": _("Metrics"), "series": quality},
         {"name": "learning_rate", "title": _("Learning rate"), "series": rate},
     ]
 
@@ -168,13 +169,22 @@ class RunPage:
         """The newest time that the run was found without its worker."""
         return self.run.journal.first()
 
+    def failure_level(self) -> str:
+        """The level of the notice about the newest failure: a run that is retried gives a warning only."""
+        return "error" if self.run.status == Status.FAILED else "warning"
+
+    def hint(self) -> RunHint | None:
+        """What explains the status below the title."""
+        return hint_of(self.run, self.why_waiting() if self.run.is_queued else "", controls=self.controls)
+
     def why_waiting(self) -> str:
         """What a queued run waits for."""
         return why_waiting(self.run, named_to(self.reader))
 
     def forecast(self) -> Forecast | None:
-        """What was told last of a queued run's start and end."""
-        return newest_forecast(self.run)
+        """The newest forecast of the start and the end of a queued run."""
+        is_shown = self.run.shown_status == Status.QUEUED and not self.run.waits_until
+        return newest_forecast(self.run) if is_shown else None
 
     def evaluation(self) -> Summary | None:
         """The newest validation in short."""

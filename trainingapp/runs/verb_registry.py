@@ -407,7 +407,7 @@ RUN_VERBS = VerbRegistry(
         api_operation="check_run",
         own_command="train check",
         audit_verb="check",
-        audit_label=_("checked a run on"),
+        audit_label=_("ran a preflight check on"),
     ),
     RunVerb(
         name="preview",

@@ -15,7 +15,15 @@ from trainingapp.presentation.messages import text_of
 register = template.Library()
 Value = TypeVar("Value")
 
-for tag in (badges.icon, badges.status_badge, badges.status_icon, badges.notice_icon, badges.event_icon, advice):
+for tag in (
+    badges.icon,
+    badges.status_badge,
+    badges.model_badge,
+    badges.status_icon,
+    badges.notice_icon,
+    badges.event_icon,
+    advice,
+):
     register.simple_tag(tag)
 register.simple_tag(times.time_range, name="span")
 
@@ -23,6 +31,7 @@ for read in (
     *(event_text.event_text, event_text.marks_attempt),
     *(event_text.failure_text, event_text.journal_text, event_text.damage_text, event_text.resume_check_reason),
     *(labels.status_label, labels.phase_label, labels.format_label, labels.task_label, labels.metric_label),
+    *(labels.split_label, labels.level_label),
     *(labels.reason_label, labels.request_label, labels.kept_because, labels.space_label, labels.resume_check_look),
     *(numbers.metric, numbers.percent, numbers.whole_percent, numbers.small_share, numbers.heat, numbers.times),
     *(numbers.unlocalized, numbers.grouped, numbers.setting_value),

@@ -34,17 +34,17 @@ _DAY = forms.DateInput({"type": "date"})
 class AuditFilter(forms.Form):
     """Which entries to show; what is left empty counts as all."""
 
-    user = forms.CharField(label=_("Who"), required=False, max_length=USER_NAME_LENGTH)
-    verb = forms.ChoiceField(label=_("What"), required=False)
+    user = forms.CharField(label=_("User"), required=False, max_length=USER_NAME_LENGTH)
+    verb = forms.ChoiceField(label=_("Action"), required=False)
     thing = forms.CharField(
-        label=_("Thing"),
+        label=_("Object"),
         required=False,
         max_length=SEARCH_LENGTH,
-        help_text=_("Its name, or its kind and number: run 7"),
+        help_text=_("Name, or type and number: run 7"),
     )
     source = forms.ChoiceField(label=_("Source"), required=False)
     since = forms.DateField(label=pgettext_lazy("day", "From"), required=False, widget=_DAY)
-    until = forms.DateField(label=_("Until"), required=False, widget=_DAY)
+    until = forms.DateField(label=_("To"), required=False, widget=_DAY)
 
     def __init__(self, data: Any) -> None:
         super().__init__(data)

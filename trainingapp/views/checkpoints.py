@@ -26,9 +26,9 @@ class PolicyForm(forms.Form):
 
     last = forms.IntegerField(label=gettext_lazy("Newest"), min_value=0, max_value=MAX_KEPT_CHECKPOINTS)
     best = forms.IntegerField(label=gettext_lazy("Best"), min_value=1, max_value=MAX_KEPT_CHECKPOINTS)
-    every_epochs = forms.IntegerField(label=gettext_lazy("Of each so many epochs"), min_value=0, max_value=MAX_EPOCHS)
-    days = forms.FloatField(label=gettext_lazy("Not older than (days)"), min_value=0, max_value=MAX_KEPT_DAYS)
-    gb = forms.FloatField(label=gettext_lazy("Together at most (GB)"), min_value=0, max_value=MAX_KEPT_GB)
+    every_epochs = forms.IntegerField(label=gettext_lazy("Every N epochs"), min_value=0, max_value=MAX_EPOCHS)
+    days = forms.FloatField(label=gettext_lazy("Maximum age (days)"), min_value=0, max_value=MAX_KEPT_DAYS)
+    gb = forms.FloatField(label=gettext_lazy("Maximum total size (GB)"), min_value=0, max_value=MAX_KEPT_GB)
 
     def __init__(self, data: Any, policy: Policy) -> None:
         given = {name: value for name, value in data.items() if name in self.base_fields}
@@ -73,7 +73,7 @@ def _change(request: HttpRequest, run: TrainingRun) -> HttpResponse:
     """Ask first, with the exact files and bytes; what was confirmed is what is deleted."""
     files = [name for name in request.POST.get("files", "").split(",") if name] or request.POST.getlist("file")
     if not files:
-        messages.info(request, _("Nothing was chosen, and nothing was deleted."))
+        messages.info(request, _("No checkpoints were selected; nothing was deleted."))
         return redirect("run_checkpoints", run.pk)
     try:
         if "confirmed" not in request.POST:
@@ -85,8 +85,8 @@ def _change(request: HttpRequest, run: TrainingRun) -> HttpResponse:
         messages.error(request, str(error))
         return redirect("run_checkpoints", run.pk)
     text = ngettext(
-        "%(count)d checkpoint is gone, and %(size)s are free again.",
-        "%(count)d checkpoints are gone, and %(size)s are free again.",
+        "%(count)d checkpoint deleted, %(size)s freed.",
+        "%(count)d checkpoints deleted, %(size)s freed.",
         len(files),
     )
     messages.success(request, text % {"count": len(files), "size": filesizeformat(removal.freed_bytes)})
@@ -107,19 +107,19 @@ def checkpoint_control(request: HttpRequest, pk: int, file: str, verb: str) -> H
 
 def _pin(checkpoint: Checkpoint) -> str:
     run_verbs.pin_checkpoint(checkpoint)
-    return _("%(file)s stays, whatever the rules say.") % {"file": checkpoint.file}
+    return _("%(file)s is pinned.") % {"file": checkpoint.file}
 
 
 def _unpin(checkpoint: Checkpoint) -> str:
     run_verbs.pin_checkpoint(checkpoint, is_pinned=False)
-    return _("%(file)s stays only as the rules say.") % {"file": checkpoint.file}
+    return _("%(file)s is no longer pinned.") % {"file": checkpoint.file}
 
 
 def _verify(checkpoint: Checkpoint) -> str:
     wrong = run_verbs.verify_checkpoint(checkpoint)
     if wrong:
         raise VerbError(f"{checkpoint.file} {wrong}.")
-    return _("%(file)s is sound: every hash holds.") % {"file": checkpoint.file}
+    return _("%(file)s is valid: all hashes match.") % {"file": checkpoint.file}
 
 
 VERBS: dict[str, Callable[[Checkpoint], str]] = {"pin": _pin, "unpin": _unpin, "verify": _verify}

@@ -34,6 +34,7 @@ def _hosts(user: Any, now: datetime) -> Iterator[dict[str, Any]]:
         shown = (device for device in host.devices.all() if device.is_present or holds[device.pk])
         yield {
             "host": host,
+            "heading_id": f"host-{host.pk}",
             "devices": [
                 _device(host, device, holds[device.pk], now) | _next(waiting.get(device.pk), named) for device in shown
             ],

@@ -77,7 +77,7 @@ def _curve(found: Extension) -> CurveLines:
     top = max((rate for _epoch, rate in [*found.before, *found.after]), default=1.0)
     series = [
         Series(label=_("As planned"), points=found.before),
-        Series(label=_("With the new number"), points=found.after),
+        Series(label=_("With new total"), points=found.after),
         Series(label=_("Now"), points=[(found.at_epoch, 0.0), (found.at_epoch, top)]),
     ]
     return CurveLines(name=f"{HISTORY}lr", title=_("Learning rate"), x=_("Epoch"), y=_("Learning rate"), series=series)

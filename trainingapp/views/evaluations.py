@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.template.loader import render_to_string
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 from PIL import Image
@@ -43,6 +44,8 @@ PARTS = {
     "telling": "runs/_evaluation_telling.html",
 }
 
+_WHEN_EVALUATED = gettext_lazy("It is created by the validation at the end of the first epoch. Reload this page then.")
+
 
 @require_safe
 def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
@@ -50,7 +53,8 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
     run = visible_run(request, pk)
     found = history(run)
     if not found:
-        return render(request, "runs/evaluation.html", {"section": "runs", "run": run})
+        why = _("This run ended before its first validation.") if run.is_finished else _WHEN_EVALUATED
+        return render(request, "runs/evaluation.html", {"section": "runs", "run": run, "why_empty": why})
     now = _chosen(found, request.GET.get("epoch", ""))
     best = next((one for one in found if one.epoch == run.best_epoch), None)
     context = {"section": "runs", "run": run, "now": now, "best": best, "newest": found[-1], "epochs": found}
@@ -109,6 +113,7 @@ def _content_context(request: HttpRequest, run: TrainingRun, now: Evaluated, fou
         "telling": gallery.telling(best=which == "best", label=chosen),
         "ends": [("worst", _("Worst")), ("best", _("Best"))],
         "which": "best" if which == "best" else "worst",
+        "telling_title": _("Best images") if which == "best" else _("Worst images"),
         "label": chosen,
         "legend": legend(content),
         "confidence": USUAL_CONFIDENCE if content.best_confidence is None else content.best_confidence,

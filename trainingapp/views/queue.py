@@ -73,7 +73,7 @@ def _wanted_place(request: HttpRequest) -> dict[str, Any]:
             number = request.POST[name]
             other = TrainingRun.objects.filter(pk=int(number)).first() if number.isdecimal() else None
             if other is None:
-                raise VerbError(_("The run beside which it should stand is gone; look at the queue again."))
+                raise VerbError(_("The run to be placed next to no longer exists. Check the queue again."))
             return {name: other}
     if request.POST.get("to") not in ("first", "last"):
         raise VerbError(_("to must be first or last, or before or after must name a run."))
@@ -102,9 +102,9 @@ def _answer(request: HttpRequest, run: TrainingRun, problem: str = "") -> HttpRe
 def _place_in_words(run: TrainingRun) -> str:
     order = list(queued_runs().values_list("pk", flat=True))
     if run.pk not in order:
-        return _("“%(name)s” does not wait any more.") % {"name": run.name}
+        return _("“%(name)s” is no longer waiting.") % {"name": run.name}
     values = {"name": run.name, "number": order.index(run.pk) + 1, "count": len(order)}
-    return _("“%(name)s” is number %(number)d of %(count)d.") % values
+    return _("“%(name)s” is at position %(number)d of %(count)d.") % values
 
 
 def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:

@@ -33,9 +33,28 @@ def run_epochs(request: HttpRequest, pk: int) -> HttpResponse:
         return redirect(run)
     context = {"section": "runs", "run": run, "form": form, "resumable": run.status in RESUMABLE}
     context |= {"preview": _previewed(run, form), "possible": RUN_VERBS["epochs"].is_possible(run)}
+    context |= {"effect": _effect(run), "submit_label": _("Change and resume") if _is_over(run) else _("Change")}
     is_part = request.headers.get("HX-Target") == "epochs-preview"
     status = 422 if request.method == "POST" else 200
     return render(request, "runs/_epochs_preview.html" if is_part else "runs/epochs.html", context, status=status)
+
+
+def _is_over(run: TrainingRun) -> bool:
+    """Whether more epochs put the run back into the queue."""
+    return run.status == TrainingRun.Status.COMPLETED
+
+
+def _effect(run: TrainingRun) -> str:
+    """When the change takes effect."""
+    if run.is_running:
+        return _(
+            "Training continues without a pause: the trainer saves a checkpoint and applies the change between steps."
+        )
+    if _is_over(run):
+        return _("The run is queued again and resumes from its newest checkpoint.")
+    if run.status in RESUMABLE:
+        return _("The change takes effect when the run is resumed.")
+    return _("The change takes effect when training starts.")
 
 
 def _extended(request: HttpRequest, run: TrainingRun, form: EpochsForm) -> bool:
@@ -49,10 +68,10 @@ def _extended(request: HttpRequest, run: TrainingRun, form: EpochsForm) -> bool:
         form.refuse(str(error))
         return False
     texts = {
-        TrainingRun.Status.RUNNING.value: _("The trainer is told; it goes on with the new schedule at its next step."),
-        TrainingRun.Status.QUEUED.value: _("It has %(count)d epochs now, and waits for a place."),
+        TrainingRun.Status.RUNNING.value: _("The new schedule takes effect at the next step."),
+        TrainingRun.Status.QUEUED.value: _("The run now has %(count)d epochs and is queued."),
     }
-    text = texts.get(run.status, _("It has %(count)d epochs now."))
+    text = texts.get(run.status, _("The run now has %(count)d epochs."))
     messages.success(request, text % {"count": run.config["epochs"]} if "%(count)d" in text else text)
     return True
 

@@ -25,7 +25,7 @@ LIFETIMES = [
     (30, gettext_lazy("30 days")),
     (90, gettext_lazy("90 days")),
     (365, gettext_lazy("a year")),
-    (0, gettext_lazy("until it is revoked")),
+    (0, gettext_lazy("no expiry")),
 ]
 
 
@@ -35,14 +35,14 @@ class TokenForm(forms.Form):
     name = forms.CharField(
         label=gettext_lazy("Name"),
         max_length=NAME_LENGTH,
-        help_text=gettext_lazy("What it is for, such as the machine that uses it."),
+        help_text=gettext_lazy("Purpose, such as the machine that uses it."),
         widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
     )
     scopes = forms.MultipleChoiceField(
-        label=gettext_lazy("It may"),
+        label=gettext_lazy("Scopes"),
         choices=ApiToken.Scope.choices,
         initial=[ApiToken.Scope.READ],
-        help_text=gettext_lazy("Never more than you may yourself."),
+        help_text=gettext_lazy("A token never exceeds your own permissions."),
         widget=forms.CheckboxSelectMultiple({"class": "form-check-input"}),
     )
     days = forms.TypedChoiceField(
@@ -66,7 +66,7 @@ def token_list(request: HttpRequest) -> HttpResponse:
     except FormUsedError as used:
         return _page(request, TokenForm(initial=form.cleaned_data), status=409, made_before=used.result)
     except FormTooOldError:
-        form.add_error(None, _("This page was open for too long. Look at the form and send it again."))
+        form.add_error(None, _("The page was open for too long. Check the form and submit it again."))
         return _page(request, form, status=422)
     except VerbError as error:
         form.add_error(None, str(error))
@@ -89,7 +89,7 @@ def _made(request: HttpRequest, *, name: str, scopes: list[str], days: int) -> t
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     """Revoke one of one's own tokens."""
     token = token_verbs.revoke_token(get_object_or_404(ApiToken, pk=pk, user=request.user))
-    messages.success(request, _("The token “%(name)s” opens no door any more.") % {"name": token.name})
+    messages.success(request, _("The token “%(name)s” has been revoked.") % {"name": token.name})
     return redirect("token_list")
 
 

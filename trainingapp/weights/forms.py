@@ -19,12 +19,12 @@ from trainingapp.models import Dataset
 from trainingapp.presentation.choices import choice_label
 
 NORMALISATION_LABELS = [
-    ("imagenet", _("As ImageNet's")),
+    ("imagenet", _("ImageNet")),
     ("centred", _("From −1 to 1")),
     ("plain", _("From 0 to 1")),
 ]
 FORMAT_LABELS = [
-    ("onnx", _("ONNX, with a script that predicts")),
+    ("onnx", _("ONNX with a prediction script")),
     ("pt2", _("torch.export (.pt2)")),
     ("safetensors", _("safetensors")),
     ("pt", _("PyTorch state dict (.pt)")),
@@ -57,7 +57,7 @@ class AboutForm(MarkedForm):
     name = forms.CharField(
         label=_("Name"),
         max_length=NAME_LENGTH,
-        help_text=_("An entry of the same name becomes its next version."),
+        help_text=_("A model with the same name becomes its next version."),
         widget=_text(),
     )
     note = forms.CharField(
@@ -67,10 +67,10 @@ class AboutForm(MarkedForm):
         widget=forms.Textarea({"class": "form-control", "rows": 3}),
     )
     licence = forms.CharField(
-        label=_("Licence"),
+        label=_("License"),
         required=False,
         max_length=LICENCE_LENGTH,
-        help_text=_("Under which others may use them, such as CC BY 4.0."),
+        help_text=_("License of the weights, such as CC BY 4.0."),
         widget=_text(),
     )
 
@@ -92,14 +92,14 @@ class UploadForm(AboutForm):
 
     file = forms.FileField(
         label=_("File"),
-        help_text=_("A .safetensors file, or a .pt or .pth file that holds tensors and nothing else."),
+        help_text=_("A .safetensors file, or a .pt or .pth file that contains only tensors."),
         widget=forms.FileInput({"class": "form-control", "accept": ".safetensors,.pt,.pth"}),
     )
     task = forms.ChoiceField(label=_("Task"), choices=task_choices, widget=forms.Select({"class": "form-select"}))
     architecture = forms.CharField(
         label=_("Architecture"),
         max_length=ARCHITECTURE_LENGTH,
-        help_text=_("As the form of a run names it, such as resnet18."),
+        help_text=_("Name as in the run form, such as resnet18."),
         widget=_text(list="architectures"),
     )
     image_size = forms.IntegerField(
@@ -107,18 +107,18 @@ class UploadForm(AboutForm):
         min_value=32,
         max_value=MAX_IMAGE_SIZE,
         initial=224,
-        help_text=_("The square that images are made to fit; a multiple of 32."),
+        help_text=_("Side of the square that images are scaled to; a multiple of 32."),
         widget=forms.NumberInput({"class": "form-control", "step": 32}),
     )
     normalisation = forms.ChoiceField(
-        label=_("Normalisation"),
+        label=_("Normalization"),
         choices=NORMALISATION_LABELS,
-        help_text=_("How pixels were scaled in training."),
+        help_text=_("Pixel normalization used in training."),
         widget=forms.Select({"class": "form-select"}),
     )
     classes = forms.CharField(
         label=_("Classes"),
-        help_text=_("One a line, in the order of the outputs; without the background."),
+        help_text=_("One per line, in the order of the outputs, without the background."),
         widget=forms.Textarea({"class": "form-control font-monospace", "rows": 6}),
     )
 
@@ -133,7 +133,7 @@ class UploadForm(AboutForm):
         file = self.cleaned_data["file"]
         if file.size > settings.MAX_UPLOAD_BYTES:
             limit = settings.MAX_UPLOAD_BYTES // 1024**2
-            raise forms.ValidationError(_("The file is larger than the %(limit)s MB allowed here.") % {"limit": limit})
+            raise forms.ValidationError(_("The file is larger than the limit of %(limit)s MB.") % {"limit": limit})
         return file
 
     def clean_image_size(self) -> int:
@@ -152,7 +152,7 @@ class UploadForm(AboutForm):
         task, name = self.cleaned_data.get("task"), self.cleaned_data.get("architecture")
         if task in TASKS and name and not is_known(task, name):
             known = ", ".join(list(TASKS[task].architectures)[:12])
-            message = _("There is no such network for this task. There are %(known)s and more.")
+            message = _("Unknown architecture for this task. Known are %(known)s and others.")
             self.add_error("architecture", message % {"known": known})
         classes = self.cleaned_data.get("classes")
         least = TASKS[task].least_classes if task in TASKS else 1
@@ -204,5 +204,10 @@ class ManyForm(MarkedForm):
     def clean(self) -> dict[str, Any]:
         chosen = [name for name in ("dataset", "folder") if self.cleaned_data.get(name)]
         if len(chosen) != 1 and not self.errors:
-            self.add_error("dataset", _("Choose a dataset or a folder.") if not chosen else _("Choose one of both."))
+            self.add_error(
+                "dataset",
+                _("Choose a dataset or a folder.")
+                if not chosen
+                else _("Choose either a dataset or a folder, not both."),
+            )
         return self.cleaned_data

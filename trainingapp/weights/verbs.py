@@ -192,18 +192,18 @@ def check_weights_file(path: Path, file_name: str) -> str:
     """The suffix of a file that may hold weights. Raises VerbError, saying what it is instead."""
     suffix = {".safetensors": ".safetensors", ".pt": ".pt", ".pth": ".pt"}.get(Path(file_name).suffix.lower())
     if suffix is None:
-        raise VerbError(_("Only .safetensors, .pt and .pth files are taken, not %(name)s.") % {"name": file_name})
+        raise VerbError(_("Only .safetensors, .pt and .pth files are accepted, not %(name)s.") % {"name": file_name})
     with path.open("rb") as file:
         beginning = file.read(16)
     for start, kind in BEGINNINGS.items():
         if beginning.startswith(start):
-            raise VerbError(_("This is a %(kind)s file, no weights of PyTorch.") % {"kind": kind})
+            raise VerbError(_("This is a %(kind)s file, not PyTorch weights.") % {"kind": kind})
     if suffix == ".safetensors":
         length = int.from_bytes(beginning[:8], "little")
         if len(beginning) < 9 or beginning[8:9] != b"{" or length > path.stat().st_size:
-            raise VerbError(_("This is no safetensors file: its header is not there."))
+            raise VerbError(_("This is not a safetensors file: the header is missing."))
     elif not beginning.startswith((b"PK", b"\x80")):
-        raise VerbError(_("This is no file that torch.save has written."))
+        raise VerbError(_("This file was not written by torch.save."))
     return suffix
 
 
@@ -311,13 +311,13 @@ def _check_unneeded(weights: Weights) -> None:
     uses = weights_uses(weights, weights.owner)
     waiting = [run.name for run in uses.waiting]
     if not waiting and uses.hidden_waiting:
-        raise VerbError(_("Runs that are not shared with you are going to start from these weights."))
+        raise VerbError(_("Runs that are not shared with you will start from this model."))
     if not waiting:
         return
     listed = ", ".join(waiting[:5]) + (", …" if len(waiting) > 5 else "")
     message = ngettext(
-        "The run %(names)s is going to start from these weights. Delete it or let it end first.",
-        "The runs %(names)s are going to start from these weights. Delete them or let them end first.",
+        "The run %(names)s will start from this model. Delete it or wait until it ends.",
+        "The runs %(names)s will start from this model. Delete them or wait until they end.",
         len(waiting),
     )
     raise VerbError(message % {"names": listed})
@@ -329,13 +329,15 @@ def check_usable(weights: Weights) -> None:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
     check_undamaged(weights)
     if not weights.is_whole:
-        raise VerbError(_("“%(name)s” is not a whole network: it can only start runs.") % {"name": weights})
+        raise VerbError(
+            _("“%(name)s” is not a complete network and can only be used as initial weights.") % {"name": weights}
+        )
 
 
 def check_undamaged(weights: Weights) -> None:
     """Raises VerbError where the file was found to be another one than was written, or gone."""
     if weights.damage:
-        message = _("The file of “%(name)s” %(wrong)s. Put it back from a copy, or save the weights again.")
+        message = _("The file of “%(name)s” %(wrong)s. Restore it from a backup, or save the model again.")
         raise VerbError(message % {"name": weights, "wrong": weights.damage})
 
 
@@ -417,7 +419,7 @@ def _check_header(path: Path, name: str) -> None:
         raise VerbError(_("%(name)s has too many pixels.") % {"name": name}) from None
     except (OSError, SyntaxError, ValueError, EOFError):
         known = ", ".join(FORMATS)
-        message = _("%(name)s is no image that can be read here. Known are %(known)s.")
+        message = _("%(name)s is not a supported image. Supported formats: %(known)s.")
         raise VerbError(message % {"name": name, "known": known}) from None
     if width * height > MOST_PIXELS:
         message = _("%(name)s has %(width)d × %(height)d pixels, which is too many.")
@@ -441,9 +443,9 @@ def predict_folder(weights: Weights, folder: Path, *, by: Any, from_shell: bool 
     check_usable(weights)
     folder = folder.resolve()
     if not from_shell and not may_import_from(by, folder):
-        raise VerbError(_("Images may not be read from %(folder)s.") % {"folder": folder})
+        raise VerbError(_("Images cannot be read from %(folder)s.") % {"folder": folder})
     if not folder.is_dir():
-        raise VerbError(_("There is no folder %(folder)s on the server.") % {"folder": folder})
+        raise VerbError(_("The folder %(folder)s does not exist on the server.") % {"folder": folder})
     params = {**_job_params(weights), "folder": str(folder), "of": str(folder)}
     job = prepared_job(Job.Kind.PREDICT_MANY, owner=by, params=params)
     return _submitted(job, "predict", weights, folder=str(folder))

@@ -34,8 +34,8 @@ MOST_SHOWN = 50
 BACKGROUND = "background"
 
 COLUMNS = [
-    Column("ap", _("AP")),
-    Column("ap50", _("AP50")),
+    Column("ap", _("mAP50-95")),
+    Column("ap50", _("mAP50")),
     Column("precision", _("Precision")),
     Column("recall", _("Recall")),
     Column("f1", _("F1")),
