@@ -30,6 +30,7 @@ from trainingapp.contract.config import parse_config
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.badges import status_badge
+from trainingapp.presentation.event_text import journal_text
 from trainingapp.presentation.labels import STATUSES
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.verb_record import Parameter, RunVerb
@@ -249,10 +250,14 @@ class CheckpointAdmin(OfARunAdmin):
 
 @admin.register(JournalEntry)
 class JournalEntryAdmin(OfARunAdmin):
-    list_display = ("found_at", "run_name", "run_link", "attempt", "found_by", "action", "message", "done_at")
+    list_display = ("found_at", "run_name", "run_link", "attempt", "found_by", "action", "shown_message", "done_at")
     list_filter = ("action", "found_at")
     search_fields = ("run_name", "found_by", "message", "run__name")
     date_hierarchy = "found_at"
+
+    @admin.display(description=_("message"), ordering="message")
+    def shown_message(self, entry: JournalEntry) -> str:
+        return journal_text(entry)
 
 
 @admin.register(Forecast)

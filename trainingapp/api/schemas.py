@@ -22,7 +22,7 @@ from trainingapp.contract.limits import (
 )
 from trainingapp.contract.tasks.registry import TaskName
 from trainingapp.models import RunEvent, TrainingRun
-from trainingapp.presentation.event_text import event_text
+from trainingapp.presentation.event_text import event_text, failure_text
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
 
@@ -133,6 +133,10 @@ class TrainingStatusResponse(Schema):
     @staticmethod
     def resolve_wanted(run: TrainingRun) -> str:
         return run.requested_action
+
+    @staticmethod
+    def resolve_error_message(run: TrainingRun) -> str:
+        return failure_text(run)
 
 
 class Sharing(Schema):

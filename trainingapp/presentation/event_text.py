@@ -106,5 +106,5 @@ def resume_check_reason(check: Mapping[str, Any]) -> str:
 
 
 def _with_data(data: Mapping[str, object], text: str) -> str:
-    """The message of `data`; a row of version 0.1 has the English `text` alone."""
-    return rendered_data({**data, "message": text}) if from_data(data) else text
+    """The message of `data` where there is one; a row of version 0.1 has the English `text` alone."""
+    return rendered_data({**data, "message": text}) if text and from_data(data) else text

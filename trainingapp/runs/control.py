@@ -9,10 +9,10 @@ from django.utils.translation import gettext as _
 from trainingapp.accounts import audit
 from trainingapp.jobs import wakeups
 from trainingapp.models import RunEvent, TrainingRun
-from trainingapp.models.run import RequestedAction, Status, append_events
+from trainingapp.models.run import NO_ERROR, RequestedAction, Status, append_events
 from trainingapp.models.verbs import VerbError, locked, not_possible
 
-#: What a run forgets when a person starts it or lets it go on.
+#: What is reset when a user starts or resumes a run.
 FRESH: dict[str, Any] = {
     "requested_action": RequestedAction.NOTHING,
     "requested_at": None,
@@ -24,9 +24,7 @@ FRESH: dict[str, Any] = {
     "host": "",
     "pid": None,
     "phase": "",
-    "error_class": "",
-    "error_message": "",
-    "error_lines": [],
+    **NO_ERROR,
     "requests": [],
 }
 

@@ -36,6 +36,7 @@ from trainingapp.models.verbs import (
     refresh_locked,
     remove_trash,
 )
+from trainingapp.presentation.event_text import damage_text
 from trainingapp.runs import checkpoint_files as housekeeping
 from trainingapp.weights import model_files
 
@@ -338,7 +339,7 @@ def check_undamaged(weights: Weights) -> None:
     """Raises VerbError where the file was found to be another one than was written, or gone."""
     if weights.damage:
         message = _("The file of “%(name)s” %(wrong)s. Restore it from a backup, or save the model again.")
-        raise VerbError(message % {"name": weights, "wrong": weights.damage})
+        raise VerbError(message % {"name": weights, "wrong": damage_text(weights)})
 
 
 def verify_weights(weights: Weights) -> str:

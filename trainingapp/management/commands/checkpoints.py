@@ -18,6 +18,7 @@ from trainingapp.contract.storage.sizes import Removal
 from trainingapp.management.base import StudioCommand
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.event_text import damage_text
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.checkpoint_files import Known
 
@@ -71,7 +72,7 @@ class Command(StudioCommand):
         for row in rows:
             marks = " ".join(name for name in ("best", "last", "pinned") if getattr(row, f"is_{name}"))
             line = f"{row.file:<18} epoch {row.epoch:<5} step {row.step:<8} {row.size_bytes:>14,} bytes  {marks}"
-            self.stdout.write(f"{line} {row.damage}".rstrip())
+            self.stdout.write(f"{line} {damage_text(row)}".rstrip())
 
     def _best(self, options: dict[str, Any]) -> None:
         best = _run(options["run"]).checkpoints.filter(is_best=True).first()

@@ -22,6 +22,7 @@ from trainingapp.management.following import follow_job
 from trainingapp.management.sharing import add_share, share_item
 from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.event_text import damage_text
 from trainingapp.weights import verbs as weights_verbs
 
 #: Of the entry, as JSON.
@@ -94,7 +95,7 @@ class Command(StudioCommand):
             self.stdout.write(json.dumps([_damaged(row) for row in damaged]))
         for row in [] if options["json"] else damaged:
             runs = "".join(f" Run {run['id']} “{run['name']}” starts from it." for run in _damaged(row)["runs"])
-            self.stdout.write(f"{row} {row.damage}.{runs}")
+            self.stdout.write(f"{row} {damage_text(row)}.{runs}")
         if not options["json"]:
             self.stdout.write(f"{len(rows)} compared, {len(damaged)} damaged.")
         if damaged:
@@ -287,7 +288,7 @@ def _owner(name: str | None) -> Any:
 
 def _damaged(weights: Weights) -> dict[str, Any]:
     runs = [{"id": run.pk, "name": run.name} for run in weights_verbs.weights_uses(weights).runs]
-    return {"id": weights.pk, "name": str(weights), "damage": weights.damage, "runs": runs}
+    return {"id": weights.pk, "name": str(weights), "damage": damage_text(weights), "runs": runs}
 
 
 def _record(weights: Weights) -> dict[str, Any]:

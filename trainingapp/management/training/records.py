@@ -4,12 +4,12 @@ from typing import Any
 
 from trainingapp.contract.number_text import number_text
 from trainingapp.models import RunEvent, TrainingRun
-from trainingapp.presentation.event_text import event_text
+from trainingapp.presentation.event_text import event_text, failure_text
 from trainingapp.presentation.messages import rendered_list
 
 FIELDS = (  # noqa: SIM905
     "id name task status priority attempt recoveries epoch total_epochs step total_steps phase device host "
-    "elapsed_s eta_s metrics best_metric_name best_metric best_epoch error_class error_message forked_from_id "
+    "elapsed_s eta_s metrics best_metric_name best_metric best_epoch error_class forked_from_id "
     "forked_checkpoint soft_limit_h hard_limit_h max_recoveries"
 ).split()
 TIMES = ("heartbeat_at", "created_at", "queued_at", "started_at", "finished_at")
@@ -22,6 +22,7 @@ def record(run: TrainingRun) -> dict[str, Any]:
     return {
         **{name: getattr(run, name) for name in FIELDS},
         "wanted": run.requested_action,
+        "error_message": failure_text(run),
         "shown_status": run.shown_status,
         "progress": round(run.progress, 4),
         "dataset": run.dataset.name,

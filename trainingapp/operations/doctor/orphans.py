@@ -13,6 +13,7 @@ from trainingapp.models.run import Status
 from trainingapp.operations.doctor.files import bytes_of, file_without_row, folders, is_old, without_row
 from trainingapp.operations.doctor.finding import Finding, ok
 from trainingapp.operations.doctor.saved import checkpoint_files, checkpoint_rows
+from trainingapp.presentation.event_text import damage_text
 
 
 def orphans() -> Iterator[Finding]:
@@ -52,7 +53,10 @@ def _weights() -> Iterator[Finding]:
             message = _("The weights “%(name)s” have no file.") % {"name": weights}
             yield Finding("files", "error", message, _("Put the file back from a copy, or delete them."))
         elif weights.damage:
-            message = _("The file of the weights “%(name)s” %(wrong)s.") % {"name": weights, "wrong": weights.damage}
+            message = _("The file of the weights “%(name)s” %(wrong)s.") % {
+                "name": weights,
+                "wrong": damage_text(weights),
+            }
             yield Finding("files", "error", message, _("Put the file back from a copy, or delete them."))
     known = {weights.pk for weights in rows}
     for folder in folders(Path(settings.WEIGHTS_DIR)):

@@ -14,6 +14,7 @@ from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.operations.doctor.files import file_without_row, is_old, remove_file
 from trainingapp.operations.doctor.finding import Finding
+from trainingapp.presentation.event_text import damage_text
 from trainingapp.runs.checkpoint_files import BusyError, held
 
 
@@ -25,7 +26,7 @@ def checkpoint_rows() -> Iterator[Finding]:
             meaning = _("It was removed by hand, or the disk lost it. The run goes on from another one.")
             yield Finding("files", "warning", message, meaning, _("Remove its row."), partial(_forget, saved))
         elif saved.damage:
-            message = _("The checkpoint %(name)s %(wrong)s.") % {"name": saved, "wrong": saved.damage}
+            message = _("The checkpoint %(name)s %(wrong)s.") % {"name": saved, "wrong": damage_text(saved)}
             meaning = _(
                 "The disk has changed it. Put its files back from a copy, or delete it: the run uses another one."
             )
