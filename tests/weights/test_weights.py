@@ -367,7 +367,7 @@ def test_weights_that_a_run_waits_for_are_not_deleted(user: User, tints: Dataset
     weights = make_entry(user)
     run = make_run(user, tints, "waiting", start_from=weights.start_name)
     TrainingRun.objects.filter(pk=run.pk).update(status=status)
-    with pytest.raises(VerbError, match="The run waiting is going to start"):
+    with pytest.raises(VerbError, match="The run waiting will start"):
         weights_verbs.delete_weights(weights)
     assert weights.path.exists()
 
@@ -394,7 +394,7 @@ def test_an_export_is_a_zip_and_the_entry_keeps_what_was_found(user: User, tints
         assert "weights.pt" in archive.namelist()
     weights.refresh_from_db()
     assert weights.report["exports"]["pt"]["is_good"]
-    with pytest.raises(VerbError, match="Choose among the formats"):
+    with pytest.raises(VerbError, match="Choose one or more of the formats"):
         weights_verbs.export_weights(weights, formats=["gif"], by=user)
 
 

@@ -1,13 +1,11 @@
 """What pages show of prediction jobs."""
 
-from typing import Any
-
 from django import template
 
 from trainingapp.contract.model_card import EXPORT_FILES
 from trainingapp.models import Job, Weights
 from trainingapp.presentation.messages import rendered_data
-from trainingapp.weights.predictions import Predictions, prediction_lines, read_predictions
+from trainingapp.weights.predictions import PredictedImage, Predictions, prediction_lines, read_predictions
 
 LINES_SHOWN = 5
 
@@ -20,7 +18,7 @@ def predictions(job: Job) -> Predictions | None:
 
 
 @register.simple_tag
-def first_lines(job: Job) -> list[dict[str, Any]]:
+def first_lines(job: Job) -> list[PredictedImage]:
     """The first of many predictions; none where the file is gone."""
     path = job.folder / "predictions.jsonl"
     return prediction_lines(path, LINES_SHOWN) if path.is_file() else []
@@ -33,7 +31,7 @@ def export_file(name: str) -> str:
 
 
 @register.filter
-def column(row: dict[str, Any], name: str) -> Any:
+def column(row: dict[str, object], name: str) -> object:
     return row.get(name)
 
 

@@ -3,14 +3,14 @@
 import re
 import uuid
 from pathlib import Path
-from typing import Any
 
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.users import signed_in
 from trainingapp.contract.model_card import EXPORT_FILES
 from trainingapp.contract.run_directory import PREVIEW_FILE
 from trainingapp.datasets import verbs as dataset_verbs
@@ -45,7 +45,7 @@ def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         images = [(file.name or "", file) for file in request.FILES.getlist("images")]
         try:
-            job = weights_verbs.predict(weights, images=images, by=request.user)  # type: ignore[arg-type]
+            job = weights_verbs.predict(weights, images=images, by=signed_in(request.user))  # type: ignore[arg-type]
         except VerbError as error:
             problem = str(error)
         else:
@@ -74,9 +74,9 @@ def _try_page(request: HttpRequest, weights: Weights, form: ManyForm, problem: s
     return render(request, "weights/try.html", context, status=422 if problem or form.is_bound else 200)
 
 
-def _many_form(request: HttpRequest, weights: Weights, data: Any = None) -> ManyForm:
+def _many_form(request: HttpRequest, weights: Weights, data: QueryDict | None = None) -> ManyForm:
     with_folders = dataset_verbs.may_import_from_somewhere(request.user)
-    initial = {"dataset": weights.dataset_id, "split": "val"}
+    initial: dict[str, object] = {"dataset": weights.dataset_id, "split": "val"}
     datasets = datasets_for(weights.task, request.user)
     return ManyForm(data, datasets=datasets, with_folders=with_folders, initial=initial)
 
@@ -87,12 +87,14 @@ def weights_predict_many(request: HttpRequest, pk: int) -> HttpResponse:
     weights = _usable_weights(request, pk)
     form = _many_form(request, weights, request.POST)
     if form.is_valid():
-        values = form.cleaned_data
+        values, by = form.cleaned_data, signed_in(request.user)
         try:
             if dataset := values["dataset"]:
-                job = weights_verbs.predict_dataset(weights, dataset, split=values["split"] or "val", by=request.user)
+                job = weights_verbs.predict_dataset(
+                    weights, dataset, split=values["split"] or "val", by=signed_in(request.user)
+                )
             else:
-                job = weights_verbs.predict_folder(weights, Path(values["folder"]), by=request.user)
+                job = weights_verbs.predict_folder(weights, Path(values["folder"]), by=by)
             return started_job(request, job)
         except VerbError as error:
             form.add_error(None, str(error))

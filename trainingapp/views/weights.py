@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -17,6 +17,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, sees
+from trainingapp.accounts.users import AnyUser, signed_in
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
@@ -75,7 +76,15 @@ def tree_order(pairs: Iterable[tuple[int, int | None]]) -> list[tuple[int, int]]
     return ordered
 
 
-def _shown_rows(seen: QuerySet[Weights], places: list[tuple[int, int]]) -> list[dict[str, Any]]:
+class ShownRow(TypedDict):
+    """A row of the list: how deep it is indented, and the (name, value) of its most important metric."""
+
+    weights: Weights
+    depth: int
+    result: tuple[str, str] | None
+
+
+def _shown_rows(seen: QuerySet[Weights], places: list[tuple[int, int]]) -> list[ShownRow]:
     by_pk = seen.select_related("owner", "parent", "run").in_bulk([pk for pk, _depth in places])
     shown = [(by_pk[pk], depth) for pk, depth in places]
     return [{"weights": weights, "depth": depth, "result": telling_metric(weights)} for weights, depth in shown]
@@ -111,7 +120,7 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "weights/_entry.html" if is_part else "weights/detail.html", context)
 
 
-def _versions(user: Any, name: str) -> QuerySet[Weights]:
+def _versions(user: AnyUser, name: str) -> QuerySet[Weights]:
     """Every version of the name, newest first; each says whether the run that it is of may be named."""
     rows = weights_seen_by(user).filter(name=name).order_by("-version")
     return rows.annotate(run_is_seen=sees(user, TrainingRun, "run_id"))
@@ -131,13 +140,15 @@ def _ancestors(weights: Weights) -> list[Weights]:
 def weights_save(request: HttpRequest, pk: int) -> HttpResponse:
     """Save a checkpoint of a run: the best one, or that of ?file=."""
     run = controlled_run(request, pk)
-    checkpoints = [(one.file, _checkpoint_label(one.file, one.epoch, is_best=one.is_best)) for one in _saved(run)]
+    saved = list(run.checkpoints.all())
+    checkpoints = [(one.file, _checkpoint_label(one.file, one.epoch, is_best=one.is_best)) for one in saved]
     wanted = request.GET.get("file", "")
-    initial = {"name": run.name, "file": wanted or next((one.file for one in _saved(run) if one.is_best), "")}
+    initial: dict[str, object] = {"name": run.name}
+    initial["file"] = wanted or next((one.file for one in saved if one.is_best), "")
     form = SaveForm(_posted(request), checkpoints=checkpoints, initial=initial)
     if form.is_valid():
         try:
-            weights = weights_verbs.save_weights(run, **form.cleaned_data, by=request.user)
+            weights = weights_verbs.save_weights(run, **form.cleaned_data, by=signed_in(request.user))
         except VerbError as error:
             form.add_error(None, str(error))
         else:
@@ -145,10 +156,6 @@ def weights_save(request: HttpRequest, pk: int) -> HttpResponse:
     form.mark()
     context = {"form": form, "run": run, "has_checkpoints": bool(checkpoints), "section": "weights"}
     return render(request, "weights/save.html", context, status=422 if form.is_bound else 200)
-
-
-def _saved(run: Any) -> Any:
-    return run.checkpoints.all()
 
 
 def _checkpoint_label(file: str, epoch: int, *, is_best: bool) -> str:
@@ -184,7 +191,7 @@ def _uploaded(request: HttpRequest, form: UploadForm) -> Weights | None:
     file = values.pop("file")
     path = Path(file.temporary_file_path())
     try:
-        return weights_verbs.upload_weights(owner=request.user, path=path, file_name=file.name, **values)
+        return weights_verbs.upload_weights(owner=signed_in(request.user), path=path, file_name=file.name, **values)
     except VerbError as error:
         form.add_error("file", str(error))
         return None
@@ -242,7 +249,9 @@ def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
     form = ExportForm(_posted(request))
     if form.is_valid():
         try:
-            job = weights_verbs.export_weights(weights, formats=form.cleaned_data["formats"], by=request.user)
+            job = weights_verbs.export_weights(
+                weights, formats=form.cleaned_data["formats"], by=signed_in(request.user)
+            )
         except VerbError as error:
             form.add_error(None, str(error))
         else:

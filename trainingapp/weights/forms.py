@@ -1,9 +1,10 @@
-"""The forms of the library of weights."""
-
-from typing import Any
+"""The forms of stored models."""
 
 from django import forms
 from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.db.models import QuerySet
+from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.limits import (
@@ -37,12 +38,12 @@ def task_choices() -> list[tuple[str, str]]:
     return [(task, str(choice_label("task", task))) for task in TASKS]
 
 
-def _text(**attributes: Any) -> forms.TextInput:
+def _text(**attributes: str) -> forms.TextInput:
     return forms.TextInput({"class": "form-control", "autocomplete": "off", **attributes})
 
 
 class MarkedForm(forms.Form):
-    """A form whose wrong fields say so to Bootstrap and to screen readers."""
+    """A form that marks its invalid fields for Bootstrap and for screen readers."""
 
     def mark(self) -> None:
         for name in self.errors:
@@ -52,7 +53,7 @@ class MarkedForm(forms.Form):
 
 
 class AboutForm(MarkedForm):
-    """What a person says of an entry."""
+    """Name, note and licence of a model."""
 
     name = forms.CharField(
         label=_("Name"),
@@ -76,19 +77,21 @@ class AboutForm(MarkedForm):
 
 
 class SaveForm(AboutForm):
-    """A checkpoint of a run to be saved; an empty `file` is the best one."""
+    """Saves a checkpoint of a run."""
 
     file = forms.ChoiceField(label=_("Checkpoint"), widget=forms.Select({"class": "form-select"}))
 
     field_order = ["file", "name", "note", "licence"]
 
-    def __init__(self, *args: Any, checkpoints: list[tuple[str, str]], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, data: QueryDict | None = None, *, checkpoints: list[tuple[str, str]], initial: dict[str, object]
+    ) -> None:
+        super().__init__(data, initial=initial)
         self.fields["file"].choices = checkpoints  # type: ignore[attr-defined]
 
 
 class UploadForm(AboutForm):
-    """A file of weights, and the network that they are for."""
+    """Uploads a file of weights, with the network that it is for."""
 
     file = forms.FileField(
         label=_("File"),
@@ -126,12 +129,12 @@ class UploadForm(AboutForm):
 
     @property
     def max_bytes(self) -> int:
-        """For the page's script, which says before an upload that it is too large."""
+        """The limit that the script of the page checks before an upload."""
         return int(settings.MAX_UPLOAD_BYTES)
 
-    def clean_file(self) -> Any:
-        file = self.cleaned_data["file"]
-        if file.size > settings.MAX_UPLOAD_BYTES:
+    def clean_file(self) -> UploadedFile:
+        file: UploadedFile = self.cleaned_data["file"]
+        if (file.size or 0) > settings.MAX_UPLOAD_BYTES:
             limit = settings.MAX_UPLOAD_BYTES // 1024**2
             raise forms.ValidationError(_("The file is larger than the limit of %(limit)s MB.") % {"limit": limit})
         return file
@@ -148,7 +151,7 @@ class UploadForm(AboutForm):
             raise forms.ValidationError(_("Two classes have the same name."))
         return names
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         task, name = self.cleaned_data.get("task"), self.cleaned_data.get("architecture")
         if task in TASKS and name and not is_known(task, name):
             known = ", ".join(list(TASKS[task].architectures)[:12])
@@ -176,7 +179,7 @@ class ExportForm(MarkedForm):
 
 
 class ManyForm(MarkedForm):
-    """A split of a dataset, or a folder of the server, to be predicted as a whole."""
+    """Predicts a split of a dataset, or a folder of the server."""
 
     dataset = forms.ModelChoiceField(
         label=_("Dataset"),
@@ -195,13 +198,20 @@ class ManyForm(MarkedForm):
         widget=_text(placeholder="/srv/images/birds"),
     )
 
-    def __init__(self, *args: Any, datasets: Any, with_folders: bool, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        *,
+        datasets: QuerySet[Dataset],
+        with_folders: bool,
+        initial: dict[str, object],
+    ) -> None:
+        super().__init__(data, initial=initial)
         self.fields["dataset"].queryset = datasets  # type: ignore[attr-defined]
         if not with_folders:
             del self.fields["folder"]
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
         chosen = [name for name in ("dataset", "folder") if self.cleaned_data.get(name)]
         if len(chosen) != 1 and not self.errors:
             self.add_error(

@@ -1,12 +1,16 @@
-"""What prediction jobs found, read from their files for the pages."""
+"""The results of prediction jobs, read from their files for the pages."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
+
+from pydantic import JsonValue
 
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.job_order import read_json
+from trainingapp.contract.messages import MessageData
+from trainingapp.contract.model_card import Card
 from trainingapp.contract.old_names import deep_with_new_names
 from trainingapp.contract.prediction import suppressed
 from trainingapp.contract.tasks.registry import TASKS
@@ -17,9 +21,64 @@ PREDICTIONS_FILE = "predictions.json"
 BOXES_DRAWN = 60
 
 
+class Guess(TypedDict):
+    """A class with its probability."""
+
+    name: str
+    share: float
+
+
+class DrawnBox(TypedDict):
+    """A box as the page draws it, in pixels of the image."""
+
+    name: str
+    colour: str
+    score: float
+    x: str
+    y: str
+    w: str
+    h: str
+
+
+class Area(TypedDict):
+    """The share of an image that a class covers."""
+
+    name: str
+    share: float
+    colour: str
+
+
+class PredictedImage(TypedDict, total=False):
+    """An image of a prediction job: what the engine wrote (see `engine/jobs/predict.py`), and what pages draw of it."""
+
+    name: str
+    problem: str | MessageData
+    number: int
+    width: int
+    height: int
+    milliseconds: float
+    #: [class number, probability]
+    classes: list[tuple[int, float]]
+    #: [class number, score, left, top, right, bottom]
+    boxes: list[list[float]]
+    #: Class name -> share of the image
+    shares: dict[str, float]
+    guesses: list[Guess]
+    drawn: list[DrawnBox]
+    areas: list[Area]
+
+
+class ScriptData(TypedDict):
+    """What the script of the page draws from."""
+
+    classes: list[str]
+    colours: list[str]
+    images: list[dict[str, JsonValue]]
+
+
 @dataclass(frozen=True)
 class Predictions:
-    """The images of a job as the page shows them at first, at the thresholds of the weights."""
+    """The images of a job as the page shows them at first, at the thresholds of the model."""
 
     kind: str
     """"classes", "boxes" or "mask"."""
@@ -27,22 +86,23 @@ class Predictions:
     classes: list[str]
     confidence: float
     iou: float
-    images: list[dict[str, Any]]
+    images: list[PredictedImage]
 
 
 def read_predictions(job: Job) -> Predictions | None:
-    """None where the files are gone."""
+    """None where the files were removed."""
     found = read_json(job.folder / PREDICTIONS_FILE)
     if found is None:
         return None
-    card = job.params["card"]
+    card: Card = job.params["card"]
     images = [_shown(one, card) for one in found["images"]]
     return Predictions(TASKS[card["task"]].prediction, card["classes"], card["confidence"], card["iou"], images)
 
 
-def _shown(one: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
+def _shown(one: PredictedImage, card: Card) -> PredictedImage:
+    """The image with what the page draws of it at the thresholds of the card."""
     classes: list[str] = card["classes"]
-    shown = dict(one)
+    shown: PredictedImage = {**one}
     if "classes" in one:
         shown["guesses"] = [{"name": classes[label], "share": share} for label, share in one["classes"]]
     if "boxes" in one:
@@ -56,7 +116,7 @@ def _shown(one: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _box(row: list[float], classes: list[str]) -> dict[str, Any]:
+def _box(row: list[float], classes: list[str]) -> DrawnBox:
     label, score, left, top, right, bottom = row
     return {
         "name": classes[int(label)],
@@ -69,8 +129,8 @@ def _box(row: list[float], classes: list[str]) -> dict[str, Any]:
     }
 
 
-def script_data(job: Job) -> dict[str, Any]:
-    """What the page's script is given: the raw boxes, so that its sliders need no worker."""
+def script_data(job: Job) -> ScriptData:
+    """The raw boxes, so that the sliders of the page need no worker."""
     found = deep_with_new_names(read_json(job.folder / PREDICTIONS_FILE) or {"images": []})
     card = job.params["card"]
     return {
@@ -83,7 +143,7 @@ def script_data(job: Job) -> dict[str, Any]:
     }
 
 
-def prediction_lines(path: Path, limit: int) -> list[dict[str, Any]]:
+def prediction_lines(path: Path, limit: int) -> list[PredictedImage]:
     """The first lines of a file of many predictions."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line, _number in zip(file, range(limit), strict=False)]

@@ -1,12 +1,13 @@
-"""The verbs of the library of weights: save, upload, change, delete, export, predict."""
+"""The verbs of stored models: save, upload, change, delete, export, predict."""
 
 import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils.translation import gettext as _
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import visible_to
+from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.limits import LICENCE_LENGTH, MAX_CLASSES
@@ -78,7 +80,7 @@ def _has_yet_to_start(run: TrainingRun) -> bool:
 
 
 def save_weights(
-    run: TrainingRun, *, file: str | None = None, name: str, note: str = "", licence: str = "", by: Any
+    run: TrainingRun, *, file: str | None = None, name: str, note: str = "", licence: str = "", by: User
 ) -> Weights:
     """Take the run's best checkpoint, or another one, into the library as the next version of `name`.
 
@@ -156,7 +158,7 @@ def _next_version(name: str) -> int:
 
 def upload_weights(
     *,
-    owner: Any,
+    owner: User,
     path: Path,
     file_name: str,
     name: str,
@@ -208,7 +210,7 @@ def check_weights_file(path: Path, file_name: str) -> str:
     return suffix
 
 
-def _uploaded_config(task: str, architecture: str, image_size: int) -> dict[str, Any]:
+def _uploaded_config(task: str, architecture: str, image_size: int) -> dict[str, object]:
     try:
         config = parse_config({"task": task, "model": architecture, "image_size": image_size})
     except ValidationError as error:
@@ -269,7 +271,7 @@ def update_weights(
     return weights
 
 
-def weights_uses(weights: Weights, reader: Any = None) -> WeightsUses:
+def weights_uses(weights: Weights, reader: AnyUser | None = None) -> WeightsUses:
     """What was made from the entry: other entries, and runs that start from it. Without a reader all is told."""
     runs = list(TrainingRun.objects.filter(config__start_from=weights.start_name).order_by("pk"))
     children = list(weights.children.all())
@@ -352,35 +354,36 @@ def verify_weights(weights: Weights) -> str:
     return wrong
 
 
-def export_weights(weights: Weights, *, formats: Sequence[str], by: Any) -> Job:
+def export_weights(weights: Weights, *, formats: Sequence[str], by: User) -> Job:
     """Have a worker pack the entry in these formats. The zip is kept as long as its job is."""
     check_usable(weights)
     unknown = [name for name in formats if name not in EXPORT_FILES]
     if unknown or not formats:
         known = ", ".join(EXPORT_FILES)
-        raise VerbError(_("Choose among the formats %(known)s.") % {"known": known})
+        raise VerbError(_("Choose one or more of the formats %(known)s.") % {"known": known})
     dataset = weights.dataset
+    ordered = [name for name in EXPORT_FILES if name in formats]
     params = {
         **_job_params(weights),
-        "formats": [name for name in EXPORT_FILES if name in formats],
+        "formats": ordered,
         "dataset_dir": str(dataset.folder) if dataset and dataset.status == Dataset.Status.READY else "",
     }
-    job = prepared_job(Job.Kind.EXPORT, owner=by, params=params, total=len(params["formats"]) + 2)
-    return _submitted(job, "export", weights, formats=params["formats"])
+    job = prepared_job(Job.Kind.EXPORT, owner=by, params=params, total=len(ordered) + 2)
+    return _submitted(job, "export", weights, formats=ordered)
 
 
-def _submitted(job: Job, verb: str, weights: Weights, **details: Any) -> Job:
+def _submitted(job: Job, verb: str, weights: Weights, **details: object) -> Job:
     """Store the job that does this with the entry."""
     with transaction.atomic():
         audit.record(verb, weights, by=job.owner.get_username(), details=details)
         return submit_job(job)
 
 
-def _job_params(weights: Weights) -> dict[str, Any]:
+def _job_params(weights: Weights) -> dict[str, object]:
     return {"weights_id": weights.pk, "card": weights.card(), "weights": str(weights.path)}
 
 
-def predict(weights: Weights, *, images: Sequence[tuple[str, BinaryIO]], by: Any) -> Job:
+def predict(weights: Weights, *, images: Sequence[tuple[str, BinaryIO]], by: User) -> Job:
     """Have a worker look at a few images, (name, open file) each. They are copied, and go with the job."""
     check_usable(weights)
     if not images:
@@ -427,7 +430,7 @@ def _check_header(path: Path, name: str) -> None:
         raise VerbError(message % {"name": name, "width": width, "height": height})
 
 
-def predict_dataset(weights: Weights, dataset: Dataset, *, split: str, by: Any) -> Job:
+def predict_dataset(weights: Weights, dataset: Dataset, *, split: str, by: User) -> Job:
     """Have a worker look at a split of a dataset ("train", "val" or "all"), and measure where there are labels."""
     check_usable(weights)
     if dataset.status != Dataset.Status.READY:
@@ -439,7 +442,7 @@ def predict_dataset(weights: Weights, dataset: Dataset, *, split: str, by: Any) 
     return _submitted(job, "predict", weights, dataset=dataset.name, split=split)
 
 
-def predict_folder(weights: Weights, folder: Path, *, by: Any, from_shell: bool = False) -> Job:
+def predict_folder(weights: Weights, folder: Path, *, by: User, from_shell: bool = False) -> Job:
     """Have a worker look at all images below a folder of the server."""
     check_usable(weights)
     folder = folder.resolve()

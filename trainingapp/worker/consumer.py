@@ -9,10 +9,10 @@ import os
 import signal
 import sqlite3
 import threading
-from typing import Any
+from collections.abc import Callable
 
 from django.db import OperationalError, close_old_connections
-from huey import RedisHuey, SqliteHuey
+from huey import Huey, RedisHuey, SqliteHuey
 from huey.consumer import Consumer
 from huey.storage import SqliteStorage
 
@@ -25,12 +25,13 @@ PARENT_VARIABLE = "STUDIO_PARENT_PID"
 
 
 class StudioConsumer(Consumer):
-    """A worker process that ends within seconds and loses no run.
+    """A worker process that ends within seconds and loses no run and no job.
 
-    SIGINT, SIGTERM and the death of its parent all have the trainers save and leave; their runs go back to the queue.
+    On SIGINT, SIGTERM and the death of its parent the trainers save and exit, and jobs stop; their runs and jobs wait
+    for the next worker.
     """
 
-    def __init__(self, huey: Any, **options: Any) -> None:
+    def __init__(self, huey: Huey, **options: object) -> None:
         super().__init__(huey, **options)
         self._signal_actions[signal.SIGTERM] = (False, True)  # graceful as well, and no restart
         self._watch = threading.Thread(target=self._keep_watch, name="watch", daemon=True)
@@ -66,7 +67,7 @@ class StudioConsumer(Consumer):
             self.stop_flag.wait(WATCH_S)
 
     @staticmethod
-    def _guarded(look: Any) -> None:
+    def _guarded(look: Callable[[], object]) -> None:
         """The watch outlives a database or a queue that is away for a while."""
         try:
             look()
@@ -99,14 +100,14 @@ class SqliteStudioHuey(SqliteHuey):
 
     storage_class = _Storage
 
-    def create_consumer(self, **options: Any) -> StudioConsumer:
+    def create_consumer(self, **options: object) -> StudioConsumer:
         return StudioConsumer(self, **options)
 
 
 class RedisStudioHuey(RedisHuey):
     """The queue in Redis."""
 
-    def create_consumer(self, **options: Any) -> StudioConsumer:
+    def create_consumer(self, **options: object) -> StudioConsumer:
         return StudioConsumer(self, **options)
 
 

@@ -1,4 +1,4 @@
-"""manage.py weights: the library of weights, for the shell."""
+"""manage.py weights: the stored models."""
 
 import json
 import shutil
@@ -7,16 +7,16 @@ import tempfile
 from argparse import ArgumentParser
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.management import CommandError
 
 from trainingapp.contract.job_order import read_json
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.management.base import StudioCommand
+from trainingapp.management.base import Options, StudioCommand, Subcommands, table_lines
 from trainingapp.management.finding import find_dataset
 from trainingapp.management.following import follow_job
 from trainingapp.management.sharing import add_share, share_item
@@ -25,40 +25,59 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.event_text import damage_text
 from trainingapp.weights import verbs as weights_verbs
 
-#: Of the entry, as JSON.
+#: Fields of a model in the JSON output.
 FIELDS = (  # noqa: SIM905
     "id name version state problem source task architecture classes image_size normalisation metrics run_id run_name "
     "checkpoint_file epoch dataset_id dataset_name dataset_fingerprint parent_id licence note size_bytes sha256 report"
 ).split()
 
 
+HEADING = ("ID", "NAME", "STATE", "TASK", "ARCHITECTURE", "BYTES", "FROM", "OWNER")
+
+
+class RunName(TypedDict):
+    """A run by number and name."""
+
+    id: int
+    name: str
+
+
+class Damaged(TypedDict):
+    """A model whose file does not match its hash, with the runs that start from it."""
+
+    id: int
+    name: str
+    damage: str
+    runs: list[RunName]
+
+
 class Command(StudioCommand):
-    help = "Save, look at, export and try weights."
+    help = "Save, list, verify, export and delete models, and predict with them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        listing = actions.add_parser("list", help="List the library.")
-        listing.add_argument("--task", "--recipe", choices=list(TASKS), help="Only weights for this task.")
+        listing = actions.add_parser("list", help="List the models.")
+        listing.add_argument("--task", "--recipe", choices=list(TASKS), help="Only models of this task.")
         _add_json(listing)
-        show = actions.add_parser("show", help="Show one entry.")
+        show = actions.add_parser("show", help="Show one model.")
         show.add_argument("weights", metavar="ID|NAME[:VERSION]")
         _add_json(show)
-        verify = actions.add_parser("verify", help="Compare files with their hashes: of some entries, or of all.")
+        verify = actions.add_parser("verify", help="Compare the files of some models, or of all, with their hashes.")
         verify.add_argument("weights", nargs="*", metavar="ID|NAME[:VERSION]")
-        verify.add_argument("--json", action="store_true", help="As a JSON array of those that are damaged.")
+        verify.add_argument("--json", action="store_true", help="Print the damaged ones as a JSON array.")
         _add_save(actions)
         _add_upload(actions)
         _add_update(actions)
         add_share(actions, "ID|NAME[:VERSION]")
-        export = actions.add_parser("export", help="Pack an entry as a zip.")
+        export = actions.add_parser("export", help="Export a model as a zip.")
         export.add_argument("weights", metavar="ID|NAME[:VERSION]")
-        export.add_argument("--format", action="append", choices=list(EXPORT_FILES), help="May be repeated; else all.")
-        export.add_argument("--out", type=Path, metavar="FILE.zip", help="By default NAME-vVERSION.zip here.")
+        export.add_argument("--format", action="append", choices=list(EXPORT_FILES), help="Repeatable; all by default.")
+        export.add_argument("--out", type=Path, metavar="FILE.zip", help="./NAME-vVERSION.zip by default.")
         _add_json(export)
-        delete = actions.add_parser("delete", help="Delete entries with their files.")
+        delete = actions.add_parser("delete", help="Delete models with their files.")
         delete.add_argument("weights", nargs="+", metavar="ID|NAME[:VERSION]")
-        delete.add_argument("--yes", action="store_true", help="Do not ask.")
-        delete.add_argument("--dry-run", action="store_true", help="Only say what would be freed, and what uses it.")
+        delete.add_argument("--yes", action="store_true", help="Do not ask for confirmation.")
+        delete.add_argument("--dry-run", action="store_true", help="Only print what would be freed, and what uses it.")
         _add_predict(actions)
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -67,27 +86,20 @@ class Command(StudioCommand):
         except VerbError as error:
             raise CommandError(str(error)) from None
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: Options) -> None:
         rows = Weights.objects.select_related("owner", "parent")
         if options["task"]:
             rows = rows.filter(task=options["task"])
         if options["json"]:
             self.stdout.write(json.dumps([_record(row) for row in rows]))
             return
-        lines = [("ID", "NAME", "STATE", "TASK", "ARCHITECTURE", "BYTES", "FROM", "OWNER")]
-        for row in rows:
-            came = str(row.parent or row.run_name or row.source)
-            about = (row.state, row.task, row.architecture, f"{row.size_bytes:,}", came, row.owner.get_username())
-            lines.append((str(row.pk), str(row), *about))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            cells = (f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True))
-            self.stdout.write("  ".join(cells).rstrip())
+        for line in table_lines(HEADING, map(_summary, rows)):
+            self.stdout.write(line)
 
-    def _show(self, options: dict[str, Any]) -> None:
+    def _show(self, options: Options) -> None:
         self._say(_record(_weights(options["weights"])), options["json"])
 
-    def _verify(self, options: dict[str, Any]) -> None:
+    def _verify(self, options: Options) -> None:
         named = [_weights(name) for name in options["weights"]]
         rows = named or list(Weights.objects.filter(state=Weights.State.READY))
         damaged = [row for row in rows if weights_verbs.verify_weights(row)]
@@ -101,7 +113,7 @@ class Command(StudioCommand):
         if damaged:
             sys.exit(1)
 
-    def _save(self, options: dict[str, Any]) -> None:
+    def _save(self, options: Options) -> None:
         run = TrainingRun.objects.filter(pk=options["run"]).select_related("dataset", "owner").first()
         if run is None:
             raise CommandError(f"There is no run {options['run']}.")
@@ -109,10 +121,10 @@ class Command(StudioCommand):
         about = {"name": options["name"] or run.name, "note": options["note"], "licence": options["licence"]}
         self._finish(weights_verbs.save_weights(run, file=options["file"], by=owner, **about), options)
 
-    def _upload(self, options: dict[str, Any]) -> None:
+    def _upload(self, options: Options) -> None:
         source: Path = options["file"]
         if not source.is_file():
-            raise CommandError(f"{source}: there is no such file.")
+            raise CommandError(f"{source}: no such file.")
         names = ("name", "task", "architecture", "image_size", "normalisation", "note", "licence")
         values = {name: options[name] for name in names}
         with tempfile.TemporaryDirectory() as folder:
@@ -126,26 +138,26 @@ class Command(StudioCommand):
             )
         self._finish(weights, options)
 
-    def _update(self, options: dict[str, Any]) -> None:
+    def _update(self, options: Options) -> None:
         weights = _weights(options["weights"])
         changes = {name: options[name] for name in ("name", "note", "licence")}
         if not any(change is not None for change in changes.values()):
             raise CommandError("Give --name, --note or --licence.")
         weights_verbs.update_weights(weights, **changes)
-        self._say(_record(weights), options["json"], f"It is “{weights}” now.")
+        self._say(_record(weights), options["json"], f"It is now “{weights}”.")
 
-    def _share(self, options: dict[str, Any]) -> None:
+    def _share(self, options: Options) -> None:
         self.stdout.write(share_item(_weights(options["item"]), options))
 
-    def _finish(self, weights: Weights, options: dict[str, Any]) -> None:
-        """Wait until the file is made, and show the entry."""
+    def _finish(self, weights: Weights, options: Options) -> None:
+        """Wait until the file is written, and show the model."""
         if weights.job is not None and not weights.is_ready:
             follow_job(weights.job, "Writing")
         weights.refresh_from_db()
-        part = "" if weights.is_whole else " It is not a whole network: it can only start runs."
+        part = "" if weights.is_whole else " It is not a complete network: it can only be the start of a run."
         self._say(_record(weights), options["json"], f"{weights} is number {weights.pk}.{part}")
 
-    def _export(self, options: dict[str, Any]) -> None:
+    def _export(self, options: Options) -> None:
         weights = _weights(options["weights"])
         formats = options["format"] or list(EXPORT_FILES)
         job = follow_job(weights_verbs.export_weights(weights, formats=formats, by=weights.owner), "Exporting")
@@ -154,7 +166,7 @@ class Command(StudioCommand):
         record = {"file": str(target), **{name: job.result[name] for name in ("size_bytes", "sha256", "formats")}}
         self._say(record, options["json"])
 
-    def _delete(self, options: dict[str, Any]) -> None:
+    def _delete(self, options: Options) -> None:
         for name in options["weights"]:
             weights = _weights(name)
             size, uses = weights_verbs.weights_deletion_size(weights), weights_verbs.weights_uses(weights)
@@ -168,7 +180,7 @@ class Command(StudioCommand):
                 weights_verbs.delete_weights(weights)
                 self.stdout.write(f"“{title}” was deleted: {freed}.")
 
-    def _predict(self, options: dict[str, Any]) -> None:
+    def _predict(self, options: Options) -> None:
         weights = _weights(options["weights"])
         if options["dataset"]:
             dataset = find_dataset(options["dataset"], "--dataset: ")
@@ -180,7 +192,7 @@ class Command(StudioCommand):
         job = follow_job(asked, "Predicting")
         self._say_predictions(job, options)
 
-    def _say_predictions(self, job: Job, options: dict[str, Any]) -> None:
+    def _say_predictions(self, job: Job, options: Options) -> None:
         if job.kind == Job.Kind.PREDICT:
             found = read_json(job.folder / "predictions.json") or {"images": []}
             for one in found["images"]:
@@ -190,7 +202,7 @@ class Command(StudioCommand):
             shutil.copy(job.folder / job.result["file"], options["out"])
         self._say(job.result, options["json"])
 
-    def _say(self, record: dict[str, Any], as_json: bool, line: str = "") -> None:
+    def _say(self, record: dict[str, object], as_json: bool, line: str = "") -> None:
         if as_json:
             self.stdout.write(json.dumps(record, ensure_ascii=False))
         elif line:
@@ -200,7 +212,7 @@ class Command(StudioCommand):
 
 
 def _add_json(parser: ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="As JSON.")
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
 
 
 def _add_about(parser: ArgumentParser) -> None:
@@ -210,42 +222,42 @@ def _add_about(parser: ArgumentParser) -> None:
     _add_json(parser)
 
 
-def _add_save(actions: Any) -> None:
+def _add_save(actions: Subcommands) -> None:
     save = actions.add_parser("save", help="Save a checkpoint of a run.")
     save.add_argument("run", type=int)
-    save.add_argument("--file", metavar="EPOCH_N.PT", help="By default the best one.")
-    save.add_argument("--name", help="By default that of the run.")
+    save.add_argument("--file", metavar="EPOCH_N.PT", help="The best one by default.")
+    save.add_argument("--name", help="The name of the run by default.")
     _add_about(save)
 
 
-def _add_upload(actions: Any) -> None:
-    upload = actions.add_parser("upload", help="Take in a .safetensors or .pt file.")
+def _add_upload(actions: Subcommands) -> None:
+    upload = actions.add_parser("upload", help="Upload a .safetensors or .pt file.")
     upload.add_argument("file", type=Path)
     upload.add_argument("--name", required=True)
     upload.add_argument("--task", "--recipe", required=True, choices=list(TASKS))
     upload.add_argument("--architecture", required=True)
     upload.add_argument("--image-size", type=int, required=True)
-    upload.add_argument("--classes", required=True, metavar="A,B,...|FILE", help="In order; or a file with one a line.")
+    upload.add_argument("--classes", required=True, metavar="A,B,...|FILE", help="In order; or a file, one per line.")
     upload.add_argument("--normalisation", choices=list(NORMALISATIONS), default="imagenet")
     _add_about(upload)
 
 
-def _add_update(actions: Any) -> None:
-    update = actions.add_parser("update", help="Change what is said of an entry.")
+def _add_update(actions: Subcommands) -> None:
+    update = actions.add_parser("update", help="Change name, note or licence.")
     update.add_argument("weights", metavar="ID|NAME[:VERSION]")
-    update.add_argument("--name", help="It becomes the next version of that name.")
+    update.add_argument("--name", help="The model becomes the next version of that name.")
     update.add_argument("--note")
     update.add_argument("--licence")
     _add_json(update)
 
 
-def _add_predict(actions: Any) -> None:
+def _add_predict(actions: Subcommands) -> None:
     predict = actions.add_parser("predict", help="Predict images, a folder or a dataset.")
     predict.add_argument("weights", metavar="ID|NAME[:VERSION]")
     predict.add_argument("images", nargs="*", type=Path, metavar="IMAGE|FOLDER")
     predict.add_argument("--dataset", metavar="NAME")
     predict.add_argument("--split", choices=["train", "val", "all"], default="val")
-    predict.add_argument("--out", type=Path, metavar="FILE.jsonl", help="Where many predictions go.")
+    predict.add_argument("--out", type=Path, metavar="FILE.jsonl", help="File for predictions of a folder or dataset.")
     _add_json(predict)
 
 
@@ -278,20 +290,26 @@ def _weights(wanted: str) -> Weights:
     return found
 
 
-def _owner(name: str | None) -> Any:
-    users = get_user_model()._default_manager
+def _owner(name: str | None) -> User:
+    users = User.objects
     owner = users.filter(username=name).first() if name else users.filter(is_superuser=True).order_by("pk").first()
     if owner is None:
         raise CommandError(f"--owner: there is no user {name}." if name else "There is no administrator yet.")
     return owner
 
 
-def _damaged(weights: Weights) -> dict[str, Any]:
-    runs = [{"id": run.pk, "name": run.name} for run in weights_verbs.weights_uses(weights).runs]
+def _damaged(weights: Weights) -> Damaged:
+    runs: list[RunName] = [{"id": run.pk, "name": run.name} for run in weights_verbs.weights_uses(weights).runs]
     return {"id": weights.pk, "name": str(weights), "damage": damage_text(weights), "runs": runs}
 
 
-def _record(weights: Weights) -> dict[str, Any]:
+def _record(weights: Weights) -> dict[str, object]:
     values = {name: getattr(weights, name) for name in FIELDS}
     made = {"is_whole": weights.is_whole, "owner": weights.owner.get_username(), "path": str(weights.path)}
     return {**values, **made, "created_at": weights.created_at.isoformat()}
+
+
+def _summary(row: Weights) -> tuple[str, ...]:
+    origin = str(row.parent or row.run_name or row.source)
+    about = (row.state, row.task, row.architecture, f"{row.size_bytes:,}", origin, row.owner.get_username())
+    return (str(row.pk), str(row), *about)
