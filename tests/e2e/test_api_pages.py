@@ -55,7 +55,7 @@ def test_a_token_is_made_copied_and_revoked(web: Studio, page: Page, problems: l
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     page.get_by_role("button", name="Revoke").click()
-    expect(page.get_by_text("opens no door any more")).to_be_visible()
+    expect(page.get_by_text("was revoked")).to_be_visible()
     expect(page.locator("body")).not_to_contain_text(secret)
     expect(page.get_by_role("button", name="Revoke")).to_have_count(0)
 

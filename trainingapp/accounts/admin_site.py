@@ -1,4 +1,4 @@
-"""The site of the admin: for administrators, whoever made them one; signing in is the studio's own page."""
+"""The admin site: open to administrators by role; users sign in on the studio's own page."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts.permissions import is_administrator
 
-#: Names of an installed app that has none in other languages, by app and by model.
+#: Translated names of an installed app that brings none, by app label and by model name.
 _NAMES = {"axes": _("Sign-ins"), "AccessAttempt": _("Failed sign-ins")}
 
 
@@ -22,13 +22,13 @@ class StudioAdminSite(AdminSite):
     def has_permission(self, request: HttpRequest) -> bool:
         return is_administrator(request.user)
 
-    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        """Who is signed in but no administrator goes to the runs; the others sign in and come back."""
+    def login(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
+        """Signed-in users without the role are sent to the runs; others sign in and come back."""
         if request.user.is_authenticated:
             return redirect("run_list" if not self.has_permission(request) else "admin:index")
         return redirect_to_login(request.GET.get("next", "/admin/"))
 
-    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[dict[str, Any]]:
         apps = super().get_app_list(request, app_label)
         for app in apps:
             app["name"] = _NAMES.get(app["app_label"], app["name"])
@@ -37,6 +37,6 @@ class StudioAdminSite(AdminSite):
         return apps
 
     def password_change(  # type: ignore[override]
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
         return redirect("account")

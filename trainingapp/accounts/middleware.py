@@ -1,7 +1,8 @@
-"""What holds for every request: who acts in it, by which door and from where; and headers of every answer."""
+"""The middleware of the studio: the actor of the audit trail, and headers of every response."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import cast
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponseBase
@@ -9,48 +10,47 @@ from django.utils.decorators import sync_and_async_middleware
 
 from trainingapp.accounts import audit
 
-GetResponse = Callable[[HttpRequest], Any]
+Respond = Callable[[HttpRequest], HttpResponseBase]
+RespondAsync = Callable[[HttpRequest], Awaitable[HttpResponseBase]]
 
-#: What no page of the studio uses, so that nothing that gets into one can either.
+#: Browser features that no page uses; a script that was injected into one cannot use them either.
 PERMISSIONS_POLICY = ", ".join(
     f"{name}=()" for name in ("camera", "microphone", "geolocation", "payment", "usb", "serial", "midi")
 )
 
 
 @sync_and_async_middleware
-def acting(get_response: GetResponse) -> Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]:
-    """What the request does is recorded as done by its user. An API token's user is found later than this."""
+def acting(get_response: Respond | RespondAsync) -> Respond | RespondAsync:
+    """Record what the request does as done by its user. The user of an API token is set later than this."""
     if iscoroutinefunction(get_response):
 
-        async def answer_async(request: HttpRequest) -> HttpResponseBase:
+        async def respond_async(request: HttpRequest) -> HttpResponseBase:
             with _acting(request):
-                response: HttpResponseBase = await get_response(request)
-                return response
+                return await cast(RespondAsync, get_response)(request)
 
-        return answer_async
+        return respond_async
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
+    def respond(request: HttpRequest) -> HttpResponseBase:
         with _acting(request):
-            response: HttpResponseBase = get_response(request)
-            return response
+            return cast(Respond, get_response)(request)
 
-    return answer
+    return respond
 
 
 @sync_and_async_middleware
-def private(get_response: GetResponse) -> Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]:
-    """No cache keeps a page, unless its view says so: the next one at the machine may be somebody else."""
+def private(get_response: Respond | RespondAsync) -> Respond | RespondAsync:
+    """Forbid caches to keep a page, unless its view allows it: the next user of the browser may be another one."""
     if iscoroutinefunction(get_response):
 
-        async def answer_async(request: HttpRequest) -> HttpResponseBase:
-            return _with_headers(await get_response(request))
+        async def respond_async(request: HttpRequest) -> HttpResponseBase:
+            return _with_headers(await cast(RespondAsync, get_response)(request))
 
-        return answer_async
+        return respond_async
 
-    def answer(request: HttpRequest) -> HttpResponseBase:
-        return _with_headers(get_response(request))
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        return _with_headers(cast(Respond, get_response)(request))
 
-    return answer
+    return respond
 
 
 def _with_headers(response: HttpResponseBase) -> HttpResponseBase:
@@ -59,5 +59,5 @@ def _with_headers(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def _acting(request: HttpRequest) -> Any:
+def _acting(request: HttpRequest) -> AbstractContextManager[None]:
     return audit.acting(lambda: request.user, audit.source_of(request.path), audit.address_of(request))

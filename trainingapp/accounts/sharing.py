@@ -1,11 +1,10 @@
-"""The verb of what belongs to a person: say who else sees it."""
-
-from typing import Any
+"""The verb that shares runs, datasets and models."""
 
 from django.db import transaction
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
+from trainingapp.accounts.users import AnyUser
 from trainingapp.models import Dataset, Team, TrainingRun, Weights
 from trainingapp.models.bell import ring
 from trainingapp.models.sharing import Visibility
@@ -14,10 +13,10 @@ from trainingapp.models.verbs import VerbError, refresh_locked
 Shareable = TrainingRun | Dataset | Weights
 
 
-def share(item: Shareable, visibility: str, team: Team | None = None, *, by: Any = "") -> Shareable:
-    """Let everybody, the members of a team, or nobody else see a run, dataset or weights.
+def share(item: Shareable, visibility: str, team: Team | None = None, *, by: AnyUser | str = "") -> Shareable:
+    """Share an object with every user, the members of a team, or no other user.
 
-    The owner shares with a team of theirs only. Raises VerbError for a wrong word, a missing team or a strange one.
+    Raises VerbError for an unknown visibility, a missing team, and a team that the owner is not a member of.
     """
     if visibility not in Visibility.values:
         raise VerbError(

@@ -1,11 +1,11 @@
-"""The verbs of personal tokens: make, find, revoke."""
+"""The verbs of personal API tokens: create, find, revoke."""
 
 import hashlib
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -16,16 +16,16 @@ from trainingapp.models import ApiToken
 from trainingapp.models.verbs import VerbError, checked_name
 
 TOKENS_BEGIN = "cvs_"
-#: Characters of the secret that are kept, to tell tokens apart.
+#: Characters of the secret that are stored in plain text, so that users can tell tokens apart.
 PREFIX_LENGTH = 12
-#: The last use is written at most so often.
+#: The minimum time between two writes of the last use.
 NOTED_EACH = timedelta(minutes=1)
 
 
 def create_token(
-    user: Any, *, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+    user: User, *, name: str, scopes: Iterable[str], expires_at: datetime | None = None
 ) -> tuple[ApiToken, str]:
-    """Make a token; returns it with its secret, which is shown this once and stored nowhere."""
+    """Create a token; returns it with its secret. Only the hash is stored: the secret cannot be shown again."""
     wanted = [scope for scope in ApiToken.Scope.values if scope in set(scopes)]
     if not wanted:
         raise VerbError(_("scopes: Choose at least one scope."))
@@ -46,7 +46,7 @@ def create_token(
 
 
 def revoke_token(token: ApiToken) -> ApiToken:
-    """Let the token open no door any more; one that was revoked before stays as it is."""
+    """Revoke the token. A token that is revoked already keeps its time."""
     with transaction.atomic():
         if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
             audit.record("token_revoke", token, details={"user": token.user.get_username()})
@@ -55,7 +55,7 @@ def revoke_token(token: ApiToken) -> ApiToken:
 
 
 def find_token(secret: str) -> ApiToken | None:
-    """The token that a secret opens with; None for one that is unknown, over, revoked or of nobody active."""
+    """The token of a secret; None where it is unknown, expired or revoked, or its user is not active."""
     if not secret.startswith(TOKENS_BEGIN):
         return None
     token = ApiToken.objects.select_related("user").filter(digest=_digest(secret)).first()
@@ -63,7 +63,7 @@ def find_token(secret: str) -> ApiToken | None:
 
 
 def note_token_use(token: ApiToken, address: str | None) -> None:
-    """Write down when and from where the token was used, at most once a minute."""
+    """Store when and from where the token was used, at most once a minute, so that reads cause few writes."""
     now = timezone.now()
     if token.last_used_at is not None and token.last_used_at > now - NOTED_EACH:
         return

@@ -18,6 +18,7 @@ from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import DeviceHold, Host, Job, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import file_response
+from trainingapp.runs.queue import Place
 from trainingapp.scheduling.placement import queued_runs
 
 router = Router(tags=["system"])
@@ -43,15 +44,18 @@ def show_queue(request: ApiRequest) -> dict[str, Any]:
 
 @router.post("/queue/move", response=QueueList, summary="Move a run in the queue")
 def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, Any]:
-    """Give a queued run another place; where its priority does not fit there, it takes that of its new neighbour."""
-    if sum(place is not None for place in (payload.before, payload.after, payload.to)) != 1:
+    """Move a queued run. Where its priority does not fit there, it takes that of its new neighbour."""
+    place: Place = {}
+    if payload.before is not None:
+        place["before"] = run_for(request, payload.before)
+    if payload.after is not None:
+        place["after"] = run_for(request, payload.after)
+    if payload.to is not None:
+        place["to"] = payload.to
+    if len(place) != 1:
         raise wrong_field("#/to", _("Give one of before, after and to."))
-    run_verbs.move_in_queue(
-        run_for(request, payload.run, Verb.CONTROL),
-        before=run_for(request, payload.before) if payload.before is not None else None,
-        after=run_for(request, payload.after) if payload.after is not None else None,
-        to=payload.to,
-    )
+    run = run_for(request, payload.run, Verb.CONTROL)
+    run_verbs.move_in_queue(run, by=request.caller.user.get_username(), **place)
     return {"items": _queue(request)}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from django.db import transaction
 from django.utils.translation import gettext as _
@@ -16,39 +16,37 @@ from trainingapp.models.run import Status
 from trainingapp.models.verbs import VerbError, checked_priority, refresh_locked
 from trainingapp.scheduling.placement import queued_runs
 
-#: Ranks that lie closer are spread anew: a float cannot be halved for ever.
+#: Ranks that are closer than this are numbered again: a float cannot be halved without end.
 LEAST_GAP = 1e-6
 
 
-def move_in_queue(
-    run: TrainingRun,
-    *,
-    before: TrainingRun | None = None,
-    after: TrainingRun | None = None,
-    to: Literal["first", "last"] | None = None,
-) -> TrainingRun:
-    """Give a queued run another place: before or after another one, or the first or last of all.
+class Place(TypedDict, total=False):
+    """A place in the queue: exactly one of these."""
 
-    The place counts across priorities: where its own does not fit there, the run takes that of its new neighbour.
-    Raises VerbError when either run waits no more.
+    before: TrainingRun
+    after: TrainingRun
+    to: Literal["first", "last"]
+
+
+def move_in_queue(run: TrainingRun, *, by: str = "", **place: Unpack[Place]) -> TrainingRun:
+    """Move a queued run before or after another one, or to an end of the queue.
+
+    The place counts across priorities: where the priority of the run does not fit there, it takes that of its new
+    neighbour. Raises VerbError where one of the two runs is no longer queued.
     """
-    assert sum(place is not None for place in (before, after, to)) == 1, "exactly one place must be given"
+    assert len(place) == 1, "exactly one place must be given"
     with _locked_queue(run) as queue:
-        anchor = before or after
-        if anchor is not None and anchor not in queue:
-            # It may be one that whoever moves this may not see, so it is not named.
-            raise VerbError(_("The run to be placed next to is no longer waiting. Check the queue again."))
-        if anchor == run or _is_there(run, queue, before, after, to):
+        index = _new_index(queue, run, place)
+        if index == queue.index(run):
             return run
         others = [other for other in queue if other != run]
-        index = _index(others, before, after, to)
         _put_between(run, others[index - 1] if index else None, others[index] if index < len(others) else None, others)
-        audit.record("move", run, details={"place": index + 1, "priority": run.priority})
+        audit.record("move", run, by=by, details={"place": index + 1, "priority": run.priority})
     return run
 
 
-def set_priority(run: TrainingRun, priority: int) -> TrainingRun:
-    """Change the priority of a run that is not finished; a queued one keeps its place among its new equals."""
+def set_priority(run: TrainingRun, priority: int, *, by: str = "") -> TrainingRun:
+    """Change the priority of a run that is not finished. A queued run keeps its rank within the new priority."""
     checked_priority(priority)
     with transaction.atomic():
         refresh_locked(run)
@@ -58,14 +56,15 @@ def set_priority(run: TrainingRun, priority: int) -> TrainingRun:
         if run.priority != priority:
             run.priority = priority
             _save(run)
-            audit.record("priority", run, details={"priority": priority})
+            audit.record("priority", run, by=by, details={"priority": priority})
     return run
 
 
 @contextmanager
 def _locked_queue(run: TrainingRun) -> Iterator[list[TrainingRun]]:
-    """Every queued run in its order, each locked: of two people who reorder at once one comes after the other."""
+    """The queued runs in their order, with each row locked, so that two users who reorder at once do it in turn."""
     with transaction.atomic():
+        # Locked by number: two transactions that lock the same rows in different orders wait for each other for ever.
         locked = TrainingRun.objects.select_for_update().filter(status=Status.QUEUED).order_by("pk")
         list(locked.values_list("pk"))
         refresh_locked(run)
@@ -75,23 +74,18 @@ def _locked_queue(run: TrainingRun) -> Iterator[list[TrainingRun]]:
         yield list(queued_runs())
 
 
-def _is_there(
-    run: TrainingRun, queue: list[TrainingRun], before: TrainingRun | None, after: TrainingRun | None, to: str | None
-) -> bool:
-    index = queue.index(run)
-    if before is not None:
-        return queue[index + 1 : index + 2] == [before]
-    if after is not None:
-        return index > 0 and queue[index - 1] == after
-    return index == (0 if to == "first" else len(queue) - 1)
-
-
-def _index(others: list[TrainingRun], before: TrainingRun | None, after: TrainingRun | None, to: str | None) -> int:
-    if before is not None:
-        return others.index(before)
-    if after is not None:
-        return others.index(after) + 1
-    return 0 if to == "first" else len(others)
+def _new_index(queue: list[TrainingRun], run: TrainingRun, place: Place) -> int:
+    """The index of the run among the other queued runs. Raises VerbError where the run beside it is not queued."""
+    others = [other for other in queue if other != run]
+    if "to" in place:
+        return 0 if place["to"] == "first" else len(others)
+    anchor = place["before"] if "before" in place else place["after"]
+    if anchor == run:
+        return queue.index(run)
+    if anchor not in others:
+        # The user may not be allowed to see that run, so the message does not name it.
+        raise VerbError(_("The run to be placed next to is no longer waiting. Check the queue again."))
+    return others.index(anchor) + ("after" in place)
 
 
 def _put_between(
@@ -102,28 +96,18 @@ def _put_between(
     run.priority = max(run.priority, behind.priority) if behind else run.priority
     low = ahead.queue_rank if ahead and ahead.priority == run.priority else None
     high = behind.queue_rank if behind and behind.priority == run.priority else None
-    if low is not None and high is not None and high - low < LEAST_GAP:
-        _spread(others)
-        assert ahead is not None
-        assert behind is not None
+    if ahead and behind and low is not None and high is not None and high - low < LEAST_GAP:
+        for rank, row in enumerate(others, start=1):
+            row.queue_rank = float(rank)
+        TrainingRun.objects.bulk_update(others, ["queue_rank"])
         low, high = ahead.queue_rank, behind.queue_rank
-    run.queue_rank = _rank(low, high, run.queue_rank)
-    _save(run)
-
-
-def _rank(low: float | None, high: float | None, present: float) -> float:
     if low is not None and high is not None:
-        return (low + high) / 2
-    if low is not None:
-        return low + 1
-    return high - 1 if high is not None else present
-
-
-def _spread(queue: list[TrainingRun]) -> None:
-    """Number the queue anew, from 1 on."""
-    for rank, row in enumerate(queue, start=1):
-        row.queue_rank = float(rank)
-    TrainingRun.objects.bulk_update(queue, ["queue_rank"])
+        run.queue_rank = (low + high) / 2
+    elif low is not None:
+        run.queue_rank = low + 1
+    elif high is not None:
+        run.queue_rank = high - 1
+    _save(run)
 
 
 def _save(run: TrainingRun) -> None:

@@ -1,7 +1,6 @@
-"""The page of the queue: what runs, what waits and why, and the order in which it will start."""
+"""The page of the queue: running runs, and queued ones in their order with the reason why each waits."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -14,6 +13,7 @@ from trainingapp.accounts.permissions import can_control, sees
 from trainingapp.models import Forecast, Host, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.queue import Place
 from trainingapp.scheduling import forecast
 from trainingapp.scheduling.placement import Request, open_holds, queued_runs
 from trainingapp.scheduling.scheduler import asked_for, named_to, reasons
@@ -25,7 +25,7 @@ SHOWN = 100
 
 @dataclass(frozen=True)
 class Row:
-    """One queued run as the page shows it; `ahead` and `behind` are its neighbours. One that is hidden has no name."""
+    """A queued run as the page shows it. `ahead` and `behind` are its neighbours; a hidden run has no name."""
 
     number: int
     run: TrainingRun
@@ -40,16 +40,16 @@ class Row:
 
 @require_safe
 def queue_page(request: HttpRequest) -> HttpResponse:
-    """The queue; htmx gets its lists alone."""
+    """The queue; htmx gets its lists only."""
     return _shown(request, alone=request.headers.get("HX-Target") == "queue")
 
 
 @require_POST
 def queue_move(request: HttpRequest, pk: int) -> HttpResponse:
-    """Give a run another place: `before` or `after` another run, or `to` first or last."""
+    """Move a run: `before` or `after` another run, or `to` first or last."""
     run = controlled_run(request, pk)
     try:
-        run_verbs.move_in_queue(run, **_wanted_place(request))
+        run_verbs.move_in_queue(run, by=request.user.get_username(), **_requested_place(request))
     except VerbError as error:
         return _answer(request, run, str(error))
     return _answer(request, run)
@@ -60,35 +60,33 @@ def queue_priority(request: HttpRequest, pk: int) -> HttpResponse:
     """Change the priority of a run."""
     run = controlled_run(request, pk)
     try:
-        run_verbs.set_priority(run, _priority(request))
+        priority = int(request.POST.get("priority", ""))
+    except ValueError:
+        return _answer(request, run, _("priority must be a whole number."))
+    try:
+        run_verbs.set_priority(run, priority, by=request.user.get_username())
     except VerbError as error:
         return _answer(request, run, str(error))
     return _answer(request, run)
 
 
-def _wanted_place(request: HttpRequest) -> dict[str, Any]:
-    """The arguments of move_in_queue. Raises VerbError for what names no place."""
+def _requested_place(request: HttpRequest) -> Place:
+    """The place that the form names. Raises VerbError where it names none."""
     for name in ("before", "after"):
         if name in request.POST:
             number = request.POST[name]
             other = TrainingRun.objects.filter(pk=int(number)).first() if number.isdecimal() else None
             if other is None:
                 raise VerbError(_("The run to be placed next to no longer exists. Check the queue again."))
-            return {name: other}
-    if request.POST.get("to") not in ("first", "last"):
-        raise VerbError(_("to must be first or last, or before or after must name a run."))
-    return {"to": request.POST["to"]}
-
-
-def _priority(request: HttpRequest) -> int:
-    try:
-        return int(request.POST.get("priority", ""))
-    except ValueError:
-        raise VerbError(_("priority must be a whole number.")) from None
+            return {"before": other} if name == "before" else {"after": other}
+    match request.POST.get("to"):
+        case "first" | "last" as end:
+            return {"to": end}
+    raise VerbError(_("to must be first or last, or before or after must name a run."))
 
 
 def _answer(request: HttpRequest, run: TrainingRun, problem: str = "") -> HttpResponse:
-    """The lists anew for htmx, with a word for who cannot see them; the page for others."""
+    """The new lists for htmx, with an announcement for screen readers; others are sent to the page."""
     if not getattr(request, "htmx", None):
         if problem:
             messages.error(request, problem)
@@ -96,10 +94,10 @@ def _answer(request: HttpRequest, run: TrainingRun, problem: str = "") -> HttpRe
     response = _shown(request, alone=True)
     if problem:
         return trigger_client_event(response, "studio:problem", {"message": problem})
-    return trigger_client_event(response, "studio:announce", {"message": _place_in_words(run)})
+    return trigger_client_event(response, "studio:announce", {"message": _place_text(run)})
 
 
-def _place_in_words(run: TrainingRun) -> str:
+def _place_text(run: TrainingRun) -> str:
     order = list(queued_runs().values_list("pk", flat=True))
     if run.pk not in order:
         return _("“%(name)s” is no longer waiting.") % {"name": run.name}

@@ -15,6 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from trainingapp.accounts import tokens as token_verbs
+from trainingapp.accounts.users import signed_in
 from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.models import ApiToken
 from trainingapp.models.verbs import VerbError
@@ -79,7 +80,9 @@ def _made(request: HttpRequest, *, name: str, scopes: list[str], days: int) -> t
     expires_at = timezone.now() + timedelta(days=days) if days else None
     with transaction.atomic():
         used = use_form(request)
-        token, secret = token_verbs.create_token(request.user, name=name, scopes=scopes, expires_at=expires_at)
+        token, secret = token_verbs.create_token(
+            signed_in(request.user), name=name, scopes=scopes, expires_at=expires_at
+        )
         used.body = {"name": token.name}
         used.save(update_fields=["body"])
     return token, secret

@@ -2,7 +2,6 @@
 
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandError
 from django.template.defaultfilters import filesizeformat
@@ -14,13 +13,13 @@ from trainingapp.operations.backup import BackupError, make_backup, size_to_back
 
 
 class Command(StudioCommand):
-    help = "Write database and files to one file. Runs may go on meanwhile. `manage.py restore` brings it back."
+    help = "Write database and files to one file, also while runs train. `manage.py restore` restores it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path, nargs="?", help="Where to (cvstudio-DATE.tar.zst in this folder).")
+        parser.add_argument("file", type=Path, nargs="?", help="Target file (cvstudio-DATE.tar.zst in this folder).")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        target = options["file"] or Path(f"cvstudio-{timezone.now():%Y-%m-%d-%H%M%S}.tar.zst")
+    def handle(self, *, file: Path | None, **options: object) -> None:
+        target = file or Path(f"cvstudio-{timezone.now():%Y-%m-%d-%H%M%S}.tar.zst")
         try:
             with bytes_bar("Backing up", size_to_back_up()) as advance:
                 size = make_backup(target, lambda name, done: advance(done))

@@ -4,7 +4,6 @@ import json
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from django.core.management import CommandError
 from django.db.models import QuerySet
@@ -15,7 +14,7 @@ from trainingapp.contract.retention import Policy
 from trainingapp.contract.storage.exporting import EXPORT_FORMS
 from trainingapp.contract.storage.reading import is_plain
 from trainingapp.contract.storage.sizes import Removal
-from trainingapp.management.base import StudioCommand
+from trainingapp.management.base import Options, StudioCommand, Subcommands
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.event_text import damage_text
@@ -56,7 +55,7 @@ class Command(StudioCommand):
         export = _add(actions, "export", "Write it for torch.load, or its weights as safetensors.", files="one")
         export.add_argument("target", type=Path, metavar="OUT", help="A name that ends with .pt or .safetensors.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
         except VerbError as error:
@@ -64,7 +63,7 @@ class Command(StudioCommand):
         except KeyboardInterrupt:
             self.stderr.write("")
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: Options) -> None:
         rows = list(_run(options["run"]).checkpoints.all())
         if options["json"]:
             self._say(options, [_record(row) for row in rows])
@@ -74,22 +73,22 @@ class Command(StudioCommand):
             line = f"{row.file:<18} epoch {row.epoch:<5} step {row.step:<8} {row.size_bytes:>14,} bytes  {marks}"
             self.stdout.write(f"{line} {damage_text(row)}".rstrip())
 
-    def _best(self, options: dict[str, Any]) -> None:
+    def _best(self, options: Options) -> None:
         best = _run(options["run"]).checkpoints.filter(is_best=True).first()
         if best is None:
             raise CommandError(f"Run {options['run']} has no best checkpoint yet.")
         self._show(options, best)
 
-    def _info(self, options: dict[str, Any]) -> None:
+    def _info(self, options: Options) -> None:
         self._show(options, _checkpoint(_run(options["run"]), options["file"]))
 
-    def _show(self, options: dict[str, Any], checkpoint: Checkpoint) -> None:
+    def _show(self, options: Options, checkpoint: Checkpoint) -> None:
         there = checkpoint.path.is_file()
         form = ("plain" if is_plain(checkpoint.path) else "compact") if there else "missing"
         record = {**_record(checkpoint), "path": str(checkpoint.path), "format": form}
         self._say(options, record, (f"{name}: {value}" for name, value in record.items()))
 
-    def _verify(self, options: dict[str, Any]) -> None:
+    def _verify(self, options: Options) -> None:
         rows = list(_chosen(options))
         known, damaged = Known(), []
         console = Console(stderr=True)
@@ -101,7 +100,7 @@ class Command(StudioCommand):
         if damaged:
             raise SystemExit(1)
 
-    def _pin(self, options: dict[str, Any]) -> None:
+    def _pin(self, options: Options) -> None:
         run = _run(options["run"])
         rows = [_checkpoint(run, file) for file in options["file"]]
         for row in rows:
@@ -109,18 +108,18 @@ class Command(StudioCommand):
         how = "stays only as the rules say" if options["off"] else "stays, whatever the rules say"
         self._say(options, [_record(row) for row in rows], [f"{row.file} {how}." for row in rows])
 
-    def _delete(self, options: dict[str, Any]) -> None:
+    def _delete(self, options: Options) -> None:
         run = _run(options["run"])
         files = [_checkpoint(run, file).file for file in options["file"]]
         self._remove(options, run, files, run_verbs.checkpoints_deletion(run, files))
 
-    def _clean(self, options: dict[str, Any]) -> None:
+    def _clean(self, options: Options) -> None:
         run = _run(options["run"])
         given = {name: options[name] for name in POLICY if options[name] is not None}
         plan = run_verbs.plan_clean_up(run, Policy(**{**vars(run_verbs.checkpoint_policy(run)), **given}))
         self._remove(options, run, plan.choice.removed, plan.removal)
 
-    def _remove(self, options: dict[str, Any], run: TrainingRun, files: list[str], plan: Removal) -> None:
+    def _remove(self, options: Options, run: TrainingRun, files: list[str], plan: Removal) -> None:
         what = f"{len(files)} checkpoints of run {run.pk} “{run.name}” with {plan.freed_bytes:,} bytes"
         record = {"run": run.pk, "files": files, "freed_bytes": plan.freed_bytes, "paths": plan.removed}
         details = [*files, *(f"  {name}: {size:,} bytes" for name, size in plan.removed.items())]
@@ -130,7 +129,7 @@ class Command(StudioCommand):
             run_verbs.delete_checkpoints(run, files)
             self._say(options, {**record, "deleted": True}, [*details, f"{what} were deleted."])
 
-    def _export(self, options: dict[str, Any]) -> None:
+    def _export(self, options: Options) -> None:
         target: Path = options["target"]
         form = next((form for form in EXPORT_FORMS if target.suffix == f".{form}"), None)
         if form is None:
@@ -139,12 +138,12 @@ class Command(StudioCommand):
         size = run_verbs.copy_checkpoint(checkpoint, target, form)
         self._say(options, {"path": str(target), "size_bytes": size}, [f"{target}: {size:,} bytes."])
 
-    def _say(self, options: dict[str, Any], record: Any, lines: Iterable[str] = ()) -> None:
+    def _say(self, options: Options, record: object, lines: Iterable[str] = ()) -> None:
         for line in [json.dumps(record)] if options["json"] else lines:
             self.stdout.write(line)
 
 
-def _add(actions: Any, name: str, about: str, files: str = "") -> ArgumentParser:
+def _add(actions: Subcommands, name: str, about: str, files: str = "") -> ArgumentParser:
     parser: ArgumentParser = actions.add_parser(name, help=about)
     parser.add_argument("run", type=int, help="Number of the run.")
     if files:
@@ -172,7 +171,7 @@ def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
     return found
 
 
-def _chosen(options: dict[str, Any]) -> QuerySet[Checkpoint]:
+def _chosen(options: Options) -> QuerySet[Checkpoint]:
     """The checkpoints that are named, in an order in which what they share is read once."""
     rows = Checkpoint.objects.select_related("run").order_by("run", "step")
     if options["run"] is None:
@@ -182,7 +181,7 @@ def _chosen(options: dict[str, Any]) -> QuerySet[Checkpoint]:
     return rows.filter(run=run, **({"file__in": files} if files else {}))
 
 
-def _record(checkpoint: Checkpoint) -> dict[str, Any]:
+def _record(checkpoint: Checkpoint) -> dict[str, object]:
     checked_at = checkpoint.checked_at.isoformat() if checkpoint.checked_at else None
     record = {"run": checkpoint.run_id, **{name: getattr(checkpoint, name) for name in FIELDS}}
     return {**record, "created_at": checkpoint.created_at.isoformat(), "checked_at": checked_at}

@@ -2,7 +2,6 @@
 
 import json
 from argparse import ArgumentParser
-from typing import Any
 
 import yaml
 from django.core.management import CommandError
@@ -39,7 +38,7 @@ class Command(StudioCommand):
         delete.add_argument("--yes", action="store_true", help="Do not ask.")
         delete.add_argument("--dry-run", action="store_true", help="Only print what would be freed.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
         except VerbError as error:
@@ -92,9 +91,9 @@ class Command(StudioCommand):
                 self.stdout.write(f"{what} was deleted: {freed}.")
 
 
-def _record(dataset: Dataset) -> dict[str, Any]:
+def _record(dataset: Dataset) -> dict[str, object]:
     names = ("id", "name", "status", "format", "tasks", "classes", "images", "fingerprint", "size_bytes")
-    values: dict[str, Any] = {name: getattr(dataset, name) for name in names}
+    values: dict[str, object] = {name: getattr(dataset, name) for name in names}
     return {**values, "owner": dataset.owner.get_username(), "created_at": dataset.created_at.isoformat()}
 
 

@@ -3,7 +3,6 @@
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandError
 
@@ -27,7 +26,7 @@ class Command(StudioCommand):
         parser.add_argument("--seed", type=int, default=0, help="Fixes every random choice (%(default)s).")
         parser.add_argument("--owner", default="", help="User who owns it (the first administrator).")
 
-    def handle(self, *, name: str, images: int, size: int, seed: int, owner: str, **options: Any) -> None:
+    def handle(self, *, name: str, images: int, size: int, seed: int, owner: str, **options: object) -> None:
         if images < scenes.LEAST_IMAGES or not 32 <= size <= 1024 or seed < 0:
             raise CommandError(
                 f"--images must be at least {scenes.LEAST_IMAGES}, --size 32 to 1024 and --seed not negative."

@@ -2,7 +2,6 @@
 
 import json
 from argparse import ArgumentParser
-from typing import Any
 
 from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
@@ -18,7 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="As a JSON array of machines.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         hosts = list(Host.objects.prefetch_related("devices"))
         holds = list(open_holds())
         if options["json"]:
@@ -46,7 +45,7 @@ def _row(host: Host, device: Device, holds: list[DeviceHold]) -> tuple[str, ...]
     return (device.torch_name, host.name, _state(host, device), device.name, memory, load, runs, foreign)
 
 
-def _record(host: Host, holds: list[DeviceHold]) -> dict[str, Any]:
+def _record(host: Host, holds: list[DeviceHold]) -> dict[str, object]:
     names = ("name", "worker", "slots", "cpu_cores", "memory_bytes", "memory_free_bytes", "disk_free_bytes", "load")
     return {
         **{name: getattr(host, name) for name in names},
@@ -57,7 +56,7 @@ def _record(host: Host, holds: list[DeviceHold]) -> dict[str, Any]:
     }
 
 
-def _device_record(device: Device, holds: list[DeviceHold]) -> dict[str, Any]:
+def _device_record(device: Device, holds: list[DeviceHold]) -> dict[str, object]:
     names = ("kind", "index", "name", "uuid", "memory_bytes", "memory_free_bytes", "load", "temperature_c", "foreign")
     held = [hold for hold in holds if hold.device_id == device.pk]
     return {

@@ -3,7 +3,6 @@
 import json
 import sys
 from argparse import ArgumentParser
-from typing import Any
 
 from trainingapp.accounts import audit
 from trainingapp.management.base import StudioCommand
@@ -26,14 +25,14 @@ class Command(StudioCommand):
         parser.add_argument("--fix", action="store_true", help="Mend what can be mended, asking before each.")
         parser.add_argument("--yes", action="store_true", help="With --fix: do not ask.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *, fix: bool, yes: bool, **options: object) -> None:
         found = examine()
         if options["json"]:
             self.stdout.write(json.dumps([finding.record() for finding in found]))
         else:
             for finding in found:
                 self._show(finding)
-        mended = [finding for finding in found if options["fix"] and self._mend(finding, sure=options["yes"])]
+        mended = [finding for finding in found if fix and self._mend(finding, sure=yes)]
         left = [finding for finding in found if finding not in mended]
         sys.exit(max((EXIT_CODES[finding.severity] for finding in left), default=0))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from trainingapp.management.base import StudioCommand
+from trainingapp.management.base import Options, StudioCommand
 from trainingapp.management.progress import progress_bar
 from trainingapp.operations.drill import CONFIGS, Drill, DrillError, Installation, Report
 
@@ -29,7 +29,7 @@ class Command(StudioCommand):
         parser.add_argument("--keep", type=Path, metavar="FOLDER", help="Leave the studio there to be looked at.")
         parser.add_argument("--json", action="store_true", help="Print the report as a JSON object.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: Any) -> None:
         if options["kills"] < 1:
             raise CommandError("--kills must be at least 1.")
         report = self._hold(options)
@@ -40,7 +40,7 @@ class Command(StudioCommand):
         if not report.is_certified:
             raise CommandError("This machine is not certified.")
 
-    def _hold(self, options: dict[str, Any]) -> Report:
+    def _hold(self, options: Options) -> Report:
         tasks = list(dict.fromkeys(options["task"] or CONFIGS))
         with tempfile.TemporaryDirectory(prefix="cvstudio-drill-") as temporary:
             folder = options["keep"] or Path(temporary)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from trainingapp.datasets.importing.inspection import Proposal, propose
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import DatasetError
-from trainingapp.management.base import StudioCommand
+from trainingapp.management.base import Options, StudioCommand
 from trainingapp.management.foreground import find_owner, import_now, print_report, show_outcome
 
 
@@ -84,7 +84,7 @@ def _proposal(source: Path) -> Proposal:
         raise CommandError("The source cannot be imported.") from None
 
 
-def _import_options(source: Path, options: dict[str, Any]) -> ImportOptions:
+def _import_options(source: Path, options: Options) -> ImportOptions:
     classes: list[ClassChoice] = []
     if options["rename"] or options["leave_out"] or options["order"]:
         found = [row["name"] for row in _proposal(source)["classes"]]

@@ -1,18 +1,21 @@
-"""manage.py queue: what waits and why, and its order."""
+"""manage.py queue: the queued runs, why each waits, and their order."""
 
 import json
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.core.management import CommandError
 from django.utils import timezone
 
-from trainingapp.management.base import StudioCommand, table_lines
+from trainingapp.management.base import Options, StudioCommand, table_lines
 from trainingapp.models import Forecast, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.queue import Place
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling import forecast
 from trainingapp.scheduling.placement import queued_runs
 from trainingapp.scheduling.scheduler import reasons
@@ -23,41 +26,44 @@ class Command(StudioCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        actions.add_parser("list", help="Queued runs in the order in which they start, with the reason of each.")
-        move = actions.add_parser("move", help="Give a queued run another place.")
+        actions.add_parser(
+            "list", help="List the queued runs in the order in which they start, with the reason why each waits."
+        )
+        move = actions.add_parser("move", help=RUN_VERBS["move"].help)
         move.add_argument("run", type=int)
         place = move.add_mutually_exclusive_group(required=True)
         place.add_argument("--before", type=int, metavar="RUN")
         place.add_argument("--after", type=int, metavar="RUN")
         place.add_argument("--first", action="store_const", const="first", dest="to")
         place.add_argument("--last", action="store_const", const="last", dest="to")
-        priority = actions.add_parser("priority", help="Change the priority of a run.")
+        priority = actions.add_parser("priority", help=RUN_VERBS["priority"].help)
         priority.add_argument("run", type=int)
         priority.add_argument("priority", type=int)
         for action in actions.choices.values():
             action.add_argument("--json", action="store_true", help="Print the queue as a JSON array.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *, action: str, **options: Any) -> None:
         try:
-            if options["action"] == "move":
+            if action == "move":
                 run_verbs.move_in_queue(_run(options["run"]), **_place(options))
-            elif options["action"] == "priority":
+            elif action == "priority":
                 run_verbs.set_priority(_run(options["run"]), options["priority"])
         except VerbError as error:
             raise CommandError(str(error)) from None
-        records = list(_records())
+        queue = list(_queue())
         if options["json"]:
-            self.stdout.write(json.dumps(records))
+            self.stdout.write(json.dumps([queued.record() for queued in queue]))
             return
         heading = ("PLACE", "ID", "NAME", "PRIORITY", "OWNER", "STARTS", "ENDS", "WAITS BECAUSE")
-        self.stdout.write("\n".join(table_lines(heading, map(_row, records))))
+        self.stdout.write("\n".join(table_lines(heading, (queued.row() for queued in queue))))
 
 
-def _place(options: dict[str, Any]) -> dict[str, Any]:
+def _place(options: Options) -> Place:
     if options["to"]:
         return {"to": options["to"]}
-    name = "after" if options["before"] is None else "before"
-    return {name: _run(options[name])}
+    if options["before"] is not None:
+        return {"before": _run(options["before"])}
+    return {"after": _run(options["after"])}
 
 
 def _run(number: int) -> TrainingRun:
@@ -67,36 +73,46 @@ def _run(number: int) -> TrainingRun:
     return run
 
 
-def _records() -> Iterator[dict[str, Any]]:
-    why, told = reasons(), forecast.newest_forecasts()
-    for place, run in enumerate(queued_runs().select_related("owner"), start=1):
-        found = told.get(run.pk)
-        yield {
-            "place": place,
-            "id": run.pk,
-            "name": run.name,
-            "priority": run.priority,
-            "owner": run.owner.get_username(),
-            "reason": why.get(run.pk, ""),
-            "forecast": _forecast(found) if found else None,
+@dataclass(frozen=True)
+class _Queued:
+    """A queued run with what the queue tells about it."""
+
+    place: int
+    run: TrainingRun
+    reason: str
+    forecast: Forecast | None
+
+    def record(self) -> dict[str, object]:
+        return {
+            "place": self.place,
+            "id": self.run.pk,
+            "name": self.run.name,
+            "priority": self.run.priority,
+            "owner": self.run.owner.get_username(),
+            "reason": self.reason,
+            "forecast": self._times() if self.forecast else None,
         }
 
+    def row(self) -> tuple[str, ...]:
+        known = self.forecast
+        start = _span(known.start_earliest, known.start_latest) if known else "-"
+        finish = _span(known.finish_earliest, known.finish_latest) if known else "-"
+        facts = (self.place, self.run.pk, self.run.name, self.run.priority, self.run.owner.get_username())
+        return (*map(str, facts), start, finish, self.reason)
 
-def _forecast(found: Forecast) -> dict[str, Any]:
-    names = ("start_earliest", "start_latest", "finish_earliest", "finish_latest")
-    times = {name: value.isoformat() if (value := getattr(found, name)) else None for name in names}
-    return {**times, "basis": found.basis}
-
-
-def _row(record: dict[str, Any]) -> tuple[str, ...]:
-    found = record["forecast"] or {}
-    start = _times(found.get("start_earliest"), found.get("start_latest"))
-    finish = _times(found.get("finish_earliest"), found.get("finish_latest"))
-    facts = (record["place"], record["id"], record["name"], record["priority"], record["owner"])
-    return (*map(str, facts), start, finish, record["reason"])
+    def _times(self) -> dict[str, object]:
+        names = ("start_earliest", "start_latest", "finish_earliest", "finish_latest")
+        times = {name: value.isoformat() if (value := getattr(self.forecast, name)) else None for name in names}
+        return {**times, "basis": getattr(self.forecast, "basis", "")}
 
 
-def _times(first: str | None, last: str | None) -> str:
+def _queue() -> Iterator[_Queued]:
+    why, told = reasons(), forecast.newest_forecasts()
+    for place, run in enumerate(queued_runs().select_related("owner"), start=1):
+        yield _Queued(place, run, why.get(run.pk, ""), told.get(run.pk))
+
+
+def _span(first: datetime | None, last: datetime | None) -> str:
     if first is None or last is None:
         return "-"
-    return " - ".join(f"{timezone.localtime(datetime.fromisoformat(each)):%m-%d %H:%M}" for each in (first, last))
+    return " - ".join(f"{timezone.localtime(each):%m-%d %H:%M}" for each in (first, last))

@@ -2,7 +2,6 @@
 
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
 
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -14,22 +13,22 @@ from trainingapp.operations.backup import BackupError, restore_backup
 
 class Command(StudioCommand):
     help = (
-        "Bring a backup back into an empty installation: another DATA_DIR, another machine, another database. "
-        "Nothing is put in place before all of it was read and its hashes held."
+        "Restore a backup into an empty installation: another DATA_DIR, another machine, another database. "
+        "Nothing is changed before the whole file was read and its hashes verified."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path, help="What `manage.py backup` wrote.")
+        parser.add_argument("file", type=Path, help="File that `manage.py backup` wrote.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *, file: Path, **options: object) -> None:
         call_command("migrate", verbosity=0, interactive=False)
         try:
             with bytes_bar("Reading", None) as advance:
-                rows = restore_backup(options["file"], lambda name, done: advance(done))
+                rows = restore_backup(file, lambda name, done: advance(done))
         except BackupError as error:
             raise CommandError(str(error)) from None
         except OSError as error:
-            raise CommandError(f"{error.filename or options['file']}: {error.strerror}.") from None
+            raise CommandError(f"{error.filename or file}: {error.strerror}.") from None
         counts = {name: rows.get(f"trainingapp.{name}", 0) for name in ("trainingrun", "dataset", "weights")}
         self.stdout.write("Restored {trainingrun} runs, {dataset} datasets, {weights} weights.".format(**counts))
-        self.stdout.write("Runs that were in work go on when a worker starts.")
+        self.stdout.write("Runs that were running resume when a worker starts.")

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-from typing import Any
 
 from huey.contrib.djhuey.management.commands.run_huey import Command as HueyCommand
 
@@ -10,7 +9,7 @@ from huey.contrib.djhuey.management.commands.run_huey import Command as HueyComm
 class Command(HueyCommand):
     help = "Run a worker: it trains queued runs and imports datasets. `manage.py studio` runs it with the web server."
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         # Huey would add a handler of its own to its logger, and each line would be written twice.
         logging.getLogger("huey").addHandler(logging.NullHandler())
         with contextlib.suppress(KeyboardInterrupt):  # stopped before it could catch signals itself

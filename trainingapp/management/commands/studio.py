@@ -13,7 +13,6 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
@@ -40,14 +39,13 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=env.PORT, help="Port to listen on (PORT).")
         parser.add_argument("--no-demo", action="store_true", help="Make no demo dataset where there is no dataset.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        host, port = options["host"], options["port"]
+    def handle(self, *, host: str, port: int, no_demo: bool, **options: object) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):  # a file or a pipe gets each line at once, as a terminal does
             sys.stdout.reconfigure(line_buffering=True)
         _check_port(host, port)
         call_command("migrate", verbosity=0, interactive=False)
         self._make_administrator()
-        if not options["no_demo"] and not Dataset.objects.exists():
+        if not no_demo and not Dataset.objects.exists():
             self._make_demo()
         _Parent(host, port, self.stdout.write).run()
 

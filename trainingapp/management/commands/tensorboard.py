@@ -7,7 +7,6 @@ import tempfile
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.text import slugify
@@ -17,22 +16,22 @@ from trainingapp.models import TrainingRun
 
 
 class Command(BaseCommand):
-    help = "Show the curves of runs in TensorBoard, those of running ones live. Ctrl-C ends it."
+    help = "Show the charts of runs in TensorBoard, live while they train. Ctrl-C ends it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("runs", nargs="*", type=int, metavar="RUN", help="Numbers of runs; all without any.")
         parser.add_argument("--host", default="127.0.0.1", help="Address to listen on.")
         parser.add_argument("--port", type=int, default=6006, help="Port to listen on.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *, runs: list[int], host: str, port: int, **options: object) -> None:
         if importlib.util.find_spec("tensorboard") is None:
             raise CommandError("The package tensorboard is not installed: pip install tensorboard.")
-        runs = _chosen(options["runs"])
+        chosen = _chosen(runs)
         with tempfile.TemporaryDirectory(prefix="cvstudio-tensorboard-") as folder:
-            link_runs(runs, Path(folder))
-            self.stdout.write(f"{len(runs)} runs at http://{options['host']}:{options['port']}/, Ctrl-C ends it.")
+            link_runs(chosen, Path(folder))
+            self.stdout.write(f"{len(chosen)} runs at http://{host}:{port}/, Ctrl-C ends it.")
             self.stdout.flush()
-            _serve(Path(folder), options["host"], options["port"])
+            _serve(Path(folder), host, port)
 
 
 def _chosen(numbers: Iterable[int]) -> list[TrainingRun]:

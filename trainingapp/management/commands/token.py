@@ -3,13 +3,12 @@
 import json
 from argparse import ArgumentParser
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.core.management import CommandError
 from django.utils import timezone
 
 from trainingapp.accounts import tokens as token_verbs
-from trainingapp.management.base import StudioCommand
+from trainingapp.management.base import Options, StudioCommand
 from trainingapp.management.foreground import find_owner
 from trainingapp.models import ApiToken
 from trainingapp.models.verbs import VerbError
@@ -33,16 +32,16 @@ class Command(StudioCommand):
         listing = actions.add_parser("list", help="List tokens, newest first.")
         listing.add_argument("--user", default="", help="Only those of this person.")
         listing.add_argument("--json", action="store_true", help="As a JSON array.")
-        revoke = actions.add_parser("revoke", help="Let tokens open no door any more.")
+        revoke = actions.add_parser("revoke", help="Revoke tokens.")
         revoke.add_argument("token", nargs="+", type=int, help="Numbers of tokens.")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
         except VerbError as error:
             raise CommandError(str(error)) from None
 
-    def _create(self, options: dict[str, Any]) -> None:
+    def _create(self, options: Options) -> None:
         scopes = options["scope"] or ApiToken.Scope.values
         token, secret = token_verbs.create_token(
             find_owner(options["user"]), name=options["name"], scopes=scopes, expires_at=_end(options["days"])
@@ -50,21 +49,21 @@ class Command(StudioCommand):
         self.stderr.write(f"Token {token.pk} of {token.user.get_username()}; it is shown this once:")
         self.stdout.write(secret)
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: Options) -> None:
         tokens = ApiToken.objects.select_related("user")
         if options["user"]:
             tokens = tokens.filter(user=find_owner(options["user"]))
-        records = [_record(token) for token in tokens]
         if options["json"]:
-            self.stdout.write(json.dumps(records))
+            self.stdout.write(json.dumps([_record(token) for token in tokens]))
             return
-        for record in records:
+        for token in tokens:
+            record = _record(token)
             state = "usable" if record["is_usable"] else "not usable"
-            scopes = ", ".join(record["scopes"])
+            scopes = ", ".join(token.scopes)
             about = f"{record['user']}  {record['name']}  {scopes}  last used: {record['last_used_at'] or 'never'}"
             self.stdout.write(f"{record['id']}  {record['prefix']}…  {state}  {about}")
 
-    def _revoke(self, options: dict[str, Any]) -> None:
+    def _revoke(self, options: Options) -> None:
         for number in options["token"]:
             token = ApiToken.objects.filter(pk=number).first()
             if token is None:
@@ -79,7 +78,7 @@ def _end(days: int) -> datetime | None:
     return timezone.now() + timedelta(days=days) if days else None
 
 
-def _record(token: ApiToken) -> dict[str, Any]:
+def _record(token: ApiToken) -> dict[str, object]:
     times = ("created_at", "expires_at", "revoked_at", "last_used_at")
     about = {name: value.isoformat() if (value := getattr(token, name)) else None for name in times}
     names = ("name", "prefix", "scopes", "is_usable", "last_used_from")

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from typing import Any
 
 import yaml
 from django.contrib.auth.models import AnonymousUser, User
@@ -50,8 +49,7 @@ class Command(StudioCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_actions(parser)
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        action: str = options["action"]
+    def handle(self, *, action: str, **options: object) -> None:
         try:
             if verb := RUN_VERBS.commands().get(action):
                 self._perform(verb, options)
@@ -189,18 +187,15 @@ class Command(StudioCommand):
 
     def _metrics(self, options: Options) -> None:
         rows = _run(options["run"]).events.filter(type=RunEvent.Type.METRICS, superseded=False).order_by("seq")
-        points = [metric_record(row) for row in rows if options["split"] in (None, row.data.get("split"))]
-        for point in points:
-            names = options["name"] or point["values"]
-            point["values"] = {name: point["values"][name] for name in names if name in point["values"]}
+        points = [
+            metric_record(row, options["name"]) for row in rows if options["split"] in (None, row.data.get("split"))
+        ]
         points = [point for point in points if point["values"]]
         if options["json"]:
             self.stdout.write(json.dumps(points))
             return
         for point in points:
-            values = "  ".join(
-                f"{name} {number_text(value, digits=6, ascii_only=True)}" for name, value in point["values"].items()
-            )
+            values = "  ".join(f"{name} {_cell(value, digits=6)}" for name, value in point["values"].items())
             self.stdout.write(f"epoch {point['epoch']}  step {point['step']}  {point['split']}  {values}")
 
     def _evaluation(self, options: Options) -> None:
@@ -272,8 +267,14 @@ def _limits(options: Options) -> Limits:
     }
 
 
-def _cell(value: object) -> str:
-    return number_text(value, ascii_only=True) if isinstance(value, float) else "" if value is None else str(value)
+def _cell(value: object, digits: int = 4) -> str:
+    return (
+        number_text(value, digits=digits, ascii_only=True)
+        if isinstance(value, float)
+        else ""
+        if value is None
+        else str(value)
+    )
 
 
 def _owner(name: str | None) -> User:

@@ -4,7 +4,6 @@ import contextlib
 import signal
 from argparse import ArgumentParser
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from django.core.management.base import BaseCommand
@@ -32,12 +31,12 @@ class Command(BaseCommand):
         parser.add_argument("--host", default=env.HOST, help="Address to listen on (HOST).")
         parser.add_argument("--port", type=int, default=env.PORT, help="Port to listen on (PORT).")
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *, host: str, port: int, **options: object) -> None:
         end_with_parent(signal.SIGTERM)
         config = uvicorn.Config(
             "cvstudio.asgi:application",
-            host=options["host"],
-            port=options["port"],
+            host=host,
+            port=port,
             lifespan="off",
             access_log=False,
             log_config=None,

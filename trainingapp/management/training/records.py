@@ -1,6 +1,7 @@
 """Runs as commands print them: JSON objects, rows and lines."""
 
-from typing import Any
+from collections.abc import Collection
+from typing import TypedDict
 
 from trainingapp.contract.number_text import number_text
 from trainingapp.models import RunEvent, TrainingRun
@@ -17,7 +18,7 @@ CHECKPOINT_FIELDS = ("file", "epoch", "step", "reason", "size_bytes", "sha256", 
 HEADING = ("ID", "NAME", "STATUS", "EPOCH", "DONE", "BEST", "DATASET", "OWNER")
 
 
-def record(run: TrainingRun) -> dict[str, Any]:
+def record(run: TrainingRun) -> dict[str, object]:
     """What `--json` gives of a run."""
     return {
         **{name: getattr(run, name) for name in FIELDS},
@@ -31,7 +32,7 @@ def record(run: TrainingRun) -> dict[str, Any]:
     }
 
 
-def full_record(run: TrainingRun) -> dict[str, Any]:
+def full_record(run: TrainingRun) -> dict[str, object]:
     """And what `show` adds."""
     checkpoints = [{name: getattr(saved, name) for name in CHECKPOINT_FIELDS} for saved in run.checkpoints.all()]
     return {
@@ -64,6 +65,17 @@ def log_line(row: RunEvent) -> str:
     return f"{row.time:%Y-%m-%d %H:%M:%S} {row.level:<7} {row.type}: {text}"
 
 
-def metric_record(row: RunEvent) -> dict[str, Any]:
-    """A point of the charts."""
-    return {"epoch": row.epoch, "step": row.step, "split": row.data.get("split"), "values": row.data.get("values", {})}
+class MetricRecord(TypedDict):
+    """The values of one step as commands print them."""
+
+    epoch: int | None
+    step: int | None
+    split: str | None
+    values: dict[str, float | None]
+
+
+def metric_record(row: RunEvent, names: Collection[str]) -> MetricRecord:
+    """A point of the charts, with the values of these names, or all."""
+    values: dict[str, float | None] = row.data.get("values", {})
+    chosen = {name: values[name] for name in names or values if name in values}
+    return {"epoch": row.epoch, "step": row.step, "split": row.data.get("split"), "values": chosen}
