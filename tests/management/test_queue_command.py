@@ -45,7 +45,7 @@ def test_list_shows_order_and_reasons(queue: list[TrainingRun]) -> None:
     records = json.loads(run("queue", "list", "--json"))
     assert [record["place"] for record in records] == [1, 2, 3]
     assert records[0]["forecast"]["start_earliest"] is not None
-    assert "held by “a”" in records[1]["reason"]
+    assert "used by “a”" in records[1]["reason"]
 
 
 def test_move(queue: list[TrainingRun]) -> None:

@@ -12,10 +12,10 @@ from trainingapp.scheduling.placement import open_holds
 
 
 class Command(BaseCommand):
-    help = "Show every machine with its devices and who has them."
+    help = "Show every host with its devices and the runs on them."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--json", action="store_true", help="As a JSON array of machines.")
+        parser.add_argument("--json", action="store_true", help="Print a JSON array of hosts.")
 
     def handle(self, *args: object, **options: object) -> None:
         hosts = list(Host.objects.prefetch_related("devices"))
@@ -24,7 +24,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps([_record(host, holds) for host in hosts]))
             return
         if not hosts:
-            self.stdout.write("No machine has reported yet. A worker does so a moment after it starts.")
+            self.stdout.write("No host has reported yet. A worker does so shortly after it starts.")
             return
         heading = ("DEVICE", "HOST", "STATE", "NAME", "FREE MEMORY", "LOAD", "RUNS", "OTHER PROGRAMS")
         rows = [_row(host, device, holds) for host in hosts for device in host.devices.all()]
