@@ -14,7 +14,7 @@ Format 1 had "recipe" instead of "tasks", and a label for every image.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast, get_args
@@ -84,7 +84,7 @@ class Sample:
 
     def line(self) -> str:
         """The JSON line of the sample."""
-        values: dict[str, Any] = {
+        values: dict[str, object] = {
             "path": self.path,
             "split": self.split,
             "width": self.width,
@@ -166,20 +166,17 @@ def _samples(path: Path, class_count: int) -> list[Sample]:
     return samples
 
 
-def parse_sample(values: dict[str, Any], class_count: int, where: Where) -> Sample:
+def parse_sample(values: Mapping[str, object], class_count: int, where: Where) -> Sample:
     """Check one line and build its sample. Raises DatasetIndexError that begins with `where`.
 
     A path that leads out of the dataset folder is refused: the file may come from anywhere.
     """
-    for key in ("width", "height"):
-        if type(values.get(key)) is not int or values[key] < 1:
-            raise DatasetIndexError(SIZE_INVALID(where=where, key=repr(key), given=repr(values.get(key))))
     if values.get("split") not in get_args(Split):
         raise DatasetIndexError(SPLIT_INVALID(where=where, given=repr(values.get("split"))))
     boxes = values.get("boxes", [])
     if not isinstance(boxes, list):
         raise DatasetIndexError(BOXES_INVALID(where=where))
-    size = (values["width"], values["height"])
+    size = (_side(values.get("width"), "width", where), _side(values.get("height"), "height", where))
     return Sample(
         path=_inner_path(values.get("path"), "path", where),
         label=_label(values["label"], class_count, where) if values.get("label") is not None else -1,
@@ -191,19 +188,25 @@ def parse_sample(values: dict[str, Any], class_count: int, where: Where) -> Samp
     )
 
 
-def _inner_path(path: Any, key: str, where: Where) -> str:
+def _side(pixels: object, key: str, where: Where) -> int:
+    if type(pixels) is not int or pixels < 1:
+        raise DatasetIndexError(SIZE_INVALID(where=where, key=repr(key), given=repr(pixels)))
+    return pixels
+
+
+def _inner_path(path: object, key: str, where: Where) -> str:
     if not isinstance(path, str) or not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
         raise DatasetIndexError(PATH_INVALID(where=where, key=repr(key), given=repr(path)))
     return path
 
 
-def _label(label: Any, class_count: int, where: Where) -> int:
+def _label(label: object, class_count: int, where: Where) -> int:
     if type(label) is not int or not 0 <= label < class_count:
         raise DatasetIndexError(LABEL_INVALID(where=where, most=class_count - 1, given=repr(label)))
     return label
 
 
-def _box(values: Any, class_count: int, size: tuple[int, int], where: Where) -> Box:
+def _box(values: object, class_count: int, size: tuple[int, int], where: Where) -> Box:
     if not isinstance(values, list) or len(values) not in (5, 6) or not all(type(v) in (int, float) for v in values):
         raise DatasetIndexError(BOX_INVALID(where=where, given=repr(values)))
     left, top, right, bottom = values[1:5]

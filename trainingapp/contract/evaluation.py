@@ -95,7 +95,7 @@ class Evaluation:
     """Predicted masks as files; those of the images shown become predictions."""
 
 
-def _lines(curve: Curve) -> dict[str, Any]:
+def _lines(curve: Curve) -> dict[str, object]:
     return {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
 
 

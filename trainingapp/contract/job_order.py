@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from trainingapp.contract.errors import Failure
 from trainingapp.contract.messages import Message
@@ -23,13 +23,17 @@ ERROR_FILE = "error.json"
 PROGRESS_EVERY_S = 0.2
 
 
+#: A JSON object; the module of each kind of job says which keys it has.
+Params: TypeAlias = dict[str, Any]
+
+
 @dataclass
 class JobOrder:
     """One job: its kind, its parameters, and the folder for its input and its result."""
 
     folder: Path
     kind: str
-    params: dict[str, Any]
+    params: Params
     _told_at: float = field(default=0.0, repr=False)
 
     def tell(self, done: int, total: int, message: str | Message = "") -> None:
@@ -54,7 +58,7 @@ def write_failure(folder: Path, failure: Failure) -> None:
     write_whole(folder / ERROR_FILE, failure.as_data())
 
 
-def write_whole(path: Path, values: Mapping[str, Any]) -> None:
+def write_whole(path: Path, values: Mapping[str, object]) -> None:
     """Write JSON so that a reader sees all of it or nothing."""
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(json.dumps(values, ensure_ascii=False, allow_nan=False), encoding="utf-8")

@@ -4,7 +4,10 @@ They are read for one release, so that stored runs, files and scripts keep worki
 names.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+ValueT = TypeVar("ValueT")
 
 #: Old key: new key.
 OLD_KEYS = {
@@ -17,7 +20,7 @@ OLD_KEYS = {
 }
 
 
-def with_new_names(values: dict[str, Any]) -> dict[str, Any]:
+def with_new_names(values: Mapping[str, ValueT]) -> dict[str, ValueT]:
     """A copy of `values` in which a key of version 0.1 has its new name; the new name wins where both are given."""
     old = {OLD_KEYS[name]: value for name, value in values.items() if name in OLD_KEYS}
     return {**old, **{name: value for name, value in values.items() if name not in OLD_KEYS}}

@@ -12,9 +12,9 @@ import sys
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import BinaryIO, Literal, TypeVar, cast
 
 import torch
 
@@ -49,7 +49,7 @@ from trainingapp.contract.storage.index import (
     read_index,
     write_index,
 )
-from trainingapp.contract.storage.manifest import TensorSpec, leaves, manifest_bytes, mapped
+from trainingapp.contract.storage.manifest import Content, TensorSpec, leaves, manifest_bytes, mapped
 from trainingapp.contract.storage.packs import PACKS_DIR, Packs, PackWriter
 from trainingapp.contract.storage.plain import PIECE_BYTES, pt_pieces
 from trainingapp.contract.storage.reading import (
@@ -61,6 +61,7 @@ from trainingapp.contract.storage.reading import (
     open_manifest,
 )
 from trainingapp.contract.storage.sizes import own_bytes, parts_of
+from trainingapp.engine.checkpoint_content import CheckpointContent
 from trainingapp.engine.stored_tensors import Copied, FlatCopy, is_finite, restored
 
 Form = Literal["compact", "plain"]
@@ -84,7 +85,7 @@ class Found:
     """A sound checkpoint and what is in it."""
 
     entry: Entry
-    content: dict[str, Any]
+    content: CheckpointContent
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Keeping:
     higher_is_better: bool = True
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path) -> CheckpointContent:
     """What a checkpoint holds, compact or plain, on the CPU.
 
     Raises FileNotFoundError and other OSErrors, Damaged, and for a plain file that is none what torch.load raises.
@@ -104,7 +105,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return _loaded(path) if is_plain(path) else restored(open_checkpoint(path))
 
 
-def load_stored(path: Path, sha256: str) -> dict[str, Any]:
+def load_stored(path: Path, sha256: str) -> CheckpointContent:
     """The same of a file that must have this hash. What is hashed is what is read, also when it is replaced meanwhile.
 
     Raises what `load_checkpoint` raises.
@@ -119,8 +120,8 @@ def load_stored(path: Path, sha256: str) -> dict[str, Any]:
         return restored(open_manifest(file.read(), Packs(path.parent)))
 
 
-def _loaded(source: Path | BinaryIO) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(source, map_location="cpu", weights_only=True)
+def _loaded(source: Path | BinaryIO) -> CheckpointContent:
+    content: CheckpointContent = torch.load(source, map_location="cpu", weights_only=True)
     return content
 
 
@@ -172,7 +173,7 @@ class CheckpointFolder:
         if self._entries and self._entries[-1].sha256.encode() not in events_tail:
             self._announce(self._entries[-1], removed=[])
 
-    def _load(self, entry: Entry) -> dict[str, Any]:
+    def _load(self, entry: Entry) -> CheckpointContent:
         """Every byte that is used is compared with its hash: the file's here, those of packs where they are read."""
         path = self._folder / entry.file
         if not path.exists():
@@ -221,13 +222,11 @@ class CheckpointFolder:
 
     # Saving
 
-    def save(self, content: dict[str, Any], *, file: str, reason: str) -> None:
-        """Copy `content` and have it written as `file`. Waits only for the copy, and for an earlier save still going.
-
-        `content` holds at least epoch, step, step_in_epoch, attempt, metrics, is_best and timestamp.
-        """
+    def save(self, content: CheckpointContent, *, file: str, reason: str) -> None:
+        """Copy `content` and have it written as `file`. Waits only for the copy and for an earlier save."""
         self.drain()
-        self._writing.begin(self._write(self._copy.take(content), file, reason))
+        planned = entry_of(content, file=file, reason=reason)
+        self._writing.begin(self._write(self._copy.take(content), planned))
 
     def drain(self) -> None:
         """Do what is left of the save in work; it is on the disk then."""
@@ -245,19 +244,20 @@ class CheckpointFolder:
             raise ReadOnly(CHECKPOINT_READ_ONLY(error=str(failure))) from failure
         raise failure
 
-    def _write(self, content: dict[str, Any], file: str, reason: str) -> Pieces[None]:
-        """All of a save, a piece at a time."""
-        for name, copied in content["model_state_dict"].items():
+    def _write(self, tree: Content, planned: Entry) -> Pieces[None]:
+        """All of a save, a piece at a time. `tree` has a `Copied` for each tensor."""
+        file = planned.file
+        for name, copied in cast(dict[str, Copied], tree["model_state_dict"]).items():
             if not is_finite(copied):
                 raise NonFiniteLoss(DIVERGED(fact=WEIGHTS_NOT_FINITE(tensor=name)))
             yield
         temporary = self._folder / (file + TEMPORARY_SUFFIX)
         try:
             written = self._write_plain if self._form == "plain" else self._write_compact
-            sha256, records = yield from written(content, temporary)
+            sha256, records = yield from written(tree, temporary)
             found = [record for key in records if (record := self._packs.find(key))]
             parts = {file: temporary.stat().st_size, **{record.sha256: record.size for record in found}}
-            entry = Entry(file=file, reason=reason, size_bytes=sum(parts.values()), sha256=sha256, **_facts(content))
+            entry = replace(planned, size_bytes=sum(parts.values()), sha256=sha256)
             removed = self._take_in(entry, parts, temporary)
         except OSError:
             temporary.unlink(missing_ok=True)
@@ -267,7 +267,7 @@ class CheckpointFolder:
         yield
         yield from self._repacked()
 
-    def _write_plain(self, content: dict[str, Any], path: Path) -> Pieces[Written]:
+    def _write_plain(self, content: Content, path: Path) -> Pieces[Written]:
         """Write a file for torch.load; returns its hash, and no record."""
         numbered = iter(range(sys.maxsize))
         raws: dict[str, memoryview] = {}
@@ -277,10 +277,10 @@ class CheckpointFolder:
             raws[key] = copied.raw
             return copied.keyed(key)
 
-        tree = mapped(content, Copied, spec)
+        tree = cast(Content, mapped(content, Copied, spec))
         return (yield from _written(path, pt_pieces(tree, lambda found: raws[found.key]))), []
 
-    def _write_compact(self, content: dict[str, Any], path: Path) -> Pieces[Written]:
+    def _write_compact(self, content: Content, path: Path) -> Pieces[Written]:
         """Write what is new into a pack, then the manifest; returns its hash, and those of the records it needs."""
         keys = []
         writer = self._packs.new_pack()
@@ -452,6 +452,18 @@ def _written(path: Path, pieces: Iterable[Bytes]) -> Pieces[str]:
     return hashing.hexdigest()
 
 
-def _facts(content: dict[str, Any]) -> dict[str, Any]:
-    names = ("epoch", "step", "step_in_epoch", "attempt", "metrics", "is_best")
-    return {**{name: content[name] for name in names}, "time": content["timestamp"]}
+def entry_of(content: CheckpointContent, *, file: str, reason: str, size_bytes: int = 0) -> Entry:
+    """The entry of the index for a checkpoint whose hash is not known yet."""
+    return Entry(
+        file=file,
+        epoch=content["epoch"],
+        step=content["step"],
+        step_in_epoch=content["step_in_epoch"],
+        attempt=content["attempt"],
+        reason=reason,
+        size_bytes=size_bytes,
+        sha256="",
+        metrics=content["metrics"],
+        is_best=content["is_best"],
+        time=content["timestamp"],
+    )

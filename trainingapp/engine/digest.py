@@ -7,7 +7,6 @@ import hashlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,16 +19,16 @@ PARTS = ("model_state_dict", "ema_state_dict", "optimizer_state_dict", "meter_st
 def digests(path: Path) -> dict[str, str]:
     """The SHA-256 of each part that the checkpoint has. Raises WeightsUnavailable."""
     content = read_checkpoint(path)
-    return {part: _digest(content[part]) for part in PARTS if part in content}
+    return {part: _digest(value) for part, value in content.items() if part in PARTS}
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     state = hashlib.sha256()
     _feed(state, value)
     return state.hexdigest()
 
 
-def _feed(state: Any, value: Any) -> None:
+def _feed(state: "hashlib._Hash", value: object) -> None:
     """Names, shapes, types and bytes, in an order that does not depend on how a dict was filled."""
     if isinstance(value, torch.Tensor):
         state.update(f"{value.dtype}{tuple(value.shape)}".encode())

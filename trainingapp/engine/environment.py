@@ -5,9 +5,9 @@ import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import JsonValue
 
 #: Distributions that have a part in the numbers of a run, or in how it is stored.
 PACKAGES = (
@@ -29,13 +29,13 @@ GIT_WAIT_S = 5.0
 
 
 @cache
-def environment() -> dict[str, Any]:
+def environment() -> dict[str, JsonValue]:
     """{"python", "platform", "cpu", "cuda", "cudnn", "driver", "revision": str, "packages": {name: version}}.
 
     What is not there is left out: a machine without a GPU has no driver, an installed wheel no revision. `revision` is
     that of the git checkout in which this file lies, with "+" where files were changed since.
     """
-    found: dict[str, Any] = {
+    found: dict[str, str | None] = {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "platform": platform.platform(),
         "cpu": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
@@ -44,7 +44,7 @@ def environment() -> dict[str, Any]:
         "driver": _driver(),
         "revision": _revision(Path(__file__)),
     }
-    return {**{name: value for name, value in found.items() if value}, "packages": _packages()}
+    return {**{name: value for name, value in found.items() if value}, "packages": dict(_packages())}
 
 
 def _packages() -> dict[str, str]:

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,7 @@ from trainingapp.contract.number_text import number_text
 from trainingapp.contract.prediction import prepared
 from trainingapp.contract.storage.durable import flush, sha256_of
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.engine.export_readme import readme
+from trainingapp.engine.export_readme import Outcome, readme
 from trainingapp.engine.networks import load_plain_network
 from trainingapp.engine.tasks.registry import implementation
 
@@ -35,6 +34,8 @@ CARD_FILE = "model.json"
 OPSET = 17
 """Of the older exporter; the newer one chooses its own."""
 
+#: A network in some format: its outputs for an image.
+Run = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 Tell = Callable[[int, int, Message | str], None]
 
 
@@ -55,7 +56,7 @@ class _Subject:
 
 def export(
     card: Card, weights: Path, formats: Sequence[str], images: Sequence[Path], folder: Path, tell: Tell
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write FOLDER/export.zip. Returns {"file", "size_bytes", "sha256", "images", "formats": {format: outcome}}.
 
     An outcome is {"is_good", "difference", "box_difference", "problem", "problem_data"}, differences being the largest
@@ -64,13 +65,13 @@ def export(
     card, total = with_task(card), len(formats) + 2
     tell(0, total, BUILDING_NETWORK())
     subject = _subject(card, weights, images)
-    outcomes: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, Outcome] = {}
     for done, name in enumerate(formats, start=1):
         tell(done, total, CREATING_FILE(file=EXPORT_FILES[name]))
         outcomes[name] = _outcome(name, subject, folder / EXPORT_FILES[name])
     good = [name for name in formats if outcomes[name]["is_good"]]
     if not good:
-        raise BadData(sentences(*(from_data(outcome["problem_data"]) for outcome in outcomes.values())))
+        raise BadData(sentences(*(from_data(outcome.get("problem_data")) for outcome in outcomes.values())))
     tell(total - 1, total, PACKING())
     path = _packed(card, outcomes, good, folder, len(images))
     tell(total, total, "")
@@ -87,7 +88,7 @@ def _subject(card: Card, weights: Path, images: Sequence[Path]) -> _Subject:
     return _Subject(card, weights, module, inputs, expected)
 
 
-def _outcome(name: str, subject: _Subject, path: Path) -> dict[str, Any]:
+def _outcome(name: str, subject: _Subject, path: Path) -> Outcome:
     make = {"pt": _pt, "safetensors": _safetensors, "pt2": _pt2, "onnx": _onnx}[name]
     try:
         difference, box_difference = make(subject, path)
@@ -123,9 +124,9 @@ def _check_state(state: dict[str, torch.Tensor], subject: _Subject) -> tuple[flo
 
 
 def _pt2(subject: _Subject, path: Path) -> tuple[float, float | None]:
-    def run() -> Callable[[torch.Tensor], Any]:
+    def run() -> Run:
         torch.export.save(torch.export.export(subject.module, (subject.images[0],)), path)
-        loaded: Callable[[torch.Tensor], Any] = torch.export.load(path).module()
+        loaded: Run = torch.export.load(path).module()
         return loaded
 
     return _compared("torch.export", subject, _made("torch.export", run))
@@ -135,23 +136,29 @@ def _onnx(subject: _Subject, path: Path) -> tuple[float, float | None]:
     import onnxruntime
 
     task = subject.card["task"]
-    options = dict(_NEWER if implementation(task).onnx_dynamo else _OLDER)
-    options |= {"input_names": ["image"], "output_names": list(TASKS[task].output_names), "verbose": False}
+    is_newer = implementation(task).onnx_dynamo
 
-    def run() -> Callable[[torch.Tensor], Any]:
+    def run() -> Run:
         with torch.no_grad():
-            torch.onnx.export(subject.module, (subject.images[0],), path, **options)
+            torch.onnx.export(
+                subject.module,
+                (subject.images[0],),
+                path,
+                input_names=["image"],
+                output_names=list(TASKS[task].output_names),
+                dynamo=is_newer,
+                # The newer exporter chooses its own opset and would write large weights beside the file.
+                opset_version=None if is_newer else OPSET,
+                external_data=not is_newer,
+                verbose=False,
+            )
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return lambda image: [torch.from_numpy(found) for found in session.run(None, {"image": image.numpy()})]
 
     return _compared("ONNX", subject, _made("ONNX", run))
 
 
-_OLDER: dict[str, Any] = {"dynamo": False, "opset_version": OPSET}
-_NEWER: dict[str, Any] = {"dynamo": True, "external_data": False}
-
-
-def _made(name: str, make: Callable[[], Callable[[torch.Tensor], Any]]) -> Callable[[torch.Tensor], Any]:
+def _made(name: str, make: Callable[[], Run]) -> Run:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -169,7 +176,7 @@ def _unlike(name: str, worst: float, worst_box: float) -> Message:
     return SCORES_DIFFER(format=name, difference=scores, allowed=allowed)
 
 
-def _compared(name: str, subject: _Subject, run: Callable[[torch.Tensor], Any]) -> tuple[float, float | None]:
+def _compared(name: str, subject: _Subject, run: Run) -> tuple[float, float | None]:
     """The largest difference of scores, and of boxes in pixels where there are boxes, over all images."""
     worst, worst_box = 0.0, None
     with torch.inference_mode():
@@ -189,7 +196,7 @@ def differences(
     return implementation(card["task"]).output_differences(card, one, other)
 
 
-def _packed(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], folder: Path, images: int) -> Path:
+def _packed(card: Card, outcomes: dict[str, Outcome], good: list[str], folder: Path, images: int) -> Path:
     """The zip, without compression, because weights do not shrink."""
     path = folder / ZIP_FILE
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:

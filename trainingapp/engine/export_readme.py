@@ -1,10 +1,22 @@
 """The README of an export, in English like the files beside it."""
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
+from trainingapp.contract.messages import MessageData
 from trainingapp.contract.model_card import EXPORT_FILES, Card
 from trainingapp.contract.number_text import number_text
 from trainingapp.contract.tasks.registry import TASKS
+
+
+class Outcome(TypedDict):
+    """How an export format compares with PyTorch: the largest differences of scores, and of boxes in pixels."""
+
+    is_good: bool
+    difference: float | None
+    box_difference: float | None
+    problem: str
+    problem_data: NotRequired[MessageData]
+
 
 _HOW = {
     "onnx": (
@@ -18,7 +30,7 @@ _HOW = {
 }
 
 
-def readme(card: Card, outcomes: dict[str, dict[str, Any]], good: list[str], images: int) -> str:
+def readme(card: Card, outcomes: dict[str, Outcome], good: list[str], images: int) -> str:
     """The text of README.md; `good` are the formats that are in the zip."""
     how = "\n".join(f"- {_HOW[name].format(size=card['image_size'])}" for name in good)
     checks = "\n".join(f"- {EXPORT_FILES[name]}: {_verdict(outcome)}" for name, outcome in outcomes.items())
@@ -48,7 +60,7 @@ Licence of the weights: {card.get("licence") or "not stated"}.
 """
 
 
-def _verdict(outcome: dict[str, Any]) -> str:
+def _verdict(outcome: Outcome) -> str:
     if not outcome["is_good"]:
         return f"left out. {outcome['problem']}"
-    return f"largest difference of the scores {number_text(outcome['difference'], digits=2)}"
+    return f"largest difference of the scores {number_text(outcome['difference'] or 0.0, digits=2)}"

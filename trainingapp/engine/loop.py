@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import torch
 
@@ -26,6 +26,7 @@ from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
 from trainingapp.engine.control import Control, Ending
+from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.device import (
     Precision,
     available_threads,
@@ -104,7 +105,7 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
     return "completed"
 
 
-def _begin_epoch(state: TrainingState) -> Iterator[Any]:
+def _begin_epoch(state: TrainingState) -> Iterator[TensorBatch]:
     """Go to the epoch that is to be trained; returns its batches from where the run is."""
     state.begin_epoch()
     set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
@@ -124,7 +125,7 @@ def _validate(state: TrainingState, precision: Precision, report: Reporter, requ
 
 def step_ahead(
     state: TrainingState,
-    batches: Iterator[Any],
+    batches: Iterator[TensorBatch],
     precision: Precision,
     resume_check: ResumeChecker,
     seconds_per_step: float | None,
@@ -190,7 +191,7 @@ def _with_batch_size(
     if not order.config.auto_batch_size:
         return order
     if found:
-        batch_size = int(found.content["config"]["batch_size"])
+        batch_size = cast(int, found.content["config"]["batch_size"])
     else:
         trials = find_batch_size(order, dataset, device, precision)
         batch_size = trials[-1].batch_size

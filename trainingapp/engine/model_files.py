@@ -7,7 +7,6 @@ import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -48,12 +47,12 @@ NAMES_KEPT = 12
 NAMES_SAID = 3
 
 
-def take_checkpoint(card: Card, checkpoint: Path, folder: Path) -> dict[str, Any]:
+def take_checkpoint(card: Card, checkpoint: Path, folder: Path) -> dict[str, object]:
     """Write FOLDER/weights.safetensors from a checkpoint of the studio. Raises WeightsUnavailable, BadData."""
     return _written(card, checkpoint_weights(checkpoint), folder, must_be_whole=True)
 
 
-def take_upload(card: Card, upload: Path, folder: Path) -> dict[str, Any]:
+def take_upload(card: Card, upload: Path, folder: Path) -> dict[str, object]:
     """Write FOLDER/weights.safetensors from a safetensors file or a `.pt`, which is never unpickled freely.
 
     What fits is kept; where nothing does, or the file is neither, BadData says why.
@@ -63,7 +62,7 @@ def take_upload(card: Card, upload: Path, folder: Path) -> dict[str, Any]:
     return _written(card, _without_prefix(state), folder, must_be_whole=False)
 
 
-def _written(card: Card, state: dict[str, torch.Tensor], folder: Path, *, must_be_whole: bool) -> dict[str, Any]:
+def _written(card: Card, state: dict[str, torch.Tensor], folder: Path, *, must_be_whole: bool) -> dict[str, object]:
     network = build_network(parse_config(card["config"]), len(card["classes"]))
     report = load_matching(network, state)
     left_out = [name for name in (*report.missing, *report.other_shape) if not name.endswith(COUNTERS)]
@@ -81,7 +80,7 @@ def _written(card: Card, state: dict[str, torch.Tensor], folder: Path, *, must_b
     return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path), "report": _told(report, left_out)}
 
 
-def _told(report: TransferReport, left_out: list[str]) -> dict[str, Any]:
+def _told(report: TransferReport, left_out: list[str]) -> dict[str, object]:
     """How much fits, as the entry keeps it: numbers, and the first names of each kind."""
     names = asdict(report)
     counts = {kind: len(found) for kind, found in names.items()}
@@ -132,7 +131,7 @@ def _refuse_bomb(path: Path) -> None:
         raise BadData(DECOMPRESSION_BOMB(size=unpacked))
 
 
-def _tensors(content: Any) -> dict[str, torch.Tensor]:
+def _tensors(content: object) -> dict[str, torch.Tensor]:
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

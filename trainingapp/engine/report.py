@@ -4,7 +4,6 @@ import math
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,6 +13,7 @@ from trainingapp.contract.evaluation import Evaluation, evaluation_path, write_e
 from trainingapp.contract.events import EventLog, Metrics, Progress, RequestDone, SampleSaved
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.training import DIVERGED, FIRST_STEP, LOSS_NOT_FINITE
+from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.drawing import contact_sheet
 from trainingapp.engine.state import TrainingState
 from trainingapp.engine.tensorboard_writer import TensorBoardWriter
@@ -81,7 +81,7 @@ class Reporter:
             )
         )
 
-    def training_batch(self, batch: Any) -> None:
+    def training_batch(self, batch: TensorBatch) -> None:
         """To be called with each batch: draws the first of an epoch, but not more often than once a minute."""
         moment, state = time.monotonic(), self._state
         is_first = state.step_in_epoch == 0 or not self._next_batch_image

@@ -17,12 +17,12 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from trainingapp.contract.config import result_changes
-from trainingapp.contract.events import EventLog, Level, ResumeCheck, message_fields
+from trainingapp.contract.events import EventLog, JsonObject, Level, ResumeCheck, message_fields
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.training import (
     CPU_THREADS,
@@ -134,7 +134,7 @@ class ResumeChecker:
         self._events.write(event)
 
 
-def compared(earlier: Mark | None, mark: Mark, *, config_then: dict[str, Any], config: dict[str, Any]) -> Verdict:
+def compared(earlier: Mark | None, mark: Mark, *, config_then: JsonObject, config: JsonObject) -> Verdict:
     """Compare the step with the one that an earlier attempt made from the same checkpoint."""
     if earlier is None:
         return Verdict("unknown", 0.0, [STEP_NOT_RECORDED()])
@@ -145,7 +145,7 @@ def compared(earlier: Mark | None, mark: Mark, *, config_then: dict[str, Any], c
     return Verdict("near" if difference < NEAR else "differs", difference, changes)
 
 
-def _changes(earlier: Mark, mark: Mark, config_then: dict[str, Any], config: dict[str, Any]) -> list[Message]:
+def _changes(earlier: Mark, mark: Mark, config_then: JsonObject, config: JsonObject) -> list[Message]:
     """Why two steps may differ."""
     changes = [
         VALUE_CHANGED(name=name, before=before, now=now)

@@ -4,7 +4,6 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ def own_cpu_randomness() -> Iterator[torch.Generator]:
         generator.set_state(state)
 
 
-def rng_state(device: torch.device) -> dict[str, Any]:
+def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
     """The states of the generators that the model draws on: the CPU's and, on a GPU, its own."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
@@ -46,7 +45,7 @@ def rng_state(device: torch.device) -> dict[str, Any]:
     return state
 
 
-def set_rng_state(state: dict[str, Any], device: torch.device) -> None:
+def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
     """Put back what `rng_state` gave. A state of a GPU is left out on the CPU, and the other way round."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:

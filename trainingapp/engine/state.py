@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from trainingapp.contract.messages.training import (
 from trainingapp.contract.run_directory import Order
 from trainingapp.contract.schedule import Schedule, make_schedule
 from trainingapp.contract.tasks.registry import METRICS
+from trainingapp.engine.checkpoint_content import CheckpointContent
 from trainingapp.engine.device import Precision
 from trainingapp.engine.ema import Ema
 from trainingapp.engine.optim import make_optimizer
@@ -54,7 +55,7 @@ class Position:
     validated: bool = False
 
     @classmethod
-    def of(cls, content: dict[str, Any], steps_per_epoch: int) -> "Position":
+    def of(cls, content: CheckpointContent, steps_per_epoch: int) -> "Position":
         """The position that a checkpoint holds; scaled, rounding down, where an epoch now has other steps."""
         steps = int(content["step_in_epoch"]) * steps_per_epoch // int(content["steps_per_epoch"])
         return cls(content["epoch"], steps, content["validated"])
@@ -177,9 +178,10 @@ class TrainingState:
         if self.is_best:
             self.best = Best(value, self.epoch)
 
-    def checkpoint_content(self) -> dict[str, Any]:
+    def checkpoint_content(self) -> CheckpointContent:
         """What a checkpoint file holds: plain values and tensors, which torch.load(weights_only=True) takes."""
-        return {
+        about = self.task.description()
+        content: CheckpointContent = {
             "format": FORMAT,
             "epoch": self.epoch,
             "step": self.step,
@@ -187,7 +189,6 @@ class TrainingState:
             "steps_per_epoch": self.steps_per_epoch,
             "validated": self.validated,
             "model_state_dict": dict(self.model.state_dict()),
-            **({"ema_state_dict": dict(self.ema.model.state_dict())} if self.ema else {}),
             "optimizer_state_dict": self.optimizer.state_dict(),
             "scheduler_state_dict": {"name": self.schedule.name, "step": self.step, "next_lr": self._next_rate()},
             "scaler_state_dict": self.scaler.state_dict(),
@@ -202,10 +203,15 @@ class TrainingState:
             "attempt": self.attempt,
             "cpu_threads": self.cpu_threads,
             "config": self.config.model_dump(mode="json"),
-            **self.task.description(),
+            "classes": about["classes"],
+            "dataset_fingerprint": about["dataset_fingerprint"],
+            "normalisation": about["normalisation"],
         }
+        if self.ema:
+            content["ema_state_dict"] = dict(self.ema.model.state_dict())
+        return content
 
-    def restore(self, content: dict[str, Any]) -> list[Message]:
+    def restore(self, content: CheckpointContent) -> list[Message]:
         """Go back to what a checkpoint holds; returns warnings. Raises BadConfig where it is of another model."""
         try:
             self.model.load_state_dict(content["model_state_dict"])
@@ -226,21 +232,21 @@ class TrainingState:
         set_rng_state(content["rng_state"], self.device)
         return self._changes_since(content)
 
-    def _changes_since(self, content: dict[str, Any]) -> list[Message]:
+    def _changes_since(self, content: CheckpointContent) -> list[Message]:
         warnings: list[Message] = []
         steps, steps_then = self.steps_per_epoch, content["steps_per_epoch"]
         if steps != steps_then:
-            warnings.append(STEPS_PER_EPOCH_CHANGED(steps=steps, before=int(steps_then)))
+            warnings.append(STEPS_PER_EPOCH_CHANGED(steps=steps, before=steps_then))
         if content["dataset_fingerprint"] != self.task.description()["dataset_fingerprint"]:
             warnings.append(OTHER_DATASET())
         return warnings
 
-    def extension_since(self, content: dict[str, Any]) -> list[Message]:
+    def extension_since(self, content: CheckpointContent) -> list[Message]:
         """What another number of epochs than the checkpoint had means; nothing where it has the same."""
-        epochs_then = content["config"]["epochs"]
+        epochs_then = cast(int, content["config"]["epochs"])
         if self.config.epochs == epochs_then:
             return []
-        lines = [EPOCHS_CHANGED(epochs=self.config.epochs, before=int(epochs_then), step=self.step)]
+        lines = [EPOCHS_CHANGED(epochs=self.config.epochs, before=epochs_then, step=self.step)]
         return lines + (self._renew_patience() if self.config.epochs > epochs_then and self.stops_early else [])
 
     def _next_rate(self) -> float:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import torch
 
+from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.device import Precision
 from trainingapp.engine.optim import clip_gradients, set_learning_rate
 from trainingapp.engine.state import TrainingState
@@ -21,7 +21,10 @@ class Step:
 
 
 def training_step(
-    state: TrainingState, batches: Iterator[Any], precision: Precision, seen: Callable[[Any], None] = lambda batch: None
+    state: TrainingState,
+    batches: Iterator[TensorBatch],
+    precision: Precision,
+    seen: Callable[[TensorBatch], None] = lambda batch: None,
 ) -> Step:
     """Take the batches of the next step, and let the optimizer go by their gradients. `seen` is given each batch."""
     model, optimizer, scaler = state.model, state.optimizer, state.scaler

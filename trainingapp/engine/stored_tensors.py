@@ -3,14 +3,16 @@
 import contextlib
 import ctypes
 import mmap
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 
-from trainingapp.contract.storage.manifest import TensorSpec, leaves, mapped, plain_stride
+from trainingapp.contract.storage.manifest import Content, TensorSpec, leaves, mapped, plain_stride
 from trainingapp.contract.storage.reading import Opened
+from trainingapp.engine.checkpoint_content import CheckpointContent
 from trainingapp.engine.waiting import is_alone
 
 ALIGNMENT = 64
@@ -44,7 +46,7 @@ class FlatCopy:
         self._views: list[torch.Tensor] = []
         self._copied: list[Copied] = []
 
-    def take(self, content: dict[str, Any]) -> dict[str, Any]:
+    def take(self, content: Mapping[str, object]) -> Content:
         """`content` with a `Copied` for each tensor. What the last call gave is overwritten."""
         tensors = [tensor.detach() for tensor in leaves(content, torch.Tensor)]
         layout = [(tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors]
@@ -58,8 +60,7 @@ class FlatCopy:
         for device in devices:
             torch.cuda.synchronize(device)
         copied = iter(self._copied)
-        tree: dict[str, Any] = mapped(content, torch.Tensor, lambda _tensor: next(copied))
-        return tree
+        return cast(Content, mapped(content, torch.Tensor, lambda _tensor: next(copied)))
 
     def _lay_out(self, tensors: list[torch.Tensor], *, page_locked: bool) -> None:
         specs = [_spec(tensor) for tensor in tensors]
@@ -70,8 +71,7 @@ class FlatCopy:
         if end > len(self._buffer):
             self._views, self._copied = [], []
             self._buffer = torch.empty(end, dtype=torch.uint8, pin_memory=True) if page_locked else _huge_pages(end)
-        numbers: Any = self._buffer.numpy()
-        memory = memoryview(numbers)
+        memory = self._buffer.numpy().data
         stretches = [slice(start, start + spec.raw_bytes) for start, spec in zip(starts, specs, strict=True)]
         self._copied = [Copied(spec, memory[part]) for part, spec in zip(stretches, specs, strict=True)]
         self._views = [
@@ -80,7 +80,7 @@ class FlatCopy:
         ]
 
 
-def restored(opened: Opened) -> dict[str, Any]:
+def restored(opened: Opened) -> CheckpointContent:
     """The content of a checkpoint with its tensors, each in memory of its own. Raises Damaged."""
 
     def tensor(spec: TensorSpec) -> torch.Tensor:
@@ -88,8 +88,7 @@ def restored(opened: Opened) -> dict[str, Any]:
         flat = torch.frombuffer(raw, dtype=torch.uint8) if raw else torch.empty(0, dtype=torch.uint8)
         return _placed(flat, spec, getattr(torch, spec.dtype))
 
-    content: dict[str, Any] = mapped(opened.content, TensorSpec, tensor)
-    return content
+    return cast(CheckpointContent, mapped(opened.content, TensorSpec, tensor))
 
 
 def is_finite(copied: Copied) -> bool:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -25,9 +24,9 @@ from trainingapp.contract.messages.weights import (
 )
 from trainingapp.contract.run_directory import Order, Stored
 from trainingapp.contract.storage.durable import Damaged
-from trainingapp.contract.storage.index import Entry
 from trainingapp.contract.storage.reading import check_hash
-from trainingapp.engine.checkpoint import Found, load_checkpoint, load_stored
+from trainingapp.engine.checkpoint import Found, entry_of, load_checkpoint, load_stored
+from trainingapp.engine.checkpoint_content import CheckpointContent
 
 NAMES_SHOWN = 8
 
@@ -95,23 +94,13 @@ def forked(order: Order) -> Found | None:
     """
     if order.fork_from is None:
         return None
-    content = read_checkpoint(order.fork_from, order.fork_from_stored) | {
-        "best": {"value": None, "epoch": 0},
-        "is_best": False,
-        "elapsed_s": 0.0,
-    }
-    entry = Entry(
-        file=order.fork_from.name,
-        reason="fork",
-        size_bytes=order.fork_from.stat().st_size,
-        sha256="",
-        time=content["timestamp"],
-        **{name: content[name] for name in ("epoch", "step", "step_in_epoch", "attempt", "metrics", "is_best")},
-    )
-    return Found(entry, content)
+    content = read_checkpoint(order.fork_from, order.fork_from_stored)
+    content.update({"best": {"value": None, "epoch": 0}, "is_best": False, "elapsed_s": 0.0})
+    size_bytes = order.fork_from.stat().st_size
+    return Found(entry_of(content, file=order.fork_from.name, reason="fork", size_bytes=size_bytes), content)
 
 
-def read_checkpoint(path: Path, stored: Stored | None = None) -> dict[str, Any]:
+def read_checkpoint(path: Path, stored: Stored | None = None) -> CheckpointContent:
     """All that a checkpoint of the studio holds. Raises WeightsUnavailable, and DamagedWeights for an altered one."""
     try:
         return load_stored(path, stored.sha256) if stored else load_checkpoint(path)

@@ -9,10 +9,14 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 from trainingapp.contract.messages.storage import DTYPE_UNKNOWN, FORMAT_UNKNOWN, MANIFEST_UNREADABLE
 from trainingapp.contract.storage.durable import Damaged
+
+LeafT = TypeVar("LeafT")
+#: What a checkpoint holds: plain values in dictionaries, lists and tuples, with a `TensorSpec` for each tensor.
+Content: TypeAlias = dict[str, object]
 
 FORMAT = "cvstudio-checkpoint-1"
 ABOUT = (
@@ -63,7 +67,7 @@ def plain_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def mapped(tree: Any, leaf_type: type, change: Callable[[Any], Any]) -> Any:
+def mapped(tree: object, leaf_type: type[LeafT], change: Callable[[LeafT], object]) -> object:
     """`tree` of dictionaries, lists and tuples with every leaf of `leaf_type` changed."""
     if isinstance(tree, leaf_type):
         return change(tree)
@@ -76,7 +80,7 @@ def mapped(tree: Any, leaf_type: type, change: Callable[[Any], Any]) -> Any:
     return tree
 
 
-def leaves(tree: Any, leaf_type: type) -> Iterator[Any]:
+def leaves(tree: object, leaf_type: type[LeafT]) -> Iterator[LeafT]:
     """The leaves of `leaf_type`, in order."""
     if isinstance(tree, leaf_type):
         yield tree
@@ -88,27 +92,27 @@ def leaves(tree: Any, leaf_type: type) -> Iterator[Any]:
             yield from leaves(value, leaf_type)
 
 
-def manifest_bytes(tree: dict[str, Any]) -> bytes:
+def manifest_bytes(tree: object) -> bytes:
     """The manifest of a tree whose tensors are `TensorSpec`s."""
-    tensors: list[dict[str, Any]] = []
+    tensors: list[dict[str, object]] = []
     content = _packed(tree, tensors)
     values = {"format": FORMAT, "about": ABOUT, "content": content, "tensors": tensors}
     return json.dumps(values, separators=(",", ":")).encode()
 
 
-def read_manifest(data: bytes) -> dict[str, Any]:
+def read_manifest(data: bytes) -> Content:
     """The tree of a manifest. Raises Damaged."""
     try:
         values = json.loads(data)
         if values["format"] != FORMAT:
             raise Damaged(FORMAT_UNKNOWN(format=str(values["format"])))
         specs = [_spec(item) for item in values["tensors"]]
-        return dict(_unpacked(values["content"], specs))
+        return {str(key): _unpacked(item, specs) for key, item in values["content"].items()}
     except (ValueError, TypeError, LookupError) as error:
         raise error if isinstance(error, Damaged) else Damaged(MANIFEST_UNREADABLE()) from error
 
 
-def _packed(tree: Any, tensors: list[dict[str, Any]]) -> Any:
+def _packed(tree: object, tensors: list[dict[str, object]]) -> object:
     if isinstance(tree, TensorSpec):
         tensors.append(_described(tree))
         return {"$tensor": len(tensors) - 1}
@@ -123,8 +127,8 @@ def _packed(tree: Any, tensors: list[dict[str, Any]]) -> Any:
     return tree
 
 
-def _described(spec: TensorSpec) -> dict[str, Any]:
-    described = {"dtype": spec.dtype, "shape": spec.shape, "sha256": spec.key}
+def _described(spec: TensorSpec) -> dict[str, object]:
+    described: dict[str, object] = {"dtype": spec.dtype, "shape": spec.shape, "sha256": spec.key}
     return described if spec.stride == plain_stride(spec.shape) else {**described, "stride": spec.stride}
 
 
@@ -136,7 +140,7 @@ def _spec(item: dict[str, Any]) -> TensorSpec:
     return TensorSpec(str(item["dtype"]), shape, stride, str(item["sha256"]))
 
 
-def _unpacked(value: Any, specs: list[TensorSpec]) -> Any:
+def _unpacked(value: object, specs: list[TensorSpec]) -> object:
     if isinstance(value, list):
         return [_unpacked(item, specs) for item in value]
     if not isinstance(value, dict):

@@ -8,12 +8,12 @@ import json
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import cast
 
 import numpy as np
 
 from trainingapp.contract.storage.durable import Bytes
-from trainingapp.contract.storage.manifest import TensorSpec, leaves, plain_stride
+from trainingapp.contract.storage.manifest import Content, TensorSpec, leaves, plain_stride
 
 #: The class of torch that names a storage of such numbers.
 STORAGES = {
@@ -48,7 +48,7 @@ PIECE_BYTES = 4 << 20
 Read = Callable[[TensorSpec], Bytes]
 
 
-def pt_pieces(content: dict[str, Any], read: Read) -> Iterator[Bytes]:
+def pt_pieces(content: Content, read: Read) -> Iterator[Bytes]:
     """The bytes of a file that `torch.load(weights_only=True)` reads, in order. Raises what `read` raises."""
     sink = _Sink()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:  # type: ignore[call-overload]
@@ -66,31 +66,31 @@ def pt_pieces(content: dict[str, Any], read: Read) -> Iterator[Bytes]:
     yield from sink.taken()
 
 
-def pt_size(content: dict[str, Any]) -> int:
+def pt_size(content: Content) -> int:
     """The size that the file will have: what writing it would give with nothing but zeros."""
     return sum(len(piece) for piece in pt_pieces(content, lambda spec: bytes(spec.raw_bytes)))
 
 
-def safetensors_pieces(content: dict[str, Any], read: Read) -> Iterator[Bytes]:
+def safetensors_pieces(content: Content, read: Read) -> Iterator[Bytes]:
     """The bytes of a safetensors file with the weights of a checkpoint. Raises what `read` raises."""
     yield safetensors_head(content)
     for spec in best_weights(content).values():
         yield in_plain_order(spec, read(spec))
 
 
-def safetensors_size(content: dict[str, Any]) -> int:
+def safetensors_size(content: Content) -> int:
     return len(safetensors_head(content)) + sum(spec.raw_bytes for spec in best_weights(content).values())
 
 
-def best_weights(content: dict[str, Any]) -> dict[str, TensorSpec]:
+def best_weights(content: Content) -> dict[str, TensorSpec]:
     """The weights that validation looked at: the averaged ones where the run keeps them."""
-    return dict(content.get("ema_state_dict") or content["model_state_dict"])
+    return cast(dict[str, TensorSpec], content.get("ema_state_dict") or content["model_state_dict"])
 
 
-def safetensors_head(content: dict[str, Any]) -> bytes:
+def safetensors_head(content: Content) -> bytes:
     names = ("epoch", "step", "metrics", "classes", "normalisation", "config", "timestamp")
     metadata = {name: json.dumps(content[name]) for name in names if name in content}
-    head: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
+    head: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     place = 0
     for name, spec in best_weights(content).items():
         offsets = [place, place + spec.raw_bytes]
@@ -132,13 +132,13 @@ def _member(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(f"{ARCHIVE}/{name}")
 
 
-def _pickled(content: Any) -> bytes:
+def _pickled(content: Content) -> bytes:
     """A pickle, protocol 2, with the tensors of `content` numbered in order."""
     numbers = iter(range(1 << 62))
     return b"\x80\x02" + b"".join(_opcodes(content, numbers)) + b"."
 
 
-def _opcodes(value: Any, numbers: Iterator[int]) -> Iterator[bytes]:
+def _opcodes(value: object, numbers: Iterator[int]) -> Iterator[bytes]:
     match value:
         case TensorSpec():
             yield from _tensor_opcodes(value, next(numbers))
@@ -157,7 +157,7 @@ def _opcodes(value: Any, numbers: Iterator[int]) -> Iterator[bytes]:
             yield _scalar_opcodes(value)
 
 
-def _scalar_opcodes(value: Any) -> bytes:
+def _scalar_opcodes(value: object) -> bytes:
     match value:
         case None:
             return b"N"

@@ -6,15 +6,14 @@ import io
 import pickle
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.storage import FILE_MISSING, HASH_MISMATCH, NOT_READABLE
 from trainingapp.contract.storage.durable import Bytes, Damaged
-from trainingapp.contract.storage.manifest import TensorSpec, leaves, read_manifest
+from trainingapp.contract.storage.manifest import Content, TensorSpec, leaves, read_manifest
 from trainingapp.contract.storage.packs import Packs
 from trainingapp.contract.storage.plain import STORAGES
 
@@ -33,7 +32,7 @@ class Opened:
     `read` raises Damaged where they are not those that were written; a plain file has no hash of its tensors.
     """
 
-    content: dict[str, Any]
+    content: Content
     read: Callable[[TensorSpec], Bytes]
 
     def specs(self) -> list[TensorSpec]:
@@ -133,7 +132,7 @@ def _open_plain(path: Path) -> Opened:
 class _Unpickler(pickle.Unpickler):
     """Reads what torch.save wrote of plain values and tensors; anything else is refused, so nothing of it is run."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -142,11 +141,13 @@ class _Unpickler(pickle.Unpickler):
             return name
         raise pickle.UnpicklingError(f"it holds {module}.{name}")
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: tuple[str, str, str, str, int]) -> tuple[str, str]:
         _storage, kind, key, _location, _numel = pid
         return kind, key
 
 
-def _rebuilt(storage: tuple[str, str], offset: int, size: Any, stride: Any, *_rest: Any) -> TensorSpec:
+def _rebuilt(
+    storage: tuple[str, str], offset: int, size: Iterable[int], stride: Iterable[int], *_rest: object
+) -> TensorSpec:
     dtype = next(name for name, kind in STORAGES.items() if kind == storage[0])
     return TensorSpec(dtype, tuple(size), tuple(stride), f"{storage[1]}:{offset}")

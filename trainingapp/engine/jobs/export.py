@@ -5,7 +5,6 @@ Each format is checked on images of the dataset, or on drawn ones where `dataset
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,7 +16,7 @@ from trainingapp.engine.export import drawn_images, export
 IMAGES_CHECKED = 10
 
 
-def run(order: JobOrder) -> dict[str, Any]:
+def run(order: JobOrder) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
     params = order.params
     images, are_drawn = check_images(params.get("dataset_dir", ""), order.folder)

@@ -6,11 +6,12 @@ class, 0 for the background; green: how sure) and FOLDER/masks/{n}.webp, coloure
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from trainingapp.contract.class_colours import class_rgb
 from trainingapp.contract.job_order import JobOrder, write_whole
@@ -27,7 +28,7 @@ SHOWN_PIXELS = 1280
 MASK_ALPHA = 150
 
 
-def run(order: JobOrder) -> dict[str, Any]:
+def run(order: JobOrder) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
     card, images = order.params["card"], order.params["images"]
     order.tell(0, len(images), LOADING_NETWORK())
@@ -50,7 +51,7 @@ def run(order: JobOrder) -> dict[str, Any]:
     }
 
 
-def _one(folder: Path, card: Card, network: Any, file: str, number: int) -> dict[str, Any]:
+def _one(folder: Path, card: Card, network: nn.Module, file: str, number: int) -> dict[str, object]:
     path = folder / "images" / file
     try:
         found = predicted(network, card, path)
@@ -73,6 +74,6 @@ def _save_masks(folder: Path, found: Found, number: int) -> None:
     Image.fromarray(coloured).save(folder / f"{number}.webp", "WEBP", lossless=True, method=2)
 
 
-def _table() -> Any:
+def _table() -> NDArray[np.uint8]:
     """(256, 4) RGBA by the value of a mask's pixel."""
     return np.array([(0, 0, 0, 0), *((*class_rgb(label), MASK_ALPHA) for label in range(255))], dtype=np.uint8)

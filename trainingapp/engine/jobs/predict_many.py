@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -17,7 +16,7 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import DatasetIndex, Sample, read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.job_order import JobOrder, Params
 from trainingapp.contract.messages import Message, message_of
 from trainingapp.contract.messages.engine_jobs import (
     CLASSES_UNKNOWN,
@@ -45,7 +44,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 MOST_IMAGES = 20_000
 
 
-def run(order: JobOrder) -> dict[str, Any]:
+def run(order: JobOrder) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
     card, params = order.params["card"], order.params
     weights = Path(params["weights"])
@@ -57,7 +56,7 @@ def run(order: JobOrder) -> dict[str, Any]:
     measured, why_not = _measurable(index, card) if index else (_labelled(root, paths, card), None)
     total = len(paths) * (2 if measured else 1)
     problems = _write_lines(order, card, weights, root, paths, total)
-    result: dict[str, Any] = {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
+    result: dict[str, object] = {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
     if measured is None:
         return {**result, **_unmeasured(why_not or NO_LABELS())}
     if problems:
@@ -69,7 +68,7 @@ def _unmeasured(reason: Message) -> dict[str, object]:
     return {"unmeasured": str(reason), "unmeasured_data": reason.as_data()}
 
 
-def _index(params: dict[str, Any]) -> DatasetIndex:
+def _index(params: Params) -> DatasetIndex:
     try:
         index = read_index(Path(params["dataset_dir"]))
     except ValueError as error:
@@ -137,7 +136,7 @@ def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | N
     return DatasetIndex(root, root.name, [card["task"]], list(card["classes"]), "", samples)
 
 
-def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, Any]:
+def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, object]:
     """What a validation of a run would say of these images."""
     config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": False})
     twice = [replace(one, split="train") for one in (index.samples * 2)[: max(2, len(index.samples))]]

@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import torch
 
@@ -52,6 +52,7 @@ from trainingapp.contract.messages.engine_jobs import (
 from trainingapp.contract.messages.training import TWO_IMAGES_DO_NOT_FIT
 from trainingapp.contract.run_directory import Order, read_order
 from trainingapp.engine.autobatch import find_batch_size
+from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.device import (
     Precision,
     available_threads,
@@ -69,6 +70,9 @@ from trainingapp.engine.step import training_step
 from trainingapp.engine.tasks.registry import make_task, read_dataset
 from trainingapp.engine.tasks.task import Task
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 STEPS = 3
 #: Seconds after which no further step, batch or validation batch is begun.
 STEPS_S, LOADER_S, VALIDATION_S = 20.0, 3.0, 5.0
@@ -79,6 +83,26 @@ STAGES = 4
 #: while the device computes, and within the trainer, where one waits for the other.
 SLOW_BESIDE, SLOW_WITHIN = 1.2, 2.0
 LOWEST_PRIORITY = 19
+
+
+class MemoryNeed(TypedDict):
+    """`batch_size` and `accumulation_steps` are what fits where the configuration's does not."""
+
+    peak_bytes: int
+    free_bytes: int
+    kind: str
+    fits: bool
+    batch_size: int | None
+    accumulation_steps: int | None
+
+
+class Finite(TypedDict):
+    """Whether all numbers are finite after the steps; `loss_value` is None where the loss is not."""
+
+    loss: bool
+    gradients: bool
+    weights: bool
+    loss_value: float | None
 
 
 class Warning(TypedDict):
@@ -102,13 +126,13 @@ class Measured:
     gradients_finite: bool
 
 
-def run(order: JobOrder) -> dict[str, Any]:
+def run(order: JobOrder) -> dict[str, object]:
     """The job: in a process of its own, which gives way to whatever trains."""
     _step_back()
     return preflight(order)
 
 
-def preflight(job: JobOrder, *, steps: int = STEPS) -> dict[str, Any]:
+def preflight(job: JobOrder, *, steps: int = STEPS) -> dict[str, object]:
     """Build what a run builds, make a few of its steps and say what they mean; see the head of the module.
 
     Raises EngineError and whatever torch raises for a run that could not be started either.
@@ -198,7 +222,7 @@ def _measured(job: JobOrder, order: Order, dataset: DatasetIndex, precision: Pre
     )
 
 
-def _endless(task: Task) -> Iterator[Any]:
+def _endless(task: Task) -> Iterator[TensorBatch]:
     """Batches for ever: a small split has fewer than are wanted here."""
     epoch = 1
     while True:
@@ -206,7 +230,7 @@ def _endless(task: Task) -> Iterator[Any]:
         epoch += 1
 
 
-def _loader_speed(batches: Iterator[Any], config: RunConfig) -> float:
+def _loader_speed(batches: Iterator[TensorBatch], config: RunConfig) -> float:
     """Images a second without anybody who computes; the first batch starts the loader and is not counted."""
     next(batches)
     began = time.perf_counter()
@@ -217,7 +241,7 @@ def _loader_speed(batches: Iterator[Any], config: RunConfig) -> float:
     return count * config.batch_size / max(1e-9, time.perf_counter() - began)
 
 
-def _gradients_are_finite(state: TrainingState, batch: Any, precision: Precision) -> bool:
+def _gradients_are_finite(state: TrainingState, batch: TensorBatch, precision: Precision) -> bool:
     """One forward and one backward pass, after which everything is allocated and compiled."""
     with precision.autocast():
         loss = state.task.loss(state.model, batch, state.meter)
@@ -228,7 +252,9 @@ def _gradients_are_finite(state: TrainingState, batch: Any, precision: Precision
     return finite
 
 
-def _timed_steps(state: TrainingState, batches: Iterator[Any], precision: Precision, steps: int) -> tuple[float, float]:
+def _timed_steps(
+    state: TrainingState, batches: Iterator[TensorBatch], precision: Precision, steps: int
+) -> tuple[float, float]:
     """(the loss of the last step, seconds of a step). The first allocates the optimizer's state and is not counted."""
     training_step(state, batches, precision)
     began = time.perf_counter()
@@ -267,7 +293,7 @@ class _Counter(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         self.size_bytes += memoryview(data).nbytes
         return memoryview(data).nbytes
 
@@ -288,32 +314,48 @@ def _result(
     *,
     fits: bool,
     precision_warning: Message | None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     state, times = measured.state, _times(measured)
     # A step that loads for most of its time is no quicker than its loader.
     slow = SLOW_BESIDE if config.num_workers else SLOW_WITHIN
-    result = {
+    memory_need: MemoryNeed = {
+        "peak_bytes": measured.peak_bytes,
+        "free_bytes": memory.free_bytes,
+        "kind": memory.kind,
+        "fits": fits,
+        "batch_size": None if fits else config.batch_size,
+        "accumulation_steps": None if fits else config.accumulation_steps,
+    }
+    finite = _finite(measured)
+    is_finite = finite["loss"] and finite["gradients"] and finite["weights"]
+    waits_for_loader = measured.loader_images_per_s < times["images_per_s"] * slow
+    warnings = [
+        *_memory_warnings(asked, config, memory_need),
+        *([_warning("disk", short)] if (short := disk_warning(space)) is not None else []),
+        *(
+            []
+            if finite["loss"] and finite["gradients"] and finite["weights"]
+            else [_warning("not_finite", NOT_FINITE())]
+        ),
+        *([_warning("loader", LOADER_SLOW())] if waits_for_loader and state.device.type != "cpu" else []),
+        *([_warning("precision", precision_warning)] if precision_warning else []),
+    ]
+    return {
         "device": device_name(state.device),
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
         "batch_size": config.batch_size,
         "accumulation_steps": config.accumulation_steps,
         "steps_per_epoch": state.steps_per_epoch,
-        "memory": {
-            "peak_bytes": measured.peak_bytes,
-            **asdict(memory),
-            "fits": fits,
-            "batch_size": None if fits else config.batch_size,
-            "accumulation_steps": None if fits else config.accumulation_steps,
-        },
+        "memory": memory_need,
         "time": times,
         "loader": {
             "images_per_s": measured.loader_images_per_s,
-            "is_slower": measured.loader_images_per_s < times["images_per_s"] * slow,
+            "is_slower": waits_for_loader,
         },
         "disk": asdict(space),
-        "finite": _finite(measured),
+        "finite": finite,
+        "warnings": warnings,
     }
-    return {**result, "warnings": list(_warnings(asked, result, space, precision_warning))}
 
 
 def _times(measured: Measured) -> dict[str, float]:
@@ -328,7 +370,7 @@ def _times(measured: Measured) -> dict[str, float]:
     }
 
 
-def _finite(measured: Measured) -> dict[str, Any]:
+def _finite(measured: Measured) -> Finite:
     is_loss_finite = math.isfinite(measured.loss)
     return {
         "loss": is_loss_finite,
@@ -338,23 +380,13 @@ def _finite(measured: Measured) -> dict[str, Any]:
     }
 
 
-def _warnings(
-    asked: RunConfig, result: dict[str, Any], space: DiskSpace, precision_warning: Message | None
-) -> Iterator[Warning]:
-    memory, finite = result["memory"], result["finite"]
+def _memory_warnings(asked: RunConfig, fitting: RunConfig, memory: MemoryNeed) -> list[Warning]:
     if not memory["fits"]:
-        batch_size, steps = memory["batch_size"], memory["accumulation_steps"]
-        yield _warning("memory", BATCH_DOES_NOT_FIT(given=asked.batch_size, batch_size=batch_size, steps=steps))
-    elif memory["peak_bytes"] > memory["free_bytes"]:
-        yield _warning("memory", MEMORY_IN_USE())
-    if (short := disk_warning(space)) is not None:
-        yield _warning("disk", short)
-    if not all(finite[name] for name in ("loss", "gradients", "weights")):
-        yield _warning("not_finite", NOT_FINITE())
-    if result["loader"]["is_slower"] and result["device"] != "cpu":
-        yield _warning("loader", LOADER_SLOW())
-    if precision_warning:
-        yield _warning("precision", precision_warning)
+        message = BATCH_DOES_NOT_FIT(
+            given=asked.batch_size, batch_size=fitting.batch_size, steps=fitting.accumulation_steps
+        )
+        return [_warning("memory", message)]
+    return [_warning("memory", MEMORY_IN_USE())] if memory["peak_bytes"] > memory["free_bytes"] else []
 
 
 def _warning(code: str, message: Message) -> Warning:

@@ -24,6 +24,7 @@ from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
 from trainingapp.contract.run_directory import Order
+from trainingapp.engine.checkpoint_content import TaskDescription
 from trainingapp.engine.data.batches import Batches, BatchSource, BatchT, Items, ItemT
 from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES
 from trainingapp.engine.plain_outputs import Probabilities, largest_difference
@@ -191,7 +192,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     def evaluation(self, meter: ValidationMeterT) -> Evaluation:
         """The result of the validation."""
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> TaskDescription:
         """What a checkpoint holds about the task so that it can be used alone, such as class names."""
         return {
             "classes": list(self._dataset.classes),
