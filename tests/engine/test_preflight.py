@@ -103,7 +103,7 @@ def test_a_batch_that_does_not_fit_is_answered_by_one_that_does(
     assert (found["memory"]["batch_size"], found["memory"]["accumulation_steps"]) == (2, 4)
     assert (found["batch_size"], found["steps_per_epoch"]) == (2, 6)
     (warning,) = [warning for warning in found["warnings"] if warning["code"] == "memory"]
-    assert "A batch of 8 does not fit" in warning["message"]
+    assert "A batch of 8 images does not fit" in warning["message"]
 
 
 def test_nothing_that_fits_is_a_failure_with_advice(

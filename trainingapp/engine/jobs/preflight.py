@@ -327,19 +327,14 @@ def _result(
         "accumulation_steps": None if fits else config.accumulation_steps,
     }
     finite = _finite(measured)
-    is_finite = finite["loss"] and finite["gradients"] and finite["weights"]
     waits_for_loader = measured.loader_images_per_s < times["images_per_s"] * slow
-    warnings = [
-        *_memory_warnings(asked, config, memory_need),
-        *([_warning("disk", short)] if (short := disk_warning(space)) is not None else []),
-        *(
-            []
-            if finite["loss"] and finite["gradients"] and finite["weights"]
-            else [_warning("not_finite", NOT_FINITE())]
-        ),
-        *([_warning("loader", LOADER_SLOW())] if waits_for_loader and state.device.type != "cpu" else []),
-        *([_warning("precision", precision_warning)] if precision_warning else []),
-    ]
+    notes = {
+        "memory": _memory_note(asked, config, memory_need),
+        "disk": disk_warning(space),
+        "not_finite": None if finite["loss"] and finite["gradients"] and finite["weights"] else NOT_FINITE(),
+        "loader": LOADER_SLOW() if waits_for_loader and state.device.type != "cpu" else None,
+        "precision": precision_warning,
+    }
     return {
         "device": device_name(state.device),
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
@@ -354,7 +349,7 @@ def _result(
         },
         "disk": asdict(space),
         "finite": finite,
-        "warnings": warnings,
+        "warnings": [_warning(code, message) for code, message in notes.items() if message],
     }
 
 
@@ -380,13 +375,12 @@ def _finite(measured: Measured) -> Finite:
     }
 
 
-def _memory_warnings(asked: RunConfig, fitting: RunConfig, memory: MemoryNeed) -> list[Warning]:
+def _memory_note(asked: RunConfig, fitting: RunConfig, memory: MemoryNeed) -> Message | None:
     if not memory["fits"]:
-        message = BATCH_DOES_NOT_FIT(
+        return BATCH_DOES_NOT_FIT(
             given=asked.batch_size, batch_size=fitting.batch_size, steps=fitting.accumulation_steps
         )
-        return [_warning("memory", message)]
-    return [_warning("memory", MEMORY_IN_USE())] if memory["peak_bytes"] > memory["free_bytes"] else []
+    return MEMORY_IN_USE() if memory["peak_bytes"] > memory["free_bytes"] else None
 
 
 def _warning(code: str, message: Message) -> Warning:
