@@ -242,7 +242,7 @@ class AccessAttemptAdmin(StudioAdmin):
         verb_action(
             "unlock",
             _("Unlock the sign-in"),
-            _("The failed attempts are deleted: these users may sign in from these addresses at once."),
+            _("The failed attempts are deleted. These users can sign in from these addresses immediately."),
             _("“%(name)s” was unlocked."),
             _unlock,
         ),

@@ -234,7 +234,7 @@ class CheckpointAdmin(OfARunAdmin):
     search_fields = ("run__name", "file", "sha256")
     date_hierarchy = "created_at"
     actions = (
-        verb_action("keep", _("Pin"), _ASK, _("“%(name)s” is kept, whatever the retention policy says."), _pin),
+        verb_action("keep", _("Pin"), _ASK, _("“%(name)s” is pinned."), _pin),
         verb_action("release", _("Unpin"), _ASK, _("“%(name)s” is left to the retention policy."), _unpin),
         verb_action("verify", _("Verify hashes"), _ASK, _("“%(name)s” is valid."), _verify),
         verb_action("fork", _("Fork"), _ASK, _("A run was created from “%(name)s”."), _fork, asks=ForkForm),

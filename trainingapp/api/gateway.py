@@ -107,7 +107,7 @@ def check_query(request: HttpRequest, known: Known) -> None:
     names = known(request.method or "")
     unknown = [name for name in request.GET if names is not None and name not in names]
     if unknown:
-        about = _("There is no such parameter. Known are: %(names)s.") % {"names": ", ".join(sorted(names or ()))}
+        about = _("Unknown parameter. Known are: %(names)s.") % {"names": ", ".join(sorted(names or ()))}
         detail = about if names else _("This address takes no parameters.")
         raise wrong_parameters(unknown, detail)
 

@@ -186,7 +186,7 @@ def failure(error: Exception) -> HttpResponse:
         logger.warning("The database refused a request: %s", error)
     if problem is None:
         logger.error("The API failed.", exc_info=error)
-        problem = Problem(500, _("The studio made a mistake; its log says which."))
+        problem = Problem(500, _("This is an error in CV Studio; the server log has the details."))
     return problem.response()
 
 

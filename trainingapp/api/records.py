@@ -115,7 +115,7 @@ def download_checkpoint(
     """The checkpoint as a file: torch.load(..., weights_only=True) reads pt, safetensors holds the weights alone."""
     response = checkpoint_response(_checkpoint(run_for(request, pk, Verb.DOWNLOAD), file), form)
     if response is None:
-        raise not_found(_("The file is gone, or damaged."))
+        raise not_found(_("The file is missing or corrupted."))
     return response
 
 

@@ -61,8 +61,10 @@ def _texts(value: Any) -> Iterator[str]:
 def unknown(request: HttpRequest) -> HttpResponse:
     """Whatever else is below /api/."""
     if resolve(request.path_info + "/").func is unknown:
-        return not_found(_("There is no such address.")).response()
-    return not_found(_("There is no such address. It ends in a slash: %(path)s/") % {"path": request.path}).response()
+        return not_found(_("This address does not exist.")).response()
+    return not_found(
+        _("This address does not exist. It ends in a slash: %(path)s/") % {"path": request.path}
+    ).response()
 
 
 unknown.login_required = False  # type: ignore[attr-defined]

@@ -43,5 +43,5 @@ def _expected(if_match: str | None) -> str | None:
         return None
     found = re.fullmatch(r'(?:W/)?"([^"]+)"', if_match.strip())
     if found is None:
-        raise wrong_parameter("If-Match", _("This is no ETag: it stands between quotation marks."), 412)
+        raise wrong_parameter("If-Match", _("This is not an ETag: an ETag is enclosed in quotation marks."), 412)
     return found[1]

@@ -102,7 +102,7 @@ def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
     """The file: safetensors."""
     weights = weights_for(request, pk, Verb.DOWNLOAD)
     if not weights.path.is_file():
-        raise not_found(_("The file is gone."))
+        raise not_found(_("The file no longer exists."))
     name = f"{file_stem(weights.name, 'weights')}-v{weights.version}.safetensors"
     return file_response(weights.path, name, weights.sha256)
 
@@ -122,7 +122,7 @@ def remove_weights(request: ApiRequest, pk: Id) -> DeletionSize:
 
 def _check_architecture(about: WeightsUpload | WeightsCreate, pointer: str = "") -> None:
     if not is_known(about.task, about.architecture):
-        detail = _("There is no such network for this task.")
+        detail = _("Unknown architecture for this task.")
         raise wrong_field(pointer, detail) if pointer else wrong_parameter("architecture", detail)
 
 

@@ -21,7 +21,7 @@ class Dataset(Shared):
 
     class Status(models.TextChoices):
         INSPECTING = "inspecting", _("inspecting")
-        PROPOSED = "proposed", _("waits for your word")
+        PROPOSED = "proposed", _("awaiting confirmation")
         IMPORTING = "importing", _("importing")
         READY = "ready", _("ready")
         REFUSED = "refused", _("refused")

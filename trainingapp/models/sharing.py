@@ -29,9 +29,9 @@ class Team(models.Model):
 class Visibility(models.TextChoices):
     """Who sees a thing beside its owner and administrators; see permissions.py for what each may do."""
 
-    EVERYBODY = "everybody", _("everybody who can sign in")
+    EVERYBODY = "everybody", _("everyone who can sign in")
     TEAM = "team", _("a team")
-    PRIVATE = "private", _("nobody else")
+    PRIVATE = "private", _("private")
 
 
 class Shared(models.Model):

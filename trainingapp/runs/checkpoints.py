@@ -104,7 +104,7 @@ def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:
     staying = [row for row in rows if row.file not in files and not row.damage]
     sound_going = [row for row in going if not row.damage]
     if housekeeping.may_resume(run) and sound_going and len(staying) < LEAST_SOUND:
-        message = _("The run “%(name)s” may go on: at least %(count)d sound checkpoints stay.")
+        message = _("The run “%(name)s” can be resumed, so at least %(count)d valid checkpoints must be kept.")
         raise VerbError(message % {"name": run.name, "count": LEAST_SOUND})
     return [row.file for row in going]
 

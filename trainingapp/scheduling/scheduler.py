@@ -232,7 +232,7 @@ def _nowhere(cluster: ClusterState, request: Request) -> str:
     away = [machine.name for machine in cluster.machines if machine.is_away and machine.suited(request)]
     if away:
         return _("Only %(hosts)s has what it requires, and no worker is running there.") % {"hosts": ", ".join(away)}
-    return _("No machine has %(what)s.") % {"what": asked_for(request)}
+    return _("No host has %(what)s.") % {"what": asked_for(request)}
 
 
 def asked_for(request: Request) -> str:

@@ -108,7 +108,7 @@ def _read_about(folder: Path, found: dict[str, str]) -> dict[str, Any]:
     promised: dict[str, str] = json.loads((folder / "hashes.json").read_text())
     damaged = [name for name, digest in promised.items() if found.get(name) != digest]
     if damaged:
-        raise BackupError(_("The backup is damaged: %(name)s is not what it was.") % {"name": damaged[0]})
+        raise BackupError(_("The backup is corrupted: %(name)s has changed.") % {"name": damaged[0]})
     about: dict[str, Any] = json.loads((folder / "studio.json").read_text())
     known = {f"{app}.{name}" for app, name in migrations()}
     ours = {config.label for config in apps.get_app_configs()}

@@ -37,7 +37,7 @@ def database() -> Iterator[Finding]:
         problems = [row[0] for row in cursor.execute("PRAGMA quick_check(5)").fetchall()]
         (mode,) = cursor.execute("PRAGMA journal_mode").fetchone()
     if problems != ["ok"]:
-        message = _("The database file is damaged: %(what)s") % {"what": "; ".join(problems)}
+        message = _("The database file is corrupted: %(what)s") % {"what": "; ".join(problems)}
         meaning = _("Stop the studio and put back a copy; what is in the runs' folders is not touched by it.")
         yield Finding("database", "error", message, meaning)
     elif mode != "wal":
@@ -57,7 +57,7 @@ def disk() -> Iterator[Finding]:
     free, total = _room(data_folders()[0])
     message = _("%(free)s free of %(total)s.") % {"free": filesizeformat(free), "total": filesizeformat(total)}
     if free < min(LOW_BYTES, total * LOW_SHARE):
-        meaning = _("Runs fail when it is full. Delete runs, checkpoints or datasets that nobody needs.")
+        meaning = _("Runs fail when it is full. Delete runs, checkpoints or datasets that are no longer needed.")
         yield Finding("disk", "warning", message, meaning)
     else:
         yield ok("disk", message)

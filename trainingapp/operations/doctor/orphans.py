@@ -43,7 +43,7 @@ def _datasets() -> Iterator[Finding]:
     for dataset in Dataset.objects.filter(status=Dataset.Status.READY):
         if not dataset.folder.exists():
             message = _("The dataset “%(name)s” has no folder.") % {"name": dataset}
-            yield Finding("files", "error", message, _("Its runs cannot go on. Put its files back, or delete it."))
+            yield Finding("files", "error", message, _("Its runs cannot be resumed. Restore its files, or delete it."))
 
 
 def _weights() -> Iterator[Finding]:

@@ -23,7 +23,7 @@ def checkpoint_rows() -> Iterator[Finding]:
     for saved in Checkpoint.objects.exclude(run__status=Status.RUNNING).select_related("run"):
         if not saved.path.exists():
             message = _("The checkpoint %(name)s has no file.") % {"name": saved}
-            meaning = _("It was removed by hand, or the disk lost it. The run goes on from another one.")
+            meaning = _("It was deleted manually or lost by the disk. The run resumes from another one.")
             yield Finding("files", "warning", message, meaning, _("Remove its row."), partial(_forget, saved))
         elif saved.damage:
             message = _("The checkpoint %(name)s %(wrong)s.") % {"name": saved, "wrong": damage_text(saved)}
