@@ -17,7 +17,8 @@ from tests.helpers import hostile
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MB = 300
 SOURCES = {one.name: one for one in hostile.every()}
-pytestmark = pytest.mark.slow
+#: One process makes what the tests of this module share.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]
 
 
 @pytest.fixture(scope="module")

@@ -167,8 +167,13 @@ def test_a_trainer_that_dies_with_a_signal(studio: Studio) -> None:
     assert any("Fatal Python error" in line for line in event["data"]["lines"]), "the lines show where it was"
 
 
-def test_a_gigabyte_on_standard_output(studio: Studio, tmp_path: Path) -> None:
-    at_start(studio, tmp_path / "hook", TALK.replace("{megabytes}", "1000"))
+#: A flood that fills every buffer on its way; the long one is a gigabyte.
+MEGABYTES = [100, pytest.param(1000, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("megabytes", MEGABYTES)
+def test_a_flood_on_standard_output(studio: Studio, tmp_path: Path, megabytes: int) -> None:
+    at_start(studio, tmp_path / "hook", TALK.replace("{megabytes}", str(megabytes)))
     studio.env["TRAINER_LOG_MB"] = "8"
     (run,) = studio.prepare(epochs=2, images=48)
     studio.start_worker()
@@ -180,8 +185,8 @@ def test_a_gigabyte_on_standard_output(studio: Studio, tmp_path: Path) -> None:
     assert (studio.data_dir / "studio.sqlite3").stat().st_size < 10 << 20
 
 
-def test_a_gigabyte_of_events(studio: Studio, tmp_path: Path) -> None:
-    megabytes = 1000
+@pytest.mark.parametrize("megabytes", MEGABYTES)
+def test_a_flood_of_events(studio: Studio, tmp_path: Path, megabytes: int) -> None:
     at_start(studio, tmp_path / "hook", TALK_EVENTS.replace("{megabytes}", str(megabytes)))
     (run,) = studio.prepare(epochs=2, images=48)
     studio.start_worker()

@@ -19,7 +19,8 @@ CONFIG: dict[str, Any] = {"epochs": EPOCHS, "autosave_minutes": 0.01, "keep_chec
 IMAGES = 144
 STEPS = EPOCHS * IMAGES // 4
 
-pytestmark = pytest.mark.slow
+#: One process makes what the tests of this module share.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from tests.helpers.studio import Studio, wait_for
 from tests.helpers.trainers import assert_same_result
 from tests.upgrade.old_installation import OldInstallation, has_history, make_old_installation, shown
 
-pytestmark = pytest.mark.slow
+#: One process makes what the tests of this module share.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("upgrade")]
 
 #: Pages that version 0.1 had and that answer otherwise on purpose.
 ANSWERS = {"/nothing/": 404, "/login/": 302}
