@@ -44,7 +44,7 @@ def test_what_is_done_cannot_be_taken_back(make: MAKE) -> None:
 
 
 def test_bounds_name_the_field(make: MAKE) -> None:
-    with pytest.raises(VerbError, match=r"^epochs: "):
+    with pytest.raises(VerbError, match=r"^epochs: Must be at most 10000\.$"):
         run_verbs.extend_run(make("paused"), 10_001)
 
 

@@ -52,7 +52,7 @@ def test_htmx_gets_the_drawing_alone(user_client: Client, make: MAKE) -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "said"),
-    [("4", "already in epoch 5"), ("10001", "less than or equal to 10000"), ("many", "whole number"), ("", "required")],
+    [("4", "already in epoch 5"), ("10001", "Must be at most 10000"), ("many", "whole number"), ("", "required")],
 )
 def test_what_cannot_be_is_said_while_typing_and_when_sent(
     user_client: Client, make: MAKE, wanted: str, said: str

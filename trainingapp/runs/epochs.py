@@ -1,6 +1,4 @@
-"""More epochs, or fewer: of a run that waits, trains, was stopped or is done."""
-
-from typing import Any
+"""Changing the total number of epochs of a run, in any state."""
 
 from django.utils.translation import gettext as _
 from pydantic import ValidationError
@@ -10,16 +8,17 @@ from trainingapp.contract.config import RunConfig, parse_config
 from trainingapp.models import TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.models.verbs import VerbError, locked, not_possible
+from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.control import give_order, queue_run
 
 
 def least_epochs(run: TrainingRun) -> int:
-    """The fewest epochs that the run can be given: what it has begun cannot be taken back."""
+    """The smallest number of epochs that the run can have: an epoch that has begun cannot be undone."""
     return max(1, run.epoch)
 
 
 def with_epochs(run: TrainingRun, epochs: int) -> RunConfig:
-    """The run's configuration with another number of epochs. Raises VerbError where that cannot be."""
+    """The run's configuration with another number of epochs. Raises VerbError if that is not possible."""
     if run.status == Status.COMPLETED and epochs <= run.epoch:
         raise VerbError(
             _("The run has already completed %(count)d epochs. Set a higher number.") % {"count": run.epoch}
@@ -31,26 +30,20 @@ def with_epochs(run: TrainingRun, epochs: int) -> RunConfig:
         return parse_config({**run.config, "epochs": epochs})
     except ValidationError as error:
         first = error.errors()[0]
-        raise VerbError(f"{'.'.join(map(str, first['loc'])) or 'epochs'}: {first['msg']}") from None
+        raise VerbError(f"{'.'.join(map(str, first['loc'])) or 'epochs'}: {error_text(first)}") from None
 
 
 def extend_run(run: TrainingRun, epochs: int, *, by: str = "") -> TrainingRun:
-    """Have the run end after `epochs` epochs in all. One that is done goes on; one that trains is told.
+    """Set the total number of epochs. A completed run is queued again; the trainer of a running one gets a command.
 
-    The learning-rate schedule is that of the new length from the present step on.
+    From the current step on, the learning rate follows the schedule of the new length. Raises VerbError.
     """
     with locked(run):
         config = with_epochs(run, epochs)
         if epochs == run.config["epochs"] and run.status != Status.COMPLETED:
             return run
-        changes: dict[str, Any] = {
-            "config": config.model_dump(mode="json"),
-            "total_epochs": epochs,
-            "version": run.version + 1,
-        }
-        for name, value in changes.items():
-            setattr(run, name, value)
-        run.save(update_fields=[*changes, "updated_at"])
+        run.config, run.total_epochs, run.version = config.model_dump(mode="json"), epochs, run.version + 1
+        run.save(update_fields=["config", "total_epochs", "version", "updated_at"])
         audit.record("extend", run, by=by, details={"epochs": epochs})
         if run.status == Status.COMPLETED:
             queue_run(run, by)
