@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trainingapp.contract.architectures import Architecture
-from trainingapp.contract.base_config import BaseRunConfig, ImageSize
+from trainingapp.contract.base_config import MULTIPLE_OF_32, BaseRunConfig
 from trainingapp.contract.metric_names import LOSS, Metric
 from trainingapp.contract.setting import Section, Setting, Unit
 from trainingapp.contract.tasks.descriptor import TaskDescriptor
@@ -30,8 +30,9 @@ class GradingConfig(BaseRunConfig):
     ] = "grading"
     model: Annotated[str, Setting("Model", "Network architecture.", Section.MODEL, changes_result=True)] = "tiny_grader"
     image_size: Annotated[
-        ImageSize,
+        int,
         Field(ge=32, le=256),
+        MULTIPLE_OF_32,
         Setting(
             "Image size", "Images are scaled to this square.", Section.MODEL, changes_result=True, unit=Unit.PIXELS
         ),
