@@ -22,13 +22,14 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.helpers.images import make_run_dir
+from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.trainers import EndAfter, Trainer, assert_same_result, change_order, last_status, train_here
 from tests.tasks import grading
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.tasks.registry import METRICS, TASKS, VARIABLE, register
 from trainingapp.datasets.importing.importer import run_import
-from trainingapp.jobs import execution as jobs
+from trainingapp.jobs.attempts import warm_process
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.runs.evaluations import read
 from trainingapp.scheduling.scheduler import claim_next
@@ -47,9 +48,9 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(VARIABLE, "tests.tasks.grading")
     before = dict(TASKS), dict(METRICS)
     register(grading.TASK)
-    jobs.drop_warm()  # a process that waits for jobs does not know the task
+    warm_process.drop()  # a process that waits for jobs does not know the task
     yield
-    jobs.drop_warm()
+    warm_process.drop()
     for table, content in zip((TASKS, METRICS), before, strict=True):
         table.clear()
         table.update(content)
@@ -59,8 +60,8 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def studio_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.JOBS_DIR, settings.WEIGHTS_DIR = tmp_path / "jobs", tmp_path / "weights"
     settings.UPLOADS_DIR = tmp_path / "uploads"
-    for name in ("do_jobs", "do_warm_jobs", "save_checkpoint_task", "start_training"):
-        monkeypatch.setattr(f"trainingapp.worker.tasks.{name}", lambda: None)  # the test is the worker
+    no_worker(monkeypatch)
+    monkeypatch.setattr("trainingapp.worker.tasks.start_training", lambda: None)
 
 
 def graded_image(grade: int, seed: int) -> Image.Image:
@@ -105,12 +106,9 @@ def trained(user_client: Client, graded: Dataset) -> TrainingRun:
 
 
 def work() -> Job:
-    claimed = jobs.claim_job()
-    assert claimed is not None
-    jobs.work(claimed)
-    claimed.refresh_from_db()
-    assert claimed.state == "done", claimed.message
-    return claimed
+    job = work_off()
+    assert job.state == "done", job.message
+    return job
 
 
 # Registering
