@@ -1,7 +1,7 @@
 """Datasets: list, import, confirm, show, delete."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
@@ -30,7 +30,7 @@ ORDERS = {"created": "created_at", "name": "name", "size": "size_bytes"}
 
 
 @router.get("/", response=DatasetList, summary="List datasets")
-def list_datasets(request: ApiRequest, filters: Query[DatasetFilters]) -> dict[str, Any]:
+def list_datasets(request: ApiRequest, filters: Query[DatasetFilters]) -> dict[str, object]:
     """The datasets that you may see."""
     rows = visible(request, Dataset.objects.select_related("owner"))
     if filters.status is not None:

@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated
 
 from django.contrib.auth import get_user
 from django.contrib.sessions.backends.db import SessionStore
@@ -60,7 +60,7 @@ class EventReader(RunReader):
         return {"state": TrainingStatusResponse.model_validate(run).model_dump_json()}
 
 
-def _record(row: RunEvent) -> dict[str, Any]:
+def _record(row: RunEvent) -> dict[str, object]:
     about = {name: getattr(row, name) for name in ("seq", "type", "level", "attempt", "epoch", "step", "superseded")}
     text = {} if row.type == RunEvent.Type.METRICS else {"message": event_text(row)}
     return {**about, "time": row.time.isoformat(), **text, "data": row.data}

@@ -1,10 +1,10 @@
-"""The door of the API: every request passes here, and every answer goes out here."""
+"""The gateway of the API: every request and every response passes through it."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from inspect import iscoroutinefunction
-from typing import Any, cast
+from typing import cast
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -19,33 +19,34 @@ from trainingapp.api.problems import Problem, failure, wrong_parameters
 from trainingapp.contract.old_names import OLD_KEYS
 from trainingapp.runs.live import in_thread
 
-View = Callable[..., Any]
+View = Callable[..., HttpResponseBase]
+AsyncView = Callable[..., Awaitable[HttpResponseBase]]
 
 
-#: The query parameters that are known for a method; None for a method that is not taken.
+#: The query parameters of a method; None for a method that is not allowed.
 Known = Callable[[str], Collection[str] | None]
 
 
-def guarded(view: View, known: Known) -> View:
-    """The view behind the door. It needs no login of Django's: the door answers by itself."""
+def guarded(view: View | AsyncView, known: Known) -> View | AsyncView:
+    """The view behind the gateway, which authenticates the caller itself, without Django's login."""
     if iscoroutinefunction(view):
-        inner: View = _async_guarded(view, known)
+        inner: View | AsyncView = _async_guarded(cast(AsyncView, view), known)
     else:
-        inner = _sync_guarded(view, known)
-    inner.csrf_exempt = True  # type: ignore[attr-defined]  # callers.check_rights looks where it matters
-    inner.login_required = False  # type: ignore[attr-defined]
+        inner = _sync_guarded(cast(View, view), known)
+    inner.csrf_exempt = True  # type: ignore[union-attr]  # callers.check_rights checks it for sessions
+    inner.login_required = False  # type: ignore[union-attr]
     return inner
 
 
 def _sync_guarded(view: View, known: Known) -> View:
     @wraps(view)
-    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def inner(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
         try:
             entered = enter(request)
             with _head_as_get(request):
                 check_query(request, known)
                 return _tidied(request, answered_once(entered, lambda: view(entered, *args, **kwargs)))
-        except Exception as error:  # noqa: BLE001  the last instance: whatever it was is answered as a problem
+        except Exception as error:  # noqa: BLE001  the outermost handler: every error becomes a problem
             return _tidied(request, failure(error))
 
     return inner
@@ -53,18 +54,18 @@ def _sync_guarded(view: View, known: Known) -> View:
 
 @contextmanager
 def _head_as_get(request: HttpRequest) -> Iterator[None]:
-    """Within: HEAD is answered as GET is; the server leaves the body out."""
-    told = request.method
-    request.method = "GET" if told == "HEAD" else told
+    """Within it, HEAD is handled as GET; the server omits the body."""
+    sent = request.method
+    request.method = "GET" if sent == "HEAD" else sent
     try:
         yield
     finally:
-        request.method = told
+        request.method = sent
 
 
-def _async_guarded(view: Callable[..., Awaitable[Any]], known: Known) -> View:
+def _async_guarded(view: AsyncView, known: Known) -> AsyncView:
     @wraps(view)
-    async def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    async def inner(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponseBase:
         try:
             entered = await in_thread(enter, request)
             check_query(request, known)
@@ -76,7 +77,7 @@ def _async_guarded(view: Callable[..., Awaitable[Any]], known: Known) -> View:
 
 
 def enter(request: HttpRequest) -> ApiRequest:
-    """Let the request in as somebody's. Raises Problem for who may not, or asks too often."""
+    """Authenticate the caller and count the request. Raises Problem for a refusal or too many requests."""
     caller = caller_of(request)
     count_request(request, caller)
     caller = check_rights(request, caller)
@@ -103,7 +104,7 @@ def _rename_old_parameters(request: HttpRequest) -> None:
 
 
 def check_query(request: HttpRequest, known: Known) -> None:
-    """Raises Problem for a query parameter that the operation does not have: a mistyped filter filters nothing."""
+    """Raises Problem for an unknown query parameter: a mistyped filter would be ignored silently."""
     names = known(request.method or "")
     unknown = [name for name in request.GET if names is not None and name not in names]
     if unknown:

@@ -1,4 +1,4 @@
-"""Answering a repeated POST once: who sends an Idempotency-Key is given the first answer again."""
+"""Idempotent POST: a repeated request with the same Idempotency-Key gets the first response again."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ from trainingapp.models import IdempotencyKey
 
 HEADER = "Idempotency-Key"
 PATTERN = r"^[\x21-\x7e]{1,200}$"
-#: A request that has been at work for so long was cut off: its key may be used anew.
+#: A request that has been in progress for longer was interrupted: its key may be used again.
 ABANDONED = timedelta(minutes=10)
-#: Headers that belong to the answer.
+#: Headers that are stored with the response.
 KEPT_HEADERS = ("Content-Type", "ETag", "Location")
 
 
 def answered_once(request: ApiRequest, answer: Callable[[], HttpResponseBase]) -> HttpResponseBase:
-    """The answer, made once for each key of this user. Raises Problem for a key that cannot be used so."""
+    """The response, made once for each key of the user. Raises Problem for a key that cannot be used."""
     key = request.headers.get(HEADER)
     if request.method != "POST" or key is None:
         return answer()
@@ -45,7 +45,7 @@ def answered_once(request: ApiRequest, answer: Callable[[], HttpResponseBase]) -
 
 
 def _begun(request: ApiRequest, key: str) -> IdempotencyKey:
-    """The row of this request: new and at work, or that of the same request before, answered."""
+    """The row of this request: a new one, or that of an earlier equal request which has its response."""
     about = {"method": request.method or "", "path": request.path[:500], "body_digest": _digest(request)}
     for _try in range(2):
         try:
@@ -60,7 +60,7 @@ def _begun(request: ApiRequest, key: str) -> IdempotencyKey:
 
 
 def _forgotten(row: IdempotencyKey) -> bool:
-    """Remove a row that counts no more; whether it did not."""
+    """Whether the row has expired; it is deleted then."""
     age = timezone.now() - row.created_at
     is_old = age > IdempotencyKey.KEPT or (row.status_code is None and age > ABANDONED)
     if is_old:
@@ -72,11 +72,11 @@ def _check_same(row: IdempotencyKey, about: dict[str, str]) -> None:
     if any(getattr(row, name) != value for name, value in about.items()):
         raise Problem(422, _("This Idempotency-Key was used for another request."), kind="key-of-another-request")
     if row.status_code is None:
-        raise Problem(409, _("The first request with this key is still at work."), kind="key-at-work")
+        raise Problem(409, _("The first request with this key is still in progress."), kind="key-at-work")
 
 
 def _digest(request: ApiRequest) -> str:
-    """Of what was asked. A file is not read for it: it is told from others by its length."""
+    """The hash of the request. Files are not read for it: of a file only its length counts."""
     about = f"{request.META.get('QUERY_STRING', '')}\n"
     if request.content_type == "application/json":
         return hashlib.sha256(about.encode() + request.body).hexdigest()
@@ -85,7 +85,7 @@ def _digest(request: ApiRequest) -> str:
 
 
 def _keep(row: IdempotencyKey, response: HttpResponseBase) -> None:
-    """Keep the answer; a mistake of ours is not kept, so that the request can be tried again."""
+    """Store the response; a server error is not stored, so that the request can be repeated."""
     if response.status_code >= 500 or not isinstance(response, HttpResponse):
         row.delete()
         return

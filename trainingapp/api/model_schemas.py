@@ -1,13 +1,14 @@
 """What the API takes and gives about datasets, uploads, weights, devices, the queue and jobs."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal, Protocol, TypedDict
 from uuid import UUID
 
 from ninja import Schema
 from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from trainingapp.accounts.permissions import Verb, can
+from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Page, Paging, Text
 from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsState
 from trainingapp.contract.limits import (
@@ -113,16 +114,16 @@ class DatasetResponse(DatasetItem, Sharing):
     progress_done: int = Field(description="Images read by the import.")
     progress_total: int
     report: list[Finding] = Field(description="Errors and warnings of the import.")
-    proposal: dict[str, Any] = Field(description="Content of the source, as a basis for confirming the import.")
-    options: dict[str, Any] = Field(description="Options of the import.")
+    proposal: dict[str, object] = Field(description="Content of the source, as a basis for confirming the import.")
+    options: dict[str, object] = Field(description="Options of the import.")
 
     @staticmethod
     def resolve_report(dataset: Dataset) -> list[ReportItem]:
         return rendered_items(dataset.report)
 
     @staticmethod
-    def resolve_proposal(dataset: Dataset) -> dict[str, Any]:
-        found: dict[str, Any] = dataset.proposal
+    def resolve_proposal(dataset: Dataset) -> dict[str, object]:
+        found = dataset.proposal
         return {**found, "report": rendered_items(found.get("report", []))} if found else {}
 
     @staticmethod
@@ -142,7 +143,7 @@ class DatasetStatistics(Schema):
     """Statistics of a ready dataset: counts by split and class, and the distribution of sizes."""
 
     id: int
-    statistics: dict[str, Any]
+    statistics: dict[str, object]
 
 
 class UploadCreate(Schema):
@@ -192,7 +193,13 @@ class WeightsList(Page):
     items: list[WeightsItem]
 
 
-def _names_run(weights: Weights, context: Any) -> bool:
+class Context(TypedDict):
+    """What django-ninja hands to a resolver."""
+
+    request: ApiRequest
+
+
+def _names_run(weights: Weights, context: Context) -> bool:
     """Whether the caller may see the run that the weights are of. The name of a deleted one belongs to the weights."""
     return weights.run is None or can(context["request"].caller.user, Verb.SEE, weights.run)
 
@@ -204,8 +211,8 @@ class WeightsResponse(WeightsItem, Sharing):
     source: str
     classes: list[str]
     image_size: int
-    normalisation: dict[str, Any]
-    config: dict[str, Any]
+    normalisation: dict[str, object]
+    config: dict[str, object]
     run: int | None = Field(description="The run that they are of, where you may see it.")
     run_name: str
     checkpoint_file: str
@@ -218,11 +225,11 @@ class WeightsResponse(WeightsItem, Sharing):
     sha256: str
 
     @staticmethod
-    def resolve_run(weights: Weights, context: Any) -> int | None:
+    def resolve_run(weights: Weights, context: Context) -> int | None:
         return weights.run_id if _names_run(weights, context) else None
 
     @staticmethod
-    def resolve_run_name(weights: Weights, context: Any) -> str:
+    def resolve_run_name(weights: Weights, context: Context) -> str:
         return weights.run_name if _names_run(weights, context) else ""
 
     @staticmethod
@@ -239,7 +246,7 @@ class _WeightsAbout(Schema):
 
     @model_validator(mode="before")
     @classmethod
-    def _old_names(cls, values: Any) -> Any:
+    def _old_names(cls, values: object) -> object:
         return with_new_names(values) if isinstance(values, dict) else values
 
     name: Text = Field(
@@ -320,6 +327,17 @@ class WeightsExport(Schema):
     formats: list[ExportFormat] = Field(min_length=1, max_length=4)
 
 
+class _SeenHold(Protocol):
+    run_id: int
+    is_seen: bool
+
+
+class ListedDevice(Protocol):
+    """A device with its open holds, as api/system.py prefetches them."""
+
+    held: list[_SeenHold]
+
+
 class DeviceItem(Schema):
     """A processor or a GPU that trains."""
 
@@ -335,11 +353,11 @@ class DeviceItem(Schema):
     private_runs: int = Field(description="How many more have it that you may not see.")
 
     @staticmethod
-    def resolve_runs(device: Any) -> list[int]:
+    def resolve_runs(device: ListedDevice) -> list[int]:
         return [hold.run_id for hold in device.held if hold.is_seen]
 
     @staticmethod
-    def resolve_private_runs(device: Any) -> int:
+    def resolve_private_runs(device: ListedDevice) -> int:
         return sum(not hold.is_seen for hold in device.held)
 
 
@@ -400,8 +418,8 @@ class JobResponse(Schema):
     done: int
     total: int
     message: str = Field(description="The phase of a job in progress, or why it failed, in your language.")
-    message_data: dict[str, Any] = Field(description="The same as a code with its parameters; empty where it has none.")
-    result: dict[str, Any]
+    message_data: dict[str, object] = Field(description="The same as a code with parameters; empty where it has none.")
+    result: dict[str, object]
     created_at: datetime
     finished_at: datetime | None
 

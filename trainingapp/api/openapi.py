@@ -1,10 +1,11 @@
-"""The OpenAPI document: what django-ninja says of the operations, with every refusal that the door may answer.
+"""The OpenAPI document: that of django-ninja, with every refusal that the gateway may return.
 
 Refusals follow from rules (what has a body may be 400, 415 and 422, and so on); SPECIAL names those that are an
 operation's own.
 """
 
 import json
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,9 @@ from trainingapp.api.idempotency import HEADER, PATTERN
 from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.runs.downloads import SCRIPT_TYPE, ZIP_TYPE
+
+#: A part of the document: nested JSON.
+JsonObject = dict[str, Any]
 
 TAGS = [
     {"name": "training", "description": "Runs: create, control, watch, save."},
@@ -50,7 +54,7 @@ _EVENT = {
     "required": ["event", "data"],
 }
 #: What is no JSON, by operation.
-CONTENTS: dict[str, dict[str, Any]] = {
+CONTENTS: dict[str, JsonObject] = {
     "download_checkpoint": _FILE,
     "download_weights": _FILE,
     "download_job_file": _FILE,
@@ -62,9 +66,9 @@ MEANINGS = {
     400: "The request cannot be read.",
     401: "No token, or one that is unknown, expired or revoked.",
     403: "You may not do this, or the token lacks the scope for it.",
-    404: "There is no such thing, or none that you may see.",
-    409: "It is not possible as things stand.",
-    412: "Somebody else has changed it since you read it.",
+    404: "It does not exist, or you may not see it.",
+    409: "It is not possible now.",
+    412: "Another user has changed it since you read it.",
     413: "The body is too large.",
     415: "The body is of another type.",
     422: "Something in the request is wrong; `errors` says what.",
@@ -74,9 +78,9 @@ MEANINGS = {
 
 
 @cache
-def schema_of(api: NinjaAPI) -> dict[str, Any]:
-    """The whole document. It says the same to everybody, so it is made once."""
-    document: dict[str, Any] = dict(api.get_openapi_schema(path_prefix="/api/v1/"))
+def schema_of(api: NinjaAPI) -> JsonObject:
+    """The whole document. It is the same for every user, so it is made once."""
+    document: JsonObject = dict(api.get_openapi_schema(path_prefix="/api/v1/"))
     document["tags"] = TAGS
     components = document["components"]["schemas"]
     components["ProblemDetails"] = ProblemDetails.model_json_schema(
@@ -99,8 +103,8 @@ def query_names(api: NinjaAPI, path: str, method: str) -> frozenset[str] | None:
     return frozenset(each["name"] for each in operation["parameters"] if each["in"] == "query")
 
 
-def document(api: NinjaAPI) -> Any:
-    """The view that hands the document out, to whoever asks: it says nothing about this studio's data."""
+def document(api: NinjaAPI) -> Callable[[HttpRequest], HttpResponse]:
+    """The view of the document. It is public: it holds no data of this studio."""
 
     def openapi_json(request: HttpRequest) -> HttpResponse:
         return JsonResponse(schema_of(api))
@@ -108,7 +112,7 @@ def document(api: NinjaAPI) -> Any:
     return openapi_json
 
 
-def _describe_config(components: dict[str, Any]) -> None:
+def _describe_config(components: JsonObject) -> None:
     """The configurations by task, as they may be sent: everything has a default, and sizes are rounded up."""
     for task, descriptor in TASKS.items():
         schema = descriptor.config.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -126,7 +130,7 @@ def _config_name(task: str) -> str:
     return f"{task.capitalize()}Config"
 
 
-def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
+def _describe(path: str, method: str, operation: JsonObject) -> None:
     name = operation["operationId"]
     responses = operation["responses"]
     for status in sorted(_refusals(path, method, operation, name)):
@@ -140,7 +144,7 @@ def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
     operation["responses"] = dict(sorted(responses.items()))
 
 
-def _refusals(path: str, method: str, operation: dict[str, Any], name: str) -> set[int]:
+def _refusals(path: str, method: str, operation: JsonObject, name: str) -> set[int]:
     found = {401, 403, 422, 429, *SPECIAL.get(name, ())}
     if "{" in path:
         found.add(404)
@@ -153,13 +157,13 @@ def _refusals(path: str, method: str, operation: dict[str, Any], name: str) -> s
     return found
 
 
-def _refusal(status: int) -> dict[str, Any]:
+def _refusal(status: int) -> JsonObject:
     example = json.loads(Problem(status, MEANINGS[status]).response().content)
     answer = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "example": example}
     return {"description": MEANINGS[status], "content": {CONTENT_TYPE: answer}}
 
 
-def _idempotency_key() -> dict[str, Any]:
-    about = "Send the same key again with the same request, and you are given the first answer: nothing is done twice."
+def _idempotency_key() -> JsonObject:
+    about = "The same request with the same key gets the first response again; nothing is done twice."
     schema = {"type": "string", "pattern": PATTERN}
     return {"in": "header", "name": HEADER, "required": False, "description": about, "schema": schema}

@@ -1,6 +1,6 @@
-"""What lists take and give: skip and limit, and rows with their number in all."""
+"""Paging of lists: skip and limit in the request, rows and their total in the response."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from django.db.models import Model, QuerySet
 from ninja import Path, Schema
@@ -22,26 +22,26 @@ def _without_nul(text: str) -> str:
 
 #: Text in a query or a path. Databases take no NUL character.
 Text = Annotated[str, AfterValidator(_without_nul)]
-#: The number of a thing, in the path.
+#: The number of an object, in the path.
 Id = Annotated[int, Path(ge=1, le=MOST_ID, description="Its number.")]
 
 
 class Paging(Schema):
     """Query parameters of every list."""
 
-    skip: int = Field(0, ge=0, le=MOST_SKIPPED, description="Rows to pass over.")
-    limit: int = Field(50, ge=1, le=MOST_ITEMS, description="Rows to give at most.")
+    skip: int = Field(0, ge=0, le=MOST_SKIPPED, description="Rows to skip.")
+    limit: int = Field(50, ge=1, le=MOST_ITEMS, description="Maximum number of rows.")
 
 
 class Page(Schema):
     """The frame of a list."""
 
-    total: int = Field(description="Rows in all, whatever skip and limit say.")
+    total: int = Field(description="Total number of rows, independent of skip and limit.")
     skip: int
     limit: int
 
 
-def paged(rows: QuerySet[M], paging: Paging) -> dict[str, Any]:
-    """The rows that are asked for, with the frame."""
+def paged(rows: QuerySet[M], paging: Paging) -> dict[str, object]:
+    """The requested rows with their total."""
     end = paging.skip + paging.limit
     return {"items": rows[paging.skip : end], "total": rows.count(), "skip": paging.skip, "limit": paging.limit}

@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import OperationalError
@@ -19,6 +18,7 @@ from ninja import NinjaAPI, Schema
 from ninja.errors import HttpError, ValidationError
 from pydantic import ConfigDict, Field
 from pydantic import ValidationError as ConfigError
+from pydantic_core import ErrorDetails
 
 from trainingapp.models.verbs import VerbError
 from trainingapp.operations.doctor import database_trouble
@@ -136,7 +136,7 @@ def _escaped(part: object) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def _field_problem(item: Any) -> FieldProblem:
+def _field_problem(item: ErrorDetails) -> FieldProblem:
     source, *place = item["loc"]
     detail = error_text(item)
     if source != "body":
@@ -190,7 +190,8 @@ def failure(error: Exception) -> HttpResponse:
     return problem.response()
 
 
-def _handle(request: HttpRequest, error: Any) -> HttpResponse:
+def _handle(request: HttpRequest, error: Exception | type[Exception]) -> HttpResponse:
+    assert isinstance(error, Exception)  # django-ninja's annotation allows a class; it never passes one
     return failure(error)
 
 

@@ -1,6 +1,4 @@
-"""Bodies that are a file as it is: read piece by piece, never as a whole."""
-
-from typing import Any
+"""Request bodies that are a file: read in chunks, never as a whole."""
 
 from django.utils.translation import gettext as _
 
@@ -8,7 +6,7 @@ from trainingapp.api.callers import ApiRequest
 from trainingapp.api.problems import Problem
 
 BINARY_TYPES = ("application/zip", "application/octet-stream")
-BINARY_BODY: dict[str, Any] = {
+BINARY_BODY: dict[str, object] = {
     "requestBody": {
         "required": True,
         "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in BINARY_TYPES},

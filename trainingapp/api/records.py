@@ -1,6 +1,7 @@
 """What a run has recorded: metrics, log, script, checkpoints; and saving one of them to the library."""
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated
 
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
@@ -23,7 +24,7 @@ from trainingapp.api.schemas import (
     TrainingSaveRequest,
     TrainingSaveResponse,
 )
-from trainingapp.api.thinning import thinned
+from trainingapp.api.thinning import Entry, thinned
 from trainingapp.contract.storage.exporting import ExportForm
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
@@ -34,39 +35,45 @@ from trainingapp.weights import verbs as weights_verbs
 router = Router(tags=["training"])
 
 LEVELS = ("debug", "info", "warning", "error")
-#: Names of checkpoints that stay while their files change.
-NICKNAMES: dict[str, dict[str, Any]] = {"best": {"is_best": True}, "last": {"is_last": True}}
-#: Most metrics that are looked at for one answer.
+#: Names that always refer to the best and the last checkpoint.
+NICKNAMES: dict[str, dict[str, bool]] = {"best": {"is_best": True}, "last": {"is_last": True}}
+#: The maximum number of metrics events that one response reads.
 MOST_ROWS = 2_000_000
 
 
 @router.get("/{pk}/metrics", response=MetricsList, summary="Metrics of a run")
-def list_metrics(request: ApiRequest, pk: Id, filters: Query[MetricsFilters]) -> dict[str, Any]:
-    """The curves, oldest first; steps that were made again after a crash are there once."""
+def list_metrics(request: ApiRequest, pk: Id, filters: Query[MetricsFilters]) -> dict[str, object]:
+    """The metrics, oldest first. A step that was repeated after a crash is listed once."""
     run = run_for(request, pk)
     wanted = {name.strip() for name in (filters.names or "").split(",") if name.strip()}
-    entries = [entry for row in _metric_rows(run, filters.since) if (entry := _entry(row, wanted))]
+    entries = list(_entries(run, filters.since, wanted))
     kept = thinned(entries, filters.max_points)
     seq = max([filters.since, run.event_seq, *(entry["seq"] for entry in entries[-1:])])
     return {"items": kept, "seq": seq, "thinned": len(kept) < len(entries)}
 
 
-def _metric_rows(run: TrainingRun, since: int) -> Any:
+def _entries(run: TrainingRun, since: int, wanted: set[str]) -> Iterator[Entry]:
+    """The metrics above number `since`, with the wanted values: loss, or val/loss for one split; all if none is."""
     rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, seq__gt=since).order_by("seq")
-    return rows.values("seq", "time", "attempt", "epoch", "step", "data")[:MOST_ROWS]
-
-
-def _entry(row: dict[str, Any], wanted: set[str]) -> dict[str, Any] | None:
-    """The row with the values that are wanted; None when there is none of them."""
-    data = row.pop("data")
-    split, values = data.get("split", "train"), data.get("values", {})
-    if wanted:
-        values = {name: value for name, value in values.items() if {name, f"{split}/{name}"} & wanted}
-    return {**row, "split": split, "values": values} if values else None
+    for row in rows.only("seq", "time", "attempt", "epoch", "step", "data")[:MOST_ROWS]:
+        split: str = row.data.get("split", "train")
+        values: dict[str, float | None] = row.data.get("values", {})
+        if wanted:
+            values = {name: value for name, value in values.items() if {name, f"{split}/{name}"} & wanted}
+        if values:
+            yield {
+                "seq": row.seq,
+                "time": row.time,
+                "attempt": row.attempt,
+                "epoch": row.epoch,
+                "step": row.step,
+                "split": split,
+                "values": values,
+            }
 
 
 @router.get("/{pk}/logs", response=LogList, summary="Log of a run")
-def list_logs(request: ApiRequest, pk: Id, filters: Query[LogFilters]) -> dict[str, Any]:
+def list_logs(request: ApiRequest, pk: Id, filters: Query[LogFilters]) -> dict[str, object]:
     """The lines of the log, oldest first. `next` is the cursor for those that follow."""
     run = run_for(request, pk)
     rows = run.events.filter(type__in=LOG_TYPES, seq__gt=filters.after).order_by("seq")
@@ -94,7 +101,7 @@ def run_tensorboard(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
 
 
 @router.get("/{pk}/checkpoints", response=CheckpointList, summary="Checkpoints of a run")
-def list_checkpoints(request: ApiRequest, pk: Id) -> dict[str, Any]:
+def list_checkpoints(request: ApiRequest, pk: Id) -> dict[str, object]:
     """Its checkpoints, newest first."""
     return {"items": run_for(request, pk).checkpoints.all()}
 
@@ -121,13 +128,13 @@ def download_checkpoint(
 
 @router.put("/{pk}/checkpoints/{file}", response=CheckpointInfo, summary="Keep a checkpoint")
 def change_checkpoint(request: ApiRequest, pk: Id, file: Path[Text], payload: CheckpointChange) -> Checkpoint:
-    """Keep a checkpoint by hand, whatever the rules say, or leave it to the rules again."""
+    """Pin a checkpoint, so that no retention policy deletes it, or unpin it."""
     run = run_for(request, pk, Verb.CONTROL)
     return run_verbs.pin_checkpoint(_checkpoint(run, file), is_pinned=payload.is_pinned)
 
 
 @router.delete("/{pk}/checkpoints/{file}", response=TrainingDeleteResponse, summary="Delete a checkpoint")
-def remove_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> dict[str, Any]:
+def remove_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> dict[str, object]:
     """Remove a checkpoint and its file. The best, the last and those that are kept by hand stay."""
     run = run_for(request, pk)
     require(request, Verb.DELETE, run)
@@ -137,7 +144,7 @@ def remove_checkpoint(request: ApiRequest, pk: Id, file: Path[Text]) -> dict[str
 
 
 @router.post("/{pk}/save", response={201: TrainingSaveResponse}, summary="Save to the weights library")
-def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Status[dict[str, Any]]:
+def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Status[dict[str, object]]:
     """Put the best checkpoint, or a named one, into the library as a new version under a name."""
     run = run_for(request, pk, Verb.CONTROL)
     if payload.checkpoint is not None and not run.checkpoints.filter(file=payload.checkpoint).exists():
@@ -157,7 +164,7 @@ def save_run(request: ApiRequest, pk: Id, payload: TrainingSaveRequest) -> Statu
 
 
 def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
-    by = NICKNAMES.get(file, {"file": file})
+    by: dict[str, bool] | dict[str, str] = NICKNAMES.get(file) or {"file": file}
     found = run.checkpoints.select_related("run").filter(**by).first()
     if found is None:
         raise not_found(_("The run has no such checkpoint."))

@@ -1,4 +1,4 @@
-"""The API as a whole: its parts, and its addresses behind the door."""
+"""The API as a whole: its parts, and its addresses behind the gateway."""
 
 import json
 import re
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, URLResolver, path, re_path, resolve
 from django.utils.translation import gettext as _
@@ -22,18 +23,18 @@ from trainingapp.api.problems import Problem, handle_all, not_found
 ABOUT = """\
 Everything that the pages of the studio do, for programs.
 
-Send a personal token with each request, `Authorization: Bearer cvs_…`; the page “API tokens” makes them. Whatever is
-refused is answered by problem details (RFC 9457).
+Send a personal token with each request, `Authorization: Bearer cvs_…`; create one on the page “API tokens”. Refusals
+are problem details (RFC 9457).
 """
 
 
 class StrictParser(Parser):
-    """Bodies are JSON, and JSON alone: no NaN, and no text that cannot be stored."""
+    """Accepts JSON only, without NaN and without text that a database cannot store."""
 
-    def parse_body(self, request: HttpRequest) -> Any:
+    def parse_body(self, request: HttpRequest) -> dict[str, Any]:
         if request.content_type != "application/json":
             raise Problem(415, _("Send JSON, with Content-Type: application/json."))
-        data = json.loads(request.body, parse_constant=_refuse_constant)
+        data: dict[str, Any] = json.loads(request.body, parse_constant=_refuse_constant)
         for text in _texts(data):
             if "\x00" in text:
                 raise ValueError("a text holds a NUL character")
@@ -45,9 +46,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a value, without recursion: how deep it goes is the sender's choice."""
-    rest = [value]
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a value, without recursion: the sender decides how deep it is nested."""
+    rest: list[object] = [value]
     while rest:
         item = rest.pop()
         if isinstance(item, str):
@@ -59,7 +60,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def unknown(request: HttpRequest) -> HttpResponse:
-    """Whatever else is below /api/."""
+    """Any other address below /api/."""
     if resolve(request.path_info + "/").func is unknown:
         return not_found(_("This address does not exist.")).response()
     return not_found(
@@ -99,16 +100,14 @@ api.add_router("", system.router)
 
 
 def _urls() -> list[URLPattern | URLResolver]:
-    """The addresses below /api/, each behind the door."""
+    """The addresses below /api/, each behind the gateway."""
     operations, _app, _namespace = api.urls
     for pattern in operations:
         assert isinstance(pattern, URLPattern)
         address = "/api/v1/" + re.sub(r"<(\w+)>", r"{\1}", str(pattern.pattern))
         pattern.callback = guarded(pattern.callback, partial(query_names, api, address))
-    openapi_json = document(api)
-    openapi_json.login_required = False
     return [
-        path("v1/openapi.json", openapi_json, name="openapi"),
+        path("v1/openapi.json", login_not_required(document(api)), name="openapi"),
         path("v1/", (operations, "ninja", "api")),
         re_path("", unknown, name="api_unknown"),
     ]

@@ -78,7 +78,7 @@ class TrainingRunCreate(Schema):
 
     name: str = Field(min_length=1, max_length=NAME_LENGTH, description="Identifies the run in lists.")
     dataset: Number = Field(description="Number of a ready dataset.")
-    config: dict[str, Any] = Field({}, description="The configuration: one of those below, by its `task`.")
+    config: dict[str, object] = Field({}, description="The configuration: one of those below, by its `task`.")
     priority: int = Field(0, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Runs with a higher priority start first.")
     start: bool = Field(False, description="Queue it at once.")
     soft_limit_h: Hours | None = Field(None, description=f"{SOFT} Null: as the studio says.")
@@ -92,7 +92,7 @@ class TrainingCheckRequest(Schema):
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"dataset": 1, "config": {"batch_size": 64}}]})
 
     dataset: Number = Field(description="Number of a ready dataset.")
-    config: dict[str, Any] = Field({}, description="The configuration, as for a new run.")
+    config: dict[str, object] = Field({}, description="The configuration, as for a new run.")
 
 
 class TrainingRunUpdate(Schema):
@@ -201,7 +201,7 @@ class TrainingRunResponse(_Run, Sharing):
     """A run as a whole."""
 
     version: int = Field(description="Counts the changes by people; it is the ETag.")
-    config: dict[str, Any] = Field(description="The whole configuration, with its defaults.")
+    config: dict[str, object] = Field(description="The whole configuration, with its defaults.")
     corrections: list[str] = Field(description="Corrections of the configuration, as sentences.")
     soft_limit_h: float | None = Field(description="Its own soft time limit; null: the studio's.")
     hard_limit_h: float | None = Field(description="Its own hard time limit; null: the studio's.")

@@ -1,4 +1,4 @@
-"""Saying who else sees a run, a dataset or weights."""
+"""Sharing of runs, datasets and models."""
 
 from django.utils.translation import gettext as _
 from ninja import Router
@@ -18,19 +18,19 @@ router = Router()
 
 @router.post("/training/{pk}/share", response=Sharing, summary="Share a run", tags=["training"])
 def share_run(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareable:
-    """Let everybody, the members of a team of the owner's, or nobody else see a run."""
+    """Share a run with every user, the members of a team of the owner, or no other user."""
     return _shared(request, run_for(request, pk, Verb.SHARE), payload)
 
 
 @router.post("/datasets/{pk}/share", response=Sharing, summary="Share a dataset", tags=["datasets"])
 def share_dataset(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareable:
-    """Let everybody, the members of a team of the owner's, or nobody else see a dataset."""
+    """Share a dataset with every user, the members of a team of the owner, or no other user."""
     return _shared(request, dataset_for(request, pk, Verb.SHARE), payload)
 
 
 @router.post("/weights/{pk}/share", response=Sharing, summary="Share weights", tags=["weights"])
 def share_weights(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareable:
-    """Let everybody, the members of a team of the owner's, or nobody else see weights."""
+    """Share a model with every user, the members of a team of the owner, or no other user."""
     return _shared(request, weights_for(request, pk, Verb.SHARE), payload)
 
 
@@ -39,7 +39,7 @@ def _shared(request: ApiRequest, item: Shareable, payload: ShareRequest) -> Shar
         raise wrong_field("#/team", _("Name a team where it is shared with one, and nowhere else."))
     team = None
     if payload.team is not None:
-        # A team of others is as unknown as one that is not there.
+        # A team that the owner is not in is answered as one that does not exist, so that names cannot be guessed.
         team = Team.objects.filter(name=payload.team, members=item.owner_id).first()
         if team is None:
             raise wrong_field("#/team", _("The owner has no team of this name."))

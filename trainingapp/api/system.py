@@ -1,6 +1,6 @@
 """What the studio has and does: devices, the queue, jobs."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from django.db.models import Prefetch
@@ -29,7 +29,7 @@ JobId = Annotated[UUID, Path(description="Its id.")]
 
 
 @router.get("/devices", response=HostList, summary="List devices")
-def list_devices(request: ApiRequest) -> dict[str, Any]:
+def list_devices(request: ApiRequest) -> dict[str, object]:
     """The machines with their processors and GPUs, and which runs have them."""
     holds = DeviceHold.objects.filter(released_at=None).exclude(run=None)
     holds = holds.annotate(is_seen=sees(request.caller.user, TrainingRun, "run_id")).order_by("taken_at", "pk")
@@ -37,13 +37,13 @@ def list_devices(request: ApiRequest) -> dict[str, Any]:
 
 
 @router.get("/queue", response=QueueList, summary="Show the queue")
-def show_queue(request: ApiRequest) -> dict[str, Any]:
+def show_queue(request: ApiRequest) -> dict[str, object]:
     """The queued runs in their order. Runs that you may not see keep their places."""
     return {"items": _queue(request)}
 
 
 @router.post("/queue/move", response=QueueList, summary="Move a run in the queue")
-def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, Any]:
+def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, object]:
     """Move a queued run. Where its priority does not fit there, it takes that of its new neighbour."""
     place: Place = {}
     if payload.before is not None:
@@ -60,7 +60,7 @@ def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, Any]:
 
 
 @router.get("/jobs", response=JobList, summary="List jobs")
-def list_jobs(request: ApiRequest, filters: Query[JobFilters]) -> dict[str, Any]:
+def list_jobs(request: ApiRequest, filters: Query[JobFilters]) -> dict[str, object]:
     """Your jobs, newest first."""
     rows = visible(request, Job.objects.order_by("-created_at", "pk"))
     return paged(rows.filter(state=filters.state) if filters.state is not None else rows, filters)

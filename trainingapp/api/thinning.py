@@ -1,10 +1,21 @@
-"""Thinning long curves so that every peak stays."""
+"""Thinning of long series that keeps every peak."""
 
 import math
 from collections import defaultdict
-from typing import Any
+from datetime import datetime
+from typing import TypedDict
 
-Entry = dict[str, Any]
+
+class Entry(TypedDict):
+    """The values of one step, by name. A value that is not finite is None."""
+
+    seq: int
+    time: datetime
+    attempt: int
+    epoch: int | None
+    step: int | None
+    split: str
+    values: dict[str, float | None]
 
 
 def thinned(entries: list[Entry], most: int) -> list[Entry]:

@@ -42,7 +42,7 @@ ORDERS = {"created": "created_at", "updated": "updated_at", "name": "name", "pri
 
 
 @router.get("/", response=ExperimentList, summary="List runs")
-def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, Any]:
+def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, object]:
     """The runs that you may see, newest first where nothing else is asked."""
     rows = visible(request, TrainingRun.objects.select_related("dataset", "owner"))
     exact = {"status": filters.status, "task": filters.task, "dataset": filters.dataset}
@@ -124,7 +124,7 @@ def run_status(request: ApiRequest, pk: Id) -> TrainingRun:
 
 
 @router.post("/{pk}/control", response=TrainingControlResponse, summary="Control a run")
-def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) -> dict[str, Any]:
+def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) -> dict[str, object]:
     """Perform an action, such as start, pause, resume or stop. Repeating it is no error; 409: not possible now."""
     verb = RUN_VERBS.api_actions()[payload.action]
     run = run_for(request, pk, Verb.SEE if verb.makes_run else verb.permission)
@@ -134,7 +134,7 @@ def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) ->
     return {"action": payload.action, "run": run_for(request, done.pk)}
 
 
-def _config(values: dict[str, Any]) -> tuple[RunConfig, list[Message]]:
+def _config(values: dict[str, object]) -> tuple[RunConfig, list[Message]]:
     try:
         return correct_config(values)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Changes that name what they change as it was read: ETag and If-Match."""
+"""Optimistic locking with ETag and If-Match: a change names the version that it was read as."""
 
 import re
 from collections.abc import Callable
@@ -23,9 +23,9 @@ def etag(tag: str) -> str:
 def changed(
     item: T, response: HttpResponse, *, if_match: str | None, tag_of: Callable[[T], str], verb: Callable[..., T]
 ) -> T:
-    """The thing after `verb` has changed it; the answer gets its new ETag.
+    """The object after `verb` has changed it; the response gets its new ETag.
 
-    Raises Problem where If-Match is missing, or is not the tag of the thing as it is now.
+    Raises Problem where If-Match is missing (428), or is not the present tag of the object (412).
     """
     try:
         verb(item, tag=_expected(if_match))
@@ -36,7 +36,7 @@ def changed(
 
 
 def _expected(if_match: str | None) -> str | None:
-    """The tag that the thing is to have; None for any."""
+    """The tag that the object must have; None for any."""
     if if_match is None:
         raise Problem(428, _("Send If-Match with the ETag that you read it with."))
     if if_match.strip() == "*":

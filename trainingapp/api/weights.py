@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from django.db.models import Q
 from django.http import HttpResponse, StreamingHttpResponse
@@ -40,7 +39,7 @@ ORDERS = {"name": ("name", "version"), "created": ("created_at", "pk")}
 
 
 @router.get("/", response=WeightsList, summary="List weights")
-def list_weights(request: ApiRequest, filters: Query[WeightsFilters]) -> dict[str, Any]:
+def list_weights(request: ApiRequest, filters: Query[WeightsFilters]) -> dict[str, object]:
     """The weights that you may see; each version is a row."""
     rows = visible(request, Weights.objects.select_related("owner"))
     exact = {"task": filters.task, "name": filters.name}
