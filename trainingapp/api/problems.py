@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from typing import cast
 
 from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import OperationalError
@@ -157,7 +158,7 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, Problem):
         return error
     if isinstance(error, ValidationError):
-        return _unprocessable(map(_field_problem, error.errors))
+        return _unprocessable(map(_field_problem, cast("list[ErrorDetails]", error.errors)))
     if isinstance(error, VerbError):
         return Problem(409, str(error), kind="not-possible")
     if isinstance(error, Http404):
