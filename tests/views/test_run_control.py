@@ -103,7 +103,7 @@ def test_an_order_is_given_and_shown(user_client: Client, make: MAKE, command: s
 def test_an_order_is_given_once_and_a_second_request_is_answered(user_client: Client, make: MAKE) -> None:
     run = make("running")
     order(user_client, run, "checkpoint")
-    assert "before" in told(order(user_client, run, "checkpoint"))["studio:notice"]
+    assert "already" in told(order(user_client, run, "checkpoint"))["studio:notice"]
     assert len(TrainingRun.objects.get().requests) == 1
 
 
@@ -111,7 +111,7 @@ def test_a_failed_run_is_tried_again(user_client: Client, make: MAKE) -> None:
     run = make("failed")
     order(user_client, run, "retry")
     assert TrainingRun.objects.get().status == "queued"
-    assert told(order(user_client, run, "retry")) == {"studio:notice": "The run was queued before."}
+    assert told(order(user_client, run, "retry")) == {"studio:notice": "The run is already queued or running."}
 
 
 @pytest.mark.parametrize(("command", "status"), [("checkpoint", "paused"), ("evaluate", "queued"), ("retry", "paused")])
@@ -130,7 +130,7 @@ def test_pausing_twice_is_told(user_client: Client, make: MAKE) -> None:
     run = make("running")
     address = reverse("run_control", args=[run.pk, "pause"])
     assert told(user_client.post(address, headers=HTMX)) == {}
-    assert told(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause was requested before."}
+    assert told(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause has already been requested."}
 
 
 def test_orders_are_pressed_not_opened(user_client: Client, make: MAKE) -> None:
@@ -172,7 +172,7 @@ def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user
     action = re.findall(r'<form class="actions" method="post" action="([^"]*)"', page)[0]
     user_client.post(action)
     assert TrainingRun.objects.get().requested_action == "kill"
-    assert "A force stop was requested before" in html(user_client.post(action, follow=True))
+    assert "A force stop has already been requested" in html(user_client.post(action, follow=True))
 
 
 def test_where_no_force_is_needed_the_page_says_so(user_client: Client, make: MAKE) -> None:
