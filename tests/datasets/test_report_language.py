@@ -235,6 +235,16 @@ def test_the_api_renders_findings_and_keeps_their_codes(language: str, text: str
         assert item["text"] == {"code": "dataset_truncated", "params": {"path": "cat/1.png"}}
 
 
+@pytest.mark.parametrize(("language", "text"), [("en", "is truncated"), ("zh-hans", "不完整：缺少结尾")])
+def test_the_admin_renders_findings(language: str, text: str, client: Client, admin_user: User, user: User) -> None:
+    report = [report_item("error", "truncated", image_messages.TRUNCATED(path="cat/1.png"))]
+    dataset = Dataset.objects.create(name="Cut", owner=user, source="/x", status="refused", report=report)
+    client.force_login(admin_user)
+    address = reverse("admin:trainingapp_dataset_change", args=[dataset.pk])
+    page = client.get(address, headers={"accept-language": language}).content.decode()
+    assert f"<p>error: cat/1.png {text}" in page
+
+
 @pytest.mark.parametrize(("language", "text"), [("en", "truncated"), ("zh-hans", "不完整")])
 def test_commands_print_findings_in_the_active_language(
     language: str, text: str, capsys: pytest.CaptureFixture[str]

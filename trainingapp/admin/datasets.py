@@ -18,11 +18,13 @@ from trainingapp.admin.base import (
 )
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.previews import image_page
+from trainingapp.datasets.report import item_text
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.presentation.badges import status_badge
 from trainingapp.presentation.labels import format_label
 
 IMAGES_SHOWN = 12
+FINDINGS_SHOWN = 50
 THUMBNAIL_PIXELS = 160
 
 
@@ -44,7 +46,7 @@ class DatasetAdmin(StudioAdmin):
     search_fields = ("name", "source", "fingerprint", "owner__username")
     list_select_related = ("owner",)
     date_hierarchy = "created_at"
-    readonly_fields = ("page", "thumbnails", "runs_link")
+    readonly_fields = ("page", "findings", "thumbnails", "runs_link")
     actions = (
         verb_action(
             "delete_with_files",
@@ -72,6 +74,11 @@ class DatasetAdmin(StudioAdmin):
     @admin.display(description=_("images"))
     def thumbnails(self, dataset: Dataset) -> SafeString | str:
         return _thumbnails(dataset, IMAGES_SHOWN)
+
+    @admin.display(description=_("findings"))
+    def findings(self, dataset: Dataset) -> SafeString | str:
+        texts = [(item["level"], item_text(item)) for item in dataset.report[:FINDINGS_SHOWN]]
+        return format_html_join("", "<p>{}: {}</p>", texts) or "–"
 
     @admin.display(description=_("runs"))
     def runs_link(self, dataset: Dataset) -> SafeString:

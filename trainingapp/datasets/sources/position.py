@@ -1,4 +1,4 @@
-"""Where in the source something stands."""
+"""Positions in the files of a source."""
 
 from typing import NamedTuple
 

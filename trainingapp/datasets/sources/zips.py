@@ -33,7 +33,7 @@ UNPACKED_TO_UPLOAD = 20
 _LONGEST_END_BYTES = 65_535 + 22 + 20 + 56
 """The records at the end of a zip, with the longest comment."""
 _IN_ZIP64 = 0xFFFFFFFF
-"""Stands in the old record when the number is in the ZIP64 record."""
+"""The value of the old record when the number is in the ZIP64 record."""
 _ENCRYPTED, _UTF8_NAME = 0x1, 0x800
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 

@@ -120,7 +120,7 @@ def _pairs(files: Files, report: Report) -> Iterator[tuple[SourceFile, SourceFil
     by_stem: dict[str, list[SourceFile]] = {}
     for file in images.values():
         by_stem.setdefault(stem(file.path), []).append(file)
-    taken: set[str] = set()
+    paired: set[str] = set()
     for mask in _mask_files(files):
         name = stem(mask.path)
         same = by_stem.get(name) or by_stem.get(_MASK_SUFFIXES.sub("", name), [])
@@ -128,9 +128,9 @@ def _pairs(files: Files, report: Report) -> Iterator[tuple[SourceFile, SourceFil
         if image is None:
             report.fault("missing_image", messages.NO_IMAGE_FOR_MASK(path=mask.path), mask.path)
         else:
-            taken.add(image.path)
+            paired.add(image.path)
             yield image, mask
-    for path in sorted(images.keys() - taken):
+    for path in sorted(images.keys() - paired):
         report.fault("missing_mask", messages.NO_MASK_FOR_IMAGE(path=path), path)
 
 
