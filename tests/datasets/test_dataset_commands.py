@@ -12,7 +12,11 @@ from PIL import Image
 from tests.helpers import annotated
 from tests.helpers.sources import files_under, two_classes, write_tree, write_zip
 from trainingapp.contract.dataset_index import read_index
-from trainingapp.models import Dataset
+from trainingapp.jobs import execution
+from trainingapp.models import Dataset, Job
+
+#: The import has a thread and so a connection of its own, which sees only what is committed.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_import_a_folder(admin: User, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,6 +24,17 @@ def test_import_a_folder(admin: User, tmp_path: Path, capsys: pytest.CaptureFixt
     dataset = Dataset.objects.get()
     assert (dataset.name, dataset.owner, dataset.status) == ("Pets", admin, "ready")
     assert "2 classes, 8 images to train on, 2 for validation" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("admin")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_command_ends_when_the_work_on_its_job_breaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_job: Job) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(execution, "work", broken)
+    with pytest.raises(CommandError, match="without a result"):
+        call_command("import_dataset", write_tree(tmp_path / "source", two_classes()), name="Pets")
 
 
 def test_import_for_another_owner(user: User, tmp_path: Path) -> None:
@@ -46,7 +61,6 @@ def test_name_that_is_taken(tmp_path: Path) -> None:
     assert Dataset.objects.count() == 1
 
 
-@pytest.mark.django_db
 def test_without_an_administrator(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="createsuperuser"):
         call_command("import_dataset", write_tree(tmp_path / "source", two_classes()), name="Pets")

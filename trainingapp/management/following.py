@@ -30,8 +30,11 @@ def follow_job(job: Job, title: str, *, is_held: bool = False) -> Job:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(title, total=None)
             while not job.is_over:
-                thread.join(POLL_S) if thread.is_alive() else threading.Event().wait(POLL_S)
+                is_working = thread.is_alive()
+                thread.join(POLL_S) if is_working else threading.Event().wait(POLL_S)
                 job.refresh_from_db()
+                if is_held and not is_working and not job.is_over:  # an error ended the thread: no other process works
+                    raise CommandError(f"Job {job.pk} ended without a result.")
                 description = job_message(job) or title
                 progress.update(bar, completed=job.done, total=job.total or None, description=description)
     except KeyboardInterrupt:
