@@ -17,7 +17,7 @@ from typing import Any
 from trainingapp.contract.dataset_index import Box, Sample, write_index
 from trainingapp.contract.evaluation import evaluated_epochs, read_evaluation
 from trainingapp.contract.events import EVENTS_FILE, EventLog
-from trainingapp.contract.run_directory import read_config_file, read_order
+from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.datasets.scenes import CLASSES, draw_demo
 from trainingapp.engine.control import Control
 from trainingapp.engine.loop import train
@@ -79,7 +79,7 @@ def _train(dataset_dir: Path, run_dir: Path, arguments: argparse.Namespace) -> t
     (run_dir / "config.json").write_text(json.dumps(order))
     events = EventLog(run_dir / EVENTS_FILE, 1)
     began, processor_began = time.monotonic(), time.process_time()
-    train(read_order(run_dir, read_config_file(run_dir)), Control(), events)
+    train(read_run_spec(run_dir, read_config_file(run_dir)), Control(), events)
     events.close()
     return (time.monotonic() - began) / 60, (time.process_time() - processor_began) / 60
 

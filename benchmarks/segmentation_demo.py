@@ -25,7 +25,7 @@ from PIL import Image
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Sample, write_index
 from trainingapp.contract.events import EVENTS_FILE, Event, EventLog, Metrics, read_events
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.datasets.scenes import CLASSES, draw_demo
 from trainingapp.engine.control import Control
 from trainingapp.engine.loop import train
@@ -90,11 +90,11 @@ def _sample(folder: Path, record: dict[str, Any]) -> Sample:
 
 def _train(run_dir: Path, dataset_dir: Path, config: dict[str, Any]) -> tuple[float, float]:
     """Minutes by the clock and by the processor."""
-    order = Order(run_dir, parse_config(config), dataset_dir, run_dir / "weights", attempt=1)
+    spec = RunSpec(run_dir, parse_config(config), dataset_dir, run_dir / "weights", attempt=1)
     events = _Table(run_dir / EVENTS_FILE, 1)
     started, cpu_started = time.monotonic(), _cpu_seconds()
     try:
-        train(order, Control(), events)
+        train(spec, Control(), events)
     finally:
         events.close()
     return (time.monotonic() - started) / 60, (_cpu_seconds() - cpu_started) / 60

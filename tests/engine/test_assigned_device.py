@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.errors import BadConfig
-from trainingapp.contract.run_directory import read_config_file, read_order
+from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.engine.device import device_for
 
 
@@ -43,7 +43,7 @@ def test_wishes_that_can_be() -> None:
 def order(tmp_path: Path, config: dict[str, Any], **more: Any) -> Any:
     record = {"config": config, "dataset_dir": str(tmp_path), "attempt": 1, **more}
     (tmp_path / "config.json").write_text(json.dumps(record))
-    return read_order(tmp_path, read_config_file(tmp_path))
+    return read_run_spec(tmp_path, read_config_file(tmp_path))
 
 
 def test_the_assigned_device_goes_before_that_of_the_configuration(tmp_path: Path) -> None:

@@ -2,14 +2,14 @@
 
 from tests.helpers.trainers import EndAfter, change_order, events_of, newest_content, train_here
 from trainingapp.contract.dataset_index import read_index
-from trainingapp.contract.run_directory import read_config_file, read_order
+from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.device import choose_device, choose_precision
 
 
 def test_sizes_double_and_the_last_is_the_fastest(new_run, dataset_dir) -> None:
     run_dir = new_run(auto_batch_size=True)
-    order, device = read_order(run_dir, read_config_file(run_dir)), choose_device("cpu")
+    order, device = read_run_spec(run_dir, read_config_file(run_dir)), choose_device("cpu")
     trials = find_batch_size(order, read_index(dataset_dir), device, choose_precision(device, amp=False)[0])
     sizes = [trial.batch_size for trial in trials]
     assert sizes == [2, 4, 8][: len(sizes)]  # at most a quarter of 44 images

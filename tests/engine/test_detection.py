@@ -19,7 +19,7 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Box, Sample, Split, read_index, write_index
 from trainingapp.contract.errors import BadConfig, BadData, WeightsUnavailable
 from trainingapp.contract.evaluation import read_evaluation
-from trainingapp.contract.run_directory import read_config_file, read_order
+from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.contract.tasks.detection import DETECTORS, DetectionConfig
 from trainingapp.engine.data.batches import Batches, BatchSource
 from trainingapp.engine.tasks.detection.data import BoxBatch, BoxedImage, BoxedImages, clipped, mosaic
@@ -313,7 +313,7 @@ def test_backbone_weights_from_the_cache(tmp_path: Path, name: str, backbone: st
 
 def _task(boxes_dir: Path, run_dir: Path, **config: Any) -> Any:
     make_run_dir(run_dir, boxes_dir, **{**HARD, **config})
-    order = read_order(run_dir, read_config_file(run_dir))
+    order = read_run_spec(run_dir, read_config_file(run_dir))
     return make_task(order, read_index(order.dataset_dir), torch.device("cpu"))
 
 

@@ -20,7 +20,7 @@ from tests.helpers.trainers import (
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Sample, read_index, write_index
 from trainingapp.contract.evaluation import evaluated_epochs, fixed_indices, read_evaluation
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.data.batches import BatchSource
 from trainingapp.engine.tasks.classification.task import ClassificationTask
 
@@ -124,8 +124,8 @@ def uneven_dir(tmp_path: Path, dataset_dir: Path) -> Path:
 
 def _task(folder: Path, **config: Any) -> ClassificationTask:
     values = parse_config({"image_size": 32, "batch_size": 5, "augmentation": "none", **config})
-    order = Order(folder, values, folder, folder / "weights", attempt=1)
-    return ClassificationTask(order, read_index(folder), torch.device("cpu"))
+    spec = RunSpec(folder, values, folder, folder / "weights", attempt=1)
+    return ClassificationTask(spec, read_index(folder), torch.device("cpu"))
 
 
 def test_class_weights_equal_scikit_learn(uneven_dir: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from tests.helpers.images import make_dataset, make_run_dir
 from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, read_events
-from trainingapp.contract.run_directory import read_config_file, read_order
+from trainingapp.contract.run_directory import read_config_file, read_run_spec
 from trainingapp.engine.checkpoint import load_checkpoint
 from trainingapp.engine.control import Control, Ending
 from trainingapp.engine.loop import train
@@ -42,7 +42,7 @@ def train_here(run_dir: Path, control: Control | None = None) -> str:
     values = read_config_file(run_dir)
     events = EventLog(run_dir / EVENTS_FILE, values["attempt"])
     try:
-        ended = train(read_order(run_dir, values), control or Control(), events)
+        ended = train(read_run_spec(run_dir, values), control or Control(), events)
         events.write(Ended(state=ended))
     finally:
         events.close()

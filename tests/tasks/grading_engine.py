@@ -18,7 +18,7 @@ from trainingapp.contract.dataset_index import DatasetIndex, Sample, Split
 from trainingapp.contract.evaluation import Column, Evaluation, ImageScore
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, top_classes
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_caption
 from trainingapp.engine.data.images import PixelStore, load_image
@@ -131,9 +131,9 @@ class GradingTask(BaseTask[Batch, GradeMeter, GradeMeter]):
     _config: GradingConfig
 
     def __init__(
-        self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
+        self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
-        super().__init__(order, dataset, device, unwanted_fds=unwanted_fds)
+        super().__init__(spec, dataset, device, unwanted_fds=unwanted_fds)
         self._use(self._items("train"), self._items("val"))
 
     @classmethod

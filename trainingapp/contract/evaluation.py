@@ -101,8 +101,8 @@ def _lines(curve: Curve) -> dict[str, object]:
 
 def fixed_indices(count: int) -> list[int]:
     """At most FIXED_IMAGES indices spread evenly over `count` validation images: the same at every call."""
-    wanted = min(count, FIXED_IMAGES)
-    return [number * count // wanted for number in range(wanted)] if wanted else []
+    chosen = min(count, FIXED_IMAGES)
+    return [number * count // chosen for number in range(chosen)] if chosen else []
 
 
 def telling_images(found: Evaluation, class_count: int) -> list[ImageScore]:

@@ -1,4 +1,4 @@
-"""What the trainer finds in RUN_DIR before it starts (no torch)."""
+"""The files in RUN_DIR that a trainer reads before it starts (no torch)."""
 
 import fcntl
 import json
@@ -39,15 +39,15 @@ class RunConfigError(MessageError, ValueError):
 
 @dataclass(frozen=True)
 class Stored:
-    """What the studio knows of a file that a run begins with: what people call it, and its SHA-256."""
+    """What the studio knows about a file that a run starts from: its name for people, and its SHA-256."""
 
     name: str
     sha256: str
 
 
 @dataclass(frozen=True)
-class Order:
-    """What one attempt is told to do."""
+class RunSpec:
+    """What one attempt is to do."""
 
     run_dir: Path
     config: RunConfig
@@ -56,11 +56,11 @@ class Order:
     attempt: int
     #: The checkpoint that the configuration's `start_from` names.
     start_from: Path | None = None
-    #: The checkpoint of another run that this one begins with, optimizer and position included.
+    #: The checkpoint of another run that this one starts from, including optimizer and position.
     fork_from: Path | None = None
-    #: What the studio assigned to this attempt, as torch names it; empty: as the configuration says.
+    #: The device that the studio assigned to this attempt, as torch names it; empty: that of the configuration.
     device: str = ""
-    #: Of the file at `start_from`, and of that at `fork_from`; a file of which nothing is known is taken as it is.
+    #: About the files at `start_from` and `fork_from`; None: the file is used without a check of its hash.
     start_from_stored: Stored | None = None
     fork_from_stored: Stored | None = None
 
@@ -79,7 +79,7 @@ def read_config_file(run_dir: Path) -> dict[str, Any]:
     return values
 
 
-def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
+def read_run_spec(run_dir: Path, values: dict[str, Any]) -> RunSpec:
     """Check what `read_config_file` gave. Raises BadConfig, which names every wrong field."""
     missing = [key for key in ("config", "dataset_dir") if key not in values]
     if missing:
@@ -100,13 +100,13 @@ def read_order(run_dir: Path, values: dict[str, Any]) -> Order:
     dataset_dir = Path(values["dataset_dir"])
     stored = {name: Stored(**values[name]) for name in ("start_from_stored", "fork_from_stored") if values.get(name)}
     attempt = values["attempt"]
-    return Order(run_dir, config, dataset_dir, weights_cache_dir, attempt, start_from, fork_from, device, **stored)
+    return RunSpec(run_dir, config, dataset_dir, weights_cache_dir, attempt, start_from, fork_from, device, **stored)
 
 
 def check_attempt(run_dir: Path, attempt: int) -> None:
-    """Raise Superseded when a later attempt has begun: this trainer's host was given up, and it lives on.
+    """Raise Superseded when a later attempt has started: this trainer's host was given up, but the trainer still runs.
 
-    Between hosts whose shared disk knows no locks, the number in the lock file is what keeps two trainers apart.
+    Between hosts whose shared disk has no locks, only the number in the lock file keeps two trainers apart.
     """
     text = (run_dir / LOCK_FILE).read_text() if (run_dir / LOCK_FILE).exists() else ""
     present = int(text) if text.isdecimal() else 0
@@ -116,7 +116,7 @@ def check_attempt(run_dir: Path, attempt: int) -> None:
 
 @contextmanager
 def run_lock(run_dir: Path, attempt: int, wait_s: float = LOCK_WAIT_S) -> Iterator[int]:
-    """Hold RUN_DIR/trainer.lock, so that never two trainers write to one run; gives its file descriptor.
+    """Hold RUN_DIR/trainer.lock, so that no two trainers write to one run; yields its file descriptor.
 
     The number of the attempt is written into it.
 

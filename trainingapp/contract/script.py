@@ -35,7 +35,7 @@ from trainingapp.engine.control import Control
 from trainingapp.contract.errors import EngineError
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.loop import train
-from trainingapp.contract.run_directory import Order, run_lock
+from trainingapp.contract.run_directory import RunSpec, run_lock
 
 CONFIG = {
 #CONFIG#
@@ -66,7 +66,7 @@ def main():
         parser.error(f"The run started from the weights of {config.start_from}: pass that file as --start-from.")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     options.out.mkdir(parents=True, exist_ok=True)
-    order = Order(
+    spec = RunSpec(
         run_dir=options.out.resolve(),
         config=config,
         dataset_dir=options.data.resolve(),
@@ -77,12 +77,12 @@ def main():
     control = Control()
     control.catch_signals()
     try:
-        with run_lock(order.run_dir, order.attempt) as lock_fd:
-            events = PrintedLog(order.run_dir / EVENTS_FILE, order.attempt)
-            ended = train(order, control, events, unwanted_fds=[lock_fd])
+        with run_lock(spec.run_dir, spec.attempt) as lock_fd:
+            events = PrintedLog(spec.run_dir / EVENTS_FILE, spec.attempt)
+            ended = train(spec, control, events, unwanted_fds=[lock_fd])
     except EngineError as error:
         sys.exit(str(error))
-    print(f"The run is {ended}. Its checkpoints are in {order.run_dir / 'checkpoints'}.")
+    print(f"The run is {ended}. Its checkpoints are in {spec.run_dir / 'checkpoints'}.")
 
 
 if __name__ == "__main__":

@@ -24,12 +24,12 @@ from typing import Any
 
 from trainingapp.contract.errors import Failure, StillRunning, classify
 from trainingapp.contract.events import EVENTS_FILE, Ended, EventLog, Failed
-from trainingapp.contract.run_directory import read_config_file, read_order, run_lock
+from trainingapp.contract.run_directory import read_config_file, read_run_spec, run_lock
 from trainingapp.engine import waiting
 from trainingapp.engine.control import Control, LineReader
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
-#: Of an attempt that could not write down how it failed.
+#: Exit codes of an attempt that could not write its failed event.
 EXITS_UNWRITTEN = {"disk_full": errno.ENOSPC, "read_only": errno.EROFS}
 
 logger = logging.getLogger("trainingapp.engine")
@@ -38,8 +38,8 @@ logger = logging.getLogger("trainingapp.engine")
 def main(arguments: list[str] | None = None) -> int:
     options = _parsed(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    faulthandler.enable()  # a crash shows where it happened
-    faulthandler.register(signal.SIGUSR1)  # and a trainer that hangs can be asked
+    faulthandler.enable()  # a crash leaves a traceback in the log
+    faulthandler.register(signal.SIGUSR1)  # and the supervisor can request one from a trainer that hangs
     # cuBLAS repeats its sums only with a fixed workspace, chosen before torch is loaded.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     waiting.prepare_environment()
@@ -94,8 +94,8 @@ def _export(checkpoint: Path, target: Path) -> int:
 
 
 def _wait_as_spare(lines: LineReader) -> Path | None:
-    """Get ready and wait to be needed; None when nobody needs this process any more."""
-    from trainingapp.engine import loop  # noqa: F401 - seconds of loading, wanted only now
+    """Prepare and wait for a run; None when standard input ends first."""
+    from trainingapp.engine import loop  # noqa: F401 - takes seconds to import, so not at the top
     from trainingapp.engine.spare import rehearse
 
     waiting.IDLE_TEAM.gather()
@@ -105,9 +105,9 @@ def _wait_as_spare(lines: LineReader) -> Path | None:
     line = lines.read_line()
     if line is None:
         return None
-    order = json.loads(line)
-    _redirect_output(order["log_file"])
-    return Path(order["run_dir"])
+    request = json.loads(line)
+    _redirect_output(request["log_file"])
+    return Path(request["run_dir"])
 
 
 def _redirect_output(log_file: str) -> None:
@@ -137,34 +137,34 @@ def _run(run_dir: Path, lines: LineReader | None) -> int:
 
 
 def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: int) -> int:
-    """Train and say how it ended. This is the one place where every error is caught: each must become an event."""
+    """Train and write how it ended. This is the one place where every error is caught: each must become an event."""
     events = EventLog(run_dir / EVENTS_FILE, values["attempt"])
     try:
         from trainingapp.engine.loop import train
 
         waiting.follow_load()
-        ended = train(read_order(run_dir, values), control, events, unwanted_fds=[lock_fd])
+        ended = train(read_run_spec(run_dir, values), control, events, unwanted_fds=[lock_fd])
         events.write(Ended(state=ended))
         events.flush()
     except Exception as error:
         logger.exception("The run failed.")
-        return _tell_failure(events, classify(error))
+        return _report_failure(events, classify(error))
     return 0
 
 
-def _tell_failure(events: EventLog, failure: Failure) -> int:
+def _report_failure(events: EventLog, failure: Failure) -> int:
     kinds = [failure.error_class]
     try:
         events.write(Failed(**failure.as_data()))
         events.flush()
-    except OSError as error:  # the exit code still says it
+    except OSError as error:  # the exit code still reports it
         kinds.append(classify(error).error_class)
         logger.error("The failure could not be written to %s: %s", EVENTS_FILE, error)
     return next((EXITS_UNWRITTEN[kind] for kind in kinds if kind in EXITS_UNWRITTEN), EXIT_FAILED)
 
 
 def _append_failure(run_dir: Path, attempt: int, failure: Failure) -> None:
-    """Add a failed event to a file that another trainer has open: one whole line, and nothing of it is repaired."""
+    """Append a failed event to a file that another trainer has open: one whole line, without any repair of the file."""
     logger.error("%s", failure.message)
     event = Failed(time=time.time(), attempt=attempt, epoch=0, step=0, **failure.as_data())
     with contextlib.suppress(OSError), (run_dir / EVENTS_FILE).open("a", encoding="utf-8", buffering=1) as file:
@@ -175,4 +175,4 @@ if __name__ == "__main__":
     exit_code = main()
     logging.shutdown()
     sys.stdout.flush()
-    os._exit(exit_code)  # taking torch down in order takes a second, in which the device would not be free
+    os._exit(exit_code)  # an orderly shutdown of torch takes a second, during which the device would be occupied

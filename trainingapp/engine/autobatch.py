@@ -1,7 +1,6 @@
 """Find the batch size at the start of a run: the largest that fits and still increases throughput."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, is_out_of_memory
 from trainingapp.contract.messages.training import TWO_IMAGES_DO_NOT_FIT
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.device import Precision
 from trainingapp.engine.optim import make_optimizer
 from trainingapp.engine.small_convolutions import guard_small_convolutions
@@ -30,7 +29,7 @@ class Trial:
     images_per_s: float
 
 
-def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, precision: Precision) -> list[Trial]:
+def find_batch_size(spec: RunSpec, dataset: DatasetIndex, device: torch.device, precision: Precision) -> list[Trial]:
     """Try powers of 2 with real steps, in ascending order; the last trial is the result.
 
     The search ends when memory runs out (or the next size would take more than MEMORY_SHARE of the free memory), when a
@@ -39,9 +38,9 @@ def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, p
     largest = max(2, min(LARGEST, len(dataset.split("train")) // 4))
     free = free_bytes(device)
     trials: list[Trial] = []
-    for batch_size in _doubling(2, largest):
+    for batch_size in (2**power for power in range(1, largest.bit_length())):
         try:
-            found = _measured(order, dataset, device, precision, batch_size)
+            found = _measured(spec, dataset, device, precision, batch_size)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -56,18 +55,12 @@ def find_batch_size(order: Order, dataset: DatasetIndex, device: torch.device, p
     return trials
 
 
-def _doubling(start: int, end: int) -> Iterator[int]:
-    while start <= end:
-        yield start
-        start *= 2
-
-
 def _measured(
-    order: Order, dataset: DatasetIndex, device: torch.device, precision: Precision, batch_size: int
+    spec: RunSpec, dataset: DatasetIndex, device: torch.device, precision: Precision, batch_size: int
 ) -> Trial:
     """Train two steps on the first batch: the first allocates, the second is timed."""
-    config = order.config.model_copy(update={"batch_size": batch_size, "num_workers": 0})
-    task = make_task(replace(order, config=config), dataset, device)
+    config = spec.config.model_copy(update={"batch_size": batch_size, "num_workers": 0})
+    task = make_task(replace(spec, config=config), dataset, device)
     model = task.build_model(pretrained=False).train()
     guard_small_convolutions(model, precision)
     optimizer, meter = make_optimizer(model, config), task.training_meter()

@@ -1,4 +1,4 @@
-"""Checkpoints: written beside the loop, whole or not at all, and found sound again.
+"""Checkpoints: written in the background, whole or not at all, and verified when they are loaded.
 
 RUN_DIR/checkpoints holds epoch_{n}.pt (the end of an epoch), step_{n}.pt (within one) and index.json, the list of them,
 oldest first. A file counts once it is in the index, with its hash. It is either a file that torch.load reads, or, by
@@ -82,7 +82,7 @@ WRITER_REST = 8.0
 
 @dataclass(frozen=True)
 class Found:
-    """A sound checkpoint and what is in it."""
+    """A valid checkpoint and its content."""
 
     entry: Entry
     content: CheckpointContent
@@ -156,7 +156,7 @@ class CheckpointFolder:
     # Finding
 
     def newest_valid(self) -> Found | None:
-        """The newest checkpoint whose hashes hold. Others that are newer are set aside, with a line in `warnings`."""
+        """The newest checkpoint whose hashes match. Corrupted newer ones are set aside; `warnings` names them."""
         while self._entries:
             entry = self._entries[-1]
             try:
@@ -169,12 +169,12 @@ class CheckpointFolder:
         return None
 
     def announce_newest(self, events_tail: bytes) -> None:
-        """Write the event of the newest checkpoint if a kill came between saving and saying so."""
+        """Write the event of the newest checkpoint if a kill came between saving it and writing the event."""
         if self._entries and self._entries[-1].sha256.encode() not in events_tail:
             self._announce(self._entries[-1], removed=[])
 
     def _load(self, entry: Entry) -> CheckpointContent:
-        """Every byte that is used is compared with its hash: the file's here, those of packs where they are read."""
+        """Every byte that is used is verified: the file here, records of packs when they are read."""
         path = self._folder / entry.file
         if not path.exists():
             raise Damaged(FILE_MISSING())
@@ -196,7 +196,7 @@ class CheckpointFolder:
         write_index(self._folder, self._entries)
 
     def _read_index(self) -> tuple[list[Entry], bool]:
-        """The entries, and whether the index was there and whole."""
+        """The entries, and whether the index existed and was valid."""
         path = self._folder / INDEX_FILE
         try:
             return read_index(self._folder), path.exists()
@@ -208,7 +208,7 @@ class CheckpointFolder:
             return entries, False
 
     def _clear_leftovers(self, *, unlisted_too: bool) -> None:
-        """Remove what a kill has left: half files, files that never came into the index, packs that nobody needs."""
+        """Remove what a kill has left: partial files, files without an entry in the index, and unused packs."""
         for folder in (self._folder, self._folder / PACKS_DIR):
             for leftover in folder.glob(f"*{TEMPORARY_SUFFIX}"):
                 leftover.unlink()
@@ -229,12 +229,12 @@ class CheckpointFolder:
         self._writing.begin(self._write(self._copy.take(content), planned))
 
     def drain(self) -> None:
-        """Do what is left of the save in work; it is on the disk then."""
+        """Finish the save in progress; it is on the disk afterwards."""
         self._writing.finish()
         self.raise_failure()
 
     def raise_failure(self) -> None:
-        """Raise what went wrong beside the loop: DiskFull, NonFiniteLoss or another error."""
+        """Raise the error of a save in the background: DiskFull, NonFiniteLoss or another."""
         failure = self._writing.failure
         if failure is None:
             return
@@ -281,7 +281,7 @@ class CheckpointFolder:
         return (yield from _written(path, pt_pieces(tree, lambda found: raws[found.key]))), []
 
     def _write_compact(self, content: Content, path: Path) -> Pieces[Written]:
-        """Write what is new into a pack, then the manifest; returns its hash, and those of the records it needs."""
+        """Write new tensors into a pack, then the manifest; returns its hash and those of the records it needs."""
         keys = []
         writer = self._packs.new_pack()
         try:
@@ -297,7 +297,7 @@ class CheckpointFolder:
         return (yield from _written(path, [manifest_bytes(tree)])), keys
 
     def _store(self, copied: Copied, sha256: str, writer: PackWriter) -> Pieces[None]:
-        """Put the tensor into the pack unless it is there, or in a pack that can still be trusted."""
+        """Write the tensor into the pack unless it is there, or in an earlier pack that can still be trusted."""
         now = time.monotonic()
         if sha256 in writer or (now < self._trusted_until.get(sha256, 0.0) and self._packs.is_there(sha256)):
             return
@@ -311,7 +311,7 @@ class CheckpointFolder:
         self._trusted_until[sha256] = now + TRUSTED_S
 
     def _take_in(self, new: Entry, parts: dict[str, int], temporary: Path) -> list[str]:
-        """Give the file its name, put it into the index, remove what need not be kept, and name what is gone."""
+        """Rename the file, add it to the index and remove what need not be kept; returns the removed files."""
         entries = [entry.without_best() if new.is_best else entry for entry in self._entries if entry.file != new.file]
         entries.append(new)
         with retention.held_pins(self._folder.parent) as pins:
@@ -337,17 +337,14 @@ class CheckpointFolder:
         choice = retention.choose(items, keeping.policy, now=time.time(), higher_is_better=keeping.higher_is_better)
         return set(choice.kept)
 
-    def _needed(self) -> set[str]:
-        return {name for parts in self._parts.values() for name in parts}
-
     def _sweep(self) -> None:
         for _piece in self._repacked():
             pass
 
     def _repacked(self) -> Pieces[None]:
-        """Remove packs that nobody needs, and the dead part of others. That can wait where the disk is full."""
+        """Remove packs that are not needed, and the unused part of others. This can wait where the disk is full."""
         try:
-            yield from self._packs.sweep(self._needed())
+            yield from self._packs.sweep({name for parts in self._parts.values() for name in parts})
         except OSError as error:
             if not is_disk_full(error):
                 raise
@@ -370,9 +367,9 @@ class CheckpointFolder:
 
 
 class _Writing:
-    """At most one save in work. A thread of low priority goes on with it; who waits for it does the rest himself.
+    """At most one save in progress, written by a thread of low priority; a caller that waits for it does the rest.
 
-    A thread that stands behind everything else would make a pause wait for as long as other runs are busy.
+    Otherwise a pause would wait for the low-priority thread for as long as other runs keep the cores busy.
     """
 
     def __init__(self) -> None:
@@ -396,7 +393,10 @@ class _Writing:
         self._awaited.clear()
 
     def _work(self) -> None:
-        _stand_back()
+        if sys.platform == "linux":  # elsewhere the priority belongs to the process, not to a thread
+            with contextlib.suppress(OSError):
+                niceness = os.getpriority(os.PRIO_PROCESS, 0)
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness + WRITER_NICENESS)
         while True:
             self._handed_over.wait()
             self._handed_over.clear()
@@ -406,7 +406,7 @@ class _Writing:
                 began = time.monotonic()
 
     def _step(self) -> bool:
-        """Do one piece; whether there may be another."""
+        """Do one piece; returns whether there may be another."""
         with self._turn:
             if self._pieces is None:
                 return False
@@ -415,18 +415,10 @@ class _Writing:
                 return True
             except StopIteration:
                 pass
-            except Exception as error:  # noqa: BLE001 - raised again by raise_failure, where somebody can act on it
+            except Exception as error:  # noqa: BLE001 - raised again by raise_failure, in the loop
                 self.failure = error
             self._pieces = None
             return False
-
-
-def _stand_back() -> None:
-    """Lower the priority of this thread alone, which only Linux knows of."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            niceness = os.getpriority(os.PRIO_PROCESS, 0)
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness + WRITER_NICENESS)
 
 
 def _hashed(raw: memoryview) -> Pieces[str]:

@@ -10,7 +10,7 @@ import torch
 from trainingapp.contract.errors import BadConfig
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.training import GPU_NUMBER_TOO_HIGH, NO_BFLOAT16, NO_USABLE_GPU
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +31,19 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def device_for(order: Order) -> torch.device:
-    """The device that the studio assigned, else the one that the configuration names.
+def device_for(spec: RunSpec) -> torch.device:
+    """The device that the studio assigned, else that of the configuration.
 
-    A GPU that its driver shows but torch cannot use is no reason to fail where the configuration says auto.
+    With device auto, a GPU that the driver reports but torch cannot use is not an error: the CPU is used.
     """
-    if order.device.startswith("cuda") and order.config.device == "auto" and not torch.cuda.is_available():
-        logger.warning("%s was assigned, but torch cannot use it. Training continues on the CPU.", order.device)
+    if spec.device.startswith("cuda") and spec.config.device == "auto" and not torch.cuda.is_available():
+        logger.warning("%s was assigned, but torch cannot use it. Training continues on the CPU.", spec.device)
         return choose_device("cpu")
-    return choose_device(order.device or order.config.device)
+    return choose_device(spec.device or spec.config.device)
 
 
 def _freest_gpu() -> str:
-    """The GPU with the most free memory; a single one is not asked, which would take some of it."""
+    """The GPU with the most free memory. A single GPU is not queried: that would allocate memory on it."""
     numbers = range(torch.cuda.device_count())
     freest = max(numbers, key=lambda number: torch.cuda.mem_get_info(number)[0]) if len(numbers) > 1 else 0
     return f"cuda:{freest}"

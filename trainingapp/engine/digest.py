@@ -19,13 +19,13 @@ PARTS = ("model_state_dict", "ema_state_dict", "optimizer_state_dict", "meter_st
 def digests(path: Path) -> dict[str, str]:
     """The SHA-256 of each part that the checkpoint has. Raises WeightsUnavailable."""
     content = read_checkpoint(path)
-    return {part: _digest(value) for part, value in content.items() if part in PARTS}
-
-
-def _digest(value: object) -> str:
-    state = hashlib.sha256()
-    _feed(state, value)
-    return state.hexdigest()
+    found = {}
+    for part, value in content.items():
+        if part in PARTS:
+            state = hashlib.sha256()
+            _feed(state, value)
+            found[part] = state.hexdigest()
+    return found
 
 
 def _feed(state: "hashlib._Hash", value: object) -> None:

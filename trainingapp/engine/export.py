@@ -202,7 +202,10 @@ def _packed(card: Card, outcomes: dict[str, Outcome], good: list[str], folder: P
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name in good:
             archive.write(folder / EXPORT_FILES[name], EXPORT_FILES[name])
-        about = {**_public(card), "outputs": list(TASKS[card["task"]].output_names), "checked": outcomes}
+        about = {
+            name: value for name, value in card.items() if name != "path"
+        }  # a path of this machine is of no use elsewhere
+        about |= {"outputs": list(TASKS[card["task"]].output_names), "checked": outcomes}
         archive.writestr(CARD_FILE, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
         archive.writestr("README.md", readme(card, outcomes, good, images))
         if "onnx" in good:
@@ -211,10 +214,6 @@ def _packed(card: Card, outcomes: dict[str, Outcome], good: list[str], folder: P
     for name in good:
         (folder / EXPORT_FILES[name]).unlink()
     return path
-
-
-def _public(card: Card) -> Card:
-    return {name: value for name, value in card.items() if name != "path"}
 
 
 def drawn_images(folder: Path, count: int) -> list[Path]:

@@ -8,7 +8,6 @@ from typing import cast
 
 import torch
 
-from trainingapp.contract.config import RunConfig
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError
 from trainingapp.contract.evaluation import Evaluation
@@ -21,7 +20,7 @@ from trainingapp.contract.messages.training import (
     STOPPED_EARLY,
 )
 from trainingapp.contract.messages.weights import NO_WEIGHTS_FIT, WEIGHTS_OF
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.checkpoint import CheckpointFolder, Found, Keeping
@@ -60,26 +59,26 @@ LONGEST_STEP_AHEAD_S = 3.0
 logger = logging.getLogger("trainingapp.engine")
 
 
-def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Sequence[int] = ()) -> EndState:
-    """Train from the newest valid checkpoint, or from the start, until the run is done or told to end.
+def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Sequence[int] = ()) -> EndState:
+    """Train from the newest valid checkpoint, or from the start, until the run is complete or is to end.
 
-    Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; all that was saved stays.
+    Loader processes close `unwanted_fds`. Raises EngineError and whatever torch raises; everything saved is kept.
     """
-    device = device_for(order)
-    precision, warning = choose_precision(device, amp=order.config.amp)
-    dataset = read_dataset(order)
-    folder = CheckpointFolder(
-        order.run_dir / "checkpoints", events, _keeping(order.config), form=order.config.checkpoint_format
-    )
-    found = folder.newest_valid() or forked(order)
-    weights = None if found else starting_weights(order)
-    order = _with_batch_size(order, dataset, device, precision, found, events)
-    task = make_task(order, dataset, device, unwanted_fds=unwanted_fds)
-    _report_start(events, order, task, found, device, [*folder.warnings, *([warning] if warning else [])])
-    folder.announce_newest(_tail(order))
-    state = _prepare(order, task, device, precision, found, weights, events)
-    del weights  # they would take memory for the whole run
-    report, resume_check = Reporter(events, state, order.run_dir), ResumeChecker(order.run_dir, state, events, found)
+    device = device_for(spec)
+    precision, warning = choose_precision(device, amp=spec.config.amp)
+    dataset = read_dataset(spec)
+    metric = spec.config.best_metric
+    keeping = Keeping(spec.config.retention_policy(), metric, METRICS[metric].higher_is_better)
+    folder = CheckpointFolder(spec.run_dir / "checkpoints", events, keeping, form=spec.config.checkpoint_format)
+    found = folder.newest_valid() or forked(spec)
+    weights = None if found else starting_weights(spec)
+    spec = _with_batch_size(spec, dataset, device, precision, found, events)
+    task = make_task(spec, dataset, device, unwanted_fds=unwanted_fds)
+    _report_start(events, spec, task, found, device, [*folder.warnings, *([warning] if warning else [])])
+    folder.announce_newest(_tail(spec))
+    state = _prepare(spec, task, device, precision, found, weights, events)
+    del weights  # would occupy memory for the whole run
+    report, resume_check = Reporter(events, state, spec.run_dir), ResumeChecker(spec.run_dir, state, events, found)
     saving = Saving(folder, state, report, resume_check)
     requests = RequestHandler(control, state, precision, report, saving)
 
@@ -106,14 +105,14 @@ def train(order: Order, control: Control, events: EventLog, *, unwanted_fds: Seq
 
 
 def _begin_epoch(state: TrainingState) -> Iterator[TensorBatch]:
-    """Go to the epoch that is to be trained; returns its batches from where the run is."""
+    """Enter the epoch to be trained; returns its remaining batches."""
     state.begin_epoch()
     set_training(state.model, state.head_prefixes, frozen=is_frozen(state.config, state.epoch))
     return state.task.train_batches(state.epoch, skip=state.batches_done)
 
 
 def _validate(state: TrainingState, precision: Precision, report: Reporter, requests: RequestHandler) -> Ending | None:
-    """Evaluate the validation split and note the result; or say how to end, which leaves the validation due."""
+    """Evaluate the validation split and record the result; or return how to end, which leaves the validation due."""
     began = time.monotonic()
     found = evaluate_split(state, precision, report, requests.between_steps)
     if not isinstance(found, Evaluation):
@@ -130,9 +129,10 @@ def step_ahead(
     resume_check: ResumeChecker,
     seconds_per_step: float | None,
 ) -> None:
-    """Make the step that comes next, for the attempt that goes on to compare with. What is saved is saved.
+    """Make the next step, which the attempt that resumes the run compares with its own. It is not saved.
 
-    Left out where a step takes long, for somebody waits; and what goes wrong in it has its time when the run goes on.
+    Skipped where a step takes long, because the user waits for the pause. An error in it is only logged: the resumed
+    run will meet it again.
     """
     if (seconds_per_step or 0.0) > LONGEST_STEP_AHEAD_S:
         return
@@ -148,7 +148,7 @@ def step_ahead(
 
 
 def _prepare(
-    order: Order,
+    spec: RunSpec,
     task: Task,
     device: torch.device,
     precision: Precision,
@@ -156,16 +156,16 @@ def _prepare(
     weights: dict[str, torch.Tensor] | None,
     events: EventLog,
 ) -> TrainingState:
-    """Model, optimizer and position: as the checkpoint holds them, or new, with the weights to start from."""
-    config = order.config
-    cpu_threads = _cpu_threads(order, found)
+    """Model, optimizer and position: those of the checkpoint, or new ones with the weights to start from."""
+    config = spec.config
+    cpu_threads = _cpu_threads(spec, found)
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
     seed_everything(config.seed)
     model = task.build_model(pretrained=found is None)
     guard_small_convolutions(model, precision)
-    if order.start_from is not None and weights is not None:
-        _take_over_weights(model, order.start_from.name, weights, events)
-    state = new_state(order, task, model, precision, cpu_threads=cpu_threads)
+    if spec.start_from is not None and weights is not None:
+        _take_over_weights(model, spec.start_from.name, weights, events)
+    state = new_state(spec, task, model, precision, cpu_threads=cpu_threads)
     if found:
         for warning in state.restore(found.content):
             events.log(warning, "warning")
@@ -174,34 +174,35 @@ def _prepare(
     return state
 
 
-def _cpu_threads(order: Order, found: Found | None) -> int:
-    """The number for the whole run: sums depend on it."""
-    return int(found.content["cpu_threads"]) if found else order.config.cpu_threads or available_threads()
+def _cpu_threads(spec: RunSpec, found: Found | None) -> int:
+    """The number of threads for the whole run: the results of sums depend on it."""
+    return int(found.content["cpu_threads"]) if found else spec.config.cpu_threads or available_threads()
 
 
 def _with_batch_size(
-    order: Order,
+    spec: RunSpec,
     dataset: DatasetIndex,
     device: torch.device,
     precision: Precision,
     found: Found | None,
     events: EventLog,
-) -> Order:
-    """The order with the batch size that its configuration leaves open: as it was, or the best that is found now."""
-    if not order.config.auto_batch_size:
-        return order
+) -> RunSpec:
+    """The specification with the batch size that its configuration leaves open: that of the checkpoint, or the best one
+    found now."""
+    if not spec.config.auto_batch_size:
+        return spec
     if found:
         batch_size = cast(int, found.content["config"]["batch_size"])
     else:
-        trials = find_batch_size(order, dataset, device, precision)
+        trials = find_batch_size(spec, dataset, device, precision)
         batch_size = trials[-1].batch_size
         tried = [BATCH_SIZE_TRIAL(batch_size=one.batch_size, images_per_s=one.images_per_s) for one in trials]
         events.log(BATCH_SIZE_CHOSEN(batch_size=batch_size, trials=tried))
-    return replace(order, config=order.config.model_copy(update={"batch_size": batch_size}))
+    return replace(spec, config=spec.config.model_copy(update={"batch_size": batch_size}))
 
 
 def _take_over_weights(model: torch.nn.Module, file: str, weights: dict[str, torch.Tensor], events: EventLog) -> None:
-    """Start from the weights of another checkpoint, as far as they fit, and say how far that is."""
+    """Load the weights of another checkpoint, as far as they fit, and log the report."""
     report = load_matching(model, weights)
     if not report.matched:
         raise BadConfig(NO_WEIGHTS_FIT(file=file))
@@ -209,32 +210,26 @@ def _take_over_weights(model: torch.nn.Module, file: str, weights: dict[str, tor
         events.log(WEIGHTS_OF(file=file, report=line))
 
 
-def _keeping(config: RunConfig) -> Keeping:
-    """Which checkpoints stay while this attempt saves new ones."""
-    metric = config.best_metric
-    return Keeping(config.retention_policy(), metric, METRICS[metric].higher_is_better)
-
-
 def _report_start(
     events: EventLog,
-    order: Order,
+    spec: RunSpec,
     task: Task,
     found: Found | None,
     device: torch.device,
     warnings: list[Message],
 ) -> None:
-    epoch_steps = steps_per_epoch(task, order.config)
+    epoch_steps = steps_per_epoch(task, spec.config)
     position = Position.of(found.content, epoch_steps) if found else Position()
     events.epoch, events.step = position.epoch if found else 0, position.step(epoch_steps)
     file = found.entry.file if found else None
-    made_with = {"batch_size": order.config.batch_size, "cpu_threads": _cpu_threads(order, found)}
+    made_with = {"batch_size": spec.config.batch_size, "cpu_threads": _cpu_threads(spec, found)}
     events.write(
         Started(
             device=device_name(device),
             dataset_fingerprint=task.description()["dataset_fingerprint"],
             resumed_from=file,
             validation_due=position.is_validation_due(epoch_steps),
-            batch_size=order.config.batch_size,
+            batch_size=spec.config.batch_size,
             environment={**environment(), **made_with},
         )
     )
@@ -244,9 +239,9 @@ def _report_start(
         events.log(RESUMED_FROM(file=str(file), step=events.step))
 
 
-def _tail(order: Order) -> bytes:
+def _tail(spec: RunSpec) -> bytes:
     """The end of the event file."""
-    with (order.run_dir / EVENTS_FILE).open("rb") as file:
+    with (spec.run_dir / EVENTS_FILE).open("rb") as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - EVENTS_TAIL_BYTES))
         return file.read()

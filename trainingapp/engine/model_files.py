@@ -75,7 +75,9 @@ def _written(card: Card, state: dict[str, torch.Tensor], folder: Path, *, must_b
     _check_finite(network, report.matched)
     path = folder / WEIGHTS_FILE
     kept = {name: tensor for name, tensor in network.state_dict().items() if not left_out or name in report.matched}
-    save_file(_apart(kept), path, metadata={"format": "pt", "card": json.dumps(card, ensure_ascii=False)})
+    # safetensors needs tensors that share no memory and are contiguous.
+    apart = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()}
+    save_file(apart, path, metadata={"format": "pt", "card": json.dumps(card, ensure_ascii=False)})
     flush(path)
     return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path), "report": _told(report, left_out)}
 
@@ -85,11 +87,6 @@ def _told(report: TransferReport, left_out: list[str]) -> dict[str, object]:
     names = asdict(report)
     counts = {kind: len(found) for kind, found in names.items()}
     return {"is_whole": not left_out, "counts": counts, "names": {k: found[:NAMES_KEPT] for k, found in names.items()}}
-
-
-def _apart(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Each tensor with memory of its own, in its plain order, as safetensors wants it."""
-    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()}
 
 
 def _check_finite(network: nn.Module, names: list[str]) -> None:

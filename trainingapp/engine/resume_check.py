@@ -105,7 +105,9 @@ class ResumeChecker:
 
     def _mark(self, step: Step) -> Mark:
         state = self._state
-        norms = _norms(state.model)
+        # The norm of each tensor: parameters and the averages of batch norms.
+        tensors = [tensor.detach() for tensor in state.model.state_dict().values() if tensor.is_floating_point()]
+        norms = torch.stack(torch._foreach_norm(tensors)).double().cpu()
         return Mark(
             after=self._after or 0.0,
             step=state.step,
@@ -175,12 +177,6 @@ def _relative(one: str, other: str) -> float:
     largest = max(abs(first), abs(second))
     share = abs(first - second) / largest if largest else 0.0
     return share if share == share else 1.0
-
-
-def _norms(model: torch.nn.Module) -> torch.Tensor:
-    """The norm of each tensor of the model, parameters and averages of batch norms, on the CPU."""
-    tensors = [tensor.detach() for tensor in model.state_dict().values() if tensor.is_floating_point()]
-    return torch.stack(torch._foreach_norm(tensors)).double().cpu()
 
 
 def _mark_after(run_dir: Path, moment: float) -> Mark | None:

@@ -10,7 +10,7 @@ from trainingapp.engine.state import TrainingState
 
 
 class Saving:
-    """Saves where the loop is, when that is due or asked for."""
+    """Saves the position of the loop when that is due or requested."""
 
     def __init__(
         self, folder: CheckpointFolder, state: TrainingState, report: Reporter, resume_check: ResumeChecker
@@ -22,27 +22,23 @@ class Saving:
         self._saved_at = time.monotonic()
 
     def raise_failure(self) -> None:
-        """Raise what went wrong in earlier saves."""
+        """Raise the error of an earlier save."""
         self._folder.raise_failure()
 
     def autosave(self) -> None:
-        """Save when that is due."""
-        if self._autosave_is_due():
+        """Save when an autosave is due."""
+        # Not before a validation: the checkpoint should include its result.
+        if not self._state.validation_due and 0 < self._autosave_s <= time.monotonic() - self._saved_at:
             self.save_position("autosave")
 
-    def _autosave_is_due(self) -> bool:
-        """Not before a validation: its result should be in what is saved."""
-        state = self._state
-        return not state.validation_due and 0 < self._autosave_s <= time.monotonic() - self._saved_at
-
     def save_position(self, reason: str) -> None:
-        """Save where the loop is, between two steps."""
+        """Save the position of the loop, between two steps."""
         self._save(f"step_{self._state.step}.pt", reason)
 
     def save_now(self, reason: str, *, again: bool = False) -> str:
-        """Save where the loop is and wait until it is on the disk; returns the name of the file.
+        """Save the position and wait until it is on the disk; returns the name of the file.
 
-        A place that was saved already is not saved `again`.
+        A position that was saved already is saved `again` only on request.
         """
         if again:
             self._saved_position = None
@@ -51,7 +47,7 @@ class Saving:
         return self._saved_file
 
     def save_epoch(self) -> None:
-        """After a validation: save when the epoch's turn has come, when it is the best, or when it is the last."""
+        """After a validation: save where the epoch is due, the best or the last."""
         state = self._state
         if state.epoch % state.config.checkpoint_every_epochs == 0 or state.is_best or state.finished:
             self._save(f"epoch_{state.epoch}.pt", "epoch")
@@ -65,7 +61,7 @@ class Saving:
     def _save(self, file: str, reason: str) -> None:
         position = (self._state.step, self._state.validated)
         self._saved_at = time.monotonic()
-        if position == self._saved_position:  # it is on its way to the disk already
+        if position == self._saved_position:  # already saved, or being written
             return
         check_attempt(self._folder.run_dir, self._state.attempt)
         self._report.check_finite()

@@ -13,7 +13,7 @@ from PIL import Image
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Sample, Split, read_index, write_index
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.registry import DEFAULT_TASK
 from trainingapp.engine.data.transforms import PRESETS, image_augmentation
 from trainingapp.engine.device import available_threads, prepare_backend
@@ -34,9 +34,9 @@ def rehearse() -> None:
     Image.init()
     with tempfile.TemporaryDirectory(prefix="cvstudio-") as folder:
         config = parse_config({"device": "cpu"})
-        order = Order(Path(folder), config, Path(folder), Path(folder), 0)
+        spec = RunSpec(Path(folder), config, Path(folder), Path(folder), 0)
         _write_images(Path(folder), train_count=config.batch_size * 2)
-        _train_and_save(make_task(order, read_index(order.dataset_dir), torch.device("cpu")), order)
+        _train_and_save(make_task(spec, read_index(spec.dataset_dir), torch.device("cpu")), spec)
     with contextlib.suppress(ImportError):
         importlib.import_module("torch.utils.tensorboard")
     environment()  # git takes a moment to answer, and the answer is kept
@@ -62,9 +62,9 @@ def _write_images(folder: Path, train_count: int) -> None:
     write_index(folder, name="", tasks=[DEFAULT_TASK], classes=["a", "b"], fingerprint="", samples=samples)
 
 
-def _train_and_save(task: Task, order: Order) -> None:
+def _train_and_save(task: Task, spec: RunSpec) -> None:
     model, meter = task.build_model(pretrained=False), task.training_meter()
-    optimizer = make_optimizer(model, order.config)
+    optimizer = make_optimizer(model, spec.config)
     for batch in task.train_batches(1, skip=0):
         task.loss(model, batch, meter).backward()
         optimizer.step()

@@ -17,7 +17,7 @@ from trainingapp.contract.messages.training import (
     PATIENCE_RENEWED,
     STEPS_PER_EPOCH_CHANGED,
 )
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.schedule import Schedule, make_schedule
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.engine.checkpoint_content import CheckpointContent
@@ -181,6 +181,7 @@ class TrainingState:
     def checkpoint_content(self) -> CheckpointContent:
         """What a checkpoint file holds: plain values and tensors, which torch.load(weights_only=True) takes."""
         about = self.task.description()
+        next_lr = self.schedule.lr_at(min(self.step, self.total_steps - 1))
         content: CheckpointContent = {
             "format": FORMAT,
             "epoch": self.epoch,
@@ -190,7 +191,7 @@ class TrainingState:
             "validated": self.validated,
             "model_state_dict": dict(self.model.state_dict()),
             "optimizer_state_dict": self.optimizer.state_dict(),
-            "scheduler_state_dict": {"name": self.schedule.name, "step": self.step, "next_lr": self._next_rate()},
+            "scheduler_state_dict": {"name": self.schedule.name, "step": self.step, "next_lr": next_lr},
             "scaler_state_dict": self.scaler.state_dict(),
             "meter_state_dict": self.meter.state_dict(),
             "rng_state": rng_state(self.device),
@@ -230,9 +231,6 @@ class TrainingState:
         self.patience_from = content.get("patience_from", 0)
         self.earlier_elapsed_s = content["elapsed_s"]
         set_rng_state(content["rng_state"], self.device)
-        return self._changes_since(content)
-
-    def _changes_since(self, content: CheckpointContent) -> list[Message]:
         warnings: list[Message] = []
         steps, steps_then = self.steps_per_epoch, content["steps_per_epoch"]
         if steps != steps_then:
@@ -249,13 +247,10 @@ class TrainingState:
         lines = [EPOCHS_CHANGED(epochs=self.config.epochs, before=epochs_then, step=self.step)]
         return lines + (self._renew_patience() if self.config.epochs > epochs_then and self.stops_early else [])
 
-    def _next_rate(self) -> float:
-        return self.schedule.lr_at(min(self.step, self.total_steps - 1))
 
-
-def new_state(order: Order, task: Task, model: nn.Module, precision: Precision, *, cpu_threads: int) -> TrainingState:
+def new_state(spec: RunSpec, task: Task, model: nn.Module, precision: Precision, *, cpu_threads: int) -> TrainingState:
     """A run at its very beginning."""
-    config, head_prefixes = order.config, task.head_prefixes(model)
+    config, head_prefixes = spec.config, task.head_prefixes(model)
     return TrainingState(
         config=config,
         task=task,
@@ -267,7 +262,7 @@ def new_state(order: Order, task: Task, model: nn.Module, precision: Precision, 
         scaler=precision.scaler(),
         meter=task.training_meter(),
         device=precision.device,
-        attempt=order.attempt,
+        attempt=spec.attempt,
         cpu_threads=cpu_threads,
     )
 

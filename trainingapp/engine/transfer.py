@@ -22,7 +22,7 @@ from trainingapp.contract.messages.weights import (
     TENSORS_OTHER_SHAPE,
     TENSORS_UNUSED,
 )
-from trainingapp.contract.run_directory import Order, Stored
+from trainingapp.contract.run_directory import RunSpec, Stored
 from trainingapp.contract.storage.durable import Damaged
 from trainingapp.contract.storage.reading import check_hash
 from trainingapp.engine.checkpoint import Found, entry_of, load_checkpoint, load_stored
@@ -68,12 +68,12 @@ def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferR
     )
 
 
-def starting_weights(order: Order) -> dict[str, torch.Tensor] | None:
+def starting_weights(spec: RunSpec) -> dict[str, torch.Tensor] | None:
     """The weights that the configuration's `start_from` names; None where it names none.
 
     Raises WeightsUnavailable, DamagedWeights.
     """
-    return checkpoint_weights(order.start_from, order.start_from_stored) if order.start_from else None
+    return checkpoint_weights(spec.start_from, spec.start_from_stored) if spec.start_from else None
 
 
 def checkpoint_weights(path: Path, stored: Stored | None = None) -> dict[str, torch.Tensor]:
@@ -87,17 +87,17 @@ def checkpoint_weights(path: Path, stored: Stored | None = None) -> dict[str, to
     return dict(content.get("ema_state_dict") or content["model_state_dict"])
 
 
-def forked(order: Order) -> Found | None:
+def forked(spec: RunSpec) -> Found | None:
     """The checkpoint of another run that this one begins with, as if it were its own; None where there is none.
 
     The new run finds its best epoch and counts its time by itself. Raises WeightsUnavailable, DamagedWeights.
     """
-    if order.fork_from is None:
+    if spec.fork_from is None:
         return None
-    content = read_checkpoint(order.fork_from, order.fork_from_stored)
+    content = read_checkpoint(spec.fork_from, spec.fork_from_stored)
     content.update({"best": {"value": None, "epoch": 0}, "is_best": False, "elapsed_s": 0.0})
-    size_bytes = order.fork_from.stat().st_size
-    return Found(entry_of(content, file=order.fork_from.name, reason="fork", size_bytes=size_bytes), content)
+    size_bytes = spec.fork_from.stat().st_size
+    return Found(entry_of(content, file=spec.fork_from.name, reason="fork", size_bytes=size_bytes), content)
 
 
 def read_checkpoint(path: Path, stored: Stored | None = None) -> CheckpointContent:

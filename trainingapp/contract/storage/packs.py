@@ -2,8 +2,7 @@
 
 checkpoints/packs/{number}.pack holds one record after another: a header with the hash of the numbers, then their chunks
 (planes.py). A checkpoint names its tensors by hash alone, so one that did not change is stored once, and a pack can be
-written anew with what is still needed without a change in any checkpoint. Nothing depends on a neighbour: a record is
-complete in itself.
+rewritten with what is still needed without a change in any checkpoint. A record is self-contained.
 """
 
 import hashlib
@@ -44,7 +43,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What can go: packs that nobody needs, and those worth writing anew, by name with their sizes before and after."""
+    """What can be removed: unused packs, and those worth rewriting, by name with their sizes before and after."""
 
     removed: dict[str, int]
     repacked: dict[str, tuple[int, int]]
@@ -76,12 +75,12 @@ class Packs:
         return next((table[sha256] for table in tables if sha256 in table), None)
 
     def forget(self, sha256: str) -> None:
-        """Trust the stored copies of these numbers no more: they will be stored anew when they come again."""
+        """Do not use the stored copies of these numbers any more: they are stored again when they are saved next."""
         for table in self._records.values():
             table.pop(sha256, None)
 
     def read(self, sha256: str) -> bytearray:
-        """The numbers with this hash, from the first copy that is sound. Raises Damaged."""
+        """The numbers with this hash, from the first copy that is valid. Raises Damaged."""
         problem = Damaged(TENSOR_MISSING())
         for table in reversed(self._records.values()):
             if sha256 in table:
@@ -101,8 +100,8 @@ class Packs:
 
     def without(self, needed: Collection[str]) -> list[Path]:
         """The packs that hold none of these numbers, not even an older copy of them."""
-        wanted = set(needed)
-        return [self.folder / name for name, table in self._records.items() if wanted.isdisjoint(table)]
+        hashes = set(needed)
+        return [self.folder / name for name, table in self._records.items() if hashes.isdisjoint(table)]
 
     def new_pack(self) -> "PackWriter":
         self.folder.mkdir(exist_ok=True)

@@ -16,7 +16,7 @@ Parts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Removal:
-    """What removing checkpoints does: files that go, files written anew smaller, by path within the folder."""
+    """What removing checkpoints does: files that are deleted or rewritten smaller, by path within the folder."""
 
     removed: dict[str, int]
     shrunk: dict[str, tuple[int, int]]

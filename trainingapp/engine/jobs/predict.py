@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -70,10 +69,7 @@ def _save_masks(folder: Path, found: Found, number: int) -> None:
         return
     both = np.stack([found.mask_HW, found.sureness_HW, np.zeros_like(found.mask_HW)], axis=-1)
     Image.fromarray(both).save(folder / f"{number}.png")
-    coloured = _table()[found.mask_HW]
+    # (256, 4) RGBA by the value of a pixel: 0 is the background, i + 1 class i.
+    table = [(0, 0, 0, 0), *((*class_rgb(label), MASK_ALPHA) for label in range(255))]
+    coloured = np.array(table, dtype=np.uint8)[found.mask_HW]
     Image.fromarray(coloured).save(folder / f"{number}.webp", "WEBP", lossless=True, method=2)
-
-
-def _table() -> NDArray[np.uint8]:
-    """(256, 4) RGBA by the value of a mask's pixel."""
-    return np.array([(0, 0, 0, 0), *((*class_rgb(label), MASK_ALPHA) for label in range(255))], dtype=np.uint8)

@@ -31,7 +31,7 @@ from trainingapp.contract.messages.engine_jobs import (
 )
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import suppressed
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.data.images import UNREADABLE
 from trainingapp.engine.device import available_threads
@@ -141,7 +141,7 @@ def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, t
     config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": False})
     twice = [replace(one, split="train") for one in (index.samples * 2)[: max(2, len(index.samples))]]
     whole = replace(index, samples=[*twice, *index.samples])
-    task = make_task(Order(order.folder, config, index.folder, order.folder, attempt=1), whole, torch.device("cpu"))
+    task = make_task(RunSpec(order.folder, config, index.folder, order.folder, attempt=1), whole, torch.device("cpu"))
     network = load_network(card, weights)
     meter, done = task.validation_meter(), total - len(index.samples)
     for batch in task.val_batches():

@@ -37,7 +37,7 @@ from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.disk_space import DiskSpace, disk_space, disk_warning, free_bytes_at
 from trainingapp.contract.errors import BadConfig, is_out_of_memory
 from trainingapp.contract.job_order import JobOrder
-from trainingapp.contract.messages import Message, MessageData
+from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.engine_jobs import (
     BATCH_DOES_NOT_FIT,
     BUILDING_MODEL,
@@ -50,7 +50,7 @@ from trainingapp.contract.messages.engine_jobs import (
     VALIDATING_IMAGES,
 )
 from trainingapp.contract.messages.training import TWO_IMAGES_DO_NOT_FIT
-from trainingapp.contract.run_directory import Order, read_order
+from trainingapp.contract.run_directory import RunSpec, read_run_spec
 from trainingapp.engine.autobatch import find_batch_size
 from trainingapp.engine.data.batches import TensorBatch
 from trainingapp.engine.device import (
@@ -105,14 +105,6 @@ class Finite(TypedDict):
     loss_value: float | None
 
 
-class Warning(TypedDict):
-    """A note of the check; `code` is its kind, the message has its own."""
-
-    code: str
-    message: str
-    message_data: MessageData
-
-
 @dataclass(frozen=True)
 class Measured:
     """What the steps with one batch size have shown."""
@@ -138,17 +130,15 @@ def preflight(job: JobOrder, *, steps: int = STEPS) -> dict[str, object]:
     Raises EngineError and whatever torch raises for a run that could not be started either.
     """
     params = job.params
-    order = _order(job)
-    device = choose_device(params.get("device") or order.config.device)
-    precision, warning = choose_precision(device, amp=order.config.amp)
-    dataset = read_dataset(order)
-    prepare_backend(
-        deterministic=order.config.deterministic, cpu_threads=order.config.cpu_threads or available_threads()
-    )
+    spec = _run_spec(job)
+    device = choose_device(params.get("device") or spec.config.device)
+    precision, warning = choose_precision(device, amp=spec.config.amp)
+    dataset = read_dataset(spec)
+    prepare_backend(deterministic=spec.config.deterministic, cpu_threads=spec.config.cpu_threads or available_threads())
     memory = memory_before(device)
     with own_share(device, memory):
-        config, measured = _largest_that_fits(job, order, dataset, precision, steps)
-    fits = config == order.config or order.config.auto_batch_size
+        config, measured = _largest_that_fits(job, spec, dataset, precision, steps)
+    fits = config == spec.config or spec.config.auto_batch_size
     free = params.get("free_bytes")
     space = disk_space(
         config,
@@ -156,7 +146,7 @@ def preflight(job: JobOrder, *, steps: int = STEPS) -> dict[str, object]:
         free_bytes=free if free is not None else free_bytes_at(Path(params.get("runs_dir") or job.folder)),
     )
     job.tell(STAGES, STAGES)
-    return _result(order.config, config, measured, memory, space, fits=fits, precision_warning=warning)
+    return _result(spec.config, config, measured, memory, space, fits=fits, precision_warning=warning)
 
 
 def _step_back() -> None:
@@ -166,26 +156,26 @@ def _step_back() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _order(job: JobOrder) -> Order:
-    """The order of a first attempt. Weights are not fetched: random ones take the same time and room."""
+def _run_spec(job: JobOrder) -> RunSpec:
+    """The specification of a first attempt. Weights are not downloaded: random ones need the same time and memory."""
     params = job.params
     config = {**params["config"], "start_from": ""}
     values = {"config": config, "dataset_dir": params["dataset_dir"], "attempt": 1}
-    return read_order(job.folder, {**values, "weights_cache_dir": params.get("weights_cache_dir", "")})
+    return read_run_spec(job.folder, {**values, "weights_cache_dir": params.get("weights_cache_dir", "")})
 
 
 def _largest_that_fits(
-    job: JobOrder, order: Order, dataset: DatasetIndex, precision: Precision, steps: int
+    job: JobOrder, spec: RunSpec, dataset: DatasetIndex, precision: Precision, steps: int
 ) -> tuple[RunConfig, Measured]:
     """Measure with the batch of the configuration, or else with half of it, and so on."""
-    config: RunConfig | None = order.config
-    if order.config.auto_batch_size:
+    config: RunConfig | None = spec.config
+    if spec.config.auto_batch_size:
         job.tell(0, STAGES, FINDING_BATCH_SIZE())
-        found = find_batch_size(order, dataset, precision.device, precision)[-1].batch_size
-        config = order.config.model_copy(update={"batch_size": found})
+        found = find_batch_size(spec, dataset, precision.device, precision)[-1].batch_size
+        config = spec.config.model_copy(update={"batch_size": found})
     while config is not None:
         try:
-            return config, _measured(job, replace(order, config=config), dataset, precision, steps)
+            return config, _measured(job, replace(spec, config=config), dataset, precision, steps)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -196,17 +186,17 @@ def _largest_that_fits(
     raise BadConfig(TWO_IMAGES_DO_NOT_FIT())
 
 
-def _measured(job: JobOrder, order: Order, dataset: DatasetIndex, precision: Precision, steps: int) -> Measured:
+def _measured(job: JobOrder, spec: RunSpec, dataset: DatasetIndex, precision: Precision, steps: int) -> Measured:
     job.tell(0, STAGES, BUILDING_MODEL())
-    seed_everything(order.config.seed)
-    task = make_task(order, dataset, precision.device)
+    seed_everything(spec.config.seed)
+    task = make_task(spec, dataset, precision.device)
     model = task.build_model(pretrained=False)
     guard_small_convolutions(model, precision)
-    state = new_state(order, task, model, precision, cpu_threads=torch.get_num_threads())
-    set_training(model, state.head_prefixes, frozen=is_frozen(order.config, 1))
+    state = new_state(spec, task, model, precision, cpu_threads=torch.get_num_threads())
+    set_training(model, state.head_prefixes, frozen=is_frozen(spec.config, 1))
     batches = _endless(task)
     job.tell(1, STAGES, LOADING_IMAGES())
-    loader_images_per_s = _loader_speed(batches, order.config)
+    loader_images_per_s = _loader_speed(batches, spec.config)
     job.tell(2, STAGES, TRAINING_STEPS())
     gradients_finite = _gradients_are_finite(state, next(batches), precision)
     loss, seconds_per_step = _timed_steps(state, batches, precision, steps)
@@ -223,7 +213,7 @@ def _measured(job: JobOrder, order: Order, dataset: DatasetIndex, precision: Pre
 
 
 def _endless(task: Task) -> Iterator[TensorBatch]:
-    """Batches for ever: a small split has fewer than are wanted here."""
+    """Batches without end: a small split has fewer than are needed here."""
     epoch = 1
     while True:
         yield from task.train_batches(epoch, skip=0)
@@ -349,7 +339,11 @@ def _result(
         },
         "disk": asdict(space),
         "finite": finite,
-        "warnings": [_warning(code, message) for code, message in notes.items() if message],
+        "warnings": [
+            {"code": code, "message": str(message), "message_data": message.as_data()}
+            for code, message in notes.items()
+            if message
+        ],
     }
 
 
@@ -381,7 +375,3 @@ def _memory_note(asked: RunConfig, fitting: RunConfig, memory: MemoryNeed) -> Me
             given=asked.batch_size, batch_size=fitting.batch_size, steps=fitting.accumulation_steps
         )
     return MEMORY_IN_USE() if memory["peak_bytes"] > memory["free_bytes"] else None
-
-
-def _warning(code: str, message: Message) -> Warning:
-    return {"code": code, "message": str(message), "message_data": message.as_data()}

@@ -10,7 +10,7 @@ from trainingapp.contract.dataset_index import DatasetIndex, read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.messages import message_of
 from trainingapp.contract.messages.tasks import OTHER_TASK
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.engine.tasks.task import BaseTask, Task
 
@@ -28,17 +28,17 @@ def implementation(name: str) -> type[Task]:
     return found
 
 
-def read_dataset(order: Order) -> DatasetIndex:
-    """The dataset of the order. Raises BadData where it is damaged, or made for other tasks."""
+def read_dataset(spec: RunSpec) -> DatasetIndex:
+    """The dataset of the run. Raises BadData where it is damaged, or made for other tasks."""
     try:
-        dataset = read_index(order.dataset_dir)
+        dataset = read_index(spec.dataset_dir)
     except ValueError as error:
         raise BadData(message_of(error)) from error
-    if order.config.task not in dataset.tasks:
-        raise BadData(OTHER_TASK(tasks=dataset.tasks, task=order.config.task))
+    if spec.config.task not in dataset.tasks:
+        raise BadData(OTHER_TASK(tasks=dataset.tasks, task=spec.config.task))
     return dataset
 
 
-def make_task(order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()) -> Task:
-    """The task of the order's configuration. Raises BadData where the dataset does not suffice."""
-    return implementation(order.config.task)(order, dataset, device, unwanted_fds=unwanted_fds)
+def make_task(spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()) -> Task:
+    """The task of the run's configuration. Raises BadData where the dataset does not suffice."""
+    return implementation(spec.config.task)(spec, dataset, device, unwanted_fds=unwanted_fds)

@@ -23,7 +23,7 @@ from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.checkpoint_content import TaskDescription
 from trainingapp.engine.data.batches import Batches, BatchSource, BatchT, Items, ItemT
 from trainingapp.engine.data.images import MEMORY_LIMIT_BYTES
@@ -99,13 +99,13 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     """Batches in an epoch; an optimizer step may take several."""
 
     def __init__(
-        self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
+        self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
         """Loader processes close `unwanted_fds`. Raises BadData where the dataset does not suffice."""
-        self._config: BaseRunConfig = order.config
+        self._config: BaseRunConfig = spec.config
         self._dataset = dataset
         self._device = device
-        self._weights_cache_dir = order.weights_cache_dir
+        self._weights_cache_dir = spec.weights_cache_dir
         self._unwanted_fds = unwanted_fds
         self._mean_C11 = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1) * 255
         self._std_C11 = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1) * 255

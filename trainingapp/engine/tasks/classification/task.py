@@ -15,7 +15,7 @@ from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_LABEL
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, top_classes
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_caption
 from trainingapp.engine.tasks.classification.data import Batch, LabelledImages, balanced_weights
@@ -31,9 +31,9 @@ class ClassificationTask(BaseTask[Batch, ClassificationMeter, ClassificationMete
     _config: ClassificationConfig
 
     def __init__(
-        self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
+        self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
-        super().__init__(order, dataset, device, unwanted_fds=unwanted_fds)
+        super().__init__(spec, dataset, device, unwanted_fds=unwanted_fds)
         train, val = self._items("train"), self._items("val")
         counts_C = torch.bincount(train.labels_N, minlength=len(dataset.classes)).double().clamp(min=1)
         balance = self._config.class_balance

@@ -14,7 +14,7 @@ from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.messages.tasks import SPLIT_WITHOUT_BOX
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, candidates, rounded
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.detection import DetectionConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_boxes
 from trainingapp.engine.data.images import letterbox
@@ -46,10 +46,10 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     onnx_dynamo = False  # it cannot trace a choice of proposals that depends on the image, and is slower with these
 
     def __init__(
-        self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
+        self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
-        super().__init__(order, dataset, device, unwanted_fds=unwanted_fds)
-        self._first_label = first_label(order.config.model)
+        super().__init__(spec, dataset, device, unwanted_fds=unwanted_fds)
+        self._first_label = first_label(spec.config.model)
         self._val_samples = self._samples("val")
         self._use(self._items("train"), self._items("val"))
 

@@ -15,7 +15,7 @@ from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_MASK
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, mask, mask_shares
-from trainingapp.contract.run_directory import Order
+from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_mask
 from trainingapp.engine.data.images import Fit, letterbox
@@ -32,9 +32,9 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
     _config: SegmentationConfig
 
     def __init__(
-        self, order: Order, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
+        self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
-        super().__init__(order, dataset, device, unwanted_fds=unwanted_fds)
+        super().__init__(spec, dataset, device, unwanted_fds=unwanted_fds)
         #: K: the dataset's classes and the background
         self._class_count = len(dataset.classes) + 1
         self._fits = [letterbox(one.width, one.height, self._config.image_size) for one in dataset.split("val")]
