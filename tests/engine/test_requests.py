@@ -160,7 +160,7 @@ def test_epochs_that_the_configuration_does_not_allow_are_refused_with_the_reaso
     train_here(run_dir, Ask({1: ChangeEpochs(id=1, epochs=2), 2: ChangeEpochs(id=2, epochs=3)}))
     first, second = confirmed(run_dir)
     assert (first["epochs"], "warmup_epochs" in first["result"]) == (3, True)
-    assert second["result"] == "The run has 3 epochs."
+    assert second["result"] == "The total number of epochs is 3."
     assert newest_content(run_dir)["epoch"] == 3
 
 
