@@ -1,9 +1,9 @@
-"""The live side of the pages: one reader of the database per topic and process, fanned out to its browsers.
+"""The streams of pages: one reader of the database per topic and process, which serves all browsers of the topic.
 
-A topic is a run, or the list of runs. Its reader looks at the database four times a second (or when the bell rings),
-renders what is new once for each audience (a language, with the buttons it may press; while a run waits, each reader
-for themselves, for the reason names other runs) and puts it into the queue of every client. Nothing is carried by the
-bell or kept here: a client that is too slow is let go and comes back with the number of the last event it has seen.
+A topic is a run, or the list of runs. Its reader polls the database four times a second (or when the bell rings),
+renders what is new once for each audience (a language and the permitted buttons; for a waiting run each user, because
+the reason names other runs) and puts it into the queue of each client. The bell carries no data and nothing is stored
+here: a client that is too slow is disconnected and reconnects with the number of the last event that it has seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import structlog
 from asgiref.sync import sync_to_async
@@ -37,15 +37,15 @@ log = structlog.get_logger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Seconds between two looks at the database; with a bell a look in between is only a safety net.
+#: Seconds between two polls of the database; with a bell, polling only covers lost rings.
 LOOK_S = 0.25
 LOOK_WITH_BELL_S = 2.0
 LIST_LOOK_S = 1.0
-#: Seconds between two looks at what a queued run waits for.
+#: Seconds between two evaluations of why a queued run waits.
 WAITING_LOOK_S = 2.0
-#: Seconds of silence after which a stream shows that it lives.
+#: Seconds of silence after which a stream sends a heartbeat.
 HEARTBEAT_S = 10.0
-#: Messages that a client may be behind, and rows read at once.
+#: Messages that may be queued for a client, and rows read in one query.
 QUEUE_SIZE = 256
 BATCH_ROWS = 500
 
@@ -55,7 +55,7 @@ _THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="live")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One Server-Sent Event. `id` is the number of the last event that it covers; None for what has no number."""
+    """One Server-Sent Event. `id` is the number of the last event of the run that it covers; None without one."""
 
     event: str
     data: str
@@ -70,18 +70,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """Who sees the same rendering."""
+    """Clients that get the same rendering."""
 
     language: str
     controls: bool = False
     may: frozenset[str] = frozenset()
-    #: The account that is told why a run waits: which other runs may be named differs from one to the next.
+    #: Id of the user who reads why a run waits: which other runs may be named differs between users.
     reader: int | None = None
 
 
 @dataclass(eq=False)
 class Client:
-    """One open stream. `listening` once it stands at the reader's position; `closed` when nothing more will come."""
+    """One open stream. `listening` once it has reached the reader's position; `closed` when nothing more is sent."""
 
     audience: Audience
     listening: bool = False
@@ -90,7 +90,7 @@ class Client:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def offer(self, messages: Iterable[Message]) -> None:
-        """Queue the messages; a client that is QUEUE_SIZE behind is closed and will come back."""
+        """Queue the messages; a client that is QUEUE_SIZE behind is closed and reconnects."""
         for message in messages:
             if self.closed:
                 return
@@ -133,22 +133,22 @@ class Reader:
     """Feeds all clients of one topic. Lives as long as it has a client; the next one starts a new reader."""
 
     look_s = LOOK_S
-    readers: dict[Any, Reader] = {}
+    readers: dict[tuple[type[Reader], int | str], Reader] = {}
 
-    def __init__(self, key: Any) -> None:
+    def __init__(self, key: int | str) -> None:
         self.key = key
         self.clients: set[Client] = set()
         self.position = -1
         self._rung = asyncio.Event()
         self._moved = asyncio.Event()
         self._has_bell = get_channel_layer() is not None
-        context = contextvars.Context()  # not that of the request that happens to come first
+        context = contextvars.Context()  # not the context of the request that happens to be first
         self._tasks = [asyncio.create_task(self._feed(), context=context)]
         if self._has_bell:
             self._tasks.append(asyncio.create_task(self._listen(), context=context))
 
     @classmethod
-    def join(cls, key: Any, audience: Audience) -> tuple[Reader, Client]:
+    def join(cls, key: int | str, audience: Audience) -> tuple[Reader, Client]:
         """Add a client to the topic's reader, starting it for the first. Pair with `leave`."""
         reader = Reader.readers.get((cls, key))
         if reader is None:
@@ -174,7 +174,7 @@ class Reader:
                 task.cancel()
 
     async def reached(self, client: Client, position: int) -> None:
-        """Return when the reader stands at `position` or beyond, or the client is closed."""
+        """Return when the reader has reached `position`, or the client is closed."""
         while self.position < max(position, 0) and not client.closed:
             self._moved.clear()
             await self._moved.wait()
@@ -186,7 +186,7 @@ class Reader:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._rung.wait(), LOOK_WITH_BELL_S if self._has_bell else self.look_s)
                 self._rung.clear()
-        finally:  # whatever went wrong: the clients come back and start a new reader
+        finally:  # after any error: the clients reconnect and start a new reader
             self.end()
 
     async def _looked(self) -> bool:
@@ -198,14 +198,14 @@ class Reader:
             return True
 
     async def look(self) -> bool:
-        """Look at the database and tell the clients. False when there is nothing to look at any more."""
+        """Read the database and send what is new. False when the topic no longer exists."""
         raise NotImplementedError
 
     def bell_group(self) -> str:
         raise NotImplementedError
 
     async def _listen(self) -> None:
-        """Turn rings of the bell into looks. Where the bell is broken, looking goes on by the clock."""
+        """Poll when the bell rings. Where the bell is broken, polling by the clock continues."""
         layer = get_channel_layer()
         assert layer is not None
         channel = await layer.new_channel()
@@ -215,16 +215,18 @@ class Reader:
                 await layer.receive(channel)
                 self._rung.set()
         except (OSError, RedisError) as error:
-            log.warning("the bell cannot be heard", error=str(error))
+            log.warning("the bell is not available", error=str(error))
             self._has_bell = False
 
 
 class RunReader(Reader):
-    """Reads one run: `position` is the number of the newest event that the clients have been told of."""
+    """Reads one run: `position` is the number of the newest event that was sent to the clients."""
+
+    key: int
 
     def __init__(self, key: int) -> None:
         super().__init__(key)
-        self._seen: tuple[Any, ...] = ()
+        self._seen: tuple[object, ...] = ()
         self._parts: dict[Audience, dict[str, str]] = {}
         self._is_waiting = False
 
@@ -238,8 +240,8 @@ class RunReader(Reader):
             return False
         if self.position < 0:
             self.position = run.event_seq
-        seen: tuple[Any, ...] = (run.updated_at, run.event_seq, run.shown_status)
-        if run.status == TrainingRun.Status.QUEUED:  # why it waits changes with others than itself
+        seen: tuple[object, ...] = (run.updated_at, run.event_seq, run.shown_status)
+        if run.status == TrainingRun.Status.QUEUED:  # why it waits changes with other runs
             seen += (time.monotonic() // WAITING_LOOK_S,)
         if seen != self._seen or self.position < run.event_seq:
             await self._tell_news(run)
@@ -302,10 +304,10 @@ class RunReader(Reader):
 
 
 class ListReader(Reader):
-    """Watches all runs; its clients are only told that something changed, and fetch what they show."""
+    """Watches all runs; its clients are only notified of a change, and fetch what they show."""
 
     look_s = LIST_LOOK_S
-    _seen: Any = None
+    _seen: dict[str, object] | None = None
 
     def bell_group(self) -> str:
         return RUNS_GROUP
@@ -319,8 +321,8 @@ class ListReader(Reader):
         return True
 
 
-def _list_fingerprint() -> dict[str, Any]:
-    """Changes whenever a row of the list does, a running one falls silent, or a host comes or goes."""
+def _list_fingerprint() -> dict[str, object]:
+    """Changes whenever a row of the list does, a running run falls silent, or a host appears or disappears."""
     silent = TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING, heartbeat_at__lt=heartbeat_deadline())
     totals = TrainingRun.objects.aggregate(newest=Max("updated_at"), count=Count("pk"), events=Sum("event_seq"))
     alive = Host.objects.filter(seen_at__gte=heartbeat_deadline())

@@ -1,9 +1,9 @@
-"""What the page of a run shows, read once for the page and the stream alike."""
+"""The data of a run's page, for its first rendering and for its stream."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 from django.contrib.auth.models import AnonymousUser
 from django.template.loader import render_to_string
@@ -12,6 +12,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts.permissions import Verb, can
+from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
@@ -25,9 +26,9 @@ from trainingapp.scheduling.scheduler import named_to, why_waiting
 
 #: Types of events that are lines of the log; metrics are points of the charts.
 LOG_TYPES = (RunEvent.Type.LOG, RunEvent.Type.STATUS, RunEvent.Type.CHECKPOINT)
-#: Newest lines that a page shows at first, and that one look at older ones adds.
+#: Newest lines that a page shows at first, and lines that each request for older ones adds.
 LOG_LINES = 500
-#: Points of one series that a chart is given; more are thinned out.
+#: Points of one series that a chart gets; longer series are thinned out.
 CHART_POINTS = 2000
 
 #: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with progress,
@@ -40,9 +41,44 @@ PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
 WITH_PAUSE_COST = frozenset({Status.RUNNING, Status.PAUSED})
 
 
+class Series(TypedDict):
+    """One line of a chart. `colour` is the number of a colour of the theme; a share is shown in per cent."""
+
+    metric: str
+    split: str
+    label: str | Promise
+    colour: int
+    dashed: bool
+    is_share: bool
+
+
+class Chart(TypedDict):
+    name: str
+    title: str | Promise
+    series: list[Series]
+
+
+class Point(TypedDict):
+    """A metrics event as the charts take it."""
+
+    seq: int
+    step: int | None
+    epoch: int | None
+    split: str
+    values: dict[str, float]
+
+
+class PartContext(TypedDict):
+    """What the template of each part gets."""
+
+    run: TrainingRun
+    controls: bool
+    page: "RunPage"
+
+
 def _series(
     metric: str, split: str, label: str | Promise, colour: int, *, dashed: bool = False, is_share: bool = False
-) -> dict[str, Any]:
+) -> Series:
     return {
         "metric": metric,
         "split": split,
@@ -53,8 +89,8 @@ def _series(
     }
 
 
-def charts_of(name: str) -> list[dict[str, Any]]:
-    """The charts of a task's runs: a colour stays with its split or metric."""
+def charts_of(name: str) -> list[Chart]:
+    """The charts of the runs of a task. Each split and each metric keeps its colour."""
     task = TASKS[name]
     loss = [_series("loss", "train", _("Training"), 1)]
     if task.has_validation_loss:
@@ -68,7 +104,7 @@ def charts_of(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _quality(metric: str, split: str, colour: int) -> dict[str, Any]:
+def _quality(metric: str, split: str, colour: int) -> Series:
     known = METRICS[metric]
     label = gettext(known.label)
     if split == "train":
@@ -76,23 +112,25 @@ def _quality(metric: str, split: str, colour: int) -> dict[str, Any]:
     return _series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share)
 
 
-def part_context(run: TrainingRun, *, controls: bool, may: Collection[str] = (), reader: Any = None) -> dict[str, Any]:
-    """What every part's template gets; querysets are read only by the parts that use them.
+def part_context(
+    run: TrainingRun, *, controls: bool, may: Collection[str] = (), reader: AnyUser | None = None
+) -> PartContext:
+    """The context of the parts; a queryset is read only by the parts that use it.
 
-    `controls` says whether the reader may control the run, `may` what else (see `further_rights`); the buttons go by
-    them. Other runs are named as far as the `reader`, an account, may see them.
+    `controls` says whether the reader may control the run, `may` what else (see `further_rights`): they decide which
+    buttons are shown. Other runs are named only where the `reader` may see them.
     """
     return {"run": run, "controls": controls, "page": RunPage(run, controls, frozenset(may), reader or AnonymousUser())}
 
 
-def further_rights(user: Any, run: TrainingRun) -> frozenset[str]:
-    """What the user may do with the run beside controlling it."""
+def further_rights(user: AnyUser, run: TrainingRun) -> frozenset[str]:
+    """What the user may do with the run besides controlling it."""
     about_it = [verb.value for verb in (Verb.CHANGE, Verb.SHARE, Verb.DELETE) if can(user, verb, run)]
     return frozenset([*about_it, *([Verb.CREATE.value] if can(user, Verb.CREATE) else [])])
 
 
 def render_parts(
-    run: TrainingRun, names: Iterable[str], *, controls: bool, may: Collection[str] = (), reader: Any = None
+    run: TrainingRun, names: Iterable[str], *, controls: bool, may: Collection[str] = (), reader: AnyUser | None = None
 ) -> dict[str, str]:
     """HTML of the named parts, in the active language."""
     context = part_context(run, controls=controls, may=may, reader=reader)
@@ -118,9 +156,9 @@ class OfferedVerb:
 
 
 class RunPage:
-    """The slower facts about a run, each read when a template asks for it."""
+    """Facts about a run that need queries; each is read when a template uses it."""
 
-    def __init__(self, run: TrainingRun, controls: bool, may: frozenset[str], reader: Any) -> None:
+    def __init__(self, run: TrainingRun, controls: bool, may: frozenset[str], reader: AnyUser) -> None:
         self.run = run
         self.reader = reader
         self.controls = controls
@@ -137,7 +175,7 @@ class RunPage:
         speed = self.run.metrics.get("train/images_per_s")
         return round(speed) if speed else None
 
-    def charts(self) -> list[dict[str, Any]]:
+    def charts(self) -> list[Chart]:
         return charts_of(self.run.task)
 
     def buttons(self) -> list[OfferedVerb]:
@@ -195,8 +233,7 @@ class RunPage:
         return newest_batch(self.run)
 
 
-def metric_point(event: RunEvent) -> dict[str, Any]:
-    """A metrics event as the charts take it."""
+def metric_point(event: RunEvent) -> Point:
     return {
         "seq": event.seq,
         "step": event.step,
@@ -206,30 +243,30 @@ def metric_point(event: RunEvent) -> dict[str, Any]:
     }
 
 
-def chart_points(run: TrainingRun, *, after: int = 0) -> list[dict[str, Any]]:
+def chart_points(run: TrainingRun, *, after: int = 0) -> list[Point]:
     """The metrics above number `after` without superseded ones, thinned to what a chart can show."""
     rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, seq__gt=after).order_by("seq")
     points = [metric_point(event) for event in rows]
-    by_split: dict[str, list[dict[str, Any]]] = {}
+    by_split: dict[str, list[Point]] = {}
     for point in points:
         by_split.setdefault(point["split"], []).append(point)
     kept = [point for series in by_split.values() for point in thinned(series, CHART_POINTS)]
     return sorted(kept, key=lambda point: point["seq"])
 
 
-def thinned(points: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
-    """At most `most` of the points, with the least and the greatest loss of every stretch among them."""
+def thinned(points: list[Point], most: int) -> list[Point]:
+    """At most `most` of the points, among them the lowest and the highest loss of each interval: no spike is lost."""
     if len(points) <= most:
         return points
     kept = {0, len(points) - 1}
-    stretches = most // 2 - 1
-    for number in range(stretches):
-        start, end = number * len(points) // stretches, (number + 1) * len(points) // stretches
-        stretch = range(start, end)
-        kept.add(min(stretch, key=lambda index: _height(points[index])))
-        kept.add(max(stretch, key=lambda index: _height(points[index])))
+    intervals = most // 2 - 1
+    for number in range(intervals):
+        start, end = number * len(points) // intervals, (number + 1) * len(points) // intervals
+        interval = range(start, end)
+        kept.add(min(interval, key=lambda index: _height(points[index])))
+        kept.add(max(interval, key=lambda index: _height(points[index])))
     return [points[index] for index in sorted(kept)]
 
 
-def _height(point: dict[str, Any]) -> float:
+def _height(point: Point) -> float:
     return float(point["values"].get("loss") or 0.0)

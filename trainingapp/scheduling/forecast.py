@@ -318,7 +318,15 @@ def keep_up(now: datetime | None = None) -> None:
     fill_in()
     stored = newest_forecasts()
     rows = [
-        Forecast(run_id=run_id, made_at=now, **_columns(found))
+        Forecast(
+            run_id=run_id,
+            made_at=now,
+            start_earliest=found.start_earliest,
+            start_latest=found.start_latest,
+            finish_earliest=found.finish_earliest,
+            finish_latest=found.finish_latest,
+            basis=found.basis,
+        )
         for run_id, found in expected(now).items()
         if _is_news(stored.get(run_id), found)
     ]
@@ -354,11 +362,6 @@ def _has_moved(
         return (old_last is None) != (last is None)
     slack = timedelta(seconds=LEAST_ERROR_S)
     return not old_first - slack <= first + (last - first) / 2 <= old_last + slack
-
-
-def _columns(found: Expected) -> dict[str, datetime | int | None]:
-    names = ("start_earliest", "start_latest", "finish_earliest", "finish_latest", "basis")
-    return {name: getattr(found, name) for name in names}
 
 
 def fill_in() -> None:

@@ -136,7 +136,13 @@ class Machine:
         if kind == "auto":
             kind = "gpu" if any(device.kind == "gpu" for device in self.devices) else "cpu"
         right = (device for device in self.devices if device.kind == kind and request.index in (None, device.index))
-        return [device for device in right if device.capacity >= request.slots and _is_large_enough(device, request)]
+        # A device whose memory could not be read (0 bytes) is not excluded.
+        return [
+            device
+            for device in right
+            if device.capacity >= request.slots
+            and (not device.memory_bytes or device.memory_bytes >= request.memory_bytes)
+        ]
 
     def obstacle(self, device: DeviceSlot, request: Request, run_id: int = 0) -> Obstacle | None:
         """Why the run does not fit on this device now; None where it fits. Slots reserved for itself count as free."""
@@ -153,10 +159,6 @@ class Machine:
             return Obstacle("reserved", device)
         lack = _lack_of_memory(device, request, device.available_bytes)
         return lack or (Obstacle("host_full", device) if self.run_count >= self.slots else None)
-
-
-def _is_large_enough(device: DeviceSlot, request: Request) -> bool:
-    return not device.memory_bytes or device.memory_bytes >= request.memory_bytes
 
 
 def _lack_of_memory(device: DeviceSlot, request: Request, free_bytes: int) -> Obstacle | None:
@@ -300,13 +302,9 @@ def read_cluster() -> ClusterState:
         held = Hold(hold.run_id or 0, hold.run_name, hold.slots, hold.memory_bytes, hold.is_shared)
         devices[hold.device_id].holds.append(held)
     limit = settings.MAX_RUNS_PER_USER
-    return ClusterState(list(machines.values()), _running_of() if limit else {}, limit)
-
-
-def _running_of() -> dict[int, int]:
-    """Running runs by their owner."""
     running = TrainingRun.objects.filter(status=Status.RUNNING).order_by().values_list("owner_id")
-    return dict(running.annotate(Count("pk")))
+    running_of = dict(running.annotate(Count("pk"))) if limit else {}
+    return ClusterState(list(machines.values()), running_of, limit)
 
 
 def open_holds() -> QuerySet[DeviceHold]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser, User
 from django.db import transaction
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
@@ -15,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from trainingapp.accounts.permissions import visible_to
+from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.messages.runs import ATTEMPT_STARTS
 from trainingapp.contract.storage.durable import is_writable
 from trainingapp.models import DeviceHold, Host, TrainingRun
@@ -87,7 +86,17 @@ def _claim(chosen: Waiting, device: DeviceSlot, host: str, worker: str) -> Train
         run = TrainingRun.objects.filter(pk=chosen.pk).first()
         if run is None or not _start(run, device, host, worker):
             return None
-        DeviceHold.objects.create(**_hold(run, chosen.request, device))
+        request = chosen.request
+        DeviceHold.objects.create(
+            device_id=device.device_id,
+            run=run,
+            run_name=run.name,
+            attempt=run.attempt,
+            slots=request.slots,
+            memory_bytes=request.memory_bytes,
+            is_shared=request.is_sharing and device.kind == "gpu",
+            taken_at=run.heartbeat_at or timezone.now(),
+        )
     return run
 
 
@@ -121,19 +130,6 @@ def _start(run: TrainingRun, device: DeviceSlot, host: str, worker: str) -> bool
     return True
 
 
-def _hold(run: TrainingRun, request: Request, device: DeviceSlot) -> dict[str, Any]:
-    return {
-        "device_id": device.device_id,
-        "run": run,
-        "run_name": run.name,
-        "attempt": run.attempt,
-        "slots": request.slots,
-        "memory_bytes": request.memory_bytes,
-        "is_shared": request.is_sharing and device.kind == "gpu",
-        "taken_at": run.heartbeat_at,
-    }
-
-
 # Why a run waits
 
 
@@ -147,7 +143,7 @@ class _Every(Container[int]):
 EVERY: Container[int] = _Every()
 
 
-def named_to(user: User | AnonymousUser) -> Container[int]:
+def named_to(user: AnyUser) -> Container[int]:
     """The ids of the queued and running runs that this user may see, and that reasons may name."""
     in_work = TrainingRun.objects.filter(status__in=(Status.QUEUED, Status.RUNNING))
     return set(visible_to(user, in_work).values_list("pk", flat=True))
@@ -176,7 +172,12 @@ def _reasons(most: int | None, named: Container[int]) -> Iterator[tuple[int, str
         elif device is not None:
             yield run.pk, in_a_moment()
         elif cluster.is_over_limit(run.owner_id):
-            yield run.pk, _over_limit(cluster)
+            text = ngettext(
+                "Its owner has %(count)d running run, the limit for one user.",
+                "Its owner has %(count)d running runs, the limit for one user.",
+                cluster.most_per_user,
+            )
+            yield run.pk, text % {"count": cluster.most_per_user}
         else:
             yield run.pk, _no_device(cluster, run, named)
 
@@ -204,14 +205,6 @@ def _not_before(run: Waiting) -> str:
     return _("It does not start before %(time)s.") % {"time": when.rstrip(".")}
 
 
-def _over_limit(cluster: ClusterState) -> str:
-    return ngettext(
-        "Its owner has %(count)d running run, the limit for one user.",
-        "Its owner has %(count)d running runs, the limit for one user.",
-        cluster.most_per_user,
-    ) % {"count": cluster.most_per_user}
-
-
 def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> str:
     suited = cluster.suited(run.request)
     if not suited:
@@ -237,16 +230,13 @@ def _nowhere(cluster: ClusterState, request: Request) -> str:
 
 def asked_for(request: Request) -> str:
     """What a run requires, as text in the active language."""
-    named = {"cpu": _slots(request.slots), "gpu": _("a GPU"), "auto": _("any available device")}
+    slots = ngettext("%(count)d CPU slot", "%(count)d CPU slots", request.slots) % {"count": request.slots}
+    named = {"cpu": slots, "gpu": _("a GPU"), "auto": _("any available device")}
     what = f"cuda:{request.index}" if request.index is not None else named[request.kind]
     if request.memory_bytes:
         memory = f"{request.memory_bytes / GB:g} GB"
         what = _("%(device)s with %(memory)s of free memory") % {"device": what, "memory": memory}
     return _("%(device)s, shared") % {"device": what} if request.is_sharing else what
-
-
-def _slots(count: int) -> str:
-    return ngettext("%(count)d CPU slot", "%(count)d CPU slots", count) % {"count": count}
 
 
 def _sentence(obstacle: Obstacle, host_slots: int, run_id: int, named: Container[int]) -> str:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from django.conf import settings
 
@@ -121,15 +120,10 @@ def diagnose(
             return Diagnosis(rule, _around(searched, found))
     if error_class in ("error", "lost_trainer"):
         for pattern, named in PATTERNS:
-            if found := _matching(pattern, searched):
+            if found := [index for index, line in enumerate(searched) if re.search(pattern, line)]:
                 return Diagnosis(BY_CLASS[named], _around(searched, found))
     rule = BY_CLASS.get(error_class) or Rule(error_class)
     return Diagnosis(rule, list(shown))
-
-
-def _matching(pattern: str, lines: Sequence[str]) -> list[int]:
-    search = partial(re.search, pattern)
-    return [index for index, line in enumerate(lines) if search(line)]
 
 
 def _around(lines: Sequence[str], found: Sequence[int]) -> list[str]:

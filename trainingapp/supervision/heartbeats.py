@@ -45,7 +45,10 @@ class Heartbeats:
         if run.heartbeat_at is None:
             return float("inf")
         with self._lock:
-            self._notice_jump()
+            offset_s = self._read_offset()
+            if abs(offset_s - self._offset_s) > JUMP_S:
+                self._jumped_at = self._clock()
+            self._offset_s = offset_s
             seen = self._look((run.pk, run.attempt, run.worker), run.heartbeat_at)
             watched_s, age_s = self._clock() - seen.since, (timezone.now() - run.heartbeat_at).total_seconds()
             return watched_s if seen.beats or not self._is_trusted(age_s) else max(watched_s, age_s)
@@ -68,12 +71,6 @@ class Heartbeats:
         lease_s = float(settings.HEARTBEAT_LEASE_S)
         has_jumped = self._jumped_at is not None and self._clock() - self._jumped_at < lease_s
         return age_s >= -lease_s and not has_jumped
-
-    def _notice_jump(self) -> None:
-        offset_s = self._read_offset()
-        if abs(offset_s - self._offset_s) > JUMP_S:
-            self._jumped_at = self._clock()
-        self._offset_s = offset_s
 
     def _read_offset(self) -> float:
         return timezone.now().timestamp() - self._clock()

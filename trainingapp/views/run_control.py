@@ -63,7 +63,8 @@ def run_force_stop(request: HttpRequest, pk: int) -> HttpResponse:
 def context_of(request: HttpRequest, run: TrainingRun) -> dict[str, Any]:
     """The context of the parts of the run's page for this user."""
     controls = can(request.user, Verb.CONTROL, run)
-    return part_context(run, controls=controls, may=further_rights(request.user, run), reader=request.user)
+    context = part_context(run, controls=controls, may=further_rights(request.user, run), reader=request.user)
+    return dict(context)
 
 
 def _state(run: TrainingRun) -> tuple[object, ...]:
