@@ -196,8 +196,8 @@ def test_a_team_mate_keeps_checkpoints_but_deletes_none(make: MAKE, user: User, 
     owner.force_login(user)
     shown = text(mate.get(page(run)))
     assert "Pin</button>" in shown
-    assert "Delete the chosen ones" not in shown
+    assert "Delete selected" not in shown
     assert "Delete these" not in shown
-    assert "Delete the chosen ones" in text(owner.get(page(run)))
+    assert "Delete selected" in text(owner.get(page(run)))
     assert mate.post(page(run), {"files": "epoch_1.pt", "confirmed": "1"}).status_code == 403
     assert len(files(run)) == 4

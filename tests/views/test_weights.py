@@ -184,7 +184,7 @@ def test_deleting_asks_with_the_exact_bytes_and_what_uses_it(user_client: Client
     child = make_entry(user, name="child", parent=entry)
     page = reverse("weights_delete", args=[entry.pk])
     html = user_client.get(page).content.decode()
-    assert f"({entry.size_bytes:,} bytes)" in html
+    assert f" {entry.size_bytes:,} bytes)" in html
     assert child.get_absolute_url() in html
     assert user_client.post(page)["Location"] == "/weights/"
     assert (Weights.objects.get(), entry.folder.exists()) == (child, False)

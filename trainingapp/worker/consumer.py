@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
+from importlib import import_module
 
 from django.db import OperationalError, close_old_connections
 from huey import Huey, RedisHuey, SqliteHuey
@@ -32,6 +33,9 @@ class StudioConsumer(Consumer):
     """
 
     def __init__(self, huey: Huey, **options: object) -> None:
+        # Huey discovers only modules named `tasks` directly in an app. A wake-up that a thread reads before its task is
+        # registered is lost, so the tasks are registered before the first thread starts.
+        import_module("trainingapp.worker.tasks")
         super().__init__(huey, **options)
         self._signal_actions[signal.SIGTERM] = (False, True)  # graceful as well, and no restart
         self._watch = threading.Thread(target=self._keep_watch, name="watch", daemon=True)
