@@ -193,7 +193,7 @@ def test_images_become_a_job_with_a_result(api: Api, weights: Weights, user: Use
 def test_what_is_no_image_is_refused(api: Api, weights: Weights) -> None:
     path = f"/api/v1/weights/{weights.pk}/predict"
     no_image = SimpleUploadedFile("a.png", b"text")
-    assert "no image" in problem(api.client.post(path, {"images": no_image}), 409)["detail"]
+    assert "not a supported image" in problem(api.client.post(path, {"images": no_image}), 409)["detail"]
     assert problem(api.client.post(path, {}), 422)["errors"][0]["parameter"] == "images"
     many = {"images": [image() for _number in range(51)]}
     assert "At most 50" in problem(api.client.post(path, many), 409)["detail"]
