@@ -15,7 +15,7 @@ from tests.helpers.tiny import make_run
 from trainingapp.contract.events import Ended, EventLog
 from trainingapp.models import Dataset, RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.control import give_order
+from trainingapp.runs.control import send_request
 from trainingapp.scheduling.scheduler import claim_next
 from trainingapp.supervision import HOST, shutting_down, supervise, worker_id
 from trainingapp.supervision.event_store import EventStore
@@ -128,7 +128,7 @@ def supervised(run: TrainingRun) -> Iterator[None]:
 def order(run: TrainingRun, command: str, **data: Any) -> None:
     with transaction.atomic():
         locked = TrainingRun.objects.select_for_update().get(pk=run.pk)
-        give_order(locked, command, "ada", **data)
+        send_request(locked, command, "ada", **data)
 
 
 def claimed() -> TrainingRun:

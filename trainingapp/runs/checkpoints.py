@@ -1,6 +1,6 @@
-"""The verbs of checkpoints: delete, clean up, keep, verify, copy.
+"""The verbs of checkpoints: delete, clean up, pin, verify, copy.
 
-While a trainer works on a run it alone writes to its checkpoints: what would change them is refused then.
+While a run trains, only its trainer writes to its checkpoints, so verbs that change them are refused.
 """
 
 from collections.abc import Callable, Collection
@@ -26,40 +26,41 @@ Result = TypeVar("Result")
 
 
 def checkpoint_policy(run: TrainingRun) -> Policy:
-    """Which checkpoints stay, by the run's configuration."""
+    """The retention policy of the run's configuration."""
     return housekeeping.policy_of(run)
 
 
 def checkpoints_deletion(run: TrainingRun, files: Collection[str]) -> Removal:
-    """The files and bytes that deleting these checkpoints would free: what others need too stays."""
-    return _told(run, lambda: plan_removal(run.folder / "checkpoints", files))
+    """The files and bytes that deleting these checkpoints would free. Parts that others share are kept."""
+    return _with_messages(run, lambda: plan_removal(run.folder / "checkpoints", files))
 
 
 def delete_checkpoints(run: TrainingRun, files: Collection[str], *, by: str = "") -> Removal:
-    """Delete checkpoints with their files; those that are gone already are no error.
+    """Delete checkpoints with their files. A checkpoint that is already gone is no error.
 
-    Refused while a trainer works on the run, for what is kept by hand, and where fewer than two sound ones would stay
-    of a run that may go on.
+    Refused while the run trains, for pinned checkpoints, and where fewer than two valid ones would be left of a run
+    that can be resumed.
     """
     return _removed(run, lambda: _checked(run, files), by, "delete")
 
 
 def plan_clean_up(run: TrainingRun, policy: Policy) -> CleanUp:
     """Which checkpoints a policy would delete, and how many bytes that frees."""
-    return _told(run, lambda: housekeeping.plan_clean_up(run, policy))
+    return _with_messages(run, lambda: housekeeping.plan_clean_up(run, policy))
 
 
 def clean_up(run: TrainingRun, policy: Policy, *, by: str = "") -> Removal:
-    """Delete what the policy does not keep. Refused while a trainer works on the run."""
+    """Delete what the policy does not keep. Refused while the run trains."""
     return _removed(run, lambda: housekeeping.plan_clean_up(run, policy).choice.removed, by, "clean_up")
 
 
 def pin_checkpoint(checkpoint: Checkpoint, *, is_pinned: bool = True) -> Checkpoint:
-    """Keep a checkpoint whatever a policy says, or no more. Possible while the run trains: its trainer looks there."""
+    """Pin a checkpoint, so that no policy deletes it, or unpin it; also while the run trains."""
     with locked(checkpoint.run):
         row = Checkpoint.objects.filter(pk=checkpoint.pk).first()
         if row is None or not checkpoint.run.folder.is_dir():
             raise VerbError(_("The checkpoint %(file)s no longer exists.") % {"file": checkpoint.file})
+        # Its trainer reads the pins before each deletion, so a pin counts at once.
         with retention.held_pins(checkpoint.run.folder) as pins:
             if is_pinned and not checkpoint.path.exists():
                 raise VerbError(_("The checkpoint %(file)s no longer exists.") % {"file": checkpoint.file})
@@ -73,14 +74,14 @@ def pin_checkpoint(checkpoint: Checkpoint, *, is_pinned: bool = True) -> Checkpo
 
 
 def verify_checkpoint(checkpoint: Checkpoint, known: Known | None = None) -> str:
-    """Compare it with its hashes now; returns what is wrong, or nothing. The run's log says so too."""
+    """Verify its hashes now; returns what is wrong, or an empty text. The log of the run records it too."""
     wrong = housekeeping.compare(checkpoint, known)
     audit.record("verify", checkpoint, details={"damage": wrong} if wrong else {})
     return wrong
 
 
 def copy_checkpoint(checkpoint: Checkpoint, target: Path, form: ExportForm = "pt") -> int:
-    """Write it as a file for torch.load, or its weights as safetensors; returns the size. Raises VerbError."""
+    """Write it as a file for torch.load, or its weights as safetensors; returns the size in bytes. Raises VerbError."""
     if not checkpoint.path.is_file():
         raise VerbError(_("The checkpoint %(file)s no longer exists.") % {"file": checkpoint.file})
     try:
@@ -95,7 +96,7 @@ def copy_checkpoint(checkpoint: Checkpoint, target: Path, form: ExportForm = "pt
 
 
 def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:
-    """Those of `files` that are there, if all may go."""
+    """Those of `files` that exist. Raises VerbError where one of them must be kept."""
     rows = list(run.checkpoints.order_by("step", "pk"))
     going = [row for row in rows if row.file in files]
     for row in going:
@@ -113,14 +114,14 @@ def _removed(run: TrainingRun, choose: Callable[[], Collection[str]], by: str, v
     run.refresh_from_db()
     if run.status == Status.RUNNING:
         raise _busy(run)
-    removal = _told(run, lambda: housekeeping.remove(run, choose, by=by, verb=verb))
+    removal = _with_messages(run, lambda: housekeeping.remove(run, choose, by=by, verb=verb))
     if left := removal.left(run.folder / "checkpoints"):
         raise VerbError(_("These files still exist: %(files)s.") % {"files": ", ".join(left)})
     return removal
 
 
-def _told(run: TrainingRun, work: Callable[[], Result]) -> Result:
-    """Do it, with what can go wrong in words for people."""
+def _with_messages(run: TrainingRun, work: Callable[[], Result]) -> Result:
+    """Do it, and raise its errors as a VerbError with a message for users."""
     try:
         return work()
     except BusyError:

@@ -1,4 +1,4 @@
-"""The verbs that move a run: start, pause, resume, stop, force stop."""
+"""The verbs that change the status of a run, and the requests to its trainer: start, pause, resume, stop, evaluate."""
 
 from typing import Any
 
@@ -41,9 +41,9 @@ def start_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
 
 
 def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
-    """Queue a run that was paused, failed or stopped; it goes on from its newest sound checkpoint.
+    """Queue a paused, failed or stopped run; it resumes from its newest valid checkpoint.
 
-    One that waits before a retry waits no longer.
+    A run that waits before an automatic retry is started without the rest of the wait.
     """
     with locked(run):
         if run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED):
@@ -59,72 +59,74 @@ def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
 
 
 def pause_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
-    """Have the run leave its device after a checkpoint. A run that only waits is paused at once."""
+    """Request a checkpoint and the release of the device. A queued run is paused at once."""
     with locked(run):
         if run.status == Status.QUEUED:
             run.transition(Status.PAUSED, data={"by": by})
             audit.record("pause", run, by=by)
         elif run.status == Status.RUNNING and run.requested_action not in (RequestedAction.STOP, RequestedAction.KILL):
-            wish(run, RequestedAction.PAUSE, by)
+            request_action(run, RequestedAction.PAUSE, by)
         elif run.status != Status.PAUSED:
             raise not_possible(run, _("paused"))
     return run
 
 
 def stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
-    """End the run after a checkpoint. A run that waits or is paused is stopped at once."""
+    """Request the end of the run after a checkpoint. A queued or paused run is stopped at once."""
     with locked(run):
         if run.status in (Status.QUEUED, Status.PAUSED):
             run.transition(Status.STOPPED, data={"by": by})
             audit.record("stop", run, by=by)
         elif run.status == Status.RUNNING:
-            if run.requested_action != RequestedAction.KILL:  # which is more
-                wish(run, RequestedAction.STOP, by)
+            if run.requested_action != RequestedAction.KILL:  # a force stop is not weakened
+                request_action(run, RequestedAction.STOP, by)
         elif run.status != Status.STOPPED:
             raise not_possible(run, _("stopped"))
     return run
 
 
 def force_stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
-    """End the run at once, without a checkpoint: for a trainer that does not answer. It can be resumed from its newest.
+    """Request the end of the run at once, without a checkpoint, for a trainer that does not respond.
 
-    The run of a worker that is gone is taken by another, which then stops it. One that waits or is paused is stopped.
+    The run can be resumed from its newest checkpoint. If its worker is gone, another worker takes it over and stops it.
+    A queued or paused run is stopped at once.
     """
     with locked(run):
         if run.status in (Status.QUEUED, Status.PAUSED):
             run.transition(Status.STOPPED, data={"by": by})
             audit.record("kill", run, by=by)
         elif run.status == Status.RUNNING:
-            wish(run, RequestedAction.KILL, by)
+            request_action(run, RequestedAction.KILL, by)
         elif run.status != Status.STOPPED:
             raise not_possible(run, _("stopped"))
     return run
 
 
 def checkpoint_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
-    """Have a training run save a checkpoint at its next step."""
-    return _order_once(run, "checkpoint", _("saved"), by)
+    """Request a checkpoint at the next step of a running run."""
+    return _request_once(run, "checkpoint", _("saved"), by)
 
 
 def evaluate_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
-    """Have a training run validate at its next step; nothing that comes later changes by it."""
-    return _order_once(run, "evaluate", _("evaluated"), by)
+    """Request a validation at the next step of a running run; it does not change the result of the training."""
+    return _request_once(run, "evaluate", _("evaluated"), by)
 
 
-def _order_once(run: TrainingRun, command: str, done: str, by: str) -> TrainingRun:
-    """Give an order to a running run; one that waits to be carried out is not given twice."""
+def _request_once(run: TrainingRun, command: str, done: str, by: str) -> TrainingRun:
+    """Send a request to a running run, unless the same one is pending."""
     with locked(run):
         if run.status != Status.RUNNING or run.requested_action:
             raise not_possible(run, done)
-        if not any(order["command"] == command for order in run.requests):
-            give_order(run, command, by)
+        if not any(request["command"] == command for request in run.requests):
+            send_request(run, command, by)
     return run
 
 
-def give_order(run: TrainingRun, command: str, by: str, **data: object) -> None:
-    """Have the living trainer of a running run do something; its supervisor hands it on. The caller holds the lock."""
+def send_request(run: TrainingRun, command: str, by: str, **data: object) -> None:
+    """Store a request to the trainer of a running run; its supervisor passes it on. The caller holds the lock."""
     run.request_seq += 1
     run.requests = [*run.requests, {"id": run.request_seq, "command": command, **data}]
+    # The keys of version 0.1, which stored events keep.
     record = {"order": command, "id": run.request_seq, "by": by, **data}
     event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=record, epoch=run.epoch, step=run.step)
     append_events(run, [event])
@@ -145,7 +147,7 @@ def _try_now(run: TrainingRun, by: str) -> None:
     transaction.on_commit(wakeups.wake_trainer, robust=True)
 
 
-def wish(run: TrainingRun, action: RequestedAction, by: str) -> None:
+def request_action(run: TrainingRun, action: RequestedAction, by: str) -> None:
     """Store the requested action of a running run; its supervisor carries it out. The caller holds the lock."""
     if run.requested_action == action:
         return
@@ -155,8 +157,8 @@ def wish(run: TrainingRun, action: RequestedAction, by: str) -> None:
     transaction.on_commit(wakeups.wake_control, robust=True)
 
 
-def _append_status(run: TrainingRun, data: dict[str, Any], changed: list[str]) -> None:
-    """Write the event and the changed columns."""
+def _append_status(run: TrainingRun, data: dict[str, object], changed: list[str]) -> None:
+    """Store the event and the changed columns."""
     event = RunEvent(type=RunEvent.Type.STATUS, time=timezone.now(), data=data, epoch=run.epoch, step=run.step)
     append_events(run, [event])
     run.save(update_fields=[*changed, "event_seq", "updated_at"])

@@ -9,7 +9,7 @@ from trainingapp.models import TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.models.verbs import VerbError, locked, not_possible
 from trainingapp.presentation.validation_errors import error_text
-from trainingapp.runs.control import give_order, queue_run
+from trainingapp.runs.control import queue_run, send_request
 
 
 def least_epochs(run: TrainingRun) -> int:
@@ -50,5 +50,5 @@ def extend_run(run: TrainingRun, epochs: int, *, by: str = "") -> TrainingRun:
         elif run.status == Status.RUNNING:
             if run.requested_action:
                 raise not_possible(run, _("changed while it ends"))
-            give_order(run, "epochs", by, epochs=epochs)
+            send_request(run, "epochs", by, epochs=epochs)
     return run
