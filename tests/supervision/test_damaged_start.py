@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.utils import translation
 
 from tests.helpers.library import make_entry
 from tests.helpers.saved import flip_a_bit
@@ -13,6 +14,7 @@ from tests.helpers.studio import TINY
 from tests.helpers.tiny import make_run
 from trainingapp.contract.config import parse_config
 from trainingapp.models import Dataset, TrainingRun
+from trainingapp.presentation.event_text import failure_text
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.scheduling.scheduler import claim_next
 from trainingapp.supervision import HOST, drop_spare, supervise, worker_id
@@ -42,6 +44,9 @@ def assert_refused(run: TrainingRun, named: str) -> None:
     assert (run.status, run.error_class, run.step) == ("failed", "damaged_weights", 0)
     assert named in run.error_message
     assert "Nothing was trained" in run.error_message
+    with translation.override("zh-hans"):
+        assert "Nothing" not in failure_text(run)
+        assert named not in failure_text(run), "the name of the file is translated too"
     states = [event.data.get("state") for event in run.events.filter(type="status")]
     assert "started" not in states
     assert not run.checkpoints.exists()

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from trainingapp.contract.config import RunConfig, parse_config
 from trainingapp.contract.errors import BadConfig, StillRunning, Superseded
-from trainingapp.contract.messages import MessageError
+from trainingapp.contract.messages import Message, MessageData, MessageError, from_data
 from trainingapp.contract.messages.run_directory import (
     CONFIG_INVALID,
     DEVICE_INVALID,
@@ -39,10 +39,17 @@ class RunConfigError(MessageError, ValueError):
 
 @dataclass(frozen=True)
 class Stored:
-    """What the studio knows about a file that a run starts from: its name for people, and its SHA-256."""
+    """What the studio knows about a file that a run starts from: its English name and its SHA-256."""
 
     name: str
     sha256: str
+    #: The name as message data; None in the config.json of version 0.1.
+    label: MessageData | None = None
+
+    @property
+    def shown_name(self) -> Message | str:
+        """The name as a parameter of a message."""
+        return from_data(self.label) or self.name
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _checked(path: Path, stored: Stored) -> bytes:
 
 
 def _damaged(stored: Stored, error: Damaged) -> DamagedWeights:
-    return DamagedWeights(START_FILE_CORRUPTED(name=stored.name, damage=error.message))
+    return DamagedWeights(START_FILE_CORRUPTED(name=stored.shown_name, damage=error.message))
 
 
 def first_names(names: list[str], most: int) -> Message | list[str]:

@@ -2,23 +2,22 @@
 
 from typing import TypedDict
 
+from trainingapp.contract.messages import MessageData
 from trainingapp.contract.messages.runs import START_CHECKPOINT, START_WEIGHTS
 from trainingapp.models import Checkpoint, TrainingRun, Weights
 from trainingapp.models.checkpoint import checkpoint_path
 
 
 class StoredFile(TypedDict):
-    """What people call the file, and its SHA-256."""
+    """The English name of the file, its SHA-256, and the name as message data."""
 
     name: str
     sha256: str
+    label: MessageData
 
 
 def starting_points(run: TrainingRun) -> dict[str, str | StoredFile | None]:
-    """The weights that the configuration starts from, and the checkpoint that the run was forked from.
-
-    The names are English texts for the trainer's messages.
-    """
+    """The weights that the configuration starts from, and the checkpoint that the run was forked from."""
     names = {"start_from": run.config.get("start_from", "")}
     if run.forked_checkpoint and run.forked_from_id:
         names["fork_from"] = f"run/{run.forked_from_id}/{run.forked_checkpoint}"
@@ -35,7 +34,7 @@ def _stored(name: str) -> StoredFile | None:
     if kind == "weights":
         weights = Weights.objects.filter(pk=number).exclude(sha256="").first()
         about = START_WEIGHTS(weights=str(weights), number=int(number))
-        return {"name": str(about), "sha256": weights.sha256} if weights else None
+        return {"name": str(about), "sha256": weights.sha256, "label": about.as_data()} if weights else None
     checkpoint = Checkpoint.objects.filter(run_id=int(number), file=file[0]).exclude(sha256="").first()
     about = START_CHECKPOINT(file=file[0], number=int(number))
-    return {"name": str(about), "sha256": checkpoint.sha256} if checkpoint else None
+    return {"name": str(about), "sha256": checkpoint.sha256, "label": about.as_data()} if checkpoint else None
