@@ -11,7 +11,6 @@ from trainingapp.contract.commands import (
     SaveCheckpoint,
     Stop,
     parse_command,
-    parse_request,
 )
 
 
@@ -43,9 +42,3 @@ def test_a_field_of_a_later_version_is_kept() -> None:
 def test_an_unknown_or_incomplete_command_is_refused(line: bytes) -> None:
     with pytest.raises(ValidationError):
         parse_command(line)
-
-
-def test_a_stored_request_is_read() -> None:
-    assert parse_request({"command": "epochs", "id": 5, "epochs": 30}) == ChangeEpochs(id=5, epochs=30)
-    with pytest.raises(ValidationError):
-        parse_request({"command": "pause"})

@@ -233,7 +233,9 @@ def test_a_run_that_early_stopping_ended_has_its_patience_anew_when_it_is_extend
     assert train_here(run_dir) == "completed"
     content = newest_content(run_dir)
     assert (content["epoch"], content["patience_from"]) == (5, 3)
-    said = [event["message"] for event in events_of(run_dir, "log") if "Early stopping counts anew" in event["message"]]
+    said = [
+        event["message"] for event in events_of(run_dir, "log") if "Early stopping counts again" in event["message"]
+    ]
     assert said == ["Early stopping counts again from epoch 3, because the total number of epochs was increased."]
 
 

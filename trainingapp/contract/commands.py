@@ -66,14 +66,8 @@ Command: TypeAlias = Annotated[
 ]
 
 _COMMAND: TypeAdapter[Command] = TypeAdapter(Command)
-_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
 def parse_command(line: bytes | str) -> Command:
     """The command in a line. Raises pydantic.ValidationError for an unknown one or one that lacks what it needs."""
     return _COMMAND.validate_json(line)
-
-
-def parse_request(values: object) -> Request:
-    """The request in stored data, such as {"command": "epochs", "id": 5, "epochs": 30}. Raises as `parse_command`."""
-    return _REQUEST.validate_python(values)

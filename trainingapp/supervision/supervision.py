@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
+from trainingapp.contract.commands import Pause, Stop
 from trainingapp.contract.events import EVENTS_FILE, AnyEvent, Failed, Metrics, Progress, Started, message_fields
 from trainingapp.contract.messages.runs import START_FAILED
 from trainingapp.models import TrainingRun
@@ -143,7 +144,7 @@ class _Supervisor:
                 trainer.send(request)
         action = self.store.run.requested_action
         if action in (RequestedAction.PAUSE, RequestedAction.STOP) and action != self._sent_action:
-            trainer.send({"command": action})
+            trainer.send((Pause() if action == RequestedAction.PAUSE else Stop()).model_dump())
             self._sent_action = action
 
     def _check(self, trainer: Trainer, events: list[AnyEvent]) -> None:
@@ -160,7 +161,7 @@ class _Supervisor:
         # A trainer that does not respond to the soft limit has still reached that limit.
         self.cause = self.cause if self.cause == "soft_limit" and cause == "unanswered" else cause
         if cause == "soft_limit":
-            trainer.send({"command": RequestedAction.STOP.value})
+            trainer.send(Stop().model_dump())
             return
         if cause in ("hang", "unanswered"):
             trainer.dump_stacks()
