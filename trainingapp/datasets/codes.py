@@ -16,7 +16,7 @@ TITLES: dict[str, str | Promise] = {
     "box_without_area": _("Boxes without area"),
     "class_without_train": _("Classes without training images"),
     "class_without_val": _("Classes without validation images"),
-    "colours_unknown": _("Colours without a class"),
+    "colours_unknown": _("Colors without a class"),
     "compression": _("Unsupported compression methods"),
     "damaged_entry": _("Corrupted files in the zip"),
     "deep": _("Images with more than 8 bits per channel"),

@@ -73,12 +73,12 @@ NOT_A_CLASS_NAME = define("dataset_not_a_class_name", gettext_noop("%(path)s: %(
 CLASS_NAMES_NOT_UNIQUE = define(
     "dataset_class_names_not_unique", gettext_noop("%(path)s: each class needs a name of its own.")
 )
-NO_COLOURS = define("dataset_no_colours", gettext_noop("%(path)s does not assign a colour to any class."))
+NO_COLOURS = define("dataset_no_colours", gettext_noop("%(path)s does not assign a color to any class."))
 UNKNOWN_PIXELS = define("dataset_unknown_pixels", gettext_noop("%(path)s has pixels of an unknown class."))
 UNKNOWN_PIXEL_VALUES = define(
     "dataset_unknown_pixel_values", gettext_noop("%(path)s has pixels of an unknown class: %(values)s.")
 )
-PIXEL_COLOUR = define("dataset_pixel_colour", gettext_noop("colour %(red)d,%(green)d,%(blue)d"))
+PIXEL_COLOUR = define("dataset_pixel_colour", gettext_noop("color %(red)d,%(green)d,%(blue)d"))
 PIXEL_VALUE = define("dataset_pixel_value", gettext_noop("value %(value)d"))
 VALUE_OF_TYPE = define("dataset_value_of_type", gettext_noop("a %(type)s"))
 

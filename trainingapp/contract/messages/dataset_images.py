@@ -30,7 +30,7 @@ TOO_MUCH_MEMORY = define(
 )
 COLOURS_UNKNOWN = define(
     "dataset_colours_unknown",
-    gettext_noop("%(path)s is a colour image; class_dict.csv or labelmap.txt must assign a class to each colour."),
+    gettext_noop("%(path)s is a color image; class_dict.csv or labelmap.txt must assign a class to each color."),
 )
 
 # Properties of images that the owner should know
