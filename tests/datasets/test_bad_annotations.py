@@ -150,7 +150,7 @@ def test_masks(import_tree: ImportTree, data_dir: Path, change: Tree, code: str,
 
 def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> None:
     tree = annotated.mask_tree("colour") | {"train/masks/p1.png": annotated.png(Image.new("RGB", (60, 40), (1, 2, 3)))}
-    assert_refused(import_tree(tree), data_dir, "unknown_class", "train/masks/p1.png", "colour 1,2,3")
+    assert_refused(import_tree(tree), data_dir, "unknown_class", "train/masks/p1.png", "color 1,2,3")
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import translation
 
-import trainingapp
 from tests.helpers import annotated, hostile
 from tests.helpers.sources import Tree, image, two_classes, write_tree, write_zip
-from tests.helpers.spoken import HOLE, spoken
 from trainingapp.contract.messages import dataset_annotations as annotation_messages
 from trainingapp.contract.messages import dataset_images as image_messages
 from trainingapp.contract.messages import dataset_sources as source_messages
@@ -252,19 +250,3 @@ def test_commands_print_findings_in_the_active_language(
     with translation.override(language):
         print_report([report_item("error", "truncated", image_messages.TRUNCATED(path="cat/1.png"))])
     assert text in capsys.readouterr().out
-
-
-def test_the_importer_has_no_texts_outside_of_messages() -> None:
-    """Whatever is shown is a message, so that it can be rendered in every language."""
-    root = Path(trainingapp.__file__).parent / "datasets"
-    folders = (root / name for name in ("sources", "images", "importing"))
-    texts = list(spoken([file for folder in folders for file in sorted(folder.rglob("*.py"))], root))
-    assert [str(text) for text in texts if not text.texts & NOT_SHOWN] == []
-
-
-#: Texts of the importer that no finding has.
-NOT_SHOWN = {
-    f"class {HOLE}",  # the name of a class
-    f"{HOLE} {HOLE}",  # hashed
-    f"{HOLE} PB",  # a size; its units are the same in every language
-}
