@@ -41,7 +41,7 @@ def test_the_description_suits_a_phone_and_the_dark(web: Studio, page: Page, pro
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"{web.url}/api/v1/docs")
     expect(page.get_by_text("List runs")).to_be_visible()
-    page.get_by_role("button", name="Switch between light and dark theme theme theme").click()
+    page.get_by_role("button", name="Switch between light and dark theme").click()
     expect(page.locator("html.dark-mode")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 

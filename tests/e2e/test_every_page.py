@@ -243,7 +243,7 @@ FOCUS = """() => {
 def test_the_theme_is_kept(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:
     page.emulate_media(color_scheme="light")
     log_in()
-    page.get_by_role("button", name="Switch between light and dark theme theme theme").click()
+    page.get_by_role("button", name="Switch between light and dark theme").click()
     expect(page.locator("html[data-bs-theme=dark]")).to_be_attached()
     page.reload()
     expect(page.locator("html[data-bs-theme=dark]")).to_be_attached()
