@@ -38,7 +38,7 @@ def order_done(studio: Studio, run_id: int, command: str) -> bool:
 
 def wait_for_order(page: Page, studio: Studio, run_id: int, command: str) -> None:
     wait_for(lambda: order_done(studio, run_id, command), 60, f"the order {command} is done")
-    expect(page.locator("#log-panel")).to_contain_text("Done as asked")
+    expect(page.locator("#log-panel")).to_contain_text("Request carried out")
 
 
 def test_a_run_is_controlled_while_it_trains(

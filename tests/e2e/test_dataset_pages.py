@@ -47,7 +47,7 @@ def test_classes_are_decided_by_keyboard_and_the_import_begins(
     page.keyboard.press("Tab")
     assert sources(page) == ["kitten", "dog", "cat"]
     expect(page.get_by_label("Seed")).to_be_hidden()
-    page.get_by_label("Drawn anew").check()
+    page.get_by_label("New stratified split").check()
     page.get_by_label("Seed").fill("5")
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_role("status").filter(has_text="Importing")).to_be_visible()
@@ -91,7 +91,7 @@ def test_an_import_is_decided_without_scripts(browser: Browser, studio: Studio, 
     page.get_by_label("Password").fill("correct horse")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("spinbutton", name="Order of dog").fill("0")
-    page.get_by_role("checkbox", name="Take kitten").uncheck()
+    page.get_by_role("checkbox", name="Include kitten").uncheck()
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("Importing").first).to_be_visible()
     [row] = studio.rows("SELECT options FROM trainingapp_dataset WHERE status = 'importing'")

@@ -121,7 +121,7 @@ def test_a_run_from_start_to_end(
     page.evaluate("window.untouched = true")
     for process in studio.find("web"):
         process.send_signal(signal.SIGKILL)
-    expect(page.locator("#connection")).to_contain_text("Disconnected")
+    expect(page.locator("#connection")).to_contain_text("Connection lost")
     expect(page.locator("#connection")).to_be_hidden(timeout=60_000)
     wait_for_steps(page, 3)
     assert page.evaluate("window.untouched")

@@ -86,7 +86,7 @@ def test_from_a_run_to_predictions_elsewhere(
     page.get_by_label("torch.export (.pt2)").uncheck()
     page.get_by_role("button", name="Export").click()
     expect(page.locator("#download-export")).to_be_visible(timeout=300_000)
-    expect(page.locator(".outcomes")).to_contain_text("scores differ by")
+    expect(page.locator(".outcomes")).to_contain_text("maximum score difference")
     with page.expect_download() as download:
         page.locator("#download-export").click()
     with zipfile.ZipFile(download.value.path()) as archive:
