@@ -86,7 +86,7 @@ def test_nobody_begins_with_a_checkpoint_that_is_not_shared_with_them(run: Train
     start = f"run/{run.pk}/epoch_1.pt"
     assert make_run(other_user, run.dataset, start_from=start).pk
     sharing_verbs.share(run, "private")
-    with pytest.raises(VerbError, match="no checkpoint"):
+    with pytest.raises(VerbError, match="does not exist"):
         make_run(other_user, run.dataset, start_from=start)
     assert make_run(run.owner, run.dataset, start_from=start).pk
 

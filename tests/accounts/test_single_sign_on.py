@@ -178,7 +178,7 @@ def test_who_is_refused_there_is_told_so(studio: Studio, provider: type[Provider
         _status, url, page = Browser(studio).press()
     finally:
         provider.refuses = False
-    assert "You broke off signing in" in page, url
+    assert "The sign-in was cancelled" in page, url
 
 
 def test_a_provider_that_talks_nonsense_signs_nobody_in(studio: Studio, provider: type[Provider]) -> None:
