@@ -68,7 +68,7 @@ def test_what_runs_and_what_waits_with_reasons(user_client: Client, admin: User,
     assert names[-1] == "Small one"
     assert len(names) == 6
     assert "cuda:1 on gpu-box lacks 3.0 GB of free memory." in text
-    assert "No machine has cuda:3." in text
+    assert "No host has cuda:3." in text
     assert "It does not start before" in text
     assert "Of the last 12 forecasts, 6 were within their range; median error 5 min 15 s." in text
     assert len(re.findall('class="queue-why"', text)) == 6

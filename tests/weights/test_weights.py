@@ -208,7 +208,7 @@ def test_an_upload_that_fits_in_part_can_only_start_runs(user: User, tmp_path: P
     assert (weights.state, weights.is_whole) == ("ready", False)
     assert weights.report["names"]["other_shape"] == ["classifier.3.weight", "classifier.3.bias"]
     assert "classifier.3.weight" not in load_file(weights.path)
-    with pytest.raises(VerbError, match="can only start runs"):
+    with pytest.raises(VerbError, match="can only be used as initial weights"):
         weights_verbs.export_weights(weights, formats=["pt"], by=user)
 
 
@@ -223,8 +223,8 @@ def bomb(path: Path) -> None:
 
 
 BAD_UPLOADS: list[tuple[str, Callable[[Path], Any], str]] = [
-    ("harm.pt", lambda path: path.write_bytes(pickle.dumps({"a": Harmful()})), "for safety."),
-    ("harm_zip.pt", lambda path: torch.save({"a": Harmful()}, path), "for safety: it names exec."),
+    ("harm.pt", lambda path: path.write_bytes(pickle.dumps({"a": Harmful()})), "for security reasons."),
+    ("harm_zip.pt", lambda path: torch.save({"a": Harmful()}, path), "for security reasons: it names exec."),
     ("list.pt", lambda path: torch.save([1, 2], path), "a state dict"),
     ("numbers.pt", lambda path: torch.save({"epoch": 3}, path), "no tensors by name"),
     ("bomb.pt", bomb, "would grow to"),
@@ -236,11 +236,11 @@ BAD_UPLOADS: list[tuple[str, Callable[[Path], Any], str]] = [
         {name: value.float() * torch.nan for name, value in state_of().items()}, path), "not finite"),
     ("torn.safetensors", lambda path: (save_file(state_of(), path), path.write_bytes(path.read_bytes()[:5000])),
      "not a safetensors file"),
-    ("x.safetensors", lambda path: path.write_bytes(b"nothing at all, surely"), "header is not there"),
+    ("x.safetensors", lambda path: path.write_bytes(b"nothing at all, surely"), "header is missing"),
     ("keras.pt", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 50), "HDF5"),
-    ("text.pt", lambda path: path.write_text("hello"), "no file that torch.save"),
+    ("text.pt", lambda path: path.write_text("hello"), "not written by torch.save"),
     ("model.onnx", lambda path: path.write_bytes(b"\x08\x08"), "Only .safetensors"),
-    ("empty.pt", lambda path: path.write_bytes(b""), "no file that torch.save"),
+    ("empty.pt", lambda path: path.write_bytes(b""), "not written by torch.save"),
 ]  # fmt: skip
 
 
@@ -291,7 +291,7 @@ def test_a_bad_upload_is_refused_with_the_reason(
         ({"image_size": 50}, "image_size: must be a multiple of 32"),
         ({"classes": ["one"]}, "Name the classes"),
         ({"classes": ["one", "one"]}, "the same name"),
-        ({"name": " "}, "Enter a name or exclude"),
+        ({"name": " "}, "A name is needed"),
         ({"licence": "x" * 300}, "more than 200 characters"),
     ],
 )
@@ -330,7 +330,7 @@ def test_a_run_starts_from_an_entry_and_its_weights_remember_that(
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"state": "pending"}, "being made"), ({"task": "detection"}, "for detection, not for classification")],
+    [({"state": "pending"}, "being created"), ({"task": "detection"}, "for detection, not for classification")],
 )
 def test_a_run_cannot_start_from_what_does_not_suit(
     user: User, tints: Dataset, fields: dict[str, str], words: str
@@ -339,7 +339,7 @@ def test_a_run_cannot_start_from_what_does_not_suit(
     Weights.objects.filter(pk=weights.pk).update(**fields)
     with pytest.raises(VerbError, match=words):
         make_run(user, tints, start_from=weights.start_name)
-    with pytest.raises(VerbError, match="There are no weights"):
+    with pytest.raises(VerbError, match="does not exist"):
         make_run(user, tints, start_from="weights/999999")
 
 
@@ -451,8 +451,8 @@ def test_images_are_predicted_by_a_warm_process(user: User) -> None:
     [
         ([], "at least one image"),
         ([("a.png", b"")] * 51, "At most 50"),
-        ([("a.txt", b"hello")], "a.txt is no image"),
-        ([("a.svg", b"<svg/>")], "no image"),
+        ([("a.txt", b"hello")], "a.txt is not a supported image"),
+        ([("a.svg", b"<svg/>")], "not a supported image"),
         ([("huge.png", (20000, 20000))], "huge.png has too many pixels"),
         ([("../../x/large.png", (9500, 9500))], "large.png has 9500 × 9500 pixels"),
     ],
@@ -487,7 +487,7 @@ def test_a_folder_of_class_folders_is_measured_and_another_is_not(user: User, tm
         (tmp_path / "shown" / name).mkdir(parents=True)
         Image.new("RGB", (32, 32), name).save(tmp_path / "shown" / name / "1.png")
     (tmp_path / "shown" / "link.png").symlink_to(tmp_path / "shown" / "red" / "1.png")
-    with pytest.raises(VerbError, match="may not be read"):
+    with pytest.raises(VerbError, match="cannot be read"):
         weights_verbs.predict_folder(weights, tmp_path / "shown", by=user)
     weights_verbs.predict_folder(weights, tmp_path / "shown", by=admin)
     job = work()

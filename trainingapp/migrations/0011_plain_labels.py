@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
             model_name="weights",
             name="state",
             field=models.CharField(
-                choices=[("pending", "creating"), ("ready", "ready"), ("failed", "failed")],
+                choices=[("pending", "being created"), ("ready", "ready"), ("failed", "failed")],
                 default="pending",
                 max_length=16,
                 verbose_name="state",

@@ -29,7 +29,7 @@ class Weights(Shared):
         UPLOAD = "upload", _("upload")
 
     class State(models.TextChoices):
-        PENDING = "pending", _("creating")
+        PENDING = "pending", _("being created")
         READY = "ready", _("ready")
         FAILED = "failed", _("failed")
 
