@@ -16,7 +16,7 @@ from trainingapp.models import Dataset, Job, TrainingRun
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.WEIGHTS_DIR, settings.JOBS_DIR = tmp_path / "weights", tmp_path / "jobs"
-    monkeypatch.setattr("trainingapp.worker.tasks.do_warm_jobs", lambda: None)  # no worker: the job stays waiting
+    monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda lane: None)  # no worker: the job stays waiting
 
 
 def test_a_run_is_created_with_a_recipe(api: Api, dataset: Dataset) -> None:

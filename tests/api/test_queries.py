@@ -27,7 +27,7 @@ def test_an_unknown_parameter_is_refused_everywhere(api: Api, method: str, path:
     address = path.replace("{file}", "best").replace("{name}", "export.zip").replace("{upload_id}", "0" * 32)
     body: dict[str, Any] = problem(getattr(api.client, method)(f"{address}?statsu=x"), 422)
     (error,) = [each for each in body["errors"] if each["parameter"] == "statsu"]
-    assert error["detail"].startswith(("There is no such parameter.", "This address takes no parameters."))
+    assert error["detail"].startswith(("Unknown parameter.", "This address takes no parameters."))
 
 
 def test_each_unknown_one_is_named_with_those_that_are_known(api: Api, run: TrainingRun) -> None:

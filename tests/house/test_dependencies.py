@@ -42,7 +42,7 @@ def _normal(name: str) -> str:
 def needed(folder: str) -> set[str]:
     """Distributions that bring the third-party modules of `folder`."""
     providers = importlib.metadata.packages_distributions()
-    modules = imported_modules(folder) - OWN - set(sys.stdlib_module_names)
+    modules = imported_modules(folder) - OWN - set(sys.stdlib_module_names) - {"_typeshed"}  # of type checkers alone
     unknown = {module for module in modules if module not in providers}
     assert not unknown, f"not installed: {unknown}"
     return {_normal(providers[module][0]) for module in modules}

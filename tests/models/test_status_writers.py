@@ -10,7 +10,7 @@ ROOT = Path(trainingapp.__file__).parent
 #: What may be named `status` elsewhere: the status of a dataset.
 DATASET_WRITERS = {
     "datasets/importing/importer.py",
-    "datasets/inspection.py",
+    "datasets/importing/inspection.py",
     "datasets/importing/session.py",
     "datasets/verbs.py",
     "management/commands/demo.py",

@@ -25,6 +25,7 @@ from tests.helpers.images import make_run_dir
 from tests.helpers.jobs import no_worker, work_off
 from tests.helpers.trainers import EndAfter, Trainer, assert_same_result, change_order, last_status, train_here
 from tests.tasks import grading
+from trainingapp.api.openapi import query_names, schema_of
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.tasks.registry import METRICS, TASKS, VARIABLE, register
@@ -48,12 +49,19 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(VARIABLE, "tests.tasks.grading")
     before = dict(TASKS), dict(METRICS)
     register(grading.TASK)
-    warm_process.drop()  # a process that waits for jobs does not know the task
+    forget_processes_and_document()
     yield
-    warm_process.drop()
+    forget_processes_and_document()
     for table, content in zip((TASKS, METRICS), before, strict=True):
         table.clear()
         table.update(content)
+
+
+def forget_processes_and_document() -> None:
+    """What was started or made before a change of the tasks does not know of it: the warm process, the API document."""
+    warm_process.drop()
+    schema_of.cache_clear()
+    query_names.cache_clear()
 
 
 @pytest.fixture(autouse=True)
