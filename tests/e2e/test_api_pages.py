@@ -31,7 +31,8 @@ def test_the_api_can_be_tried_in_the_browser(web: Studio, page: Page, problems: 
     operation.get_by_role("button").first.click()
     operation.get_by_role("button", name="Try it out").click()
     operation.get_by_placeholder("pk").fill("1")
-    expect(operation.locator("textarea")).to_have_value('{\n  "action": "pause"\n}')
+    expect(operation.locator("textarea")).to_have_value('{\n  "action": "start"\n}')
+    operation.locator("textarea").fill('{"action": "pause"}')
     operation.get_by_role("button", name="Execute").click()
     expect(operation.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
     assert web.status(1) == "paused"
@@ -55,7 +56,7 @@ def test_a_token_is_made_copied_and_revoked(web: Studio, page: Page, problems: l
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     page.get_by_role("button", name="Revoke").click()
-    expect(page.get_by_text("was revoked")).to_be_visible()
+    expect(page.get_by_text("has been revoked")).to_be_visible()
     expect(page.locator("body")).not_to_contain_text(secret)
     expect(page.get_by_role("button", name="Revoke")).to_have_count(0)
 
@@ -67,7 +68,7 @@ def test_a_token_is_made_once_whatever_is_pressed(web: Studio, page: Page, probl
     page.get_by_role("button", name="Create token").dblclick()
     expect(page.get_by_label("Copy the token now")).to_be_visible()
     page.reload()
-    expect(page.get_by_role("alert")).to_contain_text("“laptop” was made already")
+    expect(page.get_by_role("alert")).to_contain_text("“laptop” has already been created")
     expect(page.get_by_label("Copy the token now")).to_have_count(0)
     expect(page.get_by_role("button", name="Revoke")).to_have_count(1)
     page.go_back()
