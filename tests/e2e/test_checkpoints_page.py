@@ -43,9 +43,9 @@ def test_what_goes_is_seen_at_once_and_goes_when_confirmed(
     expect(page.get_by_role("heading", name="Delete 3 checkpoints?")).to_be_visible()
     expect(page.get_by_text("packs/000003.pack")).to_be_visible()
     page.get_by_role("button", name=re.compile("Delete and free")).click()
-    expect(page.get_by_text("3 checkpoints are gone")).to_be_visible()
+    expect(page.get_by_text("3 checkpoints deleted")).to_be_visible()
     expect(page.locator("tr[id^=row-]")).to_have_count(3)
-    page.locator("tr", has_text="epoch_5.pt").get_by_role("button", name="Keep").click()
+    page.locator("tr", has_text="epoch_5.pt").get_by_role("button", name="Pin").click()
     expect(page.locator("tr", has_text="epoch_5.pt").get_by_text("pinned").first).to_be_visible()
 
 

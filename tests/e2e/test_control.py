@@ -97,7 +97,7 @@ def test_a_run_is_controlled_while_it_trains(
     expect(status).to_have_text("Stopped", timeout=60_000)
 
     # A fork from the checkpoint that was asked for, with a lower learning rate, goes on from its step to its end.
-    row = page.locator("#part-checkpoints tr", has_text="on request")
+    row = page.locator("#part-checkpoints tr", has_text="requested")
     saved_at = int(row.locator("td").nth(1).locator("div").inner_text())
     row.get_by_role("link", name="Fork from").click()
     page.get_by_label("Name", exact=True).fill("branch")
@@ -116,7 +116,7 @@ def test_a_run_is_controlled_while_it_trains(
     assert begun == [saved_at]
     assert studio.run(fork_id)["epoch"] == epochs
     page.goto(f"{studio.url}/runs/{run_id}/")
-    expect(page.locator("#lineage")).to_contain_text("1 run was made from this one")
+    expect(page.locator("#lineage")).to_contain_text("1 run was created from this one")
 
 
 def test_the_menu_works_without_a_mouse(

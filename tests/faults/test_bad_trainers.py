@@ -36,7 +36,7 @@ def test_a_trainer_that_hangs_is_found_ended_and_the_run_goes_on(studio: Studio,
     row = studio.wait_for_status(run, "completed", 120)
     assert (row["attempt"], row["recoveries"], row["error_class"]) == (2, 1, "")
     assert not psutil.pid_exists(hung)
-    assert "said nothing for more than 0.4 min" in messages(studio, run)
+    assert "reported nothing for more than 0.4 min" in messages(studio, run)
     (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class") == "hang"]
     assert any("in never" in line for line in event["data"]["lines"]), "the lines show where it hung"
 
@@ -50,7 +50,7 @@ def test_a_trainer_that_does_not_answer_is_ended_after_its_grace(studio: Studio,
     wait_for(lambda: studio.rows("SELECT 1 FROM trainingapp_checkpoint WHERE run_id = ?", run), 30, "a checkpoint")
     studio.manage("train", "pause", str(run))
     studio.wait_for_status(run, "paused", 30)
-    assert "did not answer within 3 s" in messages(studio, run)
+    assert "did not respond within 3 s" in messages(studio, run)
     assert not studio.trainers()
     saved = studio.rows("SELECT max(step) AS step FROM trainingapp_checkpoint WHERE run_id = ?", run)[0]["step"]
     studio.manage("train", "resume", str(run))
@@ -71,7 +71,7 @@ def test_force_ends_it_at_once_and_it_can_be_resumed(studio: Studio, tmp_path: P
     studio.manage("train", "force-stop", str(run))
     studio.wait_for_status(run, "stopped", 15)
     assert not studio.trainers()
-    assert "Stopped by force. Resumed, it goes on from its checkpoint" in messages(studio, run)
+    assert "Stopped by force. When resumed, it continues from its checkpoint" in messages(studio, run)
     studio.manage("train", "resume", str(run))
     wait_for(lambda: studio.run(run)["attempt"] == 2 and studio.run(run)["phase"] == "train", 60, "it goes on")
 
@@ -162,7 +162,7 @@ def test_a_trainer_that_dies_with_a_signal(studio: Studio) -> None:
     psutil.Process(pid).send_signal(signal.SIGSEGV)
     row = studio.wait_for_status(run, "completed", 120)
     assert row["recoveries"] == 1
-    assert "ended by the signal SIGSEGV" in messages(studio, run)
+    assert "terminated by the signal SIGSEGV" in messages(studio, run)
     (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class") == "lost_trainer"]
     assert any("Fatal Python error" in line for line in event["data"]["lines"]), "the lines show where it was"
 

@@ -87,7 +87,7 @@ def test_a_worker_that_comes_back_late_finds_its_run_gone(studio: Studio, hosts:
     row = studio.wait_for_status(run, "completed", 180)
     assert row["host"] == hosts[1]
     check_whole(studio, run, reference)
-    assert "in other hands" in studio.log.read_text()
+    assert "is held by another worker or has ended" in studio.log.read_text()
     (entry,) = studio.rows("SELECT * FROM trainingapp_journalentry WHERE run_id = ?", run)
     assert entry["action"] == "requeued"
     assert ('"elsewhere"' in entry["evidence"]) is (hosts[0] != hosts[1])

@@ -201,7 +201,7 @@ def test_a_data_folder_that_is_read_only(studio: Studio, read_only_runs: Path) -
         from trainingapp.scheduling import scheduler
         result = scheduler.why_waiting(models.TrainingRun.objects.get(pk={second}))
         """)
-    assert why.startswith("Nothing can be written to the folder of runs.")
+    assert why.startswith("The folder of runs cannot be written to.")
     assert studio.manage("doctor", check=False).returncode == 2
     set_read_only(read_only_runs, False)
     row = studio.wait_for_status(second, "completed", 120)
