@@ -60,7 +60,7 @@ def test_by_keyboard_with_a_word_for_who_cannot_see(
     page: Page, studio: Studio, waiting: list[str], problems: list[str]
 ) -> None:
     page.evaluate("window.untouched = true")
-    up = page.get_by_role("button", name="Move Small up")
+    up = page.get_by_role("button", name="Move Small one up")
     up.focus()
     page.keyboard.press("Enter")
     becomes(page, studio, ["Leaves", "Whole", "Defects", "After", "Small", "Needs"])
@@ -70,7 +70,7 @@ def test_by_keyboard_with_a_word_for_who_cannot_see(
     becomes(page, studio, ["Leaves", "Whole", "Defects", "Small", "After", "Needs"])
     page.get_by_role("button", name="Move Small one to the front").press("Enter")
     becomes(page, studio, ["Small", "Leaves", "Whole", "Defects", "After", "Needs"])
-    expect(page.get_by_role("button", name="Move Small down")).to_be_focused()
+    expect(page.get_by_role("button", name="Move Small one down")).to_be_focused()
     page.get_by_role("button", name="Move Leaves, second try to the end").press("Enter")
     becomes(page, studio, ["Small", "Whole", "Defects", "After", "Needs", "Leaves"])
     assert page.evaluate("window.untouched")

@@ -43,7 +43,7 @@ def test_a_task_from_form_to_evaluation(
 
     # A batch as the model will see it, drawn by a worker; nothing is stored for it.
     page.get_by_role("button", name="Preview batch").click()
-    sheet = page.get_by_role("img", name="The first training batch")
+    sheet = page.get_by_role("img", name="First training batch")
     expect(sheet).to_be_visible(timeout=90_000)
     assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 300
     assert not studio.rows("SELECT id FROM trainingapp_trainingrun")
