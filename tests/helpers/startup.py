@@ -33,7 +33,7 @@ HANG = """
 import threading, time
 def hang():
     events = RUN_DIR / "events.jsonl"
-    while not (events.exists() and '"step": 3' in events.read_text()):
+    while not (events.exists() and '"step":3' in events.read_text()):
         time.sleep(0.02)
     from trainingapp.engine.requests import RequestHandler
     def never(self):
