@@ -107,7 +107,7 @@ def test_without_memory_the_run_goes_on_with_half_the_batch(studio: Studio, tmp_
     row = studio.wait_for_status(run, "completed", 120)
     assert (row["attempt"], row["recoveries"]) == (2, 1)
     assert '"batch_size": 8' in row["config"]
-    assert "batch_size 16 became 8 and accumulation_steps 2" in messages(studio, run)
+    assert "batch_size was reduced from 16 to 8 and accumulation_steps set to 2" in messages(studio, run)
     assert "batch_size 16 became 8" in row["corrections"]
 
 
@@ -140,7 +140,7 @@ def test_whom_the_system_kills_for_its_memory_goes_on_with_half_the_batch(
     row = studio.wait_for_status(run, "completed", 120)
     assert (row["attempt"], row["recoveries"]) == (2, 1)
     assert "memory ran out (exit status -9)" in messages(studio, run)
-    assert "batch_size 16 became 8 and accumulation_steps 2" in messages(studio, run)
+    assert "batch_size was reduced from 16 to 8 and accumulation_steps set to 2" in messages(studio, run)
     (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class")]
     assert event["data"]["error_class"] == "out_of_memory"
 
