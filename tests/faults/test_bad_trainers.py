@@ -108,7 +108,7 @@ def test_without_memory_the_run_goes_on_with_half_the_batch(studio: Studio, tmp_
     assert (row["attempt"], row["recoveries"]) == (2, 1)
     assert '"batch_size": 8' in row["config"]
     assert "batch_size was reduced from 16 to 8 and accumulation_steps set to 2" in messages(studio, run)
-    assert "batch_size 16 became 8" in row["corrections"]
+    assert "batch_size was reduced from 16 to 8" in row["corrections"]
 
 
 @pytest.fixture
