@@ -143,7 +143,7 @@ def main(results: Path, names: list[str]) -> None:
     from django.contrib.auth.models import User
     from django.core.management import call_command
 
-    from tests.datasets import hostile
+    from tests.helpers import hostile
     from tests.helpers.sources import two_classes
     from trainingapp.datasets.importing import importer
 
