@@ -33,6 +33,10 @@ def test_read_as_written(folder: Path) -> None:
         ({"path": "/etc/passwd"}, "'path'"),
         ({"width": 0}, "'width'"),
         ({"height": "9"}, "'height'"),
+        ({"labels": "0"}, "'labels'"),
+        ({"labels": [1, 0]}, "'labels'"),
+        ({"labels": [0, 0]}, "'labels'"),
+        ({"labels": [2]}, "'label'"),
     ],
 )
 def test_a_wrong_line_is_named(folder: Path, change: dict[str, object], message: str) -> None:
@@ -41,6 +45,22 @@ def test_a_wrong_line_is_named(folder: Path, change: dict[str, object], message:
     (folder / "samples.jsonl").write_text("\n".join(lines))
     with pytest.raises(ValueError, match=rf"samples.jsonl line 2: {message}"):
         read_index(folder)
+
+
+def test_several_labels_are_read_as_written(tmp_path: Path) -> None:
+    samples = [
+        Sample("images/1.png", -1, "train", 8, 9, labels=(0, 2)),
+        Sample("images/2.png", -1, "val", 8, 9, labels=()),
+    ]
+    write_index(tmp_path, name="n", tasks=["classification"], classes=["a", "b", "c"], fingerprint="", samples=samples)
+    index = read_index(tmp_path)
+    assert (index.samples, index.label_mode) == (samples, "multi")
+
+
+def test_a_dataset_with_one_label_per_image_is_written_as_before(folder: Path) -> None:
+    first = (folder / "samples.jsonl").read_text().splitlines()[0]
+    assert first == '{"path":"images/train/ä b/1.png","split":"train","width":8,"height":9,"label":0}'
+    assert read_index(folder).label_mode == "single"
 
 
 def test_broken_json_is_named_with_its_line(folder: Path) -> None:

@@ -11,6 +11,7 @@ from trainingapp.accounts.permissions import Verb, can
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Page, Paging, Text
 from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsState
+from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.limits import (
     ARCHITECTURE_LENGTH,
     LICENCE_LENGTH,
@@ -67,6 +68,7 @@ class DatasetItem(Schema):
     owner: str
     status: DatasetStatus
     tasks: list[str]
+    label_mode: LabelMode = Field(description="multi: each image may have several labels of its own, or none.")
     format: str
     images: dict[str, int] = Field(description="Images of each split.")
     class_count: int

@@ -3,14 +3,17 @@
 dataset.json    {"format": 2, "tasks": [str, ...], "name": str, "classes": [str, ...], "fingerprint": SHA-256 in hex}
                 tasks are those that the annotations suffice for, the most telling one first
 samples.jsonl   one line per image: {"path", "split", "width", "height"} and, where there are such annotations,
-                "label": int, "boxes": [[label, left, top, right, bottom], ...], "mask": path
+                "label": int, "labels": [int, ...], "boxes": [[label, left, top, right, bottom], ...], "mask": path
 
 path and mask are relative to the folder, with forward slashes; width and height are the pixels of the upright image.
-A label is an index into classes. Boxes are in pixels of the upright image, within it, right and bottom exclusive; a
-sixth element 1 marks a crowd: a region that evaluation leaves out and training passes over. A mask is a PNG of one
-8-bit channel, of the upright image's size: 0 where no class is, i + 1 where classes[i] is, 255 where nobody knows.
+A label is an index into classes. Every image of a multi-label dataset has "labels", in ascending order: all classes
+that it shows, none for an image without any. Boxes are in pixels of the upright image, within it, right and bottom
+exclusive; a sixth element 1 marks a crowd: a region that evaluation leaves out and training passes over. A mask is a
+PNG of one 8-bit channel, of the upright image's size: 0 where no class is, i + 1 where classes[i] is, 255 where the
+class is unknown.
 
-Format 1 had "recipe" instead of "tasks", and a label for every image.
+Format 1 had "recipe" instead of "tasks", and a label for every image. Versions before multi-label datasets wrote no
+"labels"; the format has kept its number, because every older file is read as before.
 """
 
 import json
@@ -27,6 +30,7 @@ from trainingapp.contract.messages.dataset_files import (
     FILE_MISSING,
     FORMAT_UNKNOWN,
     LABEL_INVALID,
+    LABELS_INVALID,
     LINE_OF_FILE,
     NOT_A_NAME_LIST,
     NOT_A_STRING,
@@ -46,6 +50,10 @@ IGNORED_PIXEL = 255
 MOST_MASK_CLASSES = 254
 
 Split = Literal["train", "val"]
+
+LabelMode = Literal["single", "multi"]
+"""Whether an image has exactly one class of its own, or any number of them."""
+
 #: A file, or a file with a line.
 Where = Message | str
 
@@ -72,7 +80,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image with what is known of it; see the head of the module. `label` is -1 where it has none of its own."""
+    """One image with what is known of it; see the head of the module.
+
+    `label` is -1 where it has none of its own. `labels` are all classes of an image of a multi-label dataset, in
+    ascending order; None in other datasets.
+    """
 
     path: str
     label: int
@@ -81,6 +93,7 @@ class Sample:
     height: int
     boxes: tuple[Box, ...] = ()
     mask: str = ""
+    labels: tuple[int, ...] | None = None
 
     def line(self) -> str:
         """The JSON line of the sample."""
@@ -92,6 +105,8 @@ class Sample:
         }
         if self.label >= 0:
             values["label"] = self.label
+        if self.labels is not None:
+            values["labels"] = list(self.labels)
         if self.boxes:
             values["boxes"] = [box.values() for box in self.boxes]
         if self.mask:
@@ -113,6 +128,11 @@ class DatasetIndex:
     def split(self, name: Split) -> list[Sample]:
         """The samples of one split, in the order of the file."""
         return [sample for sample in self.samples if sample.split == name]
+
+    @property
+    def label_mode(self) -> LabelMode:
+        """Multi where the images have lists of labels."""
+        return "multi" if any(sample.labels is not None for sample in self.samples) else "single"
 
 
 def write_index(
@@ -185,6 +205,7 @@ def parse_sample(values: Mapping[str, object], class_count: int, where: Where) -
         height=size[1],
         boxes=tuple(_box(box, class_count, size, where) for box in boxes),
         mask=_inner_path(values["mask"], "mask", where) if values.get("mask") else "",
+        labels=_labels(values["labels"], class_count, where) if values.get("labels") is not None else None,
     )
 
 
@@ -204,6 +225,15 @@ def _label(label: object, class_count: int, where: Where) -> int:
     if type(label) is not int or not 0 <= label < class_count:
         raise DatasetIndexError(LABEL_INVALID(where=where, most=class_count - 1, given=repr(label)))
     return label
+
+
+def _labels(labels: object, class_count: int, where: Where) -> tuple[int, ...]:
+    if not isinstance(labels, list):
+        raise DatasetIndexError(LABELS_INVALID(where=where, given=repr(labels)))
+    found = [_label(label, class_count, where) for label in labels]
+    if found != sorted(set(found)):
+        raise DatasetIndexError(LABELS_INVALID(where=where, given=repr(labels)))
+    return tuple(found)
 
 
 def _box(values: object, class_count: int, size: tuple[int, int], where: Where) -> Box:

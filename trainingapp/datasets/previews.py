@@ -40,6 +40,7 @@ class _IndexLine(TypedDict, total=False):
 
     split: str
     label: int | None
+    labels: list[int] | None
     boxes: list[list[int]]
 
 
@@ -87,7 +88,7 @@ def image_page(
 ) -> ImagePage:
     """At most `limit` images from `offset`, of one split and one class (None: all), in the order of the index.
 
-    An image shows a class that is its label, the label of one of its boxes, or stored by `write_shown`. Raises
+    An image shows a class that is one of its labels, the label of one of its boxes, or stored by `write_shown`. Raises
     FileNotFoundError when the dataset has no files (yet).
     """
     assert offset >= 0
@@ -144,7 +145,7 @@ def _line_starts(index: Path, fingerprint: str, mtime_ns: int) -> "dict[_Key, ar
         for line, shown in zip(file, _shown(index.with_name(SHOWN_FILE)), strict=False):
             values: _IndexLine = json.loads(line)
             label_of_image = values.get("label")
-            labels = shown | {box[0] for box in values.get("boxes", ())}
+            labels = shown | {box[0] for box in values.get("boxes", ())} | set(values.get("labels") or ())
             if label_of_image is not None:
                 labels.add(label_of_image)
             for label in (None, *labels):

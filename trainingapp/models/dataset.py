@@ -26,12 +26,18 @@ class Dataset(Shared):
         READY = "ready", _("ready")
         REFUSED = "refused", _("refused")
 
+    class LabelMode(models.TextChoices):
+        SINGLE = "single", _("one label per image")
+        MULTI = "multi", _("several labels per image")
+
     name = models.CharField(_("name"), max_length=NAME_LENGTH, unique=True)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, related_name="datasets", verbose_name=_("owner")
     )
     #: Tasks that its annotations suffice for, the most telling one first.
     tasks = models.JSONField(_("tasks"), default=list)
+    #: Whether its images have one label each or any number of labels; "single" too where they have none of their own.
+    label_mode = models.CharField(_("labels"), max_length=8, choices=LabelMode.choices, default=LabelMode.SINGLE)
     #: What kind of files it came from: class_folders, coco, yolo, voc, masks, csv or scenes.
     format = models.CharField(_("format"), max_length=32, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.IMPORTING)

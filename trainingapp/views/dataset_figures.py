@@ -16,6 +16,7 @@ HISTOGRAMS: dict[str, tuple[str | Promise, float, int | None, str]] = {
     "width": (gettext_lazy("Image width (pixels)"), 1, None, ""),
     "height": (gettext_lazy("Image height (pixels)"), 1, None, ""),
     "aspect": (gettext_lazy("Image aspect ratio (width / height)"), 1, 3, ""),
+    "labels_per_image": (gettext_lazy("Labels per image"), 1, None, ""),
     "objects_per_image": (gettext_lazy("Objects per image"), 1, None, ""),
     "box_area": (gettext_lazy("Box area (share of the image)"), 100, 2, " %"),
     "box_aspect": (gettext_lazy("Box aspect ratio (width / height)"), 1, 3, ""),

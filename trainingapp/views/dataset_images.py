@@ -102,12 +102,19 @@ def _card(dataset: Dataset, sample: Sample, place: int, split: str | None, label
 
 def _caption(dataset: Dataset, sample: Sample) -> str:
     """The known classes of the image, with the number of objects where there are several."""
-    if sample.label >= 0:
-        return str(dataset.classes[sample.label])
+    if sample.label >= 0 or sample.labels is not None:
+        return _own_classes(dataset, sample)
     counts = Counter(dataset.classes[box.label] for box in sample.boxes)
     if counts:
         return ", ".join(f"{name} × {count}" if count > 1 else name for name, count in counts.items())
     return _("no objects") if "boxes" in _annotations(dataset) else sample.path.rsplit("/", 1)[-1]
+
+
+def _own_classes(dataset: Dataset, sample: Sample) -> str:
+    """The names of the labels of the image itself; empty where it is not known to have any."""
+    if sample.labels is not None:
+        return ", ".join(dataset.classes[label] for label in sample.labels) or _("no labels")
+    return str(dataset.classes[sample.label]) if sample.label >= 0 else ""
 
 
 def _boxes(dataset: Dataset, sample: Sample, most: int | None = None) -> list[DrawnBox]:
@@ -158,7 +165,7 @@ def dataset_view(request: HttpRequest, pk: int, place: int) -> HttpResponse:
         "sample": sample,
         "place": place,
         "total": found.total,
-        "class_name": dataset.classes[sample.label] if sample.label >= 0 else "",
+        "class_name": _own_classes(dataset, sample),
         "filtered_class": dataset.classes[label] if label is not None else "",
         "split": split,
         "boxes": _boxes(dataset, sample),

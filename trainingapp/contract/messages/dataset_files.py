@@ -30,6 +30,10 @@ PATH_INVALID = define(
 LABEL_INVALID = define(
     "sample_label_invalid", gettext_noop("%(where)s: 'label' must be an integer from 0 to %(most)d, not %(given)s.")
 )
+LABELS_INVALID = define(
+    "sample_labels_invalid",
+    gettext_noop("%(where)s: 'labels' must be a list of class numbers in ascending order, not %(given)s."),
+)
 BOX_INVALID = define(
     "sample_box_invalid", gettext_noop("%(where)s: a box must be [label, left, top, right, bottom], not %(given)s.")
 )

@@ -192,6 +192,7 @@ TASK = TaskDescriptor(
     },
     quality_chart=(("top1", "train"), ("top1", "val"), ("top5", "val"), ("macro_f1", "val")),
     annotation="labels",
+    other_annotations=("multi_labels",),
     least_classes=2,
     prediction="classes",
     image_fit="stretch",

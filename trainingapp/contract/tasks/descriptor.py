@@ -15,8 +15,9 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import Split
 from trainingapp.contract.metric_names import Metric
 
-Annotation = Literal["labels", "boxes", "masks"]
-"""What a dataset knows about an image: one class of its own, objects with boxes, or the class of each pixel."""
+Annotation = Literal["labels", "multi_labels", "boxes", "masks"]
+"""What a dataset knows about an image: one class of its own, any number of classes, objects with boxes, or the class of
+each pixel."""
 
 PredictionKind = Literal["classes", "boxes", "mask"]
 """What a model gives for an image, and so how pages and scripts draw it; see `contract/evaluation.py`."""
@@ -54,6 +55,9 @@ class TaskDescriptor:
 
     annotation: Annotation
     """What a dataset must know about its images to suffice for the task."""
+
+    other_annotations: Sequence[Annotation] = ()
+    """Further annotations, each of which suffices too, in a mode of its own."""
 
     least_classes: int = 1
     prediction: PredictionKind

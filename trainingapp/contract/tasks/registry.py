@@ -41,7 +41,13 @@ def register(task: TaskDescriptor) -> None:
 
 def tasks_for(annotations: list[Annotation]) -> list[str]:
     """The tasks that a dataset with these annotations suffices for, in the order of the annotations."""
-    return [task.name for kind in annotations for task in TASKS.values() if task.annotation == kind]
+    found = [
+        task.name
+        for kind in annotations
+        for task in TASKS.values()
+        if kind == task.annotation or kind in task.other_annotations
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _known(name: str) -> str:

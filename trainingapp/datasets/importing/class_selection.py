@@ -13,8 +13,8 @@ from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, 
 def select_classes(layout: Layout, options: ImportOptions) -> Layout:
     """The layout with classes renamed, merged, left out and in the selected order.
 
-    Objects of a class that is left out are removed, and so are images that had it as their label. Raises DatasetError
-    for a choice that names an unknown class, or one class twice.
+    Objects of a class that is left out are removed, and so are images that had it as their label, or several labels of
+    which none is left. Raises DatasetError for a choice that names an unknown class, or one class twice.
     """
     if not options.classes:
         return layout
@@ -22,10 +22,10 @@ def select_classes(layout: Layout, options: ImportOptions) -> Layout:
     targets = [target_of.get(name, BACKGROUND) for name in layout.classes]
     codings: dict[int, MaskCoding] = {}
     images = [_selected(image, targets, codings) for image in layout.images]
-    kept = [image for image, old in zip(images, layout.images, strict=True) if old.label < 0 or image.label >= 0]
+    kept = [image for image, old in zip(images, layout.images, strict=True) if not _lost_its_labels(old, image)]
     annotations = layout.annotations
-    if len(names) < 2 and not layout.has_labels_only:  # one label for all images says nothing about them
-        annotations = [kind for kind in annotations if kind != "labels"]
+    if len(names) < 2 and len(annotations) > 1:  # one label for all images says nothing about them
+        annotations = [kind for kind in annotations if kind not in ("labels", "multi_labels")]
     return replace(layout, classes=names, images=kept, annotations=annotations)
 
 
@@ -48,7 +48,12 @@ def _selected(image: SourceImage, targets: list[int], codings: dict[int, MaskCod
     shapes = tuple(replace(shape, label=targets[shape.label]) for shape in image.shapes if targets[shape.label] >= 0)
     label = targets[image.label] if image.label >= 0 else -1
     mask = _selected_mask(image.mask, targets, codings) if image.mask else None
-    return replace(image, shapes=shapes, label=label, mask=mask)
+    labels = tuple(sorted({targets[own] for own in image.labels} - {BACKGROUND}))
+    return replace(image, shapes=shapes, label=label, labels=labels, mask=mask)
+
+
+def _lost_its_labels(old: SourceImage, image: SourceImage) -> bool:
+    return (old.label >= 0 and image.label < 0) or bool(old.labels and not image.labels)
 
 
 def _selected_mask(mask: MaskFile, targets: list[int], codings: dict[int, MaskCoding]) -> MaskFile:

@@ -25,12 +25,13 @@ def check_duplicates(images: Sequence[IngestedImage], splits: Sequence[Split], r
             continue
         assert item.sample
         assert other.sample
-        if item.sample.label != other.sample.label:
+        is_same = (item.sample.label, item.sample.labels) == (other.sample.label, other.sample.labels)
+        if not is_same:
             message = messages.DUPLICATE_LABEL(path=item.file, other=other.file)
             report.warn("duplicate_label", message, item.file)
         if split != other_split:
             report.warn("leak", messages.LEAK(path=item.file, other=other.file), item.file)
-        elif item.sample.label == other.sample.label:
+        elif is_same:
             report.warn("duplicate", messages.DUPLICATE(path=item.file, other=other.file), item.file)
 
 

@@ -21,7 +21,7 @@ from typing import TypedDict
 
 import structlog
 
-from trainingapp.contract.dataset_index import Sample, Split, write_index
+from trainingapp.contract.dataset_index import LabelMode, Sample, Split, write_index
 from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.contract.messages import dataset_images as image_messages
 from trainingapp.contract.messages import dataset_sources as source_messages
@@ -114,7 +114,13 @@ def _ingest_images(layout: Layout, folder: Path, heartbeat: Heartbeat, report: R
     total = len(layout.images)
     numbered = enumerate(_emptying(layout.images), start=1)
     with ThreadPoolExecutor(_THREADS) as pool:
-        one = partial(ingest, folder=folder, class_count=len(layout.classes), wants_mask=wants_mask)
+        one = partial(
+            ingest,
+            folder=folder,
+            class_count=len(layout.classes),
+            wants_mask=wants_mask,
+            wants_labels=layout.has_multi_labels,
+        )
         work = _map_windowed(pool, lambda entry: one(entry[1], entry[0]), numbered)
         for done, item in enumerate(work, start=1):
             report.faults(list(item.faults))
@@ -191,6 +197,7 @@ class _ReadyFields(TypedDict):
     images: dict[Split, int]
     statistics: Statistics
     tasks: list[str]
+    label_mode: LabelMode
     fingerprint: str
     size_bytes: int
 
@@ -224,6 +231,7 @@ def _write_dataset(
         "images": {split: count for split, count in figures["images"].items() if count},
         "statistics": figures,
         "tasks": list(layout.tasks),
+        "label_mode": layout.label_mode,
         "fingerprint": fingerprint,
         "size_bytes": index_bytes + sum(item.size_bytes for item in items),
     }
@@ -234,7 +242,8 @@ def _fingerprint(classes: list[str], items: list[IngestedImage], samples: list[S
     lines = []
     for item, sample in zip(items, samples, strict=True):
         boxes = sorted(box.values() for box in sample.boxes)
-        lines.append(json.dumps([sample.split, item.digest, sample.label, boxes, item.mask_digest]) + "\n")
+        labels = [] if sample.labels is None else [sample.labels]  # absent from datasets with one label per image
+        lines.append(json.dumps([sample.split, item.digest, sample.label, boxes, item.mask_digest, *labels]) + "\n")
     digest = hashlib.sha256(json.dumps(classes).encode())
     for line in sorted(lines):
         digest.update(line.encode())

@@ -45,9 +45,9 @@ class IngestedImage:
     faults: tuple[ReportItem, ...] = ()
 
     def shown(self) -> frozenset[int]:
-        """Classes that the image shows: its label and those of its boxes and its mask."""
+        """Classes that the image shows: its labels and those of its boxes and its mask."""
         assert self.sample
-        own = {self.sample.label} if self.sample.label >= 0 else set()
+        own = {self.sample.label} if self.sample.label >= 0 else set(self.sample.labels or ())
         in_mask = {label for label, count in enumerate(self.pixels) if count}
         return frozenset(own | {box.label for box in self.sample.boxes} | in_mask)
 
@@ -62,7 +62,9 @@ def check_disk_space(folder: Path, needed_bytes: int) -> None:
         raise DatasetError.one("disk_full", message)
 
 
-def ingest(image: SourceImage, number: int, folder: Path, *, class_count: int, wants_mask: bool) -> IngestedImage:
+def ingest(
+    image: SourceImage, number: int, folder: Path, *, class_count: int, wants_mask: bool, wants_labels: bool = False
+) -> IngestedImage:
     """Copy and decode an image and place its annotations; an image that cannot be used leaves no file.
 
     Raises OSError when the disk fails.
@@ -92,6 +94,7 @@ def ingest(image: SourceImage, number: int, folder: Path, *, class_count: int, w
             height=facts.height,
             boxes=tuple(placed.boxes),
             mask=mask_path,
+            labels=image.labels if wants_labels else None,
         ),
         mask_digest=mask_digest,
         pixels=array("q", pixels[1 : class_count + 1]),

@@ -36,7 +36,7 @@ def _without_empty_classes(layout: Layout, report: Report) -> Layout:
 def _check_classes(layout: Layout, options: ImportOptions, report: Report) -> None:
     if not layout.images:
         report.error("no_images", messages.NO_IMPORTABLE_IMAGES())
-    elif layout.has_labels_only and len(layout.classes) < 2:
+    elif layout.annotations in (["labels"], ["multi_labels"]) and len(layout.classes) < 2:
         report.error("too_few_classes", messages.ONE_CLASS(name=layout.classes[0]))
     elif not any(image.seen() for image in layout.images):
         report.error("no_objects", messages.NO_OBJECTS())
@@ -50,7 +50,10 @@ def _check_counts(layout: Layout, options: ImportOptions, report: Report) -> Non
     for label, name in enumerate(layout.classes):
         in_all = counts["train", label] + counts["val", label] + counts[None, label]
         if not in_all and not layout.has_labels_only:
-            report.warn("empty_class", messages.CLASS_WITHOUT_OBJECTS(name=name), name)
+            message = messages.CLASS_WITHOUT_OBJECTS(name=name)
+            if layout.has_multi_labels:
+                message = messages.CLASS_WITHOUT_IMAGES(name=name)
+            report.warn("empty_class", message, name)
         elif in_all and given and not counts["train", label] + counts[None, label]:
             message = messages.CLASS_WITHOUT_TRAIN(name=name)
             if layout.has_labels_only:

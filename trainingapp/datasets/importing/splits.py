@@ -35,7 +35,9 @@ def stratified(
 ) -> list[Split]:
     """The split of each image, chosen so that about the same share of every class is for validation.
 
-    An image that shows several classes counts for the rarest of them; images without classes are a group of their own.
+    An image that shows several classes counts for the rarest of them, the rule by which iterative stratification places
+    images (Sechidis et al., On the Stratification of Multi-Label Data, ECML PKDD 2011); images without classes are a
+    group of their own.
     Images of one digest stay together. With `pool_rare`, groups that are too small to divide are divided as one.
     """
     shown = Counter(label for labels in classes for label in labels)

@@ -82,6 +82,8 @@ def _values(samples: Sequence[Sample]) -> dict[str, list[float]]:
         "height": [sample.height for sample in samples],
         "aspect": [sample.width / sample.height for sample in samples],
     }
+    if any(sample.labels is not None for sample in samples):
+        found["labels_per_image"] = [len(sample.labels or ()) for sample in samples]
     boxes = [(sample, box) for sample in samples for box in sample.boxes if not box.crowd]
     if boxes:
         sizes = [(sample, box.right - box.left, box.bottom - box.top) for sample, box in boxes]

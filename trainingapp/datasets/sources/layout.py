@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.contract.tasks.registry import tasks_for
 from trainingapp.datasets.sources.position import Position
@@ -86,7 +87,9 @@ class MaskFile:
 class SourceImage:
     """An image to import; `stored_path` is where it goes in the dataset folder.
 
-    `label` is -1 for an image without a label of its own. Without a `kind`, its split is chosen by its content.
+    `label` is -1 for an image without a label of its own. `labels` are all classes of an image, in ascending order;
+    they count only in a layout with the annotation "multi_labels", where an image may also have none. Without a `kind`,
+    its split is chosen by its content.
     `declared_size` is width and height in pixels by the annotations at `where`, (0, 0) where they do not name them.
     """
 
@@ -98,10 +101,11 @@ class SourceImage:
     mask: MaskFile | None = None
     declared_size: tuple[int, int] = (0, 0)
     where: Position = NOWHERE
+    labels: tuple[int, ...] = ()
 
     def seen(self) -> set[int]:
         """Classes that it shows according to its annotations."""
-        own = {self.label} if self.label >= 0 else set()
+        own = {self.label, *self.labels} if self.label >= 0 else set(self.labels)
         return own | {shape.label for shape in self.shapes} | set(self.mask.seen if self.mask else ())
 
 
@@ -125,6 +129,15 @@ class Layout:
     def has_labels_only(self) -> bool:
         """Whether the only annotations are the labels of the images."""
         return self.annotations == ["labels"]
+
+    @property
+    def has_multi_labels(self) -> bool:
+        """Whether an image may have several labels of its own, or none."""
+        return "multi_labels" in self.annotations
+
+    @property
+    def label_mode(self) -> LabelMode:
+        return "multi" if self.has_multi_labels else "single"
 
     @property
     def has_splits(self) -> bool:

@@ -31,17 +31,20 @@ class Collector:
         *,
         kind: Kind | None,
         label: int = -1,
+        labels: Iterable[int] = (),
         shapes: Iterable[Shape] = (),
         mask: MaskFile | None = None,
         size: tuple[int, int] = (0, 0),
     ) -> None:
-        """Add an image; a second annotation of the same file is a fault."""
+        """Add an image; a second annotation of the same file is a fault. `labels` are those of a multi-label source."""
         if file.path in self._images:
             elsewhere = self._images[file.path].where.param()
             message = messages.IMAGE_TWICE(where=where.param(), path=file.path, elsewhere=elsewhere)
             self.report.fault("duplicate_name", message, file.path)
             return
-        self._images[file.path] = SourceImage(file, "", kind, label, tuple(shapes), mask, size, where)
+        self._images[file.path] = SourceImage(
+            file, "", kind, label, tuple(shapes), mask, size, where, tuple(sorted(set(labels)))
+        )
 
     def images(self) -> list[SourceImage]:
         """The images added; each is stored in images/ under its path below the folder that is common to all."""
