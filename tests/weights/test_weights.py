@@ -239,7 +239,7 @@ BAD_UPLOADS: list[tuple[str, Callable[[Path], Any], str]] = [
     ("x.safetensors", lambda path: path.write_bytes(b"nothing at all, surely"), "header is missing"),
     ("keras.pt", lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 50), "HDF5"),
     ("text.pt", lambda path: path.write_text("hello"), "not written by torch.save"),
-    ("model.onnx", lambda path: path.write_bytes(b"\x08\x08"), "Only .safetensors"),
+    ("model.onnx", lambda path: path.write_bytes(b"\x08\x08"), "a file of ONNX"),
     ("empty.pt", lambda path: path.write_bytes(b""), "not written by torch.save"),
 ]  # fmt: skip
 

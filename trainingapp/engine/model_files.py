@@ -1,78 +1,84 @@
 """Weights on their way into the library: taken from a checkpoint or an upload, tried on their network, written down."""
 
 import json
-import math
-import re
-import zipfile
 from dataclasses import asdict
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import TypedDict
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.messages import sentences
 from trainingapp.contract.messages.weights import (
     CHECKPOINT_INCOMPLETE,
-    DECOMPRESSION_BOMB,
-    MORE_THAN_TENSORS,
-    MORE_THAN_TENSORS_NAMED,
-    NO_TENSORS,
-    NOT_A_STATE_DICT,
-    NOT_PYTORCH,
-    NOT_SAFETENSORS,
     NOTHING_FITS,
-    TENSOR_NOT_DENSE,
+    NOTHING_FITS_FAMILY,
     TENSOR_NOT_FINITE,
-    TENSOR_TOO_LARGE,
 )
 from trainingapp.contract.model_card import WEIGHTS_FILE, Card
 from trainingapp.contract.storage.durable import flush, sha256_of
 from trainingapp.engine.networks import build_network
-from trainingapp.engine.transfer import NAMES_SHOWN, TransferReport, checkpoint_weights, first_names, load_matching
-
-PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What wrappers put before the names of a network's tensors."""
-
-WRAPPERS = ("ema_state_dict", "model_state_dict", "state_dict", "model", "model_ema")
-"""Keys under which training programs keep the weights in a checkpoint."""
-
-COUNTERS = "num_batches_tracked"
-"""Buffers without which a network predicts just the same."""
+from trainingapp.engine.state_files import COUNTERS, best_state, family_of, read_content
+from trainingapp.engine.transfer import TransferReport, checkpoint_weights, first_names, load_matching
 
 NAMES_KEPT = 12
 NAMES_SAID = 3
 
 
-def take_checkpoint(card: Card, checkpoint: Path, folder: Path) -> dict[str, object]:
+class MadeFile(TypedDict):
+    """What is stored about a file that was written."""
+
+    size_bytes: int
+    sha256: str
+    report: dict[str, object]
+
+
+def take_checkpoint(card: Card, checkpoint: Path, folder: Path) -> MadeFile:
     """Write FOLDER/weights.safetensors from a checkpoint of the studio. Raises WeightsUnavailable, BadData."""
-    return _written(card, checkpoint_weights(checkpoint), folder, must_be_whole=True)
-
-
-def take_upload(card: Card, upload: Path, folder: Path) -> dict[str, object]:
-    """Write FOLDER/weights.safetensors from a safetensors file or a `.pt`, which is never unpickled freely.
-
-    What fits is kept; where nothing does, or the file is neither, BadData says why.
-    """
-    is_pickle = upload.suffix != ".safetensors"
-    state = _unpickled(upload) if is_pickle else _safe(upload)
-    return _written(card, _without_prefix(state), folder, must_be_whole=False)
-
-
-def _written(card: Card, state: dict[str, torch.Tensor], folder: Path, *, must_be_whole: bool) -> dict[str, object]:
-    network = build_network(parse_config(card["config"]), len(card["classes"]))
+    network = _network(card)
+    state = checkpoint_weights(checkpoint)
     report = load_matching(network, state)
-    left_out = [name for name in (*report.missing, *report.other_shape) if not name.endswith(COUNTERS)]
-    if must_be_whole and left_out:
-        missing = first_names(left_out, NAMES_SAID)
-        raise BadData(CHECKPOINT_INCOMPLETE(names=missing))
+    left_out = _left_out(report)
+    if left_out:
+        raise BadData(CHECKPOINT_INCOMPLETE(names=first_names(left_out, NAMES_SAID)))
+    return _written(card, network, report, folder)
+
+
+def take_upload(card: Card, upload: Path, folder: Path) -> MadeFile:
+    """Write FOLDER/weights.safetensors from a file of another program (see `state_files`).
+
+    The state dict in it that fits best is taken; what fits is kept. Raises BadData where nothing fits, or the file
+    contains no weights that can be loaded safely.
+    """
+    network = _network(card)
+    found = best_state(read_content(upload), network.state_dict())
+    report = load_matching(network, found.tensors)
     if not any(not name.endswith(COUNTERS) for name in report.matched):
-        given, expected = (first_names(list(names), NAMES_SAID) for names in (state, network.state_dict()))
-        raise BadData(NOTHING_FITS(architecture=card["architecture"], given=given, expected=expected))
+        given, expected = (first_names(list(names), NAMES_SAID) for names in (found.tensors, network.state_dict()))
+        family = family_of(found.tensors)
+        nothing = NOTHING_FITS(architecture=card["architecture"], given=given, expected=expected)
+        raise BadData(sentences(nothing, NOTHING_FITS_FAMILY(family=family) if family else None))
+    made = _written(card, network, report, folder)
+    made["report"] |= {"key": found.key, "prefix": found.prefix}
+    return made
+
+
+def _network(card: Card) -> nn.Module:
+    return build_network(parse_config(card["config"]), len(card["classes"]))
+
+
+def _left_out(report: TransferReport) -> list[str]:
+    """The tensors of the network that a prediction needs and the file does not have."""
+    return [name for name in (*report.missing, *report.other_shape) if not name.endswith(COUNTERS)]
+
+
+def _written(card: Card, network: nn.Module, report: TransferReport, folder: Path) -> MadeFile:
+    """Write the network, or what was loaded of it where something is missing. Raises BadData for NaN and infinity."""
     _check_finite(network, report.matched)
+    left_out = _left_out(report)
     path = folder / WEIGHTS_FILE
     kept = {name: tensor for name, tensor in network.state_dict().items() if not left_out or name in report.matched}
     # safetensors needs tensors that share no memory and are contiguous.
@@ -94,66 +100,3 @@ def _check_finite(network: nn.Module, names: list[str]) -> None:
     for name in names:
         if state[name].is_floating_point() and not torch.isfinite(state[name].sum()):
             raise BadData(TENSOR_NOT_FINITE(tensor=name))
-
-
-def _safe(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise BadData(NOT_SAFETENSORS(error=str(error))) from error
-
-
-def _unpickled(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a `.pt` file by name; plain tensors and containers are all that it may hold."""
-    _refuse_bomb(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))  # torch's own words begin with how to load it all the same
-        if named is None:
-            raise BadData(MORE_THAN_TENSORS()) from error
-        raise BadData(MORE_THAN_TENSORS_NAMED(name=named[1])) from error
-    except Exception as error:  # torch.load raises nearly anything for a file that is none
-        raise BadData(NOT_PYTORCH(kind=type(error).__name__, error=str(error))) from error
-    return _tensors(content)
-
-
-def _refuse_bomb(path: Path) -> None:
-    """PyTorch stores its tensors as they are: an archive that grows when it is opened is none of its."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(item.file_size for item in archive.infolist())
-    if unpacked > path.stat().st_size * 1.5 + 10_000_000:
-        raise BadData(DECOMPRESSION_BOMB(size=unpacked))
-
-
-def _tensors(content: object) -> dict[str, torch.Tensor]:
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict):
-        raise BadData(NOT_A_STATE_DICT(type=type(content).__name__))
-    found = {
-        name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
-    }
-    if not found:
-        raise BadData(NO_TENSORS(names=list(map(str, list(content)[:NAMES_SHOWN]))))
-    return {name: _plain_tensor(name, value) for name, value in found.items()}
-
-
-def _plain_tensor(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Refuses tensors that claim more numbers than the file holds."""
-    if tensor.layout is not torch.strided or tensor.is_quantized:
-        raise BadData(TENSOR_NOT_DENSE(tensor=name))
-    if math.prod(tensor.shape) * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise BadData(TENSOR_TOO_LARGE(tensor=name))
-    return tensor
-
-
-def _without_prefix(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state

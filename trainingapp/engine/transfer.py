@@ -1,5 +1,6 @@
 """Weights from another model, as far as they fit."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,7 @@ class TransferReport:
         return [TENSORS_LOADED(loaded=len(self.matched), total=total), *lines]
 
 
-def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> TransferReport:
+def load_matching(model: nn.Module, state: Mapping[str, torch.Tensor]) -> TransferReport:
     """Copy every tensor of `state` that has the name and shape of one of the model's into it."""
     own = model.state_dict()
     same = [name for name in own if name in state]

@@ -95,8 +95,11 @@ class UploadForm(AboutForm):
 
     file = forms.FileField(
         label=_("File"),
-        help_text=_("A .safetensors file, or a .pt or .pth file that contains only tensors."),
-        widget=forms.FileInput({"class": "form-control", "accept": ".safetensors,.pt,.pth"}),
+        help_text=_(
+            "A safetensors file (.safetensors), or a state dict or checkpoint that torch.save wrote (.pt, .pth, .ckpt, "
+            ".pth.tar, .bin)."
+        ),
+        widget=forms.FileInput({"class": "form-control", "accept": ".safetensors,.pt,.pth,.ckpt,.bin,.tar"}),
     )
     task = forms.ChoiceField(label=_("Task"), choices=task_choices, widget=forms.Select({"class": "form-select"}))
     architecture = forms.CharField(

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract import weight_files
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.limits import LICENCE_LENGTH, MAX_CLASSES
@@ -39,19 +40,12 @@ from trainingapp.models.verbs import (
     remove_trash,
 )
 from trainingapp.presentation.event_text import damage_text
+from trainingapp.presentation.messages import rendered
 from trainingapp.runs import checkpoint_files as housekeeping
 from trainingapp.weights import model_files
 
 MOST_IMAGES = 50
 MOST_IMAGE_BYTES = 64 * 1024 * 1024
-#: What files begin with that are taken for weights now and then.
-BEGINNINGS = {
-    b"\x89HDF": "HDF5 (Keras)",
-    b"GGUF": "GGUF",
-    b"\x08\x00\x00\x00TFL3": "TensorFlow Lite",
-    b"\x1f\x8b": "gzip",
-    b"%PDF": "PDF",
-}
 
 
 @dataclass(frozen=True)
@@ -192,22 +186,11 @@ def upload_weights(
 
 
 def check_weights_file(path: Path, file_name: str) -> str:
-    """The suffix of a file that may hold weights. Raises VerbError, saying what it is instead."""
-    suffix = {".safetensors": ".safetensors", ".pt": ".pt", ".pth": ".pt"}.get(Path(file_name).suffix.lower())
-    if suffix is None:
-        raise VerbError(_("Only .safetensors, .pt and .pth files are accepted, not %(name)s.") % {"name": file_name})
-    with path.open("rb") as file:
-        beginning = file.read(16)
-    for start, kind in BEGINNINGS.items():
-        if beginning.startswith(start):
-            raise VerbError(_("This is a %(kind)s file, not PyTorch weights.") % {"kind": kind})
-    if suffix == ".safetensors":
-        length = int.from_bytes(beginning[:8], "little")
-        if len(beginning) < 9 or beginning[8:9] != b"{" or length > path.stat().st_size:
-            raise VerbError(_("This is not a safetensors file: the header is missing."))
-    elif not beginning.startswith((b"PK", b"\x80")):
-        raise VerbError(_("This file was not written by torch.save."))
-    return suffix
+    """The suffix by which the engine reads a file of weights. Raises VerbError, naming what the file is instead."""
+    problem = weight_files.refusal(path, file_name)
+    if problem is not None:
+        raise VerbError(rendered(problem))
+    return ".safetensors" if weight_files.is_safetensors(path) else ".pt"
 
 
 def _uploaded_config(task: str, architecture: str, image_size: int) -> dict[str, object]:

@@ -87,6 +87,45 @@ MORE_THAN_TENSORS_NAMED = define(
     "more_than_tensors_named",
     gettext_noop("The file contains more than tensors and is not loaded, for security reasons: it names %(name)s."),
 )
+WHOLE_MODEL = define(
+    "whole_model",
+    gettext_noop(
+        "The file contains a whole model of the class %(name)s instead of its weights. Loading it would run code, so "
+        "it is not loaded, for security reasons."
+    ),
+)
+WHOLE_MODEL_OF_FAMILY = define(
+    "whole_model_of_family",
+    gettext_noop(
+        "The file contains a whole model of %(family)s (%(name)s) instead of its weights. Loading it would run code, "
+        "so it is not loaded, for security reasons."
+    ),
+)
+SAVE_STATE_DICT = define(
+    "save_state_dict",
+    gettext_noop("Save the weights alone where the model was trained, with %(code)s, and upload that file."),
+)
+OTHER_NETWORKS = define(
+    "other_networks",
+    gettext_noop(
+        "The networks of %(family)s are not available here; only those weights can be used that fit an architecture of "
+        "the studio."
+    ),
+)
+PICKLE_PROTOCOL = define(
+    "pickle_protocol",
+    gettext_noop(
+        "The file was written with pickle protocol %(protocol)d, which cannot be loaded safely. Save it again with "
+        "torch.save and without pickle_protocol."
+    ),
+)
+SCRIPT_MODEL = define(
+    "script_model",
+    gettext_noop(
+        "This is a %(kind)s file: a network with its code, not weights alone. Save its weights with %(code)s, and "
+        "upload that file."
+    ),
+)
 NOT_PYTORCH = define("not_pytorch", gettext_noop("The file is not a PyTorch file: %(kind)s: %(error)s"))
 DECOMPRESSION_BOMB = define(
     "decompression_bomb",
@@ -95,12 +134,88 @@ DECOMPRESSION_BOMB = define(
 NOT_A_STATE_DICT = define(
     "not_a_state_dict", gettext_noop("The file contains a %(type)s; a state dict (tensors by name) is required.")
 )
+NOTHING_FITS_FAMILY = define(
+    "nothing_fits_family",
+    gettext_noop("The names of the tensors are those of %(family)s, whose networks are named differently."),
+)
 NO_TENSORS = define("no_tensors", gettext_noop("The file contains no tensors by name. Its keys: %(names)s."))
 TENSOR_NOT_DENSE = define(
     "tensor_not_dense", gettext_noop("The tensor %(tensor)s is sparse or quantized. Only dense tensors are supported.")
 )
 TENSOR_TOO_LARGE = define(
     "tensor_too_large", gettext_noop("The tensor %(tensor)s declares more numbers than the file contains.")
+)
+
+# Files that are no weights
+
+ENDING_UNKNOWN = define("weights_ending_unknown", gettext_noop("Only %(endings)s files are accepted, not %(name)s."))
+NO_SAFETENSORS_HEADER = define(
+    "no_safetensors_header", gettext_noop("This is not a safetensors file: the header is missing.")
+)
+NOT_TORCH_SAVE = define("not_torch_save", gettext_noop("This file was not written by torch.save."))
+BIN_NOT_PYTORCH = define(
+    "bin_not_pytorch",
+    gettext_noop(
+        "This file was not written by torch.save. Files of OpenVINO and ncnn have the ending .bin too; they contain a "
+        "network prepared for inference."
+    ),
+)
+EXPORTED_NETWORK = define(
+    "exported_network",
+    gettext_noop(
+        "This is a file of %(kind)s, not PyTorch weights: a network prepared for inference. Upload the PyTorch weights "
+        "that it was exported from."
+    ),
+)
+OTHER_PROGRAM = define(
+    "other_program",
+    gettext_noop(
+        "This is a file of %(kind)s, not PyTorch weights. Upload weights saved with "
+        'torch.save(model.state_dict(), "weights.pt") or in safetensors.'
+    ),
+)
+PYTHON_PICKLE = define(
+    "python_pickle",
+    gettext_noop(
+        "Python pickles are not loaded, for security reasons. Upload weights saved with "
+        'torch.save(model.state_dict(), "weights.pt") or in safetensors.'
+    ),
+)
+ARCHIVE = define(
+    "weights_archive",
+    gettext_noop("This is a %(kind)s archive. Unpack it and upload the file of weights that it contains."),
+)
+LEGACY_TAR = define(
+    "legacy_tar",
+    gettext_noop(
+        "This file has the tar format of PyTorch 0.1. Load it with an old version of PyTorch and save the weights "
+        'again with torch.save(model.state_dict(), "weights.pt").'
+    ),
+)
+SHARD_INDEX = define(
+    "shard_index",
+    gettext_noop(
+        "This file lists the parts of a model that is stored in several files, and contains no weights. Load all "
+        "parts, merge them into one dict, and save it with torch.save or safetensors.torch.save_file."
+    ),
+)
+PART_OF_WEIGHTS = define(
+    "part_of_weights",
+    gettext_noop(
+        "This is part %(number)d of %(count)d of a model that is stored in several files. Load all parts, merge them "
+        "into one dict, and save it with torch.save or safetensors.torch.save_file."
+    ),
+)
+GIT_LFS_POINTER = define(
+    "git_lfs_pointer",
+    gettext_noop("This is a pointer of Git LFS, not the file itself. Fetch the file with: git lfs pull"),
+)
+WEB_PAGE = define(
+    "web_page",
+    gettext_noop(
+        "This is a web page, not weights: the download was redirected, for example to a login. Download the file again "
+        "in a browser."
+    ),
 )
 
 # Exports

@@ -2,10 +2,10 @@
 
 from trainingapp.contract.job_order import JobOrder
 from trainingapp.contract.messages.engine_jobs import READING_WEIGHTS
-from trainingapp.engine.model_files import take_upload
+from trainingapp.engine.model_files import MadeFile, take_upload
 
 
-def run(order: JobOrder) -> dict[str, object]:
+def run(order: JobOrder) -> MadeFile:
     order.tell(0, 1, READING_WEIGHTS())
     upload = order.folder / order.params["file"]
     found = take_upload(order.params["card"], upload, order.folder)

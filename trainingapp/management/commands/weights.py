@@ -231,7 +231,7 @@ def _add_save(actions: Subcommands) -> None:
 
 
 def _add_upload(actions: Subcommands) -> None:
-    upload = actions.add_parser("upload", help="Upload a .safetensors or .pt file.")
+    upload = actions.add_parser("upload", help="Upload a .safetensors, .pt, .pth, .ckpt, .pth.tar or .bin file.")
     upload.add_argument("file", type=Path)
     upload.add_argument("--name", required=True)
     upload.add_argument("--task", "--recipe", required=True, choices=list(TASKS))
