@@ -310,4 +310,4 @@ def test_inspection_of_nothing_is_refused(new_dataset: Callable[..., Dataset], d
     Dataset.objects.update(status="inspecting")
     dataset.refresh_from_db()
     run_inspection(dataset)
-    assert_refused(dataset, data_dir, "too_few_classes")
+    assert_refused(dataset, data_dir, "not_classes", "images")

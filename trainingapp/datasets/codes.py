@@ -43,6 +43,7 @@ TITLES: dict[str, str | Promise] = {
     "no_images": _("No images to import"),
     "no_train": _("No training images"),
     "no_val": _("No validation images"),
+    "not_classes": _("Folders that are not classes"),
     "not_an_image": _("Files that are not images"),
     "not_a_zip": _("Not a zip"),
     "not_annotated": _("Images without annotations"),
@@ -67,5 +68,6 @@ TITLES: dict[str, str | Promise] = {
     "unknown_class": _("Unknown classes"),
     "unknown_image": _("Annotations of unknown images"),
     "unreadable": _("Corrupted images"),
+    "unread_annotations": _("Annotations in no supported format"),
     "val_set_aside": _("Validation images set aside"),
 }

@@ -57,11 +57,65 @@ NAME_DUPLICATE = define("dataset_name_duplicate", gettext_noop("%(path)s occurs 
 FILE_AND_FOLDER = define("dataset_file_and_folder", gettext_noop("%(path)s is both a file and a folder."))
 NO_FILES = define("dataset_no_files", gettext_noop("The source contains no files."))
 NO_IMAGES = define("dataset_no_images", gettext_noop("The source contains no images."))
+IMAGES_NOT_INCLUDED = define(
+    "dataset_images_not_included",
+    ngettext(
+        "The images are not in the source: it contains only %(count)d file of another kind (%(suffixes)s). Add the "
+        "images; many annotation programs leave them out unless the export is set to include images.",
+        "The images are not in the source: it contains only %(count)d files of other kinds (%(suffixes)s). Add the "
+        "images; many annotation programs leave them out unless the export is set to include images.",
+    ),
+)
 
 # Class folders and splits
 
 MIXED_FOLDERS = define("dataset_mixed_folders", gettext_noop("There are other folders beside %(folders)s: %(others)s."))
 SPLIT_TWICE = define("dataset_split_twice", gettext_noop("The folders %(folders)s all belong to the %(split)s split."))
+FLAT_SPLIT = define(
+    "dataset_flat_split",
+    gettext_noop(
+        "The images in %(path)s, the folder of the %(split)s split, are not in class folders. Sort them into folders "
+        "named like those of the other splits, or add a CSV file with the class of each image."
+    ),
+)
+FOLDERS_ARE_NO_CLASSES = define(
+    "dataset_folders_are_no_classes",
+    ngettext(
+        "The folder %(folders)s is named like a split, images, labels or masks, not like a class, and no annotations "
+        "were recognized. Put the images of each class into a folder with the name of the class, or include the "
+        "annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
+        "%(count)d folders are named like splits, images, labels or masks, not like classes: %(folders)s. No "
+        "annotations were recognized. Put the images of each class into a folder with the name of the class, or "
+        "include the annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
+    ),
+)
+FOLDERS_OF_MASKS = define(
+    "dataset_folders_of_masks",
+    gettext_noop(
+        "Within the class folders there are folders of masks: %(folders)s. Arrange images and masks as images/ and "
+        "masks/ for segmentation, or remove the masks for classification."
+    ),
+)
+UNCLAIMED_FILES = define(
+    "dataset_unclaimed_files",
+    ngettext(
+        "%(paths)s refers to the images, but its format was not recognized, so the names of the folders were not taken "
+        "for classes. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the file if the folders are "
+        "the classes.",
+        "%(count)d files refer to the images, but their format was not recognized, so the names of the folders were "
+        "not taken for classes: %(paths)s. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the "
+        "files if the folders are the classes.",
+    ),
+)
+UNCLAIMED_MASKS = define(
+    "dataset_unclaimed_masks",
+    ngettext(
+        "%(count)d image looks like the mask of another image: %(paths)s. Arrange images and masks as images/ and "
+        "masks/ for segmentation, or remove the masks for classification.",
+        "%(count)d images look like masks of other images: %(paths)s. Arrange images and masks as images/ and masks/ "
+        "for segmentation, or remove the masks for classification.",
+    ),
+)
 NO_TRAIN_FOLDER = define(
     "dataset_no_train_folder", gettext_noop("There is a validation folder but no training folder.")
 )

@@ -5,14 +5,18 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import takewhile
+from urllib.parse import unquote
 
 from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.report import DatasetError
+from trainingapp.datasets.sources.folder_names import SPLIT_WORDS, kinds_of_folders
+from trainingapp.datasets.sources.folder_names import kind_of_folder as kind_of_folder
+from trainingapp.datasets.sources.folder_names import kind_of_path as kind_of_path
 from trainingapp.datasets.sources.layout import Kind
 from trainingapp.datasets.sources.source import Source, SourceFile, copy_limited
 
@@ -22,16 +26,6 @@ PEEK_BYTES = 1 << 20
 MOST_TEXT_RATIO = 30
 RATIO_FREE_BYTES = 24 * 1024**2
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-_KINDS: dict[str, Kind] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 class Files:
@@ -52,19 +46,39 @@ class Files:
         """The image that an annotation file in the folder `near` calls `name`; None when none or several could be.
 
         Only files of the source are found, whatever the name says. A name without an ending matches any image of that
-        stem; upper and lower case count only where several images could be meant.
+        stem; upper and lower case count only where several images could be meant, and so do the folders in the name. A
+        name can be a URL.
         """
-        name = tidy_path(name)
+        found = (self._find_image(tidy_path(reading), near, kind) for reading in _readings(name))
+        return next(filter(None, found), None)
+
+    def _find_image(self, name: str, near: str, kind: Kind | None) -> SourceFile | None:
         direct = self.by_path.get(f"{near}/{name}" if near else name)
         if direct is not None and is_image_name(direct.path):
             return direct
         last = name.rpartition("/")[2]
         same = self._by_name.get(last.lower()) or ([] if is_image_name(last) else self._by_stem.get(last, []))
-        return best_match([file for file in same if f"/{file.path}".endswith(f"/{name}")] or same, near, kind)
+        if len(same) > 1:
+            shared = [_shared_end(file.path, name) for file in same]
+            same = [file for file, count in zip(same, shared, strict=True) if count == max(shared)]
+        return best_match(same, near, kind)
+
+    def kind_of(self, path: str) -> Kind | None:
+        """The split in the names of the folders of a file, the innermost first."""
+        folder = path.rpartition("/")[0]
+        while folder:
+            if kind := self._kinds.get(folder):
+                return kind
+            folder = folder.rpartition("/")[0]
+        return None
 
     def with_stem(self, name: str) -> list[SourceFile]:
         """Images with this name, whatever their ending and folder."""
         return self._by_stem.get(name, [])
+
+    @cached_property
+    def _kinds(self) -> dict[str, Kind]:
+        return kinds_of_folders(self.source.folders)
 
     @cached_property
     def _by_name(self) -> dict[str, list[SourceFile]]:
@@ -96,6 +110,23 @@ class Files:
             return b""
 
 
+def _readings(name: str) -> Iterator[str]:
+    """The name as it is; then as a URL: without query and with its escapes decoded."""
+    yield name
+    if "%" in name or "?" in name:
+        path, _, query = name.partition("?")
+        if query.startswith("d="):  # Label Studio's local files: /data/local-files/?d=folder/a.jpg
+            path = query[2:].partition("&")[0]
+        yield path
+        yield unquote(path)
+
+
+def _shared_end(path: str, name: str) -> int:
+    """With how many equal parts both paths end."""
+    pairs = zip(reversed(path.split("/")), reversed(name.split("/")), strict=False)
+    return sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def _grouped(files: Iterable[SourceFile], key: Callable[[str], str]) -> dict[str, list[SourceFile]]:
     groups: dict[str, list[SourceFile]] = defaultdict(list)
     for file in files:
@@ -119,7 +150,12 @@ def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
 
 def is_image_name(path: str) -> bool:
     """Whether the ending says that the file is an image."""
-    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122  not a path of this machine
+    return suffix_of(path) in IMAGE_SUFFIXES
+
+
+def suffix_of(path: str) -> str:
+    """The ending of the file's name in lower case, with the dot; empty where there is none."""
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122  not a path of this machine
 
 
 def stem(path: str) -> str:
@@ -151,22 +187,9 @@ def _closeness(path: str, near: str, kind: Kind | None) -> tuple[bool, int]:
 
 
 def kind_of_name(name: str) -> Kind | None:
-    """The split in the name of a folder or file, such as val or instances_train2017; None for any other name."""
-    for word in re.findall(r"[a-z]+", name.lower()):
-        if kind := _KINDS.get(word):
-            return kind
-    return None
-
-
-def kind_of_folder(name: str) -> Kind | None:
-    """The split that is the whole name of the folder; None for any other name."""
-    return _KINDS.get(name.lower())
-
-
-def kind_of_path(path: str) -> Kind | None:
-    """The split in the names of the folders of a file, the innermost first."""
-    for folder in reversed(path.split("/")[:-1]):
-        if kind := kind_of_name(folder):
+    """The split in the name of a file or in a column, such as val or instances_train2017; None for any other name."""
+    for word in re.findall(r"[^\W\d_]+", name.lower()):
+        if kind := SPLIT_WORDS.get(word):
             return kind
     return None
 

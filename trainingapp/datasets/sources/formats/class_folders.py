@@ -2,6 +2,11 @@
 
 cat/*.jpg  dog/*.jpg                     no splits: a part of each class is set aside for validation
 train/cat/*.jpg  val/cat/*.jpg ...       also training, valid, validation; test serves where there is no val
+training_set/training_set/cat/*.jpg      a split folder within one of the same split
+cat/train/*.jpg  cat/val/*.jpg           the splits within the classes
+
+This is the fallback for what no other format recognises. Folders named like splits, images, labels or masks are not
+classes, and annotations that no format has recognised refuse the source (`unclaimed.py`).
 """
 
 from collections import Counter, defaultdict
@@ -9,11 +14,14 @@ from itertools import groupby
 
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.files import Files, is_image_name, kind_of_folder, natural_key
+from trainingapp.datasets.sources.files import Files, is_image_name, natural_key
+from trainingapp.datasets.sources.folder_names import folder_name, kind_of_folder, kinds_of_folders
 from trainingapp.datasets.sources.layout import Kind, Layout, SourceImage
 from trainingapp.datasets.sources.source import Source, SourceFile
+from trainingapp.datasets.sources.unclaimed import unclaimed_annotations
 
 NAME = "class_folders"
+MOST_NAMED = 5
 
 
 def recognise(files: Files) -> bool:
@@ -22,14 +30,23 @@ def recognise(files: Files) -> bool:
 
 
 def read(files: Files, report: Report) -> Layout:
-    """Find classes, splits and images; errors and images that are left out go into the report."""
+    """Find classes, splits and images; errors and images that are left out go into the report.
+
+    Raises DatasetError where the folders are not classes.
+    """
     source = _without_wrapper(files.source)
-    splits = _find_splits(source, report)
-    found = _Found(report)
+    tree = _Tree(source)
+    splits = _find_splits(tree, report)
+    found = _Found(report, splits)
+    if not splits:
+        found.inner_splits = _inner_splits(tree, report)
     for file in source.files:
-        found.add_file(file, splits)
+        found.add_file(file)
     for folder in source.folders:
-        found.add_folder(folder, splits)
+        if tree.holds_images(folder) or not folder_name(folder.rpartition("/")[2]).is_structure:
+            found.add_folder(folder)
+    _refuse_annotated(files, report)
+    _refuse_structure(found, report)
     found.report_ignored()
     classes = sorted(found.classes, key=natural_key)
     if not classes:
@@ -43,6 +60,39 @@ def read(files: Files, report: Report) -> Layout:
     return Layout(NAME, ["labels"], classes, images)
 
 
+# Folders
+
+
+class _Tree:
+    """The folders of a source that hold images, themselves or further down."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.direct = {file.path.rpartition("/")[0] for file in source.files if is_image_name(file.path)}
+        self._with_images: set[str] = set()
+        for folder in self.direct:
+            while folder and folder not in self._with_images:
+                self._with_images.add(folder)
+                folder = folder.rpartition("/")[0]
+        self._children: dict[str, list[str]] = defaultdict(list)
+        for folder in sorted(source.folders):
+            self._children[folder.rpartition("/")[0]].append(folder)
+        self.kinds = kinds_of_folders(source.folders)
+
+    def children(self, folder: str = "") -> list[str]:
+        return self._children[folder]
+
+    def holds_images(self, folder: str) -> bool:
+        return folder in self._with_images
+
+    def base(self, folder: str) -> str:
+        """The folder, or the only one within it that names the same split, as in training_set/training_set."""
+        inner = self.children(folder)
+        if len(inner) == 1 and folder not in self.direct and self.kinds.get(inner[0]) == self.kinds.get(folder):
+            return self.base(inner[0])
+        return folder
+
+
 def _without_wrapper(source: Source) -> Source:
     """The source as seen from the single top folder that many programs put around everything.
 
@@ -51,7 +101,8 @@ def _without_wrapper(source: Source) -> Source:
     """
     tops = {folder for folder in source.folders if "/" not in folder}
     top = min(tops, default="")
-    if len(tops) != 1 or kind_of_folder(top) or top in _folders_with_images(source):
+    direct = {file.path.rpartition("/")[0] for file in source.files if is_image_name(file.path)}
+    if len(tops) != 1 or kind_of_folder(top) or direct & {"", top}:
         return source
     if not any(folder.startswith(f"{top}/") for folder in source.folders):
         return source
@@ -65,68 +116,152 @@ def _without_wrapper(source: Source) -> Source:
     return _without_wrapper(Source(files, inner))
 
 
-def _folders_with_images(source: Source) -> set[str]:
-    """Top folders that hold images themselves; "" when images lie beside them."""
-    parents = (file.path.rpartition("/")[0] for file in source.files if is_image_name(file.path))
-    return {parent for parent in parents if "/" not in parent}
+def _find_splits(tree: _Tree, report: Report) -> "dict[str, Kind | None]":
+    """The split of each folder that holds class folders, by its path; empty where the top folders are classes.
 
-
-def _find_splits(source: Source, report: Report) -> dict[str, Kind]:
-    """The split of each top folder; empty where the top folders are classes."""
-    tops = {folder for folder in source.folders if "/" not in folder}
-    named = {top: kind for top in sorted(tops - _folders_with_images(source)) if (kind := kind_of_folder(top))}
+    Test folders that are not used are left out.
+    """
+    tops = [top for top in tree.children() if tree.holds_images(top)]
+    bases = {top: tree.base(top) for top in tops if tree.kinds.get(top)}
+    named = {base: tree.kinds[top] for top, base in bases.items() if base not in tree.direct}
+    if set(named.values()) == {"test"} and len(tops) == 1:
+        return dict.fromkeys(named, None)
     if "train" not in named.values() and "val" not in named.values():
         return {}
-    others = sorted(tops - set(named))
+    flat = {top: tree.kinds[top] for top, base in bases.items() if base in tree.direct}
+    for top, kind in flat.items():
+        if kind != "test":
+            report.error("mixed_layout", messages.FLAT_SPLIT(path=top, split=kind), top)
+    others = [top for top in tops if top not in bases]
     if others:
-        report.error("mixed_layout", messages.MIXED_FOLDERS(folders=list(named), others=others[:5]), others[0])
-    for kind, folders in groupby(sorted(named, key=lambda top: named[top]), key=lambda top: named[top]):
+        report.error("mixed_layout", messages.MIXED_FOLDERS(folders=list(named), others=others[:MOST_NAMED]), others[0])
+    for kind, folders in groupby(sorted(named, key=lambda base: named[base]), key=lambda base: named[base]):
         if len(same := list(folders)) > 1:
             report.error("mixed_layout", messages.SPLIT_TWICE(folders=same, split=kind), same[1])
-    kinds = set(named.values())
+    kinds = {*named.values(), *(kind for kind in flat.values() if kind != "test")}
     if "train" not in kinds:
         report.error("no_train", messages.NO_TRAIN_FOLDER())
     if "val" in kinds or "test" not in kinds:
-        return {top: kind for top, kind in named.items() if kind != "test"}
-    test = next(top for top, kind in named.items() if kind == "test")
+        return {base: kind for base, kind in named.items() if kind != "test"}
+    test = next(base for base, kind in named.items() if kind == "test")
     report.warn("test_as_val", messages.TEST_FOLDER_AS_VAL(path=test), test)
-    return {top: "val" if kind == "test" else kind for top, kind in named.items()}
+    return {base: "val" if kind == "test" else kind for base, kind in named.items()}
+
+
+def _inner_splits(tree: _Tree, report: Report) -> dict[Kind, Kind | None]:
+    """What becomes of each split of the folders below the classes (None: left out); empty where they are no splits."""
+    classes = [top for top in tree.children() if tree.holds_images(top)]
+    inner = [child for top in classes for child in tree.children(top) if tree.holds_images(child)]
+    kinds = {tree.kinds.get(child) for child in inner}
+    if "train" not in kinds or None in kinds or any(top in tree.direct for top in classes):
+        return {}
+    if "val" in kinds or "test" not in kinds:
+        return {"train": "train", "val": "val", "test": None}
+    test = next(child for child in inner if tree.kinds.get(child) == "test")
+    report.warn("test_as_val", messages.TEST_FOLDER_AS_VAL(path=test), test)
+    return {"train": "train", "test": "val"}
+
+
+# What is not a classification dataset
+
+
+def _refuse_annotated(files: Files, report: Report) -> None:
+    """Refuse a source with annotations of its images that no format has recognised."""
+    unclaimed = unclaimed_annotations(files)
+    if unclaimed.files:
+        count, named = len(unclaimed.files), unclaimed.files[:MOST_NAMED]
+        report.error("unread_annotations", messages.UNCLAIMED_FILES(count=count, paths=named), named[0])
+    if unclaimed.masks:
+        count, named = len(unclaimed.masks), unclaimed.masks[:MOST_NAMED]
+        report.error("unread_annotations", messages.UNCLAIMED_MASKS(count=count, paths=named), named[0])
+    report.raise_errors()
+
+
+def _refuse_structure(found: "_Found", report: Report) -> None:
+    """Refuse folders whose names are those of splits, images, labels or masks instead of classes."""
+    wrong = sorted(_structure_among(found.classes), key=natural_key)
+    if wrong:
+        named = wrong[:MOST_NAMED]
+        report.error("not_classes", messages.FOLDERS_ARE_NO_CLASSES(count=len(wrong), folders=named), named[0])
+    roles = {part for _file, _name, inner, _split in found.images for part in inner.split("/")[:-1]}
+    if masks := sorted(part for part in roles if folder_name(part).is_structure and "masks" in folder_name(part).roles):
+        message = messages.FOLDERS_OF_MASKS(folders=masks[:MOST_NAMED])
+        report.error("not_classes", message, masks[0])
+    report.raise_errors()
+
+
+def _structure_among(classes: set[str]) -> set[str]:
+    """The names that describe how files are arranged.
+
+    A word such as train, valid or mask can be a class beside others (train, bus and car); images and masks cannot.
+    Where every name has such words, and not the same ones, they are parts of a set (ISIC_Training_Data and
+    ISIC_Training_GroundTruth), but "with mask" and "without mask" are classes.
+    """
+    names = {name: folder_name(name) for name in classes}
+    structure = {name for name, about in names.items() if about.is_structure}
+    if structure == classes:
+        return structure
+    collections = {name for name in structure if names[name].is_collection or (names[name].kinds and names[name].roles)}
+    if collections:
+        return collections
+    marks = {(about.kinds, about.roles) for about in names.values()}
+    if all(kinds or roles for kinds, roles in marks) and len(marks) > 1 and any(roles for _kinds, roles in marks):
+        return classes
+    return set()
 
 
 class _Found:
     """Collects images and classes, one file after the other."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, splits: "dict[str, Kind | None]") -> None:
         self.report = report
         self.classes: set[str] = set()
         self.images: list[tuple[SourceFile, str, str, Kind | None]] = []
         """(file, class, path within the class, split)"""
+        self.inner_splits: dict[Kind, Kind | None] = {}
+        self._splits = splits
         self._ignored: dict[str, list[str]] = defaultdict(list)
         self._outside: list[str] = []
         self._left_out: Counter[str] = Counter()
 
-    def add_file(self, file: SourceFile, splits: dict[str, Kind]) -> None:
-        top, _, rest = file.path.partition("/")
-        split, path = (splits.get(top), rest) if splits else (None, file.path)
+    def add_file(self, file: SourceFile) -> None:
+        base = self._base_of(file.path)
+        path = file.path if not base else file.path.removeprefix(f"{base}/")
         class_name, _, inner = path.partition("/")
         if not is_image_name(file.path):
             ending = file.path.rpartition("/")[2].rpartition(".")
             self._ignored[f".{ending[2].lower()}" if ending[1] else ""].append(file.path)
-        elif splits and rest and top not in splits:
-            self._left_out[top] += 1
-        elif not inner:
+        elif base is None and "/" in file.path:
+            self._left_out[file.path.partition("/")[0]] += 1
+        elif base is None or not inner:
             self._outside.append(file.path)
+        elif self.inner_splits:
+            self._add_with_inner_split(file, class_name, inner)
         else:
             self.classes.add(class_name)
-            self.images.append((file, class_name, inner, split))
+            self.images.append((file, class_name, inner, self._splits.get(base)))
 
-    def add_folder(self, folder: str, splits: dict[str, Kind]) -> None:
+    def _add_with_inner_split(self, file: SourceFile, class_name: str, inner: str) -> None:
+        folder, _, rest = inner.partition("/")
+        given = kind_of_folder(folder)
+        split = self.inner_splits.get(given) if given else None
+        if split is None:
+            self._left_out[f"{class_name}/{folder}"] += 1
+        else:
+            self.classes.add(class_name)
+            self.images.append((file, class_name, rest, split))
+
+    def _base_of(self, path: str) -> str | None:
+        """The split folder above the file, "" where there are no splits, None outside of them."""
+        if not self._splits:
+            return ""
+        return next((base for base in self._splits if path.startswith(f"{base}/")), None)
+
+    def add_folder(self, folder: str) -> None:
         """A class folder counts even when it is empty, so that empty ones are reported."""
-        top, _, rest = folder.partition("/")
-        if not splits and not rest:
-            self.classes.add(top)
-        elif top in splits and rest and "/" not in rest:
-            self.classes.add(rest)
+        parent, _, name = folder.rpartition("/")
+        if parent in self._splits if self._splits else not parent:
+            self.classes.add(name)
 
     def report_ignored(self) -> None:
         for suffix, paths in sorted(self._ignored.items()):

@@ -34,6 +34,8 @@ from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "voc"
 MOST_XML_BYTES = 2 * 1024**2
+_MOST_PEEKED = 20
+_ROOT = re.compile(rb"<annotation[\s>/]")
 _OBJECT = re.compile(rb"<object[\s>]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _KINDS: tuple[Kind, ...] = ("train", "val", "test")
@@ -43,7 +45,7 @@ _Found = tuple[Position, str, tuple[float, float, float, float]]
 
 def recognise(files: Files) -> bool:
     """Whether an XML file holds an annotation."""
-    return any(b"<annotation" in files.peek(file) for file in files.ending(".xml")[:5])
+    return any(_ROOT.search(files.peek(file)) for file in files.ending(".xml")[:_MOST_PEEKED])
 
 
 def read(files: Files, report: Report) -> Layout:
