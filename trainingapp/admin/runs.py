@@ -28,7 +28,7 @@ from trainingapp.admin.base import (
 )
 from trainingapp.contract.config import parse_config
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
-from trainingapp.models.verbs import VerbError
+from trainingapp.models.verbs import VerbError, require_task
 from trainingapp.presentation.badges import status_badge
 from trainingapp.presentation.event_text import journal_text
 from trainingapp.presentation.labels import STATUSES
@@ -98,6 +98,7 @@ def _freed_bytes(checkpoint: Checkpoint) -> str:
 
 
 def _fork(checkpoint: Checkpoint, *, user: User, mode: run_verbs.ForkMode) -> TrainingRun:
+    require_task(checkpoint.run.task)
     config = parse_config(checkpoint.run.config)
     return run_verbs.fork_run(checkpoint.run, checkpoint, owner=user, config=config, mode=mode)
 

@@ -163,7 +163,7 @@ class ShareRequest(Schema):
 
 class _Run(TrainingStatusResponse):
     name: str
-    task: TaskName
+    task: str = Field(description="The name of the task; one that is no longer installed, too.")
     dataset: int
     dataset_name: str
     owner: str

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from trainingapp.contract.limits import MAX_PRIORITY, NAME_LENGTH
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.bell import ring
 from trainingapp.models.run import Status
@@ -68,6 +69,19 @@ def refresh_locked(row: TrainingRun | Dataset | Weights) -> None:
 def not_possible(run: TrainingRun, verb: str) -> VerbError:
     message = _("The run “%(name)s” is %(status)s and cannot be %(verb)s.")
     return VerbError(message % {"name": run.name, "status": Status(run.status).label, "verb": verb})
+
+
+def task_problem(name: str) -> str:
+    """Why objects of this task can only be looked at and deleted; empty for an installed task."""
+    if name in TASKS:
+        return ""
+    return _("The task “%(task)s” is not installed: its module is missing from STUDIO_TASKS.") % {"task": name}
+
+
+def require_task(name: str) -> None:
+    """Raises VerbError for a task that this installation does not have (any longer)."""
+    if problem := task_problem(name):
+        raise VerbError(problem)
 
 
 def checked_name(name: str) -> str:

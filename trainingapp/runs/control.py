@@ -10,7 +10,7 @@ from trainingapp.accounts import audit
 from trainingapp.jobs import wakeups
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.run import NO_ERROR, RequestedAction, Status, append_events
-from trainingapp.models.verbs import VerbError, locked, not_possible
+from trainingapp.models.verbs import VerbError, locked, not_possible, require_task
 
 #: What is reset when a user starts or resumes a run.
 FRESH: dict[str, Any] = {
@@ -135,6 +135,8 @@ def send_request(run: TrainingRun, command: str, by: str, **data: object) -> Non
 
 
 def queue_run(run: TrainingRun, by: str) -> None:
+    """Queue the run and wake a worker. Raises VerbError for a run whose task is not installed."""
+    require_task(run.task)
     run.transition(Status.QUEUED, data={"by": by}, **FRESH)
     transaction.on_commit(wakeups.wake_trainer, robust=True)
 

@@ -17,6 +17,7 @@ from trainingapp.contract.storage.durable import Bytes, Damaged
 from trainingapp.contract.storage.exporting import EXPORT_FORMS, ExportForm, export_pieces, export_size
 from trainingapp.contract.storage.reading import is_plain, open_checkpoint
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
+from trainingapp.models.verbs import require_task
 
 CHUNK_BYTES = 1 << 20
 SCRIPT_TYPE = "text/x-python"
@@ -53,7 +54,7 @@ def _exported(path: Path, form: ExportForm, name: str) -> StreamingHttpResponse 
 
 
 def script_response(run: TrainingRun) -> HttpResponse:
-    """train.py of the run."""
+    """train.py of the run. Raises VerbError for a task that is not installed."""
     response = HttpResponse(run_script(run), content_type=f"{SCRIPT_TYPE}; charset=utf-8")
     response.headers["Content-Disposition"] = 'attachment; filename="train.py"'
     return response
@@ -92,7 +93,8 @@ def _attachment(content: AsyncIterator[Bytes], size_bytes: int, name: str, sha25
 
 
 def run_script(run: TrainingRun) -> str:
-    """train.py: the run as a script that needs no studio."""
+    """train.py: the run as a script that needs no studio. Raises VerbError for a task that is not installed."""
+    require_task(run.task)
     return training_script(
         parse_config(run.config),
         name=run.name,

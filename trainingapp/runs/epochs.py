@@ -7,7 +7,7 @@ from trainingapp.accounts import audit
 from trainingapp.contract.config import RunConfig, parse_config
 from trainingapp.models import TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.models.verbs import VerbError, locked, not_possible
+from trainingapp.models.verbs import VerbError, locked, not_possible, require_task
 from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs.control import queue_run, send_request
 
@@ -19,6 +19,7 @@ def least_epochs(run: TrainingRun) -> int:
 
 def with_epochs(run: TrainingRun, epochs: int) -> RunConfig:
     """The run's configuration with another number of epochs. Raises VerbError if that is not possible."""
+    require_task(run.task)
     if run.status == Status.COMPLETED and epochs <= run.epoch:
         raise VerbError(
             _("The run has already completed %(count)d epochs. Set a higher number.") % {"count": run.epoch}

@@ -13,7 +13,7 @@ from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.models.verbs import FieldError, VerbError, locked, not_possible
+from trainingapp.models.verbs import FieldError, VerbError, locked, not_possible, require_task
 from trainingapp.runs.control import queue_run
 from trainingapp.runs.limits import Limits
 from trainingapp.runs.records import create_run
@@ -23,7 +23,8 @@ ForkMode = Literal["continue", "weights"]
 
 
 def clone_run(run: TrainingRun, *, owner: User, name: str = "") -> TrainingRun:
-    """A new run, pending, with the same dataset and configuration."""
+    """A new run, pending, with the same dataset and configuration. Raises VerbError."""
+    require_task(run.task)
     with transaction.atomic():
         copy = create_run(
             owner=owner,
@@ -54,6 +55,7 @@ def fork_run(
     "continue" resumes from the step of the checkpoint with optimizer and schedule; "weights" takes over the weights
     whose names and shapes match and starts at epoch 1. `limits` are those of create_run. Raises VerbError.
     """
+    require_task(run.task)
     if checkpoint.run_id != run.pk or checkpoint.damage:
         raise VerbError(_("%(file)s is not a valid checkpoint of “%(name)s”.") % {"file": checkpoint.file, "name": run})
     if mode == "continue":
@@ -92,6 +94,7 @@ def fork_from(
     Without a file, from the best checkpoint, or else the last. Raises VerbError, FieldError for an unknown file, and
     pydantic's ValidationError for a configuration that is wrong.
     """
+    require_task(run.task)
     if checkpoint:
         found = run.checkpoints.filter(file=checkpoint).first()
         if found is None:

@@ -386,8 +386,13 @@ class ConfigRow:
 
 
 def config_table(config: Mapping[str, JsonValue]) -> list[ConfigRow]:
-    """A stored configuration for people, in the order of the form."""
+    """A stored configuration for people, in the order of the form.
+
+    The fields of a task that is not installed are shown by their names, as they are stored.
+    """
     task = str(config.get("task", DEFAULT_TASK))
+    if task not in TASKS:
+        return [ConfigRow(name, name, "", value, value, "", has_effect=True) for name, value in config.items()]
     defaults = {**config_defaults(task, str(config["model"])), "task": task}
     rows = []
     for name, field in config_fields(task).items():

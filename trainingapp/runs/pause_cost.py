@@ -128,6 +128,8 @@ def _next_bytes(checkpoints: list[Checkpoint]) -> int:
 
 def _likely_bytes(run: TrainingRun) -> int | None:
     """The size of a checkpoint of a similar run, else that of its parameters and the state of its optimizer."""
+    if run.task not in TASKS:  # a task that is no longer installed: neither its fields nor its networks are known
+        return None
     kept = set(kept_by_continuing(run.task)) - {"task"}
     names = {f"run__config__{name}": run.config.get(name) for name in kept}
     like = Checkpoint.objects.filter(run__task=run.task, damage="", **names).order_by("-created_at").first()

@@ -90,18 +90,23 @@ def _series(
 
 
 def charts_of(name: str) -> list[Chart]:
-    """The charts of the runs of a task. Each split and each metric keeps its colour."""
-    task = TASKS[name]
+    """The charts of the runs of a task. Each split and each metric keeps its colour.
+
+    Of a task that is not installed only the curves are known that every task has.
+    """
+    task = TASKS.get(name)
     loss = [_series("loss", "train", _("Training"), 1)]
-    if task.has_validation_loss:
+    if task is None or task.has_validation_loss:
         loss.append(_series("loss", "val", _("Validation"), 2))
-    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(task.quality_chart, start=1)]
+    shown = task.quality_chart if task else ()
+    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(shown, start=1)]
     rate = [_series("lr", "train", _("Learning rate"), 3)]
-    return [
+    charts: list[Chart] = [
         {"name": "loss", "title": _("Loss"), "series": loss},
         {"name": "quality", "title": _("Metrics"), "series": quality},
         {"name": "learning_rate", "title": _("Learning rate"), "series": rate},
     ]
+    return [chart for chart in charts if chart["series"]]
 
 
 def _quality(metric: str, split: str, colour: int) -> Series:

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp.accounts.permissions import Verb
 from trainingapp.accounts.sharing import share
 from trainingapp.contract.limits import FILE_NAME_LENGTH, MAX_EPOCHS, MAX_PRIORITY, NAME_LENGTH
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import TrainingRun
 from trainingapp.models.run import RequestedAction, Status
 from trainingapp.runs.control import (
@@ -34,8 +35,9 @@ def _page(route: str) -> Callable[[TrainingRun], str]:
     return lambda run: reverse(route, args=[run.pk])
 
 
-def _has_status(*statuses: Status) -> Callable[[TrainingRun], bool]:
-    return lambda run: run.status in statuses
+def _is_installed(run: TrainingRun) -> bool:
+    """Whether the task of the run is installed: without it, the run can be looked at, ended and deleted only."""
+    return run.task in TASKS
 
 
 def _trains(run: TrainingRun) -> bool:
@@ -43,12 +45,13 @@ def _trains(run: TrainingRun) -> bool:
     return run.status == Status.RUNNING and not run.requested_action
 
 
-def _is_not_ending(run: TrainingRun) -> bool:
-    return run.status != Status.RUNNING or not run.requested_action
+def _can_change_epochs(run: TrainingRun) -> bool:
+    return _is_installed(run) and (run.status != Status.RUNNING or not run.requested_action)
 
 
 def _can_resume(run: TrainingRun) -> bool:
-    return run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED) or run.waits_until is not None
+    is_ended = run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED)
+    return _is_installed(run) and (is_ended or run.waits_until is not None)
 
 
 def _can_pause(run: TrainingRun) -> bool:
@@ -69,7 +72,7 @@ def _can_force_stop(run: TrainingRun) -> bool:
 
 
 def _can_fork(run: TrainingRun) -> bool:
-    return run.checkpoints.filter(damage="").exists()
+    return _is_installed(run) and run.checkpoints.filter(damage="").exists()
 
 
 def _from_a_form(run: TrainingRun) -> bool:
@@ -83,7 +86,7 @@ RUN_VERBS = VerbRegistry(
         function=start_run,
         label=_("Start"),
         help="Queue new runs.",
-        is_possible=_has_status(Status.PENDING),
+        is_possible=lambda run: _is_installed(run) and run.status == Status.PENDING,
         is_lifecycle=True,
         placement="button",
         icon="bi-play-fill",
@@ -187,7 +190,7 @@ RUN_VERBS = VerbRegistry(
         function=extend_run,
         label=_("Change epochs"),
         help="Change the total epochs of a run; a completed run is queued again.",
-        is_possible=_is_not_ending,
+        is_possible=_can_change_epochs,
         parameters=(
             Parameter(
                 name="epochs",
@@ -266,6 +269,7 @@ RUN_VERBS = VerbRegistry(
         label=_("Clone and edit"),
         help="Create a run with the dataset and the configuration of another run.",
         permission=Verb.CREATE,
+        is_possible=_is_installed,
         makes_run=True,
         parameters=(_NAME,),
         icon="bi-copy",
@@ -284,7 +288,7 @@ RUN_VERBS = VerbRegistry(
         function=retry_run,
         label=_("Retry"),
         help="Queue failed runs again.",
-        is_possible=_has_status(Status.FAILED),
+        is_possible=lambda run: _is_installed(run) and run.status == Status.FAILED,
         icon="bi-arrow-repeat",
         already=_("The run is already queued or running."),
         api_action="retry",
@@ -365,7 +369,7 @@ RUN_VERBS = VerbRegistry(
         function=move_in_queue,
         label=_("Move in the queue"),
         help="Move a queued run before or after another one, or to an end of the queue.",
-        is_possible=_has_status(Status.QUEUED),
+        is_possible=lambda run: run.status == Status.QUEUED,
         placement="elsewhere",
         api_operation="move_in_queue",
         own_command="queue move",

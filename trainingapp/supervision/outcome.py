@@ -11,6 +11,7 @@ from trainingapp.contract.config import parse_config, smaller_batch
 from trainingapp.contract.events import Ended, Failed, event_message
 from trainingapp.contract.messages import VERBATIM, Message, sentences
 from trainingapp.contract.messages import runs as messages
+from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import FailureRule, TrainingRun
 from trainingapp.models.run import NO_ERROR, RequestedAction, Status
 from trainingapp.supervision.failures import LINES_SHOWN, Diagnosis, Rule, diagnose
@@ -192,7 +193,8 @@ def _retried(run: TrainingRun, found: Diagnosis, reason: Message, batch_size: in
         return _given_up(found, sentences(reason, messages.RESTARTS_USED(count=used) if used else None))
     changes: dict[str, Any] = {}
     halved: Message | None = None
-    if rule.action == FailureRule.Action.HALVE_BATCH:
+    # Without its task, which was uninstalled meanwhile, the configuration cannot be read: the next trainer says so.
+    if rule.action == FailureRule.Action.HALVE_BATCH and run.task in TASKS:
         config = parse_config(run.config)
         smaller = smaller_batch(config, batch_size)
         if smaller is None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from django import template
 
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
+from trainingapp.models.verbs import task_problem
 from trainingapp.presentation import badges, event_text, labels, numbers, times
 from trainingapp.presentation.failure_advice import advice
 from trainingapp.presentation.messages import text_of
@@ -39,6 +40,7 @@ for read in (
 ):
     register.filter(read)
 register.filter("readable", text_of)
+register.filter(task_problem)
 
 
 @register.filter

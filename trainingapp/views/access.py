@@ -3,15 +3,18 @@
 What a person may not see is not found; what they see but may not do is forbidden, with a sentence.
 """
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 
 from trainingapp.accounts.permissions import Object, Verb, can, refusal, visible_to
+from trainingapp.accounts.users import AnyUser
 from trainingapp.models import Checkpoint, Dataset, TrainingRun, Weights
+from trainingapp.models.verbs import task_problem
 
 M = TypeVar("M", bound=Model)
 
@@ -39,6 +42,14 @@ def controlled_run(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL) -> 
     return run
 
 
+def explain_missing_task(request: HttpRequest, task: str) -> bool:
+    """Whether a task is not installed; the reason is then shown on the next page."""
+    problem = task_problem(task)
+    if problem:
+        messages.error(request, problem)
+    return bool(problem)
+
+
 def visible_dataset(request: HttpRequest, pk: int, **lookup: object) -> Dataset:
     """A dataset that the user may look at. Raises Http404."""
     return visible(request, Dataset.objects.select_related("owner", "job"), pk=pk, **lookup)
@@ -51,7 +62,7 @@ def controlled_dataset(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL)
     return dataset
 
 
-def weights_seen_by(user: Any) -> QuerySet[Weights]:
+def weights_seen_by(user: AnyUser) -> QuerySet[Weights]:
     """The entries of the library that the user may look at."""
     return visible_to(user, Weights.objects.all())
 

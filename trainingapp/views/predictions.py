@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict, StreamingHttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -17,7 +17,7 @@ from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.models import Job, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import datasets_for
-from trainingapp.views.access import require, visible_weights
+from trainingapp.views.access import explain_missing_task, require, visible_weights
 from trainingapp.views.files import attachment
 from trainingapp.views.jobs import own_job, started_job
 from trainingapp.weights import verbs as weights_verbs
@@ -41,6 +41,8 @@ FILES = {
 def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
     """A page to drop images on; with POST, the job that looks at them."""
     weights = _usable_weights(request, pk)
+    if request.method != "POST" and explain_missing_task(request, weights.task):
+        return redirect(weights)
     problem = ""
     if request.method == "POST":
         images = [(file.name or "", file) for file in request.FILES.getlist("images")]

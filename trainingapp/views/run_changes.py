@@ -15,7 +15,7 @@ from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.change_forms import EditForm, EpochsForm
 from trainingapp.runs.forms import LIMITS
 from trainingapp.runs.verb_registry import RUN_VERBS
-from trainingapp.views.access import controlled_run
+from trainingapp.views.access import controlled_run, explain_missing_task
 from trainingapp.views.epochs_preview import EpochsPreview, preview
 
 #: States from which a run with more epochs can go on at once.
@@ -26,6 +26,8 @@ RESUMABLE = frozenset({TrainingRun.Status.PAUSED, TrainingRun.Status.STOPPED, Tr
 def run_epochs(request: HttpRequest, pk: int) -> HttpResponse:
     """Another number of epochs: what it means, drawn while one types (?epochs=), and then done."""
     run = controlled_run(request, pk)
+    if explain_missing_task(request, run.task):
+        return redirect(run)
     form = EpochsForm(
         run, request.POST if request.method == "POST" else request.GET if "epochs" in request.GET else None
     )

@@ -1,10 +1,13 @@
 """What a run can be taken away as, beside its checkpoints."""
 
+from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from trainingapp.accounts.permissions import Verb
+from trainingapp.models.verbs import VerbError
 from trainingapp.runs.downloads import script_response, tensorboard_response
 from trainingapp.views.access import controlled_run
 
@@ -12,7 +15,12 @@ from trainingapp.views.access import controlled_run
 @require_safe
 def run_script(request: HttpRequest, pk: int) -> HttpResponse:
     """train.py: the run as a script that needs no studio."""
-    return script_response(controlled_run(request, pk, Verb.DOWNLOAD))
+    run = controlled_run(request, pk, Verb.DOWNLOAD)
+    try:
+        return script_response(run)
+    except VerbError as error:
+        messages.error(request, str(error))
+        return redirect(run)
 
 
 @require_safe

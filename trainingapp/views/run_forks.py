@@ -14,7 +14,7 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.change_forms import ForkForm
 from trainingapp.runs.forms import config_changes
-from trainingapp.views.access import require, visible_run
+from trainingapp.views.access import explain_missing_task, require, visible_run
 
 FORKS_SHOWN = 20
 
@@ -24,6 +24,8 @@ def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
     """The form of a run that begins with a checkpoint (?checkpoint=) of this one."""
     run = visible_run(request, pk)
     require(request, Verb.CREATE)
+    if explain_missing_task(request, run.task):
+        return redirect(run)
     form = ForkForm(run, request.POST, user=request.user) if request.method == "POST" else _fresh_form(request, run)
     context = {"section": "runs", "run": run, "form": form}
     if request.method != "POST" or not form.is_valid():

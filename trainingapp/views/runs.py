@@ -22,7 +22,7 @@ from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import LIMITS, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.runs.run_page import log_events
 from trainingapp.runs.verb_registry import RUN_VERBS
-from trainingapp.views.access import controlled_run, require, visible_run, weights_seen_by
+from trainingapp.views.access import controlled_run, explain_missing_task, require, visible_run, weights_seen_by
 from trainingapp.views.journal import restart_to_tell
 from trainingapp.views.run_control import context_of
 from trainingapp.views.run_forks import lineage
@@ -69,7 +69,11 @@ def _wants(request: HttpRequest, element_id: str) -> bool:
 def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
     require(request, Verb.CREATE)
-    form, origin = _new_run_form(request), _origin(request)
+    origin = _origin(request)
+    initial = _initial(request, origin)
+    if explain_missing_task(request, initial["task"]):
+        return redirect(origin or "run_list")
+    form = _new_run_form(request, initial)
     context = {"form": form, "tasks": _task_tabs(request, form.task_name), "section": "runs", "clone": origin}
     if request.method != "POST" or not form.is_valid():
         return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
@@ -93,11 +97,10 @@ def run_new(request: HttpRequest) -> HttpResponse:
     return redirect(run)
 
 
-def _new_run_form(request: HttpRequest) -> RunForm:
+def _new_run_form(request: HttpRequest, initial: dict[str, Any]) -> RunForm:
     if request.method == "POST":
         wanted = request.POST.get("task", "")
         return RunForm(request.POST, task=wanted if wanted in TASKS else DEFAULT_TASK, user=request.user)
-    initial = _initial(request)
     return RunForm(initial=initial, task=initial["task"], user=request.user)
 
 
@@ -115,17 +118,17 @@ def _task_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
     ]
 
 
-def _initial(request: HttpRequest) -> dict[str, Any]:
+def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]:
     """What the form shows at first: another run's values (?clone=), else those of ?task= and ?dataset=."""
-    if run := _origin(request):
-        about = {name: getattr(run, name) for name in ("priority", "task", *LIMITS)}
-        return {**run.config, **about, "name": run_verbs.copied_name(run), "dataset": run.dataset_id}
+    if origin:
+        about = {name: getattr(origin, name) for name in ("priority", "task", *LIMITS)}
+        return {**origin.config, **about, "name": run_verbs.copied_name(origin), "dataset": origin.dataset_id}
     if weights := _wanted_weights(request):
         return _initial_from(weights, request.user)
     dataset = _wanted_dataset(request)
     task = request.GET.get("task", "")
     if task not in TASKS:
-        task = dataset.tasks[0] if dataset and dataset.tasks else DEFAULT_TASK
+        task = next((name for name in (dataset.tasks if dataset else []) if name in TASKS), DEFAULT_TASK)
     if dataset is None or task not in dataset.tasks:
         dataset = datasets_for(task, request.user).first()
     return {"task": task, "dataset": dataset.pk if dataset else None}

@@ -23,7 +23,7 @@ from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.numbers import metric
 from trainingapp.runs.forms import ShareForm
-from trainingapp.views.access import controlled_run, require, visible_weights, weights_seen_by
+from trainingapp.views.access import controlled_run, explain_missing_task, require, visible_weights, weights_seen_by
 from trainingapp.views.files import attachment
 from trainingapp.weights import verbs as weights_verbs
 from trainingapp.weights.forms import AboutForm, ExportForm, SaveForm, UploadForm
@@ -108,6 +108,7 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "changes": can(request.user, Verb.CHANGE, weights),
         "deletes": can(request.user, Verb.DELETE, weights),
         "creates": can(request.user, Verb.CREATE),
+        "is_installed": weights.task in TASKS,
         "sharing": ShareForm(weights) if can(request.user, Verb.SHARE, weights) else None,
         "trail": audit.entries_of(weights)[:ENTRIES_SHOWN],
         "uses": uses,
@@ -246,6 +247,8 @@ def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
     """Choose formats and have them packed; the page then follows the job."""
     weights = visible_weights(request, pk)
     require(request, Verb.CREATE)
+    if request.method != "POST" and explain_missing_task(request, weights.task):
+        return redirect(weights)
     form = ExportForm(_posted(request))
     if form.is_valid():
         try:

@@ -81,7 +81,7 @@ class Predictions:
     """The images of a job as the page shows them at first, at the thresholds of the model."""
 
     kind: str
-    """"classes", "boxes" or "mask"."""
+    """"classes", "boxes" or "mask"; empty for a task that is not installed."""
 
     classes: list[str]
     confidence: float
@@ -96,7 +96,9 @@ def read_predictions(job: Job) -> Predictions | None:
         return None
     card: Card = job.params["card"]
     images = [_shown(one, card) for one in found["images"]]
-    return Predictions(TASKS[card["task"]].prediction, card["classes"], card["confidence"], card["iou"], images)
+    task = TASKS.get(card["task"])  # None for a task that is no longer installed: its images are shown without results
+    kind = task.prediction if task else ""
+    return Predictions(kind, card["classes"], card["confidence"], card["iou"], images)
 
 
 def _shown(one: PredictedImage, card: Card) -> PredictedImage:

@@ -38,6 +38,7 @@ from trainingapp.models.verbs import (
     folder_size,
     refresh_locked,
     remove_trash,
+    require_task,
 )
 from trainingapp.presentation.event_text import damage_text
 from trainingapp.presentation.messages import rendered
@@ -311,6 +312,7 @@ def _check_unneeded(weights: Weights) -> None:
 
 def check_usable(weights: Weights) -> None:
     """Raises VerbError where the entry cannot predict (yet)."""
+    require_task(weights.task)
     if not weights.is_ready:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
     check_undamaged(weights)

@@ -2,7 +2,8 @@
 
 The built-in tasks come first. Further ones come from the environment variable STUDIO_TASKS: dotted names of modules,
 separated by commas, each with a `TASK`. Every process of the studio and every trainer reads it when it starts, so the
-variable must be the same for all of them and must stay set as long as runs of these tasks are to be shown.
+variable must be the same for all of them. Without its entry, runs and models of a task can be viewed, downloaded and
+deleted only (`models.verbs.task_problem`).
 """
 
 import os
