@@ -124,11 +124,28 @@ def test_a_damaged_backup_changes_nothing(
     assert not list((tmp_path / "new").rglob("*.pt"))
 
 
-def test_a_file_that_leads_outside_is_refused(tmp_path: Path) -> None:
+def member(name: str, kind: bytes = tarfile.REGTYPE, linkname: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, linkname
+    return made
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [
+        member("files/runs/../../../../evil"),
+        member("/etc/evil"),
+        member("files/evil", tarfile.LNKTYPE, "/etc/passwd"),
+        member("files/evil", tarfile.LNKTYPE, "files/../../evil"),
+        member("files/evil", tarfile.SYMTYPE, "/etc/passwd"),
+    ],
+    ids=["parents", "absolute", "link", "link with parents", "symbolic link"],
+)
+def test_a_file_that_leads_outside_is_refused(tmp_path: Path, outside: tarfile.TarInfo) -> None:
     file = tmp_path / "b.tar.zst"
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w|") as tar:
-        tar.addfile(tarfile.TarInfo("files/runs/../../../../evil"))
+        tar.addfile(outside)
     file.write_bytes(zstandard.ZstdCompressor().compress(content.getvalue()))
     with pytest.raises(CommandError, match="does not belong there"):
         call_command("restore", str(file))
