@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.trainers import events_of, train_here
 from trainingapp.engine import environment as module
-from trainingapp.engine.environment import _driver, _revision, environment
+from trainingapp.engine.environment import driver_version, environment, source_revision
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -35,20 +35,20 @@ def test_the_revision_is_that_of_the_checkout_and_shows_changes(tmp_path: Path) 
     file = tmp_path / "engine" / "source.py"
     file.parent.mkdir()
     file.write_text("one = 1\n")
-    assert _revision(file) == "", "there is no checkout"
+    assert source_revision(file) == "", "there is no checkout"
     _git(tmp_path, "init")
-    assert _revision(file) == "", "an installation in somebody's checkout is no part of it"
+    assert source_revision(file) == "", "an installation in somebody's checkout is no part of it"
     _git(tmp_path, "add", ".")
     _git(tmp_path, "commit", "-m", "first")
     commit = _git(tmp_path, "rev-parse", "HEAD")
-    assert _revision(file) == commit
+    assert source_revision(file) == commit
     file.write_text("one = 2\n")
-    assert _revision(file) == f"{commit}+"
+    assert source_revision(file) == f"{commit}+"
 
 
 def test_without_git_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert _revision(Path(module.__file__)) == ""
+    assert source_revision(Path(module.__file__)) == ""
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,6 @@ def test_the_driver_is_read_from_the_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, driver: str
 ) -> None:
     monkeypatch.setattr(module, "DRIVER_FILE", tmp_path / "version")
-    assert _driver() == ""
+    assert driver_version() == ""
     (tmp_path / "version").write_text(text)
-    assert _driver() == driver
+    assert driver_version() == driver

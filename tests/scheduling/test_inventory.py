@@ -84,12 +84,12 @@ def test_our_own_processes_are_not_foreign(make: MAKE) -> None:
 def test_only_news_is_written() -> None:
     refresh(gpu(0, used_gb=4))
 
-    assert not inventory._differs("memory_free_bytes", 20 * GB, 20 * GB + 1000)
-    assert inventory._differs("memory_free_bytes", 20 * GB, 19 * GB)
-    assert not inventory._differs("load", 0.5, 0.51)
-    assert inventory._differs("load", 0.5, 0.9)
-    assert inventory._differs("load", None, 0.9)
-    assert inventory._differs("foreign", [], [{"pid": 1}])
+    assert not inventory.differs("memory_free_bytes", 20 * GB, 20 * GB + 1000)
+    assert inventory.differs("memory_free_bytes", 20 * GB, 19 * GB)
+    assert not inventory.differs("load", 0.5, 0.51)
+    assert inventory.differs("load", 0.5, 0.9)
+    assert inventory.differs("load", None, 0.9)
+    assert inventory.differs("foreign", [], [{"pid": 1}])
 
 
 @pytest.mark.django_db

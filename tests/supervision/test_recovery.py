@@ -22,7 +22,7 @@ from trainingapp.scheduling.scheduler import claim_next
 from trainingapp.supervision import HOST, recover_lost_runs, recover_run, worker_id
 from trainingapp.supervision.identity import is_dead_here
 from trainingapp.supervision.recovery import is_lost
-from trainingapp.supervision.supervision import _write_config
+from trainingapp.supervision.supervision import write_config
 from trainingapp.supervision.trainers import start_trainer
 
 MAKE = Callable[..., TrainingRun]
@@ -150,7 +150,7 @@ def test_a_trainer_that_is_left_saves_and_leaves_first(user: User, tints: Datase
     run = claim_next(HOST, dead_worker())
     assert run is not None
     run.folder.mkdir(parents=True)
-    _write_config(run)
+    write_config(run)
     trainer = start_trainer(run.folder)
     events = run.folder / "events.jsonl"
     wait_for(lambda: events.exists() and '"metrics"' in events.read_text(), 60, "the trainer trains")

@@ -39,15 +39,20 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parsed(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     faulthandler.enable()  # a crash leaves a traceback in the log
-    faulthandler.register(signal.SIGUSR1)  # and the supervisor can request one from a trainer that hangs
-    # cuBLAS repeats its sums only with a fixed workspace, chosen before torch is loaded.
+    faulthandler.register(signal.SIGUSR1)  # the supervisor requests one from a trainer that hangs
+    # cuBLAS gives the same sums each time only with a fixed workspace; torch reads the variable when it is loaded.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     waiting.prepare_environment()
     if options.export_checkpoint:
         return _export(options.export_checkpoint, options.to)
     lines = LineReader(sys.stdin.fileno())
     if options.job or options.jobs:
-        return _jobs(options.job, lines)
+        from trainingapp.engine.jobs.work import do_job, serve_jobs  # loads torch, so not at the top
+
+        if options.job:
+            return 0 if do_job(options.job) else EXIT_FAILED
+        serve_jobs(lines)
+        return 0
     if options.spare:
         run_dir = _wait_as_spare(lines)
         return _run(run_dir, lines) if run_dir else 0
@@ -70,15 +75,6 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     if options.export_checkpoint and (options.to is None or options.to.suffix not in (".pt", ".safetensors")):
         parser.error("--export-checkpoint needs --to with a name that ends with .pt or .safetensors")
     return options
-
-
-def _jobs(folder: Path | None, lines: LineReader) -> int:
-    from trainingapp.engine.jobs.work import do_job, serve_jobs
-
-    if folder is not None:
-        return 0 if do_job(folder) else EXIT_FAILED
-    serve_jobs(lines)
-    return 0
 
 
 def _export(checkpoint: Path, target: Path) -> int:
@@ -106,16 +102,12 @@ def _wait_as_spare(lines: LineReader) -> Path | None:
     if line is None:
         return None
     request = json.loads(line)
-    _redirect_output(request["log_file"])
+    # The file descriptors themselves, not sys.stdout: torch's C++ code writes to them too.
+    log = os.open(request["log_file"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     return Path(request["run_dir"])
-
-
-def _redirect_output(log_file: str) -> None:
-    """Send file descriptors 1 and 2 to the run's log, for torch's own messages too."""
-    descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
 
 
 def _run(run_dir: Path, lines: LineReader | None) -> int:
@@ -132,7 +124,13 @@ def _run(run_dir: Path, lines: LineReader | None) -> int:
         with run_lock(run_dir, values["attempt"]) as lock_fd:
             return _attempt(run_dir, values, control, lock_fd)
     except StillRunning as error:
-        _append_failure(run_dir, values["attempt"], Failure(error.error_class, error.message, []))
+        logger.error("%s", error.message)
+        failure = Failure(error.error_class, error.message, [])
+        event = Failed(time=time.time(), attempt=values["attempt"], epoch=0, step=0, **failure.as_data())
+        # Another trainer has this file open, so only one whole line is appended: EventLog would also repair the end of
+        # the file, which may be the other trainer's unfinished line.
+        with contextlib.suppress(OSError), (run_dir / EVENTS_FILE).open("a", encoding="utf-8", buffering=1) as file:
+            file.write(event.model_dump_json(exclude_unset=True) + "\n")
         return EXIT_FAILED
 
 
@@ -148,27 +146,16 @@ def _attempt(run_dir: Path, values: dict[str, Any], control: Control, lock_fd: i
         events.flush()
     except Exception as error:
         logger.exception("The run failed.")
-        return _report_failure(events, classify(error))
+        failure = classify(error)
+        kinds = [failure.error_class]
+        try:
+            events.write(Failed(**failure.as_data()))
+            events.flush()
+        except OSError as unwritten:  # a full or read-only disk: the exit code still reports it
+            kinds.append(classify(unwritten).error_class)
+            logger.error("The failure could not be written to %s: %s", EVENTS_FILE, unwritten)
+        return next((EXITS_UNWRITTEN[kind] for kind in kinds if kind in EXITS_UNWRITTEN), EXIT_FAILED)
     return 0
-
-
-def _report_failure(events: EventLog, failure: Failure) -> int:
-    kinds = [failure.error_class]
-    try:
-        events.write(Failed(**failure.as_data()))
-        events.flush()
-    except OSError as error:  # the exit code still reports it
-        kinds.append(classify(error).error_class)
-        logger.error("The failure could not be written to %s: %s", EVENTS_FILE, error)
-    return next((EXITS_UNWRITTEN[kind] for kind in kinds if kind in EXITS_UNWRITTEN), EXIT_FAILED)
-
-
-def _append_failure(run_dir: Path, attempt: int, failure: Failure) -> None:
-    """Append a failed event to a file that another trainer has open: one whole line, without any repair of the file."""
-    logger.error("%s", failure.message)
-    event = Failed(time=time.time(), attempt=attempt, epoch=0, step=0, **failure.as_data())
-    with contextlib.suppress(OSError), (run_dir / EVENTS_FILE).open("a", encoding="utf-8", buffering=1) as file:
-        file.write(event.model_dump_json(exclude_unset=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeVar, cast
@@ -20,7 +20,7 @@ import torch
 
 from trainingapp.contract import retention
 from trainingapp.contract.errors import DiskFull, NonFiniteLoss, ReadOnly, is_disk_full, is_read_only
-from trainingapp.contract.events import CheckpointSaved, EventLog
+from trainingapp.contract.events import EVENTS_FILE, CheckpointSaved, EventLog
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.storage import (
     CHECKPOINT_DISK_FULL,
@@ -71,12 +71,14 @@ Pieces = Generator[None, None, Result]
 #: The hash of a file, and those of the records that it needs.
 Written = tuple[str, list[str]]
 
+#: The end of the event file in which the event of the newest checkpoint is searched.
+EVENTS_TAIL_BYTES = 1 << 20
 #: Seconds after which a stored tensor that a new checkpoint shares is read and compared again.
 TRUSTED_S = 3600.0
-#: How far the writing thread stands behind the loop where both want a core.
+#: Added to the nice value of the writing thread, so that the loop gets a core first.
 WRITER_NICENESS = 10
-#: How long the writing thread rests after each piece, as a multiple of what that took: the steps after a save should
-#: not be felt to be slower, and a save that is on the disk a second later costs nobody anything.
+#: Rest of the writing thread after each piece, as a multiple of the time that the piece took: the steps after a save
+#: must not become slower, while a save that is on the disk a second later costs nothing.
 WRITER_REST = 8.0
 
 
@@ -163,14 +165,25 @@ class CheckpointFolder:
                 return Found(entry, self._load(entry))
             except Damaged as wrong:
                 self.warnings.append(CHECKPOINT_SET_ASIDE(file=entry.file, damage=wrong.message))
-                self._set_aside(entry)
+                path = self._folder / entry.file
+                if path.exists():
+                    path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
+                self._lost.append(entry.file)
+                self._entries.remove(entry)
+                self._parts.pop(entry.file, None)
+                write_index(self._folder, self._entries)
         if self.warnings:
             self.warnings.append(NO_VALID_CHECKPOINT())
         return None
 
-    def announce_newest(self, events_tail: bytes) -> None:
+    def announce_newest(self) -> None:
         """Write the event of the newest checkpoint if a kill came between saving it and writing the event."""
-        if self._entries and self._entries[-1].sha256.encode() not in events_tail:
+        if not self._entries:
+            return
+        with (self.run_dir / EVENTS_FILE).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - EVENTS_TAIL_BYTES))
+            tail = file.read()
+        if self._entries[-1].sha256.encode() not in tail:
             self._announce(self._entries[-1], removed=[])
 
     def _load(self, entry: Entry) -> CheckpointContent:
@@ -185,15 +198,6 @@ class CheckpointFolder:
         if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
             raise Damaged(HASH_MISMATCH())
         return restored(open_checkpoint(path, self._packs))
-
-    def _set_aside(self, entry: Entry) -> None:
-        path = self._folder / entry.file
-        if path.exists():
-            path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
-        self._lost.append(entry.file)
-        self._entries.remove(entry)
-        self._parts.pop(entry.file, None)
-        write_index(self._folder, self._entries)
 
     def _read_index(self) -> tuple[list[Entry], bool]:
         """The entries, and whether the index existed and was valid."""
@@ -286,8 +290,7 @@ class CheckpointFolder:
         writer = self._packs.new_pack()
         try:
             for copied in leaves(content, Copied):
-                keys.append((yield from _hashed(copied.raw)))
-                yield from self._store(copied, keys[-1], writer)
+                keys.append((yield from self._store(copied, writer)))
             self._packs.add(writer)
         finally:
             writer.discard()
@@ -296,11 +299,18 @@ class CheckpointFolder:
         tree = mapped(content, Copied, lambda copied: copied.keyed(next(keyed)))
         return (yield from _written(path, [manifest_bytes(tree)])), keys
 
-    def _store(self, copied: Copied, sha256: str, writer: PackWriter) -> Pieces[None]:
-        """Write the tensor into the pack unless it is there, or in an earlier pack that can still be trusted."""
+    def _store(self, copied: Copied, writer: PackWriter) -> Pieces[str]:
+        """Write the tensor into the pack unless it is there, or in an earlier pack; returns its SHA-256."""
+        hashing = hashlib.sha256()
+        for start in range(0, len(copied.raw), PIECE_BYTES):
+            hashing.update(copied.raw[start : start + PIECE_BYTES])
+            yield
+        sha256 = hashing.hexdigest()
         now = time.monotonic()
         if sha256 in writer or (now < self._trusted_until.get(sha256, 0.0) and self._packs.is_there(sha256)):
-            return
+            return sha256
+        # A new checkpoint must not depend on an old record that the disk has lost meanwhile: it is read again, and
+        # written again where it is corrupted.
         if sha256 in self._packs:
             try:
                 self._packs.read(sha256)
@@ -309,15 +319,21 @@ class CheckpointFolder:
         if sha256 not in self._packs:
             yield from writer.write(copied.raw, copied.spec.width, sha256)
         self._trusted_until[sha256] = now + TRUSTED_S
+        return sha256
 
     def _take_in(self, new: Entry, parts: dict[str, int], temporary: Path) -> list[str]:
         """Rename the file, add it to the index and remove what need not be kept; returns the removed files."""
         entries = [entry.without_best() if new.is_best else entry for entry in self._entries if entry.file != new.file]
         entries.append(new)
+        keeping = self._keeping
         with retention.held_pins(self._folder.parent) as pins:
             all_parts = {**self._parts, new.file: parts}
-            kept_files = self._kept(entries, all_parts, pins)
+            metric, policy, higher_is_better = keeping.metric, keeping.policy, keeping.higher_is_better
+            items = [entry.item(metric, is_pinned=entry.file in pins, parts=all_parts[entry.file]) for entry in entries]
+            kept_files = retention.choose(items, policy, now=time.time(), higher_is_better=higher_is_better).kept
             kept = [entry for entry in entries if entry.file in kept_files]
+            # The index is already on the disk when the file gets its name, and one flush of the folder covers both
+            # renames. A crash between them leaves a file that the index does not list: it is removed at the next start.
             index = prepared_index(self._folder, kept)
             temporary.replace(self._folder / new.file)
             index.replace(self._folder / INDEX_FILE)
@@ -330,12 +346,6 @@ class CheckpointFolder:
         gone = [name for name in self._lost if name != new.file] + removed
         self._lost = []
         return gone
-
-    def _kept(self, entries: Sequence[Entry], parts: Mapping[str, dict[str, int]], pins: set[str]) -> set[str]:
-        keeping = self._keeping
-        items = [entry.item(keeping.metric, is_pinned=entry.file in pins, parts=parts[entry.file]) for entry in entries]
-        choice = retention.choose(items, keeping.policy, now=time.time(), higher_is_better=keeping.higher_is_better)
-        return set(choice.kept)
 
     def _sweep(self) -> None:
         for _piece in self._repacked():
@@ -419,14 +429,6 @@ class _Writing:
                 self.failure = error
             self._pieces = None
             return False
-
-
-def _hashed(raw: memoryview) -> Pieces[str]:
-    hashing = hashlib.sha256()
-    for start in range(0, len(raw), PIECE_BYTES):
-        hashing.update(raw[start : start + PIECE_BYTES])
-        yield
-    return hashing.hexdigest()
 
 
 def _written(path: Path, pieces: Iterable[Bytes]) -> Pieces[str]:

@@ -22,7 +22,8 @@ ENDINGS: tuple[Ending, ...] = ("stop", "pause", "interrupt")
 class LineReader:
     """Whole lines from a file descriptor, read without Python's own buffering.
 
-    sys.stdin is not used: a forked loader process closes it, and would wait forever for a thread that reads from it.
+    sys.stdin is not used: a forked loader process closes it, and would wait forever for the lock that the reading
+    thread held at the time of the fork.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -43,7 +44,8 @@ class LineReader:
 class Control:
     """Collects commands from a thread and from signals; the loop reads them between two steps.
 
-    A thread adds while the loop takes: single operations on a set and a deque are atomic.
+    The thread adds while the loop takes. No lock is needed: single operations on a set and a deque are atomic. A signal
+    handler could not take one anyway, as it runs between two instructions of the loop.
 
     The end of standard input, SIGINT and SIGTERM mean "interrupt": save and exit, so that the run can be resumed.
     """

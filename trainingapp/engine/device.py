@@ -17,11 +17,15 @@ logger = logging.getLogger(__name__)
 
 def choose_device(name: str) -> torch.device:
     """The device called "auto", "cpu", "cuda" or "cuda:N". Raises BadConfig when this machine does not have it."""
-    if name == "auto":
-        name = _freest_gpu() if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        if count == 0:
+            return torch.device("cpu")
+        # The GPU with the most free memory. A single GPU is not queried: that would allocate memory on it.
+        freest = max(range(count), key=lambda number: torch.cuda.mem_get_info(number)[0]) if count > 1 else 0
+        name = f"cuda:{freest}"
     if count == 0:
         raise BadConfig(NO_USABLE_GPU(device=name))
     number = int(name.partition(":")[2] or 0)
@@ -40,13 +44,6 @@ def device_for(spec: RunSpec) -> torch.device:
         logger.warning("%s was assigned, but torch cannot use it. Training continues on the CPU.", spec.device)
         return choose_device("cpu")
     return choose_device(spec.device or spec.config.device)
-
-
-def _freest_gpu() -> str:
-    """The GPU with the most free memory. A single GPU is not queried: that would allocate memory on it."""
-    numbers = range(torch.cuda.device_count())
-    freest = max(numbers, key=lambda number: torch.cuda.mem_get_info(number)[0]) if len(numbers) > 1 else 0
-    return f"cuda:{freest}"
 
 
 def device_name(device: torch.device) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from trainingapp.engine.transfer import read_checkpoint
 
-#: What must be equal for two runs to be the same run.
+#: The parts that are equal in checkpoints of bit-identical runs.
 PARTS = ("model_state_dict", "ema_state_dict", "optimizer_state_dict", "meter_state_dict", "rng_state", "metrics")
 
 

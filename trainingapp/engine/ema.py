@@ -19,7 +19,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, steps: int) -> None:
-        """Take in the weights after optimizer step `steps` of the run, counted from 1."""
+        """Update the average with the weights after optimizer step `steps` of the run, counted from 1."""
         decay = min(self._decay, (1 + steps) / (10 + steps))
         averages: list[torch.Tensor] = list(self.model.parameters())
         weights: list[torch.Tensor] = list(model.parameters())

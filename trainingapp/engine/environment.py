@@ -1,5 +1,6 @@
-"""What an attempt is made with: versions, machine and source, for whoever wants to repeat it."""
+"""The versions, machine and source of an attempt, recorded so that it can be repeated."""
 
+import contextlib
 import platform
 import subprocess
 from functools import cache
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from pydantic import JsonValue
 
-#: Distributions that have a part in the numbers of a run, or in how it is stored.
+#: Distributions that influence the numbers of a run or how it is stored.
 PACKAGES = (
     "cvstudio",
     "torch",
@@ -32,8 +33,8 @@ GIT_WAIT_S = 5.0
 def environment() -> dict[str, JsonValue]:
     """{"python", "platform", "cpu", "cuda", "cudnn", "driver", "revision": str, "packages": {name: version}}.
 
-    What is not there is left out: a machine without a GPU has no driver, an installed wheel no revision. `revision` is
-    that of the git checkout in which this file lies, with "+" where files were changed since.
+    Missing values are left out: a machine without a GPU has no driver, an installed wheel no revision. `revision` is
+    the commit of the git checkout that contains this file, with "+" where files have been changed since.
     """
     found: dict[str, str | None] = {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -41,23 +42,17 @@ def environment() -> dict[str, JsonValue]:
         "cpu": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
         "cuda": torch.version.cuda,
         "cudnn": str(torch.backends.cudnn.version() or "") if torch.version.cuda else None,
-        "driver": _driver(),
-        "revision": _revision(Path(__file__)),
+        "driver": driver_version(),
+        "revision": source_revision(Path(__file__)),
     }
-    return {**{name: value for name, value in found.items() if value}, "packages": dict(_packages())}
-
-
-def _packages() -> dict[str, str]:
-    versions = {}
+    packages: dict[str, JsonValue] = {}
     for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+        with contextlib.suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    return {**{name: value for name, value in found.items() if value}, "packages": packages}
 
 
-def _driver() -> str:
+def driver_version() -> str:
     """The version of NVIDIA's kernel module; empty without one."""
     try:
         first_line = DRIVER_FILE.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
@@ -67,8 +62,8 @@ def _driver() -> str:
     return next((word for word in words if word[0].isdigit() and "." in word), first_line.strip())
 
 
-def _revision(file: Path) -> str:
-    """The commit of the checkout that `file` is a part of. An installation within somebody's checkout is none."""
+def source_revision(file: Path) -> str:
+    """The commit of the checkout that tracks `file`; empty where git does not track it, as in a virtual environment."""
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return ""
     commit = _git(file.parent, "rev-parse", "HEAD")
@@ -79,7 +74,7 @@ def _revision(file: Path) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says; None where it fails or is not there."""
+    """The output of git; None where it fails or is not installed."""
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(

@@ -11,9 +11,9 @@ def is_frozen(config: BaseRunConfig, epoch: int) -> bool:
 
 
 def set_training(model: nn.Module, head_prefixes: tuple[str, ...], *, frozen: bool) -> None:
-    """Put the model into training mode. Where `frozen`, the backbone takes no gradients and its norms stay as they are.
+    """Put the model into training mode. Where `frozen`, the backbone gets no gradients and is in evaluation mode.
 
-    Gradients alone would not do: batch norms go on averaging what they see in training mode.
+    Without gradients alone, its batch norms would still update their statistics.
     """
     model.train()
     for name, parameter in model.named_parameters():

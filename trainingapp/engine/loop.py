@@ -11,7 +11,7 @@ import torch
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.errors import BadConfig, EngineError
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.events import EVENTS_FILE, EndState, EventLog, Started
+from trainingapp.contract.events import EndState, EventLog, Started
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.training import (
     BATCH_SIZE_CHOSEN,
@@ -51,8 +51,6 @@ from trainingapp.engine.validation import evaluate_split
 
 ENDED: dict[Ending, EndState] = {"pause": "paused", "stop": "stopped", "interrupt": "interrupted"}
 
-EVENTS_TAIL_BYTES = 1 << 20
-
 #: Seconds of a step above which `step_ahead` does nothing.
 LONGEST_STEP_AHEAD_S = 3.0
 
@@ -75,7 +73,7 @@ def train(spec: RunSpec, control: Control, events: EventLog, *, unwanted_fds: Se
     spec = _with_batch_size(spec, dataset, device, precision, found, events)
     task = make_task(spec, dataset, device, unwanted_fds=unwanted_fds)
     _report_start(events, spec, task, found, device, [*folder.warnings, *([warning] if warning else [])])
-    folder.announce_newest(_tail(spec))
+    folder.announce_newest()
     state = _prepare(spec, task, device, precision, found, weights, events)
     del weights  # would occupy memory for the whole run
     report, resume_check = Reporter(events, state, spec.run_dir), ResumeChecker(spec.run_dir, state, events, found)
@@ -129,10 +127,10 @@ def step_ahead(
     resume_check: ResumeChecker,
     seconds_per_step: float | None,
 ) -> None:
-    """Make the next step, which the attempt that resumes the run compares with its own. It is not saved.
+    """Make the step after the last checkpoint; the attempt that resumes the run compares it with its own first step.
 
-    Skipped where a step takes long, because the user waits for the pause. An error in it is only logged: the resumed
-    run will meet it again.
+    The step is not saved. It is skipped where steps take long, because the user waits for the pause. An error in it is
+    only logged: it will occur again in the resumed run.
     """
     if (seconds_per_step or 0.0) > LONGEST_STEP_AHEAD_S:
         return
@@ -160,11 +158,15 @@ def _prepare(
     config = spec.config
     cpu_threads = _cpu_threads(spec, found)
     prepare_backend(deterministic=config.deterministic, cpu_threads=cpu_threads)
-    seed_everything(config.seed)
+    seed_everything(config.seed)  # before the model, whose initial weights are drawn from these generators
     model = task.build_model(pretrained=found is None)
     guard_small_convolutions(model, precision)
     if spec.start_from is not None and weights is not None:
-        _take_over_weights(model, spec.start_from.name, weights, events)
+        transfer = load_matching(model, weights)
+        if not transfer.matched:
+            raise BadConfig(NO_WEIGHTS_FIT(file=spec.start_from.name))
+        for line in transfer.messages():
+            events.log(WEIGHTS_OF(file=spec.start_from.name, report=line))
     state = new_state(spec, task, model, precision, cpu_threads=cpu_threads)
     if found:
         for warning in state.restore(found.content):
@@ -175,7 +177,7 @@ def _prepare(
 
 
 def _cpu_threads(spec: RunSpec, found: Found | None) -> int:
-    """The number of threads for the whole run: the results of sums depend on it."""
+    """The number of threads for the whole run, also after a resume on another machine: sums depend on it."""
     return int(found.content["cpu_threads"]) if found else spec.config.cpu_threads or available_threads()
 
 
@@ -199,15 +201,6 @@ def _with_batch_size(
         tried = [BATCH_SIZE_TRIAL(batch_size=one.batch_size, images_per_s=one.images_per_s) for one in trials]
         events.log(BATCH_SIZE_CHOSEN(batch_size=batch_size, trials=tried))
     return replace(spec, config=spec.config.model_copy(update={"batch_size": batch_size}))
-
-
-def _take_over_weights(model: torch.nn.Module, file: str, weights: dict[str, torch.Tensor], events: EventLog) -> None:
-    """Load the weights of another checkpoint, as far as they fit, and log the report."""
-    report = load_matching(model, weights)
-    if not report.matched:
-        raise BadConfig(NO_WEIGHTS_FIT(file=file))
-    for line in report.messages():
-        events.log(WEIGHTS_OF(file=file, report=line))
 
 
 def _report_start(
@@ -237,11 +230,3 @@ def _report_start(
         events.log(warning, "warning")
     if found:
         events.log(RESUMED_FROM(file=str(file), step=events.step))
-
-
-def _tail(spec: RunSpec) -> bytes:
-    """The end of the event file."""
-    with (spec.run_dir / EVENTS_FILE).open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - EVENTS_TAIL_BYTES))
-        return file.read()

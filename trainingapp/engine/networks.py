@@ -28,5 +28,5 @@ def load_network(card: Card, path: Path) -> nn.Module:
 
 
 def load_plain_network(card: Card, path: Path) -> nn.Module:
-    """The same as others can use it; see `BaseTask.plain_network`."""
+    """The same network with plain inputs and outputs; see `BaseTask.plain_network`."""
     return implementation(card["task"]).plain_network(load_network(card, path), card["image_size"])

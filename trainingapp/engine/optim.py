@@ -15,8 +15,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """The optimizer that the config names; weight decay for weights only, not for biases and norms.
 
-    `head_prefixes` begin the names of the parameters that are no backbone; see `backbone_lr_factor`. fused: one pass
-    over each tensor, on CPUs and GPUs alike.
+    `head_prefixes` begin the names of the parameters outside of the backbone; see `backbone_lr_factor`. fused: one pass
+    over each tensor, on CPUs and GPUs.
     """
     groups = list(_parameter_groups(model, config, head_prefixes))
     rate, momentum = config.learning_rate, config.momentum
@@ -34,11 +34,16 @@ def make_optimizer(
 def _parameter_groups(
     model: nn.Module, config: BaseRunConfig, head_prefixes: tuple[str, ...]
 ) -> Iterator[dict[str, object]]:
-    """Two groups by decay; four, by place as well, where the backbone has a rate of its own.
+    """Two groups by weight decay; four where the backbone has its own learning rate.
 
-    Frozen parameters are among them: they get no gradient, so nothing is done to them, until they are set free.
+    Frozen parameters are included: the optimizer skips them while they have no gradient.
     """
-    exempt = {id(parameter) for parameter in _without_decay(model)}
+    exempt = {
+        id(parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, NORMS) or name.endswith("bias") or parameter.ndim <= 1
+    }
     named = list(model.named_parameters())
     places: list[tuple[float, list[nn.Parameter]]] = [(1.0, [parameter for _name, parameter in named])]
     if config.backbone_lr_factor != 1:
@@ -51,13 +56,6 @@ def _parameter_groups(
         yield {"params": [p for p in parameters if id(p) in exempt], "weight_decay": 0.0, **kept}
 
 
-def _without_decay(model: nn.Module) -> Iterator[nn.Parameter]:
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(module, NORMS) or name.endswith("bias") or parameter.ndim <= 1:
-                yield parameter
-
-
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give every group the rate times its own factor."""
     for group in optimizer.param_groups:
@@ -67,10 +65,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def clip_gradients(
     model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, longest: float
 ) -> None:
-    """Shorten the gradients, taken together as one vector, to a norm of `longest` (Pascanu et al., arXiv:1211.5063).
+    """Scale the gradients, as one vector, to a norm of at most `longest` (Pascanu et al., arXiv:1211.5063).
 
-    0 leaves them as they are.
+    0 leaves them unchanged.
     """
     if longest > 0:
+        # The norm is that of the true gradients; `scaler.step` does not unscale them a second time.
         scaler.unscale_(optimizer)
         torch.nn.utils.clip_grad_norm_(model.parameters(), longest)

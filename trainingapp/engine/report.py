@@ -54,7 +54,12 @@ class Reporter:
         """To be called after each optimizer step. Raises NonFiniteLoss at a point of the charts."""
         self._locate()
         if not self._first_step_reported:
-            self._report_first_step()
+            # The first step is slow (kernels are compiled); waiting for a GPU here costs nothing that is noticed.
+            if self._state.device.type == "cuda":
+                torch.cuda.synchronize(self._state.device)
+            self._first_step_reported = True
+            self.progress("train", now=True)
+            self._events.log(FIRST_STEP(step=self._state.step))
         state = self._state
         if state.step % state.config.log_every_steps == 0 or state.step_in_epoch == state.steps_per_epoch:
             self._point(rate)
@@ -171,13 +176,6 @@ class Reporter:
         self._tensorboard.add("train", shown, self._state.step)
         self._events.write(Metrics(split="train", values=shown))
         meter.reset()
-
-    def _report_first_step(self) -> None:
-        if self._state.device.type == "cuda":
-            torch.cuda.synchronize(self._state.device)
-        self._first_step_reported = True
-        self.progress("train", now=True)
-        self._events.log(FIRST_STEP(step=self._state.step))
 
     def _eta_s(self) -> float | None:
         """Seconds left at the mean of the last minute, including the remaining validations."""

@@ -74,22 +74,19 @@ class RequestHandler:
         for request in now:
             if self._control.ending():
                 break
-            self._do(request)
+            match request:
+                case SaveCheckpoint():
+                    result: Message | None = SAVED_AS(file=self._saving.save_now("command"))
+                case ChangeEpochs():
+                    result = self._change_epochs(request.epochs)
+                case _:
+                    result = self._evaluate()
+            if result is None:  # the run is to end: the request stays pending and is not confirmed
+                continue
+            self._pending.remove(request)
+            if request.id:
+                self._report.confirmed(request, result)
         return bool(now)
-
-    def _do(self, request: Request) -> None:
-        match request:
-            case SaveCheckpoint():
-                result: Message | None = SAVED_AS(file=self._saving.save_now("command"))
-            case ChangeEpochs():
-                result = self._change_epochs(request.epochs)
-            case _:
-                result = self._evaluate()
-        if result is None:
-            return
-        self._pending.remove(request)
-        if request.id:
-            self._report.confirmed(request, result)
 
     def _change_epochs(self, requested: int) -> Message:
         """Change the total number of epochs, to at least the number that has started.

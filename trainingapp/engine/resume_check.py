@@ -125,13 +125,22 @@ class ResumeChecker:
         verdict = compared(self._earlier, mark, config_then=found.content["config"], config=config)
         level: Level = "warning" if verdict.verdict == "differs" else "info"
         changes = [one.as_data() for one in verdict.changes]
+        file = found.entry.file
+        match verdict.verdict:
+            case "exact":
+                message = RESUME_EXACT(file=file)
+            case "unknown":
+                message = RESUME_UNKNOWN(changes=verdict.changes)
+            case _:
+                difference = number_text(verdict.difference, digits=2)
+                message = RESUME_DIFFERS(file=file, difference=difference, changes=verdict.changes)
         event = ResumeCheck(
             level=level,
             verdict=verdict.verdict,
             difference=verdict.difference,
             reason="; ".join(map(str, verdict.changes)),
             changes=[{"code": one["code"], "params": one["params"]} for one in changes],
-            **message_fields(_message(verdict, found.entry.file)),
+            **message_fields(message),
         )
         self._events.write(event)
 
@@ -185,23 +194,9 @@ def _mark_after(run_dir: Path, moment: float) -> Mark | None:
     for path in (run_dir / OLD_MARKS_FILE, run_dir / MARKS_FILE):
         with contextlib.suppress(FileNotFoundError):
             lines += path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return next((mark for mark in map(_parsed, reversed(lines)) if mark is not None and mark.after == moment), None)
-
-
-def _parsed(line: str) -> Mark | None:
-    """None for a line that a kill has cut short."""
-    try:
-        return Mark(**json.loads(line))
-    except (ValueError, TypeError):
-        return None
-
-
-def _message(verdict: Verdict, file: str) -> Message:
-    match verdict.verdict:
-        case "exact":
-            return RESUME_EXACT(file=file)
-        case "unknown":
-            return RESUME_UNKNOWN(changes=verdict.changes)
-        case _:
-            difference = number_text(verdict.difference, digits=2)
-            return RESUME_DIFFERS(file=file, difference=difference, changes=verdict.changes)
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError, TypeError):  # a line that a kill has cut short
+            mark = Mark(**json.loads(line))
+            if mark.after == moment:
+                return mark
+    return None

@@ -1,4 +1,4 @@
-"""Where randomness comes from, so that a run repeats bit by bit."""
+"""Seeds and states of random number generators, so that a run repeats bit by bit."""
 
 import hashlib
 import random
@@ -10,7 +10,7 @@ import torch
 
 
 def derived_seed(seed: int, *parts: int | str) -> int:
-    """A seed in [0, 2^63) fixed by `seed` and `parts` alone; other parts give an unrelated one."""
+    """A seed in [0, 2^63) that depends on `seed` and `parts` alone; other parts give an unrelated seed."""
     text = ":".join(map(str, (seed, *parts)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
@@ -24,10 +24,9 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def own_cpu_randomness() -> Iterator[torch.Generator]:
-    """Lend torch's CPU generator, on which the transforms draw, and give it back as it was.
+    """torch's global CPU generator, from which the transforms draw; its state is restored afterwards.
 
-    Dropout draws from the same generator: what the loader does must not be seen there, or the number of loader
-    processes would change the run.
+    Dropout draws from the same generator: without the restoration, the number of loader processes would change the run.
     """
     generator = torch.default_generator
     state = generator.get_state()
@@ -38,7 +37,7 @@ def own_cpu_randomness() -> Iterator[torch.Generator]:
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """The states of the generators that the model draws on: the CPU's and, on a GPU, its own."""
+    """The states of the generators that the model draws from: that of the CPU and, on a GPU, that of the GPU."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -46,7 +45,8 @@ def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Put back what `rng_state` gave. A state of a GPU is left out on the CPU, and the other way round."""
+    """Restore a result of `rng_state`. The state of a GPU is ignored on the CPU; a GPU keeps its own where none is
+    given."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

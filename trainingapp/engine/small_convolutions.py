@@ -1,8 +1,8 @@
-"""A way around a fault of oneDNN, with which torch computes convolutions on CPUs.
+"""A workaround for a fault of oneDNN, with which torch computes convolutions on CPUs.
 
-In bfloat16 the gradient of a kernel that reaches far beyond its input (3 x 3 with a stride, or 5 x 5, over a single
-pixel) is partly memory that was never written, and so is NaN now and then (torch 2.13 and 2.14). The smallest levels of
-a feature pyramid have such inputs. These layers, and no others, compute in float32.
+In bfloat16 the gradient of a kernel that extends far beyond its input (3 x 3 with a stride, or 5 x 5, on a single
+pixel) is partly uninitialized memory, and therefore sometimes NaN (torch 2.13 and 2.14). The smallest levels of a
+feature pyramid have such inputs. Only these layers compute in float32.
 """
 
 from types import MethodType
@@ -18,12 +18,13 @@ def guard_small_convolutions(model: nn.Module, precision: Precision) -> None:
     if precision.device.type != "cpu" or precision.dtype is None:
         return
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and _can_reach_beyond(module):
+        if not isinstance(module, nn.Conv2d):
+            continue
+        side, stride = max(module.kernel_size), max(module.stride)
+        if side > 3 or (side > 1 and stride > 1):
+            # On the instance, and as a bound method: copies of the model (EMA) are guarded too, and no name of a
+            # parameter changes.
             module.forward = MethodType(_forward, module)  # type: ignore[method-assign]
-
-
-def _can_reach_beyond(layer: nn.Conv2d) -> bool:
-    return max(layer.kernel_size) > 3 or (max(layer.kernel_size) > 1 and max(layer.stride) > 1)
 
 
 def _forward(layer: nn.Conv2d, features_NCHW: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A rehearsal: everything that is slow the first time is done before somebody waits for it."""
+"""A rehearsal for a spare trainer: what is slow the first time is done before a run waits for it."""
 
 import contextlib
 import ctypes
@@ -25,10 +25,10 @@ from trainingapp.engine.tasks.task import Task
 
 
 def rehearse() -> None:
-    """Train the default configuration for two steps on the CPU, on blank images in a folder that goes away.
+    """Train the default configuration for two steps on the CPU, on blank images in a temporary folder.
 
-    It loads the libraries' lazy parts and has the CPU's kernels compiled. A GPU is not touched: an idle process must
-    not hold its memory. A run sets its seeds and switches itself, so nothing of this is seen in it.
+    This imports what libraries load lazily, and compiles the CPU kernels. A GPU is not used: an idle process must not
+    hold its memory. A run sets its own seeds and switches, so the rehearsal does not influence its results.
     """
     prepare_backend(deterministic=True, cpu_threads=available_threads())
     Image.init()
@@ -39,14 +39,10 @@ def rehearse() -> None:
         _train_and_save(make_task(spec, read_index(spec.dataset_dir), torch.device("cpu")), spec)
     with contextlib.suppress(ImportError):
         importlib.import_module("torch.utils.tensorboard")
-    environment()  # git takes a moment to answer, and the answer is kept
+    environment()  # git takes a moment, and the result is cached
     for preset in PRESETS.values():
         image_augmentation(preset, 32)(torch.zeros(3, 32, 32, dtype=torch.uint8))
-    _give_memory_back()
-
-
-def _give_memory_back() -> None:
-    """A spare waits for hours; glibc would keep hundreds of MB of what the rehearsal used."""
+    # A spare waits for hours; glibc would keep hundreds of MB of what the rehearsal used.
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:

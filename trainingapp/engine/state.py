@@ -32,7 +32,7 @@ FORMAT = 1
 
 @dataclass
 class Best:
-    """The best validation result so far, by the metric that decides; ties keep the earlier."""
+    """The best validation result so far by the model-selection metric; of equal results the earlier."""
 
     value: float | None = None
     epoch: int = 0
@@ -47,7 +47,7 @@ class Best:
 class Position:
     """Where a run is: `epoch` counts from 1, `step_in_epoch` the optimizer steps done in it.
 
-    When `step_in_epoch` equals the steps of an epoch its validation is due; `validated` says that it was done.
+    When `step_in_epoch` equals the steps of an epoch, its validation is due; `validated` is true once it is done.
     """
 
     epoch: int = 1
@@ -56,7 +56,7 @@ class Position:
 
     @classmethod
     def of(cls, content: CheckpointContent, steps_per_epoch: int) -> "Position":
-        """The position that a checkpoint holds; scaled, rounding down, where an epoch now has other steps."""
+        """The position of a checkpoint; scaled, rounding down, where the number of steps per epoch has changed."""
         steps = int(content["step_in_epoch"]) * steps_per_epoch // int(content["steps_per_epoch"])
         return cls(content["epoch"], steps, content["validated"])
 
@@ -113,7 +113,7 @@ class TrainingState:
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model that validation looks at: the averaged one where there is one."""
+        """The model that validation uses: the EMA where there is one."""
         return self.ema.model if self.ema else self.model
 
     @property
@@ -152,7 +152,7 @@ class TrainingState:
         """Continue with `config`, which has another number of epochs; returns what that means.
 
         The learning rate is that of the schedule for the new length at the step reached. Where early stopping has ended
-        the run, or would end it here, its patience starts again: the user asked for more epochs.
+        the run, or would end it here, its patience starts again: the user requested more epochs.
         """
         epochs_then, stops_early = self.config.epochs, self.stops_early
         self.config, self.schedule = config, make_schedule(config, self.steps_per_epoch)
@@ -230,6 +230,7 @@ class TrainingState:
         self.best = Best(**content["best"])
         self.patience_from = content.get("patience_from", 0)
         self.earlier_elapsed_s = content["elapsed_s"]
+        # After everything that may draw random numbers, so that the next step draws what it would have drawn.
         set_rng_state(content["rng_state"], self.device)
         warnings: list[Message] = []
         steps, steps_then = self.steps_per_epoch, content["steps_per_epoch"]
@@ -240,7 +241,7 @@ class TrainingState:
         return warnings
 
     def extension_since(self, content: CheckpointContent) -> list[Message]:
-        """What another number of epochs than the checkpoint had means; nothing where it has the same."""
+        """The consequences of a number of epochs that differs from the checkpoint's; empty where it is the same."""
         epochs_then = cast(int, content["config"]["epochs"])
         if self.config.epochs == epochs_then:
             return []

@@ -14,7 +14,7 @@ from trainingapp.engine.state import TrainingState
 
 @dataclass(frozen=True)
 class Step:
-    """What a step was: its learning rate, and the loss of each of its batches, still on the device."""
+    """A finished step: its learning rate, and the loss of each of its batches, scalars on the device."""
 
     rate: float
     losses: list[torch.Tensor]
@@ -26,7 +26,7 @@ def training_step(
     precision: Precision,
     seen: Callable[[TensorBatch], None] = lambda batch: None,
 ) -> Step:
-    """Take the batches of the next step, and let the optimizer go by their gradients. `seen` is given each batch."""
+    """Accumulate the gradients of the batches of the next step, and make the step. `seen` is called with each batch."""
     model, optimizer, scaler = state.model, state.optimizer, state.scaler
     rate = state.schedule.lr_at(state.step)
     set_learning_rate(optimizer, rate)
@@ -36,7 +36,7 @@ def training_step(
         with precision.autocast():
             loss = state.task.loss(model, batch, state.meter)
         scaler.scale(loss / parts).backward()
-        losses.append(loss.detach())
+        losses.append(loss.detach())  # not .item(), which would wait for a GPU
     clip_gradients(model, optimizer, scaler, state.config.gradient_clip)
     scaler.step(optimizer)
     scaler.update()

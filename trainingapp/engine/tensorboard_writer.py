@@ -27,7 +27,20 @@ class TensorBoardWriter:
 
     def __init__(self, run_dir: Path, step: int, events: EventLog) -> None:
         self._events = events
-        self._writer = _opened(run_dir / TENSORBOARD_DIR, step, events)
+        self._writer: SummaryWriter | None = None
+        try:
+            from torch.utils import tensorboard
+        except ImportError as error:
+            events.log(TENSORBOARD_NOT_INSTALLED(error=str(error)))
+            return
+        # Readers drop what an earlier attempt wrote from this step on.
+        purge_step = step + 1 if step else None
+        try:
+            self._writer = tensorboard.SummaryWriter(
+                str(run_dir / TENSORBOARD_DIR), purge_step=purge_step, flush_secs=FLUSH_S
+            )
+        except OSError as error:
+            events.log(TENSORBOARD_UNAVAILABLE(error=str(error)), "warning")
 
     def add(self, split: str, values: dict[str, float], step: int) -> None:
         """Add a point for each metric."""
@@ -40,7 +53,8 @@ class TensorBoardWriter:
             self._give_up(error)
 
     def flush(self) -> None:
-        """Pass everything to the operating system: points before a checkpoint are not written again after a kill."""
+        """Pass all points to the operating system. To be called with each checkpoint: a resumed run does not write the
+        points before it again."""
         if self._writer is None:
             return
         try:
@@ -51,17 +65,3 @@ class TensorBoardWriter:
     def _give_up(self, error: OSError) -> None:
         self._writer = None
         self._events.log(TENSORBOARD_STOPPED(error=str(error)), "warning")
-
-
-def _opened(folder: Path, step: int, events: EventLog) -> "SummaryWriter | None":
-    """A writer that continues after `step`; readers drop what an earlier attempt wrote beyond it."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        events.log(TENSORBOARD_NOT_INSTALLED(error=str(error)))
-        return None
-    try:
-        return SummaryWriter(str(folder), purge_step=step + 1 if step else None, flush_secs=FLUSH_S)
-    except OSError as error:
-        events.log(TENSORBOARD_UNAVAILABLE(error=str(error)), "warning")
-        return None

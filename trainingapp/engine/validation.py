@@ -17,10 +17,9 @@ from trainingapp.engine.state import TrainingState
 def evaluate_split(
     state: TrainingState, precision: Precision, report: Reporter, ending: Callable[[], Ending | None]
 ) -> Evaluation | Ending:
-    """Evaluate the whole validation split; or return how to end as soon as `ending` does. Leaves the model in
-    evaluation mode.
+    """Evaluate the whole validation split, or return how to end as soon as `ending` returns that.
 
-    Raises NonFiniteLoss for a result that is not finite.
+    The model stays in evaluation mode. Raises NonFiniteLoss for a result that is not finite.
     """
     meter = state.task.validation_meter()
     model = state.evaluated_model.eval()

@@ -1,13 +1,13 @@
-"""How the CPU's threads wait for each other: awake while the run is alone on its cores, else asleep (no torch).
+"""How the CPU threads wait for each other: they spin while the run is alone on its cores, else they sleep (no torch).
 
-torch shares an operation among OpenMP threads, and who is done waits for the rest. To spin meanwhile is a tenth faster
-than to sleep, as long as nobody else wants the core; two trainers that spin on the same cores are several times slower
-than two that sleep. So a thread looks twice a second whether others are at work here, and has the threads wait one way
-or the other. Neither changes how a sum is split, so results stay the same to the last bit.
+torch shares an operation among OpenMP threads, and threads that finish early wait for the others. Spinning meanwhile is
+10 % faster than sleeping while no other process needs the core; two trainers that spin on the same cores are several
+times slower than two that sleep. Therefore a background thread measures the load twice per second and selects one or
+the other. Neither changes how a sum is split, so results stay bit-identical.
 
-libgomp, the OpenMP of torch on Linux, takes how long to spin from the environment and keeps to it; but while it counts
-more threads than there are cores, its threads sleep at once. An idle team of threads makes it count so. Where there is
-no libgomp, or no count of the processor time used, the threads sleep.
+libgomp, the OpenMP runtime of torch on Linux, reads the spin count from the environment once and cannot change it
+later. But while it manages more threads than there are cores, its threads sleep immediately. An idle team of threads
+brings it into that state. Without libgomp, or on a system that does not report the processor time used, threads sleep.
 """
 
 import ctypes
@@ -17,30 +17,32 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-#: turns of the waiting loop before a thread sleeps; more gains nothing, and costs while company is not yet noticed
+#: Iterations of the waiting loop before a thread sleeps. More gains nothing, and costs time while other load is not
+#: noticed yet.
 SPIN_COUNT = 20_000
 LOOK_INTERVAL_S = 0.5
-#: busy cores of others that count as company; a browser that shows the run stays below
+#: Busy cores of other processes from which the run does not count as alone; a browser that shows the run stays below.
 COMPANY_CORES = 0.25
+#: Consecutive quiet measurements after which the run counts as alone again.
 QUIET_LOOKS = 3
 
 
 def prepare_environment() -> None:
-    """Say how threads wait, unless the environment does already. To be called before torch is loaded."""
+    """Set how threads wait, unless the environment already does. To be called before torch is loaded."""
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPIN_COUNT))
 
 
 class IdleTeam:
-    """As many OpenMP threads as there are cores, that do nothing: while they are there, all others wait asleep."""
+    """As many idle OpenMP threads as there are cores: while they exist, all other threads sleep when they wait."""
 
     def __init__(self) -> None:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def gather(self) -> None:
-        """Torch must be loaded. Without libgomp nothing happens."""
+        """Start the threads. torch must be loaded; without libgomp nothing happens."""
         if self._thread is None and hasattr(library := ctypes.CDLL(None), "GOMP_parallel"):
             there = threading.Event()
             self._thread = threading.Thread(target=self._stay, args=(library, there), name="idle team", daemon=True)
@@ -48,7 +50,7 @@ class IdleTeam:
             there.wait()
 
     def dismiss(self) -> None:
-        """libgomp ends a team when the thread ends that it belongs to."""
+        """End the threads: libgomp ends a team with the thread that started it."""
         if self._thread is not None:
             self._over.set()
             self._thread.join()
@@ -56,7 +58,7 @@ class IdleTeam:
             self._thread = None
 
     def _stay(self, library: ctypes.CDLL, there: threading.Event) -> None:
-        # Something for the team to run once, so that there is one: a function of C, which needs no interpreter.
+        # libgomp creates the team when it runs something: here a C function, which does not need Python's lock.
         library.GOMP_parallel(library.omp_get_thread_num, None, len(_cores()), 0)
         there.set()
         self._over.wait()
@@ -64,15 +66,15 @@ class IdleTeam:
 
 @dataclass(frozen=True)
 class Reading:
-    """Processor time used until `moment_s`: on this process's cores by everybody, and by this process anywhere."""
+    """Seconds of processor time used until `moment_s`: by all processes on the cores of this one, and by this one."""
 
     moment_s: float
-    everybody_s: float
+    all_s: float
     own_s: float
 
 
 class Company:
-    """Whether others work on the same cores. One busy look makes it so, only some quiet ones in a row unmake it."""
+    """Whether other processes use the same cores: after one busy measurement, until QUIET_LOOKS quiet ones in a row."""
 
     def __init__(self) -> None:
         self.is_there = True
@@ -80,24 +82,24 @@ class Company:
 
     def look(self, before: Reading, after: Reading) -> None:
         passed_s = after.moment_s - before.moment_s
-        if passed_s > 3 * LOOK_INTERVAL_S:  # this process was stopped, and what others did meanwhile took nothing away
+        if passed_s > 3 * LOOK_INTERVAL_S:  # this process was stopped: what others used meanwhile did not slow it down
             return
         own_cores = (after.own_s - before.own_s) / passed_s
-        others_cores = (after.everybody_s - before.everybody_s) / passed_s - own_cores
-        # Less for everybody than for one alone: this system does not really count, so nobody knows.
+        others_cores = (after.all_s - before.all_s) / passed_s - own_cores
+        # Less for all processes than for this one alone: the system's counters are unusable, so assume other load.
         is_quiet = -COMPANY_CORES < others_cores < COMPANY_CORES
         self._quiet_looks = self._quiet_looks + 1 if is_quiet else 0
         self.is_there = self._quiet_looks < QUIET_LOOKS
 
 
 def follow_load() -> None:
-    """Watch the machine in a thread that ends with the process, and have threads wait as suits it. Loads nothing."""
+    """Follow the load in a daemon thread, and select how threads wait. Imports nothing."""
     IDLE_TEAM.gather()
     threading.Thread(target=_follow, name="waiting", daemon=True).start()
 
 
 def is_alone() -> bool:
-    """Whether the load is followed and nobody else works on the cores: then to share work among threads pays."""
+    """Whether the load is followed and no other process uses the cores: then sharing work among threads is faster."""
     return not COMPANY.is_there
 
 
@@ -114,13 +116,13 @@ def _follow() -> None:
 
 
 def read_load(stat_file: Path = Path("/proc/stat")) -> Reading | None:
-    """The processor time used so far; None on a system that does not tell it this way."""
+    """The processor time used so far; None on a system without such a file."""
     try:
         lines = [line.split() for line in stat_file.read_text().splitlines()]
     except FileNotFoundError:
         return None
     names = {f"cpu{core}" for core in _cores()}
-    # Columns: user nice system idle iowait irq softirq steal. Stolen time too was somebody else's.
+    # Columns: user nice system idle iowait irq softirq steal. Time that the hypervisor stole counts as used by others.
     ticks = sum(int(line[column]) for line in lines if line[0] in names for column in (1, 2, 3, 6, 7, 8))
     return Reading(time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time())
 

@@ -1,1 +1,1 @@
-"""The machines and devices that there are, and where a run fits on them."""
+"""Machines, devices and the queue: which run starts next, on which device, and when."""

@@ -181,7 +181,13 @@ def simulate(
     clock_s = 0.0
     while waiting and math.isfinite(clock_s):
         if not cluster.is_exhausted:
-            _start_those_that_fit(cluster, waiting, clock_s, now, lengths, ends, found)
+            for run, device in in_turn(cluster, waiting, now + timedelta(seconds=clock_s)):
+                if device is not None:
+                    finish_s = clock_s + lengths[run.pk, device.kind]
+                    found[run.pk] = Simulated(clock_s, finish_s, device.device_id, device.kind)
+                    heapq.heappush(ends, (finish_s, run.pk, run.owner_id))
+                if cluster.is_exhausted:
+                    break
             waiting = [run for run in waiting if run.pk not in found]
         if not ends:
             break
@@ -189,24 +195,6 @@ def simulate(
         if run_id and math.isfinite(clock_s):
             cluster.release(run_id, owner)
     return found
-
-
-def _start_those_that_fit(
-    cluster: ClusterState,
-    waiting: list[Waiting],
-    clock_s: float,
-    now: datetime,
-    lengths: dict[tuple[int, str], float],
-    ends: list[tuple[float, int, int]],
-    found: dict[int, Simulated],
-) -> None:
-    for run, device in in_turn(cluster, waiting, now + timedelta(seconds=clock_s)):
-        if device is not None:
-            finish_s = clock_s + lengths[run.pk, device.kind]
-            found[run.pk] = Simulated(clock_s, finish_s, device.device_id, device.kind)
-            heapq.heappush(ends, (finish_s, run.pk, run.owner_id))
-        if cluster.is_exhausted:
-            return
 
 
 def expected(now: datetime | None = None) -> dict[int, Expected]:
@@ -380,25 +368,15 @@ def fill_in() -> None:
 
 def accuracy() -> Accuracy | None:
     """The accuracy of the first forecasts of the last JUDGED completed runs; None without any."""
-    rows = _judged()
-    if not rows:
-        return None
-    within, errors = 0, []
-    for first, last, truth in rows:
-        within += first <= truth <= last
-        errors.append(abs((truth - (first + (last - first) / 2)).total_seconds()))
-    return Accuracy(len(rows), within, median(errors))
-
-
-def _judged() -> list[tuple[datetime, datetime, datetime]]:
-    """Range and actual finish of each run's first forecast with a finish, the newest first."""
-    ripe: QuerySet[Forecast] = Forecast.objects.filter(finished_at__isnull=False, finish_latest__isnull=False)
+    rows: QuerySet[Forecast] = Forecast.objects.filter(finished_at__isnull=False, finish_latest__isnull=False)
     seen: Counter[int] = Counter()
-    found = []
-    for row in ripe.order_by("-finished_at", "run_id", "made_at", "pk").iterator(chunk_size=100):
+    within, errors = 0, []
+    for row in rows.order_by("-finished_at", "run_id", "made_at", "pk").iterator(chunk_size=100):
         seen[row.run_id] += 1
-        if seen[row.run_id] == 1 and row.finish_earliest and row.finish_latest and row.finished_at:
-            found.append((row.finish_earliest, row.finish_latest, row.finished_at))
-        if len(found) == JUDGED:
+        first, last, actual = row.finish_earliest, row.finish_latest, row.finished_at
+        if seen[row.run_id] == 1 and first and last and actual:
+            within += first <= actual <= last
+            errors.append(abs((actual - (first + (last - first) / 2)).total_seconds()))
+        if len(errors) == JUDGED:
             break
-    return found
+    return Accuracy(len(errors), within, median(errors)) if errors else None

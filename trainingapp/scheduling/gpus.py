@@ -95,6 +95,12 @@ def _reading(handle: object) -> GpuReading:
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     load = _read(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
     temperature = _read(lambda: float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)))
+    # Compute and graphics processes; one that is both counts once.
+    used: dict[int, int] = {}
+    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
+        with contextlib.suppress(pynvml.NVMLError):
+            for process in ask(handle):
+                used[process.pid] = max(used.get(process.pid, 0), process.usedGpuMemory or 0)
     return GpuReading(
         uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
         name=_text(pynvml.nvmlDeviceGetName(handle)),
@@ -102,18 +108,8 @@ def _reading(handle: object) -> GpuReading:
         memory_free_bytes=int(memory.free),
         load=load,
         temperature_c=temperature,
-        processes=_processes(handle),
+        processes=tuple(GpuProcess(pid, memory_bytes) for pid, memory_bytes in sorted(used.items())),
     )
-
-
-def _processes(handle: object) -> tuple[GpuProcess, ...]:
-    """Compute and graphics processes, each once."""
-    found: dict[int, int] = {}
-    for ask in (pynvml.nvmlDeviceGetComputeRunningProcesses, pynvml.nvmlDeviceGetGraphicsRunningProcesses):
-        with contextlib.suppress(pynvml.NVMLError):
-            for process in ask(handle):
-                found[process.pid] = max(found.get(process.pid, 0), process.usedGpuMemory or 0)
-    return tuple(GpuProcess(pid, memory) for pid, memory in sorted(found.items()))
 
 
 def _read(ask: Callable[[], float]) -> float | None:

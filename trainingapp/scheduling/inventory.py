@@ -3,7 +3,7 @@
 import importlib.metadata
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -75,7 +75,13 @@ def refresh(host: str, worker: str, gpus: Sequence[GpuReading] | None = None) ->
         row, _created = Host.objects.update_or_create(name=host, defaults=_machine(worker, load))
         known = {(device.kind, device.index): device for device in row.devices.all()}
         for fields in read:
-            _write_device(row, known.pop((fields["kind"], fields["index"]), None), fields)
+            device = known.pop((fields["kind"], fields["index"]), None)
+            if device is None:
+                Device.objects.create(host=row, **fields)
+            elif any(differs(name, getattr(device, name), value) for name, value in fields.items()):
+                for name, value in fields.items():
+                    setattr(device, name, value)
+                device.save(update_fields=list(fields))
         gone = [device.pk for device in known.values() if device.is_present]
         if gone:
             Device.objects.filter(pk__in=gone).update(is_present=False)
@@ -89,18 +95,7 @@ def forget_gone() -> None:
     Host.objects.filter(seen_at__lt=silent_since).exclude(pk__in=busy).delete()
 
 
-def _write_device(host: Host, known: Device | None, fields: Mapping[str, object]) -> None:
-    if known is None:
-        Device.objects.create(host=host, **fields)
-        return
-    changed = [name for name, value in fields.items() if _differs(name, getattr(known, name), value)]
-    if changed:
-        for name in fields:
-            setattr(known, name, fields[name])
-        known.save(update_fields=list(fields))
-
-
-def _differs(name: str, old: object, new: object) -> bool:
+def differs(name: str, old: object, new: object) -> bool:
     """Whether the reading is worth a write: a change of the load by 1 % is not."""
     tolerance = {"load": SAME_LOAD, "temperature_c": SAME_TEMPERATURE_C, "memory_free_bytes": SAME_MEMORY_BYTES}
     if name in tolerance and isinstance(old, int | float) and isinstance(new, int | float):
@@ -109,14 +104,16 @@ def _differs(name: str, old: object, new: object) -> bool:
 
 
 def _machine(worker: str, load: float) -> dict[str, object]:
-    memory = psutil.virtual_memory()
+    memory, folder = psutil.virtual_memory(), Path(settings.RUNS_DIR)
+    while not folder.exists():  # before the first run
+        folder = folder.parent
     return {
         "worker": worker,
         "slots": settings.MAX_TRAINING_PROCESSES,
         "cpu_cores": _cores(),
         "memory_bytes": memory.total,
         "memory_free_bytes": memory.available,
-        "disk_free_bytes": _free_disk(Path(settings.RUNS_DIR)),
+        "disk_free_bytes": psutil.disk_usage(str(folder)).free,
         "load": load,
         "versions": _versions(),
         "started_at": datetime.fromtimestamp(psutil.Process().create_time(), UTC),
@@ -169,12 +166,6 @@ def _process_name(pid: int) -> str:
         return psutil.Process(pid).name()
     except psutil.Error:  # it has ended, or runs outside this container
         return ""
-
-
-def _free_disk(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return psutil.disk_usage(str(folder)).free
 
 
 @cache

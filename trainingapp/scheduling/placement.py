@@ -97,6 +97,12 @@ class DeviceSlot:
         return sum(hold.slots for hold in self.holds)
 
     @property
+    def is_exhausted(self) -> bool:
+        """Whether no further run can start on the device, whatever it requires."""
+        is_joinable = self.kind == "gpu" and self.is_shareable and all(hold.is_shared for hold in self.holds)
+        return self.taken >= self.capacity and not is_joinable
+
+    @property
     def available_bytes(self) -> int:
         """Memory for one more run: what is free, less what the runs on the device may still allocate."""
         reserved = sum(hold.memory_bytes for hold in self.holds)
@@ -187,7 +193,7 @@ class ClusterState:
     def is_exhausted(self) -> bool:
         """Whether no run can start, whatever it requires."""
         return all(
-            machine.run_count >= machine.slots or all(_is_exhausted(device) for device in machine.devices)
+            machine.run_count >= machine.slots or all(device.is_exhausted for device in machine.devices)
             for machine in self.alive
         )
 
@@ -200,7 +206,18 @@ class ClusterState:
     def fit(self, request: Request, host: str = "") -> DeviceSlot | None:
         """The best device that the run fits on now, on `host` where possible."""
         fitting = [device for machine, device in self.suited(request) if machine.obstacle(device, request) is None]
-        return min(fitting, key=lambda device: _preference(device, request, host), default=None)
+        # Own host first; a run that shares joins others, so that whole GPUs stay free; then the most free memory.
+        return min(
+            fitting,
+            key=lambda device: (
+                device.host != host,
+                not (request.is_sharing and device.holds),
+                -device.available_bytes,
+                device.host,
+                device.index,
+            ),
+            default=None,
+        )
 
     def take(self, run: Waiting, device: DeviceSlot) -> None:
         request = run.request
@@ -237,17 +254,6 @@ class ClusterState:
                     device.memory_free_bytes = device.emptied_bytes
                 device.holds = left
         self.running_of[owner_id] = max(0, self.running_of.get(owner_id, 0) - 1)
-
-
-def _is_exhausted(device: DeviceSlot) -> bool:
-    is_joinable = device.kind == "gpu" and device.is_shareable and all(hold.is_shared for hold in device.holds)
-    return device.taken >= device.capacity and not is_joinable
-
-
-def _preference(device: DeviceSlot, request: Request, host: str) -> tuple[bool, bool, int, str, int]:
-    """Own host first; a run that shares joins others, so that whole GPUs stay free; then the most free memory."""
-    joins = request.is_sharing and bool(device.holds)
-    return (device.host != host, not joins, -device.available_bytes, device.host, device.index)
 
 
 def in_turn(
@@ -296,7 +302,17 @@ def read_cluster() -> ClusterState:
     devices: dict[int, DeviceSlot] = {}
     for row in Device.objects.filter(is_present=True, host_id__in=machines).order_by("kind", "index"):
         machine = machines[row.host_id]
-        devices[row.pk] = _device_slot(machine, row)
+        devices[row.pk] = DeviceSlot(
+            device_id=row.pk,
+            host=machine.name,
+            kind=row.kind,
+            index=row.index,
+            capacity=machine.slots if row.kind == Device.Kind.CPU else 1,
+            memory_bytes=row.memory_bytes,
+            memory_free_bytes=row.memory_free_bytes,
+            foreign_bytes=sum(int(process.get("memory_bytes", 0)) for process in row.foreign),
+            is_shareable=row.is_shareable,
+        )
         machine.devices.append(devices[row.pk])
     for hold in open_holds().filter(device_id__in=devices).order_by("taken_at", "pk"):
         held = Hold(hold.run_id or 0, hold.run_name, hold.slots, hold.memory_bytes, hold.is_shared)
@@ -309,17 +325,3 @@ def read_cluster() -> ClusterState:
 
 def open_holds() -> QuerySet[DeviceHold]:
     return DeviceHold.objects.filter(released_at=None, run__status=Status.RUNNING)
-
-
-def _device_slot(machine: Machine, row: Device) -> DeviceSlot:
-    return DeviceSlot(
-        device_id=row.pk,
-        host=machine.name,
-        kind=row.kind,
-        index=row.index,
-        capacity=machine.slots if row.kind == Device.Kind.CPU else 1,
-        memory_bytes=row.memory_bytes,
-        memory_free_bytes=row.memory_free_bytes,
-        foreign_bytes=sum(int(process.get("memory_bytes", 0)) for process in row.foreign),
-        is_shareable=row.is_shareable,
-    )

@@ -44,10 +44,14 @@ def claim_next(host: str, worker: str) -> TrainingRun | None:
     The choice is checked again under the locks: where another worker was faster, the next run is chosen.
     """
     ensure_host(host, worker)
-    while (chosen := _choose(host)) is not None:
+    while True:
+        turns = in_turn(_cluster_for(host), read_queue(), timezone.now(), host)
+        fitting = ((run, device) for run, device in turns if device is not None and device.host == host)
+        chosen = next(fitting, None)
+        if chosen is None:
+            return None
         if run := _claim(*chosen, host, worker):
             return run
-    return None
 
 
 def is_waiting() -> bool:
@@ -56,13 +60,8 @@ def is_waiting() -> bool:
     return any(not is_put_off(not_before, now) for not_before in queued_runs().values_list("not_before", flat=True))
 
 
-def _choose(host: str) -> tuple[Waiting, DeviceSlot] | None:
-    turns = in_turn(_cluster_for(host), read_queue(), timezone.now(), host)
-    return next(((run, device) for run, device in turns if device is not None and device.host == host), None)
-
-
 def _cluster_for(host: str) -> ClusterState:
-    """The cluster as a worker of `host` sees it: its own host is alive, however old the last reading."""
+    """The cluster for a worker of `host`: its own host counts as available, however old the last reading is."""
     cluster = read_cluster()
     for machine in cluster.machines:
         machine.is_away = machine.is_away and machine.name != host
@@ -81,12 +80,14 @@ def _claim(chosen: Waiting, device: DeviceSlot, host: str, worker: str) -> Train
         if cluster.most_per_user:
             get_user_model()._default_manager.select_for_update().get(pk=chosen.owner_id)
             cluster = _cluster_for(host)
-        if not _still_fits(cluster, chosen, device):
-            return None
-        run = TrainingRun.objects.filter(pk=chosen.pk).first()
+        request = chosen.request
+        still_fits = not cluster.is_over_limit(chosen.owner_id) and any(
+            found.device_id == device.device_id and machine.obstacle(found, request) is None
+            for machine, found in cluster.suited(request)
+        )
+        run = TrainingRun.objects.filter(pk=chosen.pk).first() if still_fits else None
         if run is None or not _start(run, device, host, worker):
             return None
-        request = chosen.request
         DeviceHold.objects.create(
             device_id=device.device_id,
             run=run,
@@ -98,15 +99,6 @@ def _claim(chosen: Waiting, device: DeviceSlot, host: str, worker: str) -> Train
             taken_at=run.heartbeat_at or timezone.now(),
         )
     return run
-
-
-def _still_fits(cluster: ClusterState, run: Waiting, device: DeviceSlot) -> bool:
-    if cluster.is_over_limit(run.owner_id):
-        return False
-    return any(
-        found.device_id == device.device_id and machine.obstacle(found, run.request) is None
-        for machine, found in cluster.suited(run.request)
-    )
 
 
 def _start(run: TrainingRun, device: DeviceSlot, host: str, worker: str) -> bool:
@@ -167,8 +159,10 @@ def reasons(most: int | None = None, named: Container[int] = EVERY) -> dict[int,
 def _reasons(most: int | None, named: Container[int]) -> Iterator[tuple[int, str]]:
     cluster, now = read_cluster(), timezone.now()
     for run, device in in_turn(cluster, read_queue(most), now):
-        if is_put_off(run.not_before, now):
-            yield run.pk, _not_before(run)
+        if run.not_before is not None and is_put_off(run.not_before, now):
+            local = timezone.localtime(run.not_before)
+            when = date_format(local, "H:i:s" if local.date() == timezone.localdate() else "DATETIME_FORMAT")
+            yield run.pk, _("It does not start before %(time)s.") % {"time": when.rstrip(".")}
         elif device is not None:
             yield run.pk, in_a_moment()
         elif cluster.is_over_limit(run.owner_id):
@@ -198,13 +192,6 @@ def in_a_moment() -> str:
     return _("A device is available: a worker starts the run shortly.")
 
 
-def _not_before(run: Waiting) -> str:
-    assert run.not_before is not None
-    local = timezone.localtime(run.not_before)
-    when = date_format(local, "H:i:s" if local.date() == timezone.localdate() else "DATETIME_FORMAT")
-    return _("It does not start before %(time)s.") % {"time": when.rstrip(".")}
-
-
 def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> str:
     suited = cluster.suited(run.request)
     if not suited:
@@ -219,7 +206,7 @@ def _no_device(cluster: ClusterState, run: Waiting, named: Container[int]) -> st
 
 
 def _nowhere(cluster: ClusterState, request: Request) -> str:
-    """Why no living machine has what the run requires."""
+    """Why no machine with a running worker has what the run requires."""
     if not cluster.alive:
         return _("No worker is running. Start one with “manage.py studio”.")
     away = [machine.name for machine in cluster.machines if machine.is_away and machine.suited(request)]
@@ -250,10 +237,6 @@ def _sentence(obstacle: Obstacle, host_slots: int, run_id: int, named: Container
         "memory": filesizeformat(obstacle.missing_bytes),
         "foreign": filesizeformat(device.foreign_bytes),
     }
-    return str(_sentences(device, host_slots, run_id)[obstacle.why]) % values
-
-
-def _sentences(device: DeviceSlot, host_slots: int, run_id: int) -> dict[str, str]:
     is_first = device.reserved_for is not None and device.reserved_for.pk == run_id
     full = ngettext(
         "%(host)s trains %(count)d run, which is its limit.",
@@ -267,18 +250,19 @@ def _sentences(device: DeviceSlot, host_slots: int, run_id: int) -> dict[str, st
             held = _(
                 "Too few free slots: the CPU of %(host)s is used by %(runs)s. Free slots are reserved for this run."
             )
-    return {
+    sentences = {
         "host_full": full,
         "held": held,
         "reserved": _("%(device)s on %(host)s is reserved for %(run)s, which is ahead in the queue."),
         "memory": _("%(device)s on %(host)s lacks %(memory)s of free memory."),
         "foreign": _("Other programs use %(device)s on %(host)s (%(foreign)s of its memory)."),
     }
+    return sentences[obstacle.why] % values
 
 
 def _quoted(runs: list[tuple[int, str]], named: Container[int]) -> str:
     """The runs (id, name) by their names; those that may not be named are counted."""
-    told = [f"“{name}”" for number, name in runs if number in named]
-    if hidden := len(runs) - len(told):
-        told.append(ngettext("%(count)d private run", "%(count)d private runs", hidden) % {"count": hidden})
-    return ", ".join(told)
+    shown = [f"“{name}”" for number, name in runs if number in named]
+    if hidden := len(runs) - len(shown):
+        shown.append(ngettext("%(count)d private run", "%(count)d private runs", hidden) % {"count": hidden})
+    return ", ".join(shown)

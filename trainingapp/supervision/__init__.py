@@ -1,4 +1,4 @@
-"""Trainer processes: start them, store their events, pass requests to them, judge their ends and recover lost runs."""
+"""Trainer processes: start, events, requests, outcomes, and the recovery of lost runs."""
 
 from trainingapp.supervision.identity import HOST, worker_id
 from trainingapp.supervision.journal import note_restart

@@ -1,5 +1,6 @@
-"""From RUN_DIR/events.jsonl to the database: every event exactly once, whichever process dies in between."""
+"""Store RUN_DIR/events.jsonl in the database: every event exactly once, whichever process ends in between."""
 
+import contextlib
 import time
 from collections.abc import Iterable
 from copy import copy
@@ -64,8 +65,8 @@ class EventStore:
 
     Two fences keep other writers out. Only the run's worker in its present attempt may store. And once the file says
     that this attempt has started, events of earlier attempts are left out: a trainer reports its start after it has
-    locked the run's folder, so a later event of another attempt comes from a host that was given up, shares the disk
-    without locks and does not know it yet.
+    locked the run's folder, so a later event of another attempt was written by a trainer on a host that was given up
+    and that shares the disk without locks.
     """
 
     def __init__(self, run: TrainingRun) -> None:
@@ -87,7 +88,7 @@ class EventStore:
         return self._checked(TrainingRun.objects.select_for_update().filter(pk=self.run.pk).first())
 
     def has_news(self) -> bool:
-        """Whether the file has grown beyond what is stored, or was truncated before it."""
+        """Whether the file is longer than what is stored of it, or shorter because it was truncated."""
         return self.path.exists() and self.path.stat().st_size != self.run.event_offset
 
     def look(self) -> None:
@@ -101,7 +102,10 @@ class EventStore:
 
     def pull(self) -> list[AnyEvent]:
         """Store the next batch of events, and in any case a heartbeat; returns the events. Raises LostRunError."""
-        start = self._start()
+        start = self.run.event_offset
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.stat().st_size < start:  # truncated by a crash: continue from the end of its last whole line
+                start = end_of_lines(self.path)
         batch = list(read_events(self.path, start, BATCH_BYTES))
         # A copy: a transaction that fails is repeated from the same state.
         limit, now = copy(self._limit), time.monotonic()
@@ -121,23 +125,20 @@ class EventStore:
             row.spent_s += now - self._counted_at
             row.save(update_fields=STORED_FIELDS)
         self.run, self._limit, self._counted_at = row, limit, now
-        self._note(events, kept)
-        if _is_flood(events, kept):
+        self._has_started = self._has_started or any(map(self._is_start, events))
+        for event in kept:
+            if event.attempt == self.fence[0]:
+                self._note_status(event)
+        # The bytes of a flood of log lines are returned to the file system, unless there is a checkpoint among them: a
+        # corrupted index of checkpoints is rebuilt from the file.
+        if len(kept) < len(events) / 2 and not any(isinstance(event, CheckpointSaved) for event in events):
             punch_hole(self.path, start, row.event_offset)
         if kept:
             ring(row.pk)
         return events
 
-    def _start(self) -> int:
-        """The byte to continue from: where a crash has truncated the file, the end of its last whole line."""
-        offset = self.run.event_offset
-        try:
-            return offset if self.path.stat().st_size >= offset else end_of_lines(self.path)
-        except FileNotFoundError:
-            return offset
-
     def _kept(self, events: list[AnyEvent], limit: LogRateLimit) -> list[AnyEvent]:
-        """The events to store: of a flood of log lines the first, and no late events of earlier attempts."""
+        """The events to store: log lines up to the rate limit, and no late events of earlier attempts."""
         has_started = self._has_started
         kept: list[AnyEvent] = []
         for event in events:
@@ -157,13 +158,6 @@ class EventStore:
     def _is_start(self, event: AnyEvent) -> bool:
         return isinstance(event, Started) and event.attempt == self.fence[0]
 
-    def _note(self, events: Iterable[AnyEvent], kept: Iterable[AnyEvent]) -> None:
-        """Remember what was stored of the attempt's state."""
-        self._has_started = self._has_started or any(map(self._is_start, events))
-        for event in kept:
-            if event.attempt == self.fence[0]:
-                self._note_status(event)
-
     def pull_all(self) -> None:
         """Store everything that the file still has."""
         while self.pull():
@@ -176,16 +170,29 @@ class EventStore:
             self._has_started, self.batch_size = True, event.batch_size
 
     def _store(self, row: TrainingRun, events: Iterable[AnyEvent]) -> None:
+        """Apply the events to the columns of the row, and store those that have a row of their own."""
         rows: list[RunEvent] = []
         for event in events:
             _apply(row, event, rows)
-            if event.type in RunEvent.Type.values:
-                rows.append(_event_row(event, row))
+            if event.type not in RunEvent.Type.values:
+                continue
+            data = event.as_data()
+            rows.append(
+                RunEvent(
+                    type=event.type,
+                    level=str(data.get("level", "error" if isinstance(event, Failed) else "info")),
+                    time=_time(event),
+                    attempt=event.attempt or row.attempt,
+                    epoch=event.epoch,
+                    step=event.step,
+                    data={name: value for name, value in data.items() if name not in NOT_IN_DATA},
+                )
+            )
         append_events(row, rows)
 
 
 def _storable(event: AnyEvent) -> AnyEvent:
-    """The event without what PostgreSQL cannot store in a text."""
+    """The event without characters that PostgreSQL cannot store, such as NUL."""
     values = event.as_data()
     cleaned = storable(values)
     return event if cleaned == values else parse_event(cleaned)
@@ -196,23 +203,19 @@ def _notice(message: Message) -> Log:
     return Log(level="warning", time=time.time(), **message_fields(message))
 
 
-def _is_flood(events: list[AnyEvent], kept: list[AnyEvent]) -> bool:
-    """Whether most of a batch was left out and none of it is needed.
-
-    A batch with checkpoints is: a corrupted index of checkpoints is rebuilt from the file.
-    """
-    return len(kept) < len(events) / 2 and not any(isinstance(event, CheckpointSaved) for event in events)
-
-
 def _apply(row: TrainingRun, event: AnyEvent, unsaved: Iterable[RunEvent]) -> None:
-    """Bring the event to the columns of the run. `unsaved` are the events before it that are stored with it."""
+    """Update the columns of the run. `unsaved` are the events before this one that are stored together with it."""
     match event:
         case Progress():
             _move_to(row, event)
             row.phase, row.elapsed_s, row.eta_s = event.phase, event.elapsed_s, event.eta_s
             row.total_epochs, row.total_steps = event.total_epochs, event.total_steps
         case Metrics():
-            _apply_metrics(row, event)
+            _move_to(row, event)
+            row.metrics = {**row.metrics, **{f"{event.split}/{name}": value for name, value in event.values.items()}}
+            if event.is_best:
+                row.best_metric_name, row.best_epoch = event.best_metric, event.epoch
+                row.best_metric = event.values[event.best_metric]
         case CheckpointSaved():
             _apply_checkpoint(row, event)
         case Started():
@@ -231,33 +234,12 @@ def _apply(row: TrainingRun, event: AnyEvent, unsaved: Iterable[RunEvent]) -> No
             )
 
 
-def _event_row(event: AnyEvent, run: TrainingRun) -> RunEvent:
-    data = event.as_data()
-    return RunEvent(
-        type=event.type,
-        level=str(data.get("level", "error" if isinstance(event, Failed) else "info")),
-        time=_time(event),
-        attempt=event.attempt or run.attempt,
-        epoch=event.epoch,
-        step=event.step,
-        data={name: value for name, value in data.items() if name not in NOT_IN_DATA},
-    )
-
-
 def _time(event: Event) -> datetime:
     return datetime.fromtimestamp(event.time, UTC)
 
 
 def _move_to(row: TrainingRun, event: Event) -> None:
     row.epoch, row.step = event.epoch or 0, event.step or 0
-
-
-def _apply_metrics(row: TrainingRun, event: Metrics) -> None:
-    _move_to(row, event)
-    row.metrics = {**row.metrics, **{f"{event.split}/{name}": value for name, value in event.values.items()}}
-    if event.is_best:
-        name = event.best_metric
-        row.best_metric_name, row.best_metric, row.best_epoch = name, event.values[name], event.epoch
 
 
 def _apply_checkpoint(row: TrainingRun, event: CheckpointSaved) -> None:
@@ -283,9 +265,9 @@ def _apply_checkpoint(row: TrainingRun, event: CheckpointSaved) -> None:
 
 
 def _supersede(row: TrainingRun, started: Started, unsaved: Iterable[RunEvent]) -> None:
-    """Mark what earlier attempts measured beyond the step at which this one starts: it is measured again.
+    """Mark what earlier attempts measured after the step at which this one starts: it is measured again.
 
-    The validation at that very step counts as beyond it where it is still due.
+    This includes the validation at exactly that step where it is still due.
     """
     attempt, step = started.attempt or row.attempt, started.step or 0
     repeated = Q(step__gt=step)

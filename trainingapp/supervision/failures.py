@@ -59,7 +59,7 @@ class Diagnosis:
     lines: list[str]
 
 
-#: By the class that the trainer or the supervisor gave the failure.
+#: By the class that the trainer or the supervisor assigned to the failure.
 BY_CLASS: dict[str, Rule] = {
     rule.error_class: rule
     for rule in (
@@ -80,7 +80,7 @@ BY_CLASS: dict[str, Rule] = {
     )
 }
 
-#: By the log, where the trainer died without a message or could not classify the failure.
+#: By the log, where the trainer ended without a message or could not classify the failure.
 PATTERNS: tuple[tuple[str, str], ...] = (
     (
         r"CUDA out of memory|OutOfMemoryError|can't allocate memory|Cannot allocate memory|std::bad_alloc",

@@ -1,9 +1,9 @@
-"""How long a running run has been without a heartbeat, although clocks may be set.
+"""How long a running run has been without a heartbeat, also when a clock is set.
 
-Heartbeats carry the wall-clock time. While the clocks are right, their age is known immediately. A heartbeat from the
+Heartbeats contain the wall-clock time. While the clocks are right, their age is known immediately. A heartbeat in the
 future, or a jump of this machine's clock, makes the age meaningless: then only a change of the heartbeat counts, timed
-with the monotonic clock, which cannot be set. The same holds for a run whose heartbeat was seen to change: the clock of
-its host may be wrong.
+with the monotonic clock, which cannot be set. The same holds for a run whose heartbeat was seen to change, because the
+clock of its host may be wrong.
 """
 
 import threading
@@ -26,7 +26,7 @@ class _Seen:
     heartbeat_at: datetime
     #: In seconds of the monotonic clock.
     since: float
-    #: Whether the heartbeat has been seen to change.
+    #: Whether this process has seen the heartbeat change.
     beats: bool = False
 
 
@@ -49,28 +49,23 @@ class Heartbeats:
             if abs(offset_s - self._offset_s) > JUMP_S:
                 self._jumped_at = self._clock()
             self._offset_s = offset_s
-            seen = self._look((run.pk, run.attempt, run.worker), run.heartbeat_at)
+            key = (run.pk, run.attempt, run.worker)
+            seen = self._seen.get(key)
+            if seen is None:
+                seen = self._seen[key] = _Seen(run.heartbeat_at, self._clock())
+            elif seen.heartbeat_at != run.heartbeat_at:
+                seen = self._seen[key] = _Seen(run.heartbeat_at, self._clock(), beats=True)
             watched_s, age_s = self._clock() - seen.since, (timezone.now() - run.heartbeat_at).total_seconds()
-            return watched_s if seen.beats or not self._is_trusted(age_s) else max(watched_s, age_s)
-
-    def _look(self, key: tuple[int, int, str], heartbeat_at: datetime) -> _Seen:
-        seen = self._seen.get(key)
-        if seen is None:
-            seen = self._seen[key] = _Seen(heartbeat_at, self._clock())
-        elif seen.heartbeat_at != heartbeat_at:
-            seen = self._seen[key] = _Seen(heartbeat_at, self._clock(), beats=True)
-        return seen
+            # The age by the wall clock counts unless it lies in the future or a clock has jumped within the last lease.
+            lease_s = float(settings.HEARTBEAT_LEASE_S)
+            has_jumped = self._jumped_at is not None and self._clock() - self._jumped_at < lease_s
+            is_age_trusted = not seen.beats and age_s >= -lease_s and not has_jumped
+            return max(watched_s, age_s) if is_age_trusted else watched_s
 
     def forget_all_but(self, run_ids: set[int]) -> None:
         """Forget runs that are no longer running."""
         with self._lock:
             self._seen = {key: seen for key, seen in self._seen.items() if key[0] in run_ids}
-
-    def _is_trusted(self, age_s: float) -> bool:
-        """Whether the age by the wall clock is meaningful: not in the future, and no jump within the last lease."""
-        lease_s = float(settings.HEARTBEAT_LEASE_S)
-        has_jumped = self._jumped_at is not None and self._clock() - self._jumped_at < lease_s
-        return age_s >= -lease_s and not has_jumped
 
     def _read_offset(self) -> float:
         return timezone.now().timestamp() - self._clock()

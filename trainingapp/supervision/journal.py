@@ -34,7 +34,7 @@ class SavedCheckpoint(TypedDict):
 class Evidence(TypedDict):
     """What a journal entry stores about a run (`JournalEntry.evidence`); times are ISO 8601 texts.
 
-    `process` says whether its trainer lives: "elsewhere" where it ran on another host and cannot be seen.
+    `process` is the state of its trainer: "elsewhere" where it ran on another host and cannot be checked.
     """
 
     heartbeat_at: str | None
@@ -50,14 +50,17 @@ class Evidence(TypedDict):
 
 
 def evidence_of(run: TrainingRun) -> Evidence:
-    """What is known of the run before anything is done about it."""
+    """What is known of the run before recovery changes anything."""
     last = run.events.order_by("-seq").first()
     events = run.folder / EVENTS_FILE
+    process: Literal["alive", "gone", "elsewhere"] = "elsewhere"
+    if not run.host or run.host == HOST:
+        process = "gone" if leftover_pid(run.folder) is None else "alive"
     return {
         "heartbeat_at": run.heartbeat_at.isoformat() if run.heartbeat_at else None,
         "worker": run.worker,
         "host": run.host,
-        "process": _process(run),
+        "process": process,
         "phase": run.phase,
         "step": run.step,
         "last_event": _as_evidence(last) if last else None,
@@ -67,12 +70,6 @@ def evidence_of(run: TrainingRun) -> Evidence:
 
 def _as_evidence(event: RunEvent) -> LastEvent:
     return {"seq": event.seq, "type": event.type, "time": event.time.isoformat()}
-
-
-def _process(run: TrainingRun) -> Literal["alive", "gone", "elsewhere"]:
-    if run.host and run.host != HOST:
-        return "elsewhere"
-    return "alive" if leftover_pid(run.folder) is not None else "gone"
 
 
 def open_entry(run: TrainingRun, evidence: Evidence) -> JournalEntry:

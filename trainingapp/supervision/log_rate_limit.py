@@ -1,7 +1,7 @@
-"""Limits of what a trainer that writes without end may take of the disk and the database.
+"""Limits for a trainer that writes without end: how much disk space and how many rows its log may take.
 
 trainer.log keeps its beginning and its end. Of the log lines in events.jsonl as many are stored as a person can read;
-where they come faster, those in between are counted and left out, and their bytes are returned to the file system.
+where there are more, those in between are counted and left out, and their bytes are returned to the file system.
 """
 
 import ctypes
@@ -20,8 +20,8 @@ AnEvent = TypeVar("AnEvent", bound=Event)
 #: Log lines that an attempt may store at once, and for each second after.
 BURST_LINES = 2000
 LINES_PER_S = 5.0
-#: Once lines were left out, none is stored until this many are allowed again: else every fifth line would be followed
-#: by a line about those left out.
+#: Once lines were left out, none is stored until this many are allowed again: otherwise nearly every stored line would
+#: be followed by a notice about lines left out.
 RESUME_LINES = 100
 #: Characters of one line that are stored.
 LONGEST_MESSAGE = 8192
@@ -32,14 +32,14 @@ _BLOCK_BYTES = 4096
 
 
 class LogRateLimit:
-    """A token bucket for log lines, by the times that they carry: stored late, a file gives the same result."""
+    """A token bucket for log lines that uses their own times: a file that is stored late gives the same result."""
 
     def __init__(self) -> None:
         self._tokens = float(BURST_LINES)
         self._time_s: float | None = None
         #: Lines left out since the last notice.
         self.dropped = 0
-        #: Events of earlier attempts that came after the present one had started.
+        #: Events of earlier attempts after the start of the present attempt.
         self.late_events = 0
 
     def allows(self, event: AnyEvent) -> bool:
@@ -64,7 +64,7 @@ class LogRateLimit:
 
 
 def shortened(event: AnEvent) -> AnEvent:
-    """The event; of an endless message of the log only its beginning and its end."""
+    """The event; a log message longer than LONGEST_MESSAGE is reduced to its beginning and its end."""
     if not isinstance(event, Log) or len(event.message) <= LONGEST_MESSAGE:
         return event
     half = LONGEST_MESSAGE // 2
@@ -75,7 +75,8 @@ def shortened(event: AnEvent) -> AnEvent:
 def trim_log(path: Path, most_bytes: int) -> int:
     """Remove the middle of a log that is longer than `most_bytes`; returns the number of bytes removed.
 
-    The process that writes it is not stopped: it appends, so that each of its writes goes to the end at that moment.
+    The process that writes it is not stopped: it has opened the file for appending (O_APPEND), so each of its writes
+    goes to the present end of the file.
     """
     kept_bytes = most_bytes // 8
     try:

@@ -20,7 +20,7 @@ def memory_kills() -> int:
 
 
 class MemoryKills:
-    """Samples the count while a trainer lives, so that a kill shortly before its end is recognized."""
+    """Samples the count while a trainer runs, so that a kill shortly before its end is recognized."""
 
     def __init__(self, count: Callable[[], int] = memory_kills, clock: Callable[[], float] = time.monotonic) -> None:
         self._count, self._clock = count, clock
@@ -28,7 +28,7 @@ class MemoryKills:
         self._looks = deque([(clock(), count())])
 
     def look(self) -> None:
-        """Take a sample; to be called while the trainer lives."""
+        """Take a sample; to be called while the trainer runs."""
         now = self._clock()
         self._looks.append((now, self._count()))
         while len(self._looks) > 1 and self._looks[1][0] <= now - DYING_S:

@@ -1,4 +1,4 @@
-"""What the end of a trainer means for its run. Pure functions: from what is known to what is written."""
+"""What the end of a trainer means for its run, as pure functions of what is known of that end."""
 
 import errno
 import signal
@@ -17,7 +17,7 @@ from trainingapp.models.run import NO_ERROR, RequestedAction, Status
 from trainingapp.supervision.failures import LINES_SHOWN, Diagnosis, Rule, diagnose
 from trainingapp.supervision.watchdog import Cause
 
-#: Written at every end: no process and no worker hold the run any more.
+#: Written at every end: no process and no worker hold the run.
 RELEASED: dict[str, Any] = {"worker": "", "pid": None, "phase": "", "eta_s": None}
 
 #: `cause` in the event of a run that was queued again because its worker was stopped.
@@ -111,7 +111,7 @@ def judge(run: TrainingRun, end: End) -> Outcome:
         return _as_requested(Status.STOPPED, messages.STOPPED(), run, end)
     if action == RequestedAction.PAUSE or state == "paused":
         return _as_requested(Status.PAUSED, messages.PAUSED(), run, end)
-    # A trainer that its lost worker had asked to stop for the time limit is judged by the time spent.
+    # Where the worker that requested the stop for the time limit is lost, the time spent shows that this was the cause.
     is_over_limit = state == "stopped" and bool(run.soft_limit_s) and run.spent_s >= run.soft_limit_s
     if end.cause in ("soft_limit", "unanswered") or is_over_limit:
         return _out_of_time(run, end)
@@ -133,7 +133,7 @@ def _as_requested(to: str, message: Message, run: TrainingRun, end: End) -> Outc
 
 
 def _out_of_time(run: TrainingRun, end: End) -> Outcome:
-    """A limit is no failure: the run is stopped and can be resumed, with the same time again."""
+    """A time limit is not a failure: the run is stopped and can be resumed, with the full time again."""
     if end.cause == "hard_limit":
         reached = messages.HARD_LIMIT_REACHED(hours=run.hard_limit_s / 3600)
     else:
@@ -152,7 +152,7 @@ def _lost_steps(run: TrainingRun, end: End) -> Message:
 
 
 def _failed(run: TrainingRun, end: End) -> Outcome:
-    """A failure, or an end that nobody requested: retried where that can help, a limited number of times."""
+    """A failure, or an end without a request: retried where that can help, a limited number of times."""
     found = end.diagnosis or diagnose(end.error_class, end.evidence, end.shown_lines)
     reason = _reason(run, end, found.rule)
     if found.rule.action == FailureRule.Action.FAIL:
@@ -231,17 +231,11 @@ def _reason(run: TrainingRun, end: End, rule: Rule) -> Message:
     if end.exit_code == -signal.SIGKILL:
         return messages.KILLED()
     if end.exit_code < 0:
-        return messages.SIGNALLED(signal=_signal_name(-end.exit_code))
+        names = {number.value: number.name for number in signal.Signals}  # without the real-time signals
+        return messages.SIGNALLED(signal=names.get(-end.exit_code, str(-end.exit_code)))
     return messages.EXITED(status=end.exit_code)
 
 
 def disk_message(code: int) -> Message:
     """What a refused write with this errno means for the run."""
     return messages.DISK_FULL() if code == errno.ENOSPC else messages.READ_ONLY()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)

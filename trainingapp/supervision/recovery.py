@@ -14,7 +14,7 @@ from trainingapp.supervision.event_store import EventStore, LostRunError
 from trainingapp.supervision.heartbeats import heartbeats
 from trainingapp.supervision.identity import is_dead_here, worker_id
 from trainingapp.supervision.journal import close_entry, evidence_of, open_entry
-from trainingapp.supervision.outcome import End, Outcome
+from trainingapp.supervision.outcome import End
 from trainingapp.supervision.state import holding, is_held, shutting_down
 from trainingapp.supervision.supervision import retried, settle
 from trainingapp.supervision.trainers import LEFTOVER_GRACE_S, end_leftover, log_tail
@@ -27,7 +27,7 @@ MISSED_BEATS_S = 4.0
 
 
 def is_lost(run: TrainingRun) -> bool:
-    """Whether no living worker holds this running run."""
+    """Whether the worker of this running run is gone."""
     if run.status != Status.RUNNING or is_held(run.pk):
         return False
     lease_s = float(settings.HEARTBEAT_LEASE_S)
@@ -77,17 +77,15 @@ def recover_run(run: TrainingRun) -> None:
             return
         entry = open_entry(run, evidence)
         try:
-            close_entry(entry, _settle(run))
+            store = EventStore(run)
+            grace_s = 0 if run.requested_action == RequestedAction.KILL else LEFTOVER_GRACE_S
+            # Events are stored meanwhile: each batch is also the heartbeat that keeps other workers away.
+            end_leftover(run.folder, lambda: retried(store.pull), grace_s)
+            retried(store.pull_all)
+            outcome = settle(store, End(store.final, lines=log_tail(run.folder), is_worker_lost=True))
+            close_entry(entry, outcome)
         except LostRunError as lost:
             logger.warning("%s", lost)
-
-
-def _settle(run: TrainingRun) -> Outcome:
-    store = EventStore(run)
-    grace_s = 0 if run.requested_action == RequestedAction.KILL else LEFTOVER_GRACE_S
-    end_leftover(run.folder, lambda: retried(store.pull), grace_s)
-    retried(store.pull_all)
-    return settle(store, End(store.final, lines=log_tail(run.folder), is_worker_lost=True))
 
 
 def _adopt(run: TrainingRun) -> bool:

@@ -12,7 +12,7 @@ def confirm_request(row: TrainingRun, event: RequestDone) -> None:
     """Remove a request that the trainer has carried out. The caller saves `requests` and `config`."""
     row.requests = [request for request in row.requests if request["id"] != event.id]
     if event.epochs is not None and not any(request["command"] == "epochs" for request in row.requests):
-        # The trainer may have been in a later epoch than the studio knew, and then keeps that number.
+        # Where the trainer was already in a later epoch than requested, the number of that epoch is the total.
         row.config = {**row.config, "epochs": event.epochs}
 
 

@@ -1,4 +1,4 @@
-"""Supervises one trainer process: starts it, stores its events, passes requests to it and judges its end."""
+"""Supervise one trainer process: start it, store its events, send it requests and determine the outcome of its end."""
 
 import contextlib
 import json
@@ -72,7 +72,10 @@ class _Supervisor:
             self._prepare()
             self.trainer = start_trainer(self.folder)
         except OSError as error:
-            settle(self.store, _start_failed(error))
+            code = error.errno if error.errno in UNWRITTEN else None
+            error_class, message = (UNWRITTEN[code], disk_message(code)) if code else ("error", START_FAILED())
+            failed = Failed(error_class=error_class, lines=[str(error)], **message_fields(message))
+            settle(self.store, End(failed))
             return
         try:
             self._note_process(self.trainer.pid)
@@ -94,12 +97,12 @@ class _Supervisor:
         """Make the run's folder with config.json, without trainers, events or folders of others."""
         run = self.store.run
         if run.attempt == 1 and run.event_offset == 0 and (self.folder / EVENTS_FILE).exists():
-            # A new database counts its runs from 1 again: this folder belongs to a run of an earlier one.
+            # A new database numbers its runs from 1 again: this folder belongs to a run of an earlier database.
             self.folder.rename(self.folder.with_name(f"{self.folder.name}.{time.time_ns()}.orphan"))
         self.folder.mkdir(parents=True, exist_ok=True)
         end_leftover(self.folder, self._beat)
         retried(self.store.pull_all)
-        _write_config(run)
+        write_config(run)
         log = self.folder / LOG_FILE
         self.log_start = log.stat().st_size if log.exists() else 0
 
@@ -223,7 +226,7 @@ def _completed(store: EventStore, end: End) -> End:
 
 
 def retried(write: Callable[[], Result]) -> Result:
-    """Call `write` until the database accepts it. The trainer continues meanwhile; its file keeps its events."""
+    """Call `write` until the database accepts it. The trainer continues meanwhile, and its events stay in its file."""
     delay_s, give_up_at = 0.1, None
     while True:
         try:
@@ -239,7 +242,8 @@ def retried(write: Callable[[], Result]) -> Result:
             delay_s = min(2.0, delay_s * 2)
 
 
-def _write_config(run: TrainingRun) -> None:
+def write_config(run: TrainingRun) -> None:
+    """Write RUN_DIR/config.json for the attempt: the configuration, and the paths and device that the studio chose."""
     record: dict[str, Any] = {
         "config": run.config,
         "dataset_dir": str(run.dataset.folder),
@@ -252,9 +256,3 @@ def _write_config(run: TrainingRun) -> None:
     temporary = run.folder / "config.json.tmp"
     temporary.write_text(json.dumps(record, indent=2))
     temporary.replace(run.folder / "config.json")
-
-
-def _start_failed(error: OSError) -> End:
-    code = error.errno if error.errno in UNWRITTEN else None
-    error_class, message = (UNWRITTEN[code], disk_message(code)) if code else ("error", START_FAILED())
-    return End(Failed(error_class=error_class, lines=[str(error)], **message_fields(message)))

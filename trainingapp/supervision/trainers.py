@@ -1,4 +1,4 @@
-"""Trainer processes: start one, send it commands, end it; and the spare one that has already imported torch."""
+"""Trainer processes: start, commands and end; and the spare trainer that has already imported torch."""
 
 import contextlib
 import json
@@ -78,7 +78,7 @@ class Trainer:
         return True
 
     def close_input(self) -> None:
-        """Have it save and exit: it takes the end of its standard input as the end of its supervisor."""
+        """Have it save and exit: a trainer whose standard input ends takes its supervisor as gone."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
@@ -110,7 +110,12 @@ def start_trainer(run_dir: Path) -> Trainer:
     if trainer is None or not trainer.send({"run_dir": str(run_dir), "log_file": str(run_dir / LOG_FILE)}):
         with (run_dir / LOG_FILE).open("ab") as log:
             trainer = Trainer([str(run_dir)], log)
-    _write_pid(run_dir, trainer.pid)
+    # Renamed into place, so that a power cut leaves no half of it under this name.
+    temporary = run_dir / f"{PID_FILE}.tmp"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        record = {"pid": trainer.pid, "create_time": psutil.Process(trainer.pid).create_time(), "host": HOST}
+        temporary.write_text(json.dumps(record))
+        temporary.replace(run_dir / PID_FILE)
     return trainer
 
 
@@ -124,7 +129,7 @@ class _Spare:
     def warm(self) -> None:
         with self._lock:
             if settings.SPARE_TRAINER and not shutting_down.is_set() and not self._is_alive():
-                # Nobody reads the pipe: a spare writes few lines to it before it is given a log file.
+                # The pipe is not read: a spare writes few lines to it before it gets a log file.
                 self._trainer = Trainer(["--spare"], subprocess.PIPE)
 
     def take(self) -> Trainer | None:
@@ -134,7 +139,7 @@ class _Spare:
             return trainer
 
     def _is_alive(self) -> bool:
-        """Whether there is a living spare. One that has ended is logged and forgotten."""
+        """Whether a spare is running. One that has ended is logged and forgotten."""
         if self._trainer is None or self._trainer.poll() is None:
             return self._trainer is not None
         assert self._trainer.process.stdout is not None
@@ -174,24 +179,12 @@ def end_leftover(run_dir: Path, beat: Callable[[], object] = lambda: None, grace
     kill_group(pid)
 
 
-def _write_pid(run_dir: Path, pid: int) -> None:
-    temporary = run_dir / f"{PID_FILE}.tmp"
-    with contextlib.suppress(psutil.NoSuchProcess):
-        record = {"pid": pid, "create_time": psutil.Process(pid).create_time(), "host": HOST}
-        temporary.write_text(json.dumps(record))
-        temporary.replace(run_dir / PID_FILE)
-
-
 def leftover_pid(run_dir: Path) -> int | None:
     """The process number of the trainer that works in this folder on this host; None when it is gone or elsewhere."""
     try:
         record = json.loads((run_dir / PID_FILE).read_text())
         pid, create_time, host = int(record["pid"]), float(record["create_time"]), record.get("host", HOST)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-    ):  # never started, or truncated by a power cut: the trainer is gone
+    except (OSError, ValueError, KeyError):  # never started, or truncated by a power cut: the trainer is gone
         return None
     return pid if host == HOST and is_alive(pid, create_time) else None
 

@@ -1,4 +1,4 @@
-"""Batches in an order that depends on nothing but the seed and the epoch."""
+"""Batches in an order that depends on the seed and the epoch alone."""
 
 import ctypes
 import os
@@ -26,8 +26,8 @@ AnyT = TypeVar("AnyT")
 class TensorBatch:
     """A batch of a task: a frozen dataclass with tensors among its fields.
 
-    Every batch has `indices_N`, int64 [N], the numbers of its samples in their split. They stay on the CPU, where they
-    are read; all other tensors move to the device.
+    Every batch has `indices_N`, int64 [N], the numbers of its samples in their split. They stay on the CPU, because
+    reading them from a GPU would wait for it; all other tensors move to the device.
     """
 
     def to(self, device: torch.device) -> Self:
@@ -66,10 +66,11 @@ class Items(Protocol[ItemT, BatchT]):
 
 
 class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
-    """Makes the batch with a given (epoch, number), in any process and order: no random state is kept between two.
+    """Makes the batch with a given (epoch, number), in any process and order: no random state is kept between batches.
 
-    `training` gives each epoch its own order and each (epoch, sample) its own randomness. `weights_N` draws the samples
-    of an epoch with these weights, with replacement, instead of taking each once.
+    This is why a resumed run continues bit-exact, with any number of loader processes. `training` gives each epoch its
+    own order and each (epoch, sample) its own seed. `weights_N`, float [N] for the N samples of the split, draws the
+    samples of an epoch with these weights, with replacement, instead of taking each once.
     """
 
     def __init__(
@@ -94,13 +95,13 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
 
     @property
     def batch_count(self) -> int:
-        """Batches in an epoch. A last one of a single image is left out when training: batch norm needs two."""
+        """Batches in an epoch. A last batch of one image is left out when training: batch norm needs two."""
         whole, rest = divmod(self.sample_count, self._batch_size)
         dropped = self._training and rest == 1 and whole > 0
         return whole + (rest > 0) - dropped
 
     def __getitem__(self, epoch_and_number: tuple[int, int]) -> BatchT | BadData:
-        """The batch, or the error of one of its images: raised, it would lose its text between processes."""
+        """The batch, or the error of one of its images: an exception would lose its message between processes."""
         epoch, number = epoch_and_number
         start = number * self._batch_size
         indices_N = self._epoch_order(epoch)[start : start + self._batch_size]
@@ -115,7 +116,8 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
         items = []
         with own_cpu_randomness() as generator:
             for place, index in enumerate(indices_N.tolist(), start=start):
-                drawn_again = () if self._weights_N is None else (place,)  # the same image twice, but not alike
+                # A weighted epoch may contain an image several times: its position gives each its own augmentation.
+                drawn_again = () if self._weights_N is None else (place,)
                 generator.manual_seed(derived_seed(self._seed, "sample", epoch, index, *drawn_again))
                 items.append(self._items.training_item(index))
             generator.manual_seed(derived_seed(self._seed, "batch", epoch, number))
@@ -124,6 +126,7 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
     def _epoch_order(self, epoch: int) -> torch.Tensor:
         if not self._training:
             return torch.arange(self.sample_count)
+        # Cached for one epoch. A generator of its own, so that the order does not depend on other random numbers.
         if self._order[0] != epoch:
             generator = torch.Generator().manual_seed(derived_seed(self._seed, "order", epoch))
             if self._weights_N is None:
@@ -135,7 +138,7 @@ class BatchSource(Dataset[BatchT | BadData], Generic[ItemT, BatchT]):
 
 
 class BatchNumbers(Sampler[tuple[int, int]]):
-    """The numbers of the batches that the loader makes next: (epoch, number)."""
+    """The batches that the loader makes next, as (epoch, number)."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -150,7 +153,10 @@ class BatchNumbers(Sampler[tuple[int, int]]):
 
 
 class Batches(Generic[BatchT]):
-    """The batches of one split. They are the same whether the trainer or `num_workers` loader processes make them."""
+    """The batches of one split, the same whether the trainer or `num_workers` loader processes make them.
+
+    Loader processes close `unwanted_fds`, such as the lock of the run's folder, which must end with the trainer.
+    """
 
     def __init__(
         self, source: BatchSource[ItemT, BatchT], num_workers: int, *, pin_memory: bool, unwanted_fds: Sequence[int]
@@ -159,15 +165,16 @@ class Batches(Generic[BatchT]):
         self._numbers = BatchNumbers(self.count)
         self._loader: DataLoader[BatchT | BadData] = DataLoader(
             source,
-            batch_size=None,  # the source makes whole batches
+            batch_size=None,
             sampler=self._numbers,
             num_workers=num_workers,
-            collate_fn=_as_it_is,
+            collate_fn=lambda item: item,  # the source makes whole batches: nothing is left to convert
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
+            # Forks share the decoded images (see PixelStore) and start without importing torch again.
             multiprocessing_context="fork" if num_workers else None,
             worker_init_fn=partial(_start_loader_process, os.getpid(), tuple(unwanted_fds)),
-            generator=torch.Generator(),  # else iter(loader) would draw from the global one
+            generator=torch.Generator(),  # else iter(loader) would draw from the global one, which the model uses
         )
 
     def epoch(self, epoch: int, *, skip: int = 0) -> Iterator[BatchT]:
@@ -179,14 +186,10 @@ class Batches(Generic[BatchT]):
             yield item
 
 
-def _as_it_is(item: AnyT) -> AnyT:
-    return item
-
-
 def _start_loader_process(trainer_pid: int, unwanted_fds: Sequence[int], number: int) -> None:
-    """End with the trainer, even when it is killed, and close what the trainer alone may hold, such as its lock."""
+    """Have this process end with the trainer, even when that is killed, and close what the trainer alone may hold."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != trainer_pid:
+    if os.getppid() != trainer_pid:  # the trainer ended before the call: no signal will come
         os._exit(1)
     for descriptor in unwanted_fds:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Images for pages: a training batch as the model sees it, with its annotations drawn in."""
+"""Images for pages: a training batch after augmentation, with its annotations."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,21 @@ from PIL import Image, ImageDraw, ImageFont
 from trainingapp.contract.class_colours import class_rgb
 
 BATCH_IMAGES_DRAWN = 16
-"""Images of a batch that a sheet shows at most."""
+"""The largest number of images of a batch that a sheet shows."""
 
 SHOWN_SIDE = 192
-"""Pixels that each image of a sheet has at least: small ones are enlarged without smoothing."""
+"""The least side of an image on a sheet, in pixels: smaller images are enlarged without smoothing."""
 
 
 def enlarged(image_CHW: torch.Tensor) -> tuple[Image.Image, int]:
-    """uint8 [3, H, W] as an image of at least SHOWN_SIDE, and the whole factor by which it is larger."""
+    """uint8 [3, H, W] as an image whose longer side has at least SHOWN_SIDE pixels, and the integer scale factor."""
     image = Image.fromarray(image_CHW.permute(1, 2, 0).contiguous().numpy())
     factor = max(1, -(-SHOWN_SIDE // max(image.size)))
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST), factor
 
 
 def image_with_caption(image_CHW: torch.Tensor, caption: str) -> Image.Image:
-    """uint8 [3, H, W] with a line of text at its foot."""
+    """uint8 [3, H, W] as an image with a line of text at the bottom."""
     image, _factor = enlarged(image_CHW)
     draw = ImageDraw.Draw(image, "RGBA")
     font = ImageFont.load_default(12)
@@ -35,7 +35,7 @@ def image_with_caption(image_CHW: torch.Tensor, caption: str) -> Image.Image:
 def image_with_boxes(
     image_CHW: torch.Tensor, boxes_xyxy: torch.Tensor, labels_N: torch.Tensor, classes: Sequence[str]
 ) -> Image.Image:
-    """uint8 [3, H, W] with boxes [N, 4] in its pixels and the names of their classes."""
+    """uint8 [3, H, W] as an image with boxes [N, 4] (xyxy, in pixels) and the names of their classes."""
     image, factor = enlarged(image_CHW)
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(11)
@@ -53,8 +53,8 @@ def image_with_boxes(
 
 
 def image_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.Image:
-    """uint8 [3, H, W] with a mask as datasets have it (i + 1 is classes[i]) laid over, half transparent; unknown
-    pixels are darkened."""
+    """uint8 [3, H, W] as an image with a half transparent mask, uint8 [H, W] with i + 1 for classes[i]; ignored pixels
+    are darkened."""
     image, factor = enlarged(image_CHW)
     mask_HW = mask_HW.repeat_interleave(factor, 0).repeat_interleave(factor, 1)
     layer = np.zeros((*mask_HW.shape, 4), dtype=np.uint8)
@@ -66,7 +66,7 @@ def image_with_mask(image_CHW: torch.Tensor, mask_HW: torch.Tensor) -> Image.Ima
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int = 4) -> Image.Image:
-    """The images side by side, `columns` in a row, a thin gap between them. At least one image."""
+    """The images (at least one) in rows of `columns`, with a gap of 4 pixels between them."""
     gap, width, height = 4, max(one.width for one in images), max(one.height for one in images)
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)

@@ -1,4 +1,4 @@
-"""Image files to tensors."""
+"""Read image files as tensors."""
 
 import mmap
 import struct
@@ -17,7 +17,7 @@ from trainingapp.contract.messages.tasks import IMAGE_UNREADABLE, MASK_CHANNELS,
 MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
 
 PADDING_GREY = 114
-"""The padding of an image that is not square: a middle grey, as in YOLO's letterbox."""
+"""The padding of an image that is not square: a medium gray, as in YOLO's letterbox."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 """What PIL raises for damaged files and files that are not images; SyntaxError comes from its PNG reader."""
@@ -25,7 +25,10 @@ UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.De
 
 @dataclass(frozen=True)
 class Fit:
-    """Where an image lies in a square: scaled by `scale_x` and `scale_y` to `width` x `height`, at (`left`, `top`)."""
+    """Where an image lies in a square, in pixels: scaled to `width` x `height`, with its corner at (`left`, `top`).
+
+    `scale_x` and `scale_y` are the factors by which it was scaled; they differ by rounding.
+    """
 
     scale_x: float
     scale_y: float
@@ -36,7 +39,7 @@ class Fit:
 
 
 def letterbox(width: int, height: int, size: int) -> Fit:
-    """The largest place in the middle of a `size` x `size` square that keeps the image's proportions."""
+    """The largest centered area of a `size` x `size` square that keeps the image's aspect ratio."""
     scale = size / max(width, height)
     new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
     left, top = (size - new_width) // 2, (size - new_height) // 2
@@ -52,7 +55,7 @@ def load_image(path: Path, size: int) -> torch.Tensor:
 
 
 def load_fitted_image(path: Path, size: int) -> torch.Tensor:
-    """As `load_image`, but with its proportions kept and grey around it (see `letterbox`)."""
+    """As `load_image`, but with its aspect ratio kept and gray padding around it (see `letterbox`)."""
     image = _opened(path, size)
     fit = letterbox(image.width, image.height, size)
     square = Image.new("RGB", (size, size), (PADDING_GREY,) * 3)
@@ -61,7 +64,7 @@ def load_fitted_image(path: Path, size: int) -> torch.Tensor:
 
 
 def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
-    """A mask of a dataset, fitted like its image: uint8 [size, size], IGNORED_PIXEL around it. Raises BadData."""
+    """A mask of a dataset, fitted like its image: uint8 [size, size], padded with IGNORED_PIXEL. Raises BadData."""
     try:
         with Image.open(path) as image:
             fit = letterbox(image.width, image.height, size)
@@ -76,11 +79,17 @@ def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
 
 
 def _opened(path: Path, size: int) -> Image.Image:
-    """The image, upright and RGB; a large JPEG is decoded only as far as a square of `size` needs."""
+    """The image, upright and RGB; a large JPEG is decoded at a reduced size of at least 2 x `size`."""
     try:
         with Image.open(path) as image:
             image.draft("RGB", (2 * size, 2 * size))
-            return _rgb(ImageOps.exif_transpose(image))
+            upright: Image.Image = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I;16"):  # PIL would clip 16-bit grays to white instead of scaling them
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            if not upright.has_transparency_data:
+                return upright.convert("RGB")
+            white = Image.new("RGBA", upright.size, "white")
+            return Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
     except UNREADABLE as error:
         raise BadData(IMAGE_UNREADABLE(path=str(path), error=str(error))) from error
 
@@ -89,20 +98,11 @@ def _tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # PIL would clip 16-bit greys to white instead of scaling them
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-
-
 class PixelStore:
-    """The decoded images (or masks) of one split: decoded once and kept in memory where they are few enough.
+    """The decoded images (or masks) of one split, kept in memory where they fit into `memory_limit_bytes`.
 
-    The memory is an anonymous shared mapping: loader processes are forks and fill the same one, so each image is
-    decoded once only. /dev/shm, which is small in containers, is not used.
+    The memory is an anonymous shared mapping: loader processes are forks and fill the same memory, so each image is
+    decoded only once. /dev/shm, which is small in containers, is not used.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class PixelStore:
             self._filled.flags.writeable = True
 
     def get(self, index: int) -> torch.Tensor:
-        """uint8 of the store's shape, not to be changed in place. Raises BadData."""
+        """uint8 of the store's shape; must not be changed in place. Raises BadData."""
         if self._kept is None:
             return self._load(index)
-        if not self._filled[index]:  # two processes that come here at once write the same bytes
+        if not self._filled[index]:  # no lock: two processes that get here at the same time write the same bytes
             self._kept[index] = self._load(index)
             self._filled[index] = 1
         return self._kept[index]

@@ -1,4 +1,4 @@
-"""Random changes to training images, torchvision's transforms (v2), which carry boxes and masks along."""
+"""Augmentation of training images: torchvision's transforms (v2), which also transform boxes and masks."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,10 +14,11 @@ from trainingapp.engine.data.images import PADDING_GREY
 
 @dataclass(frozen=True)
 class Switches:
-    """The single steps of an augmentation; the fields are those of the configuration.
+    """The steps of an augmentation, named as in the configuration.
 
-    `shift`: the largest shift as a share of the side. `erasing` and `auto_augment` are for images without boxes and
-    masks, which they would not move along.
+    `shift`: the largest shift as a share of the side. `crop`: the largest share of the area that a crop removes.
+    `colour`: the largest relative change. `erasing`: the probability. `erasing` and `auto_augment` are for images
+    without boxes and masks, which they would not transform.
     """
 
     flip_horizontal: bool = False
@@ -35,18 +36,18 @@ PRESETS: dict[str, Switches] = {
     "medium": Switches(flip_horizontal=True, crop=0.4, colour=0.3),
     "strong": Switches(flip_horizontal=True, crop=0.4, auto_augment="trivialaugment", erasing=0.25),
 }
-"""`annotated_augmentation` replaces what cannot carry boxes and masks along by a change of colour."""
+"""`annotated_augmentation` replaces the steps that cannot transform boxes and masks by a change of color."""
 
 
 def switches(config: BaseRunConfig) -> Switches:
-    """The steps that the fields of every task's configuration ask for."""
+    """The augmentation of a configuration of any task."""
     if config.augmentation != "custom":
         return PRESETS[config.augmentation]
     return Switches(config.flip_horizontal, config.flip_vertical, 0.0, config.crop, config.colour)
 
 
 def image_augmentation(chosen: Switches, size: int) -> nn.Module:
-    """The transform of uint8 [3, size, size] to the same, drawing on torch's global CPU generator.
+    """A transform of uint8 [3, size, size] to uint8 [3, size, size] that draws from torch's global CPU generator.
 
     TrivialAugment: Müller & Hutter, arXiv:2103.10158. RandAugment: Cubuk et al., arXiv:1909.13719.
     """
@@ -66,10 +67,10 @@ def image_augmentation(chosen: Switches, size: int) -> nn.Module:
 
 
 def annotated_augmentation(chosen: Switches, size: int) -> nn.Module:
-    """The same for images with boxes or masks: takes and gives (tv_tensors.Image, dict of tv_tensors).
+    """The same for images with boxes or masks: takes and returns (tv_tensors.Image, dict of tv_tensors).
 
-    Random sequences and erasing become a colour change of similar strength. Boxes outside of a crop become empty; the
-    task removes them with their labels.
+    RandAugment, TrivialAugment and erasing become a color change of similar strength. Boxes outside of a crop become
+    empty; the task removes them with their labels.
     """
     steps: list[nn.Module] = _flips(chosen)
     if chosen.shift or chosen.crop:

@@ -22,7 +22,7 @@ class Memory:
 
 
 def memory_before(device: torch.device) -> Memory:
-    """What can be had before the job takes anything."""
+    """The memory that is available before the job allocates any."""
     kind: Literal["gpu", "process"] = "gpu" if device.type == "cuda" else "process"
     return Memory(kind, int(free_bytes(device)))
 
@@ -34,7 +34,7 @@ def peak_bytes(device: torch.device) -> int:
 
 @contextmanager
 def own_share(device: torch.device, memory: Memory) -> Iterator[None]:
-    """Bound what the job may take of a GPU: it then runs out of memory itself, and nobody beside it does."""
+    """Limit what the job may allocate on a GPU, so that it runs out of memory itself instead of a run beside it."""
     if device.type != "cuda":
         yield
         return

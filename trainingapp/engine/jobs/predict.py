@@ -1,8 +1,8 @@
-"""A few images that a person wants to see: params {"card", "weights": path, "images": [{"file", "name"}, ...]}.
+"""Predict a few images for a page: params {"card", "weights": path, "images": [{"file", "name"}, ...]}.
 
-The images lie in FOLDER/images. Written are FOLDER/predictions.json (see `predictor.py`; each with its "name", and
-with a "problem" where it cannot be read), FOLDER/shown/{n}.webp for pages, and of masks FOLDER/masks/{n}.png (red: the
-class, 0 for the background; green: how sure) and FOLDER/masks/{n}.webp, coloured.
+Reads FOLDER/images. Writes FOLDER/predictions.json (see `predictor.py`; each image with its "name", and with a
+"problem" where it cannot be read), FOLDER/shown/{n}.webp for pages, and for masks FOLDER/masks/{n}.png (red: the class,
+0 for the background; green: the confidence, 0 to 255) and FOLDER/masks/{n}.webp in colors.
 """
 
 from pathlib import Path
@@ -20,7 +20,6 @@ from trainingapp.contract.prediction import opened
 from trainingapp.engine.data.images import UNREADABLE
 from trainingapp.engine.device import available_threads
 from trainingapp.engine.predictor import network_of, predicted
-from trainingapp.engine.tasks.task import Found
 
 PREDICTIONS_FILE = "predictions.json"
 SHOWN_PIXELS = 1280
@@ -37,7 +36,7 @@ def run(order: JobOrder) -> dict[str, object]:
     found = []
     for number, image in enumerate(images):
         order.tell(number, len(images), PREDICTING())
-        found.append({"name": image["name"], **_one(order.folder, card, network, image["file"], number)})
+        found.append({"name": image["name"], **_predict_image(order.folder, card, network, image["file"], number)})
     about = {name: card[name] for name in ("name", "version", "task", "classes", "sha256")}
     write_whole(order.folder / PREDICTIONS_FILE, {"weights": about, "images": found})
     order.tell(len(images), len(images))
@@ -50,7 +49,7 @@ def run(order: JobOrder) -> dict[str, object]:
     }
 
 
-def _one(folder: Path, card: Card, network: nn.Module, file: str, number: int) -> dict[str, object]:
+def _predict_image(folder: Path, card: Card, network: nn.Module, file: str, number: int) -> dict[str, object]:
     path = folder / "images" / file
     try:
         found = predicted(network, card, path)
@@ -60,16 +59,11 @@ def _one(folder: Path, card: Card, network: nn.Module, file: str, number: int) -
         return {"problem": str(message), "problem_data": message.as_data()}
     shown.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), reducing_gap=2.0)
     shown.save(folder / "shown" / f"{number}.webp", "WEBP", quality=85, method=2)
-    _save_masks(folder / "masks", found, number)
+    if found.mask_HW is not None and found.sureness_HW is not None:
+        both = np.stack([found.mask_HW, found.sureness_HW, np.zeros_like(found.mask_HW)], axis=-1)
+        Image.fromarray(both).save(folder / "masks" / f"{number}.png")
+        # (256, 4) RGBA by the value of a pixel: 0 is the background, i + 1 class i.
+        table = [(0, 0, 0, 0), *((*class_rgb(label), MASK_ALPHA) for label in range(255))]
+        colored = Image.fromarray(np.array(table, dtype=np.uint8)[found.mask_HW])
+        colored.save(folder / "masks" / f"{number}.webp", "WEBP", lossless=True, method=2)
     return {**found.values, "number": number}
-
-
-def _save_masks(folder: Path, found: Found, number: int) -> None:
-    if found.mask_HW is None or found.sureness_HW is None:
-        return
-    both = np.stack([found.mask_HW, found.sureness_HW, np.zeros_like(found.mask_HW)], axis=-1)
-    Image.fromarray(both).save(folder / f"{number}.png")
-    # (256, 4) RGBA by the value of a pixel: 0 is the background, i + 1 class i.
-    table = [(0, 0, 0, 0), *((*class_rgb(label), MASK_ALPHA) for label in range(255))]
-    coloured = np.array(table, dtype=np.uint8)[found.mask_HW]
-    Image.fromarray(coloured).save(folder / f"{number}.webp", "WEBP", lossless=True, method=2)

@@ -1,12 +1,12 @@
-"""Many images of the server: params {"card", "weights", "dataset_dir", "split"} or {"card", "weights", "folder"}.
+"""Predict images on the server: params {"card", "weights", "dataset_dir", "split"} or {"card", "weights", "folder"}.
 
-Written is FOLDER/predictions.jsonl, one prediction a line with "path" (see `predictor.py`; boxes after suppression at
-the card's thresholds). Where labels are known the result has "values" (the metrics of a validation), "columns" and
-"per_class"; else "unmeasured" says why not.
+Writes FOLDER/predictions.jsonl, one prediction per line with its "path" (see `predictor.py`; boxes after suppression at
+the card's thresholds). Where labels are known, the result has "values" (the metrics of a validation), "columns" and
+"per_class"; otherwise "unmeasured" is the reason.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import DatasetIndex, Sample, read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.job_order import JobOrder, Params
+from trainingapp.contract.job_order import JobOrder
 from trainingapp.contract.messages import Message, message_of
 from trainingapp.contract.messages.engine_jobs import (
     CLASSES_UNKNOWN,
@@ -48,12 +48,24 @@ def run(order: JobOrder) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
     card, params = order.params["card"], order.params
     weights = Path(params["weights"])
-    index = _index(params) if params.get("dataset_dir") else None
-    root = index.folder if index else Path(params["folder"])
-    paths = [root / sample.path for sample in index.samples] if index else list(_images(root))
+    why_not: Message | None = None
+    if params.get("dataset_dir"):
+        try:
+            index = read_index(Path(params["dataset_dir"]))
+        except ValueError as error:
+            raise BadData(message_of(error)) from error
+        chosen = [sample for sample in index.samples if params["split"] in ("all", sample.split)]
+        root, paths = index.folder, [index.folder / sample.path for sample in chosen]
+        measured, why_not = _measurable(replace(index, samples=chosen), card)
+    else:
+        root = Path(params["folder"])
+        found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES)
+        paths = [path for path in found if path.is_file() and not path.is_symlink()]
+        if len(paths) > MOST_IMAGES:
+            raise BadData(TOO_MANY_IMAGES(most=MOST_IMAGES))
+        measured = _labelled(root, paths, card)
     if not paths:
         raise BadData(NO_IMAGES())
-    measured, why_not = _measurable(index, card) if index else (_labelled(root, paths, card), None)
     total = len(paths) * (2 if measured else 1)
     problems = _write_lines(order, card, weights, root, paths, total)
     result: dict[str, object] = {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
@@ -66,25 +78,6 @@ def run(order: JobOrder) -> dict[str, object]:
 
 def _unmeasured(reason: Message) -> dict[str, object]:
     return {"unmeasured": str(reason), "unmeasured_data": reason.as_data()}
-
-
-def _index(params: Params) -> DatasetIndex:
-    try:
-        index = read_index(Path(params["dataset_dir"]))
-    except ValueError as error:
-        raise BadData(message_of(error)) from error
-    return replace(index, samples=[one for one in index.samples if params["split"] in ("all", one.split)])
-
-
-def _images(root: Path) -> Iterator[Path]:
-    """Images below `root`, in order; links are not followed. Raises BadData above MOST_IMAGES."""
-    found = 0
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.is_symlink():
-            found += 1
-            if found > MOST_IMAGES:
-                raise BadData(TOO_MANY_IMAGES(most=MOST_IMAGES))
-            yield path
 
 
 def _write_lines(order: JobOrder, card: Card, weights: Path, root: Path, paths: Sequence[Path], total: int) -> int:
@@ -107,7 +100,7 @@ def _write_lines(order: JobOrder, card: Card, weights: Path, root: Path, paths: 
 
 
 def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, Message | None]:
-    """The dataset with its labels as the weights number them, or why its labels say nothing about them."""
+    """The dataset with the label numbers of the weights, or why the weights cannot be measured with its labels."""
     if card["task"] not in index.tasks:
         return None, NO_ANNOTATIONS(task=card["task"])
     unknown = [name for name in index.classes if name not in card["classes"]]
@@ -116,17 +109,20 @@ def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, M
     if TASKS[card["task"]].annotation == "masks" and index.classes != card["classes"]:
         return None, MASK_CLASSES_DIFFER()
     numbers = [card["classes"].index(name) for name in index.classes]
-    samples = [_renumbered(sample, numbers) for sample in index.samples]
+    samples = [
+        replace(
+            sample,
+            label=numbers[sample.label] if sample.label >= 0 else -1,
+            boxes=tuple(replace(box, label=numbers[box.label]) for box in sample.boxes),
+            split="val",
+        )
+        for sample in index.samples
+    ]
     return replace(index, classes=list(card["classes"]), samples=samples), None
 
 
-def _renumbered(sample: Sample, numbers: list[int]) -> Sample:
-    boxes = tuple(replace(box, label=numbers[box.label]) for box in sample.boxes)
-    return replace(sample, label=numbers[sample.label] if sample.label >= 0 else -1, boxes=boxes, split="val")
-
-
 def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | None:
-    """A folder whose images lie in folders that are named for the classes is a dataset with labels."""
+    """The dataset of a folder in which each image is in a folder with the name of its class; None for other folders."""
     names = {path.parent.name for path in paths}
     if TASKS[card["task"]].annotation != "labels" or not names <= set(card["classes"]):
         return None
@@ -137,7 +133,7 @@ def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | N
 
 
 def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, object]:
-    """What a validation of a run would say of these images."""
+    """The metrics that a validation of a run would give for these images."""
     config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": False})
     twice = [replace(one, split="train") for one in (index.samples * 2)[: max(2, len(index.samples))]]
     whole = replace(index, samples=[*twice, *index.samples])

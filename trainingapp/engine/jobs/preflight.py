@@ -1,4 +1,4 @@
-"""A look ahead: a few real steps of a run that does not exist yet, and what they say of it.
+"""The preflight check: a few real steps of a run that does not exist yet, and what they predict for it.
 
 Parameters: {"config": a RunConfig, "dataset_dir": path, "runs_dir": the folder whose disk will hold the run,
 "weights_cache_dir": path, "device": in place of the configuration's, "free_bytes": in place of the disk's}; all but the
@@ -9,19 +9,20 @@ first two may be missing. The result:
                 "batch_size", "accumulation_steps": int or null: what fits where the configuration's does not},
      "time": {"seconds_per_step", "seconds_per_validation", "seconds_per_epoch", "seconds_in_all",
               "images_per_s": float},
-     "loader": {"images_per_s": float, "is_slower": bool: the device would wait for it},
+     "loader": {"images_per_s": float, "is_slower": bool: the device would wait for the loader},
      "disk": {"bytes_per_checkpoint", "checkpoints", "bytes_in_all", "free_bytes", "short_by_bytes": int},
      "finite": {"loss", "gradients", "weights": bool, "loss_value": float or null},
      "warnings": [{"code": "memory" | "disk" | "not_finite" | "loader" | "precision", "message": str,
                    "message_data": the message with its own code}, ...]}
 
-Everything is measured with the batch that fits. Times are those of the moment: beside other work a run is slower.
-Sizes of checkpoints are those without compression, so the most that they can be.
+Everything is measured with the batch that fits. Times hold for the load of the moment: beside other work a run is
+slower. Sizes of checkpoints are those without compression, an upper bound.
 """
 
 import contextlib
 import gc
 import io
+import itertools
 import math
 import os
 import time
@@ -68,7 +69,6 @@ from trainingapp.engine.small_convolutions import guard_small_convolutions
 from trainingapp.engine.state import TrainingState, new_state
 from trainingapp.engine.step import training_step
 from trainingapp.engine.tasks.registry import make_task, read_dataset
-from trainingapp.engine.tasks.task import Task
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -79,8 +79,8 @@ STEPS_S, LOADER_S, VALIDATION_S = 20.0, 3.0, 5.0
 LOADER_BATCHES = 20
 VALIDATION_BATCHES = 4
 STAGES = 4
-#: The loader holds a run up when it alone is not so many times as fast as a step: with processes of its own, which load
-#: while the device computes, and within the trainer, where one waits for the other.
+#: The loader slows a run down unless, alone, it is this many times as fast as a step: with loader processes, which load
+#: while the device computes, and within the trainer, where loading and computing take turns.
 SLOW_BESIDE, SLOW_WITHIN = 1.2, 2.0
 LOWEST_PRIORITY = 19
 
@@ -117,10 +117,35 @@ class Measured:
     loss: float
     gradients_finite: bool
 
+    def times(self) -> dict[str, float]:
+        """Seconds of a step, a validation, an epoch and the run, and images per second of the steps."""
+        state, config = self.state, self.state.config
+        per_epoch_s = state.steps_per_epoch * self.seconds_per_step + self.seconds_per_validation
+        return {
+            "seconds_per_step": self.seconds_per_step,
+            "seconds_per_validation": self.seconds_per_validation,
+            "seconds_per_epoch": per_epoch_s,
+            "seconds_in_all": per_epoch_s * config.epochs,
+            "images_per_s": config.batch_size * config.accumulation_steps / max(1e-9, self.seconds_per_step),
+        }
+
+    def finite(self) -> Finite:
+        """Whether loss, gradients and weights are finite."""
+        is_loss_finite = math.isfinite(self.loss)
+        return {
+            "loss": is_loss_finite,
+            "gradients": self.gradients_finite,
+            "weights": all(bool(torch.isfinite(parameter).all()) for parameter in self.state.model.parameters()),
+            "loss_value": self.loss if is_loss_finite else None,
+        }
+
 
 def run(order: JobOrder) -> dict[str, object]:
-    """The job: in a process of its own, which gives way to whatever trains."""
-    _step_back()
+    """The job, in a process of its own, with the lowest priority."""
+    os.nice(LOWEST_PRIORITY)
+    # When memory runs out, the kernel kills this process first and not a run that trains.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     return preflight(order)
 
 
@@ -130,38 +155,29 @@ def preflight(job: JobOrder, *, steps: int = STEPS) -> dict[str, object]:
     Raises EngineError and whatever torch raises for a run that could not be started either.
     """
     params = job.params
-    spec = _run_spec(job)
+    # A first attempt that downloads no weights: random ones need the same time and memory.
+    config = {**params["config"], "start_from": ""}
+    values = {"config": config, "dataset_dir": params["dataset_dir"], "attempt": 1}
+    spec = read_run_spec(job.folder, {**values, "weights_cache_dir": params.get("weights_cache_dir", "")})
     device = choose_device(params.get("device") or spec.config.device)
     precision, warning = choose_precision(device, amp=spec.config.amp)
     dataset = read_dataset(spec)
     prepare_backend(deterministic=spec.config.deterministic, cpu_threads=spec.config.cpu_threads or available_threads())
     memory = memory_before(device)
     with own_share(device, memory):
-        config, measured = _largest_that_fits(job, spec, dataset, precision, steps)
-    fits = config == spec.config or spec.config.auto_batch_size
+        fitting, measured = _largest_that_fits(job, spec, dataset, precision, steps)
+    fits = fitting == spec.config or spec.config.auto_batch_size
+    counter = _Counter()
+    # Not compressed, and with the optimizer's state, which exists after the first step.
+    torch.save(measured.state.checkpoint_content(), counter)  # type: ignore[arg-type]
     free = params.get("free_bytes")
     space = disk_space(
-        config,
-        bytes_per_checkpoint=_checkpoint_bytes(measured.state),
+        fitting,
+        bytes_per_checkpoint=counter.size_bytes,
         free_bytes=free if free is not None else free_bytes_at(Path(params.get("runs_dir") or job.folder)),
     )
     job.tell(STAGES, STAGES)
-    return _result(spec.config, config, measured, memory, space, fits=fits, precision_warning=warning)
-
-
-def _step_back() -> None:
-    """Take the lowest priority, and be the first to go when memory runs out: never a run that trains."""
-    os.nice(LOWEST_PRIORITY)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def _run_spec(job: JobOrder) -> RunSpec:
-    """The specification of a first attempt. Weights are not downloaded: random ones need the same time and memory."""
-    params = job.params
-    config = {**params["config"], "start_from": ""}
-    values = {"config": config, "dataset_dir": params["dataset_dir"], "attempt": 1}
-    return read_run_spec(job.folder, {**values, "weights_cache_dir": params.get("weights_cache_dir", "")})
+    return _result(spec.config, measured, memory, space, fits=fits, warning=warning)
 
 
 def _largest_that_fits(
@@ -194,7 +210,8 @@ def _measured(job: JobOrder, spec: RunSpec, dataset: DatasetIndex, precision: Pr
     guard_small_convolutions(model, precision)
     state = new_state(spec, task, model, precision, cpu_threads=torch.get_num_threads())
     set_training(model, state.head_prefixes, frozen=is_frozen(spec.config, 1))
-    batches = _endless(task)
+    # Epoch after epoch: a small split has fewer batches than are needed here.
+    batches = itertools.chain.from_iterable(task.train_batches(epoch, skip=0) for epoch in itertools.count(1))
     job.tell(1, STAGES, LOADING_IMAGES())
     loader_images_per_s = _loader_speed(batches, spec.config)
     job.tell(2, STAGES, TRAINING_STEPS())
@@ -212,16 +229,8 @@ def _measured(job: JobOrder, spec: RunSpec, dataset: DatasetIndex, precision: Pr
     )
 
 
-def _endless(task: Task) -> Iterator[TensorBatch]:
-    """Batches without end: a small split has fewer than are needed here."""
-    epoch = 1
-    while True:
-        yield from task.train_batches(epoch, skip=0)
-        epoch += 1
-
-
 def _loader_speed(batches: Iterator[TensorBatch], config: RunConfig) -> float:
-    """Images a second without anybody who computes; the first batch starts the loader and is not counted."""
+    """Images per second of the loader alone; the first batch starts the loader and is not counted."""
     next(batches)
     began = time.perf_counter()
     count = 0
@@ -288,25 +297,11 @@ class _Counter(io.RawIOBase):
         return memoryview(data).nbytes
 
 
-def _checkpoint_bytes(state: TrainingState) -> int:
-    """The size of a checkpoint as torch.save writes it: with the optimizer's state, which is there after a step."""
-    counter = _Counter()
-    torch.save(state.checkpoint_content(), counter)  # type: ignore[arg-type]
-    return counter.size_bytes
-
-
 def _result(
-    asked: RunConfig,
-    config: RunConfig,
-    measured: Measured,
-    memory: Memory,
-    space: DiskSpace,
-    *,
-    fits: bool,
-    precision_warning: Message | None,
+    asked: RunConfig, measured: Measured, memory: Memory, space: DiskSpace, *, fits: bool, warning: Message | None
 ) -> dict[str, object]:
-    state, times = measured.state, _times(measured)
-    # A step that loads for most of its time is no quicker than its loader.
+    state, config, times = measured.state, measured.state.config, measured.times()
+    # The measured steps load too, so a step can never be faster than its loader: the loader must be faster by a factor.
     slow = SLOW_BESIDE if config.num_workers else SLOW_WITHIN
     memory_need: MemoryNeed = {
         "peak_bytes": measured.peak_bytes,
@@ -316,14 +311,14 @@ def _result(
         "batch_size": None if fits else config.batch_size,
         "accumulation_steps": None if fits else config.accumulation_steps,
     }
-    finite = _finite(measured)
+    finite = measured.finite()
     waits_for_loader = measured.loader_images_per_s < times["images_per_s"] * slow
     notes = {
         "memory": _memory_note(asked, config, memory_need),
         "disk": disk_warning(space),
         "not_finite": None if finite["loss"] and finite["gradients"] and finite["weights"] else NOT_FINITE(),
         "loader": LOADER_SLOW() if waits_for_loader and state.device.type != "cpu" else None,
-        "precision": precision_warning,
+        "precision": warning,
     }
     return {
         "device": device_name(state.device),
@@ -344,28 +339,6 @@ def _result(
             for code, message in notes.items()
             if message
         ],
-    }
-
-
-def _times(measured: Measured) -> dict[str, float]:
-    state, config = measured.state, measured.state.config
-    per_epoch_s = state.steps_per_epoch * measured.seconds_per_step + measured.seconds_per_validation
-    return {
-        "seconds_per_step": measured.seconds_per_step,
-        "seconds_per_validation": measured.seconds_per_validation,
-        "seconds_per_epoch": per_epoch_s,
-        "seconds_in_all": per_epoch_s * config.epochs,
-        "images_per_s": config.batch_size * config.accumulation_steps / max(1e-9, measured.seconds_per_step),
-    }
-
-
-def _finite(measured: Measured) -> Finite:
-    is_loss_finite = math.isfinite(measured.loss)
-    return {
-        "loss": is_loss_finite,
-        "gradients": measured.gradients_finite,
-        "weights": all(bool(torch.isfinite(parameter).all()) for parameter in measured.state.model.parameters()),
-        "loss_value": measured.loss if is_loss_finite else None,
     }
 
 

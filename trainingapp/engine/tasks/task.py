@@ -1,7 +1,7 @@
-"""What the engine asks of a task: its data, network, losses and metrics, and what an exported network gives.
+"""The interface of a task in the engine: its data, network, losses and metrics, and the outputs of exported networks.
 
-The loop knows steps, saving and commands; it calls the methods of `BaseTask`. A task derives from it in a folder beside
-this module, and the `implementation` of its descriptor (`contract/tasks/`) names the class.
+The loop makes steps, saves and carries out commands; it calls the methods of `BaseTask`. A task derives from it in a
+folder beside this module, and the `implementation` of its descriptor (`contract/tasks/`) names the class.
 """
 
 from abc import ABC, abstractmethod
@@ -84,7 +84,7 @@ ValidationMeterT = TypeVar("ValidationMeterT")
 
 
 class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
-    """A task with the dataset of a run. Its batches and meters are of types that its own methods understand alone.
+    """A task with the dataset of a run. The loop passes its batches and meters on without knowing their types.
 
     A subclass calls `_use(train, val)` once it can make items of each split.
     """
@@ -130,7 +130,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     @classmethod
     @abstractmethod
     def prediction(cls, outputs: Sequence[Floats], card: Card, image: Prepared) -> Found:
-        """What the outputs of `plain_network` say about the image."""
+        """The prediction for the image from the outputs of `plain_network`."""
 
     @classmethod
     def output_differences(
@@ -164,11 +164,12 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: BatchT, meter: TrainingMeterT) -> torch.Tensor:
-        """Forward pass of a training batch, added to the meter: a scalar with a gradient, the mean over the batch."""
+        """Forward pass of a training batch, added to the meter. Returns the mean over the batch, float32 [] with a
+        gradient."""
 
     @abstractmethod
     def draw_batch(self, batch: BatchT) -> list[Image.Image]:
-        """At most BATCH_IMAGES_DRAWN images of a training batch as the model sees them, with their annotations."""
+        """At most BATCH_IMAGES_DRAWN images of a training batch after augmentation, with their annotations."""
 
     # Validation
 
@@ -193,7 +194,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """The result of the validation."""
 
     def description(self) -> TaskDescription:
-        """What a checkpoint holds about the task so that it can be used alone, such as class names."""
+        """What a checkpoint holds about the task, such as class names, so that it can be used without the dataset."""
         return {
             "classes": list(self._dataset.classes),
             "dataset_fingerprint": self._dataset.fingerprint,
@@ -225,8 +226,8 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         return samples
 
     def _memory_limit(self, bytes_each: int) -> int:
-        """Bytes that a `PixelStore` may take. All images are kept or none: half a dataset in memory would only hide how
-        slow the rest is."""
+        """Bytes that a `PixelStore` may use. All images are kept or none: with half of them in memory, the speed would
+        change from batch to batch. `bytes_each`: bytes of an image with its mask."""
         needed = len(self._dataset.samples) * bytes_each
         return MEMORY_LIMIT_BYTES if needed <= MEMORY_LIMIT_BYTES else 0
 
@@ -236,8 +237,8 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         return torch.channels_last if self._config.channels_last else torch.contiguous_format
 
     def _normalised(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 0..255 to float32 of about zero mean and unit spread. It is done on the device because bytes travel
-        faster."""
+        """uint8 [N, 3, H, W] in 0..255 to float32 with ImageNet's mean and standard deviation, in the model's memory
+        format. Done on the device: uint8 takes a quarter of the time to copy there."""
         images = images_NCHW.to(memory_format=self._memory_format, dtype=torch.float32)
         return (images - self._mean_C11) / self._std_C11
 

@@ -78,7 +78,7 @@ class BoxedImages:
     def training_item(self, index: int) -> BoxedImage:
         use_mosaic = self._mosaic > 0 and float(torch.rand(())) < self._mosaic
         others = torch.randint(self.sample_count, (3,)).tolist() if use_mosaic else []
-        images = [self._plain(number) for number in (index, *others)]
+        images = [BoxedImage(self._store.get(number), *self._truth[number]) for number in (index, *others)]
         return augmented(mosaic(images) if use_mosaic else images[0], self._augmentation)
 
     def collate(self, items: list[BoxedImage], indices_N: torch.Tensor) -> BoxBatch:
@@ -92,9 +92,6 @@ class BoxedImages:
 
     def mix(self, batch: BoxBatch) -> BoxBatch:
         return batch
-
-    def _plain(self, index: int) -> BoxedImage:
-        return BoxedImage(self._store.get(index), *self._truth[index])
 
 
 def mosaic(images: Sequence[BoxedImage]) -> BoxedImage:
@@ -126,7 +123,7 @@ def mosaic(images: Sequence[BoxedImage]) -> BoxedImage:
 def augmented(image: BoxedImage, augmentation: nn.Module) -> BoxedImage:
     """The image changed at random, with the boxes that remain visible enough; see `clipped`."""
     size = image.image_CHW.shape[-1]
-    # Without a clamping mode boxes may leave the image, so that what is left of each can be told from its area.
+    # Without a clamping mode boxes may leave the image, so that `clipped` can compare their areas inside and outside.
     boxes = tv_tensors.BoundingBoxes(image.boxes_xyxy, format="XYXY", canvas_size=(size, size), clamping_mode=None)
     image_CHW, changed = augmentation(tv_tensors.Image(image.image_CHW), {"boxes": boxes})
     moved_xyxy = changed["boxes"].as_subclass(torch.Tensor)

@@ -213,7 +213,14 @@ class CocoScores:
                 "categories": [{"id": label, "name": str(label)} for label in range(class_count)],
             }
         )
-        judge = COCOeval_faster(truth, truth.loadRes(_coco_boxes(results)), "bbox")
+        found = [
+            {"image_id": one.index, "category_id": label, "bbox": box, "score": score}
+            for one in results
+            for label, box, score in zip(
+                one.labels_D.tolist(), _xywh(one.boxes_xyxy), one.scores_D.tolist(), strict=True
+            )
+        ]
+        judge = COCOeval_faster(truth, truth.loadRes(found), "bbox")
         judge.evaluate()  # type: ignore[no-untyped-call]
         judge.accumulate()  # type: ignore[no-untyped-call]
         return cls(np.asarray(judge.eval["precision"])[..., -1], np.asarray(judge.eval["recall"])[..., -1])
@@ -255,14 +262,6 @@ def _coco_truth(results: Sequence[ImageResult]) -> list[dict[str, float | list[f
             "iscrowd": int(crowd),
         }
         for number, (index, label, box, crowd) in enumerate(rows, start=1)
-    ]
-
-
-def _coco_boxes(results: Sequence[ImageResult]) -> list[dict[str, float | list[float]]]:
-    return [
-        {"image_id": one.index, "category_id": label, "bbox": box, "score": score}
-        for one in results
-        for label, box, score in zip(one.labels_D.tolist(), _xywh(one.boxes_xyxy), one.scores_D.tolist(), strict=True)
     ]
 
 

@@ -1,7 +1,8 @@
-"""torchvision's detectors: its families on backbones from small to large, for square images already normalised.
+"""torchvision's detectors: its families on backbones from small to large, for square images already normalized.
 
-A network's state dict has the names of torchvision's own model, so that published weights load into ours and ours into
-theirs. Legend: M boxes of an image, xyxy = left, top, right, bottom in pixels of the image.
+A network's state dict has the names of torchvision's own model, so that weights can be exchanged with it.
+
+Legend: M boxes of an image, xyxy = left, top, right, bottom in pixels of the image.
 """
 
 from collections.abc import Callable
@@ -77,7 +78,7 @@ class DetectorOptions:
 
 
 class KeptSize(nn.Module):
-    """In place of torchvision's transform: our images already are of one size and normalised as ImageNet's.
+    """Replaces torchvision's transform: the images already have one size and ImageNet's normalization.
 
     `mean` and `std`, for images in 0..1, are those that published weights of the whole model were trained with.
     """
@@ -105,7 +106,7 @@ class KeptSize(nn.Module):
     def postprocess(
         self, result: Targets, image_shapes: list[tuple[int, int]], original_image_sizes: list[tuple[int, int]]
     ) -> Targets:
-        """Boxes stay in the pixels that the model saw."""
+        """Boxes stay in pixels of the model's input."""
         return result
 
 
@@ -117,11 +118,28 @@ def build_detector(name: str, options: DetectorOptions, *, pretrained: str, weig
     weights are downloaded into `weights_from`; None loads none, for a network whose checkpoint is loaded afterwards.
     Raises BadConfig, WeightsUnavailable.
     """
-    model = _built(name, options)
+    if name == "ssd300_vgg16":
+        model = _ssd(options)
+    elif name == "ssdlite320_mobilenet_v3_large":
+        # Sandler et al., arXiv:1801.04381, on Howard et al., arXiv:1905.02244.
+        model = detection.ssdlite320_mobilenet_v3_large(
+            weights=None, weights_backbone=None, num_classes=options.class_count + 1, **options.thresholds()
+        )
+    else:
+        family, backbone_name = name.removesuffix("_v2").removesuffix("_fpn").removesuffix("_320").split("_", 1)
+        build = {"fasterrcnn": _faster_rcnn, "retinanet": _retinanet, "fcos": _fcos}[family]
+        model = build(backbone_name, options, second=name.endswith("_v2"))
     published = PUBLISHED_NORMALISATION.get(name) if pretrained == "whole" else None
     model.transform = KeptSize(*published) if published else KeptSize()
     if pretrained != "none" and weights_from is not None:
-        state = _backbone_state(name, weights_from) if pretrained == "backbone" else _whole_state(name, weights_from)
+        if pretrained == "backbone":
+            state = _backbone_state(name, weights_from)
+        elif name in torchvision.models.list_models(detection):
+            weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]  # trained on COCO
+            state = dict(fetched_state(weights.url, weights_from / "checkpoints"))
+        else:
+            raise BadConfig(NO_PUBLISHED_MODEL(name=name))
+        # Layers for other classes do not match and stay random.
         if not load_matching(model, state).matched:
             raise BadConfig(NO_PUBLISHED_WEIGHTS_FIT(name=name))
     for path, module in model.named_modules():
@@ -149,16 +167,6 @@ def head_prefixes(model: nn.Module) -> tuple[str, ...]:
     body = ("backbone.body.", "backbone.features.")
     names = [name for name, _parameter in model.named_parameters() if not name.startswith(body)]
     return tuple(sorted({".".join(name.split(".")[:2]) + "." for name in names}))
-
-
-def _built(name: str, options: DetectorOptions) -> nn.Module:
-    if name == "ssd300_vgg16":
-        return _ssd(options)
-    if name == "ssdlite320_mobilenet_v3_large":
-        return _ssdlite(options)
-    family, backbone_name = name.removesuffix("_v2").removesuffix("_fpn").removesuffix("_320").split("_", 1)
-    build = {"fasterrcnn": _faster_rcnn, "retinanet": _retinanet, "fcos": _fcos}[family]
-    return build(backbone_name, options, second=name.endswith("_v2"))
 
 
 def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.Module:
@@ -241,14 +249,6 @@ def _ssd(options: DetectorOptions) -> nn.Module:
     return model
 
 
-def _ssdlite(options: DetectorOptions) -> nn.Module:
-    """Sandler et al., arXiv:1801.04381, on Howard et al., arXiv:1905.02244."""
-    model: nn.Module = detection.ssdlite320_mobilenet_v3_large(
-        weights=None, weights_backbone=None, num_classes=options.class_count + 1, **options.thresholds()
-    )
-    return model
-
-
 def _dense_stages(backbone_name: str) -> list[int]:
     """Those with strides of 8, 16 and 32."""
     return [6, 12, 16] if backbone_name.startswith("mobilenet") else [2, 3, 4]
@@ -292,14 +292,6 @@ def _as_float32(module: nn.Module, inputs: object, output: Any) -> Any:
     if isinstance(output, dict):
         return {name: _as_float32(module, inputs, value) for name, value in output.items()}
     return type(output)(_as_float32(module, inputs, value) for value in output)
-
-
-def _whole_state(name: str, folder: Path) -> dict[str, torch.Tensor]:
-    """COCO weights of torchvision's model of this name; layers for other classes stay random."""
-    if name not in torchvision.models.list_models(detection):
-        raise BadConfig(NO_PUBLISHED_MODEL(name=name))
-    weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
-    return dict(fetched_state(weights.url, folder / "checkpoints"))
 
 
 def _backbone_state(name: str, folder: Path) -> dict[str, torch.Tensor]:

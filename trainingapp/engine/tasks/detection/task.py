@@ -39,11 +39,12 @@ MOST_BOXES = 300
 
 
 class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
-    """Trains torchvision's detectors with their own losses, which they compute in training mode alone."""
+    """Trains torchvision's detectors with their own losses, which they compute only in training mode."""
 
     _config: DetectionConfig
 
-    onnx_dynamo = False  # it cannot trace a choice of proposals that depends on the image, and is slower with these
+    # The newer exporter cannot trace a selection of proposals that depends on the image, and is slower with detectors.
+    onnx_dynamo = False
 
     def __init__(
         self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
@@ -106,21 +107,19 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     def evaluate(self, model: nn.Module, batch: BoxBatch, meter: DetectionRecords) -> None:
         found = model(self._normalised(batch.images_NCHW))
         for index, one in zip(batch.indices_N.tolist(), found, strict=True):
-            meter.add(self._result(index, {name: tensor.float().cpu() for name, tensor in one.items()}))
+            # In pixels of the upright image instead of the square, as COCO's metrics sort objects by their area.
+            sample = self._val_samples[index]
+            fit = letterbox(sample.width, sample.height, self._config.image_size)
+            boxes_xyxy = one["boxes"].float().cpu().double() - torch.tensor([fit.left, fit.top] * 2)
+            boxes_xyxy = boxes_xyxy / torch.tensor([fit.scale_x, fit.scale_y] * 2, dtype=torch.float64)
+            rim = torch.tensor([sample.width, sample.height] * 2, dtype=torch.float64)
+            boxes_xyxy = boxes_xyxy.clamp(min=torch.zeros(4, dtype=torch.float64), max=rim)
+            labels_D = one["labels"].cpu().long() - self._first_label
+            scores_D = one["scores"].float().cpu()
+            meter.add(ImageResult.of(index, sample.boxes, boxes_xyxy, labels_D, scores_D))
 
     def evaluation(self, meter: DetectionRecords) -> Evaluation:
         return meter.evaluation(self._dataset.classes)
-
-    def _result(self, index: int, found: dict[str, torch.Tensor]) -> ImageResult:
-        """The boxes of a validation image, in pixels of the upright image instead of the square."""
-        sample = self._val_samples[index]
-        fit = letterbox(sample.width, sample.height, self._config.image_size)
-        boxes_xyxy = found["boxes"].double() - torch.tensor([fit.left, fit.top] * 2)
-        boxes_xyxy = boxes_xyxy / torch.tensor([fit.scale_x, fit.scale_y] * 2, dtype=torch.float64)
-        rim = torch.tensor([sample.width, sample.height] * 2, dtype=torch.float64)
-        boxes_xyxy = boxes_xyxy.clamp(min=torch.zeros(4, dtype=torch.float64), max=rim)
-        labels_D = found["labels"].long() - self._first_label
-        return ImageResult.of(index, sample.boxes, boxes_xyxy, labels_D, found["scores"])
 
     def _items(self, split: Split) -> BoxedImages:
         samples = self._samples(split)

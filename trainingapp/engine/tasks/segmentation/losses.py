@@ -71,8 +71,8 @@ def focal(logits_MK: torch.Tensor, targets_M: torch.Tensor, weights_K: torch.Ten
 def dice(logits_MK: torch.Tensor, targets_M: torch.Tensor) -> torch.Tensor:
     """1 - the mean of (2 sum(p g) + 1) / (sum(p^2) + sum(g) + 1) over the classes that the batch shows.
 
-    p are probabilities and g the truth, 0 or 1 (so that g^2 = g); sums are over the pixels of the batch. Milletari et
-    al., V-Net, arXiv:1606.04797, for several classes and smoothed by 1.
+    p are probabilities and g the ground truth, 0 or 1 (so that g^2 = g); sums are over the pixels of the batch.
+    Milletari et al., V-Net, arXiv:1606.04797, for several classes and smoothed by 1.
     """
     is_known_M1 = (targets_M != IGNORED_PIXEL)[:, None]
     chances_MK = logits_MK.softmax(1) * is_known_M1

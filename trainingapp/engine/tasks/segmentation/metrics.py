@@ -5,6 +5,7 @@ IoU = TP / (T + P - TP), dice = F1 = 2 TP / (T + P), precision = TP / P, recall 
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -105,16 +106,16 @@ class SegmentationMeter:
         return guesses_NHW.to("cpu", torch.uint8), confusion_NKK.cpu()
 
     def record(self, index: int, confusion_KK: torch.Tensor, guess_HW: torch.Tensor) -> None:
-        """Keep the result of validation image `index`: its own confusion, and the mask without the padding."""
-        self._predicted[index] = Predicted(self._score(index, confusion_KK), encoded_mask(guess_HW))
+        """Keep the result of validation image `index`: its mean IoU over the classes that it shows, and its mask.
 
-    def _score(self, index: int, confusion_KK: torch.Tensor) -> ImageScore | None:
-        """Mean IoU of the classes that the image shows; None where all pixels are ignored."""
+        `confusion_KK` is int64 [K, K], of this image alone; `guess_HW` uint8 [H, W], without the padding.
+        """
         shown_K = confusion_KK.sum(1) > 0
-        if not shown_K.any():
-            return None
-        labels = tuple(value - 1 for value in shown_K.nonzero().flatten().tolist() if value)
-        return ImageScore(index, float(class_ious(confusion_KK)[shown_K].mean()), labels)
+        score = None  # where all pixels are ignored
+        if shown_K.any():
+            labels = tuple(value - 1 for value in shown_K.nonzero().flatten().tolist() if value)
+            score = ImageScore(index, float(class_ious(confusion_KK)[shown_K].mean()), labels)
+        self._predicted[index] = Predicted(score, encoded_mask(guess_HW))
 
     def reset(self) -> None:
         for tensor in self.state_dict().values():
@@ -175,12 +176,12 @@ def class_table(confusion_KK: torch.Tensor, names: Sequence[str]) -> list[ClassR
         "recall": hits_K / true_K,
         "share": true_K / total,
     }
-    lists = {name: [_number(value) for value in values_K.tolist()] for name, values_K in columns.items()}
+    # NaN is not valid JSON.
+    lists = {
+        name: [None if math.isnan(value) else value for value in values_K.tolist()]
+        for name, values_K in columns.items()
+    }
     return [{"class": name, **{c: lists[c][row] for c in columns}} for row, name in enumerate(names)]
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else value
 
 
 def encoded_mask(mask_HW: torch.Tensor) -> bytes:

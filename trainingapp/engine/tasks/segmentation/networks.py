@@ -60,27 +60,28 @@ def build_segmenter(name: str, *, class_count: int, pretrained: str, weights_cac
         )
     family, _, backbone = name.partition("_")
     if backbone in SMALL_RESNETS:
-        model = _on_small_resnet(family, backbone, class_count)
+        # Ours: torchvision's heads on ResNets of basic blocks, which cannot be dilated: they reduce by 32, not by 8.
+        body = torchvision.models.get_model(backbone, weights=None)
+        features = IntermediateLayerGetter(body, return_layers={"layer4": "out"})
+        model = LogitsOnly(MODELS[family](features, HEADS[family](SMALL_RESNET_CHANNELS, class_count)))
     else:
         made = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=class_count)
         model = LogitsOnly(made)
     if pretrained == "backbone":
         _load_backbone(model, backbone, weights_cache_dir)
     elif pretrained == "whole":
-        _load_whole(model, name, weights_cache_dir)
+        try:
+            # Trained on COCO with the 21 classes of Pascal VOC.
+            weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
+        except ValueError:
+            raise BadConfig(NO_PUBLISHED_MODEL(name=name)) from None
+        load_matching(model, fetched_state(weights.url, weights_cache_dir / "checkpoints"))
     return model
 
 
 def segmenter_head_prefixes(name: str) -> tuple[str, ...]:
     """Prefixes of the names of the parameters outside of the backbone."""
     return ("decoder.", "segmentation_head.") if name.startswith(SMP) else ("classifier.",)
-
-
-def _on_small_resnet(family: str, backbone: str, class_count: int) -> nn.Module:
-    """torchvision's heads on ResNets of basic blocks, which cannot be dilated: they reduce by 32, not by 8."""
-    body = torchvision.models.get_model(backbone, weights=None)
-    features = IntermediateLayerGetter(body, return_layers={"layer4": "out"})
-    return LogitsOnly(MODELS[family](features, HEADS[family](SMALL_RESNET_CHANNELS, class_count)))
 
 
 def _load_backbone(model: nn.Module, backbone: str, weights_cache_dir: Path) -> None:
@@ -92,12 +93,3 @@ def _load_backbone(model: nn.Module, backbone: str, weights_cache_dir: Path) -> 
     )
     left_out = [name for name in (*report.missing, *report.other_shape) if name.startswith("backbone.")]
     assert not left_out, left_out
-
-
-def _load_whole(model: nn.Module, name: str, weights_cache_dir: Path) -> None:
-    """Load weights trained on COCO with the 21 classes of Pascal VOC. Raises BadConfig where there are none."""
-    try:
-        weights: WeightsEnum = torchvision.models.get_model_weights(name)["DEFAULT"]
-    except ValueError:
-        raise BadConfig(NO_PUBLISHED_MODEL(name=name)) from None
-    load_matching(model, fetched_state(weights.url, weights_cache_dir / "checkpoints"))

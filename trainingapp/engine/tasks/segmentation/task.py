@@ -18,7 +18,7 @@ from trainingapp.contract.prediction import Floats, Prepared, mask, mask_shares
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.segmentation import SegmentationConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_mask
-from trainingapp.engine.data.images import Fit, letterbox
+from trainingapp.engine.data.images import letterbox
 from trainingapp.engine.tasks.segmentation.data import MaskedBatch, MaskedImages, balanced_weights
 from trainingapp.engine.tasks.segmentation.losses import pixel_loss
 from trainingapp.engine.tasks.segmentation.metrics import SegmentationMeter
@@ -82,7 +82,9 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
         loss = self._loss(logits_NKHW, batch)
         guesses_NHW, confusion_NKK = meter.update_validation(loss, logits_NKHW, batch.masks_NHW)
         for place, index in enumerate(batch.indices_N.tolist()):
-            meter.record(index, confusion_NKK[place], _without_padding(guesses_NHW[place], self._fits[index]))
+            fit = self._fits[index]
+            guess_HW = guesses_NHW[place, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width]
+            meter.record(index, confusion_NKK[place], guess_HW)
 
     def evaluation(self, meter: SegmentationMeter) -> Evaluation:
         return meter.evaluation(self._dataset.classes)
@@ -111,7 +113,3 @@ class SegmentationTask(BaseTask[MaskedBatch, SegmentationMeter, SegmentationMete
             raise BadData(IMAGE_WITHOUT_MASK())
         limit = self._memory_limit(4 * self._config.image_size**2)
         return MaskedImages(self._dataset, samples, self._config, limit)
-
-
-def _without_padding(mask_HW: torch.Tensor, fit: Fit) -> torch.Tensor:
-    return mask_HW[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width]
