@@ -78,7 +78,7 @@ class FlatCopy:
             starts.append(end)
             end += -(-spec.raw_bytes // ALIGNMENT) * ALIGNMENT
         if end > len(self._buffer):
-            self._views, self._copied = [], []  # they hold the old buffer, which is freed before the new is allocated
+            self._views, self._copied = [], []  # they would keep the old buffer in memory
             self._buffer = torch.empty(end, dtype=torch.uint8, pin_memory=True) if page_locked else _huge_pages(end)
         memory = self._buffer.numpy().data
         stretches = [slice(start, start + spec.raw_bytes) for start, spec in zip(starts, specs, strict=True)]
