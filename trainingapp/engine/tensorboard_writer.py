@@ -29,16 +29,14 @@ class TensorBoardWriter:
         self._events = events
         self._writer: SummaryWriter | None = None
         try:
-            from torch.utils import tensorboard
+            from torch.utils.tensorboard import SummaryWriter as Writer
         except ImportError as error:
             events.log(TENSORBOARD_NOT_INSTALLED(error=str(error)))
             return
         # Readers drop what an earlier attempt wrote from this step on.
         purge_step = step + 1 if step else None
         try:
-            self._writer = tensorboard.SummaryWriter(
-                str(run_dir / TENSORBOARD_DIR), purge_step=purge_step, flush_secs=FLUSH_S
-            )
+            self._writer = Writer(str(run_dir / TENSORBOARD_DIR), purge_step=purge_step, flush_secs=FLUSH_S)
         except OSError as error:
             events.log(TENSORBOARD_UNAVAILABLE(error=str(error)), "warning")
 
