@@ -1,10 +1,10 @@
-"""System checks: what a deployment should not be run with. `manage.py check --deploy` also tries the servers."""
+"""System checks of a deployment. `manage.py check --deploy` also connects to Redis."""
 
 import ipaddress
 import stat
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import psutil
 from django.conf import settings
@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
 from trainingapp.contract.storage.durable import is_writable
 
-#: File systems on which SQLite's locks, and so its data, cannot be relied on.
+#: File systems on which the locks of SQLite are unreliable, so that concurrent writers can damage the database.
 NETWORK_FILESYSTEMS = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
 )
@@ -20,8 +20,15 @@ LEAST_SECRET_LENGTH = 32
 REDIS_TIMEOUT_S = 3
 
 
+class Database(TypedDict):
+    """The part of an entry of DATABASES that is checked."""
+
+    ENGINE: str
+    NAME: str | Path
+
+
 class Mount(NamedTuple):
-    """A mounted file system, with the names that psutil gives its parts."""
+    """A mounted file system, with psutil's names of its parts."""
 
     mountpoint: str
     fstype: str
@@ -36,14 +43,14 @@ def is_loopback(host: str) -> bool:
 
 
 def filesystem_of(path: Path, mounts: Iterable[Mount]) -> str:
-    """Type of the file system that `path` lies on, such as ext4; empty when no mount holds it."""
+    """Type of the file system that contains `path`, such as ext4; empty if no mount does."""
     holding = [mount for mount in mounts if path.is_relative_to(mount.mountpoint)]
     return max(holding, key=lambda mount: len(mount.mountpoint)).fstype if holding else ""
 
 
 @register(Tags.security)
-def check_reachability(**kwargs: Any) -> list[CheckMessage]:
-    """A studio that others reach should neither show its insides nor send passwords in the clear."""
+def check_reachability(**kwargs: object) -> list[CheckMessage]:
+    """Warn where a studio that other machines can reach shows its source code or sends passwords unencrypted."""
     found: list[CheckMessage] = []
     open_to_others = not is_loopback(settings.HOST)
     if settings.DEBUG and open_to_others:
@@ -58,7 +65,7 @@ def check_reachability(**kwargs: Any) -> list[CheckMessage]:
         found.append(
             Warning(
                 "ALLOWED_HOSTS allows every host name.",
-                hint="Name the hosts that the studio is reached by: ALLOWED_HOSTS=studio.example.org.",
+                hint="List the host names of the studio: ALLOWED_HOSTS=studio.example.org.",
                 id="cvstudio.W002",
             )
         )
@@ -66,7 +73,7 @@ def check_reachability(**kwargs: Any) -> list[CheckMessage]:
         found.append(
             Warning(
                 f"The studio listens on {settings.HOST} without HTTPS.",
-                hint="Passwords cross the network in the clear. Put a TLS proxy before it and set HTTPS=true.",
+                hint="Passwords are sent unencrypted. Put a TLS proxy in front of it and set HTTPS=true.",
                 id="cvstudio.W003",
             )
         )
@@ -74,14 +81,14 @@ def check_reachability(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register(Tags.security)
-def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
-    """Who knows or guesses the key can make sessions of any user."""
+def check_secret_key(**kwargs: object) -> list[CheckMessage]:
+    """Warn where the key can be guessed or read: it is enough to forge a session of any user."""
     found: list[CheckMessage] = []
     if len(settings.SECRET_KEY) < LEAST_SECRET_LENGTH or len(set(settings.SECRET_KEY)) < 8:
         found.append(
             Warning(
                 f"SECRET_KEY is easy to guess: use at least {LEAST_SECRET_LENGTH} random characters.",
-                hint="Leave SECRET_KEY empty and the studio makes a good one and keeps it.",
+                hint="Leave SECRET_KEY empty: the studio generates a random key and stores it.",
                 id="cvstudio.W004",
             )
         )
@@ -98,13 +105,13 @@ def check_secret_key(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register("files")
-def check_folders(**kwargs: Any) -> list[CheckMessage]:
-    """A run that cannot be saved should not start."""
+def check_folders(**kwargs: object) -> list[CheckMessage]:
+    """Refuse to start where runs cannot be saved."""
     folders = (settings.DATA_DIR, settings.RUNS_DIR, settings.DATASETS_DIR, settings.UPLOADS_DIR)
     return [
         Error(
             f"{folder} cannot be written to.",
-            hint="Give it to the user that runs the studio, or set DATA_DIR or CHECKPOINTS_DIR to another folder.",
+            hint="Make the user of the studio its owner, or set DATA_DIR or CHECKPOINTS_DIR to another folder.",
             id="cvstudio.E006",
         )
         for folder in map(Path, folders)
@@ -113,8 +120,8 @@ def check_folders(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register("redis", deploy=True)
-def check_redis(**kwargs: Any) -> list[CheckMessage]:
-    """Only when asked to, as it waits for the network."""
+def check_redis(**kwargs: object) -> list[CheckMessage]:
+    """Connect to Redis. Only with --deploy, since it waits for the network."""
     if not settings.REDIS_URL:
         return []
     import redis
@@ -125,7 +132,7 @@ def check_redis(**kwargs: Any) -> list[CheckMessage]:
         return [
             Warning(
                 f"Redis does not answer: {error}",
-                hint="Start it, mend REDIS_URL, or leave REDIS_URL empty to go without Redis.",
+                hint="Start it, correct REDIS_URL, or leave REDIS_URL empty to use none.",
                 id="cvstudio.W007",
             )
         ]
@@ -133,14 +140,15 @@ def check_redis(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register("files")
-def check_sqlite_filesystem(**kwargs: Any) -> list[CheckMessage]:
-    """SQLite's locks do not hold between the machines that share a network drive."""
+def check_sqlite_filesystem(**kwargs: object) -> list[CheckMessage]:
+    """Warn about SQLite on a network drive, where its locks are unreliable."""
     mounts = [Mount(part.mountpoint, part.fstype) for part in psutil.disk_partitions(all=True)]
-    return sqlite_warnings(settings.DATABASES["default"], mounts)
+    default = settings.DATABASES["default"]
+    return sqlite_warnings(Database(ENGINE=str(default["ENGINE"]), NAME=str(default["NAME"])), mounts)
 
 
-def sqlite_warnings(database: dict[str, Any], mounts: Iterable[Mount]) -> list[CheckMessage]:
-    """What is wrong with where `database`, an entry of DATABASES, lies."""
+def sqlite_warnings(database: Database, mounts: Iterable[Mount]) -> list[CheckMessage]:
+    """The warnings for one entry of DATABASES."""
     if "sqlite" not in database["ENGINE"]:
         return []
     path = Path(database["NAME"]).absolute()
@@ -149,7 +157,7 @@ def sqlite_warnings(database: dict[str, Any], mounts: Iterable[Mount]) -> list[C
         return []
     return [
         Warning(
-            f"The SQLite database {path} lies on a network file system ({filesystem}).",
+            f"The SQLite database {path} is on a network file system ({filesystem}).",
             hint="It may be damaged there. Put DATA_DIR on a local disk, or set DATABASE_URL to a PostgreSQL database.",
             id="cvstudio.W008",
         )
@@ -157,15 +165,15 @@ def sqlite_warnings(database: dict[str, Any], mounts: Iterable[Mount]) -> list[C
 
 
 @register("capacity")
-def check_capacity(**kwargs: Any) -> list[CheckMessage]:
-    """More trainers than cores only wait for each other."""
+def check_capacity(**kwargs: object) -> list[CheckMessage]:
+    """Warn about more trainers than cores."""
     cores = len(psutil.Process().cpu_affinity() or [])
     if max(cores, 2) >= settings.MAX_TRAINING_PROCESSES:
         return []
     return [
         Warning(
             f"MAX_TRAINING_PROCESSES is {settings.MAX_TRAINING_PROCESSES}, but this machine has {cores} cores.",
-            hint="Runs will slow each other down. Lower it, unless every run trains on a GPU of its own.",
+            hint="Runs will slow each other down. Lower it, unless each run trains on its own GPU.",
             id="cvstudio.W009",
         )
     ]

@@ -1,18 +1,17 @@
-"""What the studio takes on the disk, by user, run, dataset and purpose.
+"""Disk usage of the studio, by user, run, dataset and purpose.
 
-Measuring looks at every file, so its result is kept in DATA_DIR/disk_usage.json: pages read that and say how old it is.
-They measure again after a day, and when asked.
+A measurement reads the size of every file, so its result is stored in DATA_DIR/disk_usage.json. Pages read that file
+and show its age. They measure again after a day, or on request.
 """
 
 import json
 import os
 import shutil
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 from django.conf import settings
 
@@ -21,12 +20,39 @@ from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.trash import TRASH
 
 USAGE_FILE = "disk_usage.json"
-MODELS = {"runs": TrainingRun, "datasets": Dataset, "weights": Weights}
+Kind = Literal["runs", "datasets", "weights"]
+#: SQLite limits the number of parameters of a query.
+BATCH_ROWS = 500
+
+#: Bytes and number of files.
+Sizes = tuple[int, int]
+#: Device and inode of the files with several names that were counted already.
+Seen = set[tuple[int, int]]
+
+
+class StoredUsage(TypedDict):
+    """disk_usage.json. The keys of runs, datasets and weights are the names of their folders."""
+
+    runs: dict[str, Sizes]
+    datasets: dict[str, Sizes]
+    weights: dict[str, Sizes]
+    other: dict[str, Sizes]
+    measured_at: float
+
+
+class UserUsage(TypedDict):
+    """Bytes of one owner; `name` is empty for files without a row."""
+
+    name: str
+    runs: int
+    datasets: int
+    weights: int
+    total: int
 
 
 @dataclass(frozen=True)
 class Share:
-    """One thing and what it takes; `url` and `owner` are empty for what has no row any more."""
+    """The size of one run, dataset, model or purpose; `url` and `owner` are empty if it has no row."""
 
     name: str
     bytes: int
@@ -37,7 +63,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Usage:
-    """What was measured, largest first. `other` is what belongs to nobody: trash, jobs, caches, the database."""
+    """The result of a measurement, largest first. `other` has no owner: trash, jobs, caches, the database.
+
+    `measured_at` is in seconds since 1970; the figures of the disk are present ones.
+    """
 
     measured_at: float
     disk_bytes: int
@@ -51,60 +80,70 @@ class Usage:
     def used_bytes(self) -> int:
         return sum(share.bytes for share in (*self.runs, *self.datasets, *self.weights, *self.other))
 
-    def by_user(self) -> list[dict[str, Any]]:
+    def by_user(self) -> list[UserUsage]:
         """Each owner with the bytes of runs, datasets and weights, and their sum; largest first."""
-        sums: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(MODELS, 0))
-        for kind in MODELS:
-            for share in getattr(self, kind):
-                sums[share.owner][kind] += share.bytes
-        rows = [{"name": name, **kinds, "total": sum(kinds.values())} for name, kinds in sums.items()]
-        return sorted(rows, key=lambda row: -row["total"])
+        users: dict[str, UserUsage] = {}
+        kinds: dict[Kind, list[Share]] = {"runs": self.runs, "datasets": self.datasets, "weights": self.weights}
+        for kind, shares in kinds.items():
+            for share in shares:
+                unused = UserUsage(name=share.owner, runs=0, datasets=0, weights=0, total=0)
+                user = users.setdefault(share.owner, unused)
+                user[kind] += share.bytes
+                user["total"] += share.bytes
+        return sorted(users.values(), key=lambda user: -user["total"])
 
 
 def usage() -> Usage | None:
-    """What was measured last, with the present names and owners; None where nothing was yet."""
+    """The last measurement with the present names and owners; None if there is no valid one."""
     try:
-        stored = json.loads((Path(settings.DATA_DIR) / USAGE_FILE).read_text(encoding="utf-8"))
+        stored: StoredUsage = json.loads((Path(settings.DATA_DIR) / USAGE_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     disk = shutil.disk_usage(settings.DATA_DIR)
-    kinds = {kind: _named(model, stored[kind]) for kind, model in MODELS.items()}
-    other = [Share(name, *sizes) for name, sizes in stored["other"].items() if sizes[0]]
-    return Usage(stored["measured_at"], disk.total, disk.free, **kinds, other=_largest_first(other))
+    return Usage(
+        stored["measured_at"],
+        disk.total,
+        disk.free,
+        runs=_shares(TrainingRun, stored["runs"]),
+        datasets=_shares(Dataset, stored["datasets"]),
+        weights=_shares(Weights, stored["weights"]),
+        other=_largest_first([Share(name, *sizes) for name, sizes in stored["other"].items() if sizes[0]]),
+    )
 
 
 def measure() -> Usage:
-    """Look at every file now and keep the result. A file that several datasets share counts for the first of them."""
-    seen: set[tuple[int, int]] = set()
-    roots = {"runs": settings.RUNS_DIR, "datasets": settings.DATASETS_DIR, "weights": settings.WEIGHTS_DIR}
-    stored: dict[str, Any] = {kind: _by_number(Path(root), seen) for kind, root in roots.items()}
-    stored["other"] = {
-        "trash": _sum(_size(Path(root) / TRASH, seen) for root in roots.values()),
-        "jobs": _size(Path(settings.JOBS_DIR), seen),
-        "uploads": _size(Path(settings.UPLOADS_DIR), seen),
-        "downloaded weights": _size(Path(settings.WEIGHTS_CACHE_DIR), seen),
-        "database": _database_size(seen),
+    """Measure now and store the result. A file that several datasets share counts for the first of them."""
+    seen: Seen = set()
+    runs, datasets, weights = map(Path, (settings.RUNS_DIR, settings.DATASETS_DIR, settings.WEIGHTS_DIR))
+    database = [path.stat() for path in Path(settings.DATA_DIR).glob("*.sqlite3*") if path.is_file()]
+    stored: StoredUsage = {
+        "runs": _folder_sizes(runs, seen),
+        "datasets": _folder_sizes(datasets, seen),
+        "weights": _folder_sizes(weights, seen),
+        "other": {
+            "trash": _size([runs / TRASH, datasets / TRASH, weights / TRASH], seen),
+            "jobs": _size([Path(settings.JOBS_DIR)], seen),
+            "uploads": _size([Path(settings.UPLOADS_DIR)], seen),
+            "downloaded weights": _size([Path(settings.WEIGHTS_CACHE_DIR)], seen),
+            "database": (sum(_counted(status, seen) for status in database), len(database)),
+        },
+        "measured_at": time.time(),
     }
-    stored["measured_at"] = time.time()
     write_durably(Path(settings.DATA_DIR) / USAGE_FILE, [json.dumps(stored).encode()])
     found = usage()
     assert found is not None
     return found
 
 
-def _by_number(root: Path, seen: set[tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    folders = [folder for folder in root.iterdir() if not folder.name.startswith(".")] if root.is_dir() else []
-    return {folder.name: _size(folder, seen) for folder in sorted(folders) if folder.is_dir()}
+def _folder_sizes(root: Path, seen: Seen) -> dict[str, Sizes]:
+    """The size of each folder in `root`, without hidden ones."""
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return {path.name: _size([path], seen) for path in folders if path.is_dir() and not path.name.startswith(".")}
 
 
-def _database_size(seen: set[tuple[int, int]]) -> tuple[int, int]:
-    files = [path for path in Path(settings.DATA_DIR).glob("*.sqlite3*") if path.is_file()]
-    return sum(_counted(path.stat(), seen) for path in files), len(files)
-
-
-def _size(folder: Path, seen: set[tuple[int, int]]) -> tuple[int, int]:
-    """Bytes and files below a folder; one that goes away meanwhile takes nothing."""
-    total, count, todo = 0, 0, [str(folder)]
+def _size(roots: Iterable[Path], seen: Seen) -> Sizes:
+    """Bytes and number of the files below some folders; a folder that is deleted meanwhile does not count."""
+    total, count, todo = 0, 0, [str(root) for root in roots]
     while todo:
         try:
             with os.scandir(todo.pop()) as entries:
@@ -118,8 +157,8 @@ def _size(folder: Path, seen: set[tuple[int, int]]) -> tuple[int, int]:
     return total, count
 
 
-def _counted(status: os.stat_result, seen: set[tuple[int, int]]) -> int:
-    """Bytes of a file that was not counted under another name."""
+def _counted(status: os.stat_result, seen: Seen) -> int:
+    """Bytes of a file; 0 if it was counted under another name."""
     if status.st_nlink > 1:
         key = (status.st_dev, status.st_ino)
         if key in seen:
@@ -128,29 +167,16 @@ def _counted(status: os.stat_result, seen: set[tuple[int, int]]) -> int:
     return status.st_size
 
 
-def _sum(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    found = list(sizes)
-    return sum(size for size, _files in found), sum(files for _size, files in found)
-
-
-def _named(model: Any, sizes: dict[str, list[int]]) -> list[Share]:
-    """The shares of rows, with their names; what has no row keeps the name of its folder."""
+def _shares(model: type[TrainingRun] | type[Dataset] | type[Weights], sizes: dict[str, Sizes]) -> list[Share]:
+    """The shares of rows, with their names; a folder without a row keeps its own name."""
     numbers = [int(name) for name in sizes if name.isdecimal()]
-    rows = {str(row.pk): row for row in _rows(model, numbers)}
-    shares = []
-    for name, (size, files) in sizes.items():
-        row = rows.get(name)
-        about = (
-            (str(row), size, files, row.get_absolute_url(), row.owner.get_username()) if row else (name, size, files)
-        )
-        shares.append(Share(*about))
-    return _largest_first(shares)
-
-
-def _rows(model: Any, numbers: list[int]) -> Iterable[Any]:
-    """In pieces: SQLite takes no more than so many numbers at a time."""
-    for start in range(0, len(numbers), 500):
-        yield from model.objects.filter(pk__in=numbers[start : start + 500]).select_related("owner")
+    shares = {name: Share(name, *size) for name, size in sizes.items()}
+    for start in range(0, len(numbers), BATCH_ROWS):
+        batch = numbers[start : start + BATCH_ROWS]
+        for row in model._default_manager.filter(pk__in=batch).select_related("owner"):
+            if (name := str(row.pk)) in sizes:  # a folder "007" is not that of row 7
+                shares[name] = Share(str(row), *sizes[name], row.get_absolute_url(), row.owner.get_username())
+    return _largest_first(list(shares.values()))
 
 
 def _largest_first(shares: list[Share]) -> list[Share]:

@@ -1,4 +1,4 @@
-"""Making a backup."""
+"""Creating a backup."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ import zstandard
 from django.conf import settings
 from django.core import serializers
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -46,7 +46,7 @@ LINK_TRIES = 10
 
 
 def make_backup(target: Path, tell: Tell = lambda name, size: None) -> int:
-    """Write the backup to `target` (whole or not at all); returns its size in bytes. Raises BackupError and OSError."""
+    """Write the backup to `target`, completely or not at all; returns its bytes. Raises BackupError and OSError."""
     if target.exists():
         raise BackupError(_("%(path)s exists already.") % {"path": target})
     temporary = target.with_name(f".{target.name}.tmp")
@@ -69,25 +69,25 @@ def make_backup(target: Path, tell: Tell = lambda name, size: None) -> int:
 
 
 def size_to_back_up() -> int:
-    """About the bytes that a backup reads, for a progress bar."""
+    """The approximate number of bytes that a backup reads, for a progress bar."""
     return sum(path.stat().st_size for root in folders().values() for path in files(root))
 
 
 @dataclass
 class _Writer:
-    """Adds members to the tar and remembers their hashes."""
+    """Adds members to the tar archive and records their hashes."""
 
     tar: tarfile.TarFile
     tell: Tell
     hashes: dict[str, str] = field(default_factory=dict)
-    #: Files that were seen under another name already, by device and inode.
+    #: The first member name of each file with several names, by device and inode.
     seen: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def add_bytes(self, name: str, content: bytes) -> None:
         self.add_stream(name, io.BytesIO(content), len(content))
 
     def add_file(self, name: str, path: Path, size: int | None = None) -> None:
-        """A file as long as it is now, or its first `size` bytes; one that went meanwhile is left out."""
+        """Add a file with its present length, or its first `size` bytes. A file that no longer exists is left out."""
         try:
             file = path.open("rb")
         except FileNotFoundError:
@@ -95,15 +95,12 @@ class _Writer:
         with file:
             status = os.fstat(file.fileno())
             first = self.seen.setdefault((status.st_dev, status.st_ino), name) if status.st_nlink > 1 else name
-            if first != name:
-                self._link(name, first)
+            if first == name:
+                self.add_stream(name, file, status.st_size if size is None else size, status.st_mtime)
                 return
-            self.add_stream(name, file, status.st_size if size is None else size, status.st_mtime)
-
-    def _link(self, name: str, first: str) -> None:
-        member = tarfile.TarInfo(name)
-        member.type, member.linkname = tarfile.LNKTYPE, first
-        self.tar.addfile(member)
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = tarfile.LNKTYPE, first
+        self.tar.addfile(link)
         self.hashes[name] = self.hashes[first]
 
     def add_stream(self, name: str, file: IO[bytes], size: int, mtime: float = 0) -> None:
@@ -116,7 +113,10 @@ class _Writer:
 
 
 class _Hashing:
-    """A reader that hashes, and that gives zeros where a log was cut shorter while it was read."""
+    """A reader that computes the hash.
+
+    It pads with zeros where a log was truncated while it was read: the header of the member already states its size.
+    """
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self.hash = hashlib.sha256()
@@ -132,35 +132,45 @@ class _Hashing:
 
 
 def _fill(writer: _Writer) -> None:
+    unfinished = TrainingRun.objects.filter(status__in=(TrainingRun.Status.RUNNING, TrainingRun.Status.QUEUED))
     with _snapshot():
-        in_work = set(_unfinished_runs())
+        living = {str(pk) for pk in unfinished.values_list("pk", flat=True)}
         _add_rows(writer)
     writer.add_file("files/secret_key", Path(settings.DATA_DIR) / "secret_key")
     for part, root in folders().items():
         for path in files(root):
             inside = path.relative_to(root)
-            if part == "runs" and inside.parts[0] in in_work:
+            if part == "runs" and inside.parts[0] in living:
                 continue
             writer.add_file(f"files/{part}/{inside.as_posix()}", path)
-    for name in sorted(in_work):
+    for name in sorted(living):
         _add_living_run(writer, folders()["runs"] / name)
     writer.add_bytes("hashes.json", json.dumps(writer.hashes).encode())
 
 
-def _unfinished_runs() -> Iterator[str]:
-    statuses = (TrainingRun.Status.RUNNING, TrainingRun.Status.QUEUED)
-    runs = TrainingRun.objects.filter(status__in=statuses)
-    yield from (str(pk) for pk in runs.values_list("pk", flat=True))
+class _Exact(DjangoJSONEncoder):
+    """Keeps microseconds; Django's own encoder rounds times to milliseconds."""
+
+    def default(self, o: object) -> object:
+        return o.isoformat() if isinstance(o, datetime) else super().default(o)
 
 
 def _add_rows(writer: _Writer) -> None:
     counts: dict[str, int] = {}
     for model in kept_models():
+        label = model._meta.label_lower
+        counts[label] = 0
+        # The header of a member states its size, which is known when all rows are serialized.
         with tempfile.TemporaryFile() as file:
-            counts[model._meta.label_lower] = _write_rows(model, file)
+            for batch in batches(model._default_manager.order_by("pk").iterator(chunk_size=BATCH_ROWS)):
+                text = serializers.serialize(
+                    "jsonl", batch, cls=_Exact, use_natural_foreign_keys=True, ensure_ascii=False
+                )
+                file.write(text.encode())
+                counts[label] += len(batch)
             size = file.tell()
             file.seek(0)
-            writer.add_stream(f"database/{model._meta.label_lower}.jsonl", file, size)
+            writer.add_stream(f"database/{label}.jsonl", file, size)
     about = {
         "format": FORMAT,
         "created": timezone.now().isoformat(),
@@ -170,26 +180,9 @@ def _add_rows(writer: _Writer) -> None:
     writer.add_bytes("studio.json", json.dumps(about, indent=1).encode())
 
 
-class _Exact(DjangoJSONEncoder):
-    """Django's own cuts times to milliseconds."""
-
-    def default(self, o: object) -> object:
-        return o.isoformat() if isinstance(o, datetime) else super().default(o)
-
-
-def _write_rows(model: type[models.Model], file: IO[bytes]) -> int:
-    count = 0
-    rows = model._default_manager.order_by("pk").iterator(chunk_size=BATCH_ROWS)
-    for batch in batches(rows):
-        text = serializers.serialize("jsonl", batch, cls=_Exact, use_natural_foreign_keys=True, ensure_ascii=False)
-        file.write(text.encode())
-        count += len(batch)
-    return count
-
-
 @contextmanager
 def _snapshot() -> Iterator[None]:
-    """Within: this thread reads the database as it is at this moment, while the studio goes on writing."""
+    """Within it, this thread reads the database as of this moment, while other processes continue to write."""
     connection = connections[DEFAULT_DB_ALIAS]
     if connection.vendor != "sqlite":
         with transaction.atomic():
@@ -201,7 +194,7 @@ def _snapshot() -> Iterator[None]:
         copy = Path(folder) / "studio.sqlite3"
         source = sqlite3.connect(connection.settings_dict["NAME"], timeout=60)
         target = sqlite3.connect(copy)
-        source.backup(target)  # in one go: a reader of the write-ahead log keeps nobody waiting
+        source.backup(target)  # in one step: a reader of the write-ahead log does not block writers
         source.close()
         target.close()
         snapshot = connections.create_connection(DEFAULT_DB_ALIAS)
@@ -215,22 +208,22 @@ def _snapshot() -> Iterator[None]:
 
 
 def _add_living_run(writer: _Writer, folder: Path) -> None:
-    """A run that a trainer may be at: its checkpoints of one moment, and the events that belong to them."""
+    """Add a run that may be training: its checkpoints as of one moment, and the events that belong to them."""
     if not folder.is_dir():
         return
-    events, place = folder / EVENTS_FILE, f"files/runs/{folder.name}"
+    events, prefix = folder / EVENTS_FILE, f"files/runs/{folder.name}"
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".backup-") as aside:
         start = _size(events)
         linked = _linked(folder / "checkpoints", Path(aside))
         end = _matching_end(events, start, _size(events), linked / INDEX_FILE)
         for path in files(linked):
-            writer.seen.pop(_place(path), None)  # the extra name made it look shared
-            writer.add_file(f"{place}/checkpoints/{path.relative_to(linked).as_posix()}", path)
-    writer.add_file(f"{place}/{EVENTS_FILE}", events, end)
+            writer.seen.pop(_inode(path), None)  # its link in `aside` made it look shared
+            writer.add_file(f"{prefix}/checkpoints/{path.relative_to(linked).as_posix()}", path)
+    writer.add_file(f"{prefix}/{EVENTS_FILE}", events, end)
     for path in files(folder):
         inside = path.relative_to(folder)
         if inside.parts[0] not in ("checkpoints", EVENTS_FILE, PID_FILE, LOCK_FILE):
-            writer.add_file(f"{place}/{inside.as_posix()}", path)
+            writer.add_file(f"{prefix}/{inside.as_posix()}", path)
 
 
 def _size(path: Path) -> int:
@@ -238,42 +231,42 @@ def _size(path: Path) -> int:
 
 
 def _matching_end(events: Path, start: int, end: int, index: Path) -> int:
-    """Up to which byte the events belong to the checkpoints taken while their file grew from `start` to `end`.
+    """The bytes of events that belong to the checkpoints, linked while the file grew from `start` to `end` bytes.
 
-    What a taken checkpoint holds must have been told, and nothing may be told as saved that was not taken: a run would
-    be complete without its last epoch.
+    The events must report every checkpoint of the backup, and none that is not part of it: a restored run would count
+    as complete without its last epoch.
     """
     taken = {entry["sha256"] for entry in json.loads(index.read_text())} if index.exists() else set()
-    told = {
+    reported = {
         event.sha256: offset
         for event, offset in read_events(events, 0, max_bytes=-1)
         if isinstance(event, CheckpointSaved) and offset <= end
     }
-    if not taken <= told.keys():  # the newest is saved but not told yet: its trainer has not gone on to any end
+    if not taken <= reported.keys():  # the newest is not reported yet, so its trainer did nothing after saving it
         return end
-    return max([start, *(told[sha256] for sha256 in taken)])
+    return max([start, *(reported[sha256] for sha256 in taken)])
 
 
-def _place(path: Path) -> tuple[int, int]:
+def _inode(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def _linked(folder: Path, aside: Path) -> Path:
-    """Links to all files of a folder at one moment: again from the start when a name came or went meanwhile."""
+    """Link all files of a folder as of one moment; starts again where a file was added or removed meanwhile."""
     for attempt in range(LINK_TRIES):
         target = aside / str(attempt)
         target.mkdir()
-        before = {path: _place(path) for path in files(folder)}
+        before = {path: _inode(path) for path in files(folder)}
         try:
             for path in before:
                 (target / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
                 os.link(path, target / path.relative_to(folder))
-            if before == {path: _place(path) for path in files(folder)}:
+            if before == {path: _inode(path) for path in files(folder)}:
                 return target
         except FileNotFoundError:
             continue
-        except OSError:  # no links on this file system
+        except OSError:  # the file system does not support links
             shutil.copytree(folder, target, dirs_exist_ok=True)
             return target
     raise BackupError(_("The checkpoints in %(path)s change too quickly to be backed up.") % {"path": folder})

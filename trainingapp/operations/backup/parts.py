@@ -1,20 +1,20 @@
-"""A backup of the whole studio in one file, made while runs go on, and its return onto an empty installation.
+"""The format of a backup: the complete studio in one file, made while runs continue, for an empty installation.
 
-The file is a tar, compressed with Zstandard:
+The file is a tar archive, compressed with Zstandard:
 
     studio.json            {"format", "created", "migrations": [...], "rows": {model: count}}
-    database/{model}.jsonl one row a line, as Django serialises it: it goes back into any database that Django knows
+    database/{model}.jsonl one row per line, in Django's serialization format, so that any database backend can load it
     files/...              secret_key, datasets, runs, weights, uploads
-    hashes.json            {member: SHA-256}; the last, so that a file that was cut short is seen to be
+    hashes.json            {member: SHA-256}; it comes last, so that a truncated file is detected
 
-The rows come first and are of one moment. Checkpoints are linked aside and event files copied after it: a run that was
-in work is later in its files than in its row, and its worker stores the rest of its events as after any restart.
+The rows are a snapshot of one moment. Checkpoints are linked and event files copied after it, so the files of a run
+that was training are newer than its row. Its worker stores the remaining events, as after any restart.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from django.apps import apps
 from django.conf import settings
@@ -22,21 +22,23 @@ from django.core import serializers
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.migrations.recorder import MigrationRecorder
 
+Row = TypeVar("Row")
+
 FORMAT = 1
-#: What is made anew by `migrate`, or belongs to a browser or a moment.
+#: Models whose rows `migrate` creates again, or that are temporary.
 LEFT_OUT = frozenset({"contenttypes.contenttype", "auth.permission", "sessions.session", "admin.logentry"})
 BATCH_ROWS = 1000
 
-#: Told what is at work and how many bytes were done.
+#: Called with the name and the bytes of each part that was processed.
 Tell = Callable[[str, int], object]
 
 
 class BackupError(ValueError):
-    """The backup cannot be made or used; the message is for people."""
+    """The backup cannot be made or used; the message is shown to the user."""
 
 
 def folders() -> dict[str, Path]:
-    """Where each part of the files lies here."""
+    """The directory of each part of the files in this installation."""
     return {
         "datasets": Path(settings.DATASETS_DIR),
         "runs": Path(settings.RUNS_DIR),
@@ -46,7 +48,7 @@ def folders() -> dict[str, Path]:
 
 
 def kept_models() -> list[type[models.Model]]:
-    """The models whose rows are kept, what others refer to first."""
+    """The models whose rows are stored; a model comes after those that it refers to."""
     configs = [(config, None) for config in apps.get_app_configs()]
     found = serializers.sort_dependencies(configs, allow_cycles=True)
     return [model for model in found if model._meta.label_lower not in LEFT_OUT and model._meta.managed]
@@ -57,7 +59,7 @@ def migrations() -> Iterable[tuple[str, str]]:
 
 
 def files(root: Path) -> list[Path]:
-    """The regular files below a folder, but for what is on its way in or out."""
+    """The regular files below a folder, without hidden folders (the trash) and files that are still being written."""
     found = []
     for folder, names, files in os.walk(root):
         names[:] = sorted(name for name in names if not name.startswith("."))
@@ -65,8 +67,9 @@ def files(root: Path) -> list[Path]:
     return [path for path in found if path.is_file() and not path.is_symlink()]
 
 
-def batches(rows: Iterable[Any]) -> Iterator[list[Any]]:
-    batch: list[Any] = []
+def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Lists of at most BATCH_ROWS rows."""
+    batch: list[Row] = []
     for row in rows:
         batch.append(row)
         if len(batch) == BATCH_ROWS:

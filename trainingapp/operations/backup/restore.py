@@ -1,4 +1,4 @@
-"""Bringing a backup back."""
+"""Restoring a backup."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from collections.abc import Container
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TypedDict
 
 import zstandard
 from django.apps import apps
@@ -34,40 +34,33 @@ from trainingapp.operations.backup.parts import (
 
 
 def restore_backup(source: Path, tell: Tell = lambda name, size: None) -> dict[str, int]:
-    """Put a backup into this empty installation; returns the number of rows by model. Raises BackupError.
+    """Restore a backup into this empty installation; returns the number of rows by model. Raises BackupError.
 
-    Everything is read and its hashes are compared before the first row or file is put in place.
+    All members are read and compared with their hashes before the first row or file is written.
     """
-    _check_empty()
+    if any(model._default_manager.exists() for model in (get_user_model(), TrainingRun, Dataset)):
+        raise BackupError(_("This installation is not empty. Restore into a new DATA_DIR and an empty database."))
+    for root in folders().values():
+        if files(root):
+            raise BackupError(_("%(path)s already contains files.") % {"path": root})
     with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".restore-") as name:
         folder = Path(name)
-        hashes = _extract(source, folder, tell)
-        about = _read_about(folder, hashes)
+        about = _read_about(folder, _extract(source, folder, tell))
         moved: list[Path] = []
         try:
             with transaction.atomic():
-                for model in reversed(kept_models()):  # what migrations made comes back with the backup
-                    model._base_manager.all().delete()
-                for model in kept_models():
-                    _load_rows(model, folder / "database" / f"{model._meta.label_lower}.jsonl")
-                _reset_sequences()
+                _load_rows(folder / "database")
                 _move_files(folder / "files", moved)
                 audit.record("restore", details={"file": str(source)})
         except BaseException:
             for path in moved:
                 shutil.rmtree(path, ignore_errors=True)
             raise
-        _move_secret_key(folder / "files" / "secret_key")
-    return dict(about["rows"])
-
-
-def _check_empty() -> None:
-    rows = (get_user_model(), TrainingRun, Dataset)
-    if any(model._default_manager.exists() for model in rows):
-        raise BackupError(_("This installation is not empty. Restore into a new DATA_DIR and an empty database."))
-    for root in folders().values():
-        if files(root):
-            raise BackupError(_("%(path)s holds files already.") % {"path": root})
+        key = folder / "files" / "secret_key"
+        if key.exists():  # sessions and signed links remain valid
+            key.chmod(0o600)
+            key.replace(Path(settings.DATA_DIR) / "secret_key")
+    return about["rows"]
 
 
 def _extract(source: Path, folder: Path, tell: Tell) -> dict[str, str]:
@@ -91,7 +84,9 @@ def _extract(source: Path, folder: Path, tell: Tell) -> dict[str, str]:
     except FileNotFoundError as error:
         raise BackupError(_("%(path)s does not exist.") % {"path": error.filename or source}) from None
     except (tarfile.TarError, zstandard.ZstdError, EOFError, KeyError) as error:
-        raise BackupError(_("%(path)s is no whole backup: %(error)s") % {"path": source, "error": error}) from None
+        raise BackupError(
+            _("%(path)s is not a complete backup: %(error)s") % {"path": source, "error": error}
+        ) from None
     return hashes
 
 
@@ -100,7 +95,7 @@ def _check_member(member: tarfile.TarInfo, unpacked: Container[str]) -> None:
     parts = PurePosixPath(member.name).parts
     is_known = parts and parts[0] in ("database", "files", "studio.json", "hashes.json") and ".." not in parts
     if not is_known or not (member.isreg() or (member.islnk() and member.linkname in unpacked)):
-        raise BackupError(_("The backup has a part that does not belong there: %(name)s") % {"name": member.name})
+        raise BackupError(_("The backup contains an unexpected member: %(name)s") % {"name": member.name})
 
 
 def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
@@ -118,15 +113,24 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_about(folder: Path, found: dict[str, str]) -> dict[str, Any]:
-    """What the backup says of itself, after its hashes held and this version was seen to know its tables."""
+class _About(TypedDict):
+    """studio.json."""
+
+    format: int
+    created: str
+    migrations: list[str]
+    rows: dict[str, int]
+
+
+def _read_about(folder: Path, found: dict[str, str]) -> _About:
+    """Read studio.json, after comparing the hashes. Raises BackupError also where the backup has newer tables."""
     if not (folder / "hashes.json").exists() or not (folder / "studio.json").exists():
-        raise BackupError(_("The backup is not whole: its end is missing."))
+        raise BackupError(_("The backup is truncated: its end is missing."))
     promised: dict[str, str] = json.loads((folder / "hashes.json").read_text())
     damaged = [name for name, digest in promised.items() if found.get(name) != digest]
     if damaged:
         raise BackupError(_("The backup is corrupted: %(name)s has changed.") % {"name": damaged[0]})
-    about: dict[str, Any] = json.loads((folder / "studio.json").read_text())
+    about: _About = json.loads((folder / "studio.json").read_text())
     known = {f"{app}.{name}" for app, name in migrations()}
     ours = {config.label for config in apps.get_app_configs()}
     unknown = [name for name in about["migrations"] if name not in known and name.partition(".")[0] in ours]
@@ -135,39 +139,36 @@ def _read_about(folder: Path, found: dict[str, str]) -> dict[str, Any]:
     return about
 
 
-def _load_rows(model: type[models.Model], path: Path) -> None:
-    if not path.exists():  # a table that the older version did not have
-        return
-    timed = [item for item in model._meta.concrete_fields if isinstance(item, models.DateTimeField)]
-    sets_times = any(item.auto_now or item.auto_now_add for item in timed)
-    with path.open(encoding="utf-8") as lines:
-        rows = serializers.deserialize("jsonl", lines, ignorenonexistent=True)
-        for batch in batches(rows):
-            if sets_times or model._meta.many_to_many:
-                for row in batch:
-                    row.save()  # raw: times stay as they were
-            else:
-                model._default_manager.bulk_create([row.object for row in batch])
-
-
-def _reset_sequences() -> None:
+def _load_rows(folder: Path) -> None:
+    """Replace all rows of this database by those of the backup."""
+    kept = kept_models()
+    for model in reversed(kept):  # rows that migrations created are in the backup too
+        model._base_manager.all().delete()
+    for model in kept:
+        path = folder / f"{model._meta.label_lower}.jsonl"
+        if not path.exists():  # a table that the older version did not have
+            continue
+        fields = [field for field in model._meta.concrete_fields if isinstance(field, models.DateTimeField)]
+        # bulk_create would set automatic times to now and leave out many-to-many rows; a raw save does neither.
+        saves_each = model._meta.many_to_many or any(field.auto_now or field.auto_now_add for field in fields)
+        with path.open(encoding="utf-8") as lines:
+            for batch in batches(serializers.deserialize("jsonl", lines, ignorenonexistent=True)):
+                if saves_each:
+                    for row in batch:
+                        row.save()
+                else:
+                    model._default_manager.bulk_create([row.object for row in batch])
+    # Rows were inserted with their numbers: the sequences of PostgreSQL must continue after them.
     connection = connections[DEFAULT_DB_ALIAS]
-    statements = connection.ops.sequence_reset_sql(no_style(), kept_models())
     with connection.cursor() as cursor:
-        for statement in statements:
+        for statement in connection.ops.sequence_reset_sql(no_style(), kept):
             cursor.execute(statement)
 
 
 def _move_files(source: Path, moved: list[Path]) -> None:
+    """Move the files of each part to its directory. `moved` receives each new path at once, to undo a failure."""
     for part, root in folders().items():
         root.mkdir(parents=True, exist_ok=True)
         for path in (source / part).iterdir() if (source / part).is_dir() else ():
-            shutil.move(path, root / path.name)  # a rename, but where the runs lie on another disk
+            shutil.move(path, root / path.name)  # a rename, or a copy if the runs are on another disk
             moved.append(root / path.name)
-
-
-def _move_secret_key(path: Path) -> None:
-    """Sessions and signed links stay good where the key is the studio's own."""
-    if path.exists():
-        path.chmod(0o600)
-        path.replace(Path(settings.DATA_DIR) / "secret_key")

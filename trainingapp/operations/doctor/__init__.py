@@ -1,4 +1,4 @@
-"""What is wrong with an installation: quick checks for load balancers, slow ones for people."""
+"""Problems of an installation: quick checks for load balancers, thorough ones for `manage.py doctor`."""
 
 from trainingapp.operations.doctor.examination import examine
 from trainingapp.operations.doctor.finding import Finding, Severity

@@ -1,6 +1,5 @@
-"""What belongs to nothing, and how it is removed."""
+"""Findings about files without a database row, and helpers of the checks that look for them."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -9,38 +8,26 @@ from pathlib import Path
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
+from trainingapp.operations.doctor import repairs
 from trainingapp.operations.doctor.finding import Finding
 
-#: A file may be there some time before its row is.
+#: Seconds for which a file may exist before its row does.
 YOUNG_S = 3600.0
 
 
-def without_row(folder: Path) -> Finding:
+def folder_without_row(folder: Path) -> Finding:
     size = filesizeformat(bytes_of([folder]))
-    message = _("%(folder)s (%(size)s) belongs to nothing.") % {"folder": folder, "size": size}
-    meaning = _("It is of another database that used this folder, or of one that was put back from a copy.")
-    return Finding("files", "warning", message, meaning, _("Remove the folder."), partial(_remove_folder, folder))
+    message = _("%(folder)s (%(size)s) has no database row.") % {"folder": folder, "size": size}
+    meaning = _("It belongs to another database that used this folder, or to rows newer than a restored database.")
+    return Finding("files", "warning", message, meaning, _("Remove the folder."), partial(repairs.remove, folder))
 
 
 def file_without_row(path: Path, mend: Callable[[], str] | None = None) -> Finding:
+    """`mend` replaces the plain removal of the file."""
     size = filesizeformat(path.stat().st_size)
-    message = _("%(path)s (%(size)s) belongs to nothing.") % {"path": path, "size": size}
-    meaning = _("It was left by something that was cut short.")
-    return Finding("files", "warning", message, meaning, _("Remove the file."), mend or partial(remove_file, path))
-
-
-def removed(path: Path) -> str:
-    return _("%(path)s was removed.") % {"path": path}
-
-
-def _remove_folder(folder: Path) -> str:
-    shutil.rmtree(folder)
-    return removed(folder)
-
-
-def remove_file(path: Path) -> str:
-    path.unlink(missing_ok=True)
-    return removed(path)
+    message = _("%(path)s (%(size)s) has no database row.") % {"path": path, "size": size}
+    meaning = _("An interrupted operation left it.")
+    return Finding("files", "warning", message, meaning, _("Remove the file."), mend or partial(repairs.remove, path))
 
 
 def folders(root: Path) -> list[Path]:
@@ -48,6 +35,7 @@ def folders(root: Path) -> list[Path]:
 
 
 def is_old(path: Path) -> bool:
+    """Whether the file is so old that its row should exist."""
     return path.stat().st_mtime < time.time() - YOUNG_S
 
 

@@ -1,26 +1,27 @@
-"""One thing that the doctor has seen."""
+"""One result of the examination."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 Severity = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was seen, what it means, and what can be done about it by itself."""
+    """What was found, what it means, and what `--fix` can do about it."""
 
     check: str
     severity: Severity
     message: str
     meaning: str = ""
-    #: What `--fix` would do; empty where a person has to.
+    #: What `--fix` would do; empty where a person has to act.
     fix: str = ""
-    #: Does it, and says in a sentence what was done.
+    #: Carries out `fix`; returns a sentence that says what was done. Raises OSError or ValueError.
     mend: Callable[[], str] | None = field(default=None, compare=False)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, str]:
+        """The texts, for JSON."""
         names = ("check", "severity", "message", "meaning", "fix")
         return {name: getattr(self, name) for name in names}
 

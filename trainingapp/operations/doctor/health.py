@@ -1,4 +1,7 @@
-"""Quick checks: whether the studio can take work and do it. No sentence here holds a secret or a path."""
+"""Quick checks of whether the studio can accept and process work.
+
+/readyz shows the results to anyone, so no text here contains a secret or a path.
+"""
 
 import shutil
 import sqlite3
@@ -20,12 +23,12 @@ from trainingapp.models import Host, TrainingRun
 from trainingapp.models.run import Status
 
 REDIS_TIMEOUT_S = 2.0
-#: Below this nothing should be begun: a checkpoint may need as much.
+#: With less free space no work should start: a checkpoint may need as much.
 LEAST_FREE_BYTES = 256 * 1024 * 1024
 
 
 class Vital(NamedTuple):
-    """One check: its name, whether it is well, and a sentence."""
+    """The result of one check: its name, whether it passed, and a sentence."""
 
     name: str
     ok: bool
@@ -33,42 +36,33 @@ class Vital(NamedTuple):
 
 
 def vitals() -> list[Vital]:
-    """Every quick check. What needs the database is not well while that does not answer."""
-    checks: dict[str, Callable[[], str]] = {
-        "database": _database,
-        "migrations": _migrations,
-        "queue": _queue,
-        "worker": _worker,
-        "folders": _folders,
-        "disk": _disk,
-    }
-    return [_checked(name, check) for name, check in checks.items()]
+    """Run every quick check. Those that need the database fail while it does not answer."""
+    found = []
+    for name, check in CHECKS.items():
+        try:
+            problem = check()
+        except DatabaseError:
+            problem = _("The database does not answer.")
+        found.append(Vital(name, not problem, problem or _("OK")))
+    return found
 
 
-def _checked(name: str, check: Callable[[], str]) -> Vital:
-    """A check returns what is wrong, or nothing."""
-    try:
-        problem = check()
-    except DatabaseError:
-        problem = _("The database does not answer.")
-    return Vital(name, not problem, problem or _("well"))
-
-
-def _database() -> str:
+def database_problem() -> str:
+    """Raises DatabaseError when the database does not answer."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return ""
 
 
-def _migrations() -> str:
+def migration_problem() -> str:
     executor = MigrationExecutor(connection)
     missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     text = _("%(count)d migrations have not been applied: run manage.py migrate.")
     return text % {"count": len(missing)} if missing else ""
 
 
-def _queue() -> str:
-    """The queue of wake-ups. Redis is asked with a time limit of our own: Huey would wait for ever."""
+def queue_problem() -> str:
+    """Connects to Redis itself, with a time limit: the client of Huey would wait without one."""
     try:
         if settings.REDIS_URL:
             redis.Redis.from_url(
@@ -82,13 +76,14 @@ def _queue() -> str:
     return ""
 
 
-def _worker() -> str:
-    return "" if living_hosts() else _("No worker has been heard of: runs wait until one is started.")
+def worker_problem() -> str:
+    return "" if living_hosts() else _("No worker is running: runs wait until one is started.")
 
 
 def living_hosts() -> set[str]:
-    """Names of the hosts whose worker was heard of within the lease: by its own row, or by a run that it holds."""
+    """Names of the hosts whose worker sent a heartbeat within the lease, in its own row or in that of a run."""
     lease = timedelta(seconds=settings.HEARTBEAT_LEASE_S)
+    # The upper bound excludes heartbeats of a clock that was set back since: they would look recent for hours.
     recent = (timezone.now() - lease, timezone.now() + lease)
     reporting = Host.objects.filter(seen_at__range=recent).values_list("name", flat=True)
     training = TrainingRun.objects.filter(status=Status.RUNNING, heartbeat_at__range=recent)
@@ -96,12 +91,15 @@ def living_hosts() -> set[str]:
 
 
 def data_folders() -> list[Path]:
-    """Where the studio writes."""
+    """The directories that the studio writes to."""
     return [Path(settings.DATA_DIR), Path(settings.RUNS_DIR), Path(settings.DATASETS_DIR), Path(settings.UPLOADS_DIR)]
 
 
 def write_problem(folder: Path) -> str:
-    """Why nothing can be written there, tried by writing; a folder that is not there yet is made when it is needed."""
+    """Why the folder cannot be written to, found by writing; empty if it can.
+
+    A folder that does not exist yet is created when it is needed, so its nearest parent is tried.
+    """
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     try:
         with tempfile.TemporaryFile(dir=nearest) as file:
@@ -113,17 +111,29 @@ def write_problem(folder: Path) -> str:
 
 
 def database_trouble() -> str:
-    """What to tell somebody whose request the database refused, which is no mistake of the studio."""
-    if _folders():
+    """The text for a request that failed because the database refused it."""
+    # SQLite reports a read-only disk as an error of the database.
+    if folder_problem():
         return _("Nothing can be written to the studio's folders now: their disk is read-only, or not the studio's.")
     return _("The studio's database does not answer now.")
 
 
-def _folders() -> str:
+def folder_problem() -> str:
     broken = [folder.name for folder in data_folders() if write_problem(folder)]
     return _("Nothing can be written to: %(names)s.") % {"names": ", ".join(broken)} if broken else ""
 
 
-def _disk() -> str:
+def disk_problem() -> str:
     least = min(shutil.disk_usage(folder).free for folder in data_folders() if folder.exists())
     return _("The disk is full.") if least < LEAST_FREE_BYTES else ""
+
+
+#: Each returns the problem in a sentence, or an empty string; it may raise DatabaseError.
+CHECKS: dict[str, Callable[[], str]] = {
+    "database": database_problem,
+    "migrations": migration_problem,
+    "queue": queue_problem,
+    "worker": worker_problem,
+    "folders": folder_problem,
+    "disk": disk_problem,
+}

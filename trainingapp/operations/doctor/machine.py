@@ -1,12 +1,11 @@
-"""The machine: disk, GPUs, and whether torch suits them."""
+"""The machine: database file, disk, GPUs, and whether torch supports them."""
 
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import pynvml
 from django.db import connection
@@ -16,8 +15,9 @@ from django.utils.translation import gettext as _
 from trainingapp.operations.doctor.finding import Finding, ok
 from trainingapp.operations.doctor.health import data_folders, write_problem
 
-#: Free space under which a warning is due, in bytes and as a share.
+#: Free space below which a warning is given: the smaller of an amount in bytes and a share of the disk.
 LOW_BYTES, LOW_SHARE = 5 * 1024**3, 0.05
+#: Seconds for importing torch: a cold network drive takes a minute.
 TORCH_S = 120
 
 _ASK_TORCH = """
@@ -28,8 +28,18 @@ print(json.dumps({"torch": torch.__version__, "torchvision": torchvision.__versi
 """
 
 
+class TorchFacts(TypedDict):
+    """What the process of `_ASK_TORCH` prints."""
+
+    torch: str
+    torchvision: str
+    cuda: str | None
+    gpus: int
+    nms: bool
+
+
 def database() -> Iterator[Finding]:
-    """Whether the database is whole, and SQLite set as it has to be."""
+    """Whether the database file is valid, and SQLite is in WAL mode."""
     if connection.vendor != "sqlite":
         yield ok("database", _("%(vendor)s answers.") % {"vendor": connection.display_name})
         return
@@ -38,23 +48,23 @@ def database() -> Iterator[Finding]:
         (mode,) = cursor.execute("PRAGMA journal_mode").fetchone()
     if problems != ["ok"]:
         message = _("The database file is corrupted: %(what)s") % {"what": "; ".join(problems)}
-        meaning = _("Stop the studio and put back a copy; what is in the runs' folders is not touched by it.")
+        meaning = _("Stop the studio and restore a copy of the file. The folders of the runs are not affected.")
         yield Finding("database", "error", message, meaning)
     elif mode != "wal":
         message = _("The database is in the mode “%(mode)s”, not in WAL.") % {"mode": mode}
         meaning = _("Readers and writers wait for each other. Network drives refuse WAL: use a local disk.")
         yield Finding("database", "warning", message, meaning)
     else:
-        yield ok("database", _("SQLite is whole and in WAL mode."))
+        yield ok("database", _("SQLite is valid and in WAL mode."))
 
 
 def disk() -> Iterator[Finding]:
-    """Whether the folders can be written to, and how much room they have."""
+    """Whether the folders can be written to, and how much space is free."""
     for folder in data_folders():
         if problem := write_problem(folder):
             message = _("%(folder)s cannot be written to: %(problem)s") % {"folder": folder, "problem": problem}
-            yield Finding("disk", "error", message, _("Nothing can be saved. Give it to the studio's user."))
-    free, total = _room(data_folders()[0])
+            yield Finding("disk", "error", message, _("Nothing can be saved. Make the studio's user its owner."))
+    total, _used, free = shutil.disk_usage(data_folders()[0])
     message = _("%(free)s free of %(total)s.") % {"free": filesizeformat(free), "total": filesizeformat(total)}
     if free < min(LOW_BYTES, total * LOW_SHARE):
         meaning = _("Runs fail when it is full. Delete runs, checkpoints or datasets that are no longer needed.")
@@ -63,16 +73,14 @@ def disk() -> Iterator[Finding]:
         yield ok("disk", message)
 
 
-def _room(folder: Path) -> tuple[int, int]:
-    usage = shutil.disk_usage(folder)
-    return usage.free, usage.total
-
-
 def torch_and_gpus() -> Iterator[Finding]:
-    """Whether torch loads, suits torchvision, and sees the GPUs that the driver has."""
+    """Whether torch can be imported, matches torchvision, and detects the GPUs of the driver."""
     names = _gpu_names()
     try:
-        seen = _ask_torch()
+        # In a separate process: the studio itself never imports torch, which takes seconds and much memory.
+        command = [sys.executable, "-c", _ASK_TORCH]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_S, check=True)
+        seen: TorchFacts = json.loads(done.stdout.strip().splitlines()[-1])  # libraries may print lines before it
     except (subprocess.SubprocessError, ValueError) as error:
         said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
         message = _("torch cannot be loaded: %(error)s") % {"error": " ".join(said)}
@@ -80,21 +88,13 @@ def torch_and_gpus() -> Iterator[Finding]:
         return
     versions = f"torch {seen['torch']}, torchvision {seen['torchvision']}, CUDA {seen['cuda'] or '–'}"
     if len(names) > seen["gpus"]:
-        message = _("The driver has %(have)d GPUs, torch sees %(seen)d (%(versions)s).")
+        message = _("The driver has %(have)d GPUs, torch detects %(seen)d (%(versions)s).")
         message = message % {"have": len(names), "seen": seen["gpus"], "versions": versions}
-        meaning = _("Runs train on the CPU. Install a torch that is built for CUDA, no newer than the driver allows.")
+        meaning = _("Runs train on the CPU. Install a torch build for CUDA, of a version that the driver supports.")
         yield Finding("gpu", "error", message, meaning)
     else:
         yield ok("gpu", ", ".join(names) or _("No GPU: runs train on the CPU."))
     yield ok("torch", versions)
-
-
-def _ask_torch() -> dict[str, Any]:
-    """In a process of its own: the studio itself never loads torch."""
-    command = [sys.executable, "-c", _ASK_TORCH]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_S, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
 
 
 def _gpu_names() -> list[str]:

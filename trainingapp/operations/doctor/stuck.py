@@ -10,10 +10,9 @@ from django.utils.translation import ngettext
 
 from trainingapp.models import TrainingRun
 from trainingapp.models.run import Status
+from trainingapp.operations.doctor import repairs
 from trainingapp.operations.doctor.finding import Finding, ok
 from trainingapp.operations.doctor.health import living_hosts
-from trainingapp.runs import verbs as run_verbs
-from trainingapp.supervision import recover_run
 
 #: Minutes after which a request that was not carried out is reported.
 LONG_MINUTES = 10
@@ -21,26 +20,7 @@ LONG_MINUTES = 10
 
 def stuck_runs() -> Iterator[Finding]:
     """Running without a heartbeat, queued without a worker, or not ending although that was requested."""
-    found = [*_silent(), *_waiting(), *_ending()]
-    yield from found or [ok("runs", _("No run is stuck."))]
-
-
-def _silent() -> Iterator[Finding]:
-    for run in TrainingRun.objects.filter(status=Status.RUNNING):
-        if run.is_silent:
-            message = _("Run %(id)d “%(name)s” is stored as running, but its worker sends no heartbeat.")
-            meaning = _("Its worker or its machine is gone. Another worker takes it over automatically within seconds.")
-            fix = _("Recover it: store what its trainer still wrote, and queue it again.")
-            yield Finding("runs", "error", _named(message, run), meaning, fix, partial(_take_over, run))
-
-
-def _take_over(run: TrainingRun) -> str:
-    recover_run(run)
-    run.refresh_from_db()
-    return _named(_("Run %(id)d “%(name)s” is now %(status)s."), run)
-
-
-def _waiting() -> Iterator[Finding]:
+    found = [*_running_without_progress()]
     waiting = TrainingRun.objects.filter(status=Status.QUEUED).count()
     if waiting and not living_hosts():
         message = ngettext(
@@ -48,30 +28,23 @@ def _waiting() -> Iterator[Finding]:
             "%(count)d runs are queued, and no worker is running.",
             waiting,
         ) % {"count": waiting}
-        yield Finding("runs", "error", message, _("Start one: manage.py studio, or manage.py run_huey."))
+        found.append(Finding("runs", "error", message, _("Start one: manage.py studio, or manage.py run_huey.")))
+    yield from found or [ok("runs", _("No run is stuck."))]
 
 
-def _ending() -> Iterator[Finding]:
+def _running_without_progress() -> Iterator[Finding]:
     requested_before = timezone.now() - timedelta(minutes=LONG_MINUTES)
-    for run in TrainingRun.objects.filter(status=Status.RUNNING, requested_at__lt=requested_before).exclude(
-        requested_action=""
-    ):
-        if not run.is_silent:
-            message = _named(
-                _("Run %(id)d “%(name)s” did not end within %(minutes)d minutes of the request."),
-                run,
-            )
+    for run in TrainingRun.objects.filter(status=Status.RUNNING):
+        values = {"id": run.pk, "name": run.name, "minutes": LONG_MINUTES}
+        if run.is_silent:
+            message = _("Run %(id)d “%(name)s” is stored as running, but its worker sends no heartbeat.") % values
+            meaning = _("Its worker or its machine is gone. Another worker takes it over automatically within seconds.")
+            fix = _("Recover it: store what its trainer still wrote, and queue it again.")
+            yield Finding("runs", "error", message, meaning, fix, partial(repairs.recover, run))
+        elif run.requested_action and run.requested_at and run.requested_at < requested_before:
+            message = _("Run %(id)d “%(name)s” did not end within %(minutes)d minutes of the request.") % values
             meaning = _(
                 "Its trainer is in a very long step, or hangs. It is terminated automatically after STOP_GRACE_S."
             )
             fix = _("Force it to stop; it can be resumed from its newest checkpoint.")
-            yield Finding("runs", "warning", message, meaning, fix, partial(_force, run))
-
-
-def _force(run: TrainingRun) -> str:
-    run_verbs.force_stop_run(run, by="doctor")
-    return _named(_("Run %(id)d “%(name)s” is being stopped."), run)
-
-
-def _named(message: str, run: TrainingRun) -> str:
-    return message % {"id": run.pk, "name": run.name, "status": Status(run.status).label, "minutes": LONG_MINUTES}
+            yield Finding("runs", "warning", message, meaning, fix, partial(repairs.force_stop, run))

@@ -1,4 +1,4 @@
-"""A studio of the drill's own: a folder, a database, a worker and a web server that may be killed at any moment."""
+"""The studio of a drill: its own folder, database, worker and web server, which may be killed at any moment."""
 
 import json
 import os
@@ -7,31 +7,60 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 import psutil
 
 PARENT_DIR = Path(__file__).resolve().parents[3]
-#: Settings of the studio that runs the drill and that the drill's own must not take over.
+#: Settings of the calling studio that the studio of the drill must not inherit.
 OWN_SETTINGS = frozenset(
     {"DATABASE_URL", "REDIS_URL", "CHECKPOINTS_DIR", "HTTPS", "HOST", "PORT", "SECRET_KEY", "STUDIO_PARENT_PID"}
 )
 TARGETS = ("trainer", "worker", "web")
 
 
+SqlValue = str | int | float | bytes | None
+
+
+class RunRow(TypedDict):
+    """The columns of a run that the drill reads."""
+
+    status: str
+    attempt: int
+    error_message: str
+    event_seq: int
+    event_offset: int
+
+
+class MetricsData(TypedDict):
+    """The data of a stored metrics event."""
+
+    split: str
+    values: dict[str, float]
+
+
+class MetricsRow(TypedDict):
+    """The columns of a stored metrics event that the drill reads."""
+
+    step: int
+    superseded: int
+    data: MetricsData
+
+
 class DrillError(Exception):
-    """The drill could not be held; the message is for people."""
+    """The drill could not be carried out; the message is shown to the user."""
 
 
 class Installation:
-    """Starts and kills processes, and reads the database beside them."""
+    """Starts and kills processes, and reads their database and files directly."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        with closing(socket.socket()) as probe:  # port 0: the system chooses one that is free
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
         inherited = {name: value for name, value in os.environ.items() if name not in OWN_SETTINGS}
         path = os.pathsep.join(filter(None, [str(PARENT_DIR), os.environ.get("PYTHONPATH")]))
         self.environment = inherited | {
@@ -46,10 +75,8 @@ class Installation:
         }
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    # Processes
-
     def manage(self, *arguments: str, **environment: str) -> str:
-        """Run a management command to its end; returns what it printed. Raises DrillError when it fails."""
+        """Run a management command and wait for it; returns its output. Raises DrillError if it fails."""
         done = subprocess.run(
             [sys.executable, "-m", "cvstudio", *arguments],
             env=self.environment | environment,
@@ -63,28 +90,31 @@ class Installation:
         return done.stdout
 
     def keep_up(self) -> None:
-        """Start worker and web server where they are not there (any more)."""
+        """Start the worker and the web server unless they are running."""
         for name, command in (("worker", ["run_huey"]), ("web", ["web", "--port", str(self.port)])):
             child = self._children.get(name)
-            if child is None or child.poll() is not None:
-                self._children[name] = self._start(command)
-
-    def _start(self, command: list[str]) -> "subprocess.Popen[bytes]":
-        with (self.folder / "log.txt").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "cvstudio", *command],
-                env=self.environment,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            if child is not None and child.poll() is None:
+                continue
+            with (self.folder / "log.txt").open("ab") as log:
+                self._children[name] = subprocess.Popen(
+                    [sys.executable, "-m", "cvstudio", *command],
+                    env=self.environment,
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
 
     def kill(self, target: str) -> bool:
-        """SIGKILL to the worker, the web server, or a trainer of any run; whether there was one."""
+        """Send SIGKILL to the worker, the web server, or the trainer of one run; returns whether it was running."""
         if target == "trainer":
-            return self._kill_trainer()
+            sql = "SELECT pid FROM trainingapp_trainingrun WHERE status = 'running' AND pid IS NOT NULL"
+            for row in self.rows(sql):
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(cast(int, row["pid"])).send_signal(signal.SIGKILL)
+                    return True
+            return False
         child = self._children.get(target)
         if child is None or child.poll() is not None:
             return False
@@ -92,15 +122,11 @@ class Installation:
         child.wait()
         return True
 
-    def _kill_trainer(self) -> bool:
-        for run in self.rows("SELECT pid FROM trainingapp_trainingrun WHERE status = 'running' AND pid IS NOT NULL"):
-            with suppress(psutil.NoSuchProcess):
-                psutil.Process(run["pid"]).send_signal(signal.SIGKILL)
-                return True
-        return False
-
     def end(self) -> None:
-        """Kill everything that works in this installation, whoever its parent is."""
+        """Kill every process of this installation.
+
+        A trainer is a child of the worker and outlives it, so processes are found by their environment.
+        """
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 if process.pid != os.getpid() and process.environ().get("DATA_DIR") == str(self.folder):
@@ -108,31 +134,42 @@ class Installation:
         for child in self._children.values():
             child.wait()
 
-    # The database
-
-    def rows(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        """Read the database directly, which is quick enough to be done often."""
+    def rows(self, sql: str, *parameters: str | int) -> list[dict[str, SqlValue]]:
+        """Read the database directly: the drill looks every 50 ms, and a management command takes seconds."""
         path = self.folder / "studio.sqlite3"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, parameters)]
 
-    def run(self, run_id: int) -> dict[str, Any]:
-        return self.rows("SELECT * FROM trainingapp_trainingrun WHERE id = ?", run_id)[0]
+    def run(self, run_id: int) -> RunRow:
+        (row,) = self.rows("SELECT * FROM trainingapp_trainingrun WHERE id = ?", run_id)
+        return cast(RunRow, row)
 
-    def events(self, run_id: int, type_: str) -> list[dict[str, Any]]:
-        sql = "SELECT * FROM trainingapp_runevent WHERE run_id = ? AND type = ? ORDER BY seq"
-        return [{**row, "data": json.loads(row["data"])} for row in self.rows(sql, run_id, type_)]
+    def metrics(self, run_id: int) -> list[MetricsRow]:
+        """The stored metrics events of a run, in their order."""
+        sql = "SELECT * FROM trainingapp_runevent WHERE run_id = ? AND type = 'metrics' ORDER BY seq"
+        rows = self.rows(sql, run_id)
+        return [cast(MetricsRow, {**row, "data": json.loads(cast(str, row["data"]))}) for row in rows]
+
+    def checkpoint_hashes(self, run_id: int) -> dict[str, str]:
+        """The hash of each part of the last checkpoint. Raises DrillError if there is none or it cannot be read."""
+        sql = "SELECT file FROM trainingapp_checkpoint WHERE run_id = ? AND is_last ORDER BY step DESC, id DESC"
+        found = self.rows(sql, run_id)
+        if not found:
+            raise DrillError(f"Run {run_id} has no checkpoint.")
+        file = self.run_folder(run_id) / "checkpoints" / str(found[0]["file"])
+        # In a separate process, because reading a checkpoint needs torch.
+        done = subprocess.run(
+            [sys.executable, "-m", "trainingapp.engine.digest", str(file)],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise DrillError(done.stderr.strip().splitlines()[-1])
+        hashes: dict[str, str] = json.loads(done.stdout)[str(file)]
+        return hashes
 
     def run_folder(self, run_id: int) -> Path:
         return self.folder / "runs" / str(run_id)
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def pause(seconds: float) -> None:
-    time.sleep(seconds)

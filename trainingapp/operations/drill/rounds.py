@@ -1,4 +1,4 @@
-"""The drill: runs that are killed at random moments, round after round, and what became of them."""
+"""The drill: processes are killed at random moments while runs train; the completed runs are then compared."""
 
 import json
 import random
@@ -6,16 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
+
+from pydantic import JsonValue
 
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.operations.drill.comparison import Facts, differences, facts_of, gaps
-from trainingapp.operations.drill.installation import TARGETS, DrillError, Installation, pause
+from trainingapp.operations.drill.installation import TARGETS, DrillError, Installation
 from trainingapp.operations.drill.reader import StreamReader
 
 #: Small networks on small images, so that a kill hits every phase of a run within seconds.
-CONFIGS: dict[str, dict[str, Any]] = {name: dict(task.drill) for name, task in TASKS.items() if task.drill}
-COMMON: dict[str, Any] = {
+CONFIGS: dict[str, dict[str, JsonValue]] = {name: dict(task.drill) for name, task in TASKS.items() if task.drill}
+COMMON: dict[str, JsonValue] = {
     "image_size": 64,
     "device": "cpu",
     "cpu_threads": 1,
@@ -27,18 +29,30 @@ COMMON: dict[str, Any] = {
 IMAGES, SIZE = 60, 48
 DATASET = "Drill"
 LOOK_S = 0.05
-#: The longest wait before a kill; a start takes some seconds, so some hit it and some hit the middle.
+#: The maximum wait before a kill. A start takes some seconds, so that some kills hit the start and some the training.
 LONGEST_WAIT_S = 5.0
 ROUND_TIMEOUT_S = 900.0
-PASSWORD = "of a studio that lives for minutes"  # noqa: S105  of an installation that is removed
+#: Time in which the readers of the streams must receive the last events after the end of a round.
+READERS_TIMEOUT_S = 60.0
+PASSWORD = "of a studio that lives for minutes"  # noqa: S105 - the installation is removed afterwards
 
-#: Told the kills done and what happens now.
+#: Called with the number of kills so far and what happens now.
 Tell = Callable[[int, str], object]
+
+
+class ReportRecord(TypedDict):
+    """The JSON form of a report."""
+
+    certified: bool
+    kills: dict[str, int]
+    runs: dict[str, int]
+    problems: list[str]
+    seconds: float
 
 
 @dataclass
 class Report:
-    """What the drill did and found."""
+    """Kills by target, runs by task, and every difference found."""
 
     kills: Counter[str] = field(default_factory=Counter)
     runs: Counter[str] = field(default_factory=Counter)
@@ -49,7 +63,7 @@ class Report:
     def is_certified(self) -> bool:
         return not self.problems
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> ReportRecord:
         return {
             "certified": self.is_certified,
             "kills": dict(self.kills),
@@ -60,21 +74,26 @@ class Report:
 
 
 class Drill:
-    """Kills `kills` processes of a studio of its own while runs of `tasks` train in it."""
+    """Kills `kills` processes of `studio` while runs of `tasks` train in it."""
 
     def __init__(self, studio: Installation, tasks: Sequence[str], kills: int, seed: int, tell: Tell) -> None:
         self.studio, self.tasks, self.wanted_kills, self.tell = studio, list(tasks), kills, tell
-        self.random = random.Random(seed)  # noqa: S311  moments, no secrets
+        self.random = random.Random(seed)  # noqa: S311 - chooses moments, not secrets
         self.report = Report()
 
     def hold(self) -> Report:
-        """Prepare, train undisturbed once, then kill until enough were killed. Raises DrillError."""
+        """Prepare the studio, train once without a kill, then in rounds with kills. Raises DrillError."""
         began = time.monotonic()
         try:
             token = self._prepare()
             self.studio.keep_up()
-            self.tell(0, "training undisturbed, to compare with")
-            expected = self._undisturbed(token)
+            self.tell(0, "training without kills, for comparison")
+            runs = self._start_runs()
+            self._wait(runs, killing=False)
+            expected = {task: facts_of(self.studio, run_id) for task, run_id in runs.items()}
+            for task, run_id in runs.items():
+                if self.studio.run(run_id)["attempt"] != 1:  # a comparison with a recovered run would prove nothing
+                    raise DrillError(f"The run without kills for {task} was interrupted.")
             while self._kills < self.wanted_kills:
                 self._round(token, expected)
         finally:
@@ -87,7 +106,7 @@ class Drill:
         return sum(self.report.kills.values())
 
     def _prepare(self) -> str:
-        """Database, account, dataset; returns a token that may read."""
+        """Create the database, an account and the dataset; returns an API token with the scope read."""
         studio = self.studio
         studio.manage("migrate", "-v0")
         studio.manage(
@@ -96,22 +115,18 @@ class Drill:
         studio.manage("demo", "--name", DATASET, "--images", str(IMAGES), "--size", str(SIZE))
         return studio.manage("token", "create", "drill", "--user", "drill", "--scope", "read").strip()
 
-    def _undisturbed(self, token: str) -> dict[str, Facts]:
-        runs = self._start_runs()
-        self._wait(runs, killing=False)
-        facts = {task: facts_of(self.studio, run_id) for task, run_id in runs.items()}
-        for task, run_id in runs.items():
-            if self.studio.run(run_id)["attempt"] != 1:
-                raise DrillError(f"The undisturbed run for {task} was disturbed.")
-        return facts
-
     def _round(self, token: str, expected: dict[str, Facts]) -> None:
-        """One run of each task, killed again and again until it is complete all the same."""
+        """Train one run of each task with kills until it is completed, then compare it with `expected`."""
         runs = self._start_runs()
         readers = {run_id: StreamReader(self.studio.port, token, run_id) for run_id in runs.values()}
         try:
             self._wait(runs, killing=True)
-            self._let_readers_finish(readers)
+            deadline = time.monotonic() + READERS_TIMEOUT_S
+            while time.monotonic() < deadline:
+                self.studio.keep_up()  # the last kill may have hit the web server
+                if all(reader.has_seen(self.studio.run(run_id)["event_seq"]) for run_id, reader in readers.items()):
+                    break
+                time.sleep(LOOK_S)
         finally:
             for reader in readers.values():
                 reader.end()
@@ -126,12 +141,12 @@ class Drill:
         for task in self.tasks:
             values = {"task": task, **COMMON, **CONFIGS[task]}
             settings = [part for name, value in values.items() for part in ("--set", f"{name}={json.dumps(value)}")]
-            made = self.studio.manage("train", "create", task, "--dataset", DATASET, *settings, "--start", "--json")
-            runs[task] = int(json.loads(made)["id"])
+            created = self.studio.manage("train", "create", task, "--dataset", DATASET, *settings, "--start", "--json")
+            runs[task] = int(json.loads(created)["id"])
         return runs
 
     def _wait(self, runs: dict[str, int], *, killing: bool) -> None:
-        """Until every run is complete; what ends otherwise, or never, is an error of the studio."""
+        """Wait until all runs are completed. Raises DrillError for another end, or none within ROUND_TIMEOUT_S."""
         deadline = time.monotonic() + ROUND_TIMEOUT_S
         kill_at = self._next_kill()
         while True:
@@ -145,24 +160,12 @@ class Drill:
             if time.monotonic() > deadline:
                 raise DrillError(f"The runs {sorted(states)} did not end within {ROUND_TIMEOUT_S:.0f} s.")
             if killing and time.monotonic() >= kill_at and self._kills < self.wanted_kills:
-                self._kill()
+                target = self.random.choice(TARGETS)
+                if self.studio.kill(target):
+                    self.report.kills[target] += 1
+                    self.tell(self._kills, f"killed the {target}")
                 kill_at = self._next_kill()
-            pause(LOOK_S)
+            time.sleep(LOOK_S)
 
     def _next_kill(self) -> float:
         return time.monotonic() + self.random.uniform(0.0, LONGEST_WAIT_S)
-
-    def _kill(self) -> None:
-        target = self.random.choice(TARGETS)
-        if self.studio.kill(target):
-            self.report.kills[target] += 1
-            self.tell(self._kills, f"killed the {target}")
-
-    def _let_readers_finish(self, readers: dict[int, StreamReader]) -> None:
-        """Who listens gets what is left, with the web server up again."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            self.studio.keep_up()
-            if all(reader.has_seen(self.studio.run(run_id)["event_seq"]) for run_id, reader in readers.items()):
-                return
-            pause(LOOK_S)
