@@ -14,7 +14,7 @@ from trainingapp.management.commands import studio
 def test_the_first_administrator_has_a_password_that_works_and_is_made_once(db: None) -> None:
     output = StringIO()
     for _ in range(2):
-        studio.Command(stdout=output)._make_administrator()
+        studio.Command(stdout=output).make_administrator()
     (password,) = [line.split()[2] for line in output.getvalue().splitlines() if "password  " in line]
     admin = User.objects.get()
     assert admin.is_superuser
@@ -23,7 +23,7 @@ def test_the_first_administrator_has_a_password_that_works_and_is_made_once(db: 
 
 def test_where_there_are_users_none_is_made(user: User) -> None:
     output = StringIO()
-    studio.Command(stdout=output)._make_administrator()
+    studio.Command(stdout=output).make_administrator()
     assert output.getvalue() == ""
     assert User.objects.get() == user
 
@@ -32,14 +32,14 @@ def test_a_taken_port_is_refused_with_a_way_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with pytest.raises(CommandError, match=f"PORT: 127.0.0.1:{port} .* PORT={port + 1} make run"):
-            studio._check_port("127.0.0.1", port)
-    studio._check_port("127.0.0.1", port)
+            studio.check_port("127.0.0.1", port)
+    studio.check_port("127.0.0.1", port)
 
 
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 0), ("127.0.0.1", 70000), ("no.such.host.invalid", 8000)])
 def test_what_cannot_be_listened_on_is_refused_by_name(host: str, port: int) -> None:
     with pytest.raises(CommandError, match=r"^(PORT|HOST): "):
-        studio._check_port(host, port)
+        studio.check_port(host, port)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_what_cannot_be_listened_on_is_refused_by_name(host: str, port: int) -> 
     [("127.0.0.1", "http://127.0.0.1:80/"), ("0.0.0.0", "http://127.0.0.1:80/"), ("::", "http://[::1]:80/")],
 )
 def test_the_address_is_one_that_a_browser_can_open(host: str, address: str) -> None:
-    assert studio._address(host, 80) == address
+    assert studio.address_of(host, 80) == address
 
 
 def test_a_child_that_dies_again_and_again_is_given_time(monkeypatch: Any) -> None:

@@ -18,7 +18,7 @@ from django.core.management import CommandError, call_command
 from tests.conftest import REPOSITORY
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.tensorboard_writer import TensorBoardWriter
-from trainingapp.management.commands.tensorboard import _chosen, link_runs
+from trainingapp.management.commands.tensorboard import link_runs, runs_with_files
 from trainingapp.models import TrainingRun
 
 MAKE = Callable[..., TrainingRun]
@@ -45,8 +45,8 @@ def test_runs_that_are_not_there_or_have_no_files_are_refused(make: MAKE) -> Non
 def test_those_with_files_are_taken_under_their_names(make: MAKE, tmp_path: Path) -> None:
     one, two = with_points(make("running", name="A pet!")), with_points(make("completed", name="小狗"))
     make("pending")
-    assert _chosen([]) == [one, two]
-    assert _chosen([two.pk, two.pk]) == [two]
+    assert runs_with_files([]) == [one, two]
+    assert runs_with_files([two.pk, two.pk]) == [two]
     link_runs([one, two], tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_symlink()) == sorted(
         [f"{one.pk}-a-pet", f"{two.pk}-run"]

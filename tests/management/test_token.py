@@ -48,7 +48,7 @@ def test_tokens_are_listed_without_their_secrets(user: User) -> None:
 def test_tokens_are_revoked(user: User) -> None:
     token, secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     for _ in range(2):
-        assert "is revoked" in call("revoke", str(token.pk))
+        assert "was revoked" in call("revoke", str(token.pk))
     assert token_verbs.find_token(secret) is None
     assert "not usable" in call("list")
 

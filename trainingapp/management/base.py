@@ -1,4 +1,4 @@
-"""The base class of the studio's commands, and what they share in printing."""
+"""The base class of the commands, and the table that they print."""
 
 import getpass
 from argparse import ArgumentParser, _SubParsersAction
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from trainingapp.accounts import audit
 
-#: The group of subcommands that argparse makes; the class has no public name.
+#: The group of subcommands of argparse; its class has no public name.
 Subcommands: TypeAlias = "_SubParsersAction[ArgumentParser]"
 #: The parsed arguments of a command; argparse does not type them.
 Options = Mapping[str, Any]
@@ -21,15 +21,19 @@ MOST_COLUMNS = 10_000
 
 
 class StudioCommand(BaseCommand):
-    """A command whose changes the audit trail records with the name of the shell's user."""
+    """A command whose changes the activity log records with the user name of the shell."""
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
-        with audit.acting(source=audit.Source.COMMAND, username=_shell_user()):
+    def execute(self, *args: object, **options: object) -> str | None:
+        try:
+            username = getpass.getuser()
+        except (KeyError, OSError):  # in a container, the user may be a number without a name
+            username = ""
+        with audit.acting(source=audit.Source.COMMAND, username=username):
             return super().execute(*args, **options)
 
 
 def table_lines(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """The rows below the heading, in aligned columns. rich knows how wide a character is on a terminal."""
+    """The heading and the rows in aligned columns. rich knows the width of each character on a terminal."""
     table = Table(box=None, pad_edge=False, show_header=True, padding=(0, 2, 0, 0), header_style="")
     for name in heading:
         table.add_column(name, no_wrap=True)
@@ -38,10 +42,3 @@ def table_lines(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
     text = StringIO()
     Console(file=text, width=MOST_COLUMNS, color_system=None, markup=False, emoji=False, highlight=False).print(table)
     return [line.rstrip() for line in text.getvalue().splitlines()]
-
-
-def _shell_user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # in a container, the user may be a number without a name
-        return ""

@@ -1,4 +1,4 @@
-"""What commands are told by name or number."""
+"""Objects that the user of a command names."""
 
 from django.core.management import CommandError
 
@@ -6,7 +6,7 @@ from trainingapp.models import Dataset
 
 
 def find_dataset(wanted: str, option: str = "") -> Dataset:
-    """By name, or by number where no name is like that. Raises CommandError, which begins with `option`."""
+    """Find a dataset by name, or by number if none has that name. The message of CommandError begins with `option`."""
     found = Dataset.objects.filter(name=wanted).first()
     if found is None and wanted.isdecimal():
         found = Dataset.objects.filter(pk=int(wanted)).first()

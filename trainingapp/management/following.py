@@ -1,4 +1,4 @@
-"""A job that a command asked for: done in this process, or watched while a worker does it."""
+"""A job that a command started: it runs in this process, or in a worker that the command watches."""
 
 import threading
 
@@ -17,9 +17,9 @@ POLL_S = 0.2
 
 
 def follow_job(job: Job, title: str, *, is_held: bool = False) -> Job:
-    """Do the job in this process, or watch the worker that has claimed it, until it is over.
+    """Run the job in this process, or watch the worker that claimed it, until it ends.
 
-    `is_held` says that this process holds the job already. Raises CommandError when the job failed or was cancelled;
+    `is_held`: this process already holds the lease of the job. Raises CommandError if the job fails or is canceled;
     Ctrl-C cancels it.
     """
     thread = threading.Thread(target=_work, args=(job, is_held), daemon=True)
@@ -48,11 +48,11 @@ def follow_job(job: Job, title: str, *, is_held: bool = False) -> Job:
 
 
 def _work(job: Job, is_held: bool) -> None:
-    """Do the job in this process, unless a worker was quicker."""
+    """Run the job in this thread, unless a worker has claimed it."""
     try:
         mine = Job.objects.get(pk=job.pk)
         if is_held or lease.claim(mine):
             execution.work(mine)
             warm_process.drop()
     finally:
-        connection.close()
+        connection.close()  # each thread has its own

@@ -1,4 +1,4 @@
-"""Importing within a command: progress and report on the terminal."""
+"""An import within a command, with progress and report on the terminal."""
 
 from pathlib import Path
 
@@ -18,23 +18,23 @@ ITEMS_PER_CODE_SHOWN = 10
 
 
 def find_owner(username: str) -> User:
-    """The user named, or the first administrator. Raises CommandError when there is none."""
-    users = User.objects
+    """The user of this name, or the first administrator if it is empty. Raises CommandError if there is none."""
     if username:
-        found = users.filter(username=username).first()
+        found = User.objects.filter(username=username).first()
+        problem = f"There is no user {username}."
     else:
-        found = users.filter(is_superuser=True, is_active=True).order_by("pk").first()
+        found = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
+        problem = "There is no administrator. Create one with manage.py createsuperuser."
     if found is None:
-        who = f"a user named {username}" if username else "an administrator; make one with manage.py createsuperuser"
-        raise CommandError(f"There is not {who}.")
+        raise CommandError(problem)
     return found
 
 
 def import_now(owner: User, name: str, source: Path, options: ImportOptions | None = None) -> Dataset:
-    """Make a dataset and import it in this process, with a progress bar. Ctrl-C keeps nothing of it.
+    """Create a dataset and import it in this process, with a progress bar. Ctrl-C deletes it.
 
-    No worker takes the job while this process lives. Raises CommandError when the name or the source is refused, and
-    when the import breaks; a dataset that is refused for its content is returned.
+    No worker claims the job while this process runs. Raises CommandError if the name or the source is refused, or the
+    import fails; a dataset that is refused for its content is returned.
     """
     try:
         dataset = dataset_verbs.start_import(
@@ -59,20 +59,20 @@ def import_now(owner: User, name: str, source: Path, options: ImportOptions | No
 
 
 def show_outcome(dataset: Dataset) -> None:
-    """Print what was found and what was imported. Raises CommandError when that is nothing."""
+    """Print the report and what was imported. Raises CommandError unless the dataset is ready."""
     print_report(dataset.report)
     if dataset.status == Dataset.Status.REFUSED:
         raise CommandError(f"“{dataset.name}” was refused; nothing was kept.")
     if dataset.status != Dataset.Status.READY:
         raise CommandError(f"“{dataset.name}” is being imported by a worker.")
     print(  # noqa: T201
-        f"{dataset.name}: {len(dataset.classes)} classes, {dataset.count('train'):,} images to train on, "
+        f"{dataset.name}: {len(dataset.classes)} classes, {dataset.count('train'):,} images for training, "
         f"{dataset.count('val'):,} for validation (dataset {dataset.pk})."
     )
 
 
 def print_report(items: list[ReportItem]) -> None:
-    """Print errors and warnings, at most ten of a kind."""
+    """Print errors and warnings, at most ITEMS_PER_CODE_SHOWN of each code."""
     console = Console(highlight=False, soft_wrap=True)
     shown: dict[str, int] = {}
     for item in items:

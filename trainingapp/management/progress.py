@@ -1,4 +1,4 @@
-"""Bars on the terminal, on standard error: what a command prints stays clean."""
+"""Progress bars on standard error, so that standard output contains only the result of a command."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 
 @contextmanager
 def bytes_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar of bytes; yields a function that moves it on."""
+    """A bar of bytes; yields a function that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -19,7 +19,7 @@ def bytes_bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, moved by calling what it yields with done and total. Silent without a terminal."""
+    """A bar; yields a function that takes the numbers done and in total. Hidden without a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:

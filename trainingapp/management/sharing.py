@@ -1,4 +1,4 @@
-"""The subcommand `share`: who sees a run, a dataset or weights."""
+"""The subcommand `share`: who can see a run, a dataset or a model."""
 
 from django.core.management import CommandError
 
@@ -10,7 +10,7 @@ from trainingapp.models.sharing import Visibility
 
 def add_share(actions: Subcommands, metavar: str, kind: type[int] | type[str] = str) -> None:
     """Add the subcommand, for objects that are named by `metavar`."""
-    share = actions.add_parser("share", help="Set who else sees it.")
+    share = actions.add_parser("share", help="Set who else can see it.")
     share.add_argument("item", type=kind, metavar=metavar)
     wanted = share.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--with", dest="visibility", choices=[Visibility.EVERYBODY.value, Visibility.PRIVATE.value])
@@ -18,7 +18,7 @@ def add_share(actions: Subcommands, metavar: str, kind: type[int] | type[str] = 
 
 
 def share_item(item: TrainingRun | Dataset | Weights, options: Options) -> str:
-    """Share the object as the options say; returns a sentence about it. Raises CommandError for an unknown team."""
+    """Apply the options of `share`; returns a sentence for the user. Raises CommandError for an unknown team."""
     team = Team.objects.filter(name=options["team"]).first() if options["team"] else None
     if options["team"] and team is None:
         raise CommandError(f"--team: there is no team {options['team']}.")

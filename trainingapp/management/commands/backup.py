@@ -1,4 +1,4 @@
-"""manage.py backup FILE: the whole studio in one file, made while runs go on."""
+"""manage.py backup FILE: write the complete studio to one file, also while runs train."""
 
 from argparse import ArgumentParser
 from pathlib import Path

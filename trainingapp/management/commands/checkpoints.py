@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from django.core.management import CommandError
-from django.db.models import QuerySet
 from rich.console import Console
 from rich.progress import track
 
@@ -25,11 +24,11 @@ FIELDS = (  # noqa: SIM905
     "file attempt epoch step reason size_bytes stored_bytes sha256 metrics is_best is_last is_pinned damage"
 ).split()
 POLICY = {
-    "last": (int, "Newest ones that stay."),
-    "best": (int, "Best ones that stay."),
-    "every_epochs": (int, "Those of each so many epochs stay."),
-    "days": (float, "Older ones go."),
-    "gb": (float, "The oldest go when all take more."),
+    "last": (int, "Number of newest checkpoints to keep."),
+    "best": (int, "Number of best checkpoints to keep."),
+    "every_epochs": (int, "Keep the checkpoint of every Nth epoch."),
+    "days": (float, "Delete checkpoints older than this number of days."),
+    "gb": (float, "Delete the oldest checkpoints until all take at most this size."),
 }
 
 
@@ -44,16 +43,16 @@ class Command(StudioCommand):
         verify = actions.add_parser("verify", help="Compare checkpoints with their hashes: of one run, or of all.")
         verify.add_argument("run", nargs="?", type=int)
         verify.add_argument("file", nargs="*")
-        verify.add_argument("--json", action="store_true", help="As a JSON array of those that are damaged.")
-        pin = _add(actions, "pin", "Keep checkpoints, whatever a policy says.", files="many")
-        pin.add_argument("--off", action="store_true", help="Keep them so no more.")
+        verify.add_argument("--json", action="store_true", help="Print the damaged ones as a JSON array.")
+        pin = _add(actions, "pin", "Pin checkpoints, so that no retention policy deletes them.", files="many")
+        pin.add_argument("--off", action="store_true", help="Unpin them.")
         _add_asking(_add(actions, "delete", "Delete checkpoints.", files="many"))
-        clean = _add(actions, "clean", "Delete what a policy does not keep; by default the policy of the run.")
+        clean = _add(actions, "clean", "Apply a retention policy; by default that of the run.")
         for name, (kind, about) in POLICY.items():
             clean.add_argument(f"--{name.replace('_', '-')}", type=kind, help=about)
         _add_asking(clean)
-        export = _add(actions, "export", "Write it for torch.load, or its weights as safetensors.", files="one")
-        export.add_argument("target", type=Path, metavar="OUT", help="A name that ends with .pt or .safetensors.")
+        export = _add(actions, "export", "Write a checkpoint as .pt, or its weights as .safetensors.", files="one")
+        export.add_argument("target", type=Path, metavar="OUT", help="File name that ends with .pt or .safetensors.")
 
     def handle(self, *args: object, **options: object) -> None:
         try:
@@ -66,7 +65,7 @@ class Command(StudioCommand):
     def _list(self, options: Options) -> None:
         rows = list(_run(options["run"]).checkpoints.all())
         if options["json"]:
-            self._say(options, [_record(row) for row in rows])
+            self._print(options, [_record(row) for row in rows])
             return
         for row in rows:
             marks = " ".join(name for name in ("best", "last", "pinned") if getattr(row, f"is_{name}"))
@@ -86,17 +85,23 @@ class Command(StudioCommand):
         there = checkpoint.path.is_file()
         form = ("plain" if is_plain(checkpoint.path) else "compact") if there else "missing"
         record = {**_record(checkpoint), "path": str(checkpoint.path), "format": form}
-        self._say(options, record, (f"{name}: {value}" for name, value in record.items()))
+        self._print(options, record, (f"{name}: {value}" for name, value in record.items()))
 
     def _verify(self, options: Options) -> None:
-        rows = list(_chosen(options))
+        # Ordered by step, so that data shared by consecutive checkpoints is read once (`Known`).
+        chosen = Checkpoint.objects.select_related("run").order_by("run", "step")
+        if options["run"] is not None:
+            run = _run(options["run"])
+            files = [_checkpoint(run, file).file for file in options["file"]]
+            chosen = chosen.filter(run=run, **({"file__in": files} if files else {}))
+        rows = list(chosen)
         known, damaged = Known(), []
         console = Console(stderr=True)
         for row in track(rows, "Comparing", console=console, disable=not console.is_terminal):
             if wrong := run_verbs.verify_checkpoint(row, known):
                 damaged.append({"run": row.run_id, "file": row.file, "damage": wrong})
         lines = [f"Run {item['run']}: {item['file']} {item['damage']}." for item in damaged]
-        self._say(options, damaged, [*lines, f"{len(rows)} compared, {len(damaged)} damaged."])
+        self._print(options, damaged, [*lines, f"{len(rows)} compared, {len(damaged)} damaged."])
         if damaged:
             raise SystemExit(1)
 
@@ -105,8 +110,8 @@ class Command(StudioCommand):
         rows = [_checkpoint(run, file) for file in options["file"]]
         for row in rows:
             run_verbs.pin_checkpoint(row, is_pinned=not options["off"])
-        how = "stays only as the rules say" if options["off"] else "stays, whatever the rules say"
-        self._say(options, [_record(row) for row in rows], [f"{row.file} {how}." for row in rows])
+        how = "is not pinned any longer" if options["off"] else "is pinned"
+        self._print(options, [_record(row) for row in rows], [f"{row.file} {how}." for row in rows])
 
     def _delete(self, options: Options) -> None:
         run = _run(options["run"])
@@ -124,10 +129,10 @@ class Command(StudioCommand):
         record = {"run": run.pk, "files": files, "freed_bytes": plan.freed_bytes, "paths": plan.removed}
         details = [*files, *(f"  {name}: {size:,} bytes" for name, size in plan.removed.items())]
         if options["dry_run"] or not files:
-            self._say(options, {**record, "deleted": False}, [*details, f"{what} would be deleted."])
+            self._print(options, {**record, "deleted": False}, [*details, f"{what} would be deleted."])
         elif options["yes"] or input(f"Delete {what}? [y/N] ").lower() == "y":
             run_verbs.delete_checkpoints(run, files)
-            self._say(options, {**record, "deleted": True}, [*details, f"{what} were deleted."])
+            self._print(options, {**record, "deleted": True}, [*details, f"{what} were deleted."])
 
     def _export(self, options: Options) -> None:
         target: Path = options["target"]
@@ -136,9 +141,9 @@ class Command(StudioCommand):
             raise CommandError(f"{target}: must end with .pt or .safetensors.")
         checkpoint = _checkpoint(_run(options["run"]), options["file"])
         size = run_verbs.copy_checkpoint(checkpoint, target, form)
-        self._say(options, {"path": str(target), "size_bytes": size}, [f"{target}: {size:,} bytes."])
+        self._print(options, {"path": str(target), "size_bytes": size}, [f"{target}: {size:,} bytes."])
 
-    def _say(self, options: Options, record: object, lines: Iterable[str] = ()) -> None:
+    def _print(self, options: Options, record: object, lines: Iterable[str] = ()) -> None:
         for line in [json.dumps(record)] if options["json"] else lines:
             self.stdout.write(line)
 
@@ -148,13 +153,13 @@ def _add(actions: Subcommands, name: str, about: str, files: str = "") -> Argume
     parser.add_argument("run", type=int, help="Number of the run.")
     if files:
         parser.add_argument("file", nargs="+" if files == "many" else None, help="Such as epoch_3.pt.")
-    parser.add_argument("--json", action="store_true", help="As JSON.")
+    parser.add_argument("--json", action="store_true", help="Print JSON.")
     return parser
 
 
 def _add_asking(parser: ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="Do not ask.")
-    parser.add_argument("--dry-run", action="store_true", help="Only say what would be freed.")
+    parser.add_argument("--dry-run", action="store_true", help="Only print what would be freed.")
 
 
 def _run(number: int) -> TrainingRun:
@@ -169,16 +174,6 @@ def _checkpoint(run: TrainingRun, file: str) -> Checkpoint:
     if found is None:
         raise CommandError(f"Run {run.pk} has no checkpoint {file}.")
     return found
-
-
-def _chosen(options: Options) -> QuerySet[Checkpoint]:
-    """The checkpoints that are named, in an order in which what they share is read once."""
-    rows = Checkpoint.objects.select_related("run").order_by("run", "step")
-    if options["run"] is None:
-        return rows
-    run = _run(options["run"])
-    files = [_checkpoint(run, file).file for file in options["file"]]
-    return rows.filter(run=run, **({"file__in": files} if files else {}))
 
 
 def _record(checkpoint: Checkpoint) -> dict[str, object]:

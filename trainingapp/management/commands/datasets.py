@@ -33,7 +33,7 @@ class Command(StudioCommand):
         for action in (show, report, statistics):
             action.add_argument("dataset", metavar="NAME|ID")
         for action in (listing, show, report, statistics):
-            action.add_argument("--json", action="store_true", help="As JSON.")
+            action.add_argument("--json", action="store_true", help="Print JSON.")
         delete.add_argument("dataset", nargs="+", metavar="NAME|ID")
         delete.add_argument("--yes", action="store_true", help="Do not ask.")
         delete.add_argument("--dry-run", action="store_true", help="Only print what would be freed.")

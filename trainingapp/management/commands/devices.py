@@ -1,4 +1,4 @@
-"""manage.py devices: the machines that train, and who has their devices."""
+"""manage.py devices: the hosts of workers, their devices, and the runs on them."""
 
 import json
 from argparse import ArgumentParser
@@ -31,41 +31,40 @@ class Command(BaseCommand):
         self.stdout.write("\n".join(table_lines(heading, rows)))
 
 
-def _state(host: Host, device: Device) -> str:
-    if host.is_away:
-        return "away"
-    return "present" if device.is_present else "gone"
-
-
 def _row(host: Host, device: Device, holds: list[DeviceHold]) -> tuple[str, ...]:
+    state = "away" if host.is_away else "present" if device.is_present else "gone"
     memory = f"{filesizeformat(device.memory_free_bytes)} of {filesizeformat(device.memory_bytes)}".replace("\xa0", " ")
     load = "" if device.load is None else f"{device.load:.0%}"
     runs = ", ".join(f"{hold.run_id} {hold.run_name}" for hold in holds if hold.device_id == device.pk)
     foreign = ", ".join(f"{process['pid']} {process['name']}" for process in device.foreign)
-    return (device.torch_name, host.name, _state(host, device), device.name, memory, load, runs, foreign)
+    return (device.torch_name, host.name, state, device.name, memory, load, runs, foreign)
 
 
 def _record(host: Host, holds: list[DeviceHold]) -> dict[str, object]:
     names = ("name", "worker", "slots", "cpu_cores", "memory_bytes", "memory_free_bytes", "disk_free_bytes", "load")
+    about = ("kind", "index", "name", "uuid", "memory_bytes", "memory_free_bytes", "load", "temperature_c", "foreign")
     return {
         **{name: getattr(host, name) for name in names},
         "versions": host.versions,
         "is_away": host.is_away,
         "seen_at": host.seen_at.isoformat() if host.seen_at else None,
-        "devices": [_device_record(device, holds) for device in host.devices.all()],
-    }
-
-
-def _device_record(device: Device, holds: list[DeviceHold]) -> dict[str, object]:
-    names = ("kind", "index", "name", "uuid", "memory_bytes", "memory_free_bytes", "load", "temperature_c", "foreign")
-    held = [hold for hold in holds if hold.device_id == device.pk]
-    return {
-        "device": device.torch_name,
-        **{name: getattr(device, name) for name in names},
-        "is_present": device.is_present,
-        "is_shareable": device.is_shareable,
-        "holds": [
-            {"run": hold.run_id, "name": hold.run_name, "slots": hold.slots, "taken_at": hold.taken_at.isoformat()}
-            for hold in held
+        "devices": [
+            {
+                "device": device.torch_name,
+                **{name: getattr(device, name) for name in about},
+                "is_present": device.is_present,
+                "is_shareable": device.is_shareable,
+                "holds": [
+                    {
+                        "run": hold.run_id,
+                        "name": hold.run_name,
+                        "slots": hold.slots,
+                        "taken_at": hold.taken_at.isoformat(),
+                    }
+                    for hold in holds
+                    if hold.device_id == device.pk
+                ],
+            }
+            for device in host.devices.all()
         ],
     }

@@ -3,7 +3,6 @@
 import json
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandError
 from pydantic import ValidationError
@@ -53,11 +52,11 @@ class Command(StudioCommand):
         )
         parser.add_argument("--order", default="", metavar="A,B,C", help="Classes that come first, by their new names.")
 
-    def handle(self, *, source: Path, name: str, owner: str, **options: Any) -> None:
+    def handle(self, *, source: Path, name: str, owner: str, **options: object) -> None:
         if not source.exists():
             raise CommandError(f"{source} does not exist.")
         if options["inspect"]:
-            self._inspect(source, as_json=options["json"])
+            self._inspect(source, as_json=bool(options["json"]))
             return
         if not name:
             raise CommandError("--name is required.")

@@ -2,10 +2,8 @@
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.core.management import CommandError
 from django.utils import timezone
@@ -42,15 +40,20 @@ class Command(StudioCommand):
         for action in actions.choices.values():
             action.add_argument("--json", action="store_true", help="Print the queue as a JSON array.")
 
-    def handle(self, *, action: str, **options: Any) -> None:
+    def handle(self, *, action: str, **options: object) -> None:
+        parsed: Options = options
         try:
             if action == "move":
-                run_verbs.move_in_queue(_run(options["run"]), **_place(options))
+                run_verbs.move_in_queue(_run(parsed["run"]), **_place(parsed))
             elif action == "priority":
-                run_verbs.set_priority(_run(options["run"]), options["priority"])
+                run_verbs.set_priority(_run(parsed["run"]), parsed["priority"])
         except VerbError as error:
             raise CommandError(str(error)) from None
-        queue = list(_queue())
+        why, forecasts = reasons(), forecast.newest_forecasts()
+        runs = queued_runs().select_related("owner")
+        queue = [
+            _Queued(place, run, why.get(run.pk, ""), forecasts.get(run.pk)) for place, run in enumerate(runs, start=1)
+        ]
         if options["json"]:
             self.stdout.write(json.dumps([queued.record() for queued in queue]))
             return
@@ -75,7 +78,7 @@ def _run(number: int) -> TrainingRun:
 
 @dataclass(frozen=True)
 class _Queued:
-    """A queued run with what the queue tells about it."""
+    """A queued run with its place, counted from 1, and the reason why it waits."""
 
     place: int
     run: TrainingRun
@@ -83,6 +86,12 @@ class _Queued:
     forecast: Forecast | None
 
     def record(self) -> dict[str, object]:
+        times: dict[str, object] | None = None
+        if self.forecast:
+            names = ("start_earliest", "start_latest", "finish_earliest", "finish_latest")
+            values = {name: getattr(self.forecast, name) for name in names}
+            times = {name: value.isoformat() if value else None for name, value in values.items()}
+            times["basis"] = self.forecast.basis
         return {
             "place": self.place,
             "id": self.run.pk,
@@ -90,7 +99,7 @@ class _Queued:
             "priority": self.run.priority,
             "owner": self.run.owner.get_username(),
             "reason": self.reason,
-            "forecast": self._times() if self.forecast else None,
+            "forecast": times,
         }
 
     def row(self) -> tuple[str, ...]:
@@ -99,17 +108,6 @@ class _Queued:
         finish = _span(known.finish_earliest, known.finish_latest) if known else "-"
         facts = (self.place, self.run.pk, self.run.name, self.run.priority, self.run.owner.get_username())
         return (*map(str, facts), start, finish, self.reason)
-
-    def _times(self) -> dict[str, object]:
-        names = ("start_earliest", "start_latest", "finish_earliest", "finish_latest")
-        times = {name: value.isoformat() if (value := getattr(self.forecast, name)) else None for name in names}
-        return {**times, "basis": getattr(self.forecast, "basis", "")}
-
-
-def _queue() -> Iterator[_Queued]:
-    why, told = reasons(), forecast.newest_forecasts()
-    for place, run in enumerate(queued_runs().select_related("owner"), start=1):
-        yield _Queued(place, run, why.get(run.pk, ""), told.get(run.pk))
 
 
 def _span(first: datetime | None, last: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""manage.py restore FILE: a backup into an empty installation."""
+"""manage.py restore FILE: restore a backup into an empty installation."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -14,11 +14,11 @@ from trainingapp.operations.backup import BackupError, restore_backup
 class Command(StudioCommand):
     help = (
         "Restore a backup into an empty installation: another DATA_DIR, another machine, another database. "
-        "Nothing is changed before the whole file was read and its hashes verified."
+        "Nothing is changed before the complete file has been read and its hashes verified."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("file", type=Path, help="File that `manage.py backup` wrote.")
+        parser.add_argument("file", type=Path, help="A file written by `manage.py backup`.")
 
     def handle(self, *, file: Path, **options: object) -> None:
         call_command("migrate", verbosity=0, interactive=False)
@@ -30,5 +30,5 @@ class Command(StudioCommand):
         except OSError as error:
             raise CommandError(f"{error.filename or file}: {error.strerror}.") from None
         counts = {name: rows.get(f"trainingapp.{name}", 0) for name in ("trainingrun", "dataset", "weights")}
-        self.stdout.write("Restored {trainingrun} runs, {dataset} datasets, {weights} weights.".format(**counts))
+        self.stdout.write("Restored {trainingrun} runs, {dataset} datasets, {weights} models.".format(**counts))
         self.stdout.write("Runs that were running resume when a worker starts.")

@@ -1,4 +1,4 @@
-"""manage.py run_huey: a worker alone."""
+"""manage.py run_huey: a worker without the web server."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ class Command(HueyCommand):
     help = "Run a worker: it trains queued runs and imports datasets. `manage.py studio` runs it with the web server."
 
     def handle(self, *args: object, **options: object) -> None:
-        # Huey would add a handler of its own to its logger, and each line would be written twice.
+        # Without a handler on its logger, Huey adds one, and each line is written twice.
         logging.getLogger("huey").addHandler(logging.NullHandler())
-        with contextlib.suppress(KeyboardInterrupt):  # stopped before it could catch signals itself
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C before Huey has installed its signal handlers
             super().handle(*args, **options)

@@ -1,4 +1,4 @@
-"""manage.py studio: web server and worker under one parent."""
+"""manage.py studio: web server and worker under one parent process."""
 
 import http.client
 import io
@@ -24,33 +24,37 @@ from trainingapp.models import Dataset, TrainingRun
 from trainingapp.worker.consumer import PARENT_VARIABLE
 
 LOOK_S = 0.2
-#: Seconds before a child that died is started again: doubled at each death in a row, up to the last value.
+#: Seconds before a child that died is started again: doubled for each death in a row, up to the second value.
 RESTART_WAITS_S = (1.0, 30.0)
-#: A child that lived so long has not died in a row.
+#: A child that ran for this long starts a new row of deaths.
 STEADY_S = 60.0
 ADMIN_NAME = "admin"
 
 
 class Command(BaseCommand):
-    help = "Run CV Studio: prepare the database, then run web server and worker until Ctrl-C. No run is lost by it."
+    help = "Run CV Studio: prepare the database, then run web server and worker until Ctrl-C. No run is lost."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=env.HOST, help="Address to listen on (HOST).")
         parser.add_argument("--port", type=int, default=env.PORT, help="Port to listen on (PORT).")
-        parser.add_argument("--no-demo", action="store_true", help="Make no demo dataset where there is no dataset.")
+        parser.add_argument("--no-demo", action="store_true", help="Do not create a demo dataset.")
 
     def handle(self, *, host: str, port: int, no_demo: bool, **options: object) -> None:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # a file or a pipe gets each line at once, as a terminal does
+        if isinstance(sys.stdout, io.TextIOWrapper):  # write each line immediately to a file or a pipe too
             sys.stdout.reconfigure(line_buffering=True)
-        _check_port(host, port)
+        check_port(host, port)
         call_command("migrate", verbosity=0, interactive=False)
-        self._make_administrator()
+        self.make_administrator()
         if not no_demo and not Dataset.objects.exists():
-            self._make_demo()
+            self.stdout.write("Creating a demo dataset (only once) ...")
+            try:
+                call_command("demo", stdout=self.stdout, stderr=self.stderr)
+            except CommandError as error:  # the studio is usable without it
+                self.stderr.write(f"The demo dataset could not be created: {error}")
         _Parent(host, port, self.stdout.write).run()
 
-    def _make_administrator(self) -> None:
-        """The first account, with a password that is shown once and stored nowhere but hashed."""
+    def make_administrator(self) -> None:
+        """Create the first account, with a password that is printed once and stored only as a hash."""
         users = get_user_model()._default_manager
         if users.exists():
             return
@@ -58,18 +62,13 @@ class Command(BaseCommand):
         users.create_superuser(username=ADMIN_NAME, password=password)
         lines = ["The first administrator of this studio:", f"  user name  {ADMIN_NAME}", f"  password   {password}"]
         lines.append("Keep the password: it is not shown again.")
-        self.stdout.write(_boxed(lines))
-
-    def _make_demo(self) -> None:
-        self.stdout.write("Making a demo dataset (only this once) ...")
-        try:
-            call_command("demo", stdout=self.stdout, stderr=self.stderr)
-        except CommandError as error:  # a studio without a demo is a studio all the same
-            self.stderr.write(f"The demo dataset could not be made: {error}")
+        width = max(map(len, lines))
+        edge = "+" + "-" * (width + 2) + "+"
+        self.stdout.write("\n".join([edge, *(f"| {line:<{width}} |" for line in lines), edge]))
 
 
 class _Child:
-    """A process that is to run for as long as the studio does."""
+    """A process that is kept running as long as the studio runs."""
 
     def __init__(self, name: str, arguments: list[str]) -> None:
         self.name = name
@@ -85,7 +84,7 @@ class _Child:
             [sys.executable, "-m", "cvstudio", *self.arguments],
             env={**os.environ, "PYTHONPATH": path, PARENT_VARIABLE: str(os.getpid())},
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C on the terminal is for the parent, which ends its children in order
+            start_new_session=True,  # the terminal sends Ctrl-C to the parent only, which ends its children in order
         )
 
     def is_running(self) -> bool:
@@ -96,7 +95,7 @@ class _Child:
             self.process.send_signal(signal_number)
 
     def restart_wait_s(self) -> float:
-        """Note a death; seconds to wait before the next start."""
+        """Record a death; returns the seconds to wait before the next start."""
         first, last = RESTART_WAITS_S
         self.deaths = 1 if time.monotonic() - self.started_at > STEADY_S else self.deaths + 1
         wait_s = min(last, first * 2.0 ** (self.deaths - 1))
@@ -106,7 +105,7 @@ class _Child:
 
 
 class _Parent:
-    """Keeps the two children running; ends them in order on Ctrl-C or SIGTERM."""
+    """Keeps the two children running, and ends them in order on Ctrl-C or SIGTERM."""
 
     def __init__(self, host: str, port: int, say: Callable[[str], object]) -> None:
         self.host, self.port, self.say = host, port, say
@@ -114,7 +113,6 @@ class _Parent:
         self.web = _Child("web server", ["web", "--host", host, "--port", str(port)])
         self.children = [self.web, self.worker]
         self.requests_to_end = 0
-        self.has_announced = False
         self._woken = threading.Event()
 
     def run(self) -> None:
@@ -123,69 +121,61 @@ class _Parent:
             signal.signal(signal_number, self._on_signal)
         for child in self.children:
             child.start()
+        has_announced = False
         while not self.requests_to_end:
-            self._announce()
+            if not has_announced and self.web.is_running() and _answers(self.host, self.port):
+                has_announced = True
+                self.say(f"CV Studio is at {address_of(self.host, self.port)} (Ctrl-C stops it; no run is lost)")
             for child in self.children:
-                self._keep_running(child)
+                if child.process is None:
+                    if time.monotonic() >= child.start_at:
+                        child.start()
+                elif (status := child.process.poll()) is not None:
+                    wait_s = child.restart_wait_s()
+                    self.say(f"The {child.name} ended unexpectedly ({_end(status)}); it starts again in {wait_s:g} s.")
             self._woken.wait(LOOK_S)
         self._end()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requests_to_end += 1
 
-    def _keep_running(self, child: _Child) -> None:
-        if child.process is None:
-            if time.monotonic() >= child.start_at:
-                child.start()
-        elif (status := child.process.poll()) is not None:
-            wait_s = child.restart_wait_s()
-            self.say(f"The {child.name} ended unexpectedly ({_end(status)}); it starts again in {wait_s:g} s.")
-
-    def _announce(self) -> None:
-        if not self.has_announced and self.web.is_running() and _answers(self.host, self.port):
-            self.has_announced = True
-            self.say(f"CV Studio is at {_address(self.host, self.port)} (Ctrl-C stops it; no run is lost by that)")
-
     def _end(self) -> None:
-        self.say(_farewell())
+        running = list(TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING).values_list("name", flat=True))
+        connections.close_all()
+        if running:
+            names = ", ".join(running)
+            self.say(f"Stopping: waiting for {names} to save (Ctrl-C again ends immediately) ...")
+        else:
+            self.say("Stopping ...")
         for child, signal_number in ((self.worker, signal.SIGINT), (self.web, signal.SIGTERM)):
             child.send(signal_number)
             while child.is_running() and self.requests_to_end < 2:
                 self._woken.wait(LOOK_S / 4)
         if any(child.is_running() for child in self.children):
-            self.say("Ending at once. Trainers still save by themselves; their runs go on at the next start.")
+            self.say("Ending immediately. Trainers still save a checkpoint; their runs resume at the next start.")
             for child in self.children:
                 child.send(signal.SIGKILL)
         self.say("Stopped.")
 
 
-def _farewell() -> str:
-    """What the end waits for."""
-    running = list(TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING).values_list("name", flat=True))
-    connections.close_all()
-    if not running:
-        return "Stopping ..."
-    return f"Stopping: waiting for {', '.join(running)} to save (Ctrl-C again ends at once) ..."
-
-
-def _check_port(host: str, port: int) -> None:
-    """Raises CommandError when the port cannot be listened on."""
+def check_port(host: str, port: int) -> None:
+    """Raise CommandError if the port cannot be listened on."""
     if not 1 <= port <= 65535:
-        raise CommandError(f"PORT: {port} is no port; it must be from 1 to 65535.")
+        raise CommandError(f"PORT: {port} is not a port; it must be from 1 to 65535.")
     try:
         family, kind, _protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except socket.gaierror as error:
-        raise CommandError(f"HOST: {host} is no address of this machine ({error.strerror}).") from None
+        raise CommandError(f"HOST: {host} is not an address of this machine ({error.strerror}).") from None
     except OSError as error:
         hint = f"Choose another one, for example: PORT={port + 1} make run"
-        raise CommandError(f"PORT: {host}:{port} cannot be listened on ({error.strerror}). {hint}") from None
+        raise CommandError(f"PORT: {host}:{port} is not available ({error.strerror}). {hint}") from None
 
 
 def _answers(host: str, port: int) -> bool:
-    """Whether the web server answers, whatever it says."""
+    """Whether the web server answers, with any status."""
     connection = http.client.HTTPConnection(_reachable(host), port, timeout=2)
     try:
         connection.request("GET", "/healthz")
@@ -198,19 +188,14 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not listened on
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
 
 
-def _address(host: str, port: int) -> str:
+def address_of(host: str, port: int) -> str:
+    """The URL of the studio for a browser on this machine."""
     name = _reachable(host)
     return f"http://{f'[{name}]' if ':' in name else name}:{port}/"
 
 
 def _end(status: int) -> str:
     return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
-
-
-def _boxed(lines: list[str]) -> str:
-    width = max(map(len, lines))
-    edge = "+" + "-" * (width + 2) + "+"
-    return "\n".join([edge, *(f"| {line:<{width}} |" for line in lines), edge])

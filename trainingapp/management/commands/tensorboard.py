@@ -1,4 +1,4 @@
-"""manage.py tensorboard: the curves of runs in TensorBoard."""
+"""manage.py tensorboard: the charts of runs in TensorBoard."""
 
 import importlib.util
 import subprocess
@@ -19,14 +19,14 @@ class Command(BaseCommand):
     help = "Show the charts of runs in TensorBoard, live while they train. Ctrl-C ends it."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("runs", nargs="*", type=int, metavar="RUN", help="Numbers of runs; all without any.")
+        parser.add_argument("runs", nargs="*", type=int, metavar="RUN", help="Numbers of runs; by default all.")
         parser.add_argument("--host", default="127.0.0.1", help="Address to listen on.")
         parser.add_argument("--port", type=int, default=6006, help="Port to listen on.")
 
     def handle(self, *, runs: list[int], host: str, port: int, **options: object) -> None:
         if importlib.util.find_spec("tensorboard") is None:
             raise CommandError("The package tensorboard is not installed: pip install tensorboard.")
-        chosen = _chosen(runs)
+        chosen = runs_with_files(runs)
         with tempfile.TemporaryDirectory(prefix="cvstudio-tensorboard-") as folder:
             link_runs(chosen, Path(folder))
             self.stdout.write(f"{len(chosen)} runs at http://{host}:{port}/, Ctrl-C ends it.")
@@ -34,8 +34,8 @@ class Command(BaseCommand):
             _serve(Path(folder), host, port)
 
 
-def _chosen(numbers: Iterable[int]) -> list[TrainingRun]:
-    """The runs of these numbers, or all; only those that have files. Raises CommandError."""
+def runs_with_files(numbers: Iterable[int]) -> list[TrainingRun]:
+    """Those of the runs, or of all if `numbers` is empty, that have files. Raises CommandError if there is none."""
     found = TrainingRun.objects.order_by("pk")
     if wanted := set(numbers):
         found = found.filter(pk__in=wanted)
@@ -48,7 +48,7 @@ def _chosen(numbers: Iterable[int]) -> list[TrainingRun]:
 
 
 def link_runs(runs: Iterable[TrainingRun], folder: Path) -> None:
-    """A folder in which each run has its number and name, which TensorBoard shows."""
+    """Link the files of each run under its number and name, which TensorBoard shows."""
     for run in runs:
         (folder / f"{run.pk}-{slugify(run.name) or 'run'}").symlink_to((run.folder / TENSORBOARD_DIR).resolve())
 

@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentParser
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from django.core.management import CommandError
 from django.utils import timezone
@@ -15,23 +15,23 @@ from trainingapp.models.verbs import VerbError
 
 
 class Command(StudioCommand):
-    help = "Make, list and revoke personal tokens for the API."
+    help = "Create, list and revoke personal tokens for the API."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-        create = actions.add_parser("create", help="Make a token and print it, this once.")
-        create.add_argument("name", help="What it is for.")
-        create.add_argument("--user", default="", help="Whose it is (the first administrator).")
+        create = actions.add_parser("create", help="Create a token and print it; it is not shown again.")
+        create.add_argument("name", help="Name of the token.")
+        create.add_argument("--user", default="", help="Owner (the first administrator).")
         create.add_argument(
             "--scope",
             action="append",
             choices=ApiToken.Scope.values,
-            help="What it may do; once for each (read, control and delete).",
+            help="Scope of the token; repeatable (default: all).",
         )
-        create.add_argument("--days", type=int, default=90, help="Days that it is valid; 0: no end (%(default)s).")
+        create.add_argument("--days", type=int, default=90, help="Lifetime in days; 0: unlimited (%(default)s).")
         listing = actions.add_parser("list", help="List tokens, newest first.")
-        listing.add_argument("--user", default="", help="Only those of this person.")
-        listing.add_argument("--json", action="store_true", help="As a JSON array.")
+        listing.add_argument("--user", default="", help="Only tokens of this user.")
+        listing.add_argument("--json", action="store_true", help="Print a JSON array.")
         revoke = actions.add_parser("revoke", help="Revoke tokens.")
         revoke.add_argument("token", nargs="+", type=int, help="Numbers of tokens.")
 
@@ -42,11 +42,14 @@ class Command(StudioCommand):
             raise CommandError(str(error)) from None
 
     def _create(self, options: Options) -> None:
-        scopes = options["scope"] or ApiToken.Scope.values
+        scopes, days = options["scope"] or ApiToken.Scope.values, options["days"]
+        if days < 0:
+            raise CommandError("--days must not be negative.")
+        expires_at = timezone.now() + timedelta(days=days) if days else None
         token, secret = token_verbs.create_token(
-            find_owner(options["user"]), name=options["name"], scopes=scopes, expires_at=_end(options["days"])
+            find_owner(options["user"]), name=options["name"], scopes=scopes, expires_at=expires_at
         )
-        self.stderr.write(f"Token {token.pk} of {token.user.get_username()}; it is shown this once:")
+        self.stderr.write(f"Token {token.pk} of {token.user.get_username()}; it is not shown again:")
         self.stdout.write(secret)
 
     def _list(self, options: Options) -> None:
@@ -69,13 +72,7 @@ class Command(StudioCommand):
             if token is None:
                 raise CommandError(f"There is no token {number}.")
             token_verbs.revoke_token(token)
-            self.stdout.write(f"Token {number} “{token.name}” is revoked.")
-
-
-def _end(days: int) -> datetime | None:
-    if days < 0:
-        raise CommandError("--days must not be negative.")
-    return timezone.now() + timedelta(days=days) if days else None
+            self.stdout.write(f"Token {number} “{token.name}” was revoked.")
 
 
 def _record(token: ApiToken) -> dict[str, object]:

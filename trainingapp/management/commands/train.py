@@ -1,6 +1,6 @@
-"""manage.py train: the run verbs, and what is stored about runs.
+"""manage.py train: the run verbs, and the output of stored data about runs.
 
-Exit codes: 0 done; 1 refused or wrong arguments; 2 no such option; after waiting 3 failed, 4 stopped, 5 paused.
+Exit codes: 0 done; 1 refused or invalid values; 2 unknown option; after waiting: 3 failed, 4 stopped, 5 paused.
 """
 
 import json
@@ -59,10 +59,8 @@ class Command(StudioCommand):
             raise CommandError(str(error)) from None
         except KeyboardInterrupt:
             self.stderr.write("")
-        except BrokenPipeError:  # `| head` has seen enough; what is still buffered must go nowhere, without a word
+        except BrokenPipeError:  # a reader such as `head` has ended: discard the buffered rest, without a traceback
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-    # Making
 
     def _create(self, options: Options) -> None:
         config, corrections = read_config(options["file"], options["set"])
@@ -75,7 +73,7 @@ class Command(StudioCommand):
             priority=options["priority"],
             **_limits(options),
         )
-        self._made(run, options)
+        self._print_new(run, options)
 
     def _check(self, options: Options) -> None:
         config, corrections = read_config(options["file"], options["set"])
@@ -86,21 +84,19 @@ class Command(StudioCommand):
         text = json.dumps(job.result) if options["json"] else yaml.safe_dump(job.result, sort_keys=False).rstrip()
         self.stdout.write(text)
 
-    def _made(self, run: TrainingRun, options: Options) -> None:
+    def _print_new(self, run: TrainingRun, options: Options) -> None:
         if options["start"]:
             run_verbs.start_run(run)
         for correction in rendered_list(run.corrections):
             self.stderr.write(correction)
-        self._tell(run, options)
+        self._print(run, options)
         self._wait([run], options)
 
     def _config(self, options: Options) -> None:
         self.stdout.write(template(options["task"], options["model"]), ending="")
 
-    # Changing
-
     def _perform(self, verb: RunVerb, options: Options) -> None:
-        """Perform a run verb, with the arguments that its record names."""
+        """Perform a run verb with the parameters of its record."""
         values: dict[str, object] = {}
         source = Source(None)
         for parameter in verb.parameters:
@@ -119,15 +115,15 @@ class Command(StudioCommand):
             raise CommandError(f"--{error.field}: {error}") from None
         assert isinstance(done, TrainingRun)
         if verb.makes_run:
-            self._made(done, options)
+            self._print_new(done, options)
         else:
-            self._tell(done, options)
+            self._print(done, options)
             self._wait([done], options)
 
     def _perform_each(self, verb: RunVerb, options: Options) -> None:
         runs: list[TrainingRun] = []
         refused = []
-        for number in options["run"]:  # a refusal must not keep the others from it
+        for number in options["run"]:  # a refusal for one run must not prevent the others
             try:
                 done = verb.perform(_run(number), user=AnonymousUser())
             except (VerbError, CommandError) as error:
@@ -139,7 +135,7 @@ class Command(StudioCommand):
             self.stdout.write(json.dumps([record(run) for run in runs]))
         else:
             for run in runs:
-                self._tell(run, options)
+                self._print(run, options)
         if refused:
             raise CommandError("\n".join(refused))
         self._wait(runs, options)
@@ -149,7 +145,7 @@ class Command(StudioCommand):
         if all(change is None for change in changes.values()):
             raise CommandError("Give --name, --priority or a limit.")
         run = run_verbs.update_run(_run(options["run"]), **changes)
-        self._tell(run, options)
+        self._print(run, options)
 
     def _share(self, options: Options) -> None:
         self.stdout.write(share_item(_run(options["item"]), options))
@@ -165,10 +161,13 @@ class Command(StudioCommand):
                 run_verbs.delete_run(run)
                 self.stdout.write(f"Run {number} “{run.name}” was deleted: {freed}.")
 
-    # Looking
-
     def _list(self, options: Options) -> None:
-        runs = _found_runs(options)
+        fields = {"status": options["status"], "task": options["task"], "owner__username": options["owner"]}
+        runs = TrainingRun.objects.filter(**{name: value for name, value in fields.items() if value})
+        if text := options["search"]:
+            runs = runs.filter(name__icontains=text) | runs.filter(dataset__name__icontains=text)
+        runs = runs.select_related("dataset", "owner")
+        runs = runs[: options["limit"]] if options["limit"] else runs
         if options["json"]:
             self.stdout.write(json.dumps([record(run) for run in runs]))
             return
@@ -202,7 +201,7 @@ class Command(StudioCommand):
         run = _run(options["run"])
         found = evaluations.of_epoch(run, options["epoch"]) if options["epoch"] else evaluations.newest(run)
         if found is None:
-            raise CommandError("There is no such evaluation of this run.")
+            raise CommandError("This run has no such evaluation.")
         content = evaluations.read(run, found.epoch)
         if options["json"]:
             self.stdout.write(
@@ -232,9 +231,7 @@ class Command(StudioCommand):
     def _watch(self, options: Options) -> None:
         self._end(wait_for_runs([_run(number).pk for number in options["run"]], show_bar=True))
 
-    # Telling
-
-    def _tell(self, run: TrainingRun, options: Options) -> None:
+    def _print(self, run: TrainingRun, options: Options) -> None:
         if options["json"]:
             self.stdout.write(json.dumps(record(run)))
         else:
@@ -247,16 +244,7 @@ class Command(StudioCommand):
 
     def _end(self, exit_code: int) -> None:
         if exit_code:
-            raise CommandError("Not every run was completed.", returncode=exit_code)
-
-
-def _found_runs(options: Options) -> list[TrainingRun]:
-    fields = {"status": options["status"], "task": options["task"], "owner__username": options["owner"]}
-    runs = TrainingRun.objects.filter(**{name: value for name, value in fields.items() if value})
-    if text := options["search"]:
-        runs = runs.filter(name__icontains=text) | runs.filter(dataset__name__icontains=text)
-    runs = runs.select_related("dataset", "owner")
-    return list(runs[: options["limit"]] if options["limit"] else runs)
+            raise CommandError("Not all runs were completed.", returncode=exit_code)
 
 
 def _limits(options: Options) -> Limits:
@@ -268,13 +256,9 @@ def _limits(options: Options) -> Limits:
 
 
 def _cell(value: object, digits: int = 4) -> str:
-    return (
-        number_text(value, digits=digits, ascii_only=True)
-        if isinstance(value, float)
-        else ""
-        if value is None
-        else str(value)
-    )
+    if isinstance(value, float):
+        return number_text(value, digits=digits, ascii_only=True)
+    return "" if value is None else str(value)
 
 
 def _owner(name: str | None) -> User:

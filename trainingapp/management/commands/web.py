@@ -1,4 +1,4 @@
-"""manage.py web: the web server alone."""
+"""manage.py web: the web server without a worker."""
 
 import contextlib
 import signal
@@ -12,12 +12,12 @@ from cvstudio.settings import env
 from trainingapp.runs.live import end_streams
 from trainingapp.worker.consumer import end_with_parent
 
-#: Requests that are still being answered get this long when the server stops.
+#: Seconds for requests in progress to end when the server stops.
 ANSWERS_END_S = 3
 
 
 class StudioServer(uvicorn.Server):
-    """Closes the open streams as soon as it is told to stop; their readers come back by themselves."""
+    """Closes the open streams when it receives a signal to stop; browsers reconnect automatically."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -42,7 +42,7 @@ class Command(BaseCommand):
             log_config=None,
             log_level="warning",
             timeout_graceful_shutdown=ANSWERS_END_S,
-            proxy_headers=False,  # which proxies are believed is TRUSTED_PROXIES, for the audit trail and for locks
+            proxy_headers=False,  # the activity log and the lockout read the header themselves, by TRUSTED_PROXIES
         )
         with contextlib.suppress(KeyboardInterrupt):  # the server has ended by then
             StudioServer(config).run()

@@ -7,7 +7,7 @@ import tempfile
 from argparse import ArgumentParser
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import yaml
 from django.contrib.auth.models import User
@@ -30,8 +30,6 @@ FIELDS = (  # noqa: SIM905
     "id name version state problem source task architecture classes image_size normalisation metrics run_id run_name "
     "checkpoint_file epoch dataset_id dataset_name dataset_fingerprint parent_id licence note size_bytes sha256 report"
 ).split()
-
-
 HEADING = ("ID", "NAME", "STATE", "TASK", "ARCHITECTURE", "BYTES", "FROM", "OWNER")
 
 
@@ -65,9 +63,13 @@ class Command(StudioCommand):
         verify = actions.add_parser("verify", help="Compare the files of some models, or of all, with their hashes.")
         verify.add_argument("weights", nargs="*", metavar="ID|NAME[:VERSION]")
         verify.add_argument("--json", action="store_true", help="Print the damaged ones as a JSON array.")
-        _add_save(actions)
-        _add_upload(actions)
-        _add_update(actions)
+        _add_making(actions)
+        update = actions.add_parser("update", help="Change name, note or licence.")
+        update.add_argument("weights", metavar="ID|NAME[:VERSION]")
+        update.add_argument("--name", help="The model becomes the next version of that name.")
+        update.add_argument("--note")
+        update.add_argument("--licence")
+        _add_json(update)
         add_share(actions, "ID|NAME[:VERSION]")
         export = actions.add_parser("export", help="Export a model as a zip.")
         export.add_argument("weights", metavar="ID|NAME[:VERSION]")
@@ -80,7 +82,7 @@ class Command(StudioCommand):
         delete.add_argument("--dry-run", action="store_true", help="Only print what would be freed, and what uses it.")
         _add_predict(actions)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         try:
             getattr(self, f"_{options['action']}")(options)
         except VerbError as error:
@@ -97,7 +99,7 @@ class Command(StudioCommand):
             self.stdout.write(line)
 
     def _show(self, options: Options) -> None:
-        self._say(_record(_weights(options["weights"])), options["json"])
+        self._print(_record(_weights(options["weights"])), options["json"])
 
     def _verify(self, options: Options) -> None:
         named = [_weights(name) for name in options["weights"]]
@@ -127,13 +129,17 @@ class Command(StudioCommand):
             raise CommandError(f"{source}: no such file.")
         names = ("name", "task", "architecture", "image_size", "normalisation", "note", "licence")
         values = {name: options[name] for name in names}
+        text: str = options["classes"]
+        # Longer texts are lists: to look for a file of such a name would fail.
+        is_file = len(text) < 1000 and Path(text).is_file()
+        classes = Path(text).read_text(encoding="utf-8").splitlines() if is_file else text.split(",")
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(shutil.copy(source, folder))
             weights = weights_verbs.upload_weights(
                 owner=_owner(options["owner"]),
                 path=copy,
                 file_name=source.name,
-                classes=_class_names(options["classes"]),
+                classes=classes,
                 **values,
             )
         self._finish(weights, options)
@@ -144,18 +150,18 @@ class Command(StudioCommand):
         if not any(change is not None for change in changes.values()):
             raise CommandError("Give --name, --note or --licence.")
         weights_verbs.update_weights(weights, **changes)
-        self._say(_record(weights), options["json"], f"It is now “{weights}”.")
+        self._print(_record(weights), options["json"], f"It is now “{weights}”.")
 
     def _share(self, options: Options) -> None:
         self.stdout.write(share_item(_weights(options["item"]), options))
 
     def _finish(self, weights: Weights, options: Options) -> None:
-        """Wait until the file is written, and show the model."""
+        """Wait until the file is written, then print the model."""
         if weights.job is not None and not weights.is_ready:
             follow_job(weights.job, "Writing")
         weights.refresh_from_db()
         part = "" if weights.is_whole else " It is not a complete network: it can only be the start of a run."
-        self._say(_record(weights), options["json"], f"{weights} is number {weights.pk}.{part}")
+        self._print(_record(weights), options["json"], f"{weights} is number {weights.pk}.{part}")
 
     def _export(self, options: Options) -> None:
         weights = _weights(options["weights"])
@@ -164,7 +170,7 @@ class Command(StudioCommand):
         target = options["out"] or Path(f"{weights.name}-v{weights.version}.zip".replace("/", "-"))
         shutil.copy(job.folder / job.result["file"], target)
         record = {"file": str(target), **{name: job.result[name] for name in ("size_bytes", "sha256", "formats")}}
-        self._say(record, options["json"])
+        self._print(record, options["json"])
 
     def _delete(self, options: Options) -> None:
         for name in options["weights"]:
@@ -190,9 +196,6 @@ class Command(StudioCommand):
         else:
             asked = _asked_images(weights, options["images"])
         job = follow_job(asked, "Predicting")
-        self._say_predictions(job, options)
-
-    def _say_predictions(self, job: Job, options: Options) -> None:
         if job.kind == Job.Kind.PREDICT:
             found = read_json(job.folder / "predictions.json") or {"images": []}
             for one in found["images"]:
@@ -200,9 +203,9 @@ class Command(StudioCommand):
             return
         if options["out"]:
             shutil.copy(job.folder / job.result["file"], options["out"])
-        self._say(job.result, options["json"])
+        self._print(job.result, options["json"])
 
-    def _say(self, record: dict[str, object], as_json: bool, line: str = "") -> None:
+    def _print(self, record: dict[str, object], as_json: bool, line: str = "") -> None:
         if as_json:
             self.stdout.write(json.dumps(record, ensure_ascii=False))
         elif line:
@@ -222,15 +225,13 @@ def _add_about(parser: ArgumentParser) -> None:
     _add_json(parser)
 
 
-def _add_save(actions: Subcommands) -> None:
+def _add_making(actions: Subcommands) -> None:
+    """The subcommands that create a model."""
     save = actions.add_parser("save", help="Save a checkpoint of a run.")
     save.add_argument("run", type=int)
     save.add_argument("--file", metavar="EPOCH_N.PT", help="The best one by default.")
     save.add_argument("--name", help="The name of the run by default.")
     _add_about(save)
-
-
-def _add_upload(actions: Subcommands) -> None:
     upload = actions.add_parser("upload", help="Upload a .safetensors, .pt, .pth, .ckpt, .pth.tar or .bin file.")
     upload.add_argument("file", type=Path)
     upload.add_argument("--name", required=True)
@@ -240,15 +241,6 @@ def _add_upload(actions: Subcommands) -> None:
     upload.add_argument("--classes", required=True, metavar="A,B,...|FILE", help="In order; or a file, one per line.")
     upload.add_argument("--normalisation", choices=list(NORMALISATIONS), default="imagenet")
     _add_about(upload)
-
-
-def _add_update(actions: Subcommands) -> None:
-    update = actions.add_parser("update", help="Change name, note or licence.")
-    update.add_argument("weights", metavar="ID|NAME[:VERSION]")
-    update.add_argument("--name", help="The model becomes the next version of that name.")
-    update.add_argument("--note")
-    update.add_argument("--licence")
-    _add_json(update)
 
 
 def _add_predict(actions: Subcommands) -> None:
@@ -270,14 +262,8 @@ def _asked_images(weights: Weights, paths: list[Path]) -> Job:
         return weights_verbs.predict(weights, images=files, by=weights.owner)
 
 
-def _class_names(text: str) -> list[str]:
-    path = Path(text)
-    is_file = len(text) < 1000 and path.is_file()
-    return path.read_text(encoding="utf-8").splitlines() if is_file else text.split(",")
-
-
 def _weights(wanted: str) -> Weights:
-    """By number, by name (the newest version), or by name and version."""
+    """Find a model by name (its newest version), by name and version, or by number. Raises CommandError."""
     name, colon, version = wanted.rpartition(":")
     rows = Weights.objects.select_related("owner")
     found = rows.filter(name=wanted).order_by("-version").first()

@@ -9,7 +9,7 @@ from trainingapp.management.base import Subcommands
 from trainingapp.management.sharing import add_share
 from trainingapp.models import TrainingRun
 from trainingapp.runs.limits import STUDIO_LIMIT
-from trainingapp.runs.verb_record import Parameter, RunVerb
+from trainingapp.runs.verb_record import RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 LEVELS = ["debug", "info", "warning", "error"]
@@ -25,28 +25,24 @@ def add_actions(parser: ArgumentParser) -> None:
 
 
 def _add_verb(parser: ArgumentParser, verb: RunVerb) -> None:
-    """The arguments of a run verb: many runs for a verb that takes nothing else, one run for any other."""
+    """The arguments of a run verb: several runs for a verb without parameters, one run for any other."""
     takes_many = not verb.parameters and not verb.makes_run
     parser.add_argument("run", nargs="+" if takes_many else None, type=int, help="Number of the run.")
     for parameter in verb.parameters:
-        _add_parameter(parser, parameter)
+        if parameter.kind == "configuration":
+            _add_values(parser)
+            continue
+        name = parameter.name if parameter.is_required else f"--{parameter.name}"
+        kind = int if parameter.kind == "number" else str
+        about = parameter.help[:1].upper() + parameter.help[1:]
+        parser.add_argument(name, type=kind, choices=parameter.choices or None, help=about)
     if verb.makes_run:
         parser.add_argument("--owner", metavar="USER", help="By default the first administrator.")
-        parser.add_argument("--start", action="store_true", help="Start it at once.")
+        parser.add_argument("--start", action="store_true", help="Start it immediately.")
     many = "Print the runs as a JSON array." if takes_many else "Print the run as a JSON object."
     parser.add_argument("--json", action="store_true", help=many)
     if verb.can_wait:
         _add_waiting(parser)
-
-
-def _add_parameter(parser: ArgumentParser, parameter: Parameter) -> None:
-    about = parameter.help[:1].upper() + parameter.help[1:]
-    if parameter.kind == "configuration":
-        _add_values(parser)
-        return
-    name = parameter.name if parameter.is_required else f"--{parameter.name}"
-    kind = int if parameter.kind == "number" else str
-    parser.add_argument(name, type=kind, choices=parameter.choices or None, help=about)
 
 
 def _add_making(actions: Subcommands) -> None:
@@ -56,7 +52,7 @@ def _add_making(actions: Subcommands) -> None:
     _add_values(create)
     create.add_argument("--priority", type=int, default=0)
     create.add_argument("--owner", metavar="USER", help="By default the first administrator.")
-    create.add_argument("--start", action="store_true", help="Start it at once.")
+    create.add_argument("--start", action="store_true", help="Start it immediately.")
     create.add_argument("--json", action="store_true", help="Print the run as a JSON object.")
     _add_waiting(create)
     _add_limits(create, "By default the studio's.", float, int)
@@ -106,10 +102,12 @@ def _add_changing(actions: Subcommands) -> None:
     delete = actions.add_parser("delete", help=RUN_VERBS["delete"].help)
     delete.add_argument("run", nargs="+", type=int)
     delete.add_argument("--yes", action="store_true", help="Do not ask.")
-    delete.add_argument("--dry-run", action="store_true", help="Print what would be freed, and delete nothing.")
+    delete.add_argument("--dry-run", action="store_true", help="Only print what would be freed.")
 
 
 def _or_studio(kind: type[float] | type[int]) -> Callable[[str], object]:
+    """A converter of numbers that also accepts `studio`, which removes the run's own limit."""
+
     def number(text: str) -> object:
         return STUDIO_LIMIT if text == "studio" else kind(text)
 
@@ -133,9 +131,9 @@ def _add_looking(actions: Subcommands) -> None:
     logs = actions.add_parser("logs", help="Print the log of a run.")
     logs.add_argument("--level", choices=LEVELS, default="info", help="Lowest level that is printed.")
     logs.add_argument("--follow", "-f", action="store_true", help="Continue while the run is queued or running.")
-    watch = actions.add_parser("watch", help="Wait for runs with a progress bar; the exit code tells how they ended.")
+    watch = actions.add_parser("watch", help="Wait for runs with a progress bar; the exit code shows how they ended.")
     watch.add_argument("run", nargs="+", type=int)
     for parser in (show, script, metrics, evaluation, logs):
         parser.add_argument("run", type=int)
     for parser in (listing, show, metrics, evaluation):
-        parser.add_argument("--json", action="store_true", help="As JSON.")
+        parser.add_argument("--json", action="store_true", help="Print JSON.")

@@ -1,4 +1,4 @@
-"""Runs as commands print them: JSON objects, rows and lines."""
+"""Runs in the output of commands: JSON objects, rows and lines."""
 
 from collections.abc import Collection
 from typing import TypedDict
@@ -19,7 +19,7 @@ HEADING = ("ID", "NAME", "STATUS", "EPOCH", "DONE", "BEST", "DATASET", "OWNER")
 
 
 def record(run: TrainingRun) -> dict[str, object]:
-    """What `--json` gives of a run."""
+    """A run in the output of `--json`."""
     return {
         **{name: getattr(run, name) for name in FIELDS},
         "wanted": run.requested_action,
@@ -33,7 +33,7 @@ def record(run: TrainingRun) -> dict[str, object]:
 
 
 def full_record(run: TrainingRun) -> dict[str, object]:
-    """And what `show` adds."""
+    """A run in the output of `show`, with its configuration and checkpoints."""
     checkpoints = [{name: getattr(saved, name) for name in CHECKPOINT_FIELDS} for saved in run.checkpoints.all()]
     return {
         **record(run),
@@ -54,7 +54,7 @@ def summary(run: TrainingRun) -> tuple[str, ...]:
 
 
 def best_result(run: TrainingRun) -> str:
-    """The best metric with its name; nothing before the first validation."""
+    """The best metric with its name; empty before the first validation."""
     if run.best_metric is None:
         return ""
     return f"{run.best_metric_name} {number_text(run.best_metric, digits=3, ascii_only=True)}"
@@ -66,7 +66,7 @@ def log_line(row: RunEvent) -> str:
 
 
 class MetricRecord(TypedDict):
-    """The values of one step as commands print them."""
+    """The metrics of one step."""
 
     epoch: int | None
     step: int | None
@@ -75,7 +75,7 @@ class MetricRecord(TypedDict):
 
 
 def metric_record(row: RunEvent, names: Collection[str]) -> MetricRecord:
-    """A point of the charts, with the values of these names, or all."""
+    """A point of the charts, with the metrics of these names, or all."""
     values: dict[str, float | None] = row.data.get("values", {})
     chosen = {name: values[name] for name in names or values if name in values}
     return {"epoch": row.epoch, "step": row.step, "split": row.data.get("split"), "values": chosen}

@@ -1,4 +1,4 @@
-"""A configuration from the command line: a file, single values, and a template to start from."""
+"""A configuration from the command line: a file, single values, and a commented template."""
 
 import json
 import re
@@ -22,13 +22,14 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class Source:
-    """Where values come from: a file with the line of each key, and `--set`."""
+    """The origin of values: a file with the line of each key, and `--set`."""
 
     path: Path | None
     lines: dict[str, int] = field(default_factory=dict)
     assigned: frozenset[str] = frozenset()
 
     def of(self, name: str) -> str:
+        """The file and line, or the option, that set a field."""
         if name in self.assigned or (self.path is None and name):
             return "--set"
         line = self.lines.get(name)
@@ -43,15 +44,23 @@ def read_config(file: Path | None, assignments: list[str]) -> tuple[RunConfig, l
 
 
 def read_values(file: Path | None, assignments: list[str]) -> tuple[dict[str, object], Source]:
-    """The fields that a file and `--set` give, and where each comes from. Raises CommandError."""
+    """The fields that a file and `--set` set, and their origin. Raises CommandError."""
     from_file, lines = _read_file(file) if file else ({}, {})
-    assigned = dict(map(_assignment, assignments))
+    assigned: dict[str, object] = {}
+    for text in assignments:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise CommandError(f"--set {text}: must be KEY=VALUE.")
+        try:
+            assigned[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:  # a text such as "[a", which is valid for a field that is a text
+            assigned[key.strip()] = value
     return {**from_file, **assigned}, Source(file, lines, frozenset(assigned))
 
 
 @contextmanager
 def readable_errors(source: Source) -> Iterator[None]:
-    """Raise a wrong configuration as a CommandError that names file, line and field."""
+    """Within it, an invalid configuration raises a CommandError that names file, line and field."""
     try:
         yield
     except ValidationError as error:
@@ -60,8 +69,15 @@ def readable_errors(source: Source) -> Iterator[None]:
 
 def _read_file(path: Path) -> tuple[dict[str, object], dict[str, int]]:
     """The values of the file, and the line of each."""
-    read = _read_json if path.suffix.lower() == ".json" else _read_yaml
-    values, names = read(path, _read_text(path))
+    try:
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig")
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise CommandError(f"{path}:{line}: This is not UTF-8 text.") from None
+    values, names = _parse_json(path, text) if path.suffix.lower() == ".json" else _parse_yaml(path, text)
     if not isinstance(values, dict):
         raise CommandError(f"{path}: must contain keys with values, such as “epochs: 20”.")
     lines: dict[str, int] = {}
@@ -72,20 +88,8 @@ def _read_file(path: Path) -> tuple[dict[str, object], dict[str, int]]:
     return values, lines
 
 
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"{path}: {error.strerror}") from None
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise CommandError(f"{path}:{line}: This is not UTF-8 text.") from None
-
-
-def _read_json(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
-    """The content, and the names with their lines."""
+def _parse_json(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
+    """The content, and the keys with their lines: json keeps no positions, so the text is searched for them."""
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:
@@ -95,7 +99,7 @@ def _read_json(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
     return values, [(name, text.count("\n", 0, match.start()) + 1) for name, match in found]
 
 
-def _read_yaml(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
+def _parse_yaml(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
     try:
         values, top = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -106,16 +110,6 @@ def _read_yaml(path: Path, text: str) -> tuple[object, list[tuple[str, int]]]:
         raise CommandError(f"{path}: Invalid YAML: {error}.") from None
     pairs = top.value if isinstance(top, yaml.MappingNode) else []
     return values, [(str(key.value), key.start_mark.line + 1) for key, _value in pairs]
-
-
-def _assignment(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise CommandError(f"--set {text}: must be KEY=VALUE.")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
-        return key.strip(), value
 
 
 def _sentences(error: ValidationError, source: Source) -> Iterable[str]:
@@ -147,16 +141,14 @@ def _comment(about: ConfigField) -> list[str]:
     setting = about.setting
     when = f"Has an effect with {setting.when.field} {' or '.join(setting.when.values)}." if setting.when else ""
     unit = f"In {setting.unit.plural}." if setting.unit else ""
-    text = " ".join(filter(None, [setting.help, _limits(about), unit, when]))
-    return [f"# {line}" for line in textwrap.wrap(text, WIDTH)]
-
-
-def _limits(about: ConfigField) -> str:
     if about.choices:
-        return f"One of {', '.join(about.choices)}."
-    words = {
-        "above" if about.is_open_below else "from": about.minimum,
-        "below" if about.is_open_above else "to": about.maximum,
-    }
-    limits = [f"{word} {bound:.10g}" for word, bound in words.items() if bound is not None]
-    return f"{' '.join(limits).capitalize()}." if limits else ""
+        limits = f"One of {', '.join(about.choices)}."
+    else:
+        bounds = {
+            "above" if about.is_open_below else "from": about.minimum,
+            "below" if about.is_open_above else "to": about.maximum,
+        }
+        words = " ".join(f"{word} {bound:.10g}" for word, bound in bounds.items() if bound is not None)
+        limits = f"{words.capitalize()}." if words else ""
+    text = " ".join(filter(None, [setting.help, limits, unit, when]))
+    return [f"# {line}" for line in textwrap.wrap(text, WIDTH)]
