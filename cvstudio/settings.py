@@ -13,7 +13,7 @@ import sys
 import tempfile
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -25,7 +25,7 @@ from django.utils.translation import gettext_lazy as _
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-# Lets generic classes of Django such as ModelAdmin[Any] and QuerySet[Run] be written at run time too.
+# Makes generic classes of Django such as QuerySet[Run] subscriptable at run time.
 django_stubs_ext.monkeypatch()
 
 PACKAGE_DIR = Path(__file__).resolve().parent
@@ -225,7 +225,7 @@ def _checked_url(value: str, schemes: dict[str, str], example: str) -> str:
     needed = {"host": parts.hostname, "path": parts.path.strip("/")}
     if parts.scheme not in schemes or not needed[schemes[parts.scheme]]:
         raise ValueError(f"must be a URL such as {example}")
-    if parts.port == 0:  # reading it raises ValueError where the port is no number
+    if parts.port == 0:  # reading it raises ValueError if the port is not a number
         raise ValueError("port 0 cannot be connected to")
     return value
 
@@ -238,13 +238,12 @@ def _read_environment() -> Environment:
     try:
         return Environment()
     except ValidationError as error:
-        lines = [_refusal(str(item["loc"][0]), item["msg"], item["input"]) for item in error.errors()]
-        raise ImproperlyConfigured("The environment contains invalid settings.\n" + "\n".join(lines)) from None
-
-
-def _refusal(name: str, message: str, value: object) -> str:
-    shown = "" if name in _SECRET_NAMES else f" (got {value!r})"
-    return f"{name}: {message.removeprefix('Value error, ')}{shown}"
+        lines = ["The environment contains invalid settings."]
+        for item in error.errors():
+            name, message = str(item["loc"][0]), item["msg"].removeprefix("Value error, ")
+            shown = "" if name in _SECRET_NAMES else f" (got {item['input']!r})"
+            lines.append(f"{name}: {message}{shown}")
+        raise ImproperlyConfigured("\n".join(lines)) from None
 
 
 def _make_data_dir(path: Path, variable: str = "DATA_DIR") -> None:
@@ -348,7 +347,7 @@ ROOT_URLCONF = "cvstudio.urls"
 ASGI_APPLICATION = "cvstudio.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-TEMPLATES: list[dict[str, Any]] = [
+TEMPLATES: list[dict[str, object]] = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [BASE_DIR / "templates"],
@@ -363,9 +362,9 @@ TEMPLATES: list[dict[str, Any]] = [
     },
 ]
 
-# One short write transaction at a time: IMMEDIATE takes the write lock at its start, where the busy timeout holds,
-# and not at the first write, where SQLite refuses at once.
-_SQLITE = {
+# IMMEDIATE takes the write lock at the start of a transaction, where SQLite waits for `timeout`. A transaction that
+# takes it at its first write, after a read, fails immediately if another one has written meanwhile.
+_DATABASE: dict[str, object] = {
     "ENGINE": "django.db.backends.sqlite3",
     "NAME": DATA_DIR / "studio.sqlite3",
     "OPTIONS": {
@@ -374,16 +373,10 @@ _SQLITE = {
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     },
 }
-
-
-def _database() -> dict[str, Any]:
-    if not env.DATABASE_URL:
-        return _SQLITE
-    parsed: dict[str, Any] = dict(dj_database_url.parse(env.DATABASE_URL, conn_health_checks=True))
-    return {**_SQLITE, "NAME": parsed["NAME"]} if "sqlite" in parsed["ENGINE"] else parsed
-
-
-DATABASES = {"default": _database()}
+if env.DATABASE_URL:
+    _parsed = dj_database_url.parse(env.DATABASE_URL, conn_health_checks=True)
+    _DATABASE = {**_DATABASE, "NAME": _parsed["NAME"]} if "sqlite" in _parsed["ENGINE"] else {**_parsed}
+DATABASES = {"default": _DATABASE}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
@@ -391,8 +384,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-# Who guesses at one account from one address is held up. Neither a whole office behind one address nor the account's
-# owner elsewhere is locked out by it.
+# Failed attempts lock one account for one address: neither other users behind that address nor the owner of the
+# account at another address are locked out.
 AXES_FAILURE_LIMIT = env.LOGIN_ATTEMPTS
 AXES_COOLOFF_TIME = timedelta(minutes=env.LOGIN_LOCK_MINUTES)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -400,7 +393,7 @@ AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_CLIENT_IP_CALLABLE = "trainingapp.accounts.audit.address_of"
 AXES_LOCKOUT_CALLABLE = "trainingapp.views.account.locked_out"
-AXES_DISABLE_ACCESS_LOG = True  # the audit trail has the sign-ins
+AXES_DISABLE_ACCESS_LOG = True  # the activity log contains the sign-ins
 AXES_ENABLE_ADMIN = False
 AXES_VERBOSE = False
 
@@ -418,8 +411,8 @@ USE_TZ = True
 _NODE_MODULES = BASE_DIR / "static" / "node_modules"
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
-_make_data_dir(STATIC_ROOT)  # WhiteNoise warns at every start of one that is missing
-# The npm packages are served from where `npm ci` puts them, each by its published files only.
+_make_data_dir(STATIC_ROOT)  # WhiteNoise warns at every start if it is missing
+# Served from the folders of `npm ci`, only the published files of each package.
 STATICFILES_DIRS = [
     ("css", BASE_DIR / "static" / "css"),
     ("js", BASE_DIR / "static" / "js"),
@@ -429,24 +422,24 @@ STATICFILES_DIRS = [
     ("vendor/uplot", _NODE_MODULES / "uplot" / "dist"),
     ("vendor/idiomorph", _NODE_MODULES / "idiomorph" / "dist"),
 ]
-# Files are served from where they lie; a deployment that runs collectstatic is served from STATIC_ROOT.
+# Files are served from their source folders, or from STATIC_ROOT after collectstatic.
 WHITENOISE_USE_FINDERS = True
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
-# Uploads go straight to the disk that the datasets lie on: moving one is then a rename.
+# Uploads are written to the disk of the datasets, so that moving one is a rename.
 FILE_UPLOAD_TEMP_DIR = UPLOADS_DIR
 FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
 FILE_UPLOAD_PERMISSIONS = 0o600
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
-# Three fields for each class of a dataset to import, of which sets have a thousand and more.
+# The import form has three fields for each class, and datasets have a thousand classes and more.
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 8000
 
-# `immediate` is explicit: DEBUG must never make a web request train. The delays keep an idle SQLite queue quick:
-# the consumer's own backoff would grow to ten seconds.
-HUEY: dict[str, Any] = {
+# `immediate` is explicit, because its default is DEBUG, which would train within a web request. The delays bound the
+# wait of an idle consumer: by default it grows to ten seconds.
+HUEY: dict[str, object] = {
     "huey_class": "trainingapp.worker.consumer.RedisStudioHuey"
     if REDIS_URL
     else "trainingapp.worker.consumer.SqliteStudioHuey",
@@ -467,15 +460,15 @@ HUEY: dict[str, Any] = {
     },
 }
 
-# Only what may be lost lies here: how often somebody has asked. Without Redis each web process counts for itself, and
-# `manage.py studio` has one.
-CACHES: dict[str, Any] = {
+# Contains only the counters of the API rate limit, which may be lost. Without Redis each web process counts for
+# itself; `manage.py studio` has one.
+CACHES: dict[str, dict[str, str]] = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
     if REDIS_URL
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
 }
 
-CHANNEL_LAYERS: dict[str, Any] = {}
+CHANNEL_LAYERS: dict[str, dict[str, object]] = {}
 if REDIS_URL:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -521,8 +514,8 @@ if env.OIDC_ISSUER:
     AUTHENTICATION_BACKENDS += ["allauth.account.auth_backends.AuthenticationBackend"]
     SOCIALACCOUNT_ADAPTER = "trainingapp.accounts.sign_on.StudioAdapter"
     SOCIALACCOUNT_ONLY = True
-    SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX = ""  # the provider is told to lead back to /sso/oidc/login/callback/
-    # Two accounts may have one e-mail address: who signs in is told by the provider's number for them alone.
+    SOCIALACCOUNT_OPENID_CONNECT_URL_PREFIX = ""  # the callback address is /sso/oidc/login/callback/
+    # Two accounts may have one e-mail address: a user is identified only by the subject ID of the provider.
     ACCOUNT_UNIQUE_EMAIL = False
     ACCOUNT_EMAIL_VERIFICATION = "none"
     ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if env.HTTPS else "http"
@@ -540,11 +533,11 @@ if env.OIDC_ISSUER:
             ],
         }
     }
-    # The form of the sign-in page leads there.
+    # The form of the sign-in page redirects to the provider.
     _issuer = urlsplit(env.OIDC_ISSUER)
     CONTENT_SECURITY_POLICY["DIRECTIVES"]["form-action"].append(f"{_issuer.scheme}://{_issuer.netloc}")
 
-# Django, the libraries and structlog's own loggers end in the same lines on standard error.
+# Django, the libraries and the loggers of structlog write the same format to standard error.
 _LOG_CHAIN: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -564,7 +557,7 @@ structlog.configure(
     wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
 )
-LOGGING: dict[str, Any] = {
+LOGGING: dict[str, object] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {

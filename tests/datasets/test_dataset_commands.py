@@ -23,7 +23,7 @@ def test_import_a_folder(admin: User, tmp_path: Path, capsys: pytest.CaptureFixt
     call_command("import_dataset", write_tree(tmp_path / "source", two_classes()), name="Pets")
     dataset = Dataset.objects.get()
     assert (dataset.name, dataset.owner, dataset.status) == ("Pets", admin, "ready")
-    assert "2 classes, 8 images to train on, 2 for validation" in capsys.readouterr().out
+    assert "2 classes, 8 images for training, 2 for validation" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("admin")
