@@ -1,10 +1,26 @@
 """The options of an import."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH
+
+Band = Annotated[int, Field(ge=0, lt=4096)]
+"""A channel of an image, counted from 0."""
+ReadingField = Literal[
+    "format",
+    "name_encoding",
+    "text_encoding",
+    "splits",
+    "class_from",
+    "label_mode",
+    "mask_values",
+    "void_value",
+    "depth",
+    "bands",
+]
+"""The names of the fields of `ReadingOptions`."""
 
 
 class ClassChoice(BaseModel):
@@ -14,6 +30,36 @@ class ClassChoice(BaseModel):
 
     name: str = Field(min_length=1, max_length=NAME_LENGTH)
     sources: list[str] = Field(min_length=1)
+
+
+class ReadingOptions(BaseModel):
+    """How to read a source where its files leave it open. "auto" leaves the choice to the reader, which says in the
+    review what it used and why (`sources/offers.py`).
+
+    `format` is the NAME of a format. `name_encoding` decodes the names in an archive, `text_encoding` the annotation
+    files. `splits` "none" reads the source as if it had no splits, "folders" takes them from the names of the folders
+    and "lists" from the annotation files and lists of images. `class_from` names where the class of an image comes
+    from. `mask_values` "threshold" takes every bright pixel as the one class of a mask, "values" each value as a class.
+     `void_value` is the meaning of 255 in masks. `depth`
+    scales images of more than 8 bits by the range of their values or by the range of their type. `bands` are the
+    channels, counted from 0, that become red, green and blue.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str = Field("auto", max_length=32)
+    name_encoding: str = Field("auto", max_length=32)
+    text_encoding: str = Field("auto", max_length=32)
+    splits: Literal["auto", "lists", "folders", "none"] = "auto"
+    class_from: Literal["auto", "folder", "file_name"] = "auto"
+    label_mode: Literal["auto", "single", "multi"] = "auto"
+    mask_values: Literal["auto", "threshold", "values"] = "auto"
+    void_value: Literal["auto", "void", "class"] = "auto"
+    depth: Literal["auto", "true_range", "type_range"] = "auto"
+    bands: tuple[Band, Band, Band] | None = None
+
+
+AUTO = ReadingOptions()
 
 
 class ImportOptions(BaseModel):
@@ -30,3 +76,4 @@ class ImportOptions(BaseModel):
     val_share: float = Field(0.2, gt=0, lt=1)
     seed: int = Field(0, ge=0, le=MAX_SEED)
     on_error: Literal["stop", "leave_out"] = "stop"
+    reading: ReadingOptions = AUTO

@@ -10,6 +10,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.messages.dataset_reading import FORMAT_TITLES
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.models import Weights
 from trainingapp.presentation.choices import choice_label
@@ -51,15 +52,7 @@ PHASES: dict[str, Label] = {
     "save": _("saving"),
 }
 #: The formats that a dataset can be imported from.
-DATASET_FORMATS: dict[str, Label] = {
-    "class_folders": _("Class folders"),
-    "coco": _("COCO JSON"),
-    "yolo": _("YOLO"),
-    "voc": _("Pascal VOC"),
-    "masks": _("Images with masks"),
-    "csv": _("CSV list"),
-    "scenes": _("Demo scenes"),
-}
+DATASET_FORMATS: dict[str, Label] = {name: _(template.text) for name, template in FORMAT_TITLES.items()}
 #: Why a checkpoint was saved.
 SAVE_REASONS: dict[str, Label] = {
     "epoch": _("end of an epoch"),

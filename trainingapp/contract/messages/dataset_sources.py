@@ -67,6 +67,10 @@ IMAGES_NOT_INCLUDED = define(
     ),
 )
 
+UNKNOWN_FORMAT = define(
+    "dataset_unknown_format", gettext_noop("There is no format %(name)s. The formats are: %(names)s.")
+)
+
 # Class folders and splits
 
 MIXED_FOLDERS = define("dataset_mixed_folders", gettext_noop("There are other folders beside %(folders)s: %(others)s."))
@@ -125,20 +129,6 @@ TEST_FOLDER_AS_VAL = define(
 NO_CLASS_FOLDERS = define(
     "dataset_no_class_folders",
     gettext_noop("There are no class folders: put the images of each class into a folder with the name of the class."),
-)
-IGNORED_SUFFIX = define(
-    "dataset_ignored_suffix",
-    ngettext(
-        "%(count)d file ending in %(suffix)s was ignored: it is not an image.",
-        "%(count)d files ending in %(suffix)s were ignored: they are not images.",
-    ),
-)
-IGNORED_WITHOUT_SUFFIX = define(
-    "dataset_ignored_without_suffix",
-    ngettext(
-        "%(count)d file without an extension was ignored: it is not an image.",
-        "%(count)d files without an extension were ignored: they are not images.",
-    ),
 )
 OUTSIDE_CLASSES = define(
     "dataset_outside_classes",

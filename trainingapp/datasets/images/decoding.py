@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_images as messages
 from trainingapp.datasets.images.memory_budget import MOST_BYTES, decoding_bytes, is_progressive
+from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, reason
 from trainingapp.datasets.sources.files import read_bytes
 from trainingapp.datasets.sources.source import SourceFile
@@ -92,8 +93,11 @@ class ImageFacts:
         return (self.height, self.width) if self.orientation in SIDEWAYS else (self.width, self.height)
 
 
-def examine(path: Path, shown_name: str) -> ImageFacts:
-    """Decode the whole image (the first frame). Raises DatasetError when that fails, OSError when the disk fails."""
+def examine(path: Path, shown_name: str, reading: ReadingOptions = AUTO) -> ImageFacts:
+    """Decode the whole image (the first frame). Raises DatasetError when that fails, OSError when the disk fails.
+
+    `reading.depth` and `reading.bands` say how an image of more than 8 bits or three channels becomes one of 8 bits.
+    """
     try:
         with Image.open(path, formats=FORMATS) as image:
             _refuse_large(image, shown_name, decoding_bytes(image))

@@ -35,7 +35,7 @@ from trainingapp.datasets.importing.layout_checks import check_layout
 from trainingapp.datasets.importing.session import GoneError, Heartbeat, Progress, import_session
 from trainingapp.datasets.importing.splits import stratified
 from trainingapp.datasets.importing.statistics import SPLITS, Statistics, statistics
-from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.options import ImportOptions, ReadingOptions
 from trainingapp.datasets.previews import write_shown
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files
@@ -82,12 +82,12 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
     options = ImportOptions.model_validate(dataset.options)
     report = Report(lenient=options.on_error == "leave_out")
     heartbeat.touch()
-    with open_source(Path(dataset.source)) as source:
-        layout = select_classes(read_layout(source, report, heartbeat.touch), options)
+    with open_source(Path(dataset.source), options.reading) as source:
+        layout = select_classes(read_layout(source, report, heartbeat.touch, options.reading), options)
         layout = check_layout(layout, options, report)
         report.raise_errors()  # nothing is copied for a layout that cannot be used
         check_disk_space(folder, sum(image.file.size_bytes for image in layout.images))
-        images = _ingest_images(layout, folder, heartbeat, report)
+        images = _ingest_images(layout, folder, heartbeat, report, options.reading)
     report.raise_errors()  # of images: the splits are chosen among valid ones
     splits = _splits(images, options, pool_rare=not layout.has_labels_only)
     _check_splits(images, splits, layout, report)
@@ -107,7 +107,9 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
 # Images
 
 
-def _ingest_images(layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report) -> list[IngestedImage]:
+def _ingest_images(
+    layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report, reading: ReadingOptions
+) -> list[IngestedImage]:
     """Copy and decode every image; faults and notes go into the report. Returns the valid ones."""
     valid: list[IngestedImage] = []
     wants_mask = "masks" in layout.annotations
@@ -120,6 +122,7 @@ def _ingest_images(layout: Layout, folder: Path, heartbeat: Heartbeat, report: R
             class_count=len(layout.classes),
             wants_mask=wants_mask,
             wants_labels=layout.has_multi_labels,
+            reading=reading,
         )
         work = _map_windowed(pool, lambda entry: one(entry[1], entry[0]), numbered)
         for done, item in enumerate(work, start=1):

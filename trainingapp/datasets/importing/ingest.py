@@ -14,6 +14,7 @@ from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.datasets.images.decoding import MASK_BYTES, examine, needed_bytes
 from trainingapp.datasets.images.geometry import Placed, place
 from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET, MOST_BYTES
+from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import Kind, SourceImage
 from trainingapp.datasets.sources.source import SourceFile, copy_limited, size_param
@@ -63,7 +64,14 @@ def check_disk_space(folder: Path, needed_bytes: int) -> None:
 
 
 def ingest(
-    image: SourceImage, number: int, folder: Path, *, class_count: int, wants_mask: bool, wants_labels: bool = False
+    image: SourceImage,
+    number: int,
+    folder: Path,
+    *,
+    class_count: int,
+    wants_mask: bool,
+    wants_labels: bool = False,
+    reading: ReadingOptions = AUTO,
 ) -> IngestedImage:
     """Copy and decode an image and place its annotations; an image that cannot be used leaves no file.
 
@@ -73,7 +81,7 @@ def ingest(
     try:
         digest, size_bytes = copy(image.file, path)
         with MEMORY_BUDGET.reserve(needed_bytes(path)):
-            facts = examine(path, image.file.path)
+            facts = examine(path, image.file.path, reading)
         with MEMORY_BUDGET.reserve(min(facts.width * facts.height * MASK_BYTES, MOST_BYTES) if wants_mask else 0):
             placed = place(image, facts, wants_mask=wants_mask)
     except DatasetError as error:

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from trainingapp.datasets.importing.layout_checks import check_layout
 from trainingapp.datasets.importing.session import Progress, import_session
-from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.options import AUTO, ImportOptions, ReadingOptions
 from trainingapp.datasets.report import Report, ReportItem
 from trainingapp.datasets.sources.formats.registry import read_layout
 from trainingapp.datasets.sources.opening import open_source
@@ -43,7 +43,8 @@ def run_inspection(dataset: Dataset, *, on_progress: Progress | None = None) -> 
     """
     with import_session(dataset, Dataset.Status.INSPECTING, on_progress) as session:
         if session:
-            proposal = propose(Path(dataset.source), session.heartbeat.touch)
+            reading = ImportOptions.model_validate(dataset.options).reading
+            proposal = propose(Path(dataset.source), session.heartbeat.touch, reading)
             session.heartbeat.update(
                 status=Dataset.Status.PROPOSED,
                 proposal=proposal,
@@ -52,11 +53,11 @@ def run_inspection(dataset: Dataset, *, on_progress: Progress | None = None) -> 
             )
 
 
-def propose(path: Path, beat: Callable[[], None] = lambda: None) -> Proposal:
+def propose(path: Path, beat: Callable[[], None] = lambda: None, reading: ReadingOptions = AUTO) -> Proposal:
     """How the zip or folder `path` can be imported. Raises DatasetError with all errors when it cannot."""
     report = Report()
-    with open_source(path) as source:
-        layout = read_layout(source, report, beat)
+    with open_source(path, reading) as source:
+        layout = read_layout(source, report, beat, reading)
     checked = check_layout(layout, ImportOptions(), report)
     report.raise_fatal()
     kinds = Counter(image.kind for image in layout.images)

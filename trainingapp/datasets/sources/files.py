@@ -6,18 +6,20 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import takewhile
 from urllib.parse import unquote
 
 from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.options import AUTO, ReadingField, ReadingOptions
 from trainingapp.datasets.report import DatasetError
 from trainingapp.datasets.sources.folder_names import SPLIT_WORDS, kinds_of_folders
 from trainingapp.datasets.sources.folder_names import kind_of_folder as kind_of_folder
 from trainingapp.datasets.sources.folder_names import kind_of_path as kind_of_path
 from trainingapp.datasets.sources.layout import Kind
+from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.source import Source, SourceFile, copy_limited
 
 MOST_ANNOTATION_BYTES = 512 * 1024**2
@@ -29,11 +31,18 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 
 
 class Files:
-    """The files of a source by path and by name. `beat` is called regularly while annotations are read."""
+    """The files of a source by path and by name. `beat` is called regularly while annotations are read.
 
-    def __init__(self, source: Source, beat: Callable[[], None] = lambda: None) -> None:
+    `reading` are the user's choices, which formats heed; `offers` the choices that turned up while reading.
+    `read_paths` are the files whose content was read, so that the review can name the others.
+    """
+
+    def __init__(self, source: Source, beat: Callable[[], None] = lambda: None, reading: ReadingOptions = AUTO) -> None:
         self.source = source
         self.beat = beat
+        self.reading = reading
+        self.offers: dict[ReadingField, Offer] = {offer.field: offer for offer in source.offers}
+        self.read_paths: set[str] = set()
         self.by_path = {file.path: file for file in source.files}
         self.images = [file for file in source.files if is_image_name(file.path)]
 
@@ -90,12 +99,21 @@ class Files:
 
     def read_text(self, file: SourceFile, most_bytes: int | None = None) -> str:
         """The text of an annotation file. Raises DatasetError when it is too large, damaged or not UTF-8."""
-        self.beat()
         try:
-            return read_bytes(file, most_bytes).decode("utf-8-sig")
+            return self.read_bytes(file, most_bytes).decode("utf-8-sig")
         except UnicodeDecodeError as error:
             message = messages.NOT_UTF8(path=file.path, reason=library_reason(error.reason))
             raise DatasetError.one("not_text", message, file.path) from None
+
+    def read_bytes(self, file: SourceFile, most_bytes: int | None = None) -> bytes:
+        """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
+        self.beat()
+        self.read_paths.add(file.path)
+        return read_bytes(file, most_bytes)
+
+    def offer(self, offer: Offer) -> None:
+        """Note a choice that the source leaves open, in place of an earlier one for the same field."""
+        self.offers[offer.field] = offer
 
     def peek(self, file: SourceFile) -> bytes:
         """The first and the last part of a file, to recognise its format; empty when it cannot be read."""
@@ -186,6 +204,7 @@ def _closeness(path: str, near: str, kind: Kind | None) -> tuple[bool, int]:
     return kind is not None and kind_of_path(path) == kind, shared
 
 
+@lru_cache(maxsize=4096)
 def kind_of_name(name: str) -> Kind | None:
     """The split in the name of a file or in a column, such as val or instances_train2017; None for any other name."""
     for word in re.findall(r"[^\W\d_]+", name.lower()):

@@ -3,19 +3,29 @@
 from collections import Counter
 from dataclasses import replace
 
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.layout import Kind, Layout
+from trainingapp.datasets.sources.files import Files
+from trainingapp.datasets.sources.folder_names import folder_name, kind_of_path
+from trainingapp.datasets.sources.layout import Kind, Layout, SourceImage
+from trainingapp.datasets.sources.offers import Offer
+
+MOST_FOLDERS_NAMED = 6
 
 
-def settle_splits(layout: Layout, report: Report) -> Layout:
+def settle_splits(layout: Layout, report: Report, files: Files) -> Layout:
     """The layout without test images: they are left out, or used for validation where there are no others.
 
     Where all images belong to one split that is not for training, as in a single folder of a larger set, none keeps it.
+    `split_origin` of the result says where the splits come from, and `files.reading.splits` whether they are kept.
     """
+    layout = _as_chosen(layout, files)
     counts = Counter(image.kind for image in layout.images)
     if counts.keys() in ({"test"}, {"val"}):
-        return replace(layout, images=[replace(image, kind=None) for image in layout.images])
+        origin = reading_messages.SPLIT_ONE_ONLY(split="test" if counts["test"] else "val")
+        return replace(layout, images=_without_kinds(layout.images), split_origin=origin)
     if not counts["test"]:
         return layout
     if counts["val"]:
@@ -27,3 +37,41 @@ def settle_splits(layout: Layout, report: Report) -> Layout:
     kinds: dict[Kind | None, Kind] = {"test": "val", "train": "train"}
     images = [replace(image, kind=kinds.get(image.kind)) for image in layout.images]
     return replace(layout, images=images)
+
+
+def _as_chosen(layout: Layout, files: Files) -> Layout:
+    """The layout with the splits that `files.reading.splits` chooses, and their origin."""
+    given = layout.split_origin if layout.has_splits else None
+    in_folders = (layout.has_splits and not given) or any(kind_of_path(image.file.path) for image in layout.images)
+    if not given and not in_folders:
+        return replace(layout, split_origin=reading_messages.SPLIT_NOT_GIVEN())
+    choices = (*(["lists"] if given else []), *(["folders"] if in_folders else []), "none")
+    wanted = files.reading.splits
+    used = wanted if wanted in choices else "lists" if given else "folders" if layout.has_splits else "none"
+    if used == "none" and wanted != "none":
+        layout = replace(layout, split_origin=reading_messages.SPLIT_NOT_GIVEN())
+    elif used == "none":
+        images = _without_kinds(layout.images)
+        layout = replace(layout, images=images, split_origin=reading_messages.SPLIT_IGNORED())
+    elif used == "folders":
+        if given or not layout.has_splits:
+            images = [replace(image, kind=kind_of_path(image.file.path)) for image in layout.images]
+            layout = replace(layout, images=images)
+        layout = replace(layout, split_origin=_folders_origin(layout.images))
+    files.offer(Offer("splits", used, choices, layout.split_origin))
+    return layout
+
+
+def _without_kinds(images: list[SourceImage]) -> list[SourceImage]:
+    return [replace(image, kind=None) for image in images]
+
+
+def _folders_origin(images: list[SourceImage]) -> Message:
+    folders = dict.fromkeys(
+        folder
+        for image in images
+        if image.kind
+        for folder in image.file.path.split("/")[:-1]
+        if folder_name(folder).kinds
+    )
+    return reading_messages.SPLIT_FROM_FOLDERS(folders=list(folders)[:MOST_FOLDERS_NAMED])

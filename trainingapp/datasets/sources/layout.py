@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainingapp.contract.dataset_index import LabelMode
+from trainingapp.contract.messages import Message
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.contract.tasks.registry import tasks_for
+from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
@@ -109,6 +111,16 @@ class SourceImage:
         return own | {shape.label for shape in self.shapes} | set(self.mask.seen if self.mask else ())
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadFiles:
+    """Files of one ending (lower case, with the dot; "" without one) that were not read, and why."""
+
+    suffix: str
+    reason: Message
+    count: int
+    first: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Layout:
     """The content of a source. `annotations` are the kinds that its images have, the most informative one first."""
@@ -119,6 +131,13 @@ class Layout:
     images: list[SourceImage] = field(repr=False)
     files: list[str] = field(default_factory=list)
     """Annotation files that were read."""
+    split_origin: Message | None = None
+    """Where the splits come from (`contract/messages/dataset_reading.py`). `settle_splits` derives it from the names of
+    folders where a format leaves it open, and says so where there are none."""
+    offers: tuple[Offer, ...] = ()
+    """The reading choices that make a difference; those noted in `Files.offers` are added by `read_layout`."""
+    unread: tuple[UnreadFiles, ...] = ()
+    """The files that were neither read nor imported."""
 
     @property
     def tasks(self) -> list[str]:

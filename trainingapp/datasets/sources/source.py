@@ -13,6 +13,7 @@ from typing import IO
 from trainingapp.contract.messages import Param
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.datasets.report import DatasetError, Report, reason
+from trainingapp.datasets.sources.offers import Offer
 
 LONGEST_NAME_BYTES = 255
 LONGEST_PATH_BYTES = 1000
@@ -42,6 +43,8 @@ class Source:
 
     files: list[SourceFile]
     folders: set[str]
+    offers: tuple[Offer, ...] = ()
+    """Choices in reading the source itself, such as the encoding of the names in an archive."""
 
 
 def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], object]) -> int:

@@ -220,7 +220,6 @@ class _Found:
         """(file, class, path within the class, split)"""
         self.inner_splits: dict[Kind, Kind | None] = {}
         self._splits = splits
-        self._ignored: dict[str, list[str]] = defaultdict(list)
         self._outside: list[str] = []
         self._left_out: Counter[str] = Counter()
 
@@ -229,9 +228,8 @@ class _Found:
         path = file.path if not base else file.path.removeprefix(f"{base}/")
         class_name, _, inner = path.partition("/")
         if not is_image_name(file.path):
-            ending = file.path.rpartition("/")[2].rpartition(".")
-            self._ignored[f".{ending[2].lower()}" if ending[1] else ""].append(file.path)
-        elif base is None and "/" in file.path:
+            return
+        if base is None and "/" in file.path:
             self._left_out[file.path.partition("/")[0]] += 1
         elif base is None or not inner:
             self._outside.append(file.path)
@@ -264,12 +262,6 @@ class _Found:
             self.classes.add(name)
 
     def report_ignored(self) -> None:
-        for suffix, paths in sorted(self._ignored.items()):
-            count = len(paths)
-            message = messages.IGNORED_WITHOUT_SUFFIX(count=count)
-            if suffix:
-                message = messages.IGNORED_SUFFIX(count=count, suffix=suffix)
-            self.report.warn("ignored_file", message, paths[0], count=count)
         if self._outside:
             count = len(self._outside)
             self.report.warn("outside_class", messages.OUTSIDE_CLASSES(count=count), self._outside[0], count=count)

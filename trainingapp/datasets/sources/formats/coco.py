@@ -15,6 +15,7 @@ from typing import TypeGuard
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_ANNOTATION_FILES
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_name, kind_of_path
 from trainingapp.datasets.sources.formats.collector import Collector, numbers, object_layout, whole
@@ -24,6 +25,7 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "coco"
+MOST_FILES_NAMED = 6
 _NAMES = ("_annotations.coco.json",)
 Id = int | str
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
@@ -72,7 +74,10 @@ def read(files: Files, report: Report) -> Layout:
             report.errors(error)
             continue
         _collect(content, file.path, collector, label_of)
-    return object_layout(NAME, collector, list(label_of), [file.path for file in sources], report)
+    paths = [file.path for file in sources]
+    named = [path for path in paths if kind_of_name(path.rpartition("/")[2])]
+    origin = SPLIT_FROM_ANNOTATION_FILES(paths=named[:MOST_FILES_NAMED]) if named else None
+    return object_layout(NAME, collector, list(label_of), paths, report, split_origin=origin)
 
 
 def _parse(text: str, path: str, report: Report) -> _Content:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import cast
 
+from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.datasets.report import Report
@@ -77,12 +78,18 @@ def object_annotations(images: Sequence[SourceImage], report: Report) -> list[An
 
 
 def object_layout(
-    name: str, collector: Collector, classes: list[str], annotation_files: list[str], report: Report
+    name: str,
+    collector: Collector,
+    classes: list[str],
+    annotation_files: list[str],
+    report: Report,
+    *,
+    split_origin: Message | None = None,
 ) -> Layout:
-    """The layout of a format of objects."""
+    """The layout of a format of objects; `split_origin` as in `Layout`."""
     images = collector.images()
     collector.warn_of_others()
-    return Layout(name, object_annotations(images, report), classes, images, annotation_files)
+    return Layout(name, object_annotations(images, report), classes, images, annotation_files, split_origin)
 
 
 def numbers(values: object) -> "array[float] | None":

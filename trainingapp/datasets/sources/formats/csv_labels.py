@@ -8,7 +8,9 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_name, kind_of_path, natural_key
 from trainingapp.datasets.sources.formats.collector import Collector
@@ -42,6 +44,7 @@ class _Columns:
     file: int
     label: int
     split: int
+    split_name: str = ""
 
 
 def recognise(files: Files) -> bool:
@@ -64,7 +67,7 @@ def _columns(content: bytes) -> _Columns | None:
     )
     if file < 0 or label < 0 or _BOX_COLUMNS & set(names):
         return None
-    return _Columns(delimiter, file, label, split)
+    return _Columns(delimiter, file, label, split, names[split] if split >= 0 else "")
 
 
 def read(files: Files, report: Report) -> Layout:
@@ -79,7 +82,23 @@ def read(files: Files, report: Report) -> Layout:
     for image, name, kind, where in rows:
         collector.add(image, where, kind=kind, label=label_of[name])
     collector.warn_of_others()
-    return Layout(NAME, ["labels"], classes, collector.images(), [file.path for file, _columns in tables])
+    return Layout(
+        NAME,
+        ["labels"],
+        classes,
+        collector.images(),
+        [file.path for file, _columns in tables],
+        _split_origin(tables),
+    )
+
+
+def _split_origin(tables: list[tuple[SourceFile, _Columns]]) -> Message | None:
+    """The column with the splits, or the tables that are named for one; None without either."""
+    for file, columns in tables:
+        if columns.split_name:
+            return reading_messages.SPLIT_FROM_COLUMN(column=columns.split_name, path=file.path)
+    named = [file.path for file, _columns in tables if kind_of_name(file.path.rpartition("/")[2])]
+    return reading_messages.SPLIT_FROM_ANNOTATION_FILES(paths=named) if named else None
 
 
 def _rows(

@@ -16,6 +16,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_LISTS
 from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import (
@@ -24,7 +25,6 @@ from trainingapp.datasets.sources.files import (
     class_name,
     kind_of_path,
     natural_key,
-    read_bytes,
     stem,
 )
 from trainingapp.datasets.sources.formats.collector import Collector, object_layout, whole
@@ -75,7 +75,9 @@ def read(files: Files, report: Report) -> Layout:
         shapes = [Shape(label_of[name], where, box) for where, name, box in found]
         collector.add(image, Position(path), kind=kind, shapes=shapes, size=size)
     listed = [*(path for path, _names in lists.values()), *(file.path for file in read_files)]
-    return object_layout(NAME, collector, classes, listed, report)
+    paths = [path for path, _names in lists.values()]
+    origin = SPLIT_FROM_LISTS(paths=paths) if paths else None
+    return object_layout(NAME, collector, classes, listed, report, split_origin=origin)
 
 
 def _lists(files: Files) -> dict[Kind, tuple[str, set[str]]]:
@@ -91,11 +93,10 @@ def _lists(files: Files) -> dict[Kind, tuple[str, set[str]]]:
 
 def _tree(files: Files, file: SourceFile) -> tuple[Element, bytes]:
     """The root of the file and its bytes. Raises DatasetError when it is not valid XML."""
-    files.beat()
     if file.size_bytes > MOST_XML_BYTES:
         message = messages.XML_TOO_LARGE(path=file.path, most=MOST_XML_BYTES >> 20)
         raise DatasetError.one("annotations_too_large", message, file.path)
-    content = read_bytes(file)
+    content = files.read_bytes(file)
     try:
         return fromstring(content), content
     except ParseError as error:

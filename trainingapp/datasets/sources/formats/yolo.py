@@ -20,6 +20,7 @@ import yaml
 
 from trainingapp.contract.messages import Param
 from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_FILE
 from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import Files, best_match, class_name, kind_of_path, stem, tidy_path
@@ -82,6 +83,7 @@ def read(files: Files, report: Report) -> Layout:
     used: list[str] = []
     settings = _settings(files, report, used)
     names = _names(files, settings, report, used)
+    settings_path = used[0] if settings else ""
     kinds = _kinds(files, settings, used)
     label_files = _label_files(files)
     parser = _Parser(names, report)
@@ -98,7 +100,8 @@ def read(files: Files, report: Report) -> Layout:
     if bare:
         report.warn("no_label_file", messages.NO_LABEL_FILE(count=len(bare)), bare[0], count=len(bare))
     listed = [*used, *(file.path for file in label_files)]
-    return object_layout(NAME, collector, parser.classes(), listed, report)
+    origin = SPLIT_FROM_FILE(path=settings_path) if kinds else None
+    return object_layout(NAME, collector, parser.classes(), listed, report, split_origin=origin)
 
 
 def _pair(files: Files, label_files: list[SourceFile], report: Report) -> dict[str, SourceFile]:

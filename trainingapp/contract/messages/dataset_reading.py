@@ -1,0 +1,84 @@
+"""How a source was read: where its splits come from, what was chosen automatically, and which files were not read."""
+
+from trainingapp.contract.messages import Param, define, gettext_noop, ngettext
+
+# Where the splits come from. Each is a sentence.
+
+SPLIT_FROM_FOLDERS = define(
+    "dataset_split_from_folders", gettext_noop("The splits come from the names of the folders: %(folders)s.")
+)
+SPLIT_FROM_FILE = define("dataset_split_from_file", gettext_noop("The splits come from %(path)s."))
+SPLIT_FROM_LISTS = define(
+    "dataset_split_from_lists", gettext_noop("The splits come from the lists of images %(paths)s.")
+)
+SPLIT_FROM_ANNOTATION_FILES = define(
+    "dataset_split_from_annotation_files",
+    gettext_noop("The splits come from the names of the annotation files: %(paths)s."),
+)
+SPLIT_FROM_COLUMN = define(
+    "dataset_split_from_column", gettext_noop("The splits come from the column %(column)s of %(path)s.")
+)
+SPLIT_NOT_GIVEN = define(
+    "dataset_split_not_given", gettext_noop("The source has no splits; the validation images are drawn.")
+)
+SPLIT_ONE_ONLY = define(
+    "dataset_split_one_only",
+    gettext_noop("All images belong to the %(split)s split of the source; the validation images are drawn."),
+)
+SPLIT_IGNORED = define(
+    "dataset_split_ignored",
+    gettext_noop("The splits of the source are ignored, as selected; the validation images are drawn."),
+)
+SPLIT_DRAWN = define(
+    "dataset_split_drawn",
+    gettext_noop("%(percent)g%% of each class were drawn for validation, with the seed %(seed)d."),
+)
+
+# The formats by the NAME of their module
+
+FORMAT_TITLES = {
+    "class_folders": define("dataset_format_class_folders", gettext_noop("Class folders")),
+    "coco": define("dataset_format_coco", gettext_noop("COCO JSON")),
+    "yolo": define("dataset_format_yolo", gettext_noop("YOLO")),
+    "voc": define("dataset_format_voc", gettext_noop("Pascal VOC")),
+    "masks": define("dataset_format_masks", gettext_noop("Images with masks")),
+    "csv": define("dataset_format_csv", gettext_noop("CSV list")),
+    "scenes": define("dataset_format_scenes", gettext_noop("Demo scenes")),
+}
+
+
+def format_title(name: str) -> Param:
+    """The title of a format as a parameter of a message; of an unknown one its name."""
+    return FORMAT_TITLES[name]() if name in FORMAT_TITLES else name
+
+
+# Files that were not read
+
+UNREAD_OTHER_FORMAT = define(
+    "dataset_unread_other_format", gettext_noop("they look like %(format)s, and another format was read")
+)
+UNREAD_ANNOTATIONS = define(
+    "dataset_unread_annotations", gettext_noop("the format that was read has no use for these files")
+)
+UNREAD_IMAGE_FORMAT = define("dataset_unread_image_format", gettext_noop("this image format is not supported"))
+UNREAD_MEDIA = define("dataset_unread_media", gettext_noop("videos, archives and arrays are not read"))
+UNREAD_DOCUMENT = define("dataset_unread_document", gettext_noop("documents are not read"))
+UNREAD_UNKNOWN = define("dataset_unread_unknown", gettext_noop("no format uses this kind of file"))
+
+# A group of such files; `files` names the first, `reason` is one of the above.
+
+UNREAD_FILES = define(
+    "dataset_unread_files",
+    ngettext(
+        "%(count)d file ending in %(suffix)s was not read: %(reason)s (%(files)s).",
+        "%(count)d files ending in %(suffix)s were not read: %(reason)s (%(files)s).",
+    ),
+)
+UNREAD_FILES_WITHOUT_SUFFIX = define(
+    "dataset_unread_files_without_suffix",
+    ngettext(
+        "%(count)d file without an extension was not read: %(reason)s (%(files)s).",
+        "%(count)d files without an extension were not read: %(reason)s (%(files)s).",
+    ),
+)
+AND_MORE = define("dataset_and_more", gettext_noop("%(first)s and %(rest)d more"))
