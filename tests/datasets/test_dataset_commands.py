@@ -119,7 +119,7 @@ def test_inspect_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     source = write_tree(tmp_path / "source", {"note.txt": b"x"})
     with pytest.raises(CommandError, match="cannot be imported"):
         call_command("import_dataset", source, inspect=True)
-    assert "There are no class folders" in capsys.readouterr().out
+    assert "The images are not in the source" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("admin")
