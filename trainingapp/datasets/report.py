@@ -1,6 +1,7 @@
 """The report of an import: what is wrong with a dataset, with the file that its owner has to correct."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Literal, NotRequired, TypedDict
 
 from trainingapp.contract.messages import Message, MessageData, Param, from_data
@@ -93,6 +94,11 @@ class Report:
         """Add faults of single images or objects, as a DatasetError has them."""
         for item in items:
             self.fault(item["code"], _message(item), item["file"])
+
+    def left_out(self, items: Iterable[ReportItem]) -> None:
+        """Warn of single objects that cannot be used and are left out, whether the report is lenient or not."""
+        for item in items:
+            self.warn(item["code"], messages.LEFT_OUT(message=_message(item)), item["file"])
 
     def warn(self, code: str, message: Message, file: str = "", count: int = 1) -> None:
         self._add("warning", code, message, file, count)

@@ -84,14 +84,28 @@ SIZE_MISMATCH = define(
 )
 BOX_OUTSIDE = define(
     "dataset_box_outside",
-    gettext_noop("%(where)s: the box %(box)s exceeds the image of %(width)d x %(height)d pixels."),
+    gettext_noop("%(where)s: the box %(box)s lies outside the image of %(width)d x %(height)d pixels."),
 )
 BOX_WITHOUT_AREA = define("dataset_box_without_area", gettext_noop("%(where)s: the box %(box)s has no area."))
 BOX_CLIPPED = define(
     "dataset_box_clipped",
     ngettext(
-        "%(count)d box that exceeds its image by up to %(pixels)d pixels was clipped.",
-        "%(count)d boxes that exceed their image by up to %(pixels)d pixels were clipped.",
+        "%(count)d box that exceeds its image by %(pixels)d pixels was clipped: %(where)s.",
+        "%(count)d boxes that exceed their images by up to %(pixels)d pixels were clipped, among them %(where)s.",
+    ),
+)
+OBJECTS_LOST = define(
+    "dataset_objects_lost",
+    ngettext(
+        "%(count)d image was left out because none of its objects can be used: %(paths)s.",
+        "%(count)d images were left out because none of their objects can be used, among them %(paths)s.",
+    ),
+)
+MOST_OBJECTS_UNUSABLE = define(
+    "dataset_most_objects_unusable",
+    gettext_noop(
+        "%(count)d of %(total)d objects have no area or lie outside of their images: the coordinates may be in another "
+        "unit or for images of another size. Correct the annotations, or import the rest by leaving out what is faulty."
     ),
 )
 MASK_EMPTY = define("dataset_mask_empty", gettext_noop("%(where)s: the mask is empty."))

@@ -3,6 +3,7 @@
 Legend for array names: H, W height and width in pixels.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,9 +18,11 @@ from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import UNKNOWN, MaskFile, Rle, Shape, SourceImage
 from trainingapp.datasets.sources.position import Position
 
-MOST_OVER_PIXELS = 2.0
-"""A box may exceed the image by this much, as rounding causes; it is clipped then."""
 _CLIPPED_PIXELS = 0.5
+"""A box that exceeds the image by more is reported as clipped: rounding explains less."""
+_MOST_EXAMPLES = 3
+_UNUSABLE = {"box_outside", "box_without_area"}
+"""Findings about objects that are left out without stopping the import."""
 _MOST_CROSSINGS = 1 << 20
 _DECIMALS = 3
 """Of stored boxes: a thousandth of a pixel."""
@@ -30,14 +33,25 @@ Corners = tuple[float, float, float, float]
 class Placed:
     """Annotations of the upright image. `faults` concern single objects, which are not among the boxes and the mask.
 
-    mask_HW: uint8, 0 for the background, i + 1 for class i, 255 for unknown. `clipped` counts boxes.
+    mask_HW: uint8, 0 for the background, i + 1 for class i, 255 for unknown. `unusable` are objects without area or
+    outside of the image, which are left out. `clipped` counts boxes that exceeded the image, by at most `most_over`
+    pixels; `clipped_at` are the first of them.
     """
 
     boxes: list[Box] = field(default_factory=list)
     mask_HW: NDArray[np.uint8] | None = None
     faults: list[ReportItem] = field(default_factory=list)
+    unusable: list[ReportItem] = field(default_factory=list)
     clipped: int = 0
+    clipped_at: list[Position] = field(default_factory=list)
+    most_over: float = 0.0
     is_turned: bool = False
+
+    def note_clipped(self, over: float, where: Position) -> None:
+        self.clipped += 1
+        self.most_over = max(self.most_over, over)
+        if len(self.clipped_at) < _MOST_EXAMPLES:
+            self.clipped_at.append(where)
 
 
 def place(image: SourceImage, facts: ImageFacts, *, wants_mask: bool) -> Placed:
@@ -50,7 +64,8 @@ def place(image: SourceImage, facts: ImageFacts, *, wants_mask: bool) -> Placed:
             placed.boxes.append(_box(shape, frame, facts, placed))
             valid.append(shape)
         except DatasetError as error:
-            placed.faults += error.items
+            for item in error.items:
+                (placed.unusable if item["code"] in _UNUSABLE else placed.faults).append(item)
     if image.mask:
         placed.mask_HW = _read_classes(image.mask, facts)
     elif wants_mask:
@@ -80,26 +95,70 @@ def _is_turned(image: SourceImage, facts: ImageFacts) -> bool:
 
 
 def _box(shape: Shape, frame: tuple[int, int], facts: ImageFacts, placed: Placed) -> Box:
-    """The box within the upright image. Raises DatasetError when it has no area or lies outside."""
-    left, top, right, bottom = _corners(shape, frame)
-    if shape.relative:
-        left, right = left * facts.width, right * facts.width
-        top, bottom = top * facts.height, bottom * facts.height
-    elif placed.is_turned:
-        left, top, right, bottom = _turned((left, top, right, bottom), frame, facts.orientation)
-    size = (facts.width, facts.height)
-    over = max(-left, -top, right - size[0], bottom - size[1])
-    if not over <= MOST_OVER_PIXELS:  # not `over >`: it is NaN where a corner is
-        box = _box_text(left, top, right, bottom)
-        message = messages.BOX_OUTSIDE(where=shape.where.param(), box=box, width=size[0], height=size[1])
-        raise DatasetError.one("box_outside", message, shape.where.path)
-    placed.clipped += over > _CLIPPED_PIXELS
-    clipped = (max(left, 0.0), max(top, 0.0), min(right, size[0]), min(bottom, size[1]))
-    x0, y0, x1, y1 = (round(float(value), _DECIMALS) for value in clipped)
-    if x1 <= x0 or y1 <= y0:
-        message = messages.BOX_WITHOUT_AREA(where=shape.where.param(), box=_box_text(left, top, right, bottom))
-        raise DatasetError.one("box_without_area", message, shape.where.path)
+    """The part of the box within the upright image. Raises DatasetError when there is none, or it has no area."""
+    given = _upright(_corners(shape, frame), shape, frame, facts, placed)
+    width, height = facts.width, facts.height
+    left, top, right, bottom = given
+    over = max(-left, -top, right - width, bottom - height)
+    inner = given
+    if shape.box is None and shape.polygons and 0 < over < math.inf:
+        # The part of a polygon within the image can be smaller than that of its box.
+        clipped = _clipped_corners(shape, (1, 1) if shape.relative else frame)
+        inner = _upright(clipped, shape, frame, facts, placed) if clipped else (0.0, 0.0, 0.0, 0.0)
+    limits = (width, height, width, height)
+    x0, y0, x1, y1 = (
+        round(float(min(max(value, 0.0), limit)), _DECIMALS) for value, limit in zip(inner, limits, strict=True)
+    )
+    # Not written with <=: a comparison with NaN is false.
+    has_area = x1 > x0 and y1 > y0 and all(map(math.isfinite, given))
+    if not has_area:
+        where, box = shape.where.param(), _box_text(left, top, right, bottom)
+        if right > left and bottom > top:
+            message = messages.BOX_OUTSIDE(where=where, box=box, width=width, height=height)
+            raise DatasetError.one("box_outside", message, shape.where.path)
+        raise DatasetError.one("box_without_area", messages.BOX_WITHOUT_AREA(where=where, box=box), shape.where.path)
+    if over > _CLIPPED_PIXELS:
+        placed.note_clipped(over, shape.where)
     return Box(shape.label, x0, y0, x1, y1, crowd=shape.crowd)
+
+
+def _upright(corners: Corners, shape: Shape, frame: tuple[int, int], facts: ImageFacts, placed: Placed) -> Corners:
+    """The corners in pixels of the upright image."""
+    left, top, right, bottom = corners
+    if shape.relative:
+        return left * facts.width, top * facts.height, right * facts.width, bottom * facts.height
+    return _turned(corners, frame, facts.orientation) if placed.is_turned else corners
+
+
+def _clipped_corners(shape: Shape, size: tuple[int, int]) -> Corners | None:
+    """The box around the parts of the polygons within (0, 0) to (width, height); None where there are none."""
+    parts = [clip_polygon(np.array(polygon, np.float64).reshape(-1, 2), size) for polygon in shape.polygons]
+    points = np.concatenate([part for part in parts if len(part)] or [np.empty((0, 2))])
+    if not len(points):
+        return None
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return left, top, right, bottom
+
+
+def clip_polygon(corners: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """(N, 2) corners x, y of the part of the polygon within (0, 0) to `size` = (width, height); N may be 0.
+
+    Sutherland and Hodgman, Reentrant polygon clipping, Communications of the ACM 17 (1974).
+    """
+    for axis, limit, sign in ((0, 0, 1), (0, size[0], -1), (1, 0, 1), (1, size[1], -1)):
+        if not len(corners):
+            break
+        distance = sign * (corners[:, axis] - limit)  # within where it is not negative
+        kept: list[NDArray[np.float64]] = []
+        for index in range(len(corners)):
+            before, after = distance[index - 1], distance[index]
+            if (before < 0) != (after < 0):
+                share = before / (before - after)
+                kept.append(corners[index - 1] + share * (corners[index] - corners[index - 1]))
+            if after >= 0:
+                kept.append(corners[index])
+        corners = np.array(kept).reshape(-1, 2)
+    return corners
 
 
 def _box_text(*corners: float) -> str:

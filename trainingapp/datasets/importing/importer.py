@@ -26,7 +26,6 @@ from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.contract.messages import dataset_images as image_messages
 from trainingapp.contract.messages import dataset_sources as source_messages
 from trainingapp.datasets.images.decoding import NOTES
-from trainingapp.datasets.images.geometry import MOST_OVER_PIXELS
 from trainingapp.datasets.importing.class_selection import select_classes
 from trainingapp.datasets.importing.duplicates import check_duplicates, check_similar
 from trainingapp.datasets.importing.hard_links import share_files
@@ -48,6 +47,7 @@ from trainingapp.models import Dataset
 _THREADS = min(4, os.cpu_count() or 1)
 _WINDOW = 8 * _THREADS
 """Images that wait for a thread at a time."""
+_MOST_EXAMPLES = 3
 log = structlog.get_logger(__name__)
 
 
@@ -112,6 +112,8 @@ def _ingest_images(
 ) -> list[IngestedImage]:
     """Copy and decode every image; faults and notes go into the report. Returns the valid ones."""
     valid: list[IngestedImage] = []
+    lost: list[str] = []
+    unusable = 0
     wants_mask = "masks" in layout.annotations
     total = len(layout.images)
     numbered = enumerate(_emptying(layout.images), start=1)
@@ -127,10 +129,21 @@ def _ingest_images(
         work = _map_windowed(pool, lambda entry: one(entry[1], entry[0]), numbered)
         for done, item in enumerate(work, start=1):
             report.faults(list(item.faults))
+            report.left_out(item.unusable)
+            unusable += len(item.unusable)
+            if item.has_lost_objects:
+                lost.append(item.file)
             if item.sample:
                 valid.append(item)
             heartbeat.beat(done, total)
     _report_notes(valid, report)
+    if lost:
+        message = image_messages.OBJECTS_LOST(count=len(lost), paths=lost[:_MOST_EXAMPLES])
+        report.warn("objects_lost", message, lost[0], count=len(lost))
+    usable = sum(len(item.sample.boxes) for item in valid if item.sample)
+    if unusable > usable:
+        message = image_messages.MOST_OBJECTS_UNUSABLE(count=unusable, total=unusable + usable)
+        report.fault("box_outside", message)
     return valid
 
 
@@ -162,7 +175,9 @@ def _report_notes(images: list[IngestedImage], report: Report) -> None:
         report.warn(code, NOTES[code](count), files[0], count=count)
     if clipped := [item for item in images if item.clipped]:
         count = sum(item.clipped for item in clipped)
-        message = image_messages.BOX_CLIPPED(count=count, pixels=round(MOST_OVER_PIXELS))
+        places = [where.param() for item in clipped[:_MOST_EXAMPLES] for where in item.clipped_at][:_MOST_EXAMPLES]
+        over = max(1, round(max(item.most_over for item in clipped)))
+        message = image_messages.BOX_CLIPPED(count=count, pixels=over, where=places)
         report.warn("box_clipped", message, clipped[0].file, count=count)
 
 

@@ -17,6 +17,7 @@ from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET, MOST_BYTES
 from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import Kind, SourceImage
+from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile, copy_limited, size_param
 
 MASKS_DIR = "masks"
@@ -29,7 +30,9 @@ class IngestedImage:
     """An image that was copied. `sample` is None if it cannot be used, see `faults`; its split is preliminary.
 
     `digest` is the SHA-256 of the file, `mask_digest` that of the mask's pixels, both in hex. `pixels[i]` counts the
-    pixels of class i, `known_pixels` all pixels except unknown ones. `perceptual_hash` has 64 bits.
+    pixels of class i, `known_pixels` all pixels except unknown ones. `perceptual_hash` has 64 bits. `clipped` and what
+    follows it are those of `Placed`; `has_lost_objects` means that the image is left out since none of its objects can
+    be used: without them it would count as background.
     """
 
     file: str
@@ -43,6 +46,10 @@ class IngestedImage:
     perceptual_hash: int | None = None
     notes: tuple[str, ...] = ()
     clipped: int = 0
+    clipped_at: tuple[Position, ...] = ()
+    most_over: float = 0.0
+    unusable: tuple[ReportItem, ...] = ()
+    has_lost_objects: bool = False
     faults: tuple[ReportItem, ...] = ()
 
     def shown(self) -> frozenset[int]:
@@ -87,6 +94,15 @@ def ingest(
     except DatasetError as error:
         path.unlink(missing_ok=True)
         return IngestedImage(image.file.path, image.kind, faults=tuple(error.items))
+    if _has_lost_objects(image, placed):
+        path.unlink(missing_ok=True)
+        return IngestedImage(
+            image.file.path,
+            image.kind,
+            unusable=tuple(placed.unusable),
+            has_lost_objects=True,
+            faults=tuple(placed.faults),
+        )
     mask_path, mask_bytes, mask_digest = _write_mask(placed, folder, number)
     pixels = [] if placed.mask_HW is None else Image.fromarray(placed.mask_HW).histogram()
     return IngestedImage(
@@ -110,8 +126,17 @@ def ingest(
         perceptual_hash=facts.perceptual_hash,
         notes=(*facts.notes, *(("annotation_turned",) if placed.is_turned else ())),
         clipped=placed.clipped,
+        clipped_at=tuple(placed.clipped_at),
+        most_over=placed.most_over,
+        unusable=tuple(placed.unusable),
         faults=tuple(placed.faults),
     )
+
+
+def _has_lost_objects(image: SourceImage, placed: Placed) -> bool:
+    if image.mask or image.label >= 0 or image.labels or placed.boxes:
+        return False
+    return bool(image.unusable or placed.unusable or placed.faults)
 
 
 def copy(file: SourceFile, path: Path) -> tuple[str, int]:

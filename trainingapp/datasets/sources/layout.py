@@ -104,6 +104,8 @@ class SourceImage:
     declared_size: tuple[int, int] = (0, 0)
     where: Position = NOWHERE
     labels: tuple[int, ...] = ()
+    unusable: int = 0
+    """Objects that the reader could not use. An image that has no others is left out: it is no background."""
 
     def seen(self) -> set[int]:
         """Classes that it shows according to its annotations."""

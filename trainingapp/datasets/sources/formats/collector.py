@@ -36,6 +36,7 @@ class Collector:
         shapes: Iterable[Shape] = (),
         mask: MaskFile | None = None,
         size: tuple[int, int] = (0, 0),
+        unusable: int = 0,
     ) -> None:
         """Add an image; a second annotation of the same file is a fault. `labels` are those of a multi-label source."""
         if file.path in self._images:
@@ -44,7 +45,7 @@ class Collector:
             self.report.fault("duplicate_name", message, file.path)
             return
         self._images[file.path] = SourceImage(
-            file, "", kind, label, tuple(shapes), mask, size, where, tuple(sorted(set(labels)))
+            file, "", kind, label, tuple(shapes), mask, size, where, tuple(sorted(set(labels))), unusable
         )
 
     def images(self) -> list[SourceImage]:
