@@ -99,6 +99,76 @@ YOLO_LINE_INVALID = define(
         "%(where)s: a class and four numbers (or the points of a polygon) are required, not %(count)d values.",
     ),
 )
+YOLO_POSE = define(
+    "dataset_yolo_pose",
+    ngettext(
+        "%(count)d object has key points (YOLO pose); its box was imported, the key points were ignored: %(where)s.",
+        "%(count)d objects have key points (YOLO pose); their boxes were imported, the key points were ignored. The "
+        "first is %(where)s.",
+    ),
+)
+YOLO_EXTRA_COLUMNS = define(
+    "dataset_yolo_extra_columns",
+    ngettext(
+        "%(count)d line has columns after its box, as predictions (confidence) and tracks (number) do; they were "
+        "ignored: %(where)s. Check that these are annotations.",
+        "%(count)d lines have columns after their box, as predictions (confidence) and tracks (number) do; they were "
+        "ignored. Check that these are annotations. The first is %(where)s.",
+    ),
+)
+YOLO_FOUR_CORNERS = define(
+    "dataset_yolo_four_corners",
+    ngettext(
+        "The only object has four corners, as oriented boxes (OBB) do: %(where)s. The box around it was imported, and "
+        "its corners as its outline.",
+        "All %(count)d objects have four corners, as oriented boxes (OBB) do. The boxes around them were imported, and "
+        "their corners as outlines. The first is %(where)s.",
+    ),
+)
+YOLO_AMBIGUOUS = define(
+    "dataset_yolo_ambiguous",
+    gettext_noop(
+        "%(where)s: lines of %(count)d values can be outlines, or boxes with key points. Name kpt_shape in data.yaml if "
+        "they are key points; otherwise export the outlines as COCO JSON."
+    ),
+)
+YOLO_PIXELS = define(
+    "dataset_yolo_pixels",
+    ngettext(
+        "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1. Divide x and width by the "
+        "width of the image, y and height by its height.",
+        "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1, and so in %(count)d lines. "
+        "Divide x and width by the width of the image, y and height by its height.",
+    ),
+)
+SPLIT_NOT_FOUND = define(
+    "dataset_split_not_found",
+    gettext_noop(
+        "%(path)s names %(entry)s as the %(split)s split, but the source contains no such images. Correct the entry, "
+        "or remove it to let the validation images be drawn."
+    ),
+)
+LIST_ENTRIES_MISSING = define(
+    "dataset_list_entries_missing",
+    ngettext(
+        "%(count)d of %(total)d entry of %(path)s is not in the source: %(entries)s.",
+        "%(count)d of %(total)d entries of %(path)s are not in the source, among them %(entries)s.",
+    ),
+)
+NOT_LISTED = define(
+    "dataset_not_listed",
+    ngettext(
+        "%(count)d image in no list of a split was left out: %(paths)s.",
+        "%(count)d images in no list of a split were left out, among them %(paths)s.",
+    ),
+)
+IN_SEVERAL_SPLITS = define(
+    "dataset_in_several_splits",
+    ngettext(
+        "%(count)d image belongs to more than one split: %(paths)s.",
+        "%(count)d images belong to more than one split, among them %(paths)s.",
+    ),
+)
 NOT_AN_OBJECT = define("dataset_not_an_object", gettext_noop("not a JSON object"))
 IMAGE_NEEDS_ID_AND_NAME = define(
     "dataset_image_needs_id_and_name", gettext_noop("an image needs an id and a file_name")

@@ -14,6 +14,7 @@ from trainingapp.datasets.sources.given_splits import settle_splits
 from trainingapp.datasets.sources.layout import Layout
 from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.source import Source
+from trainingapp.datasets.sources.split_lists import with_listed_splits
 from trainingapp.datasets.sources.unread import report_unread, unread_files
 
 MOST_NAMED = 5
@@ -43,7 +44,8 @@ def read_layout(
     files = Files(source, beat, reading)
     _refuse_without_images(files)
     format_ = recognise(files)
-    layout = settle_splits(format_.read(files, report), report, files)
+    layout = with_listed_splits(format_.read(files, report), files, report)
+    layout = settle_splits(layout, report, files)
     files.read_paths.update(layout.files)
     candidates = [one for one in FORMATS if one is format_ or one.recognise(files)]
     files.offer(Offer("format", format_.NAME, tuple(one.NAME for one in candidates)))

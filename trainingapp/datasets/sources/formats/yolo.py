@@ -3,6 +3,7 @@
 data.yaml  images/train/*.jpg  labels/train/*.txt        as Ultralytics arranges it
 data.yaml  train/images/*.jpg  train/labels/*.txt        as Roboflow exports it
 data.yaml  train.txt  ...                                lists of images
+obj.data  obj.names  train.txt  valid.txt                as Darknet has it
 classes.txt  *.jpg  *.txt                                names without data.yaml
 
 `names` is a list or a table by number; without it the lines of classes.txt or obj.names count, then the numbers.
@@ -13,27 +14,36 @@ https://docs.ultralytics.com/datasets/detect/
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import get_args
 
 import yaml
 
-from trainingapp.contract.messages import Param
+from trainingapp.contract.messages import Message, Param
 from trainingapp.contract.messages import dataset_annotations as messages
-from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_FILE
+from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_FILE, SPLIT_FROM_LISTS
 from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.report import DatasetError, Report, reason
-from trainingapp.datasets.sources.files import Files, best_match, class_name, kind_of_path, stem, tidy_path
+from trainingapp.datasets.sources.files import Files, best_match, class_name, stem, tidy_path
 from trainingapp.datasets.sources.formats.collector import Collector, object_layout
+from trainingapp.datasets.sources.formats.yolo_lines import Line, Meaning, meanings
 from trainingapp.datasets.sources.layout import Kind, Layout, Shape
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
+from trainingapp.datasets.sources.split_lists import (
+    images_below,
+    images_of_list,
+    kinds_of_entries,
+    list_file,
+    listed_splits,
+    warn_of_unlisted,
+)
 
 NAME = "yolo"
 MOST_CLASSES = 100_000
 MOST_YAML_BYTES = 2 * 1024**2
 """YAML takes about a hundred times the memory of its text once it is parsed."""
-_NAME_FILES = ("classes.txt", "obj.names", "names.txt", "predefined_classes.txt")
+_NAME_FILES = ("classes.txt", ".names", "names.txt", "predefined_classes.txt")
 _NO_LABELS = {"train", "val", "valid", "test", "trainval", "readme", "notes", "license", *map(stem, _NAME_FILES)}
 _MOST_PEEKED = 5
 #: What PyYAML's safe loader raises for broken input, as fuzzing shows.
@@ -83,24 +93,26 @@ def read(files: Files, report: Report) -> Layout:
     used: list[str] = []
     settings = _settings(files, report, used)
     names = _names(files, settings, report, used)
-    settings_path = used[0] if settings else ""
-    kinds = _kinds(files, settings, used)
+    kinds, origin = _kinds(files, settings, used, report)
     label_files = _label_files(files)
-    parser = _Parser(names, report)
-    collector = Collector(files, report)
     labels_of = _pair(files, label_files, report)
-    wanted = [file for file in files.images if not kinds or file.path in kinds]
+    wanted = [file for file in files.images if kinds is None or file.path in kinds]
+    parser = _Parser(names, report)
+    for file in wanted:
+        if file.path in labels_of:
+            parser.add(files, labels_of[file.path])
+    parser.decide(_keypoints(settings))
+    collector = Collector(files, report)
     for file in sorted(wanted, key=lambda file: file.path):
         label_file = labels_of.get(file.path)
-        kind = kinds.get(file.path) if kinds else kind_of_path(file.path)
-        shapes = list(parser.shapes(files, label_file)) if label_file else []
+        kind = files.kind_of(file.path) if kinds is None else kinds[file.path]
+        shapes, unusable = parser.shapes(label_file.path) if label_file else ([], 0)
         where = Position(label_file.path if label_file else file.path)
-        collector.add(file, where, kind=kind, shapes=shapes)
-    bare = [image.file.path for image in collector.images() if image.file.path not in labels_of]
+        collector.add(file, where, kind=kind, shapes=shapes, unusable=unusable)
+    bare = [file.path for file in wanted if file.path not in labels_of]
     if bare:
         report.warn("no_label_file", messages.NO_LABEL_FILE(count=len(bare)), bare[0], count=len(bare))
     listed = [*used, *(file.path for file in label_files)]
-    origin = SPLIT_FROM_FILE(path=settings_path) if kinds else None
     return object_layout(NAME, collector, parser.classes(), listed, report, split_origin=origin)
 
 
@@ -127,14 +139,15 @@ def _image_of(files: Files, label_file: SourceFile) -> SourceFile | None:
     for wanted in ("/".join(swapped), folder):
         if found := best_match([file for file in same if file.path.rpartition("/")[0] == wanted], wanted):
             return found
-    return best_match(same, "/".join(swapped), kind_of_path(label_file.path))
+    return best_match(same, "/".join(swapped), files.kind_of(label_file.path))
 
 
 def _settings(files: Files, report: Report, used: list[str]) -> dict[object, object]:
     """The content of the data.yaml nearest to the top that names classes or splits; empty without one."""
     for file in sorted(files.ending(".yaml", ".yml"), key=lambda file: (file.path.count("/"), file.path)):
         try:
-            content: object = yaml.safe_load(files.read_text(file, MOST_YAML_BYTES))
+            # Every scalar stays text: YAML takes yes and no for truth values, 012 and 1:30 for numbers.
+            content: object = yaml.load(files.read_text(file, MOST_YAML_BYTES), yaml.BaseLoader)  # noqa: S506  safe
         except DatasetError as error:
             report.faults(error.items)
         except _BROKEN_YAML as error:
@@ -147,6 +160,22 @@ def _settings(files: Files, report: Report, used: list[str]) -> dict[object, obj
             }:
                 used.append(file.path)
                 return content
+    return _darknet_settings(files, report, used)
+
+
+def _darknet_settings(files: Files, report: Report, used: list[str]) -> dict[object, object]:
+    """The settings in Darknet's obj.data, lines of key = value, as data.yaml would name them; empty without one."""
+    for file in files.ending(".data"):
+        try:
+            pairs = (line.partition("=") for line in files.read_text(file, MOST_YAML_BYTES).splitlines())
+            values = {key.strip().lower(): value.strip() for key, equals, value in pairs if equals}
+        except DatasetError as error:
+            report.faults(error.items)
+            continue
+        if {"train", "names"} & values.keys():
+            used.append(file.path)
+            keys = {"train": "train", "valid": "val", "val": "val", "test": "test", "classes": "nc"}
+            return {keys[key]: value for key, value in values.items() if key in keys}
     return {}
 
 
@@ -171,10 +200,22 @@ def _names(files: Files, settings: dict[object, object], report: Report, used: l
             continue
         used.append(file.path)
         return _checked_names(dict(enumerate(lines)), file.path, report)
-    count = settings.get("nc")
-    if isinstance(count, int) and not isinstance(count, bool) and 0 < count <= MOST_CLASSES:
-        return {number: str(number) for number in range(count)}
-    return {}
+    count = _whole_number(settings.get("nc"))
+    return {number: str(number) for number in range(count)} if 0 < count <= MOST_CLASSES else {}
+
+
+def _whole_number(value: object) -> int:
+    """The text as a whole number; 0 when it is not one."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 7 else 0
+
+
+def _keypoints(settings: dict[object, object]) -> tuple[int, int] | None:
+    """`kpt_shape`: the number of key points of an object and the values of each, 2 or 3; None without it."""
+    shape = settings.get("kpt_shape")
+    if not isinstance(shape, list) or len(shape) != 2:
+        return None
+    count, values = map(_whole_number, shape)
+    return (count, values) if count and values in (2, 3) else None
 
 
 def _value(value: object) -> Param:
@@ -196,34 +237,70 @@ def _checked_names(names: dict[object, object], path: str, report: Report) -> di
     return found
 
 
-def _kinds(files: Files, settings: dict[object, object], used: list[str]) -> dict[str, Kind | None]:
-    """The split of each image according to data.yaml; empty where it names none that exists.
+def _kinds(
+    files: Files, settings: dict[object, object], used: list[str], report: Report
+) -> tuple[dict[str, Kind | None] | None, Message | None]:
+    """(the split of each image that belongs to the set, where it comes from).
 
-    An image that is both for training and for validation belongs to no split: the choice was left open.
+    By data.yaml; else by lists such as train.txt. None where neither names any: then the folders count.
     """
-    found: dict[str, Kind | None] = {}
-    for kind in ("train", "val", "test"):
+    entries, missing = _entries(files, settings, used, report)
+    train, val = entries.get("train", []), entries.get("val", [])
+    if train and set(train) == set(val) and not missing:  # the choice was left open
+        return dict.fromkeys(train, None), None
+    for kind, entry in missing.items():
+        # Many exports name folders of another machine; the folders of the source then count.
+        if not any(files.kind_of(file.path) == kind for file in files.images):
+            message = messages.SPLIT_NOT_FOUND(path=used[0], entry=entry[:100], split=kind)
+            report.fault("split_not_found", message, used[0])
+        elif entries:
+            entries[kind] = [file.path for file in files.images if files.kind_of(file.path) == kind]
+    if entries:
+        given: dict[str, Kind | None] = dict(kinds_of_entries(entries, report))
+        return given, SPLIT_FROM_FILE(path=used[0])
+    if missing or files.reading.splits not in ("auto", "lists"):
+        return None, None
+    listed = listed_splits(files, report)
+    if not listed.kinds:
+        return None, None
+    used += listed.paths
+    warn_of_unlisted([file.path for file in files.images if file.path not in listed.kinds], report)
+    return dict(listed.kinds), SPLIT_FROM_LISTS(paths=listed.paths)
+
+
+def _entries(
+    files: Files, settings: dict[object, object], used: list[str], report: Report
+) -> tuple[dict[Kind, list[str]], dict[Kind, str]]:
+    """(paths of the images of each split, the entries of train and val for which there are none)."""
+    found: dict[Kind, list[str]] = {}
+    missing: dict[Kind, str] = {}
+    texts: dict[Kind, list[str]] = {}
+    kinds: tuple[Kind, ...] = ("train", "val", "test")
+    for kind in kinds:
         value = settings.get(kind, settings.get("valid") if kind == "val" else None)
-        for entry in value if isinstance(value, list) else [value]:
-            for path in _listed(files, entry, used) if isinstance(entry, str) else ():
-                found[path] = kind if found.get(path, kind) == kind else None
-    return found
+        texts[kind] = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
+        paths = dict.fromkeys(path for entry in texts[kind] for path in _listed(files, entry, kind, used, report))
+        if paths:
+            found[kind] = list(paths)
+        elif texts[kind] and kind != "test":
+            missing[kind] = texts[kind][0]
+    if found.get("train") == found.get("val") and found.get("train") and texts["train"] != texts["val"]:
+        # Both were found by the last part of their paths alone, such as images: neither is in the source as such.
+        missing = {"train": texts["train"][0], "val": texts["val"][0]}
+        found = {}
+    return found, missing
 
 
-def _listed(files: Files, entry: str, used: list[str]) -> Iterator[str]:
+def _listed(files: Files, entry: str, kind: Kind, used: list[str], report: Report) -> Iterable[str]:
     """Paths of the images that an entry of data.yaml refers to: a folder, or a text file that lists them."""
     wanted = tidy_path(entry)
-    if wanted.endswith(".txt"):
-        lists = [file for file in files.source.files if f"/{file.path}".endswith(f"/{wanted}")]
-        if file := best_match(lists, ""):
-            used.append(file.path)
-            folder = file.path.rpartition("/")[0]
-            found = (files.find_image(line, folder) for line in files.read_text(file).splitlines() if line.strip())
-            yield from (image.path for image in found if image)
-        return
-    for file in files.images:
-        if not wanted or f"/{wanted}/" in f"/{file.path}":
-            yield file.path
+    if not wanted.lower().endswith(".txt"):
+        return images_below(files, wanted)
+    file = list_file(files, wanted)
+    if file is None:
+        return []
+    used.append(file.path)
+    return images_of_list(files, file, kind, report)
 
 
 class _Parser:
@@ -235,38 +312,62 @@ class _Parser:
         self._order = list(dict.fromkeys(names[number] for number in sorted(names)))
         self._label_of = {number: self._order.index(name) for number, name in names.items()}
         self._numbers: Counter[int] = Counter()
+        self._lines: dict[str, list[Line]] = {}
+        self._unusable: Counter[str] = Counter()
+        self._meanings: dict[int, Meaning] = {}
 
     def classes(self) -> list[str]:
         if self._names:
             return self._order
         return [str(number) for number in range(max(self._numbers, default=-1) + 1)]
 
-    def shapes(self, files: Files, file: SourceFile) -> Iterator[Shape]:
+    def add(self, files: Files, file: SourceFile) -> None:
+        """Read the numbers of a label file."""
+        lines = self._lines[file.path] = []
         try:
             text = files.read_text(file)
         except DatasetError as error:
             self.report.faults(error.items)
+            self._unusable[file.path] += 1
             return
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                shape = self._shape(line.split(), Position(file.path, number))
-                if shape:
-                    yield shape
+                parts = line.split()
+                where = Position(file.path, number)
+                values = _floats(parts)
+                if values is None or len(values) < 5:
+                    self._refuse(where, len(parts))
+                else:
+                    lines.append((where, values))
 
-    def _shape(self, parts: list[str], where: Position) -> Shape | None:
-        values = _floats(parts)
-        if values is None or not (len(values) == 5 or (len(values) >= 7 and len(values) % 2)):
-            message = messages.YOLO_LINE_INVALID(where=where.param(), count=len(parts))
-            self.report.fault("bad_annotation", message, where.path)
+    def decide(self, keypoints: tuple[int, int] | None) -> None:
+        """Decide what the columns are, by all lines that were added."""
+        lines = [line for lines in self._lines.values() for line in lines]
+        self._meanings = meanings(lines, keypoints, self.report)
+
+    def shapes(self, path: str) -> tuple[list[Shape], int]:
+        """(the objects of a label file, the number of those that cannot be used)"""
+        found = [shape for where, values in self._lines.pop(path, ()) if (shape := self._shape(values, where))]
+        return found, self._unusable[path]
+
+    def _refuse(self, where: Position, count: int) -> None:
+        self._unusable[where.path] += 1
+        self.report.fault("bad_annotation", messages.YOLO_LINE_INVALID(where=where.param(), count=count), where.path)
+
+    def _shape(self, values: "array[float]", where: Position) -> Shape | None:
+        meaning = self._meanings.get(len(values))
+        if meaning is None:
+            self._refuse(where, len(values))
             return None
         label = self._label(values[0])
         if label is None:
-            message = messages.NO_CLASS(where=where.param(), text=parts[0][:40])
+            self._unusable[where.path] += 1
+            message = messages.NO_CLASS(where=where.param(), text=f"{values[0]:g}")
             self.report.fault("unknown_class", message, where.path)
             return None
-        if len(values) > 5:
+        if meaning == "outline":
             return Shape(label, where, polygons=(array("f", values[1:]),), relative=True)
-        x, y, width, height = values[1:]
+        x, y, width, height = values[1:5]
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return Shape(label, where, box, relative=True)
 
@@ -279,10 +380,10 @@ class _Parser:
         return int(value)
 
 
-def _floats(parts: list[str]) -> list[float] | None:
+def _floats(parts: list[str]) -> "array[float] | None":
     """The parts as numbers that can be shares of an image; None when one is not."""
     try:
-        values = [float(part) for part in parts]
+        values = array("d", map(float, parts))
     except ValueError:
         return None
     return values if all(math.isfinite(value) and abs(value) < 1e6 for value in values) else None

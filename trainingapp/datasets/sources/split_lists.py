@@ -1,0 +1,166 @@
+"""Lists of images that assign them to splits: train.txt and valid.txt, or ImageSets/Main/*.txt of Pascal VOC.
+
+A line is the path of an image, on whatever machine, or its name with or without the ending. Names may hold spaces.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_LISTS
+from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.sources.files import Files, best_match, stem
+from trainingapp.datasets.sources.folder_names import kind_of_folder
+from trainingapp.datasets.sources.layout import Kind, Layout
+from trainingapp.datasets.sources.source import SourceFile
+
+MOST_NAMED = 3
+_TRAINVAL = ("trainval", "train_val", "trainvalid")
+
+
+@dataclass
+class ListedSplits:
+    """The split of each listed image by its path, and the lists."""
+
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    paths: list[str] = field(default_factory=list)
+
+
+def with_listed_splits(layout: Layout, files: Files, report: Report) -> Layout:
+    """The layout with the splits of the lists in the source, where it has no others; images in no list are left out."""
+    if layout.has_splits or layout.split_origin or files.reading.splits not in ("auto", "lists"):
+        return layout
+    listed = listed_splits(files, report, "segmentation" if "masks" in layout.annotations[:1] else "main")
+    images = [
+        replace(image, kind=listed.kinds[image.file.path]) for image in layout.images if image.file.path in listed.kinds
+    ]
+    if not images:
+        return layout
+    others = [image.file.path for image in layout.images if image.file.path not in listed.kinds]
+    warn_of_unlisted(others, report)
+    return replace(
+        layout,
+        images=images,
+        files=[*layout.files, *listed.paths],
+        split_origin=SPLIT_FROM_LISTS(paths=listed.paths),
+    )
+
+
+def warn_of_unlisted(paths: list[str], report: Report) -> None:
+    """Warn of images that are in no list."""
+    if paths:
+        message = messages.NOT_LISTED(count=len(paths), paths=paths[:MOST_NAMED])
+        report.warn("not_annotated", message, paths[0], count=len(paths))
+
+
+def listed_splits(files: Files, report: Report, preferred: str = "main") -> ListedSplits:
+    """The splits by the lists in the folder called `preferred`, or else in the folder with the most lists.
+
+    Lists that name no image of the source do not count. trainval stands for train where there is no such list.
+    """
+    groups: dict[str, dict[str, SourceFile]] = defaultdict(dict)
+    for file in files.ending(".txt"):
+        if kind := _kind_of_list(file, files):
+            folder = file.path.rpartition("/")[0]
+            groups[folder].setdefault(kind, file)
+    ranked = sorted(groups, key=lambda folder: (_last(folder) != preferred, -len(groups[folder]), folder.count("/")))
+    for folder in ranked:
+        if found := _read(files, groups[folder], report):
+            return found
+    return ListedSplits()
+
+
+def _last(folder: str) -> str:
+    return folder.rpartition("/")[2].lower()
+
+
+def _kind_of_list(file: SourceFile, files: Files) -> str | None:
+    name = stem(file.path).lower()
+    if files.with_stem(stem(file.path)):
+        return None  # the label file of an image
+    return "trainval" if name in _TRAINVAL else kind_of_folder(name)
+
+
+def _read(files: Files, lists: dict[str, SourceFile], report: Report) -> ListedSplits | None:
+    if not {"train", "trainval", "val", "test"} & lists.keys():
+        return None
+    entries: dict[Kind, list[str]] = {}
+    used: list[str] = []
+    ordered: list[tuple[str, Kind]] = [("train", "train"), ("val", "val"), ("test", "test")]
+    if "train" not in lists:
+        ordered[0] = ("trainval", "train")
+    for name, kind in ordered:
+        if name in lists and (paths := images_of_list(files, lists[name], kind, report)):
+            entries[kind] = paths
+            used.append(lists[name].path)
+    if not entries:
+        return None
+    return ListedSplits(kinds_of_entries(entries, report, trainval="train" not in lists), used)
+
+
+def kinds_of_entries(
+    entries: dict[Kind, list[str]], report: Report, *, trainval: bool = False
+) -> dict[str, Kind]:
+    """The split of each path. One in several splits is held out of training, with a warning unless it is of trainval."""
+    kinds: dict[str, Kind] = {}
+    several: list[str] = []
+    for kind in ("train", "val", "test"):
+        for path in entries.get(kind, ()):  # type: ignore[call-overload]  # the literals above are kinds
+            before = kinds.get(path)
+            if before and before != kind and not trainval:
+                several.append(path)
+            if before in (None, "train"):
+                kinds[path] = kind  # type: ignore[assignment]
+    if several:
+        message = messages.IN_SEVERAL_SPLITS(count=len(several), paths=several[:MOST_NAMED])
+        report.warn("leak", message, several[0], count=len(several))
+    return kinds
+
+
+def images_of_list(files: Files, file: SourceFile, kind: Kind, report: Report) -> list[str]:
+    """Paths of the images that a list names; a warning where some are not in the source."""
+    try:
+        lines = [line.strip() for line in files.read_text(file).splitlines() if line.strip()]
+    except DatasetError as error:
+        report.faults(error.items)
+        return []
+    folder = file.path.rpartition("/")[0]
+    found = [_image(files, line, folder, kind) for line in lines]
+    missing = [line for line, image in zip(lines, found, strict=True) if image is None]
+    if missing and len(missing) < len(lines):
+        message = messages.LIST_ENTRIES_MISSING(
+            count=len(missing), total=len(lines), path=file.path, entries=[line[:100] for line in missing[:MOST_NAMED]]
+        )
+        report.warn("missing_image", message, file.path, count=len(missing))
+    return [image.path for image in found if image]
+
+
+def _image(files: Files, line: str, folder: str, kind: Kind) -> SourceFile | None:
+    """The image of a line: of all of it, or of what stands before a number, as in "2007_000032 1"."""
+    if image := files.find_image(line, folder, kind):
+        return image
+    name, _, number = line.rpartition(" ")
+    return files.find_image(name.strip(), folder, kind) if name and number.lstrip("-").isdigit() else None
+
+
+def list_file(files: Files, entry: str) -> SourceFile | None:
+    """The text file of the source that `entry`, a path on any machine, means."""
+    parts = entry.split("/")
+    for start in range(len(parts)):
+        ending = "/".join(parts[start:])
+        same = [file for file in files.ending(".txt") if f"/{file.path}".endswith(f"/{ending}")]
+        if same:
+            return best_match(same, "")
+    return None
+
+
+def images_below(files: Files, entry: str) -> Iterable[str]:
+    """Paths of the images in the folder that `entry`, a path on any machine, means: by its longest known ending."""
+    parts = [part for part in entry.split("/") if "*" not in part]
+    for start in range(len(parts)):
+        ending = "/".join(parts[start:])
+        found = [file.path for file in files.images if f"/{ending}/" in f"/{file.path}"]
+        if found:
+            return found
+    return [] if parts and parts != [""] else [file.path for file in files.images]
