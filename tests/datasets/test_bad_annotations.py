@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import annotated
-from tests.helpers.annotated import IMAGES, Tree, imported_boxes
+from tests.helpers.annotated import IMAGES, Annotated, Tree, imported_boxes
 from tests.helpers.sources import assert_refused, codes, image, write_tree
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.inspection import run_inspection
@@ -41,9 +41,6 @@ def line_of(tree: Tree, path: str, text: str) -> int:
 @pytest.mark.parametrize(
     ("change", "code", "text"),
     [
-        (first(bbox=[50, 0, 20, 10]), "box_outside", "exceeds the image of 60 x 40"),
-        (first(bbox=[5, 5, 0, 10]), "box_without_area", "has no area"),
-        (first(bbox=[5, 5, -3, 10]), "box_without_area", "has no area"),
         (first(bbox=[5, 5, 3]), "bad_annotation", "bbox must be four numbers"),
         (first(bbox=[5, 5, "3", 4]), "bad_annotation", "bbox must be four numbers"),
         (first(bbox=[5, 5, 1e400, 4]), "bad_annotation", "bbox must be four numbers"),
@@ -92,9 +89,6 @@ def test_json_that_is_cut_short(import_tree: ImportTree, data_dir: Path, cut: fl
         ("0 .5 .5 .2 .2\n\n1 .5 x .2 .2", "bad_annotation", "line 3"),
         ("9 0.5 0.5 0.2 0.2", "unknown_class", "line 1: there is no class 9"),
         ("-1 0.5 0.5 0.2 0.2", "unknown_class", "line 1: there is no class -1"),
-        ("0 0.5 0.5 0.2 0.2\n0 0.9 0.5 0.5 0.2", "box_outside", "line 2"),
-        ("0 0.5 0.5 0 0.2", "box_without_area", "line 1"),
-        ("0 30 20 10 10", "box_outside", "line 1"),
         ("0 nan 0.5 0.1 0.2", "bad_annotation", "line 1"),
     ],
 )
@@ -116,8 +110,6 @@ def test_yaml_that_is_none(import_tree: ImportTree, data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "code", "text"),
     [
-        ("<xmax>20</xmax>", "<xmax>90</xmax>", "box_outside", "Annotations/p1.xml line 4"),
-        ("<xmax>20</xmax>", "<xmax>0</xmax>", "box_without_area", "Annotations/p1.xml line 4"),
         ("<xmax>20</xmax>", "<xmax>wide</xmax>", "bad_annotation", "Annotations/p1.xml line 4"),
         ("<name>cat</name>", "<name> </name>", "unknown_class", "Annotations/p1.xml line 4"),
         ("</bndbox>", "</box>", "annotations_broken", "Annotations/p1.xml line 6"),
@@ -239,13 +231,108 @@ def test_too_little_is_left(import_leaving_out: ImportTree, data_dir: Path) -> N
     assert_refused(import_leaving_out(tree), data_dir, "no_train")
 
 
-# What is mended, with a word
+# What is corrected, with a warning
 
 
 def test_boxes_a_little_outside_are_clipped(import_tree: ImportTree) -> None:
     dataset = import_tree(coco_with(first(bbox=[-1.5, -0.2, 20, 10])))
     assert imported_boxes(dataset)["p1"][1][0] == ("cat", (0.0, 0.0, 18.5, 9.8))
     assert codes(dataset, "warning") == ["box_clipped"]
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        (coco_with(first(bbox=[50, -30, 40, 40])), ("cat", (50.0, 0.0, 60.0, 10.0))),
+        (annotated.yolo_tree() | {"labels/train/p1.txt": b"0 0.9 0.5 0.5 0.2"}, ("cat", (39.0, 16.0, 60.0, 24.0))),
+        (
+            annotated.yolo_tree() | {"labels/train/p1.txt": b"0 0.5 -1 1.5 0.5 0.5 2 -0.5 0.5"},
+            ("cat", (0.0, 0.0, 60.0, 40.0)),
+        ),
+        (
+            annotated.yolo_tree() | {"labels/train/p1.txt": b"0 1.2 0.1 0.8 0.5 1.2 0.9"},
+            ("cat", (48.0, 12.0, 60.0, 28.0)),
+        ),
+        (
+            annotated.voc_tree()
+            | {"Annotations/p1.xml": annotated.voc_xml(Annotated("p1", "train", [("cat", (-70, 5, 9, 90))])).encode()},
+            ("cat", (0.0, 5.0, 9.0, 40.0)),
+        ),
+    ],
+)
+def test_what_lies_within_the_image_is_kept(
+    import_tree: ImportTree, tree: Tree, expected: tuple[str, tuple[float, ...]]
+) -> None:
+    """A triangle whose tips lie right of the image fills less of it than its box does."""
+    dataset = import_tree(tree)
+    assert dataset.status == "ready"
+    assert expected in imported_boxes(dataset)["p1"][1]
+    message = next(item["message"] for item in dataset.report if item["code"] == "box_clipped")
+    assert message.startswith("1 box that exceeds its image by")
+    assert "p1" in message or "line" in message
+
+
+@pytest.mark.parametrize(
+    ("tree", "code", "text"),
+    [
+        (coco_with(first(bbox=[61, 0, 20, 10])), "box_outside", "lies outside the image of 60 x 40"),
+        (coco_with(first(bbox=[5, 5, 0, 10])), "box_without_area", "has no area"),
+        (coco_with(first(bbox=[5, 5, -3, 10])), "box_without_area", "has no area"),
+        (
+            annotated.yolo_tree() | {"labels/train/p1.txt": b"0 0.5 0.5 0 0.2\n1 .5 .5 .1 .1"},
+            "box_without_area",
+            "labels/train/p1.txt line 1",
+        ),
+        (
+            annotated.yolo_tree() | {"labels/train/p1.txt": b"1 .5 .5 .1 .1\n0 30 20 10 10"},
+            "box_outside",
+            "labels/train/p1.txt line 2",
+        ),
+    ],
+)
+def test_objects_that_cannot_be_used_are_left_out(import_tree: ImportTree, tree: Tree, code: str, text: str) -> None:
+    dataset = import_tree(tree)
+    assert (dataset.status, codes(dataset, "warning")) == ("ready", [code])
+    assert [name for name, _box in imported_boxes(dataset)["p1"][1]] == ["dog"]
+    assert dataset.report[0]["message"].startswith("Left out: ")
+    assert text in dataset.report[0]["message"]
+
+
+def test_an_image_without_a_usable_object_is_no_background(import_tree: ImportTree) -> None:
+    """p2 has one object, which lies outside; p3 never had any."""
+    dataset = import_tree(annotated.yolo_tree() | {"labels/train/p2.txt": b"2 3 3 .1 .1"})
+    assert dataset.status == "ready"
+    assert set(imported_boxes(dataset)) == {"p1", "p3", "p4", "p5", "p6"}
+    message = next(item["message"] for item in dataset.report if item["code"] == "objects_lost")
+    assert "images/train/p2.png" in message
+    assert not list(dataset.folder.rglob("p2.png"))
+
+
+def test_faulty_lines_that_are_left_out_make_no_background(import_leaving_out: ImportTree) -> None:
+    dataset = import_leaving_out(annotated.yolo_tree() | {"labels/train/p2.txt": b"9 .5 .5 .1 .1"})
+    assert set(imported_boxes(dataset)) == {"p1", "p3", "p4", "p5", "p6"}
+    assert {"unknown_class", "objects_lost"} <= set(codes(dataset, "warning"))
+
+
+def test_a_set_that_loses_most_objects_is_refused(import_tree: ImportTree, data_dir: Path) -> None:
+    far: Tree = {
+        f"labels/{split}/{stem}.txt": b"0 1.9 1.9 .1 .1\n" * 2 for split, stem in (("train", "p4"), ("val", "p5"))
+    }
+    far["labels/train/p1.txt"] = b"0 1.5 1.5 .1 .1\n" * 2
+    dataset = import_tree(annotated.yolo_tree() | far)
+    assert_refused(dataset, data_dir, "box_outside", "6 of 9 objects have no area or lie outside")
+
+
+def test_interchanged_corners_are_put_in_order(import_tree: ImportTree) -> None:
+    box = ("cat", (20, 30, 5, 10))
+    xml = (
+        annotated.voc_xml(Annotated("p2", "train", [box]))
+        .replace("<xmin>21", "<xmin>20")
+        .replace("<ymin>31", "<ymin>30")
+    )
+    dataset = import_tree(annotated.voc_tree() | {"Annotations/p4.xml": xml.encode()})
+    assert imported_boxes(dataset)["p4"] == ("train", [("cat", (4.0, 9.0, 20.0, 30.0))])
+    assert codes(dataset, "warning") == ["corners_swapped"]
 
 
 def turned_jpeg(pixels_HWC: "np.ndarray[Any, np.dtype[np.uint8]]", orientation: int) -> bytes:

@@ -19,6 +19,7 @@ TITLES: dict[str, str | Promise] = {
     "colours_unknown": _("Colors without a class"),
     "columns_ignored": _("Columns that are not used"),
     "compression": _("Unsupported compression methods"),
+    "corners_swapped": _("Boxes with interchanged corners"),
     "damaged_entry": _("Corrupted files in the zip"),
     "deep": _("Images with more than 8 bits per channel"),
     "disk_full": _("Not enough disk space"),

@@ -99,6 +99,15 @@ YOLO_LINE_INVALID = define(
         "%(where)s: a class and four numbers (or the points of a polygon) are required, not %(count)d values.",
     ),
 )
+NOT_VOC = define("dataset_not_voc", gettext_noop("%(path)s was not read: it is not an annotation file of Pascal VOC."))
+CORNERS_SWAPPED = define(
+    "dataset_corners_swapped",
+    ngettext(
+        "%(count)d box has its left and right or top and bottom interchanged; it was put in order: %(where)s.",
+        "%(count)d boxes have left and right or top and bottom interchanged; they were put in order, among them "
+        "%(where)s.",
+    ),
+)
 YOLO_POSE = define(
     "dataset_yolo_pose",
     ngettext(
@@ -128,8 +137,8 @@ YOLO_FOUR_CORNERS = define(
 YOLO_AMBIGUOUS = define(
     "dataset_yolo_ambiguous",
     gettext_noop(
-        "%(where)s: lines of %(count)d values can be outlines, or boxes with key points. Name kpt_shape in data.yaml if "
-        "they are key points; otherwise export the outlines as COCO JSON."
+        "%(where)s: lines of %(count)d values can be outlines, or boxes with key points. Name kpt_shape in data.yaml "
+        "if they are key points; otherwise export the outlines as COCO JSON."
     ),
 )
 YOLO_PIXELS = define(

@@ -49,7 +49,10 @@ _SINGULAR: dict[str, Role] = {
     **dict.fromkeys(("mask", "gt", "seg", "segmentation", "semantic"), "masks"),
 }
 """Words that can be classes beside others, such as mask beside no_mask."""
-_NEUTRAL = {"set", "sets", "split", "splits", "data", "dataset", "dev", "obj", "part", "input", "jpeg", "jpg", "png"}
+_NEUTRAL = {
+    *("set", "sets", "split", "splits", "data", "dataset", "dev", "obj", "part", "input", "jpeg", "jpg", "png"),
+    *("file", "files", "list", "lists"),
+}
 """Words that say nothing of their own; single letters and digits do not either."""
 _WORD = re.compile(r"[^\W\d_a-zA-Z]+|[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
 

@@ -13,9 +13,10 @@ from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, best_match, stem
 from trainingapp.datasets.sources.folder_names import kind_of_folder
 from trainingapp.datasets.sources.layout import Kind, Layout
-from trainingapp.datasets.sources.source import SourceFile
+from trainingapp.datasets.sources.source import Source, SourceFile
 
 MOST_NAMED = 3
+KINDS: tuple[Kind, ...] = ("train", "val", "test")
 _TRAINVAL = ("trainval", "train_val", "trainvalid")
 
 
@@ -31,7 +32,8 @@ def with_listed_splits(layout: Layout, files: Files, report: Report) -> Layout:
     """The layout with the splits of the lists in the source, where it has no others; images in no list are left out."""
     if layout.has_splits or layout.split_origin or files.reading.splits not in ("auto", "lists"):
         return layout
-    listed = listed_splits(files, report, "segmentation" if "masks" in layout.annotations[:1] else "main")
+    preferred = "segmentation" if "masks" in layout.annotations[:1] else "main"
+    listed = listed_splits(files, [image.file for image in layout.images], report, preferred)
     images = [
         replace(image, kind=listed.kinds[image.file.path]) for image in layout.images if image.file.path in listed.kinds
     ]
@@ -54,11 +56,18 @@ def warn_of_unlisted(paths: list[str], report: Report) -> None:
         report.warn("not_annotated", message, paths[0], count=len(paths))
 
 
-def listed_splits(files: Files, report: Report, preferred: str = "main") -> ListedSplits:
+def listed_splits(files: Files, images: Iterable[SourceFile], report: Report, preferred: str = "main") -> ListedSplits:
     """The splits by the lists in the folder called `preferred`, or else in the folder with the most lists.
 
-    Lists that name no image of the source do not count. trainval stands for train where there is no such list.
+    Lists that name none of `images` do not count. trainval stands for train where there is no such list.
     """
+    alone = Files(Source([*images, *files.ending(".txt")], files.source.folders), files.beat, files.reading)
+    found = _listed_splits(alone, report, preferred)
+    files.read_paths.update(alone.read_paths)
+    return found
+
+
+def _listed_splits(files: Files, report: Report, preferred: str) -> ListedSplits:
     groups: dict[str, dict[str, SourceFile]] = defaultdict(dict)
     for file in files.ending(".txt"):
         if kind := _kind_of_list(file, files):
@@ -99,19 +108,17 @@ def _read(files: Files, lists: dict[str, SourceFile], report: Report) -> ListedS
     return ListedSplits(kinds_of_entries(entries, report, trainval="train" not in lists), used)
 
 
-def kinds_of_entries(
-    entries: dict[Kind, list[str]], report: Report, *, trainval: bool = False
-) -> dict[str, Kind]:
-    """The split of each path. One in several splits is held out of training, with a warning unless it is of trainval."""
+def kinds_of_entries(entries: dict[Kind, list[str]], report: Report, *, trainval: bool = False) -> dict[str, Kind]:
+    """The split of each path. One in several is held out of training, with a warning unless it is of trainval."""
     kinds: dict[str, Kind] = {}
     several: list[str] = []
-    for kind in ("train", "val", "test"):
-        for path in entries.get(kind, ()):  # type: ignore[call-overload]  # the literals above are kinds
+    for kind in KINDS:
+        for path in entries.get(kind, ()):
             before = kinds.get(path)
             if before and before != kind and not trainval:
                 several.append(path)
             if before in (None, "train"):
-                kinds[path] = kind  # type: ignore[assignment]
+                kinds[path] = kind
     if several:
         message = messages.IN_SEVERAL_SPLITS(count=len(several), paths=several[:MOST_NAMED])
         report.warn("leak", message, several[0], count=len(several))

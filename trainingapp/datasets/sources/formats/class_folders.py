@@ -97,16 +97,13 @@ def _without_wrapper(source: Source) -> Source:
     """The source as seen from the single top folder that many programs put around everything.
 
     Only a folder that holds folders and no images is such a wrapper, so that a single class is never mistaken for it;
-    a folder with the name of a split is not one either. Files that are not images may lie beside it.
+    a folder with the name of a split is not one either. Folders without images and other files may lie beside it.
     """
-    tops = {folder for folder in source.folders if "/" not in folder}
-    top = min(tops, default="")
-    direct = {file.path.rpartition("/")[0] for file in source.files if is_image_name(file.path)}
-    if len(tops) != 1 or kind_of_folder(top) or direct & {"", top}:
+    tree = _Tree(source)
+    tops = [top for top in tree.children() if tree.holds_images(top)]
+    if len(tops) != 1 or tree.kinds.get(tops[0]) or tree.direct & {"", tops[0]}:
         return source
-    if not any(folder.startswith(f"{top}/") for folder in source.folders):
-        return source
-    prefix = f"{top}/"
+    prefix = f"{tops[0]}/"
     files = [
         SourceFile(file.path.removeprefix(prefix), file.size_bytes, file.open)
         for file in source.files

@@ -15,6 +15,7 @@ from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.layout import Kind, Layout, MaskFile, Shape, SourceImage
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
+from trainingapp.datasets.sources.split_lists import warn_of_unlisted
 
 
 class Collector:
@@ -24,6 +25,7 @@ class Collector:
         self.files = files
         self.report = report
         self._images: dict[str, SourceImage] = {}
+        self._unlisted: set[str] = set()
 
     def add(
         self,
@@ -48,6 +50,11 @@ class Collector:
             file, "", kind, label, tuple(shapes), mask, size, where, tuple(sorted(set(labels))), unusable
         )
 
+    def leave_out_unlisted(self, paths: list[str]) -> None:
+        """Warn of images that no split of the source contains; they are not added."""
+        warn_of_unlisted(paths, self.report)
+        self._unlisted.update(paths)
+
     def images(self) -> list[SourceImage]:
         """The images added; each is stored in images/ under its path below the folder that is common to all."""
         folders = [path.split("/")[:-1] for path in self._images]
@@ -61,7 +68,8 @@ class Collector:
     def warn_of_others(self) -> None:
         """Warn of the images of the source that no annotation refers to."""
         masks = {image.mask.file.path for image in self._images.values() if image.mask}
-        others = [file.path for file in self.files.images if file.path not in self._images.keys() | masks]
+        known = self._images.keys() | masks | self._unlisted
+        others = [file.path for file in self.files.images if file.path not in known]
         if others:
             count = len(others)
             self.report.warn("not_annotated", messages.NOT_ANNOTATED(count=count), others[0], count=count)

@@ -1,6 +1,6 @@
 """Pascal VOC: an XML file for each image.
 
-Annotations/*.xml  JPEGImages/*.jpg  ImageSets/Main/{train,val,test}.txt
+Annotations/*.xml  JPEGImages/*.jpg  ImageSets/Main/{train,val,trainval,test}.txt
 train/*.xml  train/*.jpg  ...                                the XML beside the image
 
 Corners count pixels from 1, and right and bottom are inclusive, as in the VOC development kit; therefore 1 is
@@ -9,6 +9,7 @@ subtracted from left and top, while right and bottom stay: http://host.robots.ox
 
 import math
 import re
+from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element, ParseError
 from xml.parsers.expat import ErrorString
 
@@ -23,14 +24,14 @@ from trainingapp.datasets.sources.files import (
     Files,
     best_match,
     class_name,
-    kind_of_path,
     natural_key,
     stem,
 )
 from trainingapp.datasets.sources.formats.collector import Collector, object_layout, whole
-from trainingapp.datasets.sources.layout import Kind, Layout, Shape
+from trainingapp.datasets.sources.layout import Layout, Shape
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
+from trainingapp.datasets.sources.split_lists import ListedSplits, listed_splits
 
 NAME = "voc"
 MOST_XML_BYTES = 2 * 1024**2
@@ -38,9 +39,19 @@ _MOST_PEEKED = 20
 _ROOT = re.compile(rb"<annotation[\s>/]")
 _OBJECT = re.compile(rb"<object[\s>]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_KINDS: tuple[Kind, ...] = ("train", "val", "test")
+MOST_NAMED = 3
 _Found = tuple[Position, str, tuple[float, float, float, float]]
 """where, class, box"""
+
+
+@dataclass
+class _Annotation:
+    """The content of a file; `unusable` counts objects that are not among `objects`."""
+
+    path: str
+    size: tuple[int, int]
+    objects: list[_Found] = field(default_factory=list)
+    unusable: int = 0
 
 
 def recognise(files: Files) -> bool:
@@ -51,44 +62,40 @@ def recognise(files: Files) -> bool:
 def read(files: Files, report: Report) -> Layout:
     """Read every XML file; classes are ordered by name, since no file lists them."""
     collector = Collector(files, report)
-    lists = _lists(files)
-    kinds = {name: kind for kind, (_path, names) in lists.items() for name in names}
     read_files = files.ending(".xml")
-    pending: list[tuple[SourceFile, str, Kind | None, tuple[int, int], list[_Found]]] = []
+    reader = _Reader(report)
+    pending: list[tuple[SourceFile, _Annotation]] = []
     for file in read_files:
         try:
             tree, content = _tree(files, file)
         except DatasetError as error:
             report.faults(error.items)
             continue
+        if tree.tag != "annotation":
+            report.warn("ignored_file", messages.NOT_VOC(path=file.path), file.path)
+            continue
         image = _image(files, file, tree)
         if image is None:
             report.fault("missing_image", messages.NO_IMAGE_FOR(path=file.path), file.path)
-            continue
-        kind = kinds.get(stem(file.path)) if kinds else kind_of_path(file.path) or kind_of_path(image.path)
-        width, height = (whole(_number(tree.findtext(f"size/{side}"))) for side in ("width", "height"))
-        size = (width, height) if width and height else (0, 0)
-        pending.append((image, file.path, kind, size, _objects(tree, content, file.path, report)))
-    classes = sorted({name for entry in pending for _where, name, _box in entry[4]}, key=natural_key)
+        else:
+            pending.append((image, reader.annotation(tree, content, file.path)))
+    reader.report_swapped()
+    listed = ListedSplits()
+    if files.reading.splits in ("auto", "lists"):
+        listed = listed_splits(files, [image for image, _found in pending], report)
+    if listed.kinds:
+        collector.leave_out_unlisted([image.path for image, _found in pending if image.path not in listed.kinds])
+        pending = [(image, found) for image, found in pending if image.path in listed.kinds]
+    classes = sorted({name for _image, found in pending for _where, name, _box in found.objects}, key=natural_key)
     label_of = {name: label for label, name in enumerate(classes)}
-    for image, path, kind, size, found in pending:
-        shapes = [Shape(label_of[name], where, box) for where, name, box in found]
-        collector.add(image, Position(path), kind=kind, shapes=shapes, size=size)
-    listed = [*(path for path, _names in lists.values()), *(file.path for file in read_files)]
-    paths = [path for path, _names in lists.values()]
-    origin = SPLIT_FROM_LISTS(paths=paths) if paths else None
-    return object_layout(NAME, collector, classes, listed, report, split_origin=origin)
-
-
-def _lists(files: Files) -> dict[Kind, tuple[str, set[str]]]:
-    """(path, stems) of the list of each split in ImageSets/Main."""
-    found: dict[Kind, tuple[str, set[str]]] = {}
-    for kind in _KINDS:
-        ending = f"imagesets/main/{kind}.txt"
-        if file := best_match(files.ending(ending), ""):
-            lines = files.read_text(file).splitlines()
-            found[kind] = (file.path, {line.split()[0] for line in lines if line.strip()})
-    return found
+    for image, found in pending:
+        kind = listed.kinds.get(image.path) or files.kind_of(found.path) or files.kind_of(image.path)
+        shapes = [Shape(label_of[name], where, box) for where, name, box in found.objects]
+        where = Position(found.path)
+        collector.add(image, where, kind=kind, shapes=shapes, size=found.size, unusable=found.unusable)
+    paths = [*listed.paths, *(file.path for file in read_files)]
+    origin = SPLIT_FROM_LISTS(paths=listed.paths) if listed.kinds else None
+    return object_layout(NAME, collector, classes, paths, report, split_origin=origin)
 
 
 def _tree(files: Files, file: SourceFile) -> tuple[Element, bytes]:
@@ -113,26 +120,48 @@ def _image(files: Files, file: SourceFile, tree: Element) -> SourceFile | None:
     folder = file.path.rpartition("/")[0]
     near = re.sub(r"(?i)(^|/)annotations(/|$)", r"\1JPEGImages\2", folder)
     same = files.with_stem(stem(file.path))
-    kind = kind_of_path(file.path)
+    kind = files.kind_of(file.path)
     return best_match(same, near, kind) or files.find_image(tree.findtext("filename") or "", near, kind)
 
 
-def _objects(tree: Element, content: bytes, path: str, report: Report) -> list[_Found]:
-    found: list[_Found] = []
-    starts = [match.start() for match in _OBJECT.finditer(content)]
-    for number, element in enumerate(tree.findall("object")):
-        line = content.count(b"\n", 0, starts[number]) + 1 if number < len(starts) else 0
-        where = Position(path, line)
+class _Reader:
+    """Reads objects; counts those whose corners are swapped."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self._swapped: list[Position] = []
+
+    def annotation(self, tree: Element, content: bytes, path: str) -> _Annotation:
+        width, height = (whole(_number(tree.findtext(f"size/{side}"))) for side in ("width", "height"))
+        found = _Annotation(path, (width, height) if width and height else (0, 0))
+        starts = [match.start() for match in _OBJECT.finditer(content)]
+        for number, element in enumerate(tree.findall("object")):
+            line = content.count(b"\n", 0, starts[number]) + 1 if number < len(starts) else 0
+            self._add_object(element, Position(path, line), found)
+        return found
+
+    def _add_object(self, element: Element, where: Position, found: _Annotation) -> None:
         name = class_name(element.findtext("name") or "")
         corners = [_number(element.findtext(f"bndbox/{corner}")) for corner in _CORNERS]
         if not name:
-            report.fault("unknown_class", messages.OBJECT_WITHOUT_NAME(where=where.param()), path)
+            found.unusable += 1
+            self.report.fault("unknown_class", messages.OBJECT_WITHOUT_NAME(where=where.param()), where.path)
         elif any(not math.isfinite(corner) or abs(corner) > 1e9 for corner in corners):
-            report.fault("bad_annotation", messages.BNDBOX_INVALID(where=where.param(), keys=_CORNERS), path)
+            found.unusable += 1
+            self.report.fault("bad_annotation", messages.BNDBOX_INVALID(where=where.param(), keys=_CORNERS), where.path)
         else:
             left, top, right, bottom = corners
-            found.append((where, name, (left - 1, top - 1, right, bottom)))
-    return found
+            if left > right or top > bottom:
+                self._swapped.append(where)
+                left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
+            found.objects.append((where, name, (left - 1, top - 1, right, bottom)))
+
+    def report_swapped(self) -> None:
+        """Warn of boxes whose corners were put in order."""
+        if self._swapped:
+            count, first = len(self._swapped), [where.param() for where in self._swapped[:MOST_NAMED]]
+            message = messages.CORNERS_SWAPPED(count=count, where=first)
+            self.report.warn("corners_swapped", message, self._swapped[0].path, count=count)
 
 
 def _number(text: str | None) -> float:

@@ -36,7 +36,6 @@ from trainingapp.datasets.sources.split_lists import (
     kinds_of_entries,
     list_file,
     listed_splits,
-    warn_of_unlisted,
 )
 
 NAME = "yolo"
@@ -103,6 +102,7 @@ def read(files: Files, report: Report) -> Layout:
             parser.add(files, labels_of[file.path])
     parser.decide(_keypoints(settings))
     collector = Collector(files, report)
+    collector.leave_out_unlisted([file.path for file in files.images if kinds is not None and file.path not in kinds])
     for file in sorted(wanted, key=lambda file: file.path):
         label_file = labels_of.get(file.path)
         kind = files.kind_of(file.path) if kinds is None else kinds[file.path]
@@ -260,11 +260,10 @@ def _kinds(
         return given, SPLIT_FROM_FILE(path=used[0])
     if missing or files.reading.splits not in ("auto", "lists"):
         return None, None
-    listed = listed_splits(files, report)
+    listed = listed_splits(files, files.images, report)
     if not listed.kinds:
         return None, None
     used += listed.paths
-    warn_of_unlisted([file.path for file in files.images if file.path not in listed.kinds], report)
     return dict(listed.kinds), SPLIT_FROM_LISTS(paths=listed.paths)
 
 
@@ -278,7 +277,9 @@ def _entries(
     kinds: tuple[Kind, ...] = ("train", "val", "test")
     for kind in kinds:
         value = settings.get(kind, settings.get("valid") if kind == "val" else None)
-        texts[kind] = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
+        texts[kind] = [
+            text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text
+        ]
         paths = dict.fromkeys(path for entry in texts[kind] for path in _listed(files, entry, kind, used, report))
         if paths:
             found[kind] = list(paths)

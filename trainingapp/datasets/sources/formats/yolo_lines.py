@@ -38,8 +38,8 @@ def meanings(lines: Sequence[Line], keypoints: tuple[int, int] | None, report: R
     for where, values in lines:
         if meaning := found.get(len(values)):
             places[meaning].append(where)
-    for meaning, template in (("pose", messages.YOLO_POSE), ("extra", messages.YOLO_EXTRA_COLUMNS)):
-        if at := places.get(meaning):  # type: ignore[call-overload]  # the literals above are meanings
+    for at, template in ((places["pose"], messages.YOLO_POSE), (places["extra"], messages.YOLO_EXTRA_COLUMNS)):
+        if at:
             report.warn("columns_ignored", template(count=len(at), where=at[0].param()), at[0].path, count=len(at))
     outlines = places["outline"]
     if outlines and len(outlines) == len(lines) and all(len(values) == 9 for _where, values in lines):
@@ -95,7 +95,12 @@ def _has_points_in_box(row: "array[float]") -> bool:
 
 
 def _are_outlines(rows: "list[array[float]]") -> bool:
-    """Whether the first two pairs of numbers lie among the other points in all lines, as those of an outline do."""
+    """Whether the first two pairs of numbers lie among the other points in all lines, as those of an outline do.
+
+    A point 0 0 is a key point that is not labeled.
+    """
+    if any((0, 0) in zip(row[5::2], row[6::2], strict=True) for row in rows):
+        return False
     return all(
         min(row[first + 4 :: 2]) - _NEAR <= value <= max(row[first + 4 :: 2]) + _NEAR
         for row in rows
