@@ -73,7 +73,7 @@ class Environment(BaseSettings):
         5, ge=1, le=1000, description="Failed sign-in attempts in a row before the account is locked."
     )
     LOGIN_LOCK_MINUTES: int = Field(15, ge=1, le=10080, description="Minutes for which a locked account stays locked.")
-    AUDIT_DAYS: int = Field(365, ge=1, description="Days for which entries of the activity log are kept.")
+    AUDIT_DAYS: int = Field(365, ge=1, description="Days for which entries of the audit trail are kept.")
     OIDC_ISSUER: str = Field(
         "", description="OpenID Connect provider for single sign-on, such as https://id.example.org. Empty: disabled."
     )

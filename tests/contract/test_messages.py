@@ -192,3 +192,12 @@ def test_every_code_that_is_named_in_the_code_is_defined() -> None:
         text = path.read_text(encoding="utf-8")
         for code in re.findall(r'\bMessage\("(\w+)"', text) if "contract.messages import" in text else ():
             assert code in TEMPLATES, f"{path}: {code}"
+
+
+def test_counts_have_thousands_separators_and_other_numbers_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = Template("test_counted", "%(count)d images in line %(line)d")
+    monkeypatch.setitem(TEMPLATES, counted.code, counted)
+    message = counted(count=12345, line=6789)
+    assert str(message) == "12,345 images in line 6789"
+    with override("en"):
+        assert rendered(message) == str(message)

@@ -287,8 +287,8 @@ def test_a_bad_upload_is_refused_with_the_reason(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architecture": "resnet9000"}, "model: Input should be"),
-        ({"image_size": 50}, "image_size: must be a multiple of 32"),
+        ({"architecture": "resnet9000"}, "architecture: Choose one of"),
+        ({"image_size": 50}, "image_size: Must be a multiple of 32"),
         ({"classes": ["one"]}, "Name the classes"),
         ({"classes": ["one", "one"]}, "the same name"),
         ({"name": " "}, "A name is needed"),

@@ -8,16 +8,16 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts import audit, permissions
 from trainingapp.accounts.users import AnyUser
-from trainingapp.presentation.labels import Label
+from trainingapp.presentation.text import Text
 
-ROLES: dict[permissions.Role, Label] = {
+ROLES: dict[permissions.Role, Text] = {
     permissions.Role.NOBODY: _("Not signed in"),
     permissions.Role.VIEWER: _("Viewer"),
     permissions.Role.OPERATOR: _("Operator"),
     permissions.Role.ADMINISTRATOR: _("Administrator"),
 }
 #: What an entry of the trail is about.
-KINDS: dict[str, Label] = {
+KINDS: dict[str, Text] = {
     "run": _("run"),
     "dataset": _("dataset"),
     "weights": _("weights"),
@@ -30,7 +30,7 @@ KINDS: dict[str, Label] = {
     "failurerule": _("failure rule"),
 }
 #: Names of details, in the order in which they are shown. A name that is not here is shown as it is stored.
-DETAILS: dict[str, Label] = {
+DETAILS: dict[str, Text] = {
     "address": _("address"),
     "bytes": _("freed"),
     "dataset": _("dataset"),
@@ -48,21 +48,21 @@ DETAILS: dict[str, Label] = {
     "with": _("shared with"),
 }
 #: Values of the detail "order": requests to a running trainer.
-REQUESTED: dict[str, Label] = {
+REQUESTED: dict[str, Text] = {
     "checkpoint": _("checkpoint"),
     "evaluate": _("evaluation"),
     "epochs": _("number of epochs"),
 }
 
 
-def audit_details(details: Mapping[str, object]) -> list[tuple[Label, Label]]:
+def audit_details(details: Mapping[str, object]) -> list[tuple[Text, Text]]:
     """The details of an entry as labels and values, in a fixed order: PostgreSQL keeps none in JSON."""
     places = {name: place for place, name in enumerate(DETAILS)}
     names = sorted(details, key=lambda name: (places.get(name, len(places)), name))
     return [(DETAILS.get(name, name), _detail(name, details[name])) for name in names]
 
 
-def _detail(name: str, value: object) -> Label:
+def _detail(name: str, value: object) -> Text:
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
     if isinstance(value, list):
@@ -72,13 +72,13 @@ def _detail(name: str, value: object) -> Label:
     return filesizeformat(str(value)) if name == "bytes" else str(value)
 
 
-def role_label(user: AnyUser) -> Label:
+def role_label(user: AnyUser) -> Text:
     return ROLES[permissions.role_of(user)]
 
 
-def audit_verb(verb: str) -> Label:
+def audit_verb(verb: str) -> Text:
     return audit.VERBS.get(verb, verb.replace("_", " "))
 
 
-def audit_kind(kind: str) -> Label:
+def audit_kind(kind: str) -> Text:
     return KINDS.get(kind, kind)

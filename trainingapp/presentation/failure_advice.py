@@ -2,15 +2,15 @@
 
 from typing import NamedTuple
 
-from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.models import FailureRule
+from trainingapp.presentation.text import Text
 
 
 class Advice(NamedTuple):
-    title: str | Promise
-    todo: str | Promise
+    title: Text
+    todo: Text
 
 
 #: By `TrainingRun.error_class`.

@@ -6,7 +6,6 @@ A value without a label, such as one of a later version, is shown as it is store
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -14,15 +13,14 @@ from trainingapp.contract.messages.dataset_reading import FORMAT_TITLES
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.models import Weights
 from trainingapp.presentation.choices import choice_label
-
-Label = str | Promise
+from trainingapp.presentation.text import Text
 
 
 class StatusLook(NamedTuple):
     """The Bootstrap icon and the label of a status. They carry the meaning; the colour only repeats it."""
 
     icon: str
-    label: Label
+    label: Text
 
 
 #: By the status that is shown, of runs (see `TrainingRun.shown_status`) and of datasets.
@@ -43,18 +41,18 @@ STATUSES: dict[str, StatusLook] = {
     "ready": StatusLook("bi-check-circle-fill", _("Ready")),
     "refused": StatusLook("bi-x-octagon-fill", _("Rejected")),
 }
-SPLITS: dict[str, Label] = {"train": _("Training"), "val": _("Validation")}
-LEVELS: dict[str, Label] = {"error": _("Error"), "warning": _("Warning")}
-PHASES: dict[str, Label] = {
+SPLITS: dict[str, Text] = {"train": _("Training"), "val": _("Validation")}
+LEVELS: dict[str, Text] = {"error": _("Error"), "warning": _("Warning")}
+PHASES: dict[str, Text] = {
     "starting": _("starting"),
     "train": _("training"),
     "validate": _("validating"),
     "save": _("saving"),
 }
 #: The formats that a dataset can be imported from.
-DATASET_FORMATS: dict[str, Label] = {name: _(template.text) for name, template in FORMAT_TITLES.items()}
+DATASET_FORMATS: dict[str, Text] = {name: _(template.text) for name, template in FORMAT_TITLES.items()}
 #: Why a checkpoint was saved.
-SAVE_REASONS: dict[str, Label] = {
+SAVE_REASONS: dict[str, Text] = {
     "epoch": _("end of an epoch"),
     "autosave": _("autosave"),
     "pause": _("paused"),
@@ -64,13 +62,13 @@ SAVE_REASONS: dict[str, Label] = {
     "epochs": _("change of epochs"),
 }
 #: Requests to a running trainer.
-REQUESTS: dict[str, Label] = {
+REQUESTS: dict[str, Text] = {
     "checkpoint": _("Checkpoint requested"),
     "evaluate": _("Evaluation requested"),
     "epochs": _("Change of the number of epochs requested"),
 }
 #: Why the retention policy keeps a checkpoint.
-KEPT_BECAUSE: dict[str, Label] = {
+KEPT_BECAUSE: dict[str, Text] = {
     "best": _("best"),
     "pinned": _("pinned"),
     "resume": _("needed to resume"),
@@ -79,7 +77,7 @@ KEPT_BECAUSE: dict[str, Label] = {
     "every": _("interval of epochs"),
 }
 #: What disk space is used for.
-SPACE: dict[str, Label] = {
+SPACE: dict[str, Text] = {
     "runs": _("Runs"),
     "datasets": _("Datasets"),
     "weights": _("Models"),
@@ -95,8 +93,8 @@ class ResumeCheckLook(NamedTuple):
     """How the verdict of a resume check is shown: icon, label of the badge, explanation."""
 
     icon: str
-    label: Label
-    meaning: Label
+    label: Text
+    meaning: Text
 
 
 RESUME_CHECKS: dict[str, ResumeCheckLook] = {
@@ -128,23 +126,23 @@ def resume_check_look(check: Mapping[str, object]) -> ResumeCheckLook:
     return RESUME_CHECKS.get(str(check.get("verdict", "")), RESUME_CHECKS["unknown"])
 
 
-def status_label(status: str) -> Label:
+def status_label(status: str) -> Text:
     return STATUSES[status].label if status in STATUSES else status
 
 
-def phase_label(phase: str) -> Label:
+def phase_label(phase: str) -> Text:
     return PHASES.get(phase, phase)
 
 
-def format_label(name: str) -> Label:
+def format_label(name: str) -> Text:
     return DATASET_FORMATS.get(name, name)
 
 
-def task_label(name: str) -> Label:
+def task_label(name: str) -> Text:
     return str(choice_label("task", name))
 
 
-def metric_label(name: str) -> Label:
+def metric_label(name: str) -> Text:
     known = METRICS.get(name)
     return gettext(known.label) if known else name.replace("_", " ").capitalize()
 
@@ -155,27 +153,27 @@ def score_label(text: str) -> str:
     return gettext(known.label if known else text) if text else ""
 
 
-def reason_label(reason: str) -> Label:
+def reason_label(reason: str) -> Text:
     return SAVE_REASONS.get(reason, reason)
 
 
-def request_label(command: str) -> Label:
+def request_label(command: str) -> Text:
     return REQUESTS.get(command, command)
 
 
-def kept_because(reason: str) -> Label:
+def kept_because(reason: str) -> Text:
     return KEPT_BECAUSE.get(reason, reason)
 
 
-def space_label(kind: str) -> Label:
+def space_label(kind: str) -> Text:
     return SPACE.get(kind, kind)
 
 
-def split_label(split: str) -> Label:
+def split_label(split: str) -> Text:
     return SPLITS.get(split, split)
 
 
-def level_label(level: str) -> Label:
+def level_label(level: str) -> Text:
     """The level of a line in a validation report."""
     return LEVELS.get(level, level)
 

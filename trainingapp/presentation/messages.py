@@ -3,12 +3,12 @@
 import importlib
 import pkgutil
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from django.utils.translation import get_language, gettext, ngettext
 
 from trainingapp.contract import messages
 from trainingapp.contract.messages import TEMPLATES, Message, filled, from_data, unknown_text
+from trainingapp.presentation.numbers import grouped
 
 # A page shows messages of every area, also of those whose code this process never runs: all must be defined here.
 for _module in pkgutil.walk_packages(messages.__path__, f"{messages.__name__}."):
@@ -25,10 +25,12 @@ def rendered(message: Message) -> str:
         text = ngettext(template.text, template.plural, count)
     else:
         text = gettext(template.text)
-    return filled(text, message.params, rendered, _between_sentences())
+    # Chinese has no space between sentences.
+    between = "" if (get_language() or "").startswith("zh") else " "
+    return filled(text, message.params, rendered, between, grouped)
 
 
-def rendered_data(data: Mapping[str, Any], *, fallback: str = "message") -> str:
+def rendered_data(data: Mapping[str, object], *, fallback: str = "message") -> str:
     """The text of stored data: by its code where it has one that is known, else the English text that was stored.
 
     Rows of version 0.1 have the text alone; rows of a later version may have a code that is unknown here.
@@ -40,7 +42,7 @@ def rendered_data(data: Mapping[str, Any], *, fallback: str = "message") -> str:
     return rendered(message)
 
 
-def rendered_list(stored: Iterable[Mapping[str, Any] | str]) -> list[str]:
+def rendered_list(stored: Iterable[Mapping[str, object] | str]) -> list[str]:
     """The texts of a stored list of messages. Version 0.1 stored English texts alone; they are given as they are."""
     return [one if isinstance(one, str) else rendered_data(one) for one in stored]
 
@@ -50,8 +52,3 @@ def text_of(value: object) -> str:
     if isinstance(value, Message):
         return rendered(value)
     return rendered_data(value) if isinstance(value, Mapping) else str(value or "")
-
-
-def _between_sentences() -> str:
-    """Chinese has no space between sentences."""
-    return "" if (get_language() or "").startswith("zh") else " "

@@ -1,14 +1,14 @@
 """Pydantic's validation errors in the reader's language."""
 
-from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from pydantic_core import ErrorDetails
 
 from trainingapp.contract.number_text import field_number
+from trainingapp.presentation.text import Text
 
 #: Texts by pydantic's type of error, filled in with its context.
-TEXTS: dict[str, str | Promise] = {
+TEXTS: dict[str, Text] = {
     "greater_than": _("Must be more than %(gt)s."),
     "greater_than_equal": _("Must be at least %(ge)s."),
     "less_than": _("Must be less than %(lt)s."),

@@ -42,6 +42,7 @@ from trainingapp.models.verbs import (
 )
 from trainingapp.presentation.event_text import damage_text
 from trainingapp.presentation.messages import rendered
+from trainingapp.presentation.validation_errors import error_text
 from trainingapp.runs import checkpoint_files as housekeeping
 from trainingapp.weights import model_files
 
@@ -199,7 +200,8 @@ def _uploaded_config(task: str, architecture: str, image_size: int) -> dict[str,
         config = parse_config({"task": task, "model": architecture, "image_size": image_size})
     except ValidationError as error:
         found = error.errors()[0]
-        raise VerbError(f"{'.'.join(map(str, found['loc']))}: {found['msg']}") from None
+        field = ".".join(map(str, found["loc"]))
+        raise VerbError(f"{'architecture' if field == 'model' else field}: {error_text(found)}") from None
     return config.model_dump(mode="json")
 
 

@@ -151,11 +151,25 @@ def english(message: Message) -> str:
     if template is None:
         return unknown_text(message)
     is_plural = bool(template.plural) and message.params.get("count") != 1
-    return filled(template.plural if is_plural else template.text, message.params, english, " ")
+    text = template.plural if is_plural else template.text
+    return filled(text, message.params, english, " ", "{:,}".format)
 
 
-def filled(text: str, params: Mapping[str, Param], render: Callable[[Message], str], between_sentences: str) -> str:
-    """`text` with its values, nested messages rendered by `render`. A parameter that is missing stays visible."""
+#: Parameters that count something. Others, such as steps, lines and sizes in pixels, have no thousands separators.
+_COUNTS = frozenset({"count", "total", "most"})
+
+
+def filled(
+    text: str,
+    params: Mapping[str, Param],
+    render: Callable[[Message], str],
+    between_sentences: str,
+    group: Callable[[int], str],
+) -> str:
+    """`text` with its values, nested messages rendered by `render`, counts written by `group`.
+
+    A parameter that is missing stays visible.
+    """
 
     def shown(match: re.Match[str]) -> str:
         name = match["name"]
@@ -169,6 +183,8 @@ def filled(text: str, params: Mapping[str, Param], render: Callable[[Message], s
         if isinstance(value, Sequence) and not isinstance(value, str):
             separator = between_sentences if name == "sentences" else ", "
             return separator.join(render(one) if isinstance(one, Message) else str(one) for one in value)
+        if name in _COUNTS and match["format"] == "d" and isinstance(value, int):
+            return group(value)
         try:
             return f"%{match['format']}" % value
         except (TypeError, ValueError):  # stored by another version, which had another type there

@@ -12,6 +12,7 @@ from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import DatasetError
 from trainingapp.management.base import Options, StudioCommand
 from trainingapp.management.foreground import find_owner, import_now, print_report, show_outcome
+from trainingapp.presentation.validation_errors import error_text
 
 
 class Command(StudioCommand):
@@ -98,7 +99,7 @@ def _import_options(source: Path, options: Options) -> ImportOptions:
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise CommandError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
+        raise CommandError(f"--{str(first['loc'][0]).replace('_', '-')}: {error_text(first)}") from None
 
 
 def _choices(found: list[str], rename: list[str], leave_out: list[str], order: str) -> list[ClassChoice]:
