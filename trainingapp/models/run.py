@@ -1,9 +1,8 @@
 """A training run: its status, what is requested of it and its progress."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.db import models, transaction
@@ -58,7 +57,7 @@ ANSWER_S = 5.0
 LONGEST_WAIT_S = 600.0
 
 #: The columns of a failure in a run that has none.
-NO_ERROR: dict[str, Any] = {"error_class": "", "error_message": "", "error_message_data": {}, "error_lines": []}
+NO_ERROR: dict[str, object] = {"error_class": "", "error_message": "", "error_message_data": {}, "error_lines": []}
 
 FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
 
@@ -279,8 +278,8 @@ class TrainingRun(Shared):
         *,
         message: Message | str = "",
         level: str = "info",
-        data: dict[str, Any] | None = None,
-        **fields: Any,
+        data: Mapping[str, object] | None = None,
+        **fields: object,
     ) -> None:
         """Move to status `to` and write the event that says so, in one transaction.
 
@@ -298,7 +297,7 @@ class TrainingRun(Shared):
                 )
             if to not in ALLOWED_MOVES[stored.status]:
                 raise TransitionError(f"Run {self.pk} is {stored.status}; it cannot become {to}.")
-            changes: dict[str, Any] = {"status": to, **_status_times(to, now), **_place(stored, to), **fields}
+            changes: dict[str, object] = {"status": to, **_status_times(to, now), **_place(stored, to), **fields}
             for name, value in changes.items():
                 setattr(stored, name, value)
             record = {"from": self.status, "to": to, "message": str(message), **(data or {})}
@@ -347,7 +346,7 @@ def append_events(locked_run: TrainingRun, events: Iterable[RunEvent]) -> None:
     RunEvent.objects.bulk_create(rows)
 
 
-def _place(run: TrainingRun, to: str) -> dict[str, Any]:
+def _place(run: TrainingRun, to: str) -> dict[str, object]:
     """The last place of the queue; a run that lost its trainer or its worker keeps the place that it had."""
     if to != Status.QUEUED or run.status == Status.RUNNING:
         return {}
@@ -355,7 +354,7 @@ def _place(run: TrainingRun, to: str) -> dict[str, Any]:
     return {"queue_rank": (in_work.aggregate(last=models.Max("queue_rank"))["last"] or 0.0) + 1.0}
 
 
-def _status_times(to: str, now: datetime) -> dict[str, Any]:
+def _status_times(to: str, now: datetime) -> dict[str, object]:
     if to == Status.QUEUED:
         return {"queued_at": now, "finished_at": None}
     if to == Status.RUNNING:

@@ -1,18 +1,19 @@
 """What a database can keep of a text."""
 
 import re
-from typing import Any
+from typing import TypeVar, cast
 
+T = TypeVar("T")
 _UNKEPT = re.compile("[\0\ud800-\udfff]")
 
 
-def storable(value: Any) -> Any:
+def storable(value: T) -> T:
     """`value` with NUL and halves of surrogate pairs shown as U+FFFD, also within lists and dictionaries.
 
     PostgreSQL keeps neither in a text or in JSON. They come from broken files, in names and in messages about them.
     """
     if isinstance(value, str):
-        return _UNKEPT.sub("\ufffd", value)
+        return cast("T", _UNKEPT.sub("\ufffd", value))
     if isinstance(value, dict):
-        return {storable(name): storable(item) for name, item in value.items()}
-    return [storable(item) for item in value] if isinstance(value, list) else value
+        return cast("T", {storable(name): storable(item) for name, item in value.items()})
+    return cast("T", [storable(item) for item in value]) if isinstance(value, list) else value

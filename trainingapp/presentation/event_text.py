@@ -1,7 +1,6 @@
 """The text of a run's events and stored messages, one line each, in the active language."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext
@@ -40,7 +39,7 @@ def event_text(event: RunEvent) -> str:
     return _state_text(event)
 
 
-def _transition_text(data: Mapping[str, Any]) -> str:
+def _transition_text(data: Mapping[str, object]) -> str:
     status = str(status_label(str(data["to"]))).lower()
     text = _sentence(gettext("The run is now %(status)s") % {"status": status}, data)
     message = data.get("message", "")
@@ -49,14 +48,17 @@ def _transition_text(data: Mapping[str, Any]) -> str:
     return f"{text} {rendered_data(data)}"
 
 
-def _sentence(text: str, data: Mapping[str, Any]) -> str:
+def _sentence(text: str, data: Mapping[str, object]) -> str:
     """`text` as a sentence, with the name of the user who caused it."""
     by = gettext(" (%(name)s)") % {"name": data["by"]} if data.get("by") else ""
     return gettext("%(sentence)s.") % {"sentence": f"{text}{by}"}
 
 
-def _checkpoint_text(data: Mapping[str, Any]) -> str:
-    text = gettext("Saved %(file)s (%(size)s).") % {"file": data["file"], "size": filesizeformat(data["size_bytes"])}
+def _checkpoint_text(data: Mapping[str, object]) -> str:
+    text = gettext("Saved %(file)s (%(size)s).") % {
+        "file": data["file"],
+        "size": filesizeformat(str(data["size_bytes"])),
+    }
     best = gettext("The best so far.")
     return f"{text} {best}" if data.get("is_best") else text
 
@@ -99,10 +101,11 @@ def damage_text(item: Checkpoint | Weights) -> str:
     return _with_data(item.damage_data, item.damage)
 
 
-def resume_check_reason(check: Mapping[str, Any]) -> str:
+def resume_check_reason(check: Mapping[str, object]) -> str:
     """Why the results of a resume check may differ; a check of version 0.1 has the English text alone."""
-    changes = [text_of(change) for change in check.get("changes") or []]
-    return ", ".join(changes) or str(check.get("reason") or "")
+    changes = check.get("changes")
+    texts = [text_of(change) for change in changes] if isinstance(changes, list) else []
+    return ", ".join(texts) or str(check.get("reason") or "")
 
 
 def _with_data(data: Mapping[str, object], text: str) -> str:

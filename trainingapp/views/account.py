@@ -1,7 +1,7 @@
 """The page of one's own account: password, language, sessions."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from axes.models import AccessAttempt
@@ -10,10 +10,11 @@ from django.contrib import messages
 from django.contrib.auth import SESSION_KEY, logout, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm
 from django.contrib.auth.models import User
+from django.contrib.auth.password_validation import password_validators_help_texts
 from django.contrib.auth.views import LoginView
 from django.contrib.sessions.models import Session
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -31,7 +32,7 @@ class SignIn(LoginView):
 
     template_name = "registration/login.html"
 
-    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+    def get_context_data(self, **kwargs: object) -> dict[str, Any]:
         return super().get_context_data(**kwargs) | {"oidc_name": settings.OIDC_NAME}
 
 
@@ -69,26 +70,24 @@ def sign_out_everywhere(request: HttpRequest) -> HttpResponse:
     return redirect(settings.LOGOUT_REDIRECT_URL)
 
 
-def locked_out(request: HttpRequest, response: HttpResponse | None, credentials: dict[str, Any] | None) -> HttpResponse:
-    """The sign-in page for who typed too many wrong passwords: why it is closed, and for how long."""
-    minutes = math.ceil(_seconds_locked(request, credentials or {}) / 60)
-    return render(request, "registration/login.html", {"locked_minutes": max(1, minutes)}, status=429)
-
-
-def _seconds_locked(request: HttpRequest, credentials: dict[str, Any]) -> float:
-    username = credentials.get("username") or request.POST.get("username")
+def locked_out(
+    request: HttpRequest, response: HttpResponse | None, credentials: Mapping[str, str] | None
+) -> HttpResponse:
+    """The sign-in page after too many wrong passwords: why it is closed, and for how long."""
+    username = (credentials or {}).get("username") or request.POST.get("username")
     attempts = AccessAttempt._default_manager.filter(username=username, ip_address=audit.address_of(request))
     newest = attempts.order_by("-attempt_time").values_list("attempt_time", flat=True).first()
     end = (newest or timezone.now()) + settings.AXES_COOLOFF_TIME
-    return float((end - timezone.now()).total_seconds())
+    minutes = math.ceil((end - timezone.now()).total_seconds() / 60)
+    return render(request, "registration/login.html", {"locked_minutes": max(1, minutes)}, status=429)
 
 
 def _me(request: HttpRequest) -> User:
-    """Nobody gets here without signing in."""
+    """The user of a page that requires signing in."""
     return cast("User", request.user)
 
 
-def _page(request: HttpRequest, form: Any, status: int = 200) -> HttpResponse:
+def _page(request: HttpRequest, form: PasswordChangeForm | None, status: int = 200) -> HttpResponse:
     trail = AuditEntry.objects.filter(user=_me(request), kind__in=("", "user", "token"))
     context = {
         "form": form,
@@ -100,19 +99,13 @@ def _page(request: HttpRequest, form: Any, status: int = 200) -> HttpResponse:
     return render(request, "account/account.html", context, status=status)
 
 
-def _password_form(request: HttpRequest, data: Any = None) -> PasswordChangeForm:
+def _password_form(request: HttpRequest, data: QueryDict | None = None) -> PasswordChangeForm:
     form: PasswordChangeForm = PasswordChangeForm(_me(request), data)
     for name in form.fields:
         form.fields[name].widget.attrs |= {"class": "form-control"}
         form.fields[name].widget.attrs.pop("autofocus", None)
-    form.fields["new_password1"].help_text = " ".join(_password_rules())
+    form.fields["new_password1"].help_text = " ".join(map(str, password_validators_help_texts()))
     return form
-
-
-def _password_rules() -> list[str]:
-    from django.contrib.auth.password_validation import password_validators_help_texts
-
-    return [str(text) for text in password_validators_help_texts()]
 
 
 def _sessions(request: HttpRequest) -> Iterator[Session]:

@@ -2,14 +2,13 @@
 
 import csv
 import json
-from datetime import datetime, time
-from typing import Any
+from datetime import date, datetime, time
 
 from django import forms
 from django.conf import settings
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
@@ -46,7 +45,7 @@ class AuditFilter(forms.Form):
     since = forms.DateField(label=pgettext_lazy("day", "From"), required=False, widget=_DAY)
     until = forms.DateField(label=_("To"), required=False, widget=_DAY)
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: QueryDict) -> None:
         super().__init__(data)
         verbs = [(verb, str(label)) for verb, label in audit.VERBS.items()]
         self.fields["verb"].choices = [("", gettext("All")), *verbs]  # type: ignore[attr-defined]
@@ -71,7 +70,7 @@ class AuditFilter(forms.Form):
         return _about(entries.filter(**exact), values["thing"])
 
 
-def _midnight(day: Any, at: time) -> datetime:
+def _midnight(day: date, at: time) -> datetime:
     return timezone.make_aware(datetime.combine(day, at))
 
 
@@ -87,15 +86,11 @@ def page_of(kind: str, number: str) -> str:
     """The address of the thing with this number; empty for what has no page."""
     if kind == "checkpoint":  # its number is that of its run, and its file
         return reverse("run_checkpoints", args=[number.partition("/")[0]])
+    app = "auth" if kind == "user" else "trainingapp"
     try:
-        return reverse(PAGES.get(kind) or _admin_page(kind), args=[number])
+        return reverse(PAGES.get(kind, f"admin:{app}_{ADMIN_PAGES.get(kind, kind)}_change"), args=[number])
     except NoReverseMatch:
         return ""
-
-
-def _admin_page(kind: str) -> str:
-    app = "auth" if kind == "user" else "trainingapp"
-    return f"admin:{app}_{ADMIN_PAGES.get(kind, kind)}_change"
 
 
 @require_safe
@@ -124,7 +119,7 @@ def audit_csv(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     """As text that no spreadsheet takes for a formula."""
     text = value.isoformat() if isinstance(value, datetime) else str(value or "")
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

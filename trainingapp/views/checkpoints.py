@@ -1,7 +1,6 @@
 """The checkpoints of a run: what stays, what goes, and what that frees."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 from django import forms
 from django.contrib import messages
@@ -20,6 +19,13 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.views.access import controlled_run, visible_run
 
+#: What was done, by the verb in the address.
+DONE = {
+    "pin": gettext_lazy("%(file)s is pinned."),
+    "unpin": gettext_lazy("%(file)s is no longer pinned."),
+    "verify": gettext_lazy("%(file)s is valid: all hashes match."),
+}
+
 
 class PolicyForm(forms.Form):
     """What of a run's checkpoints stays."""
@@ -30,7 +36,7 @@ class PolicyForm(forms.Form):
     days = forms.FloatField(label=gettext_lazy("Maximum age (days)"), min_value=0, max_value=MAX_KEPT_DAYS)
     gb = forms.FloatField(label=gettext_lazy("Maximum total size (GB)"), min_value=0, max_value=MAX_KEPT_GB)
 
-    def __init__(self, data: Any, policy: Policy) -> None:
+    def __init__(self, data: Mapping[str, object], policy: Policy) -> None:
         given = {name: value for name, value in data.items() if name in self.base_fields}
         kept = {name: int(value) if value == int(value) else value for name, value in vars(policy).items()}
         super().__init__({**kept, **given})
@@ -54,7 +60,7 @@ def run_checkpoints(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "runs/_clean_up.html" if partial else "runs/checkpoints.html", context)
 
 
-def _preview(run: TrainingRun, form: PolicyForm) -> dict[str, Any]:
+def _preview(run: TrainingRun, form: PolicyForm) -> dict[str, object]:
     """What the policy of the form would do, or why that cannot be said."""
     rows = list(run.checkpoints.all())
     if not form.is_valid():
@@ -95,31 +101,16 @@ def _change(request: HttpRequest, run: TrainingRun) -> HttpResponse:
 
 @require_POST
 def checkpoint_control(request: HttpRequest, pk: int, file: str, verb: str) -> HttpResponse:
-    """Keep a checkpoint, let it go again, or compare it with its hashes."""
+    """Pin or unpin a checkpoint, or compare it with its hashes."""
     run = controlled_run(request, pk)
     checkpoint = get_object_or_404(Checkpoint.objects.select_related("run"), run=run, file=file)
     try:
-        messages.success(request, VERBS[verb](checkpoint))
+        if verb == "verify":
+            if wrong := run_verbs.verify_checkpoint(checkpoint):
+                raise VerbError(f"{checkpoint.file} {wrong}.")
+        else:
+            run_verbs.pin_checkpoint(checkpoint, is_pinned=verb == "pin")
+        messages.success(request, DONE[verb] % {"file": checkpoint.file})
     except VerbError as error:
         messages.error(request, str(error))
     return redirect("run_checkpoints", run.pk)
-
-
-def _pin(checkpoint: Checkpoint) -> str:
-    run_verbs.pin_checkpoint(checkpoint)
-    return _("%(file)s is pinned.") % {"file": checkpoint.file}
-
-
-def _unpin(checkpoint: Checkpoint) -> str:
-    run_verbs.pin_checkpoint(checkpoint, is_pinned=False)
-    return _("%(file)s is no longer pinned.") % {"file": checkpoint.file}
-
-
-def _verify(checkpoint: Checkpoint) -> str:
-    wrong = run_verbs.verify_checkpoint(checkpoint)
-    if wrong:
-        raise VerbError(f"{checkpoint.file} {wrong}.")
-    return _("%(file)s is valid: all hashes match.") % {"file": checkpoint.file}
-
-
-VERBS: dict[str, Callable[[Checkpoint], str]] = {"pin": _pin, "unpin": _unpin, "verify": _verify}

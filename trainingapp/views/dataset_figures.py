@@ -104,7 +104,8 @@ def figures_context(dataset: Dataset) -> dict[str, object]:
 
 def _histogram(name: str, values: Histogram) -> HistogramView:
     title, factor, digits, unit = HISTOGRAMS[name]
-    edges, counts = [_edge(edge * factor, digits) + unit for edge in values["edges"]], values["counts"]
+    scaled, counts = [edge * factor for edge in values["edges"]], values["counts"]
+    edges = [(f"{edge:.0f}" if digits is None else number_text(edge, digits=digits)) + unit for edge in scaled]
     labels = _bin_labels(values["edges"], edges)
     most = max(counts)
     summary = _("%(title)s: minimum %(least)s, most frequent %(peak)s.")
@@ -123,10 +124,6 @@ def _histogram(name: str, values: Histogram) -> HistogramView:
         "ticks": [edges[0], *(edges[len(counts) // 2 :][:1] if len(counts) > 3 else []), f"≥ {edges[-2]}"],
         "summary": summary % bounds,
     }
-
-
-def _edge(value: float, digits: int | None) -> str:
-    return f"{value:.0f}" if digits is None else number_text(value, digits=digits)
 
 
 def _bin_labels(edges: list[float], texts: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
 from trainingapp.contract.class_colours import class_colour
-from trainingapp.contract.dataset_index import Box, Sample
+from trainingapp.contract.dataset_index import Sample
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.datasets.previews import (
     IMAGES_DIR,
@@ -59,15 +59,27 @@ def images_context(request: HttpRequest, dataset: Dataset) -> dict[str, object]:
     offset = (page_number - 1) * IMAGES_ON_A_PAGE
     found = image_page(dataset, split=split, label=label, offset=offset, limit=IMAGES_ON_A_PAGE)
     page = Paginator(range(found.total), IMAGES_ON_A_PAGE).get_page(page_number)
-    numbered = enumerate(found.images, start=offset + 1)
-    kinds = _annotations(dataset)
+    with_legend = _annotations(dataset) & {"boxes", "masks"}
     return {
-        "images": [_card(dataset, sample, place, split, label) for place, sample in numbered],
+        "images": [
+            {
+                "sample": sample,
+                "caption": _caption(dataset, sample),
+                "boxes": _boxes(dataset, sample, BOXES_ON_A_SMALL_IMAGE),
+                "address": _view_address(dataset, place, split, label),
+                "tiny": max(sample.width, sample.height) <= TINY_PIXELS,
+            }
+            for place, sample in enumerate(found.images, start=offset + 1)
+        ],
         "page": page,
         "split": split or "",
         "label": label,
         "by_class": can_filter_by_class(dataset),
-        "legend": _legend(dataset) if kinds & {"boxes", "masks"} else [],
+        "legend": [
+            {"name": name, "colour": class_colour(number)}
+            for number, name in enumerate(dataset.classes[:CLASSES_IN_THE_LEGEND])
+            if with_legend
+        ],
     }
 
 
@@ -81,23 +93,6 @@ def _filter(query: QueryDict, dataset: Dataset) -> tuple[str | None, int | None]
     split, label = query.get("split"), query.get("class", "")
     known = label.isdecimal() and len(label) < 10 and int(label) < len(dataset.classes)
     return split if split in ("train", "val") else None, int(label) if known else None
-
-
-def _legend(dataset: Dataset) -> list[dict[str, str]]:
-    return [
-        {"name": name, "colour": class_colour(label)}
-        for label, name in enumerate(dataset.classes[:CLASSES_IN_THE_LEGEND])
-    ]
-
-
-def _card(dataset: Dataset, sample: Sample, place: int, split: str | None, label: int | None) -> dict[str, object]:
-    return {
-        "sample": sample,
-        "caption": _caption(dataset, sample),
-        "boxes": _boxes(dataset, sample, BOXES_ON_A_SMALL_IMAGE),
-        "address": _view_address(dataset, place, split, label),
-        "tiny": max(sample.width, sample.height) <= TINY_PIXELS,
-    }
 
 
 def _caption(dataset: Dataset, sample: Sample) -> str:
@@ -119,22 +114,23 @@ def _own_classes(dataset: Dataset, sample: Sample) -> str:
 
 def _boxes(dataset: Dataset, sample: Sample, most: int | None = None) -> list[DrawnBox]:
     """Boxes as _boxes.html draws them."""
-    return [_drawn(dataset, box, place) for place, box in enumerate(sample.boxes[:most], start=1)]
-
-
-def _drawn(dataset: Dataset, box: Box, place: int) -> DrawnBox:
-    width, height = box.right - box.left, box.bottom - box.top
-    return {
-        "place": str(place),
-        "name": dataset.classes[box.label],
-        "colour": class_colour(box.label),
-        "crowd": box.crowd,
-        "x": f"{box.left:.8g}",
-        "y": f"{box.top:.8g}",
-        "w": f"{width:.8g}",
-        "h": f"{height:.8g}",
-        "size": f"{width:.0f} × {height:.0f}",
-    }
+    drawn: list[DrawnBox] = []
+    for place, box in enumerate(sample.boxes[:most], start=1):
+        width, height = box.right - box.left, box.bottom - box.top
+        drawn.append(
+            {
+                "place": str(place),
+                "name": dataset.classes[box.label],
+                "colour": class_colour(box.label),
+                "crowd": box.crowd,
+                "x": f"{box.left:.8g}",
+                "y": f"{box.top:.8g}",
+                "w": f"{width:.8g}",
+                "h": f"{height:.8g}",
+                "size": f"{width:.0f} × {height:.0f}",
+            }
+        )
+    return drawn
 
 
 def _query(split: str | None, label: int | None, page: int = 1) -> str:

@@ -6,7 +6,6 @@ from typing import TypedDict
 
 from django.conf import settings
 from django.contrib import messages
-from django.core.files.uploadedfile import TemporaryUploadedFile
 from django.core.paginator import Paginator
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -76,29 +75,20 @@ def dataset_import(request: HttpRequest) -> HttpResponse:
 def _started_import(request: HttpRequest, form: ImportForm) -> Dataset | None:
     """The new dataset; None when the source is refused, with the reason as an error of the form."""
     upload = form.cleaned_data["archive"]
-    source: Path = _kept_upload(upload) if upload else form.cleaned_data["folder"]
+    source: Path = form.cleaned_data["folder"]
+    if upload:  # Django has stored it on the right disk already, so that it is renamed, not copied
+        source = Path(upload.temporary_file_path()).rename(settings.UPLOADS_DIR / f"{uuid.uuid4().hex}.zip")
     try:
         if upload:
             check_upload(source)
         name = form.cleaned_data["name"]
         return dataset_verbs.start_import(owner=request.user, name=name, source=source, source_is_upload=bool(upload))
     except (DatasetError, VerbError) as error:
-        form.add_error("archive" if upload else "folder", _refusal(error))
+        items = error.items[:REASONS_NAMED] if isinstance(error, DatasetError) else []
+        form.add_error("archive" if upload else "folder", "\n".join(map(item_text, items)) or str(error))
         if upload:
             source.unlink(missing_ok=True)
         return None
-
-
-def _refusal(error: DatasetError | VerbError) -> str:
-    """Why a source is refused, in the language of the page."""
-    if isinstance(error, VerbError):
-        return str(error)
-    return "\n".join(map(item_text, error.items[:REASONS_NAMED]))
-
-
-def _kept_upload(upload: TemporaryUploadedFile) -> Path:
-    """The uploaded file, renamed: Django has stored it on the right disk already."""
-    return Path(upload.temporary_file_path()).rename(settings.UPLOADS_DIR / f"{uuid.uuid4().hex}.zip")
 
 
 @require_safe

@@ -1,9 +1,8 @@
 """The machines that train and their devices: who has them, who had them, who is next."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
@@ -12,9 +11,9 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from trainingapp.accounts.permissions import is_administrator, sees
+from trainingapp.accounts.users import AnyUser
 from trainingapp.models import Device, DeviceHold, Host, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.scheduling.placement import Waiting
 from trainingapp.scheduling.scheduler import named_to, next_by_device
 from trainingapp.views.device_timeline import HOURS, timeline
 
@@ -28,7 +27,7 @@ def device_list(request: HttpRequest) -> HttpResponse:
     return render(request, "devices/_hosts.html" if alone else "devices/list.html", context)
 
 
-def _hosts(user: Any, now: datetime) -> Iterator[dict[str, Any]]:
+def _hosts(user: AnyUser, now: datetime) -> Iterator[dict[str, object]]:
     holds, waiting, named = _holds_by_device(user, now), next_by_device(), named_to(user)
     for host in sorted(Host.objects.prefetch_related("devices"), key=lambda host: (host.is_away, host.name)):
         shown = (device for device in host.devices.all() if device.is_present or holds[device.pk])
@@ -36,16 +35,15 @@ def _hosts(user: Any, now: datetime) -> Iterator[dict[str, Any]]:
             "host": host,
             "heading_id": f"host-{host.pk}",
             "devices": [
-                _device(host, device, holds[device.pk], now) | _next(waiting.get(device.pk), named) for device in shown
+                _device(host, device, holds[device.pk], now)
+                | {"next": run, "next_is_seen": run is not None and run.pk in named}
+                for device in shown
+                for run in [waiting.get(device.pk)]
             ],
         }
 
 
-def _next(run: Waiting | None, named: Container[int]) -> dict[str, Any]:
-    return {"next": run, "next_is_seen": run is not None and run.pk in named}
-
-
-def _holds_by_device(user: Any, now: datetime) -> dict[int, list[DeviceHold]]:
+def _holds_by_device(user: AnyUser, now: datetime) -> dict[int, list[DeviceHold]]:
     """Each hold says whether its run may be named. Whose a deleted one was, and who saw it, is known no more."""
     found: dict[int, list[DeviceHold]] = defaultdict(list)
     recent = Q(released_at=None) | Q(released_at__gt=now - timedelta(hours=HOURS))
@@ -57,7 +55,7 @@ def _holds_by_device(user: Any, now: datetime) -> dict[int, list[DeviceHold]]:
     return found
 
 
-def _device(host: Host, device: Device, holds: list[DeviceHold], now: datetime) -> dict[str, Any]:
+def _device(host: Host, device: Device, holds: list[DeviceHold], now: datetime) -> dict[str, object]:
     running = [hold for hold in holds if hold.released_at is None and hold.run and hold.run.status == Status.RUNNING]
     used = device.memory_bytes - device.memory_free_bytes
     return {

@@ -57,6 +57,9 @@ def preview(run: TrainingRun, epochs: int) -> EpochsPreview:
     done = run.step / steps if run.total_steps else 0.0
     found = extension(parse_config(run.config), epochs, done_epochs=done, steps_per_epoch=max(1, steps))
     planned = int(run.config["epochs"])
+    last = max(epochs, planned)
+    count = min(ROWS, last)
+    shown = dict.fromkeys(round(last * number / count) for number in range(count + 1))  # evenly, with both ends
     per_epoch = _seconds_per_epoch(run, done)
     wait = None if run.status == run.Status.RUNNING else wait_if_queued(run)
     return EpochsPreview(
@@ -64,7 +67,7 @@ def preview(run: TrainingRun, epochs: int) -> EpochsPreview:
         planned=planned,
         done_epochs=done,
         plot=replace(plot(_curve(found)), y=""),  # the title says it
-        rows=_rows(found, max(epochs, planned)),
+        rows=[Row(epoch, rate_at(found.before, epoch), rate_at(found.after, epoch)) for epoch in shown],
         rate_before=found.rate_before,
         rate_after=found.rate_after,
         left_before=_left(per_epoch, planned - done),
@@ -81,13 +84,6 @@ def _curve(found: Extension) -> CurveLines:
         Series(label=_("Now"), points=[(found.at_epoch, 0.0), (found.at_epoch, top)]),
     ]
     return CurveLines(name=f"{HISTORY}lr", title=_("Learning rate"), x=_("Epoch"), y=_("Learning rate"), series=series)
-
-
-def _rows(found: Extension, last: int) -> list[Row]:
-    """At most ROWS epochs evenly, the first and the last among them."""
-    count = min(ROWS, last)
-    epochs = dict.fromkeys(round(last * number / count) for number in range(count + 1))
-    return [Row(epoch, rate_at(found.before, epoch), rate_at(found.after, epoch)) for epoch in epochs]
 
 
 def rate_at(points: list[Point], epoch: float) -> float | None:

@@ -1,9 +1,8 @@
 """Curves of an evaluation as SVG: where lines, ticks and words go. Nothing is drawn that the file does not hold."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -12,6 +11,20 @@ from trainingapp.runs.evaluations import CurveLines, Evaluated, EvaluationFile, 
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 66, 10, 10, 40
+#: Places of the frame and its labels, as texts for SVG.
+BOX = {
+    "width": str(WIDTH),
+    "height": str(HEIGHT),
+    "left": str(LEFT),
+    "right": str(WIDTH - RIGHT),
+    "top": str(TOP),
+    "bottom": str(HEIGHT - BOTTOM),
+    "middle_x": str((LEFT + WIDTH - RIGHT) // 2),
+    "middle_y": str((TOP + HEIGHT - BOTTOM) // 2),
+    "tick_x": str(LEFT - 6),
+    "tick_y": str(HEIGHT - BOTTOM + 16),
+    "foot": str(HEIGHT - 6),
+}
 #: Lines in one plot, each in a colour of its own; the CSV has all.
 MOST_LINES = 8
 #: Lines of fewer points have a mark at each.
@@ -24,6 +37,7 @@ SHARES_CURVE = f"{HISTORY}shares"
 #: Labels that the engine gives to lines; all others are the users' names of classes.
 ENGINE_WORDS = frozenset({"All classes", "Model", "Even"})
 Span = tuple[float, float]
+Scale = Callable[[float], float]
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,11 @@ def plot(curve: CurveLines) -> Plot:
     shown = [series for series in curve.series if series.points][:MOST_LINES]
     points = [point for series in shown for point in series.points]
     is_history = curve.name.startswith(HISTORY)
-    x_span = _whole_span([x for x, _y in points]) if is_history else _span([x for x, _y in points])
+    xs = [x for x, _y in points]
+    x_span = _span(xs)
+    if is_history:  # from the first epoch to the last, without a margin
+        low, high = min(xs, default=0.0), max(xs, default=1.0)
+        x_span = (low, high) if low < high else (low - 1, high + 1)
     y_span = _span([y for _x, y in points], unit=not is_history)
     scale_x, scale_y = _scale(x_span, LEFT, WIDTH - RIGHT), _scale(y_span, HEIGHT - BOTTOM, TOP)
     return Plot(
@@ -111,31 +129,15 @@ def plot(curve: CurveLines) -> Plot:
         more=max(0, len(curve.series) - MOST_LINES),
         x_ticks=_ticks(ticks(x_span, whole=is_history), scale_x),
         y_ticks=_ticks(ticks(y_span), scale_y),
-        box=_box(),
+        box=BOX,
     )
 
 
-def _box() -> dict[str, str]:
-    places = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP}
-    places |= {
-        "bottom": HEIGHT - BOTTOM,
-        "middle_x": (LEFT + WIDTH - RIGHT) // 2,
-        "middle_y": (TOP + HEIGHT - BOTTOM) // 2,
-    }
-    places |= {"tick_x": LEFT - 6, "tick_y": HEIGHT - BOTTOM + 16, "foot": HEIGHT - 6}
-    return {name: str(place) for name, place in places.items()}
-
-
-def _line(number: int, series: Series, scale_x: Any, scale_y: Any) -> Line:
+def _line(number: int, series: Series, scale_x: Scale, scale_y: Scale) -> Line:
     places = [(f"{scale_x(x):.1f}", f"{scale_y(y):.1f}") for x, y in series.points]
     marks = places if len(places) <= MARKED_POINTS else []
     label = _(series.label) if series.label in ENGINE_WORDS else series.label  # others are names of classes
     return Line(number, label, INKS[number - 1], " ".join(f"{x},{y}" for x, y in places), marks)
-
-
-def _whole_span(values: list[float]) -> Span:
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    return (low, high) if low < high else (low - 1, high + 1)
 
 
 def _span(values: list[float], *, unit: bool = True) -> Span:
@@ -147,7 +149,7 @@ def _span(values: list[float], *, unit: bool = True) -> Span:
     return low - margin, high + margin
 
 
-def _scale(span: Span, first: int, last: int) -> Any:
+def _scale(span: Span, first: int, last: int) -> Scale:
     low, high = span
     return lambda value: first + (value - low) / (high - low) * (last - first)
 
@@ -163,6 +165,6 @@ def ticks(span: Span, *, whole: bool = False, about: int = 5) -> list[float]:
     return [number * step for number in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _ticks(values: list[float], scale: Any) -> list[Tick]:
+def _ticks(values: list[float], scale: Scale) -> list[Tick]:
     texts = numbers_apart(values)
     return [Tick(f"{scale(value):.1f}", text) for value, text in zip(values, texts, strict=True)]

@@ -1,7 +1,6 @@
 """Validation images with the truth and what the model made of them."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from django.urls import reverse
 
@@ -126,11 +125,8 @@ class Gallery:
         chips = [self._chip(label, share, is_right=label == truth) for label, share in (made.classes or [])[:GUESSES]]
         surest = sorted(made.boxes or [], key=lambda box: -box[1])[:MOST_BOXES]
         boxes = [self._box(box[0], box[2:], confidence=box[1]) for box in surest if box[1] >= LEAST_CONFIDENCE]
-        return Layer(chips, boxes, self._mask_url(index) if made.mask else "")
-
-    def _mask_url(self, index: int) -> str:
-        url = reverse("evaluation_mask", args=[self._run.pk, self._content.epoch, index])
-        return f"{url}?version={self._version}"
+        mask_url = reverse("evaluation_mask", args=[self._run.pk, self._content.epoch, index])
+        return Layer(chips, boxes, f"{mask_url}?version={self._version}" if made.mask else "")
 
     def _chip(self, label: int, share: float | None = None, *, is_right: bool = False) -> Chip:
         return Chip(self._content.class_name(label), _colour(label), share, is_right)
@@ -160,6 +156,6 @@ def legend(content: EvaluationFile) -> list[Chip]:
     return [Chip(name, _colour(label)) for label, name in enumerate(content.classes[:MOST_IMAGES])]
 
 
-def as_data(card: Card) -> dict[str, Any]:
+def as_data(card: Card) -> dict[str, object]:
     """The card as JSON has it."""
     return asdict(card)

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -58,7 +57,13 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
     now = _chosen(found, request.GET.get("epoch", ""))
     best = next((one for one in found if one.epoch == run.best_epoch), None)
     context = {"section": "runs", "run": run, "now": now, "best": best, "newest": found[-1], "epochs": found}
-    context |= _neighbours(found, now) | {"metrics": metric_rows(now, best)}
+    place = found.index(now)
+    context |= {
+        "place": place,
+        "earlier": found[place - 1].epoch if place else None,
+        "later": found[place + 1].epoch if place + 1 < len(found) else None,
+        "metrics": metric_rows(now, best),
+    }
     context |= _content_context(request, run, now, found)
     if can(request.user, Verb.CREATE):
         context["fork_file"] = _checkpoint_of(run, now)
@@ -83,14 +88,9 @@ def _chosen(found: list[Evaluated], epoch: str) -> Evaluated:
     return chosen
 
 
-def _neighbours(found: list[Evaluated], now: Evaluated) -> dict[str, Any]:
-    place = found.index(now)
-    earlier = found[place - 1].epoch if place else None
-    later = found[place + 1].epoch if place + 1 < len(found) else None
-    return {"earlier": earlier, "later": later, "place": place}
-
-
-def _content_context(request: HttpRequest, run: TrainingRun, now: Evaluated, found: list[Evaluated]) -> dict[str, Any]:
+def _content_context(
+    request: HttpRequest, run: TrainingRun, now: Evaluated, found: list[Evaluated]
+) -> dict[str, object]:
     """What comes from the file of the epoch; without it the problem, and the curves that need none."""
     try:
         content = read(run, now.epoch)
@@ -120,7 +120,7 @@ def _content_context(request: HttpRequest, run: TrainingRun, now: Evaluated, fou
     }
 
 
-def _heads(content: EvaluationFile, sort: str) -> list[dict[str, Any]]:
+def _heads(content: EvaluationFile, sort: str) -> list[dict[str, str]]:
     """The heads of the table by class: how it is sorted, and the ?sort= that a click asks for.
 
     Numbers begin with the least, where one looks for what goes wrong; a second click turns them round.
@@ -171,12 +171,19 @@ def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> Http
     """A table of the evaluation: classes, confusion, images, or curve-NAME."""
     if what.startswith("curve-"):
         run, curve = _curve(request, pk, epoch, what.removeprefix("curve-"))
-        return _csv(run, epoch, what, _curve_table(curve))
+        points = [(series.label, x, y) for series in curve.series for x, y in series.points]
+        return _csv(run, epoch, what, [("series", curve.x, curve.y), *points])
     run, content = _evaluation(request, pk, epoch)
-    tables = {"classes": _class_table, "confusion": _confusion_table, "images": _image_table}
-    if what not in tables or (what == "confusion" and content.confusion is None):
-        raise Http404
-    return _csv(run, epoch, what, tables[what](content))
+    if what == "classes":
+        names = ["class", *(column.name for column in content.columns)]
+        return _csv(run, epoch, what, [names, *([row.get(name) for name in names] for row in content.per_class)])
+    if what == "confusion" and content.confusion is not None:
+        names = content.confusion.names
+        rows = zip(names, content.confusion.counts, strict=True)
+        return _csv(run, epoch, what, [("truth / prediction", *names), *((name, *counts) for name, counts in rows)])
+    if what == "images":
+        return _csv(run, epoch, what, _image_table(content))
+    raise Http404
 
 
 @require_safe
@@ -204,7 +211,7 @@ def _curve(request: HttpRequest, pk: int, epoch: int, name: str) -> tuple[Traini
     return run, curve
 
 
-def _csv(run: TrainingRun, epoch: int, what: str, rows: Iterable[Iterable[Any]]) -> HttpResponse:
+def _csv(run: TrainingRun, epoch: int, what: str, rows: Iterable[Iterable[object]]) -> HttpResponse:
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     response = HttpResponse(text.getvalue(), content_type="text/csv; charset=utf-8")
@@ -216,31 +223,14 @@ def _file_name(run: TrainingRun, epoch: int, what: str) -> str:
     return f"{slugify(run.name) or 'run'}-{run.pk}-epoch-{epoch}-{slugify(what)}"
 
 
-def _class_table(content: EvaluationFile) -> list[list[Any]]:
-    names = [column.name for column in content.columns]
-    return [["class", *names], *([row.get("class"), *(row.get(name) for name in names)] for row in content.per_class)]
-
-
-def _confusion_table(content: EvaluationFile) -> list[list[Any]]:
-    assert content.confusion is not None
-    names = content.confusion.names
-    rows = zip(names, content.confusion.counts, strict=True)
-    return [["truth / prediction", *names], *([name, *counts] for name, counts in rows)]
-
-
-def _image_table(content: EvaluationFile) -> list[list[Any]]:
-    rows = []
+def _image_table(content: EvaluationFile) -> list[list[object]]:
+    rows: list[list[object]] = []
     for one in content.images:
         made = content.predictions.get(one.index)
         classes = " ".join(content.class_name(label) for label in one.labels)
         told = json.dumps(made.model_dump(exclude_none=True), ensure_ascii=False) if made else ""
         rows.append([one.index, one.path, one.score, classes, told])
     return [["index", "path", content.score, "classes", "prediction"], *rows]
-
-
-def _curve_table(curve: CurveLines) -> list[list[Any]]:
-    points = [[series.label, x, y] for series in curve.series for x, y in series.points]
-    return [["series", curve.x, curve.y], *points]
 
 
 @require_safe

@@ -1,8 +1,8 @@
 """Forms that work once: each has a key, so that a reload of the answer, or an old page, does nothing a second time."""
 
 import secrets
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
 
 from django.core import signing
 from django.db import IntegrityError, transaction
@@ -22,7 +22,7 @@ class FormTooOldError(Exception):
 class FormUsedError(Exception):
     """The form was sent before; `result` is what was noted then."""
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: Mapping[str, str] | None) -> None:
         super().__init__(result)
         self.result = result
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
-from typing import Any
 
 from django.core.paginator import Paginator
 from django.db.models import Q, QuerySet
@@ -13,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
 from trainingapp.accounts.permissions import is_administrator, visible_to
+from trainingapp.accounts.users import AnyUser
 from trainingapp.models import JournalEntry, TrainingRun
 
 ENTRIES_ON_A_PAGE = 50
@@ -50,7 +50,7 @@ def restart_to_tell(request: HttpRequest) -> Restart | None:
     return Restart(newest.found_by, list(lately.filter(found_by=newest.found_by))) if newest else None
 
 
-def _seen_by(user: Any) -> QuerySet[JournalEntry]:
+def _seen_by(user: AnyUser) -> QuerySet[JournalEntry]:
     """Entries of the runs that the user may see, and those that have outlived their run."""
     seen = visible_to(user, TrainingRun.objects.all())
     return JournalEntry.objects.filter(Q(run=None) | Q(run__in=seen))

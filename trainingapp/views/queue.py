@@ -94,15 +94,13 @@ def _answer(request: HttpRequest, run: TrainingRun, problem: str = "") -> HttpRe
     response = _shown(request, alone=True)
     if problem:
         return trigger_client_event(response, "studio:problem", {"message": problem})
-    return trigger_client_event(response, "studio:announce", {"message": _place_text(run)})
-
-
-def _place_text(run: TrainingRun) -> str:
     order = list(queued_runs().values_list("pk", flat=True))
-    if run.pk not in order:
-        return _("“%(name)s” is no longer waiting.") % {"name": run.name}
-    values = {"name": run.name, "number": order.index(run.pk) + 1, "count": len(order)}
-    return _("“%(name)s” is at position %(number)d of %(count)d.") % values
+    if run.pk in order:
+        values = {"name": run.name, "number": order.index(run.pk) + 1, "count": len(order)}
+        text = _("“%(name)s” is at position %(number)d of %(count)d.") % values
+    else:
+        text = _("“%(name)s” is no longer waiting.") % {"name": run.name}
+    return trigger_client_event(response, "studio:announce", {"message": text})
 
 
 def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:

@@ -1,7 +1,5 @@
 """Changing a run: its epochs, its name and its limits."""
 
-from typing import Any
-
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -97,15 +95,20 @@ def run_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """Name, priority and limits. Of two people who edit at once, the second sees what the first has written."""
     run = controlled_run(request, pk, Verb.CHANGE)
     form = EditForm(run, request.POST) if request.method == "POST" else EditForm(run)
-    context: dict[str, Any] = {"section": "runs", "run": run, "form": form}
+    context: dict[str, object] = {"section": "runs", "run": run, "form": form}
     if request.method != "POST":
         return render(request, "runs/edit.html", context)
     if form.is_valid():
         try:
-            run_verbs.update_run(run, **_values(form), tag=str(form.cleaned_data["version"]))
+            values = form.cleaned_data
+            limits = {name: run_verbs.STUDIO_LIMIT if values[name] is None else values[name] for name in LIMITS}
+            tag = str(values["version"])
+            run_verbs.update_run(run, name=values["name"], priority=values["priority"], tag=tag, **limits)
         except VersionError:
             run.refresh_from_db()
-            context |= {"form": EditForm(run, _renewed(request, run)), "others": form.differing(run)}
+            sent = request.POST.copy()  # on top of what is stored by now
+            sent["version"] = str(run.version)
+            context |= {"form": EditForm(run, sent), "others": form.differing(run)}
             return render(request, "runs/edit.html", context, status=409)
         except VerbError as error:
             form.add_error(None, str(error))
@@ -113,17 +116,3 @@ def run_edit(request: HttpRequest, pk: int) -> HttpResponse:
             messages.success(request, _("Saved."))
             return redirect(run)
     return render(request, "runs/edit.html", context, status=422)
-
-
-def _values(form: EditForm) -> dict[str, Any]:
-    """What the verb is given: an empty limit means the studio's."""
-    values = form.cleaned_data
-    limits = {name: run_verbs.STUDIO_LIMIT if values[name] is None else values[name] for name in LIMITS}
-    return {"name": values["name"], "priority": values["priority"], **limits}
-
-
-def _renewed(request: HttpRequest, run: TrainingRun) -> Any:
-    """The form as it was sent, on top of what is stored by now."""
-    values = request.POST.copy()
-    values["version"] = str(run.version)
-    return values

@@ -1,14 +1,12 @@
 """A run that begins with a checkpoint of another one, and what came of what."""
 
-from typing import Any
-
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from trainingapp.accounts.permissions import Verb, can, visible_to
-from trainingapp.accounts.users import signed_in
+from trainingapp.accounts.users import AnyUser, signed_in
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
@@ -30,8 +28,21 @@ def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
     context = {"section": "runs", "run": run, "form": form}
     if request.method != "POST" or not form.is_valid():
         return render(request, "runs/fork.html", context, status=422 if form.is_bound else 200)
+    values = form.cleaned_data
     try:
-        fork = _forked(request, run, form)
+        fork = run_verbs.fork_run(
+            run,
+            values["checkpoint"],
+            owner=signed_in(request.user),
+            config=form.config,
+            mode=form.fork_mode,
+            name=values["name"],
+            corrections=form.corrections,
+            priority=values["priority"],
+            **form.limits,
+        )
+        if "start" in request.POST:
+            run_verbs.start_run(fork, by=request.user.get_username())
     except VerbError as error:
         form.add_error(None, str(error))
         return render(request, "runs/fork.html", context, status=422)
@@ -46,48 +57,26 @@ def _fresh_form(request: HttpRequest, run: TrainingRun) -> ForkForm:
     return ForkForm(run, user=request.user, initial={**run.config, **about})
 
 
-def _forked(request: HttpRequest, run: TrainingRun, form: ForkForm) -> TrainingRun:
-    values = form.cleaned_data
-    fork = run_verbs.fork_run(
-        run,
-        values["checkpoint"],
-        owner=signed_in(request.user),
-        config=form.config,
-        mode=form.fork_mode,
-        name=values["name"],
-        corrections=form.corrections,
-        priority=values["priority"],
-        **form.limits,
-    )
-    return run_verbs.start_run(fork, by=request.user.get_username()) if "start" in request.POST else fork
+def lineage(user: AnyUser, run: TrainingRun) -> dict[str, object]:
+    """What the run was made from and what was made from it, as far as the user may see it.
 
-
-def lineage(user: Any, run: TrainingRun) -> dict[str, Any]:
-    """What the run was made from and what was made from it, as far as the user may see it."""
+    "how" is fork (from a step), weights (alone) or copy.
+    """
     origin = run.forked_from
     is_seen = origin is not None and can(user, Verb.SEE, origin)
     is_alike = origin is not None and is_seen and origin.task == run.task
+    start = str(run.config.get("start_from", ""))
+    how = "weights" if start.startswith(f"run/{run.forked_from_id}/") else "copy"
+    if run.forked_checkpoint:
+        how = "fork"
+    file = run.forked_checkpoint or start.rpartition("/")[2]  # shown by its name where it is no longer kept
     forks = visible_to(user, TrainingRun.objects.filter(forked_from=run)).order_by("pk")
     return {
         "origin": origin if is_seen else None,
         "hidden_origin": origin is not None and not is_seen,
-        "how": _how(run),
-        "began": _beginning(run),
+        "how": how,
+        "began": Checkpoint.objects.filter(run_id=run.forked_from_id, file=file).first() or file if file else file,
         "changes": config_changes(origin.config, run.config) if origin is not None and is_alike else [],
         "forks": forks[:FORKS_SHOWN],
         "fork_count": forks.count(),
     }
-
-
-def _how(run: TrainingRun) -> str:
-    """fork (from a step), weights (alone) or copy."""
-    if run.forked_checkpoint:
-        return "fork"
-    return "weights" if run.config.get("start_from", "").startswith(f"run/{run.forked_from_id}/") else "copy"
-
-
-def _beginning(run: TrainingRun) -> Checkpoint | str:
-    """The checkpoint that the run began with, or its file's name when it is not kept any more."""
-    file = run.forked_checkpoint or str(run.config.get("start_from", "")).rpartition("/")[2]
-    found = Checkpoint.objects.filter(run_id=run.forked_from_id, file=file).first() if file else None
-    return found or file

@@ -12,9 +12,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, visible_to
-from trainingapp.accounts.users import signed_in
+from trainingapp.accounts.users import AnyUser, signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
-from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.models import TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.labels import STATUSES
 from trainingapp.presentation.messages import rendered_list
@@ -39,9 +39,12 @@ def run_list(request: HttpRequest) -> HttpResponse:
     seen = visible_to(request.user, TrainingRun.objects.all())
     found = seen.filter(Q(name__icontains=query) | Q(dataset__name__icontains=query))
     rows = found.filter(status=status) if status in TrainingRun.Status.values else found
+    counts = dict(found.order_by().values_list("status").annotate(Count("pk")))
     context = {
         "page": Paginator(rows.select_related("dataset", "owner"), RUNS_ON_A_PAGE).get_page(request.GET.get("page")),
-        "statuses": _status_counts(found),
+        "statuses": [
+            (name, STATUSES[name].label, counts[name]) for name in TrainingRun.Status.values if name in counts
+        ],
         "status": status,
         "query": query,
         "section": "runs",
@@ -51,18 +54,8 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "creates": can(request.user, Verb.CREATE),
         "restart": restart_to_tell(request),
     }
-    return render(request, "runs/_table.html" if _wants(request, "runs") else "runs/list.html", context)
-
-
-def _status_counts(runs: Any) -> list[tuple[str, Any, int]]:
-    """(status, label, number of runs) of every status that some run has."""
-    counts = dict(runs.order_by().values_list("status").annotate(Count("pk")))
-    return [(status, STATUSES[status][1], counts[status]) for status in TrainingRun.Status.values if status in counts]
-
-
-def _wants(request: HttpRequest, element_id: str) -> bool:
-    """Whether htmx asks for the content of this element alone."""
-    return request.headers.get("HX-Target") == element_id and "HX-History-Restore-Request" not in request.headers
+    is_part = request.headers.get("HX-Target") == "runs" and "HX-History-Restore-Request" not in request.headers
+    return render(request, "runs/_table.html" if is_part else "runs/list.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -73,7 +66,11 @@ def run_new(request: HttpRequest) -> HttpResponse:
     initial = _initial(request, origin)
     if explain_missing_task(request, initial["task"]):
         return redirect(origin or "run_list")
-    form = _new_run_form(request, initial)
+    if request.method == "POST":
+        wanted = request.POST.get("task", "")
+        form = RunForm(request.POST, task=wanted if wanted in TASKS else DEFAULT_TASK, user=request.user)
+    else:
+        form = RunForm(initial=initial, task=initial["task"], user=request.user)
     context = {"form": form, "tasks": _task_tabs(request, form.task_name), "section": "runs", "clone": origin}
     if request.method != "POST" or not form.is_valid():
         return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
@@ -97,14 +94,7 @@ def run_new(request: HttpRequest) -> HttpResponse:
     return redirect(run)
 
 
-def _new_run_form(request: HttpRequest, initial: dict[str, Any]) -> RunForm:
-    if request.method == "POST":
-        wanted = request.POST.get("task", "")
-        return RunForm(request.POST, task=wanted if wanted in TASKS else DEFAULT_TASK, user=request.user)
-    return RunForm(initial=initial, task=initial["task"], user=request.user)
-
-
-def _task_tabs(request: HttpRequest, present: str) -> list[dict[str, Any]]:
+def _task_tabs(request: HttpRequest, present: str) -> list[dict[str, object]]:
     """The tasks to choose from, each with the number of datasets that suit it."""
     return [
         {
@@ -123,9 +113,12 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
     if origin:
         about = {name: getattr(origin, name) for name in ("priority", "task", *LIMITS)}
         return {**origin.config, **about, "name": run_verbs.copied_name(origin), "dataset": origin.dataset_id}
-    if weights := _wanted_weights(request):
+    wanted = request.GET.get("weights", "")
+    ready = weights_seen_by(request.user).filter(state=Weights.State.READY)
+    if wanted.isdecimal() and (weights := ready.filter(pk=int(wanted)).first()):
         return _initial_from(weights, request.user)
-    dataset = _wanted_dataset(request)
+    wanted = request.GET.get("dataset", "")
+    dataset = ready_datasets(request.user).filter(pk=int(wanted)).first() if wanted.isdecimal() else None
     task = request.GET.get("task", "")
     if task not in TASKS:
         task = next((name for name in (dataset.tasks if dataset else []) if name in TASKS), DEFAULT_TASK)
@@ -140,23 +133,12 @@ def _origin(request: HttpRequest) -> TrainingRun | None:
     return visible_run(request, int(clone)) if clone.isdecimal() and len(clone) < 19 else None
 
 
-def _wanted_weights(request: HttpRequest) -> Weights | None:
-    wanted = request.GET.get("weights", "")
-    seen = weights_seen_by(request.user).filter(state=Weights.State.READY)
-    return seen.filter(pk=int(wanted)).first() if wanted.isdecimal() else None
-
-
-def _initial_from(weights: Weights, user: Any) -> dict[str, Any]:
+def _initial_from(weights: Weights, user: AnyUser) -> dict[str, Any]:
     """A run that starts from an entry of the library: its network and size, and its dataset where it is there."""
     fit = datasets_for(weights.task, user)
     dataset = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
     chosen = {"task": weights.task, "model": weights.architecture, "image_size": weights.image_size}
     return {**chosen, "start_from": weights.start_name, "dataset": dataset.pk if dataset else None}
-
-
-def _wanted_dataset(request: HttpRequest) -> Dataset | None:
-    wanted = request.GET.get("dataset", "")
-    return ready_datasets(request.user).filter(pk=int(wanted)).first() if wanted.isdecimal() else None
 
 
 @require_safe

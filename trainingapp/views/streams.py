@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user
@@ -13,6 +12,7 @@ from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
 
 from trainingapp.accounts.permissions import Verb, can, visible_to
+from trainingapp.accounts.users import AnyUser
 from trainingapp.models import TrainingRun
 from trainingapp.runs.live import Audience, Message, in_thread, list_messages, run_messages
 from trainingapp.runs.run_page import further_rights
@@ -40,7 +40,7 @@ async def run_list_stream(request: HttpRequest) -> StreamingHttpResponse:
     return await _streamed(request, list_messages())
 
 
-def _visible_run(user: Any, pk: int) -> TrainingRun | None:
+def _visible_run(user: AnyUser, pk: int) -> TrainingRun | None:
     return visible_to(user, TrainingRun.objects.all()).filter(pk=pk).first()
 
 

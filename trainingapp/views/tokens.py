@@ -1,7 +1,6 @@
 """The page of one's personal tokens for the API."""
 
 from datetime import timedelta
-from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -96,7 +95,7 @@ def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect("token_list")
 
 
-def _page(request: HttpRequest, form: TokenForm, *, status: int = 200, **about: Any) -> HttpResponse:
+def _page(request: HttpRequest, form: TokenForm, *, status: int = 200, **about: object) -> HttpResponse:
     tokens = ApiToken.objects.filter(user_id=int(request.user.pk or 0))
     context = {"form": form, "tokens": tokens, "section": "tokens", "form_key": new_form_key(request), **about}
     return render(request, "account/tokens.html", context, status=status)

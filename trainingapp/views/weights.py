@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, QueryDict, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -17,7 +17,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, sees
-from trainingapp.accounts.users import AnyUser, signed_in
+from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Job, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
@@ -46,9 +46,11 @@ def weights_list(request: HttpRequest) -> HttpResponse:
     page = Paginator(tree_order(rows.values_list("pk", "parent_id")), WEIGHTS_ON_A_PAGE).get_page(
         request.GET.get("page")
     )
+    listed = seen.annotate(parent_is_seen=sees(request.user, Weights, "parent_id"))
+    by_pk = listed.select_related("owner", "parent", "run").in_bulk([pk for pk, _depth in page])
     context = {
         "page": page,
-        "rows": _shown_rows(seen.annotate(parent_is_seen=sees(request.user, Weights, "parent_id")), list(page)),
+        "rows": [ShownRow(weights=by_pk[pk], depth=depth, result=telling_metric(by_pk[pk])) for pk, depth in page],
         "query": query,
         "task": task,
         "counts": [(name, found.filter(task=name).count()) for name in TASKS],
@@ -84,12 +86,6 @@ class ShownRow(TypedDict):
     result: tuple[str, str] | None
 
 
-def _shown_rows(seen: QuerySet[Weights], places: list[tuple[int, int]]) -> list[ShownRow]:
-    by_pk = seen.select_related("owner", "parent", "run").in_bulk([pk for pk, _depth in places])
-    shown = [(by_pk[pk], depth) for pk, depth in places]
-    return [{"weights": weights, "depth": depth, "result": telling_metric(weights)} for weights, depth in shown]
-
-
 def telling_metric(weights: Weights) -> tuple[str, str] | None:
     """(name, value) of the metric that says most."""
     wanted = [weights.config.get("best_metric", ""), *TELLING]
@@ -102,6 +98,11 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One entry: what it is, where it comes from, what was made from it. htmx asks again until its file is made."""
     weights = visible_weights(request, pk)
     uses = weights_verbs.weights_uses(weights, request.user)
+    ancestors: list[Weights] = []
+    parent = weights.parent
+    while parent is not None and parent not in ancestors:
+        ancestors.append(parent)
+        parent = parent.parent
     context = {
         "section": "weights",
         "weights": weights,
@@ -112,8 +113,12 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "sharing": ShareForm(weights) if can(request.user, Verb.SHARE, weights) else None,
         "trail": audit.entries_of(weights)[:ENTRIES_SHOWN],
         "uses": uses,
-        "versions": _versions(request.user, weights.name),
-        "ancestors": [one for one in _ancestors(weights) if can(request.user, Verb.SEE, one)],
+        # Newest first; each says whether the run that it is from may be named.
+        "versions": weights_seen_by(request.user)
+        .filter(name=weights.name)
+        .order_by("-version")
+        .annotate(run_is_seen=sees(request.user, TrainingRun, "run_id")),
+        "ancestors": [one for one in reversed(ancestors) if can(request.user, Verb.SEE, one)],
         "origin_is_seen": weights.run is not None and can(request.user, Verb.SEE, weights.run),
         "exports": weights.report.get("exports", {}),
     }
@@ -121,28 +126,16 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "weights/_entry.html" if is_part else "weights/detail.html", context)
 
 
-def _versions(user: AnyUser, name: str) -> QuerySet[Weights]:
-    """Every version of the name, newest first; each says whether the run that it is of may be named."""
-    rows = weights_seen_by(user).filter(name=name).order_by("-version")
-    return rows.annotate(run_is_seen=sees(user, TrainingRun, "run_id"))
-
-
-def _ancestors(weights: Weights) -> list[Weights]:
-    """What it was trained from, the first of all first."""
-    found: list[Weights] = []
-    parent = weights.parent
-    while parent is not None and parent not in found:
-        found.insert(0, parent)
-        parent = parent.parent
-    return found
-
-
 @require_http_methods(["GET", "HEAD", "POST"])
 def weights_save(request: HttpRequest, pk: int) -> HttpResponse:
     """Save a checkpoint of a run: the best one, or that of ?file=."""
     run = controlled_run(request, pk)
     saved = list(run.checkpoints.all())
-    checkpoints = [(one.file, _checkpoint_label(one.file, one.epoch, is_best=one.is_best)) for one in saved]
+    label = _("%(file)s, epoch %(epoch)d")
+    checkpoints = [
+        (one.file, label % {"file": one.file, "epoch": one.epoch} + (f" ({_('best')})" if one.is_best else ""))
+        for one in saved
+    ]
     wanted = request.GET.get("file", "")
     initial: dict[str, object] = {"name": run.name}
     initial["file"] = wanted or next((one.file for one in saved if one.is_best), "")
@@ -157,11 +150,6 @@ def weights_save(request: HttpRequest, pk: int) -> HttpResponse:
     form.mark()
     context = {"form": form, "run": run, "has_checkpoints": bool(checkpoints), "section": "weights"}
     return render(request, "weights/save.html", context, status=422 if form.is_bound else 200)
-
-
-def _checkpoint_label(file: str, epoch: int, *, is_best: bool) -> str:
-    text = _("%(file)s, epoch %(epoch)d") % {"file": file, "epoch": epoch}
-    return text + " (" + _("best") + ")" if is_best else text
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -260,13 +248,8 @@ def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
         else:
             return redirect(f"{reverse('weights_export', args=[weights.pk])}?job={job.pk}")
     form.mark()
-    context = {"form": form, "weights": weights, "job": _own_job(request), "section": "weights"}
+    own = Job.objects.filter(owner_id=request.user.pk, kind=Job.Kind.EXPORT)[:50]
+    shown = next((each for each in own if str(each.pk) == request.GET.get("job")), None)
+    context = {"form": form, "weights": weights, "job": shown, "section": "weights"}
     context["result_template"] = "jobs/_export.html"
     return render(request, "weights/export.html", context, status=422 if form.is_bound else 200)
-
-
-def _own_job(request: HttpRequest) -> Job | None:
-    """The export that ?job= names, if it is this user's."""
-    wanted = request.GET.get("job", "")
-    mine = Job.objects.filter(owner_id=request.user.pk, kind=Job.Kind.EXPORT)
-    return next((job for job in mine[:50] if str(job.pk) == wanted), None)
