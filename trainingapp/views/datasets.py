@@ -75,9 +75,11 @@ def dataset_import(request: HttpRequest) -> HttpResponse:
 def _started_import(request: HttpRequest, form: ImportForm) -> Dataset | None:
     """The new dataset; None when the source is refused, with the reason as an error of the form."""
     upload = form.cleaned_data["archive"]
-    source: Path = form.cleaned_data["folder"]
+    source: Path
     if upload:  # Django has stored it on the right disk already, so that it is renamed, not copied
         source = Path(upload.temporary_file_path()).rename(settings.UPLOADS_DIR / f"{uuid.uuid4().hex}.zip")
+    else:
+        source = form.cleaned_data["folder"]
     try:
         if upload:
             check_upload(source)
