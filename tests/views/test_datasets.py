@@ -212,3 +212,12 @@ def test_who_is_neither_owner_nor_staff_deletes_nothing(dataset: Dataset, other_
     client.force_login(other_user)
     assert client.post(reverse("dataset_delete", args=[dataset.pk])).status_code == 403
     assert Dataset.objects.exists()
+
+
+def test_counts_of_findings_have_thousands_separators(user_client: Client, user: User) -> None:
+    finding = {"level": "warning", "code": "odd", "file": "a.png", "message": "Odd.", "count": 1}
+    report = [{**finding, "file": f"{number}.png"} for number in range(20)] + [{**finding, "count": 1480}]
+    dataset = Dataset.objects.create(name="birds", owner=user, source="/nowhere", status="refused", report=report)
+    html = user_client.get(dataset.get_absolute_url()).content.decode()
+    assert "× 1,500" in html
+    assert "and 1,480 more" in html
