@@ -35,7 +35,12 @@ def rehearse() -> None:
     with tempfile.TemporaryDirectory(prefix="cvstudio-") as folder:
         config = parse_config({"device": "cpu"})
         spec = RunSpec(Path(folder), config, Path(folder), Path(folder), 0)
-        _write_images(Path(folder), train_count=config.batch_size * 2)
+        for name in ("a.png", "a.jpg"):
+            Image.new("RGB", (32, 32)).save(Path(folder) / name)
+        files, labels = itertools.cycle(["a.png", "a.jpg"]), itertools.cycle([0, 1])
+        splits: list[Split] = ["train"] * (config.batch_size * 2) + ["val"]
+        samples = [Sample(next(files), next(labels), split, 32, 32) for split in splits]
+        write_index(Path(folder), name="", tasks=[DEFAULT_TASK], classes=["a", "b"], fingerprint="", samples=samples)
         _train_and_save(make_task(spec, read_index(spec.dataset_dir), torch.device("cpu")), spec)
     with contextlib.suppress(ImportError):
         importlib.import_module("torch.utils.tensorboard")
@@ -47,15 +52,6 @@ def rehearse() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _write_images(folder: Path, train_count: int) -> None:
-    for name in ("a.png", "a.jpg"):
-        Image.new("RGB", (32, 32)).save(folder / name)
-    files, labels = itertools.cycle(["a.png", "a.jpg"]), itertools.cycle([0, 1])
-    counts: list[tuple[Split, int]] = [("train", train_count), ("val", 1)]
-    samples = [Sample(next(files), next(labels), split, 32, 32) for split, count in counts for _ in range(count)]
-    write_index(folder, name="", tasks=[DEFAULT_TASK], classes=["a", "b"], fingerprint="", samples=samples)
 
 
 def _train_and_save(task: Task, spec: RunSpec) -> None:

@@ -101,34 +101,30 @@ def note_restart() -> None:
         queued = run.events.filter(type=RunEvent.Type.STATUS, data__to=Status.QUEUED.value).order_by("-seq").first()
         if queued is None or queued.data.get("cause") != SHUTDOWN:
             continue
-        if not run.journal.filter(attempt=queued.attempt).exists():
-            _note_requeued(run, queued)
-
-
-def _note_requeued(run: TrainingRun, queued: RunEvent) -> None:
-    saved = newest_checkpoint(run)
-    step = queued.step or 0
-    evidence: Evidence = {
-        "heartbeat_at": queued.time.isoformat(),
-        "process": "gone",
-        "step": step,
-        "last_event": _as_evidence(queued),
-        "checkpoint": saved,
-        "steps_lost": max(0, step - (saved["step"] if saved else 0)),
-    }
-    now, message = timezone.now(), from_data(queued.data)
-    JournalEntry.objects.create(
-        run=run,
-        run_name=run.name,
-        attempt=queued.attempt,
-        found_by=worker_id(),
-        found_at=now,
-        evidence=evidence,
-        action=ACTIONS[Status.QUEUED],
-        message=queued.data.get("message", ""),
-        message_data=dict(message.as_data()) if message else {},
-        done_at=now,
-    )
+        if run.journal.filter(attempt=queued.attempt).exists():
+            continue
+        saved, step = newest_checkpoint(run), queued.step or 0
+        evidence: Evidence = {
+            "heartbeat_at": queued.time.isoformat(),
+            "process": "gone",
+            "step": step,
+            "last_event": _as_evidence(queued),
+            "checkpoint": saved,
+            "steps_lost": max(0, step - (saved["step"] if saved else 0)),
+        }
+        now, message = timezone.now(), from_data(queued.data)
+        JournalEntry.objects.create(
+            run=run,
+            run_name=run.name,
+            attempt=queued.attempt,
+            found_by=worker_id(),
+            found_at=now,
+            evidence=evidence,
+            action=ACTIONS[Status.QUEUED],
+            message=queued.data.get("message", ""),
+            message_data=dict(message.as_data()) if message else {},
+            done_at=now,
+        )
 
 
 def newest_checkpoint(run: TrainingRun) -> SavedCheckpoint | None:

@@ -311,10 +311,14 @@ def _result(
         "batch_size": None if fits else config.batch_size,
         "accumulation_steps": None if fits else config.accumulation_steps,
     }
+    memory_note = MEMORY_IN_USE() if measured.peak_bytes > memory.free_bytes else None
+    if not fits:
+        steps = config.accumulation_steps
+        memory_note = BATCH_DOES_NOT_FIT(given=asked.batch_size, batch_size=config.batch_size, steps=steps)
     finite = measured.finite()
     waits_for_loader = measured.loader_images_per_s < times["images_per_s"] * slow
     notes = {
-        "memory": _memory_note(asked, config, memory_need),
+        "memory": memory_note,
         "disk": disk_warning(space),
         "not_finite": None if finite["loss"] and finite["gradients"] and finite["weights"] else NOT_FINITE(),
         "loader": LOADER_SLOW() if waits_for_loader and state.device.type != "cpu" else None,
@@ -328,10 +332,7 @@ def _result(
         "steps_per_epoch": state.steps_per_epoch,
         "memory": memory_need,
         "time": times,
-        "loader": {
-            "images_per_s": measured.loader_images_per_s,
-            "is_slower": waits_for_loader,
-        },
+        "loader": {"images_per_s": measured.loader_images_per_s, "is_slower": waits_for_loader},
         "disk": asdict(space),
         "finite": finite,
         "warnings": [
@@ -340,11 +341,3 @@ def _result(
             if message
         ],
     }
-
-
-def _memory_note(asked: RunConfig, fitting: RunConfig, memory: MemoryNeed) -> Message | None:
-    if not memory["fits"]:
-        return BATCH_DOES_NOT_FIT(
-            given=asked.batch_size, batch_size=fitting.batch_size, steps=fitting.accumulation_steps
-        )
-    return MEMORY_IN_USE() if memory["peak_bytes"] > memory["free_bytes"] else None
