@@ -38,8 +38,8 @@ def rehearse() -> None:
         for name in ("a.png", "a.jpg"):
             Image.new("RGB", (32, 32)).save(Path(folder) / name)
         files, labels = itertools.cycle(["a.png", "a.jpg"]), itertools.cycle([0, 1])
-        splits: list[Split] = ["train"] * (config.batch_size * 2) + ["val"]
-        samples = [Sample(next(files), next(labels), split, 32, 32) for split in splits]
+        counts: list[tuple[Split, int]] = [("train", config.batch_size * 2), ("val", 1)]
+        samples = [Sample(next(files), next(labels), split, 32, 32) for split, count in counts for _ in range(count)]
         write_index(Path(folder), name="", tasks=[DEFAULT_TASK], classes=["a", "b"], fingerprint="", samples=samples)
         _train_and_save(make_task(spec, read_index(spec.dataset_dir), torch.device("cpu")), spec)
     with contextlib.suppress(ImportError):
