@@ -227,7 +227,6 @@ LOOKS = {
     "deletion_size",
     "find_token",
     "least_epochs",
-    "may_import_from",
     "may_import_from_somewhere",
     "plan_clean_up",
     "possible_verbs",

@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 
 from tests.helpers.sources import Tree, assert_refused, codes, files_under, image, two_classes, write_tree, write_zip
-from trainingapp.datasets.importing import ingest
 from trainingapp.datasets.importing.importer import check_upload, run_import
 from trainingapp.datasets.report import DatasetError
-from trainingapp.datasets.sources import zips
+from trainingapp.datasets.sources import limits
 from trainingapp.models import Dataset
 
 pytestmark = pytest.mark.database
@@ -116,7 +115,7 @@ def test_bomb_by_size(import_zip: ImportZip, data_dir: Path, settings: "Settings
 
 
 def test_bomb_by_entries(import_zip: ImportZip, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zips, "MOST_ENTRIES", 9)
+    monkeypatch.setattr(limits, "MOST_ENTRIES", 9)
     assert_refused(import_zip(two_classes()), data_dir, "bomb", "10 entries")
 
 
@@ -255,12 +254,18 @@ def test_pipe_in_a_server_folder(new_dataset: Callable[..., Dataset], data_dir: 
     assert_refused(dataset, data_dir, "link", "pipe")
 
 
-def test_name_that_is_no_text(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    """As a zip of a Chinese Windows unpacks to on Linux."""
     source = write_tree(tmp_path / "source", two_classes())
-    (source / "cat" / os.fsdecode(b"\xff\xfe.png")).write_bytes(image(1))
+    for number, name in enumerate(("猫", "狗")):
+        folder = source / os.fsdecode(name.encode("gbk"))
+        folder.mkdir()
+        (folder / os.fsdecode(f"{name}.png".encode("gbk"))).write_bytes(image(100 + number))
+        (folder / "more.png").write_bytes(image(200 + number))
     dataset = new_dataset(source)
     run_import(dataset)
-    assert_refused(dataset, data_dir, "bad_name")
+    assert dataset.status == Dataset.Status.READY, dataset.report
+    assert sorted(dataset.classes) == ["cat", "dog", "狗", "猫"]
 
 
 def test_source_that_is_gone(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
@@ -270,7 +275,7 @@ def test_source_that_is_gone(new_dataset: Callable[..., Dataset], data_dir: Path
 
 
 def test_disk_that_is_too_full(import_zip: ImportZip, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "DISK_RESERVE_BYTES", 1024**5)
+    monkeypatch.setattr(limits, "DISK_RESERVE_BYTES", 1024**5)
     assert_refused(import_zip(two_classes()), data_dir, "disk_full", "more are required")
 
 
@@ -284,7 +289,7 @@ def test_disk_that_fills_up_meanwhile(
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False).returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        monkeypatch.setattr(ingest, "DISK_RESERVE_BYTES", -(1024**4))
+        monkeypatch.setattr(limits, "DISK_RESERVE_BYTES", -(1024**4))
         settings.DATASETS_DIR = disk / "datasets"
         tree = {f"{name}/{number}.bmp": image(number, (100, 100), "BMP") for name in "ab" for number in range(20)}
         dataset = new_dataset(write_tree(tmp_path / "source", tree))

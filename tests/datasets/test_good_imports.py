@@ -183,7 +183,8 @@ def test_images_worth_a_word(import_tree: ImportTree) -> None:
     Image.new("I;16", (20, 20), 5000).save(deep, "PNG")
     tree = {"cat/turned.jpg": turned.getvalue(), "cat/moves.gif": animated.getvalue(), "cat/deep.png": deep.getvalue()}
     dataset = import_tree({**two_classes(), **tree, "dog/tiny.png": image(1, (3, 30)), "dog/notes.txt": b"x"})
-    assert sorted(codes(dataset, "warning")) == ["animated", "deep", "exif_orientation", "ignored_file", "tiny"]
+    expected = ["animated", "constant", "deep", "exif_orientation", "ignored_file", "tiny"]
+    assert sorted(codes(dataset, "warning")) == expected
     sizes = {sample.path: (sample.width, sample.height) for sample in read_index(dataset.folder).samples}
     assert sizes["images/cat/turned.jpg"] == (10, 20)
 

@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 
 from tests.helpers.sources import two_classes, write_tree
 from trainingapp.datasets import verbs as dataset_verbs
+from trainingapp.datasets.import_rights import may_import_from
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.jobs import lease
 from trainingapp.models import Dataset, Job
@@ -37,7 +38,7 @@ def test_a_source_must_be_there(admin: User, tmp_path: Path) -> None:
 
 
 def test_server_folders_are_for_administrators(user: User, admin: User, tmp_path: Path) -> None:
-    assert dataset_verbs.may_import_from(admin, tmp_path)
+    assert may_import_from(admin, tmp_path)
     with pytest.raises(VerbError, match="cannot be imported"):
         dataset_verbs.start_import(owner=user, name="pets", source=tmp_path, source_is_upload=False)
 
@@ -48,9 +49,9 @@ def test_listed_folders_are_for_everybody_and_no_others(user: User, admin: User,
         folder.mkdir(parents=True)
     (allowed / "way-out").symlink_to(other)
     settings.IMPORT_DIRS = [allowed]
-    assert dataset_verbs.may_import_from(user, allowed / "pets")
+    assert may_import_from(user, allowed / "pets")
     for way in (other, allowed / ".." / "other", allowed / "way-out"):
-        assert not dataset_verbs.may_import_from(admin, way)
+        assert not may_import_from(admin, way)
 
 
 def test_with_options_nothing_is_asked(admin: User, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from trainingapp.accounts.permissions import is_administrator
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH, PATH_LENGTH
-from trainingapp.datasets import verbs as dataset_verbs
+from trainingapp.datasets.import_rights import may_import_from
 from trainingapp.datasets.importing.inspection import ClassCounts, Proposal
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.models import Dataset
@@ -86,7 +86,7 @@ class ImportForm(forms.Form):
         if not folder.is_absolute():
             raise forms.ValidationError(_("Enter the full path, starting with /."))
         folder = folder.resolve()
-        if not dataset_verbs.may_import_from(self.user, folder):
+        if not may_import_from(self.user, folder):
             raise forms.ValidationError(_("Datasets may not be imported from this folder."))
         if not folder.is_dir():
             raise forms.ValidationError(_("The folder does not exist on the server."))

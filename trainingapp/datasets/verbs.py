@@ -10,8 +10,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from trainingapp.accounts import audit
-from trainingapp.accounts.permissions import Verb, can, is_administrator, refusal, visible_to
+from trainingapp.accounts.permissions import Verb, can, refusal, visible_to
 from trainingapp.datasets import imports
+from trainingapp.datasets.import_rights import may_import_from
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.jobs.lease import is_held
 from trainingapp.jobs.verbs import cancel_job
@@ -20,13 +21,6 @@ from trainingapp.models.trash import moved, trash_name
 from trainingapp.models.verbs import DeletionSize, VerbError, checked_name, folder_size, refresh_locked, remove_trash
 
 logger = logging.getLogger(__name__)
-
-
-def may_import_from(user: Any, folder: Path) -> bool:
-    """Whether this user may import images from this folder of the server."""
-    if not settings.IMPORT_DIRS:
-        return is_administrator(user)
-    return any(folder.resolve().is_relative_to(allowed) for allowed in settings.IMPORT_DIRS)
 
 
 def may_import_from_somewhere(user: Any) -> bool:

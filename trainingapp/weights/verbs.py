@@ -25,7 +25,7 @@ from trainingapp.contract.limits import LICENCE_LENGTH, MAX_CLASSES
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.datasets.images.decoding import FORMATS, MOST_PIXELS
-from trainingapp.datasets.verbs import may_import_from
+from trainingapp.datasets.import_rights import may_import_from
 from trainingapp.jobs.verbs import cancel_job, prepared_job, submit_job
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.run import Status

@@ -9,7 +9,28 @@ AT_LINE = define("dataset_at_line", gettext_noop("%(path)s line %(line)d"))
 
 # Files of annotations
 
-NOT_UTF8 = define("dataset_not_utf8", gettext_noop("%(path)s is not UTF-8 text (%(reason)s)."))
+NOT_TEXT = define("dataset_not_text", gettext_noop("%(path)s is not a text file (%(reason)s)."))
+WRONG_ENCODING = define(
+    "dataset_wrong_encoding",
+    gettext_noop("%(where)s cannot be decoded as %(encoding)s. Save the file as UTF-8, or select another encoding."),
+)
+DECLARED_ENCODING_WRONG = define(
+    "dataset_declared_encoding_wrong",
+    gettext_noop(
+        "%(where)s: the file declares the encoding %(declared)s, but is probably %(probable)s. Correct the "
+        "declaration, or select the encoding of the annotation files."
+    ),
+)
+UNKNOWN_ENCODING = define(
+    "dataset_unknown_encoding", gettext_noop("%(path)s: there is no encoding %(encoding)s for text files.")
+)
+TEXTS_DECODED = define(
+    "dataset_texts_decoded",
+    ngettext(
+        "%(count)d annotation file is not UTF-8; it was read as %(encodings)s.",
+        "%(count)d annotation files are not UTF-8; they were read as %(encodings)s.",
+    ),
+)
 FILE_TOO_LARGE = define(
     "dataset_file_too_large", gettext_noop("%(path)s is larger than %(most)d MB, the limit for such files.")
 )

@@ -60,8 +60,65 @@ ANIMATED = define(
 DEEP = define(
     "dataset_deep",
     ngettext(
-        "%(count)d image has more than 8 bits per channel; it is reduced to 8 bits.",
-        "%(count)d images have more than 8 bits per channel; they are reduced to 8 bits.",
+        "%(count)d image has 16 bits per color channel; the upper 8 bits are used.",
+        "%(count)d images have 16 bits per color channel; the upper 8 bits are used.",
+    ),
+)
+DEEP_BITS = define(
+    "dataset_deep_bits",
+    ngettext(
+        "%(count)d image has more than 8 bits per channel. Its values fit into %(bits)d bits, the upper 8 of which "
+        "are used.",
+        "%(count)d images have more than 8 bits per channel. All values fit into %(bits)d bits, the upper 8 of which "
+        "are used.",
+    ),
+)
+DEEP_RANGE = define(
+    "dataset_deep_range",
+    ngettext(
+        "%(count)d image has more than 8 bits per channel. Its values from %(low)g to %(high)g were scaled to 8 bits.",
+        "%(count)d images have more than 8 bits per channel. Values from %(low)g to %(high)g were scaled to 8 bits, in "
+        "the same way for all of them.",
+    ),
+)
+CONSTANT = define(
+    "dataset_constant",
+    ngettext(
+        "%(count)d image is a single color: all of its pixels are equal.",
+        "%(count)d images are each a single color: all of their pixels are equal.",
+    ),
+)
+ALL_CONSTANT = define(
+    "dataset_all_constant",
+    gettext_noop(
+        "All %(count)d images of more than 8 bits are a single color once they are reduced to 8 bits. Their values go "
+        "from %(low)g to %(high)g. Select another bit depth, or save the images with 8 bits."
+    ),
+)
+CONVERTED = define(
+    "dataset_converted",
+    ngettext(
+        "%(count)d HEIC or AVIF image is stored as JPEG or PNG.",
+        "%(count)d HEIC or AVIF images are stored as JPEG or PNG.",
+    ),
+)
+BANDS_OPEN = define(
+    "dataset_bands_open",
+    gettext_noop("%(path)s has %(count)d bands. Select the three bands that become red, green and blue."),
+)
+BAND_MISSING = define(
+    "dataset_band_missing",
+    gettext_noop("%(path)s has %(count)d bands, counted from 0; there is no band %(band)d."),
+)
+BANDS_CHOICE = define(
+    "dataset_bands_choice",
+    gettext_noop("%(path)s has %(count)d bands, counted from 0; three of them become red, green and blue."),
+)
+DEPTH_CHOICE = define(
+    "dataset_depth_choice",
+    gettext_noop(
+        "%(path)s has more than 8 bits per channel. Without a selection, the range is chosen by the values of all "
+        "images."
     ),
 )
 ANNOTATION_TURNED = define(

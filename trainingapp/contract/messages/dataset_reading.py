@@ -61,6 +61,20 @@ UNREAD_ANNOTATIONS = define(
     "dataset_unread_annotations", gettext_noop("the format that was read has no use for these files")
 )
 UNREAD_IMAGE_FORMAT = define("dataset_unread_image_format", gettext_noop("this image format is not supported"))
+UNREAD_HEIF = define(
+    "dataset_unread_heif",
+    gettext_noop(
+        'the library for HEIC images is not installed; install it with pip install "cvstudio[heif]", or convert the '
+        "images to JPEG"
+    ),
+)
+ONLY_UNREAD_IMAGES = define(
+    "dataset_only_unread_images",
+    ngettext(
+        "The %(count)d image that was found (%(suffixes)s) cannot be read: %(reason)s.",
+        "None of the %(count)d images that were found (%(suffixes)s) can be read: %(reason)s.",
+    ),
+)
 UNREAD_MEDIA = define("dataset_unread_media", gettext_noop("videos, archives and arrays are not read"))
 UNREAD_DOCUMENT = define("dataset_unread_document", gettext_noop("documents are not read"))
 UNREAD_UNKNOWN = define("dataset_unread_unknown", gettext_noop("no format uses this kind of file"))

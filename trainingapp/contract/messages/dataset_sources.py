@@ -19,24 +19,45 @@ NOT_PERMITTED = define(
     "dataset_not_permitted", gettext_noop("The studio has no permission to read or write %(source)s.")
 )
 READ_ERROR = define("dataset_read_error", gettext_noop("A file could not be read or written: %(reason)s."))
+OTHER_ARCHIVE = define(
+    "dataset_other_archive",
+    gettext_noop("The file is a %(kind)s archive, which is not supported. Pack the files as a zip or a tar."),
+)
+NOT_A_TAR = define("dataset_not_a_tar", gettext_noop("The tar archive cannot be read: %(reason)s."))
+NO_TAR_INSIDE = define(
+    "dataset_no_tar_inside",
+    gettext_noop("The file is compressed with %(compression)s, but there is no tar archive in it."),
+)
+TAR_HEADER_TOO_LARGE = define(
+    "dataset_tar_header_too_large", gettext_noop("The tar archive has a header of more than %(most)d MB.")
+)
+IN_ARCHIVE = define("dataset_in_archive", gettext_noop("%(path)s: %(message)s"))
+NAMES_DECODED = define(
+    "dataset_names_decoded",
+    gettext_noop(
+        "The archive does not declare the encoding of its file names; they were read as %(encoding)s: %(names)s."
+    ),
+)
 NOT_A_ZIP = define("dataset_not_a_zip", gettext_noop("The file is not a valid zip: %(reason)s."))
-FOLDER_INSTEAD_OF_ZIP = define("dataset_folder_instead_of_zip", gettext_noop("This is a folder, not a zip."))
+FOLDER_INSTEAD_OF_ZIP = define("dataset_folder_instead_of_zip", gettext_noop("This is a folder, not a zip or a tar."))
 DIRECTORY_TOO_LARGE = define(
     "dataset_directory_too_large", gettext_noop("The zip's central directory is larger than %(size)s.")
 )
 TOO_MANY_ENTRIES = define(
     "dataset_too_many_entries",
-    gettext_noop("The zip has %(count)d entries; at most %(most)d are allowed. Import a folder instead."),
+    gettext_noop("The archive has %(count)d entries; at most %(most)d are allowed. Import a folder instead."),
 )
 UNPACKED_TOO_LARGE = define(
-    "dataset_unpacked_too_large", gettext_noop("The zip unpacks to %(size)s; at most %(limit)s are allowed.")
+    "dataset_unpacked_too_large", gettext_noop("The archive unpacks to %(size)s; at most %(limit)s are allowed.")
 )
 ZIP_BOMB = define(
     "dataset_zip_bomb",
     gettext_noop("%(source)s unpacks from %(packed)s to %(size)s, as a zip bomb does. Nothing of it was read."),
 )
-LARGER_THAN_DECLARED = define("dataset_larger_than_declared", gettext_noop("%(path)s is larger than the zip declares."))
-DAMAGED_ENTRY = define("dataset_damaged_entry", gettext_noop("%(path)s is corrupted in the zip: %(reason)s."))
+LARGER_THAN_DECLARED = define(
+    "dataset_larger_than_declared", gettext_noop("%(path)s is larger than the archive declares.")
+)
+DAMAGED_ENTRY = define("dataset_damaged_entry", gettext_noop("%(path)s is corrupted in the archive: %(reason)s."))
 PATH_TRAVERSAL = define("dataset_path_traversal", gettext_noop("%(path)s points outside the dataset."))
 LINK_OR_DEVICE = define(
     "dataset_link_or_device", gettext_noop("%(path)s is a link or a device; only regular files are imported.")
@@ -45,13 +66,24 @@ DEVICE_OR_PIPE = define(
     "dataset_device_or_pipe", gettext_noop("%(path)s is a device or a pipe; only regular files are imported.")
 )
 LINK_OUTSIDE = define(
-    "dataset_link_outside", gettext_noop("%(path)s is a link that does not point to a file inside the folder.")
+    "dataset_link_outside",
+    gettext_noop(
+        "%(path)s is a link that leads out of the folder, or nowhere. Such links are followed to the folders in "
+        "IMPORT_DIRS, and where that is not set for administrators. Copy the files into the folder, or ask an "
+        "administrator to import it."
+    ),
+)
+TOO_MANY_LINKED = define(
+    "dataset_too_many_linked", gettext_noop("The folder links to more than %(most)d files. Import their folder itself.")
 )
 ENCRYPTED = define("dataset_encrypted", gettext_noop("%(path)s is encrypted; create the zip without a password."))
 COMPRESSION = define(
     "dataset_compression", gettext_noop("%(path)s uses an unsupported compression method; use Deflate.")
 )
-NAME_UNUSABLE = define("dataset_name_unusable", gettext_noop("The name %(path)s cannot be used."))
+NAME_UNUSABLE = define(
+    "dataset_name_unusable",
+    gettext_noop("The name %(path)s cannot be used: it has control characters, or a folder without a name."),
+)
 NAME_TOO_LONG = define("dataset_name_too_long", gettext_noop("The name %(path)s… is too long."))
 NAME_DUPLICATE = define("dataset_name_duplicate", gettext_noop("%(path)s occurs twice."))
 FILE_AND_FOLDER = define("dataset_file_and_folder", gettext_noop("%(path)s is both a file and a folder."))
@@ -152,6 +184,7 @@ TEST_AS_VAL = define(
 # Parts of other messages
 
 THE_ZIP = define("dataset_the_zip", gettext_noop("The zip"))
+THE_ARCHIVE = define("dataset_the_archive", gettext_noop("The archive"))
 THE_SOURCE = define("dataset_the_source", gettext_noop("The source"))
 A_FILE = define("dataset_a_file", gettext_noop("a file"))
 BYTES = define("dataset_bytes", ngettext("%(count)d byte", "%(count)d bytes"))

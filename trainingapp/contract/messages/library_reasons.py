@@ -60,6 +60,20 @@ KNOWN: dict[str, Template] = {
     "Compressed file ended before the end-of-stream marker was reached": define(
         "reason_zip_end_missing", gettext_noop("Compressed file ended before the end-of-stream marker was reached")
     ),
+    # tarfile, lzma and bz2
+    "truncated header": define("reason_tar_header_short", gettext_noop("Truncated header")),
+    "invalid header": define("reason_tar_header_invalid", gettext_noop("invalid header")),
+    "bad checksum": define("reason_tar_checksum", gettext_noop("wrong checksum")),
+    "missing or bad subsequent header": define(
+        "reason_tar_next_header", gettext_noop("a following header is missing or invalid")
+    ),
+    "the archive ends within this file": define(
+        "reason_tar_file_short", gettext_noop("the archive ends within this file")
+    ),
+    "Corrupt input data": define("reason_xz_data", gettext_noop("invalid compressed data")),
+    "Invalid data stream": define("reason_bzip2_data", gettext_noop("invalid data stream")),
+    "Memory usage limit exceeded": define("reason_xz_memory", gettext_noop("unpacking it takes too much memory")),
+    "Input format not supported by decoder": define("reason_xz_format", gettext_noop("it is not in the xz format")),
     # csv
     "line contains NUL": define("reason_csv_nul", gettext_noop("line contains NUL")),
     # PyYAML

@@ -3,7 +3,8 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,26 @@ from PIL import Image, UnidentifiedImageError
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_images as messages
+from trainingapp.datasets.images.depth import DEEP_MODES, STRIP_ROWS, ValueRange, strips_of, value_range
 from trainingapp.datasets.images.memory_budget import MOST_BYTES, decoding_bytes, is_progressive
+from trainingapp.datasets.images.tiff_bands import Bands, read_bands, read_header
 from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, reason
 from trainingapp.datasets.sources.files import read_bytes
+from trainingapp.datasets.sources.image_kinds import HAS_AVIF, HAS_HEIF
 from trainingapp.datasets.sources.source import SourceFile
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+if HAS_HEIF:  # an extra, see docs/decisions/2026-11-29-archives-encodings-and-deep-images.md
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(["AVIF"] if HAS_AVIF else []))
+"""The formats of images that every process of the studio decodes."""
+CONVERTED_FORMATS = ("AVIF", "HEIF")
+"""Formats that are stored as JPEG or PNG: not every trainer can decode them, and decoding takes long."""
+IMPORT_FORMATS = (*FORMATS, *(["HEIF"] if HAS_HEIF else []))
+"""The formats of images that can be imported."""
 MOST_PIXELS = 89_478_485
 """Pillow warns of a decompression bomb above this number (PIL.Image.MAX_IMAGE_PIXELS), about 9,459 x 9,459 pixels."""
 
@@ -38,14 +52,17 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """The transposition that turns a stored image upright, by EXIF orientation."""
+_PHOTOMETRIC = 262
+_PLAIN_PHOTOMETRICS = (0, 1, 2)
+"""Grey and RGB; palettes, CMYK and YCbCr are left to Pillow."""
+_MOST_PLAIN_BANDS = 4
+_NOT_BY_PILLOW = ("i1", "u4", "f2", "f8")
 _HASH_PIXELS = 32
 _LARGE_PIXELS = 4_000_000
-_STRIP_ROWS = 256
 MASK_BYTES = 12
 """Memory per pixel of a mask while its values are read."""
 _FLAT = 8
 """Images whose grey values differ by less count as one colour; they all have the same hash."""
-_DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 #: What Pillow's decoders raise for broken files, as its own fuzzing expects it.
 _BROKEN = (
     SyntaxError,
@@ -68,6 +85,7 @@ NOTES: dict[str, Callable[[int], Message]] = {
     "tiny": lambda count: messages.TINY(count=count, pixels=TINY_PIXELS),
     "exif_orientation": lambda count: messages.EXIF_ORIENTATION(count=count),
     "animated": lambda count: messages.ANIMATED(count=count),
+    "constant": lambda count: messages.CONSTANT(count=count),
     "deep": lambda count: messages.DEEP(count=count),
     "annotation_turned": lambda count: messages.ANNOTATION_TURNED(count=count),
 }
@@ -78,7 +96,9 @@ class ImageFacts:
     """The properties of a decoded image.
 
     `width` and `height` in pixels of the upright image, `notes` as keys of `NOTES`, EXIF `orientation` from 1 (upright)
-    to 8. `perceptual_hash` has 64 bits that are almost equal for images that look alike; None for one single colour.
+    to 8. `perceptual_hash` has 64 bits that are almost equal for images that look alike; None for one single colour,
+    and for an image that `needs_conversion`, which has its hash afterwards. `values` is the range of an image of more
+    than 8 bits, `bands` the bands of a TIFF that become its channels where Pillow does not choose them.
     """
 
     width: int
@@ -86,6 +106,14 @@ class ImageFacts:
     notes: tuple[str, ...]
     orientation: int = 1
     perceptual_hash: int | None = None
+    format: str = ""
+    values: ValueRange | None = None
+    bands: tuple[int, ...] = ()
+
+    @property
+    def needs_conversion(self) -> bool:
+        """Whether the dataset stores another file in place of this one (`conversion.py`)."""
+        return self.values is not None or bool(self.bands) or self.format in CONVERTED_FORMATS
 
     @property
     def stored_size(self) -> tuple[int, int]:
@@ -96,21 +124,24 @@ class ImageFacts:
 def examine(path: Path, shown_name: str, reading: ReadingOptions = AUTO) -> ImageFacts:
     """Decode the whole image (the first frame). Raises DatasetError when that fails, OSError when the disk fails.
 
-    `reading.depth` and `reading.bands` say how an image of more than 8 bits or three channels becomes one of 8 bits.
+    `reading.bands` says which bands of a TIFF become its channels.
     """
-    try:
-        with Image.open(path, formats=FORMATS) as image:
+    with readable(path, shown_name):
+        if found := chosen_bands(path, shown_name, reading):
+            return _examine_bands(path, shown_name, *found)
+        with Image.open(path, formats=IMPORT_FORMATS) as image:
             _refuse_large(image, shown_name, decoding_bytes(image))
             if image.format == "PNG":  # the only format whose verify() finds more than load(): wrong checksums
                 image.verify()
-        with Image.open(path, formats=FORMATS) as image:
-            stored_size = image.size
-            if is_progressive(image):  # decoded at half size to save memory; every byte is read nevertheless
-                image.draft(image.mode, (image.width // 2, image.height // 2))
-            image.load()
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-            width, height = reversed(stored_size) if orientation in SIDEWAYS else stored_size
-            return ImageFacts(width, height, tuple(_notes(image)), orientation, _perceptual_hash(image, orientation))
+        with Image.open(path, formats=IMPORT_FORMATS) as image:
+            return _examine_image(image)
+
+
+@contextmanager
+def readable(path: Path, shown_name: str) -> Iterator[None]:
+    """Turns what Pillow raises for a file that cannot be decoded into a DatasetError; an error of the disk stays."""
+    try:
+        yield
     except Image.DecompressionBombError:
         raise _far_too_large(shown_name) from None
     except DatasetError:
@@ -125,7 +156,82 @@ def examine(path: Path, shown_name: str, reading: ReadingOptions = AUTO) -> Imag
         raise _unreadable(shown_name, error) from None
 
 
-def _perceptual_hash(image: Image.Image, orientation: int) -> int | None:
+def _examine_image(image: Image.Image) -> ImageFacts:
+    stored_size = image.size
+    if is_progressive(image):  # decoded at half size to save memory; every byte is read nevertheless
+        image.draft(image.mode, (image.width // 2, image.height // 2))
+    is_deep_colour = ";16" in str(getattr(image, "tile", [])[:1])
+    image.load()
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    width, height = reversed(stored_size) if orientation in SIDEWAYS else stored_size
+    notes, format_ = _notes(image), image.format or ""
+    if image.mode in DEEP_MODES:
+        values = value_range(strips_of(image))
+        return ImageFacts(width, height, tuple(notes), orientation, format=format_, values=values)
+    if is_deep_colour:
+        notes.append("deep")
+    hash_ = None if format_ in CONVERTED_FORMATS else perceptual_hash(image, orientation)
+    if hash_ is None and format_ not in CONVERTED_FORMATS and is_constant(image):
+        notes.append("constant")
+    return ImageFacts(width, height, tuple(notes), orientation, hash_, format_)
+
+
+def is_constant(image: Image.Image) -> bool:
+    """Whether all pixels are equal."""
+    extrema = image.getextrema()
+    pairs = extrema if isinstance(extrema[0], tuple) else [extrema]
+    return all(pair[0] == pair[1] for pair in pairs if isinstance(pair, tuple))
+
+
+# Bands of TIFFs
+
+
+def chosen_bands(path: Path, shown_name: str, reading: ReadingOptions) -> tuple[Bands, tuple[int, ...]] | None:
+    """The directory of a TIFF that Pillow does not read as a whole, and the bands that become its channels.
+
+    None for all other images. Raises DatasetError where the choice of bands is open, or the file has no such band.
+    """
+    with path.open("rb") as file:
+        header = read_header(file)
+    if header is None or header.tags.get(_PHOTOMETRIC, 1) not in _PLAIN_PHOTOMETRICS:
+        return None
+    if reading.bands and header.bands > 3:
+        if max(reading.bands) >= header.bands:
+            message = messages.BAND_MISSING(path=shown_name, count=header.bands, band=max(reading.bands))
+            raise DatasetError.one("bands", message, shown_name)
+        return header, reading.bands
+    if header.bands > _MOST_PLAIN_BANDS:
+        raise DatasetError.one("bands", messages.BANDS_OPEN(path=shown_name, count=header.bands), shown_name)
+    if header.bands > 2 and header.numbers != "u1":
+        return header, (0, 1, 2)
+    if header.bands == 1 and header.numbers in _NOT_BY_PILLOW:
+        return header, (0,)
+    return None
+
+
+def _examine_bands(path: Path, shown_name: str, header: Bands, bands: tuple[int, ...]) -> ImageFacts:
+    if header.width * header.height > MOST_PIXELS or header.decoding_bytes > MOST_BYTES:
+        message = messages.TOO_MUCH_MEMORY(
+            path=shown_name,
+            width=header.width,
+            height=header.height,
+            format="TIFF",
+            megabytes=header.decoding_bytes >> 20,
+            most=MOST_BYTES >> 20,
+        )
+        raise DatasetError.one("too_many_pixels", message, shown_name)
+    values_HWS = read_bands(path, header, bands)
+    orientation = header.tags.get(_EXIF_ORIENTATION, 1)
+    size = (header.width, header.height)
+    width, height = reversed(size) if orientation in SIDEWAYS else size
+    values = None if header.numbers == "u1" else value_range([values_HWS])
+    notes = [] if min(size) >= TINY_PIXELS else ["tiny"]
+    if orientation in TURNS:
+        notes.append("exif_orientation")
+    return ImageFacts(width, height, tuple(notes), orientation, format="TIFF", values=values, bands=bands)
+
+
+def perceptual_hash(image: Image.Image, orientation: int) -> int | None:
     """The signs of the lowest frequencies of the cosine transform of the upright image."""
     plain = image
     if image.mode not in ("L", "RGB"):
@@ -162,7 +268,10 @@ def _refuse_large(image: Image.Image, shown_name: str, needed_bytes: int) -> Non
 def needed_bytes(path: Path) -> int:
     """Memory that decoding this image needs, according to its header; 0 where it is not an image."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with path.open("rb") as file:
+            if (header := read_header(file)) and header.bands > 1:
+                return min(header.decoding_bytes + 2 * path.stat().st_size, MOST_BYTES)
+        with Image.open(path, formats=IMPORT_FORMATS) as image:
             return min(decoding_bytes(image), MOST_BYTES)
     except (OSError, Image.DecompressionBombError, *_BROKEN):
         return 0
@@ -192,16 +301,16 @@ def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
 
 
 def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.int32]:
-    if not in_colour and image.mode in ("P", "L", "1", "LA", "I", *_DEEP_MODES):
+    if not in_colour and image.mode in ("P", "L", "1", "LA", "I", *DEEP_MODES):
         plain = image.convert("L") if image.mode in ("1", "LA") else image
         return np.asarray(plain).astype(np.int32)
     values_HW = np.empty((image.height, image.width), np.int32)
-    for top in range(0, image.height, _STRIP_ROWS):  # all rows at once would take ten times the memory
-        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS, image.height)))
+    for top in range(0, image.height, STRIP_ROWS):  # all rows at once would take ten times the memory
+        strip = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
         red, green, blue = np.moveaxis(np.asarray(strip.convert("RGB"), np.int32), -1, 0)
         if not in_colour and ((red != green).any() or (red != blue).any()):
             raise DatasetError.one("colours_unknown", messages.COLOURS_UNKNOWN(path=path), path)
-        values_HW[top : top + _STRIP_ROWS] = red << 16 | green << 8 | blue if in_colour else red
+        values_HW[top : top + STRIP_ROWS] = red << 16 | green << 8 | blue if in_colour else red
     return values_HW
 
 
@@ -213,8 +322,6 @@ def _notes(image: Image.Image) -> list[str]:
         notes.append("exif_orientation")
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         notes.append("animated")
-    if image.mode in _DEEP_MODES:
-        notes.append("deep")
     return notes
 
 
@@ -225,7 +332,7 @@ def _not_an_image(path: Path, shown_name: str) -> Message:
         return messages.EMPTY_FILE(path=shown_name)
     if start.isascii() and start.decode("ascii").replace("\n", "").replace("\r", "").replace("\t", "").isprintable():
         return messages.TEXT_FILE(path=shown_name)
-    return messages.NOT_AN_IMAGE(path=shown_name, formats=FORMATS)
+    return messages.NOT_AN_IMAGE(path=shown_name, formats=IMPORT_FORMATS)
 
 
 def _far_too_large(shown_name: str) -> DatasetError:

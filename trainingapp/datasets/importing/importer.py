@@ -1,4 +1,4 @@
-"""Import a dataset: from a zip or a server folder to a folder of the studio that is never changed again.
+"""Import a dataset: from an archive or a server folder to a folder of the studio that is never changed again.
 
 The images are copied one by one into DATASETS_DIR/.import-{id}. Only when all are valid, the folder is flushed to the
 disk and renamed. A crash therefore leaves nothing but that temporary folder, which the next attempt empties, and a lock
@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import structlog
 
@@ -26,10 +26,12 @@ from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.contract.messages import dataset_images as image_messages
 from trainingapp.contract.messages import dataset_sources as source_messages
 from trainingapp.datasets.images.decoding import NOTES
+from trainingapp.datasets.import_rights import link_rule
 from trainingapp.datasets.importing.class_selection import select_classes
+from trainingapp.datasets.importing.conversions import convert_images
 from trainingapp.datasets.importing.duplicates import check_duplicates, check_similar
 from trainingapp.datasets.importing.hard_links import share_files
-from trainingapp.datasets.importing.ingest import IngestedImage, check_disk_space, ingest
+from trainingapp.datasets.importing.ingest import IngestedImage, ingest
 from trainingapp.datasets.importing.layout_checks import check_layout
 from trainingapp.datasets.importing.session import GoneError, Heartbeat, Progress, import_session
 from trainingapp.datasets.importing.splits import stratified
@@ -41,23 +43,31 @@ from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.formats import class_folders
 from trainingapp.datasets.sources.formats.registry import read_layout, recognise
 from trainingapp.datasets.sources.layout import Layout, SourceImage
-from trainingapp.datasets.sources.opening import open_source
+from trainingapp.datasets.sources.limits import check_disk_space
+from trainingapp.datasets.sources.opening import UNPACKED_DIR, check_archive, is_archive_name, open_source
+from trainingapp.datasets.sources.unread import refuse_unread_images
 from trainingapp.models import Dataset
 
 _THREADS = min(4, os.cpu_count() or 1)
 _WINDOW = 8 * _THREADS
 """Images that wait for a thread at a time."""
 _MOST_EXAMPLES = 3
+_Item = TypeVar("_Item")
 log = structlog.get_logger(__name__)
 
 
 def check_upload(path: Path) -> None:
-    """Refuse a zip that cannot be a dataset, from its central directory alone. Raises DatasetError."""
+    """Refuse an archive that cannot be a dataset, without unpacking it. Raises DatasetError."""
     if path.is_dir():
         raise DatasetError.one("not_a_zip", source_messages.FOLDER_INSTEAD_OF_ZIP())
+    if not check_archive(path):
+        return
     with open_source(path) as source:
         files = Files(source)
+        if any(is_archive_name(file.path) for file in source.files):
+            return  # what is in them is seen by the worker that unpacks them
         if not files.images:
+            refuse_unread_images(files)
             raise DatasetError.one("no_images", source_messages.NO_IMAGES())
         if recognise(files) is class_folders:
             report = Report()
@@ -82,7 +92,8 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
     options = ImportOptions.model_validate(dataset.options)
     report = Report(lenient=options.on_error == "leave_out")
     heartbeat.touch()
-    with open_source(Path(dataset.source), options.reading) as source:
+    scratch = folder / UNPACKED_DIR
+    with open_source(Path(dataset.source), options.reading, scratch, link_rule(dataset)) as source:
         layout = select_classes(read_layout(source, report, heartbeat.touch, options.reading), options)
         layout = check_layout(layout, options, report)
         report.raise_errors()  # nothing is copied for a layout that cannot be used
@@ -136,6 +147,7 @@ def _ingest_images(
             if item.sample:
                 valid.append(item)
             heartbeat.beat(done, total)
+        valid = convert_images(valid, folder, reading, report, partial(_map_windowed, pool))
     _report_notes(valid, report)
     if lost:
         message = image_messages.OBJECTS_LOST(count=len(lost), paths=lost[:_MOST_EXAMPLES])
@@ -155,9 +167,7 @@ def _emptying(images: list[SourceImage]) -> Iterator[SourceImage]:
 
 
 def _map_windowed(
-    pool: ThreadPoolExecutor,
-    work: Callable[[tuple[int, SourceImage]], IngestedImage],
-    images: Iterable[tuple[int, SourceImage]],
+    pool: ThreadPoolExecutor, work: Callable[[_Item], IngestedImage], images: Iterable[_Item]
 ) -> Iterator[IngestedImage]:
     """Like `pool.map`, but with few tasks waiting at a time: memory stays constant, and an error ends the work soon."""
     rest = iter(images)

@@ -1,7 +1,6 @@
 """Copying one image with its annotations into the dataset's folder."""
 
 import hashlib
-import shutil
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,19 +9,16 @@ import numpy as np
 from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample
-from trainingapp.contract.messages import dataset_sources as messages
-from trainingapp.datasets.images.decoding import MASK_BYTES, examine, needed_bytes
+from trainingapp.datasets.images.decoding import MASK_BYTES, ImageFacts, examine, needed_bytes
 from trainingapp.datasets.images.geometry import Placed, place
 from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET, MOST_BYTES
 from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import Kind, SourceImage
 from trainingapp.datasets.sources.position import Position
-from trainingapp.datasets.sources.source import SourceFile, copy_limited, size_param
+from trainingapp.datasets.sources.source import SourceFile, copy_limited
 
 MASKS_DIR = "masks"
-#: Bytes that an import leaves free on the disk, for the database and for running trainings.
-DISK_RESERVE_BYTES = 100 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +47,8 @@ class IngestedImage:
     unusable: tuple[ReportItem, ...] = ()
     has_lost_objects: bool = False
     faults: tuple[ReportItem, ...] = ()
+    facts: ImageFacts | None = None
+    """Of an image that another file has to be stored for."""
 
     def shown(self) -> frozenset[int]:
         """Classes that the image shows: its labels and those of its boxes and its mask."""
@@ -58,16 +56,6 @@ class IngestedImage:
         own = {self.sample.label} if self.sample.label >= 0 else set(self.sample.labels or ())
         in_mask = {label for label, count in enumerate(self.pixels) if count}
         return frozenset(own | {box.label for box in self.sample.boxes} | in_mask)
-
-
-def check_disk_space(folder: Path, needed_bytes: int) -> None:
-    """Raises DatasetError when the disk of `folder` has no room for so many bytes and a reserve."""
-    free_bytes = shutil.disk_usage(folder).free
-    short_bytes = needed_bytes + DISK_RESERVE_BYTES - free_bytes
-    if short_bytes > 0:
-        sizes = {"size": needed_bytes, "free": free_bytes, "reserve": DISK_RESERVE_BYTES, "short": short_bytes}
-        message = messages.DISK_FULL(**{name: size_param(size) for name, size in sizes.items()})
-        raise DatasetError.one("disk_full", message)
 
 
 def ingest(
@@ -130,6 +118,7 @@ def ingest(
         most_over=placed.most_over,
         unusable=tuple(placed.unusable),
         faults=tuple(placed.faults),
+        facts=facts if facts.needs_conversion else None,
     )
 
 

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
+from trainingapp.datasets.import_rights import link_rule
 from trainingapp.datasets.importing.layout_checks import check_layout
 from trainingapp.datasets.importing.session import Progress, import_session
 from trainingapp.datasets.options import AUTO, ImportOptions, ReadingOptions
 from trainingapp.datasets.report import Report, ReportItem
+from trainingapp.datasets.sources.folders import LinkRule, within_the_folder
 from trainingapp.datasets.sources.formats.registry import read_layout
-from trainingapp.datasets.sources.opening import open_source
+from trainingapp.datasets.sources.opening import UNPACKED_DIR, open_source
 from trainingapp.models import Dataset
 
 MOST_FILES_NAMED = 50
@@ -44,7 +46,8 @@ def run_inspection(dataset: Dataset, *, on_progress: Progress | None = None) -> 
     with import_session(dataset, Dataset.Status.INSPECTING, on_progress) as session:
         if session:
             reading = ImportOptions.model_validate(dataset.options).reading
-            proposal = propose(Path(dataset.source), session.heartbeat.touch, reading)
+            source, scratch = Path(dataset.source), session.folder / UNPACKED_DIR
+            proposal = propose(source, session.heartbeat.touch, reading, scratch, link_rule(dataset))
             session.heartbeat.update(
                 status=Dataset.Status.PROPOSED,
                 proposal=proposal,
@@ -53,10 +56,19 @@ def run_inspection(dataset: Dataset, *, on_progress: Progress | None = None) -> 
             )
 
 
-def propose(path: Path, beat: Callable[[], None] = lambda: None, reading: ReadingOptions = AUTO) -> Proposal:
-    """How the zip or folder `path` can be imported. Raises DatasetError with all errors when it cannot."""
+def propose(
+    path: Path,
+    beat: Callable[[], None] = lambda: None,
+    reading: ReadingOptions = AUTO,
+    scratch: Path | None = None,
+    may_follow: LinkRule = within_the_folder,
+) -> Proposal:
+    """How the archive or folder `path` can be imported. Raises DatasetError with all errors when it cannot.
+
+    `scratch` and `may_follow` as in `open_source`.
+    """
     report = Report()
-    with open_source(path, reading) as source:
+    with open_source(path, reading, scratch, may_follow) as source:
         layout = read_layout(source, report, beat, reading)
     checked = check_layout(layout, ImportOptions(), report)
     report.raise_fatal()

@@ -4,7 +4,7 @@ import io
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, lru_cache
 from itertools import takewhile
@@ -12,22 +12,26 @@ from urllib.parse import unquote
 
 from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.messages import dataset_annotations as messages
-from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.options import AUTO, ReadingField, ReadingOptions
 from trainingapp.datasets.report import DatasetError
+from trainingapp.datasets.sources.encodings import TEXT_LEGACY
 from trainingapp.datasets.sources.folder_names import SPLIT_WORDS, kinds_of_folders
 from trainingapp.datasets.sources.folder_names import kind_of_folder as kind_of_folder
 from trainingapp.datasets.sources.folder_names import kind_of_path as kind_of_path
+from trainingapp.datasets.sources.image_kinds import IMAGE_SUFFIXES
 from trainingapp.datasets.sources.layout import Kind
 from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.source import Source, SourceFile, copy_limited
+from trainingapp.datasets.sources.texts import decode_file, sample_as_utf8
 
 MOST_ANNOTATION_BYTES = 512 * 1024**2
 PEEK_BYTES = 1 << 20
 #: Annotations are read as a whole. Real ones shrink to a tenth; a file that shrinks further is made to fill memory.
 MOST_TEXT_RATIO = 30
 RATIO_FREE_BYTES = 24 * 1024**2
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+_JOINERS = "\u200c\u200d"
+"""Kept in the names of classes: emoji and several scripts need them."""
 
 
 class Files:
@@ -43,6 +47,7 @@ class Files:
         self.reading = reading
         self.offers: dict[ReadingField, Offer] = {offer.field: offer for offer in source.offers}
         self.read_paths: set[str] = set()
+        self._text_encodings: Counter[str] = Counter()
         self.by_path = {file.path: file for file in source.files}
         self.images = [file for file in source.files if is_image_name(file.path)]
 
@@ -98,12 +103,26 @@ class Files:
         return _grouped(self.images, stem)
 
     def read_text(self, file: SourceFile, most_bytes: int | None = None) -> str:
-        """The text of an annotation file. Raises DatasetError when it is too large, damaged or not UTF-8."""
-        try:
-            return self.read_bytes(file, most_bytes).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            message = messages.NOT_UTF8(path=file.path, reason=library_reason(error.reason))
-            raise DatasetError.one("not_text", message, file.path) from None
+        """The text of an annotation file in whatever encoding it has (`texts.py`); XML as its declaration says.
+
+        Raises DatasetError when it is too large, damaged, no text, or not in the encoding that it declares.
+        """
+        content = self.read_bytes(file, most_bytes)
+        text, encoding = decode_file(content, file.path, self.reading.text_encoding, self._text_encodings)
+        if not text.isascii():
+            self._note_encoding(encoding)
+        return text
+
+    def _note_encoding(self, encoding: str) -> None:
+        self._text_encodings[encoding] += 1
+        chosen = self.reading.text_encoding
+        others = [(name, count) for name, count in self._text_encodings.most_common() if name != "utf-8"]
+        used = chosen if chosen != "auto" else others[0][0] if others else "utf-8"
+        reason = None
+        if others and chosen == "auto":
+            count = sum(count for _name, count in others)
+            reason = messages.TEXTS_DECODED(count=count, encodings=[name for name, _count in others])
+        self.offer(Offer("text_encoding", used, tuple(dict.fromkeys([used, "utf-8", "utf-16", *TEXT_LEGACY])), reason))
 
     def read_bytes(self, file: SourceFile, most_bytes: int | None = None) -> bytes:
         """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
@@ -116,14 +135,14 @@ class Files:
         self.offers[offer.field] = offer
 
     def peek(self, file: SourceFile) -> bytes:
-        """The first and the last part of a file, to recognise its format; empty when it cannot be read."""
+        """The first and the last part of a file in UTF-8, to recognise its format; empty when it cannot be read."""
         try:
             with file.open() as reader:
                 start = reader.read(PEEK_BYTES)
-                if file.size_bytes <= 2 * PEEK_BYTES or not reader.seekable():
-                    return start + reader.read(PEEK_BYTES)
-                reader.seek(file.size_bytes - PEEK_BYTES)
-                return start + reader.read(PEEK_BYTES)
+                if file.size_bytes > 2 * PEEK_BYTES and reader.seekable():
+                    # An even position, so that the characters of UTF-16 stay whole.
+                    reader.seek((file.size_bytes - PEEK_BYTES) & ~1)
+                return sample_as_utf8(start + reader.read(PEEK_BYTES), self.reading.text_encoding)
         except (ValueError, RuntimeError, EOFError, NotImplementedError):
             return b""
 
@@ -220,6 +239,9 @@ def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def class_name(value: object) -> str:
-    """A class name as one readable line without spaces at its ends, at most NAME_LENGTH characters."""
-    text = "".join(character if character.isprintable() else " " for character in str(value))
+    """A class name as one readable line without spaces at its ends, at most NAME_LENGTH characters.
+
+    Joiners stay, since emoji and several scripts need them; control characters and other formats become spaces.
+    """
+    text = "".join(one if one.isprintable() or one in _JOINERS else " " for one in str(value))
     return " ".join(unicodedata.normalize("NFC", text).split())[:NAME_LENGTH]

@@ -4,15 +4,16 @@ What operating systems leave behind (__MACOSX, .DS_Store, Thumbs.db, hidden file
 """
 
 import lzma
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
-from trainingapp.contract.messages import Param
+from trainingapp.contract.messages import Message, Param
 from trainingapp.contract.messages import dataset_sources as messages
-from trainingapp.datasets.report import DatasetError, Report, reason
+from trainingapp.datasets.report import DatasetError, Report, ReportItem, reason
 from trainingapp.datasets.sources.offers import Offer
 
 LONGEST_NAME_BYTES = 255
@@ -28,7 +29,7 @@ _JUNK_FILES = {"thumbs.db", "desktop.ini"}
 class SourceFile:
     """A file of the source. `path` is relative, with forward slashes, in Unicode's composed form (NFC).
 
-    `packed_bytes` is its size within the zip, as the zip declares it; None in a folder.
+    `packed_bytes` is its size within the zip, as the zip declares it; None in a folder and in a tar.
     """
 
     path: str
@@ -45,6 +46,8 @@ class Source:
     folders: set[str]
     offers: tuple[Offer, ...] = ()
     """Choices in reading the source itself, such as the encoding of the names in an archive."""
+    faults: list[ReportItem] = field(default_factory=list)
+    """Files that were left out of it, each with the reason."""
 
 
 def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], object]) -> int:
@@ -68,35 +71,56 @@ def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], 
 
 
 def checked_source(files: list[SourceFile], folders: set[str], report: Report) -> Source:
-    """The source with all folders above its files. Raises DatasetError for errors in `report`, for names that cannot
-    be stored or that collide, and where there is no file."""
-    paths = [file.path for file in files]
-    for path in (*paths, *folders):
-        if not path.isprintable() or not all(path.split("/")) or _is_undecodable(path):
-            report.error("bad_name", messages.NAME_UNUSABLE(path=repr(path)), ascii(path)[1:-1])
-        elif (
-            len(path.encode()) > LONGEST_PATH_BYTES
-            or max(len(name.encode()) for name in path.split("/")) > LONGEST_NAME_BYTES
-        ):
-            report.error("bad_name", messages.NAME_TOO_LONG(path=repr(path[:80])), path[:80])
-    all_folders = folders | _parents(paths) | _parents(folders)
+    """The source with all folders above its files. Files whose names cannot be stored, and repeated ones, are left out.
+
+    Raises DatasetError for errors in `report` that make the whole source unusable, and where there is no file.
+    """
+    usable_folders = {folder for folder in folders if not name_fault(folder)}
+    all_folders = usable_folders | _parents(usable_folders) | _parents(file.path for file in files)
+    kept: list[SourceFile] = []
     seen: set[str] = set()
-    for path in paths:
-        if path in seen:
-            report.error("duplicate_name", messages.NAME_DUPLICATE(path=path), path)
-        elif path in all_folders:
-            report.error("duplicate_name", messages.FILE_AND_FOLDER(path=path), path)
-        seen.add(path)
-    report.raise_errors()
-    if not files:
+    for file in files:
+        if fault := name_fault(file.path):
+            report.fault("bad_name", fault, shown_name(file.path))
+        elif file.path in seen:
+            report.fault("duplicate_name", messages.NAME_DUPLICATE(path=file.path), file.path)
+        elif file.path in all_folders:
+            report.fault("duplicate_name", messages.FILE_AND_FOLDER(path=file.path), file.path)
+        else:
+            kept.append(file)
+            seen.add(file.path)
+    report.raise_fatal()
+    if not kept:
+        report.raise_errors()
         raise DatasetError.one("empty", messages.NO_FILES())
-    return Source(files, all_folders)
+    return Source(kept, {folder for folder in all_folders if not name_fault(folder)}, faults=report.items())
 
 
-def _is_undecodable(path: str) -> bool:
+def name_fault(path: str) -> Message | None:
+    """Why no file can have this path; None for every path that a disk takes, whatever characters are in it."""
+    if not all(path.split("/")) or is_undecodable(path) or _has_controls(path):
+        return messages.NAME_UNUSABLE(path=repr(path))
+    longest = max(len(name.encode()) for name in path.split("/"))
+    if len(path.encode()) > LONGEST_PATH_BYTES or longest > LONGEST_NAME_BYTES:
+        return messages.NAME_TOO_LONG(path=repr(path[:80]))
+    return None
+
+
+def _has_controls(path: str) -> bool:
+    """Whether it has control characters, or one of the two separators of Unicode that end a line as they do."""
+    return not path.isprintable() and any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in path)
+
+
+def shown_name(path: str) -> str:
+    """The path as printable ASCII, for a name that cannot be used."""
+    return ascii(path[:80])[1:-1]
+
+
+def is_undecodable(path: str) -> bool:
+    """Whether the path is not UTF-8 on the disk; Python holds such bytes as lone surrogates."""
     try:
         path.encode()
-    except UnicodeEncodeError:  # Linux allows names that are not UTF-8; Python holds their bytes as lone surrogates
+    except UnicodeEncodeError:
         return True
     return False
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trainingapp.datasets.sources.files import IMAGE_SUFFIXES, Files, stem
+from trainingapp.datasets.sources.files import Files, stem
+from trainingapp.datasets.sources.image_kinds import IMAGE_SUFFIXES
 from trainingapp.datasets.sources.source import SourceFile
 
 _TEXT_SUFFIXES = (".json", ".jsonl", ".ndjson", ".xml", ".txt", ".csv", ".tsv", ".yaml", ".yml")

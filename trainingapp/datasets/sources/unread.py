@@ -1,22 +1,20 @@
 """The files of a source that were neither read nor imported, and why."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 
 from trainingapp.contract.messages import Message, Param
 from trainingapp.contract.messages import dataset_reading as messages
-from trainingapp.datasets.report import Report
+from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, is_image_name
 from trainingapp.datasets.sources.formats.format import Format
+from trainingapp.datasets.sources.image_kinds import HEIF_SUFFIXES, UNREAD_SUFFIXES
 from trainingapp.datasets.sources.layout import UnreadFiles
 from trainingapp.datasets.sources.source import Source, SourceFile
 
 MOST_NAMED = 3
 _ANNOTATIONS = {".json", ".jsonl", ".ndjson", ".xml", ".csv", ".tsv", ".txt", ".yaml", ".yml", ".names", ".data"}
-_IMAGES = {
-    *(".heic", ".heif", ".avif", ".svg", ".psd", ".ai", ".eps", ".ico", ".jp2", ".j2k", ".jxl", ".exr", ".hdr"),
-    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raw", ".dcm", ".nii", ".ppm", ".pgm", ".pbm", ".jfif"),
-}
 _MEDIA = {
     *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"),
     *(".npy", ".npz", ".mat", ".h5", ".hdf5", ".tfrecord", ".parquet", ".pkl", ".pt", ".pth"),
@@ -62,6 +60,20 @@ def unread_files(files: Files, others: Iterable[Format]) -> tuple[UnreadFiles, .
     )
 
 
+def refuse_unread_images(files: Files) -> None:
+    """Raise DatasetError where the source has images, but all of formats that are not read."""
+    suffixes = Counter(os.path.splitext(file.path)[1].lower() for file in files.source.files)  # noqa: PTH122
+    kinds = [suffix for suffix, _count in suffixes.most_common() if suffix in UNREAD_SUFFIXES]
+    if kinds:
+        count = sum(suffixes[suffix] for suffix in kinds)
+        message = messages.ONLY_UNREAD_IMAGES(count=count, suffixes=kinds, reason=_image_reason(kinds[0]))
+        raise DatasetError.one("no_images", message)
+
+
+def _image_reason(suffix: str) -> Message:
+    return messages.UNREAD_HEIF() if suffix in HEIF_SUFFIXES else messages.UNREAD_IMAGE_FORMAT()
+
+
 def _reason(files: Files, suffix: str, found: list[SourceFile], others: Iterable[Format]) -> Message:
     if suffix in _ANNOTATIONS:
         alone = Files(Source([*files.images, *found], files.source.folders), files.beat, files.reading)
@@ -69,8 +81,9 @@ def _reason(files: Files, suffix: str, found: list[SourceFile], others: Iterable
             if format_.recognise(alone):
                 return messages.UNREAD_OTHER_FORMAT(format=messages.format_title(format_.NAME))
         return messages.UNREAD_ANNOTATIONS()
+    if suffix in UNREAD_SUFFIXES:
+        return _image_reason(suffix)
     for suffixes, template in (
-        (_IMAGES, messages.UNREAD_IMAGE_FORMAT),
         (_MEDIA, messages.UNREAD_MEDIA),
         (_DOCUMENTS, messages.UNREAD_DOCUMENT),
     ):

@@ -1,15 +1,18 @@
 """Import a dataset in the foreground."""
 
 import json
+import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
 
+from django.conf import settings
 from django.core.management.base import CommandError
 from pydantic import ValidationError
 
 from trainingapp.datasets.importing.inspection import Proposal, propose
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import DatasetError
+from trainingapp.datasets.sources.opening import UNPACKED_DIR
 from trainingapp.management.base import Options, StudioCommand
 from trainingapp.management.foreground import find_owner, import_now, print_report, show_outcome
 from trainingapp.presentation.validation_errors import error_text
@@ -17,12 +20,12 @@ from trainingapp.presentation.validation_errors import error_text
 
 class Command(StudioCommand):
     help = (
-        "Import a zip or a folder: class folders, COCO JSON, YOLO, Pascal VOC, images with masks, a CSV of files and "
-        "labels, or drawn scenes. Shows the validation report; the exit code is 1 when the dataset is refused."
+        "Import an archive or a folder: class folders, COCO JSON, YOLO, Pascal VOC, images with masks, a CSV of files "
+        "and labels, or drawn scenes. Shows the validation report; the exit code is 1 when the dataset is refused."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("source", type=Path, help="A zip file or a folder on this machine; it is not changed.")
+        parser.add_argument("source", type=Path, help="A zip, a tar or a folder on this machine; it is not changed.")
         parser.add_argument("--name", default="", help="Name of the dataset.")
         parser.add_argument("--owner", default="", help="Owner of the dataset (default: the first administrator).")
         parser.add_argument("--inspect", action="store_true", help="Only show the content; nothing is stored.")
@@ -78,7 +81,9 @@ class Command(StudioCommand):
 
 def _proposal(source: Path) -> Proposal:
     try:
-        return propose(source)
+        with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".inspect-") as folder:
+            # A person at a shell may read every folder of the server, so that links lead nowhere else.
+            return propose(source, scratch=Path(folder) / UNPACKED_DIR, may_follow=lambda _target: True)
     except DatasetError as error:
         print_report(error.items)
         raise CommandError("The source cannot be imported.") from None

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from trainingapp.contract.messages import dataset_sources as messages
+from trainingapp.datasets.images.choices import image_offers
 from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, suffix_of
@@ -15,7 +16,7 @@ from trainingapp.datasets.sources.layout import Layout
 from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.source import Source
 from trainingapp.datasets.sources.split_lists import with_listed_splits
-from trainingapp.datasets.sources.unread import report_unread, unread_files
+from trainingapp.datasets.sources.unread import refuse_unread_images, report_unread, unread_files
 
 MOST_NAMED = 5
 
@@ -41,6 +42,7 @@ def read_layout(
     source: Source, report: Report, beat: Callable[[], None] = lambda: None, reading: ReadingOptions = AUTO
 ) -> Layout:
     """Classes, images and annotations of a source, as `reading` says. Raises DatasetError where nothing can be read."""
+    report.faults(source.faults)
     files = Files(source, beat, reading)
     _refuse_without_images(files)
     format_ = recognise(files)
@@ -49,7 +51,7 @@ def read_layout(
     files.read_paths.update(layout.files)
     candidates = [one for one in FORMATS if one is format_ or one.recognise(files)]
     files.offer(Offer("format", format_.NAME, tuple(one.NAME for one in candidates)))
-    for offer in layout.offers:
+    for offer in (*layout.offers, *image_offers([image.file for image in layout.images], reading)):
         files.offer(offer)
     others = [one for one in candidates if one not in (format_, class_folders)]
     offers = tuple(offer for offer in files.offers.values() if len(offer.choices) > 1)
@@ -61,6 +63,7 @@ def read_layout(
 def _refuse_without_images(files: Files) -> None:
     if files.images:
         return
+    refuse_unread_images(files)
     endings = Counter(suffix_of(file.path) for file in files.source.files)
     message = messages.IMAGES_NOT_INCLUDED(
         count=len(files.source.files), suffixes=[suffix or "–" for suffix, _count in endings.most_common(MOST_NAMED)]

@@ -99,13 +99,13 @@ def read(files: Files, report: Report) -> Layout:
 
 
 def _tree(files: Files, file: SourceFile) -> tuple[Element, bytes]:
-    """The root of the file and its bytes. Raises DatasetError when it is not valid XML."""
+    """The root of the file and its text in UTF-8. Raises DatasetError when it is not valid XML."""
     if file.size_bytes > MOST_XML_BYTES:
         message = messages.XML_TOO_LARGE(path=file.path, most=MOST_XML_BYTES >> 20)
         raise DatasetError.one("annotations_too_large", message, file.path)
-    content = files.read_bytes(file)
+    text = files.read_text(file)
     try:
-        return fromstring(content), content
+        return fromstring(text), text.encode()
     except ParseError as error:
         why = library_reason(ErrorString(error.code) or "")
         message = messages.INVALID_XML(where=Position(file.path, error.position[0]).param(), reason=why)

@@ -1,0 +1,80 @@
+"""Storing 8-bit images in place of files that a trainer cannot use as they are: deep ones, bands of TIFFs, HEIC, AVIF.
+
+The digest of the dataset stays that of the original bytes, so that duplicates are found as before.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from trainingapp.datasets.images.decoding import (
+    IMPORT_FORMATS,
+    TURNS,
+    ImageFacts,
+    is_constant,
+    needed_bytes,
+    perceptual_hash,
+    readable,
+)
+from trainingapp.datasets.images.depth import Scale, Scales, scaled_strips, strips_of
+from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET
+from trainingapp.datasets.images.tiff_bands import read_bands, read_header
+
+_JPEG_QUALITY = 95
+_LONGEST_NAME_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """The file that was stored, upright and of 8 bits; `size_bytes` and `perceptual_hash` are its own."""
+
+    path: Path
+    size_bytes: int
+    perceptual_hash: int | None
+    is_constant: bool
+
+
+def convert(path: Path, shown_name: str, facts: ImageFacts, scales: Scales) -> Converted:
+    """Replace the file by an 8-bit image beside it; `facts` are what `examine` found.
+
+    Raises DatasetError where it cannot be decoded, OSError when the disk fails.
+    """
+    scale = scales.for_range(facts.values) if facts.values else None
+    with MEMORY_BUDGET.reserve(needed_bytes(path)), readable(path, shown_name):
+        if facts.bands:
+            image = _from_bands(path, facts, scale)
+        else:
+            with Image.open(path, formats=IMPORT_FORMATS) as file:
+                file.load()
+                image = Image.fromarray(scaled_strips(strips_of(file), scale)) if scale else _plain(file)
+        if (facts.bands or scale) and facts.orientation in TURNS:
+            image = image.transpose(TURNS[facts.orientation])
+        target = _target(path, ".jpg" if image.mode == "RGB" and not (facts.bands or scale) else ".png")
+        path.unlink()  # what was read is in memory, and a crash leaves nothing of an import anyway
+        if image.mode == "RGB" and not (facts.bands or scale):
+            image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+        else:
+            image.save(target, "PNG", compress_level=3)
+        return Converted(target, target.stat().st_size, perceptual_hash(image, 1), is_constant(image))
+
+
+def _from_bands(path: Path, facts: ImageFacts, scale: Scale | None) -> Image.Image:
+    with path.open("rb") as file:
+        header = read_header(file)
+    assert header, "examined before"
+    values_HWS = read_bands(path, header, facts.bands)
+    values = values_HWS if len(facts.bands) > 1 else values_HWS[..., 0]
+    return Image.fromarray(scaled_strips([values], scale) if scale else values)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Upright, RGB or RGBA."""
+    upright = ImageOps.exif_transpose(image)
+    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+
+
+def _target(path: Path, suffix: str) -> Path:
+    """The name with the ending of what is in the file; the old name where that one is taken or too long."""
+    target = path.with_name(path.name + suffix)
+    return path if target.exists() or len(target.name.encode()) > _LONGEST_NAME_BYTES else target

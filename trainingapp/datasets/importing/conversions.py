@@ -1,0 +1,79 @@
+"""Reducing the deep images of a dataset to 8 bits in the same way, and storing HEIC and AVIF as JPEG or PNG."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages import dataset_images as messages
+from trainingapp.datasets.images.conversion import Converted, convert
+from trainingapp.datasets.images.decoding import CONVERTED_FORMATS
+from trainingapp.datasets.images.depth import Scale, Scales
+from trainingapp.datasets.importing.ingest import IngestedImage
+from trainingapp.datasets.options import ReadingOptions
+from trainingapp.datasets.report import DatasetError, Report
+
+Map = Callable[[Callable[[IngestedImage], IngestedImage], Iterable[IngestedImage]], Iterator[IngestedImage]]
+
+
+def convert_images(
+    images: list[IngestedImage], folder: Path, reading: ReadingOptions, report: Report, map_: Map
+) -> list[IngestedImage]:
+    """The images, with other files stored for those that need it; `map_` applies a function to several, in threads.
+
+    The scale is chosen from the values of all images, so that it is the same for each. Those that cannot be decoded
+    again are left out as a fault. Reports the scale, and refuses the set where its deep images have all become a single
+    color and are at least half of it.
+    """
+    waiting = [item for item in images if item.facts]
+    if not waiting:
+        return images
+    ranges = [item.facts.values for item in waiting if item.facts and item.facts.values]
+    scales = Scales.of(ranges, reading)
+    _report(waiting, scales, report)
+    done = {item.file: item for item in map_(lambda item: _converted(item, folder, scales), waiting)}
+    for item in done.values():
+        report.faults(list(item.faults))
+    deep = [done[item.file] for item in waiting if item.facts and item.facts.values]
+    if 2 * len(deep) >= len(images) and all("constant" in item.notes for item in deep):
+        low, high = min(one.low for one in ranges), max(one.high for one in ranges)
+        report.error("constant", messages.ALL_CONSTANT(count=len(deep), low=low, high=high), deep[0].file)
+    results = (done.get(item.file, item) for item in images)
+    return [item for item in results if item.sample]
+
+
+def _converted(item: IngestedImage, folder: Path, scales: Scales) -> IngestedImage:
+    assert item.sample
+    assert item.facts
+    path = folder / item.sample.path
+    before_bytes = path.stat().st_size
+    try:
+        stored: Converted = convert(path, item.file, item.facts, scales)
+    except DatasetError as error:
+        path.unlink(missing_ok=True)
+        return replace(item, sample=None, facts=None, faults=tuple(error.items))
+    return replace(
+        item,
+        sample=replace(item.sample, path=str(stored.path.relative_to(folder))),
+        size_bytes=item.size_bytes - before_bytes + stored.size_bytes,
+        perceptual_hash=stored.perceptual_hash,
+        notes=(*item.notes, *(["constant"] if stored.is_constant else [])),
+        faults=(),
+        facts=None,
+    )
+
+
+def _report(waiting: list[IngestedImage], scales: Scales, report: Report) -> None:
+    for is_float, scale in ((False, scales.integers), (True, scales.floats)):
+        deep = [item for item in waiting if item.facts and item.facts.values and item.facts.values.is_float is is_float]
+        if scale and deep:
+            report.warn("deep", _scale_message(scale, len(deep)), deep[0].file, count=len(deep))
+    packed = [item for item in waiting if item.facts and item.facts.format in CONVERTED_FORMATS]
+    if packed:
+        report.warn("converted", messages.CONVERTED(count=len(packed)), packed[0].file, count=len(packed))
+
+
+def _scale_message(scale: Scale, count: int) -> Message:
+    if scale.bits:
+        return messages.DEEP_BITS(count=count, bits=scale.bits)
+    return messages.DEEP_RANGE(count=count, low=scale.low, high=scale.high)

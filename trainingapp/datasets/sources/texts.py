@@ -1,0 +1,150 @@
+"""Decoding annotation files, whatever program wrote them: UTF-8, UTF-16, or a code page of Windows."""
+
+import codecs
+import re
+from collections.abc import Iterable
+
+from trainingapp.contract.messages import Message
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.report import DatasetError
+from trainingapp.datasets.sources.encodings import MOST_TEXT_BYTES, TEXT_LEGACY, best_encoding
+from trainingapp.datasets.sources.position import Position
+
+_BOMS = (  # UTF-32 first: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_SAMPLE_BYTES = 4096
+_XML_DECLARATION = re.compile(r"""\s*<\?xml\b[^>]*?\bencoding\s*=\s*["']([\w.:-]+)["']""")
+#: Encodings whose declaration usually means a superset of theirs.
+_SUPERSETS = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "iso8859-1": "cp1252",
+    "big5": "cp950",
+    "ascii": "utf-8",
+}
+#: Codecs of Python that are no encodings of files; two of them take quadratic time.
+_NOT_FOR_FILES = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined", "utf-7"}
+_CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+
+
+class NotTextError(ValueError):
+    """The bytes are no text in any of the encodings that are tried; `reason` completes "is not a text file"."""
+
+
+def decode(content: bytes, chosen: str = "auto", likely: Iterable[str] = ()) -> tuple[str, str]:
+    """(text, name of the encoding) of a file.
+
+    A byte order mark decides; then `chosen`, unless it is "auto"; then UTF-16 by its zero bytes, UTF-8, and the code
+    page of Windows that makes the most plausible text, those in `likely` first. Raises UnicodeDecodeError where the
+    encoding that was decided on fails, LookupError where `chosen` is unknown, and NotTextError for binary content.
+    """
+    for mark, encoding in _BOMS:
+        if content.startswith(mark):
+            return content.decode(encoding), encoding.removesuffix("-sig")
+    if chosen != "auto":
+        return content.decode(_checked(chosen)), chosen
+    if wide := _without_mark(content):
+        return content.decode(wide), wide
+    try:
+        return content.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError as error:
+        # Text has no control characters; a few come from a damaged disk, many from a file that is no text.
+        if len(_CONTROLS.findall(content, 0, MOST_TEXT_BYTES)) > len(content) // 256:
+            raise NotTextError(error.reason) from None
+    for encoding in (*likely, best_encoding(_lines(content), TEXT_LEGACY)):
+        try:
+            return content.decode(encoding), encoding
+        except UnicodeDecodeError:
+            continue
+    # What no code page decodes as a whole is Latin-1 with a few damaged characters.
+    return content.decode("latin-1"), "latin-1"
+
+
+def _lines(content: bytes) -> list[bytes]:
+    """Whole lines from the beginning of the file."""
+    lines = content[:MOST_TEXT_BYTES].splitlines()
+    return lines if len(content) <= MOST_TEXT_BYTES or len(lines) < 2 else lines[:-1]
+
+
+def _checked(encoding: str) -> str:
+    """The name of the codec. Raises LookupError where it is unknown or not for files."""
+    name = codecs.lookup(encoding).name
+    if name in _NOT_FOR_FILES:
+        raise LookupError(encoding)
+    return name
+
+
+def _without_mark(content: bytes) -> str | None:
+    """UTF-16 without its mark: every character of ASCII has a zero byte, always on the same side."""
+    sample = content[:_SAMPLE_BYTES]
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if len(content) % 2 or max(even, odd) * 10 < len(sample):
+        return None
+    if not even:
+        return "utf-16-le"
+    return None if odd else "utf-16-be"
+
+
+def decode_file(content: bytes, path: str, chosen: str = "auto", likely: Iterable[str] = ()) -> tuple[str, str]:
+    """As `decode`, for an annotation file of any format. The declaration of an XML file counts where there is no mark.
+
+    Raises DatasetError with the file, and the line where a declaration is wrong.
+    """
+    declared = _declared(content)
+    if chosen == "auto" and declared and declared not in ("utf-8", "utf-16"):
+        chosen = declared
+    try:
+        if declared == "utf-8" and chosen == "auto" and _without_mark(content) is None:
+            return content.decode("utf-8-sig"), "utf-8"
+        return decode(content, chosen, likely)
+    except LookupError:
+        raise DatasetError.one("not_text", messages.UNKNOWN_ENCODING(path=path, encoding=chosen), path) from None
+    except NotTextError as error:
+        message: Message = messages.NOT_TEXT(path=path, reason=library_reason(str(error)))
+    except UnicodeDecodeError as error:
+        where = Position(path, content.count(b"\n", 0, error.start) + 1).param()
+        if declared:
+            probable = best_encoding(_lines(content), TEXT_LEGACY)
+            message = messages.DECLARED_ENCODING_WRONG(where=where, declared=declared, probable=probable)
+        else:
+            message = messages.WRONG_ENCODING(where=where, encoding=chosen if chosen != "auto" else error.encoding)
+    raise DatasetError.one("not_text", message, path)
+
+
+def sample_as_utf8(sample: bytes, chosen: str = "auto") -> bytes:
+    """Parts of a file, cut anywhere, in UTF-8: formats look for ASCII keywords and for the names of columns."""
+    try:
+        sample[:_SAMPLE_BYTES].decode("utf-8")
+        is_plain = not sample.startswith(tuple(mark for mark, _encoding in _BOMS)) and b"\0" not in sample
+    except UnicodeDecodeError as error:
+        is_plain = error.end >= len(sample[:_SAMPLE_BYTES]) - 3  # a character that was cut
+    if is_plain:
+        return sample
+    for mark, encoding in _BOMS:
+        if sample.startswith(mark):
+            return sample.decode(encoding, errors="ignore").encode()
+    try:
+        _text, encoding = decode(sample[:_SAMPLE_BYTES], chosen)
+    except (LookupError, ValueError):
+        return sample
+    return sample.decode(encoding, errors="ignore").encode()
+
+
+def _declared(content: bytes) -> str | None:
+    """The encoding that an XML declaration names, as the superset that is decoded; None without a known one."""
+    match = _XML_DECLARATION.match(content[:256].removeprefix(codecs.BOM_UTF8).decode("latin-1"))
+    if not match:
+        return None
+    try:
+        name = _checked(match[1])
+    except LookupError:
+        return None
+    return _SUPERSETS.get(name, name)
