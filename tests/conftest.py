@@ -72,7 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.is_relative_to(REPOSITORY / "tests" / "e2e"):
             item.add_marker(pytest.mark.e2e)
-        if item.path.parent.name in DATABASE_ROOMS:
+        if item.path.parent.name in DATABASE_ROOMS and not item.get_closest_marker("any_database"):
             item.add_marker(pytest.mark.database)
     items.sort(key=lambda item: item.get_closest_marker("e2e") is not None)
 

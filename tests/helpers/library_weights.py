@@ -1,10 +1,12 @@
 """Entries of the library for tests: a small network with random weights, and its card."""
 
+import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.model_card import NORMALISATIONS, WEIGHTS_FILE, with_task
@@ -35,10 +37,16 @@ def make_card(task: str, model: str, size: int, classes: list[str], **config: An
 
 def make_weights(folder: Path, card: dict[str, Any], seed: int = 0) -> Path:
     """FOLDER/weights.safetensors with random weights of the card's network; the hash goes into the card."""
-    torch.manual_seed(seed)
-    network = build_network(parse_config(card["config"]), len(card["classes"]))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / WEIGHTS_FILE
-    save_file({name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()}, path)
+    path.write_bytes(_random_weights(json.dumps(card["config"]), len(card["classes"]), seed))
     card["sha256"] = sha256_of(path)
     return path
+
+
+@lru_cache(maxsize=4)
+def _random_weights(config: str, class_count: int, seed: int) -> bytes:
+    """The weights as a safetensors file; initialised once for a network, since a hundred tests ask for the same."""
+    torch.manual_seed(seed)
+    network = build_network(parse_config(json.loads(config)), class_count)
+    return save({name: tensor.clone().contiguous() for name, tensor in network.state_dict().items()})

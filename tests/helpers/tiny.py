@@ -1,6 +1,8 @@
 """A tiny dataset that can be learned, and runs on it."""
 
+import io
 import random
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,16 @@ CLASSES = ["blue", "red"]
 
 def write_dataset(folder: Path, images: int = 24) -> dict[str, dict[str, int]]:
     """Write `images` training images and half as many for validation, of noise in two tints; returns the counts."""
-    rng = random.Random(0)
     samples = []
     counts: dict[str, dict[str, int]] = {"train": {}, "val": {}}
+    drawn = iter(_images((images, images // 2)))
     for split, count in (("train", images), ("val", images // 2)):
         for index in range(count):
             label = index % 2
             name = CLASSES[label]
             path = Path("images") / split / name / f"{index:04}.png"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            _image(rng, label).save(folder / path)
+            (folder / path).write_bytes(next(drawn))
             samples.append(Sample(path=str(path), label=label, split=split, width=32, height=32))
             counts[split][name] = counts[split].get(name, 0) + 1
     write_index(
@@ -35,12 +37,20 @@ def write_dataset(folder: Path, images: int = 24) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _image(rng: random.Random, label: int) -> Image.Image:
-    tint = (160, 60, 60) if label else (60, 60, 160)
-    pixels = bytes(
-        min(255, max(0, tint[channel] + rng.randint(-60, 60))) for _ in range(32 * 32) for channel in range(3)
-    )
-    return Image.frombytes("RGB", (32, 32), pixels)
+@cache
+def _images(counts: tuple[int, ...]) -> list[bytes]:
+    """PNG files of 32 x 32 pixels for each split, the labels in turn; drawn once: hundreds of tests write them."""
+    rng = random.Random(0)
+    found = []
+    for index in (index for count in counts for index in range(count)):
+        tint = (160, 60, 60) if index % 2 else (60, 60, 160)
+        pixels = bytes(
+            min(255, max(0, tint[channel] + rng.randint(-60, 60))) for _ in range(32 * 32) for channel in range(3)
+        )
+        file = io.BytesIO()
+        Image.frombytes("RGB", (32, 32), pixels).save(file, "PNG")
+        found.append(file.getvalue())
+    return found
 
 
 def make_dataset(owner: Any, name: str = "tints", images: int = 24) -> Dataset:

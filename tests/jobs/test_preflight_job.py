@@ -14,7 +14,7 @@ from tests.helpers.studio import TINY
 from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import Dataset, Job, TrainingRun
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from trainingapp.runs import verbs as run_verbs
 from trainingapp.scheduling.scheduler import claim_next
 from trainingapp.supervision import HOST, drop_spare, supervise, worker_id
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.any_database]
 
 SMALL = {**TINY, "epochs": 1}
 

@@ -92,6 +92,7 @@ def test_a_run_completes_and_everything_is_stored(user: User, tints: Dataset) ->
     assert all(0 < each.stored_bytes <= each.size_bytes for each in saved)
 
 
+@pytest.mark.any_database
 def test_the_trainer_is_told_its_device_and_gives_it_back(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, epochs=1, device="auto")
     supervise(run)
@@ -101,6 +102,7 @@ def test_the_trainer_is_told_its_device_and_gives_it_back(user: User, tints: Dat
     assert held.released_at is not None
 
 
+@pytest.mark.any_database
 def test_pause_frees_the_process_and_resume_goes_on_from_that_step(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, epochs=30)
     with supervised(run):
@@ -138,6 +140,7 @@ def test_a_killed_trainer_is_noticed_and_the_run_queued_again(user: User, tints:
     assert event.level == "warning"
 
 
+@pytest.mark.any_database
 def test_the_end_of_the_worker_queues_the_run(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, **LONG)
     with supervised(run):
@@ -158,6 +161,7 @@ def test_who_lost_the_run_ends_its_trainer_and_leaves_the_row_alone(user: User, 
     assert (stored(run).status, stored(run).worker) == ("running", "there:1:2")
 
 
+@pytest.mark.any_database
 def test_a_configuration_that_cannot_be_used_fails_with_its_reason(user: User, tints: Dataset) -> None:
     run = claimed(user, tints)
     (tints.folder / "samples.jsonl").unlink()
@@ -179,6 +183,7 @@ def test_a_folder_of_another_database_is_moved_aside(user: User, tints: Dataset)
     assert (aside / "events.jsonl").exists()
 
 
+@pytest.mark.any_database
 def test_a_folder_that_cannot_be_made_is_a_failure_with_a_reason(user: User, tints: Dataset, settings: Any) -> None:
     run = claimed(user, tints)
     blocker = Path(settings.RUNS_DIR)
@@ -189,6 +194,7 @@ def test_a_folder_that_cannot_be_made_is_a_failure_with_a_reason(user: User, tin
     assert run.error_lines
 
 
+@pytest.mark.any_database
 def test_a_warm_spare_is_taken_and_replaced_after_the_first_step(user: User, tints: Dataset, settings: Any) -> None:
     settings.SPARE_TRAINER = True
     me = psutil.Process()
@@ -210,6 +216,7 @@ def test_a_warm_spare_is_taken_and_replaced_after_the_first_step(user: User, tin
     assert not spares()
 
 
+@pytest.mark.any_database
 def test_a_dead_spare_costs_nothing(user: User, tints: Dataset, settings: Any) -> None:
     settings.SPARE_TRAINER = True
     warm_spare()

@@ -199,6 +199,7 @@ def test_an_upload_that_fits_is_ready(user: User, tmp_path: Path, suffix: str) -
     assert not path.exists()
 
 
+@pytest.mark.any_database
 def test_an_upload_that_fits_in_part_can_only_start_runs(user: User, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file(state_of(classes=5), path)
@@ -259,6 +260,7 @@ def test_names_that_no_database_keeps_are_shown_as_replaced(user: User, tmp_path
     assert "it has odd\ufffdname" in fits_not.problem
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(("name", "make", "words"), BAD_UPLOADS, ids=[case[0] for case in BAD_UPLOADS])
 def test_a_bad_upload_is_refused_with_the_reason(
     user: User, tmp_path: Path, name: str, make: Callable[[Path], Any], words: str
@@ -284,6 +286,7 @@ def test_a_bad_upload_is_refused_with_the_reason(
     assert not Path("/tmp/weights-were-run").exists()
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -384,6 +387,7 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_or_undone(user: User, set
     assert not any((Path(settings.WEIGHTS_DIR) / ".trash").iterdir())
 
 
+@pytest.mark.any_database
 def test_an_export_is_a_zip_and_the_entry_keeps_what_was_found(user: User, tints: Dataset) -> None:
     weights = make_entry(user, dataset=tints)
     weights_verbs.export_weights(weights, formats=["pt", "safetensors"], by=user)
@@ -416,6 +420,7 @@ def flat(size: tuple[int, int]) -> io.BytesIO:
     return file
 
 
+@pytest.mark.any_database
 def test_images_are_predicted_by_a_warm_process(user: User) -> None:
     weights = make_entry(user, "detection")
     turned, exif = io.BytesIO(), Image.Exif()
@@ -446,6 +451,7 @@ def test_images_are_predicted_by_a_warm_process(user: User) -> None:
     assert (job.folder / "shown" / "0.webp").exists()
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("images", "words"),
     [
@@ -468,6 +474,7 @@ def test_what_is_no_image_is_refused_at_once(
     assert not any(Path(settings.JOBS_DIR).glob("?" * 32))
 
 
+@pytest.mark.any_database
 def test_a_dataset_is_measured_as_the_run_measured_it(user: User, trained: TrainingRun) -> None:
     weights = weights_verbs.save_weights(trained, name="Tints", by=user)
     work()
@@ -481,6 +488,7 @@ def test_a_dataset_is_measured_as_the_run_measured_it(user: User, trained: Train
     assert len(lines) == trained.dataset.count("val")
 
 
+@pytest.mark.any_database
 def test_a_folder_of_class_folders_is_measured_and_another_is_not(user: User, tmp_path: Path, admin: User) -> None:
     weights = make_entry(user)
     for name in ("blue", "red"):

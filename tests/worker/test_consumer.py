@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import django
 django.setup()
@@ -13,6 +15,7 @@ print(*sorted(HUEY._registry._registry))
 """
 
 
+@pytest.mark.any_database
 def test_the_tasks_are_registered_before_a_thread_reads_a_wake_up(studio_env: dict[str, str]) -> None:
     env = {**os.environ, **studio_env, "DJANGO_SETTINGS_MODULE": "cvstudio.settings"}
     command = [sys.executable, "-c", PROGRAM]
