@@ -42,7 +42,7 @@ def line_of(tree: Tree, path: str, text: str) -> int:
     ("change", "code", "text"),
     [
         (first(bbox=[5, 5, 3]), "bad_annotation", "bbox must be four numbers"),
-        (first(bbox=[5, 5, "3", 4]), "bad_annotation", "bbox must be four numbers"),
+        (first(bbox=[5, 5, "three", 4]), "bad_annotation", "bbox must be four numbers"),
         (first(bbox=[5, 5, 1e400, 4]), "bad_annotation", "bbox must be four numbers"),
         (first(bbox=None), "bad_annotation", "needs a bbox or a segmentation"),
         (first(category_id=77), "unknown_class", "there is no category 77"),
@@ -62,11 +62,17 @@ def test_coco_images(import_tree: ImportTree, data_dir: Path) -> None:
     def change(content: Any) -> None:
         content["images"][0]["file_name"] = "nowhere.png"
         content["images"][1]["width"] = 61
-        content["images"][2]["file_name"] = "p4.png"
+        content["images"][2]["id"] = content["images"][3]["id"]
 
     dataset = import_tree(coco_with(change))
     assert_refused(dataset, data_dir, "missing_image", "train/_annotations.coco.json line 3", "nowhere.png")
-    assert_refused(dataset, data_dir, "duplicate_name", "train/p4.png is already annotated")
+    assert_refused(dataset, data_dir, "bad_annotation", "the image id 4 occurs twice")
+
+
+def test_an_image_in_two_splits(import_tree: ImportTree, data_dir: Path) -> None:
+    """The file of another split names it, too: which one counts is not known."""
+    dataset = import_tree(coco_with(lambda content: content["images"][2].update(file_name="../val/p5.png")))
+    assert_refused(dataset, data_dir, "duplicate_name", "val/p5.png is already annotated")
 
 
 def test_a_size_that_is_not_the_images(import_tree: ImportTree, data_dir: Path) -> None:

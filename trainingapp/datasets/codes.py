@@ -18,7 +18,7 @@ TITLES: dict[str, str | Promise] = {
     "class_without_train": _("Classes without training images"),
     "class_without_val": _("Classes without validation images"),
     "colours_unknown": _("Colors without a class"),
-    "columns_ignored": _("Columns that are not used"),
+    "columns_ignored": _("Values that are not used"),
     "compression": _("Unsupported compression methods"),
     "constant": _("Images of a single color"),
     "converted": _("Images stored in another format"),

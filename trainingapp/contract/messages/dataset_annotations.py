@@ -129,6 +129,27 @@ CORNERS_SWAPPED = define(
         "%(where)s.",
     ),
 )
+COCO_KEYPOINTS = define(
+    "dataset_coco_keypoints",
+    ngettext(
+        "%(count)d object in %(path)s has key points, which were ignored; its box was imported.",
+        "%(count)d objects in %(path)s have key points, which were ignored; their boxes were imported.",
+    ),
+)
+TEST_NOT_ANNOTATED = define(
+    "dataset_test_not_annotated",
+    ngettext(
+        "%(count)d image of the test split was left out: %(path)s has no annotations.",
+        "%(count)d images of the test split were left out: %(path)s has no annotations.",
+    ),
+)
+IMAGES_MERGED = define(
+    "dataset_images_merged",
+    ngettext(
+        "%(count)d image is listed more than once; it has the objects of all its entries: %(paths)s.",
+        "%(count)d images are listed more than once; each has the objects of all its entries. Among them: %(paths)s.",
+    ),
+)
 YOLO_POSE = define(
     "dataset_yolo_pose",
     ngettext(

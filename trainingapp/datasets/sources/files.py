@@ -152,10 +152,10 @@ def _readings(name: str) -> Iterator[str]:
     yield name
     if "%" in name or "?" in name:
         path, _, query = name.partition("?")
-        if query.startswith("d="):  # Label Studio's local files: /data/local-files/?d=folder/a.jpg
-            path = query[2:].partition("&")[0]
         yield path
         yield unquote(path)
+        if query.startswith("d="):  # Label Studio's local files: /data/local-files/?d=folder/a.jpg
+            yield unquote(query[2:].partition("&")[0])
 
 
 def _shared_end(path: str, name: str) -> int:

@@ -8,16 +8,16 @@ https://cocodataset.org/#format-data
 """
 
 import math
+import re
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_ANNOTATION_FILES
 from trainingapp.datasets.report import DatasetError, Report
-from trainingapp.datasets.sources.files import Files, class_name, kind_of_name, kind_of_path
+from trainingapp.datasets.sources.files import Files, class_name, kind_of_name
 from trainingapp.datasets.sources.formats.collector import Collector, numbers, object_layout, whole
 from trainingapp.datasets.sources.json_stream import members
 from trainingapp.datasets.sources.layout import Kind, Layout, Rle, Shape
@@ -29,6 +29,10 @@ MOST_FILES_NAMED = 6
 _NAMES = ("_annotations.coco.json",)
 Id = int | str
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
+_NAME_KEYS = ("file_name", "filename", "name", "path", "coco_url", "url", "flickr_url")
+"""Where an image names its file; the first is that of the format."""
+_WHOLE = re.compile(r"(0|-?[1-9][0-9]{0,17})(\.0+)?")
+MOST_NAMED = 3
 
 
 @dataclass
@@ -43,6 +47,10 @@ class _Content:
     """Supercategory by category id."""
     objects: list[tuple[Id, Id, Shape]] = field(default_factory=list)
     """(image id, category id, Shape of class 0)"""
+    unusable: Counter[Id] = field(default_factory=Counter)
+    """Objects that cannot be used, by image id."""
+    keypoints: int = 0
+    """Objects with key points."""
 
 
 def recognise(files: Files) -> bool:
@@ -59,7 +67,12 @@ def _annotation_files(files: Files) -> list[SourceFile]:
         or sum(key in content for content in [files.peek(file)] for key in _KEYS) >= 2
     ]
     instances = [file for file in found if file.path.rpartition("/")[2].startswith("instances")]
-    return instances or found
+    return instances or [file for file in found if not _has_captions(files.peek(file))] or found
+
+
+def _has_captions(content: bytes) -> bool:
+    """Whether the annotations are sentences about the images, which have no categories."""
+    return b'"caption"' in content and _KEYS[2] not in content
 
 
 def read(files: Files, report: Report) -> Layout:
@@ -73,7 +86,15 @@ def read(files: Files, report: Report) -> Layout:
         except DatasetError as error:
             report.errors(error)
             continue
+        if content.keypoints:
+            message = messages.COCO_KEYPOINTS(count=content.keypoints, path=file.path)
+            report.warn("columns_ignored", message, file.path, count=content.keypoints)
+        if not content.objects and kind_of_name(file.path.rpartition("/")[2]) == "test":
+            message = messages.TEST_NOT_ANNOTATED(count=len(content.images), path=file.path)
+            report.warn("test_left_out", message, file.path, count=len(content.images))
+            continue
         _collect(content, file.path, collector, label_of)
+    collector.warn_of_merged()
     paths = [file.path for file in sources]
     named = [path for path in paths if kind_of_name(path.rpartition("/")[2])]
     origin = SPLIT_FROM_ANNOTATION_FILES(paths=named[:MOST_FILES_NAMED]) if named else None
@@ -90,6 +111,12 @@ def _parse(text: str, path: str, report: Report) -> _Content:
             if fault:
                 message = messages.INVALID_ENTRY_OF_LIST(where=where.param(), key=key, fault=fault)
                 report.fault("bad_annotation", message, path)
+                if (
+                    key == "annotations"
+                    and isinstance(value, dict)
+                    and (image := _id(value.get("image_id"))) is not None
+                ):
+                    content.unusable[image] += 1
     return content
 
 
@@ -97,34 +124,43 @@ def _parse(text: str, path: str, report: Report) -> _Content:
 
 
 def _read_image(value: dict[str, object], where: Position, content: _Content) -> Message | None:
-    number, name = value.get("id"), value.get("file_name")
-    if not _is_id(number) or not isinstance(name, str) or not name:
+    number = _id(value.get("id"))
+    name = next((str(value[key]) for key in _NAME_KEYS if isinstance(value.get(key), str | int) and value[key]), "")
+    if number is None or not name:
         return messages.IMAGE_NEEDS_ID_AND_NAME()
     if number in content.images:
-        return messages.IMAGE_ID_TWICE(id=number)
+        return None if content.images[number][0] == name else messages.IMAGE_ID_TWICE(id=number)
     content.images[number] = (name, whole(value.get("width")), whole(value.get("height")), where.line)
     return None
 
 
 def _read_category(value: dict[str, object], where: Position, content: _Content) -> Message | None:
-    number, name = value.get("id"), class_name(value.get("name") or "")
-    if not _is_id(number) or not name:
+    number, name = _id(value.get("id")), class_name("" if value.get("name") is None else value["name"])
+    if number is None or not name:
         return messages.CATEGORY_NEEDS_ID_AND_NAME()
-    if number in content.names:
+    if content.names.get(number, name) != name:
         return messages.CATEGORY_ID_TWICE(id=number)
     content.names[number] = name
     content.parents[number] = class_name(value.get("supercategory") or "")
     return None
 
 
-def _is_id(value: object) -> TypeGuard[Id]:
-    # Whole numbers by the format, texts by some programs; True is an int to isinstance().
-    return type(value) in (int, str)
+def _id(value: object) -> Id | None:
+    """An id as one type: some programs write 1, others 1.0 or "1", and some both in one file. None for no id."""
+    if type(value) is int:  # True is an int to isinstance()
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    match = _WHOLE.fullmatch(text)
+    return int(match[1]) if match else text or None
 
 
 def _read_object(value: dict[str, object], where: Position, content: _Content) -> Message | None:
-    image, category = value.get("image_id"), value.get("category_id")
-    if not _is_id(image) or not _is_id(category):
+    image, category = _id(value.get("image_id")), _id(value.get("category_id"))
+    if image is None or category is None:
         return messages.ANNOTATION_NEEDS_IDS()
     box = value.get("bbox")
     bounds = numbers(box) if box else None
@@ -138,7 +174,8 @@ def _read_object(value: dict[str, object], where: Position, content: _Content) -
     corners = (bounds[0], bounds[1], bounds[0] + bounds[2], bounds[1] + bounds[3]) if bounds else None
     if corners and not all(map(math.isfinite, corners)):
         return messages.BBOX_TOO_LARGE()
-    shape = Shape(0, where, corners, polygons, rle, crowd=value.get("iscrowd") == 1)
+    shape = Shape(0, where, corners, polygons, rle, crowd=value.get("iscrowd") in (1, "1"))
+    content.keypoints += bool(value.get("keypoints"))
     content.objects.append((image, category, shape))
     return None
 
@@ -152,10 +189,27 @@ def _outline(value: object) -> tuple[tuple["array[float]", ...] | None, Rle | No
         return (() if rle else None), rle
     if not isinstance(value, list):
         return None, None
-    polygons = [numbers(polygon) for polygon in value]
+    polygons = [numbers(polygon) for polygon in _nested(value) if polygon]
     if any(polygon is None or len(polygon) % 2 for polygon in polygons):
         return None, None
     return tuple(array("f", polygon) for polygon in polygons if polygon and len(polygon) >= 6), None
+
+
+def _nested(value: list[object]) -> list[object]:
+    """A list of polygons, each x, y, x, y, ...; some programs write one polygon flat, or points as pairs."""
+    if not isinstance(value[0], list):
+        return [value]
+    if len(value) > 2 and all(isinstance(point, list) and len(point) == 2 for point in value):
+        return [_flat(value)]
+    return [_flat(polygon) if isinstance(polygon, list) and _has_pairs(polygon) else polygon for polygon in value]
+
+
+def _has_pairs(polygon: list[object]) -> bool:
+    return all(isinstance(point, list) and len(point) == 2 for point in polygon)
+
+
+def _flat(points: list[object]) -> list[object]:
+    return [number for point in points if isinstance(point, list) for number in point]
 
 
 def _rle(value: dict[str, object]) -> Rle | None:
@@ -176,7 +230,7 @@ def _collect(content: _Content, path: str, collector: Collector, label_of: dict[
         if number in used or name not in content.parents.values():  # Roboflow lists the dataset itself as a category
             label_of.setdefault(name, len(label_of))
     shapes = _by_image(content, path, collector.report, label_of)
-    name_kind: Kind | None = kind_of_name(path.rpartition("/")[2]) or kind_of_path(path)
+    name_kind: Kind | None = kind_of_name(path.rpartition("/")[2]) or collector.files.kind_of(path)
     folder = path.rpartition("/")[0]
     for number, (name, width, height, line) in content.images.items():
         where = Position(path, line)
@@ -184,9 +238,10 @@ def _collect(content: _Content, path: str, collector: Collector, label_of: dict[
         if file is None:
             collector.report.fault("missing_image", messages.NO_IMAGE_NAMED(where=where.param(), path=name[:200]), path)
         else:
-            kind = name_kind or kind_of_path(file.path)
+            kind = name_kind or collector.files.kind_of(file.path)
             size = (width, height) if width and height else (0, 0)
-            collector.add(file, where, kind=kind, shapes=shapes.get(number, ()), size=size)
+            unusable, objects = content.unusable[number], shapes.get(number, ())
+            collector.add_or_merge(file, where, kind=kind, shapes=objects, size=size, unusable=unusable)
 
 
 def _by_image(content: _Content, path: str, report: Report, label_of: dict[str, int]) -> dict[Id, list[Shape]]:
@@ -195,6 +250,7 @@ def _by_image(content: _Content, path: str, report: Report, label_of: dict[str, 
     for image, category, shape in content.objects:
         if category not in content.names:
             report.fault("unknown_class", messages.NO_CATEGORY(where=shape.where.param(), id=category), path)
+            content.unusable[image] += 1
         elif image not in content.images:
             report.fault("unknown_image", messages.NO_IMAGE_WITH_ID(where=shape.where.param(), id=image), path)
         else:

@@ -17,6 +17,8 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 from trainingapp.datasets.sources.split_lists import warn_of_unlisted
 
+MOST_NAMED = 3
+
 
 class Collector:
     """Images in the order of their annotations, each file once."""
@@ -26,6 +28,7 @@ class Collector:
         self.report = report
         self._images: dict[str, SourceImage] = {}
         self._unlisted: set[str] = set()
+        self._merged: list[str] = []
 
     def add(
         self,
@@ -49,6 +52,35 @@ class Collector:
         self._images[file.path] = SourceImage(
             file, "", kind, label, tuple(shapes), mask, size, where, tuple(sorted(set(labels))), unusable
         )
+
+    def add_or_merge(
+        self,
+        file: SourceFile,
+        where: Position,
+        *,
+        kind: Kind | None,
+        shapes: Sequence[Shape],
+        size: tuple[int, int],
+        unusable: int,
+    ) -> None:
+        """Add an image; one that was added for the same split gets the objects of both, identical ones once."""
+        known = self._images.get(file.path)
+        if known is None or (kind and known.kind and kind != known.kind):
+            self.add(file, where, kind=kind, shapes=shapes, size=size, unusable=unusable)
+            return
+        self._merged.append(file.path)
+        seen = {(shape.label, shape.box) for shape in known.shapes if shape.box}
+        more = [shape for shape in shapes if (shape.label, shape.box) not in seen]
+        self._images[file.path] = replace(
+            known, kind=known.kind or kind, shapes=(*known.shapes, *more), unusable=known.unusable + unusable
+        )
+
+    def warn_of_merged(self) -> None:
+        """Warn of images that the annotations list more than once."""
+        if self._merged:
+            count, named = len(self._merged), self._merged[:MOST_NAMED]
+            message = messages.IMAGES_MERGED(count=count, paths=named)
+            self.report.warn("duplicate_name", message, named[0], count=count)
 
     def leave_out_unlisted(self, paths: list[str]) -> None:
         """Warn of images that no split of the source contains; they are not added."""
@@ -102,19 +134,26 @@ def object_layout(
 
 
 def numbers(values: object) -> "array[float] | None":
-    """The values as numbers; None when they are not a list of finite numbers."""
-    # type() and not isinstance(): True and False are instances of int.
-    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+    """The values as numbers, written as such or as text; None when they are not a list of finite numbers."""
+    if not isinstance(values, list):
         return None
     try:
-        found = array("d", cast(list[float], values))
-    except OverflowError:
+        # type() and not isinstance(): True and False are instances of int.
+        if all(type(value) in (int, float) for value in values):
+            found = array("d", cast(list[float], values))
+        elif all(type(value) in (int, float, str) for value in values):
+            found = array("d", map(float, values))
+        else:
+            return None
+    except (OverflowError, ValueError):
         return None
     return found if all(map(math.isfinite, found)) else None
 
 
 def whole(value: object) -> int:
-    """The value if it is a whole number that can be the side of an image in pixels, else 0."""
+    """The value if it is a whole number that can be the side of an image in pixels, also as text, else 0."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 9:
+        value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 24 else 0
