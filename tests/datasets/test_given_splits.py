@@ -118,7 +118,7 @@ def test_images_in_no_list_are_left_out_and_missing_entries_named(import_tree: I
     dataset = import_tree(flat_yolo(**files))
     assert splits_of(dataset) == {stem: split for stem, split in SPLITS.items() if stem in ("p1", "p2", "p5", "p6")}
     text = " ".join(item["message"] for item in dataset.report)
-    assert "1 of 3 entry of train.txt is not in the source: p9.png." in text
+    assert "1 of 3 entries of train.txt is not in the source: p9.png." in text
     assert "2 images in no list of a split were left out, among them images/p3.png, images/p4.png." in text
 
 

@@ -202,7 +202,7 @@ SPLIT_NOT_FOUND = define(
 LIST_ENTRIES_MISSING = define(
     "dataset_list_entries_missing",
     ngettext(
-        "%(count)d of %(total)d entry of %(path)s is not in the source: %(entries)s.",
+        "%(count)d of %(total)d entries of %(path)s is not in the source: %(entries)s.",
         "%(count)d of %(total)d entries of %(path)s are not in the source, among them %(entries)s.",
     ),
 )

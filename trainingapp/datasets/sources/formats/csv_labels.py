@@ -1,6 +1,7 @@
 """A CSV file with a line for each image: its file, its class and, where there is such a column, its split.
 
 labels.csv with a header: file | filename | image | path ..., label | class | target ..., split | set | subset
+other headers, or none: by what stands in the columns (`csv_columns.py`)
 """
 
 import csv
@@ -14,6 +15,7 @@ from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_name, kind_of_path, natural_key
 from trainingapp.datasets.sources.formats.collector import Collector
+from trainingapp.datasets.sources.formats.csv_columns import find_columns
 from trainingapp.datasets.sources.layout import Kind, Layout
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
@@ -45,6 +47,7 @@ class _Columns:
     label: int
     split: int
     split_name: str = ""
+    has_header: bool = True
 
 
 def recognise(files: Files) -> bool:
@@ -53,8 +56,20 @@ def recognise(files: Files) -> bool:
 
 
 def _tables(files: Files) -> list[tuple[SourceFile, _Columns]]:
-    found = ((file, _columns(files.peek(file))) for file in files.ending(".csv", ".tsv"))
-    return [(file, columns) for file, columns in found if columns]
+    found = (
+        (file, _columns(files.peek(file)) or _columns_by_content(files, file)) for file in files.ending(".csv", ".tsv")
+    )
+    # Sample submissions of competitions name images of the test split with the same class for all.
+    return [(file, columns) for file, columns in found if columns and "submission" not in file.path.lower()]
+
+
+def _columns_by_content(files: Files, file: SourceFile) -> _Columns | None:
+    found = find_columns(files, file)
+    if found is None:
+        return None
+    return _Columns(
+        found.delimiter, found.file, found.label, found.split, found.split_name, has_header=found.has_header
+    )
 
 
 def _columns(content: bytes) -> _Columns | None:
@@ -106,18 +121,19 @@ def _rows(
 ) -> Iterator[tuple[SourceFile, str, Kind | None, Position]]:
     """(image, class, split, where) of each valid line."""
     try:
-        for where, parts in _lines(files.read_text(file), columns.delimiter, file.path):
+        for where, parts in _lines(files.read_text(file), columns, file.path):
             if row := _row(files, parts, columns, where, report):
                 yield *row, where
     except DatasetError as error:
         report.errors(error)
 
 
-def _lines(text: str, delimiter: str, path: str) -> Iterator[tuple[Position, list[str]]]:
+def _lines(text: str, columns: _Columns, path: str) -> Iterator[tuple[Position, list[str]]]:
     """(where, parts) of the lines below the header."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=columns.delimiter)
     try:
-        next(reader, None)
+        if columns.has_header:
+            next(reader, None)
         for parts in reader:
             if any(part.strip() for part in parts):
                 yield Position(path, reader.line_num), parts
