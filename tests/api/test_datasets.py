@@ -7,9 +7,11 @@ import pytest
 from django.contrib.auth.models import User
 
 from tests.api.conftest import Api, api_of, problem
+from tests.helpers.annotated import coco_tree, csv_tree
 from tests.helpers.annotated_pages import make_proposed, make_scenes
 from tests.helpers.sources import two_classes, write_tree, write_zip
 from trainingapp.datasets import uploads
+from trainingapp.datasets.importing.inspection import run_inspection
 from trainingapp.models import Dataset, TrainingRun
 
 pytestmark = pytest.mark.django_db
@@ -231,3 +233,28 @@ def test_an_import_is_confirmed_once(api: Api, other_api: Api, user: User) -> No
     assert api.post(path, options).json()["status"] == "importing"
     assert Dataset.objects.get().options["val_share"] == 0.5
     problem(api.post(path, options), 409, "not-possible")
+
+
+# How the source was read
+
+
+def test_a_source_is_read_again_with_other_choices(api: Api, other_api: Api, user: User, tmp_path: Path) -> None:
+    tree = coco_tree() | {"labels.csv": csv_tree()["labels.csv"]}
+    source = write_tree(tmp_path / "source", tree)
+    dataset = Dataset.objects.create(name="pets", owner=user, source=str(source), status="inspecting")
+    run_inspection(dataset)
+    reading = api.get(f"datasets/{dataset.pk}").json()["reading"]
+    assert reading["split_origin"] == "The splits come from the names of the folders: train, val."
+    offers = {offer["field"]: (offer["used"], offer["choices"]) for offer in reading["offers"]}
+    assert offers == {"format": ("coco", ["coco", "csv", "class_folders"]), "splits": ("folders", ["folders", "none"])}
+    assert [(group["suffix"], group["first"]) for group in reading["unread"]] == [(".csv", ["labels.csv"])]
+    path = f"datasets/{dataset.pk}/read-again"
+    assert problem(other_api.post(path, {"format": "csv"}), 403)
+    assert problem(api.post(path, {"colour": "red"}), 422)
+    assert api.post(path, {"format": "csv"}).json()["status"] == "inspecting"
+    assert problem(api.post(path, {"format": "csv"}), 409)
+    dataset.refresh_from_db()
+    run_inspection(dataset)
+    assert api.get(f"datasets/{dataset.pk}").json()["reading"]["format"] == "csv"
+    options = api.post(f"datasets/{dataset.pk}/confirm", {"on_error": "leave_out"}).json()["options"]
+    assert options["reading"]["format"] == "csv", "the import reads what was reviewed"

@@ -11,6 +11,7 @@ from tests.helpers.annotated_pages import make_proposed, proposal
 from tests.helpers.jobs import working_on
 from trainingapp.contract.messages.jobs_and_models import INSPECTING_ANNOTATIONS
 from trainingapp.datasets.forms import MOST_EDITABLE_CLASSES, ConfirmForm
+from trainingapp.datasets.options import ReadingOptions
 from trainingapp.models import Dataset
 
 
@@ -92,6 +93,7 @@ def test_a_split_is_drawn_with_a_share_and_a_seed(user_client: Client, proposed:
         "val_share": 0.25,
         "seed": 7,
         "on_error": "leave_out",
+        "reading": ReadingOptions().model_dump(mode="json"),
     }
 
 

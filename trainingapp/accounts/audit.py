@@ -39,6 +39,7 @@ VERBS: dict[str, Text] = {
     "delete": _("deleted"),
     "import": _("imported"),
     "confirm": _("confirmed the import of"),
+    "read_again": _("read the source again of"),
     "save": _("saved as model"),
     "export": _("exported"),
     "predict": _("predicted with"),

@@ -19,7 +19,7 @@ from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.datasets import uploads
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.importing.importer import check_upload
-from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.options import AUTO, ImportOptions, ReadingOptions
 from trainingapp.datasets.report import DatasetError, item_text
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import DeletionSize, VerbError
@@ -51,12 +51,16 @@ def create_dataset(request: ApiRequest, payload: DatasetCreate, response: HttpRe
     if (payload.upload is None) == (payload.folder is None):
         raise wrong_field("#/upload", _("Provide either an upload or a folder."))
     if payload.folder is not None:
-        dataset = _imported(request, payload.name, _folder(payload.folder), options=payload.options)
+        source = _folder(payload.folder)
+        dataset = _imported(request, payload.name, source, options=payload.options, reading=payload.reading)
     else:
         upload = uploads.find(request.caller.user.pk, payload.upload or "")
         if upload is None or not upload.is_complete:
             raise wrong_field("#/upload", _("There is no complete upload with this id."))
-        dataset = _imported(request, payload.name, uploads.used(upload), is_upload=True, options=payload.options)
+        source = uploads.used(upload)
+        dataset = _imported(
+            request, payload.name, source, is_upload=True, options=payload.options, reading=payload.reading
+        )
     response.headers["Location"] = f"/api/v1/datasets/{dataset.pk}"
     return Status(201, dataset)
 
@@ -98,6 +102,17 @@ def confirm_dataset(request: ApiRequest, pk: Id, payload: ImportOptions) -> Data
     return dataset_verbs.confirm_import(dataset, payload, by=request.caller.user.get_username())
 
 
+@router.post("/{pk}/read-again", response=DatasetResponse, summary="Read the source again")
+def read_dataset_again(request: ApiRequest, pk: Id, payload: ReadingOptions) -> Dataset:
+    """Inspect the source again with these reading options.
+
+    The dataset must be `proposed`, or `refused` with `reading.offers`; it is then inspected and waits for confirmation.
+    """
+    dataset = dataset_for(request, pk, Verb.CHANGE)
+    options = ImportOptions.model_validate(dataset.options).model_copy(update={"reading": payload})
+    return dataset_verbs.read_again(dataset, options, by=request.caller.user.get_username())
+
+
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a dataset")
 def delete_dataset(request: ApiRequest, pk: Id) -> DeletionSize:
     """Delete a dataset and its files. Refused while runs use it or a worker imports it."""
@@ -112,14 +127,25 @@ def _folder(text: str) -> Path:
 
 
 def _imported(
-    request: ApiRequest, name: str, source: Path, *, is_upload: bool = False, options: ImportOptions | None = None
+    request: ApiRequest,
+    name: str,
+    source: Path,
+    *,
+    is_upload: bool = False,
+    options: ImportOptions | None = None,
+    reading: ReadingOptions | None = None,
 ) -> Dataset:
     """The new dataset. An upload that is refused is removed."""
     try:
         if is_upload:
             check_upload(source)
         return dataset_verbs.start_import(
-            owner=request.caller.user, name=name, source=source, source_is_upload=is_upload, options=options
+            owner=request.caller.user,
+            name=name,
+            source=source,
+            source_is_upload=is_upload,
+            options=options,
+            reading=reading or AUTO,
         )
     except (DatasetError, VerbError) as error:
         if is_upload:

@@ -25,10 +25,12 @@ from trainingapp.contract.limits import (
 )
 from trainingapp.contract.old_names import with_new_names
 from trainingapp.contract.tasks.registry import TaskName
-from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.importing.reading_record import ReadingRecord, StoredOffer, StoredUnread
+from trainingapp.datasets.options import ImportOptions, ReadingOptions
 from trainingapp.datasets.report import ReportItem, rendered_items
 from trainingapp.jobs.texts import job_message
 from trainingapp.models import Dataset, Device, Host, Job, Weights
+from trainingapp.presentation.messages import rendered_data
 
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
 ExportFormat = Literal["onnx", "pt2", "safetensors", "pt"]
@@ -57,6 +59,9 @@ class DatasetCreate(Schema):
     options: ImportOptions | None = Field(
         None,
         description="Options to import it immediately. Without them, it is inspected and then waits for confirmation.",
+    )
+    reading: ReadingOptions | None = Field(
+        None, description="How to read the source in the inspection; with `options`, state it there."
     )
 
 
@@ -104,6 +109,46 @@ class Finding(Schema):
     message: str = Field(description="Text in the language of the request.")
     text: FindingText | None = Field(None, description="The message as code and parameters; none before version 0.2.")
     count: int | None = Field(None, description="Number of files or images that the finding is about.")
+    files: list[str] | None = Field(None, description="The first of these files, where there are several.")
+
+
+class ReadingOffer(Schema):
+    """A field of the reading options that makes a difference for this source."""
+
+    field: str
+    used: str = Field(description="The value in force; empty where none could be used.")
+    choices: list[str] = Field(description="The values that make sense.")
+    reason: str = Field(description="What the automatic choice relied on, in the language of the request.")
+
+    @staticmethod
+    def resolve_reason(offer: StoredOffer) -> str:
+        return rendered_data(offer["reason"] or {})
+
+
+class UnreadGroup(Schema):
+    """Files of one ending that were not read."""
+
+    suffix: str = Field(description="The ending in lower case, with the dot; empty without one.")
+    count: int
+    first: list[str] = Field(description="Paths of the first of them.")
+    reason: str = Field(description="Why, in the language of the request.")
+
+    @staticmethod
+    def resolve_reason(group: StoredUnread) -> str:
+        return rendered_data(group["reason"])
+
+
+class DatasetReading(Schema):
+    """How the source of a dataset was read."""
+
+    format: str = Field(description="Empty where the source could not be read.")
+    split_origin: str = Field(description="Where the splits come from, in the language of the request.")
+    offers: list[ReadingOffer]
+    unread: list[UnreadGroup]
+
+    @staticmethod
+    def resolve_split_origin(record: ReadingRecord) -> str:
+        return rendered_data(record["split_origin"] or {})
 
 
 class DatasetResponse(DatasetItem, Sharing):
@@ -118,6 +163,11 @@ class DatasetResponse(DatasetItem, Sharing):
     report: list[Finding] = Field(description="Errors and warnings of the import.")
     proposal: dict[str, object] = Field(description="Content of the source, as a basis for confirming the import.")
     options: dict[str, object] = Field(description="Options of the import.")
+    reading: DatasetReading | None = Field(None, description="How the source was read; none before it is known.")
+
+    @staticmethod
+    def resolve_reading(dataset: Dataset) -> dict[str, object] | None:
+        return dataset.reading or None
 
     @staticmethod
     def resolve_report(dataset: Dataset) -> list[ReportItem]:
@@ -126,7 +176,8 @@ class DatasetResponse(DatasetItem, Sharing):
     @staticmethod
     def resolve_proposal(dataset: Dataset) -> dict[str, object]:
         found = dataset.proposal
-        return {**found, "report": rendered_items(found.get("report", []))} if found else {}
+        kept = {name: value for name, value in found.items() if name != "reading"}
+        return {**kept, "report": rendered_items(found.get("report", []))} if found else {}
 
     @staticmethod
     def resolve_job(dataset: Dataset) -> UUID | None:

@@ -19,7 +19,8 @@ from trainingapp.accounts.users import AnyUser
 from trainingapp.contract.limits import MAX_SEED, NAME_LENGTH, PATH_LENGTH
 from trainingapp.datasets.import_rights import may_import_from
 from trainingapp.datasets.importing.inspection import ClassCounts, Proposal
-from trainingapp.datasets.options import ClassChoice, ImportOptions
+from trainingapp.datasets.options import AUTO, ClassChoice, ImportOptions, ReadingOptions
+from trainingapp.datasets.reading_choices import ReadingForm
 from trainingapp.models import Dataset
 
 
@@ -175,8 +176,23 @@ class ConfirmForm(forms.Form):
     )
     options: ImportOptions
 
-    def __init__(self, data: Mapping[str, str] | None = None, *, proposal: Proposal) -> None:
+    def __init__(
+        self,
+        data: Mapping[str, str] | None = None,
+        *,
+        proposal: Proposal,
+        reading: ReadingForm | None = None,
+        entered: ImportOptions | None = None,
+    ) -> None:
+        """`entered` are the options of an earlier review of the same source, with which this one begins."""
         super().__init__(data)
+        self.reading_form = reading
+        self.entered = entered or ImportOptions()
+        self._places = {
+            source: (place, choice.name)
+            for place, choice in enumerate(self.entered.classes, start=1)
+            for source in choice.sources
+        }
         self.has_splits = bool(proposal.get("has_splits"))
         found = proposal.get("classes", [])
         self.class_count = len(found)
@@ -185,14 +201,22 @@ class ConfirmForm(forms.Form):
         self.rows.sort(key=lambda row: row.place)
         self._note_merges()
         self.has_errors = any(item["level"] == "error" for item in proposal.get("report", []))
-        if not self.has_errors:  # with errors, "stop" would refuse the import at once: the user has to choose
-            self.initial.setdefault("on_error", "stop")
-        self.initial.setdefault("split", "given" if self.has_splits else "stratified")
+        if entered:
+            percent = round(100 * entered.val_share)
+            self.initial.update({"split": entered.split, "val_percent": percent, "seed": entered.seed})
+        # With errors, "stop" would refuse the import at once: the user has to choose.
+        if not self.has_errors or self.entered.on_error == "leave_out":
+            self.initial["on_error"] = self.entered.on_error
+        if not self.has_splits or not entered:
+            self.initial["split"] = "given" if self.has_splits else "stratified"
         if not self.has_splits:
             self.fields["split"].widget = forms.HiddenInput()
 
     def _row(self, index: int, found: ClassCounts) -> ClassRow:
         name, keep, order = found["name"], True, str(index + 1)
+        if self._places:
+            place, name = self._places.get(name, (len(self._places) + index + 1, name))
+            keep, order = found["name"] in self._places, str(place)
         if self.is_bound:
             name = " ".join(self.data.get(f"class-{index}-name", "").split())
             keep = f"class-{index}-keep" in self.data
@@ -236,8 +260,21 @@ class ConfirmForm(forms.Form):
                 val_share=values["val_percent"] / 100,
                 seed=values["seed"],
                 on_error=values["on_error"],
+                reading=self.reading_form.current if self.reading_form else AUTO,
             )
         return values
+
+    def draft(self, reading: ReadingOptions) -> ImportOptions:
+        """What was entered so far, with other reading choices; invalid entries give way to what was there before."""
+        self.full_clean()
+        values = {
+            name: self.cleaned_data[name] for name in ("split", "seed", "on_error") if self.cleaned_data.get(name)
+        }
+        if percent := self.cleaned_data.get("val_percent"):
+            values["val_share"] = percent / 100
+        usable = not any(row.name_error or row.order_error for row in self.rows)
+        classes = self._choices() if self.editable and usable else self.entered.classes
+        return self.entered.model_copy(update={**values, "classes": classes, "reading": reading})
 
     def _check_rows(self) -> None:
         for row in self.rows if self.editable else ():

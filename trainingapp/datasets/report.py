@@ -1,21 +1,25 @@
 """The report of an import: what is wrong with a dataset, with the file that its owner has to correct."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 from trainingapp.contract.messages import Message, MessageData, Param, from_data
 from trainingapp.contract.messages import dataset_annotations as annotation_messages
 from trainingapp.contract.messages import dataset_checks as messages
 from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.sources.offers import Offer
 from trainingapp.presentation.messages import rendered_data
 
 MOST_ITEMS_PER_CODE = 100
+FILES_NAMED = 3
+"""Files that a finding about several names."""
 Level = Literal["error", "warning"]
 
 
 class ReportItem(TypedDict):
-    """One finding. `code` is its category (see `codes.py`), `count` the number of files where there are several.
+    """One finding. `code` is its category (see `codes.py`), `count` the number of files where there are several,
+    `files` the first of them.
 
     `text` is the message as code and parameters, `message` its English text. Items of version 0.1 have `message` alone.
     """
@@ -26,6 +30,7 @@ class ReportItem(TypedDict):
     message: str
     text: NotRequired[MessageData]
     count: NotRequired[int]
+    files: NotRequired[list[str]]
 
 
 def report_item(level: Level, code: str, message: Message, file: str = "", count: int | None = None) -> ReportItem:
@@ -50,6 +55,8 @@ class DatasetError(ValueError):
     def __init__(self, items: list[ReportItem]) -> None:
         assert items
         self.items = items
+        #: The reading choices that the source leaves open; another one may make it readable.
+        self.offers: tuple[Offer, ...] = ()
         super().__init__("\n".join(item["message"] for item in items[:5]))
 
     @classmethod
@@ -100,14 +107,24 @@ class Report:
         for item in items:
             self.warn(item["code"], messages.LEFT_OUT(message=_message(item)), item["file"])
 
-    def warn(self, code: str, message: Message, file: str = "", count: int = 1) -> None:
-        self._add("warning", code, message, file, count)
+    def warn(self, code: str, message: Message, file: str = "", count: int = 1, files: Sequence[str] = ()) -> None:
+        """`count` is the number of images or files that the message is about, `files` their paths."""
+        self._add("warning", code, message, file, count, files)
 
-    def _add(self, level: Level, code: str, message: Message, file: str, count: int | None = None) -> None:
+    def _add(
+        self,
+        level: Level,
+        code: str,
+        message: Message,
+        file: str,
+        count: int | None = None,
+        files: Sequence[str] = (),
+    ) -> None:
         self._seen[code] += 1
         # A broken annotation file has millions of faults: texts are made for those that are kept alone.
         if self._seen[code] <= MOST_ITEMS_PER_CODE:
-            self._items.append(report_item(level, code, message, file, count))
+            item = report_item(level, code, message, file, count)
+            self._items.append({**item, "files": list(files[:FILES_NAMED])} if len(files) > 1 else item)
 
     @property
     def has_errors(self) -> bool:

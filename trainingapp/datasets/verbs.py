@@ -13,7 +13,7 @@ from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, refusal, visible_to
 from trainingapp.datasets import imports
 from trainingapp.datasets.import_rights import may_import_from
-from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.options import AUTO, ImportOptions, ReadingOptions
 from trainingapp.jobs.lease import is_held
 from trainingapp.jobs.verbs import cancel_job
 from trainingapp.models import Dataset
@@ -35,12 +35,13 @@ def start_import(
     source: Path,
     source_is_upload: bool,
     options: ImportOptions | None = None,
+    reading: ReadingOptions = AUTO,
     from_shell: bool = False,
     here: bool = False,
 ) -> Dataset:
     """Store a dataset that a worker then reads from `source`: an uploaded zip, or a folder of the server.
 
-    With `options` it is imported accordingly; without, a worker inspects it and makes a proposal for
+    With `options` it is imported accordingly; without, a worker reads it as `reading` says and makes a proposal for
     `confirm_import`. `from_shell` is for a person at a shell of the server, who may read every folder there anyway.
     With `here` no worker takes the job: this process holds it and has to do it.
     """
@@ -53,6 +54,8 @@ def start_import(
     fields: dict[str, Any] = {"owner": owner, "source": str(source.resolve()), "source_is_upload": source_is_upload}
     if options is None:
         fields["status"] = Dataset.Status.INSPECTING
+        if reading != AUTO:
+            fields["options"] = ImportOptions(reading=reading).model_dump(mode="json")
     else:
         fields |= {"status": Dataset.Status.IMPORTING, "options": options.model_dump(mode="json")}
     try:
@@ -66,17 +69,42 @@ def start_import(
 
 
 def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") -> Dataset:
-    """Have a worker import a proposed dataset as `options` say. Raises VerbError when it is not proposed."""
+    """Have a worker import a proposed dataset as `options` say. Raises VerbError when it is not proposed.
+
+    Without a `reading` among the options, the source is read as it was inspected.
+    """
     with transaction.atomic():
         refresh_locked(dataset)
         if dataset.status != Dataset.Status.PROPOSED:
             raise VerbError(_("“%(name)s” is not waiting for confirmation of its import.") % {"name": dataset.name})
+        if "reading" not in options.model_fields_set:
+            options = options.model_copy(update={"reading": ImportOptions.model_validate(dataset.options).reading})
         dataset.status = Dataset.Status.IMPORTING
         dataset.options = options.model_dump(mode="json")
         dataset.save(update_fields=["status", "options"])
         audit.record("confirm", dataset, by=by)
         imports.ask_for_import(dataset)
     logger.info("The import of dataset %s was confirmed by %s.", dataset.pk, by or "somebody")
+    return dataset
+
+
+def read_again(dataset: Dataset, options: ImportOptions, *, by: str = "") -> Dataset:
+    """Have a worker inspect the source of a dataset that is not imported again, as `options.reading` says.
+
+    The other options are those that the next review begins with. Raises VerbError where there is no other choice, or
+    the source is gone.
+    """
+    with transaction.atomic():
+        refresh_locked(dataset)
+        if not dataset.can_be_read_again:
+            raise VerbError(_("The source of “%(name)s” cannot be read again.") % {"name": dataset.name})
+        dataset.status = Dataset.Status.INSPECTING
+        dataset.options = options.model_dump(mode="json")
+        dataset.report = []
+        dataset.save(update_fields=["status", "options", "report"])
+        chosen = options.reading.model_dump(mode="json", exclude_defaults=True)
+        audit.record("read_again", dataset, by=by, details={"reading": chosen})
+        imports.ask_for_import(dataset)
     return dataset
 
 

@@ -8,13 +8,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from trainingapp.datasets import verbs as dataset_verbs
+from trainingapp.datasets.importing.reading_record import ReadingRecord
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import ReportItem, item_text
 from trainingapp.management.following import follow_job
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import VerbError
+from trainingapp.presentation.messages import rendered_data
 
-ITEMS_PER_CODE_SHOWN = 10
+ITEMS_PER_CODE_SHOWN = 3
 
 
 def find_owner(username: str) -> User:
@@ -69,6 +71,18 @@ def show_outcome(dataset: Dataset) -> None:
         f"{dataset.name}: {len(dataset.classes)} classes, {dataset.count('train'):,} images for training, "
         f"{dataset.count('val'):,} for validation (dataset {dataset.pk})."
     )
+
+
+def print_reading(record: ReadingRecord) -> None:
+    """Print where the splits come from, and each choice with the value in force and the other values."""
+    if record["split_origin"]:
+        print(rendered_data(record["split_origin"]))  # noqa: T201
+    for offer in record["offers"]:
+        others = ", ".join(choice for choice in offer["choices"] if choice != offer["used"])
+        option = f"--{offer['field'].replace('_', '-')}"
+        reason = f" {rendered_data(offer['reason'])}" if offer["reason"] and offer["field"] != "splits" else ""
+        used = f"{offer['used']} was used; " if offer["used"] else ""
+        print(f"{option}: {used}also possible: {others}.{reason}")  # noqa: T201
 
 
 def print_report(items: list[ReportItem]) -> None:

@@ -46,6 +46,8 @@ class Dataset(Shared):
     source_is_upload = models.BooleanField(_("uploaded"), default=False)
     #: What the inspection found, for the page that asks how to import it; see datasets/proposal.py.
     proposal = models.JSONField(_("proposal"), default=dict, blank=True)
+    #: How the source was read: format, origin of the splits, choices; see datasets/importing/reading_record.py.
+    reading = models.JSONField(_("how the source was read"), default=dict, blank=True)
     #: How to import it; see datasets/options.py.
     options = models.JSONField(_("options"), default=dict, blank=True)
     #: Class names in the order of their label numbers.
@@ -100,6 +102,11 @@ class Dataset(Shared):
     def is_discardable(self) -> bool:
         """Whether nothing of it has been imported."""
         return self.is_refused or self.is_proposed
+
+    @property
+    def can_be_read_again(self) -> bool:
+        """Whether its source can be inspected with other choices: it is kept as long as there are choices."""
+        return self.is_discardable and bool(self.reading.get("offers")) and Path(self.source).exists()
 
     @property
     def errors(self) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -21,6 +21,8 @@ from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.forms import ConfirmForm, ImportForm
 from trainingapp.datasets.importing.importer import check_upload
+from trainingapp.datasets.options import ImportOptions
+from trainingapp.datasets.reading_choices import ReadingForm, current_reading, reading_view
 from trainingapp.datasets.report import DatasetError, Level, ReportItem, item_text, rendered_items
 from trainingapp.models import Dataset
 from trainingapp.models.verbs import VerbError
@@ -32,8 +34,8 @@ from trainingapp.views.dataset_images import images_context
 DATASETS_ON_A_PAGE = 25
 #: Entries of the activity list on the page of a dataset; the activity page has the rest.
 ENTRIES_SHOWN = 50
-#: Findings listed below a heading of the report; the rest is counted.
-FILES_NAMED = 20
+#: Findings listed below a heading of the report; the others are below a heading of their own.
+FILES_NAMED = 3
 #: Reasons shown at the field of a source that is refused immediately.
 REASONS_NAMED = 5
 #: States after the import, in which the report is that of the import.
@@ -97,15 +99,31 @@ def _started_import(request: HttpRequest, form: ImportForm) -> Dataset | None:
 def dataset_detail(request: HttpRequest, pk: int) -> HttpResponse:
     """One dataset: the progress of its import, its report, its classes and its images."""
     dataset = visible_dataset(request, pk)
+    controls = can(request.user, Verb.CONTROL, dataset)
+    reading = _reading_form(dataset) if controls and dataset.can_be_read_again else None
     form = None
-    if dataset.status == Dataset.Status.PROPOSED and can(request.user, Verb.CONTROL, dataset):
-        form = ConfirmForm(proposal=dataset.proposal)
-    return _detail(request, dataset, form)
+    if dataset.status == Dataset.Status.PROPOSED and controls:
+        form = _confirm_form(dataset, reading or _reading_form(dataset))
+    return _detail(request, dataset, form, reading)
 
 
-def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) -> HttpResponse:
-    """The page of a dataset, or the part that htmx requests; `form` has the options of its import."""
+def _reading_form(dataset: Dataset, data: QueryDict | None = None) -> ReadingForm:
+    return ReadingForm(data, offers=dataset.reading.get("offers", []), current=current_reading(dataset.options))
+
+
+def _confirm_form(dataset: Dataset, reading: ReadingForm, data: QueryDict | None = None) -> ConfirmForm:
+    entered = ImportOptions.model_validate(dataset.options) if dataset.options else None
+    return ConfirmForm(data, proposal=dataset.proposal, reading=reading, entered=entered)
+
+
+def _detail(
+    request: HttpRequest, dataset: Dataset, form: ConfirmForm | None, reading: ReadingForm | None
+) -> HttpResponse:
+    """The page of a dataset, or the part that htmx requests; `form` has the options of its import, `reading` those of
+    reading its source again."""
     report = dataset.report if dataset.status in DECIDED else dataset.proposal.get("report", [])
+    if dataset.is_inspecting:  # an earlier proposal is about another way to read the source
+        report = []
     context: dict[str, object] = {
         "section": "datasets",
         "dataset": dataset,
@@ -115,6 +133,8 @@ def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) ->
         "sharing": ShareForm(dataset) if can(request.user, Verb.SHARE, dataset) else None,
         "trail": audit.entries_of(dataset)[:ENTRIES_SHOWN],
         "form": form,
+        "reading_form": reading,
+        "reading": reading_view(dataset.reading) if dataset.reading and not dataset.is_inspecting else None,
         "report": grouped_report(report),
         "at_work": dataset.status in AT_WORK,
         "is_cancelled": any(item["code"] == "import_cancelled" for item in report),
@@ -127,8 +147,8 @@ def _detail(request: HttpRequest, dataset: Dataset, form: ConfirmForm | None) ->
         context["same_content"] = _same_content(request, dataset)
     target = request.headers.get("HX-Target")
     template = {"dataset": "datasets/_body.html", "images": "datasets/_images.html"}.get(target or "")
-    status = 422 if form is not None and form.is_bound else 200
-    return render(request, template or "datasets/detail.html", context, status=status)
+    is_bound = any(one is not None and one.is_bound for one in (form, reading))
+    return render(request, template or "datasets/detail.html", context, status=422 if is_bound else 200)
 
 
 def _same_content(request: HttpRequest, dataset: Dataset) -> QuerySet[Dataset]:
@@ -146,11 +166,38 @@ def dataset_confirm(request: HttpRequest, pk: int) -> HttpResponse:
     if dataset.status != Dataset.Status.PROPOSED:
         messages.warning(request, _("“%(name)s” is no longer waiting for confirmation.") % {"name": dataset.name})
         return redirect(dataset)
-    form = ConfirmForm(request.POST, proposal=dataset.proposal)
-    if not form.is_valid():
-        return _detail(request, dataset, form)
+    reading = _reading_form(dataset, request.POST)
+    form = _confirm_form(dataset, reading, request.POST)
+    if reading.is_valid() and reading.reading != reading.current:
+        # What the page shows is no longer how the source would be read: it is inspected before it is imported.
+        return _read_again(request, dataset, form.draft(reading.reading))
+    if not form.is_valid() or not reading.is_valid():
+        return _detail(request, dataset, form, reading)
     try:
         dataset_verbs.confirm_import(dataset, form.options, by=request.user.get_username())
+    except VerbError as error:
+        messages.error(request, str(error))
+    return redirect(dataset)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def dataset_read_again(request: HttpRequest, pk: int) -> HttpResponse:
+    """Inspect the source again with the choices of the review. A GET request, as after signing in, is redirected."""
+    dataset = controlled_dataset(request, pk)
+    if request.method != "POST":
+        return redirect(dataset)
+    reading = _reading_form(dataset, request.POST)
+    form = _confirm_form(dataset, reading, request.POST) if dataset.is_proposed else None
+    if not reading.is_valid():
+        return _detail(request, dataset, form, reading)
+    entered = ImportOptions.model_validate(dataset.options)
+    options = form.draft(reading.reading) if form else entered.model_copy(update={"reading": reading.reading})
+    return _read_again(request, dataset, options)
+
+
+def _read_again(request: HttpRequest, dataset: Dataset, options: ImportOptions) -> HttpResponse:
+    try:
+        dataset_verbs.read_again(dataset, options, by=request.user.get_username())
     except VerbError as error:
         messages.error(request, str(error))
     return redirect(dataset)
@@ -168,12 +215,16 @@ def dataset_cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 class ReportGroup(TypedDict):
-    """The findings of one level and category: the first with their texts, the number of all, and that of the rest."""
+    """The findings of one level and category with their texts: the first few and `others`.
+
+    `count` is the number of files or images of all, `more` that of the others.
+    """
 
     level: Level
     code: str
     title: str
     items: list[ReportItem]
+    others: list[ReportItem]
     count: int
     more: int
 
@@ -186,10 +237,21 @@ def grouped_report(report: list[ReportItem]) -> list[ReportGroup]:
     shown: list[ReportGroup] = []
     for (level, code), items in groups.items():
         count = sum(item.get("count", 1) for item in items)
-        more = count - sum(item.get("count", 1) for item in items[:FILES_NAMED])
-        named = rendered_items(items[:FILES_NAMED])
-        title = str(TITLES.get(code, named[0]["message"]))
-        shown.append({"level": level, "code": code, "title": title, "items": named, "count": count, "more": more})
+        texts = rendered_items(items)
+        first, others = texts[:FILES_NAMED], texts[FILES_NAMED:]
+        title = str(TITLES.get(code, first[0]["message"]))
+        more = count - sum(item.get("count", 1) for item in first)
+        shown.append(
+            {
+                "level": level,
+                "code": code,
+                "title": title,
+                "items": first,
+                "others": others,
+                "count": count,
+                "more": more,
+            }
+        )
     return shown
 
 

@@ -17,13 +17,14 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import NotRequired, TypedDict, TypeVar
 
 import structlog
 
 from trainingapp.contract.dataset_index import LabelMode, Sample, Split, write_index
 from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.contract.messages import dataset_images as image_messages
+from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.contract.messages import dataset_sources as source_messages
 from trainingapp.datasets.images.decoding import NOTES
 from trainingapp.datasets.import_rights import link_rule
@@ -33,6 +34,7 @@ from trainingapp.datasets.importing.duplicates import check_duplicates, check_si
 from trainingapp.datasets.importing.hard_links import share_files
 from trainingapp.datasets.importing.ingest import IngestedImage, ingest
 from trainingapp.datasets.importing.layout_checks import check_layout
+from trainingapp.datasets.importing.reading_record import ReadingRecord, record_of
 from trainingapp.datasets.importing.session import GoneError, Heartbeat, Progress, import_session
 from trainingapp.datasets.importing.splits import stratified
 from trainingapp.datasets.importing.statistics import SPLITS, Statistics, statistics
@@ -105,7 +107,9 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
     check_duplicates(images, splits, report)
     check_similar(images, splits, report)
     report.raise_errors()
+    drawn = options.split != "given" or not any(item.kind == "val" for item in images)
     values = _write_dataset(dataset, folder, layout, images, splits)
+    values["reading"] = _reading_record(layout, options, drawn=drawn)
     _share_same_content(dataset, folder, values["fingerprint"], report)
     _publish(folder, dataset.folder)
     try:
@@ -182,7 +186,7 @@ def _report_notes(images: list[IngestedImage], report: Report) -> None:
             examples[note].append(item.file)
     for code, files in examples.items():
         count = len(files)
-        report.warn(code, NOTES[code](count), files[0], count=count)
+        report.warn(code, NOTES[code](count), files[0], count=count, files=files)
     if clipped := [item for item in images if item.clipped]:
         count = sum(item.clipped for item in clipped)
         places = [where.param() for item in clipped[:_MOST_EXAMPLES] for where in item.clipped_at][:_MOST_EXAMPLES]
@@ -197,6 +201,14 @@ def _splits(images: list[IngestedImage], options: ImportOptions, *, pool_rare: b
         return ["val" if item.kind == "val" else "train" for item in images]
     digests, shown = [item.digest for item in images], [item.shown() for item in images]
     return stratified(digests, shown, options.seed, options.val_share, pool_rare=pool_rare)
+
+
+def _reading_record(layout: Layout, options: ImportOptions, *, drawn: bool) -> ReadingRecord:
+    """How the source was read. Where validation images were drawn, that is the origin of the splits."""
+    if drawn:
+        origin = reading_messages.SPLIT_DRAWN(percent=100 * options.val_share, seed=options.seed)
+        layout = replace(layout, split_origin=origin)
+    return record_of(layout)
 
 
 def _check_splits(images: list[IngestedImage], splits: list[Split], layout: Layout, report: Report) -> None:
@@ -228,6 +240,7 @@ class _ReadyFields(TypedDict):
     label_mode: LabelMode
     fingerprint: str
     size_bytes: int
+    reading: NotRequired[ReadingRecord]
 
 
 def _write_dataset(

@@ -7,9 +7,10 @@ from typing import TypedDict
 
 from trainingapp.datasets.import_rights import link_rule
 from trainingapp.datasets.importing.layout_checks import check_layout
+from trainingapp.datasets.importing.reading_record import ReadingRecord, record_of
 from trainingapp.datasets.importing.session import Progress, import_session
-from trainingapp.datasets.options import AUTO, ImportOptions, ReadingOptions
-from trainingapp.datasets.report import Report, ReportItem
+from trainingapp.datasets.options import AUTO, ClassChoice, ImportOptions, ReadingOptions
+from trainingapp.datasets.report import DatasetError, Report, ReportItem
 from trainingapp.datasets.sources.folders import LinkRule, within_the_folder
 from trainingapp.datasets.sources.formats.registry import read_layout
 from trainingapp.datasets.sources.opening import UNPACKED_DIR, open_source
@@ -35,6 +36,7 @@ class Proposal(TypedDict):
     images: dict[str, int]
     has_splits: bool
     files: list[str]
+    reading: ReadingRecord
     report: list[ReportItem]
 
 
@@ -45,15 +47,35 @@ def run_inspection(dataset: Dataset, *, on_progress: Progress | None = None) -> 
     """
     with import_session(dataset, Dataset.Status.INSPECTING, on_progress) as session:
         if session:
-            reading = ImportOptions.model_validate(dataset.options).reading
+            options = ImportOptions.model_validate(dataset.options)
             source, scratch = Path(dataset.source), session.folder / UNPACKED_DIR
-            proposal = propose(source, session.heartbeat.touch, reading, scratch, link_rule(dataset))
+            proposal = propose(source, session.heartbeat.touch, options.reading, scratch, link_rule(dataset))
+            if options.classes:
+                options = _carried_over(options, dataset.proposal.get("classes", []), proposal["classes"])
             session.heartbeat.update(
                 status=Dataset.Status.PROPOSED,
                 proposal=proposal,
                 format=proposal["format"],
                 tasks=proposal["tasks"],
+                reading=proposal["reading"],
+                options=options.model_dump(mode="json") if dataset.options else {},
             )
+
+
+def _carried_over(options: ImportOptions, old: list[ClassCounts], new: list[ClassCounts]) -> ImportOptions:
+    """The options with what was entered for the classes of an earlier inspection, as far as they still exist.
+
+    Classes that were not there before are imported unchanged, after the others.
+    """
+    known, found = {row["name"] for row in old}, [row["name"] for row in new]
+    kept = [
+        ClassChoice(name=choice.name, sources=sources)
+        for choice in options.classes
+        if (sources := [source for source in choice.sources if source in found])
+    ]
+    added = [ClassChoice(name=name, sources=[name]) for name in found if name not in known]
+    # A new class may have the name that an old one was renamed to: as on the page, that merges them.
+    return options.model_copy(update={"classes": [*kept, *added] if kept else []})
 
 
 def propose(
@@ -70,8 +92,12 @@ def propose(
     report = Report()
     with open_source(path, reading, scratch, may_follow) as source:
         layout = read_layout(source, report, beat, reading)
-    checked = check_layout(layout, ImportOptions(), report)
-    report.raise_fatal()
+    try:
+        checked = check_layout(layout, ImportOptions(), report)
+        report.raise_fatal()
+    except DatasetError as error:
+        error.offers = layout.offers
+        raise
     kinds = Counter(image.kind for image in layout.images)
     images = Counter(label for image in layout.images for label in image.seen())
     objects = Counter(shape.label for image in layout.images for shape in image.shapes if not shape.crowd)
@@ -85,5 +111,6 @@ def propose(
         "images": {"train": kinds["train"], "val": kinds["val"], "none": kinds[None]},
         "has_splits": bool(kinds["val"]),
         "files": layout.files[:MOST_FILES_NAMED],
+        "reading": record_of(layout),
         "report": report.items(),
     }

@@ -15,7 +15,9 @@ from django.conf import settings
 
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.importing.reading_record import record_of_refused
 from trainingapp.datasets.report import DatasetError, ReportItem, report_item
+from trainingapp.datasets.sources.offers import Offer
 from trainingapp.models import Dataset
 from trainingapp.models.text import storable
 
@@ -90,7 +92,7 @@ def import_session(
         except GoneError:
             log.info("import session ended: the dataset was deleted or changed", dataset=dataset.pk)
         except DatasetError as error:
-            _refuse(dataset, status, error.items)
+            _refuse(dataset, status, error.items, error.offers)
         except OSError as error:
             _refuse(dataset, status, [_os_error_item(error)])
         remove_needless_upload(dataset)
@@ -132,15 +134,22 @@ def _lock(descriptor: int, folder: Path) -> bool:
         return False
 
 
-def _refuse(dataset: Dataset, status: str, items: list[ReportItem]) -> None:
-    Dataset.objects.filter(pk=dataset.pk, status=status).update(status=Dataset.Status.REFUSED, report=storable(items))
+def _refuse(dataset: Dataset, status: str, items: list[ReportItem], offers: tuple[Offer, ...] = ()) -> None:
+    values: dict[str, object] = {"report": storable(items)}
+    if offers:
+        values["reading"] = storable(record_of_refused(offers))
+    Dataset.objects.filter(pk=dataset.pk, status=status).update(status=Dataset.Status.REFUSED, **values)
     log.info("import refused", dataset=dataset.pk, errors=len(items))
 
 
 def remove_needless_upload(dataset: Dataset) -> None:
-    """Remove the uploaded zip when it is not needed any more, and never a file outside of UPLOADS_DIR."""
+    """Remove the uploaded file when it is not needed any more, and never a file outside of UPLOADS_DIR.
+
+    The upload of a refused dataset is kept while another choice may make it readable, until the dataset is discarded.
+    """
+    found = Dataset.objects.filter(pk=dataset.pk).first()
     waiting = (Dataset.Status.INSPECTING, Dataset.Status.PROPOSED, Dataset.Status.IMPORTING)
-    if Dataset.objects.filter(pk=dataset.pk, status__in=waiting).exists():
+    if found and (found.status in waiting or found.can_be_read_again):
         return
     path = Path(dataset.source)
     if dataset.source_is_upload and path.resolve().is_relative_to(Path(settings.UPLOADS_DIR).resolve()):

@@ -26,6 +26,8 @@ from trainingapp.datasets.sources.texts import decode_file, sample_as_utf8
 
 MOST_ANNOTATION_BYTES = 512 * 1024**2
 PEEK_BYTES = 1 << 20
+MOST_PEEKED_BYTES = 16 << 20
+"""Of all files together, kept for the other formats."""
 #: Annotations are read as a whole. Real ones shrink to a tenth; a file that shrinks further is made to fill memory.
 MOST_TEXT_RATIO = 30
 RATIO_FREE_BYTES = 24 * 1024**2
@@ -48,6 +50,8 @@ class Files:
         self.offers: dict[ReadingField, Offer] = {offer.field: offer for offer in source.offers}
         self.read_paths: set[str] = set()
         self._text_encodings: Counter[str] = Counter()
+        self._peeked: dict[str, bytes] = {}
+        self._peeked_bytes = 0
         self.by_path = {file.path: file for file in source.files}
         self.images = [file for file in source.files if is_image_name(file.path)]
 
@@ -134,8 +138,21 @@ class Files:
         """Note a choice that the source leaves open, in place of an earlier one for the same field."""
         self.offers[offer.field] = offer
 
+    def open_offers(self) -> tuple[Offer, ...]:
+        """The choices that make a difference: those with another value than the one used."""
+        return tuple(offer for offer in self.offers.values() if set(offer.choices) - {offer.used})
+
     def peek(self, file: SourceFile) -> bytes:
         """The first and the last part of a file in UTF-8, to recognise its format; empty when it cannot be read."""
+        if (known := self._peeked.get(file.path)) is not None:
+            return known
+        content = self._ends(file)
+        if self._peeked_bytes + len(content) <= MOST_PEEKED_BYTES:  # every format looks at the same files
+            self._peeked[file.path] = content
+            self._peeked_bytes += len(content)
+        return content
+
+    def _ends(self, file: SourceFile) -> bytes:
         try:
             with file.open() as reader:
                 start = reader.read(PEEK_BYTES)

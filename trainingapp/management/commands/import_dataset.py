@@ -4,18 +4,40 @@ import json
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
+from typing import get_args
 
 from django.conf import settings
 from django.core.management.base import CommandError
 from pydantic import ValidationError
 
 from trainingapp.datasets.importing.inspection import Proposal, propose
-from trainingapp.datasets.options import ClassChoice, ImportOptions
+from trainingapp.datasets.importing.reading_record import record_of_refused
+from trainingapp.datasets.options import ClassChoice, ImportOptions, ReadingOptions
 from trainingapp.datasets.report import DatasetError
 from trainingapp.datasets.sources.opening import UNPACKED_DIR
 from trainingapp.management.base import Options, StudioCommand
-from trainingapp.management.foreground import find_owner, import_now, print_report, show_outcome
+from trainingapp.management.foreground import (
+    find_owner,
+    import_now,
+    print_reading,
+    print_report,
+    show_outcome,
+)
 from trainingapp.presentation.validation_errors import error_text
+
+#: Option -> metavar and help; without a metavar, the help lists the values of the field.
+_READING: dict[str, tuple[str | None, str]] = {
+    "format": ("NAME", "Format of the source, such as coco or class_folders."),
+    "name_encoding": ("ENCODING", "Encoding of the names in an archive, such as shift_jis."),
+    "text_encoding": ("ENCODING", "Encoding of the annotation files, such as gb18030."),
+    "splits": (None, "Where the splits come from."),
+    "class_from": (None, "Where the class of an image comes from."),
+    "label_mode": (None, "One or several labels per image."),
+    "mask_values": (None, "Masks of one class with soft edges, or of a class for each value."),
+    "void_value": (None, "Meaning of the value 255 in masks."),
+    "depth": (None, "Scaling of images of more than 8 bits per channel."),
+    "bands": ("R,G,B", "Channels that become red, green and blue, counted from 0."),
+}
 
 
 class Command(StudioCommand):
@@ -55,20 +77,28 @@ class Command(StudioCommand):
             "--leave-out", action="append", default=[], metavar="NAME", help="Exclude a class; repeatable."
         )
         parser.add_argument("--order", default="", metavar="A,B,C", help="Classes that come first, by their new names.")
+        group = parser.add_argument_group("how to read the source", "--inspect shows what each of them is for.")
+        for name, (metavar, text) in _READING.items():
+            # Literal fields list their values; of the others argparse gets None, which allows any text.
+            choices = get_args(ReadingOptions.model_fields[name].annotation) if metavar is None else None
+            group.add_argument(
+                f"--{name.replace('_', '-')}", default="auto", choices=choices, metavar=metavar, help=text
+            )
 
     def handle(self, *, source: Path, name: str, owner: str, **options: object) -> None:
         if not source.exists():
             raise CommandError(f"{source} does not exist.")
+        reading = _reading_options(options)
         if options["inspect"]:
-            self._inspect(source, as_json=bool(options["json"]))
+            self._inspect(source, reading, as_json=bool(options["json"]))
             return
         if not name:
             raise CommandError("--name is required.")
         user = find_owner(owner)
-        show_outcome(import_now(user, name, source, _import_options(source, options)))
+        show_outcome(import_now(user, name, source, _import_options(source, options, reading)))
 
-    def _inspect(self, source: Path, *, as_json: bool) -> None:
-        proposal = _proposal(source)
+    def _inspect(self, source: Path, reading: ReadingOptions, *, as_json: bool) -> None:
+        proposal = _proposal(source, reading)
         if as_json:
             self.stdout.write(json.dumps(proposal, ensure_ascii=False, indent=1))
             return
@@ -76,23 +106,39 @@ class Command(StudioCommand):
         self.stdout.write(f"Format {proposal['format']}, for {', '.join(proposal['tasks'])}. Images: {counts}.")
         for row in proposal["classes"]:
             self.stdout.write(f"  {row['name']}: {row['images']:,} images, {row['objects']:,} objects")
+        print_reading(proposal["reading"])
         print_report(proposal["report"])
 
 
-def _proposal(source: Path) -> Proposal:
+def _proposal(source: Path, reading: ReadingOptions) -> Proposal:
     try:
         with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".inspect-") as folder:
             # A person at a shell may read every folder of the server, so that links lead nowhere else.
-            return propose(source, scratch=Path(folder) / UNPACKED_DIR, may_follow=lambda _target: True)
+            return propose(
+                source, reading=reading, scratch=Path(folder) / UNPACKED_DIR, may_follow=lambda _target: True
+            )
     except DatasetError as error:
         print_report(error.items)
+        print_reading(record_of_refused(error.offers))
         raise CommandError("The source cannot be imported.") from None
 
 
-def _import_options(source: Path, options: Options) -> ImportOptions:
+def _reading_options(options: Options) -> ReadingOptions:
+    values: dict[str, object] = {name: options[name] for name in _READING}
+    bands = str(values.pop("bands"))
+    if bands != "auto":
+        values["bands"] = bands.split(",")
+    try:
+        return ReadingOptions.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CommandError(f"--{str(first['loc'][0]).replace('_', '-')}: {error_text(first)}") from None
+
+
+def _import_options(source: Path, options: Options, reading: ReadingOptions) -> ImportOptions:
     classes: list[ClassChoice] = []
     if options["rename"] or options["leave_out"] or options["order"]:
-        found = [row["name"] for row in _proposal(source)["classes"]]
+        found = [row["name"] for row in _proposal(source, reading)["classes"]]
         classes = _choices(found, options["rename"], options["leave_out"], options["order"])
     try:
         return ImportOptions(
@@ -101,6 +147,7 @@ def _import_options(source: Path, options: Options) -> ImportOptions:
             val_share=options["val_share"],
             seed=options["seed"],
             on_error=options["on_error"],
+            reading=reading,
         )
     except ValidationError as error:
         first = error.errors()[0]

@@ -9,6 +9,7 @@ urlpatterns: list[URLPattern] = [
     path("datasets/import/", datasets.dataset_import, name="dataset_import"),
     path("datasets/<int:pk>/", datasets.dataset_detail, name="dataset_detail"),
     path("datasets/<int:pk>/confirm/", datasets.dataset_confirm, name="dataset_confirm"),
+    path("datasets/<int:pk>/read-again/", datasets.dataset_read_again, name="dataset_read_again"),
     path("datasets/<int:pk>/cancel/", datasets.dataset_cancel, name="dataset_cancel"),
     path("datasets/<int:pk>/view/<int:place>/", dataset_images.dataset_view, name="dataset_view"),
     path("datasets/<int:pk>/delete/", datasets.dataset_delete, name="dataset_delete"),

@@ -17,6 +17,7 @@ from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, is_image_name, natural_key
 from trainingapp.datasets.sources.folder_names import folder_name, kind_of_folder, kinds_of_folders
 from trainingapp.datasets.sources.layout import Kind, Layout, SourceImage
+from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.source import Source, SourceFile
 from trainingapp.datasets.sources.unclaimed import unclaimed_annotations
 
@@ -45,7 +46,8 @@ def read(files: Files, report: Report) -> Layout:
     for folder in source.folders:
         if tree.holds_images(folder) or not folder_name(folder.rpartition("/")[2]).is_structure:
             found.add_folder(folder)
-    _refuse_annotated(files, report)
+    if files.reading.format != NAME:  # chosen in the review, where the report names what is not read
+        _refuse_annotated(files, report)
     _refuse_structure(found, report)
     found.report_ignored()
     classes = sorted(found.classes, key=natural_key)
@@ -171,6 +173,8 @@ def _refuse_annotated(files: Files, report: Report) -> None:
     if unclaimed.masks:
         count, named = len(unclaimed.masks), unclaimed.masks[:MOST_NAMED]
         report.error("unread_annotations", messages.UNCLAIMED_MASKS(count=count, paths=named), named[0])
+    if report.has_errors:
+        files.offer(Offer("format", "", (NAME,)))
     report.raise_errors()
 
 

@@ -104,7 +104,7 @@ class Collector:
         others = [file.path for file in self.files.images if file.path not in known]
         if others:
             count = len(others)
-            self.report.warn("not_annotated", messages.NOT_ANNOTATED(count=count), others[0], count=count)
+            self.report.warn("not_annotated", messages.NOT_ANNOTATED(count=count), others[0], count=count, files=others)
 
 
 def object_annotations(images: Sequence[SourceImage], report: Report) -> list[Annotation]:

@@ -28,36 +28,51 @@ def recognise(files: Files) -> Format:
 
     Raises DatasetError where the chosen format does not exist.
     """
-    chosen = files.reading.format
-    if chosen == "auto":
-        return next(format_ for format_ in FORMATS if format_.recognise(files))
+    return _chosen(files) or next(format_ for format_ in FORMATS if format_.recognise(files))
+
+
+def _chosen(files: Files) -> Format | None:
+    """The format that the user chose, if any. Raises DatasetError where it does not exist."""
+    name = files.reading.format
+    if name == "auto":
+        return None
     for format_ in FORMATS:
-        if chosen == format_.NAME:
+        if name == format_.NAME:
             return format_
     names = [format_.NAME for format_ in FORMATS]
-    raise DatasetError.one("unknown_choice", messages.UNKNOWN_FORMAT(name=chosen, names=names))
+    raise DatasetError.one("unknown_choice", messages.UNKNOWN_FORMAT(name=name, names=names))
 
 
 def read_layout(
     source: Source, report: Report, beat: Callable[[], None] = lambda: None, reading: ReadingOptions = AUTO
 ) -> Layout:
-    """Classes, images and annotations of a source, as `reading` says. Raises DatasetError where nothing can be read."""
+    """Classes, images and annotations of a source, as `reading` says.
+
+    Raises DatasetError where nothing can be read; its `offers` are the choices that may help.
+    """
     report.faults(source.faults)
     files = Files(source, beat, reading)
+    try:
+        return _read(files, report)
+    except DatasetError as error:
+        error.offers = files.open_offers()
+        raise
+
+
+def _read(files: Files, report: Report) -> Layout:
     _refuse_without_images(files)
-    format_ = recognise(files)
+    candidates = [one for one in FORMATS if one.recognise(files)]
+    format_ = _chosen(files) or candidates[0]
+    names = dict.fromkeys([format_.NAME, *(one.NAME for one in candidates)])
+    files.offer(Offer("format", format_.NAME, tuple(names)))
     layout = with_listed_splits(format_.read(files, report), files, report)
     layout = settle_splits(layout, report, files)
     files.read_paths.update(layout.files)
-    candidates = [one for one in FORMATS if one is format_ or one.recognise(files)]
-    files.offer(Offer("format", format_.NAME, tuple(one.NAME for one in candidates)))
-    for offer in (*layout.offers, *image_offers([image.file for image in layout.images], reading)):
+    for offer in (*layout.offers, *image_offers([image.file for image in layout.images], files.reading)):
         files.offer(offer)
-    others = [one for one in candidates if one not in (format_, class_folders)]
-    offers = tuple(offer for offer in files.offers.values() if len(offer.choices) > 1)
-    unread = unread_files(files, others)
+    unread = unread_files(files, [one for one in candidates if one not in (format_, class_folders)])
     report_unread(unread, report)
-    return replace(layout, offers=offers, unread=unread)
+    return replace(layout, offers=files.open_offers(), unread=unread)
 
 
 def _refuse_without_images(files: Files) -> None:

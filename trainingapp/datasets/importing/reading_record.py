@@ -1,0 +1,65 @@
+"""What is stored of the way in which a source was read, for the review and for the page of the dataset."""
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+from trainingapp.contract.messages import MessageData
+from trainingapp.datasets.options import ReadingField
+from trainingapp.datasets.sources.layout import Layout
+from trainingapp.datasets.sources.offers import Offer
+
+
+class StoredOffer(TypedDict):
+    """An `Offer` of the source."""
+
+    field: ReadingField
+    used: str
+    choices: list[str]
+    reason: MessageData | None
+
+
+class StoredUnread(TypedDict):
+    """A group of files that were not read: their ending, their number, the first paths, and why."""
+
+    suffix: str
+    count: int
+    first: list[str]
+    reason: MessageData
+
+
+class ReadingRecord(TypedDict):
+    """What `Dataset.reading` holds. Of a source that could not be read, there are offers alone."""
+
+    format: str
+    split_origin: MessageData | None
+    offers: list[StoredOffer]
+    unread: list[StoredUnread]
+
+
+def record_of(layout: Layout) -> ReadingRecord:
+    return {
+        "format": layout.format,
+        "split_origin": layout.split_origin.as_data() if layout.split_origin else None,
+        "offers": stored_offers(layout.offers),
+        "unread": [
+            {"suffix": group.suffix, "count": group.count, "first": list(group.first), "reason": group.reason.as_data()}
+            for group in layout.unread
+        ],
+    }
+
+
+def record_of_refused(offers: Iterable[Offer]) -> ReadingRecord:
+    """The record of a source that could not be read; the offers say what can be tried."""
+    return {"format": "", "split_origin": None, "offers": stored_offers(offers), "unread": []}
+
+
+def stored_offers(offers: Iterable[Offer]) -> list[StoredOffer]:
+    return [
+        {
+            "field": offer.field,
+            "used": offer.used,
+            "choices": list(offer.choices),
+            "reason": offer.reason.as_data() if offer.reason else None,
+        }
+        for offer in offers
+    ]
