@@ -10,7 +10,7 @@
     input.setCustomValidity(input.files[0].size > Number(form.dataset.maxBytes) ? form.dataset.tooLarge : "");
     input.reportValidity();
     const name = form.elements.name;
-    if (!name.value) name.value = input.files[0].name.replace(/\.zip$/i, "");
+    if (!name.value) name.value = input.files[0].name.replace(/\.(zip|tgz|tbz2|txz|tar(\.(gz|bz2|xz))?)$/i, "");
   });
 
   holder.addEventListener("htmx:xhr:progress", (event) => {

@@ -30,7 +30,7 @@ def birds_zip(path: Path) -> Path:
 def import_birds(page: Page, path: Path) -> None:
     page.get_by_role("link", name="Datasets").click()
     page.get_by_role("link", name="Import dataset").first.click()
-    page.get_by_label("Zip file").set_input_files(path)
+    page.get_by_label("Archive").set_input_files(path)
     expect(page.get_by_label("Name")).to_have_value("birds")
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.locator("#dataset[data-status=proposed]")).to_be_visible()

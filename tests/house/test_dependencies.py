@@ -50,10 +50,9 @@ def needed(folder: str) -> set[str]:
 
 @pytest.mark.parametrize("folder", ["cvstudio", "trainingapp"])
 def test_every_import_of_the_packages_is_declared(folder: str) -> None:
-    sso = PROJECT["optional-dependencies"][
-        "sso"
-    ]  # trainingapp/accounts/sign_on.py is loaded only where it is installed
-    assert needed(folder) <= distributions(PROJECT["dependencies"] + sso)
+    extras = PROJECT["optional-dependencies"]
+    only_where_installed = extras["sso"] + extras["heif"]  # accounts/sign_on.py, datasets/images/decoding.py
+    assert needed(folder) <= distributions(PROJECT["dependencies"] + only_where_installed)
 
 
 @pytest.mark.parametrize(("folder", "extra"), [("tests", "dev"), ("benchmarks", "bench"), ("docs", "dev")])

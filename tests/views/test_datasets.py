@@ -98,7 +98,7 @@ def test_a_file_larger_than_allowed_is_refused(user_client: Client, settings: An
 def test_nothing_given_is_said_beside_the_fields(user_client: Client) -> None:
     response = user_client.post(reverse("dataset_import"), {"name": ""})
     assert "required" in error_of(response, "name")
-    assert "Choose a zip file" in error_of(response, "archive")
+    assert "Choose an archive" in error_of(response, "archive")
 
 
 def test_a_name_is_used_once(user_client: Client, dataset: Dataset) -> None:

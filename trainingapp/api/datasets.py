@@ -71,7 +71,7 @@ def upload_dataset(
     response: HttpResponse,
     name: Annotated[Text, Query(min_length=1, max_length=NAME_LENGTH, description="Name of the dataset.")],
 ) -> Status[Dataset]:
-    """Send the zip file as the body. The dataset is inspected and then waits for confirmation of the import."""
+    """Send the zip or tar as the body. The dataset is inspected and then waits for confirmation of the import."""
     require(request, Verb.CREATE)
     check_binary(request)
     try:

@@ -5,7 +5,7 @@ from django.utils.translation import gettext as _
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.problems import Problem
 
-BINARY_TYPES = ("application/zip", "application/octet-stream")
+BINARY_TYPES = ("application/zip", "application/x-tar", "application/gzip", "application/octet-stream")
 BINARY_BODY: dict[str, object] = {
     "requestBody": {
         "required": True,

@@ -28,8 +28,12 @@ def megabytes(size_bytes: int) -> int:
     return math.ceil(size_bytes / 1024**2)
 
 
+#: What a browser offers to upload; it knows the last part of an ending such as .tar.gz alone.
+ACCEPTED = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".gz", ".bz2", ".xz", "application/zip", "application/x-tar")
+
+
 class ImportForm(forms.Form):
-    """A dataset to import: from an uploaded zip, or from a folder on the server."""
+    """A dataset to import: from an uploaded archive, or from a folder on the server."""
 
     name = forms.CharField(
         label=_("Name"),
@@ -37,10 +41,13 @@ class ImportForm(forms.Form):
         widget=forms.TextInput({"class": "form-control", "autocomplete": "off"}),
     )
     archive = forms.FileField(
-        label=_("Zip file"),
+        label=_("Archive"),
         required=False,
-        help_text=_("Images with their annotations in one of the formats below. The format is detected automatically."),
-        widget=forms.FileInput({"class": "form-control", "accept": ".zip,application/zip"}),
+        help_text=_(
+            "A zip or a tar (also .tar.gz, .tar.bz2 and .tar.xz) of images with their annotations in one of the "
+            "formats below. The format is detected automatically."
+        ),
+        widget=forms.FileInput({"class": "form-control", "accept": ",".join(ACCEPTED)}),
     )
     folder = forms.CharField(
         label=_("Folder on the server"),
@@ -97,10 +104,10 @@ class ImportForm(forms.Form):
         archive, folder = self.cleaned_data.get("archive"), self.cleaned_data.get("folder")
         if not {"archive", "folder"} & set(self.errors):
             if archive and folder:
-                self.add_error("folder", _("Provide either a zip file or a folder, not both."))
+                self.add_error("folder", _("Provide either an archive or a folder, not both."))
             elif not archive and not folder:
-                either = _("Choose a zip file, or enter a folder on the server.")
-                self.add_error("archive", either if "folder" in self.fields else _("Choose a zip file to upload."))
+                either = _("Choose an archive, or enter a folder on the server.")
+                self.add_error("archive", either if "folder" in self.fields else _("Choose an archive to upload."))
         return self.cleaned_data
 
 

@@ -58,7 +58,7 @@ def dataset_list(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def dataset_import(request: HttpRequest) -> HttpResponse:
-    """Start an import from an uploaded zip or a folder of the server."""
+    """Start an import from an uploaded archive or a folder of the server."""
     require(request, Verb.CREATE)
     form = ImportForm(request.POST or None, request.FILES or None, user=request.user)
     if form.is_valid() and (dataset := _started_import(request, form)):
