@@ -61,6 +61,7 @@ TITLES: dict[str, str | Promise] = {
     "path_traversal": _("Names that point outside the dataset"),
     "read_error": _("Files that could not be read or written"),
     "same_content": _("Content of another dataset"),
+    "several_labels": _("Images with several classes"),
     "size_lies": _("Files larger than declared"),
     "size_mismatch": _("Annotations for an image of another size"),
     "source_missing": _("Source not found"),

@@ -88,6 +88,30 @@ PARTLY_OUTLINED = define(
 )
 NO_CATEGORY = define("dataset_no_category", gettext_noop("%(where)s: there is no category %(id)s."))
 NO_CLASS = define("dataset_no_class", gettext_noop("%(where)s: there is no class %(text)s."))
+SECOND_CLASS = define(
+    "annotation_second_class",
+    gettext_noop(
+        "%(where)s: %(path)s has the class %(name)s here and %(other)s at %(elsewhere)s; an image has one class. If "
+        "images can show several classes, select several labels per image."
+    ),
+)
+NOT_ONE_LABEL = define(
+    "annotation_not_one_label",
+    gettext_noop(
+        "%(where)s: %(path)s has %(count)d classes; an image has exactly one. If images can show several classes or "
+        "none, select several labels per image."
+    ),
+)
+NOT_ZERO_OR_ONE = define("annotation_not_zero_or_one", gettext_noop("%(where)s: must be 0 or 1, not %(text)s."))
+LABELS_MAY_BE_LISTS = define(
+    "annotation_labels_may_be_lists",
+    ngettext(
+        "%(count)d label looks like several in one, such as “%(example)s”. If images can show several classes, select "
+        "several labels per image.",
+        "%(count)d labels look like several in one, such as “%(example)s”. If images can show several classes, select "
+        "several labels per image.",
+    ),
+)
 CLASS_MISSING = define("dataset_class_missing", gettext_noop("%(where)s: the class is missing."))
 OBJECT_WITHOUT_NAME = define("dataset_object_without_name", gettext_noop("%(where)s: the object has no name."))
 NOT_A_CLASS_NAME = define("dataset_not_a_class_name", gettext_noop("%(path)s: %(text)s is not a class name."))

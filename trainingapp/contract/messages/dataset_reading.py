@@ -43,6 +43,7 @@ FORMAT_TITLES = {
     "voc": define("dataset_format_voc", gettext_noop("Pascal VOC")),
     "masks": define("dataset_format_masks", gettext_noop("Images with masks")),
     "csv": define("dataset_format_csv", gettext_noop("CSV list")),
+    "one_hot": define("dataset_format_one_hot", gettext_noop("One-hot CSV")),
     "scenes": define("dataset_format_scenes", gettext_noop("Demo scenes")),
 }
 
@@ -51,6 +52,30 @@ def format_title(name: str) -> Param:
     """The title of a format as a parameter of a message; of an unknown one its name."""
     return FORMAT_TITLES[name]() if name in FORMAT_TITLES else name
 
+
+# Labels of images
+
+LABELS_SEPARATED = define(
+    "dataset_labels_separated",
+    ngettext(
+        "%(count)d different label is a list separated by %(separator)s, such as “%(example)s”.",
+        "%(count)d different labels are lists separated by %(separator)s, such as “%(example)s”.",
+    ),
+)
+SEPARATED_BY_SPACE = define("dataset_separated_by_space", gettext_noop("spaces"))
+SEPARATED_BY_COMMA = define("dataset_separated_by_comma", gettext_noop("commas"))
+ONE_LABEL_EACH = define("dataset_one_label_each", gettext_noop("Each image has exactly one class."))
+SAME_IN_SEVERAL_CLASSES = define(
+    "dataset_same_in_several_classes",
+    ngettext(
+        "%(count)d file is in the folders of several classes, such as %(path)s.",
+        "%(count)d files are in the folders of several classes, such as %(path)s.",
+    ),
+)
+IMAGES_WITH_SEVERAL_CATEGORIES = define(
+    "dataset_images_with_several_categories",
+    ngettext("%(count)d image has several categories.", "%(count)d images have several categories."),
+)
 
 # Files that were not read
 

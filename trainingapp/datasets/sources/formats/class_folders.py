@@ -4,21 +4,28 @@ cat/*.jpg  dog/*.jpg                     no splits: a part of each class is set 
 train/cat/*.jpg  val/cat/*.jpg ...       also training, valid, validation; test serves where there is no val
 training_set/training_set/cat/*.jpg      a split folder within one of the same split
 cat/train/*.jpg  cat/val/*.jpg           the splits within the classes
+cat/1.jpg  dog/1.jpg (the same file)     several labels per image, where the user selects that: copies or links
 
 This is the fallback for what no other format recognises. Folders named like splits, images, labels or masks are not
 classes, and annotations that no format has recognised refuse the source (`unclaimed.py`).
 """
 
+import hashlib
+import os
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 
 from trainingapp.contract.messages import dataset_sources as messages
+from trainingapp.contract.messages.dataset_reading import SAME_IN_SEVERAL_CLASSES
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, is_image_name, natural_key
 from trainingapp.datasets.sources.folder_names import folder_name, kind_of_folder, kinds_of_folders
+from trainingapp.datasets.sources.formats.label_lists import offer_label_mode
 from trainingapp.datasets.sources.layout import Kind, Layout, SourceImage
 from trainingapp.datasets.sources.offers import Offer
-from trainingapp.datasets.sources.source import Source, SourceFile
+from trainingapp.datasets.sources.source import Source, SourceFile, copy_limited
 from trainingapp.datasets.sources.unclaimed import unclaimed_annotations
 
 NAME = "class_folders"
@@ -59,7 +66,48 @@ def read(files: Files, report: Report) -> Layout:
         for file, class_name, inner, split in found.images
     ]
     images.sort(key=lambda image: (image.kind or "", image.label, natural_key(image.stored_path)))
+    _offer_several_labels(files, images)
+    if files.reading.label_mode == "multi":
+        return Layout(NAME, ["multi_labels"], classes, _with_several_labels(images, files))
     return Layout(NAME, ["labels"], classes, images)
+
+
+def _offer_several_labels(files: Files, images: list[SourceImage]) -> None:
+    """Offer several labels per image where files of one name and size are in the folders of several classes."""
+    seen: dict[tuple[Kind | None, str, int], set[int]] = defaultdict(set)
+    for image in images:
+        seen[image.kind, image.file.path.rpartition("/")[2], image.file.size_bytes].add(image.label)
+    shared = sorted(name for (_kind, name, _size), labels in seen.items() if len(labels) > 1)
+    if shared or files.reading.label_mode == "multi":
+        reason = SAME_IN_SEVERAL_CLASSES(count=len(shared), path=shared[0]) if shared else None
+        offer_label_mode(files, "multi" if files.reading.label_mode == "multi" else "single", reason)
+
+
+def _with_several_labels(images: list[SourceImage], files: Files) -> list[SourceImage]:
+    """Images of one split and the same content become one, with all their labels.
+
+    Only files of one size are compared, so that most images are not read here.
+    """
+    by_size: dict[tuple[Kind | None, int], list[SourceImage]] = defaultdict(list)
+    for image in images:
+        by_size[image.kind, image.file.size_bytes].append(image)
+    merged: list[SourceImage] = []
+    for alike in by_size.values():
+        by_content: dict[str, list[SourceImage]] = defaultdict(list)
+        for image in alike:
+            files.beat()
+            by_content[_digest(image.file) if len(alike) > 1 else ""].append(image)
+        for same in by_content.values():
+            merged.append(replace(same[0], label=-1, labels=tuple(sorted({image.label for image in same}))))
+    return sorted(merged, key=lambda image: (image.kind or "", natural_key(image.stored_path)))
+
+
+def _digest(file: SourceFile) -> str:
+    """SHA-256 in hex. Raises DatasetError where the file is damaged."""
+    digest = hashlib.sha256()
+    with Path(os.devnull).open("wb") as nowhere:
+        copy_limited(file, nowhere, digest.update)
+    return digest.hexdigest()
 
 
 # Folders

@@ -4,6 +4,8 @@ annotations/instances_train2017.json  train2017/*.jpg      as COCO itself
 train/_annotations.coco.json  train/*.jpg                  as Roboflow exports it
 annotations.json  images/*.jpg                             without splits
 
+Where not one annotation has a box or an outline, they are labels of whole images, one or several per image.
+
 https://cocodataset.org/#format-data
 """
 
@@ -11,16 +13,22 @@ import math
 import re
 from array import array
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
-from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_ANNOTATION_FILES
+from trainingapp.contract.messages.dataset_reading import (
+    IMAGES_WITH_SEVERAL_CATEGORIES,
+    ONE_LABEL_EACH,
+    SPLIT_FROM_ANNOTATION_FILES,
+)
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_name
 from trainingapp.datasets.sources.formats.collector import Collector, numbers, object_layout, whole
+from trainingapp.datasets.sources.formats.label_lists import offer_label_mode
 from trainingapp.datasets.sources.json_stream import members
-from trainingapp.datasets.sources.layout import Kind, Layout, Rle, Shape
+from trainingapp.datasets.sources.layout import Kind, Layout, Rle, Shape, SourceImage
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
@@ -80,12 +88,14 @@ def read(files: Files, report: Report) -> Layout:
     collector = Collector(files, report)
     label_of: dict[str, int] = {}
     sources = _annotation_files(files)
+    has_keypoints = False
     for file in sources:
         try:
             content = _parse(files.read_text(file), file.path, report)
         except DatasetError as error:
             report.errors(error)
             continue
+        has_keypoints |= content.keypoints > 0
         if content.keypoints:
             message = messages.COCO_KEYPOINTS(count=content.keypoints, path=file.path)
             report.warn("columns_ignored", message, file.path, count=content.keypoints)
@@ -98,7 +108,57 @@ def read(files: Files, report: Report) -> Layout:
     paths = [file.path for file in sources]
     named = [path for path in paths if kind_of_name(path.rpartition("/")[2])]
     origin = SPLIT_FROM_ANNOTATION_FILES(paths=named[:MOST_FILES_NAMED]) if named else None
+    # Most files have a box in their first annotation, so that few shapes are looked at.
+    has_objects = has_keypoints or any(map(_has_place, collector.shapes()))
+    if not has_objects and any(True for _shape in collector.shapes()):
+        return _label_layout(collector, list(label_of), paths, origin)
+    collector.keep_shapes(_has_place, _report_without_place)
     return object_layout(NAME, collector, list(label_of), paths, report, split_origin=origin)
+
+
+def _has_place(shape: Shape) -> bool:
+    return shape.box is not None or shape.has_outline
+
+
+def _report_without_place(shape: Shape, report: Report) -> None:
+    fault = messages.BOX_AND_OUTLINE_MISSING()
+    message = messages.INVALID_ENTRY_OF_LIST(where=shape.where.param(), key="annotations", fault=fault)
+    report.fault("bad_annotation", message, shape.where.path)
+
+
+def _label_layout(collector: Collector, classes: list[str], paths: list[str], origin: Message | None) -> Layout:
+    """The layout where annotations are labels of whole images."""
+    files, report = collector.files, collector.report
+    images = [
+        replace(image, labels=tuple(sorted({shape.label for shape in image.shapes})), shapes=())
+        for image in collector.images()
+    ]
+    several = sum(len(image.labels) > 1 for image in images)
+    mode = files.reading.label_mode
+    is_single = mode == "single" or (mode == "auto" and not several)
+    offer_label_mode(files, "single" if is_single else "multi", _why(several))
+    collector.warn_of_others()
+    if is_single:
+        images = list(_with_one_label(images, report))
+    return Layout(NAME, ["labels"] if is_single else ["multi_labels"], classes, images, paths, origin)
+
+
+def _why(several: int) -> Message:
+    return IMAGES_WITH_SEVERAL_CATEGORIES(count=several) if several else ONE_LABEL_EACH()
+
+
+def _with_one_label(images: list[SourceImage], report: Report) -> Iterator[SourceImage]:
+    """Images with their label; several are a fault, and images without any are left out with a warning."""
+    bare = [image.file.path for image in images if not image.labels]
+    if bare:
+        report.warn("not_annotated", messages.NOT_ANNOTATED(count=len(bare)), bare[0], count=len(bare))
+    for image in images:
+        if len(image.labels) > 1:
+            where, count = image.where.param(), len(image.labels)
+            message = messages.NOT_ONE_LABEL(where=where, path=image.file.path, count=count)
+            report.fault("several_labels", message, image.where.path)
+        elif image.labels:
+            yield replace(image, label=image.labels[0], labels=())
 
 
 def _parse(text: str, path: str, report: Report) -> _Content:
@@ -169,8 +229,6 @@ def _read_object(value: dict[str, object], where: Position, content: _Content) -
     polygons, rle = _outline(value.get("segmentation"))
     if polygons is None:
         return messages.SEGMENTATION_INVALID()
-    if bounds is None and not polygons and rle is None:
-        return messages.BOX_AND_OUTLINE_MISSING()
     corners = (bounds[0], bounds[1], bounds[0] + bounds[2], bounds[1] + bounds[3]) if bounds else None
     if corners and not all(map(math.isfinite, corners)):
         return messages.BBOX_TOO_LARGE()

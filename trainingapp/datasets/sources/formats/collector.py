@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import cast
@@ -96,6 +96,21 @@ class Collector:
             replace(image, stored_path="/".join(["images", *path.split("/")[depth:]]))
             for path, image in self._images.items()
         ]
+
+    def shapes(self) -> Iterator[Shape]:
+        """All objects."""
+        return (shape for image in self._images.values() for shape in image.shapes)
+
+    def keep_shapes(self, is_kept: Callable[[Shape], bool], dropped: Callable[[Shape, Report], None]) -> None:
+        """Remove the objects that cannot be used; `dropped` reports each."""
+        for path, image in self._images.items():
+            if not all(map(is_kept, image.shapes)):
+                kept = tuple(filter(is_kept, image.shapes))
+                for shape in image.shapes:
+                    if not is_kept(shape):
+                        dropped(shape, self.report)
+                unusable = image.unusable + len(image.shapes) - len(kept)
+                self._images[path] = replace(image, shapes=kept, unusable=unusable)
 
     def warn_of_others(self) -> None:
         """Warn of the images of the source that no annotation refers to."""

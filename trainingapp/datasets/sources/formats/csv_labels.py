@@ -2,6 +2,9 @@
 
 labels.csv with a header: file | filename | image | path ..., label | class | target ..., split | set | subset
 other headers, or none: by what stands in the columns (`csv_columns.py`)
+
+A label can be a list, such as cat|dog, "cat,dog" or, in a column named in the plural, cat dog: the dataset then has
+several labels per image.
 """
 
 import csv
@@ -13,15 +16,23 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.report import DatasetError, Report, reason
-from trainingapp.datasets.sources.files import Files, class_name, kind_of_name, kind_of_path, natural_key
+from trainingapp.datasets.sources.files import Files, kind_of_name, kind_of_path, natural_key
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.csv_columns import find_columns
+from trainingapp.datasets.sources.formats.label_lists import (
+    found_separator,
+    likely_separator,
+    looks_like_lists,
+    offer_label_mode,
+    separated,
+    split_labels,
+)
 from trainingapp.datasets.sources.layout import Kind, Layout
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "csv"
-_FILE_COLUMNS = (
+FILE_COLUMNS = (
     "file",
     "filename",
     "file_name",
@@ -33,8 +44,9 @@ _FILE_COLUMNS = (
     "picture",
     "image_id",
 )
-_LABEL_COLUMNS = ("label", "class", "target", "class_name", "label_name", "category")
-_SPLIT_COLUMNS = ("split", "set", "subset", "partition")
+PLURAL_COLUMNS = ("labels", "classes", "tags", "targets", "categories", "class_names", "attributes")
+LABEL_COLUMNS = ("label", "class", "target", "class_name", "label_name", "category", *PLURAL_COLUMNS)
+SPLIT_COLUMNS = ("split", "set", "subset", "partition")
 _BOX_COLUMNS = {"xmin", "x_min", "bbox", "x1"}
 
 
@@ -48,6 +60,7 @@ class _Columns:
     split: int
     split_name: str = ""
     has_header: bool = True
+    is_plural: bool = False
 
 
 def recognise(files: Files) -> bool:
@@ -68,7 +81,13 @@ def _columns_by_content(files: Files, file: SourceFile) -> _Columns | None:
     if found is None:
         return None
     return _Columns(
-        found.delimiter, found.file, found.label, found.split, found.split_name, has_header=found.has_header
+        found.delimiter,
+        found.file,
+        found.label,
+        found.split,
+        found.split_name,
+        has_header=found.has_header,
+        is_plural=found.label_name in PLURAL_COLUMNS,
     )
 
 
@@ -78,33 +97,99 @@ def _columns(content: bytes) -> _Columns | None:
     names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
     file, label, split = (
         next((names.index(name) for name in known if name in names), -1)
-        for known in (_FILE_COLUMNS, _LABEL_COLUMNS, _SPLIT_COLUMNS)
+        for known in (FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
     )
     if file < 0 or label < 0 or _BOX_COLUMNS & set(names):
         return None
-    return _Columns(delimiter, file, label, split, names[split] if split >= 0 else "")
+    is_plural = names[label] in PLURAL_COLUMNS
+    return _Columns(delimiter, file, label, split, names[split] if split >= 0 else "", is_plural=is_plural)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A valid line; `text` is what stands in the column of the label."""
+
+    image: SourceFile
+    text: str
+    kind: Kind | None
+    where: Position
 
 
 def read(files: Files, report: Report) -> Layout:
     """Read every table; classes are ordered by name."""
-    rows: list[tuple[SourceFile, str, Kind | None, Position]] = []
+    rows: list[_Row] = []
     tables = _tables(files)
     for file, columns in tables:
         rows += _rows(files, file, columns, report)
-    classes = sorted({name for _image, name, _kind, _where in rows}, key=natural_key)
-    label_of = {name: label for label, name in enumerate(classes)}
+    texts = {row.text for row in rows}
+    separator = _separator(files, texts, is_plural=any(columns.is_plural for _file, columns in tables))
+    mode = files.reading.label_mode
+    is_multi = mode == "multi" or (mode == "auto" and separator is not None)
+    if not is_multi and (doubtful := looks_like_lists(texts)):
+        report.warn("several_labels", messages.LABELS_MAY_BE_LISTS(count=len(doubtful), example=doubtful[0][:60]))
+        offer_label_mode(files, "single")
+    names = {text: split_labels(text, separator if is_multi else None) for text in texts}
+    classes = sorted({name for found in names.values() for name in found}, key=natural_key)
     collector = Collector(files, report)
-    for image, name, kind, where in rows:
-        collector.add(image, where, kind=kind, label=label_of[name])
+    if is_multi:
+        _collect_lists(rows, names, classes, collector)
+    else:
+        _collect_single(rows, names, classes, collector, files)
     collector.warn_of_others()
     return Layout(
         NAME,
-        ["labels"],
+        ["multi_labels"] if is_multi else ["labels"],
         classes,
         collector.images(),
         [file.path for file, _columns in tables],
         _split_origin(tables),
     )
+
+
+def _separator(files: Files, texts: set[str], *, is_plural: bool) -> str | None:
+    """What separates the labels of an image; the choice that this leaves open is offered."""
+    separator = found_separator(texts, is_plural=is_plural)
+    if separator is not None:
+        reason = separated(separator, texts)
+        offer_label_mode(files, "single" if files.reading.label_mode == "single" else "multi", reason)
+    if separator is None and files.reading.label_mode == "multi":
+        separator = likely_separator(texts)
+        offer_label_mode(files, "multi")
+    return separator
+
+
+def _collect_lists(rows: list[_Row], names: dict[str, list[str]], classes: list[str], collector: Collector) -> None:
+    """Images with the labels of all their lines; none for an empty text."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    found: dict[str, list[_Row]] = {}
+    for row in rows:
+        found.setdefault(row.image.path, []).append(row)
+    for lines in found.values():
+        labels = [label_of[name] for line in lines for name in names[line.text]]
+        kind = next((line.kind for line in lines if line.kind), None)
+        collector.add(lines[0].image, lines[0].where, kind=kind, labels=labels)
+
+
+def _collect_single(
+    rows: list[_Row], names: dict[str, list[str]], classes: list[str], collector: Collector, files: Files
+) -> None:
+    """Images with their only label. A second line with another one is a fault: which of them counts is not known."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    first: dict[str, _Row] = {}
+    for row in rows:
+        where, own = row.where.param(), names[row.text]
+        earlier = first.setdefault(row.image.path, row)
+        if not own:
+            collector.report.fault("unknown_class", messages.CLASS_MISSING(where=where), row.where.path)
+        elif names[earlier.text] != own:
+            elsewhere, other = earlier.where.param(), names[earlier.text][0] if names[earlier.text] else ""
+            message = messages.SECOND_CLASS(
+                where=where, path=row.image.path, name=own[0], other=other, elsewhere=elsewhere
+            )
+            collector.report.fault("several_labels", message, row.where.path)
+            offer_label_mode(files, "single")
+        else:
+            collector.add(row.image, row.where, kind=row.kind, label=label_of[own[0]])
 
 
 def _split_origin(tables: list[tuple[SourceFile, _Columns]]) -> Message | None:
@@ -116,14 +201,11 @@ def _split_origin(tables: list[tuple[SourceFile, _Columns]]) -> Message | None:
     return reading_messages.SPLIT_FROM_ANNOTATION_FILES(paths=named) if named else None
 
 
-def _rows(
-    files: Files, file: SourceFile, columns: _Columns, report: Report
-) -> Iterator[tuple[SourceFile, str, Kind | None, Position]]:
-    """(image, class, split, where) of each valid line."""
+def _rows(files: Files, file: SourceFile, columns: _Columns, report: Report) -> Iterator[_Row]:
     try:
         for where, parts in _lines(files.read_text(file), columns, file.path):
             if row := _row(files, parts, columns, where, report):
-                yield *row, where
+                yield row
     except DatasetError as error:
         report.errors(error)
 
@@ -143,17 +225,12 @@ def _lines(text: str, columns: _Columns, path: str) -> Iterator[tuple[Position, 
         raise DatasetError.one("annotations_broken", message, path) from None
 
 
-def _row(
-    files: Files, parts: list[str], columns: _Columns, position: Position, report: Report
-) -> tuple[SourceFile, str, Kind | None] | None:
+def _row(files: Files, parts: list[str], columns: _Columns, position: Position, report: Report) -> _Row | None:
     path, where = position.path, position.param()
     if len(parts) <= max(columns.file, columns.label, columns.split):
         report.fault("bad_annotation", messages.TOO_FEW_COLUMNS(where=where, count=len(parts)), path)
         return None
-    name, label = parts[columns.file].strip(), class_name(parts[columns.label])
-    if not label:
-        report.fault("unknown_class", messages.CLASS_MISSING(where=where), path)
-        return None
+    name = parts[columns.file].strip()
     split = parts[columns.split].strip() if columns.split >= 0 else ""
     kind = kind_of_name(split)
     if split and kind is None:
@@ -165,4 +242,4 @@ def _row(
         return None
     if kind is None and columns.split < 0:
         kind = kind_of_path(image.path) or kind_of_name(path.rpartition("/")[2])
-    return image, label, kind
+    return _Row(image, parts[columns.label].strip(), kind, position)

@@ -9,7 +9,16 @@ from trainingapp.datasets.images.choices import image_offers
 from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, suffix_of
-from trainingapp.datasets.sources.formats import class_folders, coco, csv_labels, drawn_scenes, masks, voc, yolo
+from trainingapp.datasets.sources.formats import (
+    class_folders,
+    coco,
+    csv_labels,
+    drawn_scenes,
+    masks,
+    one_hot,
+    voc,
+    yolo,
+)
 from trainingapp.datasets.sources.formats.format import Format
 from trainingapp.datasets.sources.given_splits import settle_splits
 from trainingapp.datasets.sources.layout import Layout
@@ -20,7 +29,7 @@ from trainingapp.datasets.sources.unread import refuse_unread_images, report_unr
 
 MOST_NAMED = 5
 
-FORMATS: list[Format] = [drawn_scenes, coco, yolo, voc, masks, csv_labels, class_folders]
+FORMATS: list[Format] = [drawn_scenes, coco, yolo, voc, masks, csv_labels, one_hot, class_folders]
 
 
 def recognise(files: Files) -> Format:
