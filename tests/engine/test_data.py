@@ -27,7 +27,8 @@ def _batches(
 ) -> Batches:
     dataset = read_index(dataset_dir)
     config = ClassificationConfig.model_validate({"image_size": 32, "augmentation": strength})
-    items = LabelledImages(dataset, dataset.split("train"), config, memory)
+    samples = dataset.split("train")
+    items = LabelledImages(dataset, samples, config, memory, torch.tensor([sample.label for sample in samples]))
     source = BatchSource(items, batch_size, seed=3, training=True)
     return Batches(source, workers, pin_memory=False, unwanted_fds=[])
 
@@ -36,7 +37,7 @@ def _assert_equal(one: list[Batch], other: list[Batch]) -> None:
     assert len(one) == len(other)
     for first, second in zip(one, other, strict=True):
         assert torch.equal(first.images_NCHW, second.images_NCHW)
-        assert torch.equal(first.labels_N, second.labels_N)
+        assert torch.equal(first.targets, second.targets)
 
 
 @pytest.mark.parametrize("strength", ["none", "light", "medium", "strong"])
@@ -57,8 +58,8 @@ def test_batches_can_be_skipped(dataset_dir: Path) -> None:
 def test_epochs_differ_in_order_and_in_augmentation(dataset_dir: Path) -> None:
     batches = _batches(dataset_dir, batch_size=44)
     [one], [other] = list(batches.epoch(1)), list(batches.epoch(2))
-    assert not torch.equal(one.labels_N, other.labels_N)
-    assert sorted(one.labels_N.tolist()) == sorted(other.labels_N.tolist())
+    assert not torch.equal(one.targets, other.targets)
+    assert sorted(one.targets.tolist()) == sorted(other.targets.tolist())
     assert not torch.equal(one.images_NCHW, other.images_NCHW)
 
 

@@ -131,14 +131,14 @@ def _task(folder: Path, **config: Any) -> ClassificationTask:
 def test_class_weights_equal_scikit_learn(uneven_dir: Path) -> None:
     labels = np.array([0] * 20 + [1] * 5)
     expected = compute_class_weight("balanced", classes=np.array([0, 1]), y=labels)
-    found = _task(uneven_dir, class_balance="weights")._class_weights_C
+    found = _task(uneven_dir, class_balance="weights")._objective._weights_C
     assert found.tolist() == pytest.approx(expected.tolist())
-    assert _task(uneven_dir)._class_weights_C is None
+    assert _task(uneven_dir)._objective._weights_C is None
 
 
 def test_sampler_draws_every_class_equally_often(uneven_dir: Path) -> None:
     task = _task(uneven_dir, class_balance="sampler")
-    drawn = torch.cat([batch.labels_N for epoch in range(1, 41) for batch in task.train_batches(epoch, skip=0)])
+    drawn = torch.cat([batch.targets for epoch in range(1, 41) for batch in task.train_batches(epoch, skip=0)])
     assert len(drawn) == 40 * 25
     assert drawn.double().mean() == pytest.approx(0.5, abs=0.06)
     [first, again] = (torch.cat([b.indices_N for b in task.train_batches(3, skip=0)]) for _ in range(2))

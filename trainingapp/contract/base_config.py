@@ -5,7 +5,7 @@ English; `_` marks them for the catalog.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from trainingapp.contract.architectures import Architecture
+from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.limits import MAX_EPOCHS, MAX_KEPT_CHECKPOINTS, MAX_KEPT_DAYS, MAX_KEPT_GB, MAX_SEED
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.retention import Policy
@@ -603,6 +604,11 @@ class BaseRunConfig(BaseModel):
         described["properties"]["model"]["enum"] = list(cls.architectures)
         return described
 
+    @property
+    def labels_per_image(self) -> LabelMode:
+        """Whether an image of the run's dataset has one label or several; single for tasks without that choice."""
+        return cast(LabelMode, getattr(self, "label_mode", "single"))
+
     def retention_policy(self) -> Policy:
         """Which checkpoints are kept."""
         return Policy(
@@ -616,7 +622,18 @@ class BaseRunConfig(BaseModel):
         model = values.get("model", cls.model_fields["model"].default) if isinstance(values, dict) else None
         if not isinstance(values, dict) or not isinstance(model, str):
             return values
-        return cls.architecture_defaults(model) | values
+        return cls.architecture_defaults(model) | cls._choices_beside(values) | values
+
+    @classmethod
+    def _choices_beside(cls, values: dict[str, object]) -> dict[str, object]:
+        """The choices to take where a default is ruled out by what is given."""
+        found: dict[str, object] = {}
+        for name, field in cls.model_fields.items():
+            setting = next(item for item in field.metadata if isinstance(item, Setting))
+            if setting.choice_when and not setting.can_choose(field.default, values):
+                choices = get_args(field.annotation)
+                found[name] = next(choice for choice in choices if setting.can_choose(choice, values))
+        return found
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "BaseRunConfig":
@@ -631,6 +648,18 @@ class BaseRunConfig(BaseModel):
             known = {"expected": ", ".join(cls.architectures)}
             raise PydanticCustomError("literal_error", "Input should be one of {expected}", known)
         return model
+
+    @field_validator("*")
+    @classmethod
+    def _allowed_beside_others(cls, value: object, others: ValidationInfo) -> object:
+        """Fields that rule out a choice come before the field of the choice."""
+        field = cls.model_fields[str(others.field_name)]
+        setting = next(item for item in field.metadata if isinstance(item, Setting))
+        if not setting.can_choose(value, others.data):
+            other = setting.choice_when[str(value)].field
+            facts = {"choice": value, "other": other, "value": others.data[other]}
+            raise PydanticCustomError("choice_ruled_out", "must not be {choice} where {other} is {value}", facts)
+        return value
 
     @field_validator("device_count")
     @classmethod

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from trainingapp.contract.base_config import MOST_ACCUMULATION, BaseRunConfig
 from trainingapp.contract.corrections import corrected
+from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.messages import Message
 from trainingapp.contract.old_names import with_new_names
 from trainingapp.contract.setting import SECTIONS, ConfigField, Kind, Label, Setting
@@ -111,15 +112,20 @@ def result_changes(
             yield name, old, new
 
 
-def correct_config(values: Mapping[str, object]) -> tuple[RunConfig, list[Message]]:
+def correct_config(
+    values: Mapping[str, object], label_mode: LabelMode | None = None
+) -> tuple[RunConfig, list[Message]]:
     """Check `values` after correcting what has one plain meaning; returns the config and a message per correction.
 
-    Everything else that is wrong raises pydantic.ValidationError.
+    `label_mode` is that of the dataset, for a configuration that does not name one. Everything else that is wrong
+    raises pydantic.ValidationError.
     """
     values = with_new_names(dict(values))
     name = values.get("task", DEFAULT_TASK)
     if not isinstance(name, str) or name not in TASKS:
         return parse_config(values), []  # which refuses it
+    if label_mode and "label_mode" in TASKS[name].config.model_fields:
+        values.setdefault("label_mode", label_mode)
     corrected_values, corrections = corrected(values, TASKS[name].config, config_fields(name))
     return parse_config(corrected_values), corrections
 

@@ -5,7 +5,12 @@ from collections.abc import Mapping
 from trainingapp.contract.base_config import IMAGE_SIZE_MULTIPLE, BaseRunConfig
 from trainingapp.contract.limits import MAX_IMAGE_SIZE
 from trainingapp.contract.messages import Message
-from trainingapp.contract.messages.config import CHOICE_CORRECTED, IMAGE_SIZE_ROUNDED, WARMUP_SHORTENED
+from trainingapp.contract.messages.config import (
+    CHOICE_CORRECTED,
+    CHOICE_RULED_OUT,
+    IMAGE_SIZE_ROUNDED,
+    WARMUP_SHORTENED,
+)
 from trainingapp.contract.number_text import number_text
 from trainingapp.contract.setting import ConfigField
 
@@ -15,11 +20,13 @@ def corrected(
 ) -> tuple[dict[str, object], list[Message]]:
     """The values as they were meant, and a message for each that was changed.
 
-    A choice in other letters, such as sgd or ADAMW; an image size that is no multiple of 32, which is rounded up to
-    one; a warm-up longer than the run, which is reduced to a tenth of it. What has no plain meaning stays as it is.
+    A choice in other letters, such as sgd or ADAMW; a default choice that the other values rule out, which becomes the
+    first one that they allow; an image size that is no multiple of 32, which is rounded up to one; a warm-up longer
+    than the run, which is reduced to a tenth of it. What has no plain meaning stays as it is.
     """
     meant = dict(values)
-    return meant, [*_spell_choices(meant, fields), *_round_size(meant), *_shorten_warmup(meant, config, fields)]
+    messages = [*_spell_choices(meant, fields), *_replace_ruled_out(meant, fields), *_round_size(meant)]
+    return meant, [*messages, *_shorten_warmup(meant, config, fields)]
 
 
 def _spell_choices(values: dict[str, object], fields: Mapping[str, ConfigField]) -> list[Message]:
@@ -31,6 +38,17 @@ def _spell_choices(values: dict[str, object], fields: Mapping[str, ConfigField])
             if len(meant) == 1:
                 values[name] = meant[0]
                 messages.append(CHOICE_CORRECTED(name=name, given=given.strip(), taken=meant[0]))
+    return messages
+
+
+def _replace_ruled_out(values: dict[str, object], fields: Mapping[str, ConfigField]) -> list[Message]:
+    messages = []
+    for name, field in fields.items():
+        if values.get(name) == field.default and not field.setting.can_choose(field.default, values):
+            taken, when = field.default_beside(values), field.setting.choice_when[str(field.default)]
+            values[name] = taken
+            facts = {"given": str(field.default), "taken": str(taken)}
+            messages.append(CHOICE_RULED_OUT(name=name, **facts, other=when.field, value=str(values[when.field])))
     return messages
 
 

@@ -7,6 +7,7 @@
  "confusion": {"names": [str, ...], "counts": [[int, ...], ...]} or null   rows: true class, columns: predicted
  "curves": [{"name", "title", "x", "y", "series": [{"label": str, "points": [[x, y], ...]}, ...]}, ...],
  "best_confidence": float or null,
+ "thresholds": [float, ...] or null                           of each class, where an image can have several
  "images": [{"index": int, "path": str, "score": float, "labels": [int, ...]}, ...]   the worst and the best of each
                                                                                         class, the worst first
  "fixed": [index, ...]                                        the same images at every validation
@@ -14,7 +15,8 @@
  "predictions": {index as text: prediction}}                  of those, and of `images` where a task keeps them
 
 An index counts the images of the validation split. A prediction is one of
-    {"classes": [[label, probability], ...]}                  the most likely first
+    {"classes": [[label, probability], ...], "labels": [label, ...]}   the most likely first; labels are those that
+                                                              reach their threshold, where an image can have several
     {"boxes": [[label, confidence, left, top, right, bottom], ...]}   in pixels of the upright image
     {"mask": "epoch_{n}/{index}.png"}                          beside this file; pixels as in a dataset's masks, at the
                                                               size that the model saw, without the padding
@@ -43,6 +45,7 @@ class StoredPrediction(TypedDict, total=False):
     """One of the three forms of a prediction in the file."""
 
     classes: list[list[float]]
+    labels: list[int]
     boxes: list[list[float]]
     mask: str
 
@@ -89,6 +92,7 @@ class Evaluation:
     confusion: list[list[int]] | None = None
     curves: list[Curve] = field(default_factory=list)
     best_confidence: float | None = None
+    thresholds: list[float] | None = None
     images: list[ImageScore] = field(default_factory=list)
     predictions: dict[int, StoredPrediction] = field(default_factory=dict)
     mask_pngs: dict[int, bytes] = field(default_factory=dict)
@@ -106,11 +110,12 @@ def fixed_indices(count: int) -> list[int]:
 
 
 def telling_images(found: Evaluation, class_count: int) -> list[ImageScore]:
-    """The SHOWN_PER_CLASS worst and best images of each class, each once, the worst of all first."""
+    """The SHOWN_PER_CLASS worst and best images of each class and of those without a class, each once, the worst of all
+    first."""
     worst_first = sorted(found.images, key=lambda one: one.score, reverse=not found.score_higher_is_better)
     kept: dict[int, ImageScore] = {}
-    for label in range(class_count):
-        of_class = [one for one in worst_first if label in one.labels]
+    groups = [[one for one in worst_first if label in one.labels] for label in range(class_count)]
+    for of_class in [*groups, [one for one in worst_first if not one.labels]]:
         kept |= {one.index: one for one in [*of_class[:SHOWN_PER_CLASS], *of_class[-SHOWN_PER_CLASS:]]}
     return [one for one in worst_first if one.index in kept]
 
@@ -141,6 +146,7 @@ def write_evaluation(
         "confusion": {"names": found.confusion_names, "counts": found.confusion} if found.confusion else None,
         "curves": [_lines(curve) for curve in found.curves],
         "best_confidence": found.best_confidence,
+        "thresholds": found.thresholds,
         "images": [
             {"index": one.index, "path": paths[one.index], "score": one.score, "labels": list(one.labels)}
             for one in images

@@ -1,9 +1,9 @@
 """What is said about an entry of the library of weights, to jobs and in exports (no torch).
 
 A card is a JSON object: name, version, task, architecture, classes, image_size, normalisation {"mean", "std"} for
-pixels from 0 to 1, confidence and iou (thresholds that suit it), max_boxes, config (the RunConfig that the network is
-built from), sha256 of the weights, and what is known of their making: metrics, run, epoch, dataset,
-dataset_fingerprint, licence, note, created.
+pixels from 0 to 1, confidence and iou (thresholds that suit it), max_boxes, thresholds (of each class, where an image
+can have several), config (the RunConfig that the network is built from), sha256 of the weights, and what is known of
+their making: metrics, run, epoch, dataset, dataset_fingerprint, licence, note, created.
 """
 
 from typing import Any
@@ -42,4 +42,5 @@ def with_task(card: Card) -> Card:
     That script is part of exports and has no registry of tasks.
     """
     task = TASKS[card["task"]]
-    return {**card, "prediction": task.prediction, "image_fit": task.image_fit}
+    label_mode = card.get("config", {}).get("label_mode", "single")
+    return {**card, "prediction": task.prediction, "image_fit": task.image_fit, "label_mode": label_mode}

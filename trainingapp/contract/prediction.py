@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 PADDING_GREY = 114
 ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
 TOP_CLASSES = 5
+USUAL_THRESHOLD = 0.5
 MOST_CANDIDATES = 1000
 COLOURS = ["#e6433c", "#2f9bff", "#35c759", "#ffb000", "#b25cff", "#00c2c7", "#ff6fb5", "#8bd000"]
 
@@ -86,6 +87,26 @@ def top_classes(probabilities_NC: Floats, limit: int = TOP_CLASSES) -> list[tupl
     """(class, probability), the most likely first."""
     order = np.argsort(-probabilities_NC[0], kind="stable")[:limit]
     return [(int(label), float(probabilities_NC[0, label])) for label in order]
+
+
+def likely_classes(
+    probabilities_C: Floats | NDArray[np.float64],
+    thresholds_C: Sequence[float],
+    limit: int = TOP_CLASSES,
+) -> list[tuple[int, float]]:
+    """(class, probability) of an image that may have several classes, the most likely first: those that reach their
+    threshold, and others up to `limit`."""
+    chances_C = np.asarray(probabilities_C, dtype=np.float64)
+    order = np.argsort(-chances_C, kind="stable")
+    kept = [label for place, label in enumerate(order) if place < limit or chances_C[label] >= thresholds_C[label]]
+    return [(int(label), float(chances_C[label])) for label in kept]
+
+
+def thresholds_of(card: Card) -> list[float] | None:
+    """The threshold of each class where an image can have several classes, else None."""
+    if card.get("label_mode") != "multi":
+        return None
+    return card.get("thresholds") or [USUAL_THRESHOLD] * len(card["classes"])
 
 
 def candidates(
@@ -186,6 +207,10 @@ def _found(
 ) -> tuple[dict[str, Any], NDArray[np.uint8] | None]:
     """The content of the line, and the mask where the task predicts one."""
     classes: list[str] = card["classes"]
+    if thresholds := thresholds_of(card):
+        found = likely_classes(outputs[0][0], thresholds, options.top)
+        labels = [classes[label] for label, p in found if p >= thresholds[label]]
+        return {"labels": labels, "classes": _with_thresholds(found, classes, thresholds)}, None
     if card["prediction"] == "classes":
         top = top_classes(outputs[0], options.top)
         return {"classes": [{"class": classes[label], "probability": round(p, 4)} for label, p in top]}, None
@@ -199,6 +224,15 @@ def _found(
     return {"boxes": boxes}, None
 
 
+def _with_thresholds(
+    found: list[tuple[int, float]], classes: Sequence[str], thresholds: Sequence[float]
+) -> list[dict[str, Any]]:
+    return [
+        {"class": classes[label], "probability": round(p, 4), "threshold": round(thresholds[label], 4)}
+        for label, p in found
+    ]
+
+
 def _drawn(path: Path, card: Card, line: dict[str, Any], mask_HW: NDArray[np.uint8] | None) -> Image.Image:
     with Image.open(path) as file:
         image = rgb(ImageOps.exif_transpose(file))
@@ -210,7 +244,11 @@ def _drawn(path: Path, card: Card, line: dict[str, Any], mask_HW: NDArray[np.uin
         draw.rectangle(tuple(box["box"]), outline=colour, width=max(2, image.height // 200))
         words = f"{box['class']} {box['confidence']:.2f}"
         draw.text(tuple(box["box"][:2]), words, fill=colour, font=font, stroke_width=1, stroke_fill="black")
-    if top := line.get("classes"):
+    if "labels" in line:
+        draw.text(
+            (4, 4), ", ".join(line["labels"]) or "-", fill="white", font=font, stroke_width=2, stroke_fill="black"
+        )
+    elif top := line.get("classes"):
         words = f"{top[0]['class']} {top[0]['probability']:.2f}"
         draw.text((4, 4), words, fill="white", font=font, stroke_width=2, stroke_fill="black")
     return image

@@ -116,6 +116,8 @@ class Setting:
     `kept_by_continuing`: a fork that continues from a step must keep the value, because the tensors of the
     checkpoint (weights, optimizer state, EMA) belong to it.
 
+    `choice_when`: values that can be chosen only while another field has one of some values.
+
     `labels` by value, for fields with choices. Without any, the values are proper names and are shown as they are.
     """
 
@@ -126,12 +128,18 @@ class Setting:
     unit: Unit | None = field(default=None, kw_only=True)
     advanced: bool = field(default=False, kw_only=True)
     when: When | None = field(default=None, kw_only=True)
+    choice_when: Mapping[str, When] = field(default_factory=dict, kw_only=True)
     labels: Mapping[str, Label] = field(default_factory=dict, kw_only=True)
     kept_by_continuing: bool = field(default=False, kw_only=True)
 
     def has_effect(self, values: Mapping[str, object]) -> bool:
         """Whether the field has an effect in a configuration with these values."""
         return self.when is None or self.when.holds(values)
+
+    def can_choose(self, choice: object, values: Mapping[str, object]) -> bool:
+        """Whether the other values of a configuration allow this choice."""
+        when = self.choice_when.get(choice) if isinstance(choice, str) else None
+        return when is None or when.holds(values)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Describes the field in the document of the API."""
@@ -170,3 +178,9 @@ class ConfigField:
     def is_fixed(self) -> bool:
         """Whether there is nothing to choose, as for the task."""
         return self.choices == (self.default,)
+
+    def default_beside(self, values: Mapping[str, object]) -> JsonValue:
+        """The default, or the first choice that the other values of a configuration allow where they rule it out."""
+        if self.setting.can_choose(self.default, values):
+            return self.default
+        return next(choice for choice in self.choices if self.setting.can_choose(choice, values))

@@ -34,7 +34,8 @@ class CheckpointContent(TaskDescription):
     """`torch.load(weights_only=True)` reads all of it.
 
     `step` counts the optimizer steps of the run, `step_in_epoch` those of its epoch. `timestamp` is in Unix seconds and
-    identifies the checkpoint for the resume check. `config` is a RunConfig.
+    identifies the checkpoint for the resume check. `config` is a RunConfig. `thresholds` are those of the classes, from
+    the last validation, where an image can have several labels.
     """
 
     format: int
@@ -52,6 +53,7 @@ class CheckpointContent(TaskDescription):
     rng_state: Weights
     metrics: dict[str, float]
     is_best: bool
+    thresholds: NotRequired[list[float]]
     best: BestContent
     patience_from: NotRequired[int]
     timestamp: float

@@ -45,7 +45,7 @@ def readme(card: Card, outcomes: dict[str, Outcome], good: list[str], images: in
 
 {how}
 
-Outputs: {task.outputs_help}
+Outputs: {task.outputs_help_of(card["config"])}
 
 An image is turned upright (EXIF), made RGB, {way} a square of {card["image_size"]} pixels, divided by 255, and
 normalised with mean {norm["mean"]} and standard deviation {norm["std"]}.

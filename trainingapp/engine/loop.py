@@ -115,7 +115,7 @@ def _validate(state: TrainingState, precision: Precision, report: Reporter, requ
     found = evaluate_split(state, precision, report, requests.between_steps)
     if not isinstance(found, Evaluation):
         return found
-    state.end_epoch(found.values)
+    state.end_epoch(found)
     report.validated(found, time.monotonic() - began)
     return None
 

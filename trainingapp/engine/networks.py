@@ -29,4 +29,4 @@ def load_network(card: Card, path: Path) -> nn.Module:
 
 def load_plain_network(card: Card, path: Path) -> nn.Module:
     """The same network with plain inputs and outputs; see `BaseTask.plain_network`."""
-    return implementation(card["task"]).plain_network(load_network(card, path), card["image_size"])
+    return implementation(card["task"]).plain_network_of(load_network(card, path), card)

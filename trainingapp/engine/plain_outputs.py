@@ -23,6 +23,13 @@ class Probabilities(nn.Module):
         return (self.network(images_NCHW).softmax(dim=1),)
 
 
+class SigmoidProbabilities(Probabilities):
+    """A network that gives logits [1, C], as one that gives a probability for each of C classes by itself."""
+
+    def forward(self, images_NCHW: torch.Tensor) -> Outputs:
+        return (self.network(images_NCHW).sigmoid(),)
+
+
 def largest_difference(one: Floats, other: Floats) -> float:
     """The largest absolute difference of two arrays of one shape; 0 where they are empty."""
     return float(np.abs(one - other).max()) if one.size else 0.0

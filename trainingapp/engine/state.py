@@ -9,6 +9,7 @@ from torch import nn
 
 from trainingapp.contract.config import RunConfig
 from trainingapp.contract.errors import BadConfig
+from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.training import (
     CHECKPOINT_MISMATCH,
@@ -90,6 +91,8 @@ class TrainingState:
     validated: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
     is_best: bool = False
+    #: Of each class, from the last validation, where an image can have several labels.
+    thresholds: list[float] | None = None
     best: Best = field(default_factory=Best)
     #: The epoch from which early stopping counts, where that is after the best one.
     patience_from: int = 0
@@ -169,11 +172,11 @@ class TrainingState:
             self.epoch, self.step_in_epoch, self.validated = self.epoch + 1, 0, False
             self.metrics, self.is_best = {}, False
 
-    def end_epoch(self, values: dict[str, float]) -> None:
-        """Note the validation values of this epoch."""
+    def end_epoch(self, found: Evaluation) -> None:
+        """Note the validation of this epoch."""
         name = self.config.best_metric
-        value, higher_is_better = values[name], METRICS[name].higher_is_better
-        self.validated, self.metrics = True, values
+        value, higher_is_better = found.values[name], METRICS[name].higher_is_better
+        self.validated, self.metrics, self.thresholds = True, found.values, found.thresholds
         self.is_best = self.best.beaten_by(value, higher_is_better=higher_is_better)
         if self.is_best:
             self.best = Best(value, self.epoch)
@@ -210,6 +213,8 @@ class TrainingState:
         }
         if self.ema:
             content["ema_state_dict"] = dict(self.ema.model.state_dict())
+        if self.thresholds is not None:
+            content["thresholds"] = list(self.thresholds)
         return content
 
     def restore(self, content: CheckpointContent) -> list[Message]:
@@ -228,6 +233,7 @@ class TrainingState:
         self.epoch, self.step_in_epoch, self.validated = position.epoch, position.step_in_epoch, position.validated
         self.metrics, self.is_best = content["metrics"], content["is_best"]
         self.best = Best(**content["best"])
+        self.thresholds = content.get("thresholds")
         self.patience_from = content.get("patience_from", 0)
         self.earlier_elapsed_s = content["elapsed_s"]
         # After everything that may draw random numbers, so that the next step draws what it would have drawn.

@@ -14,6 +14,7 @@ TEXTS: dict[str, Text] = {
     "less_than": _("Must be less than %(lt)s."),
     "less_than_equal": _("Must be at most %(le)s."),
     "multiple_of": _("Must be a multiple of %(multiple_of)s."),
+    "choice_ruled_out": _("Must not be %(choice)s where %(other)s is %(value)s."),
     "literal_error": _("Choose one of %(expected)s."),
     "string_pattern_mismatch": _("This is not one of the values listed in the help text."),
     "int_parsing": _("Enter a whole number."),

@@ -3,6 +3,10 @@
 from trainingapp.contract.messages import define, gettext_noop
 
 CHOICE_CORRECTED = define("config_choice_corrected", gettext_noop("%(name)s was changed from %(given)s to %(taken)s."))
+CHOICE_RULED_OUT = define(
+    "config_choice_ruled_out",
+    gettext_noop("%(name)s was changed from %(given)s to %(taken)s, because %(other)s is %(value)s."),
+)
 IMAGE_SIZE_ROUNDED = define(
     "config_image_size_rounded",
     gettext_noop("image_size was changed from %(given)s to %(taken)d, a multiple of %(factor)d."),

@@ -33,6 +33,10 @@ NO_ANNOTATIONS = define("no_annotations", gettext_noop("The dataset has no annot
 CLASSES_UNKNOWN = define(
     "classes_unknown", gettext_noop("The model does not have these classes of the dataset: %(names)s.")
 )
+LABELS_DIFFER = define(
+    "labels_differ",
+    gettext_noop("The model and the dataset differ in whether an image can have several labels."),
+)
 MASK_CLASSES_DIFFER = define(
     "mask_classes_differ",
     gettext_noop("The classes of the masks, or their order, differ from those of the model."),

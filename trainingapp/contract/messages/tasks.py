@@ -13,6 +13,14 @@ TOO_FEW_IMAGES = define(
     ),
 )
 IMAGE_WITHOUT_LABEL = define("image_without_label", gettext_noop("Some images have no label."))
+IMAGE_WITHOUT_LABELS = define(
+    "image_without_labels",
+    gettext_noop("The images of the dataset have one label each. Set label_mode to single."),
+)
+SEVERAL_LABELS = define(
+    "several_labels",
+    gettext_noop("The images of the dataset have several labels. Set label_mode to multi."),
+)
 IMAGE_WITHOUT_MASK = define("image_without_mask", gettext_noop("Some images have no mask."))
 SPLIT_WITHOUT_BOX = define("split_without_box", gettext_noop("No image of the %(split)s split has a box."))
 IMAGE_UNREADABLE = define("image_unreadable", gettext_noop("%(path)s cannot be read as an image: %(error)s"))

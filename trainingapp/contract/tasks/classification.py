@@ -8,8 +8,11 @@ from trainingapp.contract.architectures import Architecture
 from trainingapp.contract.base_config import CUSTOM_AUGMENTATION, MULTIPLE_OF_32, NONE, BaseRunConfig
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.metric_names import LOSS, Metric
-from trainingapp.contract.setting import Section, Setting, Unit, pgettext
-from trainingapp.contract.tasks.descriptor import TaskDescriptor
+from trainingapp.contract.setting import Section, Setting, Unit, When, pgettext
+from trainingapp.contract.tasks.descriptor import TaskDescriptor, Variant
+
+SINGLE_LABEL = When("label_mode", ("single",))
+MULTI_LABEL = When("label_mode", ("multi",))
 
 CLASSIFIERS: dict[str, Architecture] = {
     "resnet18": Architecture(11_689_512),
@@ -33,7 +36,7 @@ CLASSIFIERS: dict[str, Architecture] = {
 
 
 class ClassificationConfig(BaseRunConfig):
-    """One label for each image."""
+    """One label for each image, or any number of labels."""
 
     architectures = CLASSIFIERS
     open_libraries = ("timm/",)
@@ -61,6 +64,23 @@ class ClassificationConfig(BaseRunConfig):
             kept_by_continuing=True,
         ),
     ] = "resnet18"
+    label_mode: Annotated[
+        Literal["single", "multi"],
+        Setting(
+            _("Labels per image"),
+            _(
+                "Given by the dataset. One: softmax and cross-entropy. Several: a sigmoid and binary cross-entropy for "
+                "each class."
+            ),
+            Section.MODEL,
+            changes_result=True,
+            kept_by_continuing=True,
+            labels={
+                "single": pgettext("labels of an image", "One"),
+                "multi": pgettext("labels of an image", "Several"),
+            },
+        ),
+    ] = "single"
     pretrained: Annotated[
         bool,
         Setting(
@@ -98,7 +118,10 @@ class ClassificationConfig(BaseRunConfig):
         Field(ge=0, lt=1),
         Setting(
             _("Label smoothing"),
-            _("Reduces overconfidence: this share of each label is spread over all classes."),
+            _(
+                "Reduces overconfidence: this share of each label is spread over all classes. With several labels per "
+                "image, it moves each target towards 0.5."
+            ),
             Section.TRAINING,
             changes_result=True,
             advanced=True,
@@ -110,7 +133,8 @@ class ClassificationConfig(BaseRunConfig):
             _("Class balance"),
             _(
                 "Compensates for rare classes by weights in the loss, or by a sampler that draws all classes "
-                "equally often."
+                "equally often. The sampler needs one label per image: an image drawn for a rare label brings its "
+                "frequent labels along."
             ),
             Section.TRAINING,
             changes_result=True,
@@ -120,6 +144,7 @@ class ClassificationConfig(BaseRunConfig):
                 "weights": pgettext("a balance of classes", "Weights"),
                 "sampler": pgettext("a balance of classes", "Sampler"),
             },
+            choice_when={"sampler": SINGLE_LABEL},
         ),
     ] = "none"
     auto_augment: Annotated[
@@ -167,12 +192,13 @@ class ClassificationConfig(BaseRunConfig):
         ),
     ] = 0.0
     best_metric: Annotated[
-        Literal["top1", "macro_f1", "top5", "loss"],
+        Literal["top1", "map", "macro_f1", "micro_f1", "top5", "loss"],
         Setting(
             _("Model-selection metric"),
             _("Validation metric that determines the best checkpoint."),
             Section.SAVING,
             changes_result=False,
+            choice_when={"top1": SINGLE_LABEL, "top5": SINGLE_LABEL, "map": MULTI_LABEL, "micro_f1": MULTI_LABEL},
         ),
     ] = "top1"
 
@@ -180,7 +206,7 @@ class ClassificationConfig(BaseRunConfig):
 TASK = TaskDescriptor(
     name="classification",
     label=_("Classification"),
-    about=_("One label for each image"),
+    about=_("One label for each image, or several"),
     icon="bi-tag",
     config=ClassificationConfig,
     implementation="trainingapp.engine.tasks.classification.task:ClassificationTask",
@@ -188,7 +214,9 @@ TASK = TaskDescriptor(
         "loss": LOSS,
         "top1": Metric(_("Top-1 accuracy")),
         "top5": Metric(_("Top-5 accuracy")),
+        "map": Metric(_("mAP")),
         "macro_f1": Metric(_("Macro F1")),
+        "micro_f1": Metric(_("Micro F1")),
     },
     quality_chart=(("top1", "train"), ("top1", "val"), ("top5", "val"), ("macro_f1", "val")),
     annotation="labels",
@@ -198,5 +226,14 @@ TASK = TaskDescriptor(
     image_fit="stretch",
     output_names=("probabilities",),
     outputs_help="`probabilities` [1, classes].",
+    variant=Variant(
+        field="label_mode",
+        value="multi",
+        quality_chart=(("micro_f1", "train"), ("map", "val"), ("macro_f1", "val"), ("micro_f1", "val")),
+        outputs_help=(
+            "`probabilities` [1, classes], a sigmoid for each class, so that they need not add up to 1. An image has "
+            "each class whose probability reaches its threshold in `thresholds` of model.json."
+        ),
+    ),
     drill={"model": "mobilenet_v3_small", "batch_size": 8, "epochs": 3},
 )

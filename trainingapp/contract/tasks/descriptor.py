@@ -22,6 +22,17 @@ each pixel."""
 PredictionKind = Literal["classes", "boxes", "mask"]
 """What a model gives for an image, and so how pages and scripts draw it; see `contract/evaluation.py`."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How a task differs for runs in which a field of the configuration has a certain value."""
+
+    field: str
+    value: str
+    quality_chart: Sequence[tuple[str, Split]]
+    outputs_help: str
+
+
 ImageFit = Literal["stretch", "letterbox"]
 """How an image becomes a square: scaled to it, or with its proportions kept and grey padding around it."""
 
@@ -69,6 +80,8 @@ class TaskDescriptor:
     outputs_help: str
     """What the outputs are, in English and Markdown, for the README of an export."""
 
+    variant: Variant | None = None
+
     drill: Mapping[str, JsonValue] = field(default_factory=dict)
     """Configuration of the runs that `manage.py drill` kills; a task without one is left out of the drill."""
 
@@ -77,11 +90,27 @@ class TaskDescriptor:
         fields = self.config.model_fields
         if fields["task"].default != self.name:
             raise ValueError(f"task {self.name}: the task of its configuration is {fields['task'].default!r}")
-        used = {*get_args(fields["best_metric"].annotation), *(metric for metric, _split in self.quality_chart)}
+        charts = [*self.quality_chart, *(self.variant.quality_chart if self.variant else ())]
+        used = {*get_args(fields["best_metric"].annotation), *(metric for metric, _split in charts)}
         if unknown := used - self.metrics.keys():
             raise ValueError(f"task {self.name}: unknown metrics {', '.join(sorted(unknown))}")
         if ":" not in self.implementation:
             raise ValueError(f"task {self.name}: implementation must be package.module:Class")
+
+    def variant_of(self, config: Mapping[str, JsonValue]) -> Variant | None:
+        """The variant that a stored configuration belongs to; None for the task as the descriptor has it."""
+        variant = self.variant
+        return variant if variant and config.get(variant.field) == variant.value else None
+
+    def quality_chart_of(self, config: Mapping[str, JsonValue]) -> Sequence[tuple[str, Split]]:
+        """The lines of the second chart of a run with this configuration."""
+        variant = self.variant_of(config)
+        return variant.quality_chart if variant else self.quality_chart
+
+    def outputs_help_of(self, config: Mapping[str, JsonValue]) -> str:
+        """What the outputs of a network with this configuration are."""
+        variant = self.variant_of(config)
+        return variant.outputs_help if variant else self.outputs_help
 
     @property
     def architectures(self) -> Mapping[str, Architecture]:

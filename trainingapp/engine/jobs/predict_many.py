@@ -21,6 +21,7 @@ from trainingapp.contract.messages import Message, message_of
 from trainingapp.contract.messages.engine_jobs import (
     CLASSES_UNKNOWN,
     IMAGES_UNREADABLE,
+    LABELS_DIFFER,
     MASK_CLASSES_DIFFER,
     MEASURING,
     NO_ANNOTATIONS,
@@ -103,6 +104,8 @@ def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, M
     """The dataset with the label numbers of the weights, or why the weights cannot be measured with its labels."""
     if card["task"] not in index.tasks:
         return None, NO_ANNOTATIONS(task=card["task"])
+    if TASKS[card["task"]].annotation == "labels" and index.label_mode != card["config"].get("label_mode", "single"):
+        return None, LABELS_DIFFER()
     unknown = [name for name in index.classes if name not in card["classes"]]
     if unknown:
         return None, CLASSES_UNKNOWN(names=unknown[:5])
@@ -113,6 +116,7 @@ def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, M
         replace(
             sample,
             label=numbers[sample.label] if sample.label >= 0 else -1,
+            labels=None if sample.labels is None else tuple(sorted(numbers[label] for label in sample.labels)),
             boxes=tuple(replace(box, label=numbers[box.label]) for box in sample.boxes),
             split="val",
         )
@@ -124,7 +128,8 @@ def _measurable(index: DatasetIndex, card: Card) -> tuple[DatasetIndex | None, M
 def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | None:
     """The dataset of a folder in which each image is in a folder with the name of its class; None for other folders."""
     names = {path.parent.name for path in paths}
-    if TASKS[card["task"]].annotation != "labels" or not names <= set(card["classes"]):
+    is_single = card["config"].get("label_mode", "single") == "single"
+    if TASKS[card["task"]].annotation != "labels" or not is_single or not names <= set(card["classes"]):
         return None
     samples = [
         Sample(str(path.relative_to(root)), card["classes"].index(path.parent.name), "val", 1, 1) for path in paths

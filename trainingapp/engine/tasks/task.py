@@ -52,10 +52,14 @@ class Meter(Protocol):
 
 @dataclass(frozen=True)
 class Found:
-    """A prediction for an image: one of `classes`, `boxes` and `shares`, by the kind of the task's predictions."""
+    """A prediction for an image: one of `classes` (with `labels`), `boxes` and `shares`, by the kind of the task's
+    predictions."""
 
     classes: list[tuple[int, float]] | None = None
     """(label, probability), the most likely first."""
+
+    labels: list[int] | None = None
+    """The classes that reach their threshold, where an image can have several."""
 
     boxes: list[list[float]] | None = None
     """[label, confidence, left, top, right, bottom] in pixels of the upright image, before suppression."""
@@ -75,7 +79,7 @@ class Found:
     @property
     def values(self) -> dict[str, Any]:
         """What a file of predictions holds for the image."""
-        kinds = {"classes": self.classes, "boxes": self.boxes, "shares": self.shares}
+        kinds = {"classes": self.classes, "labels": self.labels, "boxes": self.boxes, "shares": self.shares}
         return {**self.about, **{kind: found for kind, found in kinds.items() if found is not None}}
 
 
@@ -126,6 +130,11 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
         """`network` as others can use it: float32 [1, 3, image_size, image_size], normalised, in; a tuple of tensors
         out, one for each of the descriptor's `output_names`. In evaluation mode."""
         return Probabilities(network.eval()).eval()
+
+    @classmethod
+    def plain_network_of(cls, network: nn.Module, card: Card) -> nn.Module:
+        """The same for the network of a model; for tasks whose outputs depend on its configuration."""
+        return cls.plain_network(network, card["image_size"])
 
     @classmethod
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Images with one label each, as items.
+"""Labeled images as items.
 
 Legend: N images of a batch, C classes.
 """
@@ -19,10 +19,11 @@ from trainingapp.engine.tasks.classification.mixing import Mix, draw_mix
 
 @dataclass(frozen=True)
 class Batch(TensorBatch):
-    """`images_NCHW` is uint8, `labels_N` and `indices_N` int64; N may be smaller in the last batch of an epoch."""
+    """`images_NCHW` is uint8, `indices_N` int64, and `targets` what the objective of the run makes of the labels: int64
+    [N], or float32 [N, C] where an image can have several. N may be smaller in the last batch of an epoch."""
 
     images_NCHW: torch.Tensor
-    labels_N: torch.Tensor
+    targets: torch.Tensor
     indices_N: torch.Tensor
     mix: Mix | None = None
 
@@ -31,12 +32,18 @@ class LabelledImages:
     """A split as items: uint8 [3, size, size] each."""
 
     def __init__(
-        self, dataset: DatasetIndex, samples: Sequence[Sample], config: ClassificationConfig, memory_limit_bytes: int
+        self,
+        dataset: DatasetIndex,
+        samples: Sequence[Sample],
+        config: ClassificationConfig,
+        memory_limit_bytes: int,
+        targets: torch.Tensor,
     ) -> None:
+        """`targets` has a row for each sample."""
         size = config.image_size
         paths = [dataset.folder / sample.path for sample in samples]
         self.sample_count = len(samples)
-        self.labels_N = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+        self.targets = targets
         self._alphas = (config.mixup, config.cutmix)
         self._augmentation = image_augmentation(_switches(config), size)
         self._store = PixelStore(
@@ -53,7 +60,7 @@ class LabelledImages:
         return cast(torch.Tensor, self._augmentation(self._store.get(index)))
 
     def collate(self, items: list[torch.Tensor], indices_N: torch.Tensor) -> Batch:
-        return Batch(torch.stack(items), self.labels_N[indices_N], indices_N)
+        return Batch(torch.stack(items), self.targets[indices_N], indices_N)
 
     def mix(self, batch: Batch) -> Batch:
         return replace(batch, mix=draw_mix(*self._alphas))
@@ -65,11 +72,3 @@ def _switches(config: ClassificationConfig) -> Switches:
     if config.augmentation != "custom":
         return chosen
     return replace(chosen, auto_augment=config.auto_augment, erasing=config.erasing)
-
-
-def balanced_weights(counts_C: torch.Tensor) -> torch.Tensor:
-    """float32 [C]: weights N / (C n_c) of classes with n_c of the N images, as scikit-learn's class_weight="balanced".
-
-    Rare classes count more; the mean weight of an image is 1.
-    """
-    return (counts_C.sum() / (len(counts_C) * counts_C)).float()

@@ -1,4 +1,4 @@
-"""One label for each image."""
+"""One label for each image, or several."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,27 +6,30 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import nn
-from torch.nn import functional as F
 
 from trainingapp.contract.base_config import BaseRunConfig
-from trainingapp.contract.dataset_index import DatasetIndex, Split
+from trainingapp.contract.dataset_index import DatasetIndex, LabelMode, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_LABEL
+from trainingapp.contract.messages.tasks import SEVERAL_LABELS
 from trainingapp.contract.model_card import Card
-from trainingapp.contract.prediction import Floats, Prepared, top_classes
+from trainingapp.contract.prediction import Floats, Prepared, likely_classes, thresholds_of, top_classes
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.contract.tasks.classification import ClassificationConfig
 from trainingapp.engine.data.drawing import BATCH_IMAGES_DRAWN, image_with_caption
-from trainingapp.engine.tasks.classification.data import Batch, LabelledImages, balanced_weights
-from trainingapp.engine.tasks.classification.metrics import ClassificationMeter, ValidationRecord
+from trainingapp.engine.plain_outputs import SigmoidProbabilities
+from trainingapp.engine.tasks.classification.data import Batch, LabelledImages
 from trainingapp.engine.tasks.classification.mixing import mixed
+from trainingapp.engine.tasks.classification.multi_label import MultiLabel
 from trainingapp.engine.tasks.classification.networks import build_classifier, head_prefix
+from trainingapp.engine.tasks.classification.objective import ClassMeter, Objective, SingleLabel
 from trainingapp.engine.tasks.task import BaseTask, Found
 
+OBJECTIVES: dict[LabelMode, type[Objective]] = {"single": SingleLabel, "multi": MultiLabel}
 
-class ClassificationTask(BaseTask[Batch, ClassificationMeter, ClassificationMeter]):
-    """Trains torchvision's and timm's classifiers with cross-entropy."""
+
+class ClassificationTask(BaseTask[Batch, ClassMeter, ClassMeter]):
+    """Trains torchvision's and timm's classifiers: with cross-entropy, or with binary cross-entropy for each class."""
 
     _config: ClassificationConfig
 
@@ -34,12 +37,12 @@ class ClassificationTask(BaseTask[Batch, ClassificationMeter, ClassificationMete
         self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
         super().__init__(spec, dataset, device, unwanted_fds=unwanted_fds)
+        mode = self._config.label_mode
+        if mode == "single" and dataset.label_mode == "multi":
+            raise BadData(SEVERAL_LABELS())
+        self._objective = OBJECTIVES[mode](self._config, len(dataset.classes), device)
         train, val = self._items("train"), self._items("val")
-        counts_C = torch.bincount(train.labels_N, minlength=len(dataset.classes)).double().clamp(min=1)
-        balance = self._config.class_balance
-        self._class_weights_C = balanced_weights(counts_C).to(device) if balance == "weights" else None
-        drawn_N = (1 / counts_C)[train.labels_N] if balance == "sampler" else None
-        self._use(train, val, weights_N=drawn_N)
+        self._use(train, val, weights_N=self._objective.prepare(train.targets))
 
     @classmethod
     def build_network(cls, config: BaseRunConfig, class_count: int, *, weights_from: Path | None = None) -> nn.Module:
@@ -53,33 +56,40 @@ class ClassificationTask(BaseTask[Batch, ClassificationMeter, ClassificationMete
         )
 
     @classmethod
+    def plain_network_of(cls, network: nn.Module, card: Card) -> nn.Module:
+        if card["config"].get("label_mode") == "multi":
+            return SigmoidProbabilities(network.eval()).eval()
+        return cls.plain_network(network, card["image_size"])
+
+    @classmethod
     def prediction(cls, outputs: Sequence[Floats], card: Card, image: Prepared) -> Found:
+        if thresholds_C := thresholds_of(card):
+            found = likely_classes(outputs[0][0], thresholds_C)
+            reached = [label for label, share in found if share >= thresholds_C[label]]
+            return Found(classes=[(label, round(share, 5)) for label, share in found], labels=reached)
         return Found(classes=[(label, round(share, 5)) for label, share in top_classes(outputs[0])])
 
     def head_prefixes(self, model: nn.Module) -> tuple[str, ...]:
         return (head_prefix(model),)
 
-    def training_meter(self) -> ClassificationMeter:
-        return ClassificationMeter(len(self._dataset.classes), self._device)
+    def training_meter(self) -> ClassMeter:
+        return self._objective.training_meter()
 
-    def validation_meter(self) -> ClassificationMeter:
-        return ClassificationMeter(len(self._dataset.classes), self._device, validation=True)
+    def validation_meter(self) -> ClassMeter:
+        return self._objective.validation_meter()
 
-    def loss(self, model: nn.Module, batch: Batch, meter: ClassificationMeter) -> torch.Tensor:
+    def loss(self, model: nn.Module, batch: Batch, meter: ClassMeter) -> torch.Tensor:
         images_NCHW = self._normalised(batch.images_NCHW)
         if batch.mix is None:
             logits_NC = model(images_NCHW)
-            loss = self._cross_entropy(logits_NC, batch.labels_N)
+            loss = self._objective.loss(logits_NC, batch.targets)
         else:
             logits_NC = model(mixed(images_NCHW, batch.mix))
-            own = self._cross_entropy(logits_NC, batch.labels_N)
-            loss = batch.mix.keep * own + (1 - batch.mix.keep) * self._cross_entropy(logits_NC, batch.labels_N.roll(1))
-        meter.update(loss, logits_NC, batch.labels_N)
+            own = self._objective.loss(logits_NC, batch.targets)
+            other = self._objective.loss(logits_NC, batch.targets.roll(1, 0))
+            loss = batch.mix.keep * own + (1 - batch.mix.keep) * other
+        meter.update(loss, logits_NC, batch.targets)
         return loss
-
-    def _cross_entropy(self, logits_NC: torch.Tensor, labels_N: torch.Tensor) -> torch.Tensor:
-        weight = None if self._class_weights_C is None else self._class_weights_C.to(logits_NC.dtype)
-        return F.cross_entropy(logits_NC, labels_N, weight=weight, label_smoothing=self._config.label_smoothing)
 
     def draw_batch(self, batch: Batch) -> list[Image.Image]:
         images_NCHW = batch.images_NCHW.cpu()
@@ -89,26 +99,24 @@ class ClassificationTask(BaseTask[Batch, ClassificationMeter, ClassificationMete
         return [image_with_caption(image_CHW, self._caption(batch, number)) for number, image_CHW in enumerate(shown)]
 
     def _caption(self, batch: Batch, number: int) -> str:
-        labels: list[int] = batch.labels_N.tolist()
-        classes = self._dataset.classes
-        own = classes[labels[number]]
-        other = classes[labels[number - 1]]
+        own, other = self._names(batch.targets[number]), self._names(batch.targets[number - 1])
         if batch.mix is None or own == other:
             return own
         return f"{own} {batch.mix.keep:.0%} + {other} {1 - batch.mix.keep:.0%}"
 
-    def evaluate(self, model: nn.Module, batch: Batch, meter: ClassificationMeter) -> None:
-        logits_NC = model(self._normalised(batch.images_NCHW)).float()
-        losses_N = F.cross_entropy(logits_NC, batch.labels_N, reduction="none")
-        meter.update(losses_N.mean(), logits_NC, batch.labels_N)
-        meter.record(ValidationRecord.of(batch.indices_N, batch.labels_N, losses_N, logits_NC))
+    def _names(self, target: torch.Tensor) -> str:
+        return ", ".join(self._dataset.classes[label] for label in self._objective.labels(target)) or "–"
 
-    def evaluation(self, meter: ClassificationMeter) -> Evaluation:
+    def evaluate(self, model: nn.Module, batch: Batch, meter: ClassMeter) -> None:
+        logits_NC = model(self._normalised(batch.images_NCHW)).float()
+        losses_N = self._objective.losses(logits_NC, batch.targets)
+        meter.update(losses_N.mean(), logits_NC, batch.targets)
+        self._objective.record(meter, batch.indices_N, batch.targets, losses_N, logits_NC)
+
+    def evaluation(self, meter: ClassMeter) -> Evaluation:
         return meter.evaluation(self._dataset.classes)
 
     def _items(self, split: Split) -> LabelledImages:
         samples = self._samples(split)
-        if any(sample.label < 0 for sample in samples):
-            raise BadData(IMAGE_WITHOUT_LABEL())
         limit = self._memory_limit(3 * self._config.image_size**2)
-        return LabelledImages(self._dataset, samples, self._config, limit)
+        return LabelledImages(self._dataset, samples, self._config, limit, self._objective.targets(samples))
