@@ -158,7 +158,8 @@ def test_colours_that_no_class_has(import_tree: ImportTree, data_dir: Path) -> N
         ("../../etc/p1.png,,train", "unknown_class", "labels.csv line 2: the class is missing"),
         ("p1.png", "bad_annotation", "labels.csv line 2: there is only 1 column."),
         ("p1.png,cat,maybe", "bad_annotation", "'maybe' is not a split"),
-        ("p2.png,cat,train", "duplicate_name", "labels.csv line 3: the image images/p2.png"),
+        ("p2.png,cat,train", "several_labels", "labels.csv line 3: images/p2.png has the class"),
+        ("p2.png,owl,train", "duplicate_name", "labels.csv line 3: the image images/p2.png"),
     ],
 )
 def test_csv(import_tree: ImportTree, data_dir: Path, line: str, code: str, text: str) -> None:

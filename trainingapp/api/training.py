@@ -60,7 +60,7 @@ def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpRe
     """A new run, pending, or queued with `start`. What was corrected in the configuration is listed in the answer."""
     require(request, Verb.CREATE)
     dataset = _dataset(request, payload.dataset)
-    config, corrections = _config(payload.config)
+    config, corrections = _config(payload.config, dataset)
     user = request.caller.user
     run = run_verbs.create_run(
         owner=user,
@@ -85,7 +85,7 @@ def check_run(request: ApiRequest, payload: TrainingCheckRequest) -> Status[Job]
     """Have a worker make a few steps of such a run: the result of the job says what it takes, or what is wrong."""
     require(request, Verb.CREATE)
     dataset = _dataset(request, payload.dataset)
-    config, _corrections = _config(payload.config)
+    config, _corrections = _config(payload.config, dataset)
     return Status(202, run_verbs.check_first(dataset, config, owner=request.caller.user))
 
 
@@ -134,9 +134,9 @@ def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) ->
     return {"action": payload.action, "run": run_for(request, done.pk)}
 
 
-def _config(values: dict[str, object]) -> tuple[RunConfig, list[Message]]:
+def _config(values: dict[str, object], dataset: Dataset) -> tuple[RunConfig, list[Message]]:
     try:
-        return correct_config(values)
+        return correct_config(values, dataset.label_mode)
     except ValidationError as error:
         raise wrong_config(error) from None
 

@@ -6,10 +6,17 @@ from typing import Any
 from django.conf import settings
 from django.db import models
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.limits import NAME_LENGTH, PATH_LENGTH
 from trainingapp.models.sharing import Shared
+
+LABEL_MODES: list[tuple[LabelMode, str | Promise]] = [
+    ("single", _("one label per image")),
+    ("multi", _("several labels per image")),
+]
 
 
 class Dataset(Shared):
@@ -26,10 +33,6 @@ class Dataset(Shared):
         READY = "ready", _("ready")
         REFUSED = "refused", _("refused")
 
-    class LabelMode(models.TextChoices):
-        SINGLE = "single", _("one label per image")
-        MULTI = "multi", _("several labels per image")
-
     name = models.CharField(_("name"), max_length=NAME_LENGTH, unique=True)
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, related_name="datasets", verbose_name=_("owner")
@@ -37,7 +40,9 @@ class Dataset(Shared):
     #: Tasks that its annotations suffice for, the most telling one first.
     tasks = models.JSONField(_("tasks"), default=list)
     #: Whether its images have one label each or any number of labels; "single" too where they have none of their own.
-    label_mode = models.CharField(_("labels"), max_length=8, choices=LabelMode.choices, default=LabelMode.SINGLE)
+    label_mode: models.CharField[LabelMode, LabelMode] = models.CharField(
+        _("labels"), max_length=8, choices=LABEL_MODES, default="single"
+    )
     #: What kind of files it came from: class_folders, coco, yolo, voc, masks, csv or scenes.
     format = models.CharField(_("format"), max_length=32, blank=True)
     status = models.CharField(_("status"), max_length=16, choices=Status.choices, default=Status.IMPORTING)

@@ -151,6 +151,7 @@ class Weights(Shared):
             "confidence": self.report.get("best_confidence") or USUAL_CONFIDENCE,
             "iou": thresholds["iou_thres"] or USUAL_IOU,
             "max_boxes": thresholds["max_det"] or USUAL_BOXES,
+            "thresholds": self.report.get("thresholds"),
             "config": self.config,
             "sha256": self.sha256,
             "metrics": self.metrics,

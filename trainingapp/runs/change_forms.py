@@ -97,6 +97,9 @@ class ForkForm(RunForm):
         self.run = run
         super().__init__(data, task=run.task, user=user, initial=initial)
 
+    def _chosen_dataset(self) -> Dataset:
+        return self.run.dataset
+
     def _prepare(self) -> None:
         sound = self.run.checkpoints.filter(damage="").order_by("-step", "-id")
         self.fields["checkpoint"].queryset = sound  # type: ignore[attr-defined]
@@ -123,9 +126,10 @@ class ForkForm(RunForm):
         if values.get("mode") == "continue" and hasattr(self, "config"):
             wanted = self.config.model_dump(mode="json")
             for name in self._kept():
-                if wanted[name] != self.run.config[name]:
+                stored = self.run.config.get(name, self.config_fields[name].default)
+                if wanted[name] != stored:
                     text = gettext("Must be %(value)s to continue from the step. Or copy the weights only.")
-                    self.add_error(name, text % {"value": choice_label(name, self.run.config[name])})
+                    self.add_error(name, text % {"value": choice_label(name, stored)})
             checkpoint = values.get("checkpoint")
             if isinstance(checkpoint, Checkpoint) and self.config.epochs < checkpoint.epoch:
                 text = gettext("The checkpoint is from epoch %(epoch)d; the run needs at least as many epochs.")

@@ -65,9 +65,13 @@ class Confusion(_Part):
 
 
 class Prediction(_Part):
-    """One of the three: guesses [(label, probability)], boxes [(label, confidence, left, top, right, bottom)], mask."""
+    """One of the three: guesses [(label, probability)], boxes [(label, confidence, left, top, right, bottom)], mask.
+
+    `labels` are the guesses that reach their threshold, where an image can have several labels.
+    """
 
     classes: list[tuple[int, float]] | None = None
+    labels: list[int] | None = None
     boxes: list[tuple[int, float, float, float, float, float]] | None = None
     mask: str | None = None
 
@@ -95,6 +99,7 @@ class EvaluationFile(_Part):
     confusion: Confusion | None
     curves: list[CurveLines]
     best_confidence: float | None
+    thresholds: list[float] | None = None
     images: list[TellingImage]
     fixed: list[int]
     paths: dict[int, str]

@@ -134,7 +134,8 @@ def copied_name(run: TrainingRun) -> str:
 
 def _check_continuing(run: TrainingRun, checkpoint: Checkpoint, config: RunConfig) -> None:
     wanted = config.model_dump(mode="json")
-    changed = [name for name in kept_by_continuing(run.task) if wanted[name] != run.config[name]]
+    stored = parse_config(run.config).model_dump(mode="json")  # with fields that are newer than the run
+    changed = [name for name in kept_by_continuing(run.task) if wanted[name] != stored[name]]
     if changed:
         message = _(
             "To continue from the step of a checkpoint, %(names)s must not change. Take over the weights only instead."

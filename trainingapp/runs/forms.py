@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from django import forms
 from django.conf import settings
@@ -20,7 +20,7 @@ from trainingapp.contract.config import RunConfig, config_defaults, config_field
 from trainingapp.contract.limits import MAX_LIMIT_HOURS, MAX_PRIORITY, MAX_RECOVERIES, NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.contract.number_text import field_number
-from trainingapp.contract.setting import ConfigField, Setting
+from trainingapp.contract.setting import ConfigField, Setting, When
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import Checkpoint, Dataset, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
@@ -32,6 +32,7 @@ Given = Mapping[str, object] | None
 """What a form is filled from: a request's POST data, or nothing for a new form."""
 
 CHECKPOINTS_OFFERED = 200
+LABEL_MODE = "label_mode"
 #: The columns of a run that limit it.
 LIMITS = ("soft_limit_h", "hard_limit_h", "max_recoveries")
 
@@ -60,6 +61,30 @@ def range_text(field: ConfigField) -> str:
     return text % bounds
 
 
+class ChoiceSelect(forms.Select):
+    """A select whose options name the field that rules them out, and its values that allow them, for form.js."""
+
+    def __init__(self, attrs: dict[str, JsonValue], choice_when: Mapping[str, When]) -> None:
+        super().__init__(attrs)
+        self.choice_when = choice_when
+
+    def create_option(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        option = super().create_option(*arguments, **options)
+        if when := self.choice_when.get(str(option["value"])):
+            option["attrs"] |= {"data-choice-when": when.field, "data-choice-when-is": " ".join(when.values)}
+        return option
+
+
+class DatasetSelect(forms.Select):
+    """A select whose options say how many labels the images of the dataset can have, for form.js."""
+
+    def create_option(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        option = super().create_option(*arguments, **options)
+        if dataset := getattr(option["value"], "instance", None):
+            option["attrs"]["data-label-mode"] = dataset.label_mode
+        return option
+
+
 class FieldTexts(TypedDict):
     label: str
     help_text: str
@@ -76,7 +101,7 @@ def config_field(field: ConfigField, value: JsonValue = None, choices: Sequence[
         offered = list(choices) or [(item, str(choice_label(field.name, item))) for item in field.choices]
         if value and not any(item == value for item, _label in offered):
             offered.append((str(value), str(value)))
-        widget: forms.Widget = forms.Select(_attributes(field, "form-select"))
+        widget: forms.Widget = ChoiceSelect(_attributes(field, "form-select"), field.setting.choice_when)
         return forms.ChoiceField(choices=offered, widget=widget, required=field.default != "", **texts)
     if field.kind == "switch":
         widget = forms.CheckboxInput(_attributes(field, "form-check-input") | {"role": "switch"})
@@ -266,7 +291,7 @@ class RunForm(LimitsForm):
         label=_("Dataset"),
         queryset=Dataset.objects.none(),
         empty_label=_("Choose a dataset"),
-        widget=forms.Select({"class": "form-select"}),
+        widget=DatasetSelect({"class": "form-select"}),
     )
     priority = forms.IntegerField(
         label=_("Priority"),
@@ -288,13 +313,32 @@ class RunForm(LimitsForm):
         self.config_fields = {name: field for name, field in config_fields(task).items() if not field.is_fixed}
         model = str(self.initial.get("model") or self.config_fields["model"].default)
         self.defaults = config_defaults(task, model)
+        if LABEL_MODE in self.config_fields:
+            self._follow_dataset()
         for name, field in self.config_fields.items():
             present = self.initial.get(name)
             choices = starting_points(task, present or "", self.user) if name == "start_from" else ()
             self.fields[name] = config_field(field, present, choices)
             self.initial.setdefault(name, self.defaults[name])
+        if LABEL_MODE in self.fields:
+            self.fields[LABEL_MODE].disabled = True  # the dataset decides
         self._prepare()
         mark_errors(self)
+
+    def _follow_dataset(self) -> None:
+        """Take the label mode of the dataset that is chosen, and the defaults that suit it."""
+        dataset = self._chosen_dataset()
+        mode = dataset.label_mode if dataset else self.defaults[LABEL_MODE]
+        self.initial[LABEL_MODE] = self.defaults[LABEL_MODE] = mode
+        for name, field in self.config_fields.items():
+            if not field.setting.can_choose(self.defaults[name], self.defaults):
+                self.defaults[name] = field.default_beside(self.defaults)
+
+    def _chosen_dataset(self) -> Dataset | None:
+        """The dataset that the form shows at first; None while none is chosen."""
+        given = str(self.data.get("dataset") if self.is_bound else self.initial.get("dataset"))
+        offered: QuerySet[Dataset] = self.fields["dataset"].queryset  # type: ignore[attr-defined]
+        return offered.filter(pk=int(given)).first() if given.isdecimal() and len(given) < 19 else None
 
     def _prepare(self) -> None:
         """Hook for forms with more fields, which must be there before the first validation."""
@@ -309,6 +353,9 @@ class RunForm(LimitsForm):
         super().clean()
         values = {name: self.cleaned_data[name] for name in self.config_fields if name in self.cleaned_data}
         values["task"] = self.task_name
+        dataset = self.cleaned_data.get("dataset")
+        if LABEL_MODE in values and isinstance(dataset, Dataset):
+            values[LABEL_MODE] = dataset.label_mode
         try:
             config, corrections = correct_config(values)
         except ConfigError as error:
@@ -403,7 +450,7 @@ def config_table(config: Mapping[str, JsonValue]) -> list[ConfigRow]:
                 label=label_text(field.setting.label),
                 section=gettext(field.setting.section.title),
                 value=value,
-                default=defaults[name],
+                default=field.default_beside(config) if defaults[name] == field.default else defaults[name],
                 unit=unit_text(field.setting.unit, value),
                 has_effect=field.setting.has_effect(config),
             )

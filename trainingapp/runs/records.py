@@ -103,6 +103,9 @@ def _check_request(dataset: Dataset, config: RunConfig, owner: User) -> None:
     if config.task not in dataset.tasks:
         message = _("The dataset “%(name)s” is for %(task)s, not for %(wanted)s.")
         raise VerbError(message % {"name": name, "task": ", ".join(dataset.tasks), "wanted": config.task})
+    if hasattr(config, "label_mode") and config.labels_per_image != dataset.label_mode:
+        message = _("label_mode: the dataset “%(name)s” needs %(mode)s.")
+        raise VerbError(message % {"name": name, "mode": dataset.label_mode})
     if not dataset.count("train") or not dataset.count("val"):
         raise VerbError(_("The dataset “%(name)s” needs images for training and for validation.") % {"name": name})
     _check_start(config, owner)

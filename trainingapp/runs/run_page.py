@@ -1,6 +1,6 @@
 """The data of a run's page, for its first rendering and for its stream."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypedDict
@@ -10,6 +10,7 @@ from django.template.loader import render_to_string
 from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from pydantic import JsonValue
 
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.accounts.users import AnyUser
@@ -89,8 +90,8 @@ def _series(
     }
 
 
-def charts_of(name: str) -> list[Chart]:
-    """The charts of the runs of a task. Each split and each metric keeps its colour.
+def charts_of(name: str, config: Mapping[str, JsonValue]) -> list[Chart]:
+    """The charts of runs of a task with such a configuration. Each split and each metric keeps its colour.
 
     Of a task that is not installed only the curves are known that every task has.
     """
@@ -98,8 +99,8 @@ def charts_of(name: str) -> list[Chart]:
     loss = [_series("loss", "train", _("Training"), 1)]
     if task is None or task.has_validation_loss:
         loss.append(_series("loss", "val", _("Validation"), 2))
-    shown = task.quality_chart if task else ()
-    quality = [_quality(metric, split, colour) for colour, (metric, split) in enumerate(shown, start=1)]
+    lines = enumerate(task.quality_chart_of(config) if task else (), start=1)
+    quality = [_quality(metric, split, colour) for colour, (metric, split) in lines]
     rate = [_series("lr", "train", _("Learning rate"), 3)]
     charts: list[Chart] = [
         {"name": "loss", "title": _("Loss"), "series": loss},
@@ -181,7 +182,7 @@ class RunPage:
         return round(speed) if speed else None
 
     def charts(self) -> list[Chart]:
-        return charts_of(self.run.task)
+        return charts_of(self.run.task, self.run.config)
 
     def buttons(self) -> list[OfferedVerb]:
         """The verbs that are possible and that the reader may use, as buttons."""

@@ -112,7 +112,7 @@ class Gallery:
 
     def _truth(self, sample: Sample) -> Layer:
         kind = self._content.kind
-        chips = [self._chip(sample.label)] if kind == "classes" and sample.label >= 0 else []
+        chips = [self._chip(label) for label in _own_labels(sample)] if kind == "classes" else []
         boxes = [
             self._box(box.label, (box.left, box.top, box.right, box.bottom), is_crowd=box.crowd) for box in sample.boxes
         ]
@@ -121,8 +121,11 @@ class Gallery:
         return Layer(chips, boxes if kind == "boxes" else [], url)
 
     def _prediction(self, index: int, made: Prediction, sample: Sample | None) -> Layer:
-        truth = sample.label if sample else -1
-        chips = [self._chip(label, share, is_right=label == truth) for label, share in (made.classes or [])[:GUESSES]]
+        truth = _own_labels(sample) if sample else []
+        guesses = (made.classes or [])[:GUESSES]
+        if made.labels is not None:  # an image can have several labels: the classes that reach their threshold
+            guesses = [guess for guess in made.classes or [] if guess[0] in made.labels]
+        chips = [self._chip(label, share, is_right=label in truth) for label, share in guesses]
         surest = sorted(made.boxes or [], key=lambda box: -box[1])[:MOST_BOXES]
         boxes = [self._box(box[0], box[2:], confidence=box[1]) for box in surest if box[1] >= LEAST_CONFIDENCE]
         mask_url = reverse("evaluation_mask", args=[self._run.pk, self._content.epoch, index])
@@ -143,6 +146,13 @@ class Gallery:
         width, height = max(0.0, right - left), max(0.0, bottom - top)
         x, y, w, h = (f"{value:.6g}" for value in (left, top, width, height))
         return DrawnBox(self._content.class_name(label), _colour(label), x, y, w, h, is_crowd, confidence)
+
+
+def _own_labels(sample: Sample) -> list[int]:
+    """The labels of the image itself."""
+    if sample.labels is not None:
+        return list(sample.labels)
+    return [sample.label] if sample.label >= 0 else []
 
 
 def _colour(label: int) -> str:

@@ -161,7 +161,18 @@ def evaluation_images(request: HttpRequest, pk: int, epoch: int) -> HttpResponse
 def evaluation_data(request: HttpRequest, pk: int, epoch: int) -> JsonResponse:
     """The evaluation of an epoch, its fixed images with the truth and the prediction."""
     run, content = _evaluation(request, pk, epoch)
-    kept = {"task", "epoch", "step", "classes", "values", "score", "per_class", "confusion", "best_confidence"}
+    kept = {
+        "task",
+        "epoch",
+        "step",
+        "classes",
+        "values",
+        "score",
+        "per_class",
+        "confusion",
+        "best_confidence",
+        "thresholds",
+    }
     data = content.model_dump(include=kept)
     return JsonResponse(data | {"images": [as_data(card) for card in Gallery(run, content).fixed()]})
 

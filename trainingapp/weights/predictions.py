@@ -10,9 +10,9 @@ from pydantic import JsonValue
 from trainingapp.contract.class_colours import class_colour
 from trainingapp.contract.job_order import read_json
 from trainingapp.contract.messages import MessageData
-from trainingapp.contract.model_card import Card
+from trainingapp.contract.model_card import Card, with_task
 from trainingapp.contract.old_names import deep_with_new_names
-from trainingapp.contract.prediction import suppressed
+from trainingapp.contract.prediction import suppressed, thresholds_of
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Job
 
@@ -22,10 +22,12 @@ BOXES_DRAWN = 60
 
 
 class Guess(TypedDict):
-    """A class with its probability."""
+    """A class with its probability. `threshold` is None where an image has exactly one class."""
 
     name: str
     share: float
+    threshold: float | None
+    is_reached: bool
 
 
 class DrawnBox(TypedDict):
@@ -59,6 +61,8 @@ class PredictedImage(TypedDict, total=False):
     milliseconds: float
     #: [class number, probability]
     classes: list[tuple[int, float]]
+    #: Class numbers that reach their threshold, where an image can have several labels
+    labels: list[int]
     #: [class number, score, left, top, right, bottom]
     boxes: list[list[float]]
     #: Class name -> share of the image
@@ -106,7 +110,17 @@ def _shown(one: PredictedImage, card: Card) -> PredictedImage:
     classes: list[str] = card["classes"]
     shown: PredictedImage = {**one}
     if "classes" in one:
-        shown["guesses"] = [{"name": classes[label], "share": share} for label, share in one["classes"]]
+        thresholds = thresholds_of(with_task(card))
+        reached = one.get("labels")
+        shown["guesses"] = [
+            {
+                "name": classes[label],
+                "share": share,
+                "threshold": thresholds[label] if thresholds else None,
+                "is_reached": reached is None or label in reached,
+            }
+            for label, share in one["classes"]
+        ]
     if "boxes" in one:
         sure = [row for row in one["boxes"] if row[1] >= card["confidence"]]
         shown["drawn"] = [_box(row, classes) for row in suppressed(sure, card["iou"], BOXES_DRAWN)]

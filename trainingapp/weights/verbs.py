@@ -87,7 +87,9 @@ def save_weights(
     unfailed = Weights.objects.filter(metrics=checkpoint.metrics, **fields).exclude(state=Weights.State.FAILED)
     if found := unfailed.first():
         return found
+    # Before the end of its epoch, a checkpoint has the thresholds of the validation before it.
     evaluation = read_evaluation(run.folder, checkpoint.epoch) or {}
+    earlier = evaluation or read_evaluation(run.folder, checkpoint.epoch - 1) or {}
     weights = Weights(
         owner=by,
         note=note.strip(),
@@ -99,7 +101,10 @@ def save_weights(
         normalisation=NORMALISATIONS["imagenet"],
         config=run.config,
         metrics=checkpoint.metrics,
-        report={"best_confidence": evaluation.get("best_confidence")},
+        report={
+            "best_confidence": evaluation.get("best_confidence"),
+            "thresholds": earlier.get("thresholds"),
+        },
         run_name=run.name,
         dataset=run.dataset,
         dataset_name=run.dataset.name,

@@ -63,11 +63,12 @@ class Command(StudioCommand):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _create(self, options: Options) -> None:
-        config, corrections = read_config(options["file"], options["set"])
+        dataset = find_dataset(options["dataset"], "--dataset: ")
+        config, corrections = read_config(options["file"], options["set"], dataset.label_mode)
         run = run_verbs.create_run(
             owner=_owner(options["owner"]),
             name=options["name"],
-            dataset=find_dataset(options["dataset"], "--dataset: "),
+            dataset=dataset,
             config=config,
             corrections=corrections,
             priority=options["priority"],
@@ -76,10 +77,10 @@ class Command(StudioCommand):
         self._print_new(run, options)
 
     def _check(self, options: Options) -> None:
-        config, corrections = read_config(options["file"], options["set"])
+        dataset = find_dataset(options["dataset"], "--dataset: ")
+        config, corrections = read_config(options["file"], options["set"], dataset.label_mode)
         for correction in corrections:
             self.stderr.write(rendered(correction))
-        dataset = find_dataset(options["dataset"], "--dataset: ")
         job = follow_job(run_verbs.check_first(dataset, config, owner=_owner(options["owner"])), "Checking")
         text = json.dumps(job.result) if options["json"] else yaml.safe_dump(job.result, sort_keys=False).rstrip()
         self.stdout.write(text)

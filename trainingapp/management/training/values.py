@@ -13,6 +13,7 @@ from django.core.management import CommandError
 from pydantic import ValidationError
 
 from trainingapp.contract.config import RunConfig, config_defaults, config_fields, correct_config, parse_config
+from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.messages import Message
 from trainingapp.contract.setting import ConfigField
 from trainingapp.presentation.validation_errors import error_text
@@ -36,11 +37,12 @@ class Source:
         return f"{self.path}:{line}" if line else str(self.path or "--set")
 
 
-def read_config(file: Path | None, assignments: list[str]) -> tuple[RunConfig, list[Message]]:
-    """The configuration and its corrections. Raises CommandError, which names file, line and field."""
+def read_config(file: Path | None, assignments: list[str], label_mode: LabelMode) -> tuple[RunConfig, list[Message]]:
+    """The configuration of a run on a dataset of this label mode, and its corrections. Raises CommandError, which names
+    file, line and field."""
     values, source = read_values(file, assignments)
     with readable_errors(source):
-        return correct_config(values)
+        return correct_config(values, label_mode)
 
 
 def read_values(file: Path | None, assignments: list[str]) -> tuple[dict[str, object], Source]:
