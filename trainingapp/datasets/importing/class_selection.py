@@ -7,7 +7,7 @@ import numpy as np
 from trainingapp.contract.messages import dataset_checks as messages
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import DatasetError
-from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, MaskFile, SourceImage
+from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, MaskFile, SourceImage, relabelled
 
 
 def select_classes(layout: Layout, options: ImportOptions) -> Layout:
@@ -45,7 +45,7 @@ def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], d
 
 
 def _selected(image: SourceImage, targets: list[int], codings: dict[int, MaskCoding]) -> SourceImage:
-    shapes = tuple(replace(shape, label=targets[shape.label]) for shape in image.shapes if targets[shape.label] >= 0)
+    shapes = relabelled(image.shapes, targets)
     label = targets[image.label] if image.label >= 0 else -1
     mask = _selected_mask(image.mask, targets, codings) if image.mask else None
     labels = tuple(sorted({targets[own] for own in image.labels} - {BACKGROUND}))

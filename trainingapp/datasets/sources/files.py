@@ -1,5 +1,6 @@
 """Finding and reading the files of a source, for every format."""
 
+import codecs
 import io
 import os
 import re
@@ -21,10 +22,12 @@ from trainingapp.datasets.sources.folder_names import kind_of_path as kind_of_pa
 from trainingapp.datasets.sources.image_kinds import IMAGE_SUFFIXES
 from trainingapp.datasets.sources.layout import Kind
 from trainingapp.datasets.sources.offers import Offer
-from trainingapp.datasets.sources.source import Source, SourceFile, copy_limited
+from trainingapp.datasets.sources.source import Source, SourceFile, copy_limited, pieces_of
 from trainingapp.datasets.sources.texts import decode_file, sample_as_utf8
 
 MOST_ANNOTATION_BYTES = 512 * 1024**2
+MOST_BYTES_AT_ONCE = 16 * 1024**2
+"""Larger annotation files are read piece by piece where their format allows."""
 PEEK_BYTES = 1 << 20
 MOST_PEEKED_BYTES = 16 << 20
 """Of all files together, kept for the other formats."""
@@ -117,6 +120,40 @@ class Files:
             self._note_encoding(encoding)
         return text
 
+    def text_pieces(self, file: SourceFile) -> Iterator[str]:
+        """The text of an annotation file piece by piece, so that a large one is never in memory as a whole.
+
+        Raises DatasetError as `read_text` does.
+        """
+        encoding = self._streamed_encoding(file)
+        if encoding is None:
+            yield self.read_text(file)
+            return
+        self.read_paths.add(file.path)
+        decoder = codecs.getincrementaldecoder(encoding)()
+        for piece in pieces_of(file):
+            self.beat()
+            yield decoder.decode(piece)
+        yield decoder.decode(b"", final=True)
+
+    def _streamed_encoding(self, file: SourceFile) -> str | None:
+        """The encoding of a large file in UTF-8 or UTF-16; None where the file is to be read as a whole."""
+        check_size(file)
+        if file.size_bytes <= MOST_BYTES_AT_ONCE:
+            return None
+        with file.open() as reader:
+            start = reader.read(4)
+        encoding = "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            for piece in pieces_of(file):
+                self.beat()
+                decoder.decode(piece)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return None
+        return encoding
+
     def _note_encoding(self, encoding: str) -> None:
         self._text_encodings[encoding] += 1
         chosen = self.reading.text_encoding
@@ -188,8 +225,8 @@ def _grouped(files: Iterable[SourceFile], key: Callable[[str], str]) -> dict[str
     return dict(groups)
 
 
-def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
-    """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
+def check_size(file: SourceFile, most_bytes: int | None = None) -> None:
+    """Raises DatasetError when an annotation file is too large, or a zip bomb."""
     most_bytes = most_bytes or MOST_ANNOTATION_BYTES
     if file.size_bytes > most_bytes:
         message = messages.FILE_TOO_LARGE(path=file.path, most=most_bytes >> 20)
@@ -197,6 +234,11 @@ def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
     if file.packed_bytes is not None and file.size_bytes > max(RATIO_FREE_BYTES, MOST_TEXT_RATIO * file.packed_bytes):
         message = messages.TEXT_BOMB(path=file.path, megabytes=file.size_bytes >> 20)
         raise DatasetError.one("bomb", message, file.path)
+
+
+def read_bytes(file: SourceFile, most_bytes: int | None = None) -> bytes:
+    """The content of an annotation file. Raises DatasetError when it is too large or damaged."""
+    check_size(file, most_bytes)
     buffer = io.BytesIO()
     copy_limited(file, buffer, lambda piece: None)
     return buffer.getvalue()

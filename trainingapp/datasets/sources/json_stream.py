@@ -1,11 +1,11 @@
 """Reading a large JSON object piece by piece: the elements of its lists come one at a time.
 
-Only the text of the file is held as a whole, not the many times larger objects made from it.
+Neither the text of a large file nor the many times larger objects made from it are held as a whole.
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from trainingapp.contract.messages import Param
 from trainingapp.contract.messages import dataset_annotations as messages
@@ -19,12 +19,14 @@ _DECODER = json.JSONDecoder()
 _PIECES = (4096, 65_536, 4 * 1024**2)
 
 
-def members(text: str, path: str) -> Iterator[tuple[str, int, object]]:
+def members(text: str | Iterable[str], path: str) -> Iterator[tuple[str, int, object]]:
     """(key, line, value) of each member of the object; a member that is a list gives each element on its own.
+
+    `text` is the text as a whole, or in pieces as `Files.text_pieces` gives it.
 
     Raises DatasetError, naming `path` and line, where the text is not a JSON object.
     """
-    reader = _Reader(text, path)
+    reader = _Reader([text] if isinstance(text, str) else text, path)
     reader.expect("{")
     if reader.take("}"):
         reader.expect_end()
@@ -42,11 +44,24 @@ def members(text: str, path: str) -> Iterator[tuple[str, int, object]]:
 
 
 class _Reader:
-    """A position in the text, and its line."""
+    """A position in the text, and its line. `text` is the part that is read at the time, from before the position."""
 
-    def __init__(self, text: str, path: str) -> None:
-        self.text, self.path = text, path
+    def __init__(self, pieces: Iterable[str], path: str) -> None:
+        self.text, self.path = "", path
+        self._pieces = iter(pieces)
+        self._has_ended = False
         self._at, self._counted, self._line = 0, 0, 1
+
+    def _fill(self, count: int) -> None:
+        """Have `count` characters from the position on, or all that are left."""
+        while len(self.text) - self._at < count and not self._has_ended:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._has_ended = True
+            else:
+                self.line()
+                self.text = self.text[self._at :] + piece
+                self._at = self._counted = 0
 
     def elements(self) -> Iterator[tuple[int, object]]:
         if not self.take("["):
@@ -66,6 +81,7 @@ class _Reader:
         self._skip()
         value: object
         for most in _PIECES:
+            self._fill(most + 1)
             piece = self.text[self._at : self._at + most]
             is_rest = self._at + most >= len(self.text)
             try:
@@ -112,6 +128,10 @@ class _Reader:
         return DatasetError.one("annotations_broken", message, self.path)
 
     def _skip(self) -> None:
-        match = _SPACE.match(self.text, self._at)
-        assert match
-        self._at = match.end()
+        while True:
+            match = _SPACE.match(self.text, self._at)
+            assert match
+            self._at = match.end()
+            if self._at < len(self.text) or self._has_ended:
+                return
+            self._fill(1)

@@ -1,7 +1,8 @@
 """The content of a source as a format reads it: classes, images and their annotations. No image is decoded yet."""
 
 from array import array
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -53,6 +54,53 @@ class Shape:
     def has_outline(self) -> bool:
         return bool(self.polygons or self.rle)
 
+    @property
+    def has_place(self) -> bool:
+        """Whether it is known where in the image the object is."""
+        return self.box is not None or self.has_outline
+
+
+class StoredShapes(Sequence[Shape]):
+    """Objects that are stored in a compact form; what follows is answered without making a `Shape` of each."""
+
+    def seen(self) -> set[int]:
+        """The labels of the objects."""
+        raise NotImplementedError
+
+    def outlined(self) -> int:
+        """The number of objects with an outline."""
+        raise NotImplementedError
+
+    def placed(self) -> int:
+        """The number of objects with a box or an outline."""
+        raise NotImplementedError
+
+    def relabelled(self, targets: Sequence[int]) -> "StoredShapes":
+        """The objects with the label `targets[label]` in place of each label, without those for which it is below 0."""
+        raise NotImplementedError
+
+
+def labels_of(shapes: Sequence[Shape]) -> set[int]:
+    """The labels of the objects."""
+    return shapes.seen() if isinstance(shapes, StoredShapes) else {shape.label for shape in shapes}
+
+
+def count_outlined(shapes: Sequence[Shape]) -> int:
+    """The number of objects with an outline."""
+    return shapes.outlined() if isinstance(shapes, StoredShapes) else sum(shape.has_outline for shape in shapes)
+
+
+def count_placed(shapes: Sequence[Shape]) -> int:
+    """The number of objects with a box or an outline."""
+    return shapes.placed() if isinstance(shapes, StoredShapes) else sum(shape.has_place for shape in shapes)
+
+
+def relabelled(shapes: Sequence[Shape], targets: Sequence[int]) -> Sequence[Shape]:
+    """The objects with the label `targets[label]` in place of each label, without those for which it is below 0."""
+    if isinstance(shapes, StoredShapes):
+        return shapes.relabelled(targets)
+    return tuple(replace(shape, label=targets[shape.label]) for shape in shapes if targets[shape.label] >= 0)
+
 
 @dataclass(frozen=True)
 class MaskCoding:
@@ -99,7 +147,7 @@ class SourceImage:
     stored_path: str
     kind: Kind | None = None
     label: int = -1
-    shapes: tuple[Shape, ...] = ()
+    shapes: Sequence[Shape] = ()
     mask: MaskFile | None = None
     declared_size: tuple[int, int] = (0, 0)
     where: Position = NOWHERE
@@ -110,7 +158,7 @@ class SourceImage:
     def seen(self) -> set[int]:
         """Classes that it shows according to its annotations."""
         own = {self.label, *self.labels} if self.label >= 0 else set(self.labels)
-        return own | {shape.label for shape in self.shapes} | set(self.mask.seen if self.mask else ())
+        return own | labels_of(self.shapes) | set(self.mask.seen if self.mask else ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import lzma
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -50,23 +50,31 @@ class Source:
     """Files that were left out of it, each with the reason."""
 
 
-def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], object]) -> int:
-    """Copy the bytes of `file` and give each piece to `update` too; returns their number.
+def pieces_of(file: SourceFile) -> Iterator[bytes]:
+    """The bytes of `file` piece by piece.
 
     Raises DatasetError when the file is damaged or longer than the source declared: a zip's directory can lie.
     """
-    copied = 0
+    read = 0
     try:
         with file.open() as reader:
             while piece := reader.read(_CHUNK_BYTES):
-                copied += len(piece)
-                if copied > file.size_bytes:
+                read += len(piece)
+                if read > file.size_bytes:
                     raise DatasetError.one("size_lies", messages.LARGER_THAN_DECLARED(path=file.path), file.path)
-                target.write(piece)
-                update(piece)
+                yield piece
     except _DAMAGED as error:
         message = messages.DAMAGED_ENTRY(path=file.path, reason=reason(error))
         raise DatasetError.one("damaged_entry", message, file.path) from None
+
+
+def copy_limited(file: SourceFile, target: IO[bytes], update: Callable[[bytes], object]) -> int:
+    """Copy the bytes of `file` and give each piece to `update` too; returns their number. Raises as `pieces_of`."""
+    copied = 0
+    for piece in pieces_of(file):
+        copied += len(piece)
+        target.write(piece)
+        update(piece)
     return copied
 
 

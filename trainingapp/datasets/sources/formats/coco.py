@@ -12,9 +12,12 @@ https://cocodataset.org/#format-data
 import math
 import re
 from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from django.conf import settings
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
@@ -28,7 +31,8 @@ from trainingapp.datasets.sources.files import Files, class_name, kind_of_name
 from trainingapp.datasets.sources.formats.collector import Collector, numbers, object_layout, whole
 from trainingapp.datasets.sources.formats.label_lists import offer_label_mode
 from trainingapp.datasets.sources.json_stream import members
-from trainingapp.datasets.sources.layout import Kind, Layout, Rle, Shape, SourceImage
+from trainingapp.datasets.sources.layout import Kind, Layout, Rle, Shape, SourceImage, labels_of
+from trainingapp.datasets.sources.packed_shapes import OutlineStore, PackedShapes
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
@@ -45,16 +49,20 @@ MOST_NAMED = 3
 
 @dataclass
 class _Content:
-    """The content of one file. Tuples and not records, since there can be millions of objects."""
+    """The content of one file. Its objects are packed, since there can be millions."""
 
+    path: str
     images: dict[Id, tuple[str, int, int, int]] = field(default_factory=dict)
     """(file name, width, height, line) by id"""
     names: dict[Id, str] = field(default_factory=dict)
     """Class name by category id."""
     parents: dict[Id, str] = field(default_factory=dict)
     """Supercategory by category id."""
-    objects: list[tuple[Id, Id, Shape]] = field(default_factory=list)
-    """(image id, category id, Shape of class 0)"""
+    objects: dict[Id, PackedShapes] = field(default_factory=dict)
+    """The objects by image id; their labels are indices of `categories` until `_label_objects`."""
+    categories: dict[Id, int] = field(default_factory=dict)
+    """The category ids of the objects, numbered as they came."""
+    outlines: OutlineStore = field(default_factory=lambda: OutlineStore(Path(settings.DATA_DIR)))
     unusable: Counter[Id] = field(default_factory=Counter)
     """Objects that cannot be used, by image id."""
     keypoints: int = 0
@@ -91,7 +99,7 @@ def read(files: Files, report: Report) -> Layout:
     has_keypoints = False
     for file in sources:
         try:
-            content = _parse(files.read_text(file), file.path, report)
+            content = _parse(files.text_pieces(file), file.path, report)
         except DatasetError as error:
             report.errors(error)
             continue
@@ -109,15 +117,11 @@ def read(files: Files, report: Report) -> Layout:
     named = [path for path in paths if kind_of_name(path.rpartition("/")[2])]
     origin = SPLIT_FROM_ANNOTATION_FILES(paths=named[:MOST_FILES_NAMED]) if named else None
     # Most files have a box in their first annotation, so that few shapes are looked at.
-    has_objects = has_keypoints or any(map(_has_place, collector.shapes()))
+    has_objects = has_keypoints or any(shape.has_place for shape in collector.shapes())
     if not has_objects and any(True for _shape in collector.shapes()):
         return _label_layout(collector, list(label_of), paths, origin)
-    collector.keep_shapes(_has_place, _report_without_place)
+    collector.keep_placed(_report_without_place)
     return object_layout(NAME, collector, list(label_of), paths, report, split_origin=origin)
-
-
-def _has_place(shape: Shape) -> bool:
-    return shape.box is not None or shape.has_outline
 
 
 def _report_without_place(shape: Shape, report: Report) -> None:
@@ -130,7 +134,7 @@ def _label_layout(collector: Collector, classes: list[str], paths: list[str], or
     """The layout where annotations are labels of whole images."""
     files, report = collector.files, collector.report
     images = [
-        replace(image, labels=tuple(sorted({shape.label for shape in image.shapes})), shapes=())
+        replace(image, labels=tuple(sorted(labels_of(image.shapes))), shapes=())
         for image in collector.images()
     ]
     several = sum(len(image.labels) > 1 for image in images)
@@ -161,8 +165,8 @@ def _with_one_label(images: list[SourceImage], report: Report) -> Iterator[Sourc
             yield replace(image, label=image.labels[0], labels=())
 
 
-def _parse(text: str, path: str, report: Report) -> _Content:
-    content = _Content()
+def _parse(text: Iterable[str], path: str, report: Report) -> _Content:
+    content = _Content(path)
     readers = {"images": _read_image, "categories": _read_category, "annotations": _read_object}
     for key, line, value in members(text, path):
         if reader := readers.get(key):
@@ -232,9 +236,12 @@ def _read_object(value: dict[str, object], where: Position, content: _Content) -
     corners = (bounds[0], bounds[1], bounds[0] + bounds[2], bounds[1] + bounds[3]) if bounds else None
     if corners and not all(map(math.isfinite, corners)):
         return messages.BBOX_TOO_LARGE()
-    shape = Shape(0, where, corners, polygons, rle, crowd=value.get("iscrowd") in (1, "1"))
     content.keypoints += bool(value.get("keypoints"))
-    content.objects.append((image, category, shape))
+    objects = content.objects.get(image)
+    if objects is None:
+        objects = content.objects[image] = PackedShapes(where.path, content.outlines, [])
+    number = content.categories.setdefault(category, len(content.categories))
+    objects.add(number, where.line, corners, polygons, rle, crowd=value.get("iscrowd") in (1, "1"))
     return None
 
 
@@ -283,11 +290,11 @@ def _rle(value: dict[str, object]) -> Rle | None:
 
 
 def _collect(content: _Content, path: str, collector: Collector, label_of: dict[str, int]) -> None:
-    used = {category for _image, category, _shape in content.objects}
     for number, name in content.names.items():
-        if number in used or name not in content.parents.values():  # Roboflow lists the dataset itself as a category
+        # Roboflow lists the dataset itself as a category.
+        if number in content.categories or name not in content.parents.values():
             label_of.setdefault(name, len(label_of))
-    shapes = _by_image(content, path, collector.report, label_of)
+    _label_objects(content, collector.report, label_of)
     name_kind: Kind | None = kind_of_name(path.rpartition("/")[2]) or collector.files.kind_of(path)
     folder = path.rpartition("/")[0]
     for number, (name, width, height, line) in content.images.items():
@@ -298,21 +305,26 @@ def _collect(content: _Content, path: str, collector: Collector, label_of: dict[
         else:
             kind = name_kind or collector.files.kind_of(file.path)
             size = (width, height) if width and height else (0, 0)
-            unusable, objects = content.unusable[number], shapes.get(number, ())
+            unusable, objects = content.unusable[number], content.objects.get(number, ())
             collector.add_or_merge(file, where, kind=kind, shapes=objects, size=size, unusable=unusable)
 
 
-def _by_image(content: _Content, path: str, report: Report, label_of: dict[str, int]) -> dict[Id, list[Shape]]:
-    """The objects of each image, with their labels."""
-    shapes: dict[Id, list[Shape]] = defaultdict(list)
-    for image, category, shape in content.objects:
-        if category not in content.names:
-            report.fault("unknown_class", messages.NO_CATEGORY(where=shape.where.param(), id=category), path)
-            content.unusable[image] += 1
-        elif image not in content.images:
-            report.fault("unknown_image", messages.NO_IMAGE_WITH_ID(where=shape.where.param(), id=image), path)
+def _label_objects(content: _Content, report: Report, label_of: dict[str, int]) -> None:
+    """Give the objects their labels; faults are those of an unknown category or image."""
+    unknown = [category for category in content.categories if category not in content.names]
+    labels = [label_of[content.names[category]] if category in content.names else -1 for category in content.categories]
+    ids = list(content.categories)
+    for image, objects in content.objects.items():
+        if unknown or image not in content.images:
+            objects.labels = list(range(len(ids)))
+            for shape in objects:
+                where = shape.where.param()
+                if labels[shape.label] < 0:
+                    message = messages.NO_CATEGORY(where=where, id=ids[shape.label])
+                    report.fault("unknown_class", message, content.path)
+                    content.unusable[image] += 1
+                elif image not in content.images:
+                    report.fault("unknown_image", messages.NO_IMAGE_WITH_ID(where=where, id=image), content.path)
+            content.objects[image] = objects.relabelled(labels)
         else:
-            label = label_of[content.names[category]]
-            shapes[image].append(Shape(label, shape.where, shape.box, shape.polygons, shape.rle, shape.crowd))
-    content.objects.clear()  # frees the shapes that were copied with their labels
-    return shapes
+            objects.labels = labels

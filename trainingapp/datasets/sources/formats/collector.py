@@ -12,7 +12,7 @@ from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files
-from trainingapp.datasets.sources.layout import Kind, Layout, MaskFile, Shape, SourceImage
+from trainingapp.datasets.sources.layout import Kind, Layout, MaskFile, Shape, SourceImage, StoredShapes, count_outlined, count_placed
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 from trainingapp.datasets.sources.split_lists import warn_of_unlisted
@@ -49,9 +49,9 @@ class Collector:
             message = messages.IMAGE_TWICE(where=where.param(), path=file.path, elsewhere=elsewhere)
             self.report.fault("duplicate_name", message, file.path)
             return
-        self._images[file.path] = SourceImage(
-            file, "", kind, label, tuple(shapes), mask, size, where, tuple(sorted(set(labels))), unusable
-        )
+        kept = shapes if isinstance(shapes, StoredShapes) else tuple(shapes)
+        all_labels = tuple(sorted(set(labels)))
+        self._images[file.path] = SourceImage(file, "", kind, label, kept, mask, size, where, all_labels, unusable)
 
     def add_or_merge(
         self,
@@ -101,13 +101,13 @@ class Collector:
         """All objects."""
         return (shape for image in self._images.values() for shape in image.shapes)
 
-    def keep_shapes(self, is_kept: Callable[[Shape], bool], dropped: Callable[[Shape, Report], None]) -> None:
-        """Remove the objects that cannot be used; `dropped` reports each."""
+    def keep_placed(self, dropped: Callable[[Shape, Report], None]) -> None:
+        """Remove the objects that have neither a box nor an outline; `dropped` reports each."""
         for path, image in self._images.items():
-            if not all(map(is_kept, image.shapes)):
-                kept = tuple(filter(is_kept, image.shapes))
+            if count_placed(image.shapes) < len(image.shapes):
+                kept = tuple(shape for shape in image.shapes if shape.has_place)
                 for shape in image.shapes:
-                    if not is_kept(shape):
+                    if not shape.has_place:
                         dropped(shape, self.report)
                 unusable = image.unusable + len(image.shapes) - len(kept)
                 self._images[path] = replace(image, shapes=kept, unusable=unusable)
@@ -124,12 +124,12 @@ class Collector:
 
 def object_annotations(images: Sequence[SourceImage], report: Report) -> list[Annotation]:
     """Boxes, and masks too where every object has an outline."""
-    shapes = [shape for image in images for shape in image.shapes]
-    outlined = sum(shape.has_outline for shape in shapes)
-    if shapes and outlined == len(shapes):
+    total = sum(len(image.shapes) for image in images)
+    outlined = sum(count_outlined(image.shapes) for image in images)
+    if total and outlined == total:
         return ["boxes", "masks"]
     if outlined:
-        report.warn("partly_outlined", messages.PARTLY_OUTLINED(count=outlined, total=len(shapes)))
+        report.warn("partly_outlined", messages.PARTLY_OUTLINED(count=outlined, total=total))
     return ["boxes"]
 
 
