@@ -133,10 +133,7 @@ def _report_without_place(shape: Shape, report: Report) -> None:
 def _label_layout(collector: Collector, classes: list[str], paths: list[str], origin: Message | None) -> Layout:
     """The layout where annotations are labels of whole images."""
     files, report = collector.files, collector.report
-    images = [
-        replace(image, labels=tuple(sorted(labels_of(image.shapes))), shapes=())
-        for image in collector.images()
-    ]
+    images = [replace(image, labels=tuple(sorted(labels_of(image.shapes))), shapes=()) for image in collector.images()]
     several = sum(len(image.labels) > 1 for image in images)
     mode = files.reading.label_mode
     is_single = mode == "single" or (mode == "auto" and not several)

@@ -12,7 +12,16 @@ from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files
-from trainingapp.datasets.sources.layout import Kind, Layout, MaskFile, Shape, SourceImage, StoredShapes, count_outlined, count_placed
+from trainingapp.datasets.sources.layout import (
+    Kind,
+    Layout,
+    MaskFile,
+    Shape,
+    SourceImage,
+    StoredShapes,
+    count_outlined,
+    count_placed,
+)
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 from trainingapp.datasets.sources.split_lists import warn_of_unlisted
