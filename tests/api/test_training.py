@@ -75,6 +75,17 @@ def test_a_run_is_created_and_what_was_corrected_is_told(api: Api, dataset: Data
     assert (body["owner"], body["dataset_name"], body["verbs"]) == ("ada", "pets", ["start", "delete"])
 
 
+def test_the_dataset_decides_how_many_labels_an_image_has(api: Api, dataset: Dataset) -> None:
+    Dataset.objects.filter(pk=dataset.pk).update(label_mode="multi")
+    assert api.get(f"datasets/{dataset.pk}").json()["label_mode"] == "multi"
+    config = api.post("training/", new_run(dataset)).json()["config"]
+    assert (config["label_mode"], config["best_metric"]) == ("multi", "map")
+    body = problem(api.post("training/", new_run(dataset, config={"label_mode": "single"})), 409)
+    assert "label_mode" in body["detail"]
+    wrong = api.post("training/", new_run(dataset, config={"class_balance": "sampler"}))
+    assert problem(wrong, 422)["errors"][0]["pointer"] == "#/config/class_balance"
+
+
 def test_a_run_can_be_queued_at_once(api: Api, dataset: Dataset) -> None:
     assert api.post("training/", new_run(dataset, start=True)).json()["status"] == "queued"
 

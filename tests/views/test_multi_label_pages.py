@@ -8,18 +8,21 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from tests.helpers.library import make_entry
 from tests.helpers.multi_labels import CLASSES, make_multi_label_row
 from tests.helpers.world import tell
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.evaluation import Column, Evaluation, ImageScore, write_evaluation
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.change_forms import ForkForm
 from trainingapp.runs.forms import RunForm, config_table
 from trainingapp.runs.run_page import charts_of
 from trainingapp.runs.verbs import create_run
+from trainingapp.weights.verbs import save_weights
 
 pytestmark = pytest.mark.database
 
@@ -169,6 +172,35 @@ def test_images_without_labels_are_among_the_worst_ones(user: User, squares: Dat
     bare = [index for index, sample in enumerate(read_index(squares.folder).split("val")) if not sample.labels]
     assert bare
     assert {one["index"] for one in stored["images"]} >= set(bare[:8])
+
+
+# Its models
+
+
+def test_a_trial_marks_the_classes_that_reach_their_threshold(user_client: Client, user: User) -> None:
+    config = parse_config({"label_mode": "multi"}).model_dump(mode="json")
+    entry = make_entry(user, config=config, classes=CLASSES)
+    entry.report["thresholds"] = [0.9, 0.2, 0.5]
+    params = {"card": entry.card()}
+    result = {"images": 1, "problems": 0, "milliseconds": 3}
+    job = Job.objects.create(kind=Job.Kind.PREDICT, owner=user, state=Job.State.DONE, params=params, result=result)
+    image = {"name": "a.png", "number": 0, "width": 8, "height": 8, "milliseconds": 3}
+    found = {**image, "classes": [[0, 0.8], [1, 0.3], [2, 0.1]], "labels": [1]}
+    job.folder.mkdir(parents=True)
+    (job.folder / "predictions.json").write_text(json.dumps({"weights": {}, "images": [found]}))
+    html = " ".join(user_client.get(reverse("job", args=[job.pk])).content.decode().split())
+    guesses = re.findall(r'<li class="guess( guess-right)?" data-share="([0-9.]+)">', html)
+    assert [(css, float(share)) for css, share in guesses] == [("", 0.8), (" guess-right", 0.3), ("", 0.1)]
+    assert "threshold 90" in html
+
+
+def test_a_model_takes_the_thresholds_of_its_checkpoint(user: User, squares: Dataset) -> None:
+    run = multi_run(user, squares)
+    evaluated(run)
+    place = {"attempt": 1, "epoch": 1, "step": 2, "reason": "epoch", "created_at": timezone.now()}
+    Checkpoint.objects.create(run=run, file="epoch_1.pt", **place, size_bytes=1, metrics={"map": 0.8}, is_best=True)
+    weights = save_weights(run, name="squares", by=user)
+    assert weights.card()["thresholds"] == [0.37, 0.5, 0.5]
 
 
 # Its dataset

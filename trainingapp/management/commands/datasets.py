@@ -92,7 +92,7 @@ class Command(StudioCommand):
 
 
 def _record(dataset: Dataset) -> dict[str, object]:
-    names = ("id", "name", "status", "format", "tasks", "classes", "images", "fingerprint", "size_bytes")
+    names = ("id", "name", "status", "format", "tasks", "label_mode", "classes", "images", "fingerprint", "size_bytes")
     values: dict[str, object] = {name: getattr(dataset, name) for name in names}
     return {**values, "owner": dataset.owner.get_username(), "created_at": dataset.created_at.isoformat()}
 
