@@ -1,0 +1,1 @@
+"""Small sources in the layouts that people use, each with the outcome that its owner would expect."""
