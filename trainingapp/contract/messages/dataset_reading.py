@@ -45,6 +45,12 @@ FORMAT_TITLES = {
     "csv": define("dataset_format_csv", gettext_noop("CSV list")),
     "one_hot": define("dataset_format_one_hot", gettext_noop("One-hot CSV")),
     "scenes": define("dataset_format_scenes", gettext_noop("Demo scenes")),
+    "labelme": define("dataset_format_labelme", gettext_noop("Labelme")),
+    "cvat": define("dataset_format_cvat", gettext_noop("CVAT for images")),
+    "label_studio": define("dataset_format_label_studio", gettext_noop("Label Studio")),
+    "csv_boxes": define("dataset_format_csv_boxes", gettext_noop("CSV of boxes")),
+    "via": define("dataset_format_via", gettext_noop("VGG Image Annotator")),
+    "createml": define("dataset_format_createml", gettext_noop("Create ML")),
 }
 
 

@@ -5,7 +5,7 @@ Neither the text of a large file nor the many times larger objects made from it 
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from trainingapp.contract.messages import Param
 from trainingapp.contract.messages import dataset_annotations as messages
@@ -19,10 +19,18 @@ _DECODER = json.JSONDecoder()
 _PIECES = (4096, 65_536, 4 * 1024**2)
 
 
-def members(text: str | Iterable[str], path: str) -> Iterator[tuple[str, int, object]]:
+def elements(text: str | Iterable[str], path: str) -> Iterator[tuple[int, object]]:
+    """(line, value) of each element of the list. Parameters and errors are those of `members`."""
+    reader = _Reader([text] if isinstance(text, str) else text, path)
+    yield from reader.elements()
+    reader.expect_end()
+
+
+def members(text: str | Iterable[str], path: str, opened: Container[str] = ()) -> Iterator[tuple[str, int, object]]:
     """(key, line, value) of each member of the object; a member that is a list gives each element on its own.
 
-    `text` is the text as a whole, or in pieces as `Files.text_pieces` gives it.
+    `text` is the text as a whole, or in pieces as `Files.text_pieces` gives it. A member in `opened` that is an object
+    gives each of its values on its own, under its own key.
 
     Raises DatasetError, naming `path` and line, where the text is not a JSON object.
     """
@@ -36,7 +44,8 @@ def members(text: str | Iterable[str], path: str) -> Iterator[tuple[str, int, ob
         if not isinstance(key, str):
             raise reader.broken(messages.QUOTED_NAME_MISSING())
         reader.expect(":")
-        yield from ((key, line, value) for line, value in reader.elements())
+        found = reader.values_of_object() if key in opened else reader.elements()
+        yield from ((key, line, value) for line, value in found)
         if not reader.take(","):
             reader.expect("}")
             reader.expect_end()
@@ -74,6 +83,21 @@ class _Reader:
             yield self.line(), self.value()
             if not self.take(","):
                 self.expect("]")
+                return
+
+    def values_of_object(self) -> Iterator[tuple[int, object]]:
+        if not self.take("{"):
+            yield from self.elements()
+            return
+        if self.take("}"):
+            return
+        while True:
+            self.value()
+            self.expect(":")
+            self._skip()
+            yield self.line(), self.value()
+            if not self.take(","):
+                self.expect("}")
                 return
 
     def value(self) -> object:

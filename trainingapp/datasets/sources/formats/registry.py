@@ -12,10 +12,16 @@ from trainingapp.datasets.sources.files import Files, suffix_of
 from trainingapp.datasets.sources.formats import (
     class_folders,
     coco,
+    createml,
+    csv_boxes,
     csv_labels,
+    cvat,
     drawn_scenes,
+    label_studio,
+    labelme,
     masks,
     one_hot,
+    via,
     voc,
     yolo,
 )
@@ -29,7 +35,11 @@ from trainingapp.datasets.sources.unread import refuse_unread_images, report_unr
 
 MOST_NAMED = 5
 
-FORMATS: list[Format] = [drawn_scenes, coco, yolo, voc, masks, csv_labels, one_hot, class_folders]
+_PROGRAMS: list[Format] = [labelme, cvat, label_studio, via, createml, csv_boxes]
+FORMATS: list[Format] = [
+    *(drawn_scenes, *_PROGRAMS),
+    *(coco, yolo, voc, masks, csv_labels, one_hot, class_folders),
+]
 
 
 def recognise(files: Files) -> Format:

@@ -1,0 +1,81 @@
+"""Findings about the exports of annotation programs and of well-known datasets.
+
+`where` is `AT_LINE` of dataset_annotations.py, or the path of the file alone.
+"""
+
+from trainingapp.contract.messages import define, gettext_noop, ngettext
+
+SHAPE_NOT_READ = define(
+    "dataset_shape_not_read",
+    gettext_noop("%(where)s: the object has the type %(type)s, which cannot be used. Usable types: %(known)s."),
+)
+FIELD_INVALID = define("dataset_field_invalid", gettext_noop("%(where)s: the field %(field)s is missing or not valid."))
+BOX_OF_LINE = define("dataset_box_of_line", gettext_noop("%(where)s: %(text)s is not a box of four numbers."))
+CLASSES_SEVERAL = define(
+    "dataset_classes_several", gettext_noop("%(where)s: the object has several classes: %(names)s. It must have one.")
+)
+ONE_CLASS_ASSUMED = define(
+    "dataset_one_class_assumed",
+    ngettext(
+        "The annotations do not name classes: the %(count)d object became the class %(name)s.",
+        "The annotations do not name classes: all %(count)d objects became the class %(name)s.",
+    ),
+)
+ROTATED_BOXES = define(
+    "dataset_rotated_boxes",
+    ngettext(
+        "%(count)d rotated rectangle was replaced by the upright box around it, first at %(where)s.",
+        "%(count)d rotated rectangles were replaced by the upright boxes around them, first at %(where)s.",
+    ),
+)
+LABELS_NOT_USED = define(
+    "dataset_labels_not_used",
+    ngettext(
+        "%(count)d class of a whole image was not used, since other annotations are objects; the first is at "
+        "%(where)s.",
+        "%(count)d classes of whole images were not used, since other annotations are objects; the first is at "
+        "%(where)s.",
+    ),
+)
+TRACKS_NOT_READ = define(
+    "dataset_tracks_not_read",
+    gettext_noop(
+        "%(where)s: this is CVAT's format for videos; its tracks are not read. Export the task in CVAT as “CVAT for "
+        "images” or COCO."
+    ),
+)
+VIA3_NOT_READ = define(
+    "dataset_via3_not_read",
+    gettext_noop("%(path)s is a project of VIA 3, which is not read. Export it in VIA as COCO, or use VIA 2."),
+)
+SECOND_ANNOTATIONS = define(
+    "dataset_second_annotations",
+    ngettext(
+        "%(count)d image was annotated more than once; the first annotation is used. It is at %(where)s.",
+        "%(count)d images were annotated more than once; the first annotation of each is used. The first image is at "
+        "%(where)s.",
+    ),
+)
+IGNORED_REGIONS = define(
+    "dataset_ignored_regions",
+    ngettext(
+        "%(count)d ignored region was left out, first at %(where)s: VisDrone does not evaluate objects there.",
+        "%(count)d ignored regions were left out, first at %(where)s: VisDrone does not evaluate objects there.",
+    ),
+)
+NO_LABEL_IN_METADATA = define(
+    "dataset_no_label_in_metadata",
+    gettext_noop(
+        "%(where)s has neither a label nor objects; its fields are %(fields)s. Name the field with the class “label”, "
+        "or the field with the boxes “objects”."
+    ),
+)
+NO_CLASS_IN_NAME = define(
+    "dataset_no_class_in_name", gettext_noop("The name of %(path)s does not begin with the name of a class.")
+)
+CLASSES_IN_NAMES = define(
+    "dataset_classes_in_names", gettext_noop("The file names begin with words that could be classes: %(names)s.")
+)
+CLASSES_FROM_NAMES = define(
+    "dataset_classes_from_names", gettext_noop("The classes come from the beginnings of the file names: %(names)s.")
+)

@@ -1,0 +1,181 @@
+"""CVAT for images 1.1: one XML file for all images.
+
+annotations.xml  images/*.jpg
+
+Boxes, polygons and ellipses become objects; tags become classes of whole images where there are no objects. Tracks, the
+format for videos, are refused. https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import NoReturn
+from xml.parsers.expat import ErrorString, ExpatError, ParserCreate
+
+from trainingapp.contract.messages import dataset_annotations as annotation_messages
+from trainingapp.contract.messages import dataset_formats as messages
+from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_COLUMN
+from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.report import DatasetError, Report, reason
+from trainingapp.datasets.sources.files import Files, kind_of_name
+from trainingapp.datasets.sources.formats.collector import whole
+from trainingapp.datasets.sources.formats.gathered import (
+    Gathered,
+    ellipse,
+    ellipse_box,
+    in_order,
+    number,
+    polygon,
+    turned_box,
+    values,
+)
+from trainingapp.datasets.sources.layout import Layout, Shape
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
+
+NAME = "cvat"
+_MOST_PEEKED = 20
+_ROOT = re.compile(rb"<annotations[\s>]")
+_CONTENT = re.compile(rb"<(image|track)\s")
+_KNOWN = ("box", "polygon", "ellipse", "tag")
+_OTHERS = {"polyline", "points", "cuboid", "skeleton", "mask"}
+_CORNERS = ("xtl", "ytl", "xbr", "ybr")
+_CHUNK = 1 << 16
+
+
+def recognise(files: Files) -> bool:
+    """Whether an XML file holds images or tracks of CVAT."""
+    return any(_is_cvat(files.peek(file)) for file in files.ending(".xml")[:_MOST_PEEKED])
+
+
+def _is_cvat(content: bytes) -> bool:
+    return bool(_ROOT.search(content) and _CONTENT.search(content))
+
+
+def read(files: Files, report: Report) -> Layout:
+    """Read every file of CVAT; classes are ordered by name."""
+    sources = [file for file in files.ending(".xml") if _is_cvat(files.peek(file))]
+    gathered = Gathered(NAME, files, report, sources)
+    origin = None
+    for file in sources:
+        reader = _Reader(file, gathered)
+        try:
+            reader.read(files.read_text(file))
+        except DatasetError as error:
+            report.errors(error)
+        if reader.has_subsets:
+            origin = SPLIT_FROM_COLUMN(column="subset", path=file.path)
+    return gathered.layout(split_origin=origin)
+
+
+@dataclass
+class _Image:
+    """The image whose elements are being read."""
+
+    where: Position
+    attributes: dict[str, str]
+    shapes: list[Shape] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    unusable: int = 0
+
+
+class _Reader:
+    """Reads elements as they come, so that only the text of the file is held as a whole."""
+
+    def __init__(self, file: SourceFile, gathered: Gathered) -> None:
+        self.has_subsets = False
+        self._path = file.path
+        self._gathered = gathered
+        self._image: _Image | None = None
+        self._parser = ParserCreate()
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        self._parser.EntityDeclHandler = self._refuse_entity
+
+    def read(self, text: str) -> None:
+        """Add all images of the text. Raises DatasetError when it is not valid XML."""
+        try:
+            for at in range(0, len(text), _CHUNK):
+                self._parser.Parse(text[at : at + _CHUNK], False)
+                self._gathered.files.beat()
+            self._parser.Parse("", True)
+        except ExpatError as error:
+            where = Position(self._path, error.lineno).param()
+            why = library_reason(ErrorString(error.code) or "")
+            message = annotation_messages.INVALID_XML(where=where, reason=why)
+            raise DatasetError.one("annotations_broken", message, self._path) from None
+        except ValueError as error:
+            if isinstance(error, DatasetError):
+                raise
+            message = annotation_messages.INVALID_XML(where=self._path, reason=reason(error))
+            raise DatasetError.one("annotations_broken", message, self._path) from None
+
+    def _refuse_entity(self, *_declaration: object) -> NoReturn:
+        message = annotation_messages.XML_NOT_PLAIN(path=self._path)
+        raise DatasetError.one("annotations_broken", message, self._path)
+
+    def _here(self) -> Position:
+        return Position(self._path, self._parser.CurrentLineNumber)
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        if tag == "track":
+            message = messages.TRACKS_NOT_READ(where=self._here().param())
+            raise DatasetError.one("bad_annotation", message, self._path)
+        if tag == "image":
+            self._image = _Image(self._here(), attributes)
+        elif self._image is not None and tag in _OTHERS:
+            self._image.unusable += 1
+            self._gathered.shape_not_read(self._here(), tag, _KNOWN)
+        elif self._image is not None and tag in _KNOWN:
+            self._object(tag, attributes, self._image)
+
+    def _end(self, tag: str) -> None:
+        image = self._image
+        if tag != "image" or image is None:
+            return
+        self._image = None
+        name, subset = image.attributes.get("name", ""), image.attributes.get("subset", "")
+        file = self._gathered.find(name, image.where)
+        if file is None:
+            return
+        width, height = (whole(image.attributes.get(side)) for side in ("width", "height"))
+        kind = kind_of_name(subset)
+        self.has_subsets |= kind is not None
+        size = (width, height) if width and height else (0, 0)
+        self._gathered.add(
+            file, image.where, image.shapes, labels=image.labels, size=size, unusable=image.unusable, kind=kind
+        )
+
+    def _object(self, tag: str, attributes: dict[str, str], image: _Image) -> None:
+        where, label = self._here(), attributes.get("label", "").strip()
+        if not label:
+            self._gathered.field_invalid(where, "label")
+        elif tag == "tag":
+            image.labels.append(label)
+            return
+        elif shape := self._shape(tag, label, attributes, where):
+            image.shapes.append(shape)
+            return
+        image.unusable += 1
+
+    def _shape(self, tag: str, label: str, attributes: dict[str, str], where: Position) -> Shape | None:
+        degrees = number(attributes.get("rotation", "0")) or 0.0
+        if tag == "polygon":
+            points = [point.split(",") for point in attributes.get("points", "").split(";") if point.strip()]
+            if outline := polygon(points):
+                return self._gathered.shape(label, where, None, (outline,))
+            self._gathered.field_invalid(where, "points")
+            return None
+        keys = _CORNERS if tag == "box" else ("cx", "cy", "rx", "ry")
+        found = values(attributes, *keys)
+        if found is None or (tag == "ellipse" and min(found[2:]) <= 0):
+            self._gathered.field_invalid(where, ", ".join(keys))
+            return None
+        first, second, third, fourth = found
+        if tag == "ellipse":
+            box = ellipse_box(first, second, third, fourth, degrees)
+            return self._gathered.shape(label, where, box, (ellipse(first, second, third, fourth, degrees),))
+        box = in_order(first, second, third, fourth)
+        if degrees % 360:
+            self._gathered.count(messages.ROTATED_BOXES, where)
+            box = turned_box(box, degrees, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
+        return self._gathered.shape(label, where, box)

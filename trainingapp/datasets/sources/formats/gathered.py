@@ -1,0 +1,273 @@
+"""What the readers of annotation programs have in common: classes by name, objects or labels, one layout."""
+
+import math
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from trainingapp.contract.messages import Message, Param, Template
+from trainingapp.contract.messages import dataset_annotations as annotation_messages
+from trainingapp.contract.messages import dataset_formats as messages
+from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_ANNOTATION_FILES
+from trainingapp.datasets.report import Report
+from trainingapp.datasets.sources.files import Files, class_name, natural_key
+from trainingapp.datasets.sources.folder_names import kinds_of_folders
+from trainingapp.datasets.sources.formats.collector import Collector, object_layout
+from trainingapp.datasets.sources.layout import Kind, Layout, Shape, SourceImage
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
+
+MOST_FILES_NAMED = 6
+MOST_COORDINATE = 1e9
+ONE_CLASS = "object"
+"""The name of the only class where the annotations name none."""
+_ROUND_POINTS = 48
+Corners = tuple[float, float, float, float]
+
+
+class Gathered:
+    """Images with objects or labels of classes that are known by name alone.
+
+    Labels count in the order of the first occurrence until `layout` sorts them. The class "" stands for an object
+    without a class.
+    """
+
+    def __init__(self, name: str, files: Files, report: Report, annotation_files: Sequence[SourceFile]) -> None:
+        self.files = files
+        self.report = report
+        self._name = name
+        self._paths = [file.path for file in annotation_files]
+        # The names of annotation files follow the rules of folders: labels_train.csv beside labels_val.csv.
+        self._kinds = kinds_of_folders(path.rpartition(".")[0] for path in self._paths)
+        self._named: set[str] = set()
+        self._collector = Collector(files, report)
+        self._labels: dict[str, int] = {}
+        self._whole: dict[str, tuple[Position, tuple[int, ...]]] = {}
+        self._counted: dict[Template, list[Position]] = {}
+
+    def find(self, name: object, where: Position) -> SourceFile | None:
+        """The image that the annotations call `name`; without one, a fault is reported."""
+        near = where.path.rpartition("/")[0]
+        image = self.files.find_image(name, near, self._kind_of_file(where.path)) if isinstance(name, str) else None
+        if image is None:
+            named = str(name)[:200]
+            message = annotation_messages.NO_IMAGE_NAMED(where=where.param(), path=named)
+            self.report.fault("missing_image", message, where.path)
+        return image
+
+    def shape(
+        self,
+        name: object,
+        where: Position,
+        box: Corners | None = None,
+        polygons: tuple["array[float]", ...] = (),
+        *,
+        relative: bool = False,
+    ) -> Shape:
+        """An object of the class `name`; "" leaves it open."""
+        return Shape(self._label(name), where, box, polygons, relative=relative)
+
+    def add(
+        self,
+        image: SourceFile,
+        where: Position,
+        shapes: Iterable[Shape] = (),
+        *,
+        labels: Iterable[str] = (),
+        size: tuple[int, int] = (0, 0),
+        unusable: int = 0,
+        kind: Kind | None = None,
+    ) -> None:
+        """Add an image with its objects, or the names of its classes; `kind` is its split by the annotations."""
+        kind = (
+            kind or self._kind_of_file(where.path) or self.files.kind_of(where.path) or self.files.kind_of(image.path)
+        )
+        self._collector.add(image, where, kind=kind, shapes=shapes, size=size, unusable=unusable)
+        if names := [name for name in map(class_name, labels) if name]:
+            self._whole.setdefault(image.path, (where, tuple(self._label(name) for name in names)))
+
+    def count(self, finding: Template, where: Position) -> None:
+        """Count a finding with the parameters count and where; `layout` reports it once."""
+        self._counted.setdefault(finding, []).append(where)
+
+    def fault(self, where: Position, message: Message, code: str = "bad_annotation") -> None:
+        """Report an object or an image that cannot be used."""
+        self.report.fault(code, message, where.path)
+
+    def field_invalid(self, where: Position, field: str) -> None:
+        """Report a field that is missing or has no usable value."""
+        self.fault(where, messages.FIELD_INVALID(where=where.param(), field=field))
+
+    def shape_not_read(self, where: Position, kind: object, known: Sequence[Param]) -> None:
+        """Report an object of a type that no task can use."""
+        self.fault(where, messages.SHAPE_NOT_READ(where=where.param(), type=class_name(kind), known=known))
+
+    def layout(
+        self,
+        *,
+        order: Sequence[str] = (),
+        renamed: dict[str, str] | None = None,
+        split_origin: Message | None = None,
+    ) -> Layout:
+        """The images with their final labels: the classes in `order` first, the others sorted by name.
+
+        `renamed` replaces provisional names. Where no image has objects, the labels of the images count.
+        """
+        self._report_counted()
+        images = list(self._without_unnamed(self._collector.images()))
+        has_objects = any(image.shapes for image in images)
+        used = {shape.label for image in images for shape in image.shapes}
+        if not has_objects:
+            used = {label for _where, labels in self._whole.values() for label in labels}
+        renamed = renamed or {}
+        names = {label: renamed.get(name, name or ONE_CLASS) for name, label in self._labels.items() if label in used}
+        places = {name: place for place, name in enumerate(order)}
+        classes = sorted(set(names.values()), key=lambda name: (places.get(name, len(places)), natural_key(name)))
+        label_of = {label: classes.index(name) for label, name in names.items()}
+        origin = split_origin
+        if origin is None and self._named:
+            origin = SPLIT_FROM_ANNOTATION_FILES(paths=sorted(self._named)[:MOST_FILES_NAMED])
+        if self._whole and not has_objects:
+            return self._labelled(images, classes, label_of, origin)
+        if self._whole:
+            first = next(iter(self._whole.values()))[0]
+            message = messages.LABELS_NOT_USED(count=len(self._whole), where=first.param())
+            self.report.warn("ignored_file", message, first.path, count=len(self._whole))
+        layout = object_layout(self._name, self._collector, classes, self._paths, self.report, split_origin=origin)
+        return replace(layout, images=[_relabelled(image, label_of) for image in images])
+
+    def _labelled(
+        self, images: list[SourceImage], classes: list[str], label_of: dict[int, int], origin: Message | None
+    ) -> Layout:
+        self._collector.warn_of_others()
+        several = any(len(set(labels)) > 1 for _where, labels in self._whole.values())
+        found = []
+        for image in images:
+            _where, labels = self._whole.get(image.file.path, (image.where, ()))
+            every = tuple(sorted({label_of[label] for label in labels}))
+            if several:
+                found.append(replace(image, labels=every))
+            elif every:
+                found.append(replace(image, label=every[0]))
+            else:
+                where = image.where.param()
+                self.fault(image.where, annotation_messages.CLASS_MISSING(where=where), "unknown_class")
+        return Layout(
+            self._name, ["multi_labels" if several else "labels"], classes, found, self._paths, split_origin=origin
+        )
+
+    def _label(self, name: object) -> int:
+        return self._labels.setdefault(class_name(name), len(self._labels))
+
+    def _kind_of_file(self, path: str) -> Kind | None:
+        kind = self._kinds.get(path.rpartition(".")[0])
+        if kind:
+            self._named.add(path)
+        return kind
+
+    def _without_unnamed(self, images: list[SourceImage]) -> Iterator[SourceImage]:
+        """The images without the objects that have no class, unless no object has one."""
+        unnamed = self._labels.get("", -1)
+        is_only = len(self._labels) == 1
+        count = 0
+        first = Position("")
+        for image in images:
+            without = [shape for shape in image.shapes if shape.label == unnamed]
+            if without and is_only:
+                first = first if count else without[0].where
+                count += len(without)
+                yield image
+                continue
+            for shape in without:
+                message = annotation_messages.CLASS_MISSING(where=shape.where.param())
+                self.fault(shape.where, message, "unknown_class")
+            rest = tuple(shape for shape in image.shapes if shape.label != unnamed)
+            yield replace(image, shapes=rest, unusable=image.unusable + len(without)) if without else image
+        if count:
+            message = messages.ONE_CLASS_ASSUMED(count=count, name=ONE_CLASS)
+            self.report.warn("one_class", message, first.path, count=count)
+
+    def _report_counted(self) -> None:
+        codes = {messages.ROTATED_BOXES: "oriented_boxes", messages.SECOND_ANNOTATIONS: "duplicate_name"}
+        for finding, places in self._counted.items():
+            message = finding(count=len(places), where=places[0].param())
+            self.report.warn(codes.get(finding, "ignored_object"), message, places[0].path, count=len(places))
+
+
+def _relabelled(image: SourceImage, label_of: dict[int, int]) -> SourceImage:
+    if all(label_of[shape.label] == shape.label for shape in image.shapes):
+        return image
+    return replace(image, shapes=tuple(replace(shape, label=label_of[shape.label]) for shape in image.shapes))
+
+
+# Geometry. Each function returns None where the values are not usable.
+
+
+def number(value: object) -> float | None:
+    """A finite number of a plausible size, written as a number or as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) and abs(found) < MOST_COORDINATE else None
+
+
+def values(source: object, *keys: str) -> list[float] | None:
+    """The numbers at these keys of a JSON object."""
+    if not isinstance(source, dict):
+        return None
+    found = [number(source.get(key)) for key in keys]
+    present = [value for value in found if value is not None]
+    return present if len(present) == len(keys) else None
+
+
+def in_order(left: float, top: float, right: float, bottom: float) -> Corners:
+    """The corners with left before right and top before bottom."""
+    return min(left, right), min(top, bottom), max(left, right), max(top, bottom)
+
+
+def polygon(points: object) -> "array[float] | None":
+    """x, y, x, y, ... of a list of at least three points [x, y]."""
+    if not isinstance(points, list) or len(points) < 3:
+        return None
+    flat = array("f")
+    for point in points:
+        if not isinstance(point, list | tuple) or len(point) != 2:
+            return None
+        x, y = number(point[0]), number(point[1])
+        if x is None or y is None:
+            return None
+        flat.extend((x, y))
+    return flat
+
+
+def ellipse(x: float, y: float, x_radius: float, y_radius: float, degrees: float = 0) -> "array[float]":
+    """The outline of an ellipse around (x, y), turned clockwise."""
+    turned = math.radians(degrees)
+    flat = array("f")
+    for step in range(_ROUND_POINTS):
+        angle = 2 * math.pi * step / _ROUND_POINTS
+        along, across = x_radius * math.cos(angle), y_radius * math.sin(angle)
+        flat.append(x + along * math.cos(turned) - across * math.sin(turned))
+        flat.append(y + along * math.sin(turned) + across * math.cos(turned))
+    return flat
+
+
+def ellipse_box(x: float, y: float, x_radius: float, y_radius: float, degrees: float = 0) -> Corners:
+    """The upright box around an ellipse."""
+    turned = math.radians(degrees)
+    width = math.hypot(x_radius * math.cos(turned), y_radius * math.sin(turned))
+    height = math.hypot(x_radius * math.sin(turned), y_radius * math.cos(turned))
+    return x - width, y - height, x + width, y + height
+
+
+def turned_box(box: Corners, degrees: float, around: tuple[float, float]) -> Corners:
+    """The upright box around a rectangle that is turned clockwise around a point."""
+    left, top, right, bottom = box
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = [(x - around[0], y - around[1]) for x in (left, right) for y in (top, bottom)]
+    xs = [around[0] + x * cosine - y * sine for x, y in corners]
+    ys = [around[1] + x * sine + y * cosine for x, y in corners]
+    return min(xs), min(ys), max(xs), max(ys)

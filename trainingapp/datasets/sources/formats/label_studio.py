@@ -1,0 +1,228 @@
+"""Label Studio: JSON, JSON-MIN and CSV exports.
+
+project-1.json  images/*.jpg        a task for each image, with its annotations
+export.json, export.csv             the same with one value for each control (JSON-MIN and CSV)
+
+Rectangles, polygons and ellipses become objects; choices become classes of the images where there are no objects.
+Coordinates are percent of the image: https://labelstud.io/guide/export
+"""
+
+import json
+import re
+from array import array
+from collections.abc import Iterator
+
+from trainingapp.contract.messages import dataset_formats as messages
+from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.sources.files import Files, is_image_name, tidy_path
+from trainingapp.datasets.sources.formats.gathered import (
+    Corners,
+    Gathered,
+    ellipse,
+    ellipse_box,
+    number,
+    polygon,
+    turned_box,
+    values,
+)
+from trainingapp.datasets.sources.formats.tables import header_of, rows
+from trainingapp.datasets.sources.json_stream import elements
+from trainingapp.datasets.sources.layout import Layout, Shape
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
+
+NAME = "label_studio"
+_MOST_PEEKED = 20
+_REGIONS = ("rectanglelabels", "polygonlabels", "ellipselabels")
+_UNUSABLE = {"brushlabels", "keypointlabels", "videorectangle", "rectangle", "polygon", "ellipse", "brush", "keypoint"}
+_MARKS = re.compile(
+    rb'"(rectanglelabels|polygonlabels|ellipselabels|brushlabels|keypointlabels|from_name|annotation_id)"'
+)
+_ABOUT_ANNOTATION = {
+    *("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "file_upload", "project"),
+}
+_LABEL_KEYS = {"choice", "choices", "label", "class", "category", "classification"}
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+"""Label Studio adds it to the names of uploaded files."""
+_MOST_CELL = 4 * 1024**2
+
+
+def recognise(files: Files) -> bool:
+    """Whether a JSON or CSV file was exported by Label Studio."""
+    tables = any(_is_table(files, file) for file in files.ending(".csv")[:_MOST_PEEKED])
+    return tables or any(_is_json(files, file) for file in files.ending(".json")[:_MOST_PEEKED])
+
+
+def _is_json(files: Files, file: SourceFile) -> bool:
+    content = files.peek(file)
+    return content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") and bool(_MARKS.search(content))
+
+
+def _is_table(files: Files, file: SourceFile) -> bool:
+    header = header_of(files.peek(file))
+    return "annotation_id" in header or {"annotator", "lead_time"} <= set(header)
+
+
+def read(files: Files, report: Report) -> Layout:
+    """Read every export; classes are ordered by name. Several annotations of one image count once."""
+    exports = [file for file in files.ending(".json") if _is_json(files, file)]
+    tables = [file for file in files.ending(".csv") if _is_table(files, file)]
+    gathered = Gathered(NAME, files, report, [*exports, *tables])
+    reader = _Reader(gathered)
+    for file in exports:
+        try:
+            for line, value in elements(files.text_pieces(file), file.path):
+                reader.task(value, Position(file.path, line))
+        except DatasetError as error:
+            report.errors(error)
+    for file in tables:
+        try:
+            for where, row in rows(files.read_text(file), file.path):
+                reader.minimal({key: _cell(value) for key, value in row.items()}, where)
+        except DatasetError as error:
+            report.errors(error)
+    return gathered.layout()
+
+
+def _cell(value: str) -> object:
+    """A list or an object where the text is one in JSON; else the text."""
+    if value[:1] in ("[", "{") and len(value) <= _MOST_CELL:
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+class _Reader:
+    """Adds tasks; `_seen` are the images that have their annotation."""
+
+    def __init__(self, gathered: Gathered) -> None:
+        self._gathered = gathered
+        self._seen: set[str] = set()
+
+    def task(self, value: object, where: Position) -> None:
+        """Add a task of a full export, or an entry of JSON-MIN."""
+        if not isinstance(value, dict):
+            self._gathered.field_invalid(where, "data")
+        elif not isinstance(data := value.get("data"), dict):
+            self.minimal(value, where)
+        elif image := self._image(data, where):
+            finished = [one for one in _objects(value.get("annotations")) if not one.get("was_cancelled")]
+            if len(finished) > 1:
+                self._gathered.count(messages.SECOND_ANNOTATIONS, where)
+            results = list(_objects(finished[0].get("result"))) if finished else []
+            self._add(image, results, [], where)
+
+    def minimal(self, entry: dict[str, object], where: Position) -> None:
+        """Add an entry whose keys are the names of the controls."""
+        image = self._image(entry, where)
+        if image is None:
+            return
+        regions: list[dict[str, object]] = []
+        labels: list[str] = []
+        for key, value in entry.items():
+            if key in _ABOUT_ANNOTATION:
+                continue
+            if isinstance(value, dict) and isinstance(value.get("choices"), list):
+                labels += [one for one in value["choices"] if isinstance(one, str)]
+            elif isinstance(value, str) and key.lower() in _LABEL_KEYS and value:
+                labels.append(value)
+            for one in _objects(value):
+                kind = next((known for known in (*_REGIONS, *_UNUSABLE) if known in one), "")
+                if kind:
+                    regions.append({**one, "type": kind, "value": one})
+        self._add(image, regions, labels, where)
+
+    def _image(self, data: dict[str, object], where: Position) -> SourceFile | None:
+        """The image of a task: in the field image, or in another one that names an image."""
+        texts = [data.get("image"), data.get("img"), *data.values()]
+        names = [text for text in texts if isinstance(text, str)]
+        name = next((text for text in names if is_image_name(text.partition("?")[0]) or "?d=" in text), None)
+        if name is None:
+            self._gathered.field_invalid(where, "image")
+            return None
+        last = tidy_path(name).rpartition("/")[2]
+        plain = _UPLOAD_PREFIX.sub("", last)
+        files = self._gathered.files
+        near = where.path.rpartition("/")[0]
+        if plain != last and files.find_image(name, near) is None and (found := files.find_image(plain, near)):
+            return found
+        return self._gathered.find(name, where)
+
+    def _add(self, image: SourceFile, results: list[dict[str, object]], labels: list[str], where: Position) -> None:
+        if image.path in self._seen:  # JSON-MIN and CSV have an entry for each annotation
+            self._gathered.count(messages.SECOND_ANNOTATIONS, where)
+            return
+        self._seen.add(image.path)
+        shapes: list[Shape] = []
+        unusable = 0
+        for result in results:
+            kind = str(result.get("type"))
+            value = result.get("value")
+            if kind == "choices":
+                found = value.get("choices") if isinstance(value, dict) else None
+                labels += [one for one in found or [] if isinstance(one, str)] if isinstance(found, list) else []
+            elif kind in _REGIONS and isinstance(value, dict):
+                shape = self._shape(kind, value, result, where)
+                shapes += [shape] if shape else []
+                unusable += shape is None
+            elif kind in _UNUSABLE:
+                unusable += 1
+                self._gathered.shape_not_read(where, kind, [*_REGIONS, "choices"])
+        self._gathered.add(image, where, shapes, labels=labels, unusable=unusable)
+
+    def _shape(self, kind: str, value: dict[str, object], result: dict[str, object], where: Position) -> Shape | None:
+        names = value.get(kind)
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            self._gathered.field_invalid(where, kind)
+            return None
+        if len(names) > 1:
+            self._gathered.fault(where, messages.CLASSES_SEVERAL(where=where.param(), names=names[:5]), "unknown_class")
+            return None
+        if number(result.get("image_rotation", 0)):
+            self._gathered.field_invalid(where, "image_rotation")
+            return None
+        if (found := _outline(kind, value, result)) is None:
+            self._gathered.field_invalid(where, "value")
+            return None
+        box, outline = found
+        if kind == "rectanglelabels" and number(value.get("rotation")):
+            self._gathered.count(messages.ROTATED_BOXES, where)
+        return self._gathered.shape(names[0], where, box, (outline,) if outline else (), relative=True)
+
+
+def _objects(value: object) -> Iterator[dict[str, object]]:
+    """The JSON objects in a list; nothing of any other value."""
+    if isinstance(value, list):
+        yield from (one for one in value if isinstance(one, dict))
+
+
+def _outline(
+    kind: str, value: dict[str, object], result: dict[str, object]
+) -> "tuple[Corners | None, array[float] | None] | None":
+    """(box, polygon) in shares of the image; None when a number is missing.
+
+    A rotation is in pixels: it needs the size of the image, without which a square is assumed.
+    """
+    if kind == "polygonlabels":
+        outline = polygon(value.get("points"))
+        return (None, array("f", (one / 100 for one in outline))) if outline else None
+    size = values(result, "original_width", "original_height")
+    width, height = size if size and min(size) > 0 else (1.0, 1.0)
+    degrees = number(value.get("rotation", 0)) or 0.0
+    if kind == "rectanglelabels":
+        if (found := values(value, "x", "y", "width", "height")) is None:
+            return None
+        left, top, right, bottom = found[0], found[1], found[0] + found[2], found[1] + found[3]
+        box = (left * width / 100, top * height / 100, right * width / 100, bottom * height / 100)
+        turned = turned_box(box, degrees, (box[0], box[1])) if degrees else box
+        return (turned[0] / width, turned[1] / height, turned[2] / width, turned[3] / height), None
+    found = values(value, "x", "y", "radiusX", "radiusY")
+    if found is None or min(found[2:]) <= 0:
+        return None
+    x, y, x_radius, y_radius = (share / 100 * side for share, side in zip(found, (width, height) * 2, strict=True))
+    left, top, right, bottom = ellipse_box(x, y, x_radius, y_radius, degrees)
+    outline = ellipse(x, y, x_radius, y_radius, degrees)
+    shares = array("f", (one / (height if place % 2 else width) for place, one in enumerate(outline)))
+    return (left / width, top / height, right / width, bottom / height), shares

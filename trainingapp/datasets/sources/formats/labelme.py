@@ -1,0 +1,122 @@
+"""Labelme (and AnyLabeling): a JSON file for each image, usually beside it.
+
+day1/a.jpg  day1/a.json  day2/a.jpg  day2/a.json
+
+Polygons, rectangles, circles and rotated rectangles become objects; flags of whole images become their classes where
+there are no objects. https://github.com/wkentaro/labelme/blob/main/labelme/_label_file.py
+"""
+
+import math
+import re
+from array import array
+
+from trainingapp.contract.messages import dataset_annotations as annotation_messages
+from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.sources.files import Files, best_match, stem
+from trainingapp.datasets.sources.formats.collector import whole
+from trainingapp.datasets.sources.formats.gathered import Corners, Gathered, ellipse, in_order, polygon
+from trainingapp.datasets.sources.json_stream import members
+from trainingapp.datasets.sources.layout import Layout, Shape
+from trainingapp.datasets.sources.position import Position
+from trainingapp.datasets.sources.source import SourceFile
+
+NAME = "labelme"
+_MOST_PEEKED = 20
+_KNOWN = ("polygon", "rectangle", "circle", "rotation")
+_EMBEDDED = re.compile(r'"imageData"\s*:\s*"[A-Za-z0-9+/=]*"')
+"""The image itself as text: it can be larger than any value that is read."""
+
+
+def recognise(files: Files) -> bool:
+    """Whether a JSON file has shapes and the path of an image."""
+    return any(_is_labelme(files.peek(file)) for file in files.ending(".json")[:_MOST_PEEKED])
+
+
+def _is_labelme(content: bytes) -> bool:
+    return b'"shapes"' in content and (b'"imagePath"' in content or b'"shape_type"' in content)
+
+
+def read(files: Files, report: Report) -> Layout:
+    """Read every JSON file with shapes; classes are ordered by name."""
+    sources = [file for file in files.ending(".json") if _is_labelme(files.peek(file))]
+    gathered = Gathered(NAME, files, report, sources)
+    for file in sources:
+        try:
+            _read_file(files, file, gathered)
+        except DatasetError as error:
+            report.faults(error.items)
+    return gathered.layout()
+
+
+def _read_file(files: Files, file: SourceFile, gathered: Gathered) -> None:
+    """Add the image of one file. Raises DatasetError when it is not valid JSON."""
+    text = _EMBEDDED.sub('"imageData": null', files.read_text(file))
+    shapes: list[Shape] = []
+    unusable = 0
+    other: dict[str, object] = {}
+    for key, line, value in members(text, file.path):
+        if key != "shapes":
+            other[key] = value
+        elif shape := _shape(value, Position(file.path, line), gathered):
+            shapes.append(shape)
+        else:
+            unusable += 1
+    image = _image(files, file, other.get("imagePath"))
+    if image is None:
+        message = annotation_messages.NO_IMAGE_FOR(path=file.path)
+        gathered.fault(Position(file.path), message, "missing_image")
+        return
+    width, height = whole(other.get("imageWidth")), whole(other.get("imageHeight"))
+    flags = other.get("flags")
+    labels = [name for name, is_set in flags.items() if is_set is True] if isinstance(flags, dict) else []
+    size = (width, height) if width and height else (0, 0)
+    gathered.add(image, Position(file.path), shapes, labels=labels, size=size, unusable=unusable)
+
+
+def _image(files: Files, file: SourceFile, name: object) -> SourceFile | None:
+    folder = file.path.rpartition("/")[0]
+    kind = files.kind_of(file.path)
+    # The path is often that of another machine; a file of the same stem in the folder is certain.
+    beside = best_match([one for one in files.with_stem(stem(file.path)) if one.path.startswith(folder)], folder, kind)
+    if beside is not None and beside.path.rpartition("/")[0] == folder:
+        return beside
+    named = files.find_image(name, folder, kind) if isinstance(name, str) and name else None
+    return named or best_match(files.with_stem(stem(file.path)), folder, kind)
+
+
+def _shape(value: object, where: Position, gathered: Gathered) -> Shape | None:
+    """The object; None, with a fault, when it cannot be used."""
+    if not isinstance(value, dict):
+        gathered.field_invalid(where, "shapes")
+        return None
+    kind = value.get("shape_type", "polygon")  # version 3 had no other types
+    if kind not in _KNOWN:
+        gathered.shape_not_read(where, kind, _KNOWN)
+        return None
+    if not isinstance(label := value.get("label"), str) or not label.strip():
+        gathered.field_invalid(where, "label")
+        return None
+    found = _outline(kind, value.get("points"))
+    if found is None:
+        gathered.field_invalid(where, "points")
+        return None
+    box, outline = found
+    return gathered.shape(label, where, box, (outline,) if outline else ())
+
+
+def _outline(kind: object, points: object) -> "tuple[Corners | None, array[float] | None] | None":
+    """(box, polygon) of the points; None when their number or type is wrong."""
+    if kind in ("polygon", "rotation"):
+        outline = polygon(points)
+        return (None, outline) if outline else None
+    if not isinstance(points, list) or len(points) not in (2, 4):
+        return None
+    flat = polygon([*points, points[0]] if len(points) == 2 else points)
+    if flat is None or (kind == "circle" and len(points) != 2):
+        return None
+    if kind == "circle":  # centre, and a point on the circle
+        radius = math.dist(flat[0:2], flat[2:4])
+        x, y = flat[0], flat[1]
+        return (x - radius, y - radius, x + radius, y + radius), ellipse(x, y, radius, radius)
+    # AnyLabeling writes all four corners of a rectangle.
+    return in_order(min(flat[0::2]), min(flat[1::2]), max(flat[0::2]), max(flat[1::2])), None

@@ -1,0 +1,44 @@
+"""CSV files whose columns are found by name."""
+
+import csv
+import io
+from collections.abc import Iterator
+
+from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.datasets.report import DatasetError, reason
+from trainingapp.datasets.sources.position import Position
+
+DELIMITERS = ",;\t"
+
+
+def header_of(content: bytes) -> list[str]:
+    """The names of the columns in lower case, from the beginning of a file."""
+    first = content.decode("utf-8-sig", errors="replace").partition("\n")[0].rstrip("\r")
+    return [name.strip().strip('"').lower() for name in first.split(delimiter_of(first))]
+
+
+def delimiter_of(line: str) -> str:
+    """The most frequent delimiter in the line."""
+    return max(DELIMITERS, key=line.count)
+
+
+def cells(text: str, path: str) -> Iterator[tuple[Position, list[str]]]:
+    """(where, cells) of every line that is not empty. Raises DatasetError when the text is not valid CSV."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text[: text.find("\n") + 1] or text))
+    try:
+        for parts in reader:
+            if any(part.strip() for part in parts):
+                yield Position(path, reader.line_num), parts
+    except csv.Error as error:
+        where = Position(path, reader.line_num).param()
+        raise DatasetError.one(
+            "annotations_broken", messages.INVALID_CSV(where=where, reason=reason(error)), path
+        ) from None
+
+
+def rows(text: str, path: str) -> Iterator[tuple[Position, dict[str, str]]]:
+    """(where, cells by the lower-case name of their column) of every line below the header."""
+    found = cells(text, path)
+    header = [name.strip().lower() for name in next(found, (None, []))[1]]
+    for where, parts in found:
+        yield where, dict(zip(header, map(str.strip, parts), strict=False))
