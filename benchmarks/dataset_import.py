@@ -1,6 +1,6 @@
 """Importing a COCO set beside reading it with pycocotools and torchvision, and the memory that it takes.
 
-    python benchmarks/dataset_import.py [--quick]
+    python benchmarks/dataset_import.py [--quick | --large]
 
 The set is drawn: JPEG images of 640 x 480 pixels with seven outlined objects each. Each contender goes through all of
 it in a process of its own, one after the other in every round, with the files in the page cache:
@@ -13,6 +13,7 @@ it in a process of its own, one after the other in every round, with the files i
 
 Counted are seconds after the imports of modules; figures are medians of the rounds. Memory is the highest resident set
 (VmHWM) of the importing process, for a small set and for one of ten times as many images (`--quick`: five times).
+`--large` measures nothing but the memory for a COCO file of 500 MB: a million outlined objects in 20,000 images.
 """
 
 import argparse
@@ -38,6 +39,7 @@ sys.path.insert(0, str(ROOT))
 WIDTH, HEIGHT = 640, 480
 OBJECTS, CORNERS = 7, 24
 CLASSES = 20
+LARGE_IMAGES, LARGE_BYTES = 20_000, 500 * 1000**2
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,17 @@ FULL = Plan(images=1000, rounds=5, memory=(1000, 10_000))
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="Fewer images and rounds.")
+    parser.add_argument("--large", action="store_true", help="The memory for a COCO file of 500 MB, and nothing else.")
     parser.add_argument("--child", nargs=2, metavar=("CONTENDER", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         print(json.dumps(CONTENDERS[arguments.child[0]](Path(arguments.child[1]))))
         return
     with tempfile.TemporaryDirectory(prefix="cvstudio-bench-") as folder:
-        figures = measure(Path(folder), QUICK if arguments.quick else FULL)
+        if arguments.large:
+            figures = measure_large(Path(folder))
+        else:
+            figures = measure(Path(folder), QUICK if arguments.quick else FULL)
     print(json.dumps(figures))
 
 
@@ -110,6 +116,15 @@ def measure_memory(folder: Path, plan: Plan) -> dict[str, Any]:
     return {"peak_small_mib": round(peaks[0]), "peak_large_mib": round(peaks[1]), "growth_kib": round(growth_kib, 1)}
 
 
+def measure_large(folder: Path) -> dict[str, Any]:
+    """Highest resident set, in MiB, and seconds of an import of a COCO file of 500 MB."""
+    source, objects = draw_large_set(folder / "large")
+    found = run_child("import", source)
+    size_mb = (source / "annotations.json").stat().st_size / 1e6
+    print(f"{size_mb:.0f} MB of COCO JSON, {objects:,} objects: {found['peak_mib']:.0f} MiB, {found['seconds']:.0f} s")
+    return {"large_mb": round(size_mb), "peak_mib": round(found["peak_mib"]), "seconds": round(found["seconds"], 1)}
+
+
 def run_child(contender: str, source: Path) -> dict[str, float]:
     command = [sys.executable, str(Path(__file__)), "--child", contender, str(source)]
     result = subprocess.run(
@@ -137,6 +152,37 @@ def draw_set(folder: Path, count: int, *, outlined: bool) -> Path:
     for split, part in content.items():
         (folder / split / "_annotations.coco.json").write_text(json.dumps(part))
     return folder
+
+
+def draw_large_set(folder: Path) -> tuple[Path, int]:
+    """(images/ of 64 x 48 pixels with an annotations.json of 500 MB, the number of its objects)"""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir(parents=True)
+    images = []
+    for number in range(LARGE_IMAGES):
+        name = f"{number:06}.jpg"
+        pixels = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((64, 48)).save(folder / "images" / name, quality=60)
+        images.append({"id": number, "file_name": name, "width": 64, "height": 48})
+    objects = 0
+    with (folder / "annotations.json").open("w") as file:
+        file.write(f'{{"images": {json.dumps(images)}, "categories": {json.dumps(_categories())}, "annotations": [')
+        while file.tell() < LARGE_BYTES:
+            points = (rng.uniform(0.05, 0.95, (int(rng.integers(15, 40)), 2)) * [64, 48]).round(2)
+            (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+            entry = {
+                "id": objects,
+                "image_id": objects % LARGE_IMAGES,
+                "category_id": objects % CLASSES + 1,
+                "bbox": [left, top, round(right - left, 2), round(bottom - top, 2)],
+                "area": round((right - left) * (bottom - top), 4),
+                "iscrowd": 0,
+                "segmentation": [points.ravel().tolist()],
+            }
+            file.write((", " if objects else "") + json.dumps(entry))
+            objects += 1
+        file.write("]}")
+    return folder, objects
 
 
 def _categories() -> list[dict[str, Any]]:

@@ -100,6 +100,15 @@ def test_a_split_that_cannot_be_found_stops_the_import(import_tree: ImportTree, 
     assert_refused(import_tree(tree), data_dir, "split_not_found", "data.yaml names", "as the val split")
 
 
+@pytest.mark.parametrize(
+    "about", ["train: /a/b\n", "train: /a/b\nval: /a/b\n", "train:\nval:\n", "train: /a\ntest: /b\n"]
+)
+def test_entries_that_give_no_split_leave_it_open(import_tree: ImportTree, about: str) -> None:
+    dataset = import_tree(custom_yolo(about, places={"train": "all", "val": "all"}))
+    assert dataset.status == "ready"
+    assert set(splits_of(dataset)) == set(SPLITS)
+
+
 def test_the_same_folder_for_both_leaves_the_split_open(import_tree: ImportTree) -> None:
     dataset = import_tree(custom_yolo("train: images\nval: images\n", places={"train": "all", "val": "all"}))
     assert dataset.status == "ready"

@@ -73,6 +73,8 @@ def check_upload(path: Path) -> None:
             raise DatasetError.one("no_images", source_messages.NO_IMAGES())
         if recognise(files) is class_folders:
             report = Report()
+            # Annotations of an unknown format refuse the source in the review, where class folders can be chosen.
+            files = Files(source, reading=ReadingOptions(format=class_folders.NAME))
             check_layout(class_folders.read(files, report), ImportOptions(), report)
             report.raise_fatal()
 

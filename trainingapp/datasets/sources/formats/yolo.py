@@ -285,6 +285,8 @@ def _entries(
             found[kind] = list(paths)
         elif texts[kind] and kind != "test":
             missing[kind] = texts[kind][0]
+    if not texts["val"] or texts["train"] == texts["val"]:
+        missing = {}  # no split is given
     if found.get("train") == found.get("val") and found.get("train") and texts["train"] != texts["val"]:
         # Both were found by the last part of their paths alone, such as images: neither is in the source as such.
         missing = {"train": texts["train"][0], "val": texts["val"][0]}
