@@ -60,6 +60,12 @@ def test_weights_are_exported_by_a_job_of_the_caller(other_api: Api, weights: We
     problem(other_api.get(f"jobs/{job['id']}/files/export.zip"), 404)
     for wrong in ([], ["tflite"], ["pt"] * 9):
         problem(other_api.post(path, {"formats": wrong}), 422)
+    options = {"batch": "dynamic", "size": "dynamic", "opset": 18, "half": True}
+    asked = other_api.post(path, {"formats": ["openvino"], **options})
+    assert Job.objects.get(pk=asked.json()["id"]).params["options"] == {**options, "nms": False}
+    for wrong_option in ({"batch": "8"}, {"opset": 3}, {"opset": "newest"}):
+        problem(other_api.post(path, {"formats": ["onnx"], **wrong_option}), 422)
+    problem(other_api.post(path, {"formats": ["onnx"], "nms": True}), 409, "not-possible")  # no detector
 
 
 def test_weights_are_deleted_by_their_owner(api: Api, other_api: Api, weights: Weights) -> None:

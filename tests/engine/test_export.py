@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,7 @@ FAMILIES = [
     ("segmentation", "smp/segformer_resnet18", 64),
 ]
 QUICK = {"timm/resnet10t", "ssdlite320_mobilenet_v3_large", "fcn_resnet18", "fasterrcnn_resnet18_fpn"}
-ALL_FORMATS = ["onnx", "pt2", "safetensors", "pt"]
+ALL_FORMATS = ["onnx", "openvino", "pt2", "safetensors", "pt"]
 
 
 def quiet(done: int, total: int, message: str) -> None:
@@ -141,9 +140,11 @@ def test_the_zip_holds_each_format_with_what_it_takes_to_use_it(tmp_path: Path) 
         names = sorted(archive.namelist())
         assert names == [
             "README.md",
+            "model.bin",
             "model.json",
             "model.onnx",
             "model.pt2",
+            "model.xml",
             "predict.py",
             "weights.pt",
             "weights.safetensors",
@@ -182,18 +183,6 @@ def test_a_format_that_gives_something_else_is_left_out_and_says_so(
         assert "model.onnx: left out." in archive.read("README.md").decode()
     with pytest.raises(BadData, match="differ from those of PyTorch"):
         export(card, weights, ["onnx"], images, tmp_path, quiet)
-
-
-@pytest.fixture(scope="module")
-def plain_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment with numpy, pillow and onnxruntime alone."""
-    folder = tmp_path_factory.mktemp("venv") / "env"
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    python = folder / "bin" / "python"
-    wanted = ["numpy", "pillow", "onnxruntime"]
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True, cwd=folder)
-    assert subprocess.run([python, "-c", "import torch"], capture_output=True, cwd=folder).returncode == 1
-    return python
 
 
 @pytest.mark.long

@@ -77,6 +77,13 @@ def test_upload_export_and_delete(admin: User, tmp_path: Path, weights_command: 
     assert found["formats"]["pt"]["is_good"]
     with zipfile.ZipFile(target) as archive:
         assert "weights.pt" in archive.namelist()
+    with pytest.raises(CommandError, match="only available for detection"):
+        weights_command("export", "mine", "--format", "onnx", "--nms")
+    choices = ["--batch", "dynamic", "--opset", "13", "--half"]
+    found = json.loads(weights_command("export", "mine", "--format", "onnx", *choices, "--out", str(target), "--json"))
+    made = found["formats"]["onnx"]
+    assert made["options"] == {"batch": "dynamic", "size": "fixed", "opset": 13, "half": True, "nms": False}
+    assert made["is_good"], made["problem"]
     size = f"{record['size_bytes']:,} bytes in 1 files"
     assert size in weights_command("delete", "mine", "--dry-run")
     assert Weights.objects.exists()

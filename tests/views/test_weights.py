@@ -232,6 +232,33 @@ def test_an_export_is_followed_and_fetched(user_client: Client, other_user: User
     assert "Exports compared with PyTorch" in user_client.get(entry.get_absolute_url()).content.decode()
 
 
+def test_the_options_of_an_export_reach_its_job(user_client: Client, entry: Weights) -> None:
+    page = reverse("weights_export", args=[entry.pk])
+    assert "Non-maximum suppression inside the model" not in user_client.get(page).content.decode()
+    chosen = {"formats": ["onnx"], "batch": "dynamic", "size": "dynamic", "opset": "13", "half": "on"}
+    assert user_client.post(page, chosen).status_code == 302
+    options = {"batch": "dynamic", "size": "dynamic", "opset": 13, "half": True, "nms": False}
+    assert Job.objects.get(kind=Job.Kind.EXPORT).params["options"] == options
+    work()
+    html = user_client.get(entry.get_absolute_url()).content.decode()
+    assert "dynamic batch size · dynamic height and width · opset 13 · weights in half precision" in html
+    assert "Compared with PyTorch with the same rounded weights." in html
+    assert user_client.post(page, {"formats": ["onnx"], "opset": "24"}).status_code == 422
+
+
+def test_a_detector_offers_suppression_for_one_image(user_client: Client, user: User) -> None:
+    page = reverse("weights_export", args=[make_entry(user, "detection").pk])
+    html = user_client.get(page).content.decode()
+    assert "Non-maximum suppression inside the model" in html
+    assert '<option value="20">' in html
+    assert '<option value="21">' not in html
+    refused = user_client.post(page, {"formats": ["onnx"], "nms": "on", "batch": "dynamic"})
+    assert (refused.status_code, "one image at a time" in refused.content.decode()) == (422, True)
+    assert not Job.objects.filter(kind=Job.Kind.EXPORT).exists()
+    assert user_client.post(page, {"formats": ["onnx"], "nms": "on"}).status_code == 302
+    assert Job.objects.get(kind=Job.Kind.EXPORT).params["options"]["nms"] is True
+
+
 @pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
 def test_images_are_tried(user_client: Client, user: User, other_user: User, task: str) -> None:
     entry = make_entry(user, task, name=task)

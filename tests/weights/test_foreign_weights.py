@@ -105,8 +105,10 @@ ARRANGED: dict[str, tuple[Callable[[State], Any], str, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("arranged", ARRANGED)
-@pytest.mark.parametrize("is_old", [False, True], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize(
+    ("arranged", "is_old"),
+    [*((name, False) for name in ARRANGED), *((name, True) for name in ("plain", "lightning", "timm"))],
+)
 def test_a_state_dict_is_found_wherever_it_is_nested(
     arranged: str, is_old: bool, state: State, card: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Page, Paging, Text
 from trainingapp.api.schemas import TAKEN, ExperimentListItem, Sharing, WeightsState
 from trainingapp.contract.dataset_index import LabelMode
+from trainingapp.contract.export_options import LEAST_OPSET, MOST_OPSET, Axis
 from trainingapp.contract.limits import (
     ARCHITECTURE_LENGTH,
     LICENCE_LENGTH,
@@ -33,7 +34,7 @@ from trainingapp.models import Dataset, Device, Host, Job, Weights
 from trainingapp.presentation.messages import rendered_data
 
 DatasetStatus = Literal["inspecting", "proposed", "importing", "ready", "refused"]
-ExportFormat = Literal["onnx", "pt2", "safetensors", "pt"]
+ExportFormat = Literal["onnx", "openvino", "pt2", "safetensors", "pt"]
 WeightsFormat = Literal["safetensors", "pt"]
 NormalisationName = Literal["imagenet", "centred", "plain"]
 JobState = Literal["waiting", "working", "done", "failed", "cancelled"]
@@ -373,11 +374,25 @@ class PredictMany(Schema):
 
 
 class WeightsExport(Schema):
-    """What to pack."""
+    """The formats, and the choices for ONNX and OpenVINO. What a network does not allow is skipped, with the reason."""
 
-    model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"formats": ["onnx", "safetensors"]}]})
+    model_config = TAKEN | ConfigDict(
+        json_schema_extra={"examples": [{"formats": ["onnx", "safetensors"], "batch": "dynamic"}]}
+    )
 
-    formats: list[ExportFormat] = Field(min_length=1, max_length=4)
+    formats: list[ExportFormat] = Field(min_length=1, max_length=5)
+    batch: Axis = Field("fixed", description="Number of images: one, or dynamic.")
+    size: Axis = Field("fixed", description="Height and width: the image size of the model, or dynamic.")
+    opset: int | None = Field(
+        None,
+        ge=LEAST_OPSET,
+        le=MOST_OPSET,
+        description="Version of the ONNX operators; null: the default of PyTorch. Detection models: at most 20.",
+    )
+    half: bool = Field(False, description="Store the weights as float16. Inputs and outputs stay float32.")
+    nms: bool = Field(
+        False, description="Detection models only: non-maximum suppression inside the model, one image at a time."
+    )
 
 
 class _SeenHold(Protocol):

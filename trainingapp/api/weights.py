@@ -26,6 +26,7 @@ from trainingapp.api.problems import Problem, not_found, wrong_field, wrong_para
 from trainingapp.api.raw_bodies import BINARY_BODY, check_binary
 from trainingapp.api.schemas import TrainingDeleteResponse
 from trainingapp.api.versions import IfMatch, changed, etag
+from trainingapp.contract.export_options import ExportOptions
 from trainingapp.datasets import uploads
 from trainingapp.models import Job, Weights
 from trainingapp.models.verbs import DeletionSize, VerbError
@@ -110,7 +111,9 @@ def download_weights(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
 def export(request: ApiRequest, pk: Id, payload: WeightsExport) -> Status[Job]:
     """Have a worker pack the weights into a zip. When the job is done, its file is export.zip."""
     weights = weights_for(request, pk, Verb.DOWNLOAD, also=Verb.CREATE)
-    return Status(202, weights_verbs.export_weights(weights, formats=payload.formats, by=request.caller.user))
+    options = ExportOptions(**payload.model_dump(exclude={"formats"}))
+    by = request.caller.user
+    return Status(202, weights_verbs.export_weights(weights, formats=payload.formats, options=options, by=by))
 
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete weights")

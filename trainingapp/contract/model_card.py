@@ -21,17 +21,35 @@ NORMALISATIONS: dict[str, dict[str, list[float]]] = {
 
 EXPORT_FILES: dict[str, str] = {
     "onnx": "model.onnx",
+    "openvino": "model.xml",
     "pt2": "model.pt2",
     "safetensors": "weights.safetensors",
     "pt": "weights.pt",
 }
 """The file of each export format."""
 
+OPENVINO_WEIGHTS = "model.bin"
+"""The second file of OpenVINO, beside its `model.xml`."""
+
+
+def export_files(name: str) -> tuple[str, ...]:
+    """All files of an export format."""
+    return (EXPORT_FILES[name], OPENVINO_WEIGHTS) if name == "openvino" else (EXPORT_FILES[name],)
+
+
 TOLERANCE = 1e-4
 """Largest difference of scores up to which an exported network counts as the same."""
 
 BOX_TOLERANCE_PIXELS = 0.5
 """The same for the edges of boxes."""
+
+HALF_TOLERANCE = 0.02
+"""Largest difference of scores that rounding the weights to float16 may make.
+
+float16 has a significand of 11 bits: each weight changes by at most 2^-11 = 0.05 % of its value, and over some dozens
+of layers these errors add up to about 1 % of a logit. The exported network must equal PyTorch with the same rounded
+weights within `TOLERANCE`; this limit is about the rounding alone.
+"""
 
 Card = dict[str, Any]
 

@@ -1,7 +1,7 @@
 """Predict with an exported network: python predict.py IMAGE ... [--out FOLDER] [--confidence 0.5] [--iou 0.5]
 
-Needs numpy, pillow and onnxruntime. Reads model.onnx and model.json beside it; for each image it prints one line of
-JSON and, with --out, writes the image with the predictions drawn in.
+Needs numpy, pillow, and onnxruntime for model.onnx or openvino for model.xml. Reads one of these and model.json beside
+it; for each image it prints one line of JSON and, with --out, writes the image with the predictions drawn in.
 
 Legend: B boxes, C classes; xyxy = left, top, right, bottom in pixels.
 """
@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,12 +120,16 @@ def candidates(
     scores = scores_BC[places, labels]
     order = np.argsort(-scores, kind="stable")[:limit]
     places, labels, scores = places[order], labels[order], scores[order]
-    found = (boxes[places] if boxes.ndim == 2 else boxes[places, labels]).astype(np.float64)
-    found = found - np.array([image.left, image.top] * 2)
+    return placed(boxes[places] if boxes.ndim == 2 else boxes[places, labels], scores, labels, image)
+
+
+def placed(boxes_D4: Floats, scores_D: Floats, labels_D: Any, image: Prepared) -> list[list[float]]:
+    """Rows of `candidates` for boxes in pixels of the square. Those that are outside of the image are left out."""
+    found = boxes_D4.astype(np.float64) - np.array([image.left, image.top] * 2)
     found *= np.array([image.width / image.inner_width, image.height / image.inner_height] * 2)
     found = found.clip(0, np.array([image.width, image.height] * 2))
     kept = ((found[:, 2:] - found[:, :2]) > 0).all(axis=1)
-    rows = zip(labels[kept].tolist(), scores[kept].tolist(), found[kept].tolist(), strict=True)
+    rows = zip(labels_D[kept].tolist(), scores_D[kept].tolist(), found[kept].tolist(), strict=True)
     return [[label, score, *box] for label, score, box in rows]
 
 
@@ -169,12 +173,29 @@ def mask_shares(mask_HW: NDArray[np.uint8], classes: Sequence[str]) -> dict[str,
     return {classes[label]: round(float(counts[label]), 6) for label in np.argsort(-counts) if counts[label]}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def network_of(folder: Path, runtime: str | None) -> Callable[[Floats], list[Any]]:
+    """The network in the folder: its outputs for [N, 3, H, W]. Without `runtime`, model.onnx where it exists."""
+    if runtime == "openvino" or (runtime is None and not (folder / "model.onnx").exists()):
+        import openvino
+
+        # Some processors compute in bfloat16 unless told otherwise.
+        compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return lambda images_NCHW: list(compiled([images_NCHW]).values())
     import onnxruntime
 
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    return lambda images_NCHW: list(session.run(None, {"image": images_NCHW}))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(__file__).resolve().parent
     options, card = _options(arguments), json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    if options.size is not None:
+        if card["export"]["size"] != "dynamic":
+            sys.stderr.write(f"--size: this export takes images of {card['image_size']} pixels alone\n")
+            return 2
+        card["image_size"] = options.size
+    network = network_of(folder, options.runtime)
     for path in options.images:
         try:
             image = prepared(path, card)
@@ -182,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stderr.write(f"{path}: cannot be read as an image: {error}\n")
             return 1
         began = time.perf_counter()
-        outputs = session.run(None, {"image": image.image_NCHW})
+        outputs = network(image.image_NCHW)
         milliseconds = round((time.perf_counter() - began) * 1000, 1)
         line, drawn = _found(outputs, card, image, options)
         sys.stdout.write(json.dumps({"image": str(path), "milliseconds": milliseconds, **line}) + "\n")
@@ -193,12 +214,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Predict with model.onnx.")
+    parser = argparse.ArgumentParser(description="Predict with model.onnx or model.xml.")
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="draw the predictions into PNG files there")
     parser.add_argument("--confidence", type=float, help="confidence threshold of boxes; default: that of model.json")
     parser.add_argument("--iou", type=float, help="NMS IoU threshold; default: that of model.json")
     parser.add_argument("--top", type=int, default=TOP_CLASSES, help="number of classes that are listed")
+    parser.add_argument("--size", type=int, help="side of the square, a multiple of 32; for a dynamic size alone")
+    parser.add_argument("--runtime", choices=["onnx", "openvino"], help="default: onnx where model.onnx exists")
     return parser.parse_args(arguments)
 
 
@@ -219,7 +242,12 @@ def _found(
         return {"shares": mask_shares(mask_HW, classes)}, mask_HW
     confidence = card["confidence"] if options.confidence is None else options.confidence
     iou = card["iou"] if options.iou is None else options.iou
-    rows = rounded(suppressed(candidates(outputs[0], outputs[1], image, confidence), iou, card["max_boxes"]))
+    made = card["export"]
+    if made["nms"]:
+        rows = rounded([row for row in placed(outputs[0], outputs[1], outputs[2], image) if row[1] >= confidence])
+    else:
+        boxes_of, scores_BC = (part[0] for part in outputs[:2]) if made["batch"] == "dynamic" else outputs[:2]
+        rows = rounded(suppressed(candidates(boxes_of, scores_BC, image, confidence), iou, card["max_boxes"]))
     boxes = [{"class": classes[int(row[0])], "confidence": row[1], "box": row[2:]} for row in rows]
     return {"boxes": boxes}, None
 

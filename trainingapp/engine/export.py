@@ -4,7 +4,6 @@ A format whose check fails is not in the zip; the result says why.
 """
 
 import json
-import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,155 +16,147 @@ from torch import nn
 
 from trainingapp.contract import prediction as predict
 from trainingapp.contract.errors import BadData
+from trainingapp.contract.export_options import NMS_OUTPUTS, OPTION_FORMATS, ExportOptions
 from trainingapp.contract.messages import Message, MessageError, from_data, sentences
 from trainingapp.contract.messages.engine_jobs import BUILDING_NETWORK, CREATING_FILE, PACKING
-from trainingapp.contract.messages.weights import BOXES_DIFFER, FORMAT_NOT_CREATED, SCORES_DIFFER, WEIGHTS_DIFFER
-from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, EXPORT_FILES, TOLERANCE, Card, with_task
+from trainingapp.contract.messages.weights import BOXES_DIFFER, SCORES_DIFFER, WEIGHTS_DIFFER
+from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, EXPORT_FILES, TOLERANCE, Card, export_files, with_task
 from trainingapp.contract.number_text import number_text
 from trainingapp.contract.prediction import prepared
 from trainingapp.contract.storage.durable import flush, sha256_of
 from trainingapp.contract.tasks.registry import TASKS
+from trainingapp.engine.export_onnx import Check, OnnxExport, Run, created, onnx_session, write_openvino
 from trainingapp.engine.export_readme import Outcome, readme
 from trainingapp.engine.networks import load_plain_network
 from trainingapp.engine.tasks.registry import implementation
 
 ZIP_FILE = "export.zip"
 CARD_FILE = "model.json"
-OPSET = 17
-"""Of the older exporter; the newer one chooses its own."""
-
-#: A network in some format: its outputs for an image.
-Run = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 Tell = Callable[[int, int, Message | str], None]
-
-
-class _NotTheSameError(MessageError):
-    """A format could not be created, or its results differ from those of PyTorch."""
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """The network that is exported, and its outputs for the images of the check."""
+    """The network that is exported: for one image of its size, and as the options describe it."""
 
     card: Card
     weights: Path
     module: nn.Module
-    images: list[torch.Tensor]
-    expected: list[tuple[torch.Tensor, ...]]
+    checks: list[Check]
+    onnx: OnnxExport
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The largest differences over all checks: of scores, and of boxes in pixels where there are boxes."""
+
+    difference: float = 0.0
+    box_difference: float | None = None
+    detections: int | None = None
+    """Boxes that were compared, of a network with suppression inside."""
 
 
 def export(
-    card: Card, weights: Path, formats: Sequence[str], images: Sequence[Path], folder: Path, tell: Tell
+    card: Card,
+    weights: Path,
+    formats: Sequence[str],
+    images: Sequence[Path],
+    folder: Path,
+    tell: Tell,
+    options: ExportOptions | None = None,
 ) -> dict[str, object]:
     """Write FOLDER/export.zip. Returns {"file", "size_bytes", "sha256", "images", "formats": {format: outcome}}.
 
-    An outcome is {"is_good", "difference", "box_difference", "problem", "problem_data"}, differences being the largest
-    over all images. Raises BadData where not one format could be created, WeightsUnavailable.
+    `options` are about ONNX and OpenVINO. Raises BadData where not one format could be created, WeightsUnavailable.
     """
-    card, total = with_task(card), len(formats) + 2
+    card, total, options = with_task(card), len(formats) + 2, options or ExportOptions()
     tell(0, total, BUILDING_NETWORK())
-    subject = _subject(card, weights, images)
+    subject = _subject(card, weights, images, options, folder / "made.onnx")
     outcomes: dict[str, Outcome] = {}
     for done, name in enumerate(formats, start=1):
         tell(done, total, CREATING_FILE(file=EXPORT_FILES[name]))
         outcomes[name] = _outcome(name, subject, folder / EXPORT_FILES[name])
+    (folder / "made.onnx").unlink(missing_ok=True)
     good = [name for name in formats if outcomes[name]["is_good"]]
     if not good:
         raise BadData(sentences(*(from_data(outcome.get("problem_data")) for outcome in outcomes.values())))
     tell(total - 1, total, PACKING())
-    path = _packed(card, outcomes, good, folder, len(images))
+    path = _packed(card, outcomes, good, folder, len(images), options)
     tell(total, total, "")
     size_bytes = path.stat().st_size
     about = {"file": path.name, "size_bytes": size_bytes, "sha256": sha256_of(path), "images": len(images)}
     return {**about, "formats": outcomes}
 
 
-def _subject(card: Card, weights: Path, images: Sequence[Path]) -> _Subject:
+def _subject(card: Card, weights: Path, images: Sequence[Path], options: ExportOptions, onnx_file: Path) -> _Subject:
     module = load_plain_network(card, weights)
     inputs = [torch.from_numpy(prepared(path, card).image_NCHW) for path in images]
     with torch.inference_mode():
-        expected = [module(one) for one in inputs]
-    return _Subject(card, weights, module, inputs, expected)
+        checks = [Check(one, module(one)) for one in inputs]
+    onnx_file.unlink(missing_ok=True)
+    return _Subject(card, weights, module, checks, OnnxExport(card, weights, inputs, options, onnx_file))
 
 
 def _outcome(name: str, subject: _Subject, path: Path) -> Outcome:
-    make = {"pt": _pt, "safetensors": _safetensors, "pt2": _pt2, "onnx": _onnx}[name]
+    make = {"pt": _pt, "safetensors": _safetensors, "pt2": _pt2, "onnx": _onnx, "openvino": _openvino}[name]
+    has_options = name in OPTION_FORMATS
+    about: Outcome = {
+        "is_good": True,
+        "difference": None,
+        "box_difference": None,
+        "problem": "",
+        "options": subject.onnx.options.as_data() if has_options else {},
+    }
     try:
-        difference, box_difference = make(subject, path)
-    except _NotTheSameError as error:
-        path.unlink(missing_ok=True)
-        return {
-            "is_good": False,
-            "difference": None,
-            "box_difference": None,
-            "problem": str(error),
-            "problem_data": error.message.as_data(),
-        }
-    return {"is_good": True, "difference": difference, "box_difference": box_difference, "problem": ""}
+        found = make(subject, path)
+    except MessageError as error:
+        for file in export_files(name):
+            (path.parent / file).unlink(missing_ok=True)
+        return {**about, "is_good": False, "problem": str(error), "problem_data": error.message.as_data()}
+    about |= {"difference": found.difference, "box_difference": found.box_difference}
+    if has_options:
+        about |= {"rounding": subject.onnx.rounding, "detections": found.detections}
+    return about
 
 
-def _pt(subject: _Subject, path: Path) -> tuple[float, float | None]:
+def _pt(subject: _Subject, path: Path) -> _Compared:
     torch.save(load_file(subject.weights), path)
     return _check_state(torch.load(path, weights_only=True), subject)
 
 
-def _safetensors(subject: _Subject, path: Path) -> tuple[float, float | None]:
+def _safetensors(subject: _Subject, path: Path) -> _Compared:
     path.unlink(missing_ok=True)
     path.write_bytes(subject.weights.read_bytes())
     return _check_state(load_file(path), subject)
 
 
-def _check_state(state: dict[str, torch.Tensor], subject: _Subject) -> tuple[float, float | None]:
+def _check_state(state: dict[str, torch.Tensor], subject: _Subject) -> _Compared:
     """Compare bit by bit: nothing is computed."""
     own = subject.module.network.state_dict()  # type: ignore[union-attr]
     if state.keys() != own.keys() or not all(torch.equal(state[name], own[name]) for name in own):
-        raise _NotTheSameError(WEIGHTS_DIFFER())
-    return 0.0, None
+        raise MessageError(WEIGHTS_DIFFER())
+    return _Compared()
 
 
-def _pt2(subject: _Subject, path: Path) -> tuple[float, float | None]:
-    def run() -> Run:
-        torch.export.save(torch.export.export(subject.module, (subject.images[0],)), path)
-        loaded: Run = torch.export.load(path).module()
-        return loaded
+def _pt2(subject: _Subject, path: Path) -> _Compared:
+    def make() -> None:
+        torch.export.save(torch.export.export(subject.module, (subject.checks[0].images_NCHW,)), path)
 
-    return _compared("torch.export", subject, _made("torch.export", run))
-
-
-def _onnx(subject: _Subject, path: Path) -> tuple[float, float | None]:
-    import onnxruntime
-
-    task = subject.card["task"]
-    is_newer = implementation(task).onnx_dynamo
-
-    def run() -> Run:
-        with torch.no_grad():
-            torch.onnx.export(
-                subject.module,
-                (subject.images[0],),
-                path,
-                input_names=["image"],
-                output_names=list(TASKS[task].output_names),
-                dynamo=is_newer,
-                # The newer exporter chooses its own opset and would write large weights beside the file.
-                opset_version=None if is_newer else OPSET,
-                external_data=not is_newer,
-                verbose=False,
-            )
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return lambda image: [torch.from_numpy(found) for found in session.run(None, {"image": image.numpy()})]
-
-    return _compared("ONNX", subject, _made("ONNX", run))
+    created("torch.export", make)
+    return _compared("torch.export", subject.card, subject.checks, torch.export.load(path).module())
 
 
-def _made(name: str, make: Callable[[], Run]) -> Run:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return make()
-    except Exception as error:  # exporters raise errors of any type
-        first = next(iter(str(error).strip().splitlines()), "")
-        raise _NotTheSameError(FORMAT_NOT_CREATED(format=name, kind=type(error).__name__, error=first)) from error
+def _onnx(subject: _Subject, path: Path) -> _Compared:
+    made = subject.onnx.file()
+    path.unlink(missing_ok=True)
+    path.hardlink_to(made)  # OpenVINO is made from the same file
+    return _compared("ONNX", subject.card, subject.onnx.checks, onnx_session(path))
+
+
+def _openvino(subject: _Subject, path: Path) -> _Compared:
+    made, runs = subject.onnx.file(), []
+    created("OpenVINO", lambda: runs.append(write_openvino(made, path)))
+    return _compared("OpenVINO", subject.card, subject.onnx.checks, runs[0])
 
 
 def _unlike(name: str, worst: float, worst_box: float) -> Message:
@@ -176,16 +167,19 @@ def _unlike(name: str, worst: float, worst_box: float) -> Message:
     return SCORES_DIFFER(format=name, difference=scores, allowed=allowed)
 
 
-def _compared(name: str, subject: _Subject, run: Run) -> tuple[float, float | None]:
-    """The largest difference of scores, and of boxes in pixels where there are boxes, over all images."""
-    worst, worst_box = 0.0, None
+def _compared(name: str, card: Card, checks: Sequence[Check], run: Run) -> _Compared:
+    """The largest differences over all checks. Raises MessageError where they are too large, or `run` fails."""
+    worst, worst_box, detections, outputs = 0.0, None, None, []
     with torch.inference_mode():
-        for image, expected in zip(subject.images, subject.expected, strict=True):
-            score, box = differences(subject.card, expected, run(image))
+        for check in checks:
+            created(name, lambda images=check.images_NCHW: outputs.append(run(images)))  # type: ignore[misc]
+            score, box = differences(card, check.expected, outputs.pop())
             worst, worst_box = max(worst, score), box if worst_box is None else max(worst_box, box or 0.0)
+            if len(check.expected) == len(NMS_OUTPUTS):
+                detections = (detections or 0) + len(check.expected[0])
     if not worst <= TOLERANCE or not (worst_box or 0.0) <= BOX_TOLERANCE_PIXELS:
-        raise _NotTheSameError(_unlike(name, worst, worst_box or 0.0))
-    return worst, worst_box
+        raise MessageError(_unlike(name, worst, worst_box or 0.0))
+    return _Compared(worst, worst_box, detections)
 
 
 def differences(
@@ -196,23 +190,27 @@ def differences(
     return implementation(card["task"]).output_differences(card, one, other)
 
 
-def _packed(card: Card, outcomes: dict[str, Outcome], good: list[str], folder: Path, images: int) -> Path:
+def _packed(
+    card: Card, outcomes: dict[str, Outcome], good: list[str], folder: Path, images: int, options: ExportOptions
+) -> Path:
     """The zip, without compression, because weights do not shrink."""
     path = folder / ZIP_FILE
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name in good:
-            archive.write(folder / EXPORT_FILES[name], EXPORT_FILES[name])
+        files = [file for name in good for file in export_files(name)]
+        for file in files:
+            archive.write(folder / file, file)
         about = {
             name: value for name, value in card.items() if name != "path"
         }  # a path of this machine is of no use elsewhere
-        about |= {"outputs": list(TASKS[card["task"]].output_names), "checked": outcomes}
+        names = NMS_OUTPUTS if options.nms else TASKS[card["task"]].output_names
+        about |= {"outputs": list(names), "export": options.as_data(), "checked": outcomes}
         archive.writestr(CARD_FILE, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
-        archive.writestr("README.md", readme(card, outcomes, good, images))
-        if "onnx" in good:
+        archive.writestr("README.md", readme(card, outcomes, good, images, options))
+        if OPTION_FORMATS.intersection(good):
             archive.write(predict.__file__, "predict.py")
     flush(path)
-    for name in good:
-        (folder / EXPORT_FILES[name]).unlink()
+    for file in files:
+        (folder / file).unlink()
     return path
 
 

@@ -1,7 +1,12 @@
 """What pages show of prediction jobs."""
 
-from django import template
+from collections.abc import Mapping
 
+from django import template
+from django.utils.translation import gettext
+from pydantic import JsonValue
+
+from trainingapp.contract.export_options import options_of
 from trainingapp.contract.model_card import EXPORT_FILES
 from trainingapp.models import Job, Weights
 from trainingapp.presentation.messages import rendered_data
@@ -28,6 +33,20 @@ def first_lines(job: Job) -> list[PredictedImage]:
 def export_file(name: str) -> str:
     """The file of an export format."""
     return EXPORT_FILES.get(name, name)
+
+
+@register.filter
+def export_choices(data: Mapping[str, JsonValue] | None) -> list[str]:
+    """The choices of an export that differ from the defaults, in the reader's language."""
+    options = options_of(data)
+    texts = {
+        gettext("dynamic batch size"): options.batch == "dynamic",
+        gettext("dynamic height and width"): options.size == "dynamic",
+        gettext("opset %(number)d") % {"number": options.opset or 0}: options.opset is not None,
+        gettext("weights in half precision"): options.half,
+        gettext("non-maximum suppression inside"): options.nms,
+    }
+    return [text for text, is_chosen in texts.items() if is_chosen]
 
 
 @register.filter

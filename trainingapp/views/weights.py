@@ -237,12 +237,11 @@ def weights_export(request: HttpRequest, pk: int) -> HttpResponse:
     require(request, Verb.CREATE)
     if request.method != "POST" and explain_missing_task(request, weights.task):
         return redirect(weights)
-    form = ExportForm(_posted(request))
+    form = ExportForm(_posted(request), task=weights.task)
     if form.is_valid():
         try:
-            job = weights_verbs.export_weights(
-                weights, formats=form.cleaned_data["formats"], by=signed_in(request.user)
-            )
+            formats, by = form.cleaned_data["formats"], signed_in(request.user)
+            job = weights_verbs.export_weights(weights, formats=formats, options=form.options(), by=by)
         except VerbError as error:
             form.add_error(None, str(error))
         else:

@@ -7,6 +7,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.export_options import ExportOptions, finds_boxes, opsets
 from trainingapp.contract.limits import (
     ARCHITECTURE_LENGTH,
     LICENCE_LENGTH,
@@ -26,10 +27,13 @@ NORMALISATION_LABELS = [
 ]
 FORMAT_LABELS = [
     ("onnx", _("ONNX with a prediction script")),
+    ("openvino", _("OpenVINO with a prediction script")),
     ("pt2", _("torch.export (.pt2)")),
     ("safetensors", _("safetensors")),
     ("pt", _("PyTorch state dict (.pt)")),
 ]
+BATCH_LABELS = [("fixed", _("One image")), ("dynamic", _("Dynamic"))]
+SIZE_LABELS = [("fixed", _("Image size of the model")), ("dynamic", _("Dynamic height and width"))]
 SPLIT_LABELS = [("val", _("Validation")), ("train", _("Training")), ("all", _("All images"))]
 
 
@@ -173,12 +177,66 @@ def is_known(task: str, name: str) -> bool:
 
 
 class ExportForm(MarkedForm):
+    """The formats of an export, and the choices for ONNX and OpenVINO that the task of the model has."""
+
     formats = forms.MultipleChoiceField(
         label=_("Formats"),
         choices=FORMAT_LABELS,
         initial=[name for name, _label in FORMAT_LABELS],
         widget=forms.CheckboxSelectMultiple({"class": "form-check-input"}),
     )
+    batch = forms.ChoiceField(
+        label=_("Batch size"),
+        choices=BATCH_LABELS,
+        required=False,
+        help_text=_("Number of images that the exported model takes at once. Not available for two-stage detectors."),
+        widget=forms.Select({"class": "form-select"}),
+    )
+    size = forms.ChoiceField(
+        label=_("Input size"),
+        choices=SIZE_LABELS,
+        required=False,
+        help_text=_(
+            "Dynamic: any multiple of 32. Not available for two-stage detectors and for transformers with fixed "
+            "positions; these are skipped with the reason."
+        ),
+        widget=forms.Select({"class": "form-select"}),
+    )
+    opset = forms.TypedChoiceField(
+        label=_("Opset"),
+        required=False,
+        coerce=int,
+        empty_value=None,
+        help_text=_("Version of the ONNX operators. Choose an older one for an older runtime."),
+        widget=forms.Select({"class": "form-select"}),
+    )
+    half = forms.BooleanField(
+        label=_("Weights in half precision"),
+        required=False,
+        help_text=_("Halves the file: weights are stored as float16. Inputs and outputs stay float32."),
+        widget=forms.CheckboxInput({"class": "form-check-input"}),
+    )
+    nms = forms.BooleanField(
+        label=_("Non-maximum suppression inside the model"),
+        required=False,
+        help_text=_(
+            "The model returns final boxes, scores and labels, with its own confidence and NMS IoU thresholds. Takes "
+            "one image at a time."
+        ),
+        widget=forms.CheckboxInput({"class": "form-check-input"}),
+    )
+
+    def __init__(self, data: QueryDict | None = None, *, task: str) -> None:
+        super().__init__(data)
+        numbers = [(str(number), str(number)) for number in opsets(task)]
+        self.fields["opset"].choices = [("", _("Default of PyTorch")), *numbers]  # type: ignore[attr-defined]
+        if not finds_boxes(task):
+            del self.fields["nms"]
+
+    def options(self) -> ExportOptions:
+        """The choices of a valid form; those that were not sent have their defaults."""
+        values = {name: value for name, value in self.cleaned_data.items() if name != "formats" and value}
+        return ExportOptions(**values)
 
 
 class ManyForm(MarkedForm):

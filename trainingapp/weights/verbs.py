@@ -21,6 +21,7 @@ from trainingapp.accounts.users import AnyUser
 from trainingapp.contract import weight_files
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.evaluation import read_evaluation
+from trainingapp.contract.export_options import ExportOptions
 from trainingapp.contract.limits import LICENCE_LENGTH, MAX_CLASSES
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
@@ -346,9 +347,16 @@ def verify_weights(weights: Weights) -> str:
     return wrong
 
 
-def export_weights(weights: Weights, *, formats: Sequence[str], by: User) -> Job:
-    """Have a worker pack the entry in these formats. The zip is kept as long as its job is."""
+def export_weights(weights: Weights, *, formats: Sequence[str], options: ExportOptions | None = None, by: User) -> Job:
+    """Have a worker pack the model in these formats. The zip is kept as long as its job is.
+
+    `options` are about ONNX and OpenVINO. Raises VerbError for a choice that no network of the task has; what the
+    architecture does not allow, the job finds out.
+    """
     check_usable(weights)
+    options = options or ExportOptions()
+    if problem := options.problem(weights.task):
+        raise VerbError(rendered(problem))
     unknown = [name for name in formats if name not in EXPORT_FILES]
     if unknown or not formats:
         known = ", ".join(EXPORT_FILES)
@@ -358,10 +366,12 @@ def export_weights(weights: Weights, *, formats: Sequence[str], by: User) -> Job
     params = {
         **_job_params(weights),
         "formats": ordered,
+        "options": options.as_data(),
         "dataset_dir": str(dataset.folder) if dataset and dataset.status == Dataset.Status.READY else "",
     }
     job = prepared_job(Job.Kind.EXPORT, owner=by, params=params, total=len(ordered) + 2)
-    return _submitted(job, "export", weights, formats=ordered)
+    changed = {name: value for name, value in options.as_data().items() if value != ExportOptions().as_data()[name]}
+    return _submitted(job, "export", weights, formats=ordered, **changed)
 
 
 def _submitted(job: Job, verb: str, weights: Weights, **details: object) -> Job:

@@ -237,3 +237,40 @@ BOXES_DIFFER = define(
         "%(allowed)s), boxes by up to %(pixels)s pixels."
     ),
 )
+
+EXPORT_NO_BOXES = define(
+    "export_no_boxes", gettext_noop("Non-maximum suppression is only available for detection models.")
+)
+EXPORT_NMS_ONE_IMAGE = define(
+    "export_nms_one_image",
+    gettext_noop(
+        "Non-maximum suppression inside the model takes one image at a time. Choose a fixed batch size, or no "
+        "suppression."
+    ),
+)
+EXPORT_OPSET = define(
+    "export_opset",
+    gettext_noop("Opset %(opset)d is not available for this model. Choose one from %(least)d to %(most)d."),
+)
+EXPORT_TWO_STAGES = define(
+    "export_two_stages",
+    gettext_noop(
+        "A two-stage detector chooses proposals for one image of one size. Choose a fixed batch size and a "
+        "fixed image size."
+    ),
+)
+EXPORT_SIZE_FIXED = define(
+    "export_size_fixed",
+    gettext_noop("This network only takes images of its own size: %(error)s. Choose a fixed image size."),
+)
+HALF_DIFFERS = define(
+    "export_half_differs",
+    gettext_noop(
+        "With weights in half precision, the scores differ by up to %(difference)s (allowed: %(allowed)s). "
+        "Choose single precision."
+    ),
+)
+HALF_OVERFLOW = define(
+    "export_half_overflow",
+    gettext_noop("The weights %(tensor)s are too large for half precision. Choose single precision."),
+)

@@ -1,4 +1,4 @@
-"""An entry of the library as a zip for others: params {"card", "weights": path, "formats": [...], "dataset_dir"}.
+"""A stored model as a zip for others: params {"card", "weights": path, "formats": [...], "options", "dataset_dir"}.
 
 Each format is checked on images of the dataset, or on drawn ones where `dataset_dir` is empty or gone.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.export_options import options_of
 from trainingapp.contract.job_order import JobOrder
 from trainingapp.engine.device import available_threads
 from trainingapp.engine.export import drawn_images, export
@@ -20,7 +21,9 @@ def run(order: JobOrder) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
     params = order.params
     images, are_drawn = check_images(params.get("dataset_dir", ""), order.folder)
-    found = export(params["card"], Path(params["weights"]), params["formats"], images, order.folder, order.tell)
+    options = options_of(params.get("options"))
+    weights = Path(params["weights"])
+    found = export(params["card"], weights, params["formats"], images, order.folder, order.tell, options)
     shutil.rmtree(order.folder / "drawn", ignore_errors=True)
     return {**found, "are_drawn": are_drawn}
 

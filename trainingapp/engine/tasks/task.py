@@ -20,6 +20,7 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Sample, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.export_options import ExportOptions
 from trainingapp.contract.messages.tasks import TOO_FEW_IMAGES
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared
@@ -135,6 +136,11 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     def plain_network_of(cls, network: nn.Module, card: Card) -> nn.Module:
         """The same for the network of a model; for tasks whose outputs depend on its configuration."""
         return cls.plain_network(network, card["image_size"])
+
+    @classmethod
+    def export_network(cls, network: nn.Module, card: Card, options: ExportOptions) -> nn.Module:
+        """`plain_network` as `options` describe it, for ONNX and OpenVINO. Raises MessageError where it cannot be."""
+        return cls.plain_network_of(network, card)
 
     @classmethod
     @abstractmethod

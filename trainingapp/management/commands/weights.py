@@ -6,6 +6,7 @@ import sys
 import tempfile
 from argparse import ArgumentParser
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,6 +14,7 @@ import yaml
 from django.contrib.auth.models import User
 from django.core.management import CommandError
 
+from trainingapp.contract.export_options import AXES, ExportOptions
 from trainingapp.contract.job_order import read_json
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
@@ -74,6 +76,7 @@ class Command(StudioCommand):
         export = actions.add_parser("export", help="Export a model as a zip.")
         export.add_argument("weights", metavar="ID|NAME[:VERSION]")
         export.add_argument("--format", action="append", choices=list(EXPORT_FILES), help="Repeatable; all by default.")
+        _add_export_options(export)
         export.add_argument("--out", type=Path, metavar="FILE.zip", help="./NAME-vVERSION.zip by default.")
         _add_json(export)
         delete = actions.add_parser("delete", help="Delete models with their files.")
@@ -166,7 +169,11 @@ class Command(StudioCommand):
     def _export(self, options: Options) -> None:
         weights = _weights(options["weights"])
         formats = options["format"] or list(EXPORT_FILES)
-        job = follow_job(weights_verbs.export_weights(weights, formats=formats, by=weights.owner), "Exporting")
+        choices = {field.name: options[field.name] for field in fields(ExportOptions)}
+        asked = weights_verbs.export_weights(
+            weights, formats=formats, options=ExportOptions(**choices), by=weights.owner
+        )
+        job = follow_job(asked, "Exporting")
         target = options["out"] or Path(f"{weights.name}-v{weights.version}.zip".replace("/", "-"))
         shutil.copy(job.folder / job.result["file"], target)
         record = {"file": str(target), **{name: job.result[name] for name in ("size_bytes", "sha256", "formats")}}
@@ -251,6 +258,15 @@ def _add_predict(actions: Subcommands) -> None:
     predict.add_argument("--split", choices=["train", "val", "all"], default="val")
     predict.add_argument("--out", type=Path, metavar="FILE.jsonl", help="File for predictions of a folder or dataset.")
     _add_json(predict)
+
+
+def _add_export_options(export: ArgumentParser) -> None:
+    """Choices for ONNX and OpenVINO."""
+    export.add_argument("--batch", choices=AXES, default="fixed", help="One image, or a dynamic batch size.")
+    export.add_argument("--size", choices=AXES, default="fixed", help="The model's image size, or dynamic.")
+    export.add_argument("--opset", type=int, metavar="N", help="Version of the ONNX operators.")
+    export.add_argument("--half", action="store_true", help="Store the weights as float16.")
+    export.add_argument("--nms", action="store_true", help="Non-maximum suppression inside the model.")
 
 
 def _asked_images(weights: Weights, paths: list[Path]) -> Job:

@@ -97,9 +97,14 @@ class KeptSize(nn.Module):
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
+    def normalised(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """The images as the published weights were trained with them."""
+        if self.scale is None or self.shift is None:
+            return images_NCHW
+        return images_NCHW * self.scale + self.shift
+
     def forward(self, images_NCHW: torch.Tensor, targets: Targets | None = None) -> tuple[ImageList, Targets | None]:
-        if self.scale is not None and self.shift is not None:
-            images_NCHW = images_NCHW * self.scale + self.shift
+        images_NCHW = self.normalised(images_NCHW)
         height, width = images_NCHW.shape[-2:]
         return ImageList(images_NCHW, [(height, width)] * len(images_NCHW)), targets
 

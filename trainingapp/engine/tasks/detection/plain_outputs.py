@@ -12,13 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import clip_boxes_to_image, nms, roi_align
 from torchvision.ops.poolers import _setup_scales
 
+from trainingapp.contract.export_options import NMS_OUTPUTS, ExportOptions
+from trainingapp.contract.messages import MessageError
+from trainingapp.contract.messages.weights import EXPORT_TWO_STAGES
 from trainingapp.contract.model_card import BOX_TOLERANCE_PIXELS, TOLERANCE, Card
-from trainingapp.contract.prediction import Floats, Prepared, candidates, suppressed
+from trainingapp.contract.prediction import MOST_CANDIDATES, Floats, Prepared, candidates, suppressed
 from trainingapp.engine.plain_outputs import Outputs, largest_difference
 
 LEAST_COMPARED = 0.05
@@ -37,9 +41,30 @@ def plain_detector(network: nn.Module, image_size: int) -> nn.Module:
     return _Dense(network, image_size).eval()
 
 
+def export_detector(network: nn.Module, card: Card, options: ExportOptions) -> nn.Module:
+    """`plain_detector` as `options` describe it: for any number or size of images, or with suppression inside.
+
+    Raises MessageError for a detector in two stages, whose proposals are made for one image of one size.
+    """
+    size, network = card["image_size"], network.eval()
+    if isinstance(network, FasterRCNN):
+        if options.is_dynamic:
+            raise MessageError(EXPORT_TWO_STAGES())
+        plain = plain_detector(network, size)
+    else:
+        assert isinstance(network, FCOS | RetinaNet | SSD)
+        kind = BatchedDetector if options.batch == "dynamic" else _Dense
+        plain = kind(network, size, any_size=options.size == "dynamic")
+    if options.nms:
+        plain = WithSuppression(plain, confidence=card["confidence"], iou=card["iou"], limit=card["max_boxes"])
+    return plain.eval()
+
+
 def box_differences(card: Card, expected: Sequence[Floats], found: Sequence[Floats]) -> tuple[float, float]:
     """The largest difference of scores, and of boxes in pixels; infinite where one finds what the other does not."""
-    is_dense = expected[0].ndim != 3
+    if len(expected) == len(NMS_OUTPUTS):
+        return _differences_of_rows(*(_rows(*outputs) for outputs in (expected, found)))
+    is_dense = expected[0].ndim != 3 or expected[1].ndim == 3
     if [part.shape for part in expected] == [part.shape for part in found]:
         score, box = largest_difference(expected[1], found[1]), largest_difference(expected[0], found[0])
         if is_dense or (score <= TOLERANCE and box <= BOX_TOLERANCE_PIXELS):
@@ -49,52 +74,134 @@ def box_differences(card: Card, expected: Sequence[Floats], found: Sequence[Floa
     # The proposals of a detector in two stages may stand in another order: compare what is found in the end.
     size = card["image_size"]
     whole = Prepared(np.zeros(0, np.float32), size, size, 0, 0, size, size)
-    rows = [
-        suppressed(candidates(boxes, scores, whole, LEAST_COMPARED), card["iou"], MOST_COMPARED)
-        for boxes, scores in (expected, found)
-    ]
-    if [row[0] for row in rows[0]] != [row[0] for row in rows[1]]:
+    return _differences_of_rows(
+        *(
+            suppressed(candidates(boxes, scores, whole, LEAST_COMPARED), card["iou"], MOST_COMPARED)
+            for boxes, scores in (expected, found)
+        )
+    )
+
+
+def _rows(boxes_D4: Floats, scores_D: Floats, labels_D: Floats) -> list[list[float]]:
+    """The outputs of `WithSuppression` as rows of `candidates`."""
+    found = zip(labels_D.tolist(), scores_D.tolist(), boxes_D4.tolist(), strict=True)
+    return [[label, score, *box] for label, score, box in found]
+
+
+def _differences_of_rows(expected: list[list[float]], found: list[list[float]]) -> tuple[float, float]:
+    """The same of rows of `candidates`. Of equal scores, neither format promises an order: each row is compared with
+    the nearest one of its class."""
+    if len(expected) != len(found):
         return float("inf"), 0.0
-    one, other = (np.array(part, dtype=np.float32).reshape(-1, 6) for part in rows)
-    return largest_difference(one[:, 1], other[:, 1]), largest_difference(one[:, 2:], other[:, 2:])
+    score, box, left = 0.0, 0.0, list(found)
+    for row in expected:
+        same = [other for other in left if other[0] == row[0]]
+        if not same:
+            return float("inf"), 0.0
+        nearest = min(same, key=lambda other: max(abs(a - b) for a, b in zip(row[2:], other[2:], strict=True)))
+        left.remove(nearest)
+        score = max(score, abs(row[1] - nearest[1]))
+        box = max(box, *(abs(a - b) for a, b in zip(row[2:], nearest[2:], strict=True)))
+    return score, box
 
 
-def _anchors(generator: Any, features: list[torch.Tensor], image_size: int) -> torch.Tensor:
+def _anchors(generator: Any, images_1CHW: torch.Tensor, features: list[torch.Tensor]) -> torch.Tensor:
     """[A, 4] xyxy: the same for every image of this size."""
-    images = torch.zeros(1, 3, image_size, image_size)
-    anchors: torch.Tensor = generator(ImageList(images, [(image_size, image_size)]), features)[0]
+    height, width = images_1CHW.shape[-2:]
+    if isinstance(generator, DefaultBoxGenerator):
+        # As its `forward`, with the size as a tensor: exporters would store it as a constant.
+        grids = [list(level.shape[-2:]) for level in features]
+        boxes_A4 = generator._grid_default_boxes(grids, [height, width], dtype=features[0].dtype)
+        centres, halves, sides = boxes_A4[:, :2], 0.5 * boxes_A4[:, 2:], _sides(images_1CHW)
+        return torch.cat([(centres - halves) * sides, (centres + halves) * sides], dim=-1)
+    anchors: torch.Tensor = generator(ImageList(images_1CHW, [(height, width)]), features)[0]
     return anchors
 
 
-class _Dense(nn.Module):
-    """FCOS, RetinaNet and SSD: each anchor gives one box with a score for each class."""
+def _sides(images_NCHW: torch.Tensor) -> torch.Tensor:
+    """[2]: width and height, as a result of a computation: exporters store what is read from a shape as a constant."""
+    row, column = images_NCHW[0, 0, 0, :], images_NCHW[0, 0, :, 0]
+    return torch.stack([torch.ones_like(row).sum(), torch.ones_like(column).sum()])
+
+
+def _clipped(boxes: torch.Tensor, images_NCHW: torch.Tensor) -> torch.Tensor:
+    """[..., 4] xyxy within the images, whose size may be unknown until the exported file runs."""
+    return torch.minimum(boxes.clamp(min=0), _sides(images_NCHW).repeat(2))
+
+
+class BatchedDetector(nn.Module):
+    """FCOS, RetinaNet and SSD: each anchor gives one box with a score for each class; [N, A, 4] and [N, A, C].
+
+    With `any_size` the anchors are computed from the image that is given, else once for `image_size`.
+    """
 
     anchors_A4: torch.Tensor
 
-    def __init__(self, network: Any, image_size: int) -> None:
+    def __init__(self, network: FCOS | RetinaNet | SSD, image_size: int, *, any_size: bool = False) -> None:
         super().__init__()
-        self.network = network
-        self._size = (image_size, image_size)
+        self.network: Any = network.eval()
+        self._any_size = any_size
         with torch.no_grad():
-            features = self._features(torch.zeros(1, 3, image_size, image_size))
-            anchors = _anchors(network.anchor_generator, features, image_size)
+            images = torch.zeros(1, 3, image_size, image_size)
+            anchors = _anchors(network.anchor_generator, images, self._features(images))
         self.register_buffer("anchors_A4", anchors, persistent=False)
 
     def forward(self, images_NCHW: torch.Tensor) -> Outputs:
-        found: dict[str, torch.Tensor] = self.network.head(self._features(images_NCHW))
-        logits_AC, deltas_A4 = found["cls_logits"][0], found["bbox_regression"][0]
+        features = self._features(images_NCHW)
+        found: dict[str, torch.Tensor] = self.network.head(features)
+        logits_NAC, deltas_NA4 = found["cls_logits"], found["bbox_regression"]
+        anchors_A4 = self.anchors_A4
+        if self._any_size:
+            anchors_A4 = _anchors(self.network.anchor_generator, images_NCHW[:1], features)
+        count = logits_NAC.shape[0]
+        anchors = anchors_A4[None].expand(count, -1, -1).reshape(-1, 4)
         if isinstance(self.network, FCOS):
-            scores_AC = torch.sqrt(logits_AC.sigmoid() * found["bbox_ctrness"][0].sigmoid())
-            boxes_A4 = self.network.box_coder.decode(deltas_A4, self.anchors_A4)
+            scores_NAC = torch.sqrt(logits_NAC.sigmoid() * found["bbox_ctrness"].sigmoid())
+            boxes = self.network.box_coder.decode(deltas_NA4.reshape(-1, 4), anchors)
         else:
             is_ssd = isinstance(self.network, SSD)
-            scores_AC = logits_AC.softmax(dim=1)[:, 1:] if is_ssd else logits_AC.sigmoid()
-            boxes_A4 = self.network.box_coder.decode_single(deltas_A4, self.anchors_A4)
-        return clip_boxes_to_image(boxes_A4, self._size), scores_AC
+            scores_NAC = logits_NAC.softmax(dim=-1)[..., 1:] if is_ssd else logits_NAC.sigmoid()
+            boxes = self.network.box_coder.decode_single(deltas_NA4.reshape(-1, 4), anchors)
+        return _clipped(boxes.reshape(count, -1, 4), images_NCHW), scores_NAC
 
     def _features(self, images_NCHW: torch.Tensor) -> list[torch.Tensor]:
-        images, _targets = self.network.transform(images_NCHW)
-        return list(self.network.backbone(images.tensors).values())
+        return list(self.network.backbone(self.network.transform.normalised(images_NCHW)).values())
+
+
+class _Dense(BatchedDetector):
+    """The same for one image: [A, 4] and [A, C]."""
+
+    def forward(self, images_NCHW: torch.Tensor) -> Outputs:
+        boxes_NA4, scores_NAC = super().forward(images_NCHW)
+        return boxes_NA4[0], scores_NAC[0]
+
+
+class WithSuppression(nn.Module):
+    """Boxes of one image after confidence threshold and non-maximum suppression of each class, by descending score.
+
+    Gives boxes [D, 4], scores [D] and labels [D], at most `limit`; as `candidates` and `suppressed` of
+    `contract/prediction.py` do for an image that fills the square.
+    """
+
+    def __init__(self, network: nn.Module, *, confidence: float, iou: float, limit: int) -> None:
+        super().__init__()
+        self.network = network
+        self._confidence, self._iou, self._limit = confidence, iou, limit
+
+    def forward(self, images_NCHW: torch.Tensor) -> Outputs:
+        boxes, scores_BC = self.network(images_NCHW)
+        places, labels = torch.where(scores_BC >= self._confidence)
+        scores, order = scores_BC[places, labels].sort(descending=True)
+        order = order[:MOST_CANDIDATES]
+        places, labels, scores = places[order], labels[order], scores[:MOST_CANDIDATES]
+        boxes = boxes[places] if boxes.dim() == 2 else boxes[places, labels]
+        sides = boxes[:, 2:] - boxes[:, :2]
+        has_area = torch.where((sides > 0).all(dim=1))[0]
+        boxes, scores, labels = boxes[has_area], scores[has_area], labels[has_area]
+        width = images_NCHW.shape[-1] + images_NCHW.shape[-2]
+        apart = boxes + labels[:, None].to(boxes.dtype) * width  # no box suppresses one of another class
+        kept = nms(apart, scores, self._iou)[: self._limit]
+        return boxes[kept], scores[kept], labels[kept]
 
 
 class _TwoStages(nn.Module):
@@ -110,7 +217,8 @@ class _TwoStages(nn.Module):
         with torch.no_grad():
             features = list(self._features(torch.zeros(1, 3, image_size, image_size)).values())
             logits, _deltas = network.rpn.head(features)
-            anchors = _anchors(network.rpn.anchor_generator, features, image_size)
+            images = torch.zeros(1, 3, image_size, image_size)
+            anchors = _anchors(network.rpn.anchor_generator, images, features)
         self._counts = [level.numel() for level in logits]
         levels = torch.cat([torch.full((count,), float(level)) for level, count in enumerate(self._counts)])
         self.register_buffer("anchors_A4", anchors, persistent=False)
@@ -126,8 +234,8 @@ class _TwoStages(nn.Module):
         return boxes_PK4[:, 1:], logits_PK.softmax(dim=1)[:, 1:]
 
     def _features(self, images_NCHW: torch.Tensor) -> dict[str, torch.Tensor]:
-        images, _targets = self.network.transform(images_NCHW)
-        features: dict[str, torch.Tensor] = self.network.backbone(images.tensors)
+        images_NCHW = self.network.transform.normalised(images_NCHW)
+        features: dict[str, torch.Tensor] = self.network.backbone(images_NCHW)
         return features
 
     def _pooled(self, features: dict[str, torch.Tensor], boxes_P4: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from trainingapp.contract.base_config import BaseRunConfig
 from trainingapp.contract.dataset_index import DatasetIndex, Split
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
+from trainingapp.contract.export_options import ExportOptions
 from trainingapp.contract.messages.tasks import SPLIT_WITHOUT_BOX
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import Floats, Prepared, candidates, rounded
@@ -28,7 +29,7 @@ from trainingapp.engine.tasks.detection.networks import (
     head_prefixes,
     loss_parts,
 )
-from trainingapp.engine.tasks.detection.plain_outputs import box_differences, plain_detector
+from trainingapp.engine.tasks.detection.plain_outputs import box_differences, export_detector, plain_detector
 from trainingapp.engine.tasks.task import BaseTask, Found
 
 LEAST_CONFIDENCE = 0.02
@@ -71,6 +72,10 @@ class DetectionTask(BaseTask[BoxBatch, LossMeter, DetectionRecords]):
     @classmethod
     def plain_network(cls, network: nn.Module, image_size: int) -> nn.Module:
         return plain_detector(network, image_size)
+
+    @classmethod
+    def export_network(cls, network: nn.Module, card: Card, options: ExportOptions) -> nn.Module:
+        return export_detector(network, card, options)
 
     @classmethod
     def prediction(cls, outputs: Sequence[Floats], card: Card, image: Prepared) -> Found:
