@@ -242,7 +242,8 @@ def _refuse_structure(found: "_Found", report: Report) -> None:
 def _structure_among(classes: set[str]) -> set[str]:
     """The names that describe how files are arranged.
 
-    A word such as train, valid or mask can be a class beside others (train, bus and car); images and masks cannot.
+    A word such as train, valid or mask can be a class beside others (train, bus and car); images and masks cannot, and
+    neither can two splits, such as train and val.
     Where every name has such words, and not the same ones, they are parts of a set (ISIC_Training_Data and
     ISIC_Training_GroundTruth), but "with mask" and "without mask" are classes.
     """
@@ -253,6 +254,9 @@ def _structure_among(classes: set[str]) -> set[str]:
     collections = {name for name in structure if names[name].is_collection or (names[name].kinds and names[name].roles)}
     if collections:
         return collections
+    splits = {name: kind for name in structure if (kind := names[name].kind)}
+    if len(set(splits.values())) > 1:
+        return set(splits)
     marks = {(about.kinds, about.roles) for about in names.values()}
     if all(kinds or roles for kinds, roles in marks) and len(marks) > 1 and any(roles for _kinds, roles in marks):
         return classes

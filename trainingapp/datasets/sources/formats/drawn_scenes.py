@@ -47,6 +47,7 @@ def read(files: Files, report: Report) -> Layout:
         if found := _add(record, where, file, len(classes), collector):
             code, fault = found
             report.fault(code, messages.INVALID_ENTRY(where=where.param(), fault=fault), file.path)
+    collector.warn_of_others()
     images = collector.images()
     return Layout(NAME, ["boxes", "masks", "labels"], classes, images, [file.path])
 

@@ -96,6 +96,9 @@ def read(files: Files, report: Report) -> Layout:
     label_files = _label_files(files)
     labels_of = _pair(files, label_files, report)
     wanted = [file for file in files.images if kinds is None or file.path in kinds]
+    if kinds is None and any(files.kind_of(path) for path in labels_of):
+        # Beside folders of splits, an image without a label file and a split is of another set, not a background.
+        wanted = [file for file in wanted if file.path in labels_of or files.kind_of(file.path)]
     parser = _Parser(names, report)
     for file in wanted:
         if file.path in labels_of:
