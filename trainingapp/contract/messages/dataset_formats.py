@@ -11,6 +11,9 @@ SHAPE_NOT_READ = define(
 )
 FIELD_INVALID = define("dataset_field_invalid", gettext_noop("%(where)s: the field %(field)s is missing or not valid."))
 BOX_OF_LINE = define("dataset_box_of_line", gettext_noop("%(where)s: %(text)s is not a box of four numbers."))
+NOT_EIGHT_NUMBERS = define(
+    "dataset_not_eight_numbers", gettext_noop("%(where)s: %(text)s is not a line of eight numbers, as in VisDrone.")
+)
 CLASSES_SEVERAL = define(
     "dataset_classes_several", gettext_noop("%(where)s: the object has several classes: %(names)s. It must have one.")
 )

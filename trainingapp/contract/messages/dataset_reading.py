@@ -50,6 +50,11 @@ FORMAT_TITLES = {
     "label_studio": define("dataset_format_label_studio", gettext_noop("Label Studio")),
     "csv_boxes": define("dataset_format_csv_boxes", gettext_noop("CSV of boxes")),
     "via": define("dataset_format_via", gettext_noop("VGG Image Annotator")),
+    "visdrone": define("dataset_format_visdrone", gettext_noop("VisDrone")),
+    "cityscapes": define("dataset_format_cityscapes", gettext_noop("Cityscapes")),
+    "imagefolder": define("dataset_format_imagefolder", gettext_noop("Hugging Face image folder")),
+    "datumaro": define("dataset_format_datumaro", gettext_noop("Datumaro")),
+    "file_name": define("dataset_format_file_name", gettext_noop("Classes in file names")),
     "createml": define("dataset_format_createml", gettext_noop("Create ML")),
 }
 

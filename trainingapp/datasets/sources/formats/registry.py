@@ -10,18 +10,23 @@ from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, suffix_of
 from trainingapp.datasets.sources.formats import (
+    cityscapes,
     class_folders,
+    class_in_name,
     coco,
     createml,
     csv_boxes,
     csv_labels,
     cvat,
+    datumaro,
     drawn_scenes,
+    imagefolder,
     label_studio,
     labelme,
     masks,
     one_hot,
     via,
+    visdrone,
     voc,
     yolo,
 )
@@ -35,9 +40,10 @@ from trainingapp.datasets.sources.unread import refuse_unread_images, report_unr
 
 MOST_NAMED = 5
 
-_PROGRAMS: list[Format] = [labelme, cvat, label_studio, via, createml, csv_boxes]
+_PROGRAMS: list[Format] = [labelme, cvat, label_studio, via, createml, datumaro, csv_boxes]
+_DATASETS: list[Format] = [imagefolder, visdrone, cityscapes]
 FORMATS: list[Format] = [
-    *(drawn_scenes, *_PROGRAMS),
+    *(class_in_name, drawn_scenes, *_PROGRAMS, *_DATASETS),
     *(coco, yolo, voc, masks, csv_labels, one_hot, class_folders),
 ]
 
@@ -52,7 +58,10 @@ def recognise(files: Files) -> Format:
 
 def _chosen(files: Files) -> Format | None:
     """The format that the user chose, if any. Raises DatasetError where it does not exist."""
-    name = files.reading.format
+    name, class_from = files.reading.format, files.reading.class_from
+    # The review sends the format in use together with the choice of where classes come from.
+    if name in (class_folders.NAME, class_in_name.NAME) and class_from != "auto":
+        return class_in_name if class_from == "file_name" else class_folders
     if name == "auto":
         return None
     for format_ in FORMATS:
@@ -82,6 +91,8 @@ def _read(files: Files, report: Report) -> Layout:
     _refuse_without_images(files)
     candidates = [one for one in FORMATS if one.recognise(files)]
     format_ = _chosen(files) or candidates[0]
+    if format_ in (class_folders, class_in_name):
+        class_in_name.offer(files)
     names = dict.fromkeys([format_.NAME, *(one.NAME for one in candidates)])
     files.offer(Offer("format", format_.NAME, tuple(names)))
     layout = with_listed_splits(format_.read(files, report), files, report)
