@@ -208,6 +208,7 @@ def test_a_model_takes_the_thresholds_of_its_checkpoint(user: User, squares: Dat
 
 def test_the_pages_of_the_dataset_name_all_labels(user_client: Client, squares: Dataset) -> None:
     html = user_client.get(reverse("dataset_detail", args=[squares.pk])).content.decode()
+    assert "several labels per image" in html
     captions = {", ".join(CLASSES[label] for label in one.labels or ()) for one in read_index(squares.folder).samples}
     assert any(", " in caption and caption in html for caption in captions)
     of_blue = [one for one in read_index(squares.folder).samples if 2 in (one.labels or ())]
