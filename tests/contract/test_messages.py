@@ -201,3 +201,14 @@ def test_counts_have_thousands_separators_and_other_numbers_have_none(monkeypatc
     assert str(message) == "12,345 images in line 6789"
     with override("en"):
         assert rendered(message) == str(message)
+
+
+def test_names_cannot_rearrange_the_text_around_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    left_out = Template("test_left_out", "%(path)s was left out; so were %(others)s.")
+    monkeypatch.setitem(TEMPLATES, left_out.code, left_out)
+    message = left_out(path="photo\u202egpj.exe", others=["\x1b[2Ja.png", "猫\u3000👩\u200d🔬\u202f.png"])
+    text = "photo\\u202egpj.exe was left out; so were \\x1b[2Ja.png, 猫\u3000👩\u200d🔬\u202f.png."
+    assert str(message) == text
+    with override("en"):
+        assert rendered(message) == text
+    assert message.params["path"] == "photo\u202egpj.exe"

@@ -17,6 +17,7 @@ import pytest
 from tests.helpers.annotated import TREES
 from tests.helpers.hostile import zipped
 from tests.helpers.sources import Tree, assert_refused, codes, files_under, image, two_classes, write_tree
+from tests.helpers.tars import entry, tarred
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.importing.importer import check_upload, run_import
 from trainingapp.datasets.importing.inspection import run_inspection
@@ -40,27 +41,6 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "bzip2": bz2.compress,
     "xz": lzma.compress,
 }
-
-
-def tarred(tree: Tree, *more: tarfile.TarInfo, form: int = tarfile.PAX_FORMAT, encoding: str = "utf-8") -> bytes:
-    """A tar of these files and further entries without content."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=form, encoding=encoding) as archive:
-        for name, content in tree.items():
-            entry = tarfile.TarInfo(name)
-            if content is None:
-                entry.type = tarfile.DIRTYPE
-            entry.size = len(content or b"")
-            archive.addfile(entry, io.BytesIO(content or b""))
-        for entry in more:
-            archive.addfile(entry)
-    return buffer.getvalue()
-
-
-def entry(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
-    found = tarfile.TarInfo(name)
-    found.type, found.linkname = kind, target
-    return found
 
 
 def old_zip(names: list[bytes]) -> bytes:

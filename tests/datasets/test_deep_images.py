@@ -1,8 +1,6 @@
 """Images of more than 8 bits, of many bands and of further formats keep their content, or are refused with a reason."""
 
 import io
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from PIL import Image
 
 from tests.helpers import annotated
 from tests.helpers.sources import Tree, codes, image, two_classes, write_tree
+from tests.helpers.tiffs import tiff
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.images.depth import Scale, ValueRange, choose_scale, to_8_bits
 from trainingapp.datasets.images.tiff_bands import read_bands, read_header
@@ -39,67 +38,6 @@ def saved(values: Values, format_: str = "PNG") -> bytes:
 def ramp(low: float, high: float, dtype: str) -> Values:
     """(H, W) values from `low` to `high`, along the rows."""
     return np.linspace(low, high, H * W).reshape(H, W).astype(dtype)
-
-
-def tiff(
-    values_HWS: Values,
-    *,
-    packed: bool = False,
-    predictor: int = 1,
-    separate: bool = False,
-    tile: int = 0,
-    order: str = "<",
-    extra: dict[int, int] | None = None,
-) -> bytes:
-    """A TIFF of these values with any number of bands, written by hand: Pillow writes no such files."""
-    height, width, bands = values_HWS.shape
-    dtype = values_HWS.dtype.newbyteorder(order)  # type: ignore[arg-type]  # "<" or ">"
-    planes = [values_HWS[..., band : band + 1] for band in range(bands)] if separate else [values_HWS]
-    pieces = []
-    for plane in planes:
-        for top in range(0, height, tile or 7):
-            rows = plane[top : top + (tile or 7)]
-            for left in range(0, width, tile or width):
-                piece = rows[:, left : left + (tile or width)]
-                if tile:
-                    piece = np.pad(piece, ((0, tile - piece.shape[0]), (0, tile - piece.shape[1]), (0, 0)))
-                if predictor == 2:
-                    piece = np.diff(piece, axis=1, prepend=np.zeros_like(piece[:, :1]))
-                content = piece.astype(dtype).tobytes()
-                pieces.append(zlib.compress(content) if packed else content)
-    offsets, body = [], b""
-    for content in pieces:
-        offsets.append(8 + len(body))
-        body += content
-    counts = [len(content) for content in pieces]
-    kind = {"u": 1, "i": 2, "f": 3}[dtype.kind]
-    tags: dict[int, list[int]] = {
-        256: [width],
-        257: [height],
-        258: [8 * dtype.itemsize] * bands,
-        259: [8 if packed else 1],
-        262: [1],
-        277: [bands],
-        284: [2 if separate else 1],
-        317: [predictor],
-        339: [kind] * bands,
-    }
-    if tile:
-        tags |= {322: [tile], 323: [tile], 324: offsets, 325: counts}
-    else:
-        tags |= {273: offsets, 278: [7], 279: counts}
-    tags |= {tag: [value] for tag, value in (extra or {}).items()}
-    start = 8 + len(body)
-    values_at, more = start + 2 + 12 * len(tags) + 4, b""
-    directory = struct.pack(f"{order}H", len(tags))
-    for tag, numbers in sorted(tags.items()):
-        content = struct.pack(f"{order}{len(numbers)}I", *numbers)
-        if len(numbers) > 1:
-            more += content
-            content = struct.pack(f"{order}I", values_at + len(more) - len(content))
-        directory += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + content
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
-    return head + body + directory + bytes(4) + more
 
 
 def stored(dataset: Dataset, name: str) -> Values:
@@ -371,3 +309,16 @@ def test_heic_without_its_library(import_tree: ImportTree, monkeypatch: pytest.M
     dataset = import_tree(photos)
     assert (dataset.status, codes(dataset)) == (Dataset.Status.REFUSED, ["no_images"])
     assert "None of the 3 images that were found (.heic) can be read" in dataset.report[0]["message"]
+
+
+def test_the_review_offers_depth_and_bands(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    tree = {**two_classes(), **with_bands(6), "cat/deep.png": saved(ramp(0, 4095, "u2"))}
+    dataset = new_dataset(write_tree(tmp_path / "source", tree))
+    dataset.status = Dataset.Status.INSPECTING
+    dataset.save()
+    run_inspection(dataset)
+    offers = {offer["field"]: offer for offer in dataset.proposal["reading"]["offers"]}
+    assert offers["depth"]["used"] == "auto"
+    assert offers["depth"]["choices"] == ["auto", "true_range", "type_range"]
+    assert offers["bands"]["used"] == ""
+    assert "3,2,1" in offers["bands"]["choices"]

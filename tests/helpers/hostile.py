@@ -4,20 +4,27 @@ Each is a zip as bytes, or a tree to be zipped, made when it is asked for. All n
 `MARK` in them, so that a file that got out would be found anywhere.
 """
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import stat
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from tests.helpers import annotated
 from tests.helpers.sources import image, two_classes
+from tests.helpers.tars import entry, tarred
+from tests.helpers.tiffs import tiff
 
 MARK = "evil4711"
 Tree = dict[str, bytes | None]
@@ -99,9 +106,14 @@ MODES = {
 LINKS = ["/etc/passwd", "../../../etc/shadow", "/dev/zero", ".", f"/tmp/{MARK}"]
 
 
+#: Names that a disk takes; messages show their characters as escapes.
+HARMLESS_NAMES = {"right to left", "zero width", "byte order mark"}
+
+
 def archives() -> Iterator[Hostile]:
     for name, path in UNSAFE_NAMES.items():
-        yield Hostile(f"name: {name}", lambda path=path: {**two_classes(), path: image(1)})
+        tree = {**two_classes(), path: image(1)}
+        yield Hostile(f"name: {name}", lambda tree=tree: tree, harmless=name in HARMLESS_NAMES)
     for name, mode in MODES.items():
         yield Hostile(f"entry is a {name}", lambda mode=mode: with_entry(b"/etc/passwd", external_attr=mode << 16))
     for target in LINKS:
@@ -177,6 +189,53 @@ def many_entries(count: int) -> bytes:
     locator = struct.pack("<4sLQL", b"PK\6\7", 0, len(local) + len(table), 1)
     end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, len(table), len(local), 0)
     return local + table + record + locator + end
+
+
+def tars() -> Iterator[Hostile]:
+    """Tars, compressed ones, and archives within archives."""
+    deflated = zipfile.ZIP_DEFLATED
+    names = {name: path for name, path in UNSAFE_NAMES.items() if len(path) < 90}
+    for name, path in names.items():
+        tree = {**two_classes(), path: image(1)}
+        yield Hostile(f"tar: name {name}", lambda tree=tree: tarred(tree), harmless=name in HARMLESS_NAMES)
+    for name, kind, target in (
+        ("link to a password file", tarfile.SYMTYPE, "/etc/passwd"),
+        ("hard link out of it", tarfile.LNKTYPE, "../../etc/passwd"),
+        ("link to itself", tarfile.SYMTYPE, "odd.png"),
+        ("character device", tarfile.CHRTYPE, ""),
+        ("block device", tarfile.BLKTYPE, ""),
+        ("pipe", tarfile.FIFOTYPE, ""),
+        ("unknown kind", b"Q", ""),
+    ):
+        yield Hostile(
+            f"tar: {name}",
+            lambda kind=kind, target=target: tarred(two_classes(), entry("cat/odd.png", kind, target)),
+            harmless=kind == b"Q",  # POSIX: an unknown kind is a regular file
+        )
+    bomb = {**two_classes(), "cat/b.png": bytes(150 << 20)}
+    yield Hostile("tar: bomb in gzip", lambda: gzip.compress(tarred(bomb)))
+    yield Hostile("tar: bomb in xz", lambda: lzma.compress(tarred(bomb), preset=0))
+    yield Hostile("tar: bomb in bzip2", lambda: bz2.compress(tarred(bomb)))
+    yield Hostile("tar: bomb in a zip", lambda: {"a.tar.gz": gzip.compress(tarred(bomb))})
+    yield Hostile("zip: bomb in a zip", lambda: {"a.zip": zipped(bomb, deflated)})
+    yield Hostile("zip: stored bomb in a packed zip", lambda: zipped({"a.zip": zipped(bomb)}, deflated))
+    yield Hostile("zip: archives without end", lambda: {f"{n}.zip": zipped({"b.zip": b"PK"}) for n in range(300)})
+    yield Hostile("tar: name of 3 GB", lambda: long_header(tarfile.GNUTYPE_LONGNAME))
+    yield Hostile("tar: attributes of 3 GB", lambda: long_header(tarfile.XHDTYPE))
+    yield Hostile("tar: size below zero", lambda: tarred(two_classes()).replace(b"00000000", b"\xff" * 8, 1))
+    yield Hostile("tar: headers alone", lambda: tarred({f"cat/{n}.png": b"" for n in range(200_001)}))
+    yield Hostile("tar: cut short", lambda: tarred(two_classes())[:3000])
+    yield Hostile("tar: text of blanks", lambda: gzip.compress(tarred(annotated.coco_tree() | blanks())))
+
+
+def blanks() -> Tree:
+    return {"train/_annotations.coco.json": b'{"images": [' + b" " * (140 << 20) + b"]}"}
+
+
+def long_header(kind: bytes) -> bytes:
+    header = entry("././@LongLink", kind)
+    header.size = 3 << 30
+    return header.tobuf(tarfile.GNU_FORMAT) + tarred(two_classes())
 
 
 def broken_zips() -> Iterator[Hostile]:
@@ -431,6 +490,16 @@ def large() -> dict[str, Callable[[], bytes]]:
         "gif of 9,400 squared": lambda: saved("P", (9_400, 9_400), "GIF"),
         "tiff of 9,400 squared": lambda: saved("RGB", (9_400, 9_400), "TIFF", compression="tiff_adobe_deflate"),
         "float tiff of 9,400 squared": lambda: saved("F", (9_400, 9_400), "TIFF", compression="tiff_adobe_deflate"),
+        "float tiff of 5,000 pixels": lambda: saved("F", (5_000, 5_000), "TIFF", compression="tiff_adobe_deflate"),
+        "integer tiff of 7,000 pixels": lambda: saved("I", (7_000, 7_000), "TIFF", compression="tiff_adobe_deflate"),
+        "deep png of 9,200 pixels": lambda: saved("I;16", (9_200, 9_200), "PNG"),
+        "deep png of 7,200 pixels": lambda: saved("I;16", (7_200, 7_200), "PNG"),
+        "tiff of deep colours, 3,700 pixels": lambda: tiff(np.zeros((3_700, 3_700, 3), "u2"), packed=True, predictor=2),
+        "tiff of deep colours, 6,000 pixels": lambda: tiff(
+            np.zeros((6_000, 6_000, 3), "u2"), packed=True, extra={262: 2}
+        ),
+        "tiff of 300 bands, many": lambda: tiff(np.zeros((700, 700, 300), "u1"), packed=True),
+        "pgm of deep greys, 3,600 pixels": lambda: b"P5 3600 3600 65535\n" + bytes(2 * 3_600 * 3_600),
     }
 
 
@@ -538,6 +607,7 @@ COCO_IMAGES: dict[str, dict[str, Any]] = {
 #: Ignored parts: impossible sizes, names that are found by their last part alone, a table of names that
 #: is none, a definition that is never fetched, an outline where there is a box.
 UNUSED = {
+    "utf-16",
     "a number",
     "names that are numbers",
     "count beyond all",
@@ -554,7 +624,7 @@ UNUSED = {
 
 def annotations() -> Iterator[Hostile]:
     for name, text in COCO_TEXTS.items():
-        yield Hostile(f"coco: {name}", lambda text=text: coco_text(text))
+        yield Hostile(f"coco: {name}", lambda text=text: coco_text(text), name in UNUSED)
     for name, values in COCO_VALUES.items():
         yield Hostile(f"coco: {name}", lambda values=values: first_object(**values), name in UNUSED)
     for name, values in COCO_IMAGES.items():
@@ -709,4 +779,4 @@ def many_colours() -> bytes:
 
 
 def every() -> list[Hostile]:
-    return [*archives(), *images(), *annotations()]
+    return [*archives(), *tars(), *images(), *annotations()]

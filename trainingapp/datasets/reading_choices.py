@@ -130,11 +130,12 @@ class ReadingForm(forms.Form):
         reason = rendered_data(offer["reason"] or {})
         if name == "bands":
             bands = self.current.bands
+            how = gettext("Three numbers, counted from 0, such as 3,2,1. Empty: automatic.")
             return forms.CharField(
                 label=str(FIELDS[name]),
                 required=False,
                 initial=",".join(map(str, bands)) if bands else "",
-                help_text=gettext("Three numbers, counted from 0, such as 3,2,1. Empty: automatic."),
+                help_text=f"{reason} {how}".strip(),
                 widget=forms.TextInput({"class": "form-control", "placeholder": offer["used"], "autocomplete": "off"}),
             )
         chosen = getattr(self.current, name)

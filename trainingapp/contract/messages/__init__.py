@@ -24,6 +24,7 @@ Param = Union[str, int, float, "Message", Sequence["Param"]]
 
 _PLACEHOLDER = re.compile(r"%%|%\((?P<name>\w+)\)(?P<format>[^a-zA-Z%]*[a-zA-Z])")
 _NUMBER_FORMATS = "dfgeFGE"
+_HIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def gettext_noop(text: str) -> str:
@@ -182,15 +183,23 @@ def filled(
             return render(value)
         if isinstance(value, Sequence) and not isinstance(value, str):
             separator = between_sentences if name == "sentences" else ", "
-            return separator.join(render(one) if isinstance(one, Message) else str(one) for one in value)
+            return separator.join(render(one) if isinstance(one, Message) else visible(str(one)) for one in value)
         if name in _COUNTS and match["format"] == "d" and isinstance(value, int):
             return group(value)
         try:
-            return f"%{match['format']}" % value
+            return f"%{match['format']}" % (visible(value) if isinstance(value, str) else value)
         except (TypeError, ValueError):  # stored by another version, which had another type there
             return str(value)
 
     return _PLACEHOLDER.sub(shown, text)
+
+
+def visible(text: str) -> str:
+    """The text with control characters, and those that turn the direction of writing, as escapes such as \\u202e.
+
+    A name from outside could otherwise rearrange the text around it, or write to the terminal. Line ends stay.
+    """
+    return text if text.isprintable() else _HIDDEN.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def unknown_text(message: Message) -> str:

@@ -28,7 +28,7 @@ def image_offers(images: Sequence[SourceFile], reading: ReadingOptions) -> list[
             depth = Offer("depth", reading.depth, choices, messages.DEPTH_CHOICE(path=file.path))
         if count > _MOST_PLAIN_BANDS and bands is None:
             sensible = ["0,1,2", "2,1,0", "3,2,1"]
-            used = ",".join(map(str, reading.bands)) if reading.bands else sensible[0]
+            used = ",".join(map(str, reading.bands)) if reading.bands else ""  # nothing: the choice is the user's
             reason = messages.BANDS_CHOICE(path=file.path, count=count)
             bands = Offer("bands", used, tuple(dict.fromkeys([used, *sensible])), reason)
     return [offer for offer in (depth, bands) if offer]

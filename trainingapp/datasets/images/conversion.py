@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from trainingapp.datasets.images.decoding import (
+    CONVERTED_FORMATS,
     IMPORT_FORMATS,
     TURNS,
     ImageFacts,
@@ -17,7 +18,7 @@ from trainingapp.datasets.images.decoding import (
     perceptual_hash,
     readable,
 )
-from trainingapp.datasets.images.depth import Scale, Scales, scaled_strips, strips_of
+from trainingapp.datasets.images.depth import Scale, Scales, row_strips, scaled_strips, strips_of
 from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET
 from trainingapp.datasets.images.tiff_bands import read_bands, read_header
 
@@ -42,21 +43,29 @@ def convert(path: Path, shown_name: str, facts: ImageFacts, scales: Scales) -> C
     """
     scale = scales.for_range(facts.values) if facts.values else None
     with MEMORY_BUDGET.reserve(needed_bytes(path)), readable(path, shown_name):
-        if facts.bands:
-            image = _from_bands(path, facts, scale)
-        else:
-            with Image.open(path, formats=IMPORT_FORMATS) as file:
-                file.load()
-                image = Image.fromarray(scaled_strips(strips_of(file), scale)) if scale else _plain(file)
-        if (facts.bands or scale) and facts.orientation in TURNS:
-            image = image.transpose(TURNS[facts.orientation])
-        target = _target(path, ".jpg" if image.mode == "RGB" and not (facts.bands or scale) else ".png")
+        image = _decoded(path, facts, scale)
+        is_photograph = image.mode == "RGB" and facts.format in CONVERTED_FORMATS
+        target = _target(path, ".jpg" if is_photograph else ".png")
         path.unlink()  # what was read is in memory, and a crash leaves nothing of an import anyway
-        if image.mode == "RGB" and not (facts.bands or scale):
+        if is_photograph:
             image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
         else:
             image.save(target, "PNG", compress_level=3)
         return Converted(target, target.stat().st_size, perceptual_hash(image, 1), is_constant(image))
+
+
+def _decoded(path: Path, facts: ImageFacts, scale: Scale | None) -> Image.Image:
+    """The image upright, with 8 bits per channel. What it was made from is freed when this returns."""
+    if facts.bands:
+        image = _from_bands(path, facts, scale)
+    else:
+        with Image.open(path, formats=IMPORT_FORMATS) as file:
+            file.load()
+            if not scale:
+                upright = ImageOps.exif_transpose(file)
+                return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+            image = Image.fromarray(scaled_strips(strips_of(file), scale, (file.height, file.width)))
+    return image.transpose(TURNS[facts.orientation]) if facts.orientation in TURNS else image
 
 
 def _from_bands(path: Path, facts: ImageFacts, scale: Scale | None) -> Image.Image:
@@ -65,13 +74,7 @@ def _from_bands(path: Path, facts: ImageFacts, scale: Scale | None) -> Image.Ima
     assert header, "examined before"
     values_HWS = read_bands(path, header, facts.bands)
     values = values_HWS if len(facts.bands) > 1 else values_HWS[..., 0]
-    return Image.fromarray(scaled_strips([values], scale) if scale else values)
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    """Upright, RGB or RGBA."""
-    upright = ImageOps.exif_transpose(image)
-    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+    return Image.fromarray(scaled_strips(row_strips(values), scale, values.shape) if scale else values)
 
 
 def _target(path: Path, suffix: str) -> Path:

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_images as messages
-from trainingapp.datasets.images.depth import DEEP_MODES, STRIP_ROWS, ValueRange, strips_of, value_range
+from trainingapp.datasets.images.depth import DEEP_MODES, STRIP_ROWS, ValueRange, row_strips, strips_of, value_range
 from trainingapp.datasets.images.memory_budget import MOST_BYTES, decoding_bytes, is_progressive
 from trainingapp.datasets.images.tiff_bands import Bands, read_bands, read_header
 from trainingapp.datasets.options import AUTO, ReadingOptions
@@ -203,7 +203,8 @@ def chosen_bands(path: Path, shown_name: str, reading: ReadingOptions) -> tuple[
     if header.bands > _MOST_PLAIN_BANDS:
         raise DatasetError.one("bands", messages.BANDS_OPEN(path=shown_name, count=header.bands), shown_name)
     if header.bands > 2 and header.numbers != "u1":
-        return header, (0, 1, 2)
+        # Of integers of 16 bits that take too much memory so, Pillow reads the upper 8.
+        return None if header.numbers == "u2" and header.decoding_bytes > MOST_BYTES else (header, (0, 1, 2))
     if header.bands == 1 and header.numbers in _NOT_BY_PILLOW:
         return header, (0,)
     return None
@@ -224,7 +225,7 @@ def _examine_bands(path: Path, shown_name: str, header: Bands, bands: tuple[int,
     orientation = header.tags.get(_EXIF_ORIENTATION, 1)
     size = (header.width, header.height)
     width, height = reversed(size) if orientation in SIDEWAYS else size
-    values = None if header.numbers == "u1" else value_range([values_HWS])
+    values = None if header.numbers == "u1" else value_range(row_strips(values_HWS))
     notes = [] if min(size) >= TINY_PIXELS else ["tiny"]
     if orientation in TURNS:
         notes.append("exif_orientation")

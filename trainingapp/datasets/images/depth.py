@@ -106,9 +106,20 @@ def strips_of(image: Image.Image) -> Iterator[NDArray[np.generic]]:
         yield values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
 
 
-def scaled_strips(strips: Iterable[NDArray[np.generic]], scale: Scale) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, S) of 8 bits."""
-    return np.concatenate([to_8_bits(values, scale) for values in strips])
+def scaled_strips(strips: Iterable[NDArray[np.generic]], scale: Scale, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, S) of 8 bits, of this shape."""
+    scaled = np.empty(shape, np.uint8)
+    top = 0
+    for values in strips:
+        scaled[top : top + len(values)] = to_8_bits(values, scale)
+        top += len(values)
+    return scaled
+
+
+def row_strips(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+    """A few rows of the values at a time."""
+    for top in range(0, len(values), STRIP_ROWS):
+        yield values[top : top + STRIP_ROWS]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,11 @@ MOST_BYTES = 256 * 1024**2
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 #: Additional bytes per pixel of the decoder of a format: WebP keeps three canvases and a copy.
 _FORMAT_BYTES = {"WEBP": 12.0, "GIF": 4.0, "TIFF": 1.0, "AVIF": 12.0, "HEIF": 12.0}
-#: Additional bytes per pixel of modes of more than 8 bits, which are reduced to 8.
-_REDUCED_BYTES = 1
+#: Modes of more than 8 bits are reduced to 8. They are decoded twice, maybe by two threads, and glibc keeps for each of
+#: them what it has freed: their bytes count twice, and that of the result once.
 _REDUCED_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
+#: Additional bytes per pixel of a PPM of 16 bits, which Pillow decodes in Python with two copies.
+_DEEP_PPM_BYTES = 10
 #: A progressive JPEG is kept as coefficients of two bytes until its end, and is scaled down to half while decoded.
 _COEFFICIENT_BYTES = 2
 _SCALED_SHARE = 0.25
@@ -30,7 +32,8 @@ def decoding_bytes(image: Image.Image) -> int:
     in_mode = _MODE_BYTES.get(image.mode, 4)
     if is_progressive(image):
         return round(pixels * (_coefficients(image) * _COEFFICIENT_BYTES + in_mode * _SCALED_SHARE))
-    in_mode += _REDUCED_BYTES * (image.mode in _REDUCED_MODES)
+    if image.mode in _REDUCED_MODES:
+        in_mode = 2 * in_mode + 1 + _DEEP_PPM_BYTES * (image.format == "PPM")
     return round(pixels * (in_mode + _FORMAT_BYTES.get(image.format or "", 0.0)))
 
 

@@ -34,6 +34,7 @@ _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _OFFSETS, _SAMPLES = 256, 25
 _ROWS_PER_STRIP, _BYTE_COUNTS, _PLANAR, _PREDICTOR, _SAMPLE_FORMAT = 278, 279, 284, 317, 339
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_BYTE_COUNTS = 322, 323, 324, 325
 _SEPARATE = 2
+_STRIP_ROWS = 256
 _OLD_JPEG, _JPEG = 6, 7
 
 
@@ -49,7 +50,7 @@ class Bands:
 
     @property
     def decoding_bytes(self) -> int:
-        """Memory for all bands, decoded and once more while differences are undone."""
+        """Memory for all bands: as libtiff decodes them, and as numbers."""
         return 2 * self.width * self.height * self.bands * np.dtype(self.numbers).itemsize
 
 
@@ -171,19 +172,30 @@ def _unpacked(
     padding = bytes(len(content) % 2)
     file = io.BytesIO(b"".join([start, content[8:], padding, directory, bytes(4), values]))
     del content
+    unpacked = np.empty((height, width), np.uint8)
     with Image.open(file, formats=["TIFF"]) as image:
-        return np.asarray(image)
+        for top in range(0, height, _STRIP_ROWS):  # all rows at once would take two further copies
+            bottom = min(top + _STRIP_ROWS, height)
+            unpacked[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
+    return unpacked
 
 
 def _undone(raw: NDArray[np.uint8], dtype: np.dtype[Any], samples: int, predictor: int) -> Numbers:
-    """(rows, pieces, values) of the bytes of each piece of a row, with the predictor undone."""
+    """(rows, pieces, values) in the byte order of this machine, in the memory of `raw`, the bytes of each piece."""
     rows, pieces, _bytes = raw.shape
-    if predictor == 3:  # floats: differences of bytes, then the most significant byte of all values first
-        summed = np.add.accumulate(raw.reshape(rows, pieces, -1, samples), axis=2, dtype=np.uint8)
-        planes = summed.reshape(rows, pieces, dtype.itemsize, -1)
-        return np.ascontiguousarray(np.moveaxis(planes, 2, -1)).view(dtype.newbyteorder(">"))[..., 0]
-    values = np.ascontiguousarray(raw).view(dtype)
-    if predictor == 2:
-        native = values.reshape(rows, pieces, -1, samples).astype(dtype.newbyteorder("="))
-        return np.add.accumulate(native, axis=2, dtype=native.dtype).reshape(rows, pieces, -1)
+    native = dtype.newbyteorder("=")
+    values = raw.view(native)
+    for top in range(0, rows, _STRIP_ROWS):
+        strip = raw[top : top + _STRIP_ROWS]
+        numbers: Numbers
+        if predictor == 3:  # floats: differences of bytes, then the most significant byte of all values first
+            summed = np.add.accumulate(strip.reshape(len(strip), pieces, -1, samples), axis=2, dtype=np.uint8)
+            planes = summed.reshape(len(strip), pieces, dtype.itemsize, -1)
+            numbers = np.ascontiguousarray(np.moveaxis(planes, 2, -1)).view(dtype.newbyteorder(">"))[..., 0]
+        elif predictor == 2:
+            differences = strip.view(dtype).reshape(len(strip), pieces, -1, samples).astype(native)
+            numbers = np.add.accumulate(differences, axis=2, dtype=native).reshape(len(strip), pieces, -1)
+        else:
+            numbers = strip.view(dtype).astype(native)
+        values[top : top + _STRIP_ROWS] = numbers
     return values

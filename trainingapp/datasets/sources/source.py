@@ -84,6 +84,9 @@ def checked_source(files: list[SourceFile], folders: set[str], report: Report) -
     Raises DatasetError for errors in `report` that make the whole source unusable, and where there is no file.
     """
     usable_folders = {folder for folder in folders if not name_fault(folder)}
+    for folder in sorted(folders - usable_folders):
+        if fault := name_fault(folder):
+            report.fault("bad_name", fault, shown_name(folder))
     all_folders = usable_folders | _parents(usable_folders) | _parents(file.path for file in files)
     kept: list[SourceFile] = []
     seen: set[str] = set()

@@ -83,10 +83,13 @@ def _checked(encoding: str) -> str:
 
 
 def _without_mark(content: bytes) -> str | None:
-    """UTF-16 without its mark: every character of ASCII has a zero byte, always on the same side."""
+    """UTF-16 without its mark: every character of ASCII has a zero byte, always on the same side.
+
+    A third of the characters have to be ASCII, so that a few zero bytes in another text do not count.
+    """
     sample = content[:_SAMPLE_BYTES]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
-    if len(content) % 2 or max(even, odd) * 10 < len(sample):
+    if len(content) % 2 or max(even, odd) * 6 < max(len(sample), 12):
         return None
     if not even:
         return "utf-16-le"

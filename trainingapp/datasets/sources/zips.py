@@ -80,7 +80,7 @@ def read_zip(
         name = tidy_name(names.decoded(entry.orig_filename.encode("cp437")) if unicode_name is None else unicode_name)
         if not _is_safe(entry, name, report):
             continue
-        if entry.is_dir() or name.endswith("/"):
+        if name.endswith("/"):
             folders.add(name.rstrip("/"))
         else:
             files.append(SourceFile(name, entry.file_size, _opener(archive, entry), entry.compress_size))

@@ -65,7 +65,13 @@ def _table(file: SourceFile, content: bytes) -> _Table | None:
     if len(lines) < 2:
         return None
     delimiter = max(",;\t", key=lines[0].count)
-    header, *rows = ([cell.strip() for cell in parts] for parts in csv.reader(lines, delimiter=delimiter) if any(parts))
+    try:
+        parsed = [[cell.strip() for cell in parts] for parts in csv.reader(lines, delimiter=delimiter) if any(parts)]
+    except csv.Error:  # a field without an end, for example
+        return None
+    if len(parsed) < 2:
+        return None
+    header, *rows = parsed
     names = [name.lower() for name in header]
     image = next((names.index(name) for name in FILE_COLUMNS if name in names), -1)
     split = next((names.index(name) for name in SPLIT_COLUMNS if name in names), -1)
