@@ -9,6 +9,8 @@ import pytest
 
 from tests.helpers import annotated
 from tests.helpers.annotated import expected_boxes, imported_boxes
+from trainingapp.contract.dataset_index import Box
+from trainingapp.datasets.images.packed_boxes import PackedBoxes
 from trainingapp.datasets.report import DatasetError
 from trainingapp.datasets.sources import files, packed_shapes
 from trainingapp.datasets.sources.files import Files
@@ -118,3 +120,13 @@ def test_a_set_in_pieces_and_on_the_disk_is_the_same(import_tree: ImportTree, mo
     in_pieces = import_tree(annotated.coco_tree(outlined=True))
     assert in_pieces.fingerprint == whole.fingerprint
     assert imported_boxes(in_pieces) == expected_boxes()
+
+
+def test_packed_boxes_are_the_boxes() -> None:
+    boxes = [Box(2, 0.0, 1.125, 3.333, 4.0), Box(0, 1.0, 1.0, 2.0, 2.0, crowd=True)]
+    packed = PackedBoxes(boxes)
+    assert (list(packed), packed[-1], packed[:1], len(packed)) == (boxes, boxes[1], boxes[:1], 2)
+    assert packed == tuple(boxes)
+    assert [box.values() for box in packed] == [box.values() for box in boxes]
+    with pytest.raises(IndexError):
+        packed[2]

@@ -17,7 +17,7 @@ Format 1 had "recipe" instead of "tasks", and a label for every image. Versions 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast, get_args
@@ -91,7 +91,7 @@ class Sample:
     split: Split
     width: int
     height: int
-    boxes: tuple[Box, ...] = ()
+    boxes: Sequence[Box] = ()
     mask: str = ""
     labels: tuple[int, ...] | None = None
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import NotRequired, TypedDict, TypeVar
 
@@ -282,15 +282,23 @@ def _write_dataset(
 
 def _fingerprint(classes: list[str], items: list[IngestedImage], samples: list[Sample]) -> str:
     """SHA-256 in hex over the classes and the sorted (split, image, annotations), whatever the files are called."""
-    lines = []
-    for item, sample in zip(items, samples, strict=True):
-        boxes = sorted(box.values() for box in sample.boxes)
-        labels = [] if sample.labels is None else [sample.labels]  # absent from datasets with one label per image
-        lines.append(json.dumps([sample.split, item.digest, sample.label, boxes, item.mask_digest, *labels]) + "\n")
     digest = hashlib.sha256(json.dumps(classes).encode())
-    for line in sorted(lines):
-        digest.update(line.encode())
+    pairs = sorted(zip(items, samples, strict=True), key=_split_and_digest)
+    # A line begins with split and digest: only those that have both in common are sorted as texts, and held at a time.
+    for _key, same in groupby(pairs, key=_split_and_digest):
+        for line in sorted(_fingerprint_line(item, sample) for item, sample in same):
+            digest.update(line.encode())
     return digest.hexdigest()
+
+
+def _split_and_digest(pair: tuple[IngestedImage, Sample]) -> tuple[str, str]:
+    return pair[1].split, pair[0].digest
+
+
+def _fingerprint_line(item: IngestedImage, sample: Sample) -> str:
+    boxes = sorted(box.values() for box in sample.boxes)
+    labels = [] if sample.labels is None else [sample.labels]  # absent from datasets with one label per image
+    return json.dumps([sample.split, item.digest, sample.label, boxes, item.mask_digest, *labels]) + "\n"
 
 
 def _share_same_content(dataset: Dataset, folder: Path, fingerprint: str, report: Report) -> None:

@@ -12,6 +12,7 @@ from trainingapp.contract.dataset_index import IGNORED_PIXEL, Sample
 from trainingapp.datasets.images.decoding import MASK_BYTES, ImageFacts, examine, needed_bytes
 from trainingapp.datasets.images.geometry import Placed, place
 from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET, MOST_BYTES
+from trainingapp.datasets.images.packed_boxes import PackedBoxes
 from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import Kind, SourceImage
@@ -104,7 +105,7 @@ def ingest(
             split="train",
             width=facts.width,
             height=facts.height,
-            boxes=tuple(placed.boxes),
+            boxes=PackedBoxes(placed.boxes),
             mask=mask_path,
             labels=image.labels if wants_labels else None,
         ),

@@ -1,5 +1,6 @@
 """Statistics of a dataset: images, objects and pixels of each class and split, and the distribution of sizes."""
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from typing import TypedDict, get_args
@@ -75,36 +76,40 @@ def _pixel_shares(
     return {split: [round(share, 6) for share in (sums[split] / max(1, known[split])).tolist()] for split in SPLITS}
 
 
-def _values(samples: Sequence[Sample]) -> dict[str, list[float]]:
+def _values(samples: Sequence[Sample]) -> dict[str, Sequence[float]]:
     """The values of each histogram, by name; areas as shares of the area of the image."""
-    found: dict[str, list[float]] = {
+    found: dict[str, Sequence[float]] = {
         "width": [sample.width for sample in samples],
         "height": [sample.height for sample in samples],
         "aspect": [sample.width / sample.height for sample in samples],
     }
     if any(sample.labels is not None for sample in samples):
         found["labels_per_image"] = [len(sample.labels or ()) for sample in samples]
-    boxes = [(sample, box) for sample in samples for box in sample.boxes if not box.crowd]
-    if boxes:
-        sizes = [(sample, box.right - box.left, box.bottom - box.top) for sample, box in boxes]
+    areas, aspects = array("d"), array("d")
+    for sample in samples:
+        for box in sample.boxes:
+            if not box.crowd:
+                width, height = box.right - box.left, box.bottom - box.top
+                areas.append(width * height / (sample.width * sample.height))
+                aspects.append(width / height)
+    if areas:
         found["objects_per_image"] = [len(sample.boxes) for sample in samples]
-        found["box_area"] = [width * height / (sample.width * sample.height) for sample, width, height in sizes]
-        found["box_aspect"] = [width / height for _sample, width, height in sizes]
+        found["box_area"], found["box_aspect"] = areas, aspects
     return found
 
 
-def histogram(values: list[float]) -> Histogram:
+def histogram(values: Sequence[float]) -> Histogram:
     """At most 20 bins of equal width; whole numbers get bins that begin at whole numbers.
 
     The bins end at the 98th percentile, and the last one has the values beyond it, too, so that a single outlier does
     not merge all others into one bar.
     """
-    array = np.array(values, np.float64)
-    low, high = float(array.min()), float(np.quantile(array, 0.98))
-    if (array == np.round(array)).all():
+    numbers = np.array(values, np.float64)
+    low, high = float(numbers.min()), float(np.quantile(numbers, 0.98))
+    if (numbers == np.round(numbers)).all():
         step = max(1.0, np.ceil((high - low + 1) / MOST_BINS))
         edges = np.arange(low, high + step + 0.5, step) if high > low else np.array([low, low + 1])
     else:
         edges = np.linspace(low, high if high > low else low + 1e-3, MOST_BINS + 1)
-    counts, _edges = np.histogram(array.clip(max=edges[-1]), bins=edges)
+    counts, _edges = np.histogram(numbers.clip(max=edges[-1]), bins=edges)
     return {"edges": [round(float(edge), 6) for edge in edges], "counts": counts.tolist()}
