@@ -39,6 +39,8 @@ TITLES: dict[str, str | Promise] = {
     "import_cancelled": _("The import was cancelled"),
     "leak": _("Identical images in training and validation"),
     "link": _("Links and devices"),
+    "mask_values_unclear": _("Masks whose values can be read in several ways"),
+    "masks_thresholded": _("Masks with soft edges"),
     "mask_size": _("Masks of a different size than their image"),
     "missing_mask": _("Images without a mask"),
     "missing_image": _("Missing images"),
@@ -80,5 +82,6 @@ TITLES: dict[str, str | Promise] = {
     "unknown_image": _("Annotations of unknown images"),
     "unreadable": _("Corrupted images"),
     "unread_annotations": _("Annotations in no supported format"),
+    "void_assumed": _("Masks with the value 255"),
     "val_set_aside": _("Validation images set aside"),
 }

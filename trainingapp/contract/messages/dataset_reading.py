@@ -132,3 +132,55 @@ UNREAD_FILES_WITHOUT_SUFFIX = define(
     ),
 )
 AND_MORE = define("dataset_and_more", gettext_noop("%(first)s and %(rest)d more"))
+
+# The values of masks
+
+MASKS_THRESHOLDED = define(
+    "dataset_masks_thresholded",
+    ngettext(
+        "%(count)d mask has soft edges: pixels of %(level)d and more are the class, the others the background.",
+        "%(count)d masks have soft edges: pixels of %(level)d and more are the class, the others the background.",
+    ),
+)
+MASK_VALUES_UNCLEAR = define(
+    "dataset_mask_values_unclear",
+    gettext_noop(
+        "The masks have %(count)d different values, and no file names their classes. Select whether bright pixels are "
+        "one class or each value is a class, add a classes.txt, or save the masks with one value for each class."
+    ),
+)
+JPEG_MASKS = define(
+    "dataset_jpeg_masks",
+    ngettext(
+        "%(count)d mask is a JPEG (%(path)s), which changes the values of pixels, and not all pixels are black or "
+        "white. Save the masks as PNG, or select how to read their values.",
+        "%(count)d masks are JPEGs (such as %(path)s), which changes the values of pixels, and not all pixels are "
+        "black or white. Save the masks as PNG, or select how to read their values.",
+    ),
+)
+JPEG_WITH_COLOURS = define(
+    "dataset_jpeg_with_colours",
+    gettext_noop("%(path)s is a JPEG, which changes colors, so that no class can be assigned to them. Save it as PNG."),
+)
+INSTANCE_MASKS = define(
+    "dataset_instance_masks",
+    ngettext(
+        "%(count)d mask has values of up to %(value)d: they number instances, not classes. Export masks of classes, "
+        "with values from 0 to 255.",
+        "%(count)d masks have values of up to %(value)d: they number instances, not classes. Export masks of classes, "
+        "with values from 0 to 255.",
+    ),
+)
+VOID_ASSUMED = define(
+    "dataset_void_assumed",
+    gettext_noop(
+        "The value 255 in the masks is taken for unknown and ignored in training; no file says what it means."
+    ),
+)
+VOID_AS_IN_VOC = define(
+    "dataset_void_as_in_voc", gettext_noop("The value 255 in the masks is unknown, as in the masks of Pascal VOC.")
+)
+CLASS_ASSUMED = define(
+    "dataset_class_assumed",
+    gettext_noop("The values of the masks divide the range evenly (%(values)s), so that 255 is taken for a class."),
+)

@@ -59,6 +59,8 @@ _MOST_PLAIN_BANDS = 4
 _NOT_BY_PILLOW = ("i1", "u4", "f2", "f8")
 _HASH_PIXELS = 32
 _LARGE_PIXELS = 4_000_000
+_JPEG_GREY = 16
+"""The channels of a grey image differ by at most so much once it was saved as a JPEG in color."""
 MASK_BYTES = 12
 """Memory per pixel of a mask while its values are read."""
 _FLAT = 8
@@ -306,10 +308,11 @@ def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.i
         plain = image.convert("L") if image.mode in ("1", "LA") else image
         return np.asarray(plain).astype(np.int32)
     values_HW = np.empty((image.height, image.width), np.int32)
+    most_apart = _JPEG_GREY if image.format == "JPEG" else 0
     for top in range(0, image.height, STRIP_ROWS):  # all rows at once would take ten times the memory
         strip = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height)))
         red, green, blue = np.moveaxis(np.asarray(strip.convert("RGB"), np.int32), -1, 0)
-        if not in_colour and ((red != green).any() or (red != blue).any()):
+        if not in_colour and max(np.abs(red - green).max(), np.abs(red - blue).max()) > most_apart:
             raise DatasetError.one("colours_unknown", messages.COLOURS_UNKNOWN(path=path), path)
         values_HW[top : top + STRIP_ROWS] = red << 16 | green << 8 | blue if in_colour else red
     return values_HW

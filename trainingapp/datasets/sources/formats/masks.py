@@ -4,13 +4,15 @@ images/*.jpg  masks/*.png                            splits above (train/images)
 JPEGImages/*.jpg  SegmentationClass/*.png  labelmap.txt
 
 Names and colours: class_dict.csv (name,r,g,b), labelmap.txt (name:r,g,b:...), or a plain list of names (classes.txt,
-labels.txt, class_names.txt). Without colours a grey or indexed pixel is the number of its class: 0 is the background
-and 255 is unknown; masks with no other values than 0 and 255 show one class.
+labels.txt, class_names.txt). Without colours a grey or indexed pixel is the number of its class: 0 is the background;
+masks with no other values than 0 and 255 show one class. What soft edges and 255 beside other values mean is decided in
+`mask_values.py`, and can be chosen in the review.
 """
 
 import csv
 import io
 import re
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,10 +22,12 @@ from trainingapp.contract.dataset_index import IGNORED_PIXEL, MOST_MASK_CLASSES
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_checks as check_messages
+from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.images.decoding import read_mask
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, best_match, class_name, kind_of_path, stem
 from trainingapp.datasets.sources.formats.collector import Collector
+from trainingapp.datasets.sources.formats.mask_values import ValueCounts, is_jpeg, is_void, threshold
 from trainingapp.datasets.sources.layout import BACKGROUND, IGNORED, UNKNOWN, Layout, MaskCoding, MaskFile
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
@@ -41,6 +45,7 @@ _MASK_FOLDERS = {
     "gt",
     "groundtruth",
 }
+_MASK_PREFIXES = re.compile(r"^(masks?|labels?|gt|seg|segmentation|images?|imgs?|photos?|pics?|frames?)[-_]", re.I)
 _MASK_SUFFIXES = re.compile(r"[-_](masks?|labels?|l|gt|seg|segmentation)$", re.IGNORECASE)
 _COLOUR_TABLES = ("class_dict.csv", "labelmap.txt", "label_colors.txt")
 _NAME_TABLES = ("classes.txt", "labels.txt", "class_names.txt")
@@ -60,17 +65,29 @@ class _Legend:
 
 
 def recognise(files: Files) -> bool:
-    """Whether there is a folder of images and one of masks."""
-    return bool(_mask_files(files)) and bool(_image_files(files))
+    """Whether there is a folder of images and one of masks. JPEGs are masks where they are grey, not photographs."""
+    masks = _mask_files(files)
+    if not masks or not _image_files(files):
+        return False
+    return not all(map(is_jpeg, masks)) or _is_grey(masks[0])
+
+
+def _is_grey(mask: SourceFile) -> bool:
+    try:
+        read_mask(mask, in_colour=False)
+    except DatasetError:
+        return False
+    return True
 
 
 def _mask_files(files: Files) -> list[SourceFile]:
-    # JPEG changes pixels: a mask is never stored as one.
-    return [
-        file
-        for file in files.images
-        if _lies_in(file, _MASK_FOLDERS) and not file.path.lower().endswith((".jpg", ".jpeg"))
-    ]
+    """Images in folders of masks; a JPEG only where an image has its name, since JPEG changes the values of pixels."""
+    found = [file for file in files.images if _lies_in(file, _MASK_FOLDERS)]
+    if not any(map(is_jpeg, found)):
+        return found
+    inside = {file.path for file in found}
+    plain = {_plain_name(stem(file.path)) for file in _image_files(files) if file.path not in inside}
+    return [file for file in found if not is_jpeg(file) or _plain_name(stem(file.path)) in plain]
 
 
 def _image_files(files: Files) -> list[SourceFile]:
@@ -85,8 +102,20 @@ def read(files: Files, report: Report) -> Layout:
     """Pair images with masks and read every mask, to know which classes there are and where."""
     legend = _legend(files, report)
     pairs = list(_pairs(files, report))
-    values_of = {mask.path: values for _image, mask in pairs if (values := _values(files, mask, legend, report))}
-    classes, coding = _coding(legend, sorted(set[int]().union(*values_of.values())), report)
+    counts = ValueCounts()
+    values_of: dict[str, array[int]] = {}
+    for _image, mask in pairs:
+        if values := _values(files, mask, legend, counts, report):
+            values_of[mask.path] = values
+    _refuse_instances(counts, legend, report)
+    masks = [mask for _image, mask in pairs if mask.path in values_of]
+    level = None if legend.colours or not masks else threshold(files, counts, masks, legend.names, report)
+    if level is not None:
+        classes, coding = _thresholded(legend.names, level)
+    else:
+        has_void = bool(legend.colours) or not masks or is_void(files, counts, masks, legend.names, report)
+        known = sorted(set[int]().union(*values_of.values()))
+        classes, coding = _coding(legend, known, report, has_void=has_void)
     collector = Collector(files, report)
     for image, mask in pairs:
         values = values_of.get(mask.path)
@@ -120,10 +149,13 @@ def _pairs(files: Files, report: Report) -> Iterator[tuple[SourceFile, SourceFil
     by_stem: dict[str, list[SourceFile]] = {}
     for file in images.values():
         by_stem.setdefault(stem(file.path), []).append(file)
+    by_name: dict[str, list[SourceFile]] = {}
+    for file in images.values():
+        by_name.setdefault(_plain_name(stem(file.path)), []).append(file)
     paired: set[str] = set()
     for mask in _mask_files(files):
         name = stem(mask.path)
-        same = by_stem.get(name) or by_stem.get(_MASK_SUFFIXES.sub("", name), [])
+        same = by_stem.get(name) or by_stem.get(_MASK_SUFFIXES.sub("", name)) or by_name.get(_plain_name(name), [])
         image = best_match(same, _beside(mask.path, same), kind_of_path(mask.path))
         if image is None:
             report.fault("missing_image", messages.NO_IMAGE_FOR_MASK(path=mask.path), mask.path)
@@ -132,6 +164,11 @@ def _pairs(files: Files, report: Report) -> Iterator[tuple[SourceFile, SourceFil
             yield image, mask
     for path in sorted(images.keys() - paired):
         report.fault("missing_mask", messages.NO_MASK_FOR_IMAGE(path=path), path)
+
+
+def _plain_name(name: str) -> str:
+    """The name without words for mask and image: the same for mask_7 and img_7, which belong together."""
+    return _MASK_PREFIXES.sub("", _MASK_SUFFIXES.sub("", name))
 
 
 def _beside(mask_path: str, images: list[SourceFile]) -> str:
@@ -193,9 +230,27 @@ def _colour(parts: list[str]) -> int | None:
     return values[0] << 16 | values[1] << 8 | values[2]
 
 
-def _coding(legend: _Legend, values: list[int], report: Report) -> tuple[list[str], MaskCoding]:
-    """Classes, and the meaning of each value or colour."""
-    named = {_VOID_COLOUR: "void", **legend.colours} if legend.colours else _numbered(legend.names, values)
+def _refuse_instances(counts: ValueCounts, legend: _Legend, report: Report) -> None:
+    """Refuse masks that number instances: most have values that no class can have. A few are faults of their own."""
+    if not legend.colours and 2 * len(counts.beyond) > counts.masks:
+        message = reading_messages.INSTANCE_MASKS(count=len(counts.beyond), value=counts.highest)
+        report.error("unknown_class", message, counts.beyond[0])
+        report.raise_errors()
+
+
+def _thresholded(names: list[str], level: int) -> tuple[list[str], MaskCoding]:
+    """The only class, and its coding: every value from `level` on."""
+    others = [name for name in names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
+    return others[-1:], MaskCoding.of({value: 0 if value >= level else BACKGROUND for value in range(256)})
+
+
+def _coding(legend: _Legend, values: list[int], report: Report, *, has_void: bool) -> tuple[list[str], MaskCoding]:
+    """Classes, and the meaning of each value or colour. 255 is unknown where the masks have a void value."""
+    named = _numbered(legend.names, values)
+    if legend.colours:
+        named = {_VOID_COLOUR: "void", **legend.colours}
+    elif not has_void:
+        named[IGNORED_PIXEL] = f"class {IGNORED_PIXEL}"
     classes = list(
         dict.fromkeys(name for name in named.values() if name.lower() not in _BACKGROUND_NAMES | _IGNORED_NAMES)
     )
@@ -226,8 +281,13 @@ def _numbered(names: list[str], values: list[int]) -> dict[int, str]:
     return {**known, **dict(enumerate(names, start=start))}
 
 
-def _values(files: Files, mask: SourceFile, legend: _Legend, report: Report) -> set[int] | None:
-    """The different values in a mask; None, with a fault, when it cannot be read."""
+def _values(
+    files: Files, mask: SourceFile, legend: _Legend, counts: ValueCounts, report: Report
+) -> "array[int] | None":
+    """The different values in a mask, ascending; None, with a fault, when it cannot be read. Adds to `counts`."""
+    if legend.colours and is_jpeg(mask):
+        report.fault("mask_values_unclear", reading_messages.JPEG_WITH_COLOURS(path=mask.path), mask.path)
+        return None
     files.beat()
     try:
         values_HW = read_mask(mask, in_colour=bool(legend.colours))
@@ -236,13 +296,19 @@ def _values(files: Files, mask: SourceFile, legend: _Legend, report: Report) -> 
         return None
     # Counting is many times faster than the sorting of np.unique, but needs memory for the highest value.
     if values_HW.min() >= 0 and values_HW.max() < 1 << 16:
-        return set(np.flatnonzero(np.bincount(values_HW.ravel())).tolist())
-    return set(np.unique(values_HW).tolist())
+        pixels = np.bincount(values_HW.ravel())
+        values = np.flatnonzero(pixels)
+        pixels = pixels[values]
+    else:
+        values, pixels = np.unique(values_HW, return_counts=True)
+    if not legend.colours:
+        counts.add(mask.path, values.astype(np.int64), pixels.astype(np.int64))
+    return array("i", values.tolist())
 
 
-def _seen(values: set[int], coding: MaskCoding) -> tuple[tuple[int, ...], list[int]]:
+def _seen(values: "array[int]", coding: MaskCoding) -> tuple[tuple[int, ...], list[int]]:
     """Classes in a mask, and values without a meaning."""
-    ordered = sorted(values)
+    ordered = values.tolist()
     meanings = coding.meanings(np.array(ordered, np.int32)).tolist()
     unknown = [value for value, meaning in zip(ordered, meanings, strict=True) if meaning == UNKNOWN]
     return tuple(sorted({meaning for meaning in meanings if meaning >= 0})), unknown
