@@ -94,7 +94,6 @@ CASES = [
         "s11_cvat_images_xml",
         cvat,
         Ready("cvat", "detection", ["car"], 5, 1, boxes={"p0": [("car", CORNER_BOX)]}),
-        wrong="CVAT's XML is neither read nor named",
     ),
     Case(
         "s13_roboflow_multilabel_csv",
@@ -106,13 +105,11 @@ CASES = [
         "s18_labelme",
         partial(labelme, ("pics",), 6, {"points": TRIANGLE, "shape_type": "polygon"}),
         Ready("labelme", "detection segmentation", ["widget"], 5, 1, boxes={"p0": [("widget", CORNER_BOX)]}),
-        wrong="labelme files are neither read nor named",
     ),
     Case(
         "s18b_labelme_two_folders",
         partial(labelme, ("day1", "day2"), 4, {"points": TRIANGLE[::2], "shape_type": "rectangle"}),
         Ready("labelme", "detection", ["widget"], 6, 2, boxes={"day2/p0": [("widget", CORNER_BOX)]}),
-        wrong="labelme files are neither read nor named",
     ),
     Case(
         "s24_csv_boxes",
@@ -126,7 +123,6 @@ CASES = [
             "val_set_aside",
             boxes={"p0": [("bus", (20, 8, 40, 30)), ("car", CORNER_BOX)]},
         ),
-        wrong="tables of boxes are neither read nor named",
     ),
     Case(
         "s30_cityscapes",
@@ -143,13 +139,11 @@ CASES = [
     Case(
         "o_label_studio_json",
         label_studio,
-        unread("project-1.json"),
-        (Ready("label_studio", "detection", ["car"], 5, 1, boxes={"p0": [("car", (4.8, 4, 19.2, 16))]}),),
+        Ready("label_studio", "detection", ["car"], 5, 1, boxes={"p0": [("car", (4.8, 4, 19.2, 16))]}),
     ),
     Case(
         "o_createml",
         create_ml,
-        unread("train/_annotations.createml.json"),
-        (Ready("createml", "detection", ["car"], 5, 1, "val_set_aside", boxes={"p0": [("car", CORNER_BOX)]}),),
+        Ready("createml", "detection", ["car"], 5, 1, "val_set_aside", boxes={"p0": [("car", CORNER_BOX)]}),
     ),
 ]
