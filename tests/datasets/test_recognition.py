@@ -66,7 +66,7 @@ def test_names_with_other_words_are_splits_in_pairs_alone() -> None:
         (images("leftImg8bit/train/aachen/*.jpg", "gtFine/train/aachen/*c.jpg"), "gtFine, leftImg8bit"),
         (images("train/*.jpg", "train_labels/*_L2.jpg", "val/*_v.jpg", "val_labels/*_x.jpg"), "train_labels, val"),
         (images("ISIC_Training_Data/a*.jpg", "ISIC_Training_GroundTruth/b*.jpg"), "ISIC_Training_GroundTruth"),
-        (images("train/images/*.jpg", "val/images/*.jpg", "train/labels/*.jpg"), "images, labels"),
+        (images("train/images/*.jpg", "val/images/*.jpg", "train/labels/*_x.jpg"), "images, labels"),
         (images("cat/*.jpg", "dog/*.jpg", "masks/*.jpg"), "masks"),
     ],
 )

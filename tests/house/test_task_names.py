@@ -12,7 +12,8 @@ OTHER_MEANINGS = {
     "api/model_schemas.py": 1,  # an example
     "api/schemas.py": 1,  # an example
     "datasets/sources/formats/coco.py": 1,  # a key of COCO's files
-    "datasets/sources/formats/masks.py": 1,  # the name of a folder
+    "datasets/sources/folder_names.py": 1,  # the name of a folder
+    "datasets/sources/split_lists.py": 1,  # the name of a folder
 }
 QUOTED = re.compile(rf"""["'](?:{"|".join(TASKS)})["']""")
 

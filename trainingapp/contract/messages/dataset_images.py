@@ -30,7 +30,10 @@ TOO_MUCH_MEMORY = define(
 )
 COLOURS_UNKNOWN = define(
     "dataset_colours_unknown",
-    gettext_noop("%(path)s is a color image; class_dict.csv or labelmap.txt must assign a class to each color."),
+    gettext_noop(
+        "%(path)s is a color image; a table must assign a class to each color: class_dict.csv, labelmap.txt or "
+        "label_colors.txt."
+    ),
 )
 
 # Properties of images that the owner should know

@@ -304,6 +304,8 @@ def read_mask(file: SourceFile, *, in_colour: bool) -> NDArray[np.int32]:
 
 
 def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.int32]:
+    if not in_colour and image.mode in ("LA", "RGBA") and (alpha := _painted_alpha(image)):
+        return np.asarray(alpha).astype(np.int32)
     if not in_colour and image.mode in ("P", "L", "1", "LA", "I", *DEEP_MODES):
         plain = image.convert("L") if image.mode in ("1", "LA") else image
         return np.asarray(plain).astype(np.int32)
@@ -316,6 +318,15 @@ def _mask_values(image: Image.Image, path: str, in_colour: bool) -> NDArray[np.i
             raise DatasetError.one("colours_unknown", messages.COLOURS_UNKNOWN(path=path), path)
         values_HW[top : top + STRIP_ROWS] = red << 16 | green << 8 | blue if in_colour else red
     return values_HW
+
+
+def _painted_alpha(image: Image.Image) -> Image.Image | None:
+    """The alpha channel where it alone holds the mask: it varies, and the color does not."""
+    *colours, alpha = image.getbands()
+    if any(len(set(image.getchannel(band).getextrema())) > 1 for band in colours):
+        return None
+    channel = image.getchannel(alpha)
+    return channel if len(set(channel.getextrema())) > 1 else None
 
 
 def _notes(image: Image.Image) -> list[str]:

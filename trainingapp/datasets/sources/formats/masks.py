@@ -1,7 +1,9 @@
 """Pairs of an image and a mask whose pixels are classes.
 
 images/*.jpg  masks/*.png                            splits above (train/images) or below (images/train)
+train/*.jpg  train_masks/*.png                       and other folders whose names say so (`mask_pairs.py`)
 JPEGImages/*.jpg  SegmentationClass/*.png  labelmap.txt
+a.jpg  a_mask.png                                    in one folder
 
 Names and colours: class_dict.csv (name,r,g,b), labelmap.txt (name:r,g,b:...), or a plain list of names (classes.txt,
 labels.txt, class_names.txt). Without colours a grey or indexed pixel is the number of its class: 0 is the background;
@@ -11,9 +13,7 @@ masks with no other values than 0 and 255 show one class. What soft edges and 25
 
 import csv
 import io
-import re
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,28 +25,15 @@ from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.images.decoding import read_mask
 from trainingapp.datasets.report import DatasetError, Report
-from trainingapp.datasets.sources.files import Files, best_match, class_name, kind_of_path, stem
+from trainingapp.datasets.sources.files import Files, class_name, kind_of_path
 from trainingapp.datasets.sources.formats.collector import Collector
+from trainingapp.datasets.sources.formats.mask_pairs import mask_pairs
 from trainingapp.datasets.sources.formats.mask_values import ValueCounts, is_jpeg, is_void, threshold
 from trainingapp.datasets.sources.layout import BACKGROUND, IGNORED, UNKNOWN, Layout, MaskCoding, MaskFile
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "masks"
-_IMAGE_FOLDERS = {"images", "image", "img", "imgs", "jpegimages", "pictures", "photos"}
-_MASK_FOLDERS = {
-    "masks",
-    "mask",
-    "labels",
-    "label",
-    "annotations",
-    "segmentationclass",
-    "segmentation",
-    "gt",
-    "groundtruth",
-}
-_MASK_PREFIXES = re.compile(r"^(masks?|labels?|gt|seg|segmentation|images?|imgs?|photos?|pics?|frames?)[-_]", re.I)
-_MASK_SUFFIXES = re.compile(r"[-_](masks?|labels?|l|gt|seg|segmentation)$", re.IGNORECASE)
 _COLOUR_TABLES = ("class_dict.csv", "labelmap.txt", "label_colors.txt")
 _NAME_TABLES = ("classes.txt", "labels.txt", "class_names.txt")
 _BACKGROUND_NAMES = {"background", "_background_", "bg"}
@@ -65,10 +52,14 @@ class _Legend:
 
 
 def recognise(files: Files) -> bool:
-    """Whether there is a folder of images and one of masks. JPEGs are masks where they are grey, not photographs."""
-    masks = _mask_files(files)
-    if not masks or not _image_files(files):
+    """Whether the images have masks: in folders of masks, or beside them with a mark in their names.
+
+    JPEGs are masks where they are grey, not photographs.
+    """
+    found = mask_pairs(files)
+    if not found.are_likely:
         return False
+    masks = [mask for _image, mask in found.pairs]
     return not all(map(is_jpeg, masks)) or _is_grey(masks[0])
 
 
@@ -80,28 +71,10 @@ def _is_grey(mask: SourceFile) -> bool:
     return True
 
 
-def _mask_files(files: Files) -> list[SourceFile]:
-    """Images in folders of masks; a JPEG only where an image has its name, since JPEG changes the values of pixels."""
-    found = [file for file in files.images if _lies_in(file, _MASK_FOLDERS)]
-    if not any(map(is_jpeg, found)):
-        return found
-    inside = {file.path for file in found}
-    plain = {_plain_name(stem(file.path)) for file in _image_files(files) if file.path not in inside}
-    return [file for file in found if not is_jpeg(file) or _plain_name(stem(file.path)) in plain]
-
-
-def _image_files(files: Files) -> list[SourceFile]:
-    return [file for file in files.images if _lies_in(file, _IMAGE_FOLDERS)]
-
-
-def _lies_in(file: SourceFile, folders: set[str]) -> bool:
-    return bool(folders & set(file.path.lower().split("/")[:-1]))
-
-
 def read(files: Files, report: Report) -> Layout:
     """Pair images with masks and read every mask, to know which classes there are and where."""
     legend = _legend(files, report)
-    pairs = list(_pairs(files, report))
+    pairs = _pairs(files, report)
     counts = ValueCounts()
     values_of: dict[str, array[int]] = {}
     for _image, mask in pairs:
@@ -133,50 +106,20 @@ def read(files: Files, report: Report) -> Layout:
     return Layout(NAME, ["masks"], classes, collector.images(), listed)
 
 
+def _pairs(files: Files, report: Report) -> list[tuple[SourceFile, SourceFile]]:
+    """(image, mask); those that have no partner are faults."""
+    found = mask_pairs(files)
+    for mask in found.lone_masks:
+        report.fault("missing_image", messages.NO_IMAGE_FOR_MASK(path=mask.path), mask.path)
+    for path in sorted(image.path for image in found.lone_images):
+        report.fault("missing_mask", messages.NO_MASK_FOR_IMAGE(path=path), path)
+    return found.pairs
+
+
 def _pixel_value(value: int, in_colour: bool) -> Message:
     if in_colour:
         return messages.PIXEL_COLOUR(red=value >> 16, green=value >> 8 & 255, blue=value & 255)
     return messages.PIXEL_VALUE(value=value)
-
-
-# Pairs
-
-
-def _pairs(files: Files, report: Report) -> Iterator[tuple[SourceFile, SourceFile]]:
-    """(image, mask)"""
-    masks = {file.path for file in _mask_files(files)}
-    images = {file.path: file for file in _image_files(files) if file.path not in masks}
-    by_stem: dict[str, list[SourceFile]] = {}
-    for file in images.values():
-        by_stem.setdefault(stem(file.path), []).append(file)
-    by_name: dict[str, list[SourceFile]] = {}
-    for file in images.values():
-        by_name.setdefault(_plain_name(stem(file.path)), []).append(file)
-    paired: set[str] = set()
-    for mask in _mask_files(files):
-        name = stem(mask.path)
-        same = by_stem.get(name) or by_stem.get(_MASK_SUFFIXES.sub("", name)) or by_name.get(_plain_name(name), [])
-        image = best_match(same, _beside(mask.path, same), kind_of_path(mask.path))
-        if image is None:
-            report.fault("missing_image", messages.NO_IMAGE_FOR_MASK(path=mask.path), mask.path)
-        else:
-            paired.add(image.path)
-            yield image, mask
-    for path in sorted(images.keys() - paired):
-        report.fault("missing_mask", messages.NO_MASK_FOR_IMAGE(path=path), path)
-
-
-def _plain_name(name: str) -> str:
-    """The name without words for mask and image: the same for mask_7 and img_7, which belong together."""
-    return _MASK_PREFIXES.sub("", _MASK_SUFFIXES.sub("", name))
-
-
-def _beside(mask_path: str, images: list[SourceFile]) -> str:
-    """The folder among the images that corresponds to the folder of the mask."""
-    parts = mask_path.split("/")[:-1]
-    names = {part.lower(): part for file in images for part in file.path.split("/")[:-1]}
-    folder = next((names[name] for name in names if name in _IMAGE_FOLDERS), "images")
-    return "/".join(folder if part.lower() in _MASK_FOLDERS else part for part in parts)
 
 
 # Meanings
