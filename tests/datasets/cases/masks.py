@@ -85,7 +85,7 @@ CASES = [
     Case(
         "o_mask_alpha_only",
         lambda: masked(in_the_alpha_channel),
-        Refused("no_objects", ("No image has an annotated object",)),
+        ready("foreground"),
     ),
     Case("o_mask_16bit", lambda: masked(lambda _number: painted(1, 2, dtype=np.uint16)), ready("class 1", "class 2")),
     Case("o_mask_1bit", lambda: masked(lambda _number: painted(255).convert("1")), ready("foreground")),
