@@ -190,6 +190,16 @@ def test_weights_beyond_half_precision_are_refused(tmp_path: Path) -> None:
         export(card, weights, ["onnx"], images, tmp_path, quiet, ExportOptions(half=True))
 
 
+def test_rounding_that_changes_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainingapp.engine.export_onnx.HALF_TOLERANCE", 1e-9)
+    card = make_card(*SMALL, CLASSES)
+    weights = make_weights(tmp_path / "entry", card)
+    images = drawn_images(tmp_path / "drawn", 1)
+    with pytest.raises(BadData, match="With weights in half precision, the scores differ by up to"):
+        export(card, weights, BOTH, images, tmp_path, quiet, ExportOptions(half=True))
+    assert not (tmp_path / "export.zip").exists()
+
+
 D = ExportOptions
 #: Architectures with the choices that they allow, alone and together.
 CHOICES = [
