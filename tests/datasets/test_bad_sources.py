@@ -83,22 +83,24 @@ def test_two_entries_of_one_name(import_zip: ImportZip, data_dir: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as zip_file:
         zip_file.writestr("cat/1.png", image(1))
         zip_file.writestr("cat/1.png", image(2))
-    assert_refused(import_zip(buffer.getvalue()), data_dir, "duplicate_name", "cat/1.png occurs twice")
+    assert_refused(
+        import_zip(buffer.getvalue()), data_dir, "duplicate_name", "cat/1.png occurs twice", keeps_upload=True
+    )
 
 
 def test_file_that_is_a_folder_too(import_zip: ImportZip, data_dir: Path) -> None:
     dataset = import_zip({**two_classes(), "cat/a.png": image(1), "cat/a.png/b.png": image(2)})
-    assert_refused(dataset, data_dir, "duplicate_name", "both a file and a folder")
+    assert_refused(dataset, data_dir, "duplicate_name", "both a file and a folder", keeps_upload=True)
 
 
 @pytest.mark.parametrize("name", ["cat/a\nb.png", "cat//b.png", "cat/" + "ä" * 200 + ".png"])
 def test_names_that_cannot_be_used(import_zip: ImportZip, data_dir: Path, name: str) -> None:
-    assert_refused(import_zip({**two_classes(), name: image(1)}), data_dir, "bad_name")
+    assert_refused(import_zip({**two_classes(), name: image(1)}), data_dir, "bad_name", keeps_upload=True)
 
 
 def test_name_with_nul(import_zip: ImportZip, data_dir: Path, tmp_path: Path) -> None:
     content = write_zip(tmp_path / "plain.zip", {**two_classes(), "cat/aXb.png": image(1)}).read_bytes()
-    assert_refused(import_zip(content.replace(b"cat/aXb", b"cat/a\0b")), data_dir, "bad_name")
+    assert_refused(import_zip(content.replace(b"cat/aXb", b"cat/a\0b")), data_dir, "bad_name", keeps_upload=True)
 
 
 def test_bomb_by_ratio(import_zip: ImportZip, data_dir: Path, tmp_path: Path) -> None:

@@ -61,11 +61,14 @@ def codes(dataset: Dataset, level: str = "error") -> list[str]:
     return [item["code"] for item in dataset.report if item["level"] == level]
 
 
-def assert_refused(dataset: Dataset, data_dir: Path, code: str, *texts: str) -> None:
-    """Assert that the dataset was refused with a finding of this category and these texts, and no file is left."""
+def assert_refused(dataset: Dataset, data_dir: Path, code: str, *texts: str, keeps_upload: bool = False) -> None:
+    """Assert that the dataset was refused with a finding of this category and these texts, and no file is left.
+
+    With `keeps_upload` the uploaded archive is: it can be read again with other choices.
+    """
     assert dataset.status == Dataset.Status.REFUSED
     assert code in codes(dataset)
     message = " ".join(item["message"] for item in dataset.report if item["code"] == code)
     for text in texts:
         assert text in message
-    assert files_under(data_dir) == []
+    assert files_under(data_dir) == (["uploads/upload.zip"] if keeps_upload else [])
