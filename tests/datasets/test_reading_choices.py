@@ -1,5 +1,7 @@
 """How a source was read: the origin of its splits, the choices that it leaves open, and the files that nobody read."""
 
+import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from django.core.management.base import CommandError
 
 from tests.helpers import annotated
 from tests.helpers.sources import Tree, image, two_classes, write_tree, write_zip
-from trainingapp.datasets import verbs
+from trainingapp.datasets import uploads, verbs
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.inspection import propose, run_inspection
 from trainingapp.datasets.options import ClassChoice, ImportOptions, ReadingOptions
@@ -72,7 +74,7 @@ def test_annotation_files_for_each_split() -> None:
 def test_a_source_without_splits() -> None:
     layout = read(two_classes())
     assert str(layout.split_origin) == "The source has no splits; the validation images are drawn."
-    assert [offer.field for offer in layout.offers] == []
+    assert {offer.field for offer in layout.offers} & {"format", "splits"} == set()
 
 
 def test_a_single_split_is_not_kept() -> None:
@@ -221,6 +223,25 @@ def test_an_upload_without_a_choice_is_removed(user: User, data_dir: Path) -> No
     dataset = inspected({"cat/1.png": image(1)}, user, data_dir / "uploads", upload=True)
     assert (dataset.status, dataset.can_be_read_again) == ("refused", False)
     assert not Path(dataset.source).exists()
+
+
+def test_the_upload_of_a_refused_dataset_is_kept_for_a_week(user: User, data_dir: Path) -> None:
+    tree = two_classes() | {"tags.json": b'{"cat/0.png": {"sharp": 1}, "cat/1.png": {}, "dog/0.png": {}}'}
+    dataset = inspected(tree, user, data_dir / "uploads", upload=True)
+    other = data_dir / "elsewhere.zip"
+    other.write_bytes(b"")
+    Dataset.objects.create(name="other", owner=user, source=str(other), source_is_upload=True, status="refused")
+    uploads.remove_old()
+    assert dataset.can_be_read_again
+    old_s = time.time() - uploads.REFUSED_KEPT_S - 60
+    for path in (Path(dataset.source), other):
+        os.utime(path, (old_s, old_s))
+    Dataset.objects.filter(pk=dataset.pk).update(status="proposed")
+    uploads.remove_old()
+    assert Path(dataset.source).exists(), "it waits for confirmation"
+    Dataset.objects.filter(pk=dataset.pk).update(status="refused")
+    uploads.remove_old()
+    assert (dataset.can_be_read_again, other.exists()) == (False, True)
 
 
 def test_a_dataset_that_was_imported_is_not_read_again(import_tree: ImportTree) -> None:

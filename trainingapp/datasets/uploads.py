@@ -17,9 +17,13 @@ from typing import IO, Protocol
 from django.conf import settings
 from django.utils.translation import gettext as _
 
+from trainingapp.models import Dataset
+
 CHUNK_BYTES = 1 << 20
 #: Seconds that an upload is kept after its last part.
 KEPT_S = 24 * 3600.0
+#: Seconds that the upload of a refused dataset is kept, to be read again with other choices.
+REFUSED_KEPT_S = 7 * 24 * 3600.0
 _NAME = re.compile(r"part-(?P<owner>\d+)-(?P<size>\d+)-(?P<id>[0-9a-f]{32})")
 
 
@@ -118,9 +122,15 @@ def check_size(size: int) -> None:
 
 
 def remove_old() -> None:
-    """Remove uploads that were not continued for a day."""
+    """Remove uploads that were not continued for a day, and those of refused datasets that were not read again."""
     for path in Path(settings.UPLOADS_DIR).glob("part-*"):
         if _NAME.fullmatch(path.name) and path.stat().st_mtime < time.time() - KEPT_S:
+            path.unlink(missing_ok=True)
+    refused = Dataset.objects.filter(status=Dataset.Status.REFUSED, source_is_upload=True)
+    for source in refused.values_list("source", flat=True):
+        path = Path(source)
+        is_ours = path.resolve().parent == Path(settings.UPLOADS_DIR).resolve()
+        if is_ours and path.exists() and path.stat().st_mtime < time.time() - REFUSED_KEPT_S:
             path.unlink(missing_ok=True)
 
 
