@@ -158,6 +158,10 @@ def stems(dataset: Dataset, split: str) -> list[str]:
         {"Main__train": [f"{name}.png" for name in NAMES[:4]], "Main__val": NAMES[4:], "Main__cat_train": ["x 1"]},
         {"Main__train": [f"{name}  1" for name in NAMES[:4]], "Main__val": [f"{name} -1" for name in NAMES[4:]]},
         {"Main__trainval": NAMES[:4], "Main__test": NAMES[4:]},
+        {
+            "Main__trainval": [f"{name} 1 2 4" for name in NAMES[:4]],
+            "Main__test": [f"{name} 3 1 0" for name in NAMES[4:]],
+        },
         {"Main__trainval": NAMES, "Main__train": NAMES[:4], "Main__val": NAMES[4:]},
         {"Main__trainval": NAMES, "Main__val": NAMES[4:]},
         {"Segmentation__train": NAMES[:4], "Segmentation__val": NAMES[4:]},

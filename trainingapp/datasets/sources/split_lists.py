@@ -144,11 +144,15 @@ def images_of_list(files: Files, file: SourceFile, kind: Kind, report: Report) -
 
 
 def _image(files: Files, line: str, folder: str, kind: Kind) -> SourceFile | None:
-    """The image of a line: of all of it, or of what stands before a number, as in "2007_000032 1"."""
-    if image := files.find_image(line, folder, kind):
-        return image
-    name, _, number = line.rpartition(" ")
-    return files.find_image(name.strip(), folder, kind) if name and number.lstrip("-").isdigit() else None
+    """The image of a line: of all of it, or of what stands before numbers, as in "Beagle_1 2 2 4"."""
+    while line:
+        if image := files.find_image(line, folder, kind):
+            return image
+        line, _, number = line.rpartition(" ")
+        line = line.rstrip()
+        if not number.lstrip("-").isdigit():
+            return None
+    return None
 
 
 def list_file(files: Files, entry: str) -> SourceFile | None:
