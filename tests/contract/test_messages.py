@@ -24,6 +24,7 @@ from trainingapp.contract.messages import (
     ngettext,
     sentences,
 )
+from trainingapp.contract.messages.dataset_reading import FORMAT_TITLES
 from trainingapp.contract.messages.training import DISK_FULL, DIVERGED, SAVED_AS, VALIDATED, WEIGHTS_NOT_FINITE
 from trainingapp.presentation.messages import rendered, rendered_data
 
@@ -133,6 +134,8 @@ def sample(template: Template) -> Message:
     return template(**{name: 3 if form[-1] in "dfgeFGE" else f"<{name}>" for name, form in template.formats.items()})
 
 
+#: Names that programs and publishers gave; they may be the same in every language.
+NAMES_OF_FORMATS = {title.code for title in FORMAT_TITLES.values()}
 ALL = [pytest.param(template, id=code) for code, template in sorted(TEMPLATES.items())]
 
 
@@ -152,7 +155,7 @@ def test_a_message_has_a_chinese_text_with_every_parameter(template: Template) -
     placeholders = template.formats.keys() - {"count"}
     assert [name for name in placeholders if template.formats[name] == "s" and f"<{name}>" not in text] == []
     without_placeholders = re.sub(r"%\(\w+\)[^a-zA-Z]*[a-zA-Z]", "", template.text)
-    if re.search(r"[A-Za-z]{2}", without_placeholders):
+    if template.code not in NAMES_OF_FORMATS and re.search(r"[A-Za-z]{2}", without_placeholders):
         assert text != str(message), "the catalog lacks it"
 
 

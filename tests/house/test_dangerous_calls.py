@@ -11,6 +11,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = sorted(path for folder in ("cvstudio", "trainingapp") for path in (REPOSITORY / folder).rglob("*.py"))
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 UNSAFE_YAML = {"load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
+#: Loaders that make nothing but text, lists and tables.
+HARMLESS_LOADERS = {"yaml.BaseLoader", "yaml.SafeLoader"}
 #: The error that torch.load(weights_only=True) raises has to be caught by its name.
 HARMLESS = {"UnpicklingError"}
 #: Has an unpickler that refuses every class but plain tensors: it reads .pt files without torch.
@@ -35,7 +37,8 @@ def call_danger(call: ast.Call) -> str:
     arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
     if name in RUNS_CODE:
         return name
-    if re.fullmatch(r"yaml\.(\w+)", name) and name.split(".")[1] in UNSAFE_YAML:
+    loaders = {*map(ast.unparse, call.args), *arguments.values()}
+    if re.fullmatch(r"yaml\.(\w+)", name) and name.split(".")[1] in UNSAFE_YAML and not loaders & HARMLESS_LOADERS:
         return name
     if name in {"torch.load", "torch.hub.load"} and arguments.get("weights_only") != "True":
         return f"{name} without weights_only=True"

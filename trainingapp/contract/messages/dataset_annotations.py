@@ -196,8 +196,8 @@ YOLO_FOUR_CORNERS = define(
     ngettext(
         "The only object has four corners, as oriented boxes (OBB) do: %(where)s. The box around it was imported, and "
         "its corners as its outline.",
-        "All %(count)d objects have four corners, as oriented boxes (OBB) do. The boxes around them were imported, and "
-        "their corners as outlines. The first is %(where)s.",
+        "All objects have four corners, as oriented boxes (OBB) do. The boxes around them were imported, and their "
+        "corners as outlines. The first is %(where)s.",
     ),
 )
 YOLO_AMBIGUOUS = define(
@@ -210,10 +210,10 @@ YOLO_AMBIGUOUS = define(
 YOLO_PIXELS = define(
     "dataset_yolo_pixels",
     ngettext(
-        "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1. Divide x and width by the "
-        "width of the image, y and height by its height.",
-        "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1, and so in %(count)d lines. "
-        "Divide x and width by the width of the image, y and height by its height.",
+        "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1 (%(count)d line). Divide x and "
+        "width by the width of the image, y and height by its height.",
+        "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1 (%(count)d lines). Divide x "
+        "and width by the width of the image, y and height by its height.",
     ),
 )
 SPLIT_NOT_FOUND = define(

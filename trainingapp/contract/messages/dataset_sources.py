@@ -120,9 +120,9 @@ FOLDERS_ARE_NO_CLASSES = define(
         "The folder %(folders)s is named like a split, images, labels or masks, not like a class, and no annotations "
         "were recognized. Put the images of each class into a folder with the name of the class, or include the "
         "annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
-        "%(count)d folders are named like splits, images, labels or masks, not like classes: %(folders)s. No "
-        "annotations were recognized. Put the images of each class into a folder with the name of the class, or "
-        "include the annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
+        "The folders %(folders)s are named like splits, images, labels or masks, not like classes, and no annotations "
+        "were recognized. Put the images of each class into a folder with the name of the class, or include the "
+        "annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
     ),
 )
 FOLDERS_OF_MASKS = define(
@@ -138,9 +138,9 @@ UNCLAIMED_FILES = define(
         "%(paths)s refers to the images, but its format was not recognized, so the names of the folders were not taken "
         "for classes. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the file if the folders are "
         "the classes.",
-        "%(count)d files refer to the images, but their format was not recognized, so the names of the folders were "
-        "not taken for classes: %(paths)s. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the "
-        "files if the folders are the classes.",
+        "%(paths)s refer to the images, but their format was not recognized, so the names of the folders were not "
+        "taken for classes. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the files if the "
+        "folders are the classes.",
     ),
 )
 UNCLAIMED_MASKS = define(
