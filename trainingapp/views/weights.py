@@ -132,8 +132,9 @@ def weights_save(request: HttpRequest, pk: int) -> HttpResponse:
     run = controlled_run(request, pk)
     saved = list(run.checkpoints.all())
     label = _("%(file)s, epoch %(epoch)d")
+    best = _("best")
     checkpoints = [
-        (one.file, label % {"file": one.file, "epoch": one.epoch} + (f" ({_('best')})" if one.is_best else ""))
+        (one.file, label % {"file": one.file, "epoch": one.epoch} + (f" ({best})" if one.is_best else ""))
         for one in saved
     ]
     wanted = request.GET.get("file", "")

@@ -210,8 +210,8 @@ YOLO_AMBIGUOUS = define(
 YOLO_PIXELS = define(
     "dataset_yolo_pixels",
     ngettext(
-        "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1 (%(count)d line). Divide x and "
-        "width by the width of the image, y and height by its height.",
+        "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1 (%(count)d line). Divide x "
+        "and width by the width of the image, y and height by its height.",
         "%(where)s: the coordinate %(value)g is not a share of the image between 0 and 1 (%(count)d lines). Divide x "
         "and width by the width of the image, y and height by its height.",
     ),

@@ -149,8 +149,9 @@ def _settings(files: Files, report: Report, used: list[str]) -> dict[object, obj
     """The content of the data.yaml nearest to the top that names classes or splits; empty without one."""
     for file in sorted(files.ending(".yaml", ".yml"), key=lambda file: (file.path.count("/"), file.path)):
         try:
+            text = files.read_text(file, MOST_YAML_BYTES)
             # Every scalar stays text: YAML takes yes and no for truth values, 012 and 1:30 for numbers.
-            content: object = yaml.load(files.read_text(file, MOST_YAML_BYTES), yaml.BaseLoader)  # noqa: S506  safe
+            content: object = yaml.load(text, yaml.BaseLoader)  # noqa: S506 - makes text, lists and tables alone
         except DatasetError as error:
             report.faults(error.items)
         except _BROKEN_YAML as error:
