@@ -10,6 +10,7 @@ The test process keeps its data in a folder of its own that goes when it ends; t
 import atexit
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -47,6 +48,10 @@ for _name in STUDIO_VARIABLES:
 os.environ.update(DATA_DIR=str(_data_dir), DJANGO_SETTINGS_MODULE="cvstudio.settings", LOG_LEVEL="WARNING")
 # Tests that train in this process share the cores with those beside them: threads that spin would slow all of them.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A shell starts what it puts into the background with interrupts ignored. The studios that tests start and interrupt
+# would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
