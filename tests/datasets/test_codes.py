@@ -11,6 +11,7 @@ from trainingapp.datasets.images.decoding import NOTES
 CATEGORY = re.compile(
     r'(?:DatasetError\.one|report\.error|report\.fault|report\.warn)\(\s*"(\w+)"'
     r'|report_item\("error", "(\w+)"'
+    r'|codes\.get\(finding, "(\w+)"\)'
     r'|(?:code, message =|return) "(\w+)", \w*messages\.'
 )
 

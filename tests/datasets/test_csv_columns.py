@@ -57,8 +57,6 @@ def test_images_of_the_test_folder_are_left_out(import_tree: ImportTree) -> None
 @pytest.mark.parametrize(
     ("header", "row", "path"),
     [
-        ("file,class,xmin,ymin,xmax,ymax", "{name}.png,{label},1,1,5,5", "boxes.csv"),
-        ("", "{name}.png,1,1,5,5,{label}", "boxes.csv"),
         ("id,age", "{name},0.53", "ages.csv"),
         ("id,label", "{name},boxer", "sample_submission.csv"),
     ],

@@ -13,6 +13,7 @@ OTHER_MEANINGS = {
     "api/schemas.py": 1,  # an example
     "datasets/sources/formats/coco.py": 1,  # a key of COCO's files
     "datasets/sources/folder_names.py": 1,  # the name of a folder
+    "datasets/sources/formats/label_studio.py": 1,  # a key of its files
     "datasets/sources/split_lists.py": 1,  # the name of a folder
 }
 QUOTED = re.compile(rf"""["'](?:{"|".join(TASKS)})["']""")

@@ -117,12 +117,12 @@ FLAT_SPLIT = define(
 FOLDERS_ARE_NO_CLASSES = define(
     "dataset_folders_are_no_classes",
     ngettext(
-        "The folder %(folders)s is named like a split, images, labels or masks, not like a class, and no annotations "
-        "were recognized. Put the images of each class into a folder with the name of the class, or include the "
-        "annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
-        "The folders %(folders)s are named like splits, images, labels or masks, not like classes, and no annotations "
-        "were recognized. Put the images of each class into a folder with the name of the class, or include the "
-        "annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
+        "%(count)d folder (%(folders)s) is named like a split, images, labels or masks, not like a class, and no "
+        "annotations were recognized. Put the images of each class into a folder with the name of the class, or "
+        "include the annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
+        "%(count)d folders (%(folders)s) are named like splits, images, labels or masks, not like classes, and no "
+        "annotations were recognized. Put the images of each class into a folder with the name of the class, or "
+        "include the annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
     ),
 )
 FOLDERS_OF_MASKS = define(
@@ -135,12 +135,12 @@ FOLDERS_OF_MASKS = define(
 UNCLAIMED_FILES = define(
     "dataset_unclaimed_files",
     ngettext(
-        "%(paths)s refers to the images, but its format was not recognized, so the names of the folders were not taken "
-        "for classes. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the file if the folders are "
-        "the classes.",
-        "%(paths)s refer to the images, but their format was not recognized, so the names of the folders were not "
-        "taken for classes. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the files if the "
-        "folders are the classes.",
+        "%(count)d file (%(paths)s) refers to the images, but its format was not recognized, so the names of the "
+        "folders were not taken for classes. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the "
+        "file if the folders are the classes.",
+        "%(count)d files (%(paths)s) refer to the images, but their format was not recognized, so the names of the "
+        "folders were not taken for classes. Export the annotations as COCO JSON, YOLO or Pascal VOC, or remove the "
+        "files if the folders are the classes.",
     ),
 )
 UNCLAIMED_MASKS = define(

@@ -120,6 +120,7 @@ BEGINNINGS: dict[str, Template] = {
     "unacceptable character ": define(
         "reason_yaml_character", gettext_noop("it contains special characters that are not allowed")
     ),
+    "found unconstructable recursive node": define("reason_yaml_loop", gettext_noop("an alias refers to itself")),
     "found undefined alias": define("reason_yaml_alias", gettext_noop("an alias is not defined")),
     "found character ": define("reason_yaml_token", gettext_noop("a character cannot start a value here")),
     "broken PNG file ": define("reason_png_chunk", gettext_noop("a chunk of the PNG file is corrupted")),
