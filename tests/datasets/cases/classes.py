@@ -131,8 +131,9 @@ TABLES = [
             images="train_images/8{}.jpg",
             path="train.csv",
         ),
-        Ready("csv", CLASSIFICATION, ["frog_eye_leaf_spot", "healthy", "scab"], 6, 2, label_mode="multi"),
-        wrong="labels separated by spaces are not read",
+        Ready(
+            "csv", CLASSIFICATION, ["frog_eye_leaf_spot", "healthy", "scab"], 5, 3, "val_set_aside", label_mode="multi"
+        ),
     ),
     Case(
         "s28_folder_cls_lists",
@@ -162,8 +163,7 @@ TABLES = [
             )
             | numbered("test/zz{}.jpg", 8)
         ),
-        Ready("csv", CLASSIFICATION, ["boxer", "poodle"], 6, 2, "test_left_out val_set_aside"),
-        wrong="the columns id and breed are not read",
+        Ready("csv", CLASSIFICATION, ["boxer", "poodle"], 6, 2, "not_annotated val_set_aside"),
     ),
     Case(
         "o_csv_id_label_no_ending",

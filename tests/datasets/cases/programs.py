@@ -98,8 +98,7 @@ CASES = [
     Case(
         "s13_roboflow_multilabel_csv",
         one_hot,
-        Ready("csv", "classification", ["cat", "dog"], 6, 4, val_stems="valid0 valid1 valid2 valid3"),
-        wrong="tables with a column for each class are not read",
+        Ready("one_hot", "classification", ["cat", "dog"], 6, 4, val_stems="valid0 valid1 valid2 valid3"),
     ),
     Case(
         "s18_labelme",
