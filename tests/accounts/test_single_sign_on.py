@@ -117,7 +117,7 @@ def studio(provider: type[Provider], tmp_path_factory: pytest.TempPathFactory) -
     """A studio with single sign-on, in which somebody called “ada” has an account with a password already."""
     settings = {"OIDC_ISSUER": provider.issuer, "OIDC_CLIENT_ID": CLIENT, "OIDC_CLIENT_SECRET": SECRET}
     studio = Studio(tmp_path_factory.mktemp("sso") / "data", **settings, OIDC_NAME="Campus")
-    studio.manage("migrate", "-v0", "--skip-checks")
+    studio.migrate()
     studio.python(
         "from django.contrib.auth.models import User; "
         "User.objects.create_superuser('ada', email='ada@example.org', password='correct horse')"

@@ -21,7 +21,7 @@ def run_session(installation: Studio, images: Path, folder: Path, token: str) ->
 
 @pytest.mark.slow
 def test_the_session_trains_watches_and_exports(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
-    studio.manage("migrate", "-v0", "--skip-checks")
+    studio.migrate()
     studio.manage("createsuperuser", "--noinput", "--username", "admin", "--email", "admin@example.org")
     token = studio.manage("token", "create", "session", "--scope", "read", "--scope", "control").stdout.strip()
     studio.start("--no-demo")
@@ -36,7 +36,7 @@ def test_the_session_trains_watches_and_exports(studio: Studio, tmp_path: Path) 
 
 
 def test_a_token_that_is_none_ends_the_session_with_the_reason(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
-    studio.manage("migrate", "-v0", "--skip-checks")
+    studio.migrate()
     studio.start("--no-demo")
     done = run_session(studio, write_zip(tmp_path / "images.zip", two_classes(2)), tmp_path, "cvs_wrong")
     assert done.returncode != 0

@@ -67,7 +67,7 @@ def fill(studio: Studio) -> str:
 def test_every_answer_is_one_that_the_document_promises(tmp_path: Path) -> None:
     installation = Studio(tmp_path / "data", API_RATE_PER_MINUTE="0", LOG_LEVEL="ERROR")
     try:
-        installation.manage("migrate", "-v0", "--skip-checks")
+        installation.migrate()
         secret = fill(installation)
         installation.spawn("web")
         wait_for(installation.answers, 60, "the web server answers")

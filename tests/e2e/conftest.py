@@ -25,7 +25,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 def studio(tmp_path: Path) -> Iterator[Studio]:
     """A studio whose administrator is admin with the password "correct horse"; nothing of it is left afterwards."""
     installation = Studio(tmp_path / "data")
-    installation.manage("migrate", "-v0", "--skip-checks")
+    installation.migrate()
     installation.python(
         """
         from django.contrib.auth.models import User

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_network_is_trained_with_manage_py_alone(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
-    studio.manage("migrate", "-v0")
+    studio.migrate()
     studio.python(
         "from django.contrib.auth.models import User\nresult = User.objects.create_superuser('admin').pk",
     )

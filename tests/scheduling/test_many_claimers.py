@@ -64,7 +64,7 @@ def test_of_a_thousand_runs_none_is_claimed_twice_and_none_lost(tmp_path: Path, 
     studio = Studio(
         tmp_path / "data", DATABASE_URL=database_url, MAX_TRAINING_PROCESSES=str(SLOTS), LOG_LEVEL="WARNING"
     )
-    studio.manage("migrate", "-v0", "--skip-checks")
+    studio.migrate()
     studio.python(SCENE)
     claimed = claim_all(studio, ["one", "one", "two", "two"])
     assert all(claimed), "each of them got some"
