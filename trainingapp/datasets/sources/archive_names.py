@@ -27,18 +27,15 @@ class EncodedNames:
         if not telling:
             return
         automatic = best_encoding(telling)
-        choices = [encoding for encoding in ("utf-8", *LEGACY) if _can_decode(telling, encoding)]
-        self._encoding = self._chosen if _is_known(self._chosen) else automatic
+        known = ("utf-8", *LEGACY)
+        choices = [encoding for encoding in known if _can_decode(telling, encoding)]
+        self._encoding = self._chosen if self._chosen in known else automatic
         shown = [tidy_name(self.decoded(name)) for name in telling[:MOST_NAMES_SHOWN]]
         reason = messages.NAMES_DECODED(encoding=self._encoding, names=shown)
         self.offer = Offer("name_encoding", self._encoding, tuple(dict.fromkeys([self._encoding, *choices])), reason)
 
     def decoded(self, name: bytes) -> str:
         return name.decode(self._encoding, errors="replace")
-
-
-def _is_known(encoding: str) -> bool:
-    return encoding in ("utf-8", *LEGACY)
 
 
 def _can_decode(names: Sequence[bytes], encoding: str) -> bool:

@@ -80,7 +80,8 @@ class Files:
         last = name.rpartition("/")[2]
         same = self._by_name.get(last.lower()) or ([] if is_image_name(last) else self._by_stem.get(last, []))
         if len(same) > 1:
-            shared = [_shared_end(file.path, name) for file in same]
+            last_first = name.split("/")[::-1]
+            shared = [_shared_start(file.path.split("/")[::-1], last_first) for file in same]
             same = [file for file, count in zip(same, shared, strict=True) if count == max(shared)]
         return best_match(same, near, kind)
 
@@ -183,22 +184,19 @@ class Files:
         """The first and the last part of a file in UTF-8, to recognise its format; empty when it cannot be read."""
         if (known := self._peeked.get(file.path)) is not None:
             return known
-        content = self._ends(file)
-        if self._peeked_bytes + len(content) <= MOST_PEEKED_BYTES:  # every format looks at the same files
-            self._peeked[file.path] = content
-            self._peeked_bytes += len(content)
-        return content
-
-    def _ends(self, file: SourceFile) -> bytes:
         try:
             with file.open() as reader:
                 start = reader.read(PEEK_BYTES)
                 if file.size_bytes > 2 * PEEK_BYTES and reader.seekable():
                     # An even position, so that the characters of UTF-16 stay whole.
                     reader.seek((file.size_bytes - PEEK_BYTES) & ~1)
-                return sample_as_utf8(start + reader.read(PEEK_BYTES), self.reading.text_encoding)
+                content = sample_as_utf8(start + reader.read(PEEK_BYTES), self.reading.text_encoding)
         except (ValueError, RuntimeError, EOFError, NotImplementedError):
-            return b""
+            content = b""
+        if self._peeked_bytes + len(content) <= MOST_PEEKED_BYTES:  # every format looks at the same files
+            self._peeked[file.path] = content
+            self._peeked_bytes += len(content)
+        return content
 
 
 def _readings(name: str) -> Iterator[str]:
@@ -212,9 +210,9 @@ def _readings(name: str) -> Iterator[str]:
             yield unquote(query[2:].partition("&")[0])
 
 
-def _shared_end(path: str, name: str) -> int:
-    """With how many equal parts both paths end."""
-    pairs = zip(reversed(path.split("/")), reversed(name.split("/")), strict=False)
+def _shared_start(first: list[str], second: list[str]) -> int:
+    """The number of equal parts at the start of both."""
+    pairs = zip(first, second, strict=False)
     return sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
@@ -277,8 +275,7 @@ def best_match(files: list[SourceFile], near: str, kind: Kind | None = None) -> 
 
 def _closeness(path: str, near: str, kind: Kind | None) -> tuple[bool, int]:
     """Whether the folders name the split, and with how many folders both paths begin."""
-    pairs = zip(path.split("/"), near.split("/"), strict=False)
-    shared = sum(1 for _pair in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    shared = _shared_start(path.split("/"), near.split("/"))
     return kind is not None and kind_of_path(path) == kind, shared
 
 

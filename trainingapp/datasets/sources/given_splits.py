@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import replace
 
-from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.datasets.report import Report
@@ -57,21 +56,13 @@ def _as_chosen(layout: Layout, files: Files) -> Layout:
         if given or not layout.has_splits:
             images = [replace(image, kind=kind_of_path(image.file.path)) for image in layout.images]
             layout = replace(layout, images=images)
-        layout = replace(layout, split_origin=_folders_origin(layout.images))
+        paths = [image.file.path for image in layout.images if image.kind]
+        folders = dict.fromkeys(part for path in paths for part in path.split("/")[:-1] if folder_name(part).kinds)
+        origin = reading_messages.SPLIT_FROM_FOLDERS(folders=list(folders)[:MOST_FOLDERS_NAMED])
+        layout = replace(layout, split_origin=origin)
     files.offer(Offer("splits", used, choices, layout.split_origin))
     return layout
 
 
 def _without_kinds(images: list[SourceImage]) -> list[SourceImage]:
     return [replace(image, kind=None) for image in images]
-
-
-def _folders_origin(images: list[SourceImage]) -> Message:
-    folders = dict.fromkeys(
-        folder
-        for image in images
-        if image.kind
-        for folder in image.file.path.split("/")[:-1]
-        if folder_name(folder).kinds
-    )
-    return reading_messages.SPLIT_FROM_FOLDERS(folders=list(folders)[:MOST_FOLDERS_NAMED])

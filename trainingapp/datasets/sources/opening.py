@@ -118,7 +118,10 @@ class _Opening:
     def with_inner_archives(self, found: _Found) -> _Found:
         """The files, with those of the archives among them in their place."""
         files, folders = found
-        chosen = _inner_archives(files) if self.scratch else []
+        chosen = [file for file in files if self.scratch and is_archive_name(file.path)]
+        if any(is_image_name(file.path) for file in files):
+            # Beside images, only archives whose names say that they belong are unpacked.
+            chosen = [file for file in chosen if _PART_OF_A_SET.search(_stem(file.path))]
         if not chosen:
             return found
         kept = [file for file in files if file not in chosen]
@@ -156,14 +159,6 @@ class _Opening:
             self.stack.callback(shutil.rmtree, self.scratch, ignore_errors=True)
         self._unpacked += 1
         return self.scratch / str(self._unpacked)
-
-
-def _inner_archives(files: Sequence[SourceFile]) -> list[SourceFile]:
-    """The archives to unpack: all where no image lies beside them, else those whose names say that they belong."""
-    archives = [file for file in files if is_archive_name(file.path)]
-    if not any(is_image_name(file.path) for file in files):
-        return archives
-    return [file for file in archives if _PART_OF_A_SET.search(_stem(file.path))]
 
 
 def _stem(path: str) -> str:

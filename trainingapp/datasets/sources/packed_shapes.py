@@ -40,7 +40,13 @@ class OutlineStore:
         offset = self._written + len(self._memory)
         self._memory += content
         if self._folder and len(self._memory) > MOST_BYTES_IN_MEMORY:
-            self._spill()
+            if self._descriptor < 0:
+                with tempfile.TemporaryFile(dir=self._folder) as file:
+                    self._descriptor = os.dup(file.fileno())
+            while self._memory:
+                count = os.pwrite(self._descriptor, self._memory, self._written)
+                self._written += count
+                del self._memory[:count]
         return offset, len(content)
 
     def read(self, offset: int, length: int) -> "tuple[array[float], ...]":
@@ -57,15 +63,6 @@ class OutlineStore:
             found.append(array("f", content[start : start + 4 * count]))
             start += 4 * count
         return tuple(found)
-
-    def _spill(self) -> None:
-        if self._descriptor < 0:
-            with tempfile.TemporaryFile(dir=self._folder) as file:
-                self._descriptor = os.dup(file.fileno())
-        while self._memory:
-            count = os.pwrite(self._descriptor, self._memory, self._written)
-            self._written += count
-            del self._memory[:count]
 
     def __del__(self) -> None:
         if self._descriptor >= 0:

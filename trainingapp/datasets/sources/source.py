@@ -109,17 +109,14 @@ def checked_source(files: list[SourceFile], folders: set[str], report: Report) -
 
 def name_fault(path: str) -> Message | None:
     """Why no file can have this path; None for every path that a disk takes, whatever characters are in it."""
-    if not all(path.split("/")) or is_undecodable(path) or _has_controls(path):
+    # Control characters, and the two separators of Unicode that end a line as they do.
+    has_controls = not path.isprintable() and any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in path)
+    if has_controls or not all(path.split("/")) or is_undecodable(path):
         return messages.NAME_UNUSABLE(path=repr(path))
     longest = max(len(name.encode()) for name in path.split("/"))
     if len(path.encode()) > LONGEST_PATH_BYTES or longest > LONGEST_NAME_BYTES:
         return messages.NAME_TOO_LONG(path=repr(path[:80]))
     return None
-
-
-def _has_controls(path: str) -> bool:
-    """Whether it has control characters, or one of the two separators of Unicode that end a line as they do."""
-    return not path.isprintable() and any(unicodedata.category(one) in ("Cc", "Zl", "Zp") for one in path)
 
 
 def shown_name(path: str) -> str:

@@ -62,33 +62,26 @@ def listed_splits(files: Files, images: Iterable[SourceFile], report: Report, pr
     Lists that name none of `images` do not count. trainval stands for train where there is no such list.
     """
     alone = Files(Source([*images, *files.ending(".txt")], files.source.folders), files.beat, files.reading)
-    found = _listed_splits(alone, report, preferred)
-    files.read_paths.update(alone.read_paths)
-    return found
-
-
-def _listed_splits(files: Files, report: Report, preferred: str) -> ListedSplits:
     groups: dict[str, dict[str, SourceFile]] = defaultdict(dict)
-    for file in files.ending(".txt"):
-        if kind := _kind_of_list(file, files):
+    for file in alone.ending(".txt"):
+        if alone.with_stem(stem(file.path)):
+            continue  # the label file of an image
+        name = stem(file.path).lower()
+        if kind := "trainval" if name in _TRAINVAL else kind_of_folder(name):
             folder = file.path.rpartition("/")[0]
             groups[folder].setdefault(kind, file)
-    ranked = sorted(groups, key=lambda folder: (_last(folder) != preferred, -len(groups[folder]), folder.count("/")))
-    for folder in ranked:
-        if found := _read(files, groups[folder], report):
-            return found
-    return ListedSplits()
-
-
-def _last(folder: str) -> str:
-    return folder.rpartition("/")[2].lower()
-
-
-def _kind_of_list(file: SourceFile, files: Files) -> str | None:
-    name = stem(file.path).lower()
-    if files.with_stem(stem(file.path)):
-        return None  # the label file of an image
-    return "trainval" if name in _TRAINVAL else kind_of_folder(name)
+    ranked = sorted(
+        groups,
+        key=lambda folder: (
+            folder.rpartition("/")[2].lower() != preferred,
+            -len(groups[folder]),
+            folder.count("/"),
+        ),
+    )
+    read = (_read(alone, groups[folder], report) for folder in ranked)
+    found = next(filter(None, read), ListedSplits())
+    files.read_paths.update(alone.read_paths)
+    return found
 
 
 def _read(files: Files, lists: dict[str, SourceFile], report: Report) -> ListedSplits | None:

@@ -5,7 +5,6 @@ train on the names of its folders.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trainingapp.datasets.sources.files import Files, stem
@@ -101,15 +100,11 @@ def _masks(files: Files) -> list[str]:
         for file in files.images
         if (plain := _MASK_MARK.sub("", stem(file.path))) != stem(file.path) and plain in stems
     ]
-    beside = list(_pngs_beside(files))
+    photos = {file.path.rpartition(".")[0] for file in files.images if file.path.lower().endswith((".jpg", ".jpeg"))}
+    beside = [
+        file.path
+        for file in files.images
+        if file.path.lower().endswith(".png") and file.path.rpartition(".")[0] in photos
+    ]
     needed = max(2, len(files.images) // 10)
     return marked if len(marked) >= needed else beside if len(beside) >= max(2, len(files.images) // 3) else []
-
-
-def _pngs_beside(files: Files) -> Iterator[str]:
-    """PNG files with a JPEG of the same stem in their folder."""
-    photos = {file.path.rpartition(".")[0] for file in files.images if file.path.lower().endswith((".jpg", ".jpeg"))}
-    for file in files.images:
-        path, _, ending = file.path.rpartition(".")
-        if ending.lower() == "png" and path in photos:
-            yield file.path

@@ -15,7 +15,7 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
+from functools import partial
 from typing import IO
 
 from trainingapp.contract.messages import dataset_sources as messages
@@ -65,7 +65,12 @@ def read_zip(
 ) -> tuple[list[SourceFile], set[str]]:
     """(files, folders) of a zip of `size_bytes`. Unsafe entries go into the report. Raises DatasetError for a bomb."""
     entries = archive.infolist()
-    _refuse_bomb(entries, size_bytes, limits)
+    limits.add_entries(len(entries))
+    unpacked_bytes = sum(entry.file_size for entry in entries)
+    limits.add_bytes(unpacked_bytes)
+    limits.check_ratio(messages.THE_ZIP(), unpacked_bytes, size_bytes)
+    for entry in entries:
+        limits.check_ratio(entry.filename, entry.file_size, entry.compress_size)
     files: list[SourceFile] = []
     folders: set[str] = set()
     unicode_names = [_unicode_name(entry) for entry in entries]
@@ -83,22 +88,8 @@ def read_zip(
         if name.endswith("/"):
             folders.add(name.rstrip("/"))
         else:
-            files.append(SourceFile(name, entry.file_size, _opener(archive, entry), entry.compress_size))
+            files.append(SourceFile(name, entry.file_size, partial(archive.open, entry), entry.compress_size))
     return files, folders
-
-
-def _opener(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
-    """A function of its own, since a lambda within the loop would open the loop's last entry."""
-    return lambda: archive.open(entry)
-
-
-def _refuse_bomb(entries: list[zipfile.ZipInfo], archive_bytes: int, limits: UnpackingLimits) -> None:
-    limits.add_entries(len(entries))
-    unpacked = sum(entry.file_size for entry in entries)
-    limits.add_bytes(unpacked)
-    limits.check_ratio(messages.THE_ZIP(), unpacked, archive_bytes)
-    for entry in entries:
-        limits.check_ratio(entry.filename, entry.file_size, entry.compress_size)
 
 
 def _unicode_name(entry: zipfile.ZipInfo) -> str | None:

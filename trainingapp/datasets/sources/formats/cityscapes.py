@@ -75,7 +75,8 @@ def read(files: Files, report: Report) -> Layout:
             continue
         by_train = bool(match["train"])
         try:
-            values = _values(files, mask)
+            files.beat()
+            values = set(np.unique(read_mask(mask, in_colour=False)).tolist())
         except DatasetError as error:
             report.faults(error.items)
             continue
@@ -102,12 +103,6 @@ def _image(files: Files, mask: SourceFile, name: str) -> SourceFile | None:
     same = files.with_stem(name + _IMAGE) or files.with_stem(name)
     folder = re.sub(r"(?i)gt(Fine|Coarse)", "leftImg8bit", mask.path.rpartition("/")[0])
     return best_match(same, folder, files.kind_of(mask.path))
-
-
-def _values(files: Files, mask: SourceFile) -> set[int]:
-    """The different values in a mask. Raises DatasetError when it cannot be read."""
-    files.beat()
-    return set(np.unique(read_mask(mask, in_colour=False)).tolist())
 
 
 def _coding(used: list[int], *, by_train: bool) -> MaskCoding:

@@ -277,7 +277,8 @@ class _Found:
         self._left_out: Counter[str] = Counter()
 
     def add_file(self, file: SourceFile) -> None:
-        base = self._base_of(file.path)
+        # The split folder above the file, "" where there are no splits, None outside of them.
+        base = next((base for base in self._splits if file.path.startswith(f"{base}/")), None) if self._splits else ""
         path = file.path if not base else file.path.removeprefix(f"{base}/")
         class_name, _, inner = path.partition("/")
         if not is_image_name(file.path):
@@ -287,26 +288,17 @@ class _Found:
         elif base is None or not inner:
             self._outside.append(file.path)
         elif self.inner_splits:
-            self._add_with_inner_split(file, class_name, inner)
+            folder, _, rest = inner.partition("/")
+            given = kind_of_folder(folder)
+            split = self.inner_splits.get(given) if given else None
+            if split is None:
+                self._left_out[f"{class_name}/{folder}"] += 1
+            else:
+                self.classes.add(class_name)
+                self.images.append((file, class_name, rest, split))
         else:
             self.classes.add(class_name)
             self.images.append((file, class_name, inner, self._splits.get(base)))
-
-    def _add_with_inner_split(self, file: SourceFile, class_name: str, inner: str) -> None:
-        folder, _, rest = inner.partition("/")
-        given = kind_of_folder(folder)
-        split = self.inner_splits.get(given) if given else None
-        if split is None:
-            self._left_out[f"{class_name}/{folder}"] += 1
-        else:
-            self.classes.add(class_name)
-            self.images.append((file, class_name, rest, split))
-
-    def _base_of(self, path: str) -> str | None:
-        """The split folder above the file, "" where there are no splits, None outside of them."""
-        if not self._splits:
-            return ""
-        return next((base for base in self._splits if path.startswith(f"{base}/")), None)
 
     def add_folder(self, folder: str) -> None:
         """A class folder counts even when it is empty, so that empty ones are reported."""

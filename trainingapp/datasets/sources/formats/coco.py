@@ -83,12 +83,13 @@ def _annotation_files(files: Files) -> list[SourceFile]:
         or sum(key in content for content in [files.peek(file)] for key in _KEYS) >= 2
     ]
     instances = [file for file in found if file.path.rpartition("/")[2].startswith("instances")]
-    return instances or [file for file in found if not _has_captions(files.peek(file))] or found
-
-
-def _has_captions(content: bytes) -> bool:
-    """Whether the annotations are sentences about the images, which have no categories."""
-    return b'"caption"' in content and _KEYS[2] not in content
+    if instances:
+        return instances
+    # Captions are sentences about the images, which have no categories.
+    categorised = [
+        file for file in found for content in [files.peek(file)] if b'"caption"' not in content or _KEYS[2] in content
+    ]
+    return categorised or found
 
 
 def read(files: Files, report: Report) -> Layout:
@@ -137,15 +138,12 @@ def _label_layout(collector: Collector, classes: list[str], paths: list[str], or
     several = sum(len(image.labels) > 1 for image in images)
     mode = files.reading.label_mode
     is_single = mode == "single" or (mode == "auto" and not several)
-    offer_label_mode(files, "single" if is_single else "multi", _why(several))
+    reason = IMAGES_WITH_SEVERAL_CATEGORIES(count=several) if several else ONE_LABEL_EACH()
+    offer_label_mode(files, "single" if is_single else "multi", reason)
     collector.warn_of_others()
     if is_single:
         images = list(_with_one_label(images, report))
     return Layout(NAME, ["labels"] if is_single else ["multi_labels"], classes, images, paths, origin)
-
-
-def _why(several: int) -> Message:
-    return IMAGES_WITH_SEVERAL_CATEGORIES(count=several) if several else ONE_LABEL_EACH()
 
 
 def _with_one_label(images: list[SourceImage], report: Report) -> Iterator[SourceImage]:
@@ -261,7 +259,7 @@ def _nested(value: list[object]) -> list[object]:
     """A list of polygons, each x, y, x, y, ...; some programs write one polygon flat, or points as pairs."""
     if not isinstance(value[0], list):
         return [value]
-    if len(value) > 2 and all(isinstance(point, list) and len(point) == 2 for point in value):
+    if len(value) > 2 and _has_pairs(value):
         return [_flat(value)]
     return [_flat(polygon) if isinstance(polygon, list) and _has_pairs(polygon) else polygon for polygon in value]
 

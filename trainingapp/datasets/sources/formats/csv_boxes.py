@@ -10,7 +10,6 @@ A line without coordinates is an image without objects. Coordinates that are all
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from trainingapp.contract.messages import dataset_annotations as messages
@@ -133,11 +132,16 @@ def read(files: Files, report: Report) -> Layout:
     for file, columns in tables:
         found: dict[str, _Image] = {}
         try:
-            for where, parts in _lines(files, file, columns):
-                _read_line(parts, columns, where, gathered, found)
+            for row, (where, parts) in enumerate(cells(files.read_text(file), file.path)):
+                if row or not columns.has_header:
+                    _read_line([part.strip() for part in parts], columns, where, gathered, found)
         except DatasetError as error:
             report.errors(error)
-        _as_shares(found)
+        corners = [value for image in found.values() for shape in image.shapes for value in shape.box or ()]
+        if corners and max(corners) <= 1.0001 and min(corners) >= -0.0001:
+            # No box leaves the unit square: the corners are shares, since no box in pixels is that small.
+            for image in found.values():
+                image.shapes = [replace(shape, relative=True) for shape in image.shapes]
         if columns.split_name and any(image.kind for image in found.values()):
             origin = SPLIT_FROM_COLUMN(column=columns.split_name, path=file.path)
         for path, image in found.items():
@@ -150,12 +154,6 @@ def read(files: Files, report: Report) -> Layout:
     for image in images.values():
         gathered.add(image.file, image.where, image.shapes, size=image.size, unusable=image.unusable, kind=image.kind)
     return gathered.layout(split_origin=origin)
-
-
-def _lines(files: Files, file: SourceFile, columns: _Columns) -> Iterator[tuple[Position, list[str]]]:
-    for number_, (where, parts) in enumerate(cells(files.read_text(file), file.path)):
-        if number_ or not columns.has_header:
-            yield where, [part.strip() for part in parts]
 
 
 def _read_line(
@@ -172,7 +170,9 @@ def _read_line(
         return
     if image is None:
         return
-    width, height = (_side(parts, column) for column in (columns.width, columns.height))
+    width, height = (
+        whole(number(parts[column]) if 0 <= column < len(parts) else None) for column in (columns.width, columns.height)
+    )
     size = (width, height) if width and height else (0, 0)
     entry = found.setdefault(image.path, _Image(image, where, size, kind))
     if entry.kind != kind:
@@ -190,11 +190,6 @@ def _read_line(
         entry.shapes.append(gathered.shape(parts[columns.label] if columns.label >= 0 else "", where, corners))
 
 
-def _side(parts: list[str], column: int) -> int:
-    value = number(parts[column]) if 0 <= column < len(parts) else None
-    return whole(value)
-
-
 def _corners(texts: list[str], form: str) -> Corners | None:
     if form == "list":
         texts = re.split(r"[\s,]+", texts[0].strip("[]() "))
@@ -207,11 +202,3 @@ def _corners(texts: list[str], form: str) -> Corners | None:
     if form == "centre":
         return first - third / 2, second - fourth / 2, first + third / 2, second + fourth / 2
     return first, second, first + third, second + fourth
-
-
-def _as_shares(images: dict[str, _Image]) -> None:
-    """Mark the boxes of a table as shares where none leaves the unit square: no box in pixels is that small."""
-    corners = [value for image in images.values() for shape in image.shapes for value in shape.box or ()]
-    if corners and max(corners) <= 1.0001 and min(corners) >= -0.0001:
-        for image in images.values():
-            image.shapes = [replace(shape, relative=True) for shape in image.shapes]

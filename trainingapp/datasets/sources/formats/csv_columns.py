@@ -51,7 +51,9 @@ def find_columns(files: Files, file: SourceFile) -> FoundColumns | None:
     if 2 * hits[image] < len(body):
         return None
     has_header = files.find_image(rows[0][image]) is None
-    names = [_normal(name) for name in rows[0]] if has_header else [""] * width
+    names = [""] * width
+    if has_header:
+        names = ["_".join(name.lower().replace("-", " ").replace("_", " ").split()) for name in rows[0]]
     if BOX_NAMES & set(names):
         return None
     body = body if has_header else rows
@@ -76,10 +78,6 @@ def _rows(files: Files, file: SourceFile) -> tuple[list[list[str]], str]:
     except csv.Error:
         return [], delimiter
     return [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)], delimiter
-
-
-def _normal(name: str) -> str:
-    return "_".join(name.lower().replace("-", " ").replace("_", " ").split())
 
 
 def _are_classes(values: list[str]) -> bool:

@@ -120,7 +120,12 @@ def read(files: Files, report: Report) -> Layout:
     rows: list[_Row] = []
     tables = _tables(files)
     for file, columns in tables:
-        rows += _rows(files, file, columns, report)
+        try:
+            for where, parts in _lines(files.read_text(file), columns, file.path):
+                if row := _row(files, parts, columns, where, report):
+                    rows.append(row)
+        except DatasetError as error:
+            report.errors(error)
     texts = {row.text for row in rows}
     separator = _separator(files, texts, is_plural=any(columns.is_plural for _file, columns in tables))
     mode = files.reading.label_mode
@@ -199,15 +204,6 @@ def _split_origin(tables: list[tuple[SourceFile, _Columns]]) -> Message | None:
             return reading_messages.SPLIT_FROM_COLUMN(column=columns.split_name, path=file.path)
     named = [file.path for file, _columns in tables if kind_of_name(file.path.rpartition("/")[2])]
     return reading_messages.SPLIT_FROM_ANNOTATION_FILES(paths=named) if named else None
-
-
-def _rows(files: Files, file: SourceFile, columns: _Columns, report: Report) -> Iterator[_Row]:
-    try:
-        for where, parts in _lines(files.read_text(file), columns, file.path):
-            if row := _row(files, parts, columns, where, report):
-                yield row
-    except DatasetError as error:
-        report.errors(error)
 
 
 def _lines(text: str, columns: _Columns, path: str) -> Iterator[tuple[Position, list[str]]]:

@@ -40,21 +40,16 @@ def read(files: Files, report: Report) -> Layout:
     order: dict[str, None] = {}
     for file in sources:
         try:
-            _read_file(files, file, gathered, order)
+            names: list[str] = []
+            for key, line, value in members(files.text_pieces(file), file.path):
+                if key == "categories":
+                    names = _names(value)
+                    order.update(dict.fromkeys(names))
+                elif key == "items":
+                    _add(value, names, Position(file.path, line), gathered)
         except DatasetError as error:
             report.errors(error)
     return gathered.layout(order=list(order))
-
-
-def _read_file(files: Files, file: SourceFile, gathered: Gathered, order: dict[str, None]) -> None:
-    names: list[str] = []
-    for key, line, value in members(files.text_pieces(file), file.path):
-        where = Position(file.path, line)
-        if key == "categories":
-            names = _names(value)
-            order.update(dict.fromkeys(names))
-        elif key == "items":
-            _add(value, names, where, gathered)
 
 
 def _names(categories: object) -> list[str]:
@@ -83,7 +78,8 @@ def _add(item: object, names: list[str], where: Position, gathered: Gathered) ->
     labels: list[str] = []
     unusable = 0
     for entry in entries:
-        name = _class(entry, names)
+        number = entry.get("label_id") if isinstance(entry, dict) else None
+        name = names[number] if type(number) is int and 0 <= number < len(names) else ""
         if not isinstance(entry, dict) or entry.get("type") not in _KNOWN:
             gathered.shape_not_read(where, entry.get("type") if isinstance(entry, dict) else "", _KNOWN)
             unusable += 1
@@ -101,11 +97,6 @@ def _add(item: object, names: list[str], where: Position, gathered: Gathered) ->
     height, width = map(whole, size) if isinstance(size, list) and len(size) == 2 else (0, 0)
     declared = (width, height) if width and height else (0, 0)
     gathered.add(image, where, shapes, labels=labels, size=declared, unusable=unusable)
-
-
-def _class(entry: object, names: list[str]) -> str:
-    number = entry.get("label_id") if isinstance(entry, dict) else None
-    return names[number] if type(number) is int and 0 <= number < len(names) else ""
 
 
 def _shape(entry: dict[str, object], name: str, where: Position, gathered: Gathered) -> Shape | None:

@@ -51,7 +51,11 @@ class MaskPairs:
 
 def mask_pairs(files: Files) -> MaskPairs:
     """The masks in folders of masks with their images; where there are none, those beside the images."""
-    roles = {folder: _role(folder) for folder in {_folder(file.path) for file in files.images}}
+    # The names of a folder and of those above say its role, the innermost first.
+    roles: dict[str, Role] = {
+        folder: next(filter(None, map(_role_of_name, reversed(folder.split("/")))), "")
+        for folder in {_folder(file.path) for file in files.images}
+    }
     masks = [file for file in files.images if roles[_folder(file.path)] == "masks"]
     images = [file for file in files.images if roles[_folder(file.path)] != "masks"]
     if masks and images:
@@ -64,11 +68,6 @@ def mask_pairs(files: Files) -> MaskPairs:
 
 def _folder(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _role(folder: str) -> Role:
-    """What the names of a folder and of those above say, the innermost first."""
-    return next((role for name in reversed(folder.split("/")) if (role := _role_of_name(name))), "")
 
 
 @lru_cache(maxsize=1 << 12)

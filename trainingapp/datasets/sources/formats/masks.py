@@ -60,12 +60,10 @@ def recognise(files: Files) -> bool:
     if not found.are_likely:
         return False
     masks = [mask for _image, mask in found.pairs]
-    return not all(map(is_jpeg, masks)) or _is_grey(masks[0])
-
-
-def _is_grey(mask: SourceFile) -> bool:
+    if not all(map(is_jpeg, masks)):
+        return True
     try:
-        read_mask(mask, in_colour=False)
+        read_mask(masks[0], in_colour=False)
     except DatasetError:
         return False
     return True
@@ -84,7 +82,10 @@ def read(files: Files, report: Report) -> Layout:
     masks = [mask for _image, mask in pairs if mask.path in values_of]
     level = None if legend.colours or not masks else threshold(files, counts, masks, legend.names, report)
     if level is not None:
-        classes, coding = _thresholded(legend.names, level)
+        # The only class has every value from `level` on.
+        others = [name for name in legend.names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
+        classes = others[-1:]
+        coding = MaskCoding.of({value: 0 if value >= level else BACKGROUND for value in range(256)})
     else:
         has_void = bool(legend.colours) or not masks or is_void(files, counts, masks, legend.names, report)
         known = sorted(set[int]().union(*values_of.values()))
@@ -94,11 +95,13 @@ def read(files: Files, report: Report) -> Layout:
         values = values_of.get(mask.path)
         if values is None:
             continue
-        seen, unknown = _seen(values, coding)
+        meaning_of = dict(zip(values, coding.meanings(np.array(values, np.int32)).tolist(), strict=True))
+        unknown = [value for value, meaning in meaning_of.items() if meaning == UNKNOWN]
         if unknown:
             named = [_pixel_value(value, coding.in_colour) for value in unknown[:5]]
             report.fault("unknown_class", messages.UNKNOWN_PIXEL_VALUES(path=mask.path, values=named), mask.path)
             continue
+        seen = tuple(sorted({meaning for meaning in meaning_of.values() if meaning >= 0}))
         kind = kind_of_path(image.path) or kind_of_path(mask.path)
         collector.add(image, Position(mask.path), kind=kind, mask=MaskFile(mask, coding, seen))
     collector.warn_of_others()
@@ -181,12 +184,6 @@ def _refuse_instances(counts: ValueCounts, legend: _Legend, report: Report) -> N
         report.raise_errors()
 
 
-def _thresholded(names: list[str], level: int) -> tuple[list[str], MaskCoding]:
-    """The only class, and its coding: every value from `level` on."""
-    others = [name for name in names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
-    return others[-1:], MaskCoding.of({value: 0 if value >= level else BACKGROUND for value in range(256)})
-
-
 def _coding(legend: _Legend, values: list[int], report: Report, *, has_void: bool) -> tuple[list[str], MaskCoding]:
     """Classes, and the meaning of each value or colour. 255 is unknown where the masks have a void value."""
     named = _numbered(legend.names, values)
@@ -247,11 +244,3 @@ def _values(
     if not legend.colours:
         counts.add(mask.path, values.astype(np.int64), pixels.astype(np.int64))
     return array("i", values.tolist())
-
-
-def _seen(values: "array[int]", coding: MaskCoding) -> tuple[tuple[int, ...], list[int]]:
-    """Classes in a mask, and values without a meaning."""
-    ordered = values.tolist()
-    meanings = coding.meanings(np.array(ordered, np.int32)).tolist()
-    unknown = [value for value, meaning in zip(ordered, meanings, strict=True) if meaning == UNKNOWN]
-    return tuple(sorted({meaning for meaning in meanings if meaning >= 0})), unknown

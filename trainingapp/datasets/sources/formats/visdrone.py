@@ -44,7 +44,8 @@ def read(files: Files, report: Report) -> Layout:
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:
         where = Position(file.path)
-        image = best_match(files.with_stem(stem(file.path)), _beside(file.path), files.kind_of(file.path))
+        beside = re.sub(r"(?i)(^|/)annotations$", r"\1images", file.path.rpartition("/")[0])
+        image = best_match(files.with_stem(stem(file.path)), beside, files.kind_of(file.path))
         if image is None:
             gathered.fault(where, annotation_messages.NO_IMAGE_FOR(path=file.path), "missing_image")
             continue
@@ -55,10 +56,6 @@ def read(files: Files, report: Report) -> Layout:
         else:
             gathered.add(image, where, shapes, unusable=unusable)
     return gathered.layout(order=CATEGORIES)
-
-
-def _beside(path: str) -> str:
-    return re.sub(r"(?i)(^|/)annotations$", r"\1images", path.rpartition("/")[0])
 
 
 def _shapes(text: str, path: str, gathered: Gathered) -> tuple[list[Shape], int]:

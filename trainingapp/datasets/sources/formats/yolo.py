@@ -222,20 +222,17 @@ def _keypoints(settings: dict[object, object]) -> tuple[int, int] | None:
     return (count, values) if count and values in (2, 3) else None
 
 
-def _value(value: object) -> Param:
-    """A value as a parameter of a message. Of a list only the type: YAML's aliases can make its text endless."""
-    if isinstance(value, str | int | float):
-        return repr(str(value)[:60])
-    return messages.VALUE_OF_TYPE(type=type(value).__name__)
-
-
 def _checked_names(names: dict[object, object], path: str, report: Report) -> dict[int, str]:
     found: dict[int, str] = {}
     for key, value in names.items():
         number = int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 7 else key
         name = class_name(value) if isinstance(value, str | int | float) else ""
         if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < MOST_CLASSES or not name:
-            report.fault("bad_annotation", messages.NOT_A_CLASS_NAME(path=path, text=_value(value)), path)
+            # Of a list only the type is shown: YAML's aliases can make its text endless.
+            text: Param = messages.VALUE_OF_TYPE(type=type(value).__name__)
+            if isinstance(value, str | int | float):
+                text = repr(str(value)[:60])
+            report.fault("bad_annotation", messages.NOT_A_CLASS_NAME(path=path, text=text), path)
         else:
             found[number] = name
     return found

@@ -62,9 +62,9 @@ def _by_length(lines: Sequence[Line], keypoints: tuple[int, int] | None, report:
         rows = [values for _where, values in group]
         if length == 6 or (length == 7 and all(row[6].is_integer() for row in rows)):
             found[length] = "extra"
-        elif length > 7 and _is_pose_with_visibility(rows):
-            found[length] = "pose"
-        elif length > 9 and length % 2 and has_one_length and _are_points_in_boxes(rows):
+        elif length > 7 and (length - 5) % 3 == 0 and all(value in (0, 1, 2) for row in rows for value in row[7::3]):
+            found[length] = "pose"  # every third value after the box says hidden, covered or visible
+        elif length > 9 and length % 2 and has_one_length and sum(map(_has_points_in_box, rows)) >= 0.9 * len(rows):
             found[length] = "pose"
             if _are_outlines(rows):
                 where = group[0][0]
@@ -75,17 +75,8 @@ def _by_length(lines: Sequence[Line], keypoints: tuple[int, int] | None, report:
     return found
 
 
-def _is_pose_with_visibility(rows: "list[array[float]]") -> bool:
-    """Whether every third value after the box is 0, 1 or 2 in all lines: hidden, covered or visible."""
-    return (len(rows[0]) - 5) % 3 == 0 and all(value in (0, 1, 2) for row in rows for value in row[7::3])
-
-
-def _are_points_in_boxes(rows: "list[array[float]]") -> bool:
-    """Whether the points from the third on lie in the box of the first two, in nearly all lines."""
-    return sum(map(_has_points_in_box, rows)) >= 0.9 * len(rows)
-
-
 def _has_points_in_box(row: "array[float]") -> bool:
+    """Whether the points from the third on lie in the box of the first two."""
     x, y, width, height = row[1:5]
     points = zip(row[5::2], row[6::2], strict=True)
     return all(
