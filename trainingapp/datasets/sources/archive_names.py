@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from trainingapp.contract.messages import dataset_sources as messages
-from trainingapp.datasets.sources.encodings import LEGACY, best_encoding
+from trainingapp.datasets.sources.encodings import LEGACY, best_encoding, decoded_or_none
 from trainingapp.datasets.sources.offers import Offer
 
 MOST_NAMES_SHOWN = 3
@@ -28,7 +28,9 @@ class EncodedNames:
             return
         automatic = best_encoding(telling)
         known = ("utf-8", *LEGACY)
-        choices = [encoding for encoding in known if _can_decode(telling, encoding)]
+        choices = [
+            encoding for encoding in known if all(decoded_or_none(name, encoding) is not None for name in telling)
+        ]
         self._encoding = self._chosen if self._chosen in known else automatic
         shown = [tidy_name(self.decoded(name)) for name in telling[:MOST_NAMES_SHOWN]]
         reason = messages.NAMES_DECODED(encoding=self._encoding, names=shown)
@@ -36,15 +38,6 @@ class EncodedNames:
 
     def decoded(self, name: bytes) -> str:
         return name.decode(self._encoding, errors="replace")
-
-
-def _can_decode(names: Sequence[bytes], encoding: str) -> bool:
-    try:
-        for name in names:
-            name.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def tidy_name(name: str) -> str:

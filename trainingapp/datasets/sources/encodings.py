@@ -48,7 +48,7 @@ def best_encoding(names: Iterable[bytes], candidates: tuple[str, ...] = LEGACY) 
     to replace what cannot be decoded. At most 5,000 different names are compared.
     """
     telling = list(islice(dict.fromkeys(name for name in names if not name.isascii()), MOST_NAMES))
-    if all(_decoded(name, "utf-8") is not None for name in telling):
+    if all(decoded_or_none(name, "utf-8") is not None for name in telling):
         return "utf-8"
     scores = [(score, encoding) for encoding in candidates if (score := _score(telling, encoding)) is not None]
     return max(scores, key=lambda entry: entry[0], default=(0.0, candidates[0]))[1]
@@ -59,7 +59,7 @@ def _score(names: list[bytes], encoding: str) -> float | None:
     words: dict[str, float] = {}
     total = 0.0
     for name in names:
-        text = _decoded(name, encoding)
+        text = decoded_or_none(name, encoding)
         if text is None:
             return None
         end = 0
@@ -74,7 +74,8 @@ def _score(names: list[bytes], encoding: str) -> float | None:
     return total
 
 
-def _decoded(name: bytes, encoding: str) -> str | None:
+def decoded_or_none(name: bytes, encoding: str) -> str | None:
+    """The text of `name` in this encoding; None where it cannot be decoded."""
     try:
         return name.decode(encoding)
     except UnicodeDecodeError:

@@ -37,24 +37,21 @@ def read(files: Files, report: Report) -> Layout:
     for file in sources:
         try:
             for line, value in elements(files.text_pieces(file), file.path):
-                _add(value, Position(file.path, line), gathered)
+                where = Position(file.path, line)
+                if not isinstance(value, dict):
+                    gathered.field_invalid(where, "image")
+                    continue
+                image = gathered.find(value.get("image", value.get("imagefilename")), where)
+                entries = value.get("annotations", value.get("annotation", []))
+                if not isinstance(entries, list):
+                    gathered.field_invalid(where, "annotations")
+                elif image is not None:
+                    shapes = [_shape(entry, where, gathered) for entry in entries]
+                    usable = [shape for shape in shapes if shape]
+                    gathered.add(image, where, usable, unusable=len(shapes) - len(usable))
         except DatasetError as error:
             report.errors(error)
     return gathered.layout()
-
-
-def _add(value: object, where: Position, gathered: Gathered) -> None:
-    if not isinstance(value, dict):
-        gathered.field_invalid(where, "image")
-        return
-    image = gathered.find(value.get("image", value.get("imagefilename")), where)
-    entries = value.get("annotations", value.get("annotation", []))
-    if not isinstance(entries, list):
-        gathered.field_invalid(where, "annotations")
-    elif image is not None:
-        shapes = [_shape(entry, where, gathered) for entry in entries]
-        usable = [shape for shape in shapes if shape]
-        gathered.add(image, where, usable, unusable=len(shapes) - len(usable))
 
 
 def _shape(entry: object, where: Position, gathered: Gathered) -> Shape | None:

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from trainingapp.datasets.sources.files import Files, kind_of_name
+from trainingapp.datasets.sources.formats.tables import delimiter_of
 from trainingapp.datasets.sources.source import SourceFile
 
 LABEL_NAMES = (
@@ -72,7 +73,7 @@ def _rows(files: Files, file: SourceFile) -> tuple[list[list[str]], str]:
     """(the first rows, the delimiter)"""
     content = files.peek(file)[:_MOST_BYTES].decode("utf-8-sig", errors="replace")
     lines = content.splitlines()[: _MOST_ROWS + 1]
-    delimiter = max(",;\t", key=(lines[0] if lines else "").count)
+    delimiter = delimiter_of(lines[0] if lines else "")
     try:
         rows = list(csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter))
     except csv.Error:

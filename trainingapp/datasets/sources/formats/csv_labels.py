@@ -7,15 +7,12 @@ A label can be a list, such as cat|dog, "cat,dog" or, in a column named in the p
 several labels per image.
 """
 
-import csv
-import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
-from trainingapp.datasets.report import DatasetError, Report, reason
+from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, kind_of_name, kind_of_path, natural_key
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.csv_columns import find_columns
@@ -27,6 +24,7 @@ from trainingapp.datasets.sources.formats.label_lists import (
     separated,
     split_labels,
 )
+from trainingapp.datasets.sources.formats.tables import cells, delimiter_of
 from trainingapp.datasets.sources.layout import Kind, Layout
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
@@ -93,7 +91,7 @@ def _columns_by_content(files: Files, file: SourceFile) -> _Columns | None:
 
 def _columns(content: bytes) -> _Columns | None:
     header = content.decode("utf-8-sig", errors="replace").partition("\n")[0].rstrip("\r")
-    delimiter = max(",;\t", key=header.count)
+    delimiter = delimiter_of(header)
     names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
     file, label, split = (
         next((names.index(name) for name in known if name in names), -1)
@@ -121,7 +119,8 @@ def read(files: Files, report: Report) -> Layout:
     tables = _tables(files)
     for file, columns in tables:
         try:
-            for where, parts in _lines(files.read_text(file), columns, file.path):
+            text = files.read_text(file)
+            for where, parts in cells(text, file.path, columns.delimiter, skip_header=columns.has_header):
                 if row := _row(files, parts, columns, where, report):
                     rows.append(row)
         except DatasetError as error:
@@ -204,21 +203,6 @@ def _split_origin(tables: list[tuple[SourceFile, _Columns]]) -> Message | None:
             return reading_messages.SPLIT_FROM_COLUMN(column=columns.split_name, path=file.path)
     named = [file.path for file, _columns in tables if kind_of_name(file.path.rpartition("/")[2])]
     return reading_messages.SPLIT_FROM_ANNOTATION_FILES(paths=named) if named else None
-
-
-def _lines(text: str, columns: _Columns, path: str) -> Iterator[tuple[Position, list[str]]]:
-    """(where, parts) of the lines below the header."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=columns.delimiter)
-    try:
-        if columns.has_header:
-            next(reader, None)
-        for parts in reader:
-            if any(part.strip() for part in parts):
-                yield Position(path, reader.line_num), parts
-    except csv.Error as error:
-        where = Position(path, reader.line_num).param()
-        message = messages.INVALID_CSV(where=where, reason=reason(error))
-        raise DatasetError.one("annotations_broken", message, path) from None
 
 
 def _row(files: Files, parts: list[str], columns: _Columns, position: Position, report: Report) -> _Row | None:

@@ -113,7 +113,10 @@ def is_void(files: Files, counts: ValueCounts, masks: Sequence[SourceFile], name
     values = counts.values
     if IGNORED_PIXEL not in values or not set(values) - {0, IGNORED_PIXEL}:
         return True
-    stretched = _is_stretched(values)
+    # Stretched values divide the range from 0 to 255 evenly, as 0, 85, 170 and 255 do.
+    step = IGNORED_PIXEL / (len(values) - 1)
+    is_even = all(abs(high - low - step) <= 1 for low, high in pairwise(values))
+    stretched = values[0] == 0 and 3 <= len(values) <= _MOST_STRETCHED and is_even
     chosen = files.reading.void_value
     used: Literal["void", "class"] = "class" if stretched else "void"
     if chosen != "auto":
@@ -127,14 +130,6 @@ def is_void(files: Files, counts: ValueCounts, masks: Sequence[SourceFile], name
         report.warn("void_assumed", reason, masks[0].path, count=counts.masks)
     files.offer(Offer("void_value", used, ("void", "class"), reason if chosen == "auto" else None))
     return used == "void"
-
-
-def _is_stretched(values: list[int]) -> bool:
-    """Whether the values divide the range from 0 to 255 evenly, as 0, 85, 170 and 255 do."""
-    if values[0] != 0 or not 3 <= len(values) <= _MOST_STRETCHED:
-        return False
-    step = IGNORED_PIXEL / (len(values) - 1)
-    return all(abs(high - low - step) <= 1 for low, high in pairwise(values))
 
 
 def _is_indexed(file: SourceFile) -> bool:

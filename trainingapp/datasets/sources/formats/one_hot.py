@@ -7,18 +7,18 @@ Where each image has exactly one class, it is a dataset with one label per image
 """
 
 import csv
-import io
 from dataclasses import dataclass
 
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.contract.tasks.descriptor import Annotation
-from trainingapp.datasets.report import DatasetError, Report, reason
+from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_name
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.csv_columns import LABEL_NAMES
 from trainingapp.datasets.sources.formats.csv_labels import FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS
 from trainingapp.datasets.sources.formats.label_lists import offer_label_mode
+from trainingapp.datasets.sources.formats.tables import cells, delimiter_of
 from trainingapp.datasets.sources.layout import Kind, Layout
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
@@ -64,7 +64,7 @@ def _table(file: SourceFile, content: bytes) -> _Table | None:
     lines = content.decode("utf-8-sig", errors="replace").splitlines()[: _LINES_PEEKED + 1]
     if len(lines) < 2:
         return None
-    delimiter = max(",;\t", key=lines[0].count)
+    delimiter = delimiter_of(lines[0])
     try:
         parsed = [[cell.strip() for cell in parts] for parts in csv.reader(lines, delimiter=delimiter) if any(parts)]
     except csv.Error:  # a field without an end, for example
@@ -91,7 +91,9 @@ def read(files: Files, report: Report) -> Layout:
     rows: list[_Row] = []
     for table in tables:
         try:
-            rows += _rows(files, table, report)
+            lines = cells(files.read_text(table.file), table.file.path, table.delimiter, skip_header=True)
+            # A list: of a table that is broken in a later line, no row counts.
+            rows += [row for where, parts in lines for row in _row(files, table, parts, where, report)]
         except DatasetError as error:
             report.errors(error)
     classes = list(dict.fromkeys(name for table in tables for name in table.classes.values()))
@@ -116,23 +118,9 @@ def read(files: Files, report: Report) -> Layout:
     return Layout(NAME, annotations, classes, collector.images(), [table.file.path for table in tables])
 
 
-def _rows(files: Files, table: _Table, report: Report) -> list[_Row]:
-    path = table.file.path
-    reader = csv.reader(io.StringIO(files.read_text(table.file), newline=""), delimiter=table.delimiter)
-    rows = []
-    try:
-        next(reader, None)
-        for parts in reader:
-            if any(part.strip() for part in parts):
-                rows += _row(files, table, [part.strip() for part in parts], Position(path, reader.line_num), report)
-    except csv.Error as error:
-        message = messages.INVALID_CSV(where=Position(path, reader.line_num).param(), reason=reason(error))
-        raise DatasetError.one("annotations_broken", message, path) from None
-    return rows
-
-
 def _row(files: Files, table: _Table, parts: list[str], position: Position, report: Report) -> list[_Row]:
     """The row, or none where it has a fault."""
+    parts = [part.strip() for part in parts]
     where, path = position.param(), position.path
     if len(parts) <= max(table.image, table.split, *table.classes):
         report.fault("bad_annotation", messages.TOO_FEW_COLUMNS(where=where, count=len(parts)), path)

@@ -81,28 +81,24 @@ def read_layout(
     report.faults(source.faults)
     files = Files(source, beat, reading)
     try:
-        return _read(files, report)
+        _refuse_without_images(files)
+        candidates = [one for one in FORMATS if one.recognise(files)]
+        format_ = _chosen(files) or candidates[0]
+        if format_ in (class_folders, class_in_name):
+            class_in_name.offer(files)
+        names = dict.fromkeys([format_.NAME, *(one.NAME for one in candidates)])
+        files.offer(Offer("format", format_.NAME, tuple(names)))
+        layout = with_listed_splits(format_.read(files, report), files, report)
+        layout = settle_splits(layout, report, files)
+        files.read_paths.update(layout.files)
+        for offer in (*layout.offers, *image_offers([image.file for image in layout.images], files.reading)):
+            files.offer(offer)
+        unread = unread_files(files, [one for one in candidates if one not in (format_, class_folders)])
+        report_unread(unread, report)
+        return replace(layout, offers=files.open_offers(), unread=unread)
     except DatasetError as error:
         error.offers = files.open_offers()
         raise
-
-
-def _read(files: Files, report: Report) -> Layout:
-    _refuse_without_images(files)
-    candidates = [one for one in FORMATS if one.recognise(files)]
-    format_ = _chosen(files) or candidates[0]
-    if format_ in (class_folders, class_in_name):
-        class_in_name.offer(files)
-    names = dict.fromkeys([format_.NAME, *(one.NAME for one in candidates)])
-    files.offer(Offer("format", format_.NAME, tuple(names)))
-    layout = with_listed_splits(format_.read(files, report), files, report)
-    layout = settle_splits(layout, report, files)
-    files.read_paths.update(layout.files)
-    for offer in (*layout.offers, *image_offers([image.file for image in layout.images], files.reading)):
-        files.offer(offer)
-    unread = unread_files(files, [one for one in candidates if one not in (format_, class_folders)])
-    report_unread(unread, report)
-    return replace(layout, offers=files.open_offers(), unread=unread)
 
 
 def _refuse_without_images(files: Files) -> None:

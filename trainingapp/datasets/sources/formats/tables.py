@@ -22,10 +22,18 @@ def delimiter_of(line: str) -> str:
     return max(DELIMITERS, key=line.count)
 
 
-def cells(text: str, path: str) -> Iterator[tuple[Position, list[str]]]:
-    """(where, cells) of every line that is not empty. Raises DatasetError when the text is not valid CSV."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text[: text.find("\n") + 1] or text))
+def cells(
+    text: str, path: str, delimiter: str = "", *, skip_header: bool = False
+) -> Iterator[tuple[Position, list[str]]]:
+    """(where, cells) of every line that is not empty. Raises DatasetError when the text is not valid CSV.
+
+    Without a `delimiter`, it is the most frequent one in the first line. `skip_header` leaves out that line.
+    """
+    delimiter = delimiter or delimiter_of(text[: text.find("\n") + 1] or text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
+        if skip_header:
+            next(reader, None)
         for parts in reader:
             if any(part.strip() for part in parts):
                 yield Position(path, reader.line_num), parts
