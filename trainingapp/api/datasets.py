@@ -51,7 +51,9 @@ def create_dataset(request: ApiRequest, payload: DatasetCreate, response: HttpRe
     if (payload.upload is None) == (payload.folder is None):
         raise wrong_field("#/upload", _("Provide either an upload or a folder."))
     if payload.folder is not None:
-        source = _folder(payload.folder)
+        source = Path(payload.folder)
+        if not source.is_absolute():
+            raise wrong_field("#/folder", _("Enter the full path, starting with /."))
         dataset = _imported(request, payload.name, source, options=payload.options, reading=payload.reading)
     else:
         upload = uploads.find(request.caller.user.pk, payload.upload or "")
@@ -117,13 +119,6 @@ def read_dataset_again(request: ApiRequest, pk: Id, payload: ReadingOptions) -> 
 def delete_dataset(request: ApiRequest, pk: Id) -> DeletionSize:
     """Delete a dataset and its files. Refused while runs use it or a worker imports it."""
     return dataset_verbs.delete_dataset(dataset_for(request, pk, Verb.DELETE))
-
-
-def _folder(text: str) -> Path:
-    folder = Path(text)
-    if not folder.is_absolute():
-        raise wrong_field("#/folder", _("Enter the full path, starting with /."))
-    return folder
 
 
 def _imported(

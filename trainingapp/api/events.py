@@ -52,18 +52,19 @@ class EventReader(RunReader):
 
     @staticmethod
     def render_rows(rows: list[RunEvent], audience: Audience) -> list[Message]:
+        messages = []
+        names = ("seq", "type", "level", "attempt", "epoch", "step", "superseded")
         with translation.override(audience.language):
-            return [Message(str(row.type), json.dumps(_record(row), ensure_ascii=False), row.seq) for row in rows]
+            for row in rows:
+                text = {} if row.type == RunEvent.Type.METRICS else {"message": event_text(row)}
+                about = {name: getattr(row, name) for name in names}
+                record = {**about, "time": row.time.isoformat(), **text, "data": row.data}
+                messages.append(Message(str(row.type), json.dumps(record, ensure_ascii=False), row.seq))
+        return messages
 
     @staticmethod
     def render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
         return {"state": TrainingStatusResponse.model_validate(run).model_dump_json()}
-
-
-def _record(row: RunEvent) -> dict[str, object]:
-    about = {name: getattr(row, name) for name in ("seq", "type", "level", "attempt", "epoch", "step", "superseded")}
-    text = {} if row.type == RunEvent.Type.METRICS else {"message": event_text(row)}
-    return {**about, "time": row.time.isoformat(), **text, "data": row.data}
 
 
 @router.get("/{pk}/events", response={200: None}, summary="Event stream of a run")
@@ -79,7 +80,12 @@ async def stream_events(
     TrainingStatusResponse. A comment every ten seconds shows that the stream lives. A deleted run sends `gone`.
     """
     run = await in_thread(run_for, request, pk)
-    after = min(_after(last_event_id, filters.after), run.event_seq)
+    after = filters.after or 0
+    if last_event_id:
+        if not (last_event_id.isascii() and last_event_id.isdecimal() and len(last_event_id) < 19):
+            raise wrong_parameter("Last-Event-ID", _("This is no number of an event."))
+        after = int(last_event_id)
+    after = min(after, run.event_seq)
     messages = run_messages(run.pk, PROGRAMS, after, EventReader)
     if filters.max_s is not None:
         messages = within(messages, filters.max_s)
@@ -92,20 +98,13 @@ async def stream_events(
     return response
 
 
-def _after(header: str | None, parameter: int | None) -> int:
-    if header is None or header == "":
-        return parameter or 0
-    if not (header.isascii() and header.isdecimal() and len(header) < 19):
-        raise wrong_parameter("Last-Event-ID", _("This is no number of an event."))
-    return int(header)
-
-
 async def _encoded(
     request: ApiRequest, pk: int, messages: AsyncGenerator[Message | None, None], after: int, until_end: bool
 ) -> AsyncIterator[bytes]:
     """The messages as bytes. Who may not read any more is told so, and the stream ends."""
     yield b": connected\n\n"
-    told, end = after, None
+    told = after
+    end: int | None = None  # the number of the last event of a run that rests
     async with aclosing(messages):
         async for message in messages:
             if message is None:
@@ -116,7 +115,9 @@ async def _encoded(
                 continue
             yield message.encode()
             told = message.id or told
-            end = _end(message, end) if until_end else None
+            if until_end and message.event == "state":
+                state = json.loads(message.data)
+                end = int(state["event_seq"]) if state["status"] in RESTING else None
             if end is not None and told >= end:
                 return
 
@@ -132,14 +133,6 @@ async def within(messages: AsyncGenerator[Message | None, None], most_s: float) 
                 return
 
 
-def _end(message: Message, end: int | None) -> int | None:
-    """The number of the last event of a run that rests; None while it does not."""
-    if message.event != "state":
-        return end
-    state = json.loads(message.data)
-    return int(state["event_seq"]) if state["status"] in RESTING else None
-
-
 def _may_still(request: ApiRequest, pk: int) -> bool:
     """Whether the caller's token or login still opens the door, and the run is still one that they may see."""
     token = request.caller.token
@@ -147,16 +140,13 @@ def _may_still(request: ApiRequest, pk: int) -> bool:
         fresh = ApiToken.objects.select_related("user").filter(pk=token.pk).first()
         if fresh is None or not fresh.is_usable or not fresh.user.is_active:
             return False
-    elif not _is_signed_in(request):
-        return False
+    else:
+        probe = HttpRequest()
+        probe.session = SessionStore(request.session.session_key)
+        if not get_user(probe).is_authenticated:
+            return False
     try:
         run_for(request, pk)
     except Problem:
         return False
     return True
-
-
-def _is_signed_in(request: ApiRequest) -> bool:
-    probe = HttpRequest()
-    probe.session = SessionStore(request.session.session_key)
-    return get_user(probe).is_authenticated

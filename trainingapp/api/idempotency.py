@@ -34,7 +34,10 @@ def answered_once(request: ApiRequest, answer: Callable[[], HttpResponseBase]) -
         raise wrong_parameter(HEADER, _("Use 1 to 200 visible ASCII characters."))
     row = _begun(request, key)
     if row.status_code is not None:
-        return _again(row)
+        kept: dict[str, Any] = row.body or {}
+        content = json.dumps(kept["json"]) if kept.get("json") is not None else ""
+        headers = {**kept.get("headers", {}), "Idempotent-Replayed": "true"}
+        return HttpResponse(content, status=row.status_code, headers=headers)
     try:
         response = answer()
     except BaseException:
@@ -53,26 +56,18 @@ def _begun(request: ApiRequest, key: str) -> IdempotencyKey:
                 return IdempotencyKey.objects.create(user=request.caller.user, key=key, **about)
         except IntegrityError:
             found = IdempotencyKey.objects.filter(user=request.caller.user, key=key).first()
-        if found is not None and not _forgotten(found):
-            _check_same(found, about)
-            return found
+        if found is None:
+            continue
+        age = timezone.now() - found.created_at
+        if age > IdempotencyKey.KEPT or (found.status_code is None and age > ABANDONED):
+            IdempotencyKey.objects.filter(pk=found.pk, created_at=found.created_at).delete()
+            continue
+        if any(getattr(found, name) != value for name, value in about.items()):
+            raise Problem(422, _("This Idempotency-Key was used for another request."), kind="key-of-another-request")
+        if found.status_code is None:
+            raise Problem(409, _("The first request with this key is still in progress."), kind="key-at-work")
+        return found
     raise Problem(409, _("A request with this key has just ended; send it again."), kind="key-at-work")
-
-
-def _forgotten(row: IdempotencyKey) -> bool:
-    """Whether the row has expired; it is deleted then."""
-    age = timezone.now() - row.created_at
-    is_old = age > IdempotencyKey.KEPT or (row.status_code is None and age > ABANDONED)
-    if is_old:
-        IdempotencyKey.objects.filter(pk=row.pk, created_at=row.created_at).delete()
-    return is_old
-
-
-def _check_same(row: IdempotencyKey, about: dict[str, str]) -> None:
-    if any(getattr(row, name) != value for name, value in about.items()):
-        raise Problem(422, _("This Idempotency-Key was used for another request."), kind="key-of-another-request")
-    if row.status_code is None:
-        raise Problem(409, _("The first request with this key is still in progress."), kind="key-at-work")
 
 
 def _digest(request: ApiRequest) -> str:
@@ -93,11 +88,3 @@ def _keep(row: IdempotencyKey, response: HttpResponseBase) -> None:
     row.status_code = response.status_code
     row.body = {"headers": headers, "json": json.loads(response.content) if response.content else None}
     row.save(update_fields=["status_code", "body"])
-
-
-def _again(row: IdempotencyKey) -> HttpResponse:
-    kept: dict[str, Any] = row.body or {}
-    content = json.dumps(kept["json"]) if kept.get("json") is not None else ""
-    assert row.status_code is not None
-    headers = {**kept.get("headers", {}), "Idempotent-Replayed": "true"}
-    return HttpResponse(content, status=row.status_code, headers=headers)

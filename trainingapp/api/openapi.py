@@ -135,13 +135,20 @@ def _describe(path: str, method: str, operation: JsonObject) -> None:
     name = operation["operationId"]
     responses = operation["responses"]
     for status in sorted(_refusals(path, method, operation, name)):
-        responses.setdefault(str(status), _refusal(status))
+        example = json.loads(Problem(status, MEANINGS[status]).response().content)
+        answer = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "example": example}
+        refusal = {"description": MEANINGS[status], "content": {CONTENT_TYPE: answer}}
+        responses.setdefault(str(status), refusal)
     for status in [status for status in responses if isinstance(status, int)]:
         responses[str(status)] = responses.pop(status)
     if name in CONTENTS:
         responses["200"]["content"] = CONTENTS[name]
     if method == "post":
-        operation["parameters"].append(_idempotency_key())
+        about = "The same request with the same key gets the first response again; nothing is done twice."
+        schema = {"type": "string", "pattern": PATTERN}
+        operation["parameters"].append(
+            {"in": "header", "name": HEADER, "required": False, "description": about, "schema": schema}
+        )
     operation["responses"] = dict(sorted(responses.items()))
 
 
@@ -156,15 +163,3 @@ def _refusals(path: str, method: str, operation: JsonObject, name: str) -> set[i
         if "requestBody" in operation:
             found.add(404)
     return found
-
-
-def _refusal(status: int) -> JsonObject:
-    example = json.loads(Problem(status, MEANINGS[status]).response().content)
-    answer = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "example": example}
-    return {"description": MEANINGS[status], "content": {CONTENT_TYPE: answer}}
-
-
-def _idempotency_key() -> JsonObject:
-    about = "The same request with the same key gets the first response again; nothing is done twice."
-    schema = {"type": "string", "pattern": PATTERN}
-    return {"in": "header", "name": HEADER, "required": False, "description": about, "schema": schema}

@@ -12,7 +12,7 @@ from trainingapp.api.callers import ApiRequest
 from trainingapp.api.model_schemas import JobResponse, PredictMany
 from trainingapp.api.paging import Id
 from trainingapp.api.problems import Problem, wrong_field
-from trainingapp.models import Dataset, Job
+from trainingapp.models import Job
 from trainingapp.weights import verbs as weights_verbs
 
 router = Router(tags=["weights"])
@@ -35,12 +35,8 @@ def predict_many(request: ApiRequest, pk: Id, payload: PredictMany) -> Status[Jo
     by = request.caller.user
     if payload.folder is not None:
         return Status(202, weights_verbs.predict_folder(weights, FilePath(payload.folder), by=by))
-    dataset = _dataset(request, payload.dataset or 0)
-    return Status(202, weights_verbs.predict_dataset(weights, dataset, split=payload.split, by=by))
-
-
-def _dataset(request: ApiRequest, pk: int) -> Dataset:
     try:
-        return dataset_for(request, pk)
+        dataset = dataset_for(request, payload.dataset or 0)
     except Problem:
         raise wrong_field("#/dataset", _("There is no dataset with this number.")) from None
+    return Status(202, weights_verbs.predict_dataset(weights, dataset, split=payload.split, by=by))

@@ -145,14 +145,6 @@ def _field_problem(item: ErrorDetails) -> FieldProblem:
     return FieldProblem(detail=detail, pointer="/".join(["#", *map(_escaped, place[1:])]))  # after the argument's name
 
 
-def _of_http_error(error: HttpError) -> Problem:
-    """django-ninja says only that a body cannot be parsed; its parser knows why."""
-    cause = error.__cause__
-    if isinstance(cause, Problem):
-        return cause
-    return Problem(error.status_code, f"{error}: {cause}" if cause else str(error))
-
-
 def problem_of(error: Exception) -> Problem | None:
     """The refusal that an exception stands for; None for a mistake of ours."""
     if isinstance(error, Problem):
@@ -168,7 +160,10 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, RequestDataTooBig):
         return Problem(413, _("The body is too large."))
     if isinstance(error, HttpError):
-        return _of_http_error(error)
+        cause = error.__cause__  # django-ninja says only that a body cannot be parsed; its parser knows why
+        if isinstance(cause, Problem):
+            return cause
+        return Problem(error.status_code, f"{error}: {cause}" if cause else str(error))
     if isinstance(error, OperationalError):
         return Problem(503, database_trouble() + " " + _("Try again in a moment."), headers={"Retry-After": "10"})
     if isinstance(error, SuspiciousOperation | UnreadablePostError | MultiPartParserError):

@@ -40,20 +40,9 @@ def _kept(entries: list[Entry], indices: list[int], most: int) -> set[int]:
     kept = {indices[0], indices[-1]}
     for number in range(stretches):
         start, end = number * len(indices) // stretches, (number + 1) * len(indices) // stretches
-        kept |= _extremes(entries, indices[start:end], names)
+        for name in names:
+            values = ((entries[index]["values"].get(name), index) for index in indices[start:end])
+            known = [(value, index) for value, index in values if value is not None and not math.isnan(value)]
+            if known:
+                kept |= {min(known)[1], max(known)[1]}
     return kept
-
-
-def _extremes(entries: list[Entry], indices: list[int], names: set[str]) -> set[int]:
-    """Where each value is least and greatest."""
-    kept = set()
-    for name in names:
-        heights = [(_height(entries[index]["values"].get(name)), index) for index in indices]
-        known = [pair for pair in heights if not math.isnan(pair[0])]
-        if known:
-            kept |= {min(known)[1], max(known)[1]}
-    return kept
-
-
-def _height(value: float | None) -> float:
-    return math.nan if value is None else value

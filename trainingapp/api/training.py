@@ -1,7 +1,6 @@
 """Runs: list, create, look, change, delete, control."""
 
 from functools import partial
-from typing import Any
 
 from django.db.models import Q
 from django.http import HttpResponse
@@ -107,7 +106,11 @@ def change_run(
 ) -> TrainingRun:
     """Change the name or the priority. Refused when somebody else has changed the run since you read it."""
     run = run_for(request, pk, Verb.CHANGE)
-    verb = partial(run_verbs.update_run, **_changes(payload))
+    changes = payload.model_dump()
+    for name in ("soft_limit_h", "hard_limit_h", "max_recoveries"):
+        if changes[name] == "studio":
+            changes[name] = run_verbs.STUDIO_LIMIT
+    verb = partial(run_verbs.update_run, **changes)
     return changed(run, response, if_match=if_match, tag_of=run_verbs.run_tag, verb=verb)
 
 
@@ -139,14 +142,6 @@ def _config(values: dict[str, object], dataset: Dataset) -> tuple[RunConfig, lis
         return correct_config(values, dataset.label_mode)
     except ValidationError as error:
         raise wrong_config(error) from None
-
-
-def _changes(payload: TrainingRunUpdate) -> dict[str, Any]:
-    changes = payload.model_dump()
-    for name in ("soft_limit_h", "hard_limit_h", "max_recoveries"):
-        if changes[name] == "studio":
-            changes[name] = run_verbs.STUDIO_LIMIT
-    return changes
 
 
 def _dataset(request: ApiRequest, pk: int) -> Dataset:

@@ -48,7 +48,13 @@ def send_part(
     """Send the next bytes. A part that does not begin at byte `received` is refused with 409."""
     upload = _upload(request, upload_id)
     check_binary(request)
-    first, last = _range(content_range, upload.size)
+    match = RANGE.fullmatch(content_range)
+    if match is None:
+        raise wrong_parameter("Content-Range", _("Send it as: bytes FIRST-LAST/SIZE"))
+    first, last, total = map(int, match.groups())
+    if total != upload.size or last < first:
+        message = _("The upload has a total size of %(size)d bytes.")
+        raise wrong_parameter("Content-Range", message % {"size": upload.size})
     try:
         return uploads.append(upload, request, first, last - first + 1)
     except uploads.WrongPlaceError as error:
@@ -71,14 +77,3 @@ def _upload(request: ApiRequest, upload_id: str) -> Upload:
     if upload is None:
         raise not_found(_("You have no upload with this id."))
     return upload
-
-
-def _range(header: str, size: int) -> tuple[int, int]:
-    """The first and the last byte of a part."""
-    match = RANGE.fullmatch(header)
-    if match is None:
-        raise wrong_parameter("Content-Range", _("Send it as: bytes FIRST-LAST/SIZE"))
-    first, last, total = map(int, match.groups())
-    if total != size or last < first:
-        raise wrong_parameter("Content-Range", _("The upload has a total size of %(size)d bytes.") % {"size": size})
-    return first, last
