@@ -26,7 +26,7 @@ from trainingapp.contract.messages import runs as messages
 from trainingapp.contract.number_text import size_text
 from trainingapp.contract.retention import Choice, Item, Policy
 from trainingapp.contract.run_directory import run_lock
-from trainingapp.contract.storage.index import Entry, read_index
+from trainingapp.contract.storage.index import read_index
 from trainingapp.contract.storage.packs import Packs
 from trainingapp.contract.storage.reading import damage, file_damage
 from trainingapp.contract.storage.sizes import Removal, all_parts, own_bytes, plan_removal, remove_checkpoints
@@ -81,12 +81,12 @@ def items_of(run: TrainingRun) -> list[Item]:
     parts = all_parts(folder, Packs(folder))
     rows = {row.file: row for row in run.checkpoints.all()}
     metric = run.config.get("best_metric", "")
-    return [_item(entry, rows.get(entry.file), metric, parts[entry.file]) for entry in read_index(folder)]
-
-
-def _item(entry: Entry, row: Checkpoint | None, metric: str, parts: dict[str, int]) -> Item:
-    is_pinned = row is not None and row.is_pinned
-    return entry.item(metric, is_pinned=is_pinned, parts=parts, is_sound=not (row and row.damage))
+    items = []
+    for entry in read_index(folder):
+        row = rows.get(entry.file)
+        is_pinned, is_sound = row is not None and row.is_pinned, not (row and row.damage)
+        items.append(entry.item(metric, is_pinned=is_pinned, parts=parts[entry.file], is_sound=is_sound))
+    return items
 
 
 def plan_clean_up(run: TrainingRun, policy: Policy) -> CleanUp:
@@ -146,16 +146,11 @@ def _delete_rows(
         if newest is not None and not newest.is_last:
             row.checkpoints.filter(pk=newest.pk).update(is_last=True)
         if count:
-            _log(row, _deleted(files, removal, by))
+            named = [*sorted(files)[:FILES_NAMED], *(["…"] if len(files) > FILES_NAMED else [])]
+            freed = size_text(removal.freed_bytes)
+            deleted = messages.CHECKPOINTS_DELETED(count=len(files), size=freed, files=named)
+            _log(row, sentences(deleted, messages.DELETED_BY(name=by) if by else None))
     ring(run.pk)
-
-
-def _deleted(files: Collection[str], removal: Removal, by: str) -> Message:
-    named = [*sorted(files)[:FILES_NAMED], *(["…"] if len(files) > FILES_NAMED else [])]
-    return sentences(
-        messages.CHECKPOINTS_DELETED(count=len(files), size=size_text(removal.freed_bytes), files=named),
-        messages.DELETED_BY(name=by) if by else None,
-    )
 
 
 def _log(locked_run: TrainingRun, message: Message, level: str = "info") -> None:
@@ -297,16 +292,15 @@ def compare_weights(weights: Weights) -> str:
         if row is None:
             return ""
         if wrong != row.damage:
-            _log_in_runs(row, found)
+            name = str(row)
+            line = (
+                messages.WEIGHTS_DAMAGED(weights=name, damage=found) if found else messages.WEIGHTS_VALID(weights=name)
+            )
+            runs = TrainingRun.objects.select_for_update().filter(config__start_from=row.start_name)
+            for run in runs.order_by("pk"):
+                _log(run, line, "error" if found else "info")
+                transaction.on_commit(partial(ring, run.pk))
         scrub = {"checked_at": timezone.now().isoformat(), "damage": wrong}
         row.report = {**row.report, "scrub": {**scrub, "damage_data": dict(found.as_data()) if found else {}}}
         row.save(update_fields=["report"])
     return wrong
-
-
-def _log_in_runs(weights: Weights, found: Message | None) -> None:
-    name = str(weights)
-    message = messages.WEIGHTS_DAMAGED(weights=name, damage=found) if found else messages.WEIGHTS_VALID(weights=name)
-    for run in TrainingRun.objects.select_for_update().filter(config__start_from=weights.start_name).order_by("pk"):
-        _log(run, message, "error" if found else "info")
-        transaction.on_commit(partial(ring, run.pk))

@@ -52,7 +52,10 @@ def resume_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
         elif run.status == Status.RUNNING and run.requested_action:
             raise VerbError(_("The run “%(name)s” is still ending. Resume it afterwards.") % {"name": run.name})
         elif run.waits_until:
-            _try_now(run, by)
+            run.not_before = None
+            _append_status(run, {"waits": False, "by": by}, ["not_before"])
+            audit.record("resume", run, by=by)
+            transaction.on_commit(wakeups.wake_trainer, robust=True)
         elif run.status not in (Status.QUEUED, Status.RUNNING):
             raise not_possible(run, _("resumed"))
     return run
@@ -138,14 +141,6 @@ def queue_run(run: TrainingRun, by: str) -> None:
     """Queue the run and wake a worker. Raises VerbError for a run whose task is not installed."""
     require_task(run.task)
     run.transition(Status.QUEUED, data={"by": by}, **FRESH)
-    transaction.on_commit(wakeups.wake_trainer, robust=True)
-
-
-def _try_now(run: TrainingRun, by: str) -> None:
-    """End the wait before a retry. The caller holds the lock."""
-    run.not_before = None
-    _append_status(run, {"waits": False, "by": by}, ["not_before"])
-    audit.record("resume", run, by=by)
     transaction.on_commit(wakeups.wake_trainer, robust=True)
 
 

@@ -14,7 +14,7 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.run_directory import TENSORBOARD_DIR
 from trainingapp.contract.script import training_script
 from trainingapp.contract.storage.durable import Bytes, Damaged
-from trainingapp.contract.storage.exporting import EXPORT_FORMS, ExportForm, export_pieces, export_size
+from trainingapp.contract.storage.exporting import EXPORT_FORMS, export_pieces, export_size
 from trainingapp.contract.storage.reading import is_plain, open_checkpoint
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.verbs import require_task
@@ -42,15 +42,11 @@ def checkpoint_response(checkpoint: Checkpoint, form: str = "pt") -> StreamingHt
     name = f"{stem}-{checkpoint.run_id}-{Path(checkpoint.file).stem}.{wanted}"
     if wanted == "pt" and is_plain(checkpoint.path):
         return file_response(checkpoint.path, name, checkpoint.sha256)
-    return _exported(checkpoint.path, wanted, name)
-
-
-def _exported(path: Path, form: ExportForm, name: str) -> StreamingHttpResponse | None:
     try:
-        opened = open_checkpoint(path)
+        opened = open_checkpoint(checkpoint.path)
     except (Damaged, OSError):
         return None
-    return _attachment(_pieces(export_pieces(opened, form)), export_size(opened, form), name)
+    return _attachment(_pieces(export_pieces(opened, wanted)), export_size(opened, wanted), name)
 
 
 def script_response(run: TrainingRun) -> HttpResponse:
@@ -66,21 +62,15 @@ def tensorboard_response(run: TrainingRun) -> StreamingHttpResponse | None:
     if not files:
         return None
     stem = f"{file_stem(run.name, 'run')}-{run.pk}"
-    packed = _zipped(files, stem)
+    packed = tempfile.TemporaryFile()  # noqa: SIM115 - _chunks closes it, which removes it
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, f"{stem}/{file.name}")
     size_bytes = packed.tell()
     packed.seek(0)
     response = _attachment(_chunks(lambda: packed), size_bytes, f"{stem}-tensorboard.zip")
     response.headers["Content-Type"] = ZIP_TYPE
     return response
-
-
-def _zipped(files: list[Path], folder: str) -> IO[bytes]:
-    """A temporary file that goes when it is closed."""
-    packed = tempfile.TemporaryFile()  # noqa: SIM115 - _chunks closes it
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in files:
-            archive.write(file, f"{folder}/{file.name}")
-    return packed
 
 
 def _attachment(content: AsyncIterator[Bytes], size_bytes: int, name: str, sha256: str = "") -> StreamingHttpResponse:

@@ -262,30 +262,25 @@ def metric_of(name: str) -> Metric:
 
 def metric_rows(now: Evaluated, best: Evaluated | None) -> list[MetricRow]:
     """The metrics of one epoch against the best one, in the order in which the task gives them."""
-    return [_metric_row(name, value, best.values.get(name) if best else None) for name, value in now.values.items()]
-
-
-def _metric_row(name: str, value: float, best: float | None) -> MetricRow:
-    metric = metric_of(name)
-    change = None if best is None else value - best
-    verdict: Literal["better", "worse", "same"] = "same"
-    if change:
-        verdict = "better" if (change > 0) == metric.higher_is_better else "worse"
-    return MetricRow(name, _(metric.label), metric.is_share, value, best, change, verdict)
+    rows = []
+    for name, value in now.values.items():
+        metric, old = metric_of(name), best.values.get(name) if best else None
+        change = None if old is None else value - old
+        verdict: Literal["better", "worse", "same"] = "same"
+        if change:
+            verdict = "better" if (change > 0) == metric.higher_is_better else "worse"
+        rows.append(MetricRow(name, _(metric.label), metric.is_share, value, old, change, verdict))
+    return rows
 
 
 def matrix_rows(confusion: Confusion) -> list[MatrixRow]:
     """The confusion matrix with the shares of each row."""
-    return [
-        _matrix_row(place, name, counts)
-        for place, (name, counts) in enumerate(zip(confusion.names, confusion.counts, strict=True))
-    ]
-
-
-def _matrix_row(place: int, name: str, counts: list[int]) -> MatrixRow:
-    total = sum(counts)
-    cells = [Cell(count, count / total if total else 0.0, column == place) for column, count in enumerate(counts)]
-    return MatrixRow(name, total, cells)
+    rows = []
+    for place, (name, counts) in enumerate(zip(confusion.names, confusion.counts, strict=True)):
+        total = sum(counts)
+        cells = [Cell(count, count / total if total else 0.0, column == place) for column, count in enumerate(counts)]
+        rows.append(MatrixRow(name, total, cells))
+    return rows
 
 
 def class_rows(content: EvaluationFile, sort: str = "") -> list[TableRow]:
@@ -301,13 +296,12 @@ def class_rows(content: EvaluationFile, sort: str = "") -> list[TableRow]:
         known = [row for row in rows if _number(row.get(key)) is not None]
         known.sort(key=lambda row: _number(row.get(key)) or 0.0, reverse=descending)
         rows = known + [row for row in rows if _number(row.get(key)) is None]
-    return [_table_row(row, content.columns) for row in rows]
-
-
-def _table_row(row: dict[str, int | float | str | None], columns: list[TableColumn]) -> TableRow:
-    values = [(column, _number(row.get(column.name))) for column in columns]
-    bar = next((value for column, value in values if column.is_share), None)
-    return TableRow(str(row.get("class", "")), values, bar)
+    table = []
+    for row in rows:
+        values = [(column, _number(row.get(column.name))) for column in content.columns]
+        bar = next((value for column, value in values if column.is_share), None)
+        table.append(TableRow(str(row.get("class", "")), values, bar))
+    return table
 
 
 def _number(value: object) -> float | None:

@@ -236,7 +236,8 @@ class RunReader(Reader):
     async def look(self) -> bool:
         run = await in_thread(TrainingRun.objects.select_related("dataset", "owner").filter(pk=self.key).first)
         if run is None:
-            self._tell([Message("gone", "")])
+            for client in self.clients:
+                client.offer([Message("gone", "")])
             return False
         if self.position < 0:
             self.position = run.event_seq
@@ -288,11 +289,9 @@ class RunReader(Reader):
     @staticmethod
     def render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
         """The named parts of the run's state; a part is told when it differs from what was told last."""
-        return _render_state(run, names, audience)
-
-    def _tell(self, messages: list[Message]) -> None:
-        for client in self.clients:
-            client.offer(messages)
+        reader = get_user_model().objects.filter(pk=audience.reader).first() if audience.reader else None
+        with translation.override(audience.language):
+            return render_parts(run, names, controls=audience.controls, may=audience.may, reader=reader)
 
     def state(self, audience: Audience) -> list[Message]:
         """The parts as they were last told to this audience; for a new one they come with the next look, at once."""
@@ -360,12 +359,6 @@ def _messages(kind: str, rows: list[RunEvent]) -> Iterator[Message]:
             yield Message("log", render_log_lines([row]), row.seq)
     elif kind == "log":
         yield Message("log", render_log_lines(rows), rows[-1].seq)
-
-
-def _render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
-    reader = get_user_model().objects.filter(pk=audience.reader).first() if audience.reader else None
-    with translation.override(audience.language):
-        return render_parts(run, names, controls=audience.controls, may=audience.may, reader=reader)
 
 
 async def run_messages(

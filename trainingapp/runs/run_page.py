@@ -100,7 +100,13 @@ def charts_of(name: str, config: Mapping[str, JsonValue]) -> list[Chart]:
     if task is None or task.has_validation_loss:
         loss.append(_series("loss", "val", _("Validation"), 2))
     lines = enumerate(task.quality_chart_of(config) if task else (), start=1)
-    quality = [_quality(metric, split, colour) for colour, (metric, split) in lines]
+    quality = []
+    for colour, (metric, split) in lines:
+        known = METRICS[metric]
+        label = gettext(known.label)
+        if split == "train":
+            label = gettext("%(metric)s, training") % {"metric": label}
+        quality.append(_series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share))
     rate = [_series("lr", "train", _("Learning rate"), 3)]
     charts: list[Chart] = [
         {"name": "loss", "title": _("Loss"), "series": loss},
@@ -108,14 +114,6 @@ def charts_of(name: str, config: Mapping[str, JsonValue]) -> list[Chart]:
         {"name": "learning_rate", "title": _("Learning rate"), "series": rate},
     ]
     return [chart for chart in charts if chart["series"]]
-
-
-def _quality(metric: str, split: str, colour: int) -> Series:
-    known = METRICS[metric]
-    label = gettext(known.label)
-    if split == "train":
-        label = gettext("%(metric)s, training") % {"metric": label}
-    return _series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share)
 
 
 def part_context(

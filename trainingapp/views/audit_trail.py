@@ -67,19 +67,17 @@ class AuditFilter(forms.Form):
             exact["time__gte"] = _midnight(values["since"], time.min)
         if values["until"]:
             exact["time__lte"] = _midnight(values["until"], time.max)
-        return _about(entries.filter(**exact), values["thing"])
+        entries, thing = entries.filter(**exact), values["thing"]
+        # “run 7” is that run, anything else a part of a name.
+        kind, _space, number = thing.partition(" ")
+        is_number = number.strip() and kind in {*audit.KINDS.values(), "user"}
+        if is_number and not entries.filter(object_name=thing).exists():
+            return entries.filter(kind=kind, object_id=number.strip())
+        return entries.filter(object_name__icontains=thing) if thing else entries
 
 
 def _midnight(day: date, at: time) -> datetime:
     return timezone.make_aware(datetime.combine(day, at))
-
-
-def _about(entries: QuerySet[AuditEntry], thing: str) -> QuerySet[AuditEntry]:
-    """The entries about a thing: “run 7” is that run, anything else a part of a name."""
-    kind, _space, number = thing.partition(" ")
-    if number.strip() and kind in {*audit.KINDS.values(), "user"} and not entries.filter(object_name=thing).exists():
-        return entries.filter(kind=kind, object_id=number.strip())
-    return entries.filter(object_name__icontains=thing) if thing else entries
 
 
 def page_of(kind: str, number: str) -> str:

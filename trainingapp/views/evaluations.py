@@ -66,16 +66,12 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
     }
     context |= _content_context(request, run, now, found)
     if can(request.user, Verb.CREATE):
-        context["fork_file"] = _checkpoint_of(run, now)
+        # The sound checkpoint with the weights that were validated; empty when none is kept.
+        kept = run.checkpoints.filter(damage="")
+        kept = kept.filter(step=now.step) if now.is_extra else kept.filter(epoch=now.epoch, reason="epoch")
+        context["fork_file"] = kept.values_list("file", flat=True).first() or ""
     template = PARTS.get(request.headers.get("HX-Target", ""), "") if "content" in context else ""
     return render(request, template or "runs/evaluation.html", context)
-
-
-def _checkpoint_of(run: TrainingRun, now: Evaluated) -> str:
-    """The file of the sound checkpoint with the weights that were validated; empty when none is kept."""
-    kept = run.checkpoints.filter(damage="")
-    kept = kept.filter(step=now.step) if now.is_extra else kept.filter(epoch=now.epoch, reason="epoch")
-    return kept.values_list("file", flat=True).first() or ""
 
 
 def _chosen(found: list[Evaluated], epoch: str) -> Evaluated:
@@ -193,7 +189,13 @@ def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> Http
         rows = zip(names, content.confusion.counts, strict=True)
         return _csv(run, epoch, what, [("truth / prediction", *names), *((name, *counts) for name, counts in rows)])
     if what == "images":
-        return _csv(run, epoch, what, _image_table(content))
+        table: list[list[object]] = [["index", "path", content.score, "classes", "prediction"]]
+        for one in content.images:
+            made = content.predictions.get(one.index)
+            classes = " ".join(content.class_name(label) for label in one.labels)
+            told = json.dumps(made.model_dump(exclude_none=True), ensure_ascii=False) if made else ""
+            table.append([one.index, one.path, one.score, classes, told])
+        return _csv(run, epoch, what, table)
     raise Http404
 
 
@@ -232,16 +234,6 @@ def _csv(run: TrainingRun, epoch: int, what: str, rows: Iterable[Iterable[object
 
 def _file_name(run: TrainingRun, epoch: int, what: str) -> str:
     return f"{slugify(run.name) or 'run'}-{run.pk}-epoch-{epoch}-{slugify(what)}"
-
-
-def _image_table(content: EvaluationFile) -> list[list[object]]:
-    rows: list[list[object]] = []
-    for one in content.images:
-        made = content.predictions.get(one.index)
-        classes = " ".join(content.class_name(label) for label in one.labels)
-        told = json.dumps(made.model_dump(exclude_none=True), ensure_ascii=False) if made else ""
-        rows.append([one.index, one.path, one.score, classes, told])
-    return [["index", "path", content.score, "classes", "prediction"], *rows]
 
 
 @require_safe

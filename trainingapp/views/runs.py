@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import Verb, can, visible_to
-from trainingapp.accounts.users import AnyUser, signed_in
+from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
@@ -62,7 +62,8 @@ def run_list(request: HttpRequest) -> HttpResponse:
 def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
     require(request, Verb.CREATE)
-    origin = _origin(request)
+    clone = request.POST.get("clone") or request.GET.get("clone", "")
+    origin = visible_run(request, int(clone)) if clone.isdecimal() and len(clone) < 19 else None
     initial = _initial(request, origin)
     if explain_missing_task(request, initial["task"]):
         return redirect(origin or "run_list")
@@ -116,7 +117,10 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
     wanted = request.GET.get("weights", "")
     ready = weights_seen_by(request.user).filter(state=Weights.State.READY)
     if wanted.isdecimal() and (weights := ready.filter(pk=int(wanted)).first()):
-        return _initial_from(weights, request.user)
+        fit = datasets_for(weights.task, request.user)
+        own = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
+        chosen = {"task": weights.task, "model": weights.architecture, "image_size": weights.image_size}
+        return {**chosen, "start_from": weights.start_name, "dataset": own.pk if own else None}
     wanted = request.GET.get("dataset", "")
     dataset = ready_datasets(request.user).filter(pk=int(wanted)).first() if wanted.isdecimal() else None
     task = request.GET.get("task", "")
@@ -125,20 +129,6 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
     if dataset is None or task not in dataset.tasks:
         dataset = datasets_for(task, request.user).first()
     return {"task": task, "dataset": dataset.pk if dataset else None}
-
-
-def _origin(request: HttpRequest) -> TrainingRun | None:
-    """The run that the new one is a copy of (clone=), where there is one. Raises Http404."""
-    clone = request.POST.get("clone") or request.GET.get("clone", "")
-    return visible_run(request, int(clone)) if clone.isdecimal() and len(clone) < 19 else None
-
-
-def _initial_from(weights: Weights, user: AnyUser) -> dict[str, Any]:
-    """A run that starts from an entry of the library: its network and size, and its dataset where it is there."""
-    fit = datasets_for(weights.task, user)
-    dataset = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
-    chosen = {"task": weights.task, "model": weights.architecture, "image_size": weights.image_size}
-    return {**chosen, "start_from": weights.start_name, "dataset": dataset.pk if dataset else None}
 
 
 @require_safe

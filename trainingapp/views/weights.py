@@ -158,11 +158,19 @@ def weights_upload(request: HttpRequest) -> HttpResponse:
     """Take in a file of weights; a worker finds out how much of it fits the network that the form names."""
     require(request, Verb.CREATE)
     form = UploadForm(_posted(request), request.FILES or None)
-    weights = _uploaded(request, form) if form.is_valid() else None
     is_htmx = bool(getattr(request, "htmx", None))
-    if weights is not None:
-        page = weights.get_absolute_url()
-        return HttpResponseClientRedirect(page) if is_htmx else redirect(page)
+    if form.is_valid():
+        values = dict(form.cleaned_data)
+        file = values.pop("file")
+        path = Path(file.temporary_file_path())
+        owner = signed_in(request.user)
+        try:
+            weights = weights_verbs.upload_weights(owner=owner, path=path, file_name=file.name, **values)
+        except VerbError as error:
+            form.add_error("file", str(error))
+        else:
+            page = weights.get_absolute_url()
+            return HttpResponseClientRedirect(page) if is_htmx else redirect(page)
     form.mark()
     architectures = sorted({name for task in TASKS.values() for name in task.architectures})
     context = {"form": form, "architectures": architectures, "section": "weights"}
@@ -173,18 +181,6 @@ def weights_upload(request: HttpRequest) -> HttpResponse:
 def _posted(request: HttpRequest) -> QueryDict | None:
     """What a form is bound to: an empty POST is one too."""
     return request.POST if request.method == "POST" else None
-
-
-def _uploaded(request: HttpRequest, form: UploadForm) -> Weights | None:
-    """The new entry; None when the file is refused, with the reason in the form."""
-    values = dict(form.cleaned_data)
-    file = values.pop("file")
-    path = Path(file.temporary_file_path())
-    try:
-        return weights_verbs.upload_weights(owner=signed_in(request.user), path=path, file_name=file.name, **values)
-    except VerbError as error:
-        form.add_error("file", str(error))
-        return None
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -1,7 +1,7 @@
 """What the images of a source leave open, from the headers of a few of them: their bit depth and their bands."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from itertools import chain, islice
 
 from PIL import Image
 
@@ -21,7 +21,8 @@ def image_offers(images: Sequence[SourceFile], reading: ReadingOptions) -> list[
     """The choices of depth and of bands, where the first images of the formats that can have them need one."""
     depth: Offer | None = None
     bands: Offer | None = None
-    for file in _candidates(images):
+    ends = ((file for file in images if file.path.lower().endswith(suffix)) for suffix in _SUFFIXES)
+    for file in chain.from_iterable(islice(found, _LOOKED_AT) for found in ends):
         is_deep, count = _header(file)
         if is_deep and depth is None:
             choices = ("auto", "true_range", "type_range")
@@ -32,11 +33,6 @@ def image_offers(images: Sequence[SourceFile], reading: ReadingOptions) -> list[
             reason = messages.BANDS_CHOICE(path=file.path, count=count)
             bands = Offer("bands", used, tuple(dict.fromkeys([used, *sensible])), reason)
     return [offer for offer in (depth, bands) if offer]
-
-
-def _candidates(images: Sequence[SourceFile]) -> Iterator[SourceFile]:
-    for suffix in _SUFFIXES:
-        yield from islice((file for file in images if file.path.lower().endswith(suffix)), _LOOKED_AT)
 
 
 def _header(file: SourceFile) -> tuple[bool, int]:

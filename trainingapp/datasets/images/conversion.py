@@ -45,7 +45,10 @@ def convert(path: Path, shown_name: str, facts: ImageFacts, scales: Scales) -> C
     with MEMORY_BUDGET.reserve(needed_bytes(path)), readable(path, shown_name):
         image = _decoded(path, facts, scale)
         is_photograph = image.mode == "RGB" and facts.format in CONVERTED_FORMATS
-        target = _target(path, ".jpg" if is_photograph else ".png")
+        # The old name where the one with the ending of what is in the file is taken or too long.
+        target = path.with_name(path.name + (".jpg" if is_photograph else ".png"))
+        if target.exists() or len(target.name.encode()) > _LONGEST_NAME_BYTES:
+            target = path
         path.unlink()  # what was read is in memory, and a crash leaves nothing of an import anyway
         if is_photograph:
             image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
@@ -75,9 +78,3 @@ def _from_bands(path: Path, facts: ImageFacts, scale: Scale | None) -> Image.Ima
     values_HWS = read_bands(path, header, facts.bands)
     values = values_HWS if len(facts.bands) > 1 else values_HWS[..., 0]
     return Image.fromarray(scaled_strips(row_strips(values), scale, values.shape) if scale else values)
-
-
-def _target(path: Path, suffix: str) -> Path:
-    """The name with the ending of what is in the file; the old name where that one is taken or too long."""
-    target = path.with_name(path.name + suffix)
-    return path if target.exists() or len(target.name.encode()) > _LONGEST_NAME_BYTES else target

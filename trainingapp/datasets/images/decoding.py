@@ -166,7 +166,13 @@ def _examine_image(image: Image.Image) -> ImageFacts:
     image.load()
     orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     width, height = reversed(stored_size) if orientation in SIDEWAYS else stored_size
-    notes, format_ = _notes(image), image.format or ""
+    notes, format_ = [], image.format or ""
+    if min(image.size) < TINY_PIXELS:
+        notes.append("tiny")
+    if orientation != 1:
+        notes.append("exif_orientation")
+    if getattr(image, "n_frames", 1) > 1 and format_ != "MPO":
+        notes.append("animated")
     if image.mode in DEEP_MODES:
         values = value_range(strips_of(image))
         return ImageFacts(width, height, tuple(notes), orientation, format=format_, values=values)
@@ -327,17 +333,6 @@ def _painted_alpha(image: Image.Image) -> Image.Image | None:
         return None
     channel = image.getchannel(alpha)
     return channel if len(set(channel.getextrema())) > 1 else None
-
-
-def _notes(image: Image.Image) -> list[str]:
-    notes = []
-    if min(image.size) < TINY_PIXELS:
-        notes.append("tiny")
-    if image.getexif().get(_EXIF_ORIENTATION, 1) != 1:
-        notes.append("exif_orientation")
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        notes.append("animated")
-    return notes
 
 
 def _not_an_image(path: Path, shown_name: str) -> Message:

@@ -112,7 +112,7 @@ def _box(shape: Shape, frame: tuple[int, int], facts: ImageFacts, placed: Placed
     # Not written with <=: a comparison with NaN is false.
     has_area = x1 > x0 and y1 > y0 and all(map(math.isfinite, given))
     if not has_area:
-        where, box = shape.where.param(), _box_text(left, top, right, bottom)
+        where, box = shape.where.param(), "(" + ", ".join(f"{corner:.1f}" for corner in given) + ")"
         if right > left and bottom > top:
             message = messages.BOX_OUTSIDE(where=where, box=box, width=width, height=height)
             raise DatasetError.one("box_outside", message, shape.where.path)
@@ -159,10 +159,6 @@ def clip_polygon(corners: NDArray[np.float64], size: tuple[int, int]) -> NDArray
                 kept.append(corners[index])
         corners = np.array(kept).reshape(-1, 2)
     return corners
-
-
-def _box_text(*corners: float) -> str:
-    return "(" + ", ".join(f"{corner:.1f}" for corner in corners) + ")"
 
 
 def _corners(shape: Shape, frame: tuple[int, int]) -> Corners:

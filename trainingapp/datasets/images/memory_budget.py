@@ -31,7 +31,10 @@ def decoding_bytes(image: Image.Image) -> int:
     pixels = image.width * image.height
     in_mode = _MODE_BYTES.get(image.mode, 4)
     if is_progressive(image):
-        return round(pixels * (_coefficients(image) * _COEFFICIENT_BYTES + in_mode * _SCALED_SHARE))
+        # Coefficients per pixel: three without chroma subsampling, one and a half with the usual 4:2:0.
+        layers: list[int] = [across * down for _number, across, down, _table in getattr(image, "layer", [])]
+        coefficients = sum(layers) / max(layers) if layers else 3.0
+        return round(pixels * (coefficients * _COEFFICIENT_BYTES + in_mode * _SCALED_SHARE))
     if image.mode in _REDUCED_MODES:
         in_mode = 2 * in_mode + 1 + _DEEP_PPM_BYTES * (image.format == "PPM")
     return round(pixels * (in_mode + _FORMAT_BYTES.get(image.format or "", 0.0)))
@@ -39,15 +42,6 @@ def decoding_bytes(image: Image.Image) -> int:
 
 def is_progressive(image: Image.Image) -> bool:
     return image.format == "JPEG" and bool(image.info.get("progressive") or image.info.get("progression"))
-
-
-def _coefficients(image: Image.Image) -> float:
-    """Coefficients per pixel: three without chroma subsampling, one and a half with the usual 4:2:0."""
-    layers: list[tuple[int, int]] = [(across, down) for _number, across, down, _table in getattr(image, "layer", [])]
-    if not layers:
-        return 3.0
-    most = max(across * down for across, down in layers)
-    return sum(across * down for across, down in layers) / most
 
 
 class MemoryBudget:

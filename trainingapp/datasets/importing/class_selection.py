@@ -7,7 +7,7 @@ import numpy as np
 from trainingapp.contract.messages import dataset_checks as messages
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import DatasetError
-from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, MaskFile, SourceImage, relabelled
+from trainingapp.datasets.sources.layout import BACKGROUND, Layout, MaskCoding, MaskFile, relabelled
 
 
 def select_classes(layout: Layout, options: ImportOptions) -> Layout:
@@ -21,8 +21,14 @@ def select_classes(layout: Layout, options: ImportOptions) -> Layout:
     names, target_of = _targets(layout.classes, options.classes)
     targets = [target_of.get(name, BACKGROUND) for name in layout.classes]
     codings: dict[int, MaskCoding] = {}
-    images = [_selected(image, targets, codings) for image in layout.images]
-    kept = [image for image, old in zip(images, layout.images, strict=True) if not _lost_its_labels(old, image)]
+    kept = []
+    for image in layout.images:
+        shapes = relabelled(image.shapes, targets)
+        label = targets[image.label] if image.label >= 0 else -1
+        labels = tuple(sorted({targets[own] for own in image.labels} - {BACKGROUND}))
+        mask = _selected_mask(image.mask, targets, codings) if image.mask else None
+        if (image.label < 0 or label >= 0) and (labels or not image.labels):
+            kept.append(replace(image, shapes=shapes, label=label, labels=labels, mask=mask))
     annotations = layout.annotations
     if len(names) < 2 and len(annotations) > 1:  # one label for all images says nothing about them
         annotations = [kind for kind in annotations if kind not in ("labels", "multi_labels")]
@@ -42,18 +48,6 @@ def _targets(found: list[str], choices: list[ClassChoice]) -> tuple[list[str], d
                 raise DatasetError.one("unknown_choice", messages.CHOICE_TWICE(name=source))
             target_of[source] = names.index(choice.name)
     return names, target_of
-
-
-def _selected(image: SourceImage, targets: list[int], codings: dict[int, MaskCoding]) -> SourceImage:
-    shapes = relabelled(image.shapes, targets)
-    label = targets[image.label] if image.label >= 0 else -1
-    mask = _selected_mask(image.mask, targets, codings) if image.mask else None
-    labels = tuple(sorted({targets[own] for own in image.labels} - {BACKGROUND}))
-    return replace(image, shapes=shapes, label=label, labels=labels, mask=mask)
-
-
-def _lost_its_labels(old: SourceImage, image: SourceImage) -> bool:
-    return (old.label >= 0 and image.label < 0) or bool(old.labels and not image.labels)
 
 
 def _selected_mask(mask: MaskFile, targets: list[int], codings: dict[int, MaskCoding]) -> MaskFile:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_images as messages
 from trainingapp.datasets.images.conversion import Converted, convert
 from trainingapp.datasets.images.decoding import CONVERTED_FORMATS
-from trainingapp.datasets.images.depth import Scale, Scales
+from trainingapp.datasets.images.depth import Scales
 from trainingapp.datasets.importing.ingest import IngestedImage
 from trainingapp.datasets.options import ReadingOptions
 from trainingapp.datasets.report import DatasetError, Report
@@ -30,7 +29,18 @@ def convert_images(
         return images
     ranges = [item.facts.values for item in waiting if item.facts and item.facts.values]
     scales = Scales.of(ranges, reading)
-    _report(waiting, scales, report)
+    for is_float, scale in ((False, scales.integers), (True, scales.floats)):
+        deep = [item for item in waiting if item.facts and item.facts.values and item.facts.values.is_float is is_float]
+        if scale and deep:
+            count = len(deep)
+            if scale.bits:
+                message = messages.DEEP_BITS(count=count, bits=scale.bits)
+            else:
+                message = messages.DEEP_RANGE(count=count, low=scale.low, high=scale.high)
+            report.warn("deep", message, deep[0].file, count=count)
+    packed = [item for item in waiting if item.facts and item.facts.format in CONVERTED_FORMATS]
+    if packed:
+        report.warn("converted", messages.CONVERTED(count=len(packed)), packed[0].file, count=len(packed))
     done = {item.file: item for item in map_(lambda item: _converted(item, folder, scales), waiting)}
     for item in done.values():
         report.faults(list(item.faults))
@@ -61,19 +71,3 @@ def _converted(item: IngestedImage, folder: Path, scales: Scales) -> IngestedIma
         faults=(),
         facts=None,
     )
-
-
-def _report(waiting: list[IngestedImage], scales: Scales, report: Report) -> None:
-    for is_float, scale in ((False, scales.integers), (True, scales.floats)):
-        deep = [item for item in waiting if item.facts and item.facts.values and item.facts.values.is_float is is_float]
-        if scale and deep:
-            report.warn("deep", _scale_message(scale, len(deep)), deep[0].file, count=len(deep))
-    packed = [item for item in waiting if item.facts and item.facts.format in CONVERTED_FORMATS]
-    if packed:
-        report.warn("converted", messages.CONVERTED(count=len(packed)), packed[0].file, count=len(packed))
-
-
-def _scale_message(scale: Scale, count: int) -> Message:
-    if scale.bits:
-        return messages.DEEP_BITS(count=count, bits=scale.bits)
-    return messages.DEEP_RANGE(count=count, low=scale.low, high=scale.high)

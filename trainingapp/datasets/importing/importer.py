@@ -104,14 +104,25 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
         check_disk_space(folder, sum(image.file.size_bytes for image in layout.images))
         images = _ingest_images(layout, folder, heartbeat, report, options.reading)
     report.raise_errors()  # of images: the splits are chosen among valid ones
-    splits = _splits(images, options, pool_rare=not layout.has_labels_only)
+    drawn = options.split != "given" or not any(item.kind == "val" for item in images)
+    splits: list[Split] = ["val" if item.kind == "val" else "train" for item in images]
+    if drawn:
+        splits = stratified(
+            [item.digest for item in images],
+            [item.shown() for item in images],
+            options.seed,
+            options.val_share,
+            pool_rare=not layout.has_labels_only,
+        )
     _check_splits(images, splits, layout, report)
     check_duplicates(images, splits, report)
     check_similar(images, splits, report)
     report.raise_errors()
-    drawn = options.split != "given" or not any(item.kind == "val" for item in images)
     values = _write_dataset(dataset, folder, layout, images, splits)
-    values["reading"] = _reading_record(layout, options, drawn=drawn)
+    if drawn:
+        origin = reading_messages.SPLIT_DRAWN(percent=100 * options.val_share, seed=options.seed)
+        layout = replace(layout, split_origin=origin)
+    values["reading"] = record_of(layout)
     _share_same_content(dataset, folder, values["fingerprint"], report)
     _publish(folder, dataset.folder)
     try:
@@ -197,22 +208,6 @@ def _report_notes(images: list[IngestedImage], report: Report) -> None:
         report.warn("box_clipped", message, clipped[0].file, count=count)
 
 
-def _splits(images: list[IngestedImage], options: ImportOptions, *, pool_rare: bool) -> list[Split]:
-    """The split of each image: as given, or chosen where the source has no validation images or by the options."""
-    if options.split == "given" and any(item.kind == "val" for item in images):
-        return ["val" if item.kind == "val" else "train" for item in images]
-    digests, shown = [item.digest for item in images], [item.shown() for item in images]
-    return stratified(digests, shown, options.seed, options.val_share, pool_rare=pool_rare)
-
-
-def _reading_record(layout: Layout, options: ImportOptions, *, drawn: bool) -> ReadingRecord:
-    """How the source was read. Where validation images were drawn, that is the origin of the splits."""
-    if drawn:
-        origin = reading_messages.SPLIT_DRAWN(percent=100 * options.val_share, seed=options.seed)
-        layout = replace(layout, split_origin=origin)
-    return record_of(layout)
-
-
 def _check_splits(images: list[IngestedImage], splits: list[Split], layout: Layout, report: Report) -> None:
     shown: dict[Split, set[int]] = {"train": set(), "val": set()}
     for item, split in zip(images, splits, strict=True):
@@ -286,19 +281,19 @@ def _fingerprint(classes: list[str], items: list[IngestedImage], samples: list[S
     pairs = sorted(zip(items, samples, strict=True), key=_split_and_digest)
     # A line begins with split and digest: only those that have both in common are sorted as texts, and held at a time.
     for _key, same in groupby(pairs, key=_split_and_digest):
-        for line in sorted(_fingerprint_line(item, sample) for item, sample in same):
-            digest.update(line.encode())
+        lines = []
+        for item, sample in same:
+            boxes = sorted(box.values() for box in sample.boxes)
+            labels = [] if sample.labels is None else [sample.labels]  # absent from datasets with one label per image
+            line = [sample.split, item.digest, sample.label, boxes, item.mask_digest, *labels]
+            lines.append(json.dumps(line) + "\n")
+        for text in sorted(lines):
+            digest.update(text.encode())
     return digest.hexdigest()
 
 
 def _split_and_digest(pair: tuple[IngestedImage, Sample]) -> tuple[str, str]:
     return pair[1].split, pair[0].digest
-
-
-def _fingerprint_line(item: IngestedImage, sample: Sample) -> str:
-    boxes = sorted(box.values() for box in sample.boxes)
-    labels = [] if sample.labels is None else [sample.labels]  # absent from datasets with one label per image
-    return json.dumps([sample.split, item.digest, sample.label, boxes, item.mask_digest, *labels]) + "\n"
 
 
 def _share_same_content(dataset: Dataset, folder: Path, fingerprint: str, report: Report) -> None:

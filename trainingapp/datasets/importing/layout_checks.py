@@ -19,8 +19,20 @@ def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layo
         layout = replace(layout, annotations=[kind for kind in layout.annotations if kind != "masks"])
     if layout.has_labels_only:
         layout = _without_empty_classes(layout, report)
-    _check_classes(layout, options, report)
-    _check_splits(layout, options, report)
+    is_split = layout.has_splits and options.split == "given"
+    if not layout.images:
+        report.error("no_images", messages.NO_IMPORTABLE_IMAGES())
+        return layout
+    if layout.annotations in (["labels"], ["multi_labels"]) and len(layout.classes) < 2:
+        report.error("too_few_classes", messages.ONE_CLASS(name=layout.classes[0]))
+    elif not any(image.seen() for image in layout.images):
+        report.error("no_objects", messages.NO_OBJECTS())
+    else:
+        _check_counts(layout, is_split, report)
+    if is_split and all(image.kind == "val" for image in layout.images):
+        report.error("no_train", messages.VAL_WITHOUT_TRAIN())
+    elif is_split and not any(image.kind == "val" for image in layout.images):
+        report.warn("val_set_aside", messages.VAL_SET_ASIDE(percent=round(100 * options.val_share)))
     return layout
 
 
@@ -33,20 +45,8 @@ def _without_empty_classes(layout: Layout, report: Report) -> Layout:
     return select_classes(layout, ImportOptions(classes=kept)) if report.lenient and kept and empty else layout
 
 
-def _check_classes(layout: Layout, options: ImportOptions, report: Report) -> None:
-    if not layout.images:
-        report.error("no_images", messages.NO_IMPORTABLE_IMAGES())
-    elif layout.annotations in (["labels"], ["multi_labels"]) and len(layout.classes) < 2:
-        report.error("too_few_classes", messages.ONE_CLASS(name=layout.classes[0]))
-    elif not any(image.seen() for image in layout.images):
-        report.error("no_objects", messages.NO_OBJECTS())
-    else:
-        _check_counts(layout, options, report)
-
-
-def _check_counts(layout: Layout, options: ImportOptions, report: Report) -> None:
+def _check_counts(layout: Layout, is_split: bool, report: Report) -> None:
     counts = Counter((image.kind, label) for image in layout.images for label in image.seen())
-    given = layout.has_splits and options.split == "given"
     for label, name in enumerate(layout.classes):
         in_all = counts["train", label] + counts["val", label] + counts[None, label]
         if not in_all and not layout.has_labels_only:
@@ -54,18 +54,9 @@ def _check_counts(layout: Layout, options: ImportOptions, report: Report) -> Non
             if layout.has_multi_labels:
                 message = messages.CLASS_WITHOUT_IMAGES(name=name)
             report.warn("empty_class", message, name)
-        elif in_all and given and not counts["train", label] + counts[None, label]:
+        elif in_all and is_split and not counts["train", label] + counts[None, label]:
             message = messages.CLASS_WITHOUT_TRAIN(name=name)
             if layout.has_labels_only:
                 report.fault("class_without_train", message, name)
             else:
                 report.warn("class_without_train", message, name)
-
-
-def _check_splits(layout: Layout, options: ImportOptions, report: Report) -> None:
-    if not layout.images or not layout.has_splits or options.split != "given":
-        return
-    if all(image.kind == "val" for image in layout.images):
-        report.error("no_train", messages.VAL_WITHOUT_TRAIN())
-    elif not any(image.kind == "val" for image in layout.images):
-        report.warn("val_set_aside", messages.VAL_SET_ASIDE(percent=round(100 * options.val_share)))
