@@ -141,21 +141,7 @@ def read_tar(
     `packed_bytes` is its size before it was unpacked, the most that any entry can have had of it. Raises DatasetError
     where it is damaged or has too many entries.
     """
-    entries: list[tuple[bytes, str, int, int, bytes]] = []
-    """(raw name, kind, offset, size, raw name of the target)"""
-    file.seek(0)
-    try:
-        with tarfile.open(fileobj=_Headers(file), mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
-            while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # it would keep the headers of all entries
-                limits.add_entries(1)
-                target = member.linkname.encode("utf-8", "surrogateescape") if member.islnk() or member.issym() else b""
-                raw = member.name.encode("utf-8", "surrogateescape")
-                entries.append((raw, _kind(member), member.offset_data, member.size, target))
-    except DatasetError:
-        raise
-    except _BROKEN as error:
-        raise DatasetError.one("not_a_zip", messages.NOT_A_TAR(reason=reason(error))) from None
+    entries = _entries(file, limits)
     names.settle([entry[0] for entry in entries])
     files: dict[str, SourceFile] = {}
     folders: set[str] = set()
@@ -190,14 +176,30 @@ def read_tar(
     return [*files.values(), *repeated], folders
 
 
-def _kind(member: tarfile.TarInfo) -> str:
-    if member.issparse():
-        return "sparse"
-    if member.isdir():
-        return "folder"
-    if member.islnk() or member.issym():
-        return "hard link" if member.islnk() else "link"
-    return "file" if member.isreg() else "device"
+def _entries(file: IO[bytes], limits: UnpackingLimits) -> list[tuple[bytes, str, int, int, bytes]]:
+    """(raw name, kind, offset, size, raw name of the target) of every entry."""
+    entries: list[tuple[bytes, str, int, int, bytes]] = []
+    file.seek(0)
+    try:
+        with tarfile.open(fileobj=_Headers(file), mode="r:", encoding="utf-8", errors="surrogateescape") as archive:
+            while (member := archive.next()) is not None:
+                archive.members = []  # type: ignore[attr-defined]  # it would keep the headers of all entries
+                limits.add_entries(1)
+                kind, target = "file" if member.isreg() else "device", b""
+                if member.issparse():
+                    kind = "sparse"
+                elif member.isdir():
+                    kind = "folder"
+                elif member.islnk() or member.issym():
+                    kind = "hard link" if member.islnk() else "link"
+                    target = member.linkname.encode("utf-8", "surrogateescape")
+                raw = member.name.encode("utf-8", "surrogateescape")
+                entries.append((raw, kind, member.offset_data, member.size, target))
+    except DatasetError:
+        raise
+    except _BROKEN as error:
+        raise DatasetError.one("not_a_zip", messages.NOT_A_TAR(reason=reason(error))) from None
+    return entries
 
 
 class _Headers(io.RawIOBase):
