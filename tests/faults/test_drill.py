@@ -12,7 +12,7 @@ from trainingapp.operations.drill.comparison import Facts, differences
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.long)])
 def test_kills_change_nothing(studio: Studio, kills: int) -> None:
     command = [sys.executable, "manage.py", "drill", "--kills", str(kills), "--json"]
     done = subprocess.run(command, cwd=REPOSITORY, env=studio.env, capture_output=True, text=True, timeout=1200)

@@ -4,6 +4,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,22 +24,26 @@ def set_read_only(studio: Studio) -> Iterator[Callable[[bool], None]]:
     A mount over the folder leaves files that are open as they are. What is opened after finds it read-only.
     """
     folder = str(studio.data_dir)
+    aside = f"{folder}-read-only"
     mounted: list[str] = []
 
     def set_(on: bool) -> None:
         if on:
-            subprocess.run(["mount", "--bind", folder, folder], check=True)
+            subprocess.run(["mount", "--bind", aside, folder], check=True)
             mounted.append(folder)
-            subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
         elif mounted:
             subprocess.run(["umount", "-l", mounted.pop()], check=True)
 
     studio.data_dir.mkdir()
-    if subprocess.run(["mount", "--bind", folder, folder], capture_output=True, check=False).returncode:
+    Path(aside).mkdir()
+    if subprocess.run(["mount", "--bind", folder, aside], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody mount")
-    subprocess.run(["umount", folder], check=True)
+    # Made read-only beside the folder and then put over it, which takes that along: over the folder itself a process
+    # can open a file before the mount is read-only, and then it cannot become so.
+    subprocess.run(["mount", "-o", "remount,bind,ro", aside], check=True)
     yield set_
     set_(False)
+    subprocess.run(["umount", "-l", aside], check=True)
 
 
 def answer(opener: urllib.request.OpenerDirector, url: str, data: bytes | None = None) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.studio import REPOSITORY, Studio, studio  # noqa: F401
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_a_network_is_trained_with_manage_py_alone(studio: Studio, tmp_path: Path) -> None:  # noqa: F811

@@ -10,6 +10,7 @@ from tests.helpers.studio import Studio, wait_for
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_slot_for_two_runs(tmp_path: Path) -> None:
     studio = Studio(tmp_path / "data", MAX_TRAINING_PROCESSES="1")
     first, second = studio.prepare(runs=2, epochs=2000)

@@ -7,9 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +65,8 @@ def has_history() -> bool:
 def extract(folder: Path) -> Path:
     """Write the files of the old version into `folder`."""
     archive = subprocess.run(["git", "archive", COMMIT], cwd=REPOSITORY, capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=BytesIO(archive)) as tar:
-        tar.extractall(folder, filter="data")
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
     return folder
 
 
