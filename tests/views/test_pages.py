@@ -62,6 +62,7 @@ ARGUMENTS: dict[str, list[object]] = {
     "dataset_delete": [1],
     "dataset_confirm": [1],
     "dataset_cancel": [1],
+    "dataset_read_again": [1],
     "dataset_view": [1, 1],
     "dataset_image": [1, "images/a.png"],
 }
