@@ -59,9 +59,10 @@ class World:
     def weights(self) -> Weights:
         return make_entry(self.owner)
 
-    def proposed(self) -> Dataset:
-        fields = {"owner": self.owner, "source": "/nowhere", "status": "proposed"}
-        return Dataset.objects.create(name="proposed", **fields)
+    def proposed(self, **fields: Any) -> Dataset:
+        """A dataset that waits for confirmation, with a source that exists."""
+        source = str(self.folder)
+        return Dataset.objects.create(name="proposed", owner=self.owner, source=source, status="proposed", **fields)
 
     def token(self) -> ApiToken:
         return token_verbs.create_token(self.owner, name="laptop", scopes=["read"])[0]
@@ -210,6 +211,11 @@ DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
         "weights",
     ),
     "predict_folder": (predict_folder, "predict", "weights"),
+    "read_again": (
+        lambda world: dataset_verbs.read_again(world.proposed(reading={"offers": [{}]}), ImportOptions()),
+        "read_again",
+        "dataset",
+    ),
     "cancel_import": (lambda world: dataset_verbs.cancel_import(imported(world)), "cancel", "dataset"),
     "cancel_job": (lambda world: job_verbs.cancel_job(world.job()), "cancel", "job"),
     "create_token": (World.token, "token_create", "token"),

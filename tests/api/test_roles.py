@@ -98,6 +98,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "show_dataset": (DATASET, "see", None),
     "dataset_statistics": (f"{DATASET}/statistics", "see", None),
     "confirm_dataset": (f"{DATASET}/confirm", "control", {}),
+    "read_dataset_again": (f"{DATASET}/read-again", "control", {}),
     "share_dataset": (f"{DATASET}/share", "share", {"visibility": "private"}),
     "delete_dataset": (DATASET, "delete", None),
     "begin_upload": ("uploads/", "create", {"size": 3}),

@@ -170,12 +170,14 @@ def test_who_asked_the_run_to_end_gets_that_and_no_retry(wanted: str, to: str) -
 # Memory
 
 
-def config(**values: Any) -> dict[str, Any]:
-    return parse_config({"batch_size": 8, **values}).model_dump(mode="json")
+def run_of(corrections: list[Any] | None = None, **values: Any) -> TrainingRun:
+    """A run with a batch of 8, or as `values` of its configuration say."""
+    config = parse_config({"batch_size": 8, **values}).model_dump(mode="json")
+    return TrainingRun(task="classification", config=config, corrections=corrections or [])
 
 
 def test_the_batch_is_halved_once_when_memory_runs_out() -> None:
-    run = TrainingRun(config=config(), corrections=["before"])
+    run = run_of(corrections=["before"])
     outcome = judge(run, failed("out_of_memory"))
     assert outcome.to == "queued"
     assert (outcome.fields["config"]["batch_size"], outcome.fields["config"]["accumulation_steps"]) == (4, 2)
@@ -189,21 +191,19 @@ def test_the_batch_is_halved_once_when_memory_runs_out() -> None:
 
 def test_a_batch_that_was_found_by_itself_is_halved_from_there() -> None:
     end = End(Failed(error_class="out_of_memory", message="no"), 1, batch_size=32)
-    assert judge(TrainingRun(config=config(auto_batch_size=True)), end).fields["config"]["batch_size"] == 16
+    assert judge(run_of(auto_batch_size=True), end).fields["config"]["batch_size"] == 16
 
 
 def test_a_batch_that_cannot_be_halved_fails() -> None:
-    outcome = judge(TrainingRun(config=config(batch_size=2)), failed("out_of_memory"))
+    outcome = judge(run_of(batch_size=2), failed("out_of_memory"))
     assert outcome.to == "failed"
     assert "cannot be reduced further" in str(outcome.message)
 
 
 def test_a_process_that_the_system_killed_for_its_memory_is_out_of_memory() -> None:
-    outcome = judge(TrainingRun(config=config()), End(None, -9, is_memory_kill=True))
+    outcome = judge(run_of(), End(None, -9, is_memory_kill=True))
     assert outcome.data["error_class"] == "out_of_memory"
-    assert (
-        judge(TrainingRun(config=config()), End(None, -11, is_memory_kill=True)).data["error_class"] == "lost_trainer"
-    )
+    assert judge(run_of(), End(None, -11, is_memory_kill=True)).data["error_class"] == "lost_trainer"
 
 
 # Ends that the supervisor brought about

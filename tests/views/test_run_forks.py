@@ -51,7 +51,7 @@ def test_the_form_is_filled_with_the_run_and_the_checkpoint(user_client: Client,
     assert '<option value="epoch_5.pt" selected>' in page
     assert 'value="birds from epoch 5"' in page
     assert f'name="batch_size" value="{run.config["batch_size"]}"' in page
-    assert "these fields must keep their values: Model, Optimizer, EMA decay" in page
+    assert "these fields must keep their values: Model, Labels per image, Optimizer, EMA decay" in page
 
 
 def test_it_goes_on_from_the_step(user_client: Client, make: MAKE) -> None:
