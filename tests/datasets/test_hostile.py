@@ -16,9 +16,6 @@ from tests.helpers import hostile
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MB = 300
-#: Of deep images near the limit of pixels: glibc keeps what several threads have freed, which the estimate lacks.
-MOST_DEEP_MB = 400
-DEEP = ("image: float tiff of 5,000", "image: deep png of 7,200", "image: tiff of deep colours")
 SOURCES = {one.name: one for one in hostile.every()}
 #: One process makes what the tests of this module share.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]
@@ -52,4 +49,4 @@ def test_it_does_no_harm(results: dict[str, Any], name: str) -> None:
         assert messages or (SOURCES[name].harmless and outcome["status"] == "ready"), (way, outcome)
     assert found["outside"] == []
     assert found["left"] == []
-    assert found["peak_mb"] < (MOST_DEEP_MB if name.startswith(DEEP) else MOST_MB)
+    assert found["peak_mb"] < MOST_MB

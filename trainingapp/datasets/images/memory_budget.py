@@ -5,9 +5,11 @@ format and mode. An image that needs more than MOST_BYTES is refused; a thread w
 others.
 """
 
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from PIL import Image
 
@@ -63,6 +65,23 @@ class MemoryBudget:
             with self._freed:
                 self._used -= needed
                 self._freed.notify_all()
+
+
+#: M_MMAP_THRESHOLD of glibc's malloc.h.
+_M_MMAP_THRESHOLD = -3
+_LARGE_BLOCK_BYTES = 1 << 20
+
+
+@cache
+def return_large_blocks() -> None:
+    """Have the C library give large blocks back to the system as soon as they are freed; once for this process.
+
+    By default glibc raises the limit with each large block that is freed, up to 32 MB: pixels of images then stay in
+    the heap of each thread that decoded one, beside the budget.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:  # musl and macOS have none, and return such blocks anyway
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 #: For every import of this process.

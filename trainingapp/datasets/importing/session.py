@@ -15,6 +15,7 @@ from django.conf import settings
 
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.contract.messages.library_reasons import library_reason
+from trainingapp.datasets.images.memory_budget import return_large_blocks
 from trainingapp.datasets.importing.reading_record import record_of_refused
 from trainingapp.datasets.report import DatasetError, ReportItem, report_item
 from trainingapp.datasets.sources.offers import Offer
@@ -87,6 +88,7 @@ def import_session(
         if folder is None:
             yield None
             return
+        return_large_blocks()
         try:
             yield ImportSession(folder, Heartbeat(dataset, status, on_progress))
         except GoneError:
