@@ -1,7 +1,8 @@
 """The report of an import: what is wrong with a dataset, with the file that its owner has to correct."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, NotRequired, TypedDict
 
 from trainingapp.contract.messages import Message, MessageData, Param, from_data
@@ -90,6 +91,14 @@ class Report:
         """Add all that made a part of the source unreadable."""
         for item in error.items:
             self.error(item["code"], _message(item), item["file"])
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Within: a part of the source that cannot be read is noted with its errors, and the next part follows."""
+        try:
+            yield
+        except DatasetError as error:
+            self.errors(error)
 
     def fault(self, code: str, message: Message, file: str = "") -> None:
         if self.lenient:

@@ -29,6 +29,7 @@ MOST_ANNOTATION_BYTES = 512 * 1024**2
 MOST_BYTES_AT_ONCE = 16 * 1024**2
 """Larger annotation files are read piece by piece where their format allows."""
 PEEK_BYTES = 1 << 20
+MOST_RECOGNISED = 20
 MOST_PEEKED_BYTES = 16 << 20
 """Of all files together, kept for the other formats."""
 #: Annotations are read as a whole. Real ones shrink to a tenth; a file that shrinks further is made to fill memory.
@@ -62,6 +63,10 @@ class Files:
         """Files whose name has one of these endings (lower case, with the dot), in the order of their paths."""
         found = [file for file in self.source.files if file.path.lower().endswith(suffixes)]
         return sorted(found, key=lambda file: file.path)
+
+    def first_ending(self, *suffixes: str) -> list[SourceFile]:
+        """Those that a format looks into to recognise itself: the first MOST_RECOGNISED with one of these endings."""
+        return self.ending(*suffixes)[:MOST_RECOGNISED]
 
     def find_image(self, name: str, near: str = "", kind: Kind | None = None) -> SourceFile | None:
         """The image that an annotation file in the folder `near` calls `name`; None when none or several could be.

@@ -6,7 +6,7 @@ A box is given by its centre and its size in pixels.
 https://developer.apple.com/documentation/createml/building-an-object-detector-data-source
 """
 
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.formats.gathered import Gathered, values
 from trainingapp.datasets.sources.json_stream import elements
@@ -15,12 +15,11 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "createml"
-_MOST_PEEKED = 20
 
 
 def recognise(files: Files) -> bool:
     """Whether a JSON file is a list with coordinates of labels."""
-    return any(_is_createml(files, file) for file in files.ending(".json")[:_MOST_PEEKED])
+    return any(_is_createml(files, file) for file in files.first_ending(".json"))
 
 
 def _is_createml(files: Files, file: SourceFile) -> bool:
@@ -35,7 +34,7 @@ def read(files: Files, report: Report) -> Layout:
     sources = [file for file in files.ending(".json") if _is_createml(files, file)]
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:
-        try:
+        with report.collecting():
             for line, value in elements(files.text_pieces(file), file.path):
                 where = Position(file.path, line)
                 if not isinstance(value, dict):
@@ -49,8 +48,6 @@ def read(files: Files, report: Report) -> Layout:
                     shapes = [_shape(entry, where, gathered) for entry in entries]
                     usable = [shape for shape in shapes if shape]
                     gathered.add(image, where, usable, unusable=len(shapes) - len(usable))
-        except DatasetError as error:
-            report.errors(error)
     return gathered.layout()
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_formats as format_messages
 from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_COLUMN
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, is_image_name, kind_of_name
 from trainingapp.datasets.sources.formats.collector import whole
 from trainingapp.datasets.sources.formats.gathered import Corners, Gathered, in_order, number
@@ -131,12 +131,10 @@ def read(files: Files, report: Report) -> Layout:
     origin = None
     for file, columns in tables:
         found: dict[str, _Image] = {}
-        try:
+        with report.collecting():
             for row, (where, parts) in enumerate(cells(files.read_text(file), file.path)):
                 if row or not columns.has_header:
                     _read_line([part.strip() for part in parts], columns, where, gathered, found)
-        except DatasetError as error:
-            report.errors(error)
         corners = [value for image in found.values() for shape in image.shapes for value in shape.box or ()]
         if corners and max(corners) <= 1.0001 and min(corners) >= -0.0001:
             # No box leaves the unit square: the corners are shares, since no box in pixels is that small.

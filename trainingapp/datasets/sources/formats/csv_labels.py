@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, kind_of_name, kind_of_path, natural_key
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.csv_columns import find_columns
@@ -118,13 +118,11 @@ def read(files: Files, report: Report) -> Layout:
     rows: list[_Row] = []
     tables = _tables(files)
     for file, columns in tables:
-        try:
+        with report.collecting():
             text = files.read_text(file)
             for where, parts in cells(text, file.path, columns.delimiter, skip_header=columns.has_header):
                 if row := _row(files, parts, columns, where, report):
                     rows.append(row)
-        except DatasetError as error:
-            report.errors(error)
     texts = {row.text for row in rows}
     separator = _separator(files, texts, is_plural=any(columns.is_plural for _file, columns in tables))
     mode = files.reading.label_mode

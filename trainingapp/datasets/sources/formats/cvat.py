@@ -33,7 +33,6 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "cvat"
-_MOST_PEEKED = 20
 _ROOT = re.compile(rb"<annotations[\s>]")
 _CONTENT = re.compile(rb"<(image|track)\s")
 _KNOWN = ("box", "polygon", "ellipse", "tag")
@@ -44,7 +43,7 @@ _CHUNK = 1 << 16
 
 def recognise(files: Files) -> bool:
     """Whether an XML file holds images or tracks of CVAT."""
-    return any(_is_cvat(files.peek(file)) for file in files.ending(".xml")[:_MOST_PEEKED])
+    return any(_is_cvat(files.peek(file)) for file in files.first_ending(".xml"))
 
 
 def _is_cvat(content: bytes) -> bool:
@@ -58,10 +57,8 @@ def read(files: Files, report: Report) -> Layout:
     origin = None
     for file in sources:
         reader = _Reader(file, gathered)
-        try:
+        with report.collecting():
             reader.read(files.read_text(file))
-        except DatasetError as error:
-            report.errors(error)
         if reader.has_subsets:
             origin = SPLIT_FROM_COLUMN(column="subset", path=file.path)
     return gathered.layout(split_origin=origin)

@@ -9,7 +9,7 @@ https://open-edge-platform.github.io/datumaro/latest/docs/data-formats/formats/d
 from array import array
 
 from trainingapp.contract.messages import dataset_annotations as annotation_messages
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, class_name
 from trainingapp.datasets.sources.formats.collector import numbers, whole
 from trainingapp.datasets.sources.formats.gathered import Gathered
@@ -19,13 +19,12 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "datumaro"
-_MOST_PEEKED = 20
 _KNOWN = ("bbox", "polygon", "mask", "label")
 
 
 def recognise(files: Files) -> bool:
     """Whether a JSON file has items and categories of Datumaro."""
-    return any(_is_datumaro(files, file) for file in files.ending(".json")[:_MOST_PEEKED])
+    return any(_is_datumaro(files, file) for file in files.first_ending(".json"))
 
 
 def _is_datumaro(files: Files, file: SourceFile) -> bool:
@@ -39,7 +38,7 @@ def read(files: Files, report: Report) -> Layout:
     gathered = Gathered(NAME, files, report, sources)
     order: dict[str, None] = {}
     for file in sources:
-        try:
+        with report.collecting():
             names: list[str] = []
             for key, line, value in members(files.text_pieces(file), file.path):
                 if key == "categories":
@@ -47,8 +46,6 @@ def read(files: Files, report: Report) -> Layout:
                     order.update(dict.fromkeys(names))
                 elif key == "items":
                     _add(value, names, Position(file.path, line), gathered)
-        except DatasetError as error:
-            report.errors(error)
     return gathered.layout(order=list(order))
 
 

@@ -44,11 +44,9 @@ def read(files: Files, report: Report) -> Layout:
     sources = _metadata(files)
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:
-        try:
+        with report.collecting():
             for where, entry in _entries(files.read_text(file), file.path):
                 _add(entry, where, gathered)
-        except DatasetError as error:
-            report.errors(error)
     return gathered.layout()
 
 

@@ -13,7 +13,7 @@ from array import array
 from collections.abc import Iterator
 
 from trainingapp.contract.messages import dataset_formats as messages
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, is_image_name, tidy_path
 from trainingapp.datasets.sources.formats.gathered import (
     Corners,
@@ -32,7 +32,6 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "label_studio"
-_MOST_PEEKED = 20
 _REGIONS = ("rectanglelabels", "polygonlabels", "ellipselabels")
 _UNUSABLE = {"brushlabels", "keypointlabels", "videorectangle", "rectangle", "polygon", "ellipse", "brush", "keypoint"}
 _MARKS = re.compile(
@@ -49,8 +48,8 @@ _MOST_CELL = 4 * 1024**2
 
 def recognise(files: Files) -> bool:
     """Whether a JSON or CSV file was exported by Label Studio."""
-    tables = any(_is_table(files, file) for file in files.ending(".csv")[:_MOST_PEEKED])
-    return tables or any(_is_json(files, file) for file in files.ending(".json")[:_MOST_PEEKED])
+    tables = any(_is_table(files, file) for file in files.first_ending(".csv"))
+    return tables or any(_is_json(files, file) for file in files.first_ending(".json"))
 
 
 def _is_json(files: Files, file: SourceFile) -> bool:
@@ -70,17 +69,13 @@ def read(files: Files, report: Report) -> Layout:
     gathered = Gathered(NAME, files, report, [*exports, *tables])
     reader = _Reader(gathered)
     for file in exports:
-        try:
+        with report.collecting():
             for line, value in elements(files.text_pieces(file), file.path):
                 reader.task(value, Position(file.path, line))
-        except DatasetError as error:
-            report.errors(error)
     for file in tables:
-        try:
+        with report.collecting():
             for where, row in rows(files.read_text(file), file.path):
                 reader.minimal({key: _cell(value) for key, value in row.items()}, where)
-        except DatasetError as error:
-            report.errors(error)
     return gathered.layout()
 
 

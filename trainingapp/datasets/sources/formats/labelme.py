@@ -21,7 +21,6 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "labelme"
-_MOST_PEEKED = 20
 _KNOWN = ("polygon", "rectangle", "circle", "rotation")
 _EMBEDDED = re.compile(r'"imageData"\s*:\s*"[A-Za-z0-9+/=]*"')
 """The image itself as text: it can be larger than any value that is read."""
@@ -29,7 +28,7 @@ _EMBEDDED = re.compile(r'"imageData"\s*:\s*"[A-Za-z0-9+/=]*"')
 
 def recognise(files: Files) -> bool:
     """Whether a JSON file has shapes and the path of an image."""
-    return any(_is_labelme(files.peek(file)) for file in files.ending(".json")[:_MOST_PEEKED])
+    return any(_is_labelme(files.peek(file)) for file in files.first_ending(".json"))
 
 
 def _is_labelme(content: bytes) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.contract.tasks.descriptor import Annotation
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_name
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.csv_columns import LABEL_NAMES
@@ -90,12 +90,10 @@ def read(files: Files, report: Report) -> Layout:
     tables = _tables(files)
     rows: list[_Row] = []
     for table in tables:
-        try:
+        with report.collecting():
             lines = cells(files.read_text(table.file), table.file.path, table.delimiter, skip_header=True)
             # A list: of a table that is broken in a later line, no row counts.
             rows += [row for where, parts in lines for row in _row(files, table, parts, where, report)]
-        except DatasetError as error:
-            report.errors(error)
     classes = list(dict.fromkeys(name for table in tables for name in table.classes.values()))
     label_of = {name: label for label, name in enumerate(classes)}
     is_one_each = bool(rows) and all(len(row.names) == 1 for row in rows)

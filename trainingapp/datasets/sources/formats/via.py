@@ -11,7 +11,7 @@ import re
 from array import array
 
 from trainingapp.contract.messages import dataset_formats as messages
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.formats.gathered import (
     Corners,
@@ -29,7 +29,6 @@ from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "via"
-_MOST_PEEKED = 20
 _PROJECT = "_via_img_metadata"
 _KNOWN = ("rect", "circle", "ellipse", "polygon")
 _CLASS_KEYS = ("class", "label", "name", "type", "category", "object", "classname", "class_name")
@@ -39,8 +38,8 @@ _MOST_CELL = 4 * 1024**2
 
 def recognise(files: Files) -> bool:
     """Whether a JSON or CSV file comes from VIA."""
-    tables = any(_is_table(files, file) for file in files.ending(".csv")[:_MOST_PEEKED])
-    return tables or any(_is_json(files, file) for file in files.ending(".json")[:_MOST_PEEKED])
+    tables = any(_is_table(files, file) for file in files.first_ending(".csv"))
+    return tables or any(_is_json(files, file) for file in files.first_ending(".json"))
 
 
 def _is_json(files: Files, file: SourceFile) -> bool:
@@ -62,15 +61,11 @@ def read(files: Files, report: Report) -> Layout:
         if _VERSION_3.search(files.peek(file)) and b'"shape_attributes"' not in files.peek(file):
             report.error("bad_annotation", messages.VIA3_NOT_READ(path=file.path), file.path)
             continue
-        try:
+        with report.collecting():
             _read_json(files, file, gathered)
-        except DatasetError as error:
-            report.errors(error)
     for file in tables:
-        try:
+        with report.collecting():
             _read_table(files, file, gathered)
-        except DatasetError as error:
-            report.errors(error)
     return gathered.layout()
 
 

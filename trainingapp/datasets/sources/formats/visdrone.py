@@ -12,7 +12,7 @@ import re
 from trainingapp.contract.messages import dataset_annotations as annotation_messages
 from trainingapp.contract.messages import dataset_formats as messages
 from trainingapp.datasets.report import DatasetError, Report
-from trainingapp.datasets.sources.files import Files, best_match, stem
+from trainingapp.datasets.sources.files import MOST_RECOGNISED, Files, best_match, stem
 from trainingapp.datasets.sources.formats.gathered import Gathered, number
 from trainingapp.datasets.sources.layout import Layout, Shape
 from trainingapp.datasets.sources.position import Position
@@ -23,13 +23,12 @@ CATEGORIES = (
     *("ignored regions", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle"),
     *("bus", "motor", "others"),
 )
-_MOST_PEEKED = 20
 _LINE = re.compile(rb"-?\d+,-?\d+,\d+,\d+,[01],\d{1,2},-?\d,-?\d,?\s*")
 
 
 def recognise(files: Files) -> bool:
     """Whether text files in a folder `annotations` hold eight numbers a line."""
-    found = [file for file in _text_files(files)[:_MOST_PEEKED] if files.with_stem(stem(file.path))]
+    found = [file for file in _text_files(files)[:MOST_RECOGNISED] if files.with_stem(stem(file.path))]
     lines = [line for file in found for line in files.peek(file).splitlines()[:20] if line.strip()]
     return bool(lines) and all(_LINE.fullmatch(line) for line in lines)
 

@@ -35,7 +35,6 @@ from trainingapp.datasets.sources.split_lists import ListedSplits, listed_splits
 
 NAME = "voc"
 MOST_XML_BYTES = 2 * 1024**2
-_MOST_PEEKED = 20
 _ROOT = re.compile(rb"<annotation[\s>/]")
 _OBJECT = re.compile(rb"<object[\s>]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -56,7 +55,7 @@ class _Annotation:
 
 def recognise(files: Files) -> bool:
     """Whether an XML file holds an annotation."""
-    return any(_ROOT.search(files.peek(file)) for file in files.ending(".xml")[:_MOST_PEEKED])
+    return any(_ROOT.search(files.peek(file)) for file in files.first_ending(".xml"))
 
 
 def read(files: Files, report: Report) -> Layout:
