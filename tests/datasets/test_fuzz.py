@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from hypothesis import strategies as st
 from tests.helpers import annotated
 from tests.helpers.annotated import IMAGES, SIZE, TREES, Tree, source_of
 from tests.helpers.searches import search
-from tests.helpers.sources import files_under, write_tree
+from tests.helpers.sources import files_under, whole_import, write_tree
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.datasets.codes import TITLES
 from trainingapp.datasets.images.decoding import ImageFacts
 from trainingapp.datasets.images.geometry import place
-from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.layout_checks import check_layout
 from trainingapp.datasets.options import ImportOptions
 from trainingapp.datasets.report import DatasetError, Report
@@ -181,19 +179,9 @@ def test_whole_imports(
     path = data.draw(st.sampled_from(annotation_paths(tree)))
     source = write_tree(tmp_path / "source", tree | {path: data.draw(broken_bytes(tree[path] or b""))})
     dataset = new_dataset(source)
-    try:
-        Dataset.objects.filter(pk=dataset.pk).update(options={"on_error": on_error})
-        dataset.refresh_from_db()
-        run_import(dataset)
+    with whole_import(dataset, source, data_dir, on_error):
         if dataset.status == Dataset.Status.READY:
             index = read_index(dataset.folder)
             files = {item.path for item in index.samples} | {item.mask for item in index.samples if item.mask}
             stored = {path for path in files_under(dataset.folder) if path.startswith(("images/", "masks/"))}
             assert files == stored
-        else:
-            assert (dataset.status, bool(dataset.errors)) == (Dataset.Status.REFUSED, True)
-            assert files_under(data_dir) == []
-    finally:
-        shutil.rmtree(source)
-        shutil.rmtree(dataset.folder, ignore_errors=True)
-        dataset.delete()

@@ -5,7 +5,6 @@ from the one that is given.
 """
 
 import re
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,10 +16,9 @@ from hypothesis import strategies as st
 from tests.helpers import annotated
 from tests.helpers.annotated import CLASSES, IMAGES, TREES, Corners, Tree, expected_boxes
 from tests.helpers.searches import IS_NEW, search
-from tests.helpers.sources import files_under, image, two_classes, write_tree
+from tests.helpers.sources import image, two_classes, whole_import, write_tree
 from trainingapp.contract.dataset_index import Sample, read_index
 from trainingapp.datasets.codes import TITLES
-from trainingapp.datasets.importing.importer import run_import
 from trainingapp.models import Dataset
 
 #: `make test-all` tries three times as many, which are more than 5,000.
@@ -162,18 +160,8 @@ def test_a_clear_error_or_a_right_import(
 ) -> None:
     source = write_tree(tmp_path / "source", mixture.tree)
     dataset = new_dataset(source)
-    try:
-        Dataset.objects.filter(pk=dataset.pk).update(options={"on_error": on_error})
-        dataset.refresh_from_db()
-        run_import(dataset)
+    with whole_import(dataset, source, data_dir, on_error):
         assert all(item["code"] in TITLES and item["message"] for item in dataset.report)
         if dataset.status == Dataset.Status.READY:
             assert not dataset.errors
             check_right(dataset, mixture)
-        else:
-            assert (dataset.status, bool(dataset.errors)) == (Dataset.Status.REFUSED, True)
-            assert files_under(data_dir) == []
-    finally:
-        shutil.rmtree(source)
-        shutil.rmtree(dataset.folder, ignore_errors=True)
-        dataset.delete()

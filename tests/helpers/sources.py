@@ -1,14 +1,17 @@
 """Images, zips and folders for tests, and the checks of a refused import."""
 
 import io
+import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from trainingapp.datasets.importing.importer import run_import
 from trainingapp.models import Dataset
 
 Tree = Mapping[str, bytes | None]
@@ -55,6 +58,23 @@ def files_under(folder: Path) -> list[str]:
     found = [path for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())]
     names = sorted(str(path.relative_to(folder)) for path in found)
     return [name for name in names if name not in {"datasets", "uploads"}]
+
+
+@contextmanager
+def whole_import(dataset: Dataset, source: Path, data_dir: Path, on_error: str) -> Iterator[None]:
+    """Within: `source` was imported, or refused with an error and nothing left. All is removed at the end."""
+    try:
+        Dataset.objects.filter(pk=dataset.pk).update(options={"on_error": on_error})
+        dataset.refresh_from_db()
+        run_import(dataset)
+        if dataset.status != Dataset.Status.READY:
+            assert (dataset.status, bool(dataset.errors)) == (Dataset.Status.REFUSED, True)
+            assert files_under(data_dir) == []
+        yield
+    finally:
+        shutil.rmtree(source)
+        shutil.rmtree(dataset.folder, ignore_errors=True)
+        dataset.delete()
 
 
 def codes(dataset: Dataset, level: str = "error") -> list[str]:

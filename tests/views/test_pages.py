@@ -1,7 +1,7 @@
 """What holds for every page: login, methods, policy, and templates that compile."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +10,9 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.template.loader import get_template
 from django.test import Client
-from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.urls import reverse
 
+from tests.views.test_roles import routes
 from trainingapp.models import Dataset, TrainingRun
 
 #: Pages that need no login.
@@ -72,21 +73,12 @@ TEMPLATES = sorted(
 )
 
 
-def own_pages(resolver: URLResolver | None = None) -> Iterator[str]:
-    """The names of the pages; the API and the admin ask for a login in tests of their own."""
-    for entry in (resolver or get_resolver()).url_patterns:
-        if isinstance(entry, URLPattern) and entry.name:
-            yield entry.name
-        elif isinstance(entry, URLResolver) and str(entry.pattern) == "":
-            yield from own_pages(entry)
-
-
 def address(name: str) -> str:
     return reverse(name, args=ARGUMENTS.get(name, []))
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("name", [name for name in own_pages() if name not in OPEN])
+@pytest.mark.parametrize("name", [name for name in routes() if ":" not in name and name not in OPEN])
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_everything_needs_a_login(client: Client, name: str, method: str) -> None:
     response = getattr(client, method)(address(name))
