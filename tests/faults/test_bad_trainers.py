@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -111,29 +113,44 @@ def test_without_memory_the_run_goes_on_with_half_the_batch(studio: Studio, tmp_
     assert "batch_size was reduced from 16 to 8" in row["corrections"]
 
 
+class Group(NamedTuple):
+    """A cgroup, and the names of its files with the limit and the use of memory in bytes."""
+
+    folder: Path
+    limit: str
+    used: str
+
+    def hook(self) -> str:
+        return IN_GROUP.format(group=self.folder, limit=self.limit, used=self.used)
+
+
 @pytest.fixture
-def small_group(studio: Studio) -> Iterator[Path]:
-    """A cgroup whose processes may use 64 MB together; the system kills one that asks for more."""
-    kinds = {Path("/sys/fs/cgroup/memory"): "memory.limit_in_bytes", Path("/sys/fs/cgroup"): "memory.max"}
-    root, limit = next(((root, limit) for root, limit in kinds.items() if root.is_dir()), (Path("/"), ""))
-    group = root / f"cvstudio-test-{os.getpid()}"
+def group(studio: Studio) -> Iterator[Group]:
+    """A cgroup of its own; the system kills a process in it that asks for more than its limit."""
+    first = Path("/sys/fs/cgroup/memory")
+    root, limit, used = (
+        (first, "memory.limit_in_bytes", "memory.usage_in_bytes")
+        if first.is_dir()
+        else (Path("/sys/fs/cgroup"), "memory.max", "memory.current")
+    )
+    folder = root / f"cvstudio-test-{os.getpid()}"
     try:
-        group.mkdir()
-        (group / limit).write_text(str(64 << 20))
+        folder.mkdir()
+        (folder / limit).write_text(str(8 << 30))
     except OSError as error:
-        if group.is_dir():
-            group.rmdir()
+        if folder.is_dir():
+            folder.rmdir()
         pytest.skip(f"no cgroup with a limit of memory can be made here ({error})")
-    yield group
+    yield Group(folder, limit, used)
     studio.cut_power()
-    wait_for(lambda: not (group / "cgroup.procs").read_text(), 10, "its processes are gone")
-    group.rmdir()
+    wait_for(lambda: not (folder / "cgroup.procs").read_text(), 10, "its processes are gone")
+    folder.rmdir()
 
 
-def test_whom_the_system_kills_for_its_memory_goes_on_with_half_the_batch(
-    studio: Studio, tmp_path: Path, small_group: Path
+def test_a_trainer_that_the_system_kills_for_its_memory_continues_with_half_the_batch(
+    studio: Studio, tmp_path: Path, group: Group
 ) -> None:
-    at_start(studio, tmp_path / "hook", IN_GROUP.replace("{group}", str(small_group)))
+    at_start(studio, tmp_path / "hook", group.hook())
     config = {"epochs": 1, "batch_size": 16, "image_size": 224, "augmentation": "none", "num_workers": 0}
     (run,) = studio.prepare(images=32, **config)
     studio.start_worker()
@@ -143,6 +160,23 @@ def test_whom_the_system_kills_for_its_memory_goes_on_with_half_the_batch(
     assert "batch_size was reduced from 16 to 8 and accumulation_steps set to 2" in messages(studio, run)
     (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class")]
     assert event["data"]["error_class"] == "out_of_memory"
+
+
+def test_a_killed_trainer_is_not_called_out_of_memory_for_a_kill_elsewhere(
+    studio: Studio, tmp_path: Path, group: Group
+) -> None:
+    (run,) = studio.prepare(**{**LONG, "epochs": 3, "images": 48})
+    studio.start_worker()
+    pid = studio.wait_for_step(run, 8)["pid"]
+    (group.folder / group.limit).write_text(str(32 << 20))
+    code = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('0'); b'x' * (64 << 20)"
+    other = subprocess.run([sys.executable, "-c", code, str(group.folder / "cgroup.procs")], check=False)
+    assert other.returncode == -signal.SIGKILL, "the system killed this one for its memory"
+    psutil.Process(pid).kill()
+    row = studio.wait_for_status(run, "completed", 120)
+    assert row["corrections"] == "[]"
+    (event,) = [event for event in studio.events(run, "status") if event["data"].get("error_class")]
+    assert event["data"]["error_class"] == "lost_trainer"
 
 
 def test_whom_somebody_kills_is_not_called_out_of_memory(studio: Studio) -> None:

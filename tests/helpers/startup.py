@@ -61,15 +61,17 @@ def limit():
 threading.Thread(target=limit, daemon=True).start()
 """
 
-#: Once it trains, the trainer belongs to a cgroup; what it asks for from then on counts against that one's limit.
+#: The trainer belongs to a cgroup, which once it trains has a limit of little more than what it uses already.
 IN_GROUP = """
-import os, threading, time
-def join():
+import os, pathlib, threading, time
+group = pathlib.Path("{group}")
+(group / "cgroup.procs").write_text(str(os.getpid()))
+def limit():
     events = RUN_DIR / "events.jsonl"
     while not (events.exists() and '"started"' in events.read_text()):
         time.sleep(0.005)
-    open("{group}/cgroup.procs", "w").write(str(os.getpid()))
-threading.Thread(target=join, daemon=True).start()
+    (group / "{limit}").write_text(str(int((group / "{used}").read_text()) + (64 << 20)))
+threading.Thread(target=limit, daemon=True).start()
 """
 
 #: Writes so many MB to standard output, line by line, while the run trains.

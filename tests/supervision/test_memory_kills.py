@@ -1,59 +1,141 @@
 """A trainer that the system killed for its memory, told from one that somebody killed."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
-from trainingapp.supervision.memory_kills import DYING_S, MemoryKills, memory_kills
+import pytest
+
+from trainingapp.supervision.memory_kills import DYING_S, MACHINE, Counter, MemoryKills, memory_kill_counter
 
 
 @dataclass
 class World:
-    """The system's count and the clock."""
+    """The system's count in a file, and the clock."""
 
-    kills: int = 3
+    file: Path
     now: float = 100.0
 
+    def kill(self) -> None:
+        self.file.write_text(f"low 0\noom 9\noom_kill {Counter(self.file).count() + 1}\noom_group_kill 0\n")
+
     def watch(self) -> MemoryKills:
-        return MemoryKills(lambda: self.kills, lambda: self.now)
+        return MemoryKills(lambda: Counter(self.file), lambda: self.now)
+
+    def live(self, watched: MemoryKills, seconds: float) -> None:
+        for _sample in range(round(seconds * 4)):
+            self.now += 0.25
+            watched.sample()
 
 
-def live_for(world: World, watched: MemoryKills, seconds: float) -> None:
-    for _look in range(round(seconds * 4)):
-        world.now += 0.25
-        watched.look()
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path / "memory.events")
+    world.kill()
+    return world
 
 
-def test_without_a_kill_there_is_none() -> None:
-    world = World()
+def test_without_a_kill_there_is_none(world: World) -> None:
     watched = world.watch()
-    live_for(world, watched, 2 * DYING_S)
+    assert not watched.has_one()
+    world.live(watched, 2 * DYING_S)
     assert not watched.has_one()
 
 
-def test_one_that_is_counted_at_the_end_is_seen() -> None:
-    world = World()
+def test_one_that_is_counted_at_the_end_is_seen(world: World) -> None:
     watched = world.watch()
-    live_for(world, watched, 2 * DYING_S)
-    world.kills += 1
+    world.live(watched, 2 * DYING_S)
+    world.kill()
     assert watched.has_one()
 
 
-def test_one_that_takes_its_time_to_end_is_seen_too() -> None:
-    """The count rises when the kill is decided; a busy machine looks many times before the process is gone."""
-    world = World()
+def test_one_that_takes_its_time_to_end_is_seen_too(world: World) -> None:
+    """The count rises when the kill is decided; a busy machine samples many times before the process is gone."""
     watched = world.watch()
-    live_for(world, watched, 2 * DYING_S)
-    world.kills += 1
-    live_for(world, watched, DYING_S / 2)
+    world.live(watched, 2 * DYING_S)
+    world.kill()
+    world.live(watched, DYING_S / 2)
     assert watched.has_one()
 
 
-def test_one_of_long_ago_was_another_process() -> None:
-    world = World()
+def test_one_of_long_ago_was_another_process(world: World) -> None:
     watched = world.watch()
-    world.kills += 1
-    live_for(world, watched, DYING_S + 1)
+    world.live(watched, 1)
+    world.kill()
+    world.live(watched, DYING_S + 1)
     assert not watched.has_one()
+
+
+def test_the_count_of_another_group_says_nothing_about_a_trainer_that_was_moved(world: World, tmp_path: Path) -> None:
+    other = World(tmp_path / "other")
+    for _kill in range(5):
+        other.kill()
+    files = [world.file, other.file]
+    watched = MemoryKills(lambda: Counter(files[0]), lambda: world.now)
+    world.live(watched, 1)
+    files.pop(0)
+    world.live(watched, 1)
+    assert not watched.has_one()
+    other.kill()
+    assert watched.has_one()
+
+
+def a_system(folder: Path, mount: str, group: str) -> tuple[Path, Path]:
+    """A /proc for process 7, and a mounted tree of control groups; `mount` has a place for its folder."""
+    proc, tree = folder / "proc", folder / "cgroup"
+    for process, name, text in (("self", "mountinfo", mount.format(folder=tree)), ("7", "cgroup", group)):
+        (proc / process).mkdir(parents=True)
+        (proc / process / name).write_text(text)
+    return proc, tree
+
+
+SYSTEMS = {
+    "version 2": (
+        "30 24 0:26 / {folder} rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n",
+        "0::/system.slice/studio.service\n",
+        "system.slice/studio.service/memory.events",
+        "low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\n",
+    ),
+    "version 1": (
+        "35 31 0:32 / {folder} rw,relatime - cgroup cgroup rw,memory\n",
+        "5:cpu,cpuacct:/jobs\n4:memory:/jobs/a\n0::/\n",
+        "jobs/a/memory.oom_control",
+        "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+    ),
+    "version 1 in a container": (
+        "35 31 0:32 /docker/4711 {folder} rw,relatime - cgroup cgroup rw,memory\n",
+        "4:memory:/docker/4711/jobs\n",
+        "jobs/memory.oom_control",
+        "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_kills_of_its_control_group_are_counted(tmp_path: Path, system: str) -> None:
+    mount, group, name, text = SYSTEMS[system]
+    proc, tree = a_system(tmp_path, mount, group)
+    file = tree / name
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    counter = memory_kill_counter(7, proc)
+    assert counter == Counter(file)
+    assert counter.count() == 1
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_where_its_group_counts_none_the_machine_does(tmp_path: Path, system: str) -> None:
+    mount, group, _name, _text = SYSTEMS[system]
+    proc, _tree = a_system(tmp_path, mount, group)
+    assert memory_kill_counter(7, proc) == Counter(MACHINE)
+
+
+def test_a_process_that_has_ended_has_no_counter(tmp_path: Path) -> None:
+    proc, _tree = a_system(tmp_path, *SYSTEMS["version 2"][:2])
+    assert memory_kill_counter(8, proc) is None
 
 
 def test_this_system_counts() -> None:
-    assert memory_kills() >= 0
+    counter = memory_kill_counter(os.getpid())
+    assert counter is not None
+    assert counter.count() >= 0

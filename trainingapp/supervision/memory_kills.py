@@ -1,39 +1,89 @@
-"""Whether the kernel has just killed a process because memory ran out."""
+"""Whether the kernel has just killed a trainer because memory ran out."""
 
 import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 #: The kernel counts a kill before the process has ended, which may take seconds on a busy machine.
 DYING_S = 10.0
 
+#: The count of the whole machine, for processes whose control group has none.
+MACHINE = Path("/proc/vmstat")
 
-def memory_kills() -> int:
-    """How many processes this machine's system has killed since it started because memory ran out."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
+
+class Counter(NamedTuple):
+    """A file in which the kernel counts its kills in a line "oom_kill N"."""
+
+    path: Path
+
+    def count(self) -> int:
+        """The kills since the machine or the control group was started; 0 where the kernel does not count them."""
+        with contextlib.suppress(OSError):
+            for line in self.path.read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+        return 0
+
+
+def memory_kill_counter(pid: int, proc: Path = Path("/proc")) -> Counter | None:
+    """The narrowest counter for the process; None when the process has ended.
+
+    The count of its control group leaves out what the kernel kills elsewhere on the machine, such as a browser.
+    See https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.events) and
+    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.oom_control).
+    """
+    try:
+        groups = [line.split(":", 2) for line in (proc / str(pid) / "cgroup").read_text().splitlines()]
+        mounts = [line.split() for line in (proc / "self" / "mountinfo").read_text().splitlines()]
+    except OSError:
+        return None
+    paths = {controllers: path for _hierarchy, controllers, path in groups}
+    for mount in mounts:
+        root, folder, kind, options = mount[3], mount[4], mount[mount.index("-") + 1], mount[-1].split(",")
+        if kind == "cgroup2":
+            path, name = paths.get(""), "memory.events"
+        elif kind == "cgroup" and "memory" in options:
+            path, name = next((paths[key] for key in paths if "memory" in key.split(",")), None), "memory.oom_control"
+        else:
+            continue
+        # In a container the mount shows only a part of the tree, its own `root`.
+        if path is not None and Path(path).is_relative_to(root):
+            file = Path(folder, Path(path).relative_to(root), name)
+            if file.is_file() and "\noom_kill " in "\n" + file.read_text():
+                return Counter(file)
+    return Counter(MACHINE)
 
 
 class MemoryKills:
     """Samples the count while a trainer runs, so that a kill shortly before its end is recognized."""
 
-    def __init__(self, count: Callable[[], int] = memory_kills, clock: Callable[[], float] = time.monotonic) -> None:
-        self._count, self._clock = count, clock
+    def __init__(
+        self,
+        counter: Callable[[], Counter | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`counter` names what to count now, or None when the trainer has ended."""
+        self._counter, self._clock = counter, clock
+        self._last: Counter | None = None
         #: (time, count) of the last DYING_S seconds, and one from before.
-        self._looks = deque([(clock(), count())])
+        self._samples: deque[tuple[float, int]] = deque()
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Take a sample; to be called while the trainer runs."""
+        counter = self._counter()
+        if counter is None:
+            return
+        if counter != self._last:  # the trainer was moved to another control group
+            self._samples.clear()
+            self._last = counter
         now = self._clock()
-        self._looks.append((now, self._count()))
-        while len(self._looks) > 1 and self._looks[1][0] <= now - DYING_S:
-            self._looks.popleft()
+        self._samples.append((now, counter.count()))
+        while len(self._samples) > 1 and self._samples[1][0] <= now - DYING_S:
+            self._samples.popleft()
 
     def has_one(self) -> bool:
         """Whether a process was killed since the oldest sample."""
-        return self._count() > self._looks[0][1]
+        return self._last is not None and self._last.count() > self._samples[0][1]

@@ -23,7 +23,7 @@ from trainingapp.models.run import RequestedAction, Status
 from trainingapp.supervision.event_store import EventStore, LostRunError
 from trainingapp.supervision.failures import LINES_SEARCHED, diagnose, own_rules
 from trainingapp.supervision.log_rate_limit import trim_log
-from trainingapp.supervision.memory_kills import MemoryKills
+from trainingapp.supervision.memory_kills import MemoryKills, memory_kill_counter
 from trainingapp.supervision.outcome import RELEASED, UNWRITTEN, End, Outcome, disk_message, judge
 from trainingapp.supervision.requests import drop_requests
 from trainingapp.supervision.starting_points import starting_points
@@ -60,7 +60,7 @@ class _Supervisor:
         self.log_start = 0
         self.cause: Cause | None = None
         self._watchdog = Watchdog()
-        self._memory_kills = MemoryKills()
+        self._memory_kills = MemoryKills(lambda: self.trainer and memory_kill_counter(self.trainer.pid))
         self._sent_action = RequestedAction.NOTHING.value
         self._sent_requests: set[int] = set()
         self._next_beat = time.monotonic()
@@ -123,7 +123,7 @@ class _Supervisor:
             events = retried(self.store.pull) if self.store.has_news() else self._beat()
             self._warm_after_first_step(events)
             if exit_code is None:
-                self._memory_kills.look()
+                self._memory_kills.sample()
                 self._send_requests(trainer)
                 self._check(trainer, events)
             if exit_code is not None and not events:
