@@ -10,8 +10,7 @@ from tests.helpers.studio import Studio, wait_for
 from tests.helpers.trainers import assert_same_result
 from tests.upgrade.old_installation import OldInstallation, has_history, make_old_installation, shown
 
-#: One process makes what the tests of this module share.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("upgrade")]
+pytestmark = pytest.mark.slow
 
 #: Pages that version 0.1 had and that answer otherwise on purpose.
 ANSWERS = {"/nothing/": 404, "/login/": 302}
@@ -66,7 +65,11 @@ result += [f"/api/v1/{kind}/" for kind in ("training", "datasets", "weights")]
 
 @pytest.fixture(
     scope="module",
-    params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)],
+    params=[
+        # One process makes what the tests of a database share.
+        pytest.param("sqlite", marks=pytest.mark.xdist_group("upgrade sqlite")),
+        pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("upgrade postgres")]),
+    ],
 )
 def upgraded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

@@ -67,9 +67,9 @@ class MemoryBudget:
                 self._freed.notify_all()
 
 
-#: M_MMAP_THRESHOLD of glibc's malloc.h.
-_M_MMAP_THRESHOLD = -3
-_LARGE_BLOCK_BYTES = 1 << 20
+#: Parameters of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE_BLOCK_BYTES = 8 << 20
 
 
 @cache
@@ -82,6 +82,8 @@ def return_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:  # musl and macOS have none, and return such blocks anyway
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+        # Otherwise it stays at 128 KB, and each image of usual size is returned to the system and faulted in again.
+        mallopt(_M_TRIM_THRESHOLD, 2 * _LARGE_BLOCK_BYTES)
 
 
 #: For every import of this process.
