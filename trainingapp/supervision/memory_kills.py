@@ -4,8 +4,8 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 #: The kernel counts a kill before the process has ended, which may take seconds on a busy machine.
 DYING_S = 10.0
@@ -14,7 +14,8 @@ DYING_S = 10.0
 MACHINE = Path("/proc/vmstat")
 
 
-class Counter(NamedTuple):
+@dataclass(frozen=True)
+class Counter:
     """A file in which the kernel counts its kills in a line "oom_kill N"."""
 
     path: Path

@@ -60,7 +60,7 @@ class _Supervisor:
         self.log_start = 0
         self.cause: Cause | None = None
         self._watchdog = Watchdog()
-        self._memory_kills = MemoryKills(lambda: self.trainer and memory_kill_counter(self.trainer.pid))
+        self._memory_kills = MemoryKills(lambda: memory_kill_counter(self.trainer.pid) if self.trainer else None)
         self._sent_action = RequestedAction.NOTHING.value
         self._sent_requests: set[int] = set()
         self._next_beat = time.monotonic()
