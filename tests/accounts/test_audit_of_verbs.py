@@ -35,6 +35,7 @@ from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import ApiToken, AuditEntry, Dataset, Job, TrainingRun, Weights
 from trainingapp.presentation.audit_text import KINDS
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.audit_trail import page_of
 from trainingapp.weights import verbs as weights_verbs
 
@@ -281,6 +282,15 @@ def test_a_verb_leaves_an_entry(name: str, world: World) -> None:
     assert (entry.user, entry.username, entry.source, entry.address) == (world.owner, "ada", "api", ADDRESS)
     assert entry.object_id
     assert entry.object_name
+
+
+def test_the_record_of_a_run_verb_names_the_entry_of_its_function() -> None:
+    recorded = {(name.partition(":")[0], verb) for name, (_deed, verb, _kind) in DEEDS.items()}
+    for verb in RUN_VERBS:
+        name = {"fork_from": "fork_run"}.get(verb.function.__name__, verb.function.__name__)
+        found = {entry for function, entry in recorded if function == name}
+        assert found == ({verb.audit_verb} if name not in LOOKS else set()), verb.name
+        assert verb.audit_verb or name in LOOKS, verb.name
 
 
 @pytest.mark.parametrize("name", DEEDS)

@@ -1,1 +1,66 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
 from tests.helpers.small_world import *  # noqa: F403
+
+if TYPE_CHECKING:  # this module is imported before Django is set up
+    from django.contrib.auth.models import User
+
+    from trainingapp.models import TrainingRun
+
+
+@pytest.fixture
+def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
+    """One row of every model."""
+    from axes.models import AccessAttempt
+    from django.contrib.auth.models import Group
+    from django.utils import timezone
+
+    from tests.helpers.world import line, tell
+    from trainingapp.models import (
+        ApiToken,
+        AuditEntry,
+        Checkpoint,
+        Device,
+        DeviceHold,
+        FailureRule,
+        Forecast,
+        Host,
+        IdempotencyKey,
+        Job,
+        JournalEntry,
+        Team,
+        Weights,
+    )
+
+    now = timezone.now()
+    tell(run, line("hello"))
+    host = Host.objects.create(name="box", seen_at=now)
+    device = Device.objects.create(host=host, kind="gpu", index=0, name="G")
+    made = [
+        run,
+        run.dataset,
+        run.events.get(),
+        Checkpoint.objects.create(
+            run=run, file="e.pt", attempt=1, epoch=1, step=1, reason="epoch", size_bytes=1, created_at=now
+        ),
+        host,
+        device,
+        DeviceHold.objects.create(device=device, run=run, run_name=run.name, taken_at=now),
+        Forecast.objects.create(run=run, made_at=now),
+        FailureRule.objects.create(name="disk", pattern="No space", error_class="disk_full"),
+        JournalEntry.objects.create(run=run, run_name=run.name, found_by="box:1:2", found_at=now),
+        Job.objects.create(kind="export", owner=user),
+        Team.objects.create(name="birds"),
+        Weights.objects.create(name="net", version=1, owner=user, task="classification", architecture="x", run=run),
+        ApiToken.objects.create(user=user, name="ci", prefix="cvs_ab", digest="5ec4e7" * 10, scopes=["read"]),
+        AuditEntry.objects.create(verb="start", source="page", username="ada"),
+        IdempotencyKey.objects.create(user=user, key="k", method="POST", path="/", body_digest="0" * 64),
+        user,
+        Group.objects.create(name="choir"),
+        AccessAttempt._default_manager.create(username="ada", ip_address="192.0.2.1", failures_since_start=3),
+    ]
+    return {type(row): row for row in made}

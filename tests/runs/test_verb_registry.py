@@ -1,23 +1,26 @@
-"""A run verb is registered in one place and found in pages, API, command line, admin, audit trail and documents."""
+"""A run verb is registered in one place and found in pages, API, commands, admin, audit trail, documents and tests."""
 
 import re
 import runpy
+from argparse import _SubParsersAction
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.core.management import CommandError, call_command
+from django.core.management import CommandError, call_command, load_command_class
 from django.test import Client
 from django.urls import Resolver404, resolve, reverse
 
-from tests.api.conftest import api_of, problem
+from tests.admin.test_roles import performers, permitted
+from tests.api.conftest import Api, api_of, problem
 from tests.api.test_roles import control_calls
-from tests.views.test_roles import run_verb_lines
+from tests.views.test_roles import FORBIDDEN, LOGIN, NOT_FOUND, PEOPLE, make_world, outcomes, run_verb_lines
 from trainingapp.accounts import audit
-from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.permissions import TABLE, Relation, Role, Verb
 from trainingapp.api.openapi import query_names, schema_of
 from trainingapp.api.root import api as studio_api
 from trainingapp.models import AuditEntry, TrainingRun
@@ -179,7 +182,8 @@ def test_the_audit_trail_shows_its_label(
 def test_the_documents_and_the_role_tests_list_it(registered: RunVerb) -> None:
     script = runpy.run_path(str(REPOSITORY / "docs" / "make_permissions_table.py"))
     row = "| applaud | control | Applaud completed runs. | button | control: applaud | train applaud | applaud |"
-    assert row in script["verb_table"]()
+    document = (REPOSITORY / "docs" / "permissions.md").read_text()
+    assert f"{row}\n" in script["with_tables"]("permissions.md", document)
     assert "| `applaud` | Applaud completed runs. |" in script["action_table"]()
     assert any(line.args(World()) == [7, "applaud"] and line.verb == "control" for line in run_verb_lines())
     assert control_calls()["control_run: applaud"][1:] == ("control", {"action": "applaud"})
@@ -244,7 +248,7 @@ def test_the_permissions_are_those_that_were_decided() -> None:
 @pytest.mark.parametrize("verb", list(RUN_VERBS), ids=lambda verb: verb.name)
 def test_every_record_is_complete(verb: RunVerb, make: MAKE) -> None:
     assert verb.help.endswith(".")
-    assert verb.audit_verb in audit.VERBS or verb.name == "preview", "a preview is not recorded"
+    assert verb.audit_verb in audit.VERBS or (verb.name, verb.audit_verb) == ("preview", ""), "it is not recorded"
     if verb.placement != "elsewhere":
         assert verb.icon
         assert verb.url(make("completed")).startswith("/")
@@ -252,3 +256,109 @@ def test_every_record_is_complete(verb: RunVerb, make: MAKE) -> None:
         assert "%(name)s" in str(verb.done)
     if verb.posts:
         assert verb.already or verb.accepted
+
+
+@pytest.mark.parametrize("visibility", ["everybody", "team", "private"])
+def test_the_role_matrices_of_pages_api_and_admin_enforce_its_permission(
+    registered: RunVerb, visibility: str, tmp_path: Path, settings: Any
+) -> None:
+    settings.JOBS_DIR = tmp_path / "jobs"
+    world = make_world(visibility)
+    TrainingRun.objects.filter(pk=world.run.pk).update(status="completed")
+    line = next(each for each in run_verb_lines() if each.args(world)[1] == "applaud")
+    expected = {who: line.expected(who, visibility) for who in PEOPLE}
+    assert outcomes(line, world, visibility) == expected
+    path, _verb, body = control_calls()["control_run: applaud"]
+    statuses = {LOGIN: 401, FORBIDDEN: 403, NOT_FOUND: 404, line.ok: 200}
+    for who in PEOPLE:
+        api = api_of(world.people[who]) if who in world.people else Api()
+        assert api.post(path.format(run=world.run.pk), body).status_code == statuses[expected[who]], who
+    people = {**world.people, "superuser": User.objects.create_superuser("superuser")}
+    assert performers(registered, world.run, people, visibility) == permitted(registered, visibility)
+
+
+#: Verbs with forms and operations of their own -> the route of the form, and its method.
+OWN_ROUTES = {
+    "edit": ("run_edit", "get"),
+    "share": ("run_share", "post"),
+    "delete": ("run_delete", "get"),
+    "force_stop": ("run_force_stop", "get"),
+    "epochs": ("run_epochs", "get"),
+    "move": ("queue_move", "post"),
+    "priority": ("queue_priority", "post"),
+    "fork": ("run_fork", "get"),
+    "create": ("run_new", "get"),
+    "check": ("preflight_start", "post"),
+    "preview": ("batch_preview_start", "post"),
+}
+#: The same verbs -> their operation in the API: method, path below the run, body.
+OWN_OPERATIONS: dict[str, tuple[str, str, Any]] = {
+    "edit": ("put", "training/{run}", {"priority": 3}),
+    "share": ("post", "training/{run}/share", {"visibility": "everybody"}),
+    "delete": ("delete", "training/{run}", None),
+    "move": ("post", "queue/move", {"run": "{run}", "to": "first"}),
+    "create": ("post", "training/", {"name": "x", "dataset": 0}),
+    "check": ("post", "training/check", {"dataset": 0}),
+}
+
+
+def replaced(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
+    """For the rest of the test, a record with these facts stands in the place of the verb."""
+    monkeypatch.setitem(RUN_VERBS._verbs, name, replace(RUN_VERBS[name], **changes))
+
+
+@pytest.mark.parametrize("name", OWN_ROUTES)
+def test_a_form_of_its_own_requires_the_permission_of_the_record(
+    name: str, user_client: Client, make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make("queued")
+    route, method = OWN_ROUTES[name]
+    address = reverse(route, args=[run.pk] if RUN_VERBS[name].permission != Verb.CREATE or name == "fork" else [])
+    assert getattr(user_client, method)(address).status_code != 403
+    replaced(monkeypatch, name, permission=Verb.ADMINISTER)
+    monkeypatch.setitem(TABLE, Verb.ADMINISTER, dict.fromkeys(Relation, Role.ADMINISTRATOR))
+    assert getattr(user_client, method)(address).status_code == 403
+
+
+@pytest.mark.parametrize("name", OWN_OPERATIONS)
+def test_an_operation_of_its_own_requires_the_permission_of_the_record(
+    name: str, user: User, make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make("queued")
+    method, path, body = OWN_OPERATIONS[name]
+    arguments = [path.format(run=run.pk)]
+    if body is not None:
+        arguments.append({key: run.pk if value == "{run}" else value for key, value in body.items()})
+    headers = {"If-Match": "*"} if method == "put" else {}
+    api = api_of(user)
+    assert getattr(api, method)(*arguments, **headers).status_code != 403
+    replaced(monkeypatch, name, permission=Verb.ADMINISTER)
+    monkeypatch.setitem(TABLE, Verb.ADMINISTER, dict.fromkeys(Relation, Role.ADMINISTRATOR))
+    problem(getattr(api, method)(*arguments, **headers), 403)
+
+
+@pytest.mark.parametrize("name", ["edit", "epochs", "fork", "create", "check", "preview", "priority"])
+def test_a_form_of_its_own_shows_the_label_of_the_record(
+    name: str, user_client: Client, make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make("queued")
+    pages = {"edit": "run_edit", "epochs": "run_epochs", "fork": "run_fork", "priority": "queue"}
+    route = pages.get(name, "run_new")
+    address = reverse(route, args=[run.pk] if name in ("edit", "epochs", "fork") else [])
+    assert "Applaud the run" not in html(user_client.get(address))
+    replaced(monkeypatch, name, label="Applaud the run")
+    assert "Applaud the run" in html(user_client.get(address))
+
+
+@pytest.mark.parametrize("verb", [verb for verb in RUN_VERBS if verb.own_command], ids=lambda verb: verb.name)
+def test_a_command_of_its_own_has_the_help_of_the_record(verb: RunVerb) -> None:
+    name, subcommand = verb.own_command.split()
+    parser = load_command_class("trainingapp", name).create_parser("manage.py", name)
+    subparsers = next(each for each in parser._actions if isinstance(each, _SubParsersAction))
+    assert {each.dest: each.help for each in subparsers._choices_actions}[subcommand] == verb.help
+
+
+@pytest.mark.parametrize("verb", [verb for verb in RUN_VERBS if verb.api_operation], ids=lambda verb: verb.name)
+def test_an_operation_of_its_own_is_in_the_document(verb: RunVerb) -> None:
+    operations = schema_of(studio_api)["paths"].values()
+    assert verb.api_operation in {each["operationId"] for methods in operations for each in methods.values()}

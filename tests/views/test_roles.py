@@ -426,18 +426,23 @@ def cases(lines: list[Line], streams: bool = False) -> list[tuple[Line, str]]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("line", "visibility"), cases(LINES), ids=str)
-def test_what_everybody_gets(line: Line, visibility: str) -> None:
+def test_each_role_gets_the_status_of_the_table(line: Line, visibility: str) -> None:
     world = make_world(visibility)
     line.prepare(world)
+    assert outcomes(line, world, visibility) == {who: line.expected(who, visibility) for who in PEOPLE}
+
+
+def outcomes(line: Line, world: World, visibility: str) -> dict[str, int | str]:
+    """What each role gets. The changes of one request are rolled back before the next one."""
     got = {}
     for who in PEOPLE:
-        with transaction.atomic():  # what one person does is taken back before the next one asks
+        with transaction.atomic():
             response = getattr(client_of(world, who), line.method)(line.address(world), line.data(world))
             got[who] = outcome(response)
             if got[who] == FORBIDDEN and line.expected(who, visibility) == FORBIDDEN:
                 assert "You do not have permission to do this" in response.content.decode()
             transaction.set_rollback(True)
-    assert got == {who: line.expected(who, visibility) for who in PEOPLE}
+    return got
 
 
 @pytest.mark.django_db(transaction=True)

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.permissions import Verb, refusal
 from trainingapp.admin.base import (
     Action,
     ActionEntry,
@@ -55,6 +55,8 @@ def run_action(verb: RunVerb) -> "Action[TrainingRun]":
     """The admin's action of a run verb."""
 
     def perform(run: TrainingRun, *, user: User, **values: object) -> object:
+        if not verb.is_permitted(user, run):
+            raise VerbError(refusal(verb.permission))
         return verb.perform(run, user=user, **values)
 
     return verb_action(
@@ -64,14 +66,14 @@ def run_action(verb: RunVerb) -> "Action[TrainingRun]":
         verb.done,
         perform,
         describes=_run_with_files if verb.permission == Verb.DELETE else _described,
-        # The copy keeps the name of the run where none is asked for, and so does every optional parameter its default.
+        # Optional parameters keep their defaults: a copy, for example, gets the default name.
         asks=_form_of([each for each in verb.parameters if each.is_required]),
         is_final=verb.permission == Verb.DELETE,
     )
 
 
 def _form_of(parameters: Iterable[Parameter]) -> type[forms.Form]:
-    """A form with a field for each parameter, which are numbers: no verb of the admin asks for anything else."""
+    """A form with a field for each parameter; required parameters of verbs in the admin are numbers."""
     fields = {
         each.name: forms.IntegerField(label=each.label, min_value=each.least, max_value=each.most)
         for each in parameters

@@ -12,6 +12,7 @@ from trainingapp.api.paging import Id
 from trainingapp.api.problems import wrong_field
 from trainingapp.api.schemas import ShareRequest, Sharing
 from trainingapp.models import Team
+from trainingapp.runs.verb_registry import RUN_VERBS
 
 router = Router()
 
@@ -19,7 +20,7 @@ router = Router()
 @router.post("/training/{pk}/share", response=Sharing, summary="Share a run", tags=["training"])
 def share_run(request: ApiRequest, pk: Id, payload: ShareRequest) -> Shareable:
     """Share a run with every user, the members of a team of the owner, or no other user."""
-    return _shared(request, run_for(request, pk, Verb.SHARE), payload)
+    return _shared(request, run_for(request, pk, RUN_VERBS["share"].permission), payload)
 
 
 @router.post("/datasets/{pk}/share", response=Sharing, summary="Share a dataset", tags=["datasets"])

@@ -1,4 +1,4 @@
-"""What the studio has and does: devices, the queue, jobs."""
+"""The devices, the queue and the jobs."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -19,18 +19,19 @@ from trainingapp.models import DeviceHold, Host, Job, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import file_response
 from trainingapp.runs.queue import Place
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.placement import queued_runs
 
 router = Router(tags=["system"])
 
-#: What jobs leave for people; everything else in their folders is their own affair.
+#: The files of a job that can be downloaded; all others in its folder are internal.
 JobFile = Literal["export.zip", "predictions.json", "predictions.jsonl"]
 JobId = Annotated[UUID, Path(description="Its id.")]
 
 
 @router.get("/devices", response=HostList, summary="List devices")
 def list_devices(request: ApiRequest) -> dict[str, object]:
-    """The machines with their processors and GPUs, and which runs have them."""
+    """The machines with their processors and GPUs, and the runs that occupy them."""
     holds = DeviceHold.objects.filter(released_at=None).exclude(run=None)
     holds = holds.annotate(is_seen=sees(request.caller.user, TrainingRun, "run_id")).order_by("taken_at", "pk")
     return {"items": Host.objects.prefetch_related("devices", Prefetch("devices__holds", holds, to_attr="held"))}
@@ -54,7 +55,7 @@ def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, object]:
         place["to"] = payload.to
     if len(place) != 1:
         raise wrong_field("#/to", _("Give one of before, after and to."))
-    run = run_for(request, payload.run, Verb.CONTROL)
+    run = run_for(request, payload.run, RUN_VERBS["move"].permission)
     run_verbs.move_in_queue(run, by=request.caller.user.get_username(), **place)
     return {"items": _queue(request)}
 

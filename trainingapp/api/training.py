@@ -1,4 +1,4 @@
-"""Runs: list, create, look, change, delete, control."""
+"""Runs: list, create, show, change, delete, control."""
 
 from functools import partial
 
@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 from pydantic import ValidationError
 
-from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.permissions import refusal
 from trainingapp.api.access import dataset_for, require, run_for, visible
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.controls import perform
@@ -42,7 +42,7 @@ ORDERS = {"created": "created_at", "updated": "updated_at", "name": "name", "pri
 
 @router.get("/", response=ExperimentList, summary="List runs")
 def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, object]:
-    """The runs that you may see, newest first where nothing else is asked."""
+    """The runs that you may see, by default newest first."""
     rows = visible(request, TrainingRun.objects.select_related("dataset", "owner"))
     exact = {"status": filters.status, "task": filters.task, "dataset": filters.dataset}
     rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
@@ -57,7 +57,7 @@ def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, obje
 @router.post("/", response={201: TrainingRunResponse}, summary="Create a run")
 def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpResponse) -> Status[TrainingRun]:
     """A new run, pending, or queued with `start`. What was corrected in the configuration is listed in the answer."""
-    require(request, Verb.CREATE)
+    require(request, RUN_VERBS["create"].permission)
     dataset = _dataset(request, payload.dataset)
     config, corrections = _config(payload.config, dataset)
     user = request.caller.user
@@ -79,10 +79,10 @@ def create_run(request: ApiRequest, payload: TrainingRunCreate, response: HttpRe
     return Status(201, run)
 
 
-@router.post("/check", response={202: JobResponse}, summary="Check a run before it is made")
+@router.post("/check", response={202: JobResponse}, summary="Check a run before it is created")
 def check_run(request: ApiRequest, payload: TrainingCheckRequest) -> Status[Job]:
-    """Have a worker make a few steps of such a run: the result of the job says what it takes, or what is wrong."""
-    require(request, Verb.CREATE)
+    """Submit a job that trains a few steps of such a run. Its result is what the run needs, or what is wrong."""
+    require(request, RUN_VERBS["check"].permission)
     dataset = _dataset(request, payload.dataset)
     config, _corrections = _config(payload.config, dataset)
     return Status(202, run_verbs.check_first(dataset, config, owner=request.caller.user))
@@ -90,7 +90,7 @@ def check_run(request: ApiRequest, payload: TrainingCheckRequest) -> Status[Job]
 
 @router.get("/{pk}", response=TrainingRunResponse, summary="Show a run")
 def show_run(request: ApiRequest, pk: Id, response: HttpResponse) -> TrainingRun:
-    """A run with its configuration. The ETag is what a change has to be sent with."""
+    """A run with its configuration. A change must be sent with its ETag."""
     run = run_for(request, pk)
     response.headers["ETag"] = etag(run_verbs.run_tag(run))
     return run
@@ -104,8 +104,8 @@ def change_run(
     response: HttpResponse,
     if_match: IfMatch = None,
 ) -> TrainingRun:
-    """Change the name or the priority. Refused when somebody else has changed the run since you read it."""
-    run = run_for(request, pk, Verb.CHANGE)
+    """Change the name, the priority or the limits. Refused if another user has changed the run since you read it."""
+    run = run_for(request, pk, RUN_VERBS["edit"].permission)
     changes = payload.model_dump()
     for name in ("soft_limit_h", "hard_limit_h", "max_recoveries"):
         if changes[name] == "studio":
@@ -116,13 +116,13 @@ def change_run(
 
 @router.delete("/{pk}", response=TrainingDeleteResponse, summary="Delete a run")
 def delete_run(request: ApiRequest, pk: Id) -> DeletionSize:
-    """Remove the run, its events and its files. Not while it waits or trains: pause or stop it first."""
-    return run_verbs.delete_run(run_for(request, pk, Verb.DELETE))
+    """Delete the run, its events and its files. A queued or running run must be paused or stopped first."""
+    return run_verbs.delete_run(run_for(request, pk, RUN_VERBS["delete"].permission))
 
 
-@router.get("/{pk}/status", response=TrainingStatusResponse, summary="How a run stands")
+@router.get("/{pk}/status", response=TrainingStatusResponse, summary="Show the status of a run")
 def run_status(request: ApiRequest, pk: Id) -> TrainingRun:
-    """The little that is worth asking for often; the event stream says it without being asked."""
+    """The status and the progress, for frequent polling; the event stream sends them without polling."""
     return run_for(request, pk)
 
 
@@ -130,9 +130,9 @@ def run_status(request: ApiRequest, pk: Id) -> TrainingRun:
 def control_run(request: ApiRequest, pk: Id, payload: TrainingControlRequest) -> dict[str, object]:
     """Perform an action, such as start, pause, resume or stop. Repeating it is no error; 409: not possible now."""
     verb = RUN_VERBS.api_actions()[payload.action]
-    run = run_for(request, pk, Verb.SEE if verb.makes_run else verb.permission)
-    if verb.makes_run:
-        require(request, verb.permission)
+    run = run_for(request, pk)
+    if not verb.is_permitted(request.caller.user, run):
+        raise Problem(403, refusal(verb.permission))
     done = perform(run, payload.action, payload.values(), request.caller.user)
     return {"action": payload.action, "run": run_for(request, done.pk)}
 

@@ -8,9 +8,11 @@ from trainingapp.models import Dataset, Team, TrainingRun, Weights
 from trainingapp.models.sharing import Visibility
 
 
-def add_share(actions: Subcommands, metavar: str, kind: type[int] | type[str] = str) -> None:
+def add_share(
+    actions: Subcommands, metavar: str, kind: type[int] | type[str] = str, *, about: str = "Set who else sees it."
+) -> None:
     """Add the subcommand, for objects that are named by `metavar`."""
-    share = actions.add_parser("share", help="Set who else can see it.")
+    share = actions.add_parser("share", help=about)
     share.add_argument("item", type=kind, metavar=metavar)
     wanted = share.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--with", dest="visibility", choices=[Visibility.EVERYBODY.value, Visibility.PRIVATE.value])

@@ -105,6 +105,11 @@ def force_stop_run(run: TrainingRun, *, by: str = "") -> TrainingRun:
     return run
 
 
+def takes_requests(run: TrainingRun) -> bool:
+    """Whether the run is running and its end has not been requested."""
+    return run.status == Status.RUNNING and not run.requested_action
+
+
 def checkpoint_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
     """Request a checkpoint at the next step of a running run."""
     return _request_once(run, "checkpoint", _("saved"), by)
@@ -118,7 +123,7 @@ def evaluate_now(run: TrainingRun, *, by: str = "") -> TrainingRun:
 def _request_once(run: TrainingRun, command: str, done: str, by: str) -> TrainingRun:
     """Send a request to a running run, unless the same one is pending."""
     with locked(run):
-        if run.status != Status.RUNNING or run.requested_action:
+        if not takes_requests(run):
             raise not_possible(run, done)
         if not any(request["command"] == command for request in run.requests):
             send_request(run, command, by)

@@ -28,6 +28,10 @@ class Place(TypedDict, total=False):
     to: Literal["first", "last"]
 
 
+def can_be_moved(run: TrainingRun) -> bool:
+    return run.is_queued
+
+
 def move_in_queue(run: TrainingRun, *, by: str = "", **place: Unpack[Place]) -> TrainingRun:
     """Move a queued run before or after another one, or to an end of the queue.
 
@@ -45,12 +49,16 @@ def move_in_queue(run: TrainingRun, *, by: str = "", **place: Unpack[Place]) -> 
     return run
 
 
+def can_set_priority(run: TrainingRun) -> bool:
+    return not run.is_finished
+
+
 def set_priority(run: TrainingRun, priority: int, *, by: str = "") -> TrainingRun:
     """Change the priority of a run that is not finished. A queued run keeps its rank within the new priority."""
     checked_priority(priority)
     with transaction.atomic():
         refresh_locked(run)
-        if run.is_finished:
+        if not can_set_priority(run):
             message = _("The run “%(name)s” is %(status)s; its priority has no effect.")
             raise VerbError(message % {"name": run.name, "status": Status(run.status).label})
         if run.priority != priority:
@@ -68,7 +76,7 @@ def _locked_queue(run: TrainingRun) -> Iterator[list[TrainingRun]]:
         locked = TrainingRun.objects.select_for_update().filter(status=Status.QUEUED).order_by("pk")
         list(locked.values_list("pk"))
         refresh_locked(run)
-        if run.status != Status.QUEUED:
+        if not can_be_moved(run):
             message = _("The run “%(name)s” is %(status)s and not in the queue.")
             raise VerbError(message % {"name": run.name, "status": Status(run.status).label})
         yield list(queued_runs())

@@ -186,6 +186,10 @@ def deletion_size(run: TrainingRun) -> DeletionSize:
     return folder_size(run.folder)
 
 
+def can_be_deleted(run: TrainingRun) -> bool:
+    return run.status not in (Status.QUEUED, Status.RUNNING)
+
+
 def delete_run(run: TrainingRun, *, by: str = "") -> DeletionSize:
     """Delete the run, its events and its files. Raises VerbError while it is queued or running.
 
@@ -194,7 +198,7 @@ def delete_run(run: TrainingRun, *, by: str = "") -> DeletionSize:
     size = deletion_size(run)
     run_id, trash = run.pk, trash_name(run.folder)
     with locked(run):
-        if run.status in (Status.QUEUED, Status.RUNNING):
+        if not can_be_deleted(run):
             message = _("The run “%(name)s” is queued or running. Stop it before deleting it.")
             raise VerbError(message % {"name": run.name})
         with moved(run.folder, trash):

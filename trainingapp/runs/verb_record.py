@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from trainingapp.accounts import audit
-from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.permissions import GENERAL, Verb, can
 from trainingapp.accounts.users import AnyUser
 from trainingapp.models import TrainingRun
 from trainingapp.presentation.text import Text
@@ -44,7 +44,7 @@ class RunVerb:
 
     name: str
     #: Called as function(run, *, by=user name, **parameters); with `owner=user` instead of `by` where `makes_run`.
-    #: Returns the run (the new one where `makes_run`), or what else there is to tell, such as the bytes that it freed.
+    #: Returns the run (the new one where `makes_run`), or another result, such as the number of bytes freed.
     function: Callable[..., object]
     label: Text
     #: One sentence for the command line, the API document and docs/.
@@ -87,7 +87,8 @@ class RunVerb:
     api_operation: str = ""
     own_command: str = ""
 
-    #: What the audit trail stores, and how it is shown; without a label, `audit.VERBS` knows it.
+    #: What the audit trail stores ("" for a verb that is not recorded), and how it is shown; without a label, as
+    #: `audit.VERBS` names it, because other objects have the same verb.
     audit_verb: str
     audit_label: Text = ""
 
@@ -104,6 +105,10 @@ class RunVerb:
     def url(self, run: TrainingRun) -> str:
         """Where its button leads: to its page, or to the route that does it."""
         return self.page(run) if self.page else reverse("run_control", args=[run.pk, self.name])
+
+    def is_permitted(self, user: AnyUser, run: TrainingRun) -> bool:
+        """Whether the user, who sees the run, has the permission."""
+        return can(user, self.permission, None if self.permission in GENERAL else run)
 
     def perform(self, run: TrainingRun, *, user: AnyUser, **values: object) -> object:
         """Do it as `user`. Raises VerbError, and ValidationError for a configuration that is wrong."""

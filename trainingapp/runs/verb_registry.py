@@ -19,11 +19,19 @@ from trainingapp.runs.control import (
     resume_run,
     start_run,
     stop_run,
+    takes_requests,
 )
 from trainingapp.runs.epochs import extend_run
 from trainingapp.runs.forks import clone_run, fork_from, retry_run
-from trainingapp.runs.queue import move_in_queue, set_priority
-from trainingapp.runs.records import check_first, create_run, delete_run, preview_batch, update_run
+from trainingapp.runs.queue import can_be_moved, can_set_priority, move_in_queue, set_priority
+from trainingapp.runs.records import (
+    can_be_deleted,
+    check_first,
+    create_run,
+    delete_run,
+    preview_batch,
+    update_run,
+)
 from trainingapp.runs.verb_record import Parameter, RunVerb, VerbRegistry
 
 _NAME = Parameter(
@@ -36,13 +44,8 @@ def _page(route: str) -> Callable[[TrainingRun], str]:
 
 
 def _is_installed(run: TrainingRun) -> bool:
-    """Whether the task of the run is installed: without it, the run can be looked at, ended and deleted only."""
+    """Whether the task of the run is installed: without it, the run can be viewed, ended and deleted only."""
     return run.task in TASKS
-
-
-def _trains(run: TrainingRun) -> bool:
-    """Running, and nothing ends it yet."""
-    return run.status == Status.RUNNING and not run.requested_action
 
 
 def _can_change_epochs(run: TrainingRun) -> bool:
@@ -55,7 +58,7 @@ def _can_resume(run: TrainingRun) -> bool:
 
 
 def _can_pause(run: TrainingRun) -> bool:
-    return run.status == Status.QUEUED or _trains(run)
+    return run.status == Status.QUEUED or takes_requests(run)
 
 
 def _can_stop(run: TrainingRun) -> bool:
@@ -158,7 +161,7 @@ RUN_VERBS = VerbRegistry(
         function=checkpoint_now,
         label=_("Save a checkpoint now"),
         help="Save a checkpoint at the next step of a running run.",
-        is_possible=_trains,
+        is_possible=takes_requests,
         icon="bi-save",
         already=_("A checkpoint has already been requested; it is saved at the next step."),
         accepted=_("A checkpoint is saved at the next step."),
@@ -174,7 +177,7 @@ RUN_VERBS = VerbRegistry(
         function=evaluate_now,
         label=_("Evaluate now"),
         help="Validate at the next step of a running run.",
-        is_possible=_trains,
+        is_possible=takes_requests,
         icon="bi-clipboard-data",
         already=_("An evaluation has already been requested; it starts at the next step."),
         accepted=_("The evaluation starts at the next step; training continues after it."),
@@ -349,7 +352,7 @@ RUN_VERBS = VerbRegistry(
         label=_("Delete"),
         help="Delete runs with their files.",
         permission=Verb.DELETE,
-        is_possible=lambda run: run.status not in (Status.QUEUED, Status.RUNNING),
+        is_possible=can_be_deleted,
         is_lifecycle=True,
         icon="bi-trash3",
         style="btn-outline-danger",
@@ -369,7 +372,7 @@ RUN_VERBS = VerbRegistry(
         function=move_in_queue,
         label=_("Move in the queue"),
         help="Move a queued run before or after another one, or to an end of the queue.",
-        is_possible=lambda run: run.status == Status.QUEUED,
+        is_possible=can_be_moved,
         placement="elsewhere",
         api_operation="move_in_queue",
         own_command="queue move",
@@ -379,9 +382,9 @@ RUN_VERBS = VerbRegistry(
     RunVerb(
         name="priority",
         function=set_priority,
-        label=_("Change the priority"),
+        label=_("Priority"),
         help="Change the priority of a run that is not finished.",
-        is_possible=lambda run: not run.is_finished,
+        is_possible=can_set_priority,
         placement="elsewhere",
         api_operation="change_run",
         own_command="queue priority",
@@ -391,11 +394,12 @@ RUN_VERBS = VerbRegistry(
     RunVerb(
         name="create",
         function=create_run,
-        label=_("Create a run"),
+        label=_("New run"),
         help="Create a run.",
         permission=Verb.CREATE,
         is_possible=_from_a_form,
         placement="elsewhere",
+        icon="bi-plus-lg",
         api_operation="create_run",
         own_command="train create",
         audit_verb="create",
@@ -403,11 +407,12 @@ RUN_VERBS = VerbRegistry(
     RunVerb(
         name="check",
         function=check_first,
-        label=_("Check a run"),
+        label=_("Run preflight check"),
         help="Train a few steps of a configuration, to measure what a run of it needs.",
         permission=Verb.CREATE,
         is_possible=_from_a_form,
         placement="elsewhere",
+        icon="bi-clipboard-check",
         api_operation="check_run",
         own_command="train check",
         audit_verb="check",
@@ -416,12 +421,13 @@ RUN_VERBS = VerbRegistry(
     RunVerb(
         name="preview",
         function=preview_batch,
-        label=_("Training batch (augmented)"),
+        label=_("Preview batch"),
         help="Draw the first training batch of a configuration.",
         permission=Verb.CREATE,
         is_possible=_from_a_form,
         placement="elsewhere",
-        audit_verb="preview",
+        icon="bi-eye",
+        audit_verb="",
     ),
 )
 

@@ -5,20 +5,20 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from trainingapp.accounts.permissions import Verb
 from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import RunForm
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import require
 from trainingapp.views.jobs import started_job
 
 
 @require_POST
 def batch_preview_start(request: HttpRequest) -> HttpResponse:
-    """Have the first batch of the run in the form drawn. The name of the run may still be missing."""
-    require(request, Verb.CREATE)
+    """Submit a job that draws the first batch of the run in the form. The name of the run may still be missing."""
+    require(request, RUN_VERBS["preview"].permission)
     values = request.POST.copy()
     values["name"] = _("Preview")
     task = values.get("task", "")

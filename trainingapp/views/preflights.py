@@ -1,24 +1,24 @@
-"""Checking a run before it exists."""
+"""The preflight check of a run that does not exist yet."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from trainingapp.accounts.permissions import Verb
 from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import RunForm
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import require
 from trainingapp.views.jobs import started_job
 
 
 @require_POST
 def preflight_start(request: HttpRequest) -> HttpResponse:
-    """Take the form of a run as it stands and have a few of its steps made. Its name may still be missing."""
-    require(request, Verb.CREATE)
+    """Submit a job that trains a few steps of the run in the form. The name of the run may still be missing."""
+    require(request, RUN_VERBS["check"].permission)
     values = request.POST.copy()
     values["name"] = values.get("name") or _("Check")
     task = values.get("task", "")

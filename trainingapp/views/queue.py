@@ -14,6 +14,7 @@ from trainingapp.models import Forecast, Host, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.queue import Place
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling import forecast
 from trainingapp.scheduling.placement import Request, open_holds, queued_runs
 from trainingapp.scheduling.scheduler import asked_for, named_to, reasons
@@ -47,7 +48,7 @@ def queue_page(request: HttpRequest) -> HttpResponse:
 @require_POST
 def queue_move(request: HttpRequest, pk: int) -> HttpResponse:
     """Move a run: `before` or `after` another run, or `to` first or last."""
-    run = controlled_run(request, pk)
+    run = controlled_run(request, pk, RUN_VERBS["move"].permission)
     try:
         run_verbs.move_in_queue(run, by=request.user.get_username(), **_requested_place(request))
     except VerbError as error:
@@ -58,7 +59,7 @@ def queue_move(request: HttpRequest, pk: int) -> HttpResponse:
 @require_POST
 def queue_priority(request: HttpRequest, pk: int) -> HttpResponse:
     """Change the priority of a run."""
-    run = controlled_run(request, pk)
+    run = controlled_run(request, pk, RUN_VERBS["priority"].permission)
     try:
         priority = int(request.POST.get("priority", ""))
     except ValueError:

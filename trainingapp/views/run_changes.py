@@ -6,7 +6,6 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from trainingapp.accounts.permissions import Verb
 from trainingapp.models import TrainingRun
 from trainingapp.models.verbs import VerbError, VersionError
 from trainingapp.runs import verbs as run_verbs
@@ -16,14 +15,14 @@ from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_run, explain_missing_task
 from trainingapp.views.epochs_preview import EpochsPreview, preview
 
-#: States from which a run with more epochs can go on at once.
+#: States from which a run with more epochs can be resumed at once.
 RESUMABLE = frozenset({TrainingRun.Status.PAUSED, TrainingRun.Status.STOPPED, TrainingRun.Status.FAILED})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_epochs(request: HttpRequest, pk: int) -> HttpResponse:
-    """Another number of epochs: what it means, drawn while one types (?epochs=), and then done."""
-    run = controlled_run(request, pk)
+    """Change the total epochs; while the user types (?epochs=), the effect is previewed."""
+    run = controlled_run(request, pk, RUN_VERBS["epochs"].permission)
     if explain_missing_task(request, run.task):
         return redirect(run)
     form = EpochsForm(
@@ -93,7 +92,7 @@ def _previewed(run: TrainingRun, form: EpochsForm) -> EpochsPreview | None:
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """Name, priority and limits. Of two people who edit at once, the second sees what the first has written."""
-    run = controlled_run(request, pk, Verb.CHANGE)
+    run = controlled_run(request, pk, RUN_VERBS["edit"].permission)
     form = EditForm(run, request.POST) if request.method == "POST" else EditForm(run)
     context: dict[str, object] = {"section": "runs", "run": run, "form": form}
     if request.method != "POST":

@@ -54,9 +54,10 @@ def run_control(request: HttpRequest, pk: int, verb: RunVerb) -> HttpResponse:
 
 @require_safe
 def run_force_stop(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask before a trainer is killed, and tell what is lost."""
-    run = controlled_run(request, pk)
-    context = {"section": "runs", "possible": RUN_VERBS["force_stop"].is_possible(run)}
+    """Ask before a trainer is killed, and show what is lost."""
+    verb = RUN_VERBS["force_stop"]
+    run = controlled_run(request, pk, verb.permission)
+    context = {"section": "runs", "possible": verb.is_possible(run)}
     return render(request, "runs/force_stop.html", context_of(request, run) | context)
 
 

@@ -1,4 +1,4 @@
-"""A run that begins with a checkpoint of another one, and what came of what."""
+"""Forks: runs that start from a checkpoint of another run, and the lineage of a run."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -12,6 +12,7 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.change_forms import ForkForm
 from trainingapp.runs.forms import config_changes
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import explain_missing_task, require, visible_run
 
 FORKS_SHOWN = 20
@@ -19,9 +20,9 @@ FORKS_SHOWN = 20
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
-    """The form of a run that begins with a checkpoint (?checkpoint=) of this one."""
+    """The form of a run that starts from a checkpoint (?checkpoint=) of this one."""
     run = visible_run(request, pk)
-    require(request, Verb.CREATE)
+    require(request, RUN_VERBS["fork"].permission)
     if explain_missing_task(request, run.task):
         return redirect(run)
     form = ForkForm(run, request.POST, user=request.user) if request.method == "POST" else _fresh_form(request, run)
@@ -50,15 +51,15 @@ def run_fork(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _fresh_form(request: HttpRequest, run: TrainingRun) -> ForkForm:
-    sound = run.checkpoints.filter(damage="").order_by("-step", "-id")
-    chosen = sound.filter(file=request.GET.get("checkpoint", "")).first() or sound.first()
+    valid = run.checkpoints.filter(damage="").order_by("-step", "-id")
+    chosen = valid.filter(file=request.GET.get("checkpoint", "")).first() or valid.first()
     name = _("%(name)s from epoch %(epoch)d") % {"name": run.name[:90], "epoch": chosen.epoch} if chosen else ""
     about = {"name": name, "priority": run.priority, "checkpoint": chosen.file if chosen else ""}
     return ForkForm(run, user=request.user, initial={**run.config, **about})
 
 
 def lineage(user: AnyUser, run: TrainingRun) -> dict[str, object]:
-    """What the run was made from and what was made from it, as far as the user may see it.
+    """The origin of the run and the runs that were created from it, as far as the user may see them.
 
     "how" is fork (from a step), weights (alone) or copy.
     """

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from trainingapp.accounts import audit
-from trainingapp.accounts.permissions import Verb, can, visible_to
+from trainingapp.accounts.permissions import can, visible_to
 from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
 from trainingapp.models import TrainingRun, Weights
@@ -51,7 +51,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "total": found.count(),
         "has_runs": seen.exists(),
         "has_datasets": ready_datasets(request.user).exists(),
-        "creates": can(request.user, Verb.CREATE),
+        "creates": can(request.user, RUN_VERBS["create"].permission),
         "restart": restart_to_tell(request),
     }
     is_part = request.headers.get("HX-Target") == "runs" and "HX-History-Restore-Request" not in request.headers
@@ -61,7 +61,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_new(request: HttpRequest) -> HttpResponse:
     """The form of a new run; ?clone= fills it from another one."""
-    require(request, Verb.CREATE)
+    require(request, RUN_VERBS["create"].permission)
     clone = request.POST.get("clone") or request.GET.get("clone", "")
     origin = visible_run(request, int(clone)) if clone.isdecimal() and len(clone) < 19 else None
     initial = _initial(request, origin)
@@ -142,8 +142,8 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "older": events[0].seq if events and events[0].seq > 1 else None,
         "config": config_table(run.config),
         "corrections": rendered_list(run.corrections),
-        "creates": can(request.user, Verb.CREATE),
-        "sharing": ShareForm(run) if can(request.user, Verb.SHARE, run) else None,
+        "creates": can(request.user, RUN_VERBS["create"].permission),
+        "sharing": ShareForm(run) if can(request.user, RUN_VERBS["share"].permission, run) else None,
         "lineage": lineage(request.user, run),
         "trail": audit.entries_of(run)[:ENTRIES_SHOWN],
     }
@@ -162,8 +162,9 @@ def run_log(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
-    """Ask, saying how much goes, and delete."""
-    run = controlled_run(request, pk, Verb.DELETE)
+    """Ask, with the size of what is deleted, and delete."""
+    verb = RUN_VERBS["delete"]
+    run = controlled_run(request, pk, verb.permission)
     if request.method == "POST":
         try:
             run_verbs.delete_run(run, by=request.user.get_username())
@@ -172,5 +173,5 @@ def run_delete(request: HttpRequest, pk: int) -> HttpResponse:
             return redirect(run)
         messages.success(request, _("“%(name)s” and its files were deleted.") % {"name": run.name})
         return redirect("run_list")
-    possible = RUN_VERBS["delete"].is_possible(run)
-    return render(request, "runs/delete.html", {"run": run, "size": run_verbs.deletion_size(run), "possible": possible})
+    context = {"run": run, "size": run_verbs.deletion_size(run), "possible": verb.is_possible(run)}
+    return render(request, "runs/delete.html", context)

@@ -1,4 +1,4 @@
-"""Saying who else sees a thing."""
+"""Setting who else sees an object."""
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
@@ -11,13 +11,14 @@ from trainingapp.accounts.permissions import Verb
 from trainingapp.accounts.sharing import Shareable
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.forms import ShareForm
+from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_dataset, controlled_run, visible_weights
 
 
 @require_POST
 def run_share(request: HttpRequest, pk: int) -> HttpResponse:
     """Share a run, or stop sharing it."""
-    return answer_share(request, controlled_run(request, pk, Verb.SHARE))
+    return answer_share(request, controlled_run(request, pk, RUN_VERBS["share"].permission))
 
 
 @require_POST
@@ -33,7 +34,7 @@ def weights_share(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def answer_share(request: HttpRequest, item: Shareable) -> HttpResponse:
-    """Do what the form says and go back to the page of the thing."""
+    """Do what the form says and return to the page of the object."""
     form = ShareForm(item, request.POST)
     if not form.is_valid():
         messages.error(request, _("Choose who sees this from the list."))

@@ -98,7 +98,7 @@ def _add_changing(actions: Subcommands) -> None:
     update.add_argument("--priority", type=int)
     _add_limits(update, "studio: the studio's.", _or_studio(float), _or_studio(int))
     update.add_argument("--json", action="store_true", help="Print the run as a JSON object.")
-    add_share(actions, "run", int)
+    add_share(actions, "run", int, about=RUN_VERBS["share"].help)
     delete = actions.add_parser("delete", help=RUN_VERBS["delete"].help)
     delete.add_argument("run", nargs="+", type=int)
     delete.add_argument("--yes", action="store_true", help="Do not ask.")
