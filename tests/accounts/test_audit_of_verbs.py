@@ -247,7 +247,7 @@ LOOKS = {
     # An image that is drawn for one person and removed after an hour.
     "preview_batch",
     # Steps of the verbs that ask for a job: those say what it is for.
-    "ask_for_job",
+    "request_job",
     "prepared_job",
     "submit_job",
 }

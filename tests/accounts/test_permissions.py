@@ -40,7 +40,7 @@ def person(name: str, *groups: str, **flags: bool) -> User:
         (("choir",), {}, Role.OPERATOR),
         (("viewer",), {"is_staff": True}, Role.ADMINISTRATOR),
         ((), {"is_superuser": True}, Role.ADMINISTRATOR),
-        (("administrator",), {"is_active": False}, Role.NOBODY),
+        (("administrator",), {"is_active": False}, Role.NONE),
     ],
 )
 def test_the_role_comes_from_group_and_flags(groups: tuple[str, ...], flags: dict[str, bool], role: Role) -> None:
@@ -54,7 +54,7 @@ def test_the_groups_of_the_roles_are_made_by_the_migration() -> None:
 
 def test_who_is_not_signed_in_may_nothing() -> None:
     nobody = AnonymousUser()
-    assert role_of(nobody) is Role.NOBODY
+    assert role_of(nobody) is Role.NONE
     assert not any(can(nobody, verb) for verb in GENERAL)
     assert not visible_to(nobody, Dataset.objects.all()).exists()
 

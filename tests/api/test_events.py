@@ -24,8 +24,8 @@ atell = sync_to_async(tell)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(live, "LOOK_S", 0.02)
-    monkeypatch.setattr(live.RunReader, "look_s", 0.02)
+    monkeypatch.setattr(live, "POLL_S", 0.02)
+    monkeypatch.setattr(live.RunReader, "poll_s", 0.02)
     yield
     assert not Reader.readers
 

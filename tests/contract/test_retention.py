@@ -65,7 +65,7 @@ def test_what_is_shared_is_counted_once_and_stays_with_the_last_user() -> None:
 
 
 def test_damaged_ones_do_not_count_as_something_to_go_on_from() -> None:
-    found = items(5, is_sound={5: False, 4: False})
+    found = items(5, is_valid={5: False, 4: False})
     assert kept(found, Policy(last=1)) == [1, 2, 3, 5]
 
 

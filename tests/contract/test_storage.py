@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tests.helpers.saved import content, flip_a_bit, open_folder, save, saved_run, stored_files
 from tests.helpers.trainers import assert_bit_equal, events_of
-from trainingapp.contract.storage.durable import Damaged
+from trainingapp.contract.storage.durable import CorruptedFile
 from trainingapp.contract.storage.exporting import export_file, export_pieces, export_size
 from trainingapp.contract.storage.packs import Packs
 from trainingapp.contract.storage.reading import damage, open_checkpoint
@@ -103,14 +103,14 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:
             return (print, ("boom",))
 
     torch.save({"model_state_dict": Bomb()}, tmp_path / "bomb.pt")
-    with pytest.raises(Damaged, match="holds __builtin__"):
+    with pytest.raises(CorruptedFile, match="holds __builtin__"):
         open_checkpoint(tmp_path / "bomb.pt")
 
 
 @pytest.mark.parametrize("content", [b"PK", b"PK\x03\x04 and no more", b"PK\x05\x06" + bytes(18)])
 def test_a_plain_file_that_is_no_zip_is_damaged(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "epoch_1.pt").write_bytes(content)
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptedFile):
         open_checkpoint(tmp_path / "epoch_1.pt")
 
 
@@ -194,7 +194,7 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
         flip_a_bit(file, places.randrange(len(whole) * 8))
         assert damage(path, sha256), f"a flipped bit in {file.name} was not found"
         if file == pack:
-            with pytest.raises(Damaged):
+            with pytest.raises(CorruptedFile):
                 load_checkpoint(path)
         file.write_bytes(whole)
     assert damage(path, sha256) is None
@@ -304,8 +304,8 @@ def test_pieces_of_an_export_stop_at_damage(tmp_path: Path) -> None:
     saved_run(tmp_path, 1)
     opened = open_checkpoint(tmp_path / "checkpoints" / "epoch_1.pt")
     flip_a_bit(tmp_path / "checkpoints" / "packs" / "000001.pack", 3000)
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptedFile):
         list(export_pieces(opened, "pt"))
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptedFile):
         export_file(opened, "pt", tmp_path / "out.pt")
     assert not list(tmp_path.glob("out*"))

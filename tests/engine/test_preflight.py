@@ -14,7 +14,7 @@ from tests.helpers.trainers import index_of, train_here
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.disk_space import checkpoints_at_most, disk_space
 from trainingapp.contract.errors import BadConfig, BadData
-from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.job_request import JobRequest
 from trainingapp.contract.retention import Item, choose
 from trainingapp.engine.jobs import preflight as module
 from trainingapp.engine.jobs.preflight import preflight
@@ -32,7 +32,7 @@ CONFIG = {
 
 def look(folder: Path, dataset_dir: Path, *, steps: int = 2, params: Any = None, **config: Any) -> dict[str, Any]:
     values = {"config": {**CONFIG, **config}, "dataset_dir": str(dataset_dir), **(params or {})}
-    found = preflight(JobOrder(folder, "preflight", values), steps=steps)
+    found = preflight(JobRequest(folder, "preflight", values), steps=steps)
     json.dumps(found, allow_nan=False)
     return found
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainingapp.engine import waiting
-from trainingapp.engine.waiting import QUIET_LOOKS, Company, Reading, read_load
+from trainingapp.engine.waiting import QUIET_POLLS, Company, Reading, read_load
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="libgomp and /proc are Linux's")
 
@@ -23,7 +23,7 @@ def _look(company: Company, *, others: float, own: float = 1.5, passed_s: float 
 
 def _left_alone() -> Company:
     company = Company()
-    for _ in range(QUIET_LOOKS):
+    for _ in range(QUIET_POLLS):
         _look(company, others=0.05)
     return company
 
@@ -31,20 +31,20 @@ def _left_alone() -> Company:
 def test_it_is_alone_only_after_some_quiet_looks() -> None:
     company = Company()
     assert company.is_there, "until it has looked, nothing is known"
-    seen = [_look(company, others=0.05) for _ in range(QUIET_LOOKS)]
-    assert seen == [True] * (QUIET_LOOKS - 1) + [False]
+    seen = [_look(company, others=0.05) for _ in range(QUIET_POLLS)]
+    assert seen == [True] * (QUIET_POLLS - 1) + [False]
     assert not _look(company, others=0.05)
 
 
 def test_one_busy_look_is_enough_for_company() -> None:
     company = _left_alone()
     assert _look(company, others=1.0)
-    assert [_look(company, others=0.0) for _ in range(QUIET_LOOKS)][-2:] == [True, False]
+    assert [_look(company, others=0.0) for _ in range(QUIET_POLLS)][-2:] == [True, False]
 
 
 def test_a_busy_look_among_quiet_ones_starts_the_count_again() -> None:
     company = Company()
-    for _ in range(QUIET_LOOKS - 1):
+    for _ in range(QUIET_POLLS - 1):
         _look(company, others=0.0)
     assert _look(company, others=0.5)
     assert _look(company, others=0.0)

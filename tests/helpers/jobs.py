@@ -5,7 +5,7 @@ from datetime import timedelta
 from django.utils import timezone
 
 from trainingapp.contract.messages import Message
-from trainingapp.datasets.imports import ask_for_import
+from trainingapp.datasets.imports import request_import
 from trainingapp.jobs import execution, lease
 from trainingapp.jobs.kinds import Lane
 from trainingapp.models import Dataset, Job
@@ -35,7 +35,7 @@ def working_on(dataset: Dataset, status: str, phase: Message, *, done: int = 0, 
     """The dataset as if a living worker were at it; `status` is "inspecting" or "importing"."""
     Dataset.objects.filter(pk=dataset.pk).update(status=status)
     dataset.refresh_from_db()
-    job = ask_for_import(dataset)
+    job = request_import(dataset)
     fields = {**lease.claimed_fields(), **lease.message_fields(phase), "done": done, "total": total}
     Job.objects.filter(pk=job.pk).update(**fields)
     job.refresh_from_db()

@@ -18,7 +18,7 @@ from tests.helpers.jobs import lose_worker, no_worker, work_off
 from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES, JOB_CANCELLED
 from trainingapp.jobs import execution, kinds, lease
 from trainingapp.jobs import verbs as job_verbs
-from trainingapp.jobs.kinds import JOB_KINDS, Lane, Tell
+from trainingapp.jobs.kinds import JOB_KINDS, Lane, ReportProgress
 from trainingapp.jobs.texts import job_message
 from trainingapp.models import Job
 from trainingapp.supervision import shutting_down
@@ -46,17 +46,17 @@ def folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def asked(user: User, kind: str = "preflight", **params: object) -> Job:
-    return job_verbs.ask_for_job(kind, owner=user, params=params)  # type: ignore[arg-type]
+    return job_verbs.request_job(kind, owner=user, params=params)  # type: ignore[arg-type]
 
 
-Working = Callable[[Callable[[Job, Tell], Mapping[str, object]]], None]
+Working = Callable[[Callable[[Job, ReportProgress], Mapping[str, object]]], None]
 
 
 @pytest.fixture
 def in_worker(monkeypatch: pytest.MonkeyPatch) -> Working:
     """`in_worker(work)` lets the worker's process do preflights by this function."""
 
-    def use(work: Callable[[Job, Tell], Mapping[str, object]]) -> None:
+    def use(work: Callable[[Job, ReportProgress], Mapping[str, object]]) -> None:
         monkeypatch.setattr(kinds, "import_string", lambda path: work)
         preflight = replace(JOB_KINDS["preflight"], work_path="work")
         monkeypatch.setitem(JOB_KINDS, "preflight", preflight)
@@ -160,8 +160,8 @@ def test_work_in_the_worker_reports_progress_and_ends_with_a_result(user: User, 
     job = asked(user)
     seen: list[tuple[int, int, str]] = []
 
-    def work(mine: Job, tell: Tell) -> Mapping[str, object]:
-        tell(3, 9, IMPORTING_IMAGES())
+    def work(mine: Job, report: ReportProgress) -> Mapping[str, object]:
+        report(3, 9, IMPORTING_IMAGES())
         deadline = time.monotonic() + 10
         while not seen and time.monotonic() < deadline:
             stored = Job.objects.get(pk=mine.pk)
@@ -176,7 +176,7 @@ def test_work_in_the_worker_reports_progress_and_ends_with_a_result(user: User, 
 
 
 def test_work_in_the_worker_that_breaks_fails_its_job(user: User, in_worker: Working) -> None:
-    def work(job: Job, tell: Tell) -> Mapping[str, object]:
+    def work(job: Job, report: ReportProgress) -> Mapping[str, object]:
         raise MemoryError("too large")
 
     asked(user)
@@ -186,9 +186,9 @@ def test_work_in_the_worker_that_breaks_fails_its_job(user: User, in_worker: Wor
 
 
 def test_a_job_that_takes_too_long_is_ended(user: User, in_worker: Working, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(job: Job, tell: Tell) -> Mapping[str, object]:
+    def work(job: Job, report: ReportProgress) -> Mapping[str, object]:
         while True:
-            tell(0, 0, IMPORTING_IMAGES())
+            report(0, 0, IMPORTING_IMAGES())
 
     asked(user)
     in_worker(work)
@@ -202,9 +202,9 @@ def endless(in_worker: Working) -> Iterator[threading.Event]:
     """Work in the worker that never ends by itself; the event is set once it has begun."""
     began = threading.Event()
 
-    def work(job: Job, tell: Tell) -> Mapping[str, object]:
+    def work(job: Job, report: ReportProgress) -> Mapping[str, object]:
         while True:
-            tell(0, 0, IMPORTING_IMAGES())
+            report(0, 0, IMPORTING_IMAGES())
             began.set()
 
     in_worker(work)

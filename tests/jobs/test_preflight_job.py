@@ -25,7 +25,7 @@ def job_folders(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) 
 
 def done(user: User, dataset: Dataset, **config: Any) -> Job:
     params = {"config": {**TINY, **config}, "dataset_dir": str(dataset.folder)}
-    job_verbs.ask_for_job(Job.Kind.PREFLIGHT, owner=user, params=params)
+    job_verbs.request_job(Job.Kind.PREFLIGHT, owner=user, params=params)
     return work_off()
 
 

@@ -41,7 +41,7 @@ def importing(user: User) -> Job:
 def test_jobs_of_every_kind_are_listed_newest_first(
     jobs_command: Callable[..., str], importing: Job, user: User
 ) -> None:
-    waiting = job_verbs.ask_for_job(Job.Kind.EXPORT, owner=user, params={})
+    waiting = job_verbs.request_job(Job.Kind.EXPORT, owner=user, params={})
     lines = jobs_command("list").splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         [str(waiting.pk)[:8], "export", "waiting"],

@@ -22,7 +22,7 @@ LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"
 def bell(redis_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"hosts": [redis_url]}}}
     channel_layers.backends.clear()
-    monkeypatch.setattr(live, "LOOK_WITH_BELL_S", 3600)
+    monkeypatch.setattr(live, "POLL_WITH_BELL_S", 3600)
 
 
 async def test_a_ring_wakes_the_reader(bell: None, run: TrainingRun) -> None:
@@ -41,7 +41,7 @@ async def test_a_ring_wakes_the_reader(bell: None, run: TrainingRun) -> None:
 async def test_a_broken_bell_leaves_the_clock(settings: Any, run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"hosts": ["redis://127.0.0.1:1/0"]}}}
     channel_layers.backends.clear()
-    monkeypatch.setattr(live, "LOOK_WITH_BELL_S", 1)
+    monkeypatch.setattr(live, "POLL_WITH_BELL_S", 1)
     async with aclosing(run_messages(run.pk, Audience("en"), 0)) as stream:
         await anext(stream)
         await sync_to_async(tell)(run, line("news"))

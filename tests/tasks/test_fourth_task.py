@@ -189,7 +189,7 @@ def test_it_trains_and_its_pages_show_it(trained: TrainingRun, user_client: Clie
     found = read(trained, 2)
     assert (found.kind, found.score, len(found.predictions)) == ("classes", "mean_error", 12)
     page = user_client.get(reverse("evaluation", args=[trained.pk])).content.decode()
-    for text in ("Mean error in grades", "Within one grade", "Confusion matrix", 'id="telling"', 'class="guess'):
+    for text in ("Mean error in grades", "Within one grade", "Confusion matrix", 'id="notable"', 'class="guess'):
         assert text in page, text
     assert user_client.get(reverse("evaluation_csv", args=[trained.pk, 2, "classes"])).status_code == 200
 

@@ -270,7 +270,7 @@ def test_worst_and_best_by_class(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
 
     def shown(**query: Any) -> list[int]:
-        return [int(index) for index in re.findall(r'id="telling-(\d+)"', page(user_client, run, "telling", **query))]
+        return [int(index) for index in re.findall(r'id="notable-(\d+)"', page(user_client, run, "notable", **query))]
 
     assert shown() == list(range(11, -1, -1))
     assert shown(which="best") == list(range(12))
@@ -281,9 +281,9 @@ def test_worst_and_best_by_class(user_client: Client, run: TrainingRun) -> None:
 
 def test_a_score_is_written_as_what_it_is(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
-    assert "<b>Loss 12</b>" in page(user_client, run, "telling")
+    assert "<b>Loss 12</b>" in page(user_client, run, "notable")
     evaluated(run, 2, score="mean_iou", images=[ImageScore(0, 0.1234, (0,))])
-    assert "<b>Mean IoU 12.3 %</b>" in page(user_client, run, "telling")
+    assert "<b>Mean IoU 12.3 %</b>" in page(user_client, run, "notable")
 
 
 def test_boxes_of_truth_and_model(user_client: Client, run: TrainingRun) -> None:

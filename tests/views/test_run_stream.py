@@ -207,7 +207,7 @@ async def test_the_server_can_end_all_streams(run: TrainingRun) -> None:
 
 
 async def test_the_list_only_says_that_something_changed(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live.ListReader, "look_s", 0.05)
+    monkeypatch.setattr(live.ListReader, "poll_s", 0.05)
     async with asyncio.timeout(10), aclosing(list_messages()) as stream:
         news = asyncio.ensure_future(anext(stream))
         await until(lambda: any(reader.position == 0 for reader in Reader.readers.values()))

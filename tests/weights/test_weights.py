@@ -266,7 +266,7 @@ def test_a_bad_upload_is_refused_with_the_reason(
     user: User, tmp_path: Path, name: str, make: Callable[[Path], Any], words: str
 ) -> None:
     from trainingapp.contract.errors import BadData
-    from trainingapp.contract.job_order import JobOrder
+    from trainingapp.contract.job_request import JobRequest
     from trainingapp.engine.jobs import check_weights
 
     path = tmp_path / name
@@ -277,7 +277,7 @@ def test_a_bad_upload_is_refused_with_the_reason(
         found = str(error)
     else:
         assert weights.job is not None
-        order = JobOrder(weights.job.folder, weights.job.kind, weights.job.params)
+        order = JobRequest(weights.job.folder, weights.job.kind, weights.job.params)
         with pytest.raises(BadData) as caught:
             check_weights.run(order)
         found = str(caught.value)

@@ -12,7 +12,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from tests.helpers.jobs import lose_worker
-from trainingapp.datasets.imports import ask_for_import
+from trainingapp.datasets.imports import request_import
 from trainingapp.jobs import lease
 from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.runs.verbs import stop_run
@@ -86,7 +86,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def importing(user: User, source: Path, name: str = "new") -> Job:
-    return ask_for_import(Dataset.objects.create(name=name, owner=user, source=str(source)))
+    return request_import(Dataset.objects.create(name=name, owner=user, source=str(source)))
 
 
 def test_every_waiting_import_is_answered(user: User, source: Path) -> None:
@@ -114,12 +114,12 @@ def test_an_import_in_other_hands_is_left_alone(user: User, source: Path) -> Non
 def test_an_import_of_version_0_1_is_given_a_job_and_done(user: User, source: Path) -> None:
     """The migration leaves a dataset that was being imported without a job."""
     dataset = Dataset.objects.create(name="old", owner=user, source=str(source), status="inspecting")
-    tasks.look_around()
+    tasks.check_for_work()
     dataset.refresh_from_db()
     assert dataset.job is not None
     assert (dataset.job.kind, dataset.job.owner) == ("inspect_dataset", user)
     adopted = dataset.job
-    tasks.look_around()
+    tasks.check_for_work()
     tasks.do_jobs.call_local("import")
     dataset.refresh_from_db()
     assert (dataset.status, dataset.job) == ("refused", adopted)

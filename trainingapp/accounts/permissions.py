@@ -21,9 +21,9 @@ M = TypeVar("M", bound=Model)
 
 
 class Role(IntEnum):
-    """The role of a user. A higher role may do all that a lower one may. NOBODY is not signed in."""
+    """The role of a user. A higher role may do all that a lower one may. NONE is not signed in."""
 
-    NOBODY = 0
+    NONE = 0
     VIEWER = 1
     OPERATOR = 2
     ADMINISTRATOR = 3
@@ -56,7 +56,7 @@ class Relation(StrEnum):
 
 
 #: The groups that a migration creates. A user in none of them is an operator, as all users were before roles existed.
-GROUPS = {role.group: role for role in Role if role is not Role.NOBODY}
+GROUPS = {role.group: role for role in Role if role is not Role.NONE}
 DEFAULT_ROLE = Role.OPERATOR
 
 #: verb -> relation -> the lowest role that may. In each line: the owner, their team mates, others who see it.
@@ -90,7 +90,7 @@ Object = _Part | _Shared | Job
 def role_of(user: AnyUser) -> Role:
     """The role of a user. It is kept with the object, because a request asks often and loads its user anew."""
     if not isinstance(user, User) or not user.is_active:
-        return Role.NOBODY
+        return Role.NONE
     known: Role | None = getattr(user, "_studio_role", None)
     if known is None:
         if user.is_superuser or user.is_staff:
@@ -109,7 +109,7 @@ def is_administrator(user: AnyUser) -> bool:
 def relation_to(user: AnyUser, item: Object) -> Relation | None:
     """The relation of the user to an object; None for an object that they may not see."""
     shared = item.run if isinstance(item, _Part) else item
-    if not isinstance(user, User) or role_of(user) is Role.NOBODY:
+    if not isinstance(user, User) or role_of(user) is Role.NONE:
         return None
     if shared.owner_id == user.pk:
         return Relation.OWNER
@@ -142,7 +142,7 @@ def can_control(user: AnyUser, item: Object) -> bool:
 def visible_to(user: AnyUser, rows: QuerySet[M]) -> QuerySet[M]:
     """The rows (runs, datasets, weights, jobs, checkpoints, events) that the user may see."""
     role = role_of(user)
-    if not isinstance(user, User) or role is Role.NOBODY:
+    if not isinstance(user, User) or role is Role.NONE:
         return rows.none()
     if role is Role.ADMINISTRATOR:
         return rows

@@ -32,11 +32,11 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.audit_text import ROLES, audit_verb
 
 if TYPE_CHECKING:
-    PeopleModelAdmin = UserAdmin[User]
+    UserModelAdmin = UserAdmin[User]
     Form: TypeAlias = ModelForm[User]
     Formset: TypeAlias = BaseModelFormSet[Model, ModelForm[Model]]
 else:
-    PeopleModelAdmin = UserAdmin
+    UserModelAdmin = UserAdmin
     Form, Formset = ModelForm, BaseModelFormSet
 
 admin.site.unregister([User, Group])
@@ -45,7 +45,7 @@ SUPER = ("is_superuser", "user_permissions")
 
 
 @admin.register(User)
-class PeopleAdmin(PeopleModelAdmin):
+class AccountAdmin(UserModelAdmin):
     """Accounts. The role comes from the groups; every change of it is in the audit trail."""
 
     list_display = ("username", "role", "email", "is_active", "team_names", "runs_link", "last_login", "date_joined")
@@ -125,7 +125,7 @@ class PeopleAdmin(PeopleModelAdmin):
 class RoleAdmin(GroupAdmin):
     """The groups. Those of the roles cannot be renamed or deleted."""
 
-    list_display = ("name", "is_role", "people_link")
+    list_display = ("name", "is_role", "users_link")
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return admin.site.has_permission(request)
@@ -147,7 +147,7 @@ class RoleAdmin(GroupAdmin):
         return group.name in GROUPS
 
     @admin.display(description=_("people"))
-    def people_link(self, group: Group) -> SafeString:
+    def users_link(self, group: Group) -> SafeString:
         return list_link(User, User.objects.filter(groups=group).count(), groups__id__exact=group.pk)
 
 

@@ -113,19 +113,19 @@ def verb_action(
     verb: Callable[..., object],
     *,
     describes: Callable[..., Text] | None = None,
-    asks: type[forms.Form] = forms.Form,
+    form_class: type[forms.Form] = forms.Form,
     is_final: bool = False,
 ) -> "Action[M]":
     """An action that first lists the rows, and then performs the verb on each, with a message for each row.
 
-    `verb` is called with the row, the values of the form that it `asks` for, and the `user`. A row for which it is not
-    possible gets the reason as its message and does not stop the others. `done` may contain %(name)s. `describes`
+    `verb` is called with the row, the values of the form, and the `user`. A row for which it is not possible gets the
+    reason as its message and does not stop the others. `done` may contain %(name)s. `describes`
     adds to a row what distinguishes it and what is lost with it. An action that `is_final` cannot be undone.
     """
 
     def action(model_admin: ModelAdmin, request: HttpRequest, rows: QuerySet[M]) -> HttpResponse | None:
         is_confirmed = "confirmed" in request.POST
-        form = asks(request.POST if is_confirmed else None)
+        form = form_class(request.POST if is_confirmed else None)
         if not is_confirmed or not form.is_valid():
             context = {
                 **model_admin.admin_site.each_context(request),

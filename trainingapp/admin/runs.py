@@ -67,7 +67,7 @@ def run_action(verb: RunVerb) -> "Action[TrainingRun]":
         perform,
         describes=_run_with_files if verb.permission == Verb.DELETE else _described,
         # Optional parameters keep their defaults: a copy, for example, gets the default name.
-        asks=_form_of([each for each in verb.parameters if each.is_required]),
+        form_class=_form_of([each for each in verb.parameters if each.is_required]),
         is_final=verb.permission == Verb.DELETE,
     )
 
@@ -122,7 +122,7 @@ def _unpin(checkpoint: Checkpoint, *, user: User) -> None:
     run_verbs.pin_checkpoint(checkpoint, is_pinned=False)
 
 
-#: The admin asks this before each action on checkpoints.
+#: The question of the admin before each action on checkpoints.
 _ASK = _("The action is applied to each of these checkpoints. Checkpoints for which it is not possible are listed.")
 
 
@@ -240,7 +240,7 @@ class CheckpointAdmin(OfARunAdmin):
         verb_action("keep", _("Pin"), _ASK, _("“%(name)s” is pinned."), _pin),
         verb_action("release", _("Unpin"), _ASK, _("“%(name)s” is left to the retention policy."), _unpin),
         verb_action("verify", _("Verify hashes"), _ASK, _("“%(name)s” is valid."), _verify),
-        verb_action("fork", _("Fork"), _ASK, _("A run was created from “%(name)s”."), _fork, asks=ForkForm),
+        verb_action("fork", _("Fork"), _ASK, _("A run was created from “%(name)s”."), _fork, form_class=ForkForm),
         verb_action(
             "remove", _("Delete"), _ASK, _("“%(name)s” was deleted."), _delete, describes=_freed_bytes, is_final=True
         ),

@@ -31,9 +31,9 @@ from trainingapp.runs.live import Audience, Message, RunReader, in_thread, run_m
 router = Router(tags=["training"])
 
 ABOUT_LAST = "Number of the last event that you have."
-#: Audiences are told apart by language; this one is that of logs, everywhere.
+#: Audiences differ by language; the one of the API is English, as logs are.
 PROGRAMS = Audience("en")
-#: What a run does no more by itself when it is in one of these.
+#: States in which a run records no further events by itself.
 RESTING = ("pending", "paused", "completed", "failed", "stopped")
 
 
@@ -101,9 +101,9 @@ async def stream_events(
 async def _encoded(
     request: ApiRequest, pk: int, messages: AsyncGenerator[Message | None, None], after: int, until_end: bool
 ) -> AsyncIterator[bytes]:
-    """The messages as bytes. Who may not read any more is told so, and the stream ends."""
+    """The messages as bytes. A reader who loses the permission gets a last message, and the stream ends."""
     yield b": connected\n\n"
-    told = after
+    sent = after
     end: int | None = None  # the number of the last event of a run that rests
     async with aclosing(messages):
         async for message in messages:
@@ -114,11 +114,11 @@ async def _encoded(
                 yield b": alive\n\n"
                 continue
             yield message.encode()
-            told = message.id or told
+            sent = message.id or sent
             if until_end and message.event == "state":
                 state = json.loads(message.data)
                 end = int(state["event_seq"]) if state["status"] in RESTING else None
-            if end is not None and told >= end:
+            if end is not None and sent >= end:
                 return
 
 

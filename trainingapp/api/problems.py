@@ -78,14 +78,14 @@ class Problem(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.kind = kind or _words(status).lower().replace(" ", "-").replace("'", "")
+        self.kind = kind or _title(status).lower().replace(" ", "-").replace("'", "")
         self.errors = list(errors)
         self.headers = dict(headers or {})
 
     def response(self) -> HttpResponse:
         body = ProblemDetails(
             type=TYPE_PREFIX + self.kind,
-            title=_words(self.status),
+            title=_title(self.status),
             status=self.status,
             detail=self.detail,
             errors=self.errors,
@@ -95,7 +95,7 @@ class Problem(Exception):
         )
 
 
-def _words(status: int) -> str:
+def _title(status: int) -> str:
     return "Unprocessable Content" if status == 422 else HTTPStatus(status).phrase
 
 

@@ -18,7 +18,7 @@ from trainingapp.jobs import verbs as job_verbs
 from trainingapp.models import DeviceHold, Host, Job, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import file_response
-from trainingapp.runs.queue import Place
+from trainingapp.runs.queue import QueuePosition
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.placement import queued_runs
 
@@ -46,7 +46,7 @@ def show_queue(request: ApiRequest) -> dict[str, object]:
 @router.post("/queue/move", response=QueueList, summary="Move a run in the queue")
 def move_in_queue(request: ApiRequest, payload: QueueMove) -> dict[str, object]:
     """Move a queued run. Where its priority does not fit there, it takes that of its new neighbour."""
-    place: Place = {}
+    place: QueuePosition = {}
     if payload.before is not None:
         place["before"] = run_for(request, payload.before)
     if payload.after is not None:

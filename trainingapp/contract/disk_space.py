@@ -7,10 +7,10 @@ from pathlib import Path
 from trainingapp.contract.config import RunConfig
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.engine_jobs import DISK_SHORT
-from trainingapp.contract.retention import GB, LEAST_SOUND
+from trainingapp.contract.retention import GB, LEAST_VALID
 
 #: Checkpoints that no limit removes: the newest two and the best one.
-FIRM = LEAST_SOUND + 1
+FIRM = LEAST_VALID + 1
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class WeightsUnavailable(EngineError):
     error_class = "weights_unavailable"
 
 
-class DamagedWeights(EngineError):
+class CorruptedWeights(EngineError):
     """The file that the run starts from is not the one that the studio has stored."""
 
     error_class = "damaged_weights"

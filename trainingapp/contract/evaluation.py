@@ -109,7 +109,7 @@ def fixed_indices(count: int) -> list[int]:
     return [number * count // chosen for number in range(chosen)] if chosen else []
 
 
-def telling_images(found: Evaluation, class_count: int) -> list[ImageScore]:
+def notable_images(found: Evaluation, class_count: int) -> list[ImageScore]:
     """The SHOWN_PER_CLASS worst and best images of each class and of those without a class, each once, the worst of all
     first."""
     worst_first = sorted(found.images, key=lambda one: one.score, reverse=not found.score_higher_is_better)
@@ -128,7 +128,7 @@ def write_evaluation(
     run_dir: Path, found: Evaluation, *, task: str, epoch: int, step: int, classes: list[str], paths: list[str]
 ) -> None:
     """Write the file atomically. `paths` are those of the validation split. Raises OSError."""
-    images = telling_images(found, len(classes))
+    images = notable_images(found, len(classes))
     fixed = fixed_indices(len(paths))
     shown = {one.index for one in images} | set(fixed)
     predictions = found.predictions | _write_masks(evaluation_path(run_dir, epoch), found.mask_pngs, shown)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 DAY_S = 86400.0
 GB = 1_000_000_000
-LEAST_SOUND = 2
+LEAST_VALID = 2
 PINS_FILE = "pins.json"
 
 
@@ -43,7 +43,7 @@ class Item:
     value: float | None = None
     is_best: bool = False
     is_pinned: bool = False
-    is_sound: bool = True
+    is_valid: bool = True
     is_epoch_end: bool = False
     parts: Mapping[str, int] = field(default_factory=dict)
 
@@ -87,8 +87,8 @@ def _firm(items: Sequence[Item], *, may_go_on: bool) -> dict[str, list[str]]:
             found.setdefault(item.file, []).append("best")
         if item.is_pinned:
             found.setdefault(item.file, []).append("pinned")
-    sound = [item for item in items if item.is_sound]
-    for item in sound[-LEAST_SOUND:] if may_go_on else sound[-1:]:
+    valid = [item for item in items if item.is_valid]
+    for item in valid[-LEAST_VALID:] if may_go_on else valid[-1:]:
         found.setdefault(item.file, []).append("resume")
     return found
 
@@ -97,7 +97,7 @@ def _kept_by_rules(items: Sequence[Item], policy: Policy, *, higher_is_better: b
     found: dict[str, list[str]] = {}
     for item in items[-policy.last :] if policy.last else ():
         found.setdefault(item.file, []).append("last")
-    rated = [item for item in items if item.value is not None and item.is_sound]
+    rated = [item for item in items if item.value is not None and item.is_valid]
     rated.sort(key=lambda item: (-item.value if higher_is_better else item.value) if item.value is not None else 0.0)
     for item in rated[: policy.best]:
         found.setdefault(item.file, []).append("best of all")

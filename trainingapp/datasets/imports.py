@@ -19,7 +19,7 @@ from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.inspection import run_inspection
 from trainingapp.datasets.importing.session import Progress, remove_needless_upload
 from trainingapp.datasets.report import report_item
-from trainingapp.jobs.kinds import Tell
+from trainingapp.jobs.kinds import ReportProgress
 from trainingapp.jobs.verbs import submit_job
 from trainingapp.models import Dataset, Job
 from trainingapp.models.text import storable
@@ -31,7 +31,7 @@ IN_WORK = (Dataset.Status.INSPECTING, Dataset.Status.IMPORTING)
 FOLDER_WAIT_S = 1.0
 
 
-def ask_for_import(dataset: Dataset, *, here: bool = False) -> Job:
+def request_import(dataset: Dataset, *, here: bool = False) -> Job:
     """Store the job that the dataset's status asks for, in the caller's transaction, and wake a worker.
 
     With `here` this process holds the job, see `submit_job`.
@@ -51,23 +51,23 @@ def adopt_imports() -> None:
         with transaction.atomic():
             # Two workers may look at the same moment; the row's lock leaves the job to one of them.
             if Dataset.objects.select_for_update().filter(pk=dataset.pk, status__in=IN_WORK, job=None).exists():
-                ask_for_import(dataset)
+                request_import(dataset)
 
 
-def inspect(job: Job, tell: Tell) -> Mapping[str, object]:
+def inspect(job: Job, report: ReportProgress) -> Mapping[str, object]:
     """The Work of an inspection."""
 
     def on_progress(done: int, total: int) -> None:
-        tell(done, total, INSPECTING_ANNOTATIONS())
+        report(done, total, INSPECTING_ANNOTATIONS())
 
     return _until_decided(job, Dataset.Status.INSPECTING, run_inspection, on_progress)
 
 
-def import_images(job: Job, tell: Tell) -> Mapping[str, object]:
+def import_images(job: Job, report: ReportProgress) -> Mapping[str, object]:
     """The Work of an import."""
 
     def on_progress(done: int, total: int) -> None:
-        tell(done, total, IMPORTING_IMAGES() if total else IMPORTING_ANNOTATIONS())
+        report(done, total, IMPORTING_IMAGES() if total else IMPORTING_ANNOTATIONS())
 
     return _until_decided(job, Dataset.Status.IMPORTING, run_import, on_progress)
 

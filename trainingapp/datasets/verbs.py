@@ -62,7 +62,7 @@ def start_import(
         with transaction.atomic():
             dataset = Dataset.objects.create(name=checked_name(name), **fields)
             audit.record("import", dataset, by=owner.get_username(), details={"upload": source_is_upload})
-            imports.ask_for_import(dataset, here=here)
+            imports.request_import(dataset, here=here)
     except IntegrityError:
         raise VerbError(_("A dataset named “%(name)s” already exists.") % {"name": name.strip()}) from None
     return dataset
@@ -83,7 +83,7 @@ def confirm_import(dataset: Dataset, options: ImportOptions, *, by: str = "") ->
         dataset.options = options.model_dump(mode="json")
         dataset.save(update_fields=["status", "options"])
         audit.record("confirm", dataset, by=by)
-        imports.ask_for_import(dataset)
+        imports.request_import(dataset)
     logger.info("The import of dataset %s was confirmed by %s.", dataset.pk, by or "somebody")
     return dataset
 
@@ -104,7 +104,7 @@ def read_again(dataset: Dataset, options: ImportOptions, *, by: str = "") -> Dat
         dataset.save(update_fields=["status", "options", "report"])
         chosen = options.reading.model_dump(mode="json", exclude_defaults=True)
         audit.record("read_again", dataset, by=by, details={"reading": chosen})
-        imports.ask_for_import(dataset)
+        imports.request_import(dataset)
     return dataset
 
 
@@ -118,7 +118,7 @@ def cancel_import(dataset: Dataset, *, by: str = "") -> Dataset:
         if dataset.status not in imports.IN_WORK:
             raise VerbError(_("“%(name)s” is not being imported.") % {"name": dataset.name})
         audit.record("cancel", dataset, by=by)
-        cancel_job(dataset.job or imports.ask_for_import(dataset))
+        cancel_job(dataset.job or imports.request_import(dataset))
     dataset.refresh_from_db()
     return dataset
 

@@ -34,10 +34,10 @@ from trainingapp.contract.messages.storage import (
 from trainingapp.contract.messages.training import DIVERGED, WEIGHTS_NOT_FINITE
 from trainingapp.contract.retention import Policy
 from trainingapp.contract.storage.durable import (
-    DAMAGED_SUFFIX,
+    CORRUPTED_SUFFIX,
     TEMPORARY_SUFFIX,
     Bytes,
-    Damaged,
+    CorruptedFile,
     flush_folder,
     write_all,
 )
@@ -102,7 +102,7 @@ class Keeping:
 def load_checkpoint(path: Path) -> CheckpointContent:
     """What a checkpoint holds, compact or plain, on the CPU.
 
-    Raises FileNotFoundError and other OSErrors, Damaged, and for a plain file that is none what torch.load raises.
+    Raises OSError, CorruptedFile, and for a file that is not a checkpoint the errors of torch.load.
     """
     return _loaded(path) if is_plain(path) else restored(open_checkpoint(path))
 
@@ -163,11 +163,11 @@ class CheckpointFolder:
             entry = self._entries[-1]
             try:
                 return Found(entry, self._load(entry))
-            except Damaged as wrong:
+            except CorruptedFile as wrong:
                 self.warnings.append(CHECKPOINT_SET_ASIDE(file=entry.file, damage=wrong.message))
                 path = self._folder / entry.file
                 if path.exists():
-                    path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
+                    path.rename(path.with_name(path.name + CORRUPTED_SUFFIX))
                 self._lost.append(entry.file)
                 self._entries.remove(entry)
                 self._parts.pop(entry.file, None)
@@ -190,13 +190,13 @@ class CheckpointFolder:
         """Every byte that is used is verified: the file here, records of packs when they are read."""
         path = self._folder / entry.file
         if not path.exists():
-            raise Damaged(FILE_MISSING())
+            raise CorruptedFile(FILE_MISSING())
         if is_plain(path):
             if wrong := damage(path, entry.sha256):
-                raise Damaged(wrong)
+                raise CorruptedFile(wrong)
             return load_checkpoint(path)
         if hashlib.sha256(path.read_bytes()).hexdigest() != entry.sha256:
-            raise Damaged(HASH_MISMATCH())
+            raise CorruptedFile(HASH_MISMATCH())
         return restored(open_checkpoint(path, self._packs))
 
     def _read_index(self) -> tuple[list[Entry], bool]:
@@ -205,7 +205,7 @@ class CheckpointFolder:
         try:
             return read_index(self._folder), path.exists()
         except (ValueError, TypeError) as error:
-            path.rename(path.with_name(path.name + DAMAGED_SUFFIX))
+            path.rename(path.with_name(path.name + CORRUPTED_SUFFIX))
             entries = entries_by_events(self._folder)
             self.warnings.append(INDEX_CORRUPTED(path=str(path), error=str(error), count=len(entries)))
             write_index(self._folder, entries)
@@ -314,7 +314,7 @@ class CheckpointFolder:
         if sha256 in self._packs:
             try:
                 self._packs.read(sha256)
-            except Damaged:
+            except CorruptedFile:
                 self._packs.forget(sha256)
         if sha256 not in self._packs:
             yield from writer.write(copied.raw, copied.spec.width, sha256)

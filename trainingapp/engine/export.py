@@ -33,7 +33,7 @@ from trainingapp.engine.tasks.registry import implementation
 
 ZIP_FILE = "export.zip"
 CARD_FILE = "model.json"
-Tell = Callable[[int, int, Message | str], None]
+ReportProgress = Callable[[int, int, Message | str], None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def export(
     formats: Sequence[str],
     images: Sequence[Path],
     folder: Path,
-    tell: Tell,
+    report: ReportProgress,
     options: ExportOptions | None = None,
 ) -> dict[str, object]:
     """Write FOLDER/export.zip. Returns {"file", "size_bytes", "sha256", "images", "formats": {format: outcome}}.
@@ -71,19 +71,19 @@ def export(
     `options` are about ONNX and OpenVINO. Raises BadData where not one format could be created, WeightsUnavailable.
     """
     card, total, options = with_task(card), len(formats) + 2, options or ExportOptions()
-    tell(0, total, BUILDING_NETWORK())
+    report(0, total, BUILDING_NETWORK())
     subject = _subject(card, weights, images, options, folder / "made.onnx")
     outcomes: dict[str, Outcome] = {}
     for done, name in enumerate(formats, start=1):
-        tell(done, total, CREATING_FILE(file=EXPORT_FILES[name]))
+        report(done, total, CREATING_FILE(file=EXPORT_FILES[name]))
         outcomes[name] = _outcome(name, subject, folder / EXPORT_FILES[name])
     (folder / "made.onnx").unlink(missing_ok=True)
     good = [name for name in formats if outcomes[name]["is_good"]]
     if not good:
         raise BadData(sentences(*(from_data(outcome.get("problem_data")) for outcome in outcomes.values())))
-    tell(total - 1, total, PACKING())
+    report(total - 1, total, PACKING())
     path = _packed(card, outcomes, good, folder, len(images), options)
-    tell(total, total, "")
+    report(total, total, "")
     size_bytes = path.stat().st_size
     about = {"file": path.name, "size_bytes": size_bytes, "sha256": sha256_of(path), "images": len(images)}
     return {**about, "formats": outcomes}

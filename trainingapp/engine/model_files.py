@@ -25,7 +25,7 @@ from trainingapp.engine.state_files import COUNTERS, best_state, family_of, read
 from trainingapp.engine.transfer import TransferReport, checkpoint_weights, first_names, load_matching
 
 NAMES_KEPT = 12
-NAMES_SAID = 3
+NAMES_SHOWN = 3
 
 
 class MadeFile(TypedDict):
@@ -43,7 +43,7 @@ def take_checkpoint(card: Card, checkpoint: Path, folder: Path) -> MadeFile:
     report = load_matching(network, state)
     left_out = _left_out(report)
     if left_out:
-        raise BadData(CHECKPOINT_INCOMPLETE(names=first_names(left_out, NAMES_SAID)))
+        raise BadData(CHECKPOINT_INCOMPLETE(names=first_names(left_out, NAMES_SHOWN)))
     return _written(card, network, report, folder)
 
 
@@ -57,7 +57,7 @@ def take_upload(card: Card, upload: Path, folder: Path) -> MadeFile:
     found = best_state(read_content(upload), network.state_dict())
     report = load_matching(network, found.tensors)
     if not any(not name.endswith(COUNTERS) for name in report.matched):
-        given, expected = (first_names(list(names), NAMES_SAID) for names in (found.tensors, network.state_dict()))
+        given, expected = (first_names(list(names), NAMES_SHOWN) for names in (found.tensors, network.state_dict()))
         family = family_of(found.tensors)
         nothing = NOTHING_FITS(architecture=card["architecture"], given=given, expected=expected)
         raise BadData(sentences(nothing, NOTHING_FITS_FAMILY(family=family) if family else None))
@@ -85,10 +85,10 @@ def _written(card: Card, network: nn.Module, report: TransferReport, folder: Pat
     apart = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()}
     save_file(apart, path, metadata={"format": "pt", "card": json.dumps(card, ensure_ascii=False)})
     flush(path)
-    return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path), "report": _told(report, left_out)}
+    return {"size_bytes": path.stat().st_size, "sha256": sha256_of(path), "report": _report_data(report, left_out)}
 
 
-def _told(report: TransferReport, left_out: list[str]) -> dict[str, object]:
+def _report_data(report: TransferReport, left_out: list[str]) -> dict[str, object]:
     """How much fits, as the entry keeps it: numbers, and the first names of each kind."""
     names = asdict(report)
     counts = {kind: len(found) for kind, found in names.items()}

@@ -90,7 +90,7 @@ class FlatCopy:
 
 
 def restored(opened: Opened) -> CheckpointContent:
-    """The content of a checkpoint with its tensors on the CPU, each in memory of its own. Raises Damaged."""
+    """The content of a checkpoint with its tensors on the CPU, each in memory of its own. Raises CorruptedFile."""
 
     def tensor(spec: TensorSpec) -> torch.Tensor:
         raw = bytearray(opened.read(spec)) if spec.raw_bytes else bytearray()

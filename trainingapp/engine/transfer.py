@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, load_file
 from torch import nn
 
-from trainingapp.contract.errors import DamagedWeights, WeightsUnavailable
+from trainingapp.contract.errors import CorruptedWeights, WeightsUnavailable
 from trainingapp.contract.messages import Message, message_of
 from trainingapp.contract.messages.weights import (
     NAMES_AND_MORE,
@@ -24,7 +24,7 @@ from trainingapp.contract.messages.weights import (
     TENSORS_UNUSED,
 )
 from trainingapp.contract.run_directory import RunSpec, Stored
-from trainingapp.contract.storage.durable import Damaged
+from trainingapp.contract.storage.durable import CorruptedFile
 from trainingapp.contract.storage.reading import check_hash
 from trainingapp.engine.checkpoint import Found, entry_of, load_checkpoint, load_stored
 from trainingapp.engine.checkpoint_content import CheckpointContent
@@ -72,7 +72,7 @@ def load_matching(model: nn.Module, state: Mapping[str, torch.Tensor]) -> Transf
 def starting_weights(spec: RunSpec) -> dict[str, torch.Tensor] | None:
     """The weights that the configuration's `start_from` names; None where it names none.
 
-    Raises WeightsUnavailable, DamagedWeights.
+    Raises WeightsUnavailable, CorruptedWeights.
     """
     return checkpoint_weights(spec.start_from, spec.start_from_stored) if spec.start_from else None
 
@@ -80,7 +80,7 @@ def starting_weights(spec: RunSpec) -> dict[str, torch.Tensor] | None:
 def checkpoint_weights(path: Path, stored: Stored | None = None) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint of the studio, averaged ones where it has them, or in a file of its library.
 
-    Raises WeightsUnavailable, DamagedWeights.
+    Raises WeightsUnavailable, CorruptedWeights.
     """
     if path.suffix == ".safetensors":
         return library_state(path, stored)
@@ -91,7 +91,7 @@ def checkpoint_weights(path: Path, stored: Stored | None = None) -> dict[str, to
 def forked(spec: RunSpec) -> Found | None:
     """The checkpoint of another run that this one begins with, as if it were its own; None where there is none.
 
-    The new run finds its best epoch and counts its time by itself. Raises WeightsUnavailable, DamagedWeights.
+    The new run finds its best epoch and counts its time by itself. Raises WeightsUnavailable, CorruptedWeights.
     """
     if spec.fork_from is None:
         return None
@@ -102,19 +102,19 @@ def forked(spec: RunSpec) -> Found | None:
 
 
 def read_checkpoint(path: Path, stored: Stored | None = None) -> CheckpointContent:
-    """All that a checkpoint of the studio holds. Raises WeightsUnavailable, and DamagedWeights for an altered one."""
+    """All that a checkpoint of the studio holds. Raises WeightsUnavailable, and CorruptedWeights for an altered one."""
     try:
         return load_stored(path, stored.sha256) if stored else load_checkpoint(path)
     except FileNotFoundError:
         raise WeightsUnavailable(START_CHECKPOINT_MISSING(file=path.name)) from None
     except Exception as error:  # torch.load raises nearly anything for a file that is none
-        if stored and isinstance(error, Damaged):
-            raise _damaged(stored, error) from error
+        if stored and isinstance(error, CorruptedFile):
+            raise _corrupted(stored, error) from error
         raise WeightsUnavailable(START_CHECKPOINT_UNREADABLE(file=path.name, error=message_of(error))) from error
 
 
 def library_state(path: Path, stored: Stored | None = None) -> dict[str, torch.Tensor]:
-    """The tensors of a file of the library of weights. Raises WeightsUnavailable, and DamagedWeights."""
+    """The tensors of a file of the library of weights. Raises WeightsUnavailable, and CorruptedWeights."""
     where = f"{path.parent.name}/{path.name}"
     try:
         return load(_checked(path, stored)) if stored else load_file(path)
@@ -125,17 +125,17 @@ def library_state(path: Path, stored: Stored | None = None) -> dict[str, torch.T
 
 
 def _checked(path: Path, stored: Stored) -> bytes:
-    """The content of the file, which is read once. Raises OSError, DamagedWeights."""
+    """The content of the file, which is read once. Raises OSError, CorruptedWeights."""
     content = path.read_bytes()
     try:
         check_hash(content, stored.sha256)
-    except Damaged as error:
-        raise _damaged(stored, error) from error
+    except CorruptedFile as error:
+        raise _corrupted(stored, error) from error
     return content
 
 
-def _damaged(stored: Stored, error: Damaged) -> DamagedWeights:
-    return DamagedWeights(START_FILE_CORRUPTED(name=stored.shown_name, damage=error.message))
+def _corrupted(stored: Stored, error: CorruptedFile) -> CorruptedWeights:
+    return CorruptedWeights(START_FILE_CORRUPTED(name=stored.shown_name, damage=error.message))
 
 
 def first_names(names: list[str], most: int) -> Message | list[str]:

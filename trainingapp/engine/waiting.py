@@ -20,11 +20,11 @@ from pathlib import Path
 #: Iterations of the waiting loop before a thread sleeps. More gains nothing, and costs time while other load is not
 #: noticed yet.
 SPIN_COUNT = 20_000
-LOOK_INTERVAL_S = 0.5
+POLL_INTERVAL_S = 0.5
 #: Busy cores of other processes from which the run does not count as alone; a browser that shows the run stays below.
 COMPANY_CORES = 0.25
 #: Consecutive quiet measurements after which the run counts as alone again.
-QUIET_LOOKS = 3
+QUIET_POLLS = 3
 
 
 def prepare_environment() -> None:
@@ -74,22 +74,22 @@ class Reading:
 
 
 class Company:
-    """Whether other processes use the same cores: after one busy measurement, until QUIET_LOOKS quiet ones in a row."""
+    """Whether other processes use the same cores: after one busy measurement, until QUIET_POLLS quiet ones in a row."""
 
     def __init__(self) -> None:
         self.is_there = True
-        self._quiet_looks = 0
+        self._quiet_polls = 0
 
     def look(self, before: Reading, after: Reading) -> None:
         passed_s = after.moment_s - before.moment_s
-        if passed_s > 3 * LOOK_INTERVAL_S:  # this process was stopped: what others used meanwhile did not slow it down
+        if passed_s > 3 * POLL_INTERVAL_S:  # this process was stopped: what others used meanwhile did not slow it down
             return
         own_cores = (after.own_s - before.own_s) / passed_s
         others_cores = (after.all_s - before.all_s) / passed_s - own_cores
         # Less for all processes than for this one alone: the system's counters are unusable, so assume other load.
         is_quiet = -COMPANY_CORES < others_cores < COMPANY_CORES
-        self._quiet_looks = self._quiet_looks + 1 if is_quiet else 0
-        self.is_there = self._quiet_looks < QUIET_LOOKS
+        self._quiet_polls = self._quiet_polls + 1 if is_quiet else 0
+        self.is_there = self._quiet_polls < QUIET_POLLS
 
 
 def follow_load() -> None:
@@ -105,7 +105,7 @@ def is_alone() -> bool:
 
 def _follow() -> None:
     while (before := read_load()) is not None:
-        time.sleep(LOOK_INTERVAL_S)
+        time.sleep(POLL_INTERVAL_S)
         if (after := read_load()) is None:
             return
         COMPANY.look(before, after)

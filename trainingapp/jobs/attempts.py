@@ -16,7 +16,7 @@ from typing import Protocol
 from django.conf import settings
 from django.db import connections
 
-from trainingapp.contract.job_order import ERROR_FILE, JOB_FILE, PROGRESS_FILE, RESULT_FILE, read_json, write_whole
+from trainingapp.contract.job_request import ERROR_FILE, JOB_FILE, PROGRESS_FILE, RESULT_FILE, read_json, write_whole
 from trainingapp.contract.messages import Message, from_data
 from trainingapp.contract.messages.jobs_and_models import JOB_ERROR, JOB_PROCESS_ENDED
 from trainingapp.jobs.kinds import JobStopped, Lane, Work, kind_of
@@ -91,14 +91,14 @@ class ThreadAttempt:
         if self._thread.is_alive():
             logger.warning("Job %s did not stop within %d s; its thread was left behind.", self._job.pk, STOP_S)
 
-    def _tell(self, done: int, total: int, phase: Message) -> None:
+    def _report(self, done: int, total: int, phase: Message) -> None:
         if self._stop.is_set():
             raise JobStopped
         self._progress = {"done": done, "total": total, **message_fields(phase)}
 
     def _run(self) -> None:
         try:
-            self._outcome = Outcome(self._work(self._job, self._tell))
+            self._outcome = Outcome(self._work(self._job, self._report))
         except JobStopped:
             logger.info("Job %s was stopped.", self._job.pk)
         except Exception as error:  # whatever it is, the job must end: one without an end would be tried again

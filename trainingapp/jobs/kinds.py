@@ -30,14 +30,14 @@ class Lane(Enum):
     LONG = "long"
 
 
-class Tell(Protocol):
+class ReportProgress(Protocol):
     """Called by work in the worker's process: reports progress, and raises JobStopped where the work is to end."""
 
     def __call__(self, done: int, total: int, phase: Message) -> None: ...
 
 
 #: Work in the worker's process. Called again after a lost worker, so it must be safe to repeat.
-Work = Callable[[Job, Tell], Mapping[str, object]]
+Work = Callable[[Job, ReportProgress], Mapping[str, object]]
 #: Stores the result of a job. Called again after a crash, so it must be safe to repeat.
 OnDone = Callable[[Job, Mapping[str, object]], None]
 #: Stores that a job failed or was cancelled, with the message that says why; False where its result exists already.

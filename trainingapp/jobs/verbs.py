@@ -17,7 +17,7 @@ from trainingapp.models import Job
 UNFINISHED = (Job.State.WAITING, Job.State.WORKING)
 
 
-def ask_for_job(kind: Job.Kind, *, owner: User, params: Mapping[str, object], total: int = 0) -> Job:
+def request_job(kind: Job.Kind, *, owner: User, params: Mapping[str, object], total: int = 0) -> Job:
     """Store a job and wake a worker. A job that needs files is made by `prepared_job`, then stored."""
     return submit_job(prepared_job(kind, owner=owner, params=params, total=total))
 

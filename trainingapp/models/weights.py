@@ -128,8 +128,8 @@ class Weights(Shared):
     @property
     def checked_at(self) -> datetime | None:
         """When that was."""
-        told = self.report.get("scrub", {}).get("checked_at")
-        return datetime.fromisoformat(told) if told else None
+        checked_at = self.report.get("scrub", {}).get("checked_at")
+        return datetime.fromisoformat(checked_at) if checked_at else None
 
     @property
     def start_name(self) -> str:
@@ -137,7 +137,7 @@ class Weights(Shared):
         return f"weights/{self.pk}"
 
     def card(self) -> Card:
-        """What jobs and exports are told of it."""
+        """The description of the model for jobs and exports."""
         thresholds = {name: self.config.get(name) for name in ("iou_thres", "max_det")}
         return {
             "name": self.name,

@@ -11,7 +11,7 @@ from trainingapp.accounts.users import AnyUser
 from trainingapp.presentation.text import Text
 
 ROLES: dict[permissions.Role, Text] = {
-    permissions.Role.NOBODY: _("Not signed in"),
+    permissions.Role.NONE: _("Not signed in"),
     permissions.Role.VIEWER: _("Viewer"),
     permissions.Role.OPERATOR: _("Operator"),
     permissions.Role.ADMINISTRATOR: _("Administrator"),

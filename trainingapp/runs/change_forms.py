@@ -101,8 +101,8 @@ class ForkForm(RunForm):
         return self.run.dataset
 
     def _prepare(self) -> None:
-        sound = self.run.checkpoints.filter(damage="").order_by("-step", "-id")
-        self.fields["checkpoint"].queryset = sound  # type: ignore[attr-defined]
+        valid = self.run.checkpoints.filter(damage="").order_by("-step", "-id")
+        self.fields["checkpoint"].queryset = valid  # type: ignore[attr-defined]
         self.fields["checkpoint"].label_from_instance = _checkpoint_label  # type: ignore[attr-defined]
         dataset = self.fields["dataset"]
         dataset.queryset = Dataset.objects.filter(pk=self.run.dataset_id)  # type: ignore[attr-defined]

@@ -84,8 +84,8 @@ def items_of(run: TrainingRun) -> list[Item]:
     items = []
     for entry in read_index(folder):
         row = rows.get(entry.file)
-        is_pinned, is_sound = row is not None and row.is_pinned, not (row and row.damage)
-        items.append(entry.item(metric, is_pinned=is_pinned, parts=parts[entry.file], is_sound=is_sound))
+        is_pinned, is_valid = row is not None and row.is_pinned, not (row and row.damage)
+        items.append(entry.item(metric, is_pinned=is_pinned, parts=parts[entry.file], is_valid=is_valid))
     return items
 
 

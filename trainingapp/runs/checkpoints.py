@@ -11,8 +11,8 @@ from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
 from trainingapp.contract import retention
-from trainingapp.contract.retention import LEAST_SOUND, Policy
-from trainingapp.contract.storage.durable import Damaged
+from trainingapp.contract.retention import LEAST_VALID, Policy
+from trainingapp.contract.storage.durable import CorruptedFile
 from trainingapp.contract.storage.exporting import ExportForm, export_file
 from trainingapp.contract.storage.reading import open_checkpoint
 from trainingapp.contract.storage.sizes import Removal, plan_removal
@@ -86,7 +86,7 @@ def copy_checkpoint(checkpoint: Checkpoint, target: Path, form: ExportForm = "pt
         raise VerbError(_("The checkpoint %(file)s no longer exists.") % {"file": checkpoint.file})
     try:
         size = export_file(open_checkpoint(checkpoint.path), form, target)
-    except Damaged as error:
+    except CorruptedFile as error:
         raise VerbError(f"{checkpoint.file} {error}.") from None
     except OSError as error:
         message = _("%(path)s cannot be written: %(error)s")
@@ -103,10 +103,10 @@ def _checked(run: TrainingRun, files: Collection[str]) -> list[str]:
         if row.is_pinned:
             raise VerbError(_("The checkpoint %(file)s is pinned. Unpin it first.") % {"file": row.file})
     staying = [row for row in rows if row.file not in files and not row.damage]
-    sound_going = [row for row in going if not row.damage]
-    if housekeeping.may_resume(run) and sound_going and len(staying) < LEAST_SOUND:
+    valid_removed = [row for row in going if not row.damage]
+    if housekeeping.may_resume(run) and valid_removed and len(staying) < LEAST_VALID:
         message = _("The run “%(name)s” can be resumed, so at least %(count)d valid checkpoints must be kept.")
-        raise VerbError(message % {"name": run.name, "count": LEAST_SOUND})
+        raise VerbError(message % {"name": run.name, "count": LEAST_VALID})
     return [row.file for row in going]
 
 

@@ -13,7 +13,7 @@ from django.utils.text import slugify
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.run_directory import TENSORBOARD_DIR
 from trainingapp.contract.script import training_script
-from trainingapp.contract.storage.durable import Bytes, Damaged
+from trainingapp.contract.storage.durable import Bytes, CorruptedFile
 from trainingapp.contract.storage.exporting import EXPORT_FORMS, export_pieces, export_size
 from trainingapp.contract.storage.reading import is_plain, open_checkpoint
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
@@ -44,7 +44,7 @@ def checkpoint_response(checkpoint: Checkpoint, form: str = "pt") -> StreamingHt
         return file_response(checkpoint.path, name, checkpoint.sha256)
     try:
         opened = open_checkpoint(checkpoint.path)
-    except (Damaged, OSError):
+    except (CorruptedFile, OSError):
         return None
     return _attachment(_pieces(export_pieces(opened, wanted)), export_size(opened, wanted), name)
 

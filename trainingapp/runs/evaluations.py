@@ -76,7 +76,7 @@ class Prediction(_Part):
     mask: str | None = None
 
 
-class TellingImage(_Part):
+class NotableImage(_Part):
     index: int = Field(ge=0)
     path: str
     score: float
@@ -100,7 +100,7 @@ class EvaluationFile(_Part):
     curves: list[CurveLines]
     best_confidence: float | None
     thresholds: list[float] | None = None
-    images: list[TellingImage]
+    images: list[NotableImage]
     fixed: list[int]
     paths: dict[int, str]
     predictions: dict[int, Prediction]

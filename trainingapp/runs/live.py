@@ -38,11 +38,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Seconds between two polls of the database; with a bell, polling only covers lost rings.
-LOOK_S = 0.25
-LOOK_WITH_BELL_S = 2.0
-LIST_LOOK_S = 1.0
+POLL_S = 0.25
+POLL_WITH_BELL_S = 2.0
+LIST_POLL_S = 1.0
 #: Seconds between two evaluations of why a queued run waits.
-WAITING_LOOK_S = 2.0
+WAITING_POLL_S = 2.0
 #: Seconds of silence after which a stream sends a heartbeat.
 HEARTBEAT_S = 10.0
 #: Messages that may be queued for a client, and rows read in one query.
@@ -132,7 +132,7 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 class Reader:
     """Feeds all clients of one topic. Lives as long as it has a client; the next one starts a new reader."""
 
-    look_s = LOOK_S
+    poll_s = POLL_S
     readers: dict[tuple[type[Reader], int | str], Reader] = {}
 
     def __init__(self, key: int | str) -> None:
@@ -184,7 +184,7 @@ class Reader:
             while await self._looked():
                 self._moved.set()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._rung.wait(), LOOK_WITH_BELL_S if self._has_bell else self.look_s)
+                    await asyncio.wait_for(self._rung.wait(), POLL_WITH_BELL_S if self._has_bell else self.poll_s)
                 self._rung.clear()
         finally:  # after any error: the clients reconnect and start a new reader
             self.end()
@@ -243,13 +243,13 @@ class RunReader(Reader):
             self.position = run.event_seq
         seen: tuple[object, ...] = (run.updated_at, run.event_seq, run.shown_status)
         if run.status == TrainingRun.Status.QUEUED:  # why it waits changes with other runs
-            seen += (time.monotonic() // WAITING_LOOK_S,)
+            seen += (time.monotonic() // WAITING_POLL_S,)
         if seen != self._seen or self.position < run.event_seq:
-            await self._tell_news(run)
+            await self._send_news(run)
             self._seen = seen
         return True
 
-    async def _tell_news(self, run: TrainingRun) -> None:
+    async def _send_news(self, run: TrainingRun) -> None:
         """Render for each audience what is new and hand it out without a pause in between: a client that joins while
         this waits for a thread is either told here or stands at the new position."""
         if (run.status == TrainingRun.Status.QUEUED) != self._is_waiting:
@@ -305,7 +305,7 @@ class RunReader(Reader):
 class ListReader(Reader):
     """Watches all runs; its clients are only notified of a change, and fetch what they show."""
 
-    look_s = LIST_LOOK_S
+    poll_s = LIST_POLL_S
     _seen: dict[str, object] | None = None
 
     def bell_group(self) -> str:

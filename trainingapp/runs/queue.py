@@ -20,7 +20,7 @@ from trainingapp.scheduling.placement import queued_runs
 LEAST_GAP = 1e-6
 
 
-class Place(TypedDict, total=False):
+class QueuePosition(TypedDict, total=False):
     """A place in the queue: exactly one of these."""
 
     before: TrainingRun
@@ -32,7 +32,7 @@ def can_be_moved(run: TrainingRun) -> bool:
     return run.is_queued
 
 
-def move_in_queue(run: TrainingRun, *, by: str = "", **place: Unpack[Place]) -> TrainingRun:
+def move_in_queue(run: TrainingRun, *, by: str = "", **place: Unpack[QueuePosition]) -> TrainingRun:
     """Move a queued run before or after another one, or to an end of the queue.
 
     The place counts across priorities: where the priority of the run does not fit there, it takes that of its new
@@ -82,7 +82,7 @@ def _locked_queue(run: TrainingRun) -> Iterator[list[TrainingRun]]:
         yield list(queued_runs())
 
 
-def _new_index(queue: list[TrainingRun], run: TrainingRun, place: Place) -> int:
+def _new_index(queue: list[TrainingRun], run: TrainingRun, place: QueuePosition) -> int:
     """The index of the run among the other queued runs. Raises VerbError where the run beside it is not queued."""
     others = [other for other in queue if other != run]
     if "to" in place:

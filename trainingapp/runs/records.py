@@ -12,7 +12,7 @@ from trainingapp.accounts.permissions import Verb, can, refusal
 from trainingapp.contract.config import RunConfig
 from trainingapp.contract.messages import Message
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.jobs.verbs import ask_for_job
+from trainingapp.jobs.verbs import request_job
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun, Weights
 from trainingapp.models.bell import ring
 from trainingapp.models.run import Status
@@ -73,7 +73,7 @@ def preview_batch(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
     """Request a job that draws the first training batch of such a run. Raises VerbError."""
     _check_request(dataset, config, owner)
     params = {"config": config.model_dump(mode="json"), "dataset_dir": str(dataset.folder)}
-    return ask_for_job(Job.Kind.BATCH_PREVIEW, owner=owner, params=params)
+    return request_job(Job.Kind.BATCH_PREVIEW, owner=owner, params=params)
 
 
 def check_first(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
@@ -87,7 +87,7 @@ def check_first(dataset: Dataset, config: RunConfig, *, owner: User) -> Job:
     }
     with transaction.atomic():
         audit.record("check", dataset, by=owner.get_username())
-        return ask_for_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
+        return request_job(Job.Kind.PREFLIGHT, owner=owner, params=params)
 
 
 def _check_request(dataset: Dataset, config: RunConfig, owner: User) -> None:

@@ -212,10 +212,10 @@ def _nowhere(cluster: ClusterState, request: Request) -> str:
     away = [machine.name for machine in cluster.machines if machine.is_away and machine.suited(request)]
     if away:
         return _("Only %(hosts)s has what it requires, and no worker is running there.") % {"hosts": ", ".join(away)}
-    return _("No host has %(what)s.") % {"what": asked_for(request)}
+    return _("No host has %(what)s.") % {"what": request_text(request)}
 
 
-def asked_for(request: Request) -> str:
+def request_text(request: Request) -> str:
     """What a run requires, as text in the active language."""
     slots = ngettext("%(count)d CPU slot", "%(count)d CPU slots", request.slots) % {"count": request.slots}
     named = {"cpu": slots, "gpu": _("a GPU"), "auto": _("any available device")}

@@ -35,7 +35,7 @@ INKS = ("#0e6b66", "#d2691e", "#6a4fb3", "#2f7fc1", "#b0266b", "#7a7a1e", "#4d56
 HISTORY = "by-epoch-"
 SHARES_CURVE = f"{HISTORY}shares"
 #: Labels that the engine gives to lines; all others are the users' names of classes.
-ENGINE_WORDS = frozenset({"All classes", "Model", "Even"})
+ENGINE_LABELS = frozenset({"All classes", "Model", "Even"})
 Span = tuple[float, float]
 Scale = Callable[[float], float]
 
@@ -136,7 +136,7 @@ def plot(curve: CurveLines) -> Plot:
 def _line(number: int, series: Series, scale_x: Scale, scale_y: Scale) -> Line:
     places = [(f"{scale_x(x):.1f}", f"{scale_y(y):.1f}") for x, y in series.points]
     marks = places if len(places) <= MARKED_POINTS else []
-    label = _(series.label) if series.label in ENGINE_WORDS else series.label  # others are names of classes
+    label = _(series.label) if series.label in ENGINE_LABELS else series.label  # others are names of classes
     return Line(number, label, INKS[number - 1], " ".join(f"{x},{y}" for x, y in places), marks)
 
 

@@ -85,7 +85,7 @@ class Gallery:
         content = self._content
         return [self._card(index, content.paths[index], None) for index in content.fixed if index in content.paths]
 
-    def telling(self, *, best: bool, label: int | None) -> list[Card]:
+    def notable(self, *, best: bool, label: int | None) -> list[Card]:
         """The worst (or best) images, the very worst (best) first; with `label` those that show that class."""
         found = [one for one in self._content.images if label is None or label in one.labels]
         ordered = found[::-1] if best else found

@@ -40,7 +40,7 @@ from trainingapp.views.evaluation_images import IMAGE_PIXELS, USUAL_CONFIDENCE, 
 PARTS = {
     "confusion": "runs/_evaluation_confusion.html",
     "classes": "runs/_evaluation_classes.html",
-    "telling": "runs/_evaluation_telling.html",
+    "notable": "runs/_evaluation_notable.html",
 }
 
 _WHEN_EVALUATED = gettext_lazy("It is created by the validation at the end of the first epoch. Reload this page then.")
@@ -106,10 +106,10 @@ def _content_context(
         "matrix": matrix_rows(content.confusion) if content.confusion else None,
         "plots": [plot(curve) for curve in all_curves(content, found)],
         "cards": gallery.fixed(),
-        "telling": gallery.telling(best=which == "best", label=chosen),
+        "notable": gallery.notable(best=which == "best", label=chosen),
         "ends": [("worst", _("Worst")), ("best", _("Best"))],
         "which": "best" if which == "best" else "worst",
-        "telling_title": _("Best images") if which == "best" else _("Worst images"),
+        "notable_title": _("Best images") if which == "best" else _("Worst images"),
         "label": chosen,
         "legend": legend(content),
         "confidence": USUAL_CONFIDENCE if content.best_confidence is None else content.best_confidence,

@@ -34,16 +34,16 @@ class Restart:
 
     @property
     def lost(self) -> int:
-        """Runs that did not go on by themselves because it was in vain."""
+        """Runs that were not resumed, because recovering them had failed too often."""
         return sum(entry.action == "failed" for entry in self.entries)
 
     @property
-    def went_on(self) -> int:
+    def resumed(self) -> int:
         return sum(bool(entry.action) for entry in self.entries) - self.lost
 
 
-def restart_to_tell(request: HttpRequest) -> Restart | None:
-    """What the newest restart found, for the banner; None when there was none lately, or it was put away."""
+def unseen_restart(request: HttpRequest) -> Restart | None:
+    """What the newest restart found, for the banner; None without a recent one, or after it was dismissed."""
     since = timezone.now() - timedelta(days=BANNER_DAYS)
     lately = _seen_by(request.user).filter(found_at__gte=since)
     newest = lately.filter(pk__gt=request.session.get(SEEN_KEY, 0)).first()
@@ -62,7 +62,7 @@ def journal(request: HttpRequest) -> HttpResponse:
     entries = _seen_by(request.user).select_related("run")
     page = Paginator(entries, ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
     restarts = [Restart(worker, list(entries)) for worker, entries in groupby(page, lambda entry: entry.found_by)]
-    # Whose a deleted run was, and who saw it, is known no more.
+    # The owner and the visibility of a deleted run are no longer known.
     context = {"page": page, "restarts": restarts, "names_deleted": is_administrator(request.user)}
     return render(request, "journal/list.html", {**context, "section": "journal"})
 

@@ -13,11 +13,11 @@ from trainingapp.accounts.permissions import can_control, sees
 from trainingapp.models import Forecast, Host, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.queue import Place
+from trainingapp.runs.queue import QueuePosition
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling import forecast
 from trainingapp.scheduling.placement import Request, open_holds, queued_runs
-from trainingapp.scheduling.scheduler import asked_for, named_to, reasons
+from trainingapp.scheduling.scheduler import named_to, reasons, request_text
 from trainingapp.views.access import controlled_run
 
 #: Queued runs that the page shows; the others are counted.
@@ -31,7 +31,7 @@ class Row:
     number: int
     run: TrainingRun
     reason: str
-    asks: str
+    requests: str
     forecast: Forecast | None
     controls: bool
     is_hidden: bool
@@ -50,7 +50,7 @@ def queue_move(request: HttpRequest, pk: int) -> HttpResponse:
     """Move a run: `before` or `after` another run, or `to` first or last."""
     run = controlled_run(request, pk, RUN_VERBS["move"].permission)
     try:
-        run_verbs.move_in_queue(run, by=request.user.get_username(), **_requested_place(request))
+        run_verbs.move_in_queue(run, by=request.user.get_username(), **_requested_position(request))
     except VerbError as error:
         return _answer(request, run, str(error))
     return _answer(request, run)
@@ -71,7 +71,7 @@ def queue_priority(request: HttpRequest, pk: int) -> HttpResponse:
     return _answer(request, run)
 
 
-def _requested_place(request: HttpRequest) -> Place:
+def _requested_position(request: HttpRequest) -> QueuePosition:
     """The place that the form names. Raises VerbError where it names none."""
     for name in ("before", "after"):
         if name in request.POST:
@@ -121,7 +121,7 @@ def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
 
 def _rows(request: HttpRequest) -> list[Row]:
     runs = list(queued_runs().select_related("dataset", "owner")[:SHOWN])
-    named, told = named_to(request.user), forecast.newest_forecasts()
+    named, forecasts = named_to(request.user), forecast.newest_forecasts()
     why = reasons(SHOWN, named)
     numbers = [run.pk for run in runs]
     return [
@@ -129,8 +129,8 @@ def _rows(request: HttpRequest) -> list[Row]:
             number=place,
             run=run,
             reason=why.get(run.pk, ""),
-            asks=asked_for(Request.of(run.config)),
-            forecast=told.get(run.pk),
+            requests=request_text(Request.of(run.config)),
+            forecast=forecasts.get(run.pk),
             controls=can_control(request.user, run),
             is_hidden=run.pk not in named,
             ahead=numbers[place - 2] if place > 1 else None,

@@ -23,7 +23,7 @@ from trainingapp.runs.forms import LIMITS, RunForm, ShareForm, config_table, dat
 from trainingapp.runs.run_page import log_events
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_run, explain_missing_task, require, visible_run, weights_seen_by
-from trainingapp.views.journal import restart_to_tell
+from trainingapp.views.journal import unseen_restart
 from trainingapp.views.run_control import context_of
 from trainingapp.views.run_forks import lineage
 
@@ -52,7 +52,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
         "has_runs": seen.exists(),
         "has_datasets": ready_datasets(request.user).exists(),
         "creates": can(request.user, RUN_VERBS["create"].permission),
-        "restart": restart_to_tell(request),
+        "restart": unseen_restart(request),
     }
     is_part = request.headers.get("HX-Target") == "runs" and "HX-History-Restore-Request" not in request.headers
     return render(request, "runs/_table.html" if is_part else "runs/list.html", context)

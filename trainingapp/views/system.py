@@ -6,7 +6,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from trainingapp.operations.doctor import vitals
+from trainingapp.operations.doctor import health_checks
 
 
 @login_not_required
@@ -27,7 +27,7 @@ def health(request: HttpRequest) -> JsonResponse:
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """200 when the studio can take work and do it, else 503; each check says in a sentence how it stands."""
-    checks = vitals()
+    checks = health_checks()
     is_ready = all(check.ok for check in checks)
     record = {check.name: {"ok": check.ok, "detail": check.detail} for check in checks}
     body = {"status": "ok" if is_ready else "not ready", "checks": record}

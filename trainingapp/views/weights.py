@@ -33,7 +33,7 @@ DEEPEST = 4
 #: Entries of the audit trail on the page of an entry; the trail itself has the rest.
 ENTRIES_SHOWN = 50
 #: Metrics that the list shows, the first that there is.
-TELLING = ("ap", "top1", "mean_iou", "ap50", "macro_f1", "dice", "pixel_accuracy", "loss")
+MAIN_METRICS = ("ap", "top1", "mean_iou", "ap50", "macro_f1", "dice", "pixel_accuracy", "loss")
 
 
 @require_safe
@@ -50,7 +50,7 @@ def weights_list(request: HttpRequest) -> HttpResponse:
     by_pk = listed.select_related("owner", "parent", "run").in_bulk([pk for pk, _depth in page])
     context = {
         "page": page,
-        "rows": [ShownRow(weights=by_pk[pk], depth=depth, result=telling_metric(by_pk[pk])) for pk, depth in page],
+        "rows": [ShownRow(weights=by_pk[pk], depth=depth, result=main_metric(by_pk[pk])) for pk, depth in page],
         "query": query,
         "task": task,
         "counts": [(name, found.filter(task=name).count()) for name in TASKS],
@@ -86,9 +86,9 @@ class ShownRow(TypedDict):
     result: tuple[str, str] | None
 
 
-def telling_metric(weights: Weights) -> tuple[str, str] | None:
+def main_metric(weights: Weights) -> tuple[str, str] | None:
     """(name, value) of the metric that says most."""
-    wanted = [weights.config.get("best_metric", ""), *TELLING]
+    wanted = [weights.config.get("best_metric", ""), *MAIN_METRICS]
     name = next((name for name in wanted if name in weights.metrics), None)
     return (name, metric(weights.metrics[name], name)) if name else None
 

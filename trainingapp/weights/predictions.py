@@ -8,7 +8,7 @@ from typing import TypedDict
 from pydantic import JsonValue
 
 from trainingapp.contract.class_colours import class_colour
-from trainingapp.contract.job_order import read_json
+from trainingapp.contract.job_request import read_json
 from trainingapp.contract.messages import MessageData
 from trainingapp.contract.model_card import Card, with_task
 from trainingapp.contract.old_names import deep_with_new_names

@@ -38,7 +38,7 @@ class StudioConsumer(Consumer):
         import_module("trainingapp.worker.tasks")
         super().__init__(huey, **options)
         self._signal_actions[signal.SIGTERM] = (False, True)  # graceful as well, and no restart
-        self._watch = threading.Thread(target=self._keep_watch, name="watch", daemon=True)
+        self._watch = threading.Thread(target=self._watch_runs, name="watch", daemon=True)
 
     def start(self) -> None:
         from trainingapp.supervision import warm_spare
@@ -57,7 +57,7 @@ class StudioConsumer(Consumer):
         warm_process.drop()
         super().stop(graceful)
 
-    def _keep_watch(self) -> None:
+    def _watch_runs(self) -> None:
         from trainingapp.models import trash
         from trainingapp.scheduling.inventory import keep_fresh
         from trainingapp.supervision import HOST, note_restart, worker_id
@@ -67,7 +67,7 @@ class StudioConsumer(Consumer):
         self._guarded(note_restart)
         while not self.stop_flag.is_set():
             self._guarded(lambda: keep_fresh(HOST, worker_id()))
-            self._guarded(tasks.look_around)
+            self._guarded(tasks.check_for_work)
             self.stop_flag.wait(WATCH_S)
 
     @staticmethod

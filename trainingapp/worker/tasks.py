@@ -82,7 +82,7 @@ def do_jobs(lane_name: str) -> None:
 @db_periodic_task(crontab())
 def health_check() -> None:
     """The look around of every minute; the worker's own watch looks more often."""
-    look_around()
+    check_for_work()
     forecast.keep_up()
     inventory.forget_gone()
 
@@ -114,7 +114,7 @@ def age_checkpoints() -> None:
     housekeeping.apply_ages()
 
 
-def look_around() -> None:
+def check_for_work() -> None:
     """Take up lost runs, queued runs while slots are free, and jobs that no living worker holds."""
     recover_lost_runs(then=wake_trainer)
     if is_waiting() and has_free_slot():

@@ -8,12 +8,12 @@ from pathlib import Path
 from trainingapp.contract.messages import MessageError
 
 TEMPORARY_SUFFIX = ".tmp"
-DAMAGED_SUFFIX = ".damaged"
+CORRUPTED_SUFFIX = ".damaged"
 
 Bytes = bytes | bytearray | memoryview
 
 
-class Damaged(MessageError, ValueError):
+class CorruptedFile(MessageError, ValueError):
     """A stored file is not what was written. The message completes a sentence that begins with the file's name."""
 
 
@@ -47,7 +47,7 @@ def prepared(path: Path, parts: Iterable[Bytes]) -> Path:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except (OSError, Damaged):  # parts may be read from what is damaged
+    except (OSError, CorruptedFile):  # parts may be read from what is damaged
         temporary.unlink(missing_ok=True)
         raise
     return temporary

@@ -13,7 +13,7 @@ EXPORT_FORMS: tuple[ExportForm, ...] = ("pt", "safetensors")
 
 
 def export_pieces(opened: Opened, form: ExportForm) -> Iterator[Bytes]:
-    """The bytes of the file in order. Raises Damaged in the middle where a tensor is not what was written."""
+    """The bytes of the file in order. Raises CorruptedFile in the middle where a tensor is not what was written."""
     write = pt_pieces if form == "pt" else safetensors_pieces
     return write(opened.content, opened.read)
 
@@ -24,7 +24,7 @@ def export_size(opened: Opened, form: ExportForm) -> int:
 
 
 def export_file(opened: Opened, form: ExportForm, target: Path) -> int:
-    """Write the file, whole or not at all; returns its size. Raises OSError and Damaged."""
+    """Write the file, whole or not at all; returns its size. Raises OSError and CorruptedFile."""
     temporary = prepared(target, export_pieces(opened, form))
     temporary.replace(target)
     return target.stat().st_size

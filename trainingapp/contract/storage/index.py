@@ -34,7 +34,7 @@ class Entry:
     def without_best(self) -> "Entry":
         return replace(self, is_best=False)
 
-    def item(self, metric: str, *, is_pinned: bool, parts: Mapping[str, int], is_sound: bool = True) -> Item:
+    def item(self, metric: str, *, is_pinned: bool, parts: Mapping[str, int], is_valid: bool = True) -> Item:
         """The checkpoint as the rules of retention see it."""
         return Item(
             file=self.file,
@@ -43,7 +43,7 @@ class Entry:
             value=self.metrics.get(metric),
             is_best=self.is_best,
             is_pinned=is_pinned,
-            is_sound=is_sound,
+            is_valid=is_valid,
             is_epoch_end=self.reason == "epoch",
             parts=parts,
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from trainingapp.contract.messages.storage import DTYPE_UNKNOWN, FORMAT_UNKNOWN, MANIFEST_UNREADABLE
-from trainingapp.contract.storage.durable import Damaged
+from trainingapp.contract.storage.durable import CorruptedFile
 
 LeafT = TypeVar("LeafT")
 #: What a checkpoint holds: plain values in dictionaries, lists and tuples, with a `TensorSpec` for each tensor.
@@ -101,15 +101,15 @@ def manifest_bytes(tree: object) -> bytes:
 
 
 def read_manifest(data: bytes) -> Content:
-    """The tree of a manifest. Raises Damaged."""
+    """The tree of a manifest. Raises CorruptedFile."""
     try:
         values = json.loads(data)
         if values["format"] != FORMAT:
-            raise Damaged(FORMAT_UNKNOWN(format=str(values["format"])))
+            raise CorruptedFile(FORMAT_UNKNOWN(format=str(values["format"])))
         specs = [_spec(item) for item in values["tensors"]]
         return {str(key): _unpacked(item, specs) for key, item in values["content"].items()}
     except (ValueError, TypeError, LookupError) as error:
-        raise error if isinstance(error, Damaged) else Damaged(MANIFEST_UNREADABLE()) from error
+        raise error if isinstance(error, CorruptedFile) else CorruptedFile(MANIFEST_UNREADABLE()) from error
 
 
 def _packed(tree: object, tensors: list[dict[str, object]]) -> object:
@@ -136,7 +136,7 @@ def _spec(item: dict[str, Any]) -> TensorSpec:
     shape = tuple(map(int, item["shape"]))
     stride = tuple(map(int, item["stride"])) if "stride" in item else plain_stride(shape)
     if item["dtype"] not in WIDTHS:
-        raise Damaged(DTYPE_UNKNOWN(dtype=str(item["dtype"])))
+        raise CorruptedFile(DTYPE_UNKNOWN(dtype=str(item["dtype"])))
     return TensorSpec(str(item["dtype"]), shape, stride, str(item["sha256"]))
 
 

@@ -18,7 +18,7 @@ from trainingapp.contract.messages.storage import (
     PACK_TRUNCATED,
     TENSOR_MISSING,
 )
-from trainingapp.contract.storage.durable import TEMPORARY_SUFFIX, Bytes, Damaged, flush_folder, write_all
+from trainingapp.contract.storage.durable import TEMPORARY_SUFFIX, Bytes, CorruptedFile, flush_folder, write_all
 from trainingapp.contract.storage.planes import decoded, encoded_chunks
 
 PACKS_DIR = "packs"
@@ -80,13 +80,13 @@ class Packs:
             table.pop(sha256, None)
 
     def read(self, sha256: str) -> bytearray:
-        """The numbers with this hash, from the first copy that is valid. Raises Damaged."""
-        problem = Damaged(TENSOR_MISSING())
+        """The numbers with this hash, from the first copy that is valid. Raises CorruptedFile."""
+        problem = CorruptedFile(TENSOR_MISSING())
         for table in reversed(self._records.values()):
             if sha256 in table:
                 try:
                     return read_record(self.folder, table[sha256])
-                except Damaged as error:
+                except CorruptedFile as error:
                     problem = error
         raise problem
 
@@ -121,8 +121,10 @@ class Packs:
             if record is not None:
                 live[record.pack] += record.size
         removed = {name: self._sizes[name] for name, size in live.items() if not size}
-        half_dead = {name: (self._sizes[name], size) for name, size in live.items() if 0 < 2 * size < self._sizes[name]}
-        return Sweep(removed, half_dead)
+        half_unused = {
+            name: (self._sizes[name], size) for name, size in live.items() if 0 < 2 * size < self._sizes[name]
+        }
+        return Sweep(removed, half_unused)
 
     def sweep(self, needed: Collection[str]) -> Iterator[None]:
         """Do what `plan` says, piece by piece. A crash in between leaves a record twice, never none. Raises OSError."""
@@ -145,7 +147,7 @@ class Packs:
                 yield
             self.add(writer)
             self._drop(name)
-        except Damaged:
+        except CorruptedFile:
             return
         finally:
             writer.discard()
@@ -221,7 +223,7 @@ def read_table(path: Path) -> Iterator[Record]:
 
 
 def read_stored(folder: Path, record: Record) -> bytearray:
-    """The bytes of a record with its header. Raises Damaged where the pack is gone or cut short."""
+    """The bytes of a record with its header. Raises CorruptedFile where the pack is gone or cut short."""
     stored = bytearray(record.size)
     try:
         with (folder / record.pack).open("rb", buffering=0) as file:
@@ -230,16 +232,16 @@ def read_stored(folder: Path, record: Record) -> bytearray:
             while view and (count := file.readinto(view)):
                 view = view[count:]
     except FileNotFoundError:
-        raise Damaged(PACK_MISSING(pack=record.pack)) from None
+        raise CorruptedFile(PACK_MISSING(pack=record.pack)) from None
     if view:
-        raise Damaged(PACK_TRUNCATED(pack=record.pack))
+        raise CorruptedFile(PACK_TRUNCATED(pack=record.pack))
     return stored
 
 
 def read_record(folder: Path, record: Record) -> bytearray:
-    """The numbers of a record. Raises Damaged where they are not those that were written."""
+    """The numbers of a record. Raises CorruptedFile where they are not those that were written."""
     stored = read_stored(folder, record)
     raw = decoded(memoryview(stored)[HEADER.size :], record.width, record.raw_bytes)
     if hashlib.sha256(raw).hexdigest() != record.sha256:
-        raise Damaged(PACK_HASH_MISMATCH(pack=record.pack))
+        raise CorruptedFile(PACK_HASH_MISMATCH(pack=record.pack))
     return raw

@@ -14,7 +14,7 @@ import numpy as np
 import zstandard
 
 from trainingapp.contract.messages.storage import NOT_DECOMPRESSED, TRUNCATED
-from trainingapp.contract.storage.durable import Bytes, Damaged
+from trainingapp.contract.storage.durable import Bytes, CorruptedFile
 
 #: Bytes of numbers that are compressed at a time; a multiple of every width.
 CHUNK_BYTES = 4 << 20
@@ -37,14 +37,14 @@ def encoded_chunks(raw: Bytes, width: int) -> Iterator[list[Bytes]]:
 
 
 def decoded(stored: memoryview, width: int, raw_bytes: int) -> bytearray:
-    """The numbers that `encoded_chunks` was given. Raises Damaged where `stored` cannot be such a thing."""
+    """The numbers that `encoded_chunks` was given. Raises CorruptedFile where `stored` cannot be such a thing."""
     raw, place = bytearray(raw_bytes), 0
     decompressor = zstandard.ZstdDecompressor()
     for start in range(0, raw_bytes, CHUNK_BYTES):
         numbers = np.frombuffer(raw, np.uint8)[start : start + CHUNK_BYTES].reshape(-1, width)
         for number in range(width):
             if place + LENGTH.size > len(stored):
-                raise Damaged(TRUNCATED())
+                raise CorruptedFile(TRUNCATED())
             (length,) = LENGTH.unpack_from(stored, place)
             place += LENGTH.size
             numbers[:, number] = _plane(decompressor, stored[place : place + length], len(numbers))
@@ -56,7 +56,7 @@ def _plane(decompressor: zstandard.ZstdDecompressor, stored: memoryview, length:
     try:
         content = stored if len(stored) == length else decompressor.decompress(stored, max_output_size=length)
     except zstandard.ZstdError:
-        raise Damaged(NOT_DECOMPRESSED()) from None
+        raise CorruptedFile(NOT_DECOMPRESSED()) from None
     if len(content) != length:
-        raise Damaged(TRUNCATED())
+        raise CorruptedFile(TRUNCATED())
     return np.frombuffer(content, np.uint8)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.storage import FILE_MISSING, HASH_MISMATCH, NOT_READABLE
-from trainingapp.contract.storage.durable import Bytes, Damaged
+from trainingapp.contract.storage.durable import Bytes, CorruptedFile
 from trainingapp.contract.storage.manifest import Content, TensorSpec, leaves, read_manifest
 from trainingapp.contract.storage.packs import Packs
 from trainingapp.contract.storage.plain import STORAGES
@@ -29,7 +29,7 @@ _UNREADABLE = (
 class Opened:
     """`content` is what a checkpoint holds, with a `TensorSpec` for each tensor; `read` gives its numbers.
 
-    `read` raises Damaged where they are not those that were written; a plain file has no hash of its tensors.
+    `read` raises CorruptedFile where they are not those that were written; a plain file has no hash of its tensors.
     """
 
     content: Content
@@ -46,26 +46,26 @@ def is_plain(path: Path) -> bool:
 
 
 def open_checkpoint(path: Path, packs: Packs | None = None) -> Opened:
-    """Raises FileNotFoundError, other OSErrors, and Damaged. `packs` are those of its folder, where they are open."""
+    """Raises OSError and CorruptedFile. `packs` are those of its folder, where they are open."""
     if is_plain(path):
         return _open_plain(path)
     return open_manifest(path.read_bytes(), packs or Packs(path.parent))
 
 
 def open_manifest(content: bytes, packs: Packs) -> Opened:
-    """A compact checkpoint whose file holds `content`. Raises Damaged."""
+    """A compact checkpoint whose file holds `content`. Raises CorruptedFile."""
     return Opened(read_manifest(content), lambda spec: packs.read(spec.key))
 
 
 def check_hash(content: bytes | io.BufferedReader, sha256: str) -> None:
-    """Raises Damaged where what was read, or a file that is open at its beginning, has another hash."""
+    """Raises CorruptedFile where what was read, or a file that is open at its beginning, has another hash."""
     file = io.BytesIO(content) if isinstance(content, bytes) else content
     if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-        raise Damaged(HASH_MISMATCH())
+        raise CorruptedFile(HASH_MISMATCH())
 
 
 def named_records(path: Path) -> frozenset[str]:
-    """Hashes of the records that the checkpoint names; none for a plain one. Raises FileNotFoundError and Damaged."""
+    """Hashes of the records that the checkpoint names; none for a plain one. Raises OSError and CorruptedFile."""
     content = {} if is_plain(path) else read_manifest(path.read_bytes())
     return frozenset(spec.key for spec in leaves(content, TensorSpec))
 
@@ -74,7 +74,7 @@ def needed_records(path: Path) -> frozenset[str]:
     """The same; none either for a checkpoint that is gone or damaged."""
     try:
         return named_records(path)
-    except (FileNotFoundError, Damaged):
+    except (FileNotFoundError, CorruptedFile):
         return frozenset()
 
 
@@ -85,7 +85,7 @@ def file_damage(path: Path, sha256: str) -> Message | None:
             check_hash(file, sha256)
     except FileNotFoundError:
         return FILE_MISSING()
-    except Damaged as error:
+    except CorruptedFile as error:
         return error.message
     return None
 
@@ -108,7 +108,7 @@ def damage(path: Path, sha256: str, packs: Packs | None = None, known_valid: set
                 valid.add(spec.key)
     except FileNotFoundError:
         return FILE_MISSING()
-    except Damaged as error:
+    except CorruptedFile as error:
         return error.message
     return None
 
@@ -119,7 +119,7 @@ def _open_plain(path: Path) -> Opened:
         prefix = archive.namelist()[0].split("/")[0]
         content = _Unpickler(io.BytesIO(archive.read(f"{prefix}/data.pkl"))).load()
     except _UNREADABLE as error:
-        raise Damaged(NOT_READABLE(error=str(error))) from error
+        raise CorruptedFile(NOT_READABLE(error=str(error))) from error
 
     def read(spec: TensorSpec) -> Bytes:
         key, offset = spec.key.split(":")

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainingapp.contract.storage.durable import TEMPORARY_SUFFIX, Damaged, flush_folder
+from trainingapp.contract.storage.durable import TEMPORARY_SUFFIX, CorruptedFile, flush_folder
 from trainingapp.contract.storage.index import Entry, read_index, write_index
 from trainingapp.contract.storage.packs import PACKS_DIR, Packs
 from trainingapp.contract.storage.reading import named_records, needed_records
@@ -85,7 +85,7 @@ def unneeded_packs(checkpoints: Path) -> list[Path]:
     packs = Packs(checkpoints)
     try:
         needed = {key for path in checkpoints.glob("*.pt") for key in named_records(path)}
-    except (FileNotFoundError, Damaged):
+    except (FileNotFoundError, CorruptedFile):
         return []
     if any(key not in packs for key in needed):
         return []

@@ -10,21 +10,21 @@ import torch
 
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.export_options import options_of
-from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.job_request import JobRequest
 from trainingapp.engine.device import available_threads
 from trainingapp.engine.export import drawn_images, export
 
 IMAGES_CHECKED = 10
 
 
-def run(order: JobOrder) -> dict[str, object]:
+def run(request: JobRequest) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
-    params = order.params
-    images, are_drawn = check_images(params.get("dataset_dir", ""), order.folder)
+    params = request.params
+    images, are_drawn = check_images(params.get("dataset_dir", ""), request.folder)
     options = options_of(params.get("options"))
     weights = Path(params["weights"])
-    found = export(params["card"], weights, params["formats"], images, order.folder, order.tell, options)
-    shutil.rmtree(order.folder / "drawn", ignore_errors=True)
+    found = export(params["card"], weights, params["formats"], images, request.folder, request.report, options)
+    shutil.rmtree(request.folder / "drawn", ignore_errors=True)
     return {**found, "are_drawn": are_drawn}
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from trainingapp.contract.class_colours import class_rgb
-from trainingapp.contract.job_order import JobOrder, write_whole
+from trainingapp.contract.job_request import JobRequest, write_whole
 from trainingapp.contract.messages.engine_jobs import LOADING_NETWORK, NOT_AN_IMAGE, PREDICTING
 from trainingapp.contract.model_card import Card
 from trainingapp.contract.prediction import opened
@@ -26,20 +26,20 @@ SHOWN_PIXELS = 1280
 MASK_ALPHA = 150
 
 
-def run(order: JobOrder) -> dict[str, object]:
+def run(request: JobRequest) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
-    card, images = order.params["card"], order.params["images"]
-    order.tell(0, len(images), LOADING_NETWORK())
-    network = network_of(card, Path(order.params["weights"]))
+    card, images = request.params["card"], request.params["images"]
+    request.report(0, len(images), LOADING_NETWORK())
+    network = network_of(card, Path(request.params["weights"]))
     for name in ("shown", "masks"):
-        (order.folder / name).mkdir(exist_ok=True)
+        (request.folder / name).mkdir(exist_ok=True)
     found = []
     for number, image in enumerate(images):
-        order.tell(number, len(images), PREDICTING())
-        found.append({"name": image["name"], **_predict_image(order.folder, card, network, image["file"], number)})
+        request.report(number, len(images), PREDICTING())
+        found.append({"name": image["name"], **_predict_image(request.folder, card, network, image["file"], number)})
     about = {name: card[name] for name in ("name", "version", "task", "classes", "sha256")}
-    write_whole(order.folder / PREDICTIONS_FILE, {"weights": about, "images": found})
-    order.tell(len(images), len(images))
+    write_whole(request.folder / PREDICTIONS_FILE, {"weights": about, "images": found})
+    request.report(len(images), len(images))
     good = [one for one in found if "problem" not in one]
     took = [one["milliseconds"] for one in good]
     return {

@@ -16,7 +16,7 @@ from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import DatasetIndex, Sample, read_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
-from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.job_request import JobRequest
 from trainingapp.contract.messages import Message, message_of
 from trainingapp.contract.messages.engine_jobs import (
     CLASSES_UNKNOWN,
@@ -45,9 +45,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", 
 MOST_IMAGES = 20_000
 
 
-def run(order: JobOrder) -> dict[str, object]:
+def run(request: JobRequest) -> dict[str, object]:
     torch.set_num_threads(max(1, available_threads() // 2))  # beside runs that train
-    card, params = order.params["card"], order.params
+    card, params = request.params["card"], request.params
     weights = Path(params["weights"])
     why_not: Message | None = None
     if params.get("dataset_dir"):
@@ -68,26 +68,26 @@ def run(order: JobOrder) -> dict[str, object]:
     if not paths:
         raise BadData(NO_IMAGES())
     total = len(paths) * (2 if measured else 1)
-    problems = _write_lines(order, card, weights, root, paths, total)
+    problems = _write_lines(request, card, weights, root, paths, total)
     result: dict[str, object] = {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
     if measured is None:
         return {**result, **_unmeasured(why_not or NO_LABELS())}
     if problems:
         return {**result, **_unmeasured(IMAGES_UNREADABLE())}
-    return {**result, **_measured(order, card, weights, measured, total)}
+    return {**result, **_measured(request, card, weights, measured, total)}
 
 
 def _unmeasured(reason: Message) -> dict[str, object]:
     return {"unmeasured": str(reason), "unmeasured_data": reason.as_data()}
 
 
-def _write_lines(order: JobOrder, card: Card, weights: Path, root: Path, paths: Sequence[Path], total: int) -> int:
+def _write_lines(request: JobRequest, card: Card, weights: Path, root: Path, paths: Sequence[Path], total: int) -> int:
     """Predict each image; returns how many could not be read."""
     network = load_plain_network(card, weights)
     problems = 0
-    with (order.folder / LINES_FILE).open("w", encoding="utf-8") as file:
+    with (request.folder / LINES_FILE).open("w", encoding="utf-8") as file:
         for number, path in enumerate(paths):
-            order.tell(number, total, PREDICTING())
+            request.report(number, total, PREDICTING())
             try:
                 values = predicted(network, card, path).values
             except UNREADABLE as error:
@@ -137,19 +137,21 @@ def _labelled(root: Path, paths: Sequence[Path], card: Card) -> DatasetIndex | N
     return DatasetIndex(root, root.name, [card["task"]], list(card["classes"]), "", samples)
 
 
-def _measured(order: JobOrder, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, object]:
+def _measured(request: JobRequest, card: Card, weights: Path, index: DatasetIndex, total: int) -> dict[str, object]:
     """The metrics that a validation of a run would give for these images."""
     config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": False})
     twice = [replace(one, split="train") for one in (index.samples * 2)[: max(2, len(index.samples))]]
     whole = replace(index, samples=[*twice, *index.samples])
-    task = make_task(RunSpec(order.folder, config, index.folder, order.folder, attempt=1), whole, torch.device("cpu"))
+    task = make_task(
+        RunSpec(request.folder, config, index.folder, request.folder, attempt=1), whole, torch.device("cpu")
+    )
     network = load_network(card, weights)
     meter, done = task.validation_meter(), total - len(index.samples)
     for batch in task.val_batches():
         with torch.inference_mode():
             task.evaluate(network, batch, meter)
         done += len(batch.indices_N)
-        order.tell(done, total, MEASURING())
+        request.report(done, total, MEASURING())
     found: Evaluation = task.evaluation(meter)
     columns = [vars(column) for column in found.columns]
     return {"values": found.values, "columns": columns, "per_class": found.per_class}

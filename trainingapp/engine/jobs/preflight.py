@@ -37,7 +37,7 @@ from trainingapp.contract.config import RunConfig, smaller_batch
 from trainingapp.contract.dataset_index import DatasetIndex
 from trainingapp.contract.disk_space import DiskSpace, disk_space, disk_warning, free_bytes_at
 from trainingapp.contract.errors import BadConfig, is_out_of_memory
-from trainingapp.contract.job_order import JobOrder
+from trainingapp.contract.job_request import JobRequest
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.engine_jobs import (
     BATCH_DOES_NOT_FIT,
@@ -140,16 +140,16 @@ class Measured:
         }
 
 
-def run(order: JobOrder) -> dict[str, object]:
+def run(request: JobRequest) -> dict[str, object]:
     """The job, in a process of its own, with the lowest priority."""
     os.nice(LOWEST_PRIORITY)
     # When memory runs out, the kernel kills this process first and not a run that trains.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    return preflight(order)
+    return preflight(request)
 
 
-def preflight(job: JobOrder, *, steps: int = STEPS) -> dict[str, object]:
+def preflight(job: JobRequest, *, steps: int = STEPS) -> dict[str, object]:
     """Build what a run builds, make a few of its steps and say what they mean; see the head of the module.
 
     Raises EngineError and whatever torch raises for a run that could not be started either.
@@ -176,17 +176,17 @@ def preflight(job: JobOrder, *, steps: int = STEPS) -> dict[str, object]:
         bytes_per_checkpoint=counter.size_bytes,
         free_bytes=free if free is not None else free_bytes_at(Path(params.get("runs_dir") or job.folder)),
     )
-    job.tell(STAGES, STAGES)
+    job.report(STAGES, STAGES)
     return _result(spec.config, measured, memory, space, fits=fits, warning=warning)
 
 
 def _largest_that_fits(
-    job: JobOrder, spec: RunSpec, dataset: DatasetIndex, precision: Precision, steps: int
+    job: JobRequest, spec: RunSpec, dataset: DatasetIndex, precision: Precision, steps: int
 ) -> tuple[RunConfig, Measured]:
     """Measure with the batch of the configuration, or else with half of it, and so on."""
     config: RunConfig | None = spec.config
     if spec.config.auto_batch_size:
-        job.tell(0, STAGES, FINDING_BATCH_SIZE())
+        job.report(0, STAGES, FINDING_BATCH_SIZE())
         found = find_batch_size(spec, dataset, precision.device, precision)[-1].batch_size
         config = spec.config.model_copy(update={"batch_size": found})
     while config is not None:
@@ -202,8 +202,8 @@ def _largest_that_fits(
     raise BadConfig(TWO_IMAGES_DO_NOT_FIT())
 
 
-def _measured(job: JobOrder, spec: RunSpec, dataset: DatasetIndex, precision: Precision, steps: int) -> Measured:
-    job.tell(0, STAGES, BUILDING_MODEL())
+def _measured(job: JobRequest, spec: RunSpec, dataset: DatasetIndex, precision: Precision, steps: int) -> Measured:
+    job.report(0, STAGES, BUILDING_MODEL())
     seed_everything(spec.config.seed)
     task = make_task(spec, dataset, precision.device)
     model = task.build_model(pretrained=False)
@@ -212,12 +212,12 @@ def _measured(job: JobOrder, spec: RunSpec, dataset: DatasetIndex, precision: Pr
     set_training(model, state.head_prefixes, frozen=is_frozen(spec.config, 1))
     # Epoch after epoch: a small split has fewer batches than are needed here.
     batches = itertools.chain.from_iterable(task.train_batches(epoch, skip=0) for epoch in itertools.count(1))
-    job.tell(1, STAGES, LOADING_IMAGES())
+    job.report(1, STAGES, LOADING_IMAGES())
     loader_images_per_s = _loader_speed(batches, spec.config)
-    job.tell(2, STAGES, TRAINING_STEPS())
+    job.report(2, STAGES, TRAINING_STEPS())
     gradients_finite = _gradients_are_finite(state, next(batches), precision)
     loss, seconds_per_step = _timed_steps(state, batches, precision, steps)
-    job.tell(3, STAGES, VALIDATING_IMAGES())
+    job.report(3, STAGES, VALIDATING_IMAGES())
     return Measured(
         state=state,
         seconds_per_step=seconds_per_step,

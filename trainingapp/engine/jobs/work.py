@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 from trainingapp.contract.errors import BadConfig, classify
-from trainingapp.contract.job_order import ERROR_FILE, RESULT_FILE, read_job, write_failure, write_whole
+from trainingapp.contract.job_request import ERROR_FILE, RESULT_FILE, read_job, write_failure, write_whole
 from trainingapp.contract.messages.engine_jobs import JOB_KIND_UNKNOWN
 from trainingapp.engine.control import LineReader
 
 logger = logging.getLogger("trainingapp.engine")
 
-#: The module of each kind of job; its `run(order)` returns the result, a JSON object.
+#: The module of each kind of job; its `run(request)` returns the result, a JSON object.
 MODULES: dict[str, str] = {
     "batch_preview": "trainingapp.engine.jobs.batch_preview",
     "check_weights": "trainingapp.engine.jobs.check_weights",
@@ -36,11 +36,11 @@ def do_job(folder: Path) -> bool:
     This is the one place where every error of a job is caught: each must be reported.
     """
     try:
-        order = read_job(folder)
-        if order.kind not in MODULES:
-            raise BadConfig(JOB_KIND_UNKNOWN(kind=order.kind))
-        module = importlib.import_module(MODULES[order.kind])
-        write_whole(folder / RESULT_FILE, module.run(order))
+        request = read_job(folder)
+        if request.kind not in MODULES:
+            raise BadConfig(JOB_KIND_UNKNOWN(kind=request.kind))
+        module = importlib.import_module(MODULES[request.kind])
+        write_whole(folder / RESULT_FILE, module.run(request))
     except Exception as error:
         logger.exception("The job in %s failed.", folder)
         write_failure(folder, classify(error))

@@ -8,7 +8,7 @@ from trainingapp.accounts import audit
 from trainingapp.management.base import StudioCommand
 from trainingapp.operations.doctor import Finding, examine
 
-SIGNS = {"ok": "+", "warning": "!", "error": "x"}
+MARKS = {"ok": "+", "warning": "!", "error": "x"}
 EXIT_CODES = {"ok": 0, "warning": 1, "error": 2}
 
 
@@ -31,23 +31,24 @@ class Command(StudioCommand):
             self.stdout.write(json.dumps([finding.record() for finding in found]))
         else:
             for finding in found:
-                self.stdout.write(f"[{SIGNS[finding.severity]}] {finding.check}: {finding.message}")
+                self.stdout.write(f"[{MARKS[finding.severity]}] {finding.check}: {finding.message}")
                 for line in filter(None, (finding.meaning, finding.fix and f"--fix: {finding.fix}")):
                     self.stdout.write(f"      {line}")
-        mended = [finding for finding in found if fix and self._mend(finding, sure=yes)]
-        left = [finding for finding in found if finding not in mended]
+        repaired = [finding for finding in found if fix and self._repair(finding, sure=yes)]
+        left = [finding for finding in found if finding not in repaired]
         sys.exit(max((EXIT_CODES[finding.severity] for finding in left), default=0))
 
-    def _mend(self, finding: Finding, *, sure: bool) -> bool:
+    def _repair(self, finding: Finding, *, sure: bool) -> bool:
         """Repair a finding if the user agrees; returns whether it was. A failure does not prevent other repairs."""
-        if finding.mend is None:
+        if finding.repair is None:
             return False
         if not sure and input(f"{finding.message}\n  {finding.fix} [y/N] ").strip().lower() not in ("y", "yes"):
             return False
         try:
-            self.stderr.write(finding.mend())
+            self.stderr.write(finding.repair())
         except (OSError, ValueError) as error:
             self.stderr.write(f"The repair failed: {error}")
             return False
+        # The key of version 0.1: entries of both versions are found by one filter.
         audit.record("mend", details={"check": finding.check, "found": finding.message})
         return True

@@ -12,7 +12,7 @@ from trainingapp.management.base import Options, StudioCommand, table_lines
 from trainingapp.models import Forecast, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.queue import Place
+from trainingapp.runs.queue import QueuePosition
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling import forecast
 from trainingapp.scheduling.placement import queued_runs
@@ -61,7 +61,7 @@ class Command(StudioCommand):
         self.stdout.write("\n".join(table_lines(heading, (queued.row() for queued in queue))))
 
 
-def _place(options: Options) -> Place:
+def _place(options: Options) -> QueuePosition:
     if options["to"]:
         return {"to": options["to"]}
     if options["before"] is not None:

@@ -23,7 +23,7 @@ from cvstudio.settings import PACKAGE_DIR, env
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.worker.consumer import PARENT_VARIABLE
 
-LOOK_S = 0.2
+POLL_S = 0.2
 #: Seconds before a child that died is started again: doubled for each death in a row, up to the second value.
 RESTART_WAITS_S = (1.0, 30.0)
 #: A child that ran for this long starts a new row of deaths.
@@ -107,8 +107,8 @@ class _Child:
 class _Parent:
     """Keeps the two children running, and ends them in order on Ctrl-C or SIGTERM."""
 
-    def __init__(self, host: str, port: int, say: Callable[[str], object]) -> None:
-        self.host, self.port, self.say = host, port, say
+    def __init__(self, host: str, port: int, write_line: Callable[[str], object]) -> None:
+        self.host, self.port, self.write_line = host, port, write_line
         self.worker = _Child("worker", ["run_huey"])
         self.web = _Child("web server", ["web", "--host", host, "--port", str(port)])
         self.children = [self.web, self.worker]
@@ -125,15 +125,17 @@ class _Parent:
         while not self.requests_to_end:
             if not has_announced and self.web.is_running() and _answers(self.host, self.port):
                 has_announced = True
-                self.say(f"CV Studio is at {address_of(self.host, self.port)} (Ctrl-C stops it; no run is lost)")
+                self.write_line(f"CV Studio is at {address_of(self.host, self.port)} (Ctrl-C stops it; no run is lost)")
             for child in self.children:
                 if child.process is None:
                     if time.monotonic() >= child.start_at:
                         child.start()
                 elif (status := child.process.poll()) is not None:
                     wait_s = child.restart_wait_s()
-                    self.say(f"The {child.name} ended unexpectedly ({_end(status)}); it starts again in {wait_s:g} s.")
-            self._woken.wait(LOOK_S)
+                    self.write_line(
+                        f"The {child.name} ended unexpectedly ({_end(status)}); it starts again in {wait_s:g} s."
+                    )
+            self._woken.wait(POLL_S)
         self._end()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -144,18 +146,20 @@ class _Parent:
         connections.close_all()
         if running:
             names = ", ".join(running)
-            self.say(f"Stopping: waiting for {names} to save (Ctrl-C again ends immediately) ...")
+            self.write_line(f"Stopping: waiting for {names} to save (Ctrl-C again ends immediately) ...")
         else:
-            self.say("Stopping ...")
+            self.write_line("Stopping ...")
         for child, signal_number in ((self.worker, signal.SIGINT), (self.web, signal.SIGTERM)):
             child.send(signal_number)
             while child.is_running() and self.requests_to_end < 2:
-                self._woken.wait(LOOK_S / 4)
+                self._woken.wait(POLL_S / 4)
         if any(child.is_running() for child in self.children):
-            self.say("Ending immediately. Trainers still save a checkpoint; their runs resume at the next start.")
+            self.write_line(
+                "Ending immediately. Trainers still save a checkpoint; their runs resume at the next start."
+            )
             for child in self.children:
                 child.send(signal.SIGKILL)
-        self.say("Stopped.")
+        self.write_line("Stopped.")
 
 
 def check_port(host: str, port: int) -> None:

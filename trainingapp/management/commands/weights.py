@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError
 
 from trainingapp.contract.export_options import AXES, ExportOptions
-from trainingapp.contract.job_order import read_json
+from trainingapp.contract.job_request import read_json
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.management.base import Options, StudioCommand, Subcommands, table_lines
@@ -42,7 +42,7 @@ class RunName(TypedDict):
     name: str
 
 
-class Damaged(TypedDict):
+class CorruptedWeights(TypedDict):
     """A model whose file does not match its hash, with the runs that start from it."""
 
     id: int
@@ -109,9 +109,9 @@ class Command(StudioCommand):
         rows = named or list(Weights.objects.filter(state=Weights.State.READY))
         damaged = [row for row in rows if weights_verbs.verify_weights(row)]
         if options["json"]:
-            self.stdout.write(json.dumps([_damaged(row) for row in damaged]))
+            self.stdout.write(json.dumps([_corrupted(row) for row in damaged]))
         for row in [] if options["json"] else damaged:
-            runs = "".join(f" Run {run['id']} “{run['name']}” starts from it." for run in _damaged(row)["runs"])
+            runs = "".join(f" Run {run['id']} “{run['name']}” starts from it." for run in _corrupted(row)["runs"])
             self.stdout.write(f"{row} {damage_text(row)}.{runs}")
         if not options["json"]:
             self.stdout.write(f"{len(rows)} compared, {len(damaged)} damaged.")
@@ -300,7 +300,7 @@ def _owner(name: str | None) -> User:
     return owner
 
 
-def _damaged(weights: Weights) -> Damaged:
+def _corrupted(weights: Weights) -> CorruptedWeights:
     runs: list[RunName] = [{"id": run.pk, "name": run.name} for run in weights_verbs.weights_uses(weights).runs]
     return {"id": weights.pk, "name": str(weights), "damage": damage_text(weights), "runs": runs}
 

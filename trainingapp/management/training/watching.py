@@ -11,7 +11,7 @@ from trainingapp.management.training.records import best_result
 from trainingapp.models import TrainingRun
 from trainingapp.models.run import Status
 
-LOOK_S = 0.5
+POLL_S = 0.5
 #: The exit code of a command that waited, by the status of the run; for several runs the highest counts.
 EXIT_CODES: dict[str, int] = {
     Status.COMPLETED: 0,
@@ -44,4 +44,4 @@ def wait_for_runs(numbers: Sequence[int], *, show_bar: bool) -> int:
                 progress.update(bar, completed=run.progress, about=about, description=f"{number} {run.name}")
             if all(run.status in EXIT_CODES for run in runs.values()):
                 return max(EXIT_CODES[run.status] for run in runs.values())
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)

@@ -33,7 +33,7 @@ from trainingapp.operations.backup.parts import (
     BATCH_ROWS,
     FORMAT,
     BackupError,
-    Tell,
+    ReportProgress,
     batches,
     files,
     folders,
@@ -45,7 +45,7 @@ from trainingapp.supervision.trainers import PID_FILE
 LINK_TRIES = 10
 
 
-def make_backup(target: Path, tell: Tell = lambda name, size: None) -> int:
+def make_backup(target: Path, report: ReportProgress = lambda name, size: None) -> int:
     """Write the backup to `target`, completely or not at all; returns its bytes. Raises BackupError and OSError."""
     if target.exists():
         raise BackupError(_("%(path)s exists already.") % {"path": target})
@@ -57,7 +57,7 @@ def make_backup(target: Path, tell: Tell = lambda name, size: None) -> int:
                 compressor.stream_writer(file, closefd=False) as stream,
                 tarfile.open(fileobj=stream, mode="w|") as tar,
             ):
-                _fill(_Writer(tar, tell))
+                _fill(_Writer(tar, report))
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(target)
@@ -78,7 +78,7 @@ class _Writer:
     """Adds members to the tar archive and records their hashes."""
 
     tar: tarfile.TarFile
-    tell: Tell
+    report: ReportProgress
     hashes: dict[str, str] = field(default_factory=dict)
     #: The first member name of each file with several names, by device and inode.
     seen: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class _Writer:
         hashing = _Hashing(file, size)
         self.tar.addfile(member, hashing)
         self.hashes[name] = hashing.hash.hexdigest()
-        self.tell(name, size)
+        self.report(name, size)
 
 
 class _Hashing:

@@ -30,7 +30,7 @@ LEFT_OUT = frozenset({"contenttypes.contenttype", "auth.permission", "sessions.s
 BATCH_ROWS = 1000
 
 #: Called with the name and the bytes of each part that was processed.
-Tell = Callable[[str, int], object]
+ReportProgress = Callable[[str, int], object]
 
 
 class BackupError(ValueError):

@@ -24,7 +24,7 @@ from trainingapp.models import Dataset, TrainingRun
 from trainingapp.operations.backup.parts import (
     FORMAT,
     BackupError,
-    Tell,
+    ReportProgress,
     batches,
     files,
     folders,
@@ -33,7 +33,7 @@ from trainingapp.operations.backup.parts import (
 )
 
 
-def restore_backup(source: Path, tell: Tell = lambda name, size: None) -> dict[str, int]:
+def restore_backup(source: Path, report: ReportProgress = lambda name, size: None) -> dict[str, int]:
     """Restore a backup into this empty installation; returns the number of rows by model. Raises BackupError.
 
     All members are read and compared with their hashes before the first row or file is written.
@@ -45,7 +45,7 @@ def restore_backup(source: Path, tell: Tell = lambda name, size: None) -> dict[s
             raise BackupError(_("%(path)s already contains files.") % {"path": root})
     with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".restore-") as name:
         folder = Path(name)
-        about = _read_about(folder, _extract(source, folder, tell))
+        about = _read_about(folder, _extract(source, folder, report))
         moved: list[Path] = []
         try:
             with transaction.atomic():
@@ -63,7 +63,7 @@ def restore_backup(source: Path, tell: Tell = lambda name, size: None) -> dict[s
     return about["rows"]
 
 
-def _extract(source: Path, folder: Path, tell: Tell) -> dict[str, str]:
+def _extract(source: Path, folder: Path, report: ReportProgress) -> dict[str, str]:
     """Unpack into `folder`; returns the hashes of what was unpacked."""
     hashes: dict[str, str] = {}
     try:
@@ -80,7 +80,7 @@ def _extract(source: Path, folder: Path, tell: Tell) -> dict[str, str]:
                     hashes[member.name] = hashes[member.linkname]
                 else:
                     hashes[member.name] = _unpack(tar, member, folder / member.name)
-                tell(member.name, member.size)
+                report(member.name, member.size)
     except FileNotFoundError as error:
         raise BackupError(_("%(path)s does not exist.") % {"path": error.filename or source}) from None
     except (tarfile.TarError, zstandard.ZstdError, EOFError, KeyError) as error:

@@ -2,6 +2,6 @@
 
 from trainingapp.operations.doctor.examination import examine
 from trainingapp.operations.doctor.finding import Finding, Severity
-from trainingapp.operations.doctor.health import Vital, database_trouble, vitals
+from trainingapp.operations.doctor.health import HealthCheck, database_trouble, health_checks
 
-__all__ = ["Finding", "Severity", "Vital", "database_trouble", "examine", "vitals"]
+__all__ = ["Finding", "HealthCheck", "Severity", "database_trouble", "examine", "health_checks"]

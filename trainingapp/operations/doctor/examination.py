@@ -4,7 +4,7 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from trainingapp.operations.doctor.finding import Finding, Severity, ok
-from trainingapp.operations.doctor.health import living_hosts, vitals
+from trainingapp.operations.doctor.health import health_checks, living_hosts
 from trainingapp.operations.doctor.machine import database, disk, torch_and_gpus
 from trainingapp.operations.doctor.orphans import orphans
 from trainingapp.operations.doctor.stuck import stuck_runs
@@ -20,7 +20,7 @@ FAILED_VITALS: dict[str, tuple[Severity, str]] = {
 
 def examine() -> list[Finding]:
     """Run all checks. Without a database with all migrations, only those that do not need one."""
-    failed = {vital.name: vital.detail for vital in vitals() if not vital.ok}
+    failed = {check.name: check.detail for check in health_checks() if not check.ok}
     found = [
         Finding(name, severity, failed[name], _("See %(what)s.") % {"what": remedy})
         for name, (severity, remedy) in FAILED_VITALS.items()

@@ -22,12 +22,12 @@ def folder_without_row(folder: Path) -> Finding:
     return Finding("files", "warning", message, meaning, _("Remove the folder."), partial(repairs.remove, folder))
 
 
-def file_without_row(path: Path, mend: Callable[[], str] | None = None) -> Finding:
-    """`mend` replaces the plain removal of the file."""
+def file_without_row(path: Path, repair: Callable[[], str] | None = None) -> Finding:
+    """`repair` replaces the plain removal of the file."""
     size = filesizeformat(path.stat().st_size)
     message = _("%(path)s (%(size)s) has no database row.") % {"path": path, "size": size}
     meaning = _("An interrupted operation left it.")
-    return Finding("files", "warning", message, meaning, _("Remove the file."), mend or partial(repairs.remove, path))
+    return Finding("files", "warning", message, meaning, _("Remove the file."), repair or partial(repairs.remove, path))
 
 
 def folders(root: Path) -> list[Path]:

@@ -18,7 +18,7 @@ class Finding:
     #: What `--fix` would do; empty where a person has to act.
     fix: str = ""
     #: Carries out `fix`; returns a sentence that says what was done. Raises OSError or ValueError.
-    mend: Callable[[], str] | None = field(default=None, compare=False)
+    repair: Callable[[], str] | None = field(default=None, compare=False)
 
     def record(self) -> dict[str, str]:
         """The texts, for JSON."""

@@ -27,7 +27,7 @@ REDIS_TIMEOUT_S = 2.0
 LEAST_FREE_BYTES = 256 * 1024 * 1024
 
 
-class Vital(NamedTuple):
+class HealthCheck(NamedTuple):
     """The result of one check: its name, whether it passed, and a sentence."""
 
     name: str
@@ -35,7 +35,7 @@ class Vital(NamedTuple):
     detail: str
 
 
-def vitals() -> list[Vital]:
+def health_checks() -> list[HealthCheck]:
     """Run every quick check. Those that need the database fail while it does not answer."""
     found = []
     for name, check in CHECKS.items():
@@ -43,7 +43,7 @@ def vitals() -> list[Vital]:
             problem = check()
         except DatabaseError:
             problem = _("The database does not answer.")
-        found.append(Vital(name, not problem, problem or _("OK")))
+        found.append(HealthCheck(name, not problem, problem or _("OK")))
     return found
 
 

@@ -48,7 +48,7 @@ def differences(ours: Facts, expected: Facts) -> list[str]:
     return found
 
 
-def gaps(studio: Installation, run_id: int, heard: list[int]) -> list[str]:
+def gaps(studio: Installation, run_id: int, received: list[int]) -> list[str]:
     """Events that are duplicated or missing in the database, in the file, or in the numbers read from the stream."""
     run = studio.run(run_id)
     rows = studio.rows("SELECT seq FROM trainingapp_runevent WHERE run_id = ? ORDER BY seq", run_id)
@@ -59,8 +59,8 @@ def gaps(studio: Installation, run_id: int, heard: list[int]) -> list[str]:
     size = (studio.run_folder(run_id) / "events.jsonl").stat().st_size
     if run["event_offset"] != size:
         found.append(f"{size - run['event_offset']} bytes of events were not stored")
-    if heard != expected:
-        twice = len(heard) - len(set(heard))
-        missed = len(set(expected) - set(heard))
+    if received != expected:
+        twice = len(received) - len(set(received))
+        missed = len(set(expected) - set(received))
         found.append(f"the reader of the stream received {twice} events twice and missed {missed}")
     return found

@@ -28,7 +28,7 @@ COMMON: dict[str, JsonValue] = {
 }
 IMAGES, SIZE = 60, 48
 DATASET = "Drill"
-LOOK_S = 0.05
+POLL_S = 0.05
 #: The maximum wait before a kill. A start takes some seconds, so that some kills hit the start and some the training.
 LONGEST_WAIT_S = 5.0
 ROUND_TIMEOUT_S = 900.0
@@ -37,7 +37,7 @@ READERS_TIMEOUT_S = 60.0
 PASSWORD = "of a studio that lives for minutes"  # noqa: S105 - the installation is removed afterwards
 
 #: Called with the number of kills so far and what happens now.
-Tell = Callable[[int, str], object]
+ReportProgress = Callable[[int, str], object]
 
 
 class ReportRecord(TypedDict):
@@ -76,8 +76,11 @@ class Report:
 class Drill:
     """Kills `kills` processes of `studio` while runs of `tasks` train in it."""
 
-    def __init__(self, studio: Installation, tasks: Sequence[str], kills: int, seed: int, tell: Tell) -> None:
-        self.studio, self.tasks, self.wanted_kills, self.tell = studio, list(tasks), kills, tell
+    def __init__(
+        self, studio: Installation, tasks: Sequence[str], kills: int, seed: int, report_progress: ReportProgress
+    ) -> None:
+        self.studio, self.tasks, self.wanted_kills = studio, list(tasks), kills
+        self.report_progress = report_progress
         self.random = random.Random(seed)  # noqa: S311 - chooses moments, not secrets
         self.report = Report()
 
@@ -87,7 +90,7 @@ class Drill:
         try:
             token = self._prepare()
             self.studio.keep_up()
-            self.tell(0, "training without kills, for comparison")
+            self.report_progress(0, "training without kills, for comparison")
             runs = self._start_runs()
             self._wait(runs, killing=False)
             expected = {task: facts_of(self.studio, run_id) for task, run_id in runs.items()}
@@ -126,7 +129,7 @@ class Drill:
                 self.studio.keep_up()  # the last kill may have hit the web server
                 if all(reader.has_seen(self.studio.run(run_id)["event_seq"]) for run_id, reader in readers.items()):
                     break
-                time.sleep(LOOK_S)
+                time.sleep(POLL_S)
         finally:
             for reader in readers.values():
                 reader.end()
@@ -163,9 +166,9 @@ class Drill:
                 target = self.random.choice(TARGETS)
                 if self.studio.kill(target):
                     self.report.kills[target] += 1
-                    self.tell(self._kills, f"killed the {target}")
+                    self.report_progress(self._kills, f"killed the {target}")
                 kill_at = self._next_kill()
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
     def _next_kill(self) -> float:
         return time.monotonic() + self.random.uniform(0.0, LONGEST_WAIT_S)

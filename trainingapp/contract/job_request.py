@@ -28,30 +28,30 @@ Params: TypeAlias = dict[str, Any]
 
 
 @dataclass
-class JobOrder:
+class JobRequest:
     """One job: its kind, its parameters, and the folder for its input and its result."""
 
     folder: Path
     kind: str
     params: Params
-    _told_at: float = field(default=0.0, repr=False)
+    _reported_at: float = field(default=0.0, repr=False)
 
-    def tell(self, done: int, total: int, message: str | Message = "") -> None:
+    def report(self, done: int, total: int, message: str | Message = "") -> None:
         """Write the progress: at most every PROGRESS_EVERY_S, and always at the end. `message` names the phase."""
         now = time.monotonic()
-        if done < total and now - self._told_at < PROGRESS_EVERY_S:
+        if done < total and now - self._reported_at < PROGRESS_EVERY_S:
             return
-        self._told_at = now
+        self._reported_at = now
         progress: dict[str, object] = {"done": done, "total": total, "message": str(message)}
         if isinstance(message, Message):
             progress.update(message.as_data())
         write_whole(self.folder / PROGRESS_FILE, progress)
 
 
-def read_job(folder: Path) -> JobOrder:
+def read_job(folder: Path) -> JobRequest:
     """The job in this folder. Raises ValueError and OSError where there is none."""
     values = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
-    return JobOrder(folder, str(values["kind"]), dict(values["params"]))
+    return JobRequest(folder, str(values["kind"]), dict(values["params"]))
 
 
 def write_failure(folder: Path, failure: Failure) -> None:
