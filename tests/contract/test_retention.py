@@ -17,8 +17,8 @@ def items(count: int, **by_epoch: dict[int, object]) -> list[Item]:
     return made
 
 
-def kept(found: list[Item], policy: Policy, *, higher: bool = True, may_go_on: bool = True) -> list[int]:
-    choice = choose(found, policy, now=NOW, higher_is_better=higher, may_go_on=may_go_on)
+def kept(found: list[Item], policy: Policy, *, higher: bool = True, may_resume: bool = True) -> list[int]:
+    choice = choose(found, policy, now=NOW, higher_is_better=higher, may_resume=may_resume)
     assert sorted([*choice.kept, *choice.removed]) == sorted(item.file for item in found), "each is in one of both"
     return [item.epoch for item in found if item.file in choice.kept]
 
@@ -70,8 +70,8 @@ def test_damaged_ones_do_not_count_as_something_to_go_on_from() -> None:
 
 
 def test_a_finished_run_keeps_one_to_look_at() -> None:
-    assert kept(items(4, is_best={2: True}), Policy(last=0), may_go_on=False) == [1, 2, 4]
-    assert kept(items(3, value={1: None, 2: None, 3: None}), Policy(last=0), may_go_on=False) == [3]
+    assert kept(items(4, is_best={2: True}), Policy(last=0), may_resume=False) == [1, 2, 4]
+    assert kept(items(3, value={1: None, 2: None, 3: None}), Policy(last=0), may_resume=False) == [3]
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -57,10 +57,10 @@ class Choice:
 
 
 def choose(
-    items: Sequence[Item], policy: Policy, *, now: float, higher_is_better: bool, may_go_on: bool = True
+    items: Sequence[Item], policy: Policy, *, now: float, higher_is_better: bool, may_resume: bool = True
 ) -> Choice:
     """Apply the policy to the checkpoints of a run, given oldest first."""
-    firm = _firm(items, may_go_on=may_go_on)
+    firm = _firm(items, may_resume=may_resume)
     kept = _joined(firm, _kept_by_rules(items, policy, higher_is_better=higher_is_better))
     if policy.days:
         youngest = now - policy.days * DAY_S
@@ -79,7 +79,7 @@ def total_bytes(items: Sequence[Item]) -> int:
     return sum(parts.values())
 
 
-def _firm(items: Sequence[Item], *, may_go_on: bool) -> dict[str, list[str]]:
+def _firm(items: Sequence[Item], *, may_resume: bool) -> dict[str, list[str]]:
     """Files that no policy removes, with the reasons."""
     found: dict[str, list[str]] = {}
     for item in items:
@@ -88,7 +88,7 @@ def _firm(items: Sequence[Item], *, may_go_on: bool) -> dict[str, list[str]]:
         if item.is_pinned:
             found.setdefault(item.file, []).append("pinned")
     valid = [item for item in items if item.is_valid]
-    for item in valid[-LEAST_VALID:] if may_go_on else valid[-1:]:
+    for item in valid[-LEAST_VALID:] if may_resume else valid[-1:]:
         found.setdefault(item.file, []).append("resume")
     return found
 

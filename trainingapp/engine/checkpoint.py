@@ -146,7 +146,7 @@ class CheckpointFolder:
         self._packs = Packs(folder)
         self._parts = {entry.file: parts_of(folder, entry.file, self._packs) for entry in self._entries}
         self._clear_leftovers(unlisted_too=is_index_whole)
-        self._told_bytes: dict[str, int] = {}
+        self._reported_bytes: dict[str, int] = {}
         self._trusted_until: dict[str, float] = {}
         self._copy = FlatCopy()
         self._writing = _Writing()
@@ -370,10 +370,10 @@ class CheckpointFolder:
             metrics=entry.metrics,
             is_best=entry.is_best,
             removed=removed,
-            stored_bytes={file: size for file, size in own.items() if self._told_bytes.get(file) != size},
+            stored_bytes={file: size for file, size in own.items() if self._reported_bytes.get(file) != size},
         )
         self._events.write(event, epoch=entry.epoch, step=entry.step)
-        self._told_bytes = own
+        self._reported_bytes = own
 
 
 class _Writing:

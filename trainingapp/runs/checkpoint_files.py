@@ -94,7 +94,7 @@ def plan_clean_up(run: TrainingRun, policy: Policy) -> CleanUp:
     metric = METRICS.get(run.config.get("best_metric", ""))
     better = metric.higher_is_better if metric else True
     choice = retention.choose(
-        items_of(run), policy, now=time.time(), higher_is_better=better, may_go_on=may_resume(run)
+        items_of(run), policy, now=time.time(), higher_is_better=better, may_resume=may_resume(run)
     )
     return CleanUp(choice, plan_removal(run.folder / "checkpoints", choice.removed))
 

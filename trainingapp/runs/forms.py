@@ -141,7 +141,7 @@ def starting_points(task: str, present: str, user: AnyUser) -> list[tuple[str, s
     kept = Q(is_best=True) | Q(is_last=True)
     seen = visible_to(user, Checkpoint.objects.filter(kept, run__task=task))
     rows = seen.select_related("run").order_by("-created_at")
-    found = [("", gettext("Random weights")), *_library(task, user)]
+    found = [("", gettext("Random weights")), *_models(task, user)]
     for row in rows[:CHECKPOINTS_OFFERED]:
         label = gettext("%(run)s, epoch %(epoch)d (%(model)s)")
         shown = label % {"run": row.run.name, "epoch": row.epoch, "model": row.run.config.get("model", "")}
@@ -149,7 +149,7 @@ def starting_points(task: str, present: str, user: AnyUser) -> list[tuple[str, s
     return found if any(value == present for value, _label in found) else [*found, (present, present)]
 
 
-def _library(task: str, user: AnyUser) -> list[tuple[str, str]]:
+def _models(task: str, user: AnyUser) -> list[tuple[str, str]]:
     """Stored models that a run can start from."""
     seen = visible_to(user, Weights.objects.filter(task=task, state=Weights.State.READY))
     label = gettext("Model: %(name)s (%(model)s)")

@@ -193,8 +193,8 @@ def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> Http
         for one in content.images:
             made = content.predictions.get(one.index)
             classes = " ".join(content.class_name(label) for label in one.labels)
-            told = json.dumps(made.model_dump(exclude_none=True), ensure_ascii=False) if made else ""
-            table.append([one.index, one.path, one.score, classes, told])
+            annotations = json.dumps(made.model_dump(exclude_none=True), ensure_ascii=False) if made else ""
+            table.append([one.index, one.path, one.score, classes, annotations])
         return _csv(run, epoch, what, table)
     raise Http404
 

@@ -229,9 +229,9 @@ def _checked_licence(licence: str) -> str:
 
 
 def weights_tag(weights: Weights) -> str:
-    """Stands for what is said of an entry: it is another one after each change."""
-    said = "\0".join((weights.name, str(weights.version), weights.note, weights.licence))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    """Stands for what is description of an entry: it is another one after each change."""
+    description = "\0".join((weights.name, str(weights.version), weights.note, weights.licence))
+    return hashlib.sha256(description.encode()).hexdigest()[:16]
 
 
 def update_weights(
@@ -242,7 +242,7 @@ def update_weights(
     licence: str | None = None,
     tag: str | None = None,
 ) -> Weights:
-    """Change what is said of an entry. Under another name it becomes the next version of that name.
+    """Change what is description of an entry. Under another name it becomes the next version of that name.
 
     With `tag`, that of the entry as the caller read it: raises VersionError where it was changed since.
     """
@@ -264,18 +264,18 @@ def update_weights(
 
 
 def weights_uses(weights: Weights, reader: AnyUser | None = None) -> WeightsUses:
-    """What was made from the entry: other entries, and runs that start from it. Without a reader all is told."""
+    """What was made from the entry: other entries, and runs that start from it. Without a reader all is visible_runs."""
     runs = list(TrainingRun.objects.filter(config__start_from=weights.start_name).order_by("pk"))
     children = list(weights.children.all())
     if reader is None:
         return WeightsUses(children, runs)
-    told = set(visible_to(reader, TrainingRun.objects.filter(config__start_from=weights.start_name)))
-    told_children = list(visible_to(reader, weights.children.all()))
-    hidden = [run for run in runs if run not in told]
+    visible_runs = set(visible_to(reader, TrainingRun.objects.filter(config__start_from=weights.start_name)))
+    visible_children = list(visible_to(reader, weights.children.all()))
+    hidden = [run for run in runs if run not in visible_runs]
     return WeightsUses(
-        told_children,
-        [run for run in runs if run in told],
-        hidden=len(hidden) + len(children) - len(told_children),
+        visible_children,
+        [run for run in runs if run in visible_runs],
+        hidden=len(hidden) + len(children) - len(visible_children),
         hidden_waiting=sum(map(_has_yet_to_start, hidden)),
     )
 
@@ -338,7 +338,7 @@ def check_undamaged(weights: Weights) -> None:
 
 
 def verify_weights(weights: Weights) -> str:
-    """Compare the file with its hash now; returns what is wrong, or nothing. Runs that start from it are told."""
+    """Compare the file with its hash now; returns what is wrong, or nothing. Runs that start from it are visible_runs."""
     if not weights.is_ready:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
     wrong = housekeeping.compare_weights(weights)

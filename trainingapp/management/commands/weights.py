@@ -201,7 +201,7 @@ class Command(StudioCommand):
         elif len(options["images"]) == 1 and options["images"][0].is_dir():
             asked = weights_verbs.predict_folder(weights, options["images"][0], by=weights.owner, from_shell=True)
         else:
-            asked = _asked_images(weights, options["images"])
+            asked = _prediction_of(weights, options["images"])
         job = follow_job(asked, "Predicting")
         if job.kind == Job.Kind.PREDICT:
             found = read_json(job.folder / "predictions.json") or {"images": []}
@@ -269,7 +269,7 @@ def _add_export_options(export: ArgumentParser) -> None:
     export.add_argument("--nms", action="store_true", help="Non-maximum suppression inside the model.")
 
 
-def _asked_images(weights: Weights, paths: list[Path]) -> Job:
+def _prediction_of(weights: Weights, paths: list[Path]) -> Job:
     with ExitStack() as stack:
         try:
             files = [(path.name, stack.enter_context(path.open("rb"))) for path in paths]

@@ -82,8 +82,8 @@ def torch_and_gpus() -> Iterator[Finding]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TORCH_S, check=True)
         seen: TorchFacts = json.loads(done.stdout.strip().splitlines()[-1])  # libraries may print lines before it
     except (subprocess.SubprocessError, ValueError) as error:
-        said = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
-        message = _("torch cannot be loaded: %(error)s") % {"error": " ".join(said)}
+        last_line = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1:]
+        message = _("torch cannot be loaded: %(error)s") % {"error": " ".join(last_line)}
         yield Finding("torch", "error", message, _("Nothing can be trained. Install torch and torchvision that match."))
         return
     versions = f"torch {seen['torch']}, torchvision {seen['torchvision']}, CUDA {seen['cuda'] or '–'}"
