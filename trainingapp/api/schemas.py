@@ -353,7 +353,7 @@ class CheckpointInfo(Schema):
 
 
 class CheckpointChange(Schema):
-    """What may be said of a checkpoint."""
+    """What can be changed of a checkpoint."""
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"is_pinned": True}]})
 

@@ -16,7 +16,7 @@ COLOURS = (
     "#c9a227",
     "#00a878",
 )
-"""Of the first classes, told apart on dark and light images alike; more are made by `class_colour`."""
+"""Of the first classes, distinguishable on dark and light images; more are made by `class_colour`."""
 
 _GOLDEN_RATIO = 0.618034
 

@@ -1,4 +1,4 @@
-"""What is said about an entry of the library of weights, to jobs and in exports (no torch).
+"""The description of a model for jobs and exports (no torch).
 
 A card is a JSON object: name, version, task, architecture, classes, image_size, normalisation {"mean", "std"} for
 pixels from 0 to 1, confidence and iou (thresholds that suit it), max_boxes, thresholds (of each class, where an image

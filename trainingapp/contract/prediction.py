@@ -178,7 +178,7 @@ def network_of(folder: Path, runtime: str | None) -> Callable[[Floats], list[Any
     if runtime == "openvino" or (runtime is None and not (folder / "model.onnx").exists()):
         import openvino
 
-        # Some processors compute in bfloat16 unless told otherwise.
+        # Some processors compute in bfloat16 by default.
         compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda images_NCHW: list(compiled([images_NCHW]).values())
     import onnxruntime

@@ -218,7 +218,7 @@ class TrainingRun(Shared):
 
     @property
     def quiet_s(self) -> float:
-        """Seconds since the trainer of a running run said anything; 0 where it is not known to be quiet."""
+        """Seconds since the last event of the trainer of a running run; 0 where it is not known to be quiet."""
         if self.status != Status.RUNNING or self.last_event_at is None or self.is_silent:
             return 0.0
         return max(0.0, (timezone.now() - self.last_event_at).total_seconds())

@@ -250,11 +250,11 @@ class RunReader(Reader):
         return True
 
     async def _send_news(self, run: TrainingRun) -> None:
-        """Render for each audience what is new and hand it out without a pause in between: a client that joins while
-        this waits for a thread is either told here or stands at the new position."""
+        """Render for each audience what is new and send it without a pause in between: a client that joins while
+        this waits for a thread either receives it here or starts at the new position."""
         if (run.status == TrainingRun.Status.QUEUED) != self._is_waiting:
             self._is_waiting = not self._is_waiting
-            self._parts.clear()  # what was told by other audiences
+            self._parts.clear()  # rendered for other audiences
         rows = await in_thread(read_rows, run.pk, self.position, BATCH_ROWS)
         names = PARTS if rows or not self._seen else QUICK_PARTS
         news: dict[Audience, list[Message]] = {}
@@ -271,7 +271,7 @@ class RunReader(Reader):
             self._rung.set()  # there may be more
 
     def _audience(self, audience: Audience) -> Audience:
-        """Who sees the same as this one: only why a run waits is told to each reader for themselves."""
+        """The audience that sees the same: only the reason why a run waits is rendered for each reader."""
         return audience if self._is_waiting else replace(audience, reader=None)
 
     async def _changed_parts(self, run: TrainingRun, names: Iterable[str], audience: Audience) -> list[Message]:
@@ -283,18 +283,18 @@ class RunReader(Reader):
 
     @staticmethod
     def render_rows(rows: list[RunEvent], audience: Audience) -> list[Message]:
-        """What the rows are told as; each row in exactly one message with a number, in their order."""
+        """The rows as messages: each row in exactly one message with a number, in their order."""
         return render_rows(rows, audience.language)
 
     @staticmethod
     def render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
-        """The named parts of the run's state; a part is told when it differs from what was told last."""
+        """The named parts of the run's state; a part is sent when it differs from what was sent last."""
         reader = get_user_model().objects.filter(pk=audience.reader).first() if audience.reader else None
         with translation.override(audience.language):
             return render_parts(run, names, controls=audience.controls, may=audience.may, reader=reader)
 
     def state(self, audience: Audience) -> list[Message]:
-        """The parts as they were last told to this audience; for a new one they come with the next look, at once."""
+        """The parts as they were last sent to this audience; a new one gets them with the next poll, which is due at once."""
         audience = self._audience(audience)
         if audience not in self._parts:
             self._seen = ()

@@ -61,7 +61,7 @@ def run_checkpoints(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _preview(run: TrainingRun, form: PolicyForm) -> dict[str, object]:
-    """What the policy of the form would do, or why that cannot be said."""
+    """What the policy of the form would do, or why it is unknown."""
     rows = list(run.checkpoints.all())
     if not form.is_valid():
         return {"rows": rows, "problem": ""}

@@ -229,7 +229,7 @@ def _checked_licence(licence: str) -> str:
 
 
 def weights_tag(weights: Weights) -> str:
-    """Stands for what is description of an entry: it is another one after each change."""
+    """The version of the description of a model, as an ETag: it changes with each change."""
     description = "\0".join((weights.name, str(weights.version), weights.note, weights.licence))
     return hashlib.sha256(description.encode()).hexdigest()[:16]
 
@@ -242,7 +242,7 @@ def update_weights(
     licence: str | None = None,
     tag: str | None = None,
 ) -> Weights:
-    """Change what is description of an entry. Under another name it becomes the next version of that name.
+    """Change the description of a model. Under another name it becomes the next version of that name.
 
     With `tag`, that of the entry as the caller read it: raises VersionError where it was changed since.
     """
@@ -264,7 +264,7 @@ def update_weights(
 
 
 def weights_uses(weights: Weights, reader: AnyUser | None = None) -> WeightsUses:
-    """What was made from the entry: other entries, and runs that start from it. Without a reader all is visible_runs."""
+    """The models that were made from it, and the runs that start from it; those that the reader may see, or all."""
     runs = list(TrainingRun.objects.filter(config__start_from=weights.start_name).order_by("pk"))
     children = list(weights.children.all())
     if reader is None:
@@ -338,7 +338,7 @@ def check_undamaged(weights: Weights) -> None:
 
 
 def verify_weights(weights: Weights) -> str:
-    """Compare the file with its hash now; returns what is wrong, or nothing. Runs that start from it are visible_runs."""
+    """Compare the file with its hash now; returns what is wrong, or nothing. Runs that start from it log it."""
     if not weights.is_ready:
         raise VerbError(_("“%(name)s” is %(state)s.") % {"name": weights, "state": weights.get_state_display()})
     wrong = housekeeping.compare_weights(weights)

@@ -72,7 +72,7 @@ def _index_bytes(entries: Iterable[Entry]) -> bytes:
 
 
 def entries_by_events(checkpoints: Path) -> list[Entry]:
-    """The checkpoints that are there, by what was said when they were saved, oldest first."""
+    """The existing checkpoints, as they were described when they were saved, oldest first."""
     found: dict[str, Entry] = {}
     for event, _end in read_events(checkpoints.parent / EVENTS_FILE, 0, max_bytes=-1):
         if isinstance(event, CheckpointSaved) and (checkpoints / event.file).exists():

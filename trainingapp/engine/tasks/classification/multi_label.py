@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 MOST_CURVES = 8
-"""Classes that have a line of their own in the curves; more could not be told apart."""
+"""Classes that have a line of their own in the curves; more could not be distinguished."""
 CURVE_POINTS = 101
 STORED_CLASSES = 10
 """Classes of an image in the evaluation file beside those that reach their threshold."""
