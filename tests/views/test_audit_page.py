@@ -1,4 +1,4 @@
-"""The audit trail as a page and a file: filters, pages, and no formula for a spreadsheet."""
+"""The audit trail as a page and as a CSV file: filters, pages, escaped formulas."""
 
 import csv
 import io
@@ -70,14 +70,14 @@ def test_filters(staff_client: Client, query: dict[str, str], verbs: set[str]) -
 
 
 @pytest.mark.parametrize("query", [{"verb": "explode"}, {"source": "window"}, {"since": "yesterday"}])
-def test_a_filter_that_makes_no_sense_is_said(staff_client: Client, query: dict[str, str]) -> None:
+def test_an_invalid_filter_is_reported(staff_client: Client, query: dict[str, str]) -> None:
     response = staff_client.get(PAGE, query)
     assert response.status_code == 422
     assert "invalid-feedback" in response.content.decode()
     assert not list(response.context["page"])
 
 
-def test_many_entries_come_page_by_page(staff_client: Client) -> None:
+def test_entries_are_paginated(staff_client: Client) -> None:
     AuditEntry.objects.bulk_create(AuditEntry(verb="start", username="ada", source="page") for _number in range(150))
     first = staff_client.get(PAGE, {"user": "ada"})
     assert len(first.context["page"]) == 100
@@ -86,21 +86,21 @@ def test_many_entries_come_page_by_page(staff_client: Client) -> None:
     assert len(staff_client.get(PAGE, {"user": "ada", "page": "2"}).context["page"]) == 53
 
 
-def test_the_file_holds_no_formula(staff_client: Client) -> None:
+def test_the_csv_file_contains_no_formula(staff_client: Client) -> None:
     text = staff_client.get("/audit.csv", {"verb": "import"}).content.decode()
     assert ",'=1+1," in text
 
 
-def test_an_entry_leads_to_its_thing(staff_client: Client) -> None:
+def test_an_entry_links_to_its_object(staff_client: Client) -> None:
     assert f'href="{reverse("run_detail", args=[7])}"' in staff_client.get(PAGE).content.decode()
 
 
-def test_an_empty_trail_says_what_comes(staff_client: Client) -> None:
+def test_an_empty_trail_explains_itself(staff_client: Client) -> None:
     AuditEntry.objects.all().delete()
     assert "No entries" in staff_client.get(PAGE).content.decode()
 
 
-def test_details_are_said_in_words(staff_client: Client) -> None:
+def test_details_are_shown_with_labels(staff_client: Client) -> None:
     AuditEntry.objects.create(verb="import", source="page", details={"upload": True, "scopes": ["read", "delete"]})
     AuditEntry.objects.create(verb="delete", source="page", details={"bytes": 3 * 1024**2})
     html = " ".join(staff_client.get(PAGE).content.decode().split())

@@ -1,4 +1,4 @@
-"""A training batch before the run: requested in the form, drawn by a job."""
+"""A training batch before the run exists: requested in the form, drawn by a job."""
 
 from pathlib import Path
 from typing import Any
@@ -68,12 +68,12 @@ def test_wrong_values_are_named(user_client: Client, dataset: Dataset) -> None:
     assert not Job.objects.exists()
 
 
-def test_without_scripts_there_is_a_page(user_client: Client, dataset: Dataset) -> None:
+def test_it_works_without_javascript(user_client: Client, dataset: Dataset) -> None:
     response = user_client.post(reverse("batch_preview_start"), values(dataset))
     assert response.headers["Location"] == reverse("job", args=[Job.objects.get().pk])
 
 
-def test_others_get_nothing(client: Client, user_client: Client, staff_client: Client, dataset: Dataset) -> None:
+def test_other_users_cannot_see_it(client: Client, user_client: Client, staff_client: Client, dataset: Dataset) -> None:
     assert client.post(reverse("batch_preview_start"), values(dataset)).status_code == 302
     assert not Job.objects.exists()
     assert user_client.get(reverse("batch_preview_start")).status_code == 405

@@ -1,4 +1,4 @@
-"""The page of a run's checkpoints, and their download in every form."""
+"""The page of a run's checkpoints, and their download in every format."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ async def downloaded(user: User, run: TrainingRun, file: str, form: str = "") ->
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("form", ["compact", "plain"])
-async def test_every_checkpoint_is_downloaded_as_torch_reads_it(
+async def test_a_downloaded_checkpoint_can_be_loaded_by_torch(
     user: User, make: MAKE, tmp_path: Path, form: str
 ) -> None:
     run = await sync_to_async(lambda: stored(make("paused"), 3, form=form))()
@@ -67,7 +67,7 @@ async def test_the_weights_are_downloaded_as_safetensors(user: User, make: MAKE,
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_damaged_one_never_arrives_whole(user: User, make: MAKE) -> None:
+async def test_the_download_of_a_corrupted_checkpoint_is_incomplete(user: User, make: MAKE) -> None:
     run = await sync_to_async(lambda: stored(make("paused"), 2))()
     flip_a_bit(sorted((run.folder / "checkpoints" / "packs").iterdir())[-1], 4000)
     with pytest.raises(ValueError, match="does not match"):
@@ -75,20 +75,20 @@ async def test_a_damaged_one_never_arrives_whole(user: User, make: MAKE) -> None
 
 
 @pytest.mark.parametrize("form", ["zip", "", "../pt"])
-def test_there_is_no_other_form(user_client: Client, make: MAKE, form: str) -> None:
+def test_an_unknown_format_is_not_found(user_client: Client, make: MAKE, form: str) -> None:
     run = stored(make("paused"), 2)
     address = reverse("checkpoint_download", args=[run.pk, "epoch_2.pt"])
     assert user_client.get(address, {"format": form}).status_code == 404
 
 
-def test_one_whose_manifest_is_torn_is_not_found(user_client: Client, make: MAKE) -> None:
+def test_a_checkpoint_with_a_truncated_manifest_is_not_found(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"), 2)
     path = run.checkpoints.get(file="epoch_2.pt").path
     path.write_bytes(path.read_bytes()[:100])
     assert user_client.get(reverse("checkpoint_download", args=[run.pk, "epoch_2.pt"])).status_code == 404
 
 
-def test_the_page_shows_what_the_rules_would_do(user_client: Client, make: MAKE) -> None:
+def test_the_page_previews_the_retention_policy(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"), 6, best=2)
     shown = text(user_client.get(page(run), {"last": 2}))
     assert "These rules would delete 3 checkpoints" in shown
@@ -97,7 +97,7 @@ def test_the_page_shows_what_the_rules_would_do(user_client: Client, make: MAKE)
     assert len(files(run)) == 6, "looking deletes nothing"
 
 
-def test_htmx_gets_the_list_alone(user_client: Client, make: MAKE) -> None:
+def test_htmx_gets_only_the_list(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"))
     shown = text(user_client.get(page(run), {"last": 2}, HTTP_HX_REQUEST="true", HTTP_HX_TARGET="clean-up"))
     assert shown.strip().startswith('<div id="clean-up">')
@@ -105,14 +105,14 @@ def test_htmx_gets_the_list_alone(user_client: Client, make: MAKE) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("last", "-1"), ("best", "0"), ("days", "soon"), ("gb", "")])
-def test_a_rule_that_makes_no_sense_is_named(user_client: Client, make: MAKE, name: str, value: str) -> None:
+def test_an_invalid_rule_is_named(user_client: Client, make: MAKE, name: str, value: str) -> None:
     run = stored(make("paused"))
     shown = text(user_client.get(page(run), {name: value}))
     assert "notice-error" in shown
     assert "would delete" not in shown
 
 
-def test_deleting_asks_first_with_files_and_bytes_and_then_does_it(user_client: Client, make: MAKE) -> None:
+def test_deletion_is_confirmed_with_files_and_bytes(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"), 6, best=2)
     asked = text(user_client.post(page(run), {"files": "epoch_1.pt,epoch_3.pt"}))
     assert "Delete 2 checkpoints?" in asked
@@ -125,27 +125,27 @@ def test_deleting_asks_first_with_files_and_bytes_and_then_does_it(user_client: 
     assert again.status_code == 200, "pressed twice"
 
 
-def test_ticked_ones_are_asked_for_too(user_client: Client, make: MAKE) -> None:
+def test_deletion_of_selected_checkpoints_is_confirmed(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"))
     assert "Delete 2 checkpoints?" in text(user_client.post(page(run), {"file": ["epoch_1.pt", "epoch_2.pt"]}))
     assert "No checkpoints were selected" in text(user_client.post(page(run), {}, follow=True))
 
 
-def test_what_must_stay_is_refused_in_words(user_client: Client, make: MAKE) -> None:
+def test_deleting_a_required_checkpoint_is_refused_with_a_reason(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"), 2)
     answer = user_client.post(page(run), {"file": ["epoch_1.pt"], "confirmed": "yes"}, follow=True)
     assert "at least 2 valid" in text(answer)
     assert len(files(run)) == 2
 
 
-def test_a_running_run_is_refused_in_words(user_client: Client, make: MAKE) -> None:
+def test_deleting_from_a_running_run_is_refused_with_a_reason(user_client: Client, make: MAKE) -> None:
     run = stored(make("running"))
     answer = user_client.post(page(run), {"file": ["epoch_1.pt"], "confirmed": "yes"}, follow=True)
     assert "Pause it before" in text(answer)
     assert len(files(run)) == 4
 
 
-def test_only_the_owner_and_administrators_change_them(
+def test_only_the_owner_and_administrators_can_change_checkpoints(
     client: Client, other_user: User, staff_client: Client, make: MAKE
 ) -> None:
     run = stored(make("completed"))
@@ -158,7 +158,7 @@ def test_only_the_owner_and_administrators_change_them(
     assert len(files(run)) == 3
 
 
-def test_one_is_kept_by_hand_verified_and_let_go(user_client: Client, make: MAKE) -> None:
+def test_a_checkpoint_is_pinned_verified_and_unpinned(user_client: Client, make: MAKE) -> None:
     run = stored(make("running"))
 
     def press(verb: str, file: str = "epoch_2.pt") -> Any:
@@ -176,18 +176,18 @@ def test_one_is_kept_by_hand_verified_and_let_go(user_client: Client, make: MAKE
     assert user_client.get(reverse("checkpoint_control", args=[run.pk, "epoch_2.pt", "pin"])).status_code == 405
 
 
-def test_a_run_without_any_says_so(user_client: Client, run: TrainingRun) -> None:
+def test_a_run_without_checkpoints_shows_an_empty_state(user_client: Client, run: TrainingRun) -> None:
     assert "No checkpoints yet" in text(user_client.get(page(run)))
 
 
-def test_a_damaged_index_is_told(user_client: Client, make: MAKE) -> None:
+def test_a_corrupted_index_is_reported(user_client: Client, make: MAKE) -> None:
     run = stored(make("paused"))
     (run.folder / "checkpoints" / "index.json").write_text("[{")
     assert "is corrupted" in text(user_client.get(page(run)))
 
 
 @pytest.mark.django_db
-def test_a_team_mate_keeps_checkpoints_but_deletes_none(make: MAKE, user: User, other_user: User) -> None:
+def test_a_team_mate_can_pin_but_not_delete_checkpoints(make: MAKE, user: User, other_user: User) -> None:
     team = Team.objects.create(name="team")
     team.members.add(user, other_user)
     run = stored(make("stopped", visibility="team", team=team))

@@ -1,4 +1,4 @@
-"""Saying how a dataset is to be imported: what was found, the classes, the split, and what to do with errors."""
+"""Confirming an import: what was found, the classes, the split, and the handling of errors."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def test_the_page_shows_what_was_found(user_client: Client, proposed: Dataset) -
     assert "hx-trigger" not in page.split('id="dataset"')[1].split(">")[0]
 
 
-def test_an_inspection_is_watched(user_client: Client, proposed: Dataset) -> None:
+def test_the_page_polls_during_the_inspection(user_client: Client, proposed: Dataset) -> None:
     working_on(proposed, "inspecting", INSPECTING_ANNOTATIONS(), done=1, total=2)
     page = html(user_client.get(proposed.get_absolute_url()))
     assert "Reading the annotations" in page
@@ -55,7 +55,7 @@ def test_an_inspection_is_watched(user_client: Client, proposed: Dataset) -> Non
     assert "hx-trigger" in html(user_client.get(reverse("dataset_list")))
 
 
-def test_taking_all_as_it_is_starts_the_import(user_client: Client, proposed: Dataset) -> None:
+def test_confirming_without_changes_starts_the_import(user_client: Client, proposed: Dataset) -> None:
     response = user_client.post(address(proposed), answer())
     assert response.headers["Location"] == proposed.get_absolute_url()
     proposed.refresh_from_db()
@@ -77,13 +77,13 @@ def test_classes_are_renamed_merged_left_out_and_reordered(user_client: Client, 
     ]
 
 
-def test_a_class_that_is_not_ticked_is_left_out(user_client: Client, proposed: Dataset) -> None:
+def test_a_class_that_is_not_selected_is_excluded(user_client: Client, proposed: Dataset) -> None:
     user_client.post(address(proposed), answer(class_1_keep="-", class_1_name=""))
     proposed.refresh_from_db()
     assert [choice["name"] for choice in proposed.options["classes"]] == ["cat", "dog"]
 
 
-def test_a_split_is_drawn_with_a_share_and_a_seed(user_client: Client, proposed: Dataset) -> None:
+def test_a_random_split_takes_a_share_and_a_seed(user_client: Client, proposed: Dataset) -> None:
     fields = answer(split="stratified", val_percent="25", seed="7", on_error="leave_out")
     user_client.post(address(proposed), fields)
     proposed.refresh_from_db()
@@ -111,7 +111,7 @@ def test_a_split_is_drawn_with_a_share_and_a_seed(user_client: Client, proposed:
         ({"on_error": ""}, "id_on_error_error", "required"),
     ],
 )
-def test_what_is_wrong_is_said_beside_its_field(
+def test_an_error_is_shown_beside_its_field(
     user_client: Client, proposed: Dataset, changes: dict[str, str], field: str, message: str
 ) -> None:
     response = user_client.post(address(proposed), answer(**changes))
@@ -121,7 +121,7 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert proposed.status == "proposed"
 
 
-def test_what_was_typed_is_still_there_after_an_error(user_client: Client, proposed: Dataset) -> None:
+def test_entered_values_are_kept_after_an_error(user_client: Client, proposed: Dataset) -> None:
     response = user_client.post(address(proposed), answer(class_0_name="", class_1_name="dog", class_2_order="1"))
     page = html(response)
     assert page.index('data-source="dog"') < page.index('data-source="kitten"')
@@ -129,18 +129,18 @@ def test_what_was_typed_is_still_there_after_an_error(user_client: Client, propo
     assert "Correct these classes: cat." in page
 
 
-def test_at_least_one_class_is_kept(user_client: Client, proposed: Dataset) -> None:
+def test_at_least_one_class_is_required(user_client: Client, proposed: Dataset) -> None:
     none = {f"class_{index}_keep": "-" for index in range(3)}
     assert "Keep at least one class." in html(user_client.post(address(proposed), answer(**none)))
 
 
-def test_fields_that_do_not_count_cannot_be_wrong(user_client: Client, proposed: Dataset) -> None:
+def test_unused_fields_are_not_validated(user_client: Client, proposed: Dataset) -> None:
     user_client.post(address(proposed), answer(val_percent="many", seed=""))
     proposed.refresh_from_db()
     assert proposed.status == "importing"
 
 
-def test_without_validation_images_only_a_drawn_split_is_offered(user_client: Client, user: User) -> None:
+def test_without_validation_images_only_a_random_split_is_offered(user_client: Client, user: User) -> None:
     images = {"train": 0, "val": 0, "none": 75}
     dataset = make_proposed(user, has_splits=False, images=images)
     page = html(user_client.get(dataset.get_absolute_url()))
@@ -150,7 +150,7 @@ def test_without_validation_images_only_a_drawn_split_is_offered(user_client: Cl
     assert "The source has no validation images." in html(response)
 
 
-def test_a_thousand_classes_can_be_sent(user_client: Client, user: User) -> None:
+def test_a_thousand_classes_can_be_submitted(user_client: Client, user: User) -> None:
     classes = [{"name": f"class {index}", "images": 3, "objects": 3} for index in range(1200)]
     dataset = make_proposed(user, classes=classes)
     fields = answer() | {f"class-{index}-name": f"class {index}" for index in range(1200)}
@@ -162,7 +162,7 @@ def test_a_thousand_classes_can_be_sent(user_client: Client, user: User) -> None
     assert len(dataset.options["classes"]) == 1199
 
 
-def test_more_classes_than_can_be_edited_are_taken_as_they_are() -> None:
+def test_too_many_classes_to_edit_are_imported_unchanged() -> None:
     classes = [{"name": str(index), "images": 1, "objects": 1} for index in range(MOST_EDITABLE_CLASSES + 1)]
     form = ConfirmForm({"split": "given", "on_error": "stop"}, proposal=proposal(classes=classes))
     assert form.is_valid(), form.errors
@@ -170,7 +170,7 @@ def test_more_classes_than_can_be_edited_are_taken_as_they_are() -> None:
     assert form.kept == MOST_EDITABLE_CLASSES + 1
 
 
-def test_confirming_twice_does_nothing_more(user_client: Client, proposed: Dataset) -> None:
+def test_confirming_twice_has_no_further_effect(user_client: Client, proposed: Dataset) -> None:
     user_client.post(address(proposed), answer())
     page = html(user_client.post(address(proposed), answer(on_error="leave_out"), follow=True))
     assert "is no longer waiting for confirmation" in page
@@ -184,20 +184,20 @@ def test_a_ready_dataset_never_changes(user_client: Client, dataset: Dataset) ->
     assert (dataset.status, dataset.options) == ("ready", {})
 
 
-def test_looking_changes_nothing_and_leads_to_the_dataset(user_client: Client, proposed: Dataset) -> None:
+def test_a_get_request_changes_nothing_and_redirects_to_the_dataset(user_client: Client, proposed: Dataset) -> None:
     assert user_client.get(address(proposed)).headers["Location"] == proposed.get_absolute_url()
     assert user_client.put(address(proposed)).status_code == 405
     proposed.refresh_from_db()
     assert proposed.status == "proposed"
 
 
-def test_nobody_confirms_without_signing_in(client: Client, proposed: Dataset) -> None:
+def test_confirming_requires_a_login(client: Client, proposed: Dataset) -> None:
     assert client.post(address(proposed), answer()).headers["Location"].startswith("/login/")
     proposed.refresh_from_db()
     assert proposed.status == "proposed"
 
 
-def test_others_look_and_do_not_confirm(proposed: Dataset, other_user: User) -> None:
+def test_other_users_can_see_but_not_confirm(proposed: Dataset, other_user: User) -> None:
     client = Client()
     client.force_login(other_user)
     page = html(client.get(proposed.get_absolute_url()))
@@ -214,7 +214,7 @@ def test_a_proposal_can_be_dismissed(user_client: Client, proposed: Dataset) -> 
     assert not Dataset.objects.exists()
 
 
-def test_with_errors_known_the_person_says_what_to_do_about_them(user_client: Client, user: User) -> None:
+def test_known_errors_require_a_choice_of_handling(user_client: Client, user: User) -> None:
     report = [{"level": "error", "code": "unknown_image", "file": "a.json", "message": "a.json line 1: no image 7."}]
     dataset = make_proposed(user, report=report)
     page = html(user_client.get(dataset.get_absolute_url()))

@@ -52,7 +52,7 @@ def select(page: str, name: str) -> list[tuple[str, bool]]:
     return [(value, bool(chosen)) for value, chosen in re.findall(r'<option value="([^"]*)"( selected)?', found[0])]
 
 
-def test_the_page_offers_what_makes_a_difference_and_nothing_else(user_client: Client, proposed: Dataset) -> None:
+def test_the_page_offers_only_choices_with_an_effect(user_client: Client, proposed: Dataset) -> None:
     page = html(user_client.get(proposed.get_absolute_url()))
     assert select(page, "format") == [("auto", True), ("coco", False), ("csv", False), ("class_folders", False)]
     assert select(page, "splits") == [("auto", True), ("folders", False), ("none", False)]
@@ -159,14 +159,14 @@ def test_a_refused_source_can_be_read_in_another_way(user_client: Client, refuse
     assert (refused.status, [row["name"] for row in refused.proposal["classes"]]) == ("proposed", ["cat", "dog"])
 
 
-def test_looking_changes_nothing_and_leads_to_the_dataset(user_client: Client, proposed: Dataset) -> None:
+def test_a_get_request_changes_nothing_and_redirects_to_the_dataset(user_client: Client, proposed: Dataset) -> None:
     response = user_client.get(address(proposed))
     assert (response.status_code, response.headers["Location"]) == (302, proposed.get_absolute_url())
     proposed.refresh_from_db()
     assert proposed.status == "proposed"
 
 
-def test_reading_again_twice_does_nothing_more(user_client: Client, proposed: Dataset) -> None:
+def test_reading_again_twice_has_no_further_effect(user_client: Client, proposed: Dataset) -> None:
     user_client.post(address(proposed), {"reading-format": "csv"})
     page = html(user_client.post(address(proposed), {"reading-format": "coco"}, follow=True))
     assert "cannot be read again" in page
@@ -183,7 +183,7 @@ def test_a_ready_dataset_is_not_read_again(user_client: Client, proposed: Datase
     assert (proposed.status, proposed.format) == ("ready", "coco")
 
 
-def test_others_see_how_it_was_read_and_cannot_change_it(other_user: User, proposed: Dataset) -> None:
+def test_other_users_see_how_it_was_read_but_cannot_change_it(other_user: User, proposed: Dataset) -> None:
     client = Client()
     client.force_login(other_user)
     page = html(client.get(proposed.get_absolute_url()))
@@ -193,7 +193,7 @@ def test_others_see_how_it_was_read_and_cannot_change_it(other_user: User, propo
     assert Client().post(address(proposed), {}).headers["Location"].startswith("/login/")
 
 
-def test_datasets_of_older_versions_say_nothing_of_it(user_client: Client, proposed: Dataset) -> None:
+def test_datasets_of_older_versions_have_no_reading_section(user_client: Client, proposed: Dataset) -> None:
     Dataset.objects.filter(pk=proposed.pk).update(reading={}, options={})
     page = html(user_client.get(proposed.get_absolute_url()))
     assert "How the source was read" not in page

@@ -1,4 +1,4 @@
-"""What a ready dataset shows: images with boxes and masks, one of them large, and its figures."""
+"""The page of a ready dataset: images with boxes and masks, a large view, and statistics."""
 
 import io
 import json
@@ -35,7 +35,7 @@ def lines(dataset: Dataset) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_boxes_and_masks_lie_over_the_images(user_client: Client, scenes: Dataset) -> None:
+def test_boxes_and_masks_are_drawn_over_the_images(user_client: Client, scenes: Dataset) -> None:
     page = html(user_client.get(scenes.get_absolute_url()))
     samples = lines(scenes)
     assert page.count('<rect class="box') == sum(len(sample["boxes"]) for sample in samples)
@@ -59,7 +59,7 @@ def test_the_filter_finds_a_class_in_boxes(user_client: Client, scenes: Dataset)
     assert f"{view(scenes, 1)}?split=train&amp;class={label}" in page
 
 
-def test_a_filter_by_class_is_not_offered_where_only_masks_would_tell(user_client: Client, scenes: Dataset) -> None:
+def test_the_class_filter_is_not_offered_for_datasets_with_masks_only(user_client: Client, scenes: Dataset) -> None:
     only_masks = [{name: value for name, value in sample.items() if name != "boxes"} for sample in lines(scenes)]
     (scenes.folder / "samples.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in only_masks))
     page = html(user_client.get(scenes.get_absolute_url()))
@@ -80,7 +80,7 @@ def test_figures_are_drawn(user_client: Client, scenes: Dataset) -> None:
     assert max(int(bar["h"]) for bar in charts[2]["bars"]) == int(charts[2]["height"])
 
 
-def test_bins_say_what_they_hold(tints: Dataset) -> None:
+def test_histogram_bins_are_labelled(tints: Dataset) -> None:
     tints.statistics = {
         "histograms": {
             "objects_per_image": {"edges": [0, 1, 2, 3], "counts": [2, 5, 1]},
@@ -104,7 +104,7 @@ def test_a_dataset_without_statistics_shows_its_counts(user_client: Client, tint
     assert re.search(r'<td class="number">12</td>\s*<td class="number">6</td>', page)
 
 
-def test_the_large_view_names_the_objects_and_leads_on(user_client: Client, scenes: Dataset) -> None:
+def test_the_large_view_names_the_objects_and_links_to_the_next_image(user_client: Client, scenes: Dataset) -> None:
     sample = lines(scenes)[1]
     page = html(user_client.get(view(scenes, 2)))
     assert sample["path"] in page
@@ -116,7 +116,7 @@ def test_the_large_view_names_the_objects_and_leads_on(user_client: Client, scen
     assert "2 of 16" in page
 
 
-def test_the_filter_goes_along(user_client: Client, scenes: Dataset) -> None:
+def test_the_filter_is_kept_in_links(user_client: Client, scenes: Dataset) -> None:
     last = html(user_client.get(view(scenes, 4), {"split": "val"}))
     assert "4 of 4" in last
     assert 'rel="next"' not in last
@@ -124,7 +124,7 @@ def test_the_filter_goes_along(user_client: Client, scenes: Dataset) -> None:
     assert f'href="{scenes.get_absolute_url()}?split=val"' in last
 
 
-def test_the_way_back_leads_to_the_page_it_came_from(user_client: Client, tints: Dataset, user: User) -> None:
+def test_the_back_link_leads_to_the_same_page_of_the_list(user_client: Client, tints: Dataset, user: User) -> None:
     many = make_scenes(user, "many", images=62, size=16)
     assert f'href="{many.get_absolute_url()}?page=2"' in html(user_client.get(view(many, 61)))
     assert f'href="{tints.get_absolute_url()}"' in html(user_client.get(view(tints, 1)))
@@ -136,9 +136,7 @@ def test_there_is_no_image_beyond_the_last(user_client: Client, scenes: Dataset,
 
 
 @pytest.mark.parametrize("query", [{"split": "x"}, {"class": "99"}, {"class": "-1"}, {"class": "9" * 4000}])
-def test_a_filter_that_makes_no_sense_counts_as_all(
-    user_client: Client, scenes: Dataset, query: dict[str, str]
-) -> None:
+def test_an_invalid_filter_selects_all_images(user_client: Client, scenes: Dataset, query: dict[str, str]) -> None:
     assert "1 of 16" in html(user_client.get(view(scenes, 1), query))
 
 
@@ -151,13 +149,13 @@ def test_the_large_view_is_read_only(user_client: Client, scenes: Dataset) -> No
     assert user_client.post(view(scenes, 1)).status_code == 405
 
 
-def test_nobody_sees_it_without_signing_in(client: Client, scenes: Dataset) -> None:
+def test_the_large_view_requires_a_login(client: Client, scenes: Dataset) -> None:
     sample = lines(scenes)[0]
     for address in (view(scenes, 1), reverse("dataset_image", args=[scenes.pk, sample["mask"]])):
         assert client.get(address).headers["Location"].startswith("/login/")
 
 
-def test_a_mask_comes_as_a_clear_image_in_colours(user_client: Client, scenes: Dataset) -> None:
+def test_a_mask_is_served_as_a_transparent_coloured_image(user_client: Client, scenes: Dataset) -> None:
     sample = lines(scenes)[0]
     response = user_client.get(reverse("dataset_image", args=[scenes.pk, sample["mask"]]), {"size": "96"})
     assert response.headers["Content-Type"] == "image/webp"
@@ -168,7 +166,7 @@ def test_a_mask_comes_as_a_clear_image_in_colours(user_client: Client, scenes: D
 
 
 @pytest.mark.parametrize("size", ["1", "161", "100000", "x", "-160", ""])
-def test_images_come_in_few_sizes(user_client: Client, scenes: Dataset, size: str) -> None:
+def test_images_are_served_in_a_few_sizes_only(user_client: Client, scenes: Dataset, size: str) -> None:
     address = reverse("dataset_image", args=[scenes.pk, lines(scenes)[0]["path"]])
     assert user_client.get(address, {"size": size}).status_code == 404
     assert user_client.get(address, {"size": "640"}).status_code == 200
@@ -186,7 +184,7 @@ def test_images_come_in_few_sizes(user_client: Client, scenes: Dataset, size: st
         "masks//etc/passwd",
     ],
 )
-def test_nothing_else_is_served(user_client: Client, scenes: Dataset, path: str) -> None:
+def test_no_other_file_is_served(user_client: Client, scenes: Dataset, path: str) -> None:
     assert user_client.get(f"/datasets/{scenes.pk}/images/{path}").status_code == 404
 
 

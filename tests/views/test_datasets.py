@@ -48,11 +48,11 @@ def error_of(response: Any, field: str) -> str:
     return html(response).split(f'id="id_{field}_error">')[1].split("</div>")[0]
 
 
-def test_an_empty_list_says_what_to_do(user_client: Client) -> None:
+def test_an_empty_list_explains_the_next_step(user_client: Client) -> None:
     assert "one folder for each class" in html(user_client.get(reverse("dataset_list")))
 
 
-def test_a_zip_is_taken_in_and_inspected_by_a_worker(user_client: Client, user: User, uploads: Path) -> None:
+def test_a_zip_is_uploaded_and_inspected_by_a_worker(user_client: Client, user: User, uploads: Path) -> None:
     upload = archive("robin/1.png", "wren/1.png")
     response = user_client.post(reverse("dataset_import"), {"name": "Birds", "archive": upload})
     dataset = Dataset.objects.get()
@@ -62,7 +62,7 @@ def test_a_zip_is_taken_in_and_inspected_by_a_worker(user_client: Client, user: 
     assert Path(dataset.source).parent == uploads
 
 
-def test_htmx_is_led_to_the_new_dataset(user_client: Client) -> None:
+def test_htmx_is_redirected_to_the_new_dataset(user_client: Client) -> None:
     upload = archive("robin/1.png", "wren/1.png")
     headers = {"HX-Request": "true"}
     response = user_client.post(reverse("dataset_import"), {"name": "Birds", "archive": upload}, headers=headers)
@@ -78,7 +78,7 @@ def test_htmx_is_led_to_the_new_dataset(user_client: Client) -> None:
     ],
     ids=["no zip", "empty", "path traversal"],
 )
-def test_a_bad_zip_is_refused_beside_its_field_and_leaves_no_trace(
+def test_an_invalid_zip_is_refused_at_its_field_and_removed(
     user_client: Client, uploads: Path, upload: SimpleUploadedFile
 ) -> None:
     upload.seek(0)
@@ -95,13 +95,13 @@ def test_a_file_larger_than_allowed_is_refused(user_client: Client, settings: An
     assert "larger than" in error_of(response, "archive")
 
 
-def test_nothing_given_is_said_beside_the_fields(user_client: Client) -> None:
+def test_missing_values_are_reported_at_their_fields(user_client: Client) -> None:
     response = user_client.post(reverse("dataset_import"), {"name": ""})
     assert "required" in error_of(response, "name")
     assert "Choose an archive" in error_of(response, "archive")
 
 
-def test_a_name_is_used_once(user_client: Client, dataset: Dataset) -> None:
+def test_names_are_unique(user_client: Client, dataset: Dataset) -> None:
     response = user_client.post(reverse("dataset_import"), {"name": dataset.name, "archive": archive("a/1.png")})
     assert "already" in error_of(response, "name")
 
@@ -113,16 +113,14 @@ def test_an_administrator_imports_a_folder(staff_client: Client, tmp_path: Path)
     assert (dataset.source, dataset.source_is_upload) == (str(tmp_path / "birds"), False)
 
 
-def test_others_are_not_offered_the_servers_folders(user_client: Client, tmp_path: Path) -> None:
+def test_other_users_are_not_offered_server_folders(user_client: Client, tmp_path: Path) -> None:
     assert 'name="folder"' not in html(user_client.get(reverse("dataset_import")))
     response = user_client.post(reverse("dataset_import"), {"name": "Birds", "folder": str(tmp_path)})
     assert response.status_code == 422
     assert not Dataset.objects.exists()
 
 
-def test_folders_that_settings_allow_are_open_to_all_but_nothing_beside_them(
-    user_client: Client, tmp_path: Path, settings: Any
-) -> None:
+def test_only_folders_of_the_setting_are_open_to_all_users(user_client: Client, tmp_path: Path, settings: Any) -> None:
     inside, outside = tmp_path / "open" / "birds", tmp_path / "closed"
     inside.mkdir(parents=True)
     outside.mkdir()
@@ -135,7 +133,7 @@ def test_folders_that_settings_allow_are_open_to_all_but_nothing_beside_them(
     assert Dataset.objects.get().source == str(inside)
 
 
-def test_an_import_shows_its_progress_and_asks_again(user_client: Client, dataset: Dataset) -> None:
+def test_an_import_shows_its_progress_and_polls(user_client: Client, dataset: Dataset) -> None:
     working_on(dataset, "importing", IMPORTING_IMAGES(), done=30, total=120)
     page = html(user_client.get(dataset.get_absolute_url()))
     assert "Reading and checking the images" in page
@@ -143,7 +141,7 @@ def test_an_import_shows_its_progress_and_asks_again(user_client: Client, datase
     assert 'hx-trigger="every 700ms"' in page
 
 
-def test_a_refused_import_says_why_and_can_be_dismissed(user_client: Client, dataset: Dataset) -> None:
+def test_a_refused_import_shows_its_reason_and_can_be_dismissed(user_client: Client, dataset: Dataset) -> None:
     report = [{"level": "error", "code": "broken", "file": "train/wren/1.jpg", "message": "It is cut short."}]
     Dataset.objects.update(status="refused", report=report)
     page = html(user_client.get(dataset.get_absolute_url()))
@@ -173,11 +171,11 @@ def test_images_are_shown_by_split_and_class(user_client: Client, tints: Dataset
 
 
 @pytest.mark.parametrize("page", ["0", "99", "x", "-1"])
-def test_a_page_that_is_not_there_breaks_nothing(user_client: Client, tints: Dataset, page: str) -> None:
+def test_a_page_number_out_of_range_is_harmless(user_client: Client, tints: Dataset, page: str) -> None:
     assert user_client.get(tints.get_absolute_url(), {"page": page, "class": "77"}).status_code == 200
 
 
-def test_an_image_is_small_and_may_be_kept(user_client: Client, tints: Dataset) -> None:
+def test_an_image_is_small_and_cacheable(user_client: Client, tints: Dataset) -> None:
     path = next(path.relative_to(tints.folder) for path in tints.folder.rglob("*.png"))
     response = user_client.get(reverse("dataset_image", args=[tints.pk, path]))
     assert response.headers["Content-Type"] == "image/webp"
@@ -186,11 +184,11 @@ def test_an_image_is_small_and_may_be_kept(user_client: Client, tints: Dataset) 
 
 
 @pytest.mark.parametrize("path", ["dataset.json", "samples.jsonl", "images/none.png", "images/../dataset.json"])
-def test_only_images_are_shown(user_client: Client, tints: Dataset, path: str) -> None:
+def test_only_images_are_served(user_client: Client, tints: Dataset, path: str) -> None:
     assert user_client.get(f"/datasets/{tints.pk}/images/{path}").status_code == 404
 
 
-def test_a_dataset_in_use_names_its_runs_and_stays(user_client: Client, run: TrainingRun) -> None:
+def test_a_dataset_in_use_is_not_deleted_and_names_its_runs(user_client: Client, run: TrainingRun) -> None:
     address = reverse("dataset_delete", args=[run.dataset_id])
     page = html(user_client.get(address))
     assert run.name in page
@@ -199,7 +197,7 @@ def test_a_dataset_in_use_names_its_runs_and_stays(user_client: Client, run: Tra
     assert Dataset.objects.exists()
 
 
-def test_deleting_says_how_much_goes_first(user_client: Client, tints: Dataset) -> None:
+def test_the_deletion_page_shows_the_size(user_client: Client, tints: Dataset) -> None:
     address = reverse("dataset_delete", args=[tints.pk])
     assert "38 files" in html(user_client.get(address))
     user_client.post(address)
@@ -207,7 +205,7 @@ def test_deleting_says_how_much_goes_first(user_client: Client, tints: Dataset) 
     assert not tints.folder.exists()
 
 
-def test_who_is_neither_owner_nor_staff_deletes_nothing(dataset: Dataset, other_user: User) -> None:
+def test_only_the_owner_and_staff_can_delete(dataset: Dataset, other_user: User) -> None:
     client = Client()
     client.force_login(other_user)
     assert client.post(reverse("dataset_delete", args=[dataset.pk])).status_code == 403

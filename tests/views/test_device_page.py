@@ -22,15 +22,17 @@ def page(client: Client) -> str:
     return str(client.get(reverse("device_list")).content.decode()).replace("\xa0", " ")
 
 
-def test_who_is_not_logged_in_is_sent_away(client: Client, db: None) -> None:
+def test_anonymous_users_are_redirected_to_the_login(client: Client, db: None) -> None:
     assert client.get(reverse("device_list")).status_code == 302
 
 
-def test_without_a_machine_it_says_what_to_do(user_client: Client) -> None:
+def test_without_a_host_it_explains_the_next_step(user_client: Client) -> None:
     assert "No host has reported yet" in page(user_client)
 
 
-def test_machines_devices_holders_strangers_and_who_is_next(user_client: Client, admin: User, dataset: Dataset) -> None:
+def test_hosts_devices_runs_other_programs_and_the_next_run_are_shown(
+    user_client: Client, admin: User, dataset: Dataset
+) -> None:
     busy_studio(admin, dataset)
     text = page(user_client)
     assert re.findall(r'<h2 id="host-\d+"[^>]*>([^<]*)<', text) == ["gpu-box", "workstation", "attic"]
@@ -44,12 +46,12 @@ def test_machines_devices_holders_strangers_and_who_is_next(user_client: Client,
     assert text.count("<rect") == 15
 
 
-def test_htmx_gets_the_list_alone(user_client: Client) -> None:
+def test_htmx_gets_only_the_list(user_client: Client) -> None:
     response = user_client.get(reverse("device_list"), headers={"HX-Request": "true", "HX-Target": "devices"})
     assert response.content.decode().lstrip().startswith('<div id="devices"')
 
 
-def test_a_deleted_run_stays_in_the_day_by_its_name(staff_client: Client, make: MAKE) -> None:
+def test_a_deleted_run_stays_on_the_timeline_with_its_name(staff_client: Client, make: MAKE) -> None:
     host = machine()
     run = make("completed", name="gone by now")
     now = timezone.now()
@@ -58,7 +60,7 @@ def test_a_deleted_run_stays_in_the_day_by_its_name(staff_client: Client, make: 
     assert "gone by now" in page(staff_client)
 
 
-def test_a_gpu_that_is_gone_is_shown_while_it_has_a_past(user_client: Client, make: MAKE) -> None:
+def test_a_removed_gpu_is_shown_while_the_timeline_has_runs_of_it(user_client: Client, make: MAKE) -> None:
     host = machine(gpus=1)
     device = host.devices.get(kind="gpu")
     host.devices.filter(kind="gpu").update(is_present=False)
@@ -77,14 +79,14 @@ def held(now: Any, start_h: float, end_h: float | None, run: int = 1) -> DeviceH
     return DeviceHold(pk=run, run_id=run, taken_at=now - timedelta(hours=start_h), released_at=released)
 
 
-def test_an_hour_is_a_twenty_fourth_of_the_width() -> None:
+def test_an_hour_is_one_24th_of_the_width() -> None:
     now = timezone.now()
     (bar,) = timeline([held(now, 12, 11)], now).bars
     assert (bar.x, bar.width, bar.y) == (f"{WIDTH / 2:.1f}", f"{WIDTH / 24:.1f}", "0")
     assert bar.seconds == 3600
 
 
-def test_what_began_before_is_cut_off_and_what_lasts_reaches_the_edge() -> None:
+def test_bars_are_clipped_to_the_day() -> None:
     now = timezone.now()
     early, lasting = timeline([held(now, 30, 23), held(now, 1, None, run=2)], now).bars
     assert (early.x, early.width) == ("0.0", f"{WIDTH / 24:.1f}")
@@ -93,14 +95,14 @@ def test_what_began_before_is_cut_off_and_what_lasts_reaches_the_edge() -> None:
     assert lasting.end is None
 
 
-def test_what_ended_before_is_left_out_and_seconds_are_still_seen() -> None:
+def test_earlier_runs_are_left_out_and_short_runs_stay_visible() -> None:
     now = timezone.now()
     found = timeline([held(now, 30, 25), held(now, 5, 5)], now)
     (bar,) = found.bars
     assert float(bar.width) >= 3
 
 
-def test_those_at_the_same_time_lie_below_each_other() -> None:
+def test_simultaneous_runs_are_stacked() -> None:
     now = timezone.now()
     holds = [held(now, 10, 8, run=1), held(now, 9, 7, run=2), held(now, 8, 6, run=3)]
     found = timeline(holds, now)

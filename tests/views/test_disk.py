@@ -1,4 +1,4 @@
-"""The page of what takes the space."""
+"""The page of disk usage."""
 
 import os
 from collections.abc import Callable
@@ -31,7 +31,7 @@ def write(path: Path, size: int) -> Path:
     return path
 
 
-def test_every_byte_is_counted_once_and_for_its_owner(
+def test_every_byte_is_attributed_once_to_its_owner(
     make: MAKE, dataset: Dataset, other_user: User, own_data: Path
 ) -> None:
     mine, other = make(), make("completed", owner=other_user)
@@ -56,7 +56,7 @@ def test_every_byte_is_counted_once_and_for_its_owner(
     assert by_user == {"grace": 5000, "ada": 1324, "": 0}
 
 
-def test_the_page_shows_what_was_measured_last_and_measures_when_asked(staff_client: Client, make: MAKE) -> None:
+def test_the_page_shows_the_last_measurement_and_measures_on_request(staff_client: Client, make: MAKE) -> None:
     run = make()
     write(run.folder / "file", 2048)
     address = reverse("disk")
@@ -69,17 +69,17 @@ def test_the_page_shows_what_was_measured_last_and_measures_when_asked(staff_cli
     assert measured in answer.content.decode()
 
 
-def test_an_empty_studio_says_so(staff_client: Client) -> None:
+def test_an_empty_studio_shows_an_empty_state(staff_client: Client) -> None:
     assert "use disk space yet" in staff_client.get(reverse("disk")).content.decode()
 
 
-def test_a_measurement_that_was_torn_is_made_again(staff_client: Client, own_data: Path, make: MAKE) -> None:
+def test_an_interrupted_measurement_is_repeated(staff_client: Client, own_data: Path, make: MAKE) -> None:
     write(make().folder / "file", 10)
     (own_data / "disk_usage.json").write_text('{"runs"')
     assert staff_client.get(reverse("disk")).status_code == 200
 
 
-def test_a_thousand_runs_take_few_queries(
+def test_a_thousand_runs_need_few_queries(
     user: User, dataset: Dataset, staff_client: Client, django_assert_max_num_queries: Any
 ) -> None:
     runs = [

@@ -1,4 +1,4 @@
-"""The evaluation pages of a run: what they show, and what they say where there is nothing to show."""
+"""The evaluation pages of a run, and what they show without an evaluation."""
 
 import csv
 import io
@@ -49,13 +49,13 @@ def addresses(run: TrainingRun, epoch: int) -> list[str]:
 # The page
 
 
-def test_before_the_first_validation_it_says_when_it_comes(user_client: Client, run: TrainingRun) -> None:
+def test_before_the_first_validation_the_page_explains_when_it_runs(user_client: Client, run: TrainingRun) -> None:
     assert "It is created by the validation at the end of the first epoch" in page(user_client, run)
     TrainingRun.objects.filter(pk=run.pk).update(status="stopped")
     assert "This run ended before its first validation." in page(user_client, run)
 
 
-def test_the_newest_is_shown_against_the_best(user_client: Client, run: TrainingRun) -> None:
+def test_the_newest_evaluation_is_compared_with_the_best(user_client: Client, run: TrainingRun) -> None:
     for epoch in (1, 2, 3):
         evaluated(run, epoch)
     TrainingRun.objects.filter(pk=run.pk).update(best_epoch=2)
@@ -67,7 +67,7 @@ def test_the_newest_is_shown_against_the_best(user_client: Client, run: Training
     assert re.search(r'value="2">\s*Epoch 2\s*★ best', text)
 
 
-def test_one_that_was_asked_for_is_shown_as_such_until_the_epoch_ends(user_client: Client, run: TrainingRun) -> None:
+def test_a_requested_evaluation_is_marked_until_the_epoch_ends(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     evaluated(run, 2, at_step=9)
     text = page(user_client, run)
@@ -93,13 +93,13 @@ def test_an_epoch_without_evaluation_is_not_found(user_client: Client, run: Trai
 
 
 @pytest.mark.parametrize("epoch", [0, 2, 10**30])
-def test_nothing_of_an_epoch_without_evaluation_is_served(user_client: Client, run: TrainingRun, epoch: int) -> None:
+def test_no_file_of_an_epoch_without_evaluation_is_served(user_client: Client, run: TrainingRun, epoch: int) -> None:
     evaluated(run, 1)
     assert {user_client.get(address).status_code for address in addresses(run, epoch)} == {404}
 
 
-def test_a_validation_that_was_made_again_counts_once(user_client: Client, run: TrainingRun) -> None:
-    """A kill after epoch 3: its file is still there, but the run goes on from epoch 2."""
+def test_a_repeated_validation_counts_once(user_client: Client, run: TrainingRun) -> None:
+    """A kill after epoch 3: its file still exists, but the run resumes from epoch 2."""
     for epoch in (1, 2, 3):
         evaluated(run, epoch)
     RunEvent.objects.filter(run=run, epoch=3).update(superseded=True)
@@ -113,7 +113,7 @@ def test_a_validation_that_was_made_again_counts_once(user_client: Client, run: 
     "content",
     ["", "{", "[]", "null", '{"format": 2}', "\ud800", '{"format": 1, "classes": 5}', "NaN"],
 )
-def test_a_damaged_file_is_told_of(user_client: Client, run: TrainingRun, content: str) -> None:
+def test_a_corrupted_file_is_reported(user_client: Client, run: TrainingRun, content: str) -> None:
     evaluated(run, 1)
     evaluation_path(run.folder, 1).write_bytes(content.encode(errors="surrogatepass"))
     text = page(user_client, run)
@@ -133,14 +133,14 @@ def test_a_damaged_file_is_told_of(user_client: Client, run: TrainingRun, conten
         ("values", {"loss": float("nan")}),
     ],
 )
-def test_a_file_with_a_wrong_part_is_damaged(user_client: Client, run: TrainingRun, key: str, value: Any) -> None:
+def test_a_file_with_an_invalid_part_is_corrupted(user_client: Client, run: TrainingRun, key: str, value: Any) -> None:
     evaluated(run, 1)
     path = evaluation_path(run.folder, 1)
     path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     assert f"is corrupted ({key}" in page(user_client, run)
 
 
-def test_a_missing_file_is_told_of(user_client: Client, run: TrainingRun) -> None:
+def test_a_missing_file_is_reported(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     evaluation_path(run.folder, 1).unlink()
     assert "The evaluation file of epoch 1 is missing." in page(user_client, run)
@@ -148,12 +148,12 @@ def test_a_missing_file_is_told_of(user_client: Client, run: TrainingRun) -> Non
     assert "The evaluation file of epoch 1 is missing." in shown
 
 
-def test_labels_that_no_class_has_are_shown_as_numbers(user_client: Client, run: TrainingRun) -> None:
+def test_labels_without_a_class_name_are_shown_as_numbers(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1, predictions={0: {"classes": [[7, 0.9], [-1, 0.1]]}})
     assert re.search(r'class="guess">\s*<span>\s*7\s*<', page(user_client, run))
 
 
-def test_nothing_is_shown_to_strangers(client: Client, run: TrainingRun) -> None:
+def test_users_who_cannot_see_the_run_get_nothing(client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     for address in [reverse("evaluation", args=[run.pk]), *addresses(run, 1), f"/runs/{run.pk}/batches/step_0.webp"]:
         response = client.get(address)
@@ -161,7 +161,7 @@ def test_nothing_is_shown_to_strangers(client: Client, run: TrainingRun) -> None
         assert response.headers["Location"].startswith("/login/")
 
 
-def test_only_reading_is_possible(user_client: Client, run: TrainingRun) -> None:
+def test_the_pages_are_read_only(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     for address in [reverse("evaluation", args=[run.pk]), *addresses(run, 1)]:
         assert user_client.post(address).status_code == 405
@@ -170,7 +170,7 @@ def test_only_reading_is_possible(user_client: Client, run: TrainingRun) -> None
 # Tables and matrix
 
 
-def test_the_table_sorts_by_every_column_and_back(user_client: Client, run: TrainingRun) -> None:
+def test_the_table_sorts_by_every_column_in_both_directions(user_client: Client, run: TrainingRun) -> None:
     classes = [("b", 0.5, 3), ("a", None, 2), ("c", 0.25, 1)]
     evaluated(run, 1, per_class=[{"class": name, "recall": share, "images": n} for name, share, n in classes])
 
@@ -185,14 +185,14 @@ def test_the_table_sorts_by_every_column_and_back(user_client: Client, run: Trai
     assert "sort=-recall" in text
 
 
-def test_the_matrix_counts_or_shares(user_client: Client, run: TrainingRun) -> None:
+def test_the_matrix_shows_counts_or_shares(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     cells = r'<td class="heat-[^>]*>([^<]*)<'
     assert re.findall(cells, page(user_client, run, "confusion")) == ["6", "0", "3", "3"]
     assert re.findall(cells, page(user_client, run, "confusion", cells="share")) == ["100", "", "50", "50"]
 
 
-def test_tables_can_be_taken_away(user_client: Client, run: TrainingRun) -> None:
+def test_tables_can_be_downloaded(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     base = f"/runs/{run.pk}/evaluation/1"
     table = rows(user_client.get(f"{base}/classes.csv"))
@@ -211,7 +211,7 @@ def test_tables_can_be_taken_away(user_client: Client, run: TrainingRun) -> None
     assert user_client.get(f"{base}/curve-nothing.csv").status_code == 404
 
 
-def test_without_a_matrix_there_is_none_to_take(user_client: Client, run: TrainingRun) -> None:
+def test_without_a_matrix_its_download_is_not_found(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1, confusion=None)
     assert "No confusion matrix" in page(user_client, run)
     assert user_client.get(f"/runs/{run.pk}/evaluation/1/confusion.csv").status_code == 404
@@ -220,7 +220,7 @@ def test_without_a_matrix_there_is_none_to_take(user_client: Client, run: Traini
 # Curves
 
 
-def test_a_curve_is_an_image_of_its_own(user_client: Client, run: TrainingRun) -> None:
+def test_a_curve_is_a_separate_image(user_client: Client, run: TrainingRun) -> None:
     curves = [{"title": "<&> \"'"}]
     evaluated(run, 1)
     path = evaluation_path(run.folder, 1)
@@ -247,7 +247,7 @@ def test_the_page_is_shown_in_every_language(user_client: Client, run: TrainingR
 # Images
 
 
-def test_the_same_images_with_truth_and_guesses(user_client: Client, run: TrainingRun) -> None:
+def test_the_same_images_are_shown_with_labels_and_predictions(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     evaluated(run, 2, predictions={0: {"classes": [[1, 0.9], [0, 0.1]]}})
     data = user_client.get(f"/runs/{run.pk}/evaluation/1.json").json()
@@ -266,7 +266,7 @@ def test_the_same_images_with_truth_and_guesses(user_client: Client, run: Traini
     assert later[1]["prediction"] is None
 
 
-def test_worst_and_best_by_class(user_client: Client, run: TrainingRun) -> None:
+def test_the_worst_and_best_images_are_listed_by_class(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
 
     def shown(**query: Any) -> list[int]:
@@ -279,14 +279,14 @@ def test_worst_and_best_by_class(user_client: Client, run: TrainingRun) -> None:
     assert shown(**{"class": "9"}) == shown(**{"class": "²"}) == shown()
 
 
-def test_a_score_is_written_as_what_it_is(user_client: Client, run: TrainingRun) -> None:
+def test_a_score_is_shown_with_its_metric(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     assert "<b>Loss 12</b>" in page(user_client, run, "notable")
     evaluated(run, 2, score="mean_iou", images=[ImageScore(0, 0.1234, (0,))])
     assert "<b>Mean IoU 12.3 %</b>" in page(user_client, run, "notable")
 
 
-def test_boxes_of_truth_and_model(user_client: Client, run: TrainingRun) -> None:
+def test_boxes_of_ground_truth_and_predictions(user_client: Client, run: TrainingRun) -> None:
     annotated(run.dataset)
     boxes = [[1, 0.9, 3, 4, 21.5, 29], [0, 0.1, 0, 0, 8, 8], [0, 0.001, 0, 0, 9, 9]]
     evaluated(run, 1, task="detection", predictions={0: {"boxes": boxes}}, best_confidence=0.5)
@@ -301,7 +301,7 @@ def test_boxes_of_truth_and_model(user_client: Client, run: TrainingRun) -> None
     assert re.search(r'data-confidence="0.1000"\s+hidden>', text)
 
 
-def test_masks_of_truth_and_model(user_client: Client, run: TrainingRun) -> None:
+def test_masks_of_ground_truth_and_predictions(user_client: Client, run: TrainingRun) -> None:
     annotated(run.dataset)
     evaluated(run, 1, task="segmentation", predictions={0: {"mask": "epoch_1/0.png"}})
     folder = run.folder / "evaluations" / "epoch_1"
@@ -329,7 +329,7 @@ def test_masks_of_truth_and_model(user_client: Client, run: TrainingRun) -> None
         "a\0.png",
     ],
 )
-def test_no_mask_from_elsewhere(user_client: Client, run: TrainingRun, tmp_path: Any, mask: str) -> None:
+def test_no_mask_outside_the_run_is_served(user_client: Client, run: TrainingRun, tmp_path: Any, mask: str) -> None:
     secret = tmp_path / "secret.png"
     run.folder.mkdir(parents=True)
     for path in (secret, run.folder / "secret.png", run.folder.parent / "secret.png"):
@@ -341,7 +341,7 @@ def test_no_mask_from_elsewhere(user_client: Client, run: TrainingRun, tmp_path:
 
 
 @pytest.mark.parametrize("mode", ["RGB", "damaged"])
-def test_a_mask_that_is_none_is_not_found(user_client: Client, run: TrainingRun, mode: str) -> None:
+def test_a_file_that_is_not_a_mask_is_not_found(user_client: Client, run: TrainingRun, mode: str) -> None:
     evaluated(run, 1, task="segmentation", predictions={0: {"mask": "m.png"}})
     path = run.folder / "evaluations" / "m.png"
     Image.new("L" if mode == "damaged" else mode, (64, 64), 1).save(path)
@@ -350,14 +350,14 @@ def test_a_mask_that_is_none_is_not_found(user_client: Client, run: TrainingRun,
     assert user_client.get(f"/runs/{run.pk}/evaluation/1/masks/0.webp").status_code == 404
 
 
-def test_a_dataset_without_its_files_is_told_of(user_client: Client, run: TrainingRun) -> None:
+def test_a_dataset_without_its_files_is_reported(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     (run.dataset.folder / "samples.jsonl").unlink()
     text = page(user_client, run)
     assert text.count("This image is no longer in the dataset.") == 24  # the fixed and the worst
 
 
-def test_other_files_in_their_place_are_no_truth(user_client: Client, run: TrainingRun) -> None:
+def test_changed_dataset_files_are_not_shown_as_ground_truth(user_client: Client, run: TrainingRun) -> None:
     evaluated(run, 1)
     index = run.dataset.folder / "samples.jsonl"
     index.write_text(index.read_text().replace("images/val/", "images/other/"))
@@ -368,7 +368,7 @@ def test_other_files_in_their_place_are_no_truth(user_client: Client, run: Train
 # The run's own page
 
 
-def test_the_page_of_the_run_has_it_in_short(user_client: Client, run: TrainingRun) -> None:
+def test_the_page_of_the_run_shows_a_summary(user_client: Client, run: TrainingRun) -> None:
     address = reverse("run_detail", args=[run.pk])
     assert re.search(r'id="part-evaluation"[^>]* hidden', user_client.get(address).content.decode())
     evaluated(run, 1)
@@ -381,7 +381,7 @@ def test_the_page_of_the_run_has_it_in_short(user_client: Client, run: TrainingR
     assert reverse("evaluation", args=[run.pk]) in text
 
 
-def test_many_classes_have_their_matrix_elsewhere(user_client: Client, run: TrainingRun) -> None:
+def test_the_matrix_of_many_classes_has_its_own_page(user_client: Client, run: TrainingRun) -> None:
     names = [f"class {number:02}" for number in range(20)]
     table = [{"class": name, "recall": (20 - n) / 20, "images": 5} for n, name in enumerate(names)]
     counts = [[int(row == column) for column in range(20)] for row in range(20)]
@@ -410,7 +410,7 @@ def test_the_newest_batch_is_shown(user_client: Client, run: TrainingRun) -> Non
 
 
 @pytest.mark.parametrize("file", ["../config.json", "batches/../../secret", "batches/none.webp", "", "batches/.."])
-def test_no_batch_from_elsewhere(user_client: Client, run: TrainingRun, file: str) -> None:
+def test_no_batch_outside_the_run_is_served(user_client: Client, run: TrainingRun, file: str) -> None:
     (run.folder / "batches").mkdir(parents=True)
     (run.folder / "config.json").write_text("{}")
     batch_told(run, file)
@@ -419,7 +419,7 @@ def test_no_batch_from_elsewhere(user_client: Client, run: TrainingRun, file: st
 
 
 @pytest.mark.parametrize("file", ["..", "%2e%2e", "..%2fconfig.json", "none.webp", "a%00.webp", "../config.json"])
-def test_no_file_beside_the_batches_is_served(user_client: Client, run: TrainingRun, file: str) -> None:
+def test_no_other_file_of_the_run_is_served(user_client: Client, run: TrainingRun, file: str) -> None:
     (run.folder / "batches").mkdir(parents=True)
     (run.folder / "config.json").write_text("{}")
     assert user_client.get(f"/runs/{run.pk}/batches/{file}").status_code == 404

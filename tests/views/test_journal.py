@@ -1,4 +1,4 @@
-"""The page of the downtime journal, the banner after a restart, and what a run's page says."""
+"""The page of the downtime journal, the banner after a restart, and the notices on a run's page."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -37,7 +37,7 @@ def entry(run: TrainingRun, worker: str = WORKER, **fields: Any) -> JournalEntry
     )
 
 
-def test_an_empty_journal_says_what_it_is_for(user_client: Client) -> None:
+def test_an_empty_journal_explains_itself(user_client: Client) -> None:
     page = html(user_client.get(reverse("journal")))
     assert "No interrupted runs" in page
     assert "restart" not in html(user_client.get(reverse("run_list"))).lower()
@@ -56,7 +56,7 @@ def test_entries_are_shown_by_worker_with_their_evidence(user_client: Client, ma
     assert "Last event: number 41" in page
 
 
-def test_what_was_found_of_a_private_run_is_for_who_may_see_it(
+def test_entries_of_a_private_run_are_shown_only_to_users_who_see_it(
     user_client: Client, client: Client, make: MAKE, other_user: User
 ) -> None:
     entry(make(name="secret", visibility="private"))
@@ -66,7 +66,7 @@ def test_what_was_found_of_a_private_run_is_for_who_may_see_it(
     assert "secret" not in html(client.get(reverse("run_list")))
 
 
-def test_an_entry_outlives_its_run_and_one_in_work_says_so(staff_client: Client, make: MAKE) -> None:
+def test_an_entry_outlives_its_run_and_an_open_one_is_marked(staff_client: Client, make: MAKE) -> None:
     run = make(name="gone for good")
     entry(run)
     entry(make(name="in work"), action="", message="", done_at=None, evidence={"process": "alive"})
@@ -76,7 +76,7 @@ def test_an_entry_outlives_its_run_and_one_in_work_says_so(staff_client: Client,
     assert "Recovery in progress" in page
 
 
-def test_the_banner_is_shown_until_it_is_put_away(user_client: Client, make: MAKE) -> None:
+def test_the_banner_is_shown_until_it_is_dismissed(user_client: Client, make: MAKE) -> None:
     entry(make(name="one"))
     entry(make(name="two"), action="completed")
     entry(make(name="three"), action="failed")
@@ -92,7 +92,7 @@ def test_the_banner_is_shown_until_it_is_put_away(user_client: Client, make: MAK
     assert (response.status_code, response.content) == (200, b"")
 
 
-def test_the_banner_is_put_away_by_post_alone(user_client: Client) -> None:
+def test_the_banner_is_dismissed_by_post_only(user_client: Client) -> None:
     assert user_client.get(reverse("journal_seen")).status_code == 405
     assert user_client.post(reverse("journal")).status_code == 405
 
@@ -104,7 +104,7 @@ def page_of(client: Client, run: TrainingRun) -> str:
     return html(client.get(reverse("run_detail", args=[run.pk])))
 
 
-def test_a_run_says_that_it_was_found(user_client: Client, make: MAKE) -> None:
+def test_the_page_of_a_run_shows_its_recovery(user_client: Client, make: MAKE) -> None:
     run = make("queued")
     found = entry(run)
     page = page_of(user_client, run)
@@ -112,7 +112,7 @@ def test_a_run_says_that_it_was_found(user_client: Client, make: MAKE) -> None:
     assert f"{reverse('journal')}#entry-{found.pk}" in page
 
 
-def test_a_retry_that_waits_is_shown_with_its_reason_and_time(user_client: Client, make: MAKE, user: User) -> None:
+def test_a_waiting_retry_is_shown_with_its_reason_and_time(user_client: Client, make: MAKE, user: User) -> None:
     soon = timezone.now() + timedelta(seconds=40)
     failure = {"error_class": "device_error", "error_message": "CUDA error. Once more.", "error_lines": ["the proof"]}
     run = make("queued", not_before=soon, **failure)
@@ -125,7 +125,7 @@ def test_a_retry_that_waits_is_shown_with_its_reason_and_time(user_client: Clien
     assert "notice-warning" in page
 
 
-def test_a_time_limit_is_no_error(user_client: Client, make: MAKE) -> None:
+def test_a_time_limit_is_not_shown_as_an_error(user_client: Client, make: MAKE) -> None:
     run = make("stopped", error_class="time_limit", error_message="The time limit of 12 h was reached.")
     page = page_of(user_client, run)
     assert "The time limit was reached" in page
@@ -133,7 +133,7 @@ def test_a_time_limit_is_no_error(user_client: Client, make: MAKE) -> None:
 
 
 @pytest.mark.django_db
-def test_a_quiet_trainer_is_spoken_of_and_force_is_offered(user_client: Client, make: MAKE) -> None:
+def test_an_unresponsive_trainer_is_reported_and_force_stop_is_offered(user_client: Client, make: MAKE) -> None:
     now = timezone.now()
     run = make("running", heartbeat_at=now, last_event_at=now - timedelta(seconds=185))
     page = page_of(user_client, run)
@@ -145,7 +145,7 @@ def test_a_quiet_trainer_is_spoken_of_and_force_is_offered(user_client: Client, 
     assert "The trainer is being killed" in page_of(user_client, run)
 
 
-def test_force_is_for_the_owner(client: Client, make: MAKE, other_user: User) -> None:
+def test_only_the_owner_is_offered_force_stop(client: Client, make: MAKE, other_user: User) -> None:
     run = make("running", heartbeat_at=timezone.now())
     client.force_login(other_user)
     assert client.post(reverse("run_control", args=[run.pk, "force_stop"])).status_code == 403
@@ -153,7 +153,7 @@ def test_force_is_for_the_owner(client: Client, make: MAKE, other_user: User) ->
     assert run.requested_action == ""
 
 
-def test_the_advice_of_an_administrators_rule_goes_first(user_client: Client, make: MAKE) -> None:
+def test_the_advice_of_a_custom_rule_takes_precedence(user_client: Client, make: MAKE) -> None:
     from trainingapp.models import FailureRule
 
     FailureRule.objects.create(name="The fan", pattern="fan", error_class="fan", advice="Clean the fan.")

@@ -1,4 +1,4 @@
-"""Runs, datasets and models of a task that the studio no longer has: STUDIO_TASKS lost an entry, and all must open."""
+"""Pages of a task that is no longer installed: STUDIO_TASKS lost an entry, and runs, datasets and models must open.
 
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def test_every_address_answers(world: World) -> None:
         "weights_export",
     ],
 )
-def test_a_page_says_that_the_task_is_not_installed(route: str, world: World, owner_client: Client) -> None:
+def test_a_page_reports_that_the_task_is_not_installed(route: str, world: World, owner_client: Client) -> None:
     item = world.weights if route.startswith("weights") else world.run
     response = owner_client.get(reverse(route, args=[item.pk]), follow=True)
     assert response.status_code == 200
@@ -167,7 +167,7 @@ def test_the_admin_refuses_to_fork_it(world: World, staff_client: Client) -> Non
     assert TrainingRun.objects.count() == 1
 
 
-def test_a_command_says_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_reports_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(CommandError, match=NOT_INSTALLED):
         call_command("train", "script", str(world.run.pk))
     with pytest.raises(CommandError, match=NOT_INSTALLED):

@@ -1,4 +1,4 @@
-"""Pages and API for datasets whose images have several labels: the dataset decides, and no choice can mislead."""
+"""Pages and API for datasets whose images have several labels: the dataset decides the label mode."""
 
 import json
 import re
@@ -70,14 +70,18 @@ def test_the_form_takes_the_label_mode_of_the_dataset(user: User, squares: Datas
 
 
 @pytest.mark.parametrize(("name", "choice"), [("best_metric", "top5"), ("class_balance", "sampler")])
-def test_what_needs_one_label_is_refused_at_its_field(user: User, squares: Dataset, name: str, choice: str) -> None:
+def test_settings_that_need_one_label_are_refused_at_their_fields(
+    user: User, squares: Dataset, name: str, choice: str
+) -> None:
     form = RunForm(task="classification", user=user, initial={"dataset": squares.pk})
     sent = RunForm(posted(form, dataset=squares.pk, **{name: choice}), task="classification", user=user)
     assert not sent.is_valid()
     assert list(sent.errors) == [name]
 
 
-def test_the_page_marks_what_the_script_needs(user_client: Client, squares: Dataset, dataset: Dataset) -> None:
+def test_the_form_carries_the_attributes_that_the_script_needs(
+    user_client: Client, squares: Dataset, dataset: Dataset
+) -> None:
     html = user_client.get(reverse("run_new"), {"dataset": squares.pk}).content.decode()
     options = {found[1]: found[0] for found in re.finditer(r'<option value="([^"]*)"[^>]*>', html)}
     assert 'data-label-mode="multi"' in options[str(squares.pk)]
@@ -145,7 +149,7 @@ def evaluated(run: TrainingRun) -> None:
     tell(run, {"type": "metrics", "epoch": 1, "step": 2, "data": data})
 
 
-def test_the_evaluation_shows_all_labels_and_what_reaches_its_threshold(
+def test_the_evaluation_shows_all_labels_and_the_predictions_above_their_thresholds(
     user_client: Client, user: User, squares: Dataset
 ) -> None:
     run = multi_run(user, squares)

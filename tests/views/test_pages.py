@@ -1,4 +1,4 @@
-"""What holds for every page: login, methods, policy, and templates that compile."""
+"""Properties of every page: login, methods, content security policy, and templates that compile."""
 
 import re
 from collections.abc import Callable
@@ -80,14 +80,14 @@ def address(name: str) -> str:
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", [name for name in routes() if ":" not in name and name not in OPEN])
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_everything_needs_a_login(client: Client, name: str, method: str) -> None:
+def test_every_page_requires_a_login(client: Client, name: str, method: str) -> None:
     response = getattr(client, method)(address(name))
     assert response.status_code == 302
     assert response.headers["Location"].startswith(reverse("login"))
 
 
 @pytest.mark.django_db
-def test_the_open_pages_are_open(client: Client) -> None:
+def test_public_pages_need_no_login(client: Client) -> None:
     assert client.get(reverse("login")).status_code == 200
     assert client.get(reverse("health")).json() == {"status": "ok"}
     assert client.post(reverse("set_language"), {"language": "zh-hans", "next": "/"}).headers["Location"] == "/"
@@ -96,22 +96,22 @@ def test_the_open_pages_are_open(client: Client) -> None:
 @pytest.mark.parametrize(
     "name", ["run_list", "run_detail", "run_log", "run_metrics", "dataset_list", "dataset_detail", "dataset_image"]
 )
-def test_what_only_shows_takes_no_post(user_client: Client, name: str) -> None:
+def test_read_only_pages_refuse_post(user_client: Client, name: str) -> None:
     assert user_client.post(address(name)).status_code == 405
 
 
-def test_a_verb_takes_no_get(user_client: Client, run: TrainingRun) -> None:
+def test_actions_refuse_get(user_client: Client, run: TrainingRun) -> None:
     assert user_client.get(reverse("run_control", args=[run.pk, "start"])).status_code == 405
 
 
-def test_there_is_no_other_verb(user_client: Client, run: TrainingRun) -> None:
+def test_an_unknown_verb_is_not_found(user_client: Client, run: TrainingRun) -> None:
     assert user_client.post(f"/runs/{run.pk}/explode/").status_code == 404
 
 
 @pytest.mark.parametrize(
     "name", ["run_detail", "run_log", "run_metrics", "run_delete", "dataset_detail", "dataset_delete"]
 )
-def test_what_is_not_there_is_not_found(user_client: Client, name: str) -> None:
+def test_missing_objects_are_not_found(user_client: Client, name: str) -> None:
     response = user_client.get(reverse(name, args=[4711]))
     assert response.status_code == 404
     assert "Page not found" in response.content.decode()
@@ -133,7 +133,7 @@ def pages(user_client: Client, run: TrainingRun, dataset: Dataset) -> list[str]:
     ]
 
 
-def test_pages_have_the_strict_policy_and_nothing_inline(user_client: Client, pages: list[str]) -> None:
+def test_pages_have_the_strict_policy_and_no_inline_code(user_client: Client, pages: list[str]) -> None:
     for page in pages:
         response = user_client.get(page)
         assert response.status_code == 200, page
@@ -145,13 +145,13 @@ def test_pages_have_the_strict_policy_and_nothing_inline(user_client: Client, pa
             assert inline not in html, (page, inline)
 
 
-def test_pages_speak_chinese(user_client: Client, pages: list[str]) -> None:
+def test_pages_are_translated_to_chinese(user_client: Client, pages: list[str]) -> None:
     user_client.post(reverse("set_language"), {"language": "zh-hans"})
     for page in pages:
         assert '<html lang="zh-hans"' in user_client.get(page).content.decode()
 
 
-def test_templates_are_all_known() -> None:
+def test_every_template_is_rendered_by_a_test() -> None:
     assert len(TEMPLATES) > 20
 
 
@@ -160,7 +160,7 @@ def test_templates_compile(name: str) -> None:
     get_template(name)
 
 
-def test_a_broken_database_is_no_good_health(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_health_check_fails_without_a_database(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import OperationalError, connection
 
     def refuse(*args: object) -> None:
@@ -170,7 +170,7 @@ def test_a_broken_database_is_no_good_health(client: Client, monkeypatch: pytest
     assert client.get(reverse("health")).status_code == 503
 
 
-def test_a_forged_form_is_refused_in_plain_words(user: User) -> None:
+def test_a_forged_form_is_refused_with_an_explanation(user: User) -> None:
     strict = Client(enforce_csrf_checks=True)
     strict.force_login(user)
     response = strict.post(reverse("run_new"), {})
@@ -178,7 +178,7 @@ def test_a_forged_form_is_refused_in_plain_words(user: User) -> None:
     assert "The form was rejected" in response.content.decode()
 
 
-def test_lists_are_read_with_few_queries(
+def test_lists_need_few_queries(
     user_client: Client, make: Callable[..., TrainingRun], django_assert_max_num_queries: Callable[[int], object]
 ) -> None:
     for _number in range(5):
@@ -193,7 +193,7 @@ def test_the_menu_leads_to_every_page_once(staff_client: Client) -> None:
     assert {reverse(name) for name in ("device_list", "journal", "disk", "audit", "account", "token_list")} < set(menu)
 
 
-def test_dates_have_no_order_of_one_country(user_client: Client, dataset: Dataset) -> None:
+def test_dates_are_written_unambiguously(user_client: Client, dataset: Dataset) -> None:
     """11/12/2026 is another day in another country."""
     Dataset.objects.update(status="refused", created_at=datetime(2026, 12, 11, 21, 5, tzinfo=UTC))
     assert "2026-12-11 21:05" in user_client.get(reverse("dataset_list")).content.decode()

@@ -1,4 +1,4 @@
-"""Checking a run before it exists: asked for in the form, done in a process of its own, told in sentences."""
+"""The preflight check of a run: requested in the form, performed in a separate process, reported in sentences."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def test_the_form_is_checked_by_real_steps(user_client: Client, tints: Dataset) 
 
 
 @pytest.mark.django_db
-def test_a_name_is_not_needed_yet_but_the_rest_must_hold(user_client: Client, dataset: Dataset) -> None:
+def test_the_name_may_be_missing_but_other_fields_are_validated(user_client: Client, dataset: Dataset) -> None:
     response = user_client.post(reverse(ADDRESS), values(dataset, learning_rate="0"), headers=HTMX)
     assert response.status_code == 422
     assert "Learning rate: Must be more than 0." in html(response)
@@ -58,7 +58,7 @@ def test_a_name_is_not_needed_yet_but_the_rest_must_hold(user_client: Client, da
 
 
 @pytest.mark.django_db
-def test_without_scripts_there_is_a_page(user_client: Client, dataset: Dataset) -> None:
+def test_it_works_without_javascript(user_client: Client, dataset: Dataset) -> None:
     response = user_client.post(reverse(ADDRESS), values(dataset), follow=True)
     assert response.redirect_chain == [(reverse("job", args=[Job.objects.get().pk]), 302)]
     assert "Waiting for a worker" in html(response)
@@ -73,7 +73,7 @@ def test_it_can_be_cancelled(user_client: Client, dataset: Dataset) -> None:
 
 
 @pytest.mark.django_db
-def test_it_is_asked_for_by_post_alone(user_client: Client) -> None:
+def test_it_is_requested_by_post_only(user_client: Client) -> None:
     assert user_client.get(reverse(ADDRESS)).status_code == 405
 
 
@@ -85,28 +85,28 @@ def line(title: str, **changes: Any) -> tuple[str, str]:
     return found.level, found.text.replace("\xa0", " ")
 
 
-def test_what_is_well_is_said_to_be_well() -> None:
+def test_a_passed_check_is_reported_as_passed() -> None:
     assert {one.level for one in preflight_lines(result())} == {"good"}
     assert line("Time") == ("good", "About 32 s per epoch and 10 min 40 s in total, at 450 img/s.")
 
 
-def test_a_batch_that_does_not_fit_is_an_error_with_one_that_does() -> None:
+def test_a_batch_size_that_does_not_fit_is_an_error_that_names_one_that_fits() -> None:
     level, text = line("Memory", memory={"fits": False, "batch_size": 16, "accumulation_steps": 2})
     assert level == "error"
     assert "batch size to 16 and the accumulation steps to 2" in text
 
 
-def test_memory_that_others_have_now_is_a_warning() -> None:
+def test_memory_used_by_other_programs_is_a_warning() -> None:
     assert line("Memory", memory={"free_bytes": 10**6})[0] == "warning"
 
 
-def test_the_disk_says_by_how_much_it_falls_short() -> None:
+def test_missing_disk_space_is_reported_with_the_amount() -> None:
     level, text = line("Disk", disk={"short_by_bytes": 3 * 10**9})
     assert level == "error"
     assert "2.8 GB are missing" in text
 
 
-def test_it_says_who_waits_for_whom() -> None:
+def test_it_reports_whether_loading_or_computing_is_the_bottleneck() -> None:
     slow = {"images_per_s": 300.0, "is_slower": True}
     assert line("Data loading", loader=slow) == (
         "warning",
@@ -115,14 +115,14 @@ def test_it_says_who_waits_for_whom() -> None:
     )
 
 
-def test_what_is_not_finite_is_named() -> None:
+def test_non_finite_values_are_named() -> None:
     level, text = line("Numerical stability", finite={"gradients": False, "loss_value": None})
     assert level == "error"
     assert "the gradients" in text
     assert "the loss" not in text
 
 
-def test_a_run_beyond_the_time_limit_is_warned_of(settings: Any) -> None:
+def test_a_run_beyond_the_time_limit_gets_a_warning(settings: Any) -> None:
     settings.SOFT_TIME_LIMIT_HOURS = 0.1
     assert line("Time")[0] == "warning"
     settings.SOFT_TIME_LIMIT_HOURS = 0

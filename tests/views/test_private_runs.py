@@ -1,4 +1,4 @@
-"""What is told of runs that the reader may not see: that there is one, and neither its name nor whose it is.
+"""What other users learn of private runs: that one exists, but neither its name nor its owner.
 
 Queue, devices, reasons, journal and the messages of verbs, as a page, in parts that are fetched or streamed, and by
 the API.
@@ -138,7 +138,7 @@ async def _header(stream: Any) -> str:
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_run_that_waits_no_more_is_told_to_all_alike(studio: TrainingRun, user: User) -> None:
+async def test_a_run_that_no_longer_waits_is_rendered_once_for_all_readers(studio: TrainingRun, user: User) -> None:
     """What differs by reader is the reason alone: all get the newest header when it starts, and when it waits again."""
 
     def becomes(status: str) -> None:
@@ -164,7 +164,7 @@ def test_several_private_runs_are_counted(studio: TrainingRun, make: MAKE, other
 
 
 @pytest.mark.django_db
-def test_what_is_kept_for_a_private_run_does_not_name_it(make: MAKE, other_user: User) -> None:
+def test_a_reservation_for_a_private_run_does_not_name_it(make: MAKE, other_user: User) -> None:
     device = machine(slots=2).devices.get()
     hold(make("running", name="open"), device)
     large = asking(device="cpu", device_count=2)
@@ -206,10 +206,10 @@ def test_the_api_names_no_private_run(studio: TrainingRun, other_user: User, use
 
 
 @pytest.mark.django_db
-def test_what_has_outlived_its_run_is_named_to_administrators(
+def test_entries_of_deleted_runs_are_named_to_administrators_only(
     studio: TrainingRun, other_user: User, staff_client: Client
 ) -> None:
-    """Whose a deleted run was, and who saw it, is known no more."""
+    """The owner and the visibility of a deleted run are no longer known."""
     past = TrainingRun.objects.get(name=SECRETS[2])
     JournalEntry.objects.create(run=past, run_name=past.name, found_by="w", found_at=timezone.now(), message="lost")
     run_verbs.delete_run(past)
@@ -221,7 +221,9 @@ def test_what_has_outlived_its_run_is_named_to_administrators(
 
 
 @pytest.mark.django_db
-def test_weights_are_kept_for_runs_that_are_not_named(make: MAKE, user: User, other_user: User) -> None:
+def test_a_model_in_use_by_a_private_run_is_kept_without_naming_the_run(
+    make: MAKE, user: User, other_user: User
+) -> None:
     weights = make_entry(user)
     config = asking(start_from=weights.start_name)
     make("queued", name="from-hush", config=config, visibility="private", owner=other_user)
@@ -233,7 +235,7 @@ def test_weights_are_kept_for_runs_that_are_not_named(make: MAKE, user: User, ot
 
 
 @pytest.mark.django_db
-def test_the_log_of_a_damaged_checkpoint_names_no_private_run(make: MAKE) -> None:
+def test_the_log_of_a_corrupted_checkpoint_names_no_private_run(make: MAKE) -> None:
     """Whoever sees the run reads its log, so only what everybody sees is named there."""
     run = stored(make("completed"))
     flip_a_bit(run.folder / "checkpoints" / "epoch_1.pt", 200)
@@ -247,7 +249,9 @@ def test_the_log_of_a_damaged_checkpoint_names_no_private_run(make: MAKE) -> Non
 
 
 @pytest.mark.django_db
-def test_weights_of_a_private_run_do_not_name_it(make: MAKE, user: User, other_user: User, user_client: Client) -> None:
+def test_a_model_of_a_private_run_does_not_name_the_run(
+    make: MAKE, user: User, other_user: User, user_client: Client
+) -> None:
     run = make("completed", name="of-hush", visibility="private")
     weights = make_entry(user, run=run, run_name=run.name)
     told = api_of(other_user).get(f"weights/{weights.pk}").json()
@@ -261,7 +265,7 @@ def test_weights_of_a_private_run_do_not_name_it(make: MAKE, user: User, other_u
 
 
 @pytest.mark.django_db
-def test_the_library_names_no_private_parent(make: MAKE, user: User, other_user: User, user_client: Client) -> None:
+def test_the_models_page_names_no_private_parent(make: MAKE, user: User, other_user: User, user_client: Client) -> None:
     parent = make_entry(user, name="parent-hush", visibility="private")
     child = make_entry(user, name="child", parent=parent)
     for address in (reverse("weights_list"), child.get_absolute_url()):

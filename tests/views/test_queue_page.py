@@ -1,4 +1,4 @@
-"""The page of the queue: what it shows, and its order changed by its forms."""
+"""The page of the queue, and changes of the order by its forms."""
 
 import re
 from collections.abc import Callable
@@ -45,20 +45,20 @@ def move(client: Client, run: TrainingRun, headers: dict[str, str] | None = None
     return client.post(reverse("queue_move", args=[run.pk]), place, headers=headers)
 
 
-def test_who_is_not_logged_in_is_sent_away(client: Client, three: list[TrainingRun]) -> None:
+def test_anonymous_users_are_redirected_to_the_login(client: Client, three: list[TrainingRun]) -> None:
     assert client.get(reverse("queue")).status_code == 302
     assert move(client, three[0], to="last").status_code == 302
     assert order() == "abc"
 
 
-def test_an_empty_queue_says_what_to_do(user_client: Client) -> None:
+def test_an_empty_queue_explains_the_next_step(user_client: Client) -> None:
     text = page(user_client)
     assert "No running or waiting runs" in text
     assert reverse("run_new") in text
     assert "No worker is running" in text
 
 
-def test_what_runs_and_what_waits_with_reasons(user_client: Client, admin: User, dataset: Dataset) -> None:
+def test_running_and_waiting_runs_are_shown_with_reasons(user_client: Client, admin: User, dataset: Dataset) -> None:
     busy_studio(admin, dataset)
     text = page(user_client)
     held = re.findall(r'id="held-\d+".*?torch_name|id="held-\d+">\s*<td[^>]*>\s*<span[^>]*>([^<]*)</span>', text)
@@ -88,7 +88,7 @@ def test_a_forecast_is_shown_as_a_range(user_client: Client, three: list[Trainin
     assert "No similar run has finished yet, so the end is unknown." in text
 
 
-def test_only_who_may_control_a_run_gets_its_buttons(staff_client: Client, other_user: User, three: Any) -> None:
+def test_only_users_who_may_control_a_run_get_its_buttons(staff_client: Client, other_user: User, three: Any) -> None:
     assert page(staff_client).count('title="Move up"') == 3
     stranger = Client()
     stranger.force_login(other_user)
@@ -112,7 +112,7 @@ def test_a_form_moves_a_run(
         assert order() == expected
 
 
-def test_htmx_gets_the_lists_and_a_word_to_say(user_client: Client, three: list[TrainingRun]) -> None:
+def test_htmx_gets_the_lists_and_an_announcement(user_client: Client, three: list[TrainingRun]) -> None:
     response = move(user_client, three[2], HTMX, to="first")
     assert html(response).lstrip().startswith('<div id="queue"')
     assert "position 1 of 3" in response.headers["HX-Trigger"]
@@ -120,7 +120,7 @@ def test_htmx_gets_the_lists_and_a_word_to_say(user_client: Client, three: list[
 
 
 @pytest.mark.parametrize("place", [{}, {"to": "nowhere"}, {"before": "x"}, {"after": "4711"}])
-def test_a_place_that_is_none_is_refused(user_client: Client, three: Any, place: dict[str, str]) -> None:
+def test_an_invalid_position_is_refused(user_client: Client, three: Any, place: dict[str, str]) -> None:
     response = move(user_client, three[0], HTMX, **place)
     assert "studio:problem" in response.headers["HX-Trigger"]
     assert order() == "abc"
@@ -144,13 +144,13 @@ def test_a_priority_is_set_or_refused(user_client: Client, three: Any, value: st
     assert user_client.post(address, {"priority": value}).status_code == 302
 
 
-def test_moving_is_done_by_post_alone(user_client: Client, three: list[TrainingRun]) -> None:
+def test_moving_requires_post(user_client: Client, three: list[TrainingRun]) -> None:
     assert user_client.get(reverse("queue_move", args=[three[0].pk])).status_code == 405
     assert user_client.get(reverse("queue_priority", args=[three[0].pk])).status_code == 405
     assert user_client.post(reverse("queue_move", args=[4711]), {"to": "last"}).status_code == 404
 
 
-def test_the_page_of_a_run_says_why_it_waits(user_client: Client, make: MAKE) -> None:
+def test_the_page_of_a_run_shows_why_it_waits(user_client: Client, make: MAKE) -> None:
     host = machine(slots=1)
     running = make("running", name="night")
     hold(running, host.devices.get())
@@ -161,7 +161,9 @@ def test_the_page_of_a_run_says_why_it_waits(user_client: Client, make: MAKE) ->
     assert "The start time cannot be estimated now." in html(user_client.get(waiting.get_absolute_url()))
 
 
-def test_a_long_queue_is_counted_to_its_end(user_client: Client, make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_beyond_the_shown_ones_are_counted(
+    user_client: Client, make: MAKE, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(queue, "SHOWN", 2)
     for number in range(5):
         make("queued", name=f"r{number}", queue_rank=float(number), config=asking())

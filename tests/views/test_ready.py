@@ -1,4 +1,4 @@
-"""/readyz: what a load balancer asks before it sends work."""
+"""/readyz: what a load balancer requests before it sends traffic."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,14 +32,14 @@ def unwell(client: Client) -> set[str]:
     return {name for name, check in body["checks"].items() if not check["ok"]}
 
 
-def test_a_studio_that_can_work_is_ready_without_a_login(client: Client) -> None:
+def test_a_working_studio_is_ready_without_a_login(client: Client) -> None:
     status, body = ask(client)
     assert (status, body["status"]) == (200, "ok")
     assert set(body["checks"]) == {"database", "migrations", "queue", "worker", "folders", "disk"}
     assert client.post(reverse("ready")).status_code == 405
 
 
-def test_without_a_worker_it_is_not(client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_without_a_worker_it_is_not_ready(client: Client, make: Callable[..., TrainingRun]) -> None:
     Host.objects.update(seen_at=timezone.now() - timedelta(seconds=11))
     assert unwell(client) == {"worker"}
     make("running", host="studio", heartbeat_at=timezone.now())
@@ -49,23 +49,23 @@ def test_without_a_worker_it_is_not(client: Client, make: Callable[..., Training
     assert unwell(client) == {"worker"}, "of a clock that was set back since"
 
 
-def test_with_a_migration_missing_it_is_not(client: Client) -> None:
+def test_with_a_missing_migration_it_is_not_ready(client: Client) -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'trainingapp'")
     assert unwell(client) == {"migrations"}
 
 
-def test_with_a_folder_that_cannot_be_written_it_is_not(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_an_unwritable_folder_it_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vital_signs, "data_folders", lambda: [vital_signs.Path("/proc/sys")])
     assert "folders" in unwell(client)
 
 
-def test_with_a_full_disk_it_is_not(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_full_disk_it_is_not_ready(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vital_signs, "LEAST_FREE_BYTES", 1 << 62)
     assert unwell(client) == {"disk"}
 
 
-def test_with_a_queue_that_does_not_answer_it_is_not_and_no_secret_is_told(client: Client, settings: Any) -> None:
+def test_with_an_unreachable_queue_it_is_not_ready_and_shows_no_secret(client: Client, settings: Any) -> None:
     settings.REDIS_URL = "redis://:hunter2@127.0.0.1:1/0"
     assert unwell(client) == {"queue"}
     assert "hunter2" not in client.get(reverse("ready")).content.decode()

@@ -43,13 +43,13 @@ def test_a_reason_is_shown_and_escaped(user_client: Client, make: MAKE) -> None:
     assert "Reason: torch was &lt;2&gt;, now 3." in html
 
 
-def test_nothing_is_shown_without_a_reload(user_client: Client, make: MAKE) -> None:
+def test_nothing_is_shown_before_the_first_resume(user_client: Client, make: MAKE) -> None:
     html = page(user_client, make("running"))
     assert "data-resume-check" not in html
     assert 'id="environment"' not in html
 
 
-def test_the_environment_is_shown_folded(user_client: Client, make: MAKE) -> None:
+def test_the_environment_is_shown_collapsed(user_client: Client, make: MAKE) -> None:
     environment = {"python": "CPython 3.11.7", "platform": "Linux", "cpu": "x86_64", "packages": {"torch": "2.9.1"}}
     html = page(user_client, make("completed", environment={**environment, "driver": "550.54.15"}))
     for text in ('<details class="panel-body pt-0" id="environment">', "CPython 3.11.7", "550.54.15", "2.9.1"):

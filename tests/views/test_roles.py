@@ -1,4 +1,4 @@
-"""Who gets what from every address: one line for each route and method, every role, and objects of other users.
+"""The status of every address: one line for each route and method, for every role, with objects of other users.
 
 `LINES` is the table. A route of trainingapp/views/urls/ without a line fails `test_every_route_has_a_line`. To add one,
 name the route, the method, the verb of permissions.py that it requires, the kind of object, and the status that an
@@ -447,7 +447,7 @@ def outcomes(line: Line, world: World, visibility: str) -> dict[str, int | str]:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("line", "visibility"), cases(LINES, streams=True), ids=str)
-async def test_who_may_listen(line: Line, visibility: str) -> None:
+async def test_each_role_gets_the_stream_of_the_table(line: Line, visibility: str) -> None:
     from asgiref.sync import sync_to_async
 
     world = await sync_to_async(make_world)(visibility)
@@ -465,7 +465,7 @@ async def test_who_may_listen(line: Line, visibility: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("route", sorted({line.route for line in LINES}))
-def test_no_other_method_is_taken(route: str) -> None:
+def test_other_methods_are_refused(route: str) -> None:
     world = make_world("everybody")
     known = [line for line in LINES if line.route == route]
     methods = {"get", "post", "put", "patch", "delete"} - {line.method for line in known}

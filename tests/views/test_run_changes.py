@@ -1,4 +1,4 @@
-"""The pages that change a run: its epochs with what they mean, its name and its limits."""
+"""The pages that change a run: its epochs with a preview of the effect, its name and its limits."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def edit(run: TrainingRun) -> str:
 TRAINED = {"epoch": 5, "step": 50, "total_epochs": 20, "total_steps": 200, "elapsed_s": 100.0}
 
 
-def test_the_page_draws_the_schedule_before_and_after(user_client: Client, make: MAKE) -> None:
+def test_the_page_shows_the_schedule_before_and_after(user_client: Client, make: MAKE) -> None:
     run = make("running", **TRAINED)
     page = html(user_client.get(epochs(run), {"epochs": 30}))
     assert page.count("<polyline") == 3
@@ -44,7 +44,7 @@ def test_the_page_draws_the_schedule_before_and_after(user_client: Client, make:
     assert 'value="30"' in page
 
 
-def test_htmx_gets_the_drawing_alone(user_client: Client, make: MAKE) -> None:
+def test_htmx_gets_only_the_preview(user_client: Client, make: MAKE) -> None:
     headers = {"HX-Request": "true", "HX-Target": "epochs-preview"}
     response = user_client.get(epochs(make("running", **TRAINED)), {"epochs": 30}, headers=headers)
     assert html(response).lstrip().startswith('<div id="epochs-preview"')
@@ -54,7 +54,7 @@ def test_htmx_gets_the_drawing_alone(user_client: Client, make: MAKE) -> None:
     ("wanted", "said"),
     [("4", "already in epoch 5"), ("10001", "Must be at most 10000"), ("many", "whole number"), ("", "required")],
 )
-def test_what_cannot_be_is_said_while_typing_and_when_sent(
+def test_an_impossible_number_is_reported_while_typing_and_on_submit(
     user_client: Client, make: MAKE, wanted: str, said: str
 ) -> None:
     run = make("paused", **TRAINED)
@@ -68,14 +68,14 @@ def test_what_cannot_be_is_said_while_typing_and_when_sent(
 @pytest.mark.parametrize(
     ("status", "then"), [("paused", "paused"), ("stopped", "stopped"), ("failed", "failed"), ("completed", "queued")]
 )
-def test_it_is_changed_in_every_state(user_client: Client, make: MAKE, status: str, then: str) -> None:
+def test_epochs_can_be_changed_in_every_state(user_client: Client, make: MAKE, status: str, then: str) -> None:
     run = make(status, **TRAINED)
     assert user_client.post(epochs(run), {"epochs": "30"}).status_code == 302
     stored = TrainingRun.objects.get()
     assert (stored.config["epochs"], stored.status) == (30, then)
 
 
-def test_a_running_run_is_told_without_a_pause(user_client: Client, make: MAKE) -> None:
+def test_a_running_run_gets_a_request_without_a_pause(user_client: Client, make: MAKE) -> None:
     run = make("running", **TRAINED)
     response = user_client.post(epochs(run), {"epochs": "30"}, follow=True)
     assert TrainingRun.objects.get().requests == [{"id": 1, "command": "epochs", "epochs": 30}]
@@ -89,13 +89,13 @@ def test_it_can_be_resumed_with_the_change(user_client: Client, make: MAKE) -> N
     assert (stored.config["epochs"], stored.status) == (30, "queued")
 
 
-def test_an_ending_run_is_left_alone(user_client: Client, make: MAKE) -> None:
+def test_an_ending_run_is_not_changed(user_client: Client, make: MAKE) -> None:
     run = make("running", requested_action="stop", **TRAINED)
     assert "run is ending" in html(user_client.get(epochs(run)))
     assert user_client.post(epochs(run), {"epochs": "30"}).status_code == 422
 
 
-def test_somebody_else_changes_nothing(client: Client, make: MAKE, other_user: User) -> None:
+def test_other_users_cannot_change_it(client: Client, make: MAKE, other_user: User) -> None:
     run = make("paused")
     client.force_login(other_user)
     assert client.get(epochs(run)).status_code == 403
@@ -103,14 +103,14 @@ def test_somebody_else_changes_nothing(client: Client, make: MAKE, other_user: U
     assert client.get(edit(run)).status_code == 403
 
 
-def test_the_time_is_that_of_the_epochs_to_come(make: MAKE) -> None:
+def test_the_time_is_that_of_the_remaining_epochs(make: MAKE) -> None:
     found = preview(make("running", **TRAINED), 30)  # 20 s an epoch, 5 of them done
     assert found.left_before is not None
     assert found.left_after is not None
     assert (found.left_before.high, found.left_after.high) == (300.0, 500.0)
 
 
-def test_the_table_holds_the_rates_of_the_schedule(make: MAKE) -> None:
+def test_the_table_lists_the_rates_of_the_schedule(make: MAKE) -> None:
     run = make("running", **TRAINED)
     found = preview(run, 40)
     first, last = found.rows[0], found.rows[-1]
@@ -122,7 +122,7 @@ def test_the_table_holds_the_rates_of_the_schedule(make: MAKE) -> None:
     assert found.jumps
 
 
-def test_a_rate_between_two_points_is_in_proportion() -> None:
+def test_a_rate_between_two_points_is_interpolated() -> None:
     points = [(0.0, 1.0), (1.0, 0.5), (2.0, 0.0)]
     assert [rate_at(points, at) for at in (0.5, 1.5, 2.4, 3.0)] == [0.75, 0.25, 0.0, None]
     assert rate_at([], 1.0) is None
@@ -135,7 +135,9 @@ def values(run: TrainingRun, **changes: Any) -> dict[str, Any]:
     return {"name": run.name, "priority": 0, "version": run.version, **changes}
 
 
-def test_it_shows_what_is_stored_and_the_limits_of_the_studio(user_client: Client, make: MAKE, settings: Any) -> None:
+def test_it_shows_the_stored_values_and_the_limits_of_the_studio(
+    user_client: Client, make: MAKE, settings: Any
+) -> None:
     settings.SOFT_TIME_LIMIT_HOURS = 7.5
     page = html(user_client.get(edit(make("running", soft_limit_h=None, hard_limit_h=30.0))))
     assert 'placeholder="7.5"' in page
@@ -151,7 +153,7 @@ def test_name_and_limits_are_changed(user_client: Client, make: MAKE) -> None:
     assert (stored.soft_limit_h, stored.hard_limit_h, stored.max_recoveries) == (1.5, 2.0, 0)
 
 
-def test_an_empty_limit_is_the_studios_again(user_client: Client, make: MAKE) -> None:
+def test_an_empty_limit_restores_that_of_the_studio(user_client: Client, make: MAKE) -> None:
     run = make("paused", soft_limit_h=1.0, max_recoveries=9)
     user_client.post(edit(run), values(run))
     stored = TrainingRun.objects.get()
@@ -169,9 +171,7 @@ def test_an_empty_limit_is_the_studios_again(user_client: Client, make: MAKE) ->
         ({"max_recoveries": "1.5"}, "whole number"),
     ],
 )
-def test_what_is_wrong_is_said_beside_its_field(
-    user_client: Client, make: MAKE, wrong: dict[str, str], said: str
-) -> None:
+def test_an_error_is_shown_beside_its_field(user_client: Client, make: MAKE, wrong: dict[str, str], said: str) -> None:
     run = make("paused")
     response = user_client.post(edit(run), values(run, **wrong))
     assert response.status_code == 422
@@ -180,7 +180,7 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert TrainingRun.objects.get().version == 1
 
 
-def test_of_two_editors_the_second_sees_what_the_first_wrote(user_client: Client, make: MAKE) -> None:
+def test_a_concurrent_edit_is_reported_to_the_second_editor(user_client: Client, make: MAKE) -> None:
     run = make("paused")
     sent = values(run, name="mine", soft_limit_h="1")
     run_verbs.update_run(TrainingRun.objects.get(), name="theirs")
@@ -192,13 +192,13 @@ def test_of_two_editors_the_second_sees_what_the_first_wrote(user_client: Client
     assert (TrainingRun.objects.get().name, TrainingRun.objects.get().soft_limit_h) == ("mine", 1.0)
 
 
-def test_saving_what_is_stored_changes_nothing(user_client: Client, make: MAKE) -> None:
+def test_saving_unchanged_values_changes_nothing(user_client: Client, make: MAKE) -> None:
     run = make("paused")
     user_client.post(edit(run), values(run))
     assert TrainingRun.objects.get().version == 1
 
 
-def test_the_config_of_the_page_is_the_one_that_is_stored(make: MAKE) -> None:
+def test_the_configuration_of_the_page_is_the_stored_one(make: MAKE) -> None:
     """The preview reads a stored configuration as the trainer does."""
     run = make("paused")
     assert parse_config(run.config).epochs == 20

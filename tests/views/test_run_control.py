@@ -1,4 +1,4 @@
-"""The buttons and the menu of a run: who is shown which, what a press answers, also when somebody was quicker."""
+"""The buttons and the menu of a run: which users are offered which, and the responses, also under concurrency."""
 
 import json
 import re
@@ -63,7 +63,7 @@ def test_the_owner_is_offered_what_is_possible(user_client: Client, make: MAKE, 
     assert entries(user_client.get(run.get_absolute_url())) == shown
 
 
-def test_a_fork_is_offered_once_there_is_a_sound_checkpoint(user_client: Client, make: MAKE) -> None:
+def test_a_fork_is_offered_once_a_valid_checkpoint_exists(user_client: Client, make: MAKE) -> None:
     run = make("completed")
     checkpoint = saved(run, damage="its hash does not hold")
     assert "fork" not in entries(user_client.get(run.get_absolute_url()))
@@ -71,18 +71,18 @@ def test_a_fork_is_offered_once_there_is_a_sound_checkpoint(user_client: Client,
     assert "fork" in entries(user_client.get(run.get_absolute_url()))
 
 
-def test_who_may_only_look_is_offered_nothing(client: Client, make: MAKE, other_user: User) -> None:
+def test_users_who_only_see_the_run_are_offered_nothing(client: Client, make: MAKE, other_user: User) -> None:
     other_user.groups.add(Group.objects.get_or_create(name="viewer")[0])
     client.force_login(other_user)
     assert entries(client.get(make("running").get_absolute_url())) == []
 
 
-def test_an_operator_who_does_not_own_it_may_copy_it(client: Client, make: MAKE, other_user: User) -> None:
+def test_an_operator_may_clone_a_run_of_another_user(client: Client, make: MAKE, other_user: User) -> None:
     client.force_login(other_user)
     assert entries(client.get(make("running").get_absolute_url())) == ["clone"]
 
 
-def test_an_ending_run_is_offered_no_orders(user_client: Client, make: MAKE) -> None:
+def test_an_ending_run_is_offered_no_requests(user_client: Client, make: MAKE) -> None:
     run = make("running", requested_action="pause", heartbeat_at=timezone.now())
     assert not {"checkpoint", "evaluate", "epochs"} & set(entries(user_client.get(run.get_absolute_url())))
 
@@ -91,7 +91,7 @@ def test_an_ending_run_is_offered_no_orders(user_client: Client, make: MAKE) -> 
 
 
 @pytest.mark.parametrize("command", ["checkpoint", "evaluate"])
-def test_an_order_is_given_and_shown(user_client: Client, make: MAKE, command: str) -> None:
+def test_a_request_is_stored_and_shown(user_client: Client, make: MAKE, command: str) -> None:
     run = make("running")
     response = order(user_client, run, command)
     assert TrainingRun.objects.get().requests == [{"id": 1, "command": command}]
@@ -100,14 +100,14 @@ def test_an_order_is_given_and_shown(user_client: Client, make: MAKE, command: s
     assert "Takes effect at the next step" in html(response)
 
 
-def test_an_order_is_given_once_and_a_second_request_is_answered(user_client: Client, make: MAKE) -> None:
+def test_a_repeated_request_is_stored_once_and_answered(user_client: Client, make: MAKE) -> None:
     run = make("running")
     order(user_client, run, "checkpoint")
     assert "already" in told(order(user_client, run, "checkpoint"))["studio:notice"]
     assert len(TrainingRun.objects.get().requests) == 1
 
 
-def test_a_failed_run_is_tried_again(user_client: Client, make: MAKE) -> None:
+def test_a_failed_run_is_retried(user_client: Client, make: MAKE) -> None:
     run = make("failed")
     order(user_client, run, "retry")
     assert TrainingRun.objects.get().status == "queued"
@@ -115,36 +115,36 @@ def test_a_failed_run_is_tried_again(user_client: Client, make: MAKE) -> None:
 
 
 @pytest.mark.parametrize(("command", "status"), [("checkpoint", "paused"), ("evaluate", "queued"), ("retry", "paused")])
-def test_what_is_not_possible_is_said(user_client: Client, make: MAKE, command: str, status: str) -> None:
+def test_an_impossible_verb_is_reported(user_client: Client, make: MAKE, command: str, status: str) -> None:
     assert "cannot be" in told(order(user_client, make(status), command))["studio:problem"]
 
 
-def test_without_scripts_it_leads_back_with_the_message(user_client: Client, make: MAKE) -> None:
+def test_without_javascript_it_redirects_with_the_message(user_client: Client, make: MAKE) -> None:
     run = make("running")
     response = user_client.post(reverse("run_control", args=[run.pk, "checkpoint"]), follow=True)
     assert response.redirect_chain == [(run.get_absolute_url(), 302)]
     assert "A checkpoint is saved at the next step." in html(response)
 
 
-def test_pausing_twice_is_told(user_client: Client, make: MAKE) -> None:
+def test_pausing_twice_is_reported(user_client: Client, make: MAKE) -> None:
     run = make("running")
     address = reverse("run_control", args=[run.pk, "pause"])
     assert told(user_client.post(address, headers=HTMX)) == {}
     assert told(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause has already been requested."}
 
 
-def test_orders_are_pressed_not_opened(user_client: Client, make: MAKE) -> None:
+def test_requests_need_post(user_client: Client, make: MAKE) -> None:
     assert user_client.get(reverse("run_control", args=[make("running").pk, "checkpoint"])).status_code == 405
 
 
-def test_somebody_else_gives_no_orders(client: Client, make: MAKE, other_user: User) -> None:
+def test_other_users_cannot_send_requests(client: Client, make: MAKE, other_user: User) -> None:
     client.force_login(other_user)
     assert order(client, make("running"), "checkpoint").status_code == 403
     assert TrainingRun.objects.get().requests == []
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_people_at_once_give_one_order(make: MAKE, user: User) -> None:
+def test_concurrent_requests_are_stored_once(make: MAKE, user: User) -> None:
     run = make("running")
 
     def press() -> int:
@@ -160,7 +160,7 @@ def test_two_people_at_once_give_one_order(make: MAKE, user: User) -> None:
 # By force
 
 
-def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user_client: Client, make: MAKE) -> None:
+def test_force_stop_is_offered_for_an_unresponsive_trainer_and_confirmed(user_client: Client, make: MAKE) -> None:
     run = make(
         "running", requested_action="stop", requested_at=timezone.now() - timedelta(minutes=1), step=70, elapsed_s=35.0
     )
@@ -175,7 +175,7 @@ def test_force_is_offered_for_a_trainer_that_does_not_answer_and_asks_first(user
     assert "A force stop has already been requested" in html(user_client.post(action, follow=True))
 
 
-def test_where_no_force_is_needed_the_page_says_so(user_client: Client, make: MAKE) -> None:
+def test_the_force_stop_page_explains_when_it_is_not_needed(user_client: Client, make: MAKE) -> None:
     page = html(user_client.get(reverse("run_force_stop", args=[make("paused").pk])))
     assert '<form class="actions"' not in page
     assert "Pause or stop the run instead" in page
@@ -184,7 +184,7 @@ def test_where_no_force_is_needed_the_page_says_so(user_client: Client, make: MA
 # What it costs
 
 
-def test_the_page_says_what_a_pause_costs(user_client: Client, make: MAKE) -> None:
+def test_the_page_shows_the_pause_cost(user_client: Client, make: MAKE) -> None:
     run = make("running", step=70, elapsed_s=35.0, heartbeat_at=timezone.now())
     saved(run, size_bytes=31_000_000, step=50)
     page = html(user_client.get(run.get_absolute_url()))
@@ -195,12 +195,12 @@ def test_the_page_says_what_a_pause_costs(user_client: Client, make: MAKE) -> No
 
 
 @pytest.mark.parametrize("status", [status for status in Status.values if status not in ("running", "paused")])
-def test_no_pause_cost_is_shown_where_nothing_trains(user_client: Client, make: MAKE, status: str) -> None:
+def test_no_pause_cost_is_shown_without_training(user_client: Client, make: MAKE, status: str) -> None:
     page = html(user_client.get(make(status).get_absolute_url()))
     assert re.search(r'<div id="part-pause_cost"[^>]* hidden>', page)
 
 
-def test_a_verb_with_a_page_is_a_link_and_one_without_is_pressed(user_client: Client, make: MAKE) -> None:
+def test_a_verb_with_a_page_is_a_link_and_one_without_is_a_button(user_client: Client, make: MAKE) -> None:
     page = html(user_client.get(make("running", heartbeat_at=timezone.now()).get_absolute_url()))
     assert re.search(r'<a class="menu-item" id="menu-epochs"\s+href="/runs/\d+/epochs/"', page)
     assert re.search(r'<button class="menu-item" id="menu-checkpoint"\s+form="controls"', page)

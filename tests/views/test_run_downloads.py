@@ -19,7 +19,7 @@ MAKE = Callable[..., TrainingRun]
 
 
 @pytest.mark.django_db
-def test_the_page_leads_to_both(user_client: Client, make: MAKE) -> None:
+def test_the_page_links_to_both(user_client: Client, make: MAKE) -> None:
     run = make("completed", attempt=1)
     html = user_client.get(run.get_absolute_url()).content.decode()
     assert reverse("run_script", args=[run.pk]) in html
@@ -27,7 +27,7 @@ def test_the_page_leads_to_both(user_client: Client, make: MAKE) -> None:
 
 
 @pytest.mark.django_db
-def test_the_script_carries_the_runs_configuration(user_client: Client, make: MAKE) -> None:
+def test_the_script_contains_the_configuration_of_the_run(user_client: Client, make: MAKE) -> None:
     run = make("completed", environment={"cpu_threads": 3, "python": "CPython 3.11.7", "packages": {"torch": "2.9.1"}})
     response = user_client.get(reverse("run_script", args=[run.pk]))
     text = response.content.decode()
@@ -38,7 +38,7 @@ def test_the_script_carries_the_runs_configuration(user_client: Client, make: MA
 
 
 @pytest.mark.django_db
-def test_the_script_says_what_the_configuration_does_not_tell(user_client: Client, make: MAKE) -> None:
+def test_the_script_notes_what_the_configuration_does_not_determine(user_client: Client, make: MAKE) -> None:
     first = make("completed")
     run = make("completed", forked_from=first, forked_checkpoint="epoch_2.pt")
     order = {"state": "order", "id": 1, "command": "epochs", "epochs": 9, "result": ""}
@@ -50,7 +50,7 @@ def test_the_script_says_what_the_configuration_does_not_tell(user_client: Clien
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", ["run_script", "run_tensorboard"])
-def test_who_is_not_logged_in_and_other_methods_get_nothing(
+def test_anonymous_users_and_other_methods_are_refused(
     client: Client, user_client: Client, make: MAKE, name: str
 ) -> None:
     address = reverse(name, args=[make("completed").pk])
@@ -60,12 +60,12 @@ def test_who_is_not_logged_in_and_other_methods_get_nothing(
 
 
 @pytest.mark.django_db
-def test_a_run_without_files_has_none(user_client: Client, make: MAKE) -> None:
+def test_a_run_without_files_is_not_found(user_client: Client, make: MAKE) -> None:
     assert user_client.get(reverse("run_tensorboard", args=[make("running").pk])).status_code == 404
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_the_zip_holds_what_tensorboard_reads(user: User, make: Any, tmp_path: Any) -> None:
+async def test_the_zip_can_be_read_by_tensorboard(user: User, make: Any, tmp_path: Any) -> None:
     from asgiref.sync import sync_to_async
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

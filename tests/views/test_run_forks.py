@@ -1,4 +1,4 @@
-"""Runs made from runs: the form of a fork, copies, and what the pages say of where a run came from."""
+"""Forks and clones: the form of a fork, copies, and the lineage on the pages."""
 
 from collections.abc import Callable
 from typing import Any
@@ -43,7 +43,7 @@ def fork_of(run: TrainingRun) -> TrainingRun:
     return TrainingRun.objects.exclude(pk=run.pk).get()
 
 
-def test_the_form_is_filled_with_the_run_and_the_checkpoint(user_client: Client, make: MAKE) -> None:
+def test_the_form_is_prefilled_from_the_run_and_the_checkpoint(user_client: Client, make: MAKE) -> None:
     run = make("completed", name="birds")
     saved(run)
     saved(run, 8)
@@ -54,7 +54,7 @@ def test_the_form_is_filled_with_the_run_and_the_checkpoint(user_client: Client,
     assert "these fields must keep their values: Model, Labels per image, Optimizer, EMA decay" in page
 
 
-def test_it_goes_on_from_the_step(user_client: Client, make: MAKE) -> None:
+def test_it_continues_from_the_step(user_client: Client, make: MAKE) -> None:
     run = make("completed")
     saved(run)
     response = user_client.post(address(run), sent(run, learning_rate="0.01", epochs="30", soft_limit_h="2"))
@@ -69,7 +69,7 @@ def test_it_goes_on_from_the_step(user_client: Client, make: MAKE) -> None:
     assert (fork.config["learning_rate"], fork.config["epochs"], fork.soft_limit_h) == (0.01, 30, 2.0)
 
 
-def test_it_takes_the_weights_alone_and_starts(user_client: Client, make: MAKE) -> None:
+def test_it_takes_only_the_weights_and_starts(user_client: Client, make: MAKE) -> None:
     run = make("completed")
     saved(run)
     user_client.post(address(run), sent(run, mode="weights", optimizer="SGD", start="1"))
@@ -88,7 +88,7 @@ def test_it_takes_the_weights_alone_and_starts(user_client: Client, make: MAKE) 
         ({"name": ""}, "name", "required"),
     ],
 )
-def test_what_is_wrong_is_said_beside_its_field(
+def test_an_error_is_shown_beside_its_field(
     user_client: Client, make: MAKE, changes: dict[str, str], field: str, said: str
 ) -> None:
     run = make("completed")
@@ -100,14 +100,14 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert TrainingRun.objects.count() == 1
 
 
-def test_a_damaged_checkpoint_is_not_offered(user_client: Client, make: MAKE) -> None:
+def test_a_corrupted_checkpoint_is_not_offered(user_client: Client, make: MAKE) -> None:
     run = make("completed")
     saved(run, damage="its hash does not hold")
     assert "No checkpoint yet" in html(user_client.get(address(run)))
     assert user_client.post(address(run), sent(run)).status_code == 422
 
 
-def test_who_sees_the_run_may_fork_it_and_a_viewer_not(client: Client, make: MAKE, other_user: User) -> None:
+def test_users_who_see_the_run_may_fork_it_but_viewers_may_not(client: Client, make: MAKE, other_user: User) -> None:
     run = make("completed")
     saved(run)
     client.force_login(other_user)
@@ -117,14 +117,14 @@ def test_who_sees_the_run_may_fork_it_and_a_viewer_not(client: Client, make: MAK
     assert client.get(address(run)).status_code == 403
 
 
-def test_a_run_that_is_not_shown_is_not_forked(client: Client, make: MAKE, other_user: User) -> None:
+def test_a_run_that_the_user_cannot_see_is_not_forked(client: Client, make: MAKE, other_user: User) -> None:
     run = make("completed", visibility="private")
     saved(run)
     client.force_login(other_user)
     assert client.post(address(run), sent(run)).status_code == 404
 
 
-def test_checkpoints_and_evaluations_lead_there(user_client: Client, make: MAKE) -> None:
+def test_checkpoints_and_evaluations_link_to_the_form(user_client: Client, make: MAKE) -> None:
     run = make("completed")
     saved(run, 1)
     evaluated(run, 1)
@@ -139,7 +139,7 @@ def test_checkpoints_and_evaluations_lead_there(user_client: Client, make: MAKE)
 # Where a run came from
 
 
-def test_both_runs_say_so(user_client: Client, make: MAKE, user: User) -> None:
+def test_both_runs_show_their_relation(user_client: Client, make: MAKE, user: User) -> None:
     run = make("completed", name="origin")
     config = parse_config({**run.config, "learning_rate": 0.01})
     fork = run_verbs.fork_run(run, saved(run), owner=user, config=config, name="branch")
@@ -151,14 +151,14 @@ def test_both_runs_say_so(user_client: Client, make: MAKE, user: User) -> None:
     assert "1 run was created from this one:" in html(user_client.get(run.get_absolute_url()))
 
 
-def test_the_checkpoint_may_be_gone(user_client: Client, make: MAKE, user: User) -> None:
+def test_the_checkpoint_may_have_been_deleted(user_client: Client, make: MAKE, user: User) -> None:
     run = make("completed")
     fork = run_verbs.fork_run(run, saved(run), owner=user, config=parse_config(run.config))
     Checkpoint.objects.all().delete()
     assert '<span class="mono">epoch_5.pt</span>' in html(user_client.get(fork.get_absolute_url()))
 
 
-def test_an_origin_that_one_may_not_see_stays_unnamed(client: Client, make: MAKE, other_user: User) -> None:
+def test_an_origin_that_the_user_cannot_see_is_not_named(client: Client, make: MAKE, other_user: User) -> None:
     run = make("completed", name="secret plan")
     fork = run_verbs.fork_run(run, saved(run), owner=other_user, config=parse_config(run.config), name="branch")
     TrainingRun.objects.filter(pk=run.pk).update(visibility="private")
@@ -168,7 +168,7 @@ def test_an_origin_that_one_may_not_see_stays_unnamed(client: Client, make: MAKE
     assert "secret plan" not in page
 
 
-def test_a_copy_remembers_its_origin(user_client: Client, make: MAKE) -> None:
+def test_a_copy_stores_its_origin(user_client: Client, make: MAKE) -> None:
     run = make("completed", name="origin", soft_limit_h=3.0)
     page = html(user_client.get(reverse("run_new"), {"clone": run.pk}))
     assert f'name="clone" value="{run.pk}"' in page
@@ -180,7 +180,7 @@ def test_a_copy_remembers_its_origin(user_client: Client, make: MAKE) -> None:
     assert "Copy of" in html(user_client.get(copy.get_absolute_url()))
 
 
-def test_only_what_differs_is_listed(make: MAKE) -> None:
+def test_only_differences_are_listed(make: MAKE) -> None:
     config = make().config
     found = config_changes(config, {**config, "epochs": 30, "amp": True})
     assert [(row.old, row.new) for row in found] == [(20, 30), (False, True)]

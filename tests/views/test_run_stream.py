@@ -1,4 +1,4 @@
-"""The stream of a run: every event exactly once and in order, whoever comes and goes."""
+"""The stream of a run: every event exactly once and in order, while clients connect and disconnect."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ async def test_a_new_client_gets_everything_in_order(run: TrainingRun) -> None:
     assert shown_lines(found) == [1, 2, 5]
 
 
-async def test_a_client_that_comes_back_misses_nothing_and_sees_nothing_twice(run: TrainingRun) -> None:
+async def test_a_reconnecting_client_gets_every_event_exactly_once(run: TrainingRun) -> None:
     await atell(run, *[line(f"line {number}") for number in range(1, 6)])
     async with aclosing(run_messages(run.pk, ENGLISH, 0)) as stream:
         before = await numbered(stream, 5)
@@ -57,7 +57,7 @@ async def test_a_client_that_comes_back_misses_nothing_and_sees_nothing_twice(ru
     assert shown_lines(before + after) == [1, 2, 3, 4, 5, 6, 8]
 
 
-async def test_a_client_that_knows_more_than_the_reader_is_told_nothing_twice(run: TrainingRun) -> None:
+async def test_a_client_ahead_of_the_reader_gets_no_event_twice(run: TrainingRun) -> None:
     async with aclosing(run_messages(run.pk, ENGLISH, 0)) as first:
         await anext(first)
         reader = Reader.readers[live.RunReader, run.pk]
@@ -105,7 +105,7 @@ async def test_a_new_attempt_rewinds_the_charts(run: TrainingRun) -> None:
     assert json.loads(found[1].data) == {"seq": 4, "step": 2, "validationDue": False}
 
 
-async def test_a_long_absence_is_caught_up_in_pages(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_long_absence_is_sent_in_batches(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "BATCH_ROWS", 7)
     await atell(run, *[line(f"line {number}") for number in range(1, 31)])
     async with aclosing(run_messages(run.pk, ENGLISH, 0)) as stream:
@@ -115,7 +115,7 @@ async def test_a_long_absence_is_caught_up_in_pages(run: TrainingRun, monkeypatc
     assert shown_lines(found) == list(range(1, 61))
 
 
-async def test_a_client_that_leaves_takes_its_reader_along(run: TrainingRun) -> None:
+async def test_the_reader_ends_with_its_last_client(run: TrainingRun) -> None:
     tasks = len(asyncio.all_tasks())
     async with aclosing(run_messages(run.pk, ENGLISH, 0)) as stream:
         await anext(stream)
@@ -124,7 +124,7 @@ async def test_a_client_that_leaves_takes_its_reader_along(run: TrainingRun) -> 
     await until(lambda: len(asyncio.all_tasks()) == tasks)
 
 
-async def test_a_client_that_is_cut_off_leaves_nothing(run: TrainingRun) -> None:
+async def test_a_cancelled_client_is_removed(run: TrainingRun) -> None:
     async def read() -> None:
         async for _message in run_messages(run.pk, ENGLISH, 0):
             pass
@@ -136,7 +136,9 @@ async def test_a_client_that_is_cut_off_leaves_nothing(run: TrainingRun) -> None
     assert not Reader.readers
 
 
-async def test_a_slow_client_is_let_go_and_the_others_go_on(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_client_is_disconnected_and_the_others_continue(
+    run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "QUEUE_SIZE", 4)
     async with aclosing(run_messages(run.pk, ENGLISH, 0)) as slow, aclosing(run_messages(run.pk, ENGLISH, 0)) as quick:
         await anext(slow)
@@ -172,7 +174,7 @@ async def test_the_state_is_sent_again_when_it_changes(make: Callable[..., Train
                     break
 
 
-async def test_who_may_not_control_the_run_is_sent_no_buttons(make: Callable[..., TrainingRun]) -> None:
+async def test_users_who_may_not_control_the_run_get_no_buttons(make: Callable[..., TrainingRun]) -> None:
     run = await sync_to_async(make)(status="running", heartbeat_at=timezone.now())
     async with aclosing(run_messages(run.pk, ENGLISH, 0)) as stream:
         message = await anext(stream)
@@ -181,7 +183,7 @@ async def test_who_may_not_control_the_run_is_sent_no_buttons(make: Callable[...
     assert "verb-pause" not in message.data
 
 
-async def test_a_run_that_falls_silent_is_shown_so_without_any_write(make: Callable[..., TrainingRun]) -> None:
+async def test_a_silent_run_is_shown_as_silent_without_any_write(make: Callable[..., TrainingRun]) -> None:
     nearly = timezone.now() - timedelta(seconds=9.3)
     run = await sync_to_async(make)(status="running", heartbeat_at=nearly)
     async with asyncio.timeout(10), aclosing(run_messages(run.pk, ENGLISH, 0)) as stream:
@@ -206,7 +208,7 @@ async def test_the_server_can_end_all_streams(run: TrainingRun) -> None:
             live.end_streams()
 
 
-async def test_the_list_only_says_that_something_changed(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_list_stream_only_signals_changes(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live.ListReader, "poll_s", 0.05)
     async with asyncio.timeout(10), aclosing(list_messages()) as stream:
         news = asyncio.ensure_future(anext(stream))
@@ -244,7 +246,7 @@ async def test_the_answer_is_an_uncached_event_stream(run: TrainingRun, user: Us
 
 
 @pytest.mark.parametrize("way", ["header", "address"])
-async def test_the_stream_goes_on_after_the_last_event_seen(run: TrainingRun, user: User, way: str) -> None:
+async def test_the_stream_continues_after_the_last_event_id(run: TrainingRun, user: User, way: str) -> None:
     await atell(run, line("one"), line("two"), line("three"))
     client, address = await client_of(user), reverse("run_stream", args=[run.pk])
     if way == "header":
@@ -256,16 +258,16 @@ async def test_the_stream_goes_on_after_the_last_event_seen(run: TrainingRun, us
     assert "id: 3\n" in text
 
 
-async def test_a_number_that_is_none_is_refused(run: TrainingRun, user: User) -> None:
+async def test_an_invalid_event_id_is_refused(run: TrainingRun, user: User) -> None:
     response = await (await client_of(user)).get(reverse("run_stream", args=[run.pk]) + "?after=x")
     assert response.status_code == 400
 
 
-async def test_a_run_that_is_not_there_has_no_stream(user: User) -> None:
+async def test_a_missing_run_has_no_stream(user: User) -> None:
     assert (await (await client_of(user)).get(reverse("run_stream", args=[4711]))).status_code == 404
 
 
-async def test_a_stream_ends_when_its_login_does(run: TrainingRun, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_ends_with_its_session(run: TrainingRun, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
     client = await client_of(user)
     response = await client.get(reverse("run_stream", args=[run.pk]))

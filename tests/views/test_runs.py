@@ -41,11 +41,11 @@ def named(make: Callable[..., TrainingRun], **runs: str) -> None:
         make(status=status, name=name)
 
 
-def test_without_anything_the_list_says_what_to_do(user_client: Client) -> None:
+def test_an_empty_list_explains_the_next_step(user_client: Client) -> None:
     assert "Import dataset" in html(user_client.get(reverse("run_list")))
 
 
-def test_with_a_dataset_the_list_leads_to_the_first_run(user_client: Client, dataset: Dataset) -> None:
+def test_with_a_dataset_the_list_offers_the_first_run(user_client: Client, dataset: Dataset) -> None:
     assert "Create the first run" in html(user_client.get(reverse("run_list")))
 
 
@@ -64,7 +64,7 @@ def test_the_list_searches_names_and_datasets(user_client: Client, make: Callabl
     assert "No matching runs" in html(user_client.get(reverse("run_list"), {"q": "nothing like it"}))
 
 
-def test_the_list_has_pages_that_keep_the_filter(user_client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_pagination_keeps_the_filter(user_client: Client, make: Callable[..., TrainingRun]) -> None:
     for number in range(27):
         make(name=f"run {number}")
     response = user_client.get(reverse("run_list"), {"q": "run", "page": "2"})
@@ -72,7 +72,7 @@ def test_the_list_has_pages_that_keep_the_filter(user_client: Client, make: Call
     assert "?q=run&amp;page=1" in html(response)
 
 
-def test_htmx_gets_the_table_alone(user_client: Client, run: TrainingRun) -> None:
+def test_htmx_gets_only_the_table(user_client: Client, run: TrainingRun) -> None:
     response = user_client.get(reverse("run_list"), headers={"HX-Request": "true", "HX-Target": "runs"})
     assert html(response).lstrip().startswith('<div id="runs"')
 
@@ -102,7 +102,7 @@ def test_a_field_shows_its_bounds_and_help(dataset: Dataset) -> None:
     assert ranges["learning_rate"] == "Range: above 0, up to 10."
 
 
-def test_a_field_says_when_it_has_an_effect(dataset: Dataset) -> None:
+def test_a_field_carries_its_conditions(dataset: Dataset) -> None:
     """form.js hides and shows fields by these attributes."""
     for task in TASKS:
         form = RunForm(task=task)
@@ -114,7 +114,7 @@ def test_a_field_says_when_it_has_an_effect(dataset: Dataset) -> None:
     assert 'data-when="optimizer" data-when-is="SGD RMSprop"' in str(form["momentum"])
 
 
-def test_a_stored_configuration_says_what_has_no_effect() -> None:
+def test_a_stored_configuration_marks_fields_without_effect() -> None:
     rows = {row.name: row for row in config_table(parse_config({"optimizer": "AdamW"}).model_dump(mode="json"))}
     assert not rows["momentum"].has_effect
     assert rows["weight_decay"].has_effect
@@ -155,7 +155,7 @@ def test_a_run_of_another_task_is_created(user_client: Client, user: User, task:
     assert (run.task, run.config["task"]) == (task, task)
 
 
-def test_the_form_knows_what_suits_each_network(dataset: Dataset) -> None:
+def test_the_form_contains_the_defaults_of_each_network(dataset: Dataset) -> None:
     form = RunForm(task="classification", initial={"model": "vit_b_16"})
     assert form["learning_rate"].value() == 0.0003 == config_defaults("classification", "vit_b_16")["learning_rate"]
     assert form.model_defaults()["vit_b_16"]["learning_rate"] == 0.0003
@@ -172,7 +172,7 @@ def test_a_run_starts_from_a_checkpoint_of_another(user_client: Client, run: Tra
     assert TrainingRun.objects.latest("pk").config["start_from"] == start
 
 
-def test_a_checkpoint_that_is_gone_is_named(user_client: Client, dataset: Dataset) -> None:
+def test_a_deleted_checkpoint_is_named(user_client: Client, dataset: Dataset) -> None:
     form = RunForm(values(dataset=dataset.pk, start_from="run/99/epoch_3.pt"), task="classification")
     assert "start_from" in form.errors
     config = parse_config({"start_from": "run/99/epoch_3.pt"})
@@ -180,7 +180,7 @@ def test_a_checkpoint_that_is_gone_is_named(user_client: Client, dataset: Datase
         create_run(owner=dataset.owner, name="x", dataset=dataset, config=config)
 
 
-def test_a_run_is_created_and_waits(user_client: Client, dataset: Dataset, user: User) -> None:
+def test_a_run_is_created_as_pending(user_client: Client, dataset: Dataset, user: User) -> None:
     response = user_client.post(reverse("run_new"), values(dataset=dataset.pk, epochs=7, amp="on"))
     run = TrainingRun.objects.get()
     assert response.headers["Location"] == reverse("run_detail", args=[run.pk])
@@ -207,7 +207,7 @@ def test_a_run_is_created_and_started(user_client: Client, dataset: Dataset) -> 
         ("dataset", "4711", "That choice is not one of the available choices."),
     ],
 )
-def test_an_error_stands_beside_its_field(
+def test_an_error_is_shown_beside_its_field(
     user_client: Client, dataset: Dataset, field: str, value: str, words: str
 ) -> None:
     response = user_client.post(reverse("run_new"), values(**{"dataset": dataset.pk, field: value}))
@@ -242,7 +242,9 @@ def test_a_dataset_that_is_not_ready_cannot_be_chosen(user_client: Client, datas
     assert "A dataset is required" in html(user_client.get(reverse("run_new")))
 
 
-def test_a_clone_begins_with_the_settings_of_the_other(user_client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_a_clone_is_prefilled_with_the_settings_of_its_origin(
+    user_client: Client, make: Callable[..., TrainingRun]
+) -> None:
     run = make()
     TrainingRun.objects.filter(pk=run.pk).update(config=run.config | {"epochs": 77, "optimizer": "SGD"})
     page = html(user_client.get(reverse("run_new"), {"clone": run.pk}))
@@ -254,7 +256,7 @@ def test_a_clone_begins_with_the_settings_of_the_other(user_client: Client, make
 # One run
 
 
-def test_the_page_shows_events_up_to_the_number_its_stream_goes_on_from(user_client: Client, run: TrainingRun) -> None:
+def test_the_page_shows_events_up_to_the_start_of_its_stream(user_client: Client, run: TrainingRun) -> None:
     tell(run, line("first words"), point(1), line("<b>careful</b>", level="error"))
     page = html(user_client.get(run.get_absolute_url()))
     assert 'data-after="3"' in page
@@ -262,7 +264,7 @@ def test_the_page_shows_events_up_to_the_number_its_stream_goes_on_from(user_cli
     assert "&lt;b&gt;careful&lt;/b&gt;" in page
 
 
-def test_a_long_log_begins_with_its_newest_lines(user_client: Client, run: TrainingRun) -> None:
+def test_a_long_log_shows_its_newest_lines(user_client: Client, run: TrainingRun) -> None:
     tell(run, *[line(f"line {number}") for number in range(LOG_LINES + 20)])
     page = html(user_client.get(run.get_absolute_url()))
     assert page.count('class="log-line') == LOG_LINES
@@ -272,14 +274,14 @@ def test_a_long_log_begins_with_its_newest_lines(user_client: Client, run: Train
     assert re.findall(r'data-seq="(\d+)"', rest) == [str(number) for number in range(1, 21)]
 
 
-def test_charts_get_each_step_once(user_client: Client, run: TrainingRun) -> None:
+def test_charts_contain_each_step_once(user_client: Client, run: TrainingRun) -> None:
     tell(run, point(1), point(2, superseded=True), started(1), point(2, loss=0.5))
     data = user_client.get(reverse("run_metrics", args=[run.pk])).json()
     assert data["seq"] == 4
     assert [(item["step"], item["values"]["loss"]) for item in data["points"]] == [(1, 1.0), (2, 0.5)]
 
 
-def test_long_curves_are_thinned_without_losing_their_peaks() -> None:
+def test_long_series_are_thinned_but_keep_their_peaks() -> None:
     points = [{"values": {"loss": 9.0 if step == 7777 else 1.0}} for step in range(20_000)]
     kept = thinned(points, CHART_POINTS)
     assert len(kept) <= CHART_POINTS
@@ -288,7 +290,7 @@ def test_long_curves_are_thinned_without_losing_their_peaks() -> None:
     assert kept[-1] is points[-1]
 
 
-def test_a_failure_says_what_happened_and_what_to_do(user_client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_a_failure_shows_the_cause_and_the_remedy(user_client: Client, make: Callable[..., TrainingRun]) -> None:
     run = make(status="failed", error_class="out_of_memory", error_message="No room.", error_lines=["torch says no"])
     page = html(user_client.get(run.get_absolute_url()))
     for words in ("Out of memory", "No room.", "torch says no", "Halve the batch size"):
@@ -319,13 +321,13 @@ def test_verbs(
     assert (run.status, run.requested_action) == (after, wanted)
 
 
-def test_htmx_gets_the_header_anew(user_client: Client, run: TrainingRun) -> None:
+def test_htmx_gets_the_updated_header(user_client: Client, run: TrainingRun) -> None:
     response = user_client.post(reverse("run_control", args=[run.pk, "start"]), headers={"HX-Request": "true"})
     assert "status-queued" in html(response)
     assert 'id="part-header"' in html(response)
 
 
-def test_a_verb_that_is_not_possible_says_so(user_client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_an_impossible_verb_is_reported(user_client: Client, make: Callable[..., TrainingRun]) -> None:
     run = make(status="completed")
     address = reverse("run_control", args=[run.pk, "pause"])
     assert "completed and cannot be paused" in html(user_client.post(address, follow=True))
@@ -333,7 +335,7 @@ def test_a_verb_that_is_not_possible_says_so(user_client: Client, make: Callable
 
 
 @pytest.mark.parametrize("name", ["run_control", "run_delete"])
-def test_who_is_neither_owner_nor_staff_may_look_only(run: TrainingRun, other_user: User, name: str) -> None:
+def test_other_users_may_only_read(run: TrainingRun, other_user: User, name: str) -> None:
     client = Client()
     client.force_login(other_user)
     arguments = [run.pk, "start"] if name == "run_control" else [run.pk]
@@ -343,13 +345,13 @@ def test_who_is_neither_owner_nor_staff_may_look_only(run: TrainingRun, other_us
     assert run.status == "pending"
 
 
-def test_staff_may_control_the_runs_of_others(staff_client: Client, run: TrainingRun) -> None:
+def test_staff_may_control_runs_of_other_users(staff_client: Client, run: TrainingRun) -> None:
     staff_client.post(reverse("run_control", args=[run.pk, "start"]))
     run.refresh_from_db()
     assert run.status == "queued"
 
 
-def test_deleting_says_how_much_goes_first(user_client: Client, run: TrainingRun) -> None:
+def test_the_deletion_page_shows_the_size(user_client: Client, run: TrainingRun) -> None:
     run.folder.mkdir(parents=True)
     (run.folder / "trainer.log").write_bytes(b"x" * 2048)
     address = reverse("run_delete", args=[run.pk])
@@ -362,7 +364,7 @@ def test_deleting_says_how_much_goes_first(user_client: Client, run: TrainingRun
     assert not run.folder.exists()
 
 
-def test_a_run_in_work_is_not_deleted(user_client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_a_running_run_is_not_deleted(user_client: Client, make: Callable[..., TrainingRun]) -> None:
     run = make(status="queued")
     assert "Pause or stop it first" in html(user_client.get(reverse("run_delete", args=[run.pk])))
     user_client.post(reverse("run_delete", args=[run.pk]))
@@ -400,6 +402,6 @@ def test_only_checkpoints_are_downloaded(user_client: Client, run: TrainingRun, 
     assert user_client.get(f"/runs/{run.pk}/checkpoints/{file}").status_code == 404
 
 
-def test_a_checkpoint_whose_file_is_gone_is_not_found(user_client: Client, run: TrainingRun) -> None:
+def test_a_checkpoint_without_its_file_is_not_found(user_client: Client, run: TrainingRun) -> None:
     saved(run, b"weights").path.unlink()
     assert user_client.get(reverse("checkpoint_download", args=[run.pk, "epoch_1.pt"])).status_code == 404

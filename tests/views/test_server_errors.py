@@ -1,4 +1,4 @@
-"""What a person and a program see when the database refuses them, and when the studio has made a mistake."""
+"""What users and API clients get when the database refuses, and after an internal error."""
 
 from typing import Any
 
@@ -28,19 +28,19 @@ def failing(user_client: Client, monkeypatch: pytest.MonkeyPatch) -> Any:
     return fail_with
 
 
-def test_a_database_that_refuses_is_told_as_passing(failing: Any) -> None:
+def test_a_refusing_database_is_reported_as_temporary(failing: Any) -> None:
     response = failing(OperationalError("database is locked")).get(reverse("run_list"))
     assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
     assert "does not answer now" in response.content.decode()
 
 
-def test_a_mistake_is_told_as_one(failing: Any) -> None:
+def test_an_internal_error_is_reported_as_one(failing: Any) -> None:
     response = failing(ZeroDivisionError()).get(reverse("run_list"))
     assert response.status_code == 500
     assert "Something went wrong" in response.content.decode()
 
 
-def test_the_api_says_it_too() -> None:
+def test_the_api_reports_both() -> None:
     response = problems.failure(OperationalError("attempt to write a readonly database"))
     assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
     assert b"urn:cvstudio:problem:service-unavailable" in response.content

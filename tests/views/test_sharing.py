@@ -1,4 +1,4 @@
-"""What is not shared with a person is nowhere: in no list, form, prefill, count or stream."""
+"""Objects that are not shared with a user appear nowhere: in no list, form, prefilled value, count or stream."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -39,7 +39,7 @@ def secret(run: TrainingRun) -> TrainingRun:
     return run
 
 
-def test_lists_leave_out_what_is_not_shared(other_client: Client, user_client: Client, secret: TrainingRun) -> None:
+def test_lists_omit_objects_that_are_not_shared(other_client: Client, user_client: Client, secret: TrainingRun) -> None:
     assert "hush" in html(user_client.get(reverse("run_list")))
     assert "pets" in html(user_client.get(reverse("dataset_list")))
     for query in ({}, {"q": "hush"}, {"status": "pending"}):
@@ -47,7 +47,7 @@ def test_lists_leave_out_what_is_not_shared(other_client: Client, user_client: C
     assert "pets" not in html(other_client.get(reverse("dataset_list")))
 
 
-def test_forms_offer_what_is_shared(other_client: Client, user_client: Client, secret: TrainingRun) -> None:
+def test_forms_offer_only_shared_objects(other_client: Client, user_client: Client, secret: TrainingRun) -> None:
     facts = {"attempt": 1, "epoch": 1, "step": 1, "reason": "epoch", "size_bytes": 1, "created_at": timezone.now()}
     Checkpoint.objects.create(run=secret, file="epoch_1.pt", is_best=True, **facts)
     page, own = (html(client.get(reverse("run_new"))) for client in (other_client, user_client))
@@ -58,7 +58,9 @@ def test_forms_offer_what_is_shared(other_client: Client, user_client: Client, s
     assert other_client.get(reverse("run_new"), {"clone": secret.pk}).status_code == 404
 
 
-def test_the_same_content_elsewhere_is_not_told(other_user: User, other_client: Client, secret: TrainingRun) -> None:
+def test_equal_content_of_a_private_dataset_is_not_revealed(
+    other_user: User, other_client: Client, secret: TrainingRun
+) -> None:
     report = [{"level": "warning", "code": "same_content", "file": "", "message": "here already"}]
     Dataset.objects.filter(pk=secret.dataset_id).update(fingerprint="f" * 64)
     mine = Dataset.objects.create(
@@ -68,7 +70,7 @@ def test_the_same_content_elsewhere_is_not_told(other_user: User, other_client: 
     assert "pets" not in html(other_client.get(reverse("dataset_delete", args=[mine.pk])))
 
 
-def test_a_dataset_is_kept_for_runs_that_its_owner_does_not_see(user: User, other_user: User, dataset: Dataset) -> None:
+def test_a_dataset_in_use_by_hidden_runs_is_kept(user: User, other_user: User, dataset: Dataset) -> None:
     from tests.helpers.tiny import make_run
 
     sharing_verbs.share(make_run(other_user, dataset, name="hush"), "private")
@@ -77,7 +79,7 @@ def test_a_dataset_is_kept_for_runs_that_its_owner_does_not_see(user: User, othe
     assert "hush" not in str(refusal.value)
 
 
-def test_the_form_shares_with_a_team_and_says_so(user_client: Client, user: User, run: TrainingRun) -> None:
+def test_the_form_shares_with_a_team(user_client: Client, user: User, run: TrainingRun) -> None:
     team = Team.objects.create(name="birds")
     team.members.add(user)
     page = html(user_client.get(run.get_absolute_url()))
@@ -89,7 +91,7 @@ def test_the_form_shares_with_a_team_and_says_so(user_client: Client, user: User
     assert Dataset.objects.get().visibility == "private"
 
 
-def test_a_team_of_others_is_no_choice(user_client: Client, run: TrainingRun) -> None:
+def test_teams_of_other_users_are_not_offered(user_client: Client, run: TrainingRun) -> None:
     team = Team.objects.create(name="strangers")
     page = user_client.post(reverse("run_share", args=[run.pk]), {"who": str(team.pk)}, follow=True)
     assert "Choose who sees this from the list." in html(page)
@@ -97,7 +99,7 @@ def test_a_team_of_others_is_no_choice(user_client: Client, run: TrainingRun) ->
     assert run.visibility == "everybody"
 
 
-def test_a_mate_has_the_buttons_but_not_the_one_to_delete(other_user: User, other_client: Client, run: Any) -> None:
+def test_a_team_mate_has_all_buttons_except_delete(other_user: User, other_client: Client, run: Any) -> None:
     team = Team.objects.create(name="birds")
     team.members.add(run.owner, other_user)
     sharing_verbs.share(run, "team", team)
@@ -106,7 +108,7 @@ def test_a_mate_has_the_buttons_but_not_the_one_to_delete(other_user: User, othe
     assert 'id="verb-delete"' not in page
 
 
-def test_a_viewer_is_offered_nothing_to_press(
+def test_a_viewer_is_offered_no_buttons(
     other_user: User, other_client: Client, run: TrainingRun, tints: Dataset
 ) -> None:
     other_user.groups.add(Group.objects.get_or_create(name="viewer")[0])
@@ -117,7 +119,7 @@ def test_a_viewer_is_offered_nothing_to_press(
             assert address not in text, (page, address)
 
 
-def test_the_page_of_a_thing_tells_what_was_done_to_it(user_client: Client, other_client: Client, run: Any) -> None:
+def test_the_page_of_an_object_shows_its_activity(user_client: Client, other_client: Client, run: Any) -> None:
     user_client.post(reverse("run_control", args=[run.pk, "start"]), REMOTE_ADDR="192.0.2.9")
     page = html(other_client.get(run.get_absolute_url()))
     assert "Activity" in page
@@ -141,7 +143,7 @@ async def listening(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_an_open_stream_ends_with_the_right_to_see(listening: Any, run: TrainingRun) -> None:
+async def test_an_open_stream_ends_with_the_permission_to_see(listening: Any, run: TrainingRun) -> None:
     import asyncio
 
     async with asyncio.timeout(30):
@@ -153,7 +155,7 @@ async def test_an_open_stream_ends_with_the_right_to_see(listening: Any, run: Tr
 
 
 @pytest.mark.django_db
-def test_nothing_is_recorded_for_who_only_looks(other_client: Client, run: TrainingRun) -> None:
+def test_reading_is_not_recorded(other_client: Client, run: TrainingRun) -> None:
     AuditEntry.objects.all().delete()
     for page in (reverse("run_list"), run.get_absolute_url(), reverse("run_new") + f"?clone={run.pk}"):
         other_client.get(page)

@@ -1,4 +1,4 @@
-"""Signing in: held up for who guesses, written down, and headers and cookies as they should be."""
+"""Signing in: limits for guessing, audit entries, headers and cookies."""
 
 from datetime import timedelta
 from typing import Any
@@ -34,14 +34,14 @@ def locked(client: Client, user: User) -> Client:
     return client
 
 
-def test_a_wrong_password_is_told_and_written_down(client: Client, user: User) -> None:
+def test_a_wrong_password_is_reported_and_recorded(client: Client, user: User) -> None:
     response = attempt(client, "wrong")
     assert response.status_code == 200
     assert "The user name or password is incorrect." in response.content.decode()
     assert told() == [("sign_in_failed", "ada", "192.0.2.1")]
 
 
-def test_after_too_many_the_right_one_does_not_help(locked: Client) -> None:
+def test_after_too_many_attempts_the_correct_password_is_refused(locked: Client) -> None:
     response = attempt(locked, "correct horse")
     assert response.status_code == 429
     page = response.content.decode()
@@ -50,41 +50,41 @@ def test_after_too_many_the_right_one_does_not_help(locked: Client) -> None:
     assert "_auth_user_id" not in locked.session
 
 
-def test_the_time_left_is_told(locked: Client) -> None:
+def test_the_remaining_time_is_shown(locked: Client) -> None:
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=13, seconds=30))  # type: ignore[attr-defined]
     assert "for 2 minutes" in attempt(locked, "correct horse").content.decode()
 
 
-def test_trying_on_does_not_prolong_it(locked: Client) -> None:
+def test_further_attempts_do_not_extend_the_lock(locked: Client) -> None:
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=13, seconds=30))  # type: ignore[attr-defined]
     for _number in range(3):
         assert "for 2 minutes" in attempt(locked, "wrong").content.decode()
 
 
-def test_it_opens_again_by_itself(locked: Client) -> None:
+def test_the_lock_expires(locked: Client) -> None:
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))  # type: ignore[attr-defined]
     assert attempt(locked, "correct horse").status_code == 302
 
 
-def test_the_same_person_elsewhere_and_others_here_are_not_held_up(locked: Client, admin: User) -> None:
+def test_the_lock_applies_to_user_and_address_together(locked: Client, admin: User) -> None:
     assert attempt(Client(), "correct horse", address="192.0.2.77").status_code == 302
     admin.set_password("battery staple")
     admin.save()
     assert attempt(Client(), "battery staple", name="root").status_code == 302
 
 
-def test_a_forged_address_opens_nothing(locked: Client) -> None:
+def test_a_forged_address_does_not_bypass_the_lock(locked: Client) -> None:
     assert attempt(locked, "correct horse", HTTP_X_FORWARDED_FOR="203.0.113.5").status_code == 429
 
 
-def test_success_forgets_the_failures(client: Client, user: User) -> None:
+def test_success_resets_the_failures(client: Client, user: User) -> None:
     for _number in range(settings.AXES_FAILURE_LIMIT - 1):
         attempt(client, "wrong")
     assert attempt(client, "correct horse").status_code == 302
     assert not AccessAttempt.objects.exists()  # type: ignore[attr-defined]
 
 
-def test_the_lock_is_written_down_once(locked: Client) -> None:
+def test_the_lock_is_recorded_once(locked: Client) -> None:
     for _number in range(3):
         attempt(locked, "wrong")
     verbs = [verb for verb, _name, _address in told()]
@@ -94,11 +94,11 @@ def test_the_lock_is_written_down_once(locked: Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 200, "a\0b", "’; DROP TABLE", ""])
-def test_strange_names_are_only_wrong(client: Client, db: None, name: str) -> None:
+def test_unusual_user_names_are_refused_normally(client: Client, db: None, name: str) -> None:
     assert attempt(client, "wrong", name=name).status_code == 200
 
 
-def test_signing_in_and_out_is_written_down_and_changes_the_session(client: Client, user: User) -> None:
+def test_signing_in_and_out_is_recorded_and_rotates_the_session(client: Client, user: User) -> None:
     client.get(LOGIN)
     attempt(client, "correct horse")
     first = client.session.session_key
@@ -108,7 +108,7 @@ def test_signing_in_and_out_is_written_down_and_changes_the_session(client: Clie
     assert [verb for verb, _name, _address in told()] == ["sign_in", "sign_out", "sign_in"]
 
 
-def test_cookies_are_not_for_scripts_nor_for_other_sites(client: Client, user: User) -> None:
+def test_cookies_are_http_only_and_same_site(client: Client, user: User) -> None:
     response = attempt(client, "correct horse")
     for name in ("sessionid", "csrftoken"):
         assert response.cookies[name]["httponly"], name
@@ -126,7 +126,7 @@ def check_headers(response: Any) -> None:
     assert "unsafe" not in headers["Content-Security-Policy"]
 
 
-def test_every_answer_has_the_headers_and_is_kept_by_no_cache(
+def test_every_response_has_the_security_headers_and_is_not_cached(
     client: Client, user_client: Client, staff_client: Client, run: TrainingRun
 ) -> None:
     pages = [LOGIN, "/", "/nothing/", run.get_absolute_url(), "/account/", "/datasets/", f"/runs/{run.pk}/metrics/"]
@@ -138,7 +138,7 @@ def test_every_answer_has_the_headers_and_is_kept_by_no_cache(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_stream_has_the_headers(user: User, run: TrainingRun) -> None:
+async def test_a_stream_has_the_security_headers(user: User, run: TrainingRun) -> None:
     client = AsyncClient()
     await client.aforce_login(user)
     response = await client.get(f"/runs/{run.pk}/events/")
@@ -146,21 +146,21 @@ async def test_a_stream_has_the_headers(user: User, run: TrainingRun) -> None:
     response.close()
 
 
-def test_static_files_may_be_kept(client: Client) -> None:
+def test_static_files_may_be_cached(client: Client) -> None:
     assert "no-store" not in client.get("/static/css/layout.css").headers.get("Cache-Control", "")
 
 
 # The account
 
 
-def test_the_account_tells_role_team_and_sessions(user_client: Client, user: User) -> None:
+def test_the_account_page_shows_role_teams_and_sessions(user_client: Client, user: User) -> None:
     page = user_client.get(reverse("account")).content.decode()
     assert "Operator" in page
     assert "no team" in page
     assert "1 active session: this browser" in page
 
 
-def test_a_changed_password_ends_other_sessions_and_not_this_one(user_client: Client, user: User) -> None:
+def test_a_changed_password_ends_other_sessions_only(user_client: Client, user: User) -> None:
     other = Client()
     other.force_login(user)
     data = {"old_password": "correct horse", "new_password1": "purple engine 9", "new_password2": "purple engine 9"}
@@ -180,7 +180,7 @@ def test_a_wrong_old_password_changes_nothing(user_client: Client, user: User) -
     assert user.check_password("correct horse")
 
 
-def test_signing_out_everywhere_ends_own_sessions_alone(user_client: Client, user: User, staff_client: Client) -> None:
+def test_signing_out_everywhere_ends_only_own_sessions(user_client: Client, user: User, staff_client: Client) -> None:
     other = Client()
     other.force_login(user)
     assert user_client.post(reverse("sign_out_everywhere")).headers["Location"] == LOGIN
@@ -191,7 +191,7 @@ def test_signing_out_everywhere_ends_own_sessions_alone(user_client: Client, use
     assert AuditEntry.objects.get(verb="sign_out_everywhere").details == {"sessions": 2}
 
 
-def test_who_has_no_password_here_is_not_asked_for_one(db: None) -> None:
+def test_users_without_a_local_password_cannot_change_one(db: None) -> None:
     person = User.objects.create_user("sso")
     client = Client()
     client.force_login(person)

@@ -1,4 +1,4 @@
-"""The page of one's API tokens: make, show once, revoke."""
+"""The page of a user's API tokens: create, show once, revoke."""
 
 import re
 import time
@@ -40,7 +40,7 @@ def secret_in(response: Any) -> str | None:
     return found[1] if found else None
 
 
-def test_a_page_without_tokens_offers_to_make_one(user_client: Client) -> None:
+def test_a_page_without_tokens_offers_to_create_one(user_client: Client) -> None:
     text = html(user_client.get(PAGE))
     assert "Create token" in text
     assert "Revoke" not in text
@@ -60,7 +60,7 @@ def test_a_new_token_is_shown_once_and_works(user_client: Client, user: User) ->
     assert answer.status_code == 200
 
 
-def test_a_token_may_have_no_end(user_client: Client) -> None:
+def test_a_token_may_have_no_expiry(user_client: Client) -> None:
     post(user_client, days="0")
     assert ApiToken.objects.get().expires_at is None
     assert "no expiry" in html(user_client.get(PAGE))
@@ -69,14 +69,14 @@ def test_a_token_may_have_no_end(user_client: Client) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"name": ""}, {"scopes": []}, {"scopes": ["fly"]}, {"days": "7"}, {"name": "x" * 121}]
 )
-def test_what_is_wrong_with_a_token_is_said(user_client: Client, wrong: dict[str, Any]) -> None:
+def test_form_errors_are_shown(user_client: Client, wrong: dict[str, Any]) -> None:
     response = post(user_client, **wrong)
     assert response.status_code == 422
     assert "invalid-feedback" in html(response)
     assert not ApiToken.objects.exists()
 
 
-def test_a_reload_makes_no_second_token(user_client: Client) -> None:
+def test_a_reload_creates_no_second_token(user_client: Client) -> None:
     sent = form_on(user_client.get(PAGE))
     secret = secret_in(user_client.post(PAGE, sent))
     for _ in range(2):
@@ -89,8 +89,8 @@ def test_a_reload_makes_no_second_token(user_client: Client) -> None:
     assert secret not in str(list(IdempotencyKey.objects.values()))
 
 
-def test_what_is_said_of_a_form_that_was_used_leads_on(user_client: Client) -> None:
-    """Somebody went back to an old page and filled in another name: it is kept, and pressing once more makes it."""
+def test_a_used_form_keeps_its_values_and_can_be_submitted_again(user_client: Client) -> None:
+    """A user returned to an old page and entered another name: it is kept, and submitting again creates the token."""
     sent = form_on(user_client.get(PAGE))
     user_client.post(PAGE, sent)
     again = user_client.post(PAGE, {**sent, "name": "server"})
@@ -99,19 +99,19 @@ def test_what_is_said_of_a_form_that_was_used_leads_on(user_client: Client) -> N
     assert set(ApiToken.objects.values_list("name", flat=True)) == {"laptop", "server"}
 
 
-def test_the_page_that_shows_a_token_makes_another_as_well(user_client: Client) -> None:
+def test_the_page_that_shows_a_token_can_create_another(user_client: Client) -> None:
     first = post(user_client)
     assert secret_in(user_client.post(PAGE, form_on(first))) not in (None, secret_in(first))
 
 
-def test_two_tabs_make_two_tokens(user_client: Client) -> None:
+def test_two_tabs_create_two_tokens(user_client: Client) -> None:
     tabs = [form_on(user_client.get(PAGE), name=name) for name in ("laptop", "server")]
     assert None not in [secret_in(user_client.post(PAGE, tab)) for tab in tabs]
     assert ApiToken.objects.count() == 2
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_several_clicks_at_once_one_makes_a_token(user_client: Client) -> None:
+def test_concurrent_submissions_create_one_token(user_client: Client) -> None:
     sent = form_on(user_client.get(PAGE))
 
     def click() -> str:
@@ -123,12 +123,12 @@ def test_of_several_clicks_at_once_one_makes_a_token(user_client: Client) -> Non
     assert ApiToken.objects.count() == 1
 
 
-def test_a_form_that_is_wrong_can_be_put_right(user_client: Client) -> None:
+def test_an_invalid_form_can_be_corrected(user_client: Client) -> None:
     refused = post(user_client, name="")
     assert secret_in(user_client.post(PAGE, form_on(refused))) is not None
 
 
-def test_a_form_of_somebody_else_or_from_long_ago_makes_nothing(
+def test_a_form_of_another_user_or_an_expired_form_creates_nothing(
     user_client: Client, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Client()
@@ -147,7 +147,7 @@ def test_a_form_of_somebody_else_or_from_long_ago_makes_nothing(
     assert FORMS_LAST < IdempotencyKey.KEPT  # or a form would outlive the note that it was used
 
 
-def test_a_token_is_revoked_by_its_owner_and_stays_so(user_client: Client, user: User) -> None:
+def test_a_token_is_revoked_permanently_by_its_owner(user_client: Client, user: User) -> None:
     token, _secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     for _ in range(2):
         response = user_client.post(f"{PAGE}{token.pk}/revoke/")
@@ -157,14 +157,14 @@ def test_a_token_is_revoked_by_its_owner_and_stays_so(user_client: Client, user:
     assert "revoked" in html(user_client.get(PAGE))
 
 
-def test_others_neither_see_nor_revoke_it(user_client: Client, other_user: User) -> None:
+def test_other_users_neither_see_nor_revoke_it(user_client: Client, other_user: User) -> None:
     token, _secret = token_verbs.create_token(other_user, name="hers", scopes=["read"])
     assert "hers" not in html(user_client.get(PAGE))
     assert user_client.post(f"{PAGE}{token.pk}/revoke/").status_code == 404
     assert ApiToken.objects.get().is_usable
 
 
-def test_nobody_is_led_to_sign_in_and_a_look_revokes_nothing(user: User, user_client: Client) -> None:
+def test_anonymous_users_are_redirected_and_get_revokes_nothing(user: User, user_client: Client) -> None:
     token, _secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     assert Client().get(PAGE).headers["Location"].startswith("/login/")
     assert Client().post(f"{PAGE}{token.pk}/revoke/").headers["Location"].startswith("/login/")

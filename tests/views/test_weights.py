@@ -1,4 +1,4 @@
-"""Pages of the library: what they show, who may do what, and what they say to bad input."""
+"""Pages of the models: what they show, permissions, and errors for invalid input."""
 
 import io
 import json
@@ -62,13 +62,13 @@ PAGES = ["weights_detail", "weights_export", "weights_try", "weights_download", 
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_who_has_not_signed_in_sees_nothing(client: Client, entry: Weights, name: str) -> None:
+def test_anonymous_users_see_nothing(client: Client, entry: Weights, name: str) -> None:
     response = client.get(reverse(name, args=[entry.pk]))
     assert (response.status_code, response["Location"].startswith("/login/")) == (302, True)
 
 
 @pytest.mark.parametrize(("name", "status"), list(zip(PAGES, (200,) * 4 + (403,) * 2, strict=True)))
-def test_others_may_use_an_entry_but_not_change_it(
+def test_other_users_may_use_but_not_change_a_model(
     client: Client, other_user: User, entry: Weights, name: str, status: int
 ) -> None:
     client.force_login(other_user)
@@ -79,7 +79,7 @@ def test_others_may_use_an_entry_but_not_change_it(
         assert entry.name == "tints"
 
 
-def test_the_empty_library_says_what_to_do(user_client: Client) -> None:
+def test_an_empty_list_explains_the_next_step(user_client: Client) -> None:
     html = user_client.get("/weights/").content.decode()
     assert "No models yet" in html
     assert reverse("weights_upload") in html
@@ -116,11 +116,11 @@ def test_a_checkpoint_is_saved_from_the_page_of_its_run(user_client: Client, sav
     assert "every 1500ms" in html
 
 
-def test_a_run_without_a_checkpoint_says_so(user_client: Client, run: TrainingRun) -> None:
+def test_a_run_without_a_checkpoint_shows_an_empty_state(user_client: Client, run: TrainingRun) -> None:
     assert "No checkpoint to save" in user_client.get(reverse("weights_save", args=[run.pk])).content.decode()
 
 
-def test_another_persons_run_cannot_be_saved(client: Client, other_user: User, saved: Checkpoint) -> None:
+def test_a_run_of_another_user_cannot_be_saved(client: Client, other_user: User, saved: Checkpoint) -> None:
     client.force_login(other_user)
     page = reverse("weights_save", args=[saved.run_id])
     assert client.post(page, {"file": "epoch_1.pt", "name": "Pets"}).status_code == 403
@@ -137,7 +137,7 @@ UPLOAD = {
 }
 
 
-def test_an_upload_becomes_an_entry(user_client: Client, tmp_path: Path) -> None:
+def test_an_upload_becomes_a_model(user_client: Client, tmp_path: Path) -> None:
     save_file(state_of(), tmp_path / "w.safetensors")
     file = SimpleUploadedFile("w.safetensors", (tmp_path / "w.safetensors").read_bytes())
     response = user_client.post("/weights/upload/", {**UPLOAD, "file": file})
@@ -160,7 +160,9 @@ def test_an_upload_becomes_an_entry(user_client: Client, tmp_path: Path) -> None
         ({}, "header is missing"),
     ],
 )
-def test_a_bad_upload_names_the_field(user_client: Client, settings: Any, changes: dict[str, str], words: str) -> None:
+def test_an_invalid_upload_names_the_field(
+    user_client: Client, settings: Any, changes: dict[str, str], words: str
+) -> None:
     before = set(Path(settings.UPLOADS_DIR).iterdir())
     file = SimpleUploadedFile("w.safetensors", b"no such thing at all")
     response = user_client.post("/weights/upload/", {**UPLOAD, **changes, "file": file})
@@ -180,7 +182,7 @@ def test_name_note_and_licence_can_be_changed(user_client: Client, entry: Weight
     assert user_client.post(page, {"name": "", "note": "", "licence": ""}).status_code == 422
 
 
-def test_deleting_asks_with_the_exact_bytes_and_what_uses_it(user_client: Client, user: User, entry: Weights) -> None:
+def test_the_deletion_page_shows_exact_bytes_and_uses(user_client: Client, user: User, entry: Weights) -> None:
     child = make_entry(user, name="child", parent=entry)
     page = reverse("weights_delete", args=[entry.pk])
     html = user_client.get(page).content.decode()
@@ -190,7 +192,7 @@ def test_deleting_asks_with_the_exact_bytes_and_what_uses_it(user_client: Client
     assert (Weights.objects.get(), entry.folder.exists()) == (child, False)
 
 
-def test_weights_in_need_are_not_deleted(user_client: Client, user: User, entry: Weights, tints: Dataset) -> None:
+def test_models_in_use_are_not_deleted(user_client: Client, user: User, entry: Weights, tints: Dataset) -> None:
     make_run(user, tints, "waiting", start_from=entry.start_name)
     page = reverse("weights_delete", args=[entry.pk])
     assert "will start from this model" in user_client.get(page).content.decode()
@@ -205,14 +207,14 @@ def test_the_file_can_be_downloaded(user_client: Client, entry: Weights) -> None
     assert int(response["Content-Length"]) == entry.size_bytes
 
 
-def test_a_run_is_begun_from_an_entry(user_client: Client, entry: Weights, tints: Dataset) -> None:
+def test_a_run_can_start_from_a_model(user_client: Client, entry: Weights, tints: Dataset) -> None:
     html = user_client.get(f"/runs/new/?task=classification&weights={entry.pk}").content.decode()
     assert f'<option value="weights/{entry.pk}" selected>' in html
     assert "Model: tints v1 (mobilenet_v3_small)" in html
     assert '<option value="mobilenet_v3_small" selected>' in html
 
 
-def test_an_export_is_followed_and_fetched(user_client: Client, other_user: User, entry: Weights) -> None:
+def test_an_export_is_polled_and_downloaded(user_client: Client, other_user: User, entry: Weights) -> None:
     page = reverse("weights_export", args=[entry.pk])
     assert user_client.post(page, {}).status_code == 422
     assert user_client.post(page, {"formats": ["gif"]}).status_code == 422
@@ -232,7 +234,7 @@ def test_an_export_is_followed_and_fetched(user_client: Client, other_user: User
     assert "Exports compared with PyTorch" in user_client.get(entry.get_absolute_url()).content.decode()
 
 
-def test_the_options_of_an_export_reach_its_job(user_client: Client, entry: Weights) -> None:
+def test_export_options_are_passed_to_the_job(user_client: Client, entry: Weights) -> None:
     page = reverse("weights_export", args=[entry.pk])
     assert "Non-maximum suppression inside the model" not in user_client.get(page).content.decode()
     chosen = {"formats": ["onnx"], "batch": "dynamic", "size": "dynamic", "opset": "13", "half": "on"}
@@ -246,7 +248,7 @@ def test_the_options_of_an_export_reach_its_job(user_client: Client, entry: Weig
     assert user_client.post(page, {"formats": ["onnx"], "opset": "24"}).status_code == 422
 
 
-def test_a_detector_offers_suppression_for_one_image(user_client: Client, user: User) -> None:
+def test_a_detector_offers_nms_for_single_images(user_client: Client, user: User) -> None:
     page = reverse("weights_export", args=[make_entry(user, "detection").pk])
     html = user_client.get(page).content.decode()
     assert "Non-maximum suppression inside the model" in html
@@ -260,7 +262,7 @@ def test_a_detector_offers_suppression_for_one_image(user_client: Client, user: 
 
 
 @pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
-def test_images_are_tried(user_client: Client, user: User, other_user: User, task: str) -> None:
+def test_images_are_predicted(user_client: Client, user: User, other_user: User, task: str) -> None:
     entry = make_entry(user, task, name=task)
     page = reverse("weights_try", args=[entry.pk])
     assert user_client.get(page).status_code == 200
@@ -290,7 +292,7 @@ def test_images_are_tried(user_client: Client, user: User, other_user: User, tas
         assert user_client.get(f"/jobs/{job.pk}/images/{path}").status_code == 404
 
 
-def test_bad_images_are_refused_with_a_reason(user_client: Client, entry: Weights) -> None:
+def test_invalid_images_are_refused_with_a_reason(user_client: Client, entry: Weights) -> None:
     page = reverse("weights_try", args=[entry.pk])
     response = user_client.post(page, {"images": [SimpleUploadedFile("a.txt", b"hello")]})
     assert response.status_code == 422
@@ -309,7 +311,7 @@ def test_a_dataset_is_predicted(user_client: Client, entry: Weights, tints: Data
     assert "Top-1" in html
 
 
-def test_what_is_not_whole_offers_no_predictions(user_client: Client, entry: Weights) -> None:
+def test_a_model_that_is_not_ready_offers_no_predictions(user_client: Client, entry: Weights) -> None:
     Weights.objects.filter(pk=entry.pk).update(report={"is_whole": False})
     html = user_client.get(entry.get_absolute_url()).content.decode()
     assert reverse("weights_try", args=[entry.pk]) not in html

@@ -294,7 +294,7 @@ class RunReader(Reader):
             return render_parts(run, names, controls=audience.controls, may=audience.may, reader=reader)
 
     def state(self, audience: Audience) -> list[Message]:
-        """The parts as they were last sent to this audience; a new one gets them with the next poll, which is due at once."""
+        """The parts as they were last sent to this audience; a new audience gets them with the next poll, at once."""
         audience = self._audience(audience)
         if audience not in self._parts:
             self._seen = ()
