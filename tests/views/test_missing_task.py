@@ -1,4 +1,4 @@
-"""Pages of a task that is no longer installed: STUDIO_TASKS lost an entry, and runs, datasets and models must open.
+"""Pages of a task that is no longer installed: STUDIO_TASKS lost an entry, and runs, datasets and models must open."""
 
 from pathlib import Path
 from typing import Any
