@@ -1,4 +1,4 @@
-"""The audit trail: every real change once, by whom, from where, by which door; nothing else."""
+"""The audit trail: every real change once, with user, source and address; nothing else."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,7 +29,7 @@ def told() -> list[tuple[str, str, str]]:
 @pytest.mark.parametrize(
     ("verb", "status"), [("start", "pending"), ("pause", "queued"), ("resume", "paused"), ("stop", "running")]
 )
-def test_a_verb_is_recorded_once_however_often_it_is_asked(make: MAKE, verb: str, status: str) -> None:
+def test_a_repeated_verb_is_recorded_once(make: MAKE, verb: str, status: str) -> None:
     run = make(status)
     AuditEntry.objects.all().delete()
     with audit.acting(run.owner, audit.Source.API, "10.0.0.7"):
@@ -41,7 +41,7 @@ def test_a_verb_is_recorded_once_however_often_it_is_asked(make: MAKE, verb: str
 
 
 @pytest.mark.parametrize("status", ["queued", "paused", "running"])
-def test_a_stop_by_force_is_recorded_whatever_the_run_does(make: MAKE, status: str) -> None:
+def test_a_force_stop_is_recorded_in_every_state(make: MAKE, status: str) -> None:
     run = make(status)
     AuditEntry.objects.all().delete()
     for _time in range(2):
@@ -49,7 +49,7 @@ def test_a_stop_by_force_is_recorded_whatever_the_run_does(make: MAKE, status: s
     assert told() == [("", "kill", "system")]
 
 
-def test_what_is_refused_is_not_recorded(make: MAKE) -> None:
+def test_refused_verbs_are_not_recorded(make: MAKE) -> None:
     run = make("completed")
     AuditEntry.objects.all().delete()
     with pytest.raises(VerbError):
@@ -57,7 +57,7 @@ def test_what_is_refused_is_not_recorded(make: MAKE) -> None:
     assert told() == []
 
 
-def test_an_entry_goes_with_the_change_that_is_taken_back(make: MAKE) -> None:
+def test_an_entry_is_rolled_back_with_its_change(make: MAKE) -> None:
     run = make("queued")
     AuditEntry.objects.all().delete()
     with transaction.atomic():
@@ -84,21 +84,21 @@ def test_a_cancelled_job_is_recorded_once(user: User) -> None:
     assert told() == [("", "cancel", "system")]
 
 
-def test_the_studio_itself_acts_where_nobody_else_does(make: MAKE) -> None:
+def test_without_a_user_the_studio_is_the_actor(make: MAKE) -> None:
     run = make("queued")
     AuditEntry.objects.all().delete()
     run_verbs.pause_run(run)
     assert told() == [("", "pause", "system")]
 
 
-def test_a_page_says_who_and_from_where(user_client: Client, run: TrainingRun) -> None:
+def test_a_page_records_user_and_address(user_client: Client, run: TrainingRun) -> None:
     AuditEntry.objects.all().delete()
     user_client.post(reverse("run_control", args=[run.pk, "start"]), REMOTE_ADDR="192.0.2.9")
     entry = AuditEntry.objects.get()
     assert (entry.username, entry.verb, entry.source, entry.address) == ("ada", "start", "page", "192.0.2.9")
 
 
-def test_the_admin_is_another_door(staff_client: Client, run: TrainingRun) -> None:
+def test_the_admin_is_recorded_as_source(staff_client: Client, run: TrainingRun) -> None:
     AuditEntry.objects.all().delete()
     page = reverse("admin:trainingapp_trainingrun_change", args=[run.pk])
     staff_client.post(page, {"name": "renamed", "priority": "0", "_save": "1"})
@@ -112,7 +112,7 @@ def test_a_command_names_the_user_of_the_shell(run: TrainingRun, monkeypatch: py
     assert told() == [("operator7", "start", "command")]
 
 
-def test_who_acted_is_told_after_the_account_is_gone(make: MAKE, other_user: User) -> None:
+def test_the_user_name_outlives_the_account(make: MAKE, other_user: User) -> None:
     run = make("queued")
     AuditEntry.objects.all().delete()
     with audit.acting(other_user, audit.Source.WEB):
@@ -128,7 +128,7 @@ def test_acting_ends_with_its_block(user: User) -> None:
     assert audit.record("start").source == "system"
 
 
-def test_old_entries_go(user: User, settings: object) -> None:
+def test_old_entries_are_removed(user: User, settings: object) -> None:
     settings.AUDIT_DAYS = 30  # type: ignore[attr-defined]
     for days in (1, 29, 31, 400):
         AuditEntry.objects.create(verb="x", source="system", time=timezone.now() - timedelta(days=days))
@@ -136,7 +136,7 @@ def test_old_entries_go(user: User, settings: object) -> None:
     assert AuditEntry.objects.count() == 2
 
 
-def test_a_thing_knows_its_own_entries(make: MAKE, dataset: Dataset) -> None:
+def test_entries_are_found_by_object(make: MAKE, dataset: Dataset) -> None:
     first, second = make(), make()
     assert [entry.verb for entry in audit.entries_of(first)] == ["create"]
     run_verbs.start_run(second)
@@ -158,7 +158,7 @@ def test_a_thing_knows_its_own_entries(make: MAKE, dataset: Dataset) -> None:
         ("2001:db8::1", "", "2001:db8::1"),
     ],
 )
-def test_where_a_request_comes_from(settings: object, remote: str, forwarded: str, address: str | None) -> None:
+def test_the_address_of_a_request(settings: object, remote: str, forwarded: str, address: str | None) -> None:
     import ipaddress
 
     settings.TRUSTED_PROXIES = [ipaddress.ip_network("10.0.0.0/24")]  # type: ignore[attr-defined]

@@ -222,7 +222,7 @@ DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
     "create_token": (World.token, "token_create", "token"),
     "revoke_token": (lambda world: token_verbs.revoke_token(world.token()), "token_revoke", "token"),
 }
-#: What changes nothing that anybody could miss.
+#: Functions that change nothing.
 LOOKS = {
     "check_undamaged",
     "check_weights_file",
@@ -294,13 +294,13 @@ def test_the_record_of_a_run_verb_names_the_entry_of_its_function() -> None:
 
 
 @pytest.mark.parametrize("name", DEEDS)
-def test_the_trail_has_words_for_it(name: str) -> None:
+def test_each_entry_has_labels(name: str) -> None:
     _deed, verb, kind = DEEDS[name]
     assert verb in audit.VERBS
     assert kind in KINDS
 
 
-def test_every_kind_has_words_and_a_page() -> None:
+def test_every_kind_has_a_label_and_a_page() -> None:
     assert set(audit.KINDS.values()) <= set(KINDS)
     numbers = {"checkpoint": "7/epoch_1.pt", "job": str(uuid.uuid4())}
     for kind in KINDS:
@@ -309,7 +309,7 @@ def test_every_kind_has_words_and_a_page() -> None:
     assert page_of("something", "7") == ""
 
 
-def test_asked_again_nothing_more_is_recorded(world: World) -> None:
+def test_repeated_verbs_record_nothing_more(world: World) -> None:
     run = world.kept()
     checkpoint = run.checkpoints.all()[0]
     deeds: list[Callable[[], object]] = [
@@ -335,7 +335,7 @@ def test_deleted_checkpoints_are_each_named_with_what_they_freed(world: World) -
     assert set(entries) <= set(audit.entries_of(run))
 
 
-def test_what_the_studio_deletes_by_itself_is_in_the_log_of_the_run_and_not_here(world: World) -> None:
+def test_automatic_deletions_are_not_recorded(world: World) -> None:
     run = world.kept("completed")
     AuditEntry.objects.all().delete()
     run_verbs.plan_clean_up(run, Policy(last=1))
@@ -353,7 +353,9 @@ def test_what_the_studio_deletes_by_itself_is_in_the_log_of_the_run_and_not_here
     ],
     ids=" ".join,
 )
-def test_a_command_is_a_door(command: list[str], verb: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_is_recorded_as_source(
+    command: list[str], verb: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "operator7")
     world.make("queued", queue_rank=1.0)
     numbers = {"run": world.make("queued", queue_rank=2.0).pk, "kept": world.kept().pk}
@@ -363,7 +365,7 @@ def test_a_command_is_a_door(command: list[str], verb: str, world: World, monkey
     assert (entry.username, entry.source) == ("operator7", "command")
 
 
-def test_a_page_and_the_api_are_doors_of_the_queue(world: World, user_client: Client) -> None:
+def test_page_and_api_are_recorded_as_sources_of_queue_moves(world: World, user_client: Client) -> None:
     run = world.make("queued", queue_rank=2.0)
     world.make("queued", queue_rank=1.0)
     user_client.post(reverse("queue_move", args=[run.pk]), {"to": "first"}, REMOTE_ADDR=ADDRESS)

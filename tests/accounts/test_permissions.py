@@ -1,4 +1,4 @@
-"""The table of who may do what, person by person and relation by relation."""
+"""The permission table, by role and relation."""
 
 import itertools
 
@@ -47,12 +47,12 @@ def test_the_role_comes_from_group_and_flags(groups: tuple[str, ...], flags: dic
     assert role_of(person("p", *groups, **flags)) is role
 
 
-def test_the_groups_of_the_roles_are_made_by_the_migration() -> None:
+def test_the_migration_creates_the_groups_of_the_roles() -> None:
     names = set(Group.objects.values_list("name", flat=True))
     assert {"viewer", "operator", "administrator"} <= names
 
 
-def test_who_is_not_signed_in_may_nothing() -> None:
+def test_anonymous_users_have_no_permission() -> None:
     nobody = AnonymousUser()
     assert role_of(nobody) is Role.NONE
     assert not any(can(nobody, verb) for verb in GENERAL)
@@ -71,7 +71,7 @@ CASES = list(itertools.product(Verb, ("viewer", "operator", "administrator"), ("
 
 @pytest.mark.parametrize("visibility", ["everybody", "team", "private"])
 def test_verb_by_role_by_relation(visibility: str) -> None:
-    """Said again by hand, so that nobody changes the table unawares."""
+    """Written out by hand, so that a change of the table alone is noticed."""
     owner_role = {"viewer": {"see", "download"}, "operator": set(TABLE), "administrator": set(TABLE)}
     mate_role = {**owner_role, "operator": {"see", "download", "control", "change"}}
     other_role = {**owner_role, "operator": {"see", "download"}}
@@ -102,14 +102,14 @@ def test_general_verbs_by_role() -> None:
     assert can(person("boss", "administrator"), "administer")
 
 
-def test_a_job_is_its_owners_own_affair() -> None:
+def test_a_job_is_private_to_its_owner() -> None:
     owner, other, boss = person("a"), person("b"), person("c", "administrator")
     job = Job.objects.create(kind=Job.Kind.EXPORT, owner=owner)
     assert [can(who, "see", job) for who in (owner, other, boss)] == [True, False, True]
     assert [visible_to(who, Job.objects.all()).count() for who in (owner, other, boss)] == [1, 0, 1]
 
 
-def test_two_teams_show_a_thing_once() -> None:
+def test_membership_of_two_teams_lists_an_object_once() -> None:
     owner, mate = person("a"), person("b")
     for name in ("one", "two"):
         Team.objects.create(name=name).members.add(owner, mate)
@@ -117,7 +117,7 @@ def test_two_teams_show_a_thing_once() -> None:
     assert visible_to(mate, Dataset.objects.all()).count() == 1
 
 
-def test_a_team_that_was_dissolved_shares_nothing() -> None:
+def test_a_deleted_team_shares_nothing() -> None:
     owner, mate = person("a"), person("b")
     team = Team.objects.create(name="one")
     team.members.add(owner, mate)
@@ -135,5 +135,5 @@ def test_each_verb_has_one_scope(verb: Verb) -> None:
     assert scopes_allow(ApiToken.Scope.values, verb)
 
 
-def test_no_scope_administers() -> None:
+def test_no_scope_allows_administration() -> None:
     assert not scopes_allow(ApiToken.Scope.values, Verb.ADMINISTER)

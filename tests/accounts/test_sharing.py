@@ -1,4 +1,4 @@
-"""Saying who else sees a thing: works, twice, impossible, and what it changes."""
+"""Sharing: success, repetition, invalid requests, and the effect on visibility."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def team(user: User) -> Team:
     return team
 
 
-def test_sharing_is_kept_and_recorded_once(run: TrainingRun, team: Team, user: User) -> None:
+def test_sharing_is_stored_and_recorded_once(run: TrainingRun, team: Team, user: User) -> None:
     AuditEntry.objects.all().delete()
     for _time in range(2):
         sharing_verbs.share(run, "team", team, by=user)
@@ -31,14 +31,14 @@ def test_sharing_is_kept_and_recorded_once(run: TrainingRun, team: Team, user: U
 
 
 @pytest.mark.parametrize("visibility", ["everybody", "private"])
-def test_a_team_stays_only_with_what_is_shared_with_it(dataset: Dataset, team: Team, visibility: str) -> None:
+def test_the_team_is_stored_only_for_sharing_with_a_team(dataset: Dataset, team: Team, visibility: str) -> None:
     sharing_verbs.share(dataset, "team", team)
     sharing_verbs.share(dataset, visibility, team)
     stored = Dataset.objects.get()
     assert (stored.visibility, stored.team) == (visibility, None)
 
 
-def test_what_makes_no_sense_is_refused(run: TrainingRun, team: Team, other_user: User) -> None:
+def test_invalid_requests_are_refused(run: TrainingRun, team: Team, other_user: User) -> None:
     strange = Team.objects.create(name="strangers")
     strange.members.add(other_user)
     for wrong in (("world", None), ("team", None), ("team", strange)):
@@ -47,14 +47,14 @@ def test_what_makes_no_sense_is_refused(run: TrainingRun, team: Team, other_user
     assert TrainingRun.objects.get().visibility == "everybody"
 
 
-def test_what_is_gone_cannot_be_shared(run: TrainingRun) -> None:
+def test_a_deleted_object_cannot_be_shared(run: TrainingRun) -> None:
     TrainingRun.objects.all().delete()
     with pytest.raises(VerbError, match="was deleted"):
         sharing_verbs.share(run, "private")
 
 
 @pytest.mark.parametrize(("visibility", "strangers", "mates"), [("private", 0, 0), ("team", 0, 1), ("everybody", 1, 1)])
-def test_who_sees_it_then(
+def test_sharing_decides_who_sees_it(
     run: TrainingRun, team: Team, other_user: User, visibility: str, strangers: int, mates: int
 ) -> None:
     mate = User.objects.create_user("mate")
@@ -66,7 +66,7 @@ def test_who_sees_it_then(
     assert seen == {"stranger": strangers, "mate": mates, "owner": 1}
 
 
-def test_nobody_trains_on_what_is_not_shared_with_them(dataset: Dataset, other_user: User) -> None:
+def test_a_run_needs_a_visible_dataset(dataset: Dataset, other_user: User) -> None:
     from tests.helpers.tiny import make_run
 
     sharing_verbs.share(dataset, "private")
@@ -74,7 +74,7 @@ def test_nobody_trains_on_what_is_not_shared_with_them(dataset: Dataset, other_u
         make_run(other_user, dataset)
 
 
-def test_nobody_begins_with_a_checkpoint_that_is_not_shared_with_them(run: TrainingRun, other_user: User) -> None:
+def test_a_run_needs_a_visible_start_checkpoint(run: TrainingRun, other_user: User) -> None:
     from django.utils import timezone
 
     from tests.helpers.tiny import make_run
@@ -91,7 +91,7 @@ def test_nobody_begins_with_a_checkpoint_that_is_not_shared_with_them(run: Train
     assert make_run(run.owner, run.dataset, start_from=start).pk
 
 
-def test_a_viewer_creates_nothing(dataset: Dataset, other_user: User) -> None:
+def test_a_viewer_cannot_create_anything(dataset: Dataset, other_user: User) -> None:
     from django.contrib.auth.models import Group
 
     from tests.helpers.tiny import make_run

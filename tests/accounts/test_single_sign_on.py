@@ -155,7 +155,7 @@ class Browser:
         return self.open(action, {"csrfmiddlewaretoken": token})
 
 
-def test_who_comes_from_the_provider_gets_an_account_of_their_own(studio: Studio) -> None:
+def test_a_user_of_the_provider_gets_a_separate_account(studio: Studio) -> None:
     [before] = studio.rows("SELECT count(*) AS entries FROM trainingapp_auditentry")
     for _time in range(2):  # the second time it is the same account
         status, url, page = Browser(studio).press()
@@ -172,7 +172,7 @@ def test_who_comes_from_the_provider_gets_an_account_of_their_own(studio: Studio
     assert verbs[before["entries"] :] == ["create", "sign_in", "sign_in"]
 
 
-def test_who_is_refused_there_is_told_so(studio: Studio, provider: type[Provider]) -> None:
+def test_a_refusal_of_the_provider_is_shown(studio: Studio, provider: type[Provider]) -> None:
     provider.refuses = True
     try:
         _status, url, page = Browser(studio).press()
@@ -181,7 +181,7 @@ def test_who_is_refused_there_is_told_so(studio: Studio, provider: type[Provider
     assert "The sign-in was cancelled" in page, url
 
 
-def test_a_provider_that_talks_nonsense_signs_nobody_in(studio: Studio, provider: type[Provider]) -> None:
+def test_invalid_responses_of_the_provider_are_refused(studio: Studio, provider: type[Provider]) -> None:
     provider.nonsense = True
     browser = Browser(studio)
     try:
@@ -192,14 +192,14 @@ def test_a_provider_that_talks_nonsense_signs_nobody_in(studio: Studio, provider
     assert urllib.parse.urlsplit(browser.open("/")[1]).path == "/login/"
 
 
-def test_an_answer_that_nobody_asked_for_signs_nobody_in(studio: Studio) -> None:
+def test_an_unsolicited_response_is_refused(studio: Studio) -> None:
     browser = Browser(studio)
     _status, _url, page = browser.open("/sso/oidc/login/callback/?code=stolen&state=made-up")
     assert "Sign-in failed" in page
     assert urllib.parse.urlsplit(browser.open("/")[1]).path == "/login/"
 
 
-def test_the_password_still_works_and_is_the_other_account(studio: Studio) -> None:
+def test_the_password_login_still_works_for_its_own_account(studio: Studio) -> None:
     browser = Browser(studio)
     page = browser.open("/login/")[2]
     token = re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)[0]
@@ -207,13 +207,15 @@ def test_the_password_still_works_and_is_the_other_account(studio: Studio) -> No
     assert "Administrator" in browser.open("/login/", login)[2]
 
 
-def test_the_policy_lets_the_form_lead_to_the_provider(studio: Studio, provider: type[Provider]) -> None:
+def test_the_content_security_policy_allows_the_redirect_to_the_provider(
+    studio: Studio, provider: type[Provider]
+) -> None:
     with urllib.request.urlopen(f"{studio.url}/login/", timeout=30) as response:
         policy = response.headers["Content-Security-Policy"]
     assert f"form-action 'self' {provider.issuer}" in policy
 
 
-def test_half_of_the_settings_are_refused(studio_env: dict[str, str], tmp_path: Path) -> None:
+def test_incomplete_settings_are_refused(studio_env: dict[str, str], tmp_path: Path) -> None:
     studio = Studio(tmp_path / "half", OIDC_ISSUER="https://id.example.org")
     done = studio.manage("check", check=False)
     assert done.returncode != 0

@@ -1,4 +1,4 @@
-"""The admin: every model, the status out of reach, verbs as actions."""
+"""The admin: every model, read-only state, verbs as actions."""
 
 import re
 from collections.abc import Callable
@@ -76,7 +76,7 @@ def value_for(field: Any) -> str:
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if model not in BY_FORM])
-def test_no_state_is_bent_by_a_form(staff_client: Client, rows: dict[Any, Any], model: Any) -> None:
+def test_forms_cannot_change_state(staff_client: Client, rows: dict[Any, Any], model: Any) -> None:
     row = rows[model]
     may_change = set(django_admin.site._registry[model].editable)
     assert may_change <= {"name", "priority", "is_shareable"}
@@ -95,7 +95,7 @@ def test_no_state_is_bent_by_a_form(staff_client: Client, rows: dict[Any, Any], 
 
 
 @pytest.mark.parametrize("model", [model for model in MODELS if model not in BY_FORM])
-def test_nothing_is_added_or_deleted_by_form(staff_client: Client, rows: dict[Any, Any], model: Any) -> None:
+def test_forms_cannot_add_or_delete_rows(staff_client: Client, rows: dict[Any, Any], model: Any) -> None:
     assert staff_client.get(address(model, "add")).status_code == 403
     assert staff_client.post(address(model, "add"), {}).status_code == 403
     row = rows[model]
@@ -115,7 +115,7 @@ def admin_routes() -> list[str]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("group", ["", "viewer", "operator"])
-def test_the_admin_is_for_administrators_alone(client: Client, group: str) -> None:
+def test_the_admin_is_for_administrators_only(client: Client, group: str) -> None:
     person = User.objects.create_user("p")
     if group:
         person.groups.add(Group.objects.get_or_create(name=group)[0])
@@ -146,7 +146,7 @@ def test_the_group_of_administrators_suffices() -> None:
         assert client.get(address(model, "changelist")).status_code == 200
 
 
-def test_an_administrator_makes_no_superuser_and_changes_none(admin: User, user: User) -> None:
+def test_an_administrator_can_neither_create_nor_change_superusers(admin: User, user: User) -> None:
     client = boss(None)
     assert client.get(address(User, "change", admin.pk)).context["has_change_permission"] is False
     assert client.post(reverse("admin:auth_user_password_change", args=[admin.pk]), {}).status_code == 403
@@ -157,7 +157,7 @@ def test_an_administrator_makes_no_superuser_and_changes_none(admin: User, user:
     assert not user.user_permissions.exists()
 
 
-def test_a_new_role_is_written_down(staff_client: Client, user: User) -> None:
+def test_a_new_role_is_recorded(staff_client: Client, user: User) -> None:
     viewer = Group.objects.get_or_create(name="viewer")[0]
     data = {"username": "ada", "is_active": "on", "groups": [viewer.pk]}
     assert staff_client.post(address(User, "change", user.pk), data).status_code == 302
@@ -166,7 +166,7 @@ def test_a_new_role_is_written_down(staff_client: Client, user: User) -> None:
     assert (entry.source, entry.details) == ("admin", {"from": "operator", "to": "viewer"})
 
 
-def test_a_password_set_by_an_administrator_is_written_down(staff_client: Client, user: User) -> None:
+def test_a_password_set_by_an_administrator_is_recorded(staff_client: Client, user: User) -> None:
     data = {"usable_password": "true", "password1": "purple engine 9", "password2": "purple engine 9"}
     staff_client.post(reverse("admin:auth_user_password_change", args=[user.pk]), data)
     user.refresh_from_db()
@@ -174,14 +174,14 @@ def test_a_password_set_by_an_administrator_is_written_down(staff_client: Client
     assert AuditEntry.objects.filter(verb="password", object_name="ada").count() == 1
 
 
-def test_the_groups_of_roles_stay(staff_client: Client) -> None:
+def test_the_groups_of_roles_cannot_be_changed(staff_client: Client) -> None:
     viewer = Group.objects.get_or_create(name="viewer")[0]
     assert staff_client.post(address(Group, "delete", viewer.pk), {"post": "yes"}).status_code == 403
     assert staff_client.post(address(Group, "change", viewer.pk), {"name": "king"}).status_code == 403
     assert Group.objects.filter(name="viewer").exists()
 
 
-def test_teams_are_made_and_written_down(staff_client: Client, user: User) -> None:
+def test_teams_are_created_and_recorded(staff_client: Client, user: User) -> None:
     staff_client.post(address(Team, "add"), {"name": "birds", "members": [user.pk]})
     team = Team.objects.get()
     assert list(team.members.all()) == [user]
@@ -192,7 +192,7 @@ def test_teams_are_made_and_written_down(staff_client: Client, user: User) -> No
     ]
 
 
-def test_a_rule_whose_pattern_cannot_be_read_is_refused(staff_client: Client) -> None:
+def test_a_rule_with_an_invalid_pattern_is_refused(staff_client: Client) -> None:
     data = {"name": "x", "pattern": "(", "error_class": "x", "action": "fail", "max_retries": 1, "wait_s": 1}
     page = staff_client.post(address(FailureRule, "add"), {**data, "order": 1})
     assert "This is not a regular expression" in page.content.decode()
@@ -200,7 +200,7 @@ def test_a_rule_whose_pattern_cannot_be_read_is_refused(staff_client: Client) ->
     assert FailureRule.objects.get().pattern == "No space"
 
 
-def test_a_token_is_revoked_once_and_its_hash_is_shown_nowhere(staff_client: Client, rows: dict[Any, Any]) -> None:
+def test_a_token_is_revoked_once_and_its_hash_is_never_shown(staff_client: Client, rows: dict[Any, Any]) -> None:
     token = rows[ApiToken]
     for page in (address(ApiToken, "changelist"), address(ApiToken, "change", token.pk)):
         assert token.digest not in staff_client.get(page).content.decode()
@@ -211,7 +211,7 @@ def test_a_token_is_revoked_once_and_its_hash_is_shown_nowhere(staff_client: Cli
     assert AuditEntry.objects.filter(verb="token_revoke", kind="token").count() == 1
 
 
-def test_a_locked_sign_in_is_opened(staff_client: Client, client: Client, user: User, settings: Any) -> None:
+def test_a_locked_sign_in_is_unlocked(staff_client: Client, client: Client, user: User, settings: Any) -> None:
     for _number in range(settings.AXES_FAILURE_LIMIT):
         client.post("/login/", {"username": "ada", "password": "wrong"})
     right = {"username": "ada", "password": "correct horse"}
@@ -226,7 +226,7 @@ def test_a_job_is_cancelled(staff_client: Client, rows: dict[Any, Any]) -> None:
     assert Job.objects.get().state == "cancelled"
 
 
-def test_an_action_asks_first(staff_client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_an_action_asks_for_confirmation(staff_client: Client, make: Callable[..., TrainingRun]) -> None:
     run = make(name="first")
     data = {"action": "delete_with_files", "_selected_action": [run.pk]}
     page = staff_client.post(address(TrainingRun, "changelist"), data)
@@ -243,7 +243,7 @@ def ask(client: Client, model: Any, action: str, *rows: Any) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", "", page)).replace("\xa0", " ")
 
 
-def test_deleting_tells_runs_of_one_name_apart_and_what_each_takes(
+def test_deletion_distinguishes_runs_of_one_name_and_shows_their_sizes(
     staff_client: Client, make: Callable[..., TrainingRun]
 ) -> None:
     small, large = make(name="twin"), make(name="twin", status="completed")
@@ -257,7 +257,7 @@ def test_deleting_tells_runs_of_one_name_apart_and_what_each_takes(
     assert f"twin #{small.pk} · ada · Not started" in ask(staff_client, TrainingRun, "start", small)
 
 
-def test_deleting_datasets_and_checkpoints_tells_what_each_takes(
+def test_deletion_shows_the_sizes_of_datasets_and_checkpoints(
     staff_client: Client, tints: Dataset, rows: dict[Any, Any]
 ) -> None:
     text = ask(staff_client, Dataset, "delete_with_files", tints)
@@ -276,7 +276,7 @@ def test_a_dataset_shows_its_images(staff_client: Client, tints: Dataset) -> Non
     assert staff_client.get(source).status_code == 200
 
 
-def test_rows_lead_to_each_other_and_to_the_pages(staff_client: Client, rows: dict[Any, Any]) -> None:
+def test_rows_link_to_each_other_and_to_the_pages(staff_client: Client, rows: dict[Any, Any]) -> None:
     run = rows[TrainingRun]
     page = staff_client.get(address(TrainingRun, "change", run.pk)).content.decode()
     for target in (run.get_absolute_url(), address(Dataset, "change", run.dataset_id), f"?run__id__exact={run.pk}"):
@@ -285,7 +285,7 @@ def test_rows_lead_to_each_other_and_to_the_pages(staff_client: Client, rows: di
         assert address(TrainingRun, "change", run.pk) in staff_client.get(address(model, "changelist")).content.decode()
 
 
-def test_a_form_changes_name_and_priority_and_nothing_else(staff_client: Client, run: TrainingRun) -> None:
+def test_a_form_changes_only_name_and_priority(staff_client: Client, run: TrainingRun) -> None:
     page = address(TrainingRun, "change", run.pk)
     assert staff_client.get(page).status_code == 200
     staff_client.post(page, {"name": "renamed", "priority": "7", "status": "completed", "attempt": "9", "config": "{}"})
@@ -299,7 +299,7 @@ def act(client: Client, model: Any, action: str, *rows: Any, **said: Any) -> str
     return str(client.post(address(model, "changelist"), data, follow=True).content.decode())
 
 
-def test_verbs_are_actions_with_a_word_for_each_run(staff_client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_verbs_are_actions_with_a_message_for_each_run(staff_client: Client, make: Callable[..., TrainingRun]) -> None:
     possible, impossible = make(name="first"), make(status="completed", name="second")
     page = act(staff_client, TrainingRun, "start", possible, impossible)
     possible.refresh_from_db()
@@ -335,7 +335,7 @@ def test_each_verb(
     assert run.status == after
 
 
-def test_epochs_are_asked_for_before_they_are_changed(staff_client: Client, make: Callable[..., TrainingRun]) -> None:
+def test_the_action_asks_for_the_epochs(staff_client: Client, make: Callable[..., TrainingRun]) -> None:
     run = make(status="stopped")
     asked = act(staff_client, TrainingRun, "extend", run)
     assert 'name="epochs"' in asked
@@ -345,13 +345,15 @@ def test_epochs_are_asked_for_before_they_are_changed(staff_client: Client, make
     assert (run.total_epochs, run.config["epochs"]) == (77, 77)
 
 
-def test_a_clone_belongs_to_who_made_it(staff_client: Client, admin: User, run: TrainingRun) -> None:
+def test_a_clone_belongs_to_the_user_who_cloned(staff_client: Client, admin: User, run: TrainingRun) -> None:
     act(staff_client, TrainingRun, "clone", run)
     copy = TrainingRun.objects.get(forked_from=run)
     assert (copy.owner, copy.status, copy.config) == (admin, "pending", run.config)
 
 
-def test_checkpoints_are_kept_compared_forked_and_deleted(staff_client: Client, admin: User, run: TrainingRun) -> None:
+def test_checkpoints_are_pinned_verified_forked_and_deleted(
+    staff_client: Client, admin: User, run: TrainingRun
+) -> None:
     stored(run)
     TrainingRun.objects.filter(pk=run.pk).update(status="stopped")
     first, second = run.checkpoints.order_by("step")[:2]
@@ -370,14 +372,14 @@ def test_checkpoints_are_kept_compared_forked_and_deleted(staff_client: Client, 
     assert run.checkpoints.get(file=first.file).damage
 
 
-def test_deleting_takes_the_files_along(staff_client: Client, run: TrainingRun) -> None:
+def test_deletion_includes_the_files(staff_client: Client, run: TrainingRun) -> None:
     run.folder.mkdir(parents=True)
     act(staff_client, TrainingRun, "delete_with_files", run)
     assert not TrainingRun.objects.exists()
     assert not run.folder.exists()
 
 
-def test_a_person_says_whether_a_gpu_is_shared_and_nothing_else(staff_client: Client) -> None:
+def test_of_a_gpu_only_its_sharing_can_be_changed(staff_client: Client) -> None:
     device = machine(gpus=1).devices.get(kind="gpu")
     page = address(Device, "change", device.pk)
     assert staff_client.get(page).status_code == 200
@@ -394,7 +396,7 @@ def test_a_person_says_whether_a_gpu_is_shared_and_nothing_else(staff_client: Cl
     )
 
 
-def test_the_admin_is_for_staff(user_client: Client) -> None:
+def test_the_admin_refuses_other_users(user_client: Client) -> None:
     assert user_client.get(address(TrainingRun, "changelist")).status_code == 302
 
 

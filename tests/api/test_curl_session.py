@@ -1,4 +1,4 @@
-"""The session in docs/sessions/curl.sh, exactly as it stands, against a studio with a worker that trains."""
+"""The session in docs/sessions/curl.sh, unchanged, against a studio with a worker that trains."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def test_the_session_trains_watches_and_exports(studio: Studio, tmp_path: Path) 
         assert any(name.endswith("model.onnx") for name in export.namelist())
 
 
-def test_a_token_that_is_none_ends_the_session_with_the_reason(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
+def test_an_invalid_token_ends_the_session_with_the_reason(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
     studio.migrate()
     studio.start("--no-demo")
     done = run_session(studio, write_zip(tmp_path / "images.zip", two_classes(2)), tmp_path, "cvs_wrong")

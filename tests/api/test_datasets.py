@@ -1,4 +1,4 @@
-"""Datasets and uploads: one request, parts that are gone on with, folders; confirm, look, delete."""
+"""Datasets and uploads: single requests, resumable parts, folders; confirm, show, delete."""
 
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def test_a_dataset_is_deleted_by_its_owner_when_no_run_uses_it(
     problem(api.delete(path), 404)
 
 
-def test_a_private_dataset_is_not_there_for_others(other_api: Api, dataset: Dataset) -> None:
+def test_a_private_dataset_is_not_found_by_other_users(other_api: Api, dataset: Dataset) -> None:
     Dataset.objects.update(visibility="private")
     for path in (f"datasets/{dataset.pk}", f"datasets/{dataset.pk}/statistics"):
         problem(other_api.get(path), 404)
@@ -73,7 +73,7 @@ def test_a_private_dataset_is_not_there_for_others(other_api: Api, dataset: Data
 # One request
 
 
-def test_a_zip_is_taken_in_and_inspected(api: Api, birds: bytes, settings: Any) -> None:
+def test_a_zip_is_uploaded_and_inspected(api: Api, birds: bytes, settings: Any) -> None:
     response = upload(api, birds)
     dataset = Dataset.objects.get()
     assert (response.status_code, response.headers["Location"]) == (201, f"/api/v1/datasets/{dataset.pk}")
@@ -82,14 +82,14 @@ def test_a_zip_is_taken_in_and_inspected(api: Api, birds: bytes, settings: Any) 
     assert Path(dataset.source).parent == settings.UPLOADS_DIR
 
 
-def test_what_is_no_dataset_is_refused_and_not_kept(api: Api, settings: Any) -> None:
+def test_an_upload_that_is_not_a_dataset_is_refused_and_removed(api: Api, settings: Any) -> None:
     body = problem(upload(api, b"not a zip"), 422, "not-a-dataset")
     assert body["errors"]
     assert kept(settings.UPLOADS_DIR) == []
     assert not Dataset.objects.exists()
 
 
-def test_a_name_that_is_taken_is_a_conflict_and_nothing_is_kept(
+def test_a_taken_name_is_a_conflict_and_nothing_is_stored(
     api: Api, birds: bytes, dataset: Dataset, settings: Any
 ) -> None:
     problem(upload(api, birds, name="pets"), 409, "not-possible")
@@ -137,7 +137,7 @@ def test_an_upload_in_parts_becomes_a_dataset(api: Api, birds: bytes, settings: 
     problem(api.get(f"uploads/{upload_id}"), 404)
 
 
-def test_a_part_that_comes_twice_or_too_early_is_refused(api: Api) -> None:
+def test_a_repeated_or_early_part_is_refused(api: Api) -> None:
     upload_id = begun(api, 10)
     send(api, upload_id, b"01234", 0, 10)
     for start in (0, 3, 7):
@@ -147,7 +147,7 @@ def test_a_part_that_comes_twice_or_too_early_is_refused(api: Api) -> None:
     assert api.get(f"uploads/{upload_id}").json()["received"] == 5
 
 
-def test_a_part_that_breaks_off_is_gone_on_with(api: Api, settings: Any) -> None:
+def test_an_interrupted_part_can_be_continued(api: Api, settings: Any) -> None:
     upload_id = begun(api, 10)
     path, headers = f"/api/v1/uploads/{upload_id}", {"Content-Range": "bytes 0-9/10"}
     problem(api.client.put(path, b"0123", content_type="application/zip", headers=headers), 422)
@@ -156,7 +156,7 @@ def test_a_part_that_breaks_off_is_gone_on_with(api: Api, settings: Any) -> None
 
 
 @pytest.mark.parametrize("range_", ["", "0-4/10", "bytes 4-0/10", "bytes 0-4/11", "bytes 0-4/*", "bytes ٠-4/10"])
-def test_a_range_that_is_none_is_refused(api: Api, range_: str) -> None:
+def test_an_invalid_range_is_refused(api: Api, range_: str) -> None:
     upload_id = begun(api, 10)
     response = api.client.put(
         f"/api/v1/uploads/{upload_id}",
@@ -167,7 +167,7 @@ def test_a_range_that_is_none_is_refused(api: Api, range_: str) -> None:
     assert problem(response, 422)["errors"][0]["parameter"] == "Content-Range"
 
 
-def test_an_upload_is_its_owner_s_alone(api: Api, other_api: Api, settings: Any) -> None:
+def test_an_upload_belongs_to_its_owner(api: Api, other_api: Api, settings: Any) -> None:
     upload_id = begun(api, 10)
     problem(other_api.get(f"uploads/{upload_id}"), 404)
     problem(send(other_api, upload_id, b"0123456789", 0, 10), 404)
@@ -177,14 +177,12 @@ def test_an_upload_is_its_owner_s_alone(api: Api, other_api: Api, settings: Any)
 
 
 @pytest.mark.parametrize("upload_id", ["x", "*", "0" * 32, "..%2F..%2Fetc", "%2A" * 32])
-def test_an_id_that_is_none_is_not_found(api: Api, upload_id: str) -> None:
+def test_an_invalid_id_is_not_found(api: Api, upload_id: str) -> None:
     begun(api, 10)
     problem(api.get(f"uploads/{upload_id}"), 404)
 
 
-def test_an_upload_is_never_begun_too_large_and_never_kept_too_long(
-    api: Api, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_uploads_are_limited_in_size_and_age(api: Api, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     problem(api.post("uploads/", {"size": settings.MAX_UPLOAD_BYTES + 1}), 413)
     problem(api.post("uploads/", {"size": 0}), 422)
     upload_id = begun(api, 10)
@@ -198,7 +196,7 @@ def test_an_upload_is_never_begun_too_large_and_never_kept_too_long(
 # Folders
 
 
-def test_a_folder_of_the_server_is_imported_by_who_may(admin: User, api: Api, tmp_path: Path, settings: Any) -> None:
+def test_a_server_folder_is_imported_by_permitted_users(admin: User, api: Api, tmp_path: Path, settings: Any) -> None:
     folder = write_tree(tmp_path / "birds", two_classes())
     body = {"name": "birds", "folder": str(folder), "options": {"split": "stratified", "val_share": 0.25}}
     problem(api.post("datasets/", body), 409, "not-possible")
@@ -217,7 +215,7 @@ def test_a_folder_of_the_server_is_imported_by_who_may(admin: User, api: Api, tm
         ({"folder": "/srv", "options": {"val_share": 2}}, "#/options/val_share"),
     ],
 )
-def test_what_is_wrong_with_an_import_is_named(api: Api, fields: dict[str, Any], pointer: str) -> None:
+def test_errors_of_an_import_are_named(api: Api, fields: dict[str, Any], pointer: str) -> None:
     body = problem(api.post("datasets/", {"name": "birds", **fields}), 422)
     assert body["errors"][0]["pointer"] == pointer
 

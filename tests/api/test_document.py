@@ -35,7 +35,7 @@ def document(db: None) -> dict[str, Any]:
     return body
 
 
-def test_what_was_asked_for_is_there(document: dict[str, Any]) -> None:
+def test_the_required_operations_exist(document: dict[str, Any]) -> None:
     for path, methods in ASKED.items():
         assert set(document["paths"][path]) == methods
     assert set(document["components"]["schemas"]) >= SCHEMAS
@@ -43,7 +43,7 @@ def test_what_was_asked_for_is_there(document: dict[str, Any]) -> None:
     assert actions == list(RUN_VERBS.api_actions())
 
 
-def test_every_operation_says_what_it_is_and_how_it_may_be_refused(document: dict[str, Any]) -> None:
+def test_every_operation_is_described_with_its_errors(document: dict[str, Any]) -> None:
     tags = {tag["name"] for tag in document["tags"]}
     for operations in document["paths"].values():
         for method, operation in operations.items():
@@ -59,7 +59,7 @@ def test_every_operation_says_what_it_is_and_how_it_may_be_refused(document: dic
             assert ("Idempotency-Key" in names) == (method == "post")
 
 
-def test_operations_are_told_apart_by_short_names(document: dict[str, Any]) -> None:
+def test_operations_have_short_unique_names(document: dict[str, Any]) -> None:
     names = [each["operationId"] for operations in document["paths"].values() for each in operations.values()]
     assert len(names) == len(set(names))
     assert "list_runs" in names
@@ -76,7 +76,7 @@ def test_the_configurations_are_described_by_task(document: dict[str, Any]) -> N
     assert fields["freeze"]["enum"] == ["none", "backbone"]
 
 
-def test_the_page_is_for_who_is_signed_in(user_client: Client) -> None:
+def test_the_page_requires_a_login(user_client: Client) -> None:
     assert Client().get("/api/v1/docs").headers["Location"].startswith("/login/")
     response = user_client.get("/api/v1/docs")
     assert response.status_code == 200

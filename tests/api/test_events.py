@@ -1,4 +1,4 @@
-"""The event stream for programs: JSON, numbered, gone on with where it broke off, ended with its token."""
+"""The event stream of the API: JSON, numbered, resumable, ended with its token."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ async def numbered(response: Any, upto: int) -> list[int]:
     return found
 
 
-async def test_events_come_as_json_under_their_numbers(user: User, run: TrainingRun) -> None:
+async def test_events_are_json_with_their_numbers(user: User, run: TrainingRun) -> None:
     await atell(run, line("hello"), point(1, 0.5))
     response = await opened(user, f"training/{run.pk}/events?until_end=true")
     assert response.headers["Content-Type"] == "text/event-stream"
@@ -78,7 +78,7 @@ async def test_events_come_as_json_under_their_numbers(user: User, run: Training
     assert (by_event["state"]["status"], by_event["state"]["event_seq"]) == ("pending", 2)
 
 
-async def test_what_happens_meanwhile_is_told_once_and_in_order(user: User, run: TrainingRun) -> None:
+async def test_concurrent_events_are_sent_once_and_in_order(user: User, run: TrainingRun) -> None:
     await atell(run, *[line(f"line {number}") for number in range(1, 11)])
     response = await opened(user, f"training/{run.pk}/events")
     task = asyncio.ensure_future(numbered(response, 30))
@@ -88,7 +88,7 @@ async def test_what_happens_meanwhile_is_told_once_and_in_order(user: User, run:
 
 
 @pytest.mark.parametrize("way", ["header", "parameter"])
-async def test_who_comes_back_goes_on_with_the_next_event(user: User, run: TrainingRun, way: str) -> None:
+async def test_a_reconnecting_client_continues_with_the_next_event(user: User, run: TrainingRun, way: str) -> None:
     await atell(run, *[line(f"line {number}") for number in range(1, 6)])
     seen: list[int] = []
     for upto in (2, 4, 5):
@@ -101,7 +101,7 @@ async def test_who_comes_back_goes_on_with_the_next_event(user: User, run: Train
     assert seen == [1, 2, 3, 4, 5]
 
 
-async def test_a_number_of_the_future_skips_nothing_that_comes(user: User, run: TrainingRun) -> None:
+async def test_an_event_id_of_the_future_skips_no_later_event(user: User, run: TrainingRun) -> None:
     await atell(run, line("one"))
     response = await opened(user, f"training/{run.pk}/events", Last_Event_ID="999")
     task = asyncio.ensure_future(numbered(response, 2))
@@ -109,7 +109,7 @@ async def test_a_number_of_the_future_skips_nothing_that_comes(user: User, run: 
     assert await task == [2]
 
 
-async def test_until_end_ends_with_the_last_event_of_a_run_that_rests(user: User, make: MAKE) -> None:
+async def test_until_end_ends_with_the_last_event_of_an_idle_run(user: User, make: MAKE) -> None:
     run = await sync_to_async(make)("running")
     response = await opened(user, f"training/{run.pk}/events?until_end=true")
 
@@ -124,7 +124,7 @@ async def test_until_end_ends_with_the_last_event_of_a_run_that_rests(user: User
     assert json.loads((await task)["data"])["data"]["to"] == "completed"
 
 
-async def test_max_s_ends_a_stream_of_a_run_that_goes_on(user: User, make: MAKE) -> None:
+async def test_max_s_ends_the_stream_of_a_running_run(user: User, make: MAKE) -> None:
     run = await sync_to_async(make)("queued")
     response = await opened(user, f"training/{run.pk}/events?max_s=0.3")
     assert [message["event"] async for message in messages(response)] == ["state"]
@@ -141,7 +141,7 @@ async def test_a_deleted_run_ends_its_stream(user: User, run: TrainingRun) -> No
 
 
 @pytest.mark.parametrize("why", ["revoked", "expired", "inactive", "private"])
-async def test_a_stream_ends_when_its_token_does(
+async def test_a_stream_ends_with_its_token(
     user: User, other_user: User, run: TrainingRun, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
@@ -162,7 +162,9 @@ async def test_a_stream_ends_when_its_token_does(
     assert events[-1] == "signed-out"
 
 
-async def test_a_login_streams_too_until_it_ends(user: User, run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_can_stream_until_it_ends(
+    user: User, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
     client = AsyncClient()
     await client.aforce_login(user)
@@ -175,7 +177,7 @@ async def test_a_login_streams_too_until_it_ends(user: User, run: TrainingRun, m
     assert events[-1] == "signed-out"
 
 
-async def test_who_may_not_read_gets_a_problem_and_no_stream(user: User, other_user: User, run: TrainingRun) -> None:
+async def test_users_without_permission_get_a_problem(user: User, other_user: User, run: TrainingRun) -> None:
     problem(await AsyncClient().get(f"/api/v1/training/{run.pk}/events"), 401)
     problem(await opened(user, f"training/{run.pk}/events", "control"), 403, "scope")
     problem(await opened(user, "training/4711/events"), 404)
@@ -185,12 +187,12 @@ async def test_who_may_not_read_gets_a_problem_and_no_stream(user: User, other_u
 
 
 @pytest.mark.parametrize("last", ["x", "-1", "1.5", "²", "9" * 30])
-async def test_a_number_that_is_none_is_refused(user: User, run: TrainingRun, last: str) -> None:
+async def test_an_invalid_event_id_is_refused(user: User, run: TrainingRun, last: str) -> None:
     response = await opened(user, f"training/{run.pk}/events", Last_Event_ID=last)
     assert problem(response, 422)["errors"][0]["parameter"] == "Last-Event-ID"
 
 
-async def test_a_stream_takes_no_other_method(user: User, run: TrainingRun) -> None:
+async def test_a_stream_refuses_other_methods(user: User, run: TrainingRun) -> None:
     secret = await sync_to_async(token_of)(user)
     for method in ("post", "put", "delete", "head"):
         call = getattr(AsyncClient(), method)
@@ -199,7 +201,7 @@ async def test_a_stream_takes_no_other_method(user: User, run: TrainingRun) -> N
         assert response.headers["Allow"] == "GET"
 
 
-async def test_a_superseded_point_says_so(user: User, run: TrainingRun) -> None:
+async def test_a_superseded_point_is_marked(user: User, run: TrainingRun) -> None:
     await atell(run, point(1))
     await RunEvent.objects.aupdate(superseded=True)
     response = await opened(user, f"training/{run.pk}/events?until_end=true")

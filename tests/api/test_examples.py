@@ -1,4 +1,4 @@
-"""Every example in docs/api.md, as it stands, against a web server; and no call without an example."""
+"""Every example in docs/api.md, unchanged, against a web server; and no operation without an example."""
 
 import os
 import re
@@ -84,7 +84,7 @@ def test_the_examples_for_python_work(world: Path) -> None:
     assert zipfile.is_zipfile(world / "tensorboard.zip")
 
 
-def test_every_call_has_an_example(db: None) -> None:
+def test_every_operation_has_an_example(db: None) -> None:
     missing = []
     for path in Api().get("openapi.json").json()["paths"]:
         shown = re.escape(path.removeprefix("/api/v1/")).replace(r"\{pk\}", r"(\d|\{\w+\['id'\]\})")

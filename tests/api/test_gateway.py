@@ -1,4 +1,4 @@
-"""Who gets in: tokens and their scopes, the browser's login, limits; and requests that are sent twice."""
+"""Authentication of the API: tokens and their scopes, sessions, rate limits; and idempotency keys."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -23,7 +23,7 @@ MAKE = Callable[..., TrainingRun]
 # Tokens
 
 
-def test_nobody_is_told_to_send_a_token_and_not_led_to_a_page(db: None) -> None:
+def test_anonymous_requests_are_refused_without_a_redirect(db: None) -> None:
     for path in ("training/", "training/1", "datasets/", "weights/", "devices", "queue", "jobs"):
         response = Api().get(path)
         problem(response, 401)
@@ -33,12 +33,12 @@ def test_nobody_is_told_to_send_a_token_and_not_led_to_a_page(db: None) -> None:
 
 
 @pytest.mark.parametrize("header", ["Bearer cvs_wrong", "Bearer", "Bearer ", "Basic YWRhOng=", "cvs_x", "Bearer cvs_ä"])
-def test_a_token_that_is_none_is_refused(user_client: Client, header: str) -> None:
+def test_an_invalid_token_is_refused(user_client: Client, header: str) -> None:
     response = user_client.get("/api/v1/training/", headers={"Authorization": header.encode().decode("latin-1")})
     problem(response, 401)
 
 
-def test_a_token_opens_the_door_until_it_is_revoked(user: User) -> None:
+def test_a_token_is_valid_until_it_is_revoked(user: User) -> None:
     token, secret = token_verbs.create_token(user, name="laptop", scopes=["read"])
     api = Api(Authorization=f"bearer {secret}")
     assert api.get("training/").status_code == 200
@@ -46,7 +46,7 @@ def test_a_token_opens_the_door_until_it_is_revoked(user: User) -> None:
     problem(api.get("training/"), 401)
 
 
-def test_a_token_that_is_over_or_of_nobody_active_opens_nothing(user: User) -> None:
+def test_an_expired_token_or_one_of_an_inactive_user_is_refused(user: User) -> None:
     api = api_of(user)
     ApiToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     problem(api.get("training/"), 401)
@@ -68,7 +68,7 @@ def test_only_a_hash_of_the_token_is_stored(user: User) -> None:
     ("scope", "allowed"),
     [("read", {"get"}), ("control", {"post", "put"}), ("delete", {"delete"})],
 )
-def test_a_token_reaches_as_far_as_its_scope(user: User, make: MAKE, scope: str, allowed: set[str]) -> None:
+def test_a_token_is_limited_to_its_scopes(user: User, make: MAKE, scope: str, allowed: set[str]) -> None:
     run = make("stopped")
     api = api_of(user, scope)
     calls = {
@@ -85,7 +85,7 @@ def test_a_token_reaches_as_far_as_its_scope(user: User, make: MAKE, scope: str,
             problem(response, 403, "scope")
 
 
-def test_the_last_use_is_written_at_most_once_a_minute(user: User) -> None:
+def test_the_last_use_is_stored_at_most_once_a_minute(user: User) -> None:
     api = api_of(user)
     api.get("training/")
     first = ApiToken.objects.get()
@@ -98,7 +98,7 @@ def test_the_last_use_is_written_at_most_once_a_minute(user: User) -> None:
     assert ApiToken.objects.get().last_used_at > first.last_used_at
 
 
-def test_the_audit_trail_names_the_token_s_user_and_the_door(api: Api, make: MAKE) -> None:
+def test_the_audit_trail_names_the_user_of_the_token_and_the_source(api: Api, make: MAKE) -> None:
     api.post(f"training/{make('queued').pk}/control", {"action": "stop"})
     entry = AuditEntry.objects.get(verb="stop")
     assert (entry.username, entry.source, entry.address) == ("ada", "api", "127.0.0.1")
@@ -107,7 +107,7 @@ def test_the_audit_trail_names_the_token_s_user_and_the_door(api: Api, make: MAK
 # The browser's login
 
 
-def test_a_login_reads_and_changes_with_the_token_of_forms_alone(user: User, make: MAKE) -> None:
+def test_a_session_needs_the_csrf_token_for_changes(user: User, make: MAKE) -> None:
     run = make("queued")
     client = Client(enforce_csrf_checks=True)
     client.force_login(user)
@@ -119,7 +119,7 @@ def test_a_login_reads_and_changes_with_the_token_of_forms_alone(user: User, mak
     assert client.post(path, body, content_type="application/json", headers=headers).status_code == 200
 
 
-def test_a_token_needs_no_token_of_forms(user: User, make: MAKE) -> None:
+def test_a_token_needs_no_csrf_token(user: User, make: MAKE) -> None:
     client = Client(enforce_csrf_checks=True, headers={"Authorization": f"Bearer {token_of(user)}"})
     path = f"/api/v1/training/{make('queued').pk}/control"
     assert client.post(path, '{"action": "stop"}', content_type="application/json").status_code == 200
@@ -136,7 +136,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_who_asks_too_often_is_told_when_to_come_again(
+def test_requests_above_the_limit_are_refused_with_retry_after(
     user: User, other_user: User, settings: Any, clock: list[float]
 ) -> None:
     settings.API_RATE_PER_MINUTE = 3
@@ -150,7 +150,7 @@ def test_who_asks_too_often_is_told_when_to_come_again(
     assert api.get("training/").status_code == 200
 
 
-def test_nobody_is_counted_by_address_and_a_login_by_its_user(
+def test_anonymous_requests_are_counted_by_address_and_sessions_by_user(
     user_client: Client, settings: Any, clock: list[float]
 ) -> None:
     settings.API_RATE_PER_MINUTE = 2
@@ -158,13 +158,13 @@ def test_nobody_is_counted_by_address_and_a_login_by_its_user(
     assert [user_client.get("/api/v1/training/").status_code for _ in range(3)] == [200, 200, 429]
 
 
-def test_no_limit_is_no_limit(api: Api, settings: Any) -> None:
+def test_without_a_limit_no_request_is_refused(api: Api, settings: Any) -> None:
     settings.API_RATE_PER_MINUTE = 0
     assert {api.get("training/").status_code for _ in range(10)} == {200}
 
 
 @pytest.mark.redis
-def test_limits_count_across_processes_on_redis_and_let_pass_without_it(
+def test_limits_are_shared_on_redis_and_pass_when_it_fails(
     api: Api, settings: Any, redis_url: str, clock: list[float]
 ) -> None:
     backend = "django.core.cache.backends.redis.RedisCache"
@@ -183,7 +183,7 @@ def create(api: Api, dataset: Dataset, key: str = "one", **fields: Any) -> Any:
     return api.client.post("/api/v1/training/", body, content_type="application/json", headers={"Idempotency-Key": key})
 
 
-def test_the_same_request_is_answered_the_same_and_done_once(api: Api, dataset: Dataset) -> None:
+def test_a_repeated_request_gets_the_same_response_and_acts_once(api: Api, dataset: Dataset) -> None:
     first, again = create(api, dataset), create(api, dataset)
     assert (first.status_code, first.json()) == (again.status_code, again.json())
     assert first.headers["Location"] == again.headers["Location"]
@@ -193,7 +193,7 @@ def test_the_same_request_is_answered_the_same_and_done_once(api: Api, dataset: 
     assert TrainingRun.objects.count() == 2
 
 
-def test_a_refusal_is_repeated_too(api: Api, dataset: Dataset) -> None:
+def test_a_refusal_is_repeated(api: Api, dataset: Dataset) -> None:
     problem(create(api, dataset, name=""), 422)
     again = create(api, dataset, name="")
     problem(again, 422)
@@ -207,17 +207,17 @@ def test_the_key_of_another_request_is_refused(api: Api, dataset: Dataset) -> No
     problem(response, 422, "key-of-another-request")
 
 
-def test_a_key_is_of_one_person(api: Api, other_api: Api, dataset: Dataset) -> None:
+def test_a_key_belongs_to_one_user(api: Api, other_api: Api, dataset: Dataset) -> None:
     create(api, dataset)
     assert create(other_api, dataset).json()["owner"] == "grace"
 
 
 @pytest.mark.parametrize("key", ["", " ", "ä", "x" * 201])
-def test_a_key_that_is_none_is_refused(api: Api, dataset: Dataset, key: str) -> None:
+def test_an_invalid_key_is_refused(api: Api, dataset: Dataset, key: str) -> None:
     problem(create(api, dataset, key=key.encode().decode("latin-1")), 422)
 
 
-def test_a_key_whose_request_is_at_work_is_refused_until_it_was_cut_off(api: Api, dataset: Dataset) -> None:
+def test_a_key_of_a_request_in_progress_is_refused_until_it_was_interrupted(api: Api, dataset: Dataset) -> None:
     create(api, dataset)
     IdempotencyKey.objects.update(status_code=None)
     problem(create(api, dataset), 409, "key-at-work")
@@ -225,7 +225,9 @@ def test_a_key_whose_request_is_at_work_is_refused_until_it_was_cut_off(api: Api
     assert create(api, dataset).status_code == 201
 
 
-def test_a_mistake_of_ours_is_not_kept(api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_response_of_an_internal_error_is_not_stored(
+    api: Api, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(**fields: Any) -> None:
         raise RuntimeError("of the kitchen")
 
@@ -236,7 +238,7 @@ def test_a_mistake_of_ours_is_not_kept(api: Api, dataset: Dataset, monkeypatch: 
     assert create(api, dataset).status_code == 201
 
 
-def test_keys_are_forgotten_after_a_day(api: Api, dataset: Dataset) -> None:
+def test_keys_expire_after_a_day(api: Api, dataset: Dataset) -> None:
     first = create(api, dataset)
     IdempotencyKey.objects.update(created_at=timezone.now() - IdempotencyKey.KEPT - timedelta(seconds=1))
     assert create(api, dataset).json()["id"] != first.json()["id"]
@@ -246,7 +248,7 @@ def test_keys_are_forgotten_after_a_day(api: Api, dataset: Dataset) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_the_same_request_many_times_at_once_one_is_done(user: User, dataset: Dataset) -> None:
+def test_concurrent_repetitions_act_once(user: User, dataset: Dataset) -> None:
     callers = [api_of(user) for _ in range(4)]
     results = in_threads([lambda caller=caller: create(caller, dataset) for caller in callers])
     statuses = [response.status_code for response in results]  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The library of weights: uploaded, changed, tried; and checkpoints that are pinned."""
+"""Models: upload, change, predict; and pinned checkpoints."""
 
 import io
 import json
@@ -52,7 +52,7 @@ def left_over(settings: Any) -> list[Path]:
 # Uploading
 
 
-def test_a_file_is_taken_in_and_waits_for_a_worker(api: Api, settings: Any, user: User) -> None:
+def test_a_file_is_uploaded_and_checked_by_a_worker(api: Api, settings: Any, user: User) -> None:
     response = uploaded(api, licence="CC0", note="from elsewhere", normalisation="plain")
     body = response.json()
     assert (response.status_code, response.headers["Location"]) == (201, f"/api/v1/weights/{body['id']}")
@@ -75,7 +75,7 @@ def test_a_file_is_taken_in_and_waits_for_a_worker(api: Api, settings: Any, user
         (FILE, {"classes": ["one", "one"]}, "same name"),
     ],
 )
-def test_what_is_refused_says_why_and_leaves_nothing(
+def test_a_refused_upload_has_a_reason_and_leaves_nothing(
     api: Api, settings: Any, content: bytes, changes: dict[str, Any], words: str
 ) -> None:
     assert words in problem(uploaded(api, content, **changes), 422, "not-weights")["detail"]
@@ -100,7 +100,7 @@ def test_a_wrong_parameter_is_named(api: Api, changes: dict[str, Any], name: str
     assert problem(uploaded(api, **changes), 422)["errors"][0]["parameter"] == name
 
 
-def test_a_form_is_no_file_and_a_large_one_is_refused(api: Api, settings: Any) -> None:
+def test_forms_and_large_files_are_refused(api: Api, settings: Any) -> None:
     problem(uploaded(api, b"a=b", "application/x-www-form-urlencoded"), 415)
     settings.MAX_UPLOAD_BYTES = 3
     problem(uploaded(api), 413)
@@ -121,7 +121,7 @@ def test_the_same_key_uploads_once(api: Api) -> None:
     assert Weights.objects.count() == 1
 
 
-def test_an_upload_in_parts_is_taken_in_once(api: Api, settings: Any) -> None:
+def test_an_upload_in_parts_is_used_once(api: Api, settings: Any) -> None:
     upload = api.post("uploads/", {"size": len(FILE)}).json()
     body = {**ABOUT, "upload": upload["id"]}
     assert problem(api.post("weights/", body), 422)["errors"][0]["pointer"] == "#/upload"
@@ -139,7 +139,7 @@ def test_an_upload_in_parts_is_taken_in_once(api: Api, settings: Any) -> None:
 # Changing
 
 
-def test_what_is_said_of_weights_is_changed(api: Api, weights: Weights) -> None:
+def test_the_description_of_a_model_is_changed(api: Api, weights: Weights) -> None:
     etag = api.get(f"weights/{weights.pk}").headers["ETag"]
     response = api.put(f"weights/{weights.pk}", {"note": "good", "licence": "CC0"}, If_Match=etag)
     assert (response.json()["note"], response.json()["licence"], response.json()["name"]) == ("good", "CC0", "tints")
@@ -163,7 +163,7 @@ def test_two_editors_do_not_overwrite_each_other(api: Api, weights: Weights) -> 
 
 
 @pytest.mark.parametrize("body", [{"owner": "x"}, {"note": 3}, {"licence": "x" * 201}, {"name": ""}])
-def test_nothing_else_is_changed(api: Api, weights: Weights, body: dict[str, Any]) -> None:
+def test_other_fields_cannot_be_changed(api: Api, weights: Weights, body: dict[str, Any]) -> None:
     problem(api.put(f"weights/{weights.pk}", body, If_Match="*"), 422)
 
 
@@ -190,7 +190,7 @@ def test_images_become_a_job_with_a_result(api: Api, weights: Weights, user: Use
     assert api.get(f"jobs/{job.pk}/files/predictions.json").status_code == 200
 
 
-def test_what_is_no_image_is_refused(api: Api, weights: Weights) -> None:
+def test_a_file_that_is_not_an_image_is_refused(api: Api, weights: Weights) -> None:
     path = f"/api/v1/weights/{weights.pk}/predict"
     no_image = SimpleUploadedFile("a.png", b"text")
     assert "not a supported image" in problem(api.client.post(path, {"images": no_image}), 409)["detail"]
@@ -204,7 +204,7 @@ def test_what_is_no_image_is_refused(api: Api, weights: Weights) -> None:
     assert not Job.objects.exists()
 
 
-def test_weights_that_cannot_predict_say_so(api: Api, weights: Weights) -> None:
+def test_a_model_that_cannot_predict_is_refused(api: Api, weights: Weights) -> None:
     Weights.objects.update(state="pending")
     problem(api.client.post(f"/api/v1/weights/{weights.pk}/predict", {"images": image()}), 409, "not-possible")
 
@@ -222,7 +222,7 @@ def test_a_dataset_or_a_folder_becomes_a_job(
         problem(api.post(path, wrong), 422)
 
 
-def test_a_private_dataset_is_none(other_api: Api, weights: Weights, tints: Dataset) -> None:
+def test_a_private_dataset_is_not_found(other_api: Api, weights: Weights, tints: Dataset) -> None:
     Dataset.objects.filter(pk=tints.pk).update(visibility="private")
     wrong = problem(other_api.post(f"weights/{weights.pk}/predict-many", {"dataset": tints.pk}), 422)
     assert wrong["errors"][0]["pointer"] == "#/dataset"
@@ -231,7 +231,7 @@ def test_a_private_dataset_is_none(other_api: Api, weights: Weights, tints: Data
 # Checkpoints
 
 
-def test_a_checkpoint_is_kept_by_hand_and_let_go(api: Api, make: MAKE) -> None:
+def test_a_checkpoint_is_pinned_and_unpinned(api: Api, make: MAKE) -> None:
     run = stored(make("stopped"))
     path = f"training/{run.pk}/checkpoints/epoch_2.pt"
     for is_pinned in (True, True, False):

@@ -1,4 +1,4 @@
-"""Query parameters: one that is not known is refused by its name, for a mistyped filter filters nothing."""
+"""Query parameters: an unknown one is refused by its name, since a mistyped filter would filter nothing."""
 
 from typing import Any
 
@@ -30,25 +30,25 @@ def test_an_unknown_parameter_is_refused_everywhere(api: Api, method: str, path:
     assert error["detail"].startswith(("Unknown parameter.", "This address takes no parameters."))
 
 
-def test_each_unknown_one_is_named_with_those_that_are_known(api: Api, run: TrainingRun) -> None:
+def test_unknown_parameters_are_named_with_the_known_ones(api: Api, run: TrainingRun) -> None:
     body = problem(api.get(f"training/{run.pk}/logs?lvl=info&level=info&page=2"), 422)
     assert [error["parameter"] for error in body["errors"]] == ["lvl", "page"]
     assert "after, level, limit, q" in body["detail"]
     assert "This address takes no parameters." in problem(api.get(f"training/{run.pk}?x=1"), 422)["detail"]
 
 
-def test_known_ones_are_taken_and_head_takes_the_same(api: Api, run: TrainingRun) -> None:
+def test_known_parameters_are_accepted_by_get_and_head(api: Api, run: TrainingRun) -> None:
     path = "training/?status=pending&task=classification&q=t&owner=ada&order=name&skip=0&limit=1"
     assert api.get(path).json()["total"] == 1
     assert api.client.head(f"/api/v1/{path}").status_code == 200
     assert api.client.head("/api/v1/training/?x=1").status_code == 422
 
 
-def test_who_may_not_ask_learns_nothing_of_parameters(db: None) -> None:
+def test_unauthorized_requests_learn_nothing_about_parameters(db: None) -> None:
     problem(Api().get("training/?statsu=x"), 401)
 
 
-def test_another_method_is_told_before_its_parameters(api: Api) -> None:
+def test_a_wrong_method_is_reported_before_parameters(api: Api) -> None:
     assert api.client.patch("/api/v1/training/?x=1").status_code == 405
 
 

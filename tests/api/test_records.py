@@ -1,4 +1,4 @@
-"""Metrics, logs, checkpoints and the library: what a run has recorded."""
+"""Metrics, logs, checkpoints and models: what a run has recorded."""
 
 import io
 import zipfile
@@ -27,7 +27,7 @@ def validated(step: int, **values: float) -> dict[str, Any]:
 # Metrics
 
 
-def test_metrics_are_told_in_order_without_superseded_ones(api: Api, run: TrainingRun) -> None:
+def test_metrics_are_listed_in_order_without_superseded_ones(api: Api, run: TrainingRun) -> None:
     tell(run, point(1, 3.0), point(2, 2.0), line("between"), validated(2, top1=0.5))
     RunEvent.objects.filter(seq=2).update(superseded=True)
     body = api.get(f"training/{run.pk}/metrics").json()
@@ -47,7 +47,7 @@ def test_metrics_since_a_number_are_those_above_it(api: Api, run: TrainingRun) -
     assert [item["step"] for item in api.get(f"training/{run.pk}/metrics?since={seq}").json()["items"]] == [3]
 
 
-def test_metrics_are_chosen_by_name_and_split(api: Api, run: TrainingRun) -> None:
+def test_metrics_are_filtered_by_name_and_split(api: Api, run: TrainingRun) -> None:
     tell(run, point(1, 3.0), validated(1, loss=2.0, top1=0.5))
 
     def values(names: str) -> list[Any]:
@@ -70,7 +70,7 @@ def test_thinned_metrics_keep_their_peaks(api: Api, run: TrainingRun) -> None:
     assert steps == sorted(steps)
 
 
-def test_thinning_leaves_every_split_its_room_and_bears_holes() -> None:
+def test_thinning_keeps_points_of_every_split_and_accepts_gaps() -> None:
     entries = [
         {"split": split, "values": {"loss": None if index == 5 else float(index)}}
         for index in range(100)
@@ -84,7 +84,7 @@ def test_thinning_leaves_every_split_its_room_and_bears_holes() -> None:
 # Log
 
 
-def test_the_log_is_read_by_a_cursor(api: Api, run: TrainingRun) -> None:
+def test_the_log_is_paginated_by_a_cursor(api: Api, run: TrainingRun) -> None:
     tell(run, *[line(f"line {number}") for number in range(1, 6)])
     path = f"training/{run.pk}/logs?limit=2"
     first = api.get(path).json()
@@ -95,7 +95,7 @@ def test_the_log_is_read_by_a_cursor(api: Api, run: TrainingRun) -> None:
     assert ([item["message"] for item in last["items"]], last["next"]) == (["line 5"], None)
 
 
-def test_the_log_is_chosen_by_level_and_text(api: Api, run: TrainingRun) -> None:
+def test_the_log_is_filtered_by_level_and_text(api: Api, run: TrainingRun) -> None:
     tell(run, line("all is well"), line("nearly full", level="warning"), line("Disk FULL", level="error"), point(1))
 
     def messages(query: str) -> list[str]:
@@ -124,7 +124,7 @@ def test_checkpoints_are_listed_shown_and_downloaded(api: Api, make: MAKE) -> No
     problem(api.get(f"{path}/..%2F..%2Fconfig.json"), 404)
 
 
-async def test_a_checkpoint_comes_as_it_lies_on_the_disk(user: Any, make: MAKE, transactional_db: None) -> None:
+async def test_a_checkpoint_is_downloaded_as_stored(user: Any, make: MAKE, transactional_db: None) -> None:
     from asgiref.sync import sync_to_async
     from django.test import AsyncClient
 
@@ -141,7 +141,7 @@ async def test_a_checkpoint_comes_as_it_lies_on_the_disk(user: Any, make: MAKE, 
     assert response.headers["Content-Disposition"] == f'attachment; filename="try-{run.pk}-epoch_1.pt"'
 
 
-def test_a_checkpoint_whose_file_is_gone_or_damaged_is_not_found(api: Api, make: MAKE) -> None:
+def test_a_missing_or_corrupted_checkpoint_is_not_found(api: Api, make: MAKE) -> None:
     run = make("completed")
     path = checkpoint_of(run, 1).path
     download = f"training/{run.pk}/checkpoints/epoch_1.pt/download"
@@ -154,7 +154,7 @@ def test_a_checkpoint_whose_file_is_gone_or_damaged_is_not_found(api: Api, make:
 # Script and TensorBoard
 
 
-def test_the_script_is_the_one_of_the_page(api: Api, user_client: Client, make: MAKE) -> None:
+def test_the_script_equals_that_of_the_page(api: Api, user_client: Client, make: MAKE) -> None:
     run = make("completed", environment={"cpu_threads": 3})
     response = api.get(f"training/{run.pk}/script")
     assert response.status_code == 200
@@ -164,7 +164,7 @@ def test_the_script_is_the_one_of_the_page(api: Api, user_client: Client, make: 
     compile(response.content, "train.py", "exec")
 
 
-async def test_the_files_for_tensorboard_come_as_a_zip(user: Any, make: MAKE, transactional_db: None) -> None:
+async def test_the_files_for_tensorboard_are_a_zip(user: Any, make: MAKE, transactional_db: None) -> None:
     from asgiref.sync import sync_to_async
     from django.test import AsyncClient
 
@@ -182,7 +182,7 @@ async def test_the_files_for_tensorboard_come_as_a_zip(user: Any, make: MAKE, tr
         assert packed.read(f"try-{run.pk}/events.out.tfevents.1") == b"curves"
 
 
-def test_a_run_without_files_for_tensorboard_says_so(api: Api, run: TrainingRun) -> None:
+def test_a_run_without_files_for_tensorboard_is_reported(api: Api, run: TrainingRun) -> None:
     assert problem(api.get(f"training/{run.pk}/tensorboard"), 404)["detail"].startswith("The run has no files")
     problem(api.get("training/999/tensorboard"), 404)
     problem(api.get("training/999/script"), 404)
@@ -192,7 +192,7 @@ def test_a_run_without_files_for_tensorboard_says_so(api: Api, run: TrainingRun)
 # Saving
 
 
-def test_saving_needs_a_checkpoint_that_is_there(api: Api, make: MAKE) -> None:
+def test_saving_needs_an_existing_checkpoint(api: Api, make: MAKE) -> None:
     run = make("completed")
     problem(api.post(f"training/{run.pk}/save", {"name": "birds"}), 409, "not-possible")
     checkpoint_of(run, 1, is_best=True)
@@ -200,7 +200,7 @@ def test_saving_needs_a_checkpoint_that_is_there(api: Api, make: MAKE) -> None:
     assert body["errors"][0]["pointer"] == "#/checkpoint"
 
 
-def test_a_checkpoint_is_saved_as_weights_that_a_worker_makes(api: Api, make: MAKE) -> None:
+def test_a_checkpoint_is_saved_as_a_model_by_a_worker(api: Api, make: MAKE) -> None:
     run = make("completed")
     checkpoint_of(run, 1)
     checkpoint_of(run, 2, is_best=True)
@@ -225,7 +225,7 @@ def test_a_checkpoint_is_saved_as_weights_that_a_worker_makes(api: Api, make: MA
 # Deletion
 
 
-def test_a_checkpoint_is_deleted_and_what_must_stay_stays(api: Api, other_api: Api, make: MAKE) -> None:
+def test_a_checkpoint_is_deleted_unless_it_is_required(api: Api, other_api: Api, make: MAKE) -> None:
     run = make("completed")
     for number in (1, 2, 3):
         checkpoint_of(run, number, is_pinned=number == 2)

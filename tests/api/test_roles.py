@@ -1,4 +1,4 @@
-"""Every call of the API, by every role and relation, and with a token whose scopes do not reach so far."""
+"""Every operation of the API for every role and relation, and with a token without the required scope."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -219,7 +219,7 @@ def undone() -> Iterator[None]:
 
 @pytest.mark.parametrize("visibility", MAY)
 @pytest.mark.parametrize("operation", CALLS)
-def test_everybody_may_what_the_table_says(
+def test_each_role_may_what_the_table_says(
     operation: str, visibility: str, people: dict[str, User], things: Callable[[str], dict[str, Any]]
 ) -> None:
     numbers = things(visibility)
@@ -235,7 +235,7 @@ def test_everybody_may_what_the_table_says(
 
 
 @pytest.mark.parametrize("operation", CALLS)
-def test_a_token_of_too_small_a_scope_is_refused(
+def test_a_token_without_the_scope_is_refused(
     operation: str, admin: User, people: dict[str, User], things: Callable[[str], dict[str, Any]]
 ) -> None:
     numbers = things("everybody")
@@ -246,7 +246,7 @@ def test_a_token_of_too_small_a_scope_is_refused(
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("visibility", MAY)
-async def test_the_event_stream_is_for_who_sees_the_run(
+async def test_the_event_stream_requires_the_permission_to_see_the_run(
     visibility: str, people: dict[str, User], things: Callable[[str], dict[str, Any]]
 ) -> None:
     numbers = await sync_to_async(things)(visibility)

@@ -64,7 +64,7 @@ def fill(studio: Studio) -> str:
 
 
 @pytest.mark.slow
-def test_every_answer_is_one_that_the_document_promises(tmp_path: Path) -> None:
+def test_every_response_conforms_to_the_document(tmp_path: Path) -> None:
     installation = Studio(tmp_path / "data", API_RATE_PER_MINUTE="0", LOG_LEVEL="ERROR")
     try:
         installation.migrate()

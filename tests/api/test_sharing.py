@@ -1,4 +1,4 @@
-"""Sharing by the API: runs, datasets and weights, with everybody, a team of the owner's, or nobody else."""
+"""Sharing by the API: runs, datasets and models, with every user, a team of the owner, or no other user."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def path(request: Any, user: User, run: TrainingRun) -> str:
     return f"{request.param}/{number}"
 
 
-def test_a_thing_is_private_until_it_is_shared_again(api: Api, other_api: Api, path: str) -> None:
+def test_an_object_is_private_until_it_is_shared_again(api: Api, other_api: Api, path: str) -> None:
     assert api.post(f"{path}/share", {"visibility": "private"}).json() == {"visibility": "private", "team": None}
     problem(other_api.get(path), 404)
     assert api.get(path).json()["visibility"] == "private"
@@ -27,7 +27,7 @@ def test_a_thing_is_private_until_it_is_shared_again(api: Api, other_api: Api, p
     assert [entry.source for entry in AuditEntry.objects.filter(verb="share")] == ["api", "api"]
 
 
-def test_a_team_of_the_owner_s_sees_it(api: Api, other_api: Api, user: User, other_user: User, path: str) -> None:
+def test_a_team_of_the_owner_sees_it(api: Api, other_api: Api, user: User, other_user: User, path: str) -> None:
     team = Team.objects.create(name="birds")
     team.members.add(user, other_user)
     for _time in range(2):
@@ -39,7 +39,7 @@ def test_a_team_of_the_owner_s_sees_it(api: Api, other_api: Api, user: User, oth
     assert AuditEntry.objects.filter(verb="share").count() == 1
 
 
-def test_a_team_of_others_is_as_unknown_as_none(api: Api, other_user: User, path: str) -> None:
+def test_a_team_of_other_users_is_answered_as_unknown(api: Api, other_user: User, path: str) -> None:
     Team.objects.create(name="strangers").members.add(other_user)
     answers = [api.post(f"{path}/share", {"visibility": "team", "team": name}) for name in ("strangers", "nobody")]
     first, second = (problem(answer, 422) for answer in answers)
@@ -51,9 +51,9 @@ def test_a_team_of_others_is_as_unknown_as_none(api: Api, other_user: User, path
     "body",
     [{}, {"visibility": "open"}, {"visibility": "team"}, {"visibility": "private", "team": "birds"}, {"who": "team"}],
 )
-def test_what_makes_no_sense_is_refused(api: Api, path: str, body: dict[str, Any]) -> None:
+def test_invalid_requests_are_refused(api: Api, path: str, body: dict[str, Any]) -> None:
     problem(api.post(f"{path}/share", body), 422)
 
 
-def test_who_merely_sees_it_may_not(other_api: Api, path: str) -> None:
+def test_users_who_only_see_it_may_not_share_it(other_api: Api, path: str) -> None:
     problem(other_api.post(f"{path}/share", {"visibility": "private"}), 403)

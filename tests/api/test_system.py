@@ -1,4 +1,4 @@
-"""Weights, devices, the queue and jobs."""
+"""Models, devices, the queue and jobs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_weights_are_listed_and_shown(api: Api, weights: Weights, user: User) ->
     problem(api.get("weights/4711"), 404)
 
 
-def test_private_weights_are_not_there_for_others(other_api: Api, weights: Weights) -> None:
+def test_private_models_are_not_found_by_other_users(other_api: Api, weights: Weights) -> None:
     problem(other_api.delete(f"weights/{weights.pk}"), 403)
     Weights.objects.update(visibility="private")
     for path in (f"weights/{weights.pk}", f"weights/{weights.pk}/download"):
@@ -75,7 +75,7 @@ def test_weights_are_deleted_by_their_owner(api: Api, other_api: Api, weights: W
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_weights_come_as_they_lie_on_the_disk(user: User, weights: Weights) -> None:
+async def test_weights_are_downloaded_as_stored(user: User, weights: Weights) -> None:
     secret = await sync_to_async(token_of)(user)
     path = f"/api/v1/weights/{weights.pk}/download"
     response = await AsyncClient().get(path, headers={"Authorization": f"Bearer {secret}"})
@@ -83,7 +83,7 @@ async def test_weights_come_as_they_lie_on_the_disk(user: User, weights: Weights
     assert response.headers["Content-Disposition"] == 'attachment; filename="birds-v2.safetensors"'
 
 
-def test_devices_tell_which_runs_have_them(api: Api, make: MAKE) -> None:
+def test_devices_name_the_runs_that_occupy_them(api: Api, make: MAKE) -> None:
     run, host = make("running"), Host.objects.create(name="studio", slots=2, seen_at=timezone.now())
     cpu = Device.objects.create(host=host, kind="cpu")
     Device.objects.create(host=host, kind="gpu", index=1)
@@ -94,7 +94,7 @@ def test_devices_tell_which_runs_have_them(api: Api, make: MAKE) -> None:
     assert [(each["torch_name"], each["runs"]) for each in told["devices"]] == [("cpu", [run.pk]), ("cuda:1", [])]
 
 
-def test_the_queue_is_told_in_order_and_can_be_reordered(api: Api, make: MAKE) -> None:
+def test_the_queue_is_listed_in_order_and_can_be_reordered(api: Api, make: MAKE) -> None:
     first, second, third = (make("queued", queue_rank=rank, queued_at=timezone.now()) for rank in (1, 2, 3))
 
     def order() -> list[int]:
@@ -110,7 +110,7 @@ def test_the_queue_is_told_in_order_and_can_be_reordered(api: Api, make: MAKE) -
     assert order() == [second.pk, first.pk, third.pk]
 
 
-def test_a_move_that_makes_no_sense_is_refused(api: Api, other_api: Api, make: MAKE) -> None:
+def test_an_invalid_move_is_refused(api: Api, other_api: Api, make: MAKE) -> None:
     queued, paused = make("queued"), make("paused")
     problem(api.post("queue/move", {"run": queued.pk}), 422)
     problem(api.post("queue/move", {"run": queued.pk, "to": "first", "before": 1}), 422)
@@ -120,13 +120,13 @@ def test_a_move_that_makes_no_sense_is_refused(api: Api, other_api: Api, make: M
     problem(other_api.post("queue/move", {"run": queued.pk, "to": "last"}), 403)
 
 
-def test_runs_that_one_may_not_see_keep_their_places(other_api: Api, make: MAKE) -> None:
+def test_hidden_runs_keep_their_positions(other_api: Api, make: MAKE) -> None:
     make("queued", queue_rank=1, visibility="private")
     seen = make("queued", queue_rank=2)
     assert [(item["id"], item["place"]) for item in other_api.get("queue").json()["items"]] == [(seen.pk, 2)]
 
 
-def test_jobs_are_one_s_own(api: Api, other_api: Api, user: User) -> None:
+def test_users_see_only_their_own_jobs(api: Api, other_api: Api, user: User) -> None:
     job = Job.objects.create(kind="preflight", owner=user, total=9)
     assert [item["id"] for item in api.get("jobs?state=waiting").json()["items"]] == [str(job.pk)]
     assert api.get("jobs?state=done").json()["items"] == []
@@ -137,7 +137,7 @@ def test_jobs_are_one_s_own(api: Api, other_api: Api, user: User) -> None:
     problem(api.get("jobs/not-an-id"), 422)
 
 
-def test_a_job_is_cancelled_once_and_for_all(api: Api, user: User) -> None:
+def test_a_job_is_cancelled_permanently(api: Api, user: User) -> None:
     job = Job.objects.create(kind="preflight", owner=user)
     for _ in range(2):
         assert api.client.post(f"/api/v1/jobs/{job.pk}/cancel").json()["state"] == "cancelled"

@@ -1,4 +1,4 @@
-"""The ten endpoints of runs: each works, and each refuses in one shape."""
+"""The ten endpoints of runs: each works, and each refuses in the same format."""
 
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +64,7 @@ def test_a_wrong_parameter_is_named(api: Api, query: str, parameter: str) -> Non
 # Create
 
 
-def test_a_run_is_created_and_what_was_corrected_is_told(api: Api, dataset: Dataset, user: User) -> None:
+def test_a_run_is_created_and_corrections_are_listed(api: Api, dataset: Dataset, user: User) -> None:
     response = api.post("training/", new_run(dataset, config={"epochs": 3, "image_size": 60}, priority=4))
     body = response.json()
     run = TrainingRun.objects.get()
@@ -86,7 +86,7 @@ def test_the_dataset_decides_how_many_labels_an_image_has(api: Api, dataset: Dat
     assert problem(wrong, 422)["errors"][0]["pointer"] == "#/config/class_balance"
 
 
-def test_a_run_can_be_queued_at_once(api: Api, dataset: Dataset) -> None:
+def test_a_run_can_be_queued_on_creation(api: Api, dataset: Dataset) -> None:
     assert api.post("training/", new_run(dataset, start=True)).json()["status"] == "queued"
 
 
@@ -102,7 +102,7 @@ def test_a_run_can_be_queued_at_once(api: Api, dataset: Dataset) -> None:
         ({"speed": 1}, "#/speed"),
     ],
 )
-def test_what_is_wrong_with_a_new_run_is_named(api: Api, dataset: Dataset, fields: Any, pointer: str) -> None:
+def test_errors_of_a_new_run_are_named(api: Api, dataset: Dataset, fields: Any, pointer: str) -> None:
     body = problem(api.post("training/", new_run(dataset, **fields)), 422)
     assert [error["pointer"] for error in body["errors"]] == [pointer]
     assert not TrainingRun.objects.exists()
@@ -118,12 +118,12 @@ def test_what_is_wrong_with_a_new_run_is_named(api: Api, dataset: Dataset, field
         ({"config": {"optimizer": "adagrad"}}, "config.optimizer: Choose one of 'SGD', "),
     ],
 )
-def test_what_is_wrong_is_said_in_plain_words(api: Api, dataset: Dataset, fields: Any, words: str) -> None:
+def test_errors_are_explained(api: Api, dataset: Dataset, fields: Any, words: str) -> None:
     refused = problem(api.post("training/", {"name": "a", "dataset": dataset.pk, **fields}), 422)
     assert refused["detail"].startswith(words)
 
 
-def test_every_wrong_field_is_named_at_once(api: Api, dataset: Dataset) -> None:
+def test_all_wrong_fields_are_named_together(api: Api, dataset: Dataset) -> None:
     body = problem(api.post("training/", new_run(dataset, config={"epochs": 0, "batch_size": 0})), 422)
     assert {error["pointer"] for error in body["errors"]} == {"#/config/epochs", "#/config/batch_size"}
     assert "and 1 more" in body["detail"]
@@ -134,7 +134,7 @@ def test_a_dataset_that_is_not_ready_is_a_conflict(api: Api, dataset: Dataset) -
     problem(api.post("training/", new_run(dataset)), 409, "not-possible")
 
 
-def test_a_run_can_be_checked_before_it_is_made(api: Api, dataset: Dataset) -> None:
+def test_a_run_can_be_checked_before_it_is_created(api: Api, dataset: Dataset) -> None:
     response = api.post("training/check", {"dataset": dataset.pk, "config": {"batch_size": 8}})
     assert (response.status_code, response.json()["kind"], response.json()["state"]) == (202, "preflight", "waiting")
     assert problem(api.post("training/check", {"dataset": 4711}), 422)["errors"][0]["pointer"] == "#/dataset"
@@ -142,12 +142,12 @@ def test_a_run_can_be_checked_before_it_is_made(api: Api, dataset: Dataset) -> N
 
 
 @pytest.mark.parametrize(("number", "status"), [("4711", 409), ("9" * 40, 422)])
-def test_a_checkpoint_that_is_not_there_is_no_start(api: Api, dataset: Dataset, number: str, status: int) -> None:
+def test_a_missing_checkpoint_is_refused_as_start(api: Api, dataset: Dataset, number: str, status: int) -> None:
     config = {"start_from": f"run/{number}/epoch_1.pt"}
     problem(api.post("training/", new_run(dataset, config=config)), status)
 
 
-def test_a_viewer_creates_nothing(dataset: Dataset, other_user: User) -> None:
+def test_a_viewer_cannot_create_runs(dataset: Dataset, other_user: User) -> None:
     from django.contrib.auth.models import Group
 
     other_user.groups.add(Group.objects.get(name="viewer"))
@@ -160,7 +160,7 @@ def test_a_viewer_creates_nothing(dataset: Dataset, other_user: User) -> None:
 @pytest.mark.parametrize(
     "body", ["{", "[1]", '"run"', '{"name": NaN}', '{"name": "\\ud800"}', '{"name": "\\u0000"}', "[" * 9999]
 )
-def test_a_body_that_is_no_sound_json_object_is_refused(api: Api, body: str) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(api: Api, body: str) -> None:
     response = api.client.post("/api/v1/training/", body, content_type="application/json")
     problem(response, response.status_code)
     assert response.status_code in (400, 422)
@@ -188,16 +188,16 @@ def test_a_run_is_shown_with_its_etag(api: Api, make: MAKE) -> None:
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "x", "1.5", str(2**63), "1e9", "99999999999999999999999"])
-def test_what_is_no_number_of_a_run_is_refused(api: Api, number: str) -> None:
+def test_an_invalid_run_number_is_refused(api: Api, number: str) -> None:
     assert problem(api.get(f"training/{number}"), 422)["errors"][0]["parameter"] == "pk"
 
 
-def test_a_run_that_is_not_there_is_not_found(api: Api) -> None:
+def test_a_missing_run_is_not_found(api: Api) -> None:
     for path in ("", "/status", "/metrics", "/logs", "/checkpoints", "/checkpoints/x.pt"):
         problem(api.get(f"training/4711{path}"), 404)
 
 
-def test_another_persons_private_run_is_not_there_for_others(other_api: Api, make: MAKE) -> None:
+def test_a_private_run_of_another_user_is_not_found(other_api: Api, make: MAKE) -> None:
     run = make(visibility="private")
     problem(other_api.get(f"training/{run.pk}"), 404)
     problem(other_api.delete(f"training/{run.pk}"), 404)
@@ -220,12 +220,12 @@ def test_a_change_needs_the_version_that_was_read(api: Api, run: TrainingRun) ->
     assert TrainingRun.objects.get().name == "e"
 
 
-def test_a_change_that_changes_nothing_is_no_new_version(api: Api, run: TrainingRun) -> None:
+def test_an_unchanged_update_keeps_the_version(api: Api, run: TrainingRun) -> None:
     assert api.put(f"training/{run.pk}", {"name": run.name}, If_Match='"1"').json()["version"] == 1
     assert api.put(f"training/{run.pk}", {}, If_Match='"1"').json()["version"] == 1
 
 
-def test_limits_are_set_changed_and_given_back(api: Api, dataset: Dataset) -> None:
+def test_limits_are_set_changed_and_reset(api: Api, dataset: Dataset) -> None:
     body = api.post("training/", new_run(dataset, soft_limit_h=1.5, hard_limit_h=2, max_recoveries=1)).json()
     names = ("soft_limit_h", "hard_limit_h", "max_recoveries")
     assert [body[name] for name in names] == [1.5, 2, 1]
@@ -239,7 +239,7 @@ def test_limits_are_set_changed_and_given_back(api: Api, dataset: Dataset) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_two_who_change_at_once_one_is_refused(user: User, run: TrainingRun) -> None:
+def test_of_two_concurrent_changes_one_is_refused(user: User, run: TrainingRun) -> None:
     callers = [api_of(user) for _ in range(4)]
     path = f"training/{run.pk}"
     calls = [
@@ -263,28 +263,26 @@ def test_of_two_who_change_at_once_one_is_refused(user: User, run: TrainingRun) 
         ("failed", "retry", "queued"),
     ],
 )
-def test_each_action_is_done_and_asking_again_changes_nothing(
-    api: Api, make: MAKE, before: str, action: str, after: str
-) -> None:
+def test_each_action_is_idempotent(api: Api, make: MAKE, before: str, action: str, after: str) -> None:
     run = make(before)
     for _ in range(2):
         body = api.post(f"training/{run.pk}/control", {"action": action}).json()
         assert (body["action"], body["run"]["status"]) == (action, after)
 
 
-def test_what_is_wanted_of_a_running_run_is_told(api: Api, make: MAKE) -> None:
+def test_the_requested_action_of_a_running_run_is_shown(api: Api, make: MAKE) -> None:
     run = make("running")
     assert api.post(f"training/{run.pk}/control", {"action": "pause"}).json()["run"]["wanted"] == "pause"
 
 
-def test_orders_reach_a_running_run(api: Api, make: MAKE) -> None:
+def test_requests_are_stored_for_a_running_run(api: Api, make: MAKE) -> None:
     run = make("running")
     for action in ("checkpoint", "evaluate"):
         assert api.post(f"training/{run.pk}/control", {"action": action}).status_code == 200
     assert [order["command"] for order in TrainingRun.objects.get().requests] == ["checkpoint", "evaluate"]
 
 
-def test_a_run_is_stopped_by_force(api: Api, make: MAKE) -> None:
+def test_a_run_is_force_stopped(api: Api, make: MAKE) -> None:
     run = make("running")
     assert api.post(f"training/{run.pk}/control", {"action": "force_stop"}).json()["run"]["wanted"] == "kill"
 
@@ -296,7 +294,7 @@ def test_a_run_is_extended(api: Api, make: MAKE) -> None:
     assert problem(api.post(path, {"action": "extend"}), 422)["errors"][0]["pointer"] == "#/epochs"
 
 
-def test_a_run_is_cloned_by_whoever_sees_it(other_api: Api, make: MAKE) -> None:
+def test_a_run_is_cloned_by_a_user_who_sees_it(other_api: Api, make: MAKE) -> None:
     run = make("completed")
     body = other_api.post(f"training/{run.pk}/control", {"action": "clone", "name": "mine"}).json()["run"]
     assert (body["name"], body["owner"], body["status"], body["forked_from"]) == ("mine", "grace", "pending", run.pk)
@@ -332,7 +330,7 @@ def test_a_run_is_forked_from_its_best_or_a_named_checkpoint(api: Api, make: MAK
     )
 
 
-def test_what_is_not_possible_is_a_conflict_and_what_is_unknown_is_wrong(api: Api, make: MAKE) -> None:
+def test_an_impossible_action_is_a_conflict_and_an_unknown_one_invalid(api: Api, make: MAKE) -> None:
     run = make("completed")
     problem(api.post(f"training/{run.pk}/control", {"action": "pause"}), 409, "not-possible")
     body = problem(api.post(f"training/{run.pk}/control", {"action": "fly"}), 422)
@@ -350,7 +348,7 @@ def test_a_run_is_deleted_with_its_files(api: Api, make: MAKE) -> None:
     problem(api.delete(f"training/{run.pk}"), 404)
 
 
-def test_a_run_in_work_is_not_deleted(api: Api, make: MAKE) -> None:
+def test_a_running_run_is_not_deleted(api: Api, make: MAKE) -> None:
     problem(api.delete(f"training/{make('running').pk}"), 409, "not-possible")
     assert TrainingRun.objects.exists()
 
@@ -358,7 +356,7 @@ def test_a_run_in_work_is_not_deleted(api: Api, make: MAKE) -> None:
 # Who may
 
 
-def test_others_look_but_do_not_touch(other_api: Api, make: MAKE) -> None:
+def test_other_users_can_read_but_not_change(other_api: Api, make: MAKE) -> None:
     run = make("queued")
     assert other_api.get(f"training/{run.pk}").status_code == 200
     problem(other_api.post(f"training/{run.pk}/control", {"action": "stop"}), 403)
@@ -377,7 +375,7 @@ def test_others_look_but_do_not_touch(other_api: Api, make: MAKE) -> None:
         ("training/1/metrics", "put", "GET"),
     ],
 )
-def test_another_method_is_refused_with_those_that_are_taken(api: Api, path: str, method: str, allowed: str) -> None:
+def test_a_wrong_method_is_refused_with_the_allowed_ones(api: Api, path: str, method: str, allowed: str) -> None:
     response = getattr(api.client, method)(f"/api/v1/{path}")
     assert allowed in problem(response, 405)["detail"]
     assert response.headers["Allow"] == allowed
