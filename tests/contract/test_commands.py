@@ -1,4 +1,4 @@
-"""The commands of a trainer: read as they are written, and lenient with later versions."""
+"""The commands of a trainer: read as they are written, and tolerant of later versions."""
 
 import pytest
 from pydantic import ValidationError

@@ -1,4 +1,4 @@
-"""The run configuration refuses what is wrong, by name, and describes every field."""
+"""The run configuration refuses wrong values by name and describes every field."""
 
 import itertools
 from typing import Any
@@ -45,7 +45,7 @@ def test_warm_up_longer_than_the_run_is_refused() -> None:
         parse_config({"epochs": 1, "warmup_epochs": 2})
 
 
-def test_a_size_is_rounded_up_and_said() -> None:
+def test_a_size_is_rounded_up_with_a_correction() -> None:
     config, corrections = correct_config({"image_size": 65})
     assert config.image_size == 96
     assert len(corrections) == 1
@@ -53,19 +53,19 @@ def test_a_size_is_rounded_up_and_said() -> None:
     assert str(corrections[0]) == "image_size was changed from 65 to 96, a multiple of 32."
 
 
-def test_a_long_warm_up_is_cut_and_said() -> None:
+def test_a_long_warm_up_is_shortened_with_a_correction() -> None:
     config, corrections = correct_config({"epochs": 3, "warmup_epochs": 5})
     assert config.warmup_epochs == pytest.approx(0.3)
     assert len(corrections) == 1
 
 
-def test_a_networks_own_long_warm_up_is_cut_in_a_short_run_too() -> None:
+def test_the_default_warm_up_of_a_network_is_shortened_in_a_short_run() -> None:
     config, corrections = correct_config({"model": "vit_b_16", "epochs": 2})
     assert config.warmup_epochs == pytest.approx(0.2)
     assert len(corrections) == 1
 
 
-def test_numbers_that_came_as_text_are_corrected_as_numbers_are() -> None:
+def test_numbers_given_as_text_are_corrected_like_numbers() -> None:
     config, corrections = correct_config({"epochs": "3", "warmup_epochs": "5", "image_size": "65"})
     assert (config.warmup_epochs, config.image_size) == (pytest.approx(0.3), 96)
     assert len(corrections) == 2
@@ -80,7 +80,7 @@ def test_numbers_that_came_as_text_are_corrected_as_numbers_are() -> None:
         ({"model": "ResNet18"}, "resnet18"),
     ],
 )
-def test_a_choice_in_other_letters_is_taken_and_said(given: dict[str, Any], taken: str) -> None:
+def test_a_choice_in_another_case_is_accepted_with_a_correction(given: dict[str, Any], taken: str) -> None:
     config, corrections = correct_config(given)
     (name,) = given
     assert getattr(config, name) == taken
@@ -90,16 +90,16 @@ def test_a_choice_in_other_letters_is_taken_and_said(given: dict[str, Any], take
 
 
 @pytest.mark.parametrize("values", [{"optimizer": "adagrad"}, {"task": "pose"}, {"task": ["detection"]}])
-def test_what_has_no_plain_meaning_is_refused(values: dict[str, Any]) -> None:
+def test_ambiguous_values_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         correct_config(values)
 
 
-def test_what_is_right_is_not_corrected() -> None:
+def test_valid_values_are_not_corrected() -> None:
     assert correct_config({"image_size": 128, "epochs": 5}) == (parse_config({"image_size": 128, "epochs": 5}), [])
 
 
-def test_json_and_back_is_the_same() -> None:
+def test_a_round_trip_through_json_is_lossless() -> None:
     config = parse_config({"model": "vit_b_16", "device": "cuda:1"})
     assert parse_config(config.model_dump(mode="json")) == config
 
@@ -135,7 +135,7 @@ def test_a_condition_names_a_field_and_values_that_exist(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_field_has_an_effect_as_its_condition_says(task: str) -> None:
+def test_a_field_has_an_effect_under_its_condition_only(task: str) -> None:
     momentum = config_fields(task)["momentum"].setting
     assert momentum.has_effect({"optimizer": "SGD"})
     assert not momentum.has_effect({"optimizer": "AdamW"})
@@ -171,7 +171,7 @@ def test_the_fields_without_effect_on_the_result_are_known(task: str) -> None:
     assert found == WITHOUT_EFFECT & set(config_fields(task))
 
 
-def test_only_what_may_change_the_result_explains_another_one() -> None:
+def test_only_fields_that_affect_the_result_are_given_as_reasons() -> None:
     before = parse_config({}).model_dump(mode="json")
     changed = {"keep_gb": 3.0, "checkpoint_format": "plain", "momentum": 0.5, "learning_rate": 0.5}
     assert list(result_changes(before, {**before, **changed})) == [("learning_rate", 0.001, 0.5)]
@@ -179,7 +179,7 @@ def test_only_what_may_change_the_result_explains_another_one() -> None:
     assert list(result_changes(with_sgd, {**with_sgd, "momentum": 0.5})) == [("momentum", 0.9, 0.5)]
 
 
-def test_a_configuration_of_version_0_1_explains_nothing_by_its_old_names() -> None:
+def test_old_names_of_version_0_1_are_not_given_as_reasons() -> None:
     now = parse_config({}).model_dump(mode="json")
     then = {"recipe": now["task"], **{name: value for name, value in now.items() if name not in ("task", "freeze")}}
     assert list(result_changes(then, now)) == []

@@ -39,7 +39,7 @@ def test_read_as_written(folder: Path) -> None:
         ({"labels": [2]}, "'label'"),
     ],
 )
-def test_a_wrong_line_is_named(folder: Path, change: dict[str, object], message: str) -> None:
+def test_an_invalid_line_is_named(folder: Path, change: dict[str, object], message: str) -> None:
     lines = (folder / "samples.jsonl").read_text().splitlines()
     lines[1] = json.dumps({**json.loads(lines[1]), **change})
     (folder / "samples.jsonl").write_text("\n".join(lines))
@@ -77,14 +77,14 @@ def test_a_missing_file_is_named(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("change", [{"format": 3}, {"classes": []}, {"classes": [1]}, {"name": None}])
-def test_a_wrong_head_is_named(folder: Path, change: dict[str, object]) -> None:
+def test_an_invalid_header_is_named(folder: Path, change: dict[str, object]) -> None:
     head = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps({**head, **change}))
     with pytest.raises(ValueError, match=r"dataset\.json: "):
         read_index(folder)
 
 
-def test_a_wrong_sample_is_not_written(tmp_path: Path) -> None:
+def test_an_invalid_sample_is_not_written(tmp_path: Path) -> None:
     wrong = Sample("a.png", 5, "train", 1, 1)
     with pytest.raises(ValueError, match="line 1"):
         write_index(tmp_path, name="n", tasks=["classification"], classes=["a"], fingerprint="f", samples=[wrong])

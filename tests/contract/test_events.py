@@ -1,4 +1,4 @@
-"""The event file: whole lines only, whatever happens to the writer."""
+"""The event file: complete lines only, whatever happens to the writer."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def _messages(path: Path, offset: int = 0) -> list[str]:
     return [event.message for event, _ in read_events(path, offset)]
 
 
-def test_a_torn_line_is_dropped_by_the_next_writer(path: Path) -> None:
+def test_a_truncated_line_is_removed_by_the_next_writer(path: Path) -> None:
     EventLog(path, 1).log("first")
     with path.open("ab") as file:
         file.write(b'{"type": "log", "mess')
@@ -42,13 +42,13 @@ def test_a_torn_line_is_dropped_by_the_next_writer(path: Path) -> None:
     assert _messages(path) == ["first", "second"]
 
 
-def test_a_file_of_one_torn_line_becomes_empty(path: Path) -> None:
+def test_a_file_of_one_truncated_line_becomes_empty(path: Path) -> None:
     path.write_bytes(b"x" * 200_000)
     EventLog(path, 1).log("first")
     assert _messages(path) == ["first"]
 
 
-def test_reading_goes_on_where_it_stopped(path: Path) -> None:
+def test_reading_continues_at_its_offset(path: Path) -> None:
     log = EventLog(path, 1)
     log.log("first")
     [(_, offset)] = list(read_events(path, 0))
@@ -57,14 +57,14 @@ def test_reading_goes_on_where_it_stopped(path: Path) -> None:
     assert offset < path.stat().st_size
 
 
-def test_damage_is_shown(path: Path) -> None:
+def test_a_corrupted_line_is_reported(path: Path) -> None:
     path.write_text('nonsense\n["list"]\n')
     events = [event for event, _ in read_events(path, 0)]
     assert [event.level for event in events] == ["error", "error"]
     assert "nonsense" in events[0].message
 
 
-def test_no_file_has_no_events(path: Path) -> None:
+def test_a_missing_file_has_no_events(path: Path) -> None:
     assert _messages(path) == []
 
 
@@ -138,7 +138,7 @@ def test_events_of_version_0_1_are_read(
     assert {name: getattr(event, name) for name in values} == values
 
 
-def test_a_message_survives_the_file(path: Path) -> None:
+def test_a_message_is_read_as_written(path: Path) -> None:
     message = UNREADABLE_LINE(file="a", quoted="b")
     EventLog(path, 1).log(message, "warning")
     [(event, _)] = read_events(path, 0)
@@ -146,13 +146,13 @@ def test_a_message_survives_the_file(path: Path) -> None:
     assert (event.level, event.message, event_message(event)) == ("warning", str(message), message)
 
 
-def test_a_known_type_with_unusable_values_is_shown_as_damage(path: Path) -> None:
+def test_a_known_type_with_invalid_values_is_reported_as_corrupted(path: Path) -> None:
     path.write_text('{"type": "metrics", "split": "train", "values": 3}\n')
     [(event, _)] = read_events(path, 0)
     assert isinstance(event, Log)
     assert (event.level, '"values": 3' in event.message) == ("error", True)
 
 
-def test_a_file_name_that_is_no_utf8_can_be_reported(path: Path) -> None:
+def test_a_file_name_that_is_not_utf8_can_be_reported(path: Path) -> None:
     EventLog(path, 1).log(os.fsdecode(b"bad \xff name"))
     assert _messages(path) == ["bad ? name"]

@@ -55,7 +55,7 @@ def test_parameters_that_are_missing_unknown_or_of_another_type_are_refused(para
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 files of a"), (1, "1 file of a"), (5, "5 files of a")])
-def test_a_count_decides_about_the_form(
+def test_a_count_selects_the_plural_form(
     counted: Template, count: int, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TEMPLATES, counted.code, counted)
@@ -78,11 +78,11 @@ def test_a_list_is_joined_and_sentences_follow_each_other() -> None:
         assert " " not in rendered(sentences(VERBATIM(text="甲。"), VERBATIM(text="乙。")))
 
 
-def test_percent_signs_of_values_stay() -> None:
+def test_percent_signs_of_values_are_kept() -> None:
     assert str(VERBATIM(text="100%% of %(name)s")) == "100%% of %(name)s"
 
 
-def test_a_message_survives_storage_as_json() -> None:
+def test_a_message_is_restored_from_json() -> None:
     message = VALIDATED(step=3, values=[VERBATIM(text="loss 1"), "top1 0.5"])
     assert from_data(json.loads(json.dumps(message.as_data()))) == message
 
@@ -98,7 +98,7 @@ def test_an_unknown_code_shows_the_stored_text_or_else_its_parameters() -> None:
     assert rendered_data({**message.as_data(), "message": "Saved a.pt."}) == "Saved a.pt."
 
 
-def test_the_text_of_version_0_1_is_shown_as_it_is() -> None:
+def test_the_text_of_version_0_1_is_shown_unchanged() -> None:
     with override(CHINESE):
         assert rendered_data({"message": "Saved as step_3.pt."}) == "Saved as step_3.pt."
 
@@ -113,7 +113,7 @@ def test_a_code_is_defined_once() -> None:
         define("saved_as", "Saved.")
 
 
-def test_an_error_keeps_its_message_on_the_way_between_processes() -> None:
+def test_an_error_keeps_its_message_when_pickled() -> None:
     error = pickle.loads(pickle.dumps(BadData(SAVED_AS(file="a"))))
     assert (str(error), message_of(error)) == ("Saved as a.", SAVED_AS(file="a"))
     assert message_of(ValueError("odd")) == VERBATIM(text="odd")

@@ -1,4 +1,4 @@
-"""Numbers are written as a person writes them."""
+"""Numbers are formatted for people."""
 
 import math
 import random
@@ -38,18 +38,18 @@ def test_numbers_have_four_digits_and_no_trailing_zeros(value: float, text: str)
     assert number_text(value) == text
 
 
-def test_where_there_are_no_superscripts_powers_are_told_in_short() -> None:
+def test_without_superscripts_powers_are_written_in_e_notation() -> None:
     assert number_text(8.157e-09, ascii_only=True) == "8.157e-9"
     assert number_text(1e-10, ascii_only=True) == "1e-10"
     assert number_text(0.001, ascii_only=True) == "0.001"
 
 
-def test_fewer_digits_can_be_asked_for() -> None:
+def test_the_number_of_digits_can_be_set() -> None:
     assert number_text(0.123456, digits=2) == "0.12"
     assert number_text(3e-7, digits=2) == "3×10⁻⁷"
 
 
-def test_numbers_beside_an_axis_are_told_apart() -> None:
+def test_neighbouring_axis_labels_differ() -> None:
     assert numbers_apart([2.07995, 2.08, 2.08005]) == ["2.07995", "2.08", "2.08005"]
     assert numbers_apart([0.0, 0.1, 0.2, 0.1 + 0.2]) == ["0", "0.1", "0.2", "0.3"]
     assert numbers_apart([]) == []
@@ -59,11 +59,11 @@ def test_numbers_beside_an_axis_are_told_apart() -> None:
     ("value", "text"),
     [(2e-05, "0.00002"), (5.0, "5"), (1e-07, "1e-7"), (0.1, "0.1"), (1 / 3, "0.3333333333333333"), (100.0, "100")],
 )
-def test_a_field_holds_the_number_exactly(value: float, text: str) -> None:
+def test_a_form_field_holds_the_exact_number(value: float, text: str) -> None:
     assert field_number(value) == text
 
 
-def test_whatever_is_in_a_field_is_read_back_as_it_was() -> None:
+def test_the_value_of_a_form_field_is_read_back_exactly() -> None:
     rng = random.Random(0)
     for _ in range(1000):
         value = rng.uniform(-1, 1) * 10 ** rng.uniform(-12, 20)

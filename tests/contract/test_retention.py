@@ -1,4 +1,4 @@
-"""Which checkpoints stay."""
+"""The retention policy."""
 
 import pytest
 
@@ -23,11 +23,11 @@ def kept(found: list[Item], policy: Policy, *, higher: bool = True, may_resume: 
     return [item.epoch for item in found if item.file in choice.kept]
 
 
-def test_the_newest_stay() -> None:
+def test_the_newest_are_kept() -> None:
     assert kept(items(6), Policy(last=3)) == [1, 4, 5, 6], "1 is the best of equals, the earliest"
 
 
-def test_the_best_by_the_metric_stay() -> None:
+def test_the_best_by_the_metric_are_kept() -> None:
     found = items(6, value={1: 0.1, 2: 0.9, 3: 0.5, 4: 0.8})
     assert kept(found, Policy(last=2, best=2)) == [2, 4, 5, 6]
     found = items(6, value={epoch: float(epoch) for epoch in range(1, 7)})
@@ -38,44 +38,44 @@ def test_one_without_a_value_is_never_among_the_best() -> None:
     assert kept(items(4, value={1: None, 2: None}), Policy(last=2, best=4)) == [3, 4]
 
 
-def test_every_nth_epoch_stays_but_not_what_was_saved_within() -> None:
+def test_every_nth_epoch_is_kept_but_not_checkpoints_within_an_epoch() -> None:
     assert kept(items(9, is_epoch_end={6: False}), Policy(last=2, every_epochs=3)) == [1, 3, 8, 9]
 
 
-def test_the_marked_best_and_the_pinned_always_stay() -> None:
+def test_the_best_and_pinned_ones_are_always_kept() -> None:
     found = items(9, is_best={4: True}, is_pinned={2: True}, value={9: 1.0})
     assert kept(found, Policy(last=1, days=0.5, gb=1e-9)) == [2, 4, 8, 9]
 
 
-def test_age_takes_away_but_leaves_the_newest_two() -> None:
+def test_age_removes_all_but_the_newest_two() -> None:
     found = items(9, value={1: 1.0})
     assert kept(found, Policy(last=9, days=3.5)) == [6, 7, 8, 9]
     assert kept(found, Policy(last=9, days=0.001)) == [8, 9]
 
 
-def test_bytes_take_away_the_oldest_first() -> None:
+def test_a_size_limit_removes_the_oldest_first() -> None:
     found = items(5, parts={epoch: {f"own{epoch}": GB} for epoch in range(1, 6)})
     assert kept(found, Policy(last=5, gb=3)) == [3, 4, 5]
     assert kept(found, Policy(last=5, gb=0.5)) == [4, 5], "two always stay"
 
 
-def test_what_is_shared_is_counted_once_and_stays_with_the_last_user() -> None:
+def test_shared_parts_are_counted_once() -> None:
     shared = {epoch: {"backbone": 2 * GB, f"own{epoch}": GB} for epoch in range(1, 6)}
     assert kept(items(5, parts=shared), Policy(last=5, gb=6)) == [2, 3, 4, 5]
 
 
-def test_damaged_ones_do_not_count_as_something_to_go_on_from() -> None:
+def test_corrupted_ones_do_not_count_for_resuming() -> None:
     found = items(5, is_valid={5: False, 4: False})
     assert kept(found, Policy(last=1)) == [1, 2, 3, 5]
 
 
-def test_a_finished_run_keeps_one_to_look_at() -> None:
+def test_a_finished_run_keeps_one() -> None:
     assert kept(items(4, is_best={2: True}), Policy(last=0), may_resume=False) == [1, 2, 4]
     assert kept(items(3, value={1: None, 2: None, 3: None}), Policy(last=0), may_resume=False) == [3]
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_few_stay(count: int) -> None:
+def test_a_few_checkpoints_are_all_kept(count: int) -> None:
     assert len(kept(items(count), Policy(last=0, days=0.1, gb=0.1))) == count
 
 
@@ -85,7 +85,7 @@ def test_reasons_are_given() -> None:
     assert choice.kept["epoch_3.pt"] == ["resume", "last"]
 
 
-def test_pins_are_kept_in_a_file_and_a_torn_one_loses_none_that_can_be_read(tmp_path) -> None:
+def test_pins_are_stored_in_a_file_and_survive_a_truncated_one(tmp_path) -> None:
     with held_pins(tmp_path) as pins:
         pins.update({"epoch_1.pt", "epoch_2.pt"})
     with held_pins(tmp_path) as pins:

@@ -1,4 +1,4 @@
-"""The learning rate as pages draw it is the one that the trainer takes."""
+"""The learning rate of the preview equals that of the trainer."""
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ SCHEDULES = ["cosine", "step", "linear", "one-cycle", "constant"]
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULES)
-def test_the_curve_is_the_trainers(new_run, scheduler: str) -> None:
+def test_the_curve_equals_that_of_the_trainer(new_run, scheduler: str) -> None:
     config = {"scheduler": scheduler, "epochs": 2, "warmup_epochs": 1, "step_epochs": 1, "model": "mobilenet_v3_small"}
     run_dir = new_run(**config)
     train_here(run_dir)
@@ -28,7 +28,7 @@ def test_a_long_curve_is_thinned_but_keeps_its_ends(scheduler: str) -> None:
     assert (curve[0][0], curve[-1][0]) == (0.0, 299.99)
 
 
-def test_an_extension_takes_the_rate_of_the_new_length_at_the_place_reached() -> None:
+def test_an_extension_uses_the_rate_of_the_new_length_at_the_current_step() -> None:
     config = parse_config({"scheduler": "linear", "epochs": 10, "warmup_epochs": 0, "learning_rate": 1.0})
     found = extension(config, 20, done_epochs=5)
     assert (found.rate_before, found.rate_after) == (pytest.approx(0.5), pytest.approx(0.75))
@@ -37,14 +37,14 @@ def test_an_extension_takes_the_rate_of_the_new_length_at_the_place_reached() ->
     assert found.after[-1][0] == 19.99
 
 
-def test_a_run_that_is_over_has_the_rate_of_its_last_step_before() -> None:
+def test_a_completed_run_has_the_rate_of_its_last_step() -> None:
     config = parse_config({"scheduler": "linear", "epochs": 10, "warmup_epochs": 0, "learning_rate": 1.0})
     found = extension(config, 20, done_epochs=10)
     assert found.rate_before == pytest.approx(0.001)
     assert found.rate_after == pytest.approx(0.5)
 
 
-def test_nothing_is_left_of_a_run_that_is_over() -> None:
+def test_a_completed_run_has_no_remaining_steps() -> None:
     assert lr_curve(parse_config({"epochs": 3}), from_epoch=3) == []
 
 

@@ -71,7 +71,7 @@ def test_it_repeats_a_run_that_found_its_batch_size_itself(new_run, tmp_path: Pa
     assert_bit_equal(one["model_state_dict"], other["model_state_dict"])
 
 
-def test_interrupted_it_goes_on_from_there(new_run, tmp_path: Path, dataset_dir: Path) -> None:
+def test_after_an_interruption_it_continues(new_run, tmp_path: Path, dataset_dir: Path) -> None:
     run_dir = new_run(**{**HARD, "epochs": 6})
     train_here(run_dir)
     script, out = script_of(run_dir, tmp_path), tmp_path / "out"
@@ -89,7 +89,7 @@ def test_interrupted_it_goes_on_from_there(new_run, tmp_path: Path, dataset_dir:
     assert_same_result(out, run_dir)
 
 
-def test_what_is_wrong_is_said_in_a_line(new_run, tmp_path: Path) -> None:
+def test_errors_are_reported_in_one_line(new_run, tmp_path: Path) -> None:
     run_dir = new_run(epochs=1)
     train_here(run_dir)
     done = call(script_of(run_dir, tmp_path), "--data", tmp_path / "nothing", "--out", tmp_path / "out")
@@ -98,7 +98,7 @@ def test_what_is_wrong_is_said_in_a_line(new_run, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_weights_to_start_from_are_asked_for(tmp_path: Path, straight_run: Path, dataset_dir: Path) -> None:
+def test_the_weights_to_start_from_are_required(tmp_path: Path, straight_run: Path, dataset_dir: Path) -> None:
     config = {"start_from": "run/3/epoch_3.pt", "model": "mobilenet_v3_small", "image_size": 32, "epochs": 1}
     script = tmp_path / "train.py"
     script.write_text(training_script(parse_config({**config, "device": "cpu"}), name="try"))
@@ -112,7 +112,7 @@ def test_weights_to_start_from_are_asked_for(tmp_path: Path, straight_run: Path,
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_its_configuration_is_the_runs(task: str) -> None:
+def test_its_configuration_is_that_of_the_run(task: str) -> None:
     config = parse_config({"task": task, "epochs": 7, "amp": True})
     text = training_script(config, name="try")
     values: dict[str, Any] = {}
@@ -122,12 +122,12 @@ def test_its_configuration_is_the_runs(task: str) -> None:
 
 
 @pytest.mark.parametrize("name", ['"""\nimport os', "a\\", "# x\rimport os", "\u2028import os", "小狗"])
-def test_no_name_gets_out_of_its_comment(name: str) -> None:
+def test_names_cannot_break_out_of_a_comment(name: str) -> None:
     text = training_script(parse_config({}), name=name, fingerprint=name, notes=[name])
     compile(text, "train.py", "exec")
     assert [line for line in text.splitlines() if line.startswith("import os")] == ["import os"]
 
 
-def test_what_the_run_was_told_goes_before_what_it_found(new_run) -> None:
+def test_configured_values_take_precedence_over_measured_ones(new_run) -> None:
     config = parse_config({"cpu_threads": 3, "batch_size": 16})
     assert settled(config, {"cpu_threads": 8, "batch_size": 512}) == config

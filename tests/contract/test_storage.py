@@ -1,4 +1,4 @@
-"""How checkpoints lie on the disk: bit for bit, once, and each without its neighbours."""
+"""How checkpoints are stored: bit for bit, without duplicates, and each independent of the others."""
 
 import json
 import random
@@ -62,13 +62,13 @@ def strange(request, tmp_path_factory) -> tuple[Path, dict]:
     return run_dir / "checkpoints" / "epoch_1.pt", saved
 
 
-def test_everything_comes_back_bit_for_bit(strange) -> None:
+def test_everything_is_restored_bit_for_bit(strange) -> None:
     path, saved = strange
     assert_bit_equal(load_checkpoint(path), saved)
     assert load_checkpoint(path)["strange"]["channels last"].stride() == STRANGE["channels last"].stride()
 
 
-def test_tensors_that_are_equal_come_back_with_memory_of_their_own(tmp_path: Path) -> None:
+def test_equal_tensors_are_restored_with_separate_memory(tmp_path: Path) -> None:
     saved = content(1)
     saved["twins"] = [torch.ones(10), torch.ones(10)]
     folder = open_folder(tmp_path)
@@ -79,7 +79,7 @@ def test_tensors_that_are_equal_come_back_with_memory_of_their_own(tmp_path: Pat
     assert other.sum() == 10
 
 
-def test_it_is_written_as_torch_reads_it(strange, tmp_path: Path) -> None:
+def test_the_plain_format_is_readable_by_torch(strange, tmp_path: Path) -> None:
     path, saved = strange
     opened = open_checkpoint(path)
     size = export_file(opened, "pt", tmp_path / "out.pt")
@@ -87,7 +87,7 @@ def test_it_is_written_as_torch_reads_it(strange, tmp_path: Path) -> None:
     assert_bit_equal(torch.load(tmp_path / "out.pt", weights_only=True), saved)
 
 
-def test_what_torch_wrote_is_read_without_torch(strange, tmp_path: Path) -> None:
+def test_files_of_torch_are_read_without_torch(strange, tmp_path: Path) -> None:
     _path, saved = strange
     torch.save({**saved, "strange": {**STRANGE, "view": STRANGE["large"][7:12]}}, tmp_path / "by_torch.pt")
     opened = open_checkpoint(tmp_path / "by_torch.pt")
@@ -97,7 +97,7 @@ def test_what_torch_wrote_is_read_without_torch(strange, tmp_path: Path) -> None
     assert bytes(opened.read(opened.content["strange"]["view"])) == STRANGE["large"][7:12].numpy().tobytes()
 
 
-def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:
+def test_a_pickle_that_would_execute_code_is_refused(tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self):
             return (print, ("boom",))
@@ -108,13 +108,13 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"PK", b"PK\x03\x04 and no more", b"PK\x05\x06" + bytes(18)])
-def test_a_plain_file_that_is_no_zip_is_damaged(tmp_path: Path, content: bytes) -> None:
+def test_a_plain_file_that_is_not_a_zip_is_corrupted(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "epoch_1.pt").write_bytes(content)
     with pytest.raises(CorruptedFile):
         open_checkpoint(tmp_path / "epoch_1.pt")
 
 
-def test_safetensors_hold_the_averaged_weights_where_there_are_some(tmp_path: Path) -> None:
+def test_safetensors_contain_the_averaged_weights_where_available(tmp_path: Path) -> None:
     saved = {**content(1), "ema_state_dict": content(2)["model_state_dict"]}
     folder = open_folder(tmp_path)
     folder.save(saved, file="epoch_1.pt", reason="epoch")
@@ -128,7 +128,7 @@ def test_safetensors_hold_the_averaged_weights_where_there_are_some(tmp_path: Pa
         assert json.loads(file.metadata()["classes"]) == ["blue", "réd"]
 
 
-def test_the_copy_is_of_one_moment(tmp_path: Path) -> None:
+def test_the_copy_is_a_consistent_snapshot(tmp_path: Path) -> None:
     folder, saved = open_folder(tmp_path), content(1)
     weights = saved["model_state_dict"]["head.weight"]
     before = weights.clone()
@@ -140,7 +140,7 @@ def test_the_copy_is_of_one_moment(tmp_path: Path) -> None:
     )
 
 
-def test_what_did_not_change_is_stored_once(tmp_path: Path) -> None:
+def test_unchanged_tensors_are_stored_once(tmp_path: Path) -> None:
     saved_run(tmp_path, 5)
     packs = sorted((tmp_path / "checkpoints" / "packs").iterdir())
     first, *others = [path.stat().st_size for path in packs]
@@ -154,7 +154,7 @@ def test_what_did_not_change_is_stored_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", [[1], [3], [1, 2, 3], [2, 4, 5], [1, 2, 3, 4]])
-def test_any_may_go_and_every_other_is_whole(tmp_path: Path, gone: list[int]) -> None:
+def test_removing_any_checkpoint_leaves_the_others_intact(tmp_path: Path, gone: list[int]) -> None:
     saved = saved_run(tmp_path, 5)
     folder, files = tmp_path / "checkpoints", [f"epoch_{number}.pt" for number in gone]
     before = sum(path.stat().st_size for path in folder.rglob("*.p*"))
@@ -168,7 +168,7 @@ def test_any_may_go_and_every_other_is_whole(tmp_path: Path, gone: list[int]) ->
     assert remove_checkpoints(folder, files).freed_bytes == 0, "once more changes nothing"
 
 
-def test_a_pack_that_is_mostly_dead_is_written_anew(tmp_path: Path) -> None:
+def test_a_mostly_unused_pack_is_rewritten(tmp_path: Path) -> None:
     folder = open_folder(tmp_path, last=2)
     big = torch.randn(200_000)
     saved = {**content(1), "much": big}
@@ -181,8 +181,8 @@ def test_a_pack_that_is_mostly_dead_is_written_anew(tmp_path: Path) -> None:
     assert_bit_equal(load_checkpoint(tmp_path / "checkpoints" / "epoch_4.pt"), content(4))
 
 
-def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
-    """Anywhere in the manifest or in a pack: found, and never loaded."""
+def test_every_flipped_bit_is_detected(tmp_path: Path) -> None:
+    """Anywhere in the manifest or in a pack: detected, and never loaded."""
     saved_run(tmp_path, 1)
     path = tmp_path / "checkpoints" / "epoch_1.pt"
     sha256 = events_of(tmp_path, "checkpoint")[0]["sha256"]
@@ -201,7 +201,7 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 1, 55, 56, 57, 1000, -1])
-def test_a_truncated_pack_is_found(tmp_path: Path, keep: int) -> None:
+def test_a_truncated_pack_is_detected(tmp_path: Path, keep: int) -> None:
     saved_run(tmp_path, 1)
     (pack,) = (tmp_path / "checkpoints" / "packs").iterdir()
     pack.write_bytes(pack.read_bytes()[:keep])
@@ -229,7 +229,7 @@ def _empty_manifest(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [_delete_pack, _flip_pack, _flip_manifest, _tear_manifest, _empty_manifest])
-def test_the_one_before_is_used(tmp_path: Path, harm) -> None:
+def test_the_previous_checkpoint_is_used(tmp_path: Path, harm) -> None:
     saved = saved_run(tmp_path, 3)
     harm(tmp_path / "checkpoints")
     folder = open_folder(tmp_path)
@@ -242,8 +242,8 @@ def test_the_one_before_is_used(tmp_path: Path, harm) -> None:
     assert_bit_equal(load_checkpoint(tmp_path / "checkpoints" / "epoch_3.pt"), again)
 
 
-def test_what_is_shared_and_has_rotten_is_stored_anew(tmp_path: Path, monkeypatch) -> None:
-    """Otherwise every checkpoint to come would name what cannot be read any more."""
+def test_a_shared_corrupted_tensor_is_stored_again(tmp_path: Path, monkeypatch) -> None:
+    """Otherwise every later checkpoint would refer to an unreadable tensor."""
     folder = open_folder(tmp_path)
     save(folder, 1)
     flip_a_bit(tmp_path / "checkpoints" / "packs" / "000001.pack", 3000)
@@ -257,7 +257,7 @@ def test_what_is_shared_and_has_rotten_is_stored_anew(tmp_path: Path, monkeypatc
     )
 
 
-def test_a_pack_that_was_taken_away_is_not_relied_on(tmp_path: Path) -> None:
+def test_a_removed_pack_is_not_reused(tmp_path: Path) -> None:
     folder = open_folder(tmp_path)
     save(folder, 1)
     (tmp_path / "checkpoints" / "packs" / "000001.pack").unlink()
@@ -265,8 +265,8 @@ def test_a_pack_that_was_taken_away_is_not_relied_on(tmp_path: Path) -> None:
     assert_bit_equal(load_checkpoint(tmp_path / "checkpoints" / "epoch_2.pt"), saved)
 
 
-def test_plain_and_compact_ones_live_side_by_side(tmp_path: Path) -> None:
-    """A run that was begun by an earlier version, or whose format was changed."""
+def test_plain_and_compact_checkpoints_coexist(tmp_path: Path) -> None:
+    """A run of an earlier version, or one whose format was changed."""
     plain = save(open_folder(tmp_path, form="plain"), 1)
     compact = save(open_folder(tmp_path), 2)
     folder = tmp_path / "checkpoints"
@@ -280,7 +280,7 @@ def test_plain_and_compact_ones_live_side_by_side(tmp_path: Path) -> None:
     assert_bit_equal(found.content, plain)
 
 
-def test_leftovers_of_a_kill_go_at_the_next_start(tmp_path: Path) -> None:
+def test_leftovers_of_a_kill_are_removed_at_the_next_start(tmp_path: Path) -> None:
     saved_run(tmp_path, 2)
     whole = stored_files(tmp_path)
     folder = tmp_path / "checkpoints"
@@ -291,8 +291,8 @@ def test_leftovers_of_a_kill_go_at_the_next_start(tmp_path: Path) -> None:
     assert stored_files(tmp_path) == whole
 
 
-def test_who_waits_does_the_rest_of_a_save(tmp_path: Path, monkeypatch) -> None:
-    """Even where the writing thread gets no time at all."""
+def test_a_waiting_caller_completes_the_save(tmp_path: Path, monkeypatch) -> None:
+    """Even if the writing thread is never scheduled."""
     import threading
 
     monkeypatch.setattr(checkpoint._Writing, "_work", lambda self: threading.Event().wait())
@@ -300,7 +300,7 @@ def test_who_waits_does_the_rest_of_a_save(tmp_path: Path, monkeypatch) -> None:
     assert_bit_equal(load_checkpoint(tmp_path / "checkpoints" / "epoch_2.pt"), saved["epoch_2.pt"])
 
 
-def test_pieces_of_an_export_stop_at_damage(tmp_path: Path) -> None:
+def test_an_export_stops_at_corrupted_data(tmp_path: Path) -> None:
     saved_run(tmp_path, 1)
     opened = open_checkpoint(tmp_path / "checkpoints" / "epoch_1.pt")
     flip_a_bit(tmp_path / "checkpoints" / "packs" / "000001.pack", 3000)

@@ -1,4 +1,4 @@
-"""What a run may ask for, and the device that the studio gives it."""
+"""The device that a run requests, and the device that the studio assigns."""
 
 import json
 import logging
@@ -26,14 +26,14 @@ from trainingapp.engine.device import device_for
         ({"device": "gpu"}, "device", "match pattern"),
     ],
 )
-def test_a_wish_that_cannot_be_is_refused_by_its_field(values: dict[str, Any], field: str, words: str) -> None:
+def test_an_impossible_request_is_refused_at_its_field(values: dict[str, Any], field: str, words: str) -> None:
     with pytest.raises(ValidationError) as caught:
         parse_config(values)
     assert [item["loc"] for item in caught.value.errors()] == [(field,)]
     assert words in caught.value.errors()[0]["msg"]
 
 
-def test_wishes_that_can_be() -> None:
+def test_possible_requests() -> None:
     assert parse_config({"device": "cpu", "device_count": 4}).device_count == 4
     assert parse_config({"device": "cuda", "share_device": True, "min_free_memory_gb": 2}).share_device
     plain = parse_config({})
@@ -46,14 +46,14 @@ def order(tmp_path: Path, config: dict[str, Any], **more: Any) -> Any:
     return read_run_spec(tmp_path, read_config_file(tmp_path))
 
 
-def test_the_assigned_device_goes_before_that_of_the_configuration(tmp_path: Path) -> None:
+def test_the_assigned_device_takes_precedence_over_the_configuration(tmp_path: Path) -> None:
     assert order(tmp_path, {"device": "cuda"}, device="cpu").device == "cpu"
     assert device_for(order(tmp_path, {"device": "cuda"}, device="cpu")) == torch.device("cpu")
     assert device_for(order(tmp_path, {"device": "cpu"})) == torch.device("cpu")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda", "cuda:x", 7])
-def test_an_assignment_that_is_none_is_refused(tmp_path: Path, device: Any) -> None:
+def test_an_invalid_assignment_is_refused(tmp_path: Path, device: Any) -> None:
     with pytest.raises(BadConfig, match=r"device is .*; it must be cpu or cuda:N"):
         order(tmp_path, {}, device=device)
 

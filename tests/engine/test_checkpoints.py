@@ -1,4 +1,4 @@
-"""Checkpoints: what is in them, which stay, and what happens to damaged ones."""
+"""Checkpoints: their contents, retention, and the handling of corrupted ones."""
 
 import json
 import subprocess
@@ -80,7 +80,9 @@ def test_best_is_the_first_with_the_highest_top1(straight_run: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_flip_a_bit, _truncate, Path.unlink])
-def test_damaged_newest_is_set_aside_and_the_one_before_used(new_run, straight_run: Path, damage) -> None:
+def test_a_corrupted_newest_checkpoint_is_set_aside_and_the_previous_one_used(
+    new_run, straight_run: Path, damage
+) -> None:
     run_dir = new_run(**HARD)
     train_here(run_dir, EndAfter(20))
     newest, before = index_of(run_dir)[-1]["file"], index_of(run_dir)[-2]["file"]
@@ -92,7 +94,7 @@ def test_damaged_newest_is_set_aside_and_the_one_before_used(new_run, straight_r
     assert_same_result(run_dir, straight_run)
 
 
-def test_all_damaged_starts_over_and_says_so(new_run, straight_run: Path) -> None:
+def test_without_a_valid_checkpoint_the_run_starts_over_with_a_message(new_run, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
     train_here(run_dir, EndAfter(9))
     for entry in index_of(run_dir):
@@ -103,7 +105,7 @@ def test_all_damaged_starts_over_and_says_so(new_run, straight_run: Path) -> Non
     assert_same_result(run_dir, straight_run)
 
 
-def test_damaged_index_is_made_anew_from_the_events(new_run) -> None:
+def test_a_corrupted_index_is_rebuilt_from_the_events(new_run) -> None:
     run_dir = new_run(epochs=2)
     train_here(run_dir, EndAfter(11))  # into the second epoch: a best one and one within
     before = index_of(run_dir)
@@ -117,7 +119,7 @@ def test_damaged_index_is_made_anew_from_the_events(new_run) -> None:
     assert [entry["file"] for entry in index_of(run_dir) if entry["is_best"]] == ["epoch_1.pt"]
 
 
-def test_leftovers_of_a_kill_are_removed_and_the_unsaid_is_said(new_run) -> None:
+def test_leftovers_of_a_kill_are_removed_and_missing_events_written(new_run) -> None:
     run_dir = new_run(epochs=1)
     train_here(run_dir, EndAfter(3))
     leftover = run_dir / "checkpoints" / "epoch_1.pt.tmp"
@@ -130,7 +132,7 @@ def test_leftovers_of_a_kill_are_removed_and_the_unsaid_is_said(new_run) -> None
     assert [event["file"] for event in events_of(run_dir, "checkpoint")] == ["step_3.pt", "epoch_1.pt"]
 
 
-def test_newest_and_best_stay(new_run) -> None:
+def test_newest_and_best_are_kept(new_run) -> None:
     run_dir = new_run(epochs=6, keep_checkpoints=2, learning_rate=1e-9, augmentation="none")
     train_here(run_dir)
     assert [entry["file"] for entry in index_of(run_dir)] == ["epoch_1.pt", "epoch_5.pt", "epoch_6.pt"]
@@ -152,7 +154,7 @@ def test_autosave_saves_within_the_epoch(new_run) -> None:
     assert "autosave" in {event["reason"] for event in events_of(run_dir, "checkpoint")}
 
 
-def test_early_stopping_completes_and_says_why(new_run) -> None:
+def test_early_stopping_completes_with_a_reason(new_run) -> None:
     run_dir = new_run(epochs=50, early_stopping_epochs=2, learning_rate=1e-9, augmentation="none")
     assert train_here(run_dir) == "completed"
     assert last_status(run_dir)["epoch"] == 3
@@ -185,7 +187,9 @@ def small_disk(tmp_path: Path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_full_disk_fails_clearly_and_loses_nothing(small_disk: Path, dataset_dir: Path, start, straight_run) -> None:
+def test_a_full_disk_fails_with_a_clear_error_and_no_loss(
+    small_disk: Path, dataset_dir: Path, start, straight_run
+) -> None:
     from tests.helpers.images import make_run_dir
 
     run_dir = make_run_dir(small_disk / "run", dataset_dir, **HARD)

@@ -1,4 +1,4 @@
-"""What the trainer does with commands, signals, the end of its input and wrong usage."""
+"""The trainer's handling of commands, signals, the end of its input and wrong usage."""
 
 import json
 import signal
@@ -63,7 +63,7 @@ def test_a_signal_interrupts_and_a_second_trainer_waits_for_the_first(new_run, s
     assert states == [(1, "started"), (1, "interrupted"), (2, "started"), (2, "stopped")]
 
 
-def test_a_run_that_is_held_is_left_alone(new_run, monkeypatch) -> None:
+def test_a_locked_run_is_not_touched(new_run, monkeypatch) -> None:
     from trainingapp.engine import __main__ as trainer
 
     run_dir = new_run()
@@ -91,7 +91,7 @@ def test_unknown_key_fails_as_bad_config(new_run, start) -> None:
     assert failed["lines"]
 
 
-def test_order_without_dataset_fails_as_bad_config(new_run, start) -> None:
+def test_a_run_without_dataset_fails_as_bad_config(new_run, start) -> None:
     run_dir = new_run()
     values = json.loads((run_dir / "config.json").read_text())
     del values["dataset_dir"]
@@ -100,7 +100,7 @@ def test_order_without_dataset_fails_as_bad_config(new_run, start) -> None:
     assert "dataset_dir" in last_status(run_dir)["message"]
 
 
-def test_a_trainer_whose_run_went_on_elsewhere_saves_nothing(new_run, start) -> None:
+def test_a_trainer_whose_run_continued_elsewhere_saves_nothing(new_run, start) -> None:
     """On a shared disk without locks: the number in the lock file is of a later attempt."""
     run_dir = new_run(**LONG)
     trainer = start(run_dir)

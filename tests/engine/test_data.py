@@ -1,4 +1,4 @@
-"""Images and batches: the same whoever loads them."""
+"""Images and batches: the same with any number of loader processes."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def test_loading_does_not_touch_the_global_generator(dataset_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "count"), [(8, 6), (11, 4), (43, 1), (44, 1), (100, 1), (1, 44)])
-def test_a_short_last_batch_stays_unless_it_is_one_image(dataset_dir: Path, batch_size: int, count: int) -> None:
+def test_a_short_last_batch_is_kept_unless_it_is_one_image(dataset_dir: Path, batch_size: int, count: int) -> None:
     batches = _batches(dataset_dir, batch_size=batch_size)
     assert batches.count == len(list(batches.epoch(1))) == count
 
@@ -85,7 +85,7 @@ def test_transparent_grey_and_16_bit_images(tmp_path: Path) -> None:
     assert load_image(tmp_path / "deep.png", 32).unique().tolist() == [100]
 
 
-def test_photographs_are_turned_upright(tmp_path: Path) -> None:
+def test_photographs_are_rotated_by_their_exif_orientation(tmp_path: Path) -> None:
     image = Image.fromarray(np.repeat([[[255] * 3], [[0] * 3]], 8, axis=0).astype(np.uint8).repeat(16, axis=1))
     exif = image.getexif()
     exif[0x0112] = 3  # upside down

@@ -1,4 +1,4 @@
-"""The detection task: boxes follow their images, networks give losses and boxes, a cut run goes on exactly."""
+"""The detection task: boxes follow their images, networks give losses and boxes, and runs resume bit-exact."""
 
 import json
 import subprocess
@@ -112,7 +112,9 @@ def _assert_boxes_lie_on_objects(image: BoxedImage) -> None:
     ],
 )
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_boxes_follow_what_is_done_to_the_image(boxes_dir: Path, augmentation: dict[str, Any], share: float) -> None:
+def test_boxes_follow_the_augmentations_of_the_image(
+    boxes_dir: Path, augmentation: dict[str, Any], share: float
+) -> None:
     items = _items(boxes_dir, mosaic=share, **augmentation)
     seen = 0
     for turn in range(3):
@@ -129,20 +131,20 @@ def test_boxes_follow_what_is_done_to_the_image(boxes_dir: Path, augmentation: d
     assert seen > 20
 
 
-def test_crowds_are_not_told_to_the_model(boxes_dir: Path) -> None:
+def test_crowd_boxes_are_not_training_targets(boxes_dir: Path) -> None:
     items = _items(boxes_dir, augmentation="none")
     assert len(items.training_item(0).labels_M) == 0
     assert len(items.training_item(1).labels_M) == 2  # and no crowd
 
 
-def test_boxes_of_which_too_little_is_left_go_with_their_labels() -> None:
+def test_boxes_cut_to_slivers_are_removed_with_their_labels() -> None:
     boxes = torch.tensor([[-8.0, 0, 2, 10], [-9.0, 0, 1, 10], [-7.0, 10, 1.5, 20], [10.0, 10, 20, 20]])
     kept, labels = clipped(boxes, torch.tensor([0, 1, 2, 3]), 64)
     assert labels.tolist() == [0, 3]  # a fifth is left of the first, a tenth of the second, 1.5 pixels of the third
     assert kept.tolist() == [[0, 0, 2, 10], [10, 10, 20, 20]]
 
 
-def test_a_mosaic_shows_all_four_images_somewhere() -> None:
+def test_a_mosaic_contains_all_four_images() -> None:
     images = [
         BoxedImage(
             torch.full((3, 64, 64), 50 * (number + 1), dtype=torch.uint8),
@@ -270,12 +272,12 @@ def test_ssd_refuses_images_too_small_for_its_maps() -> None:
     ],
 )
 @pytest.mark.usefixtures("no_network")
-def test_weights_that_cannot_be_fetched(name: str, pretrained: str, tmp_path: Path) -> None:
+def test_weights_that_cannot_be_downloaded(name: str, pretrained: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable, match=r"download\.pytorch\.org"):
         build_detector(name, _options(name), pretrained=pretrained, weights_from=tmp_path)
 
 
-def test_nobody_has_published_a_small_one_as_a_whole(tmp_path: Path) -> None:
+def test_small_networks_have_published_backbones_only(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="backbone"):
         build_detector("fcos_resnet18_fpn", _options(""), pretrained="whole", weights_from=tmp_path)
 
@@ -343,7 +345,7 @@ class _Oracle(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["fcos_resnet18_fpn", "fasterrcnn_resnet18_fpn"])
-def test_boxes_are_judged_in_pixels_of_the_image(boxes_dir: Path, tmp_path: Path, name: str) -> None:
+def test_boxes_are_evaluated_in_pixels_of_the_image(boxes_dir: Path, tmp_path: Path, name: str) -> None:
     task = _task(boxes_dir, tmp_path / "run", model=name, batch_size=5)
     meter = task.validation_meter()
     samples = read_index(boxes_dir).split("val")
@@ -377,7 +379,7 @@ def straight_detection(tmp_path_factory: pytest.TempPathFactory, boxes_dir: Path
 
 
 @pytest.mark.parametrize(("workers", "workers_then", "looks"), [(0, 2, 2), (2, 0, 5)])
-def test_a_cut_run_goes_on_exactly(
+def test_an_interrupted_run_resumes_bit_exactly(
     boxes_dir: Path, straight_detection: Path, tmp_path: Path, workers: int, workers_then: int, looks: int
 ) -> None:
     run_dir = make_run_dir(tmp_path / "run", boxes_dir, num_workers=workers, **HARD)
@@ -394,7 +396,7 @@ def test_a_cut_run_goes_on_exactly(
         "ssdlite320_mobilenet_v3_large",
     ],
 )
-def test_other_families_go_on_exactly(boxes_dir: Path, tmp_path: Path, name: str) -> None:
+def test_other_families_resume_bit_exactly(boxes_dir: Path, tmp_path: Path, name: str) -> None:
     """Faster R-CNN draws the boxes that it learns from at random."""
     values = {**HARD, "model": name, "epochs": 1, "anchor_scale": 0.25}
     straight, cut = (make_run_dir(tmp_path / part, boxes_dir, **values) for part in ("straight", "cut"))
@@ -421,7 +423,7 @@ def test_mixed_precision_trains(boxes_dir: Path, tmp_path: Path) -> None:
     assert train_here(run_dir) == "completed"
 
 
-def test_cocos_evaluation_is_loaded_only_when_it_is_needed() -> None:
+def test_pycocotools_is_imported_only_when_needed() -> None:
     code = "import sys, trainingapp.engine.loop; print('faster_coco_eval' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,4 +1,4 @@
-"""Detection metrics equal pycocotools' and what can be worked out by hand."""
+"""Detection metrics equal those of pycocotools and cases calculated by hand."""
 
 import contextlib
 import io
@@ -201,7 +201,7 @@ def test_images_without_objects_of_a_class() -> None:
     assert [row["ap"] for row in found.per_class] == [None, pytest.approx(1), None]
 
 
-def test_losses_are_means_over_images_and_go_on_in_another_meter() -> None:
+def test_losses_are_means_over_images_and_continue_in_a_restored_meter() -> None:
     meter = LossMeter(["loss_class", "loss_box"], torch.device("cpu"))
     for value, images in ((1.0, 4), (3.0, 1)):
         part = torch.tensor(value)

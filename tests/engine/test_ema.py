@@ -1,4 +1,4 @@
-"""The moving average equals one worked by hand."""
+"""The moving average equals one calculated by hand."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_average_by_hand() -> None:
     assert ema.model.weight.item() == pytest.approx(0.5 * expected + 0.5 * 0.5, rel=1e-6)
 
 
-def test_buffers_are_copied_and_nothing_of_it_trains() -> None:
+def test_buffers_are_copied_and_nothing_requires_gradients() -> None:
     model = nn.BatchNorm1d(3)
     ema = Ema(model, decay=0.9)
     model(torch.randn(8, 3) + 5)

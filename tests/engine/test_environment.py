@@ -1,4 +1,4 @@
-"""Each attempt says what it is made with."""
+"""Each attempt records its environment."""
 
 import subprocess
 import sys

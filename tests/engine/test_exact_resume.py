@@ -1,4 +1,4 @@
-"""A run that was cut gives bit by bit what one that never was gives."""
+"""An interrupted run gives the same result, bit by bit, as an uninterrupted one."""
 
 import os
 import random
@@ -29,7 +29,7 @@ def test_paused_at_a_random_step(new_run, straight_run: Path, workers: int, work
     assert_same_result(run_dir, straight_run)
 
 
-def test_paused_again_and_again(new_run, straight_run: Path) -> None:
+def test_paused_repeatedly(new_run, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
     for _ in range(40):
         if train_here(run_dir, EndAfter(3)) == "completed":
@@ -39,7 +39,7 @@ def test_paused_again_and_again(new_run, straight_run: Path) -> None:
     assert_same_result(run_dir, straight_run)
 
 
-def test_paused_within_validation_does_it_wholly_again(new_run, straight_run: Path) -> None:
+def test_paused_within_validation_repeats_the_validation(new_run, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
     assert train_here(run_dir, EndAfter(8)) == "paused"  # six steps, the end of the epoch, one batch of validation
     assert index_of(run_dir)[-1]["step_in_epoch"] == 6
@@ -80,7 +80,7 @@ def test_process_killed_between_two_checkpoints(new_run, start, straight_run: Pa
     assert_same_result(run_dir, straight_run)
 
 
-def test_spare_process_equals_a_cold_one(new_run, start, straight_run: Path) -> None:
+def test_a_warm_process_equals_a_cold_one(new_run, start, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
     trainer = start(run_dir, spare=True)
     assert trainer.wait() == 0, trainer.log()

@@ -1,4 +1,4 @@
-"""Exports: every family of networks gives in ONNX and torch.export what it gives in PyTorch; what differs is told."""
+"""Exports: every family of networks gives the outputs of PyTorch in ONNX and torch.export; differences are reported."""
 
 import json
 import subprocess
@@ -130,7 +130,7 @@ def test_predict_prepares_an_image_as_training_does(task: str, size: tuple[int, 
     assert (image.width, image.height) == (size[1], size[0])
 
 
-def test_the_zip_holds_each_format_with_what_it_takes_to_use_it(tmp_path: Path) -> None:
+def test_the_zip_contains_each_format_with_the_files_to_use_it(tmp_path: Path) -> None:
     card = make_card("classification", "timm/resnet10t", 32, CLASSES) | {"licence": "CC BY 4.0"}
     weights = make_weights(tmp_path / "entry", card)
     told: list[tuple[int, int, str]] = []
@@ -161,9 +161,7 @@ def test_the_zip_holds_each_format_with_what_it_takes_to_use_it(tmp_path: Path) 
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_a_format_that_gives_something_else_is_left_out_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_format_with_other_outputs_is_excluded_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The module that ONNX is made of is not the one that is compared: as if the exporter were wrong."""
     card = make_card("classification", "timm/resnet10t", 32, CLASSES)
     weights = make_weights(tmp_path / "entry", card)
@@ -195,7 +193,7 @@ def test_a_format_that_gives_something_else_is_left_out_and_says_so(
         ("segmentation", "fcn_resnet18", 64, "shares"),
     ],
 )
-def test_the_exported_zip_runs_where_there_is_no_torch(
+def test_the_exported_zip_runs_without_torch(
     task: str, model: str, size: int, key: str, tmp_path: Path, plain_python: Path
 ) -> None:
     card = make_card(task, model, size, CLASSES) | {"confidence": 0.05}

@@ -1,4 +1,4 @@
-"""Export options: each choice for ONNX and OpenVINO gives what PyTorch gives, also where there is no torch."""
+"""Export options: each choice for ONNX and OpenVINO gives the outputs of PyTorch, also without torch."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ def test_dynamic_axes_and_the_opset_are_those_of_the_file(tmp_path: Path) -> Non
     assert "float32 [N, 3, H, W]" in (made.folder / "README.md").read_text()
 
 
-def test_half_precision_halves_the_file_and_says_what_rounding_changes(tmp_path: Path) -> None:
+def test_half_precision_halves_the_file_and_reports_rounding_differences(tmp_path: Path) -> None:
     single = Exported(tmp_path / "single", SMALL, BOTH, ExportOptions(opset=17))
     half = Exported(tmp_path / "half", SMALL, BOTH, ExportOptions(opset=17, half=True))
     for file in ("model.onnx", "model.bin"):
@@ -144,7 +144,7 @@ def test_suppression_inside_finds_what_the_prediction_script_finds(tmp_path: Pat
         ("classification", ExportOptions(opset=12), "from 13 to 23"),
     ],
 )
-def test_choices_that_no_network_of_the_task_has_are_refused(task: str, options: ExportOptions, words: str) -> None:
+def test_choices_that_do_not_apply_to_the_task_are_refused(task: str, options: ExportOptions, words: str) -> None:
     assert words in str(options.problem(task))
 
 
@@ -167,7 +167,7 @@ def test_a_two_stage_detector_has_a_fixed_input(options: ExportOptions, tmp_path
         export_detector(network, card, options)
 
 
-def test_what_a_network_does_not_allow_is_skipped_with_the_reason(tmp_path: Path) -> None:
+def test_formats_that_a_network_does_not_allow_are_skipped_with_the_reason(tmp_path: Path) -> None:
     case = ("classification", "timm/vit_tiny_patch16_224", 32)
     made = Exported(tmp_path, case, [*BOTH, "pt"], ExportOptions(size="dynamic"))
     for name in BOTH:
@@ -237,7 +237,7 @@ for runtime in ("onnx", "openvino"):
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "options"), CHOICES, ids=[f"{case[1]}-{options}" for case, options in CHOICES])
-def test_each_choice_equals_pytorch_where_there_is_no_torch(
+def test_each_choice_equals_pytorch_without_torch(
     case: tuple[str, str, int], options: ExportOptions, tmp_path: Path, plain_python: Path
 ) -> None:
     made = Exported(tmp_path, case, BOTH, options)

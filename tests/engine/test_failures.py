@@ -1,4 +1,4 @@
-"""Failures have a class that says what kind they are and a message that says what to do."""
+"""Failures have a class and a message with the remedy."""
 
 import errno
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_gpu_memory_counts_as_memory() -> None:
     assert classify(error).error_class == "out_of_memory"
 
 
-def test_what_onednn_says_without_memory_counts_as_memory() -> None:
+def test_the_error_of_onednn_without_memory_counts_as_memory() -> None:
     assert classify(RuntimeError("could not create a primitive")).error_class == "out_of_memory"
 
 
@@ -70,7 +70,7 @@ def test_a_quota_is_a_full_disk() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_bad_config(new_run) -> None:
+def test_a_missing_gpu_is_bad_config(new_run) -> None:
     with pytest.raises(BadConfig, match="no GPU"):
         train_here(new_run(device="cuda:0"))
 
@@ -85,7 +85,7 @@ def test_a_split_without_images_is_bad_data(new_run, tmp_path: Path) -> None:
         train_here(new_run(dataset_dir=make_dataset(tmp_path / "dataset", val_per_class=0)))
 
 
-def test_divergence_fails_and_what_was_saved_before_is_finite(new_run, start) -> None:
+def test_divergence_fails_and_earlier_checkpoints_are_finite(new_run, start) -> None:
     run_dir = new_run(optimizer="SGD", learning_rate=10, momentum=0.99, epochs=100, autosave_minutes=0.0001)
     trainer = start(run_dir)
     assert trainer.wait() == 1, trainer.log()
@@ -98,7 +98,7 @@ def test_divergence_fails_and_what_was_saved_before_is_finite(new_run, start) ->
 
 
 def test_weights_that_diverged_are_not_saved(new_run) -> None:
-    """The loss can still be finite when the step after it has spoilt the weights."""
+    """The loss can still be finite although the following step has made the weights non-finite."""
     run_dir = new_run(epochs=1)
     train_here(run_dir)
     content = newest_content(run_dir)

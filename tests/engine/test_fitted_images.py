@@ -22,13 +22,13 @@ from trainingapp.engine.data.images import PADDING_GREY, letterbox, load_fitted_
         ((3, 2), (0, 16, 96, 64)),
     ],
 )
-def test_the_largest_place_in_the_middle(size_wh: tuple[int, int], place: tuple[int, int, int, int]) -> None:
+def test_an_image_is_scaled_to_fit_and_centred(size_wh: tuple[int, int], place: tuple[int, int, int, int]) -> None:
     fit = letterbox(*size_wh, 96)
     assert (fit.left, fit.top, fit.width, fit.height) == place
     assert (fit.scale_x * size_wh[0], fit.scale_y * size_wh[1]) == pytest.approx((fit.width, fit.height))
 
 
-def test_image_and_mask_lie_on_each_other(tmp_path: Path) -> None:
+def test_image_and_mask_are_aligned(tmp_path: Path) -> None:
     mask = np.zeros((30, 60), np.uint8)
     mask[10:20, 40:50] = 3
     Image.fromarray(mask).save(tmp_path / "mask.png")
@@ -51,7 +51,7 @@ def test_image_and_mask_lie_on_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pixels", [np.zeros((4, 4, 3), np.uint8), None])
-def test_what_is_no_mask_is_named(tmp_path: Path, pixels: np.ndarray | None) -> None:
+def test_a_file_that_is_not_a_mask_is_named(tmp_path: Path, pixels: np.ndarray | None) -> None:
     path = tmp_path / "bad.png"
     if pixels is None:
         path.write_bytes(b"no image")

@@ -1,4 +1,4 @@
-"""A run that begins with another one's checkpoint."""
+"""A run that starts from a checkpoint of another run."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def fork(run_dir: Path, source: Path, **config: Any) -> None:
     path.write_text(json.dumps(values))
 
 
-def test_a_branch_with_nothing_changed_ends_like_the_run_it_left(tmp_path: Path) -> None:
+def test_an_unchanged_fork_ends_like_its_origin(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "dataset")
     straight, paused, branch = (make_run_dir(tmp_path / name, dataset, **HARD) for name in ("one", "two", "three"))
     train_here(straight)
@@ -34,7 +34,7 @@ def test_a_branch_with_nothing_changed_ends_like_the_run_it_left(tmp_path: Path)
     assert (started["resumed_from"], started["step"]) == (source.name, newest_content(paused)["step"])
 
 
-def test_a_branch_from_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
+def test_a_fork_from_a_missing_file_is_refused(tmp_path: Path) -> None:
     run_dir = make_run_dir(tmp_path / "run", make_dataset(tmp_path / "dataset"), **HARD)
     fork(run_dir, tmp_path / "epoch_9.pt")
     with pytest.raises(WeightsUnavailable, match="no longer exists"):

@@ -1,4 +1,4 @@
-"""A frozen backbone stays as it is, norms and all, until it is set free."""
+"""A frozen backbone does not change, including its norms, until it is unfrozen."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def _changed(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> se
     return {name for name in one if not torch.equal(one[name], other[name])}
 
 
-def test_only_the_head_changes_until_the_backbone_is_free(new_run) -> None:
+def test_only_the_head_changes_until_the_backbone_is_unfrozen(new_run) -> None:
     run_dir = new_run(epochs=3, freeze_epochs=2, **CONFIG)
     assert train_here(run_dir) == "completed"
     first, second, third = (_weights(run_dir, epoch) for epoch in (1, 2, 3))
@@ -31,7 +31,7 @@ def test_only_the_head_changes_until_the_backbone_is_free(new_run) -> None:
     assert "features.0.1.running_mean" in changed
 
 
-def test_frozen_for_the_whole_run_and_over_a_pause(new_run) -> None:
+def test_the_backbone_stays_frozen_for_the_whole_run_and_across_a_pause(new_run) -> None:
     run_dir = new_run(epochs=2, **CONFIG)
     assert train_here(run_dir, EndAfter(1)) == "paused"
     before = newest_content(run_dir)["model_state_dict"]

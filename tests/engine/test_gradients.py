@@ -1,4 +1,4 @@
-"""Accumulation, clipping, and rates by place."""
+"""Accumulation, clipping, and learning rates by layer."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("longest", "length"), [(0.0, 5.0), (1.0, 1.0), (10.0, 5.0)])
-def test_gradients_are_shortened_as_one_vector(longest: float, length: float) -> None:
+def test_gradients_are_clipped_as_one_vector(longest: float, length: float) -> None:
     model = nn.ParameterList([nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))])
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     for parameter, gradient in zip(model, (3.0, 4.0), strict=True):
@@ -52,7 +52,7 @@ def test_gradients_are_shortened_as_one_vector(longest: float, length: float) ->
     assert [parameter.grad.item() for parameter in model] == pytest.approx([3 * length / 5, 4 * length / 5], rel=1e-4)
 
 
-def test_clipping_reaches_the_run(new_run) -> None:
+def test_clipping_is_applied_in_a_run(new_run) -> None:
     config = {"optimizer": "SGD", "learning_rate": 0.1, "weight_decay": 0, "momentum": 0, "epochs": 1, "batch_size": 44}
     clipped, plain = (new_run(name, gradient_clip=clip, **config) for name, clip in (("a", 1e-3), ("b", 0.0)))
     start = new_run("c", **{**config, "learning_rate": 1e-30})
@@ -69,7 +69,7 @@ def _distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> f
     return float(sum((one[name].double() - other[name].double()).square().sum() for name in trained) ** 0.5)
 
 
-def test_backbone_has_a_rate_of_its_own() -> None:
+def test_the_backbone_has_its_own_rate() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
     optimizer = make_optimizer(model, parse_config({"backbone_lr_factor": 0.1, "weight_decay": 0.5}), ("2.",))
     set_learning_rate(optimizer, 0.02)

@@ -1,4 +1,4 @@
-"""Metrics equal scikit-learn's."""
+"""Metrics equal those of scikit-learn."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def test_two_classes_have_a_top5_of_one() -> None:
     assert meter.values()["top1"] == 0.5
 
 
-def test_state_goes_on_in_another_meter(guesses, meter) -> None:
+def test_state_continues_in_a_restored_meter(guesses, meter) -> None:
     other = ClassificationMeter(CLASSES, torch.device("cpu"), validation=True)
     other.load_state_dict(meter.state_dict())
     assert other.values() == meter.values()

@@ -1,4 +1,4 @@
-"""Mixup and CutMix, by hand."""
+"""Mixup and CutMix against calculations by hand."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_cutmix_pastes_a_rectangle(images: torch.Tensor) -> None:
     assert torch.equal(images[1, 0], torch.full((4, 4), 100.0))  # the batch itself is as it was
 
 
-def test_what_is_off_is_not_drawn() -> None:
+def test_disabled_mixing_draws_no_random_numbers() -> None:
     before = torch.get_rng_state()
     assert draw_mix(0.0, 0.0) is None
     assert torch.equal(before, torch.get_rng_state())
@@ -44,7 +44,7 @@ def test_both_are_drawn_at_even_odds_and_shares_are_beta() -> None:
     assert shares.var() == pytest.approx(1 / 20, abs=0.006)  # Beta(2, 2)
 
 
-def test_the_kept_share_of_cutmix_is_what_is_left_of_the_image() -> None:
+def test_the_kept_share_of_cutmix_is_the_remaining_area() -> None:
     torch.manual_seed(1)
     for _ in range(200):
         mix = draw_mix(0.0, 1.0)

@@ -34,7 +34,7 @@ def test_weights_load_into_torchvisions_own_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
-def test_dropout_is_as_told(name: str) -> None:
+def test_dropout_is_that_of_the_configuration(name: str) -> None:
     images = torch.rand(4, 3, 64, 64)
     for rate, same in ((0.0, True), (0.5, False)):
         model = _build(name, dropout_rate=rate)
@@ -45,7 +45,7 @@ def test_dropout_is_as_told(name: str) -> None:
         assert torch.equal(model(images), model(images)) == same
 
 
-def test_weights_that_cannot_be_fetched(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_downloaded(tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable) as caught:
         _build("resnet18", tmp_path)
     assert "download.pytorch.org" in str(caught.value)
@@ -60,14 +60,14 @@ def test_weights_from_the_cache_get_a_new_head(tmp_path: Path) -> None:
     assert model.state_dict()["classifier.3.weight"].shape[0] == 3
 
 
-def test_damaged_weights_are_named(tmp_path: Path) -> None:
+def test_corrupted_weights_are_named(tmp_path: Path) -> None:
     path = _put_into_cache(tmp_path, "mobilenet_v3_small", torch.nn.Linear(1, 1))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(WeightsUnavailable, match=path.name):
         _build("mobilenet_v3_small", tmp_path)
 
 
-def test_vit_takes_its_pretrained_positions_to_another_size(tmp_path: Path) -> None:
+def test_vit_interpolates_its_pretrained_positions_to_another_size(tmp_path: Path) -> None:
     source = torchvision.models.vit_b_16()
     _put_into_cache(tmp_path, "vit_b_16", source)
     model = _build("vit_b_16", tmp_path, image_size=64)

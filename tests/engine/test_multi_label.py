@@ -92,7 +92,7 @@ def test_metrics_equal_scikit_learn(seed: int) -> None:
     )
 
 
-def test_a_class_that_no_image_has_is_left_out() -> None:
+def test_a_class_without_images_is_excluded() -> None:
     truth_NC, chances_NC = results(0)
     truth_NC[:, 2] = False
     scores = MultiLabelScores.of(truth_NC, chances_NC)
@@ -206,7 +206,7 @@ def test_a_paused_run_resumes_bit_exactly(
     assert_same_result(run_dir, straight_multi)
 
 
-def test_what_a_run_leaves(straight_multi: Path) -> None:
+def test_the_files_of_a_run(straight_multi: Path) -> None:
     """The thresholds are in the checkpoint and in the evaluation, and its values follow from its probabilities."""
     found = read_evaluation(straight_multi, 3)
     assert found

@@ -1,4 +1,4 @@
-"""Optimizers and schedules equal torch's own."""
+"""Optimizers and schedules equal those of torch."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_schedule_equals_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "linear", "step"])
-def test_warm_up_rises_evenly_to_the_full_rate(name: str) -> None:
+def test_warm_up_rises_linearly_to_the_full_rate(name: str) -> None:
     schedule = _schedule(name, warmup_epochs=1)
     rates = [schedule.lr_at(step) for step in range(STEPS_PER_EPOCH)]
     assert rates == pytest.approx([0.05 * (step + 1) / STEPS_PER_EPOCH for step in range(STEPS_PER_EPOCH)])

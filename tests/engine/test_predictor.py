@@ -1,4 +1,4 @@
-"""Predictions for people: what they hold, and networks that stay in memory for a while."""
+"""Predictions of single images, and networks that stay in memory for a while."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_network_stays_until_others_have_taken_its_place(tmp_path: Path) -> None:
+def test_a_network_stays_in_memory_until_others_replace_it(tmp_path: Path) -> None:
     predictor._kept.clear()
     cards = [make_card("classification", "timm/resnet10t", 32, CLASSES) for _ in range(3)]
     paths = [make_weights(tmp_path / str(number), card, seed=number) for number, card in enumerate(cards)]
@@ -38,7 +38,7 @@ def test_a_network_stays_until_others_have_taken_its_place(tmp_path: Path) -> No
     assert len(predictor._kept) == predictor.MOST_KEPT
 
 
-def test_weights_that_are_gone_or_of_another_network_are_told(tmp_path: Path) -> None:
+def test_missing_weights_and_those_of_another_network_are_reported(tmp_path: Path) -> None:
     card = make_card("classification", "timm/resnet10t", 32, CLASSES)
     with pytest.raises(WeightsUnavailable, match="no longer exist"):
         load_network(card, tmp_path / "gone" / "weights.safetensors")
@@ -61,7 +61,7 @@ def test_probabilities_are_those_of_the_network(tmp_path: Path, image: Path) -> 
     assert shares[int(logits.argmax())] == pytest.approx(float(logits.softmax(1).max()), abs=1e-4)
 
 
-def test_a_mask_has_the_images_proportions_and_says_how_sure_it_is(tmp_path: Path, image: Path) -> None:
+def test_a_mask_has_the_aspect_ratio_of_the_image_and_confidences(tmp_path: Path, image: Path) -> None:
     card = make_card("segmentation", "fcn_resnet18", 64, CLASSES)
     found = predicted(network_of(card, make_weights(tmp_path / "entry", card)), card, image)
     assert found.mask_HW is not None
@@ -74,7 +74,7 @@ def test_a_mask_has_the_images_proportions_and_says_how_sure_it_is(tmp_path: Pat
         assert found.values["shares"].get(name, 0) == pytest.approx(share, abs=1e-5)
 
 
-def test_boxes_lie_in_the_image_and_are_not_suppressed_yet(tmp_path: Path, image: Path) -> None:
+def test_boxes_are_within_the_image_and_not_yet_suppressed(tmp_path: Path, image: Path) -> None:
     card = make_card("detection", "retinanet_resnet18_fpn", 64, CLASSES)
     path = make_weights(tmp_path / "entry", card)
     boxes = np.array(predicted(network_of(card, path), card, image).values["boxes"]).reshape(-1, 6)
@@ -85,7 +85,7 @@ def test_boxes_lie_in_the_image_and_are_not_suppressed_yet(tmp_path: Path, image
     assert len(boxes) <= MOST_BOXES
 
 
-def test_suppression_keeps_the_surest_of_a_class() -> None:
+def test_nms_keeps_the_most_confident_box_of_a_class() -> None:
     rows = [
         [0, 0.9, 0, 0, 10, 10],
         [0, 0.8, 1, 0, 11, 10],  # overlaps the first by 9/11

@@ -1,4 +1,4 @@
-"""A look ahead at a run: what it takes, whether it fits, and whether its first steps are sound."""
+"""The preflight check of a run: what it needs, whether it fits, and whether its first steps are finite."""
 
 import json
 import os
@@ -44,7 +44,9 @@ def codes(found: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize(
     "more", [{}, {"ema_decay": 0.9, "accumulation_steps": 2}, {"num_workers": 2, "optimizer": "SGD"}]
 )
-def test_what_it_says_is_what_the_run_takes(tmp_path: Path, dataset_dir: Path, new_run, more: dict[str, Any]) -> None:
+def test_the_reported_memory_is_what_the_run_needs(
+    tmp_path: Path, dataset_dir: Path, new_run, more: dict[str, Any]
+) -> None:
     found = look(tmp_path, dataset_dir, **more)
     run_dir = new_run(**{**CONFIG, **more, "epochs": 1})
     train_here(run_dir)
@@ -71,13 +73,13 @@ def test_what_it_says_is_what_the_run_takes(tmp_path: Path, dataset_dir: Path, n
     assert found["loader"]["images_per_s"] > 0
 
 
-def test_a_loss_that_is_no_number_is_seen(tmp_path: Path, dataset_dir: Path) -> None:
+def test_a_non_finite_loss_is_reported(tmp_path: Path, dataset_dir: Path) -> None:
     found = look(tmp_path, dataset_dir, steps=60, optimizer="SGD", learning_rate=10, momentum=0.99)
     assert not found["finite"]["weights"] or not found["finite"]["loss"]
     assert codes(found) == {"not_finite"}
 
 
-def test_too_little_disk_is_said_with_the_number(tmp_path: Path, dataset_dir: Path) -> None:
+def test_missing_disk_space_is_reported_with_the_amount(tmp_path: Path, dataset_dir: Path) -> None:
     found = look(tmp_path, dataset_dir, params={"free_bytes": 20_000_000})
     disk = found["disk"]
     assert disk["short_by_bytes"] == disk["bytes_in_all"] - 20_000_000 > 0
@@ -85,7 +87,7 @@ def test_too_little_disk_is_said_with_the_number(tmp_path: Path, dataset_dir: Pa
     assert f"{disk['short_by_bytes'] / 1e6:.1f} MB too little" in warning["message"]
 
 
-def test_a_batch_that_does_not_fit_is_answered_by_one_that_does(
+def test_a_batch_size_that_does_not_fit_is_answered_by_one_that_fits(
     tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Memory really runs out: a step asks for more the more images it has."""
@@ -106,7 +108,7 @@ def test_a_batch_that_does_not_fit_is_answered_by_one_that_does(
     assert "A batch of 8 images does not fit" in warning["message"]
 
 
-def test_nothing_that_fits_is_a_failure_with_advice(
+def test_without_a_fitting_batch_size_the_check_fails_with_advice(
     tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hungry(*arguments: Any) -> Any:
@@ -117,13 +119,13 @@ def test_nothing_that_fits_is_a_failure_with_advice(
         look(tmp_path, dataset_dir)
 
 
-def test_a_batch_size_that_is_left_open_is_found(tmp_path: Path, dataset_dir: Path) -> None:
+def test_an_automatic_batch_size_is_found(tmp_path: Path, dataset_dir: Path) -> None:
     found = look(tmp_path, dataset_dir, auto_batch_size=True)
     assert 2 <= found["batch_size"] <= 11
     assert found["memory"]["fits"]
 
 
-def test_what_is_wrong_with_the_run_is_said(tmp_path: Path, dataset_dir: Path) -> None:
+def test_errors_of_the_run_are_reported(tmp_path: Path, dataset_dir: Path) -> None:
     with pytest.raises(BadConfig, match="learning_rat"):
         look(tmp_path, dataset_dir, learning_rat=1)
     with pytest.raises(BadData, match=r"dataset\.json"):
@@ -135,7 +137,7 @@ def test_what_is_wrong_with_the_run_is_said(tmp_path: Path, dataset_dir: Path) -
         look(tmp_path, dataset_copy)
 
 
-def test_the_job_has_a_process_that_gives_way(tmp_path: Path, dataset_dir: Path) -> None:
+def test_the_process_of_the_job_has_the_lowest_priority(tmp_path: Path, dataset_dir: Path) -> None:
     """The lowest priority, the first to go when memory runs out, and a result that is whole."""
     params = {"config": CONFIG, "dataset_dir": str(dataset_dir), "runs_dir": str(tmp_path)}
     (tmp_path / "job.json").write_text(json.dumps({"kind": "preflight", "params": params}))
@@ -171,13 +173,13 @@ def test_the_job_has_a_process_that_gives_way(tmp_path: Path, dataset_dir: Path)
         ({"epochs": 20, "keep_checkpoints": 2, "keep_best": 4, "keep_every_epochs": 5, "autosave_minutes": 0}, 11),
     ],
 )
-def test_checkpoints_that_lie_there_at_once(config: dict[str, Any], count: int) -> None:
+def test_the_number_of_checkpoints_stored_together(config: dict[str, Any], count: int) -> None:
     assert checkpoints_at_most(parse_config({"warmup_epochs": 0, **config})) == count
 
 
 @pytest.mark.parametrize("keep", [{}, {"keep_checkpoints": 9}, {"keep_best": 4}, {"keep_every_epochs": 3}])
 @pytest.mark.parametrize("tops", [range(12), range(12, 0, -1), [5, 1, 9, 2, 8, 3, 7, 4, 6, 0, 11, 10]])
-def test_never_do_more_lie_there_than_was_said(keep: dict[str, Any], tops: Any) -> None:
+def test_never_are_more_checkpoints_stored_than_predicted(keep: dict[str, Any], tops: Any) -> None:
     """By the rules themselves, with results that get better, worse, or neither."""
     config = parse_config(
         {"epochs": 12, "warmup_epochs": 0, "checkpoint_every_epochs": 4, "autosave_minutes": 0, **keep}
@@ -196,7 +198,7 @@ def test_never_do_more_lie_there_than_was_said(keep: dict[str, Any], tops: Any) 
     assert most <= checkpoints_at_most(config)
 
 
-def test_a_limit_in_gb_is_what_the_run_takes_at_most() -> None:
+def test_a_limit_in_gb_is_an_upper_bound() -> None:
     each = 10**9
     config = parse_config({"epochs": 50, "warmup_epochs": 0, "keep_checkpoints": 20, "keep_gb": 5})
     assert disk_space(config, bytes_per_checkpoint=each, free_bytes=0).bytes_in_all == 6 * each
@@ -204,6 +206,6 @@ def test_a_limit_in_gb_is_what_the_run_takes_at_most() -> None:
     assert disk_space(tight, bytes_per_checkpoint=each, free_bytes=0).bytes_in_all == 4 * each, "three always stay"
 
 
-def test_room_that_suffices_is_not_short() -> None:
+def test_sufficient_disk_space_is_not_reported() -> None:
     space = disk_space(parse_config({}), bytes_per_checkpoint=10, free_bytes=1000)
     assert (space.bytes_in_all, space.short_by_bytes) == (50, 0)

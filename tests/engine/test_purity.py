@@ -1,4 +1,4 @@
-"""The engine knows no Django, and the contract, which the web process imports, loads no torch."""
+"""The engine does not import Django, and the contract, which the web process imports, does not import torch."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a trainer is asked to do between two steps: done once, confirmed, and without a trace in any later number."""
+"""Requests to the trainer between two steps: executed once, confirmed, and without effect on later numbers."""
 
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def test_an_evaluation_has_its_file_until_the_epoch_ends(new_run) -> None:
     assert at_the_end["step"] > point["step"]
 
 
-def test_an_evaluation_says_what_the_validation_of_that_step_says(new_run) -> None:
+def test_an_evaluation_equals_the_validation_of_that_step(new_run) -> None:
     run_dir = new_run(epochs=1, freeze="backbone")
     train_here(run_dir, Ask({6: Evaluate(id=1)}))  # asked for when the epoch is trained and not yet validated
     (event,) = confirmed(run_dir)
@@ -113,7 +113,7 @@ def test_an_evaluation_says_what_the_validation_of_that_step_says(new_run) -> No
     assert f"top1 {values['top1']:.4g}" in event["result"]
 
 
-def test_an_evaluation_that_is_overtaken_by_a_pause_is_not_confirmed(new_run, straight_run: Path) -> None:
+def test_an_evaluation_interrupted_by_a_pause_is_not_confirmed(new_run, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
     assert train_here(run_dir, Ask({3: Evaluate(id=1)}, end_at=3)) == "paused"
     assert not confirmed(run_dir)
@@ -123,7 +123,7 @@ def test_an_evaluation_that_is_overtaken_by_a_pause_is_not_confirmed(new_run, st
     assert_same_result(run_dir, straight_run)
 
 
-def test_orders_that_come_while_the_last_epoch_is_validated_are_done_before_the_end(new_run) -> None:
+def test_requests_during_the_last_validation_are_executed_before_the_end(new_run) -> None:
     run_dir = new_run(epochs=1)
     orders = {7: Evaluate(id=1), 8: ChangeEpochs(id=2, epochs=2), 9: SaveCheckpoint(id=3)}
     assert train_here(run_dir, Ask(orders)) == "completed"
@@ -131,7 +131,7 @@ def test_orders_that_come_while_the_last_epoch_is_validated_are_done_before_the_
     assert newest_content(run_dir)["epoch"] == 2
 
 
-def test_more_epochs_are_in_force_from_that_step(new_run) -> None:
+def test_more_epochs_take_effect_from_that_step(new_run) -> None:
     run_dir = new_run(epochs=2, scheduler="linear", learning_rate=0.1)
     train_here(run_dir, Ask({3: ChangeEpochs(id=4, epochs=4)}))
     (event,) = confirmed(run_dir)
@@ -147,7 +147,7 @@ def test_more_epochs_are_in_force_from_that_step(new_run) -> None:
     assert (content["epoch"], content["config"]["epochs"]) == (4, 4)
 
 
-def test_fewer_epochs_end_the_run_earlier_but_never_before_the_one_that_has_begun(new_run) -> None:
+def test_fewer_epochs_end_the_run_earlier_but_not_before_the_current_epoch(new_run) -> None:
     run_dir = new_run(epochs=9)
     train_here(run_dir, Ask({8: ChangeEpochs(id=1, epochs=1)}))  # within the second epoch, or the first's validation
     (event,) = confirmed(run_dir)
@@ -166,8 +166,8 @@ def test_epochs_that_the_configuration_does_not_allow_are_refused_with_the_reaso
 
 @pytest.mark.parametrize("looks", [2, 4, 9, 17, 21])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_extended_run_that_is_cut_equals_one_that_is_not(new_run, looks: int, workers: int) -> None:
-    """Extended at step 4 from two epochs to three, and cut before, there, and after that."""
+def test_an_extended_and_interrupted_run_equals_an_uninterrupted_one(new_run, looks: int, workers: int) -> None:
+    """Extended at step 4 from two epochs to three, and interrupted before, at, and after that step."""
     config = {**HARD, "epochs": 2, "scheduler": "cosine", "early_stopping_epochs": 2}
     straight, cut = new_run("straight", **config), new_run("cut", num_workers=workers, **config)
     train_here(straight, Ask({4: ChangeEpochs(id=1, epochs=3)}))
@@ -180,8 +180,8 @@ def test_an_extended_run_that_is_cut_equals_one_that_is_not(new_run, looks: int,
     assert_same_result(cut, straight)
 
 
-def test_an_extended_run_that_is_killed_equals_one_that_is_not(new_run, start) -> None:
-    """The trainer is killed after it has confirmed; the newest checkpoint is the one that the order made."""
+def test_an_extended_and_killed_run_equals_an_uninterrupted_one(new_run, start) -> None:
+    """The trainer is killed after it has confirmed; the newest checkpoint is the one of the request."""
     config = {**HARD, "epochs": 2, "checkpoint_every_epochs": 100}
     killed, straight = new_run("killed", **config), new_run("straight", **config)
     trainer = start(killed)
@@ -198,7 +198,7 @@ def test_an_extended_run_that_is_killed_equals_one_that_is_not(new_run, start) -
     assert_same_result(killed, straight)
 
 
-def test_a_finished_run_goes_on_with_more_epochs(new_run) -> None:
+def test_a_completed_run_continues_with_more_epochs(new_run) -> None:
     run_dir, straight = new_run("run", epochs=1, **_cosine()), new_run("straight", epochs=1, **_cosine())
     assert train_here(run_dir) == "completed"
     train_here(straight, Ask({6: ChangeEpochs(id=1, epochs=2)}))
@@ -213,7 +213,7 @@ def _cosine() -> dict[str, Any]:
     return {"scheduler": "cosine", "augmentation": "strong", "autosave_minutes": 0}
 
 
-def test_a_finished_run_with_no_more_epochs_is_finished(new_run) -> None:
+def test_a_completed_run_without_more_epochs_stays_completed(new_run) -> None:
     run_dir = new_run(epochs=1)
     train_here(run_dir)
     change_order(run_dir)
@@ -221,8 +221,8 @@ def test_a_finished_run_with_no_more_epochs_is_finished(new_run) -> None:
     assert newest_content(run_dir)["attempt"] == 1
 
 
-def test_a_run_that_early_stopping_ended_has_its_patience_anew_when_it_is_extended(new_run) -> None:
-    """A rate of nearly nothing: the first epoch stays the best for ever."""
+def test_extending_an_early_stopped_run_resets_its_patience(new_run) -> None:
+    """A rate of nearly nothing: the first epoch stays the best."""
     config = {"learning_rate": 1e-12, "early_stopping_epochs": 2, "epochs": 8, "scheduler": "constant"}
     run_dir = new_run(**config)
     train_here(run_dir)
@@ -239,7 +239,7 @@ def test_a_run_that_early_stopping_ended_has_its_patience_anew_when_it_is_extend
     assert said == ["Early stopping counts again from epoch 3, because the total number of epochs was increased."]
 
 
-def test_a_trainer_confirms_orders_on_its_standard_input(new_run, start) -> None:
+def test_a_trainer_confirms_requests_from_its_standard_input(new_run, start) -> None:
     run_dir = new_run(epochs=500, autosave_minutes=0)
     trainer = start(run_dir)
     trainer.wait_for(lambda event: event["type"] == "metrics")

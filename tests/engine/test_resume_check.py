@@ -1,4 +1,4 @@
-"""After a reload a step is made again and compared: the run says whether it goes on exactly, and if not, why."""
+"""The resume check: after a resume one step is repeated and compared; the run reports whether it is bit-exact."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def marks(run_dir: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("looks", [0, 3, 6, 7, 8, 10])
-def test_a_paused_run_goes_on_bit_by_bit(new_run, looks: int) -> None:
+def test_a_paused_run_resumes_bit_exactly(new_run, looks: int) -> None:
     """Paused at its start, within an epoch, before, within and after a validation."""
     run_dir = new_run(**HARD, ema_decay=0.9)
     assert train_here(run_dir, EndAfter(looks)) == "paused"
@@ -38,7 +38,7 @@ def test_a_paused_run_goes_on_bit_by_bit(new_run, looks: int) -> None:
     assert "is bit-exact" in event["message"]
 
 
-def test_a_killed_run_goes_on_bit_by_bit(new_run, start) -> None:
+def test_a_killed_run_resumes_bit_exactly(new_run, start) -> None:
     run_dir = new_run(**HARD)
     trainer = start(run_dir)
     trainer.wait_for(lambda event: event["type"] == "checkpoint")
@@ -74,8 +74,8 @@ def _roll_the_generator(content: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [_shorten_the_memory, _change_a_weight, _roll_the_generator])
-def test_what_is_not_restored_as_it_was_is_seen(new_run, monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
-    """Optimizer, weights and generators: none may be lost unseen."""
+def test_a_state_that_is_not_restored_is_detected(new_run, monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """Optimizer, weights and generators: the loss of each is detected."""
     run_dir = new_run(**HARD)
     assert train_here(run_dir, EndAfter(3)) == "paused"
     change_order(run_dir)
@@ -92,7 +92,7 @@ def test_what_is_not_restored_as_it_was_is_seen(new_run, monkeypatch: pytest.Mon
     assert "no known cause has changed" in event["reason"]
 
 
-def test_another_configuration_is_named_as_the_reason(new_run) -> None:
+def test_a_changed_configuration_is_named_as_the_reason(new_run) -> None:
     run_dir = new_run(**{**HARD, "dropout_rate": 0.0})
     assert train_here(run_dir, EndAfter(3)) == "paused"
     change_order(run_dir, learning_rate=0.5, num_workers=2, autosave_minutes=1)
@@ -133,7 +133,7 @@ def test_without_an_earlier_step_nothing_is_claimed(new_run, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-20], lambda text: text + '\n{"after": 1'])
-def test_a_torn_line_is_no_mark_and_harms_none(new_run, damage: Callable[[str], str]) -> None:
+def test_a_truncated_line_is_ignored(new_run, damage: Callable[[str], str]) -> None:
     run_dir = new_run(**HARD)
     assert train_here(run_dir, EndAfter(3)) == "paused"
     path = run_dir / MARKS_FILE
@@ -147,7 +147,7 @@ def test_a_torn_line_is_no_mark_and_harms_none(new_run, damage: Callable[[str], 
     assert [event["verdict"] for event in proofs(run_dir)] == ["exact" if is_whole else "unknown", "exact"]
 
 
-def test_a_step_ahead_that_fails_leaves_the_pause_as_it_is(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_the_extra_step_does_not_affect_the_pause(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
     run_dir = new_run(**HARD)
 
     def fail(*arguments: Any, **options: Any) -> None:
@@ -190,7 +190,7 @@ def test_verdicts(earlier: Mark | None, now: Mark, verdict: str, reason: str) ->
     assert (found.verdict, "; ".join(map(str, found.changes))) == (verdict, reason)
 
 
-def test_a_run_that_need_not_repeat_says_so() -> None:
+def test_a_run_that_need_not_repeat_reports_it() -> None:
     config = {"task": "classification", "deterministic": False}
     found = compared(_mark(), _mark(1.0001), config_then=config, config=config)
     assert "deterministic is off" in "; ".join(map(str, found.changes))

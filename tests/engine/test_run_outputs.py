@@ -1,4 +1,4 @@
-"""What runs leave behind: images of batches, evaluation files, the best checkpoint; and runs with everything on."""
+"""The files of a run: images of batches, evaluations, the best checkpoint; and runs with every option on."""
 
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def test_everything_on_resumes_exactly(new_run, whole_run: Path, looks: int, wor
     assert _evaluations(run_dir) == _evaluations(whole_run)
 
 
-def test_an_epoch_done_again_gives_the_same_evaluation(new_run, whole_run: Path) -> None:
+def test_a_repeated_epoch_gives_the_same_evaluation(new_run, whole_run: Path) -> None:
     run_dir = new_run(**EVERYTHING)
     train_here(run_dir)
     before = _evaluations(run_dir)
@@ -163,7 +163,7 @@ class _Drawing:
         return batch
 
 
-def test_an_image_drawn_twice_is_not_changed_alike() -> None:
+def test_an_image_drawn_twice_is_augmented_differently() -> None:
     weights_N = torch.tensor([1.0, 0, 0, 0])
     source = BatchSource(_Drawing(), 4, seed=0, training=True, weights_N=weights_N)
     assert len(source[1, 0].unique()) == 4

@@ -115,7 +115,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_run_tells_and_keeps_what_it_should(straight_run: Path) -> None:
+def test_a_run_writes_its_events_and_files(straight_run: Path) -> None:
     content = newest_content(straight_run)
     assert content["classes"] == ["red", "blue"]
     assert "ema_state_dict" in content
@@ -129,7 +129,7 @@ def test_a_run_tells_and_keeps_what_it_should(straight_run: Path) -> None:
         assert image.width > 4 * 192
 
 
-def test_predicted_masks_lie_beside_the_evaluation(straight_run: Path) -> None:
+def test_predicted_masks_are_stored_with_the_evaluation(straight_run: Path) -> None:
     found = read_evaluation(straight_run, 2)
     assert found
     assert found["task"] == "segmentation"
@@ -144,7 +144,7 @@ def test_predicted_masks_lie_beside_the_evaluation(straight_run: Path) -> None:
             assert np.asarray(image).max() <= 2
 
 
-def test_images_and_masks_change_together(masked_dir: Path) -> None:
+def test_images_and_masks_are_augmented_together(masked_dir: Path) -> None:
     items = _items(masked_dir, augmentation="custom", flip_horizontal=True, flip_vertical=True, crop=0.5)
     reds = torch.tensor(COLOURS["red"])[:, None, None]
     torch.manual_seed(4)

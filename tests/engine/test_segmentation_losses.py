@@ -1,4 +1,4 @@
-"""Losses over pixels, against torch's and by hand."""
+"""Losses over pixels, against those of torch and by hand."""
 
 import math
 
@@ -47,14 +47,14 @@ def test_dice_by_hand() -> None:
     assert pixel_loss("dice", logits, masks) == pytest.approx(1 - (first + second) / 2, rel=1e-5)  # not of class 2
 
 
-def test_combined_is_between(pixels) -> None:
+def test_the_combined_loss_is_between_its_parts(pixels) -> None:
     logits, masks = pixels
     entropy, dice = (pixel_loss(kind, logits, masks).item() for kind in ("cross_entropy", "dice"))
     assert pixel_loss("combined", logits, masks, dice_weight=0.3) == pytest.approx(0.7 * entropy + 0.3 * dice, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_perfect_guess_costs_nothing_and_ignored_pixels_have_no_gradient(pixels, kind: str) -> None:
+def test_a_perfect_prediction_has_no_loss_and_ignored_pixels_no_gradient(pixels, kind: str) -> None:
     logits, masks = pixels
     known = torch.where(masks == IGNORED_PIXEL, 0, masks).long()
     perfect = 40 * F.one_hot(known, 4).permute(0, 3, 1, 2).float()
@@ -80,7 +80,7 @@ def test_balanced_weights_are_inverse_to_pixels_and_capped() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_loss_teaches(kind: str) -> None:
+def test_every_loss_can_be_minimized(kind: str) -> None:
     """A linear layer learns which colour channel is the brightest, with deterministic algorithms and bfloat16."""
     generator = torch.Generator().manual_seed(2)
     images = torch.rand(4, 3, 16, 16, generator=generator)

@@ -1,4 +1,4 @@
-"""Pixels counted as scikit-learn counts them, and cases worked by hand."""
+"""Pixel counts equal those of scikit-learn and cases calculated by hand."""
 
 import io
 
@@ -84,7 +84,7 @@ def test_images_are_scored_by_the_classes_that_they_show() -> None:
     assert found.score_higher_is_better
 
 
-def test_masks_are_kept_as_single_channel_pngs() -> None:
+def test_masks_are_stored_as_single_channel_pngs() -> None:
     logits, masks = _batch(1)
     png = _meter(logits, masks).evaluation(CLASSES).mask_pngs[0]
     with Image.open(io.BytesIO(png)) as image:
@@ -101,7 +101,7 @@ def test_confusion_is_by_image() -> None:
         assert torch.equal(together[number], alone[0])
 
 
-def test_nothing_known_gives_zeros_and_no_nan() -> None:
+def test_without_labelled_pixels_values_are_zero_and_not_nan() -> None:
     meter = SegmentationMeter(K, torch.device("cpu"), validation=True)
     masks = torch.full((2, 4, 4), IGNORED_PIXEL, dtype=torch.uint8)
     meter.update_validation(torch.tensor(0.0), torch.zeros(2, K, 4, 4), masks)
@@ -109,7 +109,7 @@ def test_nothing_known_gives_zeros_and_no_nan() -> None:
     assert {row["iou"] for row in class_table(meter.confusion(), ["x"] * K)} == {None}
 
 
-def test_state_of_a_training_meter_is_small_and_goes_on() -> None:
+def test_the_state_of_a_training_meter_is_small_and_can_be_restored() -> None:
     logits, masks = _batch()
     meter, other = (SegmentationMeter(K, torch.device("cpu")) for _ in range(2))
     meter.update(torch.tensor(1.5), logits, masks)

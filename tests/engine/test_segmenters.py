@@ -47,7 +47,7 @@ def test_network_gives_logits_of_every_pixel_and_trains(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TYPICAL)
-def test_head_and_backbone_are_told_apart(name: str) -> None:
+def test_head_and_backbone_are_distinguished(name: str) -> None:
     prefixes = segmenter_head_prefixes(name)
     names = [parameter for parameter, _ in _build(name).named_parameters()]
     backbone = [parameter for parameter in names if not parameter.startswith(prefixes)]
@@ -94,7 +94,9 @@ def test_whole_weights_from_the_cache_but_the_last_layer(tmp_path: Path) -> None
     ("name", "host"),
     [("deeplabv3_resnet18", "download.pytorch.org"), ("smp/unet_resnet18", "huggingface.co")],
 )
-def test_weights_that_cannot_be_fetched(tmp_path: Path, name: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_that_cannot_be_downloaded(
+    tmp_path: Path, name: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else it tries for half a minute
     with pytest.raises(WeightsUnavailable) as caught:
         _build(name, tmp_path, pretrained="backbone")
@@ -111,7 +113,7 @@ def test_weights_that_cannot_be_fetched(tmp_path: Path, name: str, host: str, mo
         ("smp/unet_nothing", "none", "unet_nothing cannot be built"),
     ],
 )
-def test_what_there_is_not_is_named(tmp_path: Path, name: str, pretrained: str, says: str) -> None:
+def test_unavailable_weights_are_named(tmp_path: Path, name: str, pretrained: str, says: str) -> None:
     with pytest.raises(BadConfig, match=says):
         _build(name, tmp_path, pretrained=pretrained)
 

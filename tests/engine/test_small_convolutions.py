@@ -1,4 +1,4 @@
-"""Kernels larger than their input have finite gradients in bfloat16 too."""
+"""Kernels larger than their input have finite gradients in bfloat16, too."""
 
 import copy
 
@@ -33,7 +33,7 @@ def test_gradients_of_small_inputs_are_finite(kernel: int, stride: int, size: in
         assert all(torch.isfinite(_gradient(guarded, size)).all() for _ in range(TRIES))
 
 
-def test_others_stay_as_they_are() -> None:
+def test_other_convolutions_are_unchanged() -> None:
     torch.manual_seed(0)
     plain = nn.Conv2d(8, 8, 3, 2, 1)
     guarded = copy.deepcopy(plain)

@@ -35,7 +35,7 @@ def test_it_cannot_go_lower(batch_size: int, accumulation: int) -> None:
     assert smaller_batch(parse_config({"batch_size": batch_size, "accumulation_steps": accumulation})) is None
 
 
-def test_a_batch_size_that_the_run_found_itself_is_the_one_that_is_halved() -> None:
+def test_an_automatic_batch_size_is_halved() -> None:
     found = smaller_batch(parse_config({"auto_batch_size": True}), batch_size=512)
     assert found is not None
     assert (found.batch_size, found.accumulation_steps, found.auto_batch_size) == (256, 2, False)
@@ -50,7 +50,7 @@ def test_an_epoch_keeps_its_steps_whatever_the_split_holds() -> None:
             assert smaller == _steps(images, batch_size, 1), (batch_size, images)
 
 
-def test_a_run_goes_on_with_the_very_next_image(new_run) -> None:
+def test_a_run_continues_with_the_next_image(new_run) -> None:
     run_dir = new_run(epochs=1)
     assert train_here(run_dir, EndAfter(4)) == "paused"
     change_order(run_dir, batch_size=4, accumulation_steps=2)

@@ -1,4 +1,4 @@
-"""Each run leaves files that TensorBoard reads: every point once, whatever was killed in between."""
+"""Each run writes files for TensorBoard: every point once, whatever was killed in between."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def assert_complete(run_dir: Path) -> None:
         assert [value for _step, value in points] == pytest.approx([value for _step, value in wanted], rel=1e-6)
 
 
-def test_all_points_of_a_run_are_there(new_run) -> None:
+def test_all_points_of_a_run_are_written(new_run) -> None:
     run_dir = new_run(**HARD)
     train_here(run_dir)
     assert_complete(run_dir)
@@ -64,7 +64,7 @@ def test_a_paused_run_has_each_point_once(new_run) -> None:
     assert_complete(run_dir)
 
 
-def test_without_the_package_the_run_goes_on_and_says_so(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_run_continues_with_a_warning(new_run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     run_dir = new_run(epochs=1)
     assert train_here(run_dir) == "completed"
@@ -73,7 +73,7 @@ def test_without_the_package_the_run_goes_on_and_says_so(new_run, monkeypatch: p
     assert "tensorboard is not installed" in line
 
 
-def test_a_folder_that_cannot_be_written_costs_a_line_of_the_log(new_run) -> None:
+def test_an_unwritable_folder_gives_a_warning_only(new_run) -> None:
     run_dir = new_run(epochs=1)
     (run_dir / TENSORBOARD_DIR).write_text("a file where the folder should be")
     assert train_here(run_dir) == "completed"
@@ -97,7 +97,7 @@ def _full(*arguments: object) -> None:
         file.write(b"x")
 
 
-def test_an_evaluation_that_was_asked_for_is_a_point_too(new_run) -> None:
+def test_a_requested_evaluation_is_a_point(new_run) -> None:
     from tests.engine.test_requests import Ask
 
     run_dir = new_run(epochs=1)

@@ -1,4 +1,4 @@
-"""Weights from another run, as far as they fit, with a report of how far that is."""
+"""Weights of another run, as far as they fit, with a report of what was copied."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from trainingapp.contract.errors import BadConfig, WeightsUnavailable
 from trainingapp.engine.transfer import checkpoint_weights, load_matching
 
 
-def test_what_matches_is_copied_and_the_rest_is_told() -> None:
+def test_matching_tensors_are_copied_and_the_others_reported() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
     untouched = model[1].weight.clone()
     state = {
@@ -32,7 +32,7 @@ def test_what_matches_is_copied_and_the_rest_is_told() -> None:
     assert len(lines) == 4
 
 
-def test_long_lists_are_cut() -> None:
+def test_long_lists_are_truncated() -> None:
     report = load_matching(nn.Linear(1, 1), {str(number): torch.zeros(1) for number in range(20)})
     assert str(report.messages()[-1]).endswith("and 12 more.")
 
@@ -73,7 +73,7 @@ def test_another_network_is_refused(new_run) -> None:
         train_here(run_dir)
 
 
-def test_checkpoints_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_unreadable_checkpoints_are_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsUnavailable, match=r"gone\.pt, no longer exists"):
         checkpoint_weights(tmp_path / "gone.pt")
     (tmp_path / "torn.pt").write_bytes(b"PK")

@@ -1,4 +1,4 @@
-"""Whether the CPU's threads wait awake or asleep: by what others do on the cores, and as libgomp really does it."""
+"""Whether waiting CPU threads spin or sleep: by the load of other processes, and with the real libgomp."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def _left_alone() -> Company:
     return company
 
 
-def test_it_is_alone_only_after_some_quiet_looks() -> None:
+def test_cores_count_as_idle_only_after_several_quiet_polls() -> None:
     company = Company()
     assert company.is_there, "until it has looked, nothing is known"
     seen = [_look(company, others=0.05) for _ in range(QUIET_POLLS)]
@@ -36,13 +36,13 @@ def test_it_is_alone_only_after_some_quiet_looks() -> None:
     assert not _look(company, others=0.05)
 
 
-def test_one_busy_look_is_enough_for_company() -> None:
+def test_one_busy_poll_counts_as_load() -> None:
     company = _left_alone()
     assert _look(company, others=1.0)
     assert [_look(company, others=0.0) for _ in range(QUIET_POLLS)][-2:] == [True, False]
 
 
-def test_a_busy_look_among_quiet_ones_starts_the_count_again() -> None:
+def test_a_busy_poll_among_quiet_ones_restarts_the_count() -> None:
     company = Company()
     for _ in range(QUIET_POLLS - 1):
         _look(company, others=0.0)
@@ -50,12 +50,12 @@ def test_a_busy_look_among_quiet_ones_starts_the_count_again() -> None:
     assert _look(company, others=0.0)
 
 
-def test_what_others_did_while_it_was_stopped_is_no_company() -> None:
+def test_load_while_the_process_was_stopped_is_ignored() -> None:
     company = _left_alone()
     assert not _look(company, others=1.9, own=0.1, passed_s=60)
 
 
-def test_a_system_that_does_not_count_leaves_the_threads_asleep() -> None:
+def test_without_usage_counters_the_threads_sleep() -> None:
     """Some containers show zeros: less than this process alone has used."""
     company = _left_alone()
     assert _look(company, others=-1.5, own=1.5)
@@ -78,7 +78,7 @@ def test_the_load_is_that_of_the_cores_this_process_may_use(tmp_path: Path) -> N
 
 
 @ON_LINUX
-def test_this_machine_counts_what_a_process_uses() -> None:
+def test_this_machine_counts_the_usage_of_a_process() -> None:
     before = read_load()
     sum(number * number for number in range(3_000_000))
     after = read_load()
@@ -88,7 +88,7 @@ def test_this_machine_counts_what_a_process_uses() -> None:
     assert after.all_s > before.all_s
 
 
-def test_the_environment_of_who_starts_it_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wait_policy_of_the_environment_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.setenv(name, "")  # so that it is put back as it was
         monkeypatch.delenv(name)
@@ -141,7 +141,7 @@ print(json.dumps([found, len(os.sched_getaffinity(0))]))
 
 
 @ON_LINUX
-def test_an_idle_team_has_threads_sleep_and_its_end_has_them_spin_again() -> None:
+def test_threads_sleep_while_a_second_team_exists_and_spin_after_it() -> None:
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("with one core threads always sleep")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
@@ -212,7 +212,7 @@ over.set()
 
 @ON_LINUX
 @pytest.mark.parametrize("form", ["compact", "plain"])
-def test_the_thread_that_writes_checkpoints_keeps_no_team(tmp_path: Path, form: str) -> None:
+def test_the_checkpoint_writer_keeps_no_thread_team(tmp_path: Path, form: str) -> None:
     """A team that it kept would count for libgomp, and the loop's threads would never spin again."""
     command = [sys.executable, "-c", SAVES, str(tmp_path / "run"), form]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)

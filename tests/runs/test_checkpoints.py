@@ -1,4 +1,4 @@
-"""The verbs of checkpoints, and the care that a worker takes of them."""
+"""The verbs of checkpoints, and the maintenance by a worker."""
 
 import fcntl
 import threading
@@ -40,7 +40,7 @@ def disk_bytes(run: TrainingRun) -> int:
 # Deleting
 
 
-def test_deleting_frees_exactly_what_was_said_and_leaves_the_others_whole(make: MAKE) -> None:
+def test_deletion_frees_the_announced_bytes_and_leaves_the_others_intact(make: MAKE) -> None:
     run = stored(make("paused"))
     said = run_verbs.checkpoints_deletion(run, ["epoch_1.pt", "epoch_3.pt"])
     before = disk_bytes(run)
@@ -59,14 +59,14 @@ def test_deleting_frees_exactly_what_was_said_and_leaves_the_others_whole(make: 
     assert dict(run.checkpoints.values_list("file", "stored_bytes")) == own
 
 
-def test_what_is_gone_already_is_no_error(make: MAKE) -> None:
+def test_deleting_a_missing_checkpoint_is_no_error(make: MAKE) -> None:
     run = stored(make("paused"))
     run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
     assert run_verbs.delete_checkpoints(run, ["epoch_1.pt", "epoch_9.pt"]).freed_bytes == 0
     assert run.events.filter(type=RunEvent.Type.LOG).count() == 1
 
 
-def test_rows_whose_files_a_crash_took_are_removed(make: MAKE) -> None:
+def test_rows_without_files_are_removed_after_a_crash(make: MAKE) -> None:
     run = stored(make("completed"))
     from trainingapp.contract.storage.sizes import remove_checkpoints
 
@@ -75,14 +75,14 @@ def test_rows_whose_files_a_crash_took_are_removed(make: MAKE) -> None:
     assert files(run) == ["epoch_1.pt", "epoch_3.pt", "epoch_4.pt"]
 
 
-def test_the_newest_one_left_is_the_last(make: MAKE) -> None:
+def test_the_newest_remaining_one_becomes_the_last(make: MAKE) -> None:
     run = stored(make("completed"))
     run_verbs.delete_checkpoints(run, ["epoch_4.pt"])
     assert run.checkpoints.get(is_last=True).file == "epoch_3.pt"
 
 
 @pytest.mark.parametrize("status", ["paused", "failed", "stopped", "queued"])
-def test_two_sound_ones_stay_of_a_run_that_may_go_on(make: MAKE, status: str) -> None:
+def test_two_valid_ones_are_kept_of_a_resumable_run(make: MAKE, status: str) -> None:
     run = stored(make(status), 3)
     run.checkpoints.filter(file="epoch_3.pt").update(damage="is corrupted")
     with pytest.raises(VerbError, match="at least 2 valid"):
@@ -91,13 +91,13 @@ def test_two_sound_ones_stay_of_a_run_that_may_go_on(make: MAKE, status: str) ->
     assert files(run) == ["epoch_1.pt", "epoch_2.pt"], "a damaged one may always go"
 
 
-def test_all_of_a_finished_run_may_go(make: MAKE) -> None:
+def test_all_of_a_finished_run_may_be_deleted(make: MAKE) -> None:
     run = stored(make("completed"), 2)
     run_verbs.delete_checkpoints(run, files(run))
     assert stored_files(run.folder) == {"index.json"}
 
 
-def test_a_running_run_is_left_to_its_trainer(make: MAKE) -> None:
+def test_checkpoints_of_a_running_run_are_not_deleted(make: MAKE) -> None:
     run = stored(make("running"))
     with pytest.raises(VerbError, match="Pause it before"):
         run_verbs.delete_checkpoints(run, ["epoch_1.pt"])
@@ -106,7 +106,7 @@ def test_a_running_run_is_left_to_its_trainer(make: MAKE) -> None:
     assert len(files(run)) == 4
 
 
-def test_a_trainer_that_is_just_leaving_is_left_alone_too(make: MAKE) -> None:
+def test_checkpoints_are_not_deleted_while_the_trainer_ends(make: MAKE) -> None:
     run = stored(make("paused"))
     with (run.folder / "trainer.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -116,7 +116,7 @@ def test_a_trainer_that_is_just_leaving_is_left_alone_too(make: MAKE) -> None:
     assert len(files(run)) == 3
 
 
-def test_a_damaged_index_is_told(make: MAKE) -> None:
+def test_a_corrupted_index_is_reported(make: MAKE) -> None:
     run = stored(make("paused"))
     (run.folder / "checkpoints" / "index.json").write_text("[{")
     with pytest.raises(VerbError, match="is corrupted"):
@@ -125,7 +125,7 @@ def test_a_damaged_index_is_told(make: MAKE) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_people_who_delete_at_once_get_one_sound_result(make: MAKE) -> None:
+def test_concurrent_deletions_are_consistent(make: MAKE) -> None:
     run = stored(make("completed"))
     results: list[object] = []
 
@@ -151,7 +151,7 @@ def test_two_people_who_delete_at_once_get_one_sound_result(make: MAKE) -> None:
 # Keeping by hand
 
 
-def test_what_is_kept_by_hand_is_neither_deleted_nor_cleaned_up(make: MAKE) -> None:
+def test_a_pinned_checkpoint_is_neither_deleted_nor_cleaned_up(make: MAKE) -> None:
     run = stored(make("completed"))
     run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
     run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
@@ -164,7 +164,7 @@ def test_what_is_kept_by_hand_is_neither_deleted_nor_cleaned_up(make: MAKE) -> N
     assert files(run) == ["epoch_1.pt", "epoch_4.pt"]
 
 
-def test_a_trainer_keeps_what_is_kept_by_hand(make: MAKE) -> None:
+def test_a_trainer_keeps_pinned_checkpoints(make: MAKE) -> None:
     run = stored(make("running"), 3, last=2)
     assert files(run) == ["epoch_1.pt", "epoch_2.pt", "epoch_3.pt"]
     run_verbs.pin_checkpoint(run.checkpoints.get(file="epoch_2.pt"))
@@ -175,7 +175,7 @@ def test_a_trainer_keeps_what_is_kept_by_hand(make: MAKE) -> None:
     assert left == ["epoch_1.pt", "epoch_2.pt", "epoch_5.pt", "epoch_6.pt"]
 
 
-def test_what_is_gone_cannot_be_kept(make: MAKE) -> None:
+def test_a_missing_checkpoint_cannot_be_pinned(make: MAKE) -> None:
     run = stored(make("running"))
     checkpoint = run.checkpoints.get(file="epoch_2.pt")
     checkpoint.path.unlink()
@@ -188,7 +188,7 @@ def test_what_is_gone_cannot_be_kept(make: MAKE) -> None:
 # Cleaning up
 
 
-def test_a_clean_up_does_what_its_preview_says(make: MAKE) -> None:
+def test_a_clean_up_deletes_what_its_preview_shows(make: MAKE) -> None:
     run = stored(make("paused"), 6, best=2)
     plan = run_verbs.plan_clean_up(run, Policy(last=2))
     assert plan.choice.removed == ["epoch_1.pt", "epoch_3.pt", "epoch_4.pt"]
@@ -198,7 +198,7 @@ def test_a_clean_up_does_what_its_preview_says(make: MAKE) -> None:
     assert not run_verbs.plan_clean_up(run, Policy(last=2)).choice.removed
 
 
-def test_age_is_seen_to_by_a_worker(make: MAKE) -> None:
+def test_a_worker_applies_the_age_limit(make: MAKE) -> None:
     old, fresh, busy = stored(make("completed")), stored(make("completed")), stored(make("running"))
     for run, days in ((old, 1.0), (fresh, 0.0), (busy, 1.0)):
         run.config["keep_days"] = days
@@ -213,7 +213,7 @@ def test_age_is_seen_to_by_a_worker(make: MAKE) -> None:
 # Comparing with hashes
 
 
-def test_damage_is_found_marked_and_told_and_its_end_too(make: MAKE) -> None:
+def test_corruption_is_detected_marked_and_logged_and_so_is_its_end(make: MAKE) -> None:
     run = stored(make("paused"))
     clone = make("pending")
     clone.config["start_from"] = f"run/{run.pk}/epoch_4.pt"
@@ -237,7 +237,7 @@ def test_damage_is_found_marked_and_told_and_its_end_too(make: MAKE) -> None:
     assert "valid again" in run.events.filter(type=RunEvent.Type.LOG).last().data["message"]
 
 
-def test_only_what_is_due_is_compared_the_longest_unseen_first(make: MAKE, settings: Any) -> None:
+def test_only_due_checkpoints_are_verified_the_oldest_check_first(make: MAKE, settings: Any) -> None:
     run = stored(make("paused"))
     now = timezone.now()
     run.checkpoints.filter(file="epoch_1.pt").update(checked_at=now - timedelta(days=2))
@@ -250,7 +250,7 @@ def test_only_what_is_due_is_compared_the_longest_unseen_first(make: MAKE, setti
     assert run.checkpoints.filter(checked_at__gte=now).count() == 1
 
 
-def test_what_a_trainer_has_just_taken_away_is_not_called_damaged(make: MAKE) -> None:
+def test_a_checkpoint_that_the_trainer_just_removed_is_not_called_corrupted(make: MAKE) -> None:
     run = stored(make("running"), 3, last=2)
     save(open_folder(run.folder, last=2), 4)
     assert housekeeping.scrub_some() == 0
@@ -258,7 +258,7 @@ def test_what_a_trainer_has_just_taken_away_is_not_called_damaged(make: MAKE) ->
     assert run.checkpoints.filter(file="epoch_2.pt").exists(), "its supervisor will say so"
 
 
-def test_what_is_missing_of_a_resting_run_is_told(make: MAKE) -> None:
+def test_a_missing_checkpoint_of_an_idle_run_is_reported(make: MAKE) -> None:
     run = stored(make("completed"))
     run.checkpoints.get(file="epoch_2.pt").path.unlink()
     assert housekeeping.scrub_some() == 1
@@ -269,14 +269,14 @@ def test_what_is_missing_of_a_resting_run_is_told(make: MAKE) -> None:
 
 
 @pytest.mark.parametrize("form", ["compact", "plain"])
-def test_a_copy_is_a_file_for_torch(make: MAKE, tmp_path: Path, form: str) -> None:
+def test_a_copy_can_be_loaded_by_torch(make: MAKE, tmp_path: Path, form: str) -> None:
     run = stored(make("paused"), 2, form=form)
     size = run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_2.pt"), tmp_path / "copy.pt")
     assert size == (tmp_path / "copy.pt").stat().st_size
     assert_bit_equal(torch.load(tmp_path / "copy.pt", weights_only=True), content(2))
 
 
-def test_a_copy_of_what_is_damaged_or_gone_is_refused(make: MAKE, tmp_path: Path) -> None:
+def test_copying_a_corrupted_or_missing_checkpoint_is_refused(make: MAKE, tmp_path: Path) -> None:
     run = stored(make("paused"))
     flip_a_bit(sorted((run.folder / "checkpoints" / "packs").iterdir())[-1], 4000)
     with pytest.raises(VerbError, match="does not match"):
@@ -287,7 +287,7 @@ def test_a_copy_of_what_is_damaged_or_gone_is_refused(make: MAKE, tmp_path: Path
     assert not list(tmp_path.glob("copy*"))
 
 
-def test_a_copy_to_where_nothing_can_be_written_is_refused(make: MAKE, tmp_path: Path) -> None:
+def test_copying_to_an_unwritable_place_is_refused(make: MAKE, tmp_path: Path) -> None:
     run = stored(make("paused"))
     with pytest.raises(VerbError, match="cannot be written"):
         run_verbs.copy_checkpoint(run.checkpoints.get(file="epoch_1.pt"), tmp_path / "nowhere" / "copy.pt")

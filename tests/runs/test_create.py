@@ -1,4 +1,4 @@
-"""Creating runs: what is stored, and what is refused in words that help."""
+"""Creating runs: what is stored, and what is refused with an explanation."""
 
 from typing import Any
 

@@ -26,7 +26,7 @@ def fill(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "paused", "completed", "failed", "stopped"])
-def test_a_run_goes_with_its_files_and_events(make: MAKE, status: str) -> None:
+def test_a_run_is_deleted_with_its_files_and_events(make: MAKE, status: str) -> None:
     run = make(status)
     fill(run.folder)
     folder = run.folder
@@ -39,7 +39,7 @@ def test_a_run_goes_with_its_files_and_events(make: MAKE, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "running"])
-def test_a_run_in_work_stays(make: MAKE, status: str) -> None:
+def test_a_running_run_is_not_deleted(make: MAKE, status: str) -> None:
     run = make(status)
     fill(run.folder)
     with pytest.raises(VerbError, match="queued or running"):
@@ -62,7 +62,7 @@ def stuck(make: MAKE) -> Iterator[TrainingRun]:
         subprocess.run(["umount", "-l", path], check=True)
 
 
-def test_what_could_not_be_removed_is_named(stuck: TrainingRun) -> None:
+def test_files_that_could_not_be_removed_are_named(stuck: TrainingRun) -> None:
     with pytest.raises(VerbError, match=r"1 files with 1000 bytes .*checkpoints/epoch_1\.pt"):
         run_verbs.delete_run(stuck)
     assert not TrainingRun.objects.exists()
@@ -72,7 +72,7 @@ def test_a_run_that_was_never_started_has_no_files(run: TrainingRun) -> None:
     assert run_verbs.delete_run(run) == DeletionSize(bytes=0, files=0)
 
 
-def test_files_come_back_when_the_row_cannot_go(run: TrainingRun) -> None:
+def test_files_are_restored_when_the_row_cannot_be_deleted(run: TrainingRun) -> None:
     fill(run.folder)
     away = trash.trash_name(run.folder)
 
@@ -100,7 +100,7 @@ def test_a_crash_in_the_middle_is_finished_at_the_next_start(make: MAKE) -> None
     assert not list((kept.folder.parent / trash.TRASH).iterdir())
 
 
-def test_a_dataset_goes_with_its_files_and_its_upload(user: User, dataset: Dataset, tmp_path: Path) -> None:
+def test_a_dataset_is_deleted_with_its_files_and_its_upload(user: User, dataset: Dataset, tmp_path: Path) -> None:
     upload = tmp_path / "pets.zip"
     upload.write_bytes(b"zip")
     Dataset.objects.update(source=str(upload), source_is_upload=True)
@@ -113,14 +113,14 @@ def test_a_dataset_goes_with_its_files_and_its_upload(user: User, dataset: Datas
     assert not Dataset.objects.exists()
 
 
-def test_the_source_folder_of_a_dataset_is_left_alone(dataset: Dataset, tmp_path: Path) -> None:
+def test_the_source_folder_of_a_dataset_is_not_touched(dataset: Dataset, tmp_path: Path) -> None:
     Dataset.objects.update(source=str(tmp_path))
     dataset.refresh_from_db()
     dataset_verbs.delete_dataset(dataset)
     assert tmp_path.exists()
 
 
-def test_a_dataset_in_use_stays_and_names_the_runs(dataset: Dataset, make: MAKE) -> None:
+def test_a_dataset_in_use_is_not_deleted_and_names_the_runs(dataset: Dataset, make: MAKE) -> None:
     run_verbs.update_run(make(), name="first")
     run_verbs.update_run(make("completed"), name="second")
     with pytest.raises(VerbError, match="first, second"):
@@ -128,7 +128,7 @@ def test_a_dataset_in_use_stays_and_names_the_runs(dataset: Dataset, make: MAKE)
     assert Dataset.objects.exists()
 
 
-def test_a_dataset_in_import_stays_until_its_worker_is_gone(dataset: Dataset) -> None:
+def test_a_dataset_in_import_is_not_deleted_while_its_worker_runs(dataset: Dataset) -> None:
     job = working_on(dataset, "importing", IMPORTING_IMAGES())
     with pytest.raises(VerbError, match="being imported"):
         dataset_verbs.delete_dataset(dataset)

@@ -1,4 +1,4 @@
-"""Copies, branches from a checkpoint, and a new try."""
+"""Clones, forks from a checkpoint, and retries."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def test_a_clone_has_the_same_configuration_and_another_owner(make: MAKE, other_
     assert clone.name == "try (copy)"
 
 
-def test_a_branch_goes_on_from_the_checkpoint(make: MAKE, user: User) -> None:
+def test_a_fork_continues_from_the_checkpoint(make: MAKE, user: User) -> None:
     run = make("completed")
     config = parse_config({**run.config, "epochs": 30, "learning_rate": 0.01})
     fork = run_verbs.fork_run(run, saved(run), owner=user, config=config)
@@ -35,7 +35,7 @@ def test_a_branch_goes_on_from_the_checkpoint(make: MAKE, user: User) -> None:
     assert fork.config["learning_rate"] == 0.01
 
 
-def test_a_branch_may_take_the_weights_alone(make: MAKE, user: User) -> None:
+def test_a_fork_may_take_only_the_weights(make: MAKE, user: User) -> None:
     run = make("completed")
     config = parse_config({**run.config, "optimizer": "SGD"})
     fork = run_verbs.fork_run(run, saved(run), owner=user, config=config, mode="weights")
@@ -43,7 +43,7 @@ def test_a_branch_may_take_the_weights_alone(make: MAKE, user: User) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"optimizer": "SGD"}, {"model": "resnet18"}, {"ema_decay": 0.9}])
-def test_what_the_state_belongs_to_must_stay(make: MAKE, user: User, changes: dict[str, object]) -> None:
+def test_fields_that_the_state_depends_on_must_not_change(make: MAKE, user: User, changes: dict[str, object]) -> None:
     run = make("completed")
     base = {**run.config, "model": "mobilenet_v3_small"}
     TrainingRun.objects.update(config=base)
@@ -53,13 +53,13 @@ def test_what_the_state_belongs_to_must_stay(make: MAKE, user: User, changes: di
     assert TrainingRun.objects.count() == 1
 
 
-def test_a_branch_is_not_shorter_than_its_beginning(make: MAKE, user: User) -> None:
+def test_a_fork_is_not_shorter_than_its_checkpoint(make: MAKE, user: User) -> None:
     run = make("completed")
     with pytest.raises(VerbError, match="epochs"):
         run_verbs.fork_run(run, saved(run), owner=user, config=parse_config({**run.config, "epochs": 4}))
 
 
-def test_a_damaged_checkpoint_or_anothers_is_refused(make: MAKE, user: User) -> None:
+def test_a_corrupted_or_foreign_checkpoint_is_refused(make: MAKE, user: User) -> None:
     run, other = make("completed"), make("completed")
     config = parse_config(run.config)
     with pytest.raises(VerbError, match="not a valid checkpoint"):
@@ -68,7 +68,7 @@ def test_a_damaged_checkpoint_or_anothers_is_refused(make: MAKE, user: User) -> 
         run_verbs.fork_run(run, saved(other), owner=user, config=config)
 
 
-def test_a_failed_run_is_tried_again(make: MAKE) -> None:
+def test_a_failed_run_is_retried(make: MAKE) -> None:
     run = make("failed", error_class="lost_worker", recoveries=3)
     run_verbs.retry_run(run)
     run_verbs.retry_run(run)
@@ -76,6 +76,6 @@ def test_a_failed_run_is_tried_again(make: MAKE) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "paused", "completed", "stopped"])
-def test_only_what_failed_is_tried_again(make: MAKE, status: str) -> None:
+def test_only_failed_runs_are_retried(make: MAKE, status: str) -> None:
     with pytest.raises(VerbError, match="retried"):
         run_verbs.retry_run(make(status))

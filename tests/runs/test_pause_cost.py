@@ -1,4 +1,4 @@
-"""What a pause, a stop and a kill cost: from what is known, and how that is learnt."""
+"""The cost of a pause, a stop and a kill: estimated from measurements."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -35,7 +35,7 @@ def ended(run: TrainingRun, seconds: float, wish: str = "pause", to: str = "paus
 # From what is known
 
 
-def test_a_pause_and_a_stop_lose_nothing_and_a_kill_what_came_after_the_newest_checkpoint() -> None:
+def test_a_kill_loses_the_steps_after_the_newest_checkpoint_and_a_pause_or_stop_none() -> None:
     found = pause_cost(70, 35.0, Known(saved_step=50, bytes=1000, ends_s=(5.0, 3.0, 4.0)))
     assert (found.pause.steps_lost, found.pause.bytes, found.pause.seconds) == (0, 1000, 4.0)
     assert found.stop == found.pause
@@ -51,16 +51,16 @@ def test_before_the_first_step_there_is_nothing_to_lose() -> None:
     assert (found.kill.steps_lost, found.kill.repeat_s) == (0, None)
 
 
-def test_what_nobody_knows_stays_unknown() -> None:
+def test_without_measurements_the_cost_is_unknown() -> None:
     found = pause_cost(70, 35.0, Known())
     assert (found.pause.bytes, found.pause.seconds, found.wait) == (None, None, None)
 
 
-def test_the_newest_ends_count_most() -> None:
+def test_the_newest_measurements_have_the_highest_weight() -> None:
     assert pause_cost(1, 1.0, Known(ends_s=(2.0, 2.0, 2.0, 2.0, 2.0, 90.0, 90.0))).pause.seconds == 2.0
 
 
-def test_a_wish_that_did_not_come_true_teaches_nothing() -> None:
+def test_a_request_that_was_not_carried_out_is_not_measured() -> None:
     now = timezone.now()
     rows = [
         RunEvent(time=now, data={"wanted": "pause"}),
@@ -75,7 +75,7 @@ def test_a_wish_that_did_not_come_true_teaches_nothing() -> None:
 # How it is learnt
 
 
-def test_the_size_is_that_of_the_newest_sound_checkpoint(make: MAKE) -> None:
+def test_the_size_is_that_of_the_newest_valid_checkpoint(make: MAKE) -> None:
     run = make("running")
     saved(run, step=10, size_bytes=500)
     saved(run, step=20, size_bytes=600, stored_bytes=100)
@@ -84,7 +84,7 @@ def test_the_size_is_that_of_the_newest_sound_checkpoint(make: MAKE) -> None:
     assert (known.saved_step, known.bytes, known.is_estimate) == (20, 100, False)
 
 
-def test_two_of_one_step_share_all_and_do_not_tell_the_size(make: MAKE) -> None:
+def test_two_checkpoints_of_one_step_share_parts_and_give_no_size(make: MAKE) -> None:
     run = make("running")
     saved(run, file="epoch_2.pt", step=20, size_bytes=600, stored_bytes=2)
     saved(run, file="step_20.pt", step=20, size_bytes=600, stored_bytes=1)
@@ -93,13 +93,13 @@ def test_two_of_one_step_share_all_and_do_not_tell_the_size(make: MAKE) -> None:
     assert read_known(run).bytes == 300
 
 
-def test_without_one_it_is_that_of_a_run_like_it(make: MAKE) -> None:
+def test_without_a_checkpoint_the_size_is_that_of_a_similar_run(make: MAKE) -> None:
     saved(make("completed"), size_bytes=700)
     known = read_known(make("running"))
     assert (known.bytes, known.is_estimate) == (700, True)
 
 
-def test_or_an_estimate_from_the_parameters(make: MAKE) -> None:
+def test_without_a_similar_run_the_size_is_estimated_from_the_parameters(make: MAKE) -> None:
     run = make("running")
     assert read_known(run).bytes == estimated_bytes("classification", run.config)
     resnet = {"model": "resnet18", "optimizer": "AdamW", "ema_decay": 0.0}
@@ -108,7 +108,7 @@ def test_or_an_estimate_from_the_parameters(make: MAKE) -> None:
     assert estimated_bytes("classification", {"model": "of nobody"}) is None
 
 
-def test_the_time_is_learnt_from_the_run_itself_and_else_from_one_with_its_network(make: MAKE) -> None:
+def test_the_time_is_measured_on_the_run_or_one_with_its_network(make: MAKE) -> None:
     run, other = make("running"), make("stopped")
     assert read_known(run).ends_s == ()
     ended(other, 7.0, "stop", "stopped")
@@ -117,7 +117,7 @@ def test_the_time_is_learnt_from_the_run_itself_and_else_from_one_with_its_netwo
     assert read_known(run).ends_s == (3.0,)
 
 
-def test_the_newest_checkpoint_counts_at_once(make: MAKE) -> None:
+def test_the_newest_checkpoint_is_used_immediately(make: MAKE) -> None:
     run = make("running", step=70, elapsed_s=7.0)
     assert pause_cost_of(run).kill.steps_lost == 70
     saved(run, step=65)
@@ -138,11 +138,11 @@ def holding(run: TrainingRun, device: Device) -> TrainingRun:
     return run
 
 
-def test_a_place_that_nobody_waits_for_is_there_at_once(make: MAKE, cpu: Device) -> None:
+def test_a_device_without_waiting_runs_is_available_immediately(make: MAKE, cpu: Device) -> None:
     assert wait_if_queued(holding(make("running"), cpu)) == Span(0.0, 0.0)
 
 
-def test_who_waits_gets_it_first(make: MAKE, cpu: Device, user: User, dataset: Dataset) -> None:
+def test_waiting_runs_get_the_device_first(make: MAKE, cpu: Device, user: User, dataset: Dataset) -> None:
     run = holding(make("running"), cpu)
     make("completed", epoch=20, elapsed_s=160.0, finished_at=timezone.now(), device="cpu")
     waiting = make_run(user, dataset, "waiting", start=True)
@@ -152,7 +152,9 @@ def test_who_waits_gets_it_first(make: MAKE, cpu: Device, user: User, dataset: D
     assert waiting.status == "queued"
 
 
-def test_behind_a_run_without_a_history_nobody_can_tell(make: MAKE, cpu: Device, user: User, dataset: Dataset) -> None:
+def test_behind_a_run_without_history_the_time_is_unknown(
+    make: MAKE, cpu: Device, user: User, dataset: Dataset
+) -> None:
     run = holding(make("running"), cpu)
     make_run(user, dataset, "waiting", start=True)
     assert not wait_if_queued(run).is_known

@@ -1,4 +1,4 @@
-"""The order of the queue: moved by hand, by priority, again, by two at once, and when it is not possible."""
+"""The order of the queue: moves, priorities, concurrency, and refusals."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -48,7 +48,7 @@ def order() -> str:
         ("b", {"before": "b"}, "abcdef"),
     ],
 )
-def test_a_run_goes_where_it_is_told(
+def test_a_run_moves_to_the_requested_position(
     queue: dict[str, TrainingRun], moved: str, place: dict[str, str], expected: str
 ) -> None:
     arguments: dict[str, Any] = {name: queue.get(value, value) for name, value in place.items()}
@@ -59,7 +59,7 @@ def test_a_run_goes_where_it_is_told(
     assert list(queued_runs().values_list("queue_rank", "priority", "updated_at")) == before, "asked again, it stays"
 
 
-def test_the_priority_changes_only_where_the_place_needs_it(queue: dict[str, TrainingRun]) -> None:
+def test_the_priority_changes_only_where_the_position_requires_it(queue: dict[str, TrainingRun]) -> None:
     move_in_queue(queue["f"], before=queue["d"])
     assert queue["f"].priority == 0
     move_in_queue(queue["f"], before=queue["c"])
@@ -68,8 +68,8 @@ def test_the_priority_changes_only_where_the_place_needs_it(queue: dict[str, Tra
     assert queue["a"].priority == 0
 
 
-def test_a_hundred_moves_into_the_same_gap_all_count(queue: dict[str, TrainingRun]) -> None:
-    """Halving a float again and again comes to an end; the ranks are spread before."""
+def test_a_hundred_moves_into_the_same_gap_all_take_effect(queue: dict[str, TrainingRun]) -> None:
+    """A float can be halved a limited number of times; the ranks are renumbered before that."""
     for number in range(100):
         name = "bc"[number % 2]
         move_in_queue(queue[name], after=queue["a"])
@@ -78,7 +78,7 @@ def test_a_hundred_moves_into_the_same_gap_all_count(queue: dict[str, TrainingRu
     assert ranks == sorted(set(ranks))
 
 
-def test_runs_of_equal_rank_can_be_told_apart(make: MAKE) -> None:
+def test_runs_of_equal_rank_have_an_order(make: MAKE) -> None:
     """As they are in a database from before there were ranks."""
     runs = {name: make("queued", name=name) for name in "abc"}
     move_in_queue(runs["c"], before=runs["b"])
@@ -86,7 +86,7 @@ def test_runs_of_equal_rank_can_be_told_apart(make: MAKE) -> None:
 
 
 @pytest.mark.parametrize("status", ["pending", "running", "paused", "completed", "failed", "stopped"])
-def test_what_does_not_wait_has_no_place(queue: dict[str, TrainingRun], make: MAKE, status: str) -> None:
+def test_a_run_that_is_not_queued_cannot_be_moved(queue: dict[str, TrainingRun], make: MAKE, status: str) -> None:
     other = make(status, name="other")
     with pytest.raises(VerbError, match="and not in the queue"):
         move_in_queue(other, to="first")
@@ -95,7 +95,7 @@ def test_what_does_not_wait_has_no_place(queue: dict[str, TrainingRun], make: MA
     assert order() == "abcdef"
 
 
-def test_a_run_that_was_deleted_is_told_so(queue: dict[str, TrainingRun]) -> None:
+def test_moving_a_deleted_run_is_refused(queue: dict[str, TrainingRun]) -> None:
     gone = queue["a"]
     TrainingRun.objects.filter(pk=gone.pk).delete()
     with pytest.raises(VerbError, match="was deleted"):
@@ -113,12 +113,12 @@ def test_the_priority_of_a_run(queue: dict[str, TrainingRun]) -> None:
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "stopped"])
-def test_the_priority_of_what_is_over_counts_no_more(make: MAKE, status: str) -> None:
+def test_the_priority_of_a_finished_run_cannot_be_changed(make: MAKE, status: str) -> None:
     with pytest.raises(VerbError, match="has no effect"):
         set_priority(make(status), 3)
 
 
-def test_who_is_queued_by_a_person_is_last_and_who_lost_its_trainer_keeps_its_place(make: MAKE) -> None:
+def test_a_started_run_is_last_and_a_recovered_run_keeps_its_position(make: MAKE) -> None:
     first, second = make(name="a"), make(name="b")
     run_verbs.start_run(first)
     run_verbs.start_run(second)
@@ -135,7 +135,7 @@ def test_who_is_queued_by_a_person_is_last_and_who_lost_its_trainer_keeps_its_pl
 
 
 @pytest.mark.django_db(transaction=True)
-def test_many_who_reorder_at_once_leave_every_run_in_one_place(make: MAKE) -> None:
+def test_concurrent_moves_leave_every_run_at_one_position(make: MAKE) -> None:
     runs = [make("queued", name=f"{number}", queue_rank=float(number)) for number in range(8)]
 
     def shuffle(which: int) -> None:
@@ -151,7 +151,7 @@ def test_many_who_reorder_at_once_leave_every_run_in_one_place(make: MAKE) -> No
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_claim_and_a_move_at_once(make: MAKE, settings: Any) -> None:
+def test_a_concurrent_claim_and_move(make: MAKE, settings: Any) -> None:
     from trainingapp.scheduling.scheduler import claim_next
 
     settings.MAX_TRAINING_PROCESSES = 64

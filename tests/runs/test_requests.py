@@ -1,4 +1,4 @@
-"""Checkpoint now, evaluate now: orders to a living trainer, given once, and only where one listens."""
+"""Checkpoint now, evaluate now: requests to a running trainer, stored once, and refused otherwise."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("command", VERBS)
-def test_a_running_run_is_given_the_order_with_an_event(make: MAKE, command: str) -> None:
+def test_a_request_to_a_running_run_is_stored_with_an_event(make: MAKE, command: str) -> None:
     run = VERBS[command](make("running"), by="ada")
     assert run.requests == [{"id": 1, "command": command}]
     assert RunEvent.objects.get().data == {"order": command, "id": 1, "by": "ada"}
@@ -24,7 +24,7 @@ def test_a_running_run_is_given_the_order_with_an_event(make: MAKE, command: str
 
 
 @pytest.mark.parametrize("command", VERBS)
-def test_an_order_that_waits_is_not_given_again(make: MAKE, command: str) -> None:
+def test_a_pending_request_is_not_stored_again(make: MAKE, command: str) -> None:
     run = make("running")
     VERBS[command](run)
     VERBS[command](run)
@@ -34,18 +34,18 @@ def test_an_order_that_waits_is_not_given_again(make: MAKE, command: str) -> Non
 
 @pytest.mark.parametrize("command", VERBS)
 @pytest.mark.parametrize("status", [status for status in Status.values if status != "running"])
-def test_where_nobody_listens_it_is_refused(make: MAKE, command: str, status: str) -> None:
+def test_a_run_that_is_not_running_is_refused(make: MAKE, command: str, status: str) -> None:
     with pytest.raises(VerbError, match="cannot be"):
         VERBS[command](make(status))
 
 
-def test_a_run_that_ends_takes_no_orders(make: MAKE) -> None:
+def test_an_ending_run_is_refused(make: MAKE) -> None:
     with pytest.raises(VerbError, match="cannot be"):
         run_verbs.checkpoint_now(make("running", requested_action="pause"))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_at_once_give_one_order(make: MAKE) -> None:
+def test_concurrent_requests_are_stored_once(make: MAKE) -> None:
     run = make("running")
     in_threads([lambda: run_verbs.checkpoint_now(TrainingRun.objects.get(pk=run.pk))] * 4)
     assert len(TrainingRun.objects.get().requests) == 1

@@ -1,4 +1,4 @@
-"""Verbs, trainers, kills and restarts in random order: whatever comes, no run is lied about and none is lost.
+"""Verbs, trainers, kills and restarts in random order: the status of each run stays accurate and no run is lost.
 
 Rows, events, claims, recovery and verdicts are the real ones. The trainers are played here, for there are thousands:
 they write the events that the engine writes. `manage.py drill` does the same with real ones.
@@ -381,7 +381,7 @@ class Studio(RuleBasedStateMachine):
 
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-def test_no_run_is_lied_about_and_none_is_lost(tmp_path: Path, settings: Any) -> None:
+def test_statuses_stay_accurate_and_no_run_is_lost(tmp_path: Path, settings: Any) -> None:
     settings.RUNS_DIR = Studio.runs_dir = tmp_path / "runs"
     settings.RETRY_WAIT_S = 0
     run_state_machine_as_test(Studio, settings=_search())

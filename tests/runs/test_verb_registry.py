@@ -219,7 +219,7 @@ def test_a_parameter_is_an_option_and_a_field(user: User, staff_client: Client, 
     assert [entry.details["stars"] for entry in AuditEntry.objects.filter(verb="applaud").order_by("pk")] == [4, 5]
 
 
-def test_once_removed_it_is_nowhere(registered: RunVerb, user: User, user_client: Client, make: MAKE) -> None:
+def test_after_removal_it_is_offered_nowhere(registered: RunVerb, user: User, user_client: Client, make: MAKE) -> None:
     run = make("completed")
     address = reverse("run_control", args=[run.pk, "applaud"])
     RUN_VERBS.remove("applaud")
@@ -236,7 +236,7 @@ def test_once_removed_it_is_nowhere(registered: RunVerb, user: User, user_client
         RUN_VERBS.add(registered)
 
 
-def test_a_name_is_taken_once(registered: RunVerb) -> None:
+def test_names_are_unique(registered: RunVerb) -> None:
     with pytest.raises(ValueError, match="applaud"):
         RUN_VERBS.add(applause())
 

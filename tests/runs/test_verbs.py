@@ -1,4 +1,4 @@
-"""Start, pause, resume, stop, force stop: what each does in each state, asked once, twice and by two at once."""
+"""Start, pause, resume, stop, force stop: the effect in each state, repeated and concurrent."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -57,7 +57,7 @@ def test_each_verb_in_each_state(make: MAKE, verb: str, status: str) -> None:
 
 
 @pytest.mark.parametrize(("verb", "status"), EFFECTS)
-def test_asking_again_changes_nothing(make: MAKE, verb: str, status: str) -> None:
+def test_repeating_a_verb_changes_nothing(make: MAKE, verb: str, status: str) -> None:
     run = make(status)
     VERBS[verb](run)
     events = RunEvent.objects.count()
@@ -68,20 +68,20 @@ def test_asking_again_changes_nothing(make: MAKE, verb: str, status: str) -> Non
     assert RunEvent.objects.count() == events
 
 
-def test_a_wish_is_an_event_that_names_who_asked(make: MAKE) -> None:
+def test_a_request_is_an_event_with_the_user_name(make: MAKE) -> None:
     run_verbs.pause_run(make("running"), by="ada")
     event = RunEvent.objects.get()
     assert (event.type, event.data) == ("status", {"wanted": "pause", "by": "ada"})
 
 
-def test_stop_overrules_pause_and_not_the_other_way(make: MAKE) -> None:
+def test_stop_overrides_pause_but_not_vice_versa(make: MAKE) -> None:
     run = run_verbs.stop_run(run_verbs.pause_run(make("running")))
     assert run.requested_action == "stop"
     with pytest.raises(VerbError):
         run_verbs.pause_run(run)
 
 
-def test_force_overrules_everything_and_nothing_overrules_it(make: MAKE) -> None:
+def test_force_stop_overrides_everything_and_cannot_be_overridden(make: MAKE) -> None:
     run = run_verbs.force_stop_run(run_verbs.stop_run(make("running")))
     assert (run.requested_action, run.shown_status) == ("kill", "silent")
     assert run_verbs.stop_run(run).requested_action == "kill"
@@ -95,7 +95,7 @@ def ago(seconds: float) -> Any:
     return timezone.now() - timedelta(seconds=seconds)
 
 
-def test_force_is_offered_once_the_trainer_does_not_answer(make: MAKE) -> None:
+def test_force_stop_is_offered_once_the_trainer_does_not_respond(make: MAKE) -> None:
     run = make("running", heartbeat_at=timezone.now(), last_event_at=timezone.now())
     assert run_verbs.possible_verbs(run) == ["pause", "stop"]
     run_verbs.pause_run(run)
@@ -113,12 +113,12 @@ def test_force_is_offered_once_the_trainer_does_not_answer(make: MAKE) -> None:
     assert run.shown_status == "stopping"
 
 
-def test_force_is_offered_for_a_trainer_that_is_quiet_or_a_worker_that_is_gone(make: MAKE) -> None:
+def test_force_stop_is_offered_for_a_quiet_trainer_or_a_lost_worker(make: MAKE) -> None:
     assert "force_stop" in run_verbs.possible_verbs(make("running", heartbeat_at=ago(0), last_event_at=ago(61)))
     assert "force_stop" in run_verbs.possible_verbs(make("running", heartbeat_at=ago(60), last_event_at=ago(61)))
 
 
-def test_a_run_that_waits_before_a_retry_can_be_told_not_to(make: MAKE) -> None:
+def test_the_wait_before_a_retry_can_be_skipped(make: MAKE) -> None:
     run = make("queued", not_before=ago(-60), recoveries=2)
     assert claim_next("here", "here:1:2") is None
     assert run_verbs.possible_verbs(run) == ["resume", "pause", "stop"]
@@ -137,13 +137,13 @@ def test_a_run_that_is_ending_cannot_be_resumed_yet(make: MAKE) -> None:
         run_verbs.resume_run(run)
 
 
-def test_resuming_forgets_the_error_and_the_recoveries(make: MAKE) -> None:
+def test_resuming_resets_the_error_and_the_recoveries(make: MAKE) -> None:
     run = make("failed", recoveries=3, error_class="error", error_message="no", error_lines=["x"], worker="a:1:2")
     run = TrainingRun.objects.get(pk=run_verbs.resume_run(run).pk)
     assert (run.recoveries, run.error_class, run.error_message, run.error_lines, run.worker) == (0, "", "", [], "")
 
 
-def test_a_verb_looks_at_the_row_and_not_at_an_old_object(make: MAKE) -> None:
+def test_a_verb_reads_the_row_again(make: MAKE) -> None:
     old = make("queued")
     run_verbs.stop_run(TrainingRun.objects.get())
     with pytest.raises(VerbError, match="is stopped"):
@@ -151,7 +151,7 @@ def test_a_verb_looks_at_the_row_and_not_at_an_old_object(make: MAKE) -> None:
     assert old.status == "stopped"
 
 
-def test_a_deleted_run_takes_no_verb(run: TrainingRun) -> None:
+def test_verbs_on_a_deleted_run_are_refused(run: TrainingRun) -> None:
     TrainingRun.objects.all().delete()
     with pytest.raises(VerbError, match="was deleted"):
         run_verbs.start_run(run)
@@ -159,7 +159,7 @@ def test_a_deleted_run_takes_no_verb(run: TrainingRun) -> None:
 
 @pytest.mark.parametrize("status", Status.values)
 @pytest.mark.parametrize("wanted", ["", "pause", "stop", "kill"])
-def test_the_possible_verbs_do_something(make: MAKE, status: str, wanted: str) -> None:
+def test_possible_verbs_have_an_effect(make: MAKE, status: str, wanted: str) -> None:
     run = make(status, requested_action=wanted if status == "running" else "")
     for verb in set(run_verbs.possible_verbs(run)) - {"delete"}:
         before = (run.status, run.requested_action)
@@ -170,7 +170,7 @@ def test_the_possible_verbs_do_something(make: MAKE, status: str, wanted: str) -
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("verb", ["pause", "stop"])
-def test_many_who_ask_at_once_are_all_answered(make: MAKE, verb: str) -> None:
+def test_concurrent_verbs_all_succeed(make: MAKE, verb: str) -> None:
     run = make("queued")
     copies = [TrainingRun.objects.get(pk=run.pk) for _ in range(4)]
     results = in_threads([lambda copy=copy: VERBS[verb](copy).status for copy in copies])
@@ -179,7 +179,7 @@ def test_many_who_ask_at_once_are_all_answered(make: MAKE, verb: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_pause_and_claim_at_once_leave_a_sound_run(make: MAKE) -> None:
+def test_a_concurrent_pause_and_claim_leave_a_consistent_run(make: MAKE) -> None:
     for _ in range(10):
         run = make("queued")
         in_threads([lambda run=run: run_verbs.pause_run(run), lambda: claim_next("here", "here:1:2")])
@@ -196,7 +196,7 @@ def test_name_and_priority_can_be_changed(run: TrainingRun) -> None:
             run_verbs.update_run(run, **wrong)
 
 
-def test_limits_can_be_changed_and_given_back_to_the_studio(run: TrainingRun, settings: Any) -> None:
+def test_limits_can_be_changed_and_reset_to_those_of_the_studio(run: TrainingRun, settings: Any) -> None:
     settings.SOFT_TIME_LIMIT_HOURS, settings.HARD_TIME_LIMIT_HOURS, settings.MAX_RECOVERIES = 12, 24, 3
     assert (run.soft_limit_s, run.hard_limit_s, run.allowed_recoveries) == (43_200, 86_400, 3)
     run_verbs.update_run(run, soft_limit_h=0.5, hard_limit_h=1, max_recoveries=0)
@@ -222,19 +222,19 @@ def test_limits_can_be_changed_and_given_back_to_the_studio(run: TrainingRun, se
         ({"max_recoveries": 1.5}, "max_recoveries"),
     ],
 )
-def test_a_limit_that_makes_no_sense_is_refused_by_name(run: TrainingRun, wrong: dict[str, Any], named: str) -> None:
+def test_an_invalid_limit_is_refused_by_name(run: TrainingRun, wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(VerbError, match=named):
         run_verbs.update_run(run, **wrong)
     stored = TrainingRun.objects.get()
     assert (stored.soft_limit_h, stored.hard_limit_h, stored.max_recoveries) == (None, None, None)
 
 
-def test_no_limit_goes_with_any_other(run: TrainingRun) -> None:
+def test_zero_means_no_limit(run: TrainingRun) -> None:
     run_verbs.update_run(run, soft_limit_h=100, hard_limit_h=0)
     assert TrainingRun.objects.get().hard_limit_s == 0
 
 
-def test_resuming_gives_the_whole_time_again(make: MAKE) -> None:
+def test_resuming_restarts_the_time_limit(make: MAKE) -> None:
     run = run_verbs.resume_run(make("stopped", spent_s=99.0, retries={"hang": 1}, not_before=ago(-9)))
     stored = TrainingRun.objects.get(pk=run.pk)
     assert (stored.spent_s, stored.retries, stored.not_before) == (0, {}, None)

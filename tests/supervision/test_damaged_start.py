@@ -1,4 +1,4 @@
-"""A run is not trained from weights that are not those that the studio has stored."""
+"""A run is not trained from weights that differ from those that the studio has stored."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +52,7 @@ def assert_refused(run: TrainingRun, named: str) -> None:
     assert not run.checkpoints.exists()
 
 
-def test_a_file_of_the_library_with_a_flipped_byte_is_not_trained_from(user: User, tints: Dataset) -> None:
+def test_a_model_file_with_a_flipped_byte_is_refused(user: User, tints: Dataset) -> None:
     weights = make_entry(user)
     whole = weights.path.read_bytes()
     flip_a_bit(weights.path, len(whole) - 1000)  # a number of a tensor: safetensors reads it without a word
@@ -65,7 +65,7 @@ def test_a_file_of_the_library_with_a_flipped_byte_is_not_trained_from(user: Use
 
 @pytest.mark.parametrize("form", ["compact", "plain"])
 @pytest.mark.parametrize("mode", ["weights", "continue"])
-def test_a_checkpoint_with_a_flipped_byte_is_not_trained_from(user: User, tints: Dataset, form: str, mode: Any) -> None:
+def test_a_checkpoint_with_a_flipped_byte_is_refused(user: User, tints: Dataset, form: str, mode: Any) -> None:
     source = trained(make_run(user, tints, "source", start=True, **{**SMALL, "checkpoint_format": form}))
     assert source.status == "completed", source.error_message
     checkpoint = source.checkpoints.get(is_last=True)
@@ -80,7 +80,7 @@ def test_a_checkpoint_with_a_flipped_byte_is_not_trained_from(user: User, tints:
     assert trained(run).status == "completed"
 
 
-def test_a_damaged_record_of_a_compact_checkpoint_is_found_too(user: User, tints: Dataset) -> None:
+def test_a_corrupted_record_of_a_compact_checkpoint_is_refused(user: User, tints: Dataset) -> None:
     source = trained(make_run(user, tints, "source", start=True, **SMALL))
     checkpoint = source.checkpoints.get(is_last=True)
     for pack in checkpoint.path.parent.rglob("*.pack"):

@@ -68,7 +68,7 @@ def test_storing_again_stores_nothing(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
-def test_one_that_is_behind_stores_nothing_twice(running: TrainingRun) -> None:
+def test_a_reader_with_an_old_offset_stores_nothing_twice(running: TrainingRun) -> None:
     behind = EventStore(TrainingRun.objects.get())
     log = log_of(running)
     log.log("one")
@@ -80,7 +80,7 @@ def test_one_that_is_behind_stores_nothing_twice(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
-def test_a_torn_line_waits_for_its_end(running: TrainingRun) -> None:
+def test_an_incomplete_line_is_stored_once_complete(running: TrainingRun) -> None:
     log_of(running).log("whole")
     path = running.folder / "events.jsonl"
     line = json.dumps(
@@ -98,7 +98,7 @@ def test_a_torn_line_waits_for_its_end(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
-def test_a_damaged_line_is_shown_as_an_error(running: TrainingRun) -> None:
+def test_a_corrupted_line_is_stored_as_an_error(running: TrainingRun) -> None:
     (running.folder / "events.jsonl").write_bytes(b"\x00\x00garbage\n")
     EventStore(running).pull_all()
     row = RunEvent.objects.get()
@@ -107,7 +107,7 @@ def test_a_damaged_line_is_shown_as_an_error(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
-def test_the_last_lines_of_a_trainers_output_hold_no_nul(running: TrainingRun) -> None:
+def test_the_last_lines_of_a_trainers_output_contain_no_nul(running: TrainingRun) -> None:
     (running.folder / "trainer.log").write_bytes(b"one\ntwo\0\n")
     assert log_tail(running.folder) == ["one", "two\ufffd"]
 
@@ -134,7 +134,7 @@ def test_a_crash_within_the_transaction_loses_neither_event_nor_offset(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_who_store_at_once_store_each_event_once(running: TrainingRun) -> None:
+def test_concurrent_readers_store_each_event_once(running: TrainingRun) -> None:
     log = log_of(running)
     for step in range(200):
         point(log, step)
@@ -147,7 +147,7 @@ def test_two_who_store_at_once_store_each_event_once(running: TrainingRun) -> No
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("change", [{"attempt": 2}, {"worker": "there:1:2"}, {"status": "queued"}])
-def test_who_lost_the_run_writes_nothing(running: TrainingRun, change: dict[str, Any]) -> None:
+def test_a_worker_that_lost_the_run_writes_nothing(running: TrainingRun, change: dict[str, Any]) -> None:
     store = EventStore(running)
     log_of(running).log("hello")
     TrainingRun.objects.update(**change)
@@ -158,7 +158,7 @@ def test_who_lost_the_run_writes_nothing(running: TrainingRun, change: dict[str,
 
 
 @pytest.mark.django_db
-def test_progress_is_on_the_run_alone(running: TrainingRun) -> None:
+def test_progress_is_stored_on_the_run_only(running: TrainingRun) -> None:
     progress = {"phase": "train", "total_epochs": 3, "total_steps": 30, "elapsed_s": 2.5, "eta_s": 7.0}
     write(log_of(running), "progress", epoch=1, step=9, **progress)
     EventStore(running).pull_all()
@@ -179,7 +179,7 @@ def test_the_best_value_is_that_of_the_best_epoch(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
-def test_checkpoints_are_best_and_last_one_each_and_go_when_removed(running: TrainingRun) -> None:
+def test_one_checkpoint_each_is_best_and_last_and_removed_ones_are_deleted(running: TrainingRun) -> None:
     log = log_of(running)
     saved(log, "epoch_1.pt", 5, is_best=True)
     saved(log, "epoch_2.pt", 10)
@@ -191,7 +191,7 @@ def test_checkpoints_are_best_and_last_one_each_and_go_when_removed(running: Tra
 
 
 @pytest.mark.django_db
-def test_what_each_checkpoint_takes_alone_follows_the_events(running: TrainingRun) -> None:
+def test_the_own_size_of_each_checkpoint_follows_the_events(running: TrainingRun) -> None:
     log = log_of(running)
     facts = {"reason": "epoch", "size_bytes": 9, "sha256": "0" * 64, "metrics": {}, "is_best": False, "removed": []}
     write(log, "checkpoint", epoch=1, step=1, file="epoch_1.pt", stored_bytes={"epoch_1.pt": 9}, **facts)
@@ -209,7 +209,7 @@ def test_what_each_checkpoint_takes_alone_follows_the_events(running: TrainingRu
 
 
 @pytest.mark.django_db
-def test_a_checkpoint_made_again_keeps_one_row(running: TrainingRun) -> None:
+def test_a_repeated_checkpoint_keeps_one_row(running: TrainingRun) -> None:
     log = log_of(running)
     saved(log, "epoch_1.pt", 5)
     saved(log, "epoch_1.pt", 5, is_best=True)
@@ -219,7 +219,7 @@ def test_a_checkpoint_made_again_keeps_one_row(running: TrainingRun) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("is_one_batch", [True, False])
-def test_a_new_attempt_supersedes_what_it_makes_again(running: TrainingRun, is_one_batch: bool) -> None:
+def test_a_new_attempt_supersedes_what_it_repeats(running: TrainingRun, is_one_batch: bool) -> None:
     log = log_of(running)
     for step in (1, 2, 3):
         point(log, step)
@@ -240,7 +240,7 @@ def test_a_new_attempt_supersedes_what_it_makes_again(running: TrainingRun, is_o
 @pytest.mark.django_db
 @pytest.mark.parametrize("is_one_batch", [True, False])
 @pytest.mark.parametrize("is_due", [True, False])
-def test_a_validation_that_is_made_again_supersedes_the_one_of_the_same_step(
+def test_a_repeated_validation_supersedes_the_one_of_the_same_step(
     running: TrainingRun, is_one_batch: bool, is_due: bool
 ) -> None:
     log = log_of(running)
@@ -259,7 +259,7 @@ def test_a_validation_that_is_made_again_supersedes_the_one_of_the_same_step(
 
 
 @pytest.mark.django_db
-def test_the_last_word_is_known_to_who_comes_later(running: TrainingRun) -> None:
+def test_the_final_status_of_a_trainer_can_be_read_later(running: TrainingRun) -> None:
     write(log_of(running), "status", state="paused")
     EventStore(running).pull_all()
     late = EventStore(TrainingRun.objects.get())
@@ -275,7 +275,7 @@ def stored_messages() -> list[str]:
 
 
 @pytest.mark.django_db
-def test_an_earlier_attempt_is_not_heard_once_the_present_one_has_begun(running: TrainingRun) -> None:
+def test_events_of_an_earlier_attempt_are_ignored_once_the_current_one_has_started(running: TrainingRun) -> None:
     old = log_of(running, 1)
     old.log("before")
     TrainingRun.objects.update(attempt=2)
@@ -301,7 +301,7 @@ def test_an_earlier_attempt_is_not_heard_once_the_present_one_has_begun(running:
 
 
 @pytest.mark.django_db
-def test_who_takes_the_run_over_knows_that_its_attempt_had_begun(running: TrainingRun) -> None:
+def test_a_worker_that_takes_over_recognizes_a_started_attempt(running: TrainingRun) -> None:
     TrainingRun.objects.update(attempt=2)
     running.refresh_from_db()
     write(log_of(running, 2), "status", state="started", device="cpu", batch_size=16)
@@ -317,7 +317,7 @@ def test_who_takes_the_run_over_knows_that_its_attempt_had_begun(running: Traini
 
 
 @pytest.mark.django_db
-def test_a_file_that_a_crash_cut_short_is_taken_up_at_its_last_whole_line(running: TrainingRun) -> None:
+def test_a_file_truncated_by_a_crash_continues_at_its_last_complete_line(running: TrainingRun) -> None:
     log = log_of(running)
     for number in range(10):
         log.log(f"line {number}")
@@ -339,7 +339,7 @@ def test_a_file_that_a_crash_cut_short_is_taken_up_at_its_last_whole_line(runnin
 
 
 @pytest.mark.django_db
-def test_a_line_without_end_is_read_in_pieces(running: TrainingRun) -> None:
+def test_a_very_long_line_is_read_in_pieces(running: TrainingRun) -> None:
     path = running.folder / "events.jsonl"
     with path.open("wb") as file:
         file.write(b"x" * (LONGEST_LINE_BYTES + 100))
@@ -365,7 +365,7 @@ def flood(run: TrainingRun, count: int, start: float = 1000.0, per_s: float = 10
 
 
 @pytest.mark.django_db
-def test_of_a_flood_the_beginning_is_stored_and_the_rest_counted(running: TrainingRun) -> None:
+def test_of_too_many_lines_the_first_are_stored_and_the_others_counted(running: TrainingRun) -> None:
     flood(running, 5000)
     point(log_of(running), 7)
     store = EventStore(running)
@@ -384,7 +384,7 @@ def test_of_a_flood_the_beginning_is_stored_and_the_rest_counted(running: Traini
 
 
 @pytest.mark.django_db
-def test_after_a_flood_the_log_goes_on(running: TrainingRun) -> None:
+def test_after_too_many_lines_the_log_continues(running: TrainingRun) -> None:
     flood(running, 3000)
     flood(running, 50, start=5000, per_s=1)
     EventStore(running).pull_all()
@@ -420,7 +420,7 @@ def test_the_middle_of_a_long_log_is_left_out_while_it_is_written(tmp_path: Path
     assert trim_log(tmp_path / "none", 1) == 0
 
 
-def test_bytes_are_given_back_and_all_else_keeps_its_place(tmp_path: Path) -> None:
+def test_freed_space_is_returned_and_offsets_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b"a" * 100_000 + b"b" * 1_000_000 + b"c" * 100_000)
     blocks = path.stat().st_blocks

@@ -1,4 +1,4 @@
-"""Kinds of failures: by the log, by rules of one's own, and patterns that take too long."""
+"""Failure classes: by the log, by custom rules, and with patterns that take too long."""
 
 import time
 
@@ -29,17 +29,17 @@ from trainingapp.supervision.failures import LINES_SHOWN, Rule, diagnose, own_ru
         ("ValueError: something of its own", "error"),
     ],
 )
-def test_the_log_says_what_the_trainer_could_not(line: str, error_class: str) -> None:
+def test_the_log_classifies_what_the_trainer_could_not(line: str, error_class: str) -> None:
     found = diagnose("error", ["before", line, "after"], ["shown"])
     assert found.rule.error_class == error_class
     assert found.lines == (["shown"] if error_class == "error" else ["before", line, "after"])
 
 
-def test_what_the_trainer_knew_itself_is_not_doubted() -> None:
+def test_the_class_of_the_trainer_takes_precedence() -> None:
     assert diagnose("bad_data", ["CUDA error", "no image"], ["no image"]).rule.error_class == "bad_data"
 
 
-def test_the_lines_about_the_proof_are_shown() -> None:
+def test_the_lines_around_the_match_are_shown() -> None:
     lines = [f"line {number}" for number in range(100)]
     lines[50] = "CUDA error"
     found = diagnose("lost_trainer", lines, lines[-LINES_SHOWN:])
@@ -53,7 +53,7 @@ def rule(pattern: str, **values: object) -> FailureRule:
 
 
 @pytest.mark.django_db
-def test_rules_of_ones_own_go_first_in_their_order() -> None:
+def test_custom_rules_are_tried_first_in_their_order() -> None:
     rule("fan .* stopped", order=2)
     rule("stopped", order=1, error_class="other", action="fail")
     rule("the fan", order=0, is_enabled=False)
@@ -63,7 +63,7 @@ def test_rules_of_ones_own_go_first_in_their_order() -> None:
     assert diagnose("out_of_memory", ["nothing of it"], [], own_rules()).rule.error_class == "out_of_memory"
 
 
-def test_a_pattern_that_takes_too_long_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pattern_that_takes_too_long_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainingapp.supervision.failures.PATTERN_S", 1.0)
     began = time.monotonic()
     careless = ("(a+)+$", Rule("careless"))
@@ -72,7 +72,7 @@ def test_a_pattern_that_takes_too_long_is_passed_over(monkeypatch: pytest.Monkey
     assert time.monotonic() - began < 30, "it would have taken longer than the universe lasts"
 
 
-def test_a_pattern_that_cannot_be_read_is_passed_over() -> None:
+def test_an_invalid_pattern_is_skipped() -> None:
     assert search_in_process("fan (", ["fan ("]) == []
 
 

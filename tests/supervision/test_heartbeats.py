@@ -1,4 +1,4 @@
-"""Clocks that jump: no living run is lost by it, and no dead one lives for ever."""
+"""Clocks that jump: no running run is lost by it, and every dead one is found."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,13 +42,13 @@ def running(heartbeat_at: Any, worker: str = "barn:1:2") -> TrainingRun:
     return TrainingRun(pk=1, attempt=1, status="running", worker=worker, heartbeat_at=heartbeat_at)
 
 
-def test_an_even_clock_tells_the_age_at_the_first_look(clocks: Clocks, heartbeats: Heartbeats) -> None:
+def test_with_a_steady_clock_the_age_is_known_at_the_first_check(clocks: Clocks, heartbeats: Heartbeats) -> None:
     assert heartbeats.silence_s(running(NOON - timedelta(seconds=30))) == 30
     assert heartbeats.silence_s(running(None)) == float("inf")
 
 
 @pytest.mark.parametrize("hours", [1, -1])
-def test_a_living_run_outlives_a_clock_that_is_set(clocks: Clocks, heartbeats: Heartbeats, hours: float) -> None:
+def test_a_running_run_survives_a_clock_change(clocks: Clocks, heartbeats: Heartbeats, hours: float) -> None:
     run = running(clocks.wall)
     assert heartbeats.silence_s(run) == 0
     clocks.pass_(1)
@@ -73,16 +73,16 @@ def test_a_dead_run_is_found_after_a_lease_although_the_clock_was_set(
     assert heartbeats.silence_s(run) > 10
 
 
-def test_who_starts_after_the_clock_was_set_back_watches_first(clocks: Clocks, heartbeats: Heartbeats) -> None:
+def test_a_worker_that_starts_after_the_clock_was_set_back_observes_first(
+    clocks: Clocks, heartbeats: Heartbeats
+) -> None:
     dead = running(NOON + timedelta(hours=1))
     assert heartbeats.silence_s(dead) == 0
     clocks.pass_(11)
     assert heartbeats.silence_s(dead) == 11
 
 
-def test_a_host_whose_clock_is_behind_keeps_its_runs_once_it_was_seen_to_beat(
-    clocks: Clocks, heartbeats: Heartbeats
-) -> None:
+def test_a_host_with_a_slow_clock_keeps_its_runs_after_a_heartbeat(clocks: Clocks, heartbeats: Heartbeats) -> None:
     behind = timedelta(seconds=9)
     run = running(clocks.wall - behind)
     for _ in range(20):
@@ -93,12 +93,12 @@ def test_a_host_whose_clock_is_behind_keeps_its_runs_once_it_was_seen_to_beat(
     assert heartbeats.silence_s(run) == 8, "watched, not told by its clock"
 
 
-def test_what_runs_no_more_is_forgotten(clocks: Clocks, heartbeats: Heartbeats) -> None:
+def test_ended_runs_are_removed_from_the_observations(clocks: Clocks, heartbeats: Heartbeats) -> None:
     heartbeats.silence_s(running(NOON))
     heartbeats.forget_all_but(set())
     assert not heartbeats._seen
 
 
 @pytest.mark.parametrize(("ahead_s", "is_silent"), [(-11, True), (-9, False), (0, False), (9, False), (11, True)])
-def test_a_page_shows_a_heartbeat_of_the_future_as_no_contact(clocks: Clocks, ahead_s: float, is_silent: bool) -> None:
+def test_a_heartbeat_of_the_future_is_shown_as_no_contact(clocks: Clocks, ahead_s: float, is_silent: bool) -> None:
     assert running(clocks.wall + timedelta(seconds=ahead_s)).is_silent is is_silent

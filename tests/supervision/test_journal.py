@@ -1,4 +1,4 @@
-"""The downtime journal: the evidence, and what was done."""
+"""The downtime journal: the evidence, and the action taken."""
 
 import hashlib
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def save(run: TrainingRun, file: str, step: int, content: bytes = b"PK weights",
     return saved
 
 
-def test_a_checkpoint_whose_tensors_are_damaged_is_no_sound_one(silent: TrainingRun) -> None:
+def test_a_checkpoint_with_corrupted_tensors_is_not_valid(silent: TrainingRun) -> None:
     folder = open_folder(silent.folder)
     for epoch in (1, 2):
         save_state(folder, epoch)
@@ -61,7 +61,7 @@ def test_a_checkpoint_whose_tensors_are_damaged_is_no_sound_one(silent: Training
     assert is_valid(silent.checkpoints.get(file="epoch_1.pt"))
 
 
-def test_what_was_found_and_done_is_written_down(silent: TrainingRun) -> None:
+def test_findings_and_actions_are_recorded(silent: TrainingRun) -> None:
     save(silent, "epoch_1.pt", 100)
     worker, heartbeat = silent.worker, silent.heartbeat_at
     recover_run(silent)
@@ -77,7 +77,7 @@ def test_what_was_found_and_done_is_written_down(silent: TrainingRun) -> None:
     assert seen["steps_lost"] == 20
 
 
-def test_a_damaged_checkpoint_does_not_count(silent: TrainingRun) -> None:
+def test_a_corrupted_checkpoint_does_not_count(silent: TrainingRun) -> None:
     save(silent, "epoch_1.pt", 100)
     save(silent, "epoch_2.pt", 115).path.write_bytes(b"rotten!")
     recover_run(silent)
@@ -85,35 +85,35 @@ def test_a_damaged_checkpoint_does_not_count(silent: TrainingRun) -> None:
     assert (seen["checkpoint"]["file"], seen["steps_lost"]) == ("epoch_1.pt", 20)
 
 
-def test_without_a_sound_checkpoint_everything_is_made_again(silent: TrainingRun) -> None:
+def test_without_a_valid_checkpoint_all_steps_are_repeated(silent: TrainingRun) -> None:
     save(silent, "epoch_1.pt", 100).path.unlink()
     recover_run(silent)
     seen = JournalEntry.objects.get().evidence
     assert (seen["checkpoint"]["sound"], seen["steps_lost"]) == (False, 120)
 
 
-def test_a_run_of_another_host_is_said_to_be_elsewhere(silent: TrainingRun) -> None:
+def test_a_run_of_another_host_is_reported_as_such(silent: TrainingRun) -> None:
     TrainingRun.objects.update(host="barn")
     silent.refresh_from_db()
     recover_run(silent)
     assert JournalEntry.objects.get().evidence["process"] == "elsewhere"
 
 
-def test_who_loses_the_race_for_a_run_writes_nothing(silent: TrainingRun) -> None:
+def test_a_worker_that_loses_the_race_writes_nothing(silent: TrainingRun) -> None:
     TrainingRun.objects.update(heartbeat_at=timezone.now())
     recover_run(silent)
     assert not JournalEntry.objects.exists()
 
 
 @pytest.mark.parametrize("attempts", [0, 3])
-def test_the_end_of_all_recoveries_is_a_loss(silent: TrainingRun, attempts: int) -> None:
+def test_a_run_without_recoveries_left_is_recorded_as_lost(silent: TrainingRun, attempts: int) -> None:
     TrainingRun.objects.update(recoveries=attempts)
     silent.refresh_from_db()
     recover_run(silent)
     assert JournalEntry.objects.get().action == ("failed" if attempts == 3 else "requeued")
 
 
-def test_runs_put_back_when_the_studio_was_stopped_are_told_of_once(make: MAKE) -> None:
+def test_runs_requeued_at_a_shutdown_are_recorded_once(make: MAKE) -> None:
     run = make("running", attempt=1, worker="a:1:2", step=30)
     make("queued")
     save(run, "step_30.pt", 30)

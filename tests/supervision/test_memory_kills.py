@@ -1,4 +1,4 @@
-"""A trainer that the system killed for its memory, told from one that somebody killed."""
+"""A trainer killed by the system for its memory, distinguished from one that a user killed."""
 
 import os
 from dataclasses import dataclass
@@ -35,21 +35,21 @@ def world(tmp_path: Path) -> World:
     return world
 
 
-def test_without_a_kill_there_is_none(world: World) -> None:
+def test_without_a_kill_none_is_reported(world: World) -> None:
     watched = world.watch()
     assert not watched.has_one()
     world.live(watched, 2 * DYING_S)
     assert not watched.has_one()
 
 
-def test_one_that_is_counted_at_the_end_is_seen(world: World) -> None:
+def test_a_kill_counted_at_the_end_is_detected(world: World) -> None:
     watched = world.watch()
     world.live(watched, 2 * DYING_S)
     world.kill()
     assert watched.has_one()
 
 
-def test_one_that_takes_its_time_to_end_is_seen_too(world: World) -> None:
+def test_a_kill_of_a_slowly_ending_process_is_detected(world: World) -> None:
     """The count rises when the kill is decided; a busy machine samples many times before the process is gone."""
     watched = world.watch()
     world.live(watched, 2 * DYING_S)
@@ -58,7 +58,7 @@ def test_one_that_takes_its_time_to_end_is_seen_too(world: World) -> None:
     assert watched.has_one()
 
 
-def test_one_of_long_ago_was_another_process(world: World) -> None:
+def test_an_old_kill_belongs_to_another_process(world: World) -> None:
     watched = world.watch()
     world.live(watched, 1)
     world.kill()
@@ -66,7 +66,7 @@ def test_one_of_long_ago_was_another_process(world: World) -> None:
     assert not watched.has_one()
 
 
-def test_the_count_of_another_group_says_nothing_about_a_trainer_that_was_moved(world: World, tmp_path: Path) -> None:
+def test_the_count_of_another_control_group_is_ignored(world: World, tmp_path: Path) -> None:
     other = World(tmp_path / "other")
     for _kill in range(5):
         other.kill()
@@ -124,7 +124,7 @@ def test_the_kills_of_its_control_group_are_counted(tmp_path: Path, system: str)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_where_its_group_counts_none_the_machine_does(tmp_path: Path, system: str) -> None:
+def test_without_a_count_of_its_group_that_of_the_machine_is_used(tmp_path: Path, system: str) -> None:
     mount, group, _name, _text = SYSTEMS[system]
     proc, _tree = a_system(tmp_path, mount, group)
     assert memory_kill_counter(7, proc) == Counter(MACHINE)
@@ -135,7 +135,7 @@ def test_a_process_that_has_ended_has_no_counter(tmp_path: Path) -> None:
     assert memory_kill_counter(8, proc) is None
 
 
-def test_this_system_counts() -> None:
+def test_this_system_has_a_counter() -> None:
     counter = memory_kill_counter(os.getpid())
     assert counter is not None
     assert counter.count() >= 0

@@ -1,4 +1,4 @@
-"""What the end of a trainer means for its run."""
+"""The outcome of a run after the end of its trainer."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_a_full_disk_is_named() -> None:
     assert judge(TrainingRun(), End(None, 28)).fields["error_class"] == "disk_full"
 
 
-def test_a_disk_that_takes_nothing_is_named_and_tried_again() -> None:
+def test_an_unwritable_disk_is_named_and_retried() -> None:
     outcome = judge(TrainingRun(), End(None, 30))
     assert (outcome.to, outcome.fields["error_class"], outcome.wait_s) == ("queued", "read_only", 10)
     assert "read-only" in str(outcome.message)
@@ -94,7 +94,7 @@ def test_the_message_of_a_loss_names_the_cause_and_the_restart(end: End, words: 
     assert outcome.fields["error_message"] == str(outcome.message)
 
 
-def test_a_run_does_not_go_on_for_ever() -> None:
+def test_recoveries_are_limited() -> None:
     outcome = judge(TrainingRun(host="barn", recoveries=3), End(None, -9, lines=["last words"]))
     assert outcome.to == "failed"
     assert outcome.fields["error_class"] == "lost_trainer"
@@ -102,7 +102,7 @@ def test_a_run_does_not_go_on_for_ever() -> None:
     assert "already restarted automatically 3 times" in str(outcome.message)
 
 
-def test_stopping_the_studio_costs_no_recovery() -> None:
+def test_a_shutdown_of_the_studio_costs_no_recovery() -> None:
     outcome = judge(TrainingRun(recoveries=3), End(ended("interrupted"), 0, is_shutting_down=True))
     assert outcome.to == "queued"
     assert "recoveries" not in outcome.fields
@@ -119,7 +119,7 @@ def failed(error_class: str, message: str = "no") -> End:
 @pytest.mark.parametrize(
     "error_class", ["bad_config", "bad_data", "damaged_weights", "non_finite_loss", "disk_full", "error"]
 )
-def test_what_trying_again_cannot_help_is_not_tried_again(error_class: str) -> None:
+def test_permanent_failures_are_not_retried(error_class: str) -> None:
     outcome = judge(TrainingRun(), failed(error_class))
     assert (outcome.to, outcome.fields["error_class"]) == ("failed", error_class)
 
@@ -140,18 +140,18 @@ def test_what_trying_again_cannot_help_is_not_tried_again(error_class: str) -> N
         (failed("still_running"), 1, 20),
     ],
 )
-def test_waits_before_retries_grow(end: End, retries: int, wait_s: float) -> None:
+def test_the_wait_before_a_retry_grows(end: End, retries: int, wait_s: float) -> None:
     outcome = judge(TrainingRun(recoveries=retries, retries={end.error_class: retries}), end)
     assert (outcome.to, outcome.wait_s) == ("queued", wait_s)
 
 
-def test_a_gpu_that_fails_twice_is_given_up() -> None:
+def test_a_gpu_that_fails_twice_is_not_retried() -> None:
     outcome = judge(TrainingRun(recoveries=1, retries={"device_error": 1}), failed("device_error"))
     assert outcome.to == "failed"
 
 
 @pytest.mark.parametrize("end", [End(None, -9), failed("out_of_memory"), End(is_worker_lost=True)])
-def test_a_run_may_be_told_never_to_go_on_by_itself(end: End) -> None:
+def test_automatic_recovery_can_be_disabled_for_a_run(end: End) -> None:
     assert judge(TrainingRun(max_recoveries=0, config={}), end).to == "failed"
 
 
@@ -161,7 +161,7 @@ def test_the_runs_own_number_of_restarts_counts() -> None:
 
 
 @pytest.mark.parametrize(("wanted", "to"), [("pause", "paused"), ("stop", "stopped")])
-def test_who_asked_the_run_to_end_gets_that_and_no_retry(wanted: str, to: str) -> None:
+def test_a_requested_end_is_not_retried(wanted: str, to: str) -> None:
     outcome = judge(TrainingRun(requested_action=wanted), failed("device_error", "CUDA error"))
     assert outcome.to == to
     assert "CUDA error" in str(outcome.message)
@@ -189,18 +189,18 @@ def test_the_batch_is_halved_once_when_memory_runs_out() -> None:
     assert judge(run, failed("out_of_memory")).to == "failed"
 
 
-def test_a_batch_that_was_found_by_itself_is_halved_from_there() -> None:
+def test_an_automatic_batch_size_is_halved() -> None:
     end = End(Failed(error_class="out_of_memory", message="no"), 1, batch_size=32)
     assert judge(run_of(auto_batch_size=True), end).fields["config"]["batch_size"] == 16
 
 
-def test_a_batch_that_cannot_be_halved_fails() -> None:
+def test_a_batch_size_that_cannot_be_halved_fails() -> None:
     outcome = judge(run_of(batch_size=2), failed("out_of_memory"))
     assert outcome.to == "failed"
     assert "cannot be reduced further" in str(outcome.message)
 
 
-def test_a_process_that_the_system_killed_for_its_memory_is_out_of_memory() -> None:
+def test_a_memory_kill_is_classified_as_out_of_memory() -> None:
     outcome = judge(run_of(), End(None, -9, is_memory_kill=True))
     assert outcome.data["error_class"] == "out_of_memory"
     assert judge(run_of(), End(None, -11, is_memory_kill=True)).data["error_class"] == "lost_trainer"
@@ -209,7 +209,7 @@ def test_a_process_that_the_system_killed_for_its_memory_is_out_of_memory() -> N
 # Ends that the supervisor brought about
 
 
-def test_force_stops_and_says_what_is_lost() -> None:
+def test_a_force_stop_reports_what_is_lost() -> None:
     outcome = judge(TrainingRun(requested_action="kill", step=90), End(None, -9, cause="forced", saved_step=80))
     assert outcome.to == "stopped"
     assert "checkpoint of step 80; 10 steps are repeated" in str(outcome.message)
@@ -234,13 +234,13 @@ def test_the_message_names_a_trainer_that_did_not_respond(wanted: str, to: str) 
         (End(ended("stopped"), is_worker_lost=True), "limit of 12 h"),
     ],
 )
-def test_a_time_limit_stops_the_run_says_so_and_is_no_failure(end: End, words: str) -> None:
+def test_a_time_limit_stops_the_run_with_a_message_and_is_not_a_failure(end: End, words: str) -> None:
     outcome = judge(TrainingRun(spent_s=12 * 3600.0), end)
     assert (outcome.to, outcome.fields["error_class"]) == ("stopped", "time_limit")
     assert words in str(outcome.message)
     assert "can be resumed" in str(outcome.message)
 
 
-def test_who_stopped_before_the_limit_is_not_told_of_one() -> None:
+def test_a_stop_before_the_limit_does_not_mention_the_limit() -> None:
     outcome = judge(TrainingRun(spent_s=12 * 3600.0, requested_action="stop"), End(ended("stopped"), 0))
     assert str(outcome.message) == "Stopped."

@@ -1,4 +1,4 @@
-"""Runs whose worker is gone."""
+"""Runs whose worker is lost."""
 
 import os
 import subprocess
@@ -66,7 +66,7 @@ def test_when_a_run_counts_as_lost(make: MAKE) -> None:
     assert not is_lost(make("queued"))
 
 
-def test_a_process_number_used_again_is_another_worker() -> None:
+def test_a_reused_process_id_is_another_worker() -> None:
     assert not is_dead_here(worker_id())
     assert is_dead_here(f"{HOST}:{os.getpid()}:1.00")
     assert not is_dead_here("elsewhere:1:1.00")
@@ -74,7 +74,7 @@ def test_a_process_number_used_again_is_another_worker() -> None:
 
 
 @pytest.mark.django_db
-def test_the_run_is_queued_again_and_says_why(silent: TrainingRun) -> None:
+def test_the_run_is_queued_again_with_a_reason(silent: TrainingRun) -> None:
     recover_run(silent)
     run = TrainingRun.objects.get()
     assert (run.status, run.recoveries, run.worker, run.pid) == ("queued", 1, "", None)
@@ -85,7 +85,7 @@ def test_the_run_is_queued_again_and_says_why(silent: TrainingRun) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("state", ["completed", "paused", "stopped"])
-def test_the_trainers_last_word_counts(silent: TrainingRun, state: str) -> None:
+def test_the_final_status_of_the_trainer_is_used(silent: TrainingRun, state: str) -> None:
     silent.folder.mkdir(parents=True)
     log = EventLog(silent.folder / "events.jsonl", 1)
     log.log("unheard")
@@ -100,7 +100,7 @@ def test_the_trainers_last_word_counts(silent: TrainingRun, state: str) -> None:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("wanted", "status"), [("pause", "paused"), ("stop", "stopped")])
-def test_what_was_wanted_is_honoured(silent: TrainingRun, wanted: str, status: str) -> None:
+def test_the_requested_action_is_carried_out(silent: TrainingRun, wanted: str, status: str) -> None:
     TrainingRun.objects.update(requested_action=wanted)
     silent.refresh_from_db()
     recover_run(silent)
@@ -117,14 +117,14 @@ def test_after_the_last_recovery_the_run_fails(silent: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
-def test_a_worker_that_beats_again_keeps_its_run(silent: TrainingRun) -> None:
+def test_a_worker_that_sends_heartbeats_again_keeps_its_run(silent: TrainingRun) -> None:
     TrainingRun.objects.update(heartbeat_at=timezone.now())
     recover_run(silent)
     assert TrainingRun.objects.get().status == "running"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_several_that_recover_one_does(silent: TrainingRun) -> None:
+def test_of_several_workers_one_recovers_the_run(silent: TrainingRun) -> None:
     copies = [TrainingRun.objects.get() for _ in range(4)]
     assert in_threads([lambda copy=copy: recover_run(copy) for copy in copies]) == [None] * 4
     run = TrainingRun.objects.get()
@@ -133,7 +133,7 @@ def test_of_several_that_recover_one_does(silent: TrainingRun) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_lost_runs_are_found_and_the_living_left_alone(make: MAKE) -> None:
+def test_only_lost_runs_are_recovered(make: MAKE) -> None:
     lost = make("running", attempt=1, worker=dead_worker(), heartbeat_at=ago(60))
     alive = make("running", attempt=1, worker="elsewhere:1:2", heartbeat_at=ago(1))
     recovered: list[int] = []
@@ -145,7 +145,7 @@ def test_lost_runs_are_found_and_the_living_left_alone(make: MAKE) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_trainer_that_is_left_saves_and_leaves_first(user: User, tints: Dataset) -> None:
+def test_a_leftover_trainer_saves_and_ends_first(user: User, tints: Dataset) -> None:
     make_run(user, tints, start=True, **{**TINY, "epochs": 500})
     run = claim_next(HOST, dead_worker())
     assert run is not None

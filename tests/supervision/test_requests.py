@@ -1,4 +1,4 @@
-"""Orders reach the trainer once an attempt, and are taken off when it confirms them."""
+"""Requests are sent to the trainer once per attempt, and removed when it confirms them."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def confirm(log: EventLog, number: int, command: str, **data: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_a_confirmed_order_is_taken_off(running: TrainingRun) -> None:
+def test_a_confirmed_request_is_removed(running: TrainingRun) -> None:
     log = log_of(running)
     confirm(log, 1, "checkpoint")
     confirm(log, 1, "checkpoint")
@@ -52,7 +52,7 @@ def test_a_confirmed_order_is_taken_off(running: TrainingRun) -> None:
 
 
 @pytest.mark.django_db
-def test_the_number_of_epochs_is_the_one_that_the_trainer_says(running: TrainingRun) -> None:
+def test_the_number_of_epochs_is_that_of_the_confirmation(running: TrainingRun) -> None:
     order = {"id": 3, "command": "epochs", "epochs": 1}
     TrainingRun.objects.update(requests=[order], config={**running.config, "epochs": 1})
     confirm(log_of(running), 3, "epochs", epochs=2)
@@ -62,7 +62,7 @@ def test_the_number_of_epochs_is_the_one_that_the_trainer_says(running: Training
 
 
 @pytest.mark.django_db
-def test_a_newer_order_for_epochs_is_not_overwritten_by_the_word_on_an_older(running: TrainingRun) -> None:
+def test_a_newer_request_is_not_overwritten_by_the_confirmation_of_an_older_one(running: TrainingRun) -> None:
     orders = [{"id": 3, "command": "epochs", "epochs": 5}, {"id": 4, "command": "epochs", "epochs": 9}]
     TrainingRun.objects.update(requests=orders, config={**running.config, "epochs": 9})
     confirm(log_of(running), 3, "epochs", epochs=5)
@@ -72,7 +72,7 @@ def test_a_newer_order_for_epochs_is_not_overwritten_by_the_word_on_an_older(run
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("state", "kept"), [("completed", []), ("paused", []), ("", [1, 2, 3])])
-def test_what_a_trainer_left_undone_is_dropped_with_a_word_unless_another_takes_over(
+def test_unconfirmed_requests_are_dropped_with_a_message_unless_another_trainer_takes_over(
     running: TrainingRun, state: str, kept: list[int]
 ) -> None:
     orders = [*running.requests, {"id": 3, "command": "epochs", "epochs": 9}]
@@ -89,7 +89,7 @@ def test_what_a_trainer_left_undone_is_dropped_with_a_word_unless_another_takes_
 
 
 @pytest.mark.django_db
-def test_the_proof_of_a_resume_is_kept_until_the_next_attempt(running: TrainingRun) -> None:
+def test_the_result_of_a_resume_check_is_kept_until_the_next_attempt(running: TrainingRun) -> None:
     log = log_of(running)
     told = {"verdict": "near", "difference": 0.0002, "reason": "the device was cpu, now cuda:0"}
     write(log, "status", epoch=1, step=7, state="resume_check", level="info", message="It differs.", **told)
@@ -138,7 +138,7 @@ def claimed() -> TrainingRun:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_living_trainer_does_each_order_once_and_a_resumed_run_proves_itself(user: User, tints: Dataset) -> None:
+def test_a_trainer_executes_each_request_once_and_a_resumed_run_is_verified(user: User, tints: Dataset) -> None:
     run = make_run(user, tints, start=True, **{**TINY, "epochs": 500, "keep_checkpoints": 1000})
 
     def stored() -> TrainingRun:

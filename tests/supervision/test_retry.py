@@ -1,4 +1,4 @@
-"""A database that is away for a while."""
+"""A database that is temporarily unavailable."""
 
 import time
 
@@ -11,7 +11,7 @@ from trainingapp.supervision.supervision import retried
 pytestmark = pytest.mark.django_db
 
 
-def test_a_write_is_tried_until_it_succeeds() -> None:
+def test_a_write_is_repeated_until_it_succeeds() -> None:
     answers = [OperationalError("away"), OperationalError("away"), "stored"]
 
     def write() -> str:
@@ -31,7 +31,7 @@ def test_other_errors_are_not_hidden() -> None:
         retried(write)
 
 
-def test_a_worker_that_ends_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_ends_stops_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainingapp.supervision.supervision.DATABASE_RETRY_S", 0.3)
 
     def write() -> None:

@@ -93,7 +93,7 @@ def test_a_run_completes_and_everything_is_stored(user: User, tints: Dataset) ->
 
 
 @pytest.mark.any_database
-def test_the_trainer_is_told_its_device_and_gives_it_back(user: User, tints: Dataset) -> None:
+def test_the_trainer_gets_its_device_and_releases_it(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, epochs=1, device="auto")
     supervise(run)
     assert json.loads((run.folder / "config.json").read_text())["device"] == "cpu"
@@ -103,7 +103,7 @@ def test_the_trainer_is_told_its_device_and_gives_it_back(user: User, tints: Dat
 
 
 @pytest.mark.any_database
-def test_pause_frees_the_process_and_resume_goes_on_from_that_step(user: User, tints: Dataset) -> None:
+def test_a_pause_ends_the_process_and_resuming_continues_from_that_step(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, epochs=30)
     with supervised(run):
         pid = wait_for_step(run, 3).pid
@@ -151,7 +151,7 @@ def test_the_end_of_the_worker_queues_the_run(user: User, tints: Dataset) -> Non
     assert after.checkpoints.get(is_last=True).step == after.step, "nothing has to be made again"
 
 
-def test_who_lost_the_run_ends_its_trainer_and_leaves_the_row_alone(user: User, tints: Dataset) -> None:
+def test_a_worker_that_lost_the_run_ends_its_trainer_and_does_not_change_the_row(user: User, tints: Dataset) -> None:
     run = claimed(user, tints, **LONG)
     with supervised(run):
         pid = wait_for_step(run, 2).pid
@@ -184,7 +184,7 @@ def test_a_folder_of_another_database_is_moved_aside(user: User, tints: Dataset)
 
 
 @pytest.mark.any_database
-def test_a_folder_that_cannot_be_made_is_a_failure_with_a_reason(user: User, tints: Dataset, settings: Any) -> None:
+def test_a_folder_that_cannot_be_created_is_a_failure_with_a_reason(user: User, tints: Dataset, settings: Any) -> None:
     run = claimed(user, tints)
     blocker = Path(settings.RUNS_DIR)
     blocker.write_text("")
@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_made_is_a_failure_with_a_reason(user: User, tin
 
 
 @pytest.mark.any_database
-def test_a_warm_spare_is_taken_and_replaced_after_the_first_step(user: User, tints: Dataset, settings: Any) -> None:
+def test_a_warm_process_is_used_and_replaced_after_the_first_step(user: User, tints: Dataset, settings: Any) -> None:
     settings.SPARE_TRAINER = True
     me = psutil.Process()
 
@@ -217,7 +217,7 @@ def test_a_warm_spare_is_taken_and_replaced_after_the_first_step(user: User, tin
 
 
 @pytest.mark.any_database
-def test_a_dead_spare_costs_nothing(user: User, tints: Dataset, settings: Any) -> None:
+def test_a_dead_warm_process_does_no_harm(user: User, tints: Dataset, settings: Any) -> None:
     settings.SPARE_TRAINER = True
     warm_spare()
     (spare,) = [child for child in psutil.Process().children() if "--spare" in cmdline(child)]
@@ -262,7 +262,7 @@ def test_a_leftover_trainer_saves_before_it_ends(tmp_path: Path, leftover: "subp
 
 
 @pytest.mark.parametrize("wrong", ["another start time", "another host", "torn", "missing"])
-def test_a_process_that_is_no_leftover_is_left_alone(
+def test_a_process_that_is_not_a_leftover_is_not_touched(
     tmp_path: Path, leftover: "subprocess.Popen[str]", wrong: str
 ) -> None:
     record = {"pid": leftover.pid, "create_time": psutil.Process(leftover.pid).create_time()}

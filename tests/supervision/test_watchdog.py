@@ -1,4 +1,4 @@
-"""Trainers that hang, do not answer or have had their time, by a clock of the test's own."""
+"""Trainers that hang, do not respond or reach their time limit, with a simulated clock."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def test_a_quiet_trainer_hangs_after_the_limit_and_not_before(clock: Clock, watc
     assert watchdog.verdict(run) is None
 
 
-def test_a_trainer_of_long_steps_is_given_longer(clock: Clock, watchdog: Watchdog) -> None:
+def test_a_trainer_with_long_steps_gets_a_longer_limit(clock: Clock, watchdog: Watchdog) -> None:
     clock.now += 14 * 60
     watchdog.note_event()
     clock.now += 40 * 60
@@ -46,13 +46,13 @@ def test_a_trainer_of_long_steps_is_given_longer(clock: Clock, watchdog: Watchdo
     assert watchdog.verdict(TrainingRun()) == "hang"
 
 
-def test_hanging_and_grace_can_be_turned_off(clock: Clock, watchdog: Watchdog, settings: Any) -> None:
+def test_the_limits_for_hanging_and_grace_can_be_disabled(clock: Clock, watchdog: Watchdog, settings: Any) -> None:
     settings.HANG_MINUTES = settings.STOP_GRACE_S = 0
     clock.now += 1e6
     assert watchdog.verdict(TrainingRun(requested_action="stop")) is None
 
 
-def test_who_was_asked_has_the_grace_from_then_on(clock: Clock, watchdog: Watchdog) -> None:
+def test_the_grace_period_starts_with_the_request(clock: Clock, watchdog: Watchdog) -> None:
     run = TrainingRun()
     clock.now += 600
     run.requested_action = "pause"
@@ -66,11 +66,11 @@ def test_who_was_asked_has_the_grace_from_then_on(clock: Clock, watchdog: Watchd
     assert watchdog.verdict(run) == "unanswered"
 
 
-def test_force_is_at_once(watchdog: Watchdog) -> None:
+def test_a_force_stop_takes_effect_immediately(watchdog: Watchdog) -> None:
     assert watchdog.verdict(TrainingRun(requested_action="kill")) == "forced"
 
 
-def test_limits_soft_once_then_grace_then_hard(clock: Clock, watchdog: Watchdog) -> None:
+def test_the_soft_limit_acts_once_then_the_grace_period_then_the_hard_limit(clock: Clock, watchdog: Watchdog) -> None:
     run = TrainingRun(spent_s=12 * 3600 - 1.0)
     assert watchdog.verdict(run) is None
     run.spent_s = 12 * 3600.0
@@ -82,6 +82,6 @@ def test_limits_soft_once_then_grace_then_hard(clock: Clock, watchdog: Watchdog)
     assert watchdog.verdict(run) == "hard_limit"
 
 
-def test_the_runs_own_limits_go_before_the_studios(watchdog: Watchdog) -> None:
+def test_the_limits_of_a_run_override_those_of_the_studio(watchdog: Watchdog) -> None:
     assert watchdog.verdict(TrainingRun(spent_s=20.0, soft_limit_h=0.001)) == "soft_limit"
     assert watchdog.verdict(TrainingRun(spent_s=1e9, soft_limit_h=0, hard_limit_h=0)) is None
