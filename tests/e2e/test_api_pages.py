@@ -1,4 +1,4 @@
-"""The pages for programs' people: the description of the API, to be tried, and one's tokens."""
+"""The API document in the browser, and the page of API tokens."""
 
 from collections.abc import Callable
 
@@ -38,7 +38,7 @@ def test_the_api_can_be_tried_in_the_browser(web: Studio, page: Page, problems: 
     assert web.status(1) == "paused"
 
 
-def test_the_description_suits_a_phone_and_the_dark(web: Studio, page: Page, problems: list[str]) -> None:
+def test_the_description_fits_a_phone_and_dark_mode(web: Studio, page: Page, problems: list[str]) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto(f"{web.url}/api/v1/docs")
     expect(page.get_by_text("List runs")).to_be_visible()
@@ -47,7 +47,7 @@ def test_the_description_suits_a_phone_and_the_dark(web: Studio, page: Page, pro
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_a_token_is_made_copied_and_revoked(web: Studio, page: Page, problems: list[str]) -> None:
+def test_a_token_is_created_copied_and_revoked(web: Studio, page: Page, problems: list[str]) -> None:
     page.goto(f"{web.url}/account/tokens/")
     page.get_by_label("Name").fill("laptop")
     page.get_by_role("button", name="Create token").click()
@@ -61,7 +61,7 @@ def test_a_token_is_made_copied_and_revoked(web: Studio, page: Page, problems: l
     expect(page.get_by_role("button", name="Revoke")).to_have_count(0)
 
 
-def test_a_token_is_made_once_whatever_is_pressed(web: Studio, page: Page, problems: list[str]) -> None:
+def test_a_token_is_created_once_for_repeated_submissions(web: Studio, page: Page, problems: list[str]) -> None:
     tokens = f"{web.url}/account/tokens/"
     page.goto(tokens)
     page.get_by_label("Name").fill("laptop")

@@ -1,4 +1,4 @@
-"""Cleaning up checkpoints in the browser: what would go is seen while the rules are typed, and confirmed."""
+"""Cleaning up checkpoints in the browser: a live preview of the retention policy, and the confirmation."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def address(studio: Studio) -> str:
     return f"{studio.url}/runs/{run_id}/checkpoints/"
 
 
-def test_what_goes_is_seen_at_once_and_goes_when_confirmed(
+def test_the_preview_is_live_and_confirmed_deletions_are_done(
     page: Page, studio: Studio, log_in: Callable[[], None], address: str, problems: list[str]
 ) -> None:
     log_in()
@@ -49,7 +49,7 @@ def test_what_goes_is_seen_at_once_and_goes_when_confirmed(
     expect(page.locator("tr", has_text="epoch_5.pt").get_by_text("pinned").first).to_be_visible()
 
 
-def test_it_works_without_scripts(browser: Browser, studio: Studio, address: str) -> None:
+def test_it_works_without_javascript(browser: Browser, studio: Studio, address: str) -> None:
     context = browser.new_context(java_script_enabled=False, viewport={"width": 390, "height": 800})
     page = context.new_page()
     page.goto(f"{studio.url}/login/")

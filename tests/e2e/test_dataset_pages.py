@@ -1,4 +1,4 @@
-"""The pages of datasets in a browser: deciding how to import, and looking at the images."""
+"""The pages of datasets in a browser: confirming an import, and viewing the images."""
 
 import re
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def sources(page: Page) -> list[str]:
     return [row.get_attribute("data-source") or "" for row in page.locator("[data-class]").all()]
 
 
-def test_classes_are_decided_by_keyboard_and_the_import_begins(
+def test_classes_are_edited_by_keyboard_and_the_import_starts(
     page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str], problems: list[str]
 ) -> None:
     log_in()
@@ -56,7 +56,7 @@ def test_classes_are_decided_by_keyboard_and_the_import_begins(
     assert '"seed": 5' in row["options"]
 
 
-def test_images_are_looked_at_with_and_without_what_is_drawn_over_them(
+def test_images_are_shown_with_and_without_annotations(
     page: Page, log_in: Callable[[], None], pages: list[str], problems: list[str]
 ) -> None:
     log_in()
@@ -83,7 +83,7 @@ def test_images_are_looked_at_with_and_without_what_is_drawn_over_them(
     expect(page).to_have_url(re.compile(r"\?split=val$"))
 
 
-def test_an_import_is_decided_without_scripts(browser: Browser, studio: Studio, pages: list[str]) -> None:
+def test_an_import_is_confirmed_without_javascript(browser: Browser, studio: Studio, pages: list[str]) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{studio.url}/login/?next={pages[0].removeprefix(studio.url)}")

@@ -1,4 +1,4 @@
-"""The evaluation page in a browser: through the epochs, boxes by confidence, sorting, and without scripts."""
+"""The evaluation page in a browser: epochs, boxes by confidence, sorting, and use without JavaScript."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,9 @@ def address(studio: Studio) -> str:
     return f"{studio.url}/runs/{run_id}/evaluation/"
 
 
-def test_images_through_the_epochs(page: Page, address: str, log_in: Callable[[], None], problems: list[str]) -> None:
+def test_images_are_compared_across_epochs(
+    page: Page, address: str, log_in: Callable[[], None], problems: list[str]
+) -> None:
     log_in()
     page.goto(address)
     images, boxes = page.locator("#travel-images"), page.locator("#fixed-0 [data-confidence]:visible")
@@ -79,7 +81,7 @@ def test_images_through_the_epochs(page: Page, address: str, log_in: Callable[[]
     expect(page.get_by_role("heading", level=1)).to_contain_text("after epoch 1")
 
 
-def test_everything_is_there_without_scripts(browser: Browser, studio: Studio, address: str) -> None:
+def test_everything_works_without_javascript(browser: Browser, studio: Studio, address: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{studio.url}/login/")

@@ -1,4 +1,4 @@
-"""Every page, in light and dark: no serious accessibility problem, nothing wider than a phone."""
+"""Every page, in light and dark mode: no serious accessibility problem, nothing wider than a phone."""
 
 import time
 from collections.abc import Callable
@@ -176,9 +176,7 @@ def settled_width(page: Page, most: int) -> int:
     return needed
 
 
-def test_every_page_is_in_the_language_of_its_reader_and_breaks_no_rule(
-    browser: Browser, studio: Studio, pages: list[str]
-) -> None:
+def test_every_page_is_translated_and_violates_no_policy(browser: Browser, studio: Studio, pages: list[str]) -> None:
     context, page = visit(browser, studio, "light", 375)
     context.add_cookies([{"name": "django_language", "value": "zh-hans", "url": studio.url}])
     problems: list[str] = []
@@ -214,9 +212,7 @@ def test_keyboard_users_can_skip_to_the_content(
     expect(page.locator("#main")).to_be_focused()
 
 
-def test_the_focus_can_be_seen_wherever_it_goes(
-    page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]
-) -> None:
+def test_the_focus_is_always_visible(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:
     log_in()
     unseen, buttons = [], 0
     for address in ("/", "/runs/new/", "/runs/5/", "/runs/5/checkpoints/", "/weights/1/"):
@@ -240,7 +236,7 @@ FOCUS = """() => {
 }"""
 
 
-def test_the_theme_is_kept(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:
+def test_the_theme_is_stored(page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]) -> None:
     page.emulate_media(color_scheme="light")
     log_in()
     page.get_by_role("button", name="Switch between light and dark theme").click()
@@ -276,7 +272,7 @@ def test_the_list_filters_without_a_reload_and_keeps_the_focus(
     assert page.evaluate("window.untouched")
 
 
-def test_the_buttons_work_without_scripts(browser: Browser, studio: Studio, pages: list[str]) -> None:
+def test_the_buttons_work_without_javascript(browser: Browser, studio: Studio, pages: list[str]) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{studio.url}/login/")
@@ -289,7 +285,7 @@ def test_the_buttons_work_without_scripts(browser: Browser, studio: Studio, page
     context.close()
 
 
-def test_who_signs_out_elsewhere_is_told_so(
+def test_signing_out_elsewhere_is_reported(
     page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]
 ) -> None:
     log_in()

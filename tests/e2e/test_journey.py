@@ -1,4 +1,4 @@
-"""One run from start to end, as a person does it in a browser, on a real studio that is killed on the way."""
+"""One run from start to end in a browser, on a real studio that is killed on the way."""
 
 import io
 import random

@@ -1,4 +1,4 @@
-"""Numbers on the page are written as a person writes them, by the server and by the browser alike."""
+"""Numbers on the page are formatted alike by the server and by the browser."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ VALUES = [
 VALUES += [999_949, 999_999, 1.25e12, -7.5e-300, 2.5, 0.00012345, 1000.5, 1001.5, 3.14159e20]
 
 
-def test_server_and_browser_write_the_same(studio: Studio, page: Page) -> None:
+def test_server_and_browser_format_alike(studio: Studio, page: Page) -> None:
     studio.spawn("web")
     wait_for(studio.answers, 60, "the web server answers")
     page.goto(f"{studio.url}/login/")

@@ -1,4 +1,4 @@
-"""The queue reordered in a browser: by keyboard, by dragging with mouse and finger, and without scripts."""
+"""The queue reordered in a browser: by keyboard, by dragging with mouse and touch, and without JavaScript."""
 
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +56,7 @@ def becomes(page: Page, studio: Studio, order: list[str]) -> None:
     wait_for(lambda: shown(page) == order and stored(studio) == order, 30, f"the order is {order}")
 
 
-def test_by_keyboard_with_a_word_for_who_cannot_see(
+def test_by_keyboard_with_an_announcement_for_screen_readers(
     page: Page, studio: Studio, waiting: list[str], problems: list[str]
 ) -> None:
     page.evaluate("window.untouched = true")
@@ -110,7 +110,7 @@ def test_escape_puts_a_dragged_row_back(page: Page, studio: Studio, waiting: lis
     assert stored(studio) == NAMES
 
 
-def test_what_changes_elsewhere_is_shown_by_itself(
+def test_changes_of_other_users_appear_automatically(
     page: Page, studio: Studio, waiting: list[str], problems: list[str]
 ) -> None:
     page.evaluate("window.untouched = true")
@@ -120,7 +120,7 @@ def test_what_changes_elsewhere_is_shown_by_itself(
     assert page.evaluate("window.untouched")
 
 
-def test_by_finger_on_a_phone(browser: Browser, studio: Studio, page: Page, waiting: list[str]) -> None:
+def test_by_touch_on_a_phone(browser: Browser, studio: Studio, page: Page, waiting: list[str]) -> None:
     context = browser.new_context(
         viewport={"width": 390, "height": 844}, has_touch=True, storage_state=page.context.storage_state()
     )
@@ -158,7 +158,7 @@ def test_both_pages_are_accessible_and_fit_a_phone(page: Page, studio: Studio, w
         assert page.evaluate("document.documentElement.scrollWidth") == 375
 
 
-def test_without_scripts(browser: Browser, studio: Studio, page: Page, waiting: list[str]) -> None:
+def test_without_javascript(browser: Browser, studio: Studio, page: Page, waiting: list[str]) -> None:
     context = browser.new_context(java_script_enabled=False, storage_state=page.context.storage_state())
     plain = context.new_page()
     plain.goto(f"{studio.url}/queue/")

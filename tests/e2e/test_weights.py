@@ -1,4 +1,4 @@
-"""The library in a browser: save a trained network, try it, export it, and predict with what was exported."""
+"""The models in a browser: save a trained network, try it, export it, and predict with the export."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ result = make_run(
 """
 
 
-def test_from_a_run_to_predictions_elsewhere(
+def test_from_a_run_to_predictions_of_the_export(
     page: Page, studio: Studio, log_in: Callable[[], None], problems: list[str], tmp_path: Path
 ) -> None:
     studio.manage("demo", "--name", "Shapes", "--images", "60", "--size", "96")

@@ -1,4 +1,4 @@
-"""A backup made in the middle of a run, brought back elsewhere."""
+"""A backup of a running run, restored elsewhere."""
 
 import threading
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.helpers.studio import Studio, wait_for
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_in_work_goes_on_after_a_restore_as_if_nothing_had_happened(
+def test_a_running_run_resumes_bit_exactly_after_a_restore(
     studio: Studio,
     tmp_path: Path,
     undisturbed: tuple[Path, list[object]],  # noqa: F811
@@ -41,7 +41,7 @@ def test_a_run_in_work_goes_on_after_a_restore_as_if_nothing_had_happened(
 
 
 @pytest.mark.postgres
-def test_it_goes_into_another_kind_of_database(studio: Studio, tmp_path: Path, postgres_url: str) -> None:
+def test_it_can_be_restored_to_another_database_engine(studio: Studio, tmp_path: Path, postgres_url: str) -> None:
     ids = studio.prepare(runs=2, start=False)
     studio.manage("backup", str(tmp_path / "studio.tar.zst"))
     other = Studio(tmp_path / "elsewhere", DATABASE_URL=postgres_url)

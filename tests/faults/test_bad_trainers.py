@@ -1,4 +1,4 @@
-"""Trainers that hang, do not answer, run out of memory or talk without end: the studio stays honest and goes on."""
+"""Trainers that hang, do not respond, exhaust memory or log without limit: the status stays accurate, the run continues."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def messages(studio: Studio, run: int) -> str:
     return "\n".join(str(event["data"].get("message", "")) for event in studio.events(run, "status"))
 
 
-def test_a_trainer_that_hangs_is_found_ended_and_the_run_goes_on(studio: Studio, tmp_path: Path) -> None:
+def test_a_hanging_trainer_is_ended_and_the_run_continues(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", HANG)
     studio.env["HANG_MINUTES"] = "0.4"
     (run,) = studio.prepare(epochs=2, images=48)
@@ -43,7 +43,7 @@ def test_a_trainer_that_hangs_is_found_ended_and_the_run_goes_on(studio: Studio,
     assert any("in never" in line for line in event["data"]["lines"]), "the lines show where it hung"
 
 
-def test_a_trainer_that_does_not_answer_is_ended_after_its_grace(studio: Studio, tmp_path: Path) -> None:
+def test_an_unresponsive_trainer_is_ended_after_the_grace_period(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", DEAF)
     studio.env["STOP_GRACE_S"] = "3"
     (run,) = studio.prepare(**LONG)
@@ -61,7 +61,7 @@ def test_a_trainer_that_does_not_answer_is_ended_after_its_grace(studio: Studio,
     assert started["step"] == saved
 
 
-def test_force_ends_it_at_once_and_it_can_be_resumed(studio: Studio, tmp_path: Path) -> None:
+def test_a_force_stop_ends_it_immediately_and_it_can_be_resumed(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", DEAF)
     (run,) = studio.prepare(**LONG)
     studio.start_worker()
@@ -78,7 +78,7 @@ def test_force_ends_it_at_once_and_it_can_be_resumed(studio: Studio, tmp_path: P
     wait_for(lambda: studio.run(run)["attempt"] == 2 and studio.run(run)["phase"] == "train", 60, "it goes on")
 
 
-def test_the_forced_stop_of_a_run_whose_worker_is_gone(studio: Studio) -> None:
+def test_the_force_stop_of_a_run_whose_worker_is_lost(studio: Studio) -> None:
     (run,) = studio.prepare(**LONG)
     worker = studio.start_worker()
     studio.wait_for_step(run, 3)
@@ -91,7 +91,7 @@ def test_the_forced_stop_of_a_run_whose_worker_is_gone(studio: Studio) -> None:
     wait_for(lambda: not studio.trainers(), 15, "its trainer is gone")
 
 
-def test_a_trainer_deaf_to_sigterm_does_not_keep_the_worker_from_ending(studio: Studio, tmp_path: Path) -> None:
+def test_a_trainer_that_ignores_sigterm_does_not_block_the_end_of_the_worker(studio: Studio, tmp_path: Path) -> None:
     code = "import signal\nfrom trainingapp.engine.control import Control\nControl.catch_signals = lambda self: None\n"
     at_start(studio, tmp_path / "hook", f"{DEAF}\n{code}signal.signal(signal.SIGTERM, signal.SIG_IGN)\n")
     (run,) = studio.prepare(**LONG)
@@ -102,7 +102,7 @@ def test_a_trainer_deaf_to_sigterm_does_not_keep_the_worker_from_ending(studio: 
     wait_for(lambda: not studio.trainers(), 15, "its trainer is gone")
 
 
-def test_without_memory_the_run_goes_on_with_half_the_batch(studio: Studio, tmp_path: Path) -> None:
+def test_out_of_memory_continues_with_half_the_batch_size(studio: Studio, tmp_path: Path) -> None:
     at_start(studio, tmp_path / "hook", LITTLE_MEMORY.replace("{spare}", str(64 << 20)))
     (run,) = studio.prepare(epochs=1, batch_size=16, image_size=224, images=32, augmentation="none")
     studio.start_worker()
@@ -147,9 +147,7 @@ def group(studio: Studio) -> Iterator[Group]:
     folder.rmdir()
 
 
-def test_a_trainer_that_the_system_kills_for_its_memory_continues_with_half_the_batch(
-    studio: Studio, tmp_path: Path, group: Group
-) -> None:
+def test_a_memory_kill_continues_with_half_the_batch_size(studio: Studio, tmp_path: Path, group: Group) -> None:
     at_start(studio, tmp_path / "hook", group.hook())
     config = {"epochs": 1, "batch_size": 16, "image_size": 224, "augmentation": "none", "num_workers": 0}
     (run,) = studio.prepare(images=32, **config)
@@ -162,7 +160,7 @@ def test_a_trainer_that_the_system_kills_for_its_memory_continues_with_half_the_
     assert event["data"]["error_class"] == "out_of_memory"
 
 
-def test_a_killed_trainer_is_not_called_out_of_memory_for_a_kill_elsewhere(
+def test_a_memory_kill_of_another_process_is_not_attributed_to_the_trainer(
     studio: Studio, tmp_path: Path, group: Group
 ) -> None:
     (run,) = studio.prepare(**{**LONG, "epochs": 3, "images": 48})
@@ -179,7 +177,7 @@ def test_a_killed_trainer_is_not_called_out_of_memory_for_a_kill_elsewhere(
     assert event["data"]["error_class"] == "lost_trainer"
 
 
-def test_whom_somebody_kills_is_not_called_out_of_memory(studio: Studio) -> None:
+def test_a_trainer_killed_by_a_user_is_not_classified_as_out_of_memory(studio: Studio) -> None:
     (run,) = studio.prepare(**{**LONG, "epochs": 3, "images": 48})
     studio.start_worker()
     psutil.Process(studio.wait_for_step(run, 8)["pid"]).kill()
@@ -189,7 +187,7 @@ def test_whom_somebody_kills_is_not_called_out_of_memory(studio: Studio) -> None
     assert event["data"]["error_class"] == "lost_trainer"
 
 
-def test_a_trainer_that_dies_with_a_signal(studio: Studio) -> None:
+def test_a_trainer_that_ends_with_a_signal(studio: Studio) -> None:
     (run,) = studio.prepare(**{**LONG, "epochs": 3, "images": 48})
     studio.start_worker()
     pid = studio.wait_for_step(run, 8)["pid"]
@@ -206,7 +204,7 @@ MEGABYTES = [100, pytest.param(1000, marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("megabytes", MEGABYTES)
-def test_a_flood_on_standard_output(studio: Studio, tmp_path: Path, megabytes: int) -> None:
+def test_too_much_standard_output(studio: Studio, tmp_path: Path, megabytes: int) -> None:
     at_start(studio, tmp_path / "hook", TALK.replace("{megabytes}", str(megabytes)))
     studio.env["TRAINER_LOG_MB"] = "8"
     (run,) = studio.prepare(epochs=2, images=48)
@@ -220,7 +218,7 @@ def test_a_flood_on_standard_output(studio: Studio, tmp_path: Path, megabytes: i
 
 
 @pytest.mark.parametrize("megabytes", MEGABYTES)
-def test_a_flood_of_events(studio: Studio, tmp_path: Path, megabytes: int) -> None:
+def test_too_many_events(studio: Studio, tmp_path: Path, megabytes: int) -> None:
     at_start(studio, tmp_path / "hook", TALK_EVENTS.replace("{megabytes}", str(megabytes)))
     (run,) = studio.prepare(epochs=2, images=48)
     studio.start_worker()

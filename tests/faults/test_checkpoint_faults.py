@@ -1,4 +1,4 @@
-"""What happens to a run's folder while a checkpoint is saved: there always is a sound one, and nothing else is left."""
+"""Faults of a run's folder while a checkpoint is saved: a valid checkpoint always exists, and no leftovers remain."""
 
 import errno
 import json
@@ -61,7 +61,7 @@ def check_whole(run_dir: Path) -> int:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_disk_that_is_full_at_any_stage_costs_nothing(small_disk: Path, form: Form) -> None:
+def test_a_full_disk_at_any_stage_loses_nothing(small_disk: Path, form: Form) -> None:
     """One page more is free each time: the save fails at every stage in turn, until it has what it needs."""
     run_dir = small_disk / "run"
     folder = open_folder(run_dir, form=form)
@@ -88,7 +88,7 @@ def test_a_disk_that_is_full_at_any_stage_costs_nothing(small_disk: Path, form: 
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_folder_that_becomes_read_only_is_told_and_harms_nothing(small_disk: Path, form: Form) -> None:
+def test_a_folder_that_becomes_read_only_is_reported_and_loses_nothing(small_disk: Path, form: Form) -> None:
     run_dir = small_disk / "run"
     folder = open_folder(run_dir, form=form)
     save(folder, 1)
@@ -139,7 +139,7 @@ class Saver:
 
 
 @pytest.mark.parametrize(("form", "kills"), [("compact", 25), ("plain", 8)])
-def test_a_kill_at_any_moment_leaves_a_sound_checkpoint(tmp_path: Path, form: Form, kills: int) -> None:
+def test_a_kill_at_any_moment_leaves_a_valid_checkpoint(tmp_path: Path, form: Form, kills: int) -> None:
     moments = random.Random(7)
     saver = Saver(tmp_path / "saver.log")
     try:

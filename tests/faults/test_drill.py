@@ -1,4 +1,4 @@
-"""The drill that users run, as a soak: kills over the three tasks change nothing. The long one makes twenty."""
+"""The drill that users run, as a soak test: kills over the three tasks change nothing. The long one makes twenty."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ def test_kills_change_nothing(studio: Studio, kills: int) -> None:
     assert not (studio.data_dir / "runs").exists()  # the studio's own data is not touched
 
 
-def test_the_comparison_finds_what_differs() -> None:
+def test_the_comparison_finds_differences() -> None:
     points = [(1, "train", ("loss", 0.5)), (2, "train", ("loss", 0.25))]
     one = Facts({"model_state_dict": "a"}, points, {"epoch_1.json": "x"})
     assert differences(one, one) == []

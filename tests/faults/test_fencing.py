@@ -1,4 +1,4 @@
-"""A worker that falls silent and comes back when its run has moved: nothing twice, nothing missing, one trainer."""
+"""A worker that stops and returns after its run has moved: nothing twice, nothing missing, one trainer."""
 
 import signal
 import subprocess
@@ -61,7 +61,7 @@ def check_whole(studio: Studio, run: int, reference: int) -> None:
 
 
 @pytest.mark.parametrize("hosts", [pytest.param(("barn", "barn"), marks=pytest.mark.long), ("barn", "shed")])
-def test_a_worker_that_comes_back_late_finds_its_run_gone(studio: Studio, hosts: tuple[str, str]) -> None:
+def test_a_worker_that_returns_late_has_lost_its_run(studio: Studio, hosts: tuple[str, str]) -> None:
     reference, run = studio.prepare(runs=2, start=False, **CONFIG)
     first = start_worker_on(studio, hosts[0])
     studio.manage("train", "start", str(reference))

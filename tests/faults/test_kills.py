@@ -1,4 +1,4 @@
-"""Everything is killed once in the middle of a run, and the run ends as if nothing had happened."""
+"""Each process is killed once during a run, and the run ends as if uninterrupted."""
 
 import signal
 from collections.abc import Iterator

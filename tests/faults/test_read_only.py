@@ -1,4 +1,4 @@
-"""The whole data folder turns read-only, as after an error of a disk: it is said clearly, and nothing is lost."""
+"""The whole data folder becomes read-only, as after a disk error: it is reported clearly, and nothing is lost."""
 
 import subprocess
 import urllib.error
@@ -64,7 +64,7 @@ def check_goes_on(studio: Studio, run: int) -> None:
     assert [event["step"] for event in points if not event["superseded"]] == list(range(1, row["step"] + 1))
 
 
-def test_a_run_in_work_waits_until_it_can_be_saved(studio: Studio, set_read_only: Callable[[bool], None]) -> None:
+def test_a_running_run_waits_until_it_can_be_saved(studio: Studio, set_read_only: Callable[[bool], None]) -> None:
     studio.env["RETRY_WAIT_S"] = "0"
     (run,) = studio.prepare(**CONFIG)
     process = studio.start("--no-demo")
@@ -94,7 +94,7 @@ def test_a_run_in_work_waits_until_it_can_be_saved(studio: Studio, set_read_only
 
 
 @pytest.mark.parametrize("command", ["studio", "run_huey", "web"])
-def test_what_cannot_start_says_why_in_a_few_lines(
+def test_a_process_that_cannot_start_reports_why_in_a_few_lines(
     studio: Studio, set_read_only: Callable[[bool], None], command: str
 ) -> None:
     (run,) = studio.prepare(**CONFIG)
@@ -110,7 +110,7 @@ def test_what_cannot_start_says_why_in_a_few_lines(
     check_goes_on(studio, run)
 
 
-def test_a_web_server_that_lives_through_it_answers(studio: Studio, set_read_only: Callable[[bool], None]) -> None:
+def test_a_running_web_server_keeps_answering(studio: Studio, set_read_only: Callable[[bool], None]) -> None:
     studio.prepare(start=False, **CONFIG)
     studio.spawn("web")
     wait_for(studio.answers, 60, "the web server answers")

@@ -1,4 +1,4 @@
-"""A run by way of Redis."""
+"""A run with Redis."""
 
 import pytest
 

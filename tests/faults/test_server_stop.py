@@ -1,4 +1,4 @@
-"""A web server that is told to stop ends its open streams whole, and does not wait for their readers."""
+"""A web server that is stopped ends its open streams completely, and does not wait for their readers."""
 
 import re
 import signal
@@ -22,7 +22,7 @@ def logged_in(studio: Studio) -> urllib.request.OpenerDirector:
     return opener
 
 
-def test_open_streams_end_whole_when_the_server_stops(studio: Studio) -> None:
+def test_open_streams_end_completely_when_the_server_stops(studio: Studio) -> None:
     (run,) = studio.prepare(start=False)
     server = studio.spawn("web")
     wait_for(studio.answers, 60, "the web server answers")

@@ -1,4 +1,4 @@
-"""Databases, queues and disks that are away for a while: the run goes on, and nothing is missing after."""
+"""Databases, queues and disks that are temporarily unavailable: the run continues, and nothing is missing."""
 
 import os
 import shutil

@@ -25,7 +25,7 @@ def announced(studio: Studio) -> int:
     return studio.log.read_text().count(f"CV Studio is at {studio.url}/")
 
 
-def test_stopping_it_loses_no_run_and_the_next_start_goes_on(studio: Studio) -> None:
+def test_stopping_it_loses_no_run_and_the_next_start_resumes(studio: Studio) -> None:
     run, parent = start_training(studio, epochs=20)
     wait_for(lambda: announced(studio) == 1, 10, "it says where it is")
     assert studio.stop(parent) == 0
@@ -41,7 +41,7 @@ def test_stopping_it_loses_no_run_and_the_next_start_goes_on(studio: Studio) -> 
     assert not studio.all_processes()
 
 
-def test_what_is_killed_comes_back_and_without_the_parent_nothing_is_left(studio: Studio) -> None:
+def test_killed_children_are_restarted_and_end_with_their_parent(studio: Studio) -> None:
     run, parent = start_training(studio)
     (web,) = studio.find("web")
     web.kill()
@@ -64,7 +64,7 @@ def test_what_is_killed_comes_back_and_without_the_parent_nothing_is_left(studio
     assert (row["status"], row["recoveries"]) == ("queued", 1)
 
 
-def test_a_port_that_is_taken_is_named(studio: Studio) -> None:
+def test_a_port_in_use_is_named(studio: Studio) -> None:
     with socket.create_server(("127.0.0.1", studio.port)):
         done = studio.manage("studio", "--no-demo", check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Each system check speaks up for what it is there for, and is silent on a plain workstation."""
+"""Each system check reports its problem, and none reports anything on a plain workstation."""
 
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,19 @@ def test_a_plain_workstation_gets_no_warning(check: Any, settings: Any) -> None:
     assert check() == []
 
 
-def test_debug_that_others_reach_is_warned_of(settings: Any) -> None:
+def test_debug_that_others_can_reach_gets_a_warning(settings: Any) -> None:
     settings.DEBUG, settings.HOST, settings.HTTPS = True, "0.0.0.0", True
     assert ids(checks.check_reachability()) == ["cvstudio.W001"]
     settings.HOST = "127.0.0.1"
     assert checks.check_reachability() == []
 
 
-def test_every_host_name_allowed_is_warned_of(settings: Any) -> None:
+def test_allowing_every_host_name_gets_a_warning(settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["*"]
     assert ids(checks.check_reachability()) == ["cvstudio.W002"]
 
 
-def test_a_studio_that_others_reach_without_https_is_warned_of(settings: Any) -> None:
+def test_a_reachable_studio_without_https_gets_a_warning(settings: Any) -> None:
     settings.HOST = "studio.example.org"
     assert ids(checks.check_reachability()) == ["cvstudio.W003"]
     settings.HTTPS = True
@@ -52,17 +52,17 @@ def test_loopback_is_recognised(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "studio.example.org"])
-def test_an_address_that_others_reach_is_recognised(host: str) -> None:
+def test_a_reachable_address_is_recognised(host: str) -> None:
     assert not checks.is_loopback(host)
 
 
 @pytest.mark.parametrize("key", ["short", "a" * 80])
-def test_a_secret_key_that_can_be_guessed_is_warned_of(settings: Any, key: str) -> None:
+def test_a_weak_secret_key_gets_a_warning(settings: Any, key: str) -> None:
     settings.SECRET_KEY = key
     assert ids(checks.check_secret_key()) == ["cvstudio.W004"]
 
 
-def test_a_secret_key_that_others_can_read_is_warned_of(settings: Any, tmp_path: Path) -> None:
+def test_a_readable_secret_key_gets_a_warning(settings: Any, tmp_path: Path) -> None:
     settings.DATA_DIR = tmp_path
     path = tmp_path / "secret_key"
     path.write_text("x")
@@ -81,23 +81,23 @@ def test_a_folder_that_cannot_be_written_to_is_an_error(settings: Any, tmp_path:
     assert str(settings.RUNS_DIR) in message.msg
 
 
-def test_a_folder_yet_to_be_made_is_no_error(settings: Any, tmp_path: Path) -> None:
+def test_a_folder_that_does_not_exist_yet_is_no_error(settings: Any, tmp_path: Path) -> None:
     settings.RUNS_DIR = tmp_path / "new" / "runs"
     assert checks.check_folders() == []
 
 
-def test_a_redis_that_does_not_answer_is_warned_of(settings: Any, free_port: int) -> None:
+def test_an_unreachable_redis_gets_a_warning(settings: Any, free_port: int) -> None:
     settings.REDIS_URL = f"redis://127.0.0.1:{free_port}/0"
     assert ids(checks.check_redis()) == ["cvstudio.W007"]
 
 
 @pytest.mark.redis
-def test_a_redis_that_answers_is_fine(settings: Any, redis_url: str) -> None:
+def test_a_reachable_redis_gets_no_warning(settings: Any, redis_url: str) -> None:
     settings.REDIS_URL = redis_url
     assert checks.check_redis() == []
 
 
-def test_sqlite_on_a_network_drive_is_warned_of() -> None:
+def test_sqlite_on_a_network_drive_gets_a_warning() -> None:
     mounts = [checks.Mount("/", "ext4"), checks.Mount("/mnt/share", "nfs4")]
     sqlite = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/mnt/share/data/studio.sqlite3"}
     assert ids(checks.sqlite_warnings(sqlite, mounts)) == ["cvstudio.W008"]
@@ -105,7 +105,7 @@ def test_sqlite_on_a_network_drive_is_warned_of() -> None:
     assert checks.sqlite_warnings({**sqlite, "ENGINE": "django.db.backends.postgresql"}, mounts) == []
 
 
-def test_more_trainers_than_cores_are_warned_of(settings: Any) -> None:
+def test_more_trainers_than_cores_get_a_warning(settings: Any) -> None:
     settings.MAX_TRAINING_PROCESSES = 10_000
     assert ids(checks.check_capacity()) == ["cvstudio.W009"]
     settings.MAX_TRAINING_PROCESSES = 1

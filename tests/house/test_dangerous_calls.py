@@ -1,4 +1,4 @@
-"""What could run code out of data is used nowhere, whatever a comment would excuse."""
+"""Calls that could execute code from data are used nowhere, whatever a comment would permit."""
 
 import ast
 import re
@@ -50,7 +50,7 @@ def call_danger(call: ast.Call) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_no_module_has_one(path: Path) -> None:
+def test_no_module_has_a_dangerous_call(path: Path) -> None:
     found = list(dangers(path.read_text()))
     assert not found or (path.relative_to(REPOSITORY).as_posix() in RESTRICTED and len(found) == 1)
 
@@ -70,11 +70,11 @@ def test_no_module_has_one(path: Path) -> None:
         "eval(text)",
     ],
 )
-def test_the_test_sees_them(source: str) -> None:
+def test_the_test_finds_dangerous_calls(source: str) -> None:
     assert list(dangers(source))
 
 
-def test_every_excuse_from_a_security_rule_has_its_reason() -> None:
+def test_every_exception_from_a_security_rule_has_a_reason() -> None:
     bare = []
     for path in SOURCES:
         for number, line in enumerate(path.read_text().splitlines(), start=1):

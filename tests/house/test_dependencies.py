@@ -1,4 +1,4 @@
-"""pyproject.toml says truly what the packages need."""
+"""pyproject.toml declares the dependencies of the packages exactly."""
 
 import ast
 import importlib.metadata
@@ -61,7 +61,7 @@ def test_every_other_import_is_declared_in_an_extra(folder: str, extra: str) -> 
     assert needed(folder) <= distributions(PROJECT["dependencies"] + extras[extra] + extras["prod"])
 
 
-def test_no_dependency_is_declared_for_nothing() -> None:
+def test_no_declared_dependency_is_unused() -> None:
     named_in_settings = {"huey", "whitenoise", "django-csp", "channels", "channels-redis"}
     loaded_by_torch_onnx = {"onnx", "onnxscript"}
     used = needed("cvstudio") | needed("trainingapp") | named_in_settings | NOT_IMPORTED | loaded_by_torch_onnx

@@ -1,4 +1,4 @@
-"""The import contracts hold, and each of them bites."""
+"""The import contracts hold, and each of them detects a violation."""
 
 import ast
 import os
@@ -63,14 +63,14 @@ def test_the_contracts_hold(tree: Path) -> None:
         ("contract/events.py", "import django", "The contract has no torch and no Django"),
     ],
 )
-def test_a_contract_is_broken_by(tree: Path, module: str, line: str, contract: str) -> None:
+def test_a_contract_detects(tree: Path, module: str, line: str, contract: str) -> None:
     append(tree / "trainingapp" / module, line)
     done = lint(tree)
     assert done.returncode == 1
     assert f"{contract} BROKEN" in done.stdout
 
 
-def test_torch_is_imported_by_the_engine_alone() -> None:
+def test_only_the_engine_imports_torch() -> None:
     sources = [*(REPOSITORY / "trainingapp").rglob("*.py"), *(REPOSITORY / "cvstudio").rglob("*.py")]
     importers = {path.relative_to(REPOSITORY).as_posix() for path in sources if imports_torch(path)}
     assert importers

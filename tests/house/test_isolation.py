@@ -1,4 +1,4 @@
-"""What must hold for the tests themselves."""
+"""Requirements for the tests themselves."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_the_test_process_never_touches_the_checkouts_data() -> None:
 
 
 @pytest.mark.django_db
-def test_sqlite_is_tested_as_it_is_used() -> None:
+def test_sqlite_is_tested_with_the_production_options() -> None:
     if connection.vendor != "sqlite":
         return
     with connection.cursor() as cursor:

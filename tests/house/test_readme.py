@@ -1,4 +1,4 @@
-"""The README says what is so."""
+"""The README agrees with the code."""
 
 import re
 import runpy
@@ -30,7 +30,7 @@ def test_every_command_that_is_named_exists() -> None:
     assert named - {"check", "run_huey"} <= commands
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     for document in [REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
@@ -41,7 +41,7 @@ def test_the_steps_without_make_use_the_extras_that_exist() -> None:
     assert set(re.findall(r"'\.\[(\w+)\]'", README)) <= set(extras)
 
 
-def test_no_lock_or_list_of_packages_names_an_address() -> None:
+def test_no_lock_file_names_an_address() -> None:
     lock = (REPOSITORY / "static" / "package-lock.json").read_text()
     assert '"resolved"' not in lock
     assert '"integrity"' in lock

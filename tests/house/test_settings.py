@@ -1,4 +1,4 @@
-"""The environment is read once, checked, and refused with a line that a person can act on."""
+"""The environment is read once, checked, and refused with a message that names the remedy."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def setting(env: dict[str, str], expression: str) -> str:
         ("LOG_FORMAT", "xml"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_by_name(studio_env: dict[str, str], name: str, value: str) -> None:
+def test_an_invalid_value_is_refused_by_name(studio_env: dict[str, str], name: str, value: str) -> None:
     done = run_python({**studio_env, name: value}, "manage.py", "check")
     assert done.returncode != 0
     assert f"\n{name}: " in done.stderr
@@ -54,7 +54,7 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(studio_env: dict[str, st
 
 
 def test_a_soft_time_limit_after_the_hard_one_is_refused(studio_env: dict[str, str]) -> None:
-    """Runs would be killed at the hard limit and never be asked to save."""
+    """Runs would be killed at the hard limit without a chance to save."""
     done = run_python({**studio_env, "SOFT_TIME_LIMIT_HOURS": "30"}, "manage.py", "check")
     assert done.returncode != 0
     assert "\nHARD_TIME_LIMIT_HOURS: must not be below SOFT_TIME_LIMIT_HOURS (30)" in done.stderr
@@ -64,7 +64,7 @@ def test_a_soft_time_limit_after_the_hard_one_is_refused(studio_env: dict[str, s
     assert done.stdout == ""
 
 
-def test_every_wrong_value_is_named_at_once(studio_env: dict[str, str]) -> None:
+def test_all_wrong_values_are_named_together(studio_env: dict[str, str]) -> None:
     done = run_python({**studio_env, "DEBUG": "tru", "PORT": "abc"}, "manage.py", "check")
     assert "DEBUG: " in done.stderr
     assert "PORT: " in done.stderr
@@ -77,7 +77,7 @@ def test_a_password_is_not_repeated_in_the_message(studio_env: dict[str, str]) -
 
 
 @pytest.mark.parametrize("name", ["DATA_DIR", "CHECKPOINTS_DIR"])
-def test_a_folder_that_cannot_be_made_is_named(studio_env: dict[str, str], tmp_path: Path, name: str) -> None:
+def test_a_folder_that_cannot_be_created_is_named(studio_env: dict[str, str], tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     done = run_python({**studio_env, name: str(tmp_path / "file" / "data")}, "manage.py", "check")
     assert done.returncode != 0
@@ -120,7 +120,7 @@ def test_a_database_url_of_sqlite_keeps_the_production_options(studio_env: dict[
     assert "IMMEDIATE" in shown
 
 
-def test_the_secret_key_is_made_once_and_private(studio_env: dict[str, str]) -> None:
+def test_the_secret_key_is_created_once_and_private(studio_env: dict[str, str]) -> None:
     with ThreadPoolExecutor(4) as pool:
         keys = set(pool.map(lambda _: setting(studio_env, "settings.SECRET_KEY"), range(4)))
     assert len(keys) == 1
@@ -174,5 +174,5 @@ def test_the_console_command_is_manage_py(studio_env: dict[str, str]) -> None:
     assert by_module.stdout == run_python(studio_env, "manage.py", "version").stdout
 
 
-def test_this_process_has_the_environment_of_no_developer() -> None:
+def test_tests_ignore_the_environment_of_the_developer() -> None:
     assert "cvstudio-tests-" in os.environ["DATA_DIR"]

@@ -1,4 +1,4 @@
-"""Only the folders of the tasks name a task: everything else asks the registry."""
+"""Only the folders of the tasks name a task: all other code uses the registry."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Templates are readable: short lines, one partial for each part of a page, and no decisions about a status."""
+"""Templates are readable: short lines, one partial for each part of a page, and no status logic."""
 
 import re
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_the_pager_is_one_partial() -> None:
     assert places(r'class="pagination', but=frozenset({"_pages.html"})) == []
 
 
-def test_a_status_is_judged_by_pages_and_models_alone() -> None:
+def test_status_logic_is_in_pages_and_models_only() -> None:
     assert places(r"\{% (?:el)?if [^%]*\b(?:status|state) ?(?:==|!=) ?[\"']") == []
 
 

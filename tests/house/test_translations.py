@@ -1,4 +1,4 @@
-"""Every text of the studio has a Simplified Chinese translation, made for what the text says today."""
+"""Every text of the studio has a current Simplified Chinese translation."""
 
 import ast
 import os
@@ -52,13 +52,13 @@ def test_every_text_is_translated(extracted: Catalog) -> None:
     assert not missing, f"run `make messages`, then translate: {missing}"
 
 
-def test_no_translation_is_left_of_a_text_that_is_gone(extracted: Catalog, catalogue: Catalog) -> None:
+def test_no_translation_of_a_removed_text_is_left(extracted: Catalog, catalogue: Catalog) -> None:
     now = {(message.context, str(message.id)) for message in extracted}
     assert [message.id for message in catalogue if (message.context, str(message.id)) not in now] == []
     assert not catalogue.obsolete
 
 
-def test_a_translation_fills_in_what_the_text_fills_in(catalogue: Catalog) -> None:
+def test_a_translation_has_the_placeholders_of_its_text(catalogue: Catalog) -> None:
     for message in catalogue:
         if message.id:
             sources = [message.id] if isinstance(message.id, str) else list(message.id)

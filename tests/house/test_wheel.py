@@ -1,4 +1,4 @@
-"""A built wheel is the whole studio: templates, browser libraries and translations are inside."""
+"""A built wheel contains the whole studio: templates, browser libraries and translations."""
 
 import os
 import subprocess
@@ -62,11 +62,11 @@ def run(env: dict[str, str], cwd: Path, *command: str) -> str:
         "trainingapp/engine/__main__.py",
     ],
 )
-def test_the_wheel_holds(wheel: Path, name: str) -> None:
+def test_the_wheel_contains(wheel: Path, name: str) -> None:
     assert name in zipfile.ZipFile(wheel).namelist()
 
 
-def test_the_wheel_holds_nothing_else_of_the_checkout(wheel: Path) -> None:
+def test_the_wheel_contains_nothing_else_of_the_checkout(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {
         "cvstudio",

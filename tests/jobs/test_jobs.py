@@ -1,4 +1,4 @@
-"""Jobs: claimed once, followed to their end, and never shown in progress when no worker has them."""
+"""Jobs: claimed once, tracked to their end, and never shown in progress without a worker."""
 
 import os
 import threading
@@ -120,7 +120,7 @@ def test_jobs_of_one_lane_do_not_wait_for_those_of_another(user: User) -> None:
         assert claimed == [kind for kind in jobs if LANES[kind] is lane]
 
 
-def test_a_job_whose_worker_was_lost_is_claimed_again_but_not_for_ever(user: User) -> None:
+def test_a_job_whose_worker_was_lost_is_claimed_again_a_limited_number_of_times(user: User) -> None:
     job = asked(user)
     for tries in (1, 2):
         claimed = lease.claim_job()
@@ -149,7 +149,7 @@ def test_a_worker_that_lost_its_job_stores_nothing(user: User) -> None:
 # Ends
 
 
-def test_a_kind_that_the_worker_does_not_know_fails_with_a_sentence(user: User) -> None:
+def test_an_unknown_kind_fails_with_a_message(user: User) -> None:
     asked(user, "unheard_of")
     ended = work_off()
     assert (ended.state, "unheard_of" in job_message(ended)) == ("failed", True)
@@ -175,7 +175,7 @@ def test_work_in_the_worker_reports_progress_and_ends_with_a_result(user: User, 
     assert (ended.state, ended.result, ended.message) == ("done", {"found": str(job.pk)}, "")
 
 
-def test_work_in_the_worker_that_breaks_fails_its_job(user: User, in_worker: Working) -> None:
+def test_an_error_in_the_worker_fails_the_job(user: User, in_worker: Working) -> None:
     def work(job: Job, report: ReportProgress) -> Mapping[str, object]:
         raise MemoryError("too large")
 
@@ -234,7 +234,7 @@ def test_a_job_in_progress_is_cancelled_and_its_worker_stops(user: User, endless
     assert (job.state, job.message_data["code"]) == ("cancelled", JOB_CANCELLED.code)
 
 
-def test_a_worker_that_shuts_down_gives_its_job_back_which_costs_no_attempt(
+def test_a_worker_that_shuts_down_releases_its_job_without_costing_an_attempt(
     user: User, endless: threading.Event
 ) -> None:
     job = asked(user)
@@ -266,7 +266,7 @@ def test_a_job_whose_result_exists_is_not_cancelled(user: User, monkeypatch: pyt
     assert job_verbs.cancel_job(job).state == "working"
 
 
-def test_a_message_of_an_older_version_is_shown_as_it_is(user: User) -> None:
+def test_a_message_of_an_older_version_is_shown_unchanged(user: User) -> None:
     job = asked(user)
     Job.objects.update(state="failed", message="It took more than 30 minutes.")
     job.refresh_from_db()

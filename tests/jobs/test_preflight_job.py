@@ -1,4 +1,4 @@
-"""A preflight from the asking to its result, in the process that a worker starts for it."""
+"""A preflight check from the request to its result, in the process that a worker starts for it."""
 
 import json
 from io import StringIO
@@ -29,7 +29,7 @@ def done(user: User, dataset: Dataset, **config: Any) -> Job:
     return work_off()
 
 
-def test_it_says_what_the_run_takes(user: User, tints: Dataset) -> None:
+def test_it_reports_what_the_run_needs(user: User, tints: Dataset) -> None:
     job = done(user, tints)
     assert (job.state, job.done, job.total) == ("done", 4, 4), job.message
     assert job.result["steps_per_epoch"] == 6
@@ -37,13 +37,13 @@ def test_it_says_what_the_run_takes(user: User, tints: Dataset) -> None:
     assert job.result["finite"]["loss"] is True
 
 
-def test_what_is_wrong_is_its_message(user: User, tints: Dataset) -> None:
+def test_errors_become_its_message(user: User, tints: Dataset) -> None:
     job = done(user, tints, device="cuda:7")
     assert job.state == "failed"
     assert job.message.startswith("device is cuda:7")
 
 
-def test_the_command_does_it_and_says_so(user: User, tints: Dataset) -> None:
+def test_the_command_performs_it_and_prints_the_result(user: User, tints: Dataset) -> None:
     output = StringIO()
     values = [f"--set={name}={value}" for name, value in TINY.items()]
     owner = user.get_username()

@@ -28,7 +28,7 @@ def files(run: TrainingRun) -> list[str]:
     return list(run.checkpoints.order_by("step").values_list("file", flat=True))
 
 
-def test_list_info_and_best_show_what_there_is(make: MAKE) -> None:
+def test_list_info_and_best(make: MAKE) -> None:
     run = stored(make("paused"), 3, best=2)
     listed = json.loads(checkpoints("list", run.pk, "--json"))
     assert [item["file"] for item in listed] == ["epoch_3.pt", "epoch_2.pt", "epoch_1.pt"]
@@ -39,7 +39,7 @@ def test_list_info_and_best_show_what_there_is(make: MAKE) -> None:
     assert json.loads(checkpoints("best", run.pk, "--json"))["file"] == "epoch_2.pt"
 
 
-def test_verify_names_the_damaged_and_fails(make: MAKE) -> None:
+def test_verify_names_corrupted_checkpoints_and_fails(make: MAKE) -> None:
     sound, rotten = stored(make("paused")), stored(make("paused"))
     assert "4 compared, 0 damaged" in checkpoints("verify", sound.pk)
     flip_a_bit(sorted((rotten.folder / "checkpoints" / "packs").iterdir())[-1], 4000)
@@ -50,7 +50,7 @@ def test_verify_names_the_damaged_and_fails(make: MAKE) -> None:
     assert rotten.checkpoints.exclude(damage="").count() == 1
 
 
-def test_delete_and_clean_say_what_goes_and_do_it_when_told(make: MAKE, monkeypatch) -> None:
+def test_delete_and_clean_show_the_effect_and_act_after_confirmation(make: MAKE, monkeypatch) -> None:
     run = stored(make("paused"), 6)
     said = checkpoints("delete", run.pk, "epoch_2.pt", "--dry-run")
     assert "packs/000002.pack" in said
@@ -68,7 +68,7 @@ def test_delete_and_clean_say_what_goes_and_do_it_when_told(make: MAKE, monkeypa
     assert files(run) == ["epoch_1.pt", "epoch_5.pt", "epoch_6.pt"]
 
 
-def test_pin_keeps_and_lets_go(make: MAKE) -> None:
+def test_pin_and_unpin(make: MAKE) -> None:
     run = stored(make("paused"))
     checkpoints("pin", run.pk, "epoch_2.pt")
     assert run.checkpoints.get(is_pinned=True).file == "epoch_2.pt"
@@ -88,12 +88,12 @@ def test_export_writes_a_file_for_torch(make: MAKE, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("list", 99), ("info", 99, "epoch_1.pt"), ("clean", 99), ("verify", 99)])
-def test_a_run_that_is_not_there_is_named(arguments: tuple[object, ...]) -> None:
+def test_a_missing_run_is_named(arguments: tuple[object, ...]) -> None:
     with pytest.raises(CommandError, match="no run 99"):
         checkpoints(*arguments)
 
 
-def test_a_file_that_is_not_there_is_named(make: MAKE) -> None:
+def test_a_missing_file_is_named(make: MAKE) -> None:
     run = stored(make("paused"))
     with pytest.raises(CommandError, match=r"no checkpoint epoch_9\.pt"):
         checkpoints("delete", run.pk, "epoch_9.pt", "--yes")

@@ -38,7 +38,7 @@ def test_statistics_and_share(dataset: Dataset) -> None:
     assert dataset.visibility == "private"
 
 
-def test_a_refused_dataset_is_told_by_report_and_exit_code(dataset: Dataset) -> None:
+def test_a_refused_dataset_is_reported_with_an_exit_code(dataset: Dataset) -> None:
     item = {"level": "error", "code": "empty", "file": "a.zip", "message": "a.zip holds nothing."}
     Dataset.objects.update(status="refused", report=[item])
     with pytest.raises(CommandError, match="was refused"):

@@ -10,7 +10,7 @@ from tests.helpers.studio import REPOSITORY, Studio, studio  # noqa: F401
 pytestmark = pytest.mark.slow
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(studio: Studio) -> None:  # noqa: F811
+def test_a_closed_pipe_is_no_error(studio: Studio) -> None:  # noqa: F811
     (run,) = studio.prepare(start=False)
     command = [sys.executable, "-u", "manage.py", "train", "show", str(run)]
     show = subprocess.Popen(

@@ -70,12 +70,12 @@ def test_priority(queue: list[TrainingRun]) -> None:
         (["priority", "{a}", "5000"], "must lie between"),
     ],
 )
-def test_what_is_wrong_is_said(queue: list[TrainingRun], arguments: list[str], words: str) -> None:
+def test_errors_are_reported(queue: list[TrainingRun], arguments: list[str], words: str) -> None:
     with pytest.raises(CommandError, match=words):
         run("queue", *(each.format(a=queue[0].pk) for each in arguments))
 
 
-def test_a_run_that_does_not_wait_cannot_be_moved(make: MAKE) -> None:
+def test_a_run_that_is_not_queued_cannot_be_moved(make: MAKE) -> None:
     with pytest.raises(CommandError, match="and not in the queue"):
         run("queue", "move", make("completed").pk, "--first")
 

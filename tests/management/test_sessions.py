@@ -1,4 +1,4 @@
-"""The sessions in docs/ do what they say, from the first line to the last."""
+"""The sessions in docs/ work as documented, from the first line to the last."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from tests.helpers.studio import REPOSITORY, Studio, studio  # noqa: F401
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
-def test_a_network_is_trained_with_manage_py_alone(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
+def test_a_network_is_trained_with_manage_py_only(studio: Studio, tmp_path: Path) -> None:  # noqa: F811
     studio.migrate()
     studio.python(
         "from django.contrib.auth.models import User\nresult = User.objects.create_superuser('admin').pk",

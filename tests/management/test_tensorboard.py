@@ -1,4 +1,4 @@
-"""manage.py tensorboard shows the curves of runs."""
+"""manage.py tensorboard shows the charts of runs."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def with_points(run: TrainingRun) -> TrainingRun:
 
 
 @pytest.mark.django_db
-def test_runs_that_are_not_there_or_have_no_files_are_refused(make: MAKE) -> None:
+def test_missing_runs_and_runs_without_files_are_refused(make: MAKE) -> None:
     with pytest.raises(CommandError, match="There is no run 998, 999"):
         call_command("tensorboard", 998, 999)
     with pytest.raises(CommandError, match="has files for TensorBoard yet"):
@@ -42,7 +42,7 @@ def test_runs_that_are_not_there_or_have_no_files_are_refused(make: MAKE) -> Non
 
 
 @pytest.mark.django_db
-def test_those_with_files_are_taken_under_their_names(make: MAKE, tmp_path: Path) -> None:
+def test_runs_with_files_are_shown_under_their_names(make: MAKE, tmp_path: Path) -> None:
     one, two = with_points(make("running", name="A pet!")), with_points(make("completed", name="小狗"))
     make("pending")
     assert runs_with_files([]) == [one, two]

@@ -1,4 +1,4 @@
-"""manage.py token: make, list, revoke."""
+"""manage.py token: create, list, revoke."""
 
 import json
 from io import StringIO
@@ -18,7 +18,7 @@ def call(*arguments: str) -> str:
     return output.getvalue()
 
 
-def test_the_secret_alone_is_printed(admin: User) -> None:
+def test_only_the_secret_is_printed(admin: User) -> None:
     secret = call("create", "laptop").strip()
     token = token_verbs.find_token(secret)
     assert token is not None
@@ -26,7 +26,7 @@ def test_the_secret_alone_is_printed(admin: User) -> None:
     assert token.expires_at is not None
 
 
-def test_a_token_is_made_for_whom_and_what_one_says(user: User) -> None:
+def test_a_token_is_created_for_the_given_user_and_scopes(user: User) -> None:
     call("create", "laptop", "--user", "ada", "--scope", "read", "--days", "0")
     token = ApiToken.objects.get()
     assert (token.user, token.scopes, token.expires_at) == (user, ["read"], None)
@@ -57,7 +57,7 @@ def test_tokens_are_revoked(user: User) -> None:
     "arguments",
     [["create", "x", "--user", "nobody"], ["create", " "], ["create", "x", "--days", "-1"], ["revoke", "4711"]],
 )
-def test_what_cannot_be_done_is_said(admin: Any, arguments: list[str]) -> None:
+def test_errors_are_reported(admin: Any, arguments: list[str]) -> None:
     with pytest.raises(CommandError):
         call(*arguments)
     assert not ApiToken.objects.exists()

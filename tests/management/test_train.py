@@ -43,7 +43,7 @@ def test_create_takes_json_and_a_dataset_by_number_and_an_owner(
     assert (run.owner, run.status, run.config["epochs"]) == (user, "pending", 2)
 
 
-def test_what_was_corrected_is_stored(admin: User, dataset: Dataset) -> None:
+def test_corrections_are_stored(admin: User, dataset: Dataset) -> None:
     train("create", "mine", "--dataset", "pets", "--set", "image_size=50")
     run = TrainingRun.objects.get()
     assert run.config["image_size"] == 64
@@ -92,7 +92,7 @@ def test_a_wrong_json_file_is_refused_in_the_same_way(
     assert words in str(caught.value)
 
 
-def test_a_wrong_value_is_told_of_where_it_was_given(admin: User, dataset: Dataset, tmp_path: Path) -> None:
+def test_a_wrong_value_is_reported_with_its_source(admin: User, dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("epochs: 2\nbatch_size: 0")
     with pytest.raises(CommandError) as caught:
         train("create", "mine", "--dataset", "pets", "--file", tmp_path / "run.yaml", "--set", "epochs=0")
@@ -126,7 +126,7 @@ def test_the_verbs_are_those_of_the_pages(run: TrainingRun) -> None:
         train("stop", 4711)
 
 
-def test_a_run_that_refuses_does_not_keep_the_others_from_a_verb(make: MAKE) -> None:
+def test_a_refusing_run_does_not_block_the_others(make: MAKE) -> None:
     done, waiting, also = make("completed"), make("queued"), make("queued")
     output = StringIO()
     numbers = map(str, [done.pk, waiting.pk, 4711, also.pk])
@@ -148,7 +148,7 @@ def test_list_and_show(make: MAKE) -> None:
     assert "status: completed" in train("show", done.pk)
 
 
-def test_logs_show_what_is_at_least_as_bad(run: TrainingRun, django_capture_on_commit_callbacks: Any) -> None:
+def test_logs_are_filtered_by_the_lowest_level(run: TrainingRun, django_capture_on_commit_callbacks: Any) -> None:
     run_verbs.start_run(run, by="ada")
     run.transition("failed", level="error", message="It broke.")
     assert "status: The run is now queued (ada)." in train("logs", run.pk)
@@ -158,7 +158,7 @@ def test_logs_show_what_is_at_least_as_bad(run: TrainingRun, django_capture_on_c
     assert "queued" not in errors
 
 
-def test_delete_says_how_much_and_does_nothing_in_a_dry_run(make: MAKE) -> None:
+def test_delete_shows_the_size_and_does_nothing_in_a_dry_run(make: MAKE) -> None:
     run = make("completed")
     run.folder.mkdir(parents=True)
     (run.folder / "config.json").write_bytes(b"x" * 1234)
@@ -169,7 +169,7 @@ def test_delete_says_how_much_and_does_nothing_in_a_dry_run(make: MAKE) -> None:
     assert not RunEvent.objects.exists()
 
 
-def test_delete_asks(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_delete_asks_for_confirmation(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make("completed")
     monkeypatch.setattr("builtins.input", lambda question: "n")
     train("delete", run.pk)
@@ -222,7 +222,7 @@ def test_lists_are_filtered(make: MAKE) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [("failed", 3), ("stopped", 4), ("paused", 5)])
-def test_waiting_ends_with_how_the_run_ended(make: MAKE, status: str, code: int) -> None:
+def test_the_exit_code_of_waiting_is_that_of_the_outcome(make: MAKE, status: str, code: int) -> None:
     with pytest.raises(CommandError) as caught:
         train("watch", make(status).pk, make("completed").pk)
     assert caught.value.returncode == code
@@ -232,7 +232,7 @@ def test_waiting_ends_with_how_the_run_ended(make: MAKE, status: str, code: int)
 
 
 @pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
-def test_the_template_is_a_whole_configuration(task: str) -> None:
+def test_the_template_is_a_complete_configuration(task: str) -> None:
     import yaml
 
     from trainingapp.contract.config import parse_config
@@ -242,7 +242,7 @@ def test_the_template_is_a_whole_configuration(task: str) -> None:
     assert "# Number of passes over the training split." in text
 
 
-def test_a_run_may_have_limits_of_its_own(admin: User, dataset: Dataset) -> None:
+def test_a_run_may_have_its_own_limits(admin: User, dataset: Dataset) -> None:
     limits = ("--soft-limit", 1.5, "--hard-limit", 3, "--recoveries", 0)
     created = json.loads(train("create", "mine", "--dataset", "pets", "--json", *limits))
     assert [created[name] for name in ("soft_limit_h", "hard_limit_h", "max_recoveries")] == [1.5, 3, 0]
@@ -272,12 +272,12 @@ def test_the_script_of_a_run_is_printed(run: TrainingRun) -> None:
     assert f'"epochs": {run.config["epochs"]},' in text
 
 
-def test_there_is_no_template_for_a_network_that_the_task_has_not() -> None:
+def test_a_template_for_an_unknown_network_is_refused() -> None:
     with pytest.raises(CommandError, match="--model: model: "):
         train("config", "--task", "detection", "--model", "resnet18")
 
 
-def test_metrics_are_printed_without_what_was_made_again(run: TrainingRun) -> None:
+def test_metrics_are_printed_without_superseded_points(run: TrainingRun) -> None:
     for seq, superseded in ((1, True), (2, False)):
         data = {"split": "val", "values": {"top1": seq / 4, "loss": 1.0}}
         RunEvent.objects.create(

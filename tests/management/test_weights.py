@@ -1,4 +1,4 @@
-"""manage.py weights: what the pages do, for the shell."""
+"""manage.py weights: the actions of the pages on the command line."""
 
 import io
 import json
@@ -91,7 +91,9 @@ def test_upload_export_and_delete(admin: User, tmp_path: Path, weights_command: 
     assert not Weights.objects.exists()
 
 
-def test_a_bad_upload_ends_with_its_reason(admin: User, tmp_path: Path, weights_command: Callable[..., str]) -> None:
+def test_an_invalid_upload_ends_with_its_reason(
+    admin: User, tmp_path: Path, weights_command: Callable[..., str]
+) -> None:
     about = ["--name", "mine", "--task", "classification", "--architecture", "mobilenet_v3_small"]
     wrong = tmp_path / "wrong.safetensors"
     save_file({"a": state_of()["classifier.3.bias"]}, wrong)

@@ -1,4 +1,4 @@
-"""With Redis the bell wakes the streams; the clock is only a safety net then."""
+"""With Redis, the bell wakes the streams, and polling is a fallback."""
 
 import asyncio
 from contextlib import aclosing
@@ -25,7 +25,7 @@ def bell(redis_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(live, "POLL_WITH_BELL_S", 3600)
 
 
-async def test_a_ring_wakes_the_reader(bell: None, run: TrainingRun) -> None:
+async def test_a_ring_triggers_the_reader(bell: None, run: TrainingRun) -> None:
     async with aclosing(run_messages(run.pk, Audience("en"), 0)) as stream:
         await anext(stream)
         await sync_to_async(tell)(run, line("news"))
@@ -38,7 +38,9 @@ async def test_a_ring_wakes_the_reader(bell: None, run: TrainingRun) -> None:
     await until(lambda: not Reader.readers)
 
 
-async def test_a_broken_bell_leaves_the_clock(settings: Any, run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_with_a_broken_bell_polling_continues(
+    settings: Any, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"hosts": ["redis://127.0.0.1:1/0"]}}}
     channel_layers.backends.clear()
     monkeypatch.setattr(live, "POLL_WITH_BELL_S", 1)

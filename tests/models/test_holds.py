@@ -1,4 +1,4 @@
-"""A device is given back whenever its run leaves RUNNING, in the same transaction."""
+"""A device is released whenever its run leaves RUNNING, in the same transaction."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("status", ["queued", "paused", "completed", "failed", "stopped"])
-def test_every_way_out_of_running_gives_the_device_back(make: MAKE, status: str) -> None:
+def test_every_transition_from_running_releases_the_device(make: MAKE, status: str) -> None:
     machine()
     make("queued")
     run = claim_next("here", "here:1:2")
@@ -26,7 +26,7 @@ def test_every_way_out_of_running_gives_the_device_back(make: MAKE, status: str)
     assert held.released_at >= held.taken_at
 
 
-def test_what_was_held_before_stays_as_it_was(make: MAKE) -> None:
+def test_earlier_holds_are_not_changed(make: MAKE) -> None:
     machine()
     make("queued")
     first = claim_next("here", "here:1:2")
@@ -41,7 +41,7 @@ def test_what_was_held_before_stays_as_it_was(make: MAKE) -> None:
     assert DeviceHold.objects.get(attempt=2).released_at is not None
 
 
-def test_a_move_that_fails_releases_nothing(make: MAKE) -> None:
+def test_a_failed_transition_releases_nothing(make: MAKE) -> None:
     host = machine()
     run = make("running")
     hold(run, host.devices.get())

@@ -26,13 +26,13 @@ def test_no_other_code_writes_a_status() -> None:
     assert found <= {"models/run.py", *DATASET_WRITERS, *HTTP_STATUSES}
 
 
-def test_who_writes_a_datasets_status_says_so() -> None:
+def test_the_writers_of_a_datasets_status_are_listed() -> None:
     for name in DATASET_WRITERS:
         for line in status_writes(ROOT / name) if (ROOT / name).exists() else ():
             assert "Dataset.Status." in line, f"{name}: {line}"
 
 
-def test_the_search_finds_what_it_is_to_find(tmp_path: Path) -> None:
+def test_the_search_finds_every_way_of_writing(tmp_path: Path) -> None:
     lines = ["run.status = x", "rows.update(status=x)", "setattr(run, 'status', x)", "run.transition('queued')"]
     (tmp_path / "bad.py").write_text("\n".join(lines))
     assert list(status_writes(tmp_path / "bad.py")) == lines[:3]

@@ -1,4 +1,4 @@
-"""Texts of broken files, as every database can keep them."""
+"""Texts from corrupted files, in a form that every database can store."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from trainingapp.models import Dataset, TrainingRun
 from trainingapp.models.text import storable
 
 
-def test_what_no_database_keeps_is_shown_as_replaced() -> None:
+def test_characters_that_no_database_stores_are_replaced_visibly() -> None:
     given = {"a\0": ["\ud800b", "𝄞 鸟", 1, None], "c": {"d": "\udcff"}}
     assert storable(given) == {"a\ufffd": ["\ufffdb", "𝄞 鸟", 1, None], "c": {"d": "\ufffd"}}
 

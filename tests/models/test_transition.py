@@ -35,7 +35,7 @@ MOVES = {
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(("old", "new"), list(product(Status.values, Status.values)))
-def test_only_the_moves_of_the_table_are_made(make: MAKE, old: str, new: str) -> None:
+def test_only_the_transitions_of_the_table_are_possible(make: MAKE, old: str, new: str) -> None:
     run = make(old)
     if (old, new) in MOVES:
         run.transition(new, message="because")
@@ -53,7 +53,7 @@ def test_every_status_is_in_the_table() -> None:
 
 
 @pytest.mark.django_db
-def test_a_stale_object_cannot_move_the_run(make: MAKE) -> None:
+def test_a_stale_object_cannot_change_the_status(make: MAKE) -> None:
     run = make("queued")
     stale = TrainingRun.objects.get()
     run.transition("paused")
@@ -63,7 +63,7 @@ def test_a_stale_object_cannot_move_the_run(make: MAKE) -> None:
 
 
 @pytest.mark.django_db
-def test_another_attempt_cannot_move_the_run(make: MAKE) -> None:
+def test_another_attempt_cannot_change_the_status(make: MAKE) -> None:
     stale = make("running", attempt=1)
     TrainingRun.objects.update(attempt=2)
     with pytest.raises(TransitionError, match="attempt 2"):
@@ -71,7 +71,7 @@ def test_another_attempt_cannot_move_the_run(make: MAKE) -> None:
 
 
 @pytest.mark.django_db
-def test_fields_are_written_with_the_move(make: MAKE) -> None:
+def test_fields_are_written_with_the_transition(make: MAKE) -> None:
     run = make("running", requested_action="pause", eta_s=3.0)
     run.transition("failed", level="error", error_message="no")
     stored = TrainingRun.objects.get()
@@ -81,7 +81,7 @@ def test_fields_are_written_with_the_move(make: MAKE) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_at_once_one_wins(make: MAKE) -> None:
+def test_of_many_concurrent_transitions_one_wins(make: MAKE) -> None:
     run = make("queued")
     copies = [TrainingRun.objects.get(pk=run.pk) for _ in range(6)]
     outcomes = in_threads([lambda copy=copy: copy.transition("running", attempt=1) for copy in copies])

@@ -1,4 +1,4 @@
-"""Backup and restore: whole or not at all, onto an empty installation only, and what is damaged is said."""
+"""Backup and restore: complete or not at all, onto an empty installation only, and corrupted backups are reported."""
 
 import io
 import tarfile
@@ -55,7 +55,7 @@ def empty() -> None:
     User.objects.all().delete()
 
 
-def test_everything_comes_back(run: TrainingRun, user: User, tmp_path: Path, settings: Any) -> None:
+def test_everything_is_restored(run: TrainingRun, user: User, tmp_path: Path, settings: Any) -> None:
     before = stored()
     (settings.DATA_DIR / "secret_key").write_text("a key")
     call_command("backup", str(tmp_path / "b.tar.zst"))
@@ -83,13 +83,13 @@ def test_files_that_datasets_share_are_still_shared(user: User, tmp_path: Path, 
     assert (one.folder / image).samefile(two.folder / image)
 
 
-def test_a_place_that_takes_no_file_is_named(run: TrainingRun, tmp_path: Path) -> None:
+def test_an_unwritable_target_is_named(run: TrainingRun, tmp_path: Path) -> None:
     target = tmp_path / "nowhere" / "b.tar.zst"
     with pytest.raises(CommandError, match=f"^{target}: No such file or directory.$"):
         call_command("backup", str(target))
 
 
-def test_never_over_something(run: TrainingRun, tmp_path: Path) -> None:
+def test_existing_data_is_never_overwritten(run: TrainingRun, tmp_path: Path) -> None:
     call_command("backup", str(tmp_path / "b.tar.zst"))
     with pytest.raises(CommandError, match="not empty"):
         call_command("restore", str(tmp_path / "b.tar.zst"))
@@ -108,7 +108,7 @@ def cut(data: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("spoil", "said"), [(flip, "files/runs/.*/epoch_1.pt has changed"), (cut, "not a complete backup|end is missing")]
 )
-def test_a_damaged_backup_changes_nothing(
+def test_a_corrupted_backup_changes_nothing(
     run: TrainingRun, tmp_path: Path, settings: Any, spoil: Callable[[bytes], bytes], said: str
 ) -> None:
     file = tmp_path / "b.tar.zst"
@@ -141,7 +141,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, linkname: str = "") -> tarf
     ],
     ids=["parents", "absolute", "link", "link with parents", "symbolic link"],
 )
-def test_a_file_that_leads_outside_is_refused(tmp_path: Path, outside: tarfile.TarInfo) -> None:
+def test_a_path_outside_the_target_is_refused(tmp_path: Path, outside: tarfile.TarInfo) -> None:
     file = tmp_path / "b.tar.zst"
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w|") as tar:
@@ -151,7 +151,7 @@ def test_a_file_that_leads_outside_is_refused(tmp_path: Path, outside: tarfile.T
         call_command("restore", str(file))
 
 
-def test_what_is_no_backup_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_backup_is_reported(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"something else")
     with pytest.raises(CommandError, match="not a complete backup"):
         call_command("restore", str(tmp_path / "b"))

@@ -56,7 +56,7 @@ def make_old(path: Path) -> None:
     os.utime(path, (1, 1))
 
 
-def test_a_studio_that_is_well(make: MAKE) -> None:
+def test_a_studio_without_problems(make: MAKE) -> None:
     make()
     Dataset.objects.get().folder.mkdir(parents=True)
     code, text = run_doctor()
@@ -66,7 +66,7 @@ def test_a_studio_that_is_well(make: MAKE) -> None:
     assert {item["severity"] for item in json.loads(text)} == {"ok"}
 
 
-def test_torch_is_looked_at_in_a_process_of_its_own() -> None:
+def test_torch_is_examined_in_a_separate_process() -> None:
     found = {finding.check: finding for finding in machine.torch_and_gpus()}
     assert found["torch"].severity == "ok"
     assert "torchvision" in found["torch"].message
@@ -92,7 +92,7 @@ def ready(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def test_a_silent_run_is_taken_over(make: MAKE, ready: Dataset) -> None:
+def test_a_silent_run_is_recovered(make: MAKE, ready: Dataset) -> None:
     long_ago = timezone.now() - timedelta(seconds=60)
     run = make("running", attempt=1, worker=dead_worker(), heartbeat_at=long_ago)
     run.folder.mkdir(parents=True)
@@ -112,7 +112,7 @@ def test_runs_that_wait_without_a_worker(make: MAKE, ready: Dataset) -> None:
     assert run_doctor()[0] == 2
 
 
-def test_a_run_that_is_ending_for_long_can_be_forced(make: MAKE, ready: Dataset, monkeypatch: Any) -> None:
+def test_a_run_that_is_ending_for_too_long_can_be_force_stopped(make: MAKE, ready: Dataset, monkeypatch: Any) -> None:
     now = timezone.now()
     run = make("running", heartbeat_at=now, requested_action="pause", requested_at=now - timedelta(minutes=11))
     monkeypatch.setattr("builtins.input", lambda _question: "n")
@@ -126,7 +126,7 @@ def test_a_run_that_is_ending_for_long_can_be_forced(make: MAKE, ready: Dataset,
 
 
 @pytest.mark.parametrize("root", ["RUNS_DIR", "DATASETS_DIR", "WEIGHTS_DIR"])
-def test_a_folder_without_its_row_is_removed_when_one_says_so(ready: Dataset, settings: Any, root: str) -> None:
+def test_a_folder_without_its_row_is_removed_after_confirmation(ready: Dataset, settings: Any, root: str) -> None:
     folder = Path(getattr(settings, root)) / "99"
     folder.mkdir(parents=True)
     (folder / "file").write_bytes(b"x" * 1000)
@@ -157,7 +157,7 @@ def saved(run: TrainingRun, file: str) -> Checkpoint:
     return Checkpoint.objects.create(run=run, file=file, created_at=timezone.now(), **fields)
 
 
-def test_checkpoints_both_ways(make: MAKE, ready: Dataset) -> None:
+def test_checkpoints_without_files_and_files_without_rows(make: MAKE, ready: Dataset) -> None:
     run = make("paused")
     folder = run.folder / "checkpoints"
     folder.mkdir(parents=True)
@@ -199,7 +199,7 @@ def test_packs_that_checkpoints_need_belong_to_them(paused: TrainingRun) -> None
     assert len(packs_of(paused)) == 3
 
 
-def test_a_pack_that_no_checkpoint_needs_is_found_and_removed(paused: TrainingRun) -> None:
+def test_an_unused_pack_is_found_and_removed(paused: TrainingRun) -> None:
     forget(paused, "epoch_3.pt")
     (paused.folder / "checkpoints" / "epoch_3.pt").unlink()
     half = paused.folder / "checkpoints" / "packs" / "000009.pack.tmp"
@@ -216,7 +216,7 @@ def test_a_pack_that_no_checkpoint_needs_is_found_and_removed(paused: TrainingRu
         )
 
 
-def test_a_file_that_is_no_checkpoint_goes_with_the_packs_it_alone_needs(paused: TrainingRun) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_removed_with_packs_that_only_it_uses(paused: TrainingRun) -> None:
     forget(paused, "epoch_1.pt")
     assert problems() == [], "what is young may just be made"
     make_old(paused.folder / "checkpoints" / "epoch_1.pt")
@@ -230,7 +230,7 @@ def test_a_file_that_is_no_checkpoint_goes_with_the_packs_it_alone_needs(paused:
     assert_bit_equal(load_checkpoint(paused.folder / "checkpoints" / "epoch_3.pt"), content(3))
 
 
-def test_where_a_tensor_is_missing_no_pack_is_called_needless(paused: TrainingRun) -> None:
+def test_with_a_missing_tensor_no_pack_is_called_unused(paused: TrainingRun) -> None:
     forget(paused, "epoch_3.pt")
     (paused.folder / "checkpoints" / "epoch_3.pt").unlink()
     flip_a_bit(packs_of(paused)[1], 0)  # the header: nothing of this pack can be found any more
@@ -242,7 +242,7 @@ def test_where_a_tensor_is_missing_no_pack_is_called_needless(paused: TrainingRu
     assert problems() == [], "it may be put back, and then it needs them"
 
 
-def test_a_pack_that_is_needed_by_now_stays(paused: TrainingRun) -> None:
+def test_a_pack_that_has_become_used_is_kept(paused: TrainingRun) -> None:
     forget(paused, "epoch_3.pt")
     manifest = paused.folder / "checkpoints" / "epoch_3.pt"
     whole = manifest.read_bytes()
@@ -254,7 +254,7 @@ def test_a_pack_that_is_needed_by_now_stays(paused: TrainingRun) -> None:
     assert len(packs_of(paused)) == 3
 
 
-def test_nothing_is_removed_beside_a_trainer(paused: TrainingRun) -> None:
+def test_nothing_is_removed_while_a_trainer_runs(paused: TrainingRun) -> None:
     forget(paused, "epoch_3.pt")
     (paused.folder / "checkpoints" / "epoch_3.pt").unlink()
     found = the_problem()
@@ -265,14 +265,14 @@ def test_nothing_is_removed_beside_a_trainer(paused: TrainingRun) -> None:
     assert len(packs_of(paused)) == 3
 
 
-def test_what_the_scrub_has_marked_is_told(paused: TrainingRun) -> None:
+def test_findings_of_the_scrub_are_reported(paused: TrainingRun) -> None:
     paused.checkpoints.filter(file="epoch_2.pt").update(damage="is damaged (a hash in 000002.pack does not hold)")
     found = the_problem()
     assert (found.severity, found.mend) == ("warning", None)
     assert "epoch_2.pt is damaged" in found.message
 
 
-def test_rows_without_their_folder_are_left_to_people(make: MAKE, dataset: Dataset) -> None:
+def test_rows_without_their_folder_are_reported_only(make: MAKE, dataset: Dataset) -> None:
     make("completed", attempt=1)
     found = problems()
     assert [(finding.severity, finding.mend) for finding in found] == [("error", None), ("error", None)]
@@ -280,7 +280,7 @@ def test_rows_without_their_folder_are_left_to_people(make: MAKE, dataset: Datas
     assert TrainingRun.objects.exists()
 
 
-def test_deletions_that_were_cut_short_are_finished(ready: Dataset, settings: Any) -> None:
+def test_interrupted_deletions_are_completed(ready: Dataset, settings: Any) -> None:
     folder = Path(settings.RUNS_DIR) / ".trash" / "7.abc"
     folder.mkdir(parents=True)
     assert "interrupted" in the_problem().message
@@ -288,7 +288,7 @@ def test_deletions_that_were_cut_short_are_finished(ready: Dataset, settings: An
     assert not folder.exists()
 
 
-def test_one_thing_that_cannot_be_mended_does_not_keep_others_from_it(ready: Dataset, monkeypatch: Any) -> None:
+def test_a_failed_repair_does_not_prevent_others(ready: Dataset, monkeypatch: Any) -> None:
     def fail() -> str:
         raise OSError("no right to")
 

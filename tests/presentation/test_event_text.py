@@ -1,4 +1,4 @@
-"""Events, failures and journal entries are shown in the reader's language by their codes; old rows as they are."""
+"""Events, failures and journal entries are shown in the reader's language by their codes; old rows unchanged."""
 
 import re
 from collections.abc import Callable
@@ -117,7 +117,7 @@ def test_stored_messages_are_rendered_by_their_code(read: Callable[[Any], str], 
 
 
 @pytest.mark.parametrize(("read", "row"), stored(None, "The trainer was lost."))
-def test_stored_messages_of_version_0_1_are_shown_as_they_are(read: Callable[[Any], str], row: Any) -> None:
+def test_stored_messages_of_version_0_1_are_shown_unchanged(read: Callable[[Any], str], row: Any) -> None:
     with translation.override(CHINESE):
         assert read(row) == "The trainer was lost."
 

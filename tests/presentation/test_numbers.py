@@ -1,4 +1,4 @@
-"""Numbers on the pages are written as people write them."""
+"""Numbers on the pages are formatted for people."""
 
 import pytest
 
@@ -15,11 +15,11 @@ from trainingapp.presentation.numbers import metric, setting_value
         (None, "loss", "–"),
     ],
 )
-def test_metrics_are_written_as_people_write_them(value: float | None, name: str, text: str) -> None:
+def test_metrics_are_formatted(value: float | None, name: str, text: str) -> None:
     assert metric(value, name) == text
 
 
-def test_settings_are_written_with_all_that_was_set() -> None:
+def test_settings_are_shown_exactly() -> None:
     assert [setting_value(value) for value in (1e-05, 0.12345, 5.0, 2**31 - 1, True)] == [
         "10⁻⁵",
         "0.12345",

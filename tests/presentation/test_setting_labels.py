@@ -1,4 +1,4 @@
-"""Choices of a configuration are shown in words of the reader's language; what is sent and stored stays as it is."""
+"""Choices of a configuration are shown with labels in the reader's language; sent and stored values do not change."""
 
 import re
 

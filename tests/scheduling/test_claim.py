@@ -1,4 +1,4 @@
-"""The queue: order, devices that are free, and one taker for each run."""
+"""The queue: order, available devices, and one worker for each run."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -28,7 +28,7 @@ def queued(make: MAKE, name: str = "try", **config: Any) -> TrainingRun:
     return make("queued", name=name, queue_rank=rank, queued_at=timezone.now(), config=asking(**config))
 
 
-def test_priority_goes_before_rank_and_rank_before_age_and_number(make: MAKE) -> None:
+def test_the_order_is_priority_then_rank_then_age_then_number(make: MAKE) -> None:
     machine(slots=9)
     now = timezone.now()
     fourth = make("queued", queued_at=now, queue_rank=2)
@@ -43,7 +43,7 @@ def test_priority_goes_before_rank_and_rank_before_age_and_number(make: MAKE) ->
     assert not is_waiting()
 
 
-def test_a_claim_says_whose_the_run_is_and_which_device_it_has(make: MAKE) -> None:
+def test_a_claim_stores_the_worker_and_the_device(make: MAKE) -> None:
     machine()
     make("queued", attempt=2, config=asking(device="cpu", device_count=2, min_free_memory_gb=3))
     assert claim() is not None
@@ -58,7 +58,7 @@ def test_a_claim_says_whose_the_run_is_and_which_device_it_has(make: MAKE) -> No
     assert (held.taken_at, held.released_at) == (run.heartbeat_at, None)
 
 
-def test_a_host_that_has_not_been_read_is_read_first(make: MAKE, settings: Any) -> None:
+def test_an_unknown_host_is_inspected_first(make: MAKE, settings: Any) -> None:
     settings.MAX_TRAINING_PROCESSES = 3
     make("queued")
     assert claim("new") is not None
@@ -73,7 +73,7 @@ def test_only_queued_runs_are_claimed(make: MAKE) -> None:
     assert claim() is None
 
 
-def test_a_run_whose_time_has_not_come_lets_the_others_pass(make: MAKE) -> None:
+def test_a_run_that_may_not_start_yet_does_not_block_others(make: MAKE) -> None:
     machine()
     later = make("queued", queue_rank=1, not_before=timezone.now() + timedelta(minutes=5))
     now = queued(make)
@@ -113,7 +113,7 @@ def test_a_run_may_take_several_slots(make: MAKE) -> None:
         (2, "cuda:2", None),
     ],
 )
-def test_the_device_is_one_that_was_asked_for(make: MAKE, gpus: int, device: str, given: str | None) -> None:
+def test_the_device_is_a_requested_one(make: MAKE, gpus: int, device: str, given: str | None) -> None:
     machine(gpus=gpus)
     queued(make, device=device)
     run = claim()
@@ -129,14 +129,14 @@ def test_a_gpu_has_one_run_and_the_next_takes_another(make: MAKE) -> None:
     assert claim() is None
 
 
-def test_a_gpu_that_is_gone_is_not_given_away(make: MAKE) -> None:
+def test_a_missing_gpu_is_not_assigned(make: MAKE) -> None:
     machine(gpus=1)
     Device.objects.filter(kind="gpu").update(is_present=False)
     queued(make, device="cuda")
     assert claim() is None
 
 
-def test_a_minimum_of_free_memory_is_waited_for(make: MAKE) -> None:
+def test_a_run_waits_for_its_minimum_of_free_memory(make: MAKE) -> None:
     machine(slots=9, gpus=2, memory_gb=24)
     Device.objects.filter(kind="gpu", index=0).update(memory_free_bytes=9 * GB)
     queued(make, min_free_memory_gb=10)
@@ -149,7 +149,7 @@ def test_a_minimum_of_free_memory_is_waited_for(make: MAKE) -> None:
     assert claim() is not None
 
 
-def test_who_names_no_minimum_leaves_a_gpu_to_the_programs_that_use_it(make: MAKE) -> None:
+def test_without_a_minimum_a_gpu_used_by_other_programs_is_not_assigned(make: MAKE) -> None:
     machine(gpus=1)
     foreign = [{"pid": 4711, "name": "python", "memory_bytes": 5 * GB}]
     Device.objects.filter(kind="gpu").update(foreign=foreign, memory_free_bytes=19 * GB)
@@ -162,7 +162,7 @@ def test_who_names_no_minimum_leaves_a_gpu_to_the_programs_that_use_it(make: MAK
     assert claim() is not None
 
 
-def test_small_runs_share_a_gpu_when_all_agree_and_memory_is_left(make: MAKE) -> None:
+def test_small_runs_share_a_gpu_if_all_allow_it_and_memory_suffices(make: MAKE) -> None:
     machine(slots=9, gpus=1, memory_gb=24)
     wish = {"device": "cuda", "share_device": True, "min_free_memory_gb": 10}
     first, second = queued(make, **wish), queued(make, **wish)
@@ -171,14 +171,14 @@ def test_small_runs_share_a_gpu_when_all_agree_and_memory_is_left(make: MAKE) ->
     assert set(DeviceHold.objects.values_list("is_shared", "memory_bytes")) == {(True, 10 * GB)}
 
 
-def test_who_does_not_share_is_left_alone_and_waits_for_an_empty_gpu(make: MAKE) -> None:
+def test_a_run_that_does_not_share_waits_for_an_empty_gpu_and_keeps_it(make: MAKE) -> None:
     machine(slots=9, gpus=1)
     alone = queued(make, device="cuda")
     queued(make, device="cuda", share_device=True, min_free_memory_gb=1)
     assert [claim(), claim()] == [alone, None]
 
 
-def test_a_gpu_that_may_not_be_shared_is_not(make: MAKE) -> None:
+def test_a_gpu_without_sharing_is_not_shared(make: MAKE) -> None:
     machine(slots=9, gpus=1)
     Device.objects.update(is_shareable=False)
     for _ in range(2):
@@ -187,8 +187,8 @@ def test_a_gpu_that_may_not_be_shared_is_not(make: MAKE) -> None:
     assert claim() is None
 
 
-def test_a_large_run_is_not_starved_by_small_ones(make: MAKE) -> None:
-    """Slots that become free are kept for it; without that, the small ones would take each as it comes."""
+def test_a_large_run_is_not_starved_by_small_runs(make: MAKE) -> None:
+    """Slots that become free are reserved for it; otherwise the small runs would take each of them."""
     machine(slots=2)
     small = [queued(make, f"small {number}", device="cpu") for number in range(2)]
     large = queued(make, "large", device="cpu", device_count=2)
@@ -205,7 +205,7 @@ def test_a_large_run_is_not_starved_by_small_ones(make: MAKE) -> None:
     assert [claim(), claim()] == late
 
 
-def test_others_may_pass_on_other_devices(make: MAKE) -> None:
+def test_other_devices_remain_available_to_later_runs(make: MAKE) -> None:
     machine(slots=9, gpus=1)
     running = make("running", host="here")
     hold(running, Device.objects.get(kind="gpu"))
@@ -214,7 +214,7 @@ def test_others_may_pass_on_other_devices(make: MAKE) -> None:
     assert claim() == passing
 
 
-def test_sharers_do_not_keep_a_gpu_from_who_wants_it_whole(make: MAKE) -> None:
+def test_sharing_runs_do_not_block_a_run_that_needs_the_whole_gpu(make: MAKE) -> None:
     machine(slots=9, gpus=1)
     wish = {"device": "cuda", "share_device": True, "min_free_memory_gb": 1}
     first = queued(make, **wish)
@@ -227,8 +227,8 @@ def test_sharers_do_not_keep_a_gpu_from_who_wants_it_whole(make: MAKE) -> None:
     assert claim() == whole
 
 
-def test_nothing_is_kept_for_who_waits_for_other_programs(make: MAKE) -> None:
-    """The studio cannot tell when those end: a device would stand still for nothing."""
+def test_nothing_is_reserved_for_a_run_that_waits_for_other_programs(make: MAKE) -> None:
+    """The studio does not know when those end: a device would be idle for an unknown time."""
     machine(gpus=1)
     foreign = [{"pid": 4711, "name": "python", "memory_bytes": 20 * GB}]
     Device.objects.filter(kind="gpu").update(foreign=foreign, memory_free_bytes=4 * GB)
@@ -237,7 +237,7 @@ def test_nothing_is_kept_for_who_waits_for_other_programs(make: MAKE) -> None:
     assert claim() == small
 
 
-def test_a_run_that_fits_another_machine_does_not_hold_this_one_up(make: MAKE) -> None:
+def test_a_run_that_fits_another_host_does_not_block_this_one(make: MAKE) -> None:
     machine("here", slots=1)
     machine("there", slots=4)
     queued(make, "large", device="cpu", device_count=3)
@@ -248,7 +248,7 @@ def test_a_run_that_fits_another_machine_does_not_hold_this_one_up(make: MAKE) -
     assert (large.name, large.host) == ("large", "there")
 
 
-def test_nothing_is_kept_on_a_machine_that_is_away(make: MAKE) -> None:
+def test_nothing_is_reserved_on_an_absent_host(make: MAKE) -> None:
     machine("here", slots=1)
     machine("gone", slots=4, away=True)
     queued(make, device="cpu", device_count=3)
@@ -256,7 +256,7 @@ def test_nothing_is_kept_on_a_machine_that_is_away(make: MAKE) -> None:
     assert claim("here") == small
 
 
-def test_a_person_has_no_more_runs_than_allowed(make: MAKE, settings: Any, other_user: User) -> None:
+def test_the_runs_of_a_user_are_limited(make: MAKE, settings: Any, other_user: User) -> None:
     settings.MAX_RUNS_PER_USER = 1
     machine(slots=9)
     mine = [queued(make, device="cpu") for _ in range(2)]
@@ -268,7 +268,7 @@ def test_a_person_has_no_more_runs_than_allowed(make: MAKE, settings: Any, other
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_hosts_at_once_keep_to_the_limit_of_a_person(make: MAKE, settings: Any) -> None:
+def test_two_concurrent_hosts_respect_the_limit_of_a_user(make: MAKE, settings: Any) -> None:
     settings.MAX_RUNS_PER_USER = 2
     hosts = ["one", "two", "three"]
     for host in hosts:
@@ -288,7 +288,7 @@ def test_two_hosts_at_once_keep_to_the_limit_of_a_person(make: MAKE, settings: A
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_workers_of_one_host_never_give_a_device_away_twice(user: User, dataset: Dataset) -> None:
+def test_two_workers_of_one_host_never_assign_a_device_twice(user: User, dataset: Dataset) -> None:
     host = machine(slots=8, gpus=4)
     runs = [
         TrainingRun(name="r", owner=user, dataset=dataset, config=asking(device="cuda"), status="queued")

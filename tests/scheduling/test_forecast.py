@@ -1,4 +1,4 @@
-"""Forecasts: learnt from a history, played through, kept, and compared with what came true.
+"""Forecasts: estimated from a history, simulated, stored, and compared with the outcome.
 
 Every history here is made so that the right answer can be computed by hand.
 """
@@ -45,7 +45,7 @@ def running(make: MAKE, on: Device, eta_s: float | None, **fields: Any) -> Train
 # Learning
 
 
-def test_the_narrowest_class_that_has_an_example_counts() -> None:
+def test_the_most_specific_class_with_an_example_is_used() -> None:
     examples = [
         (TRAITS, 1.0),
         (TRAITS, 3.0),
@@ -61,7 +61,7 @@ def test_the_narrowest_class_that_has_an_example_counts() -> None:
 
 
 @pytest.mark.parametrize("change", [{"task": "detection"}, {"kind": "gpu"}])
-def test_another_task_and_another_kind_of_device_teach_nothing(change: dict[str, Any]) -> None:
+def test_other_tasks_and_device_kinds_are_ignored(change: dict[str, Any]) -> None:
     span, basis = History.of([(TRAITS, 1.0)]).rate({**TRAITS, **change})
     assert basis == 0
     assert not span.is_known
@@ -77,7 +77,7 @@ def test_a_rate_is_seconds_per_image_and_epoch(make: MAKE, dataset: Dataset) -> 
     assert history.rate({**traits, "kind": "gpu"}) == (Span(4.0 / 1.1, 4.0 * 1.1), 1)
 
 
-def test_what_is_done_needs_no_time_and_early_stopping_may_end_it_sooner(make: MAKE, dataset: Dataset) -> None:
+def test_completed_epochs_need_no_time_and_early_stopping_may_end_earlier(make: MAKE, dataset: Dataset) -> None:
     completed(make, 88.0)  # 1.1 seconds per image: 1 to 1.21
     history = forecast.read_history()
 
@@ -117,8 +117,8 @@ def test_one_after_the_other(make: MAKE) -> None:
     assert seconds(second, now) == [130.0, 168.8, 210.0, 265.6]
 
 
-def test_a_large_run_is_waited_for_by_those_behind_it(make: MAKE) -> None:
-    """The scheduler's own rule: the free slot is kept, so the small one starts with the end of the large one."""
+def test_runs_behind_a_large_run_wait_for_it(make: MAKE) -> None:
+    """The rule of the scheduler: the free slot is reserved, so the small run starts after the large one."""
     host = machine(slots=2)
     completed(make, 88.0)
     running(make, host.devices.get(), 60.0)
@@ -138,7 +138,7 @@ def test_a_run_that_may_not_start_yet(make: MAKE) -> None:
     assert seconds(later, now) == [80.0, 96.8, 160.0, 193.6]
 
 
-def test_a_running_run_without_an_estimate_is_judged_by_its_like(make: MAKE) -> None:
+def test_a_running_run_without_an_estimate_is_estimated_from_similar_runs(make: MAKE) -> None:
     host = machine(slots=1)
     completed(make, 88.0)
     running(make, host.devices.get(), None, step=50, total_steps=100)
@@ -155,14 +155,14 @@ def test_without_a_history_only_the_start_is_known(make: MAKE) -> None:
 
 
 @pytest.mark.parametrize("away", [True, False])
-def test_what_cannot_start_is_not_foretold(make: MAKE, away: bool) -> None:
+def test_a_run_that_cannot_start_has_no_forecast(make: MAKE, away: bool) -> None:
     machine(away=away)
     completed(make, 88.0)
     run = queued(make, config=asking(device="cpu" if away else "cuda"))
     assert seconds(run, timezone.now()) == [None] * 4
 
 
-def test_a_gpu_is_free_once_its_run_has_left_whatever_the_last_reading_says(make: MAKE) -> None:
+def test_a_gpu_is_available_after_its_run_even_if_the_last_reading_is_older(make: MAKE) -> None:
     host = machine(slots=2, gpus=1, memory_gb=24)
     device = host.devices.get(kind="gpu")
     Device.objects.filter(pk=device.pk).update(memory_free_bytes=1)
@@ -172,7 +172,7 @@ def test_a_gpu_is_free_once_its_run_has_left_whatever_the_last_reading_says(make
     assert seconds(run, timezone.now()) == [50.0, 72.0, 130.0, 168.8]
 
 
-def test_the_limit_of_a_person_is_played_too(make: MAKE, settings: Any) -> None:
+def test_the_limit_of_a_user_is_simulated(make: MAKE, settings: Any) -> None:
     settings.MAX_RUNS_PER_USER = 1
     machine(slots=4)
     completed(make, 88.0)
@@ -185,7 +185,7 @@ def test_the_limit_of_a_person_is_played_too(make: MAKE, settings: Any) -> None:
 # Keeping and comparing
 
 
-def test_a_forecast_is_stored_once_and_again_only_when_much_has_changed(make: MAKE) -> None:
+def test_a_forecast_is_stored_again_only_after_a_large_change(make: MAKE) -> None:
     host = machine(slots=1)
     completed(make, 880.0)
     ahead = running(make, host.devices.get(), 600.0)
@@ -218,7 +218,7 @@ def test_a_run_that_is_queued_again_is_forecast_again(make: MAKE) -> None:
     assert forecast.newest_forecast(run) is None
 
 
-def test_true_times_are_filled_in(make: MAKE) -> None:
+def test_actual_times_are_filled_in(make: MAKE) -> None:
     host = machine(slots=1)
     run = queued(make)
     made = timezone.now()
@@ -238,7 +238,7 @@ def test_true_times_are_filled_in(make: MAKE) -> None:
     assert row.finished_at == run.finished_at
 
 
-def test_what_was_stopped_says_nothing_about_the_forecast(make: MAKE) -> None:
+def test_stopped_runs_are_excluded_from_the_accuracy(make: MAKE) -> None:
     run = queued(make)
     Forecast.objects.create(run=run, made_at=timezone.now())
     run.transition("stopped")
@@ -246,8 +246,8 @@ def test_what_was_stopped_says_nothing_about_the_forecast(make: MAKE) -> None:
     assert Forecast.objects.get().finished_at is None
 
 
-def test_how_far_past_forecasts_were_off(make: MAKE) -> None:
-    """Off by 0, 60 and 300 s; the last lies outside its range. Only the first that was told of each run counts."""
+def test_the_error_of_past_forecasts(make: MAKE) -> None:
+    """Off by 0, 60 and 300 s; the last lies outside its range. Only the first forecast of each run counts."""
     assert forecast.accuracy() is None
     end = timezone.now()
     for error_s in (0, 60, 300):
@@ -262,7 +262,7 @@ def test_how_far_past_forecasts_were_off(make: MAKE) -> None:
     assert (found.count, found.within, found.error_s) == (3, 2, 60.0)
 
 
-def test_the_last_twenty_are_judged(make: MAKE) -> None:
+def test_the_last_twenty_forecasts_are_evaluated(make: MAKE) -> None:
     end = timezone.now()
     for number in range(25):
         run = make("completed")

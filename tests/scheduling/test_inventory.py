@@ -1,4 +1,4 @@
-"""What a worker writes about its machine.
+"""What a worker records about its host.
 
 NVML cannot run here, so the readings of GPUs are made up (tests/helpers/machines.py); what is done with them is real,
 as are all readings of the processor, the memory and the disk.
@@ -29,7 +29,7 @@ def refresh(*gpus: Any) -> Host:
 
 
 @pytest.mark.django_db
-def test_the_machine_is_read(settings: Any) -> None:
+def test_the_host_is_inspected(settings: Any) -> None:
     settings.MAX_TRAINING_PROCESSES = 3
     host = refresh()
     memory = psutil.virtual_memory()
@@ -46,7 +46,7 @@ def test_the_machine_is_read(settings: Any) -> None:
 
 
 @pytest.mark.django_db
-def test_gpus_come_with_their_readings() -> None:
+def test_gpus_have_readings() -> None:
     refresh(gpu(0), gpu(1, memory_gb=80, used_gb=30))
     second = Device.objects.get(kind="gpu", index=1)
     assert (second.torch_name, second.uuid, second.memory_bytes) == ("cuda:1", "GPU-0001", 80 * GB)
@@ -55,7 +55,7 @@ def test_gpus_come_with_their_readings() -> None:
 
 
 @pytest.mark.django_db
-def test_a_gpu_that_vanishes_is_not_present_and_comes_back_as_itself() -> None:
+def test_a_gpu_that_disappears_is_marked_and_recognized_when_it_returns() -> None:
     refresh(gpu(0), gpu(1))
     number = Device.objects.get(kind="gpu", index=1).pk
     refresh(gpu(0))
@@ -81,7 +81,7 @@ def test_our_own_processes_are_not_foreign(make: MAKE) -> None:
 
 
 @pytest.mark.django_db
-def test_only_news_is_written() -> None:
+def test_only_changes_are_written() -> None:
     refresh(gpu(0, used_gb=4))
 
     assert not inventory.differs("memory_free_bytes", 20 * GB, 20 * GB + 1000)
@@ -93,7 +93,7 @@ def test_only_news_is_written() -> None:
 
 
 @pytest.mark.django_db
-def test_a_host_that_is_silent_is_away_and_back_with_its_next_reading(settings: Any) -> None:
+def test_a_silent_host_is_absent_until_its_next_reading(settings: Any) -> None:
     host = refresh()
     silence = timedelta(seconds=settings.HEARTBEAT_LEASE_S + 1)
     Host.objects.update(seen_at=timezone.now() - silence)
@@ -104,7 +104,7 @@ def test_a_host_that_is_silent_is_away_and_back_with_its_next_reading(settings: 
 
 
 @pytest.mark.django_db
-def test_a_machine_that_never_comes_back_is_forgotten_unless_a_run_is_on_it(make: MAKE) -> None:
+def test_an_absent_host_is_removed_unless_a_run_is_on_it(make: MAKE) -> None:
     week = timezone.now() - timedelta(days=inventory.KEPT_DAYS, hours=1)
     for name in ("gone", "busy", "here"):
         machine(name)
@@ -115,7 +115,7 @@ def test_a_machine_that_never_comes_back_is_forgotten_unless_a_run_is_on_it(make
 
 
 @pytest.mark.django_db
-def test_the_watch_reads_no_more_often_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readings_are_rate_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inventory, "_due_at", 0.0)
     inventory.keep_fresh("here", "here:1:2")
     first = Host.objects.get().seen_at
@@ -127,7 +127,7 @@ def test_the_watch_reads_no_more_often_than_it_must(monkeypatch: pytest.MonkeyPa
     assert Host.objects.get().seen_at > first
 
 
-def test_without_a_driver_there_are_no_gpus_and_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_driver_no_gpus_and_no_warnings_appear(capfd: pytest.CaptureFixture[str]) -> None:
     if psutil.LINUX and os.path.exists("/dev/nvidiactl"):  # noqa: PTH110
         pytest.skip("this machine has a GPU")
     assert read_gpus() == []
@@ -150,7 +150,7 @@ def test_without_a_driver_there_are_no_gpus_and_no_noise(capfd: pytest.CaptureFi
         ("MIG-4711", []),
     ],
 )
-def test_gpus_are_those_that_torch_will_see(
+def test_gpus_are_those_that_torch_can_see(
     variable: str | None, indices: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As CUDA reads its variable: in its order, up to the first name that is unknown or ambiguous."""

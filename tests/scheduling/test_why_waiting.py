@@ -31,7 +31,7 @@ def test_only_a_queued_run_waits(make: MAKE) -> None:
     assert [why_waiting(make(status)) for status in ("pending", "running", "completed")] == ["", "", ""]
 
 
-def test_without_a_worker_it_says_how_to_start_one(make: MAKE) -> None:
+def test_without_a_worker_the_reason_explains_how_to_start_one(make: MAKE) -> None:
     run = queued(make)
     assert why_waiting(run) == "No worker is running. Start one with “manage.py studio”."
     machine(away=True)
@@ -76,7 +76,7 @@ def test_it_names_the_run_for_which_a_slot_is_reserved(make: MAKE) -> None:
     assert why_waiting(small) == "cpu on here is reserved for “large”, which is ahead in the queue."
 
 
-def test_it_says_how_much_memory_is_missing(make: MAKE) -> None:
+def test_it_names_the_missing_memory(make: MAKE) -> None:
     machine(gpus=1)
     Device.objects.filter(kind="gpu").update(memory_free_bytes=17 * GB)
     reason = why_waiting(queued(make, device="cuda", min_free_memory_gb=20))
@@ -105,12 +105,12 @@ def test_the_limit_of_a_host(make: MAKE) -> None:
         ({"device": "cpu", "min_free_memory_gb": 999}, "1 CPU slot with 999 GB of free memory"),
     ],
 )
-def test_what_no_machine_has_is_named(make: MAKE, config: dict[str, Any], what: str) -> None:
+def test_a_device_that_no_host_has_is_named(make: MAKE, config: dict[str, Any], what: str) -> None:
     machine()
     assert why_waiting(queued(make, **config)) == f"No host has {what}."
 
 
-def test_what_only_a_machine_has_that_is_away(make: MAKE) -> None:
+def test_a_device_that_only_an_absent_host_has(make: MAKE) -> None:
     machine()
     machine("attic", gpus=1, away=True)
     reason = why_waiting(queued(make, device="cuda"))
@@ -133,7 +133,7 @@ def test_the_limit_of_a_user(make: MAKE, settings: Any) -> None:
     assert why_waiting(queued(make)) == "Its owner has 1 running run, the limit for one user."
 
 
-def test_every_queued_run_has_a_reason_and_who_has_none_is_claimed(make: MAKE) -> None:
+def test_every_queued_run_has_a_reason_or_is_claimed(make: MAKE) -> None:
     machine(slots=2, gpus=1)
     for wish in ({"device": "cpu"}, {"device": "cuda"}, {"device": "cuda"}, {"device": "cpu"}, {"device": "cuda:7"}):
         queued(make, **wish)
@@ -147,7 +147,7 @@ def test_every_queued_run_has_a_reason_and_who_has_none_is_claimed(make: MAKE) -
     assert claimed == promised
 
 
-def test_who_is_next_on_each_device(make: MAKE) -> None:
+def test_the_next_run_of_each_device(make: MAKE) -> None:
     host = machine(slots=2, gpus=1)
     processor, gpu = host.devices.get(kind="cpu"), host.devices.get(kind="gpu")
     running(make, "night", gpu)

@@ -1,4 +1,4 @@
-"""A real worker: it writes its machine down, gives its one slot to one run after the other, and tells beforehand."""
+"""A real worker: it records its host, runs two runs one after the other on its one slot, and forecasts both."""
 
 import json
 from pathlib import Path

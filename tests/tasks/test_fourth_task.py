@@ -1,4 +1,4 @@
-"""A task that is registered from this folder alone works everywhere: the studio has no list of its own."""
+"""A task that is registered from this folder alone works everywhere: the studio has no other list of tasks."""
 
 import io
 import os
@@ -131,7 +131,7 @@ def test_a_process_that_starts_with_the_setting_knows_the_task() -> None:
     assert done.stdout.split() == ["classification", "detection", "segmentation", "grading", "1.0", "False"]
 
 
-def test_a_module_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import trainingapp.contract.tasks.registry"
     env = {**os.environ, VARIABLE: "tests.tasks.missing"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
@@ -139,7 +139,7 @@ def test_a_module_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "tests.tasks.missing" in done.stderr
 
 
-def test_a_name_is_registered_once_and_a_metric_means_one_thing() -> None:
+def test_names_are_unique_and_metrics_consistent() -> None:
     with pytest.raises(ValueError, match="grading is registered twice"):
         register(grading.TASK)
     del TASKS["grading"]
@@ -238,7 +238,7 @@ def run_dir(graded: Dataset, tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def test_a_run_that_was_paused_gives_bit_for_bit_what_one_that_was_not_gives(run_dir: Callable[..., Path]) -> None:
+def test_a_paused_run_equals_an_uninterrupted_one_bit_for_bit(run_dir: Callable[..., Path]) -> None:
     reference, paused = run_dir("straight"), run_dir("paused", num_workers=2)
     trainer = Trainer(reference, "--no-control")
     assert trainer.wait() == 0, trainer.log()

@@ -1,4 +1,4 @@
-"""Weights of other programs: what can be read safely fits by name and shape; everything else is named, never run."""
+"""Weights of other programs: tensors are matched by name and shape; nothing in a file is executed."""
 
 import argparse
 import collections
@@ -158,7 +158,7 @@ def test_every_repetition_of_a_prefix_is_removed_up_to_a_limit(
         take_upload(card, tmp_path / "upload.pt", tmp_path)
 
 
-def test_settings_are_passed_over_without_running_their_code(tmp_path: Path) -> None:
+def test_settings_are_skipped_without_executing_their_code(tmp_path: Path) -> None:
     torch.save({**settings(), "model": {"a": torch.ones(2)}}, tmp_path / "a.pt")
     content = read_content(tmp_path / "a.pt")
     assert isinstance(content, dict)

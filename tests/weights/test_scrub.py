@@ -1,4 +1,4 @@
-"""Files of the library that rot: found, marked, and told to the runs that start from them."""
+"""Corrupted model files: detected, marked, and logged in the runs that start from them."""
 
 import io
 import json
@@ -47,7 +47,7 @@ def told(run: TrainingRun) -> list[tuple[str, str]]:
     return [(event.level, event.data["message"]) for event in run.events.filter(type=RunEvent.Type.LOG)]
 
 
-def test_a_rotten_file_is_found_marked_and_told_once_and_its_end_too(weights: Weights, child: TrainingRun) -> None:
+def test_corruption_is_detected_marked_and_logged_once_and_so_is_its_end(weights: Weights, child: TrainingRun) -> None:
     whole = weights.path.read_bytes()
     flip_a_bit(weights.path, 4000)
     assert housekeeping.scrub_some() == 1
@@ -64,14 +64,14 @@ def test_a_rotten_file_is_found_marked_and_told_once_and_its_end_too(weights: We
     assert weights.report["is_whole"], "what else is known of it stays"
 
 
-def test_a_file_that_is_gone_is_told(weights: Weights) -> None:
+def test_a_missing_file_is_logged(weights: Weights) -> None:
     weights.path.unlink()
     assert housekeeping.scrub_some() == 1
     weights.refresh_from_db()
     assert weights.damage == "is missing"
 
 
-def test_nothing_is_made_with_a_rotten_file(weights: Weights, user: User, tints: Dataset) -> None:
+def test_a_corrupted_file_is_not_used(weights: Weights, user: User, tints: Dataset) -> None:
     flip_a_bit(weights.path, 4000)
     housekeeping.scrub_some()
     weights.refresh_from_db()
@@ -81,7 +81,7 @@ def test_nothing_is_made_with_a_rotten_file(weights: Weights, user: User, tints:
         make_run(user, tints, model="mobilenet_v3_small", image_size=32, start_from=weights.start_name)
 
 
-def test_the_page_says_it(weights: Weights, child: TrainingRun, staff_client: Client) -> None:
+def test_the_page_shows_it(weights: Weights, child: TrainingRun, staff_client: Client) -> None:
     flip_a_bit(weights.path, 4000)
     housekeeping.scrub_some()
     page = staff_client.get(weights.get_absolute_url()).content.decode()
@@ -89,7 +89,7 @@ def test_the_page_says_it(weights: Weights, child: TrainingRun, staff_client: Cl
     assert child.get_absolute_url() in page
 
 
-def test_only_what_is_due_is_compared_the_longest_unseen_first(weights: Weights, user: User, settings: Any) -> None:
+def test_only_due_models_are_verified_the_oldest_check_first(weights: Weights, user: User, settings: Any) -> None:
     fresh, seen = make_entry(user, name="fresh"), make_entry(user, name="seen")
     ages = {weights.pk: 30, seen.pk: 40}
     for pk, days in ages.items():
@@ -103,7 +103,7 @@ def test_only_what_is_due_is_compared_the_longest_unseen_first(weights: Weights,
     assert housekeeping.scrub_some() == 0
 
 
-def test_the_command_names_what_is_rotten_and_whom_it_concerns(weights: Weights, child: TrainingRun) -> None:
+def test_the_command_names_corrupted_models_and_the_runs_that_use_them(weights: Weights, child: TrainingRun) -> None:
     output = io.StringIO()
     call_command("weights", "verify", stdout=output)
     assert output.getvalue() == "1 compared, 0 damaged.\n"

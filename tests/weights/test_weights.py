@@ -1,4 +1,4 @@
-"""The library: a checkpoint or an upload becomes an entry that can be used, and nothing is lost or kept by mistake."""
+"""Models: a checkpoint or an upload becomes a usable model, and nothing is lost or kept by mistake."""
 
 import io
 import json
@@ -100,7 +100,7 @@ def state_of(classes: int = 2) -> dict[str, torch.Tensor]:
 # Saving
 
 
-def test_a_checkpoint_becomes_an_entry_that_knows_where_it_comes_from(trained: TrainingRun, user: User) -> None:
+def test_a_checkpoint_becomes_a_model_with_its_origin(trained: TrainingRun, user: User) -> None:
     weights = weights_verbs.save_weights(trained, name="Tints", note="First", licence="CC0", by=user)
     assert (weights.state, weights.version, weights.path.exists()) == ("pending", 1, False)
     assert work().state == "done"
@@ -116,7 +116,7 @@ def test_a_checkpoint_becomes_an_entry_that_knows_where_it_comes_from(trained: T
     assert all(torch.equal(stored[name], held[name]) for name in held)
 
 
-def test_saving_the_same_checkpoint_twice_gives_one_entry(saved_row: Checkpoint, user: User) -> None:
+def test_saving_the_same_checkpoint_twice_gives_one_model(saved_row: Checkpoint, user: User) -> None:
     first = weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
     assert weights_verbs.save_weights(saved_row.run, name=" Pets ", file="epoch_1.pt", by=user) == first
     other = weights_verbs.save_weights(saved_row.run, name="Other pets", by=user)
@@ -129,7 +129,7 @@ def test_another_checkpoint_of_a_name_is_its_next_version(saved_row: Checkpoint,
     assert weights_verbs.save_weights(saved_row.run, name="Pets", by=user).version == 2
 
 
-def test_two_who_save_at_once_get_two_versions(saved_row: Checkpoint, user: User) -> None:
+def test_two_concurrent_saves_get_two_versions(saved_row: Checkpoint, user: User) -> None:
     files = ["epoch_1.pt", "epoch_2.pt", "epoch_3.pt", "epoch_4.pt"]
     for number, file in enumerate(files[1:], start=2):
         saved_row.pk, saved_row.file, saved_row.epoch, saved_row.is_best = None, file, number, False
@@ -162,7 +162,7 @@ def test_a_run_without_such_a_checkpoint_cannot_be_saved(
     assert not Job.objects.exists()
 
 
-def test_a_checkpoint_that_went_in_the_meantime_is_told_at_the_entry(saved_row: Checkpoint, user: User) -> None:
+def test_a_checkpoint_deleted_meanwhile_is_reported_on_the_model(saved_row: Checkpoint, user: User) -> None:
     weights = weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
     assert work().state == "failed"
     weights.refresh_from_db()
@@ -171,7 +171,7 @@ def test_a_checkpoint_that_went_in_the_meantime_is_told_at_the_entry(saved_row: 
     assert weights_verbs.save_weights(saved_row.run, name="Pets", by=user) != weights
 
 
-def test_a_cancelled_job_leaves_no_entry_that_waits_for_ever(saved_row: Checkpoint, user: User) -> None:
+def test_a_cancelled_job_leaves_no_pending_model(saved_row: Checkpoint, user: User) -> None:
     weights = weights_verbs.save_weights(saved_row.run, name="Pets", by=user)
     assert weights.job is not None
     job_verbs.cancel_job(weights.job)
@@ -245,7 +245,7 @@ BAD_UPLOADS: list[tuple[str, Callable[[Path], Any], str]] = [
 ]  # fmt: skip
 
 
-def test_names_that_no_database_keeps_are_shown_as_replaced(user: User, tmp_path: Path) -> None:
+def test_characters_that_no_database_stores_are_replaced_visibly(user: User, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     save_file({**state_of(), "odd\0name": torch.zeros(2)}, path)
     fits = upload(user, path)
@@ -262,7 +262,7 @@ def test_names_that_no_database_keeps_are_shown_as_replaced(user: User, tmp_path
 
 @pytest.mark.any_database
 @pytest.mark.parametrize(("name", "make", "words"), BAD_UPLOADS, ids=[case[0] for case in BAD_UPLOADS])
-def test_a_bad_upload_is_refused_with_the_reason(
+def test_an_invalid_upload_is_refused_with_the_reason(
     user: User, tmp_path: Path, name: str, make: Callable[[Path], Any], words: str
 ) -> None:
     from trainingapp.contract.errors import BadData
@@ -298,9 +298,7 @@ def test_a_bad_upload_is_refused_with_the_reason(
         ({"licence": "x" * 300}, "more than 200 characters"),
     ],
 )
-def test_what_is_wrong_with_the_description_is_named(
-    user: User, tmp_path: Path, changes: dict[str, Any], words: str
-) -> None:
+def test_errors_of_the_description_are_named(user: User, tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     path = tmp_path / "mine.safetensors"
     save_file(state_of(), path)
     with pytest.raises(VerbError, match=words):
@@ -311,7 +309,7 @@ def test_what_is_wrong_with_the_description_is_named(
 # Using
 
 
-def test_a_run_starts_from_an_entry_and_its_weights_remember_that(
+def test_a_run_starts_from_a_model_and_its_own_models_record_that(
     user: User, tints: Dataset, trained: TrainingRun
 ) -> None:
     weights = make_entry(user)
@@ -335,7 +333,7 @@ def test_a_run_starts_from_an_entry_and_its_weights_remember_that(
     ("fields", "words"),
     [({"state": "pending"}, "being created"), ({"task": "detection"}, "for detection, not for classification")],
 )
-def test_a_run_cannot_start_from_what_does_not_suit(
+def test_a_run_cannot_start_from_an_unsuitable_model(
     user: User, tints: Dataset, fields: dict[str, str], words: str
 ) -> None:
     weights = make_entry(user)
@@ -353,7 +351,7 @@ def test_renaming_gives_the_next_version_of_the_other_name(user: User) -> None:
     assert weights_verbs.update_weights(weights, name="birds").version == 2
 
 
-def test_deleting_frees_every_byte_and_leaves_what_was_made_from_it(user: User) -> None:
+def test_deletion_frees_every_byte_and_keeps_derived_models(user: User) -> None:
     weights = make_entry(user)
     child = make_entry(user, parent=weights)
     size = weights_verbs.delete_weights(weights)
@@ -366,7 +364,7 @@ def test_deleting_frees_every_byte_and_leaves_what_was_made_from_it(user: User) 
 
 
 @pytest.mark.parametrize("status", ["pending", "queued", "running", "paused"])
-def test_weights_that_a_run_waits_for_are_not_deleted(user: User, tints: Dataset, status: str) -> None:
+def test_models_that_a_waiting_run_needs_are_not_deleted(user: User, tints: Dataset, status: str) -> None:
     weights = make_entry(user)
     run = make_run(user, tints, "waiting", start_from=weights.start_name)
     TrainingRun.objects.filter(pk=run.pk).update(status=status)
@@ -375,7 +373,7 @@ def test_weights_that_a_run_waits_for_are_not_deleted(user: User, tints: Dataset
     assert weights.path.exists()
 
 
-def test_a_deletion_that_a_crash_cut_short_is_finished_or_undone(user: User, settings: Any) -> None:
+def test_an_interrupted_deletion_is_completed_or_undone(user: User, settings: Any) -> None:
     kept, gone = make_entry(user, name="kept"), make_entry(user, name="gone")
     for weights in (kept, gone):
         target = trash.trash_name(weights.folder)
@@ -388,7 +386,7 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_or_undone(user: User, set
 
 
 @pytest.mark.any_database
-def test_an_export_is_a_zip_and_the_entry_keeps_what_was_found(user: User, tints: Dataset) -> None:
+def test_an_export_is_a_zip_and_its_report_is_stored_on_the_model(user: User, tints: Dataset) -> None:
     weights = make_entry(user, dataset=tints)
     weights_verbs.export_weights(weights, formats=["pt", "safetensors"], by=user)
     job = work()
@@ -421,7 +419,7 @@ def flat(size: tuple[int, int]) -> io.BytesIO:
 
 
 @pytest.mark.any_database
-def test_images_are_predicted_by_a_warm_process(user: User) -> None:
+def test_images_are_predicted_by_a_warm_process_of_the_worker(user: User) -> None:
     weights = make_entry(user, "detection")
     turned, exif = io.BytesIO(), Image.Exif()
     exif[0x0112] = 6
@@ -463,7 +461,7 @@ def test_images_are_predicted_by_a_warm_process(user: User) -> None:
         ([("../../x/large.png", (9500, 9500))], "large.png has 9500 × 9500 pixels"),
     ],
 )
-def test_what_is_no_image_is_refused_at_once(
+def test_a_file_that_is_not_an_image_is_refused_immediately(
     user: User, settings: Any, images: list[tuple[str, Any]], words: str
 ) -> None:
     weights = make_entry(user)
@@ -475,7 +473,7 @@ def test_what_is_no_image_is_refused_at_once(
 
 
 @pytest.mark.any_database
-def test_a_dataset_is_measured_as_the_run_measured_it(user: User, trained: TrainingRun) -> None:
+def test_a_dataset_is_evaluated_as_the_run_evaluated_it(user: User, trained: TrainingRun) -> None:
     weights = weights_verbs.save_weights(trained, name="Tints", by=user)
     work()
     weights.refresh_from_db()
@@ -489,7 +487,7 @@ def test_a_dataset_is_measured_as_the_run_measured_it(user: User, trained: Train
 
 
 @pytest.mark.any_database
-def test_a_folder_of_class_folders_is_measured_and_another_is_not(user: User, tmp_path: Path, admin: User) -> None:
+def test_only_a_folder_of_class_folders_is_evaluated(user: User, tmp_path: Path, admin: User) -> None:
     weights = make_entry(user)
     for name in ("blue", "red"):
         (tmp_path / "shown" / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The worker process: what is ready before its threads read the queue."""
+"""The worker process: what is prepared before its threads read the queue."""
 
 import os
 import subprocess

@@ -26,13 +26,13 @@ def test_an_import_waits_for_a_worker(admin: User, tmp_path: Path) -> None:
     assert (stored.job.kind, stored.job.state, stored.job.owner) == ("inspect_dataset", "waiting", admin)
 
 
-def test_a_name_is_taken_once(admin: User, dataset: Dataset, tmp_path: Path) -> None:
+def test_names_are_unique(admin: User, dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(VerbError, match="already exists"):
         dataset_verbs.start_import(owner=admin, name=" pets ", source=tmp_path, source_is_upload=False)
     assert Dataset.objects.count() == 1
 
 
-def test_a_source_must_be_there(admin: User, tmp_path: Path) -> None:
+def test_a_source_must_exist(admin: User, tmp_path: Path) -> None:
     with pytest.raises(VerbError, match="does not exist"):
         dataset_verbs.start_import(owner=admin, name="pets", source=tmp_path / "none", source_is_upload=False)
 
@@ -43,7 +43,7 @@ def test_server_folders_are_for_administrators(user: User, admin: User, tmp_path
         dataset_verbs.start_import(owner=user, name="pets", source=tmp_path, source_is_upload=False)
 
 
-def test_listed_folders_are_for_everybody_and_no_others(user: User, admin: User, tmp_path: Path, settings: Any) -> None:
+def test_listed_folders_are_open_to_every_user(user: User, admin: User, tmp_path: Path, settings: Any) -> None:
     allowed, other = tmp_path / "allowed", tmp_path / "other"
     for folder in (allowed / "pets", other):
         folder.mkdir(parents=True)
@@ -54,7 +54,7 @@ def test_listed_folders_are_for_everybody_and_no_others(user: User, admin: User,
         assert not may_import_from(admin, way)
 
 
-def test_with_options_nothing_is_asked(admin: User, tmp_path: Path) -> None:
+def test_with_options_no_confirmation_is_needed(admin: User, tmp_path: Path) -> None:
     options = ImportOptions(split="stratified", seed=3)
     dataset_verbs.start_import(owner=admin, name="pets", source=tmp_path, source_is_upload=False, options=options)
     stored = Dataset.objects.get()

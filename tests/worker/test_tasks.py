@@ -1,4 +1,4 @@
-"""The wake-ups: they take what is there, never more than fits, and leave nothing half done."""
+"""The wake-ups: they process all waiting work that fits, and leave nothing half done."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ def test_a_worker_that_ends_claims_nothing(make: MAKE) -> None:
     assert TrainingRun.objects.get().status == "queued"
 
 
-def test_sign_ins_whose_time_is_over_are_removed() -> None:
+def test_expired_sessions_are_removed() -> None:
     over, valid = SessionStore(), SessionStore()
     for session, seconds in ((over, -1), (valid, 60)):
         session.set_expiry(seconds)
@@ -65,9 +65,7 @@ def test_sign_ins_whose_time_is_over_are_removed() -> None:
     assert list(Session.objects.values_list("session_key", flat=True)) == [valid.session_key]
 
 
-def test_what_is_asked_of_a_run_whose_worker_is_gone_is_done_without_waiting_for_the_next_look(
-    make: MAKE, full: None
-) -> None:
+def test_requests_to_a_run_whose_worker_is_lost_are_carried_out_immediately(make: MAKE, full: None) -> None:
     run = make("running", worker="gone", host="gone", heartbeat_at=timezone.now() - timedelta(hours=1))
     stop_run(run)
     tasks.control_training.call_local()
@@ -89,7 +87,7 @@ def importing(user: User, source: Path, name: str = "new") -> Job:
     return request_import(Dataset.objects.create(name=name, owner=user, source=str(source)))
 
 
-def test_every_waiting_import_is_answered(user: User, source: Path) -> None:
+def test_every_waiting_import_is_processed(user: User, source: Path) -> None:
     for name in ("one", "two"):
         importing(user, source, name)
     tasks.do_jobs.call_local("import")
@@ -97,7 +95,7 @@ def test_every_waiting_import_is_answered(user: User, source: Path) -> None:
     assert all(dataset.errors for dataset in Dataset.objects.all())
 
 
-def test_an_import_whose_worker_died_is_taken_up_again(user: User, source: Path) -> None:
+def test_an_import_whose_worker_died_is_resumed(user: User, source: Path) -> None:
     job = importing(user, source)
     assert lease.claim(job)
     lose_worker(job)
@@ -105,13 +103,13 @@ def test_an_import_whose_worker_died_is_taken_up_again(user: User, source: Path)
     assert Dataset.objects.get().status == "refused"
 
 
-def test_an_import_in_other_hands_is_left_alone(user: User, source: Path) -> None:
+def test_an_import_of_another_worker_is_not_touched(user: User, source: Path) -> None:
     assert lease.claim(importing(user, source))
     tasks.do_jobs.call_local("import")
     assert Dataset.objects.get().status == "importing"
 
 
-def test_an_import_of_version_0_1_is_given_a_job_and_done(user: User, source: Path) -> None:
+def test_an_import_of_version_0_1_gets_a_job_and_completes(user: User, source: Path) -> None:
     """The migration leaves a dataset that was being imported without a job."""
     dataset = Dataset.objects.create(name="old", owner=user, source=str(source), status="inspecting")
     tasks.check_for_work()
@@ -126,7 +124,7 @@ def test_an_import_of_version_0_1_is_given_a_job_and_done(user: User, source: Pa
     assert Job.objects.count() == 1
 
 
-def test_an_import_that_breaks_is_refused_and_not_tried_for_ever(
+def test_a_failing_import_is_refused_after_a_limited_number_of_attempts(
     user: User, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(dataset: Dataset, **options: object) -> None:
