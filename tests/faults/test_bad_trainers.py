@@ -1,4 +1,4 @@
-"""Trainers that hang, do not respond, exhaust memory or log without limit: the status stays accurate, the run continues."""
+"""Trainers that hang, do not respond, exhaust memory or log without limit: the status stays accurate."""
 
 import os
 import signal
