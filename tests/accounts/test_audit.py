@@ -21,8 +21,8 @@ MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
 
 
-def told() -> list[tuple[str, str, str]]:
-    """(who, verb, door) of every entry, oldest first."""
+def recorded() -> list[tuple[str, str, str]]:
+    """(user name, verb, source) of every entry, oldest first."""
     return list(AuditEntry.objects.order_by("pk").values_list("username", "verb", "source"))
 
 
@@ -46,7 +46,7 @@ def test_a_force_stop_is_recorded_in_every_state(make: MAKE, status: str) -> Non
     AuditEntry.objects.all().delete()
     for _time in range(2):
         run_verbs.force_stop_run(run)
-    assert told() == [("", "kill", "system")]
+    assert recorded() == [("", "kill", "system")]
 
 
 def test_refused_verbs_are_not_recorded(make: MAKE) -> None:
@@ -54,7 +54,7 @@ def test_refused_verbs_are_not_recorded(make: MAKE) -> None:
     AuditEntry.objects.all().delete()
     with pytest.raises(VerbError):
         run_verbs.pause_run(run)
-    assert told() == []
+    assert recorded() == []
 
 
 def test_an_entry_is_rolled_back_with_its_change(make: MAKE) -> None:
@@ -63,7 +63,7 @@ def test_an_entry_is_rolled_back_with_its_change(make: MAKE) -> None:
     with transaction.atomic():
         run_verbs.pause_run(run)
         transaction.set_rollback(True)
-    assert told() == []
+    assert recorded() == []
 
 
 def test_creating_changing_and_deleting(make: MAKE, user: User) -> None:
@@ -72,7 +72,7 @@ def test_creating_changing_and_deleting(make: MAKE, user: User) -> None:
         run_verbs.update_run(run, name="better")
         run_verbs.update_run(run, name="better")
         run_verbs.delete_run(run)
-    assert [verb for _who, verb, _door in told()] == ["create", "change", "delete"]
+    assert [verb for _who, verb, _source in recorded()] == ["create", "change", "delete"]
     assert AuditEntry.objects.get(verb="change").details == {"name": "better"}
     assert AuditEntry.objects.get(verb="delete").object_name == "better"
 
@@ -81,14 +81,14 @@ def test_a_cancelled_job_is_recorded_once(user: User) -> None:
     job = Job.objects.create(kind=Job.Kind.EXPORT, owner=user)
     job_verbs.cancel_job(job)
     job_verbs.cancel_job(job)
-    assert told() == [("", "cancel", "system")]
+    assert recorded() == [("", "cancel", "system")]
 
 
 def test_without_a_user_the_studio_is_the_actor(make: MAKE) -> None:
     run = make("queued")
     AuditEntry.objects.all().delete()
     run_verbs.pause_run(run)
-    assert told() == [("", "pause", "system")]
+    assert recorded() == [("", "pause", "system")]
 
 
 def test_a_page_records_user_and_address(user_client: Client, run: TrainingRun) -> None:
@@ -102,14 +102,14 @@ def test_the_admin_is_recorded_as_source(staff_client: Client, run: TrainingRun)
     AuditEntry.objects.all().delete()
     page = reverse("admin:trainingapp_trainingrun_change", args=[run.pk])
     staff_client.post(page, {"name": "renamed", "priority": "0", "_save": "1"})
-    assert told() == [("root", "change", "admin")]
+    assert recorded() == [("root", "change", "admin")]
 
 
 def test_a_command_names_the_user_of_the_shell(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "operator7")
     AuditEntry.objects.all().delete()
     call_command("train", "start", str(run.pk))
-    assert told() == [("operator7", "start", "command")]
+    assert recorded() == [("operator7", "start", "command")]
 
 
 def test_the_user_name_outlives_the_account(make: MAKE, other_user: User) -> None:
@@ -148,9 +148,9 @@ def test_entries_are_found_by_object(make: MAKE, dataset: Dataset) -> None:
     ("remote", "forwarded", "address"),
     [
         ("192.0.2.1", "", "192.0.2.1"),
-        ("192.0.2.1", "6.6.6.6", "192.0.2.1"),  # nobody vouches for what a stranger says
+        ("192.0.2.1", "6.6.6.6", "192.0.2.1"),  # the header of an untrusted client is ignored
         ("10.0.0.1", "6.6.6.6", "6.6.6.6"),
-        ("10.0.0.1", "1.2.3.4, 6.6.6.6", "6.6.6.6"),  # what stands before was said by the client itself
+        ("10.0.0.1", "1.2.3.4, 6.6.6.6", "6.6.6.6"),  # earlier entries were set by the client itself
         ("10.0.0.1", "1.2.3.4, 6.6.6.6, 10.0.0.2", "6.6.6.6"),
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "1.2.3.4, nonsense", None),

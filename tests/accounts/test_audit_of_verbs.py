@@ -136,7 +136,7 @@ def predict_folder(world: World) -> Job:
     return weights_verbs.predict_folder(world.weights(), world.folder, by=world.owner, from_shell=True)
 
 
-#: verb of lifecycle (and how it is used) -> (what does it, the entry's verb, the kind of its thing)
+#: function (and how it is used) -> (call, the verb of the entry, the kind of its object)
 DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
     "create_run": (lambda world: make_run(world.owner, world.dataset), "create", "run"),
     "clone_run": (lambda world: run_verbs.clone_run(world.make(), owner=world.owner), "clone", "run"),
@@ -242,11 +242,11 @@ LOOKS = {
     "weights_tag",
     "weights_uses",
     "with_epochs",
-    # The last use of a token stands with the token itself.
+    # The last use of a token is stored with the token.
     "note_token_use",
-    # An image that is drawn for one person and removed after an hour.
+    # An image that is drawn for one user and removed after an hour.
     "preview_batch",
-    # Steps of the verbs that ask for a job: those say what it is for.
+    # Steps of the verbs that request a job, which record its purpose.
     "request_job",
     "prepared_job",
     "submit_job",

@@ -26,7 +26,7 @@ CLIENT, SECRET = "studio", "s3cret-of-the-studio"
 
 
 class Provider(http.server.BaseHTTPRequestHandler):
-    """Everybody is “ada” here, unless the provider is told to refuse."""
+    """Every user is “ada” here, unless the provider is set to refuse."""
 
     issuer = ""
     codes: dict[str, dict[str, str]] = {}
@@ -96,7 +96,7 @@ class Provider(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Suppress the log of the server."""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def provider() -> Iterator[type[Provider]]:
 
 @pytest.fixture(scope="module")
 def studio(provider: type[Provider], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """A studio with single sign-on, in which somebody called “ada” has an account with a password already."""
+    """A studio with single sign-on, in which a user “ada” already has an account with a password."""
     settings = {"OIDC_ISSUER": provider.issuer, "OIDC_CLIENT_ID": CLIENT, "OIDC_CLIENT_SECRET": SECRET}
     studio = Studio(tmp_path_factory.mktemp("sso") / "data", **settings, OIDC_NAME="Campus")
     studio.migrate()
@@ -137,7 +137,7 @@ class Browser:
         self.opener = urllib.request.build_opener(cookies)
 
     def open(self, path: str, data: dict[str, str] | None = None) -> tuple[int, str, str]:
-        """(status, address in the end, page)"""
+        """(status, final address, page)"""
         body = urllib.parse.urlencode(data).encode() if data is not None else None
         request = urllib.request.Request(f"{self.studio.url}{path}", body, {"Referer": self.studio.url})
         try:
@@ -161,7 +161,7 @@ def test_a_user_of_the_provider_gets_a_separate_account(studio: Studio) -> None:
         status, url, page = Browser(studio).press()
         assert (status, urllib.parse.urlsplit(url).path) == (200, "/"), page[:2000]
         assert "Viewer" in page
-        assert "Administrator" not in page  # an equal name or e-mail address gives nobody the other account
+        assert "Administrator" not in page  # an equal name or e-mail address does not grant access to the other account
     people = studio.rows("SELECT username, is_superuser FROM auth_user ORDER BY id")
     assert len(people) == 2
     assert people[1]["username"] != "ada"

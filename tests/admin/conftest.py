@@ -19,7 +19,7 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
     from django.contrib.auth.models import Group
     from django.utils import timezone
 
-    from tests.helpers.world import line, tell
+    from tests.helpers.world import line, store_events
     from trainingapp.models import (
         ApiToken,
         AuditEntry,
@@ -37,7 +37,7 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
     )
 
     now = timezone.now()
-    tell(run, line("hello"))
+    store_events(run, line("hello"))
     host = Host.objects.create(name="box", seen_at=now)
     device = Device.objects.create(host=host, kind="gpu", index=0, name="G")
     made = [

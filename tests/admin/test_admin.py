@@ -68,7 +68,7 @@ def test_every_model_has_search_filters_columns_and_a_page(
 
 
 def value_for(field: Any) -> str:
-    """Something else than what stands there, as a forged form would send it."""
+    """A value that differs from the stored one, as a forged form would send it."""
     if field.choices:
         return str(field.choices[-1][0])
     kinds = {"BooleanField": "on", "JSONField": "[1]", "DateTimeField": "2001-01-01", "ForeignKey": "1"}

@@ -50,7 +50,7 @@ def api_of(user: User, *scopes: str) -> Api:
 
 
 def problem(response: Any, status: int, kind: str = "") -> dict[str, Any]:
-    """The problem that the answer tells, which must be one of this status (and kind)."""
+    """The problem of the response, which must have this status (and kind)."""
     assert response.status_code == status, response.content
     assert response.headers["Content-Type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
@@ -63,7 +63,7 @@ def problem(response: Any, status: int, kind: str = "") -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _fresh_counts(tmp_path: Any, settings: Any) -> None:
-    """Nobody has asked anything yet; uploads lie in a folder of the test's own."""
+    """Rate counts are reset; uploads are stored in a folder of the test."""
     from django.core.cache import cache
 
     cache.clear()
@@ -79,7 +79,7 @@ def api(user: User) -> Api:
 
 @pytest.fixture
 def other_api(other_user: User) -> Api:
-    """Somebody else, with a token that may everything."""
+    """Another user, with a token of all scopes."""
     return api_of(other_user)
 
 

@@ -1,4 +1,4 @@
-"""Has schemathesis meet things that exist: half of the numbers that it draws become those of rows that are there."""
+"""Gives schemathesis existing objects: half of the numbers that it draws become those of existing rows."""
 
 from typing import Any
 from uuid import UUID
@@ -36,6 +36,6 @@ def _is_odd(text: Any) -> bool:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
-    """A stream of a run that goes on has no end of its own: have it end after the first words."""
+    """The stream of a running run does not end: limit it to the first messages."""
     if case.operation.definition.raw.get("operationId") == "stream_events" and isinstance(case.query, dict):
         case.query["max_s"] = 0.2

@@ -8,7 +8,7 @@ from django.test import Client
 from tests.api.conftest import Api
 from trainingapp.runs.verb_registry import RUN_VERBS
 
-#: Paths and verbs that were asked for, and schemas by name.
+#: Required paths and methods, and schemas by name.
 ASKED = {
     "/api/v1/training/": {"get", "post"},
     "/api/v1/training/{pk}": {"get", "put", "delete"},
@@ -28,7 +28,7 @@ SCHEMAS = {
 
 @pytest.fixture
 def document(db: None) -> dict[str, Any]:
-    """Everybody may read it."""
+    """Every user may read it."""
     response = Api().get("openapi.json")
     assert response.status_code == 200
     body: dict[str, Any] = response.json()

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient
 
 from tests.api.conftest import problem, token_of
-from tests.helpers.world import line, point, tell
+from tests.helpers.world import line, point, store_events
 from trainingapp.accounts import tokens as token_verbs
 from trainingapp.models import ApiToken, RunEvent, TrainingRun
 from trainingapp.runs import live
@@ -19,7 +19,7 @@ from trainingapp.runs.live import Reader
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 MAKE = Callable[..., TrainingRun]
-atell = sync_to_async(tell)
+atell = sync_to_async(store_events)
 
 
 @pytest.fixture(autouse=True)

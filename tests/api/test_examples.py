@@ -17,7 +17,7 @@ from tests.api.test_training import CONTENT, checkpoint_of
 from tests.helpers.sources import two_classes, write_zip
 from tests.helpers.studio import REPOSITORY
 from tests.helpers.tiny import board_of, make_dataset, make_run
-from tests.helpers.world import line, point, tell
+from tests.helpers.world import line, point, store_events
 from trainingapp.models import Job, Team, TrainingRun, Weights
 
 TEXT = (REPOSITORY / "docs" / "api.md").read_text()
@@ -29,7 +29,7 @@ def blocks(language: str) -> str:
 
 @pytest.fixture
 def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the examples speak of: dataset 1, runs 1 to 4, weights 1, a job, and images.zip in the present folder."""
+    """The objects of the examples: dataset 1, runs 1 to 4, weights 1, a job, and images.zip in the current folder."""
     settings.WEIGHTS_DIR = tmp_path / "weights"
     settings.JOBS_DIR = tmp_path / "jobs"
     settings.ALLOWED_HOSTS = ["*"]
@@ -37,7 +37,7 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     done = make_run(user, dataset)
     checkpoint_of(done, 1, is_best=True, is_last=True)
     board_of(done)
-    tell(done, line("hello"), point(1))
+    store_events(done, line("hello"), point(1))
     TrainingRun.objects.filter(pk=done.pk).update(status="completed")
     for _ in range(3):
         make_run(user, dataset, start=True)

@@ -12,7 +12,7 @@ from django.urls import reverse
 from tests.api.conftest import Api, problem
 from tests.api.test_training import CONTENT, checkpoint_of
 from tests.helpers.tiny import board_of
-from tests.helpers.world import line, point, tell
+from tests.helpers.world import line, point, store_events
 from trainingapp.api.thinning import thinned
 from trainingapp.models import RunEvent, TrainingRun, Weights
 
@@ -28,7 +28,7 @@ def validated(step: int, **values: float) -> dict[str, Any]:
 
 
 def test_metrics_are_listed_in_order_without_superseded_ones(api: Api, run: TrainingRun) -> None:
-    tell(run, point(1, 3.0), point(2, 2.0), line("between"), validated(2, top1=0.5))
+    store_events(run, point(1, 3.0), point(2, 2.0), line("between"), validated(2, top1=0.5))
     RunEvent.objects.filter(seq=2).update(superseded=True)
     body = api.get(f"training/{run.pk}/metrics").json()
     assert [(item["seq"], item["split"], item["values"]) for item in body["items"]] == [
@@ -39,16 +39,16 @@ def test_metrics_are_listed_in_order_without_superseded_ones(api: Api, run: Trai
 
 
 def test_metrics_since_a_number_are_those_above_it(api: Api, run: TrainingRun) -> None:
-    tell(run, point(1), point(2))
+    store_events(run, point(1), point(2))
     seq = api.get(f"training/{run.pk}/metrics").json()["seq"]
     assert api.get(f"training/{run.pk}/metrics?since={seq}").json() == {"items": [], "seq": 2, "thinned": False}
     run.refresh_from_db()
-    tell(run, point(3))
+    store_events(run, point(3))
     assert [item["step"] for item in api.get(f"training/{run.pk}/metrics?since={seq}").json()["items"]] == [3]
 
 
 def test_metrics_are_filtered_by_name_and_split(api: Api, run: TrainingRun) -> None:
-    tell(run, point(1, 3.0), validated(1, loss=2.0, top1=0.5))
+    store_events(run, point(1, 3.0), validated(1, loss=2.0, top1=0.5))
 
     def values(names: str) -> list[Any]:
         return [item["values"] for item in api.get(f"training/{run.pk}/metrics?names={names}").json()["items"]]
@@ -61,7 +61,7 @@ def test_metrics_are_filtered_by_name_and_split(api: Api, run: TrainingRun) -> N
 def test_thinned_metrics_keep_their_peaks(api: Api, run: TrainingRun) -> None:
     losses = [1.0] * 500
     losses[123], losses[321] = 99.0, -99.0
-    tell(run, *[point(step, loss) for step, loss in enumerate(losses)])
+    store_events(run, *[point(step, loss) for step, loss in enumerate(losses)])
     body = api.get(f"training/{run.pk}/metrics?max_points=20").json()
     steps = [item["step"] for item in body["items"]]
     assert body["thinned"]
@@ -85,7 +85,7 @@ def test_thinning_keeps_points_of_every_split_and_accepts_gaps() -> None:
 
 
 def test_the_log_is_paginated_by_a_cursor(api: Api, run: TrainingRun) -> None:
-    tell(run, *[line(f"line {number}") for number in range(1, 6)])
+    store_events(run, *[line(f"line {number}") for number in range(1, 6)])
     path = f"training/{run.pk}/logs?limit=2"
     first = api.get(path).json()
     assert [item["message"] for item in first["items"]] == ["line 1", "line 2"]
@@ -96,7 +96,9 @@ def test_the_log_is_paginated_by_a_cursor(api: Api, run: TrainingRun) -> None:
 
 
 def test_the_log_is_filtered_by_level_and_text(api: Api, run: TrainingRun) -> None:
-    tell(run, line("all is well"), line("nearly full", level="warning"), line("Disk FULL", level="error"), point(1))
+    store_events(
+        run, line("all is well"), line("nearly full", level="warning"), line("Disk FULL", level="error"), point(1)
+    )
 
     def messages(query: str) -> list[str]:
         return [item["message"] for item in api.get(f"training/{run.pk}/logs?{query}").json()["items"]]

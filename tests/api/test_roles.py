@@ -23,7 +23,7 @@ from trainingapp.runs.verb_registry import RUN_VERBS
 pytestmark = pytest.mark.django_db
 
 PEOPLE = ("nobody", "viewer", "other", "viewing mate", "mate", "owner", "administrator")
-#: visibility -> verb -> who may. Who may not see a thing is told that it is not there; others, that they may not.
+#: visibility -> verb -> roles that may. An object that a user may not see is not found; others are forbidden.
 MAY: dict[str, dict[str, set[str]]] = {
     "everybody": {
         "see": {"viewer", "other", "viewing mate", "mate", "owner", "administrator"},
@@ -69,9 +69,9 @@ def control_calls() -> dict[str, tuple[str, str, Any]]:
     return calls
 
 
-#: operation -> (path, verb, body). The verb "list" is open to who is signed in, "create" to whom a role lets create,
-#: "use" to those of them that see the thing, "own" to who asked for a job, and "part" to the owner of an upload. Where
-#: an operation does several things, there is a line for each, with a word behind its name.
+#: operation -> (path, verb, body). The verb "list" is open to signed-in users, "create" to roles that may create,
+#: "use" to those of them that see the object, "own" to the owner of a job, and "part" to the owner of an upload. Where
+#: an operation has several actions, each has a line, with a suffix to its name.
 CALLS: dict[str, tuple[str, str, Any]] = {
     "list_runs": ("training/", "list", None),
     "create_run": ("training/", "create", {"name": "x", "dataset": "{open_dataset}"}),
@@ -154,8 +154,8 @@ def people(admin: User, user: User, other_user: User) -> dict[str, User]:
 
 
 @pytest.fixture
-def things(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[[str], dict[str, Any]]:
-    """`things(visibility)` makes one of each, of the owner, and gives their numbers."""
+def objects(people: dict[str, User], tmp_path: Path, settings: Any) -> Callable[[str], dict[str, Any]]:
+    """`objects(visibility)` creates one object of each kind, of the owner, and returns their numbers."""
     settings.WEIGHTS_DIR, settings.JOBS_DIR = tmp_path / "weights", tmp_path / "jobs"
 
     def make(visibility: str) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def send(api: Api, operation: str, numbers: dict[str, Any]) -> Any:
 
 
 def expected(verb: str, visibility: str, who: str) -> str:
-    """One of: nobody, allowed, forbidden, hidden."""
+    """One of: anonymous, allowed, forbidden, hidden."""
     if who == "nobody":
         return "nobody"
     if verb in ("list", "create"):
@@ -220,9 +220,9 @@ def undone() -> Iterator[None]:
 @pytest.mark.parametrize("visibility", MAY)
 @pytest.mark.parametrize("operation", CALLS)
 def test_each_role_may_what_the_table_says(
-    operation: str, visibility: str, people: dict[str, User], things: Callable[[str], dict[str, Any]]
+    operation: str, visibility: str, people: dict[str, User], objects: Callable[[str], dict[str, Any]]
 ) -> None:
-    numbers = things(visibility)
+    numbers = objects(visibility)
     if operation == "confirm_dataset":
         Dataset.objects.filter(pk=numbers["dataset"]).update(status="proposed")
     for who in PEOPLE:
@@ -236,9 +236,9 @@ def test_each_role_may_what_the_table_says(
 
 @pytest.mark.parametrize("operation", CALLS)
 def test_a_token_without_the_scope_is_refused(
-    operation: str, admin: User, people: dict[str, User], things: Callable[[str], dict[str, Any]]
+    operation: str, admin: User, people: dict[str, User], objects: Callable[[str], dict[str, Any]]
 ) -> None:
-    numbers = things("everybody")
+    numbers = objects("everybody")
     needed = SCOPE_OF[methods()[operation.partition(":")[0]]]
     others = {"read", "control", "delete"} - {needed}
     problem(send(api_of(admin, *others), operation, numbers), 403, "scope")
@@ -247,9 +247,9 @@ def test_a_token_without_the_scope_is_refused(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("visibility", MAY)
 async def test_the_event_stream_requires_the_permission_to_see_the_run(
-    visibility: str, people: dict[str, User], things: Callable[[str], dict[str, Any]]
+    visibility: str, people: dict[str, User], objects: Callable[[str], dict[str, Any]]
 ) -> None:
-    numbers = await sync_to_async(things)(visibility)
+    numbers = await sync_to_async(objects)(visibility)
     address = f"/api/v1/training/{numbers['run']}/events?max_s=0.1"
     for who in PEOPLE:
         for scopes in (("read",), ("control", "delete")):

@@ -300,7 +300,7 @@ def test_a_run_is_cloned_by_a_user_who_sees_it(other_api: Api, make: MAKE) -> No
     assert (body["name"], body["owner"], body["status"], body["forked_from"]) == ("mine", "grace", "pending", run.pk)
 
 
-#: Begins as what torch.save writes.
+#: Starts like a file of torch.save.
 CONTENT = b"PK\x03\x04 and so on"
 
 
@@ -353,7 +353,7 @@ def test_a_running_run_is_not_deleted(api: Api, make: MAKE) -> None:
     assert TrainingRun.objects.exists()
 
 
-# Who may
+# Permissions
 
 
 def test_other_users_can_read_but_not_change(other_api: Api, make: MAKE) -> None:

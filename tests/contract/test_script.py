@@ -34,7 +34,7 @@ def script_of(run_dir: Path, folder: Path) -> Path:
 
 
 def call(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """In a folder of its own, with what the studio is configured by out of reach."""
+    """In a separate folder, without the configuration of the studio."""
     command = [sys.executable, str(script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=script.parent, timeout=240, check=False)
 

@@ -146,10 +146,10 @@ def test_unchanged_tensors_are_stored_once(tmp_path: Path) -> None:
     first, *others = [path.stat().st_size for path in packs]
     assert all(size < first * 0.6 for size in others)
     events = events_of(tmp_path, "checkpoint")
-    told = {file: size for event in events for file, size in event["stored_bytes"].items()}
+    reported = {file: size for event in events for file, size in event["stored_bytes"].items()}
     folder = tmp_path / "checkpoints"
-    assert told == own_bytes(all_parts(folder, Packs(folder))), "what changed was told"
-    assert all(size < events[-1]["size_bytes"] * 0.6 for size in told.values())
+    assert reported == own_bytes(all_parts(folder, Packs(folder))), "what changed was reported"
+    assert all(size < events[-1]["size_bytes"] * 0.6 for size in reported.values())
     assert events[-1]["stored_bytes"].keys() == {"epoch_5.pt"}
 
 

@@ -11,9 +11,11 @@ EPOCHS = 60
 
 
 def create_run(studio: Studio) -> int:
-    """A run that is small, and long enough to be caught at work again and again."""
+    """A run that is small, and long enough to be observed while it runs."""
     config = {**TINY, "epochs": EPOCHS, "autosave_minutes": 0, "checkpoint_every_epochs": 20}
-    config["keep_checkpoints"] = 1000  # the best of each epoch comes too: what was asked for must outlive them
+    config["keep_checkpoints"] = (
+        1000  # the best of each epoch is saved, too: the requested checkpoint must outlive them
+    )
     run_id: int = studio.python(
         f"""
         from django.contrib.auth.models import User
@@ -65,7 +67,7 @@ def test_a_run_is_controlled_while_it_trains(
     paused_at = studio.run(run_id)["step"]
     expect(cost).to_contain_text("device available: immediately")
 
-    # Resumed it goes on from that very step, and the time of a pause is known by then.
+    # It resumes from exactly that step, and the duration of a pause is known by then.
     page.get_by_role("button", name="Resume").click()
     expect(status).to_have_text("Running", timeout=60_000)
     studio.wait_for_step(run_id, paused_at + 2, 120)
@@ -82,7 +84,7 @@ def test_a_run_is_controlled_while_it_trains(
     wait_for_order(page, studio, run_id, "evaluate")
     assert page.evaluate("window.untouched")
 
-    # More epochs, drawn while one types, then told to the trainer that goes on.
+    # More epochs, previewed while typing, then sent to the running trainer.
     press(page, "Change epochs")
     page.get_by_label("Total epochs").fill(str(EPOCHS + 5))
     expect(page.locator("#epochs-preview")).to_contain_text(f"was {EPOCHS}")
@@ -96,7 +98,7 @@ def test_a_run_is_controlled_while_it_trains(
     page.get_by_role("button", name="Stop").click()
     expect(status).to_have_text("Stopped", timeout=60_000)
 
-    # A fork from the checkpoint that was asked for, with a lower learning rate, goes on from its step to its end.
+    # A fork from the requested checkpoint, with a lower learning rate, continues from its step to its end.
     row = page.locator("#part-checkpoints tr", has_text="requested")
     saved_at = int(row.locator("td").nth(1).locator("div").inner_text())
     row.get_by_role("link", name="Fork from").click()

@@ -20,7 +20,7 @@ from django.utils import timezone
 from tests.helpers.tiny import make_dataset, make_run
 from tests.helpers.annotated_pages import make_proposed, make_scenes
 from tests.helpers.evaluations import evaluated
-from tests.helpers.world import line, point, started, tell
+from tests.helpers.world import line, point, started, store_events
 from tests.helpers.preflights import result as preflight_result
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Job, JournalEntry, TrainingRun, Weights
 from trainingapp.accounts.tokens import create_token
@@ -42,8 +42,8 @@ failure = {"error_class": "out_of_memory", "error_message": "No room.", "error_l
 TrainingRun.objects.filter(status="failed").update(**failure)
 values = {"loss": 0.4, "top1": 0.9, "top5": 1.0, "macro_f1": 0.9}
 validation = {"split": "val", "values": values, "confusion": [[5, 1], [0, 6]]}
-tell(run, started(0, 1), line("hello " * 60), line("careful", level="warning"), line("x" * 400, level="error"))
-tell(run, *[point(step) for step in range(9)], {"type": "metrics", "step": 9, "data": validation})
+store_events(run, started(0, 1), line("hello " * 60), line("careful", level="warning"), line("x" * 400, level="error"))
+store_events(run, *[point(step) for step in range(9)], {"type": "metrics", "step": 9, "data": validation})
 [evaluated(run, epoch) for epoch in (1, 2)]
 for number, best in ((1, False), (2, True)):
     Checkpoint.objects.create(
@@ -105,7 +105,7 @@ result = pages
 def pages(studio: Studio) -> list[str]:
     """Addresses of every page, with something to show on each."""
     addresses: list[str] = studio.python(SCENE)
-    studio.spawn("web")  # without a worker the scene stays as it is
+    studio.spawn("web")  # without a worker the state does not change
     wait_for(studio.answers, 60, "the web server answers")
     return addresses
 
@@ -197,7 +197,7 @@ def test_every_page_is_translated_and_violates_no_policy(browser: Browser, studi
 
 
 def is_fault(text: str) -> bool:
-    """The browser also tells of pages that are not found; that is no fault of a script or against the policy."""
+    """The browser also reports pages that are not found, which are neither script errors nor policy violations."""
     return "Content Security Policy" in text or "rror:" in text
 
 

@@ -41,7 +41,7 @@ def import_birds(page: Page, path: Path) -> None:
 
 
 def create_run(page: Page) -> int:
-    """Create and start a run that is small but long enough to be caught at work; returns its number."""
+    """Create and start a run that is small but long enough to be observed; returns its number."""
     page.get_by_role("link", name="Train on this dataset").click()
     page.get_by_label("Name", exact=True).fill("Journey")
     page.get_by_role("combobox", name="Model", exact=True).select_option("mobilenet_v3_small")
@@ -99,7 +99,7 @@ def test_a_run_from_start_to_end(
     wait_for(lambda: loss.inner_text() not in ("–", before), 30, "the loss on the page changes")
     expect(page.locator("#part-evaluation .matrix")).to_be_visible(timeout=60_000)
 
-    # Pause frees the trainer; resume goes on from where it was.
+    # Pausing ends the trainer; resuming continues from the same step.
     page.get_by_role("button", name="Pause").click()
     expect(status).to_have_text("Paused", timeout=60_000)
     paused_at = studio.run(run_id)["step"]
@@ -112,12 +112,12 @@ def test_a_run_from_start_to_end(
     assert [event["step"] for event in started] == [0, paused_at]
     assert page.evaluate("window.untouched")
 
-    # A reload in the middle shows the same and goes on.
+    # A reload in the middle shows the same, and the page stays live.
     page.reload()
     wait_for_steps(page, 3)
     check_log(page, studio, run_id)
 
-    # The web server is killed: the page says so, comes back by itself, misses nothing and shows nothing twice.
+    # The web server is killed: the page reports it, reconnects automatically, misses nothing and shows nothing twice.
     page.evaluate("window.untouched = true")
     for process in studio.find("web"):
         process.send_signal(signal.SIGKILL)
@@ -126,7 +126,7 @@ def test_a_run_from_start_to_end(
     wait_for_steps(page, 3)
     assert page.evaluate("window.untouched")
 
-    # It completes, and the best weights are taken away.
+    # It completes, and the best weights are downloaded.
     expect(status).to_have_text("Completed", timeout=240_000)
     check_log(page, studio, run_id)
     expect(page.locator("#part-progress")).to_contain_text("100 %")

@@ -45,12 +45,13 @@ def test_a_small_learning_rate_is_readable(
         """
         from django.contrib.auth.models import User
         from tests.helpers.tiny import make_dataset, make_run
-        from tests.helpers.world import tell
+        from tests.helpers.world import store_events
         user = User.objects.get()
         run = make_run(user, make_dataset(user), learning_rate=0.00002)
         rates = {1: 2e-5, 2: 1e-5, 3: 8.157e-9}
-        tell(run, *({"type": "metrics", "step": step, "data": {"split": "train", "values": {"lr": rate, "loss": 1.0}}}
-                    for step, rate in rates.items()))
+        for step, rate in rates.items():
+            values = {"lr": rate, "loss": 1.0}
+            store_events(run, {"type": "metrics", "step": step, "data": {"split": "train", "values": values}})
         """
     )
     studio.spawn("web")

@@ -60,7 +60,7 @@ def test_an_invalid_assignment_is_refused(tmp_path: Path, device: Any) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU that torch can use")
 def test_a_gpu_that_torch_cannot_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the configuration leaves the choice open, the CPU does it; where it asks for a GPU, that is an error."""
+    """An automatic choice falls back to the CPU; a request for a GPU is an error."""
     with caplog.at_level(logging.WARNING):
         assert device_for(order(tmp_path, {"device": "auto"}, device="cuda:0")) == torch.device("cpu")
     assert "torch cannot use it" in caplog.text

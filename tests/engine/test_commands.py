@@ -25,10 +25,10 @@ def test_checkpoint_then_stop(new_run, start) -> None:
     run_dir = new_run(**LONG, keep_checkpoints=50)
     trainer = start(run_dir)
     trainer.wait_for(_running)
-    trainer.tell(command="nonsense")
-    trainer.tell(command="checkpoint")
+    trainer.send(command="nonsense")
+    trainer.send(command="checkpoint")
     saved = trainer.wait_for(lambda event: event.get("reason") == "command")
-    trainer.tell(command="stop")
+    trainer.send(command="stop")
     assert trainer.wait() == 0, trainer.log()
     assert last_status(run_dir)["state"] == "stopped"
     assert (run_dir / "checkpoints" / saved["file"]).name == f"step_{saved['step']}.pt"
@@ -56,7 +56,7 @@ def test_a_signal_interrupts_and_a_second_trainer_waits_for_the_first(new_run, s
     first.process.send_signal(signal.SIGTERM)
     assert first.wait() == 0, first.log()
     second.wait_for(lambda event: event["attempt"] == 2 and event["type"] == "metrics")
-    second.tell(command="stop")
+    second.send(command="stop")
     assert second.wait() == 0
     told = [(event["attempt"], event["state"]) for event in events_of(run_dir, "status")]
     states = [(attempt, state) for attempt, state in told if state != "resume_check"]
@@ -106,7 +106,7 @@ def test_a_trainer_whose_run_continued_elsewhere_saves_nothing(new_run, start) -
     trainer = start(run_dir)
     trainer.wait_for(_running)
     (run_dir / "trainer.lock").write_text("2")
-    trainer.tell(command="stop")
+    trainer.send(command="stop")
     assert trainer.wait() == 1
     assert not list((run_dir / "checkpoints").iterdir())
     assert last_status(run_dir)["error_class"] == "superseded"

@@ -91,7 +91,7 @@ def _items(folder: Path, **config: Any) -> BoxedImages:
     return BoxedImages(dataset, dataset.split("train"), parsed, 1 << 20)
 
 
-def _assert_boxes_lie_on_objects(image: BoxedImage) -> None:
+def _assert_boxes_match_objects(image: BoxedImage) -> None:
     """The colour of its class fills what is inside of each box, but for its rim."""
     for box, label in zip(image.boxes_xyxy.round().int().tolist(), image.labels_M.tolist(), strict=True):
         left, top, right, bottom = box[0] + 2, box[1] + 2, box[2] - 2, box[3] - 2
@@ -126,7 +126,7 @@ def test_boxes_follow_the_augmentations_of_the_image(
             assert ((image.boxes_xyxy >= 0) & (image.boxes_xyxy <= SIZE)).all()
             sides = image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2]
             assert (sides >= 2).all()
-            _assert_boxes_lie_on_objects(image)
+            _assert_boxes_match_objects(image)
             seen += len(image.labels_M)
     assert seen > 20
 
@@ -327,7 +327,7 @@ def test_a_batch_is_drawn_with_its_boxes(boxes_dir: Path, tmp_path: Path) -> Non
 
 
 class _Oracle(nn.Module):
-    """Says where the objects are: in the pixels of the fitted image, 80 x 60 in 64 x 64."""
+    """Predicts the objects: in the pixels of the fitted image, 80 x 60 in 64 x 64."""
 
     def __init__(self, samples: list[Sample], label: int) -> None:
         super().__init__()

@@ -102,7 +102,7 @@ def test_average_precision_equals_pycocotools_on_200_random_cases(block: int) ->
 def _by_hand() -> list[ImageResult]:
     """Two images: a hit, a second box on the same object, a wrong class, one in a crowd, one missed, one of nothing.
 
-    Confidences 0.9 hit a; 0.8 again a (too much); 0.7 said b where c is; 0.6 in a crowd of a; 0.5 hit b; 0.1 nothing.
+    Confidences 0.9 hit a; 0.8 again a (too much); 0.7 predicted b at c; 0.6 in a crowd of a; 0.5 hit b; 0.1 nothing.
     """
     crowd = Box(0, 100, 100, 200, 200, crowd=True)
     first = ImageResult.of(
@@ -143,7 +143,7 @@ def test_boxes_of_equal_confidence_count_together() -> None:
 
 
 def test_confusion_by_hand() -> None:
-    """The second box on a stands alone, b stands where c is, the box in the crowd counts for nothing."""
+    """The second box on a is unmatched, b is predicted at c, the box in the crowd is not counted."""
     assert confusion(_by_hand(), 0.5, 3).tolist() == [
         [1, 0, 0, 0],
         [0, 1, 0, 0],

@@ -55,7 +55,7 @@ def test_process_paused_by_command(new_run, start, straight_run: Path) -> None:
     run_dir = new_run(**HARD)
     trainer = start(run_dir)
     trainer.wait_for(lambda event: event["type"] == "metrics" and event["step"] >= 7)
-    trainer.tell(command="pause")
+    trainer.send(command="pause")
     assert trainer.wait() == 0, trainer.log()
     assert last_status(run_dir)["state"] == "paused"
     assert index_of(run_dir)[-1]["step"] == last_status(run_dir)["step"]

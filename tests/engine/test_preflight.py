@@ -90,7 +90,7 @@ def test_missing_disk_space_is_reported_with_the_amount(tmp_path: Path, dataset_
 def test_a_batch_size_that_does_not_fit_is_answered_by_one_that_fits(
     tmp_path: Path, dataset_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory really runs out: a step asks for more the more images it has."""
+    """Memory really runs out: a step requires more memory the more images it has."""
     import torch
 
     step = module.training_step

@@ -24,7 +24,7 @@ from trainingapp.engine.control import Control, Ending
 
 
 class Ask(Control):
-    """Asks for things at exact looks between two steps: {look: request}; may ask for an ending at one too."""
+    """Sends requests at exact polls between two steps: {poll: request}; may request an end at one, too."""
 
     def __init__(self, asked: dict[int, Request], end_at: int | None = None) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def test_an_evaluation_has_its_file_until_the_epoch_ends(new_run) -> None:
 
 def test_an_evaluation_equals_the_validation_of_that_step(new_run) -> None:
     run_dir = new_run(epochs=1, freeze="backbone")
-    train_here(run_dir, Ask({6: Evaluate(id=1)}))  # asked for when the epoch is trained and not yet validated
+    train_here(run_dir, Ask({6: Evaluate(id=1)}))  # requested when the epoch is trained and not yet validated
     (event,) = confirmed(run_dir)
     assert "has just been validated" in event["result"]
     assert not extra(run_dir)
@@ -186,7 +186,7 @@ def test_an_extended_and_killed_run_equals_an_uninterrupted_one(new_run, start) 
     killed, straight = new_run("killed", **config), new_run("straight", **config)
     trainer = start(killed)
     trainer.wait_for(lambda event: event["type"] == "metrics")
-    trainer.tell(command="epochs", id=1, epochs=3)
+    trainer.send(command="epochs", id=1, epochs=3)
     order = trainer.wait_for(lambda event: event.get("state") == "request_done")
     trainer.process.kill()
     trainer.wait()
@@ -243,12 +243,12 @@ def test_a_trainer_confirms_requests_from_its_standard_input(new_run, start) -> 
     run_dir = new_run(epochs=500, autosave_minutes=0)
     trainer = start(run_dir)
     trainer.wait_for(lambda event: event["type"] == "metrics")
-    trainer.tell(command="epochs", id=1)  # lacks its number of epochs
-    trainer.tell(command="evaluate", id=2)
-    trainer.tell(command="epochs", id=3, epochs=600)
-    trainer.tell(command="checkpoint", id=4)
+    trainer.send(command="epochs", id=1)  # lacks its number of epochs
+    trainer.send(command="evaluate", id=2)
+    trainer.send(command="epochs", id=3, epochs=600)
+    trainer.send(command="checkpoint", id=4)
     trainer.wait_for(lambda event: event.get("state") == "request_done" and event["id"] == 4)
-    trainer.tell(command="stop")
+    trainer.send(command="stop")
     assert trainer.wait() == 0, trainer.log()
     assert sorted(event["id"] for event in confirmed(run_dir)) == [2, 3, 4]
     assert "Unknown command" in trainer.log()

@@ -43,7 +43,7 @@ def test_network_gives_logits_of_every_pixel_and_trains(name: str) -> None:
         torch.use_deterministic_algorithms(False)
     assert logits.shape == (2, 3, 64, 64)
     trained = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
-    assert len(trained) > 0.95 * len(list(model.parameters()))  # some encoders carry a last layer that nobody asks
+    assert len(trained) > 0.95 * len(list(model.parameters()))  # some encoders have an unused last layer
 
 
 @pytest.mark.parametrize("name", TYPICAL)

@@ -8,7 +8,7 @@ from trainingapp.engine.data.batches import BatchSource
 
 
 class Images:
-    """A split of `sample_count` images that nobody looks at."""
+    """A split of `sample_count` images whose contents do not matter."""
 
     def __init__(self, sample_count: int) -> None:
         self.sample_count = sample_count

@@ -102,7 +102,7 @@ def test_the_wait_policy_of_the_environment_is_respected(monkeypatch: pytest.Mon
 
 
 # How often the threads of a team went to sleep in twenty operations, and how many threads there were: without an idle
-# team, with one, and without again. They may spin for minutes, so a sleeper is one that was told to sleep.
+# team, with one, and without again. They may spin for minutes, so a sleeping thread is one that was made to sleep.
 SLEEPS = """
 import json, os, threading, time
 import torch

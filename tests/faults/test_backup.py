@@ -20,7 +20,7 @@ def test_a_running_run_resumes_bit_exactly_after_a_restore(
     (run,) = studio.prepare(images=IMAGES, **CONFIG)
     worker = studio.start_worker()
     trainer = psutil.Process(middle(studio, run)["pid"])
-    trainer.suspend()  # until the backup has begun: else a quick run would be over before that
+    trainer.suspend()  # until the backup has started: otherwise a quick run could complete before it
     backup = threading.Thread(target=studio.manage, args=("backup", str(tmp_path / "studio.tar.zst")))
     backup.start()
     wait_for(lambda: list(studio.data_dir.glob(".backup-*")) or not backup.is_alive(), 60, "the backup begins")

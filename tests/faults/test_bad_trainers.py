@@ -126,7 +126,7 @@ class Group(NamedTuple):
 
 @pytest.fixture
 def group(studio: Studio) -> Iterator[Group]:
-    """A cgroup of its own; the system kills a process in it that asks for more than its limit."""
+    """A separate control group; the system kills a process in it that exceeds its limit."""
     first = Path("/sys/fs/cgroup/memory")
     root, limit, used = (
         (first, "memory.limit_in_bytes", "memory.usage_in_bytes")

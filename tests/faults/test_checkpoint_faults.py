@@ -46,7 +46,7 @@ def fill_but(folder: Path, free_bytes: int) -> None:
 
 
 def check_whole(run_dir: Path) -> int:
-    """Every listed checkpoint is sound and what it should be, and nothing else is there; returns the newest epoch."""
+    """Every listed checkpoint has the expected contents, and nothing else exists; returns the newest epoch."""
     folder = run_dir / "checkpoints"
     entries = read_index(folder)
     for entry in entries:

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("kills")]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[Any]]]:
-    """The folder and the curve of a run that nobody disturbed."""
+    """The folder and the series of an uninterrupted run."""
     studio = Studio(tmp_path_factory.mktemp("undisturbed") / "data")
     try:
         (run,) = studio.prepare(images=IMAGES, **CONFIG)
@@ -52,7 +52,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def check_equal(studio: Studio, run: int, undisturbed: tuple[Path, list[Any]]) -> None:
-    """The run is complete, and weights, curve and log are those of a run that nobody disturbed."""
+    """The run is complete, and its weights, series and log are those of an uninterrupted run."""
     folder, expected = undisturbed
     ours, theirs = weights(studio.data_dir / "runs" / str(run)), weights(folder)
     assert ours.keys() == theirs.keys()
@@ -72,7 +72,7 @@ def middle(studio: Studio, run: int) -> dict[str, Any]:
     return row
 
 
-def goes_on_or_is_queued(studio: Studio, run: int, attempt: int) -> Any:
+def is_running_or_queued(studio: Studio, run: int, attempt: int) -> Any:
     row = studio.run(run)
     return row["attempt"] > attempt or row["status"] == "queued"
 
@@ -82,7 +82,7 @@ def test_trainer_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> 
     studio.start_worker()
     row = middle(studio, run)
     psutil.Process(row["pid"]).kill()
-    wait_for(lambda: goes_on_or_is_queued(studio, run, 1), HONEST_WITHIN_S, "the studio says that the trainer is lost")
+    wait_for(lambda: is_running_or_queued(studio, run, 1), HONEST_WITHIN_S, "the studio says that the trainer is lost")
     after = studio.wait_for_status(run, "completed", 120)
     assert (after["attempt"], after["recoveries"]) == (2, 1)
     check_equal(studio, run, undisturbed)
@@ -95,7 +95,7 @@ def test_worker_killed(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> N
     worker.kill()
     worker.wait()
     studio.start_worker()
-    wait_for(lambda: goes_on_or_is_queued(studio, run, 1), HONEST_WITHIN_S, "the run goes on with another worker")
+    wait_for(lambda: is_running_or_queued(studio, run, 1), HONEST_WITHIN_S, "the run goes on with another worker")
     after = studio.wait_for_status(run, "completed", 120)
     assert after["recoveries"] == 1
     check_equal(studio, run, undisturbed)
@@ -110,7 +110,7 @@ def test_power_cut(studio: Studio, undisturbed: tuple[Path, list[Any]]) -> None:
     with (studio.data_dir / "runs" / str(run) / "events.jsonl").open("a") as file:
         file.write('{"type": "metr')
     studio.start_worker()
-    wait_for(lambda: goes_on_or_is_queued(studio, run, 1), HONEST_WITHIN_S, "the next start goes on with the run")
+    wait_for(lambda: is_running_or_queued(studio, run, 1), HONEST_WITHIN_S, "the next start goes on with the run")
     studio.wait_for_status(run, "completed", 120)
     check_equal(studio, run, undisturbed)
 

@@ -21,7 +21,7 @@ CONFIG: dict[str, Any] = {"epochs": 3000, "images": 48, "autosave_minutes": 0.02
 def set_read_only(studio: Studio) -> Iterator[Callable[[bool], None]]:
     """A call makes DATA_DIR read-only, or writable again: permissions do not bind an administrator, a mount does.
 
-    A mount over the folder leaves files that are open as they are. What is opened after finds it read-only.
+    A mount over the folder does not affect open files. Files opened later are read-only.
     """
     folder = str(studio.data_dir)
     aside = f"{folder}-read-only"
@@ -54,7 +54,7 @@ def answer(opener: urllib.request.OpenerDirector, url: str, data: bytes | None =
         return error.code, error.read().decode()
 
 
-def check_goes_on(studio: Studio, run: int) -> None:
+def check_it_continues(studio: Studio, run: int) -> None:
     """The run trains again, and every step was made and is shown once."""
     step = studio.run(run)["step"]
     studio.wait_for_step(run, step + 3)
@@ -85,7 +85,7 @@ def test_a_running_run_waits_until_it_can_be_saved(studio: Studio, set_read_only
     assert process.poll() is None
     set_read_only(False)
     wait_for(lambda: studio.trainers(), 60, "a trainer takes it up again")
-    check_goes_on(studio, run)
+    check_it_continues(studio, run)
     row = studio.run(run)
     assert (row["attempt"], row["recoveries"]) == (2, 1), "waiting has cost nothing"
     (left,) = [event for event in studio.events(run, "status") if event["data"].get("state") == "failed"]
@@ -107,7 +107,7 @@ def test_a_process_that_cannot_start_reports_why_in_a_few_lines(
     set_read_only(False)
     studio.start("--no-demo")
     studio.wait_for_step(run, 1)
-    check_goes_on(studio, run)
+    check_it_continues(studio, run)
 
 
 def test_a_running_web_server_keeps_answering(studio: Studio, set_read_only: Callable[[bool], None]) -> None:

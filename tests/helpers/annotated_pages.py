@@ -1,4 +1,4 @@
-"""Datasets with boxes and masks, ready, or proposed, as their rows and files say."""
+"""Datasets with boxes and masks, ready or proposed, by their rows and files."""
 
 from collections import Counter
 from pathlib import Path
@@ -86,7 +86,7 @@ def _histogram(numbers: list[Any]) -> dict[str, list[Any]]:
 
 
 def proposal(**changes: Any) -> dict[str, Any]:
-    """What an inspection of a COCO file with three classes would say."""
+    """The result of an inspection of a COCO file with three classes."""
     names = (("cat", 40, 61), ("kitten", 8, 12), ("dog", 30, 33))
     return {
         "format": "coco",
@@ -104,7 +104,7 @@ def proposal(**changes: Any) -> dict[str, Any]:
 
 
 def make_proposed(owner: Any, name: str = "pets to import", **changes: Any) -> Dataset:
-    """A dataset that waits for a person's word."""
+    """A dataset that awaits confirmation."""
     found = proposal(**changes)
     return Dataset.objects.create(
         name=name, owner=owner, source="/nowhere", status="proposed", proposal=found, format=found["format"]

@@ -5,7 +5,7 @@ from typing import Any
 from PIL import Image
 
 from tests.helpers.tiny import CLASSES
-from tests.helpers.world import tell
+from tests.helpers.world import store_events
 from trainingapp.contract.dataset_index import SAMPLES_FILE, Box, Sample, read_index, write_index
 from trainingapp.contract.evaluation import Column, Curve, Evaluation, ImageScore, write_evaluation
 from trainingapp.models import Dataset, TrainingRun
@@ -42,13 +42,13 @@ def found(epoch: int, **changes: Any) -> Evaluation:
 
 
 def evaluated(run: TrainingRun, epoch: int, *, task: str = "classification", at_step: int = 0, **changes: Any) -> None:
-    """Write the evaluation file of an epoch and tell of it; `at_step`: it was asked for there, before the end."""
+    """Write the evaluation file of an epoch and its event; `at_step`: it was requested there, before the end."""
     run.folder.mkdir(parents=True, exist_ok=True)
     result, paths, step = found(epoch, **changes), validation_paths(run.dataset), at_step or epoch * 6
     write_evaluation(run.folder, result, task=task, epoch=epoch, step=step, classes=CLASSES, paths=paths)
     data = {"split": "val", "values": result.values, "evaluation": f"evaluations/epoch_{epoch}.json"}
     data |= {"extra": True} if at_step else {}
-    tell(run, {"type": "metrics", "epoch": epoch, "step": step, "data": data})
+    store_events(run, {"type": "metrics", "epoch": epoch, "step": step, "data": data})
 
 
 def annotated(dataset: Dataset) -> None:

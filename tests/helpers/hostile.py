@@ -1,4 +1,4 @@
-"""Hostile sources by name: archives, images and annotation files that are meant to do harm.
+"""Hostile sources by name: archives, images and annotation files that are made to do harm.
 
 Each is a zip as bytes, or a tree to be zipped, made when it is asked for. All names that would leave the dataset have
 `MARK` in them, so that a file that got out would be found anywhere.
@@ -346,7 +346,7 @@ def saved(mode: str, size: tuple[int, int], format_: str, **options: Any) -> byt
 
 
 def jpeg_of(width: int, height: int, **options: Any) -> bytes:
-    """A small JPEG whose header says another size."""
+    """A small JPEG whose header declares another size."""
     data = bytearray(saved("RGB", (16, 16), "JPEG", **options))
     marker = b"\xff\xc2" if options.get("progressive") else b"\xff\xc0"
     struct.pack_into(">HH", data, data.index(marker) + 5, height, width)

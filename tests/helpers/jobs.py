@@ -12,7 +12,7 @@ from trainingapp.models import Dataset, Job
 
 
 def no_worker(monkeypatch: object) -> None:
-    """Let wake-ups reach nobody."""
+    """Discard wake-ups."""
     monkeypatch.setattr("trainingapp.worker.tasks.do_jobs", lambda lane: None)  # type: ignore[attr-defined]
 
 
@@ -32,7 +32,7 @@ def lose_worker(job: Job) -> None:
 
 
 def working_on(dataset: Dataset, status: str, phase: Message, *, done: int = 0, total: int = 0) -> Job:
-    """The dataset as if a living worker were at it; `status` is "inspecting" or "importing"."""
+    """The dataset as if a worker were processing it; `status` is "inspecting" or "importing"."""
     Dataset.objects.filter(pk=dataset.pk).update(status=status)
     dataset.refresh_from_db()
     job = request_import(dataset)

@@ -1,4 +1,4 @@
-"""Machines for tests, written as a worker writes them. There is no GPU here: what its driver would say is made up."""
+"""Hosts for tests, recorded as a worker records them. GPUs and the output of their driver are simulated."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,7 +40,7 @@ def hold(run: TrainingRun, device: Device, **fields: Any) -> DeviceHold:
 
 
 def asking(**config: Any) -> dict[str, Any]:
-    """The configuration of a stored run that asks for a device so."""
+    """The configuration of a stored run that requests such a device."""
     return {"task": "classification", "model": "resnet18", "image_size": 32, **config}
 
 

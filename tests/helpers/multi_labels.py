@@ -13,7 +13,7 @@ SIDE = 32
 
 
 def draw(labels: tuple[int, ...], number: int) -> Image.Image:
-    """Noise, with a square of the color of each label in a cell of its own."""
+    """Noise, with a square of the color of each label in a separate cell."""
     generator = np.random.default_rng(number)
     pixels = generator.integers(60, 110, (SIDE, SIDE, 3), dtype=np.uint8)
     cells = generator.permutation(9)[:3]

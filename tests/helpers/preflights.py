@@ -1,4 +1,4 @@
-"""What a look ahead finds, for the tests of how it is told."""
+"""The results of a preflight check, for the tests of how it is rendered."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A process that saves until it is killed. For each line on standard input a child is forked: torch is loaded once.
+"""A process that saves until it is killed. It forks a child for each line on standard input: torch is loaded once.
 
 A line is JSON: {"run_dir": ..., "form": ...}. The child says "child PID", then "saved N" after each checkpoint.
 """

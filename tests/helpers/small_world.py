@@ -1,4 +1,4 @@
-"""Fixtures of the tests that store runs: folders of their own, a dataset without files, runs on it."""
+"""Fixtures of the tests that store runs: separate folders, a dataset without files, runs on it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def folders(tmp_path: Path, settings: Any) -> None:
 
 @pytest.fixture
 def dataset(user: User) -> Dataset:
-    """A ready dataset, as its row says."""
+    """A ready dataset by its row, without files."""
     from trainingapp.models import Dataset
 
     return Dataset.objects.create(

@@ -1,4 +1,4 @@
-"""Trainers that go wrong in earnest: code that runs at the start of every trainer process of a studio.
+"""Trainers that really fail: code that runs at the start of every trainer process of a studio.
 
 Python imports `sitecustomize` when it starts. A folder with one is put on the path of the studio; it acts in trainers
 only, and only in the attempts that are wanted, by the file RUN_DIR/config.json.
@@ -28,7 +28,7 @@ def at_start(studio: Studio, folder: Path, code: str, attempts: tuple[int, ...] 
     studio.env["PYTHONPATH"] = f"{folder}:{REPOSITORY}"  # it may import this package, before the trainer itself does
 
 
-#: After step 3 the loop's next look between two steps never comes back.
+#: After step 3 the next poll between two steps never returns.
 HANG = """
 import threading, time
 def hang():
@@ -43,7 +43,7 @@ def hang():
 threading.Thread(target=hang, daemon=True).start()
 """
 
-#: It trains on, deaf to commands, to the end of its input and to signals.
+#: It continues training and ignores commands, the end of its input and signals.
 DEAF = """
 from trainingapp.engine import control
 control.Control.ending = lambda self: None

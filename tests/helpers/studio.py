@@ -1,4 +1,4 @@
-"""A real studio in processes of its own, for tests that start, watch and kill it.
+"""A real studio in separate processes, for tests that start, observe and kill it.
 
 `Studio` has a data folder, a database and a free port to itself. Its database is read here directly, so that a test
 can look often without starting a Django each time.
@@ -115,7 +115,7 @@ class Studio:
 
     def migrate(self) -> None:
         """Make the tables. A SQLite database is copied from one that this process migrated before: it takes seconds."""
-        # Single sign-on brings tables of its own.
+        # Single sign-on has its own tables.
         if self.env.get("DATABASE_URL") or self.env.get("OIDC_NAME") or self.repository != REPOSITORY:
             self.manage("migrate", "-v0", "--skip-checks")
             return
@@ -139,7 +139,7 @@ class Studio:
     # Processes
 
     def spawn(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `manage.py` in a session of its own; its output goes to the log file beside the data folder."""
+        """Start `manage.py` in a new session; its output goes to the log file beside the data folder."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", *arguments],
@@ -174,7 +174,7 @@ class Studio:
         return process.wait(timeout_s)
 
     def trainers(self) -> list[psutil.Process]:
-        """The living trainer processes of this studio, without the spare."""
+        """The running trainer processes of this studio, without the spare."""
         return [
             found
             for found in self.all_processes()
@@ -182,11 +182,11 @@ class Studio:
         ]
 
     def find(self, word: str) -> list[psutil.Process]:
-        """The living processes of this studio that have `word` in their command line."""
+        """The running processes of this studio that have `word` in their command line."""
         return [found for found in self.all_processes() if word in _words(found)]
 
     def all_processes(self) -> list[psutil.Process]:
-        """Every living process that works in this studio's data folder, whoever its parent is."""
+        """Every running process that uses this studio's data folder, whatever its parent is."""
         return [found for found in psutil.process_iter() if _data_dir(found) == str(self.data_dir)]
 
     def cut_power(self) -> None:
@@ -248,7 +248,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
-    """A studio of its own; nothing of it runs any more after the test."""
+    """A separate studio; no process of it remains after the test."""
     installation = Studio(tmp_path / "data")
     yield installation
     installation.cut_power()

@@ -95,7 +95,7 @@ def python_texts(path: Path) -> Iterator[Text]:
 
 
 def document_texts(path: Path) -> Iterator[Text]:
-    """The lines of a Markdown file outside fenced code blocks, without the code that stands in a line."""
+    """The lines of a Markdown file outside fenced code blocks, without inline code."""
     file = str(path.relative_to(REPOSITORY))
     fenced = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):

@@ -25,7 +25,7 @@ HARD = {"epochs": 3, "augmentation": "strong", "dropout_rate": 0.3, "warmup_epoc
 
 
 class EndAfter(Control):
-    """Asks for an ending at the nth look between two steps: a command at an exact place."""
+    """Requests an end at the nth poll between two steps: a command at an exact position."""
 
     def __init__(self, looks: int, ending: Ending = "pause") -> None:
         super().__init__()
@@ -77,7 +77,7 @@ def newest_content(run_dir: Path) -> dict[str, Any]:
 
 
 def curves(run_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """All points of a run, without what later attempts made again and without speeds."""
+    """All points of a run, without superseded ones and without speeds."""
     points: dict[tuple[str, int], dict[str, Any]] = {}
     for event in events_of(run_dir):
         if event["type"] == "status" and event["state"] == "started":
@@ -125,7 +125,7 @@ os._exit(trainer.main())
 
 
 class Trainer:
-    """A trainer process, told by its standard input and read by its event file."""
+    """A trainer process, controlled by its standard input and observed by its event file."""
 
     def __init__(self, run_dir: Path, *arguments: str, spare: bool = False, is_patient: bool = False) -> None:
         self.run_dir = run_dir
@@ -137,9 +137,9 @@ class Trainer:
         if spare:
             assert self.process.stdout
             assert self.process.stdout.readline() == b"ready\n", self.log()
-            self.tell(run_dir=str(run_dir), log_file=str(run_dir / "trainer.log"))
+            self.send(run_dir=str(run_dir), log_file=str(run_dir / "trainer.log"))
 
-    def tell(self, **message: Any) -> None:
+    def send(self, **message: Any) -> None:
         assert self.process.stdin
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         self.process.stdin.flush()

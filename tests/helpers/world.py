@@ -12,7 +12,7 @@ from trainingapp.models.run import append_events
 from trainingapp.runs.live import Message
 
 
-def tell(run: TrainingRun, *events: dict[str, Any]) -> None:
+def store_events(run: TrainingRun, *events: dict[str, Any]) -> None:
     """Store events of a run as its supervisor does."""
     with transaction.atomic():
         locked = TrainingRun.objects.select_for_update().get(pk=run.pk)

@@ -15,7 +15,7 @@ LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of the packages that a test may spoil."""
+    """A copy of the packages that a test may change."""
     for package in ("cvstudio", "trainingapp"):
         shutil.copytree(REPOSITORY / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)

@@ -36,7 +36,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def outside(installed: Path, studio_env: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """The environment of somebody who has the wheel and no checkout."""
+    """An environment with the wheel and without the checkout."""
     env = {name: value for name, value in studio_env.items() if name != "DATA_DIR"}
     return {**env, "PYTHONPATH": str(installed), "XDG_DATA_HOME": str(tmp_path / "share")}
 

@@ -199,7 +199,7 @@ def test_a_job_that_takes_too_long_is_ended(user: User, in_worker: Working, monk
 
 @pytest.fixture
 def endless(in_worker: Working) -> Iterator[threading.Event]:
-    """Work in the worker that never ends by itself; the event is set once it has begun."""
+    """Work in the worker that never ends; the event is set once it has started."""
     began = threading.Event()
 
     def work(job: Job, report: ReportProgress) -> Mapping[str, object]:

@@ -54,7 +54,7 @@ def test_runs_with_files_are_shown_under_their_names(make: MAKE, tmp_path: Path)
 
 
 def test_the_server_shows_the_points_and_ends_with_the_command(studio_env: dict[str, str], free_port: int) -> None:
-    """The real thing: a database of its own with one run, and TensorBoard's own answers."""
+    """End to end: a separate database with one run, and the responses of TensorBoard."""
     command = [sys.executable, str(REPOSITORY / "manage.py")]
     subprocess.run([*command, "migrate", "-v0"], env=studio_env, check=True, cwd=REPOSITORY)
     subprocess.run([*command, "shell", "-v0", "-c", MAKE_A_RUN], env=studio_env, check=True, cwd=REPOSITORY)

@@ -8,7 +8,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import channel_layers
 
-from tests.helpers.world import line, numbered, tell, until
+from tests.helpers.world import line, numbered, store_events, until
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
 from trainingapp.runs import live
@@ -28,7 +28,7 @@ def bell(redis_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None
 async def test_a_ring_triggers_the_reader(bell: None, run: TrainingRun) -> None:
     async with aclosing(run_messages(run.pk, Audience("en"), 0)) as stream:
         await anext(stream)
-        await sync_to_async(tell)(run, line("news"))
+        await sync_to_async(store_events)(run, line("news"))
         news = asyncio.ensure_future(numbered(stream, 1))
         async with asyncio.timeout(10):
             while not news.done():  # the reader may still be on its way to the bell
@@ -46,5 +46,5 @@ async def test_with_a_broken_bell_polling_continues(
     monkeypatch.setattr(live, "POLL_WITH_BELL_S", 1)
     async with aclosing(run_messages(run.pk, Audience("en"), 0)) as stream:
         await anext(stream)
-        await sync_to_async(tell)(run, line("news"))
+        await sync_to_async(store_events)(run, line("news"))
         assert [message.id for message in await numbered(stream, 1)] == [1]

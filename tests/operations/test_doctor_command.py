@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def _calm(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A studio of its own with a worker, without the seconds that loading torch takes."""
+    """A separate studio with a worker, without loading torch."""
     for name in ("DATA_DIR", "UPLOADS_DIR", "WEIGHTS_DIR", "JOBS_DIR"):
         setattr(settings, name, tmp_path / name.lower())
         (tmp_path / name.lower()).mkdir()
@@ -188,7 +188,7 @@ def packs_of(run: TrainingRun) -> list[Path]:
 
 
 def forget(run: TrainingRun, file: str) -> None:
-    """As a crash within a removal leaves it: neither listed nor known any more."""
+    """As after a crash during a removal: no longer listed or known."""
     folder = run.folder / "checkpoints"
     write_index(folder, [entry for entry in read_index(folder) if entry.file != file])
     run.checkpoints.filter(file=file).delete()
@@ -233,7 +233,7 @@ def test_a_file_that_is_not_a_checkpoint_is_removed_with_packs_that_only_it_uses
 def test_with_a_missing_tensor_no_pack_is_called_unused(paused: TrainingRun) -> None:
     forget(paused, "epoch_3.pt")
     (paused.folder / "checkpoints" / "epoch_3.pt").unlink()
-    flip_a_bit(packs_of(paused)[1], 0)  # the header: nothing of this pack can be found any more
+    flip_a_bit(packs_of(paused)[1], 0)  # the header: no tensor of this pack can be found
     for path in packs_of(paused):
         make_old(path)
     assert problems() == []

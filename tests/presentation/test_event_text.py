@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone, translation
 
-from tests.helpers.world import line, tell
+from tests.helpers.world import line, store_events
 from trainingapp.contract.events import message_fields
 from trainingapp.contract.messages import VERBATIM, Message, sentences
 from trainingapp.contract.messages import runs as messages
@@ -146,7 +146,7 @@ def test_the_reasons_of_a_resume_check_are_rendered() -> None:
 @pytest.mark.django_db
 def test_the_log_of_a_page_is_in_its_language(user_client: Client, run: TrainingRun) -> None:
     result = {"result": "Saved as step_9.pt.", **SAVED_AS(file="step_9.pt").as_data()}
-    tell(
+    store_events(
         run,
         line("The disk hums."),
         {"type": "log", "step": 7, "data": dict(message_fields(LOST))},

@@ -50,7 +50,7 @@ def test_a_running_run_is_not_deleted(make: MAKE, status: str) -> None:
 
 @pytest.fixture
 def stuck(make: MAKE) -> Iterator[TrainingRun]:
-    """A run whose checkpoints lie on a file system that takes no changes."""
+    """A run whose checkpoints are on a read-only file system."""
     run = make("completed")
     fill(run.folder)
     checkpoints = run.folder / "checkpoints"

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from tests.helpers.tiny import make_run
-from tests.helpers.world import tell
+from tests.helpers.world import store_events
 from trainingapp.models import Checkpoint, Dataset, Device, DeviceHold, Host, RunEvent, TrainingRun
 from trainingapp.runs.pause_cost import Known, ends_in, estimated_bytes, pause_cost, pause_cost_of, read_known
 from trainingapp.scheduling.forecast import Span, wait_if_queued
@@ -25,11 +25,11 @@ def saved(run: TrainingRun, **fields: Any) -> Checkpoint:
 
 
 def ended(run: TrainingRun, seconds: float, wish: str = "pause", to: str = "paused") -> None:
-    """The events of a wish and of its fulfilment after so many seconds."""
+    """The events of a request and of its completion after so many seconds."""
     now = timezone.now()
     asked = {"type": "status", "time": now, "data": {"wanted": wish, "by": "ada"}}
     done = {"type": "status", "time": now + timedelta(seconds=seconds), "data": {"from": "running", "to": to}}
-    tell(run, asked, done)
+    store_events(run, asked, done)
 
 
 # From what is known

@@ -77,7 +77,7 @@ class Studio(RuleBasedStateMachine):
         )
         self.held: dict[int, Played] = {}
         self.ghosts: list[Played] = []
-        #: By run: the step of its newest checkpoint, and whether any trainer said that it is complete.
+        #: By run: the step of its newest checkpoint, and whether any trainer reported that it is complete.
         self.saved: dict[int, int] = {}
         self.completed: set[int] = set()
         self.deleted: set[int] = set()
@@ -184,7 +184,7 @@ class Studio(RuleBasedStateMachine):
         try:
             played.store.pull_all()
         except LostRunError:
-            self._let_go(played)
+            self._release(played)
             return False
         return True
 
@@ -203,14 +203,14 @@ class Studio(RuleBasedStateMachine):
             how = {"pause": "paused", "stop": "stopped"}.get(wanted, "interrupted")
         if how != "killed":
             self._save(played)
-            self._say_final(played, how)
+            self._report_final(played, how)
         played.is_trainer_alive = False
         if self._pull(played):
             exit_code = -9 if how == "killed" else 0
             settle(played.store, End(played.store.final, exit_code, is_shutting_down=how == "interrupted"))
-            self._let_go(played)
+            self._release(played)
 
-    def _say_final(self, played: Played, how: str) -> None:
+    def _report_final(self, played: Played, how: str) -> None:
         failure = {"error_class": "bad_data", "message": "An image is broken.", "lines": []} if how == "failed" else {}
         write(played.log, "status", state=how, **failure)
         played.final = how
@@ -222,7 +222,7 @@ class Studio(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data(), trainer_dies=st.booleans(), torn=st.booleans())
     def worker_is_killed(self, data: st.DataObject, trainer_dies: bool, torn: bool) -> None:
-        """Nobody stores or judges any more; the trainer may go on for a while, or die within a line."""
+        """The worker ends; the trainer may continue for a while, or die while writing a line."""
         played = self._pick_held(data)
         del self.held[played.run_id]
         self.ghosts.append(played)
@@ -247,7 +247,7 @@ class Studio(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data(), steps=st.integers(0, 3), host=st.sampled_from(HOSTS))
     def power_cut(self, data: st.DataObject, steps: int, host: str) -> None:
-        """Worker and trainer die in the middle of something; after the restart a worker goes on."""
+        """Worker and trainer die at any moment; after the restart a worker continues."""
         played = self._pick_held(data)
         self._train(played, steps)
         if steps == 1:
@@ -294,7 +294,7 @@ class Studio(RuleBasedStateMachine):
             assert run.attempt == sum(move["to"] == Status.RUNNING for move in moves)
 
     @invariant()
-    def who_runs_has_a_worker_and_a_device_and_nobody_else_has(self) -> None:
+    def running_runs_and_only_those_have_a_worker_and_a_device(self) -> None:
         for run in self._runs():
             is_running = run.status == Status.RUNNING
             assert bool(run.worker) == is_running
@@ -315,7 +315,7 @@ class Studio(RuleBasedStateMachine):
             assert steps == list(range(1, len(steps) + 1))
 
     @invariant()
-    def only_what_was_said_to_be_complete_is(self) -> None:
+    def only_runs_reported_complete_are_completed(self) -> None:
         for run in self._runs("completed"):
             assert run.pk in self.completed
 
@@ -369,11 +369,11 @@ class Studio(RuleBasedStateMachine):
         return data.draw(st.sampled_from(living))
 
     def _is_ghost(self, played: Played) -> bool:
-        """Whether another attempt has begun meanwhile."""
+        """Whether another attempt has started meanwhile."""
         row = TrainingRun.objects.filter(pk=played.run_id).first()
         return row is None or row.attempt != played.store.fence[0]
 
-    def _let_go(self, played: Played) -> None:
+    def _release(self, played: Played) -> None:
         if self.held.get(played.run_id) is played:
             del self.held[played.run_id]
         played.is_trainer_alive = False

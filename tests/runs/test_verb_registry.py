@@ -190,7 +190,7 @@ def test_the_documents_and_the_role_tests_list_it(registered: RunVerb) -> None:
 
 
 class World:
-    """Stands in for the world of the role tests, which a line asks for the number of its run alone."""
+    """Replaces the world of the role tests, of which a line needs only the number of the run."""
 
     class Run:
         pk = 7
@@ -303,7 +303,7 @@ OWN_OPERATIONS: dict[str, tuple[str, str, Any]] = {
 
 
 def replaced(monkeypatch: pytest.MonkeyPatch, name: str, **changes: Any) -> None:
-    """For the rest of the test, a record with these facts stands in the place of the verb."""
+    """For the rest of the test, a record with these changes replaces that of the verb."""
     monkeypatch.setitem(RUN_VERBS._verbs, name, replace(RUN_VERBS[name], **changes))
 
 

@@ -17,7 +17,7 @@ from trainingapp.scheduling.scheduler import claim_next
 MAKE = Callable[..., TrainingRun]
 pytestmark = pytest.mark.django_db
 
-#: (verb, status before) -> (status after, wish after); what is not here is refused.
+#: (verb, status before) -> (status after, requested action after); other combinations are refused.
 EFFECTS = {
     ("start", "pending"): ("queued", ""),
     ("start", "queued"): ("queued", ""),

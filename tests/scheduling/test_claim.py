@@ -23,7 +23,7 @@ def claim(host: str = "here") -> TrainingRun | None:
 
 
 def queued(make: MAKE, name: str = "try", **config: Any) -> TrainingRun:
-    """A queued run that asks for a device so; later ones stand behind earlier ones."""
+    """A queued run that requests such a device; later ones are behind earlier ones."""
     rank = float(TrainingRun.objects.count() + 1)
     return make("queued", name=name, queue_rank=rank, queued_at=timezone.now(), config=asking(**config))
 

@@ -247,7 +247,7 @@ def test_stopped_runs_are_excluded_from_the_accuracy(make: MAKE) -> None:
 
 
 def test_the_error_of_past_forecasts(make: MAKE) -> None:
-    """Off by 0, 60 and 300 s; the last lies outside its range. Only the first forecast of each run counts."""
+    """Off by 0, 60 and 300 s; the last is outside its range. Only the first forecast of each run counts."""
     assert forecast.accuracy() is None
     end = timezone.now()
     for error_s in (0, 60, 300):

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.helpers.saved import flip_a_bit, open_folder
 from tests.helpers.saved import save as save_state
-from tests.helpers.world import line, tell
+from tests.helpers.world import line, store_events
 from tests.supervision.test_recovery import dead_worker
 from trainingapp.models import Checkpoint, JournalEntry, TrainingRun
 from trainingapp.supervision import HOST, note_restart, recover_run, worker_id
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db
 def silent(make: MAKE) -> TrainingRun:
     heartbeat = timezone.now() - timedelta(seconds=60)
     run = make("running", attempt=2, worker=dead_worker(), host=HOST, heartbeat_at=heartbeat, step=120, phase="train")
-    tell(run, line("the last word"))
+    store_events(run, line("the last word"))
     run.refresh_from_db()
     return run
 

@@ -171,7 +171,7 @@ def test_a_requested_end_is_not_retried(wanted: str, to: str) -> None:
 
 
 def run_of(corrections: list[Any] | None = None, **values: Any) -> TrainingRun:
-    """A run with a batch of 8, or as `values` of its configuration say."""
+    """A run with a batch of 8, or with `values` of the configuration."""
     config = parse_config({"batch_size": 8, **values}).model_dump(mode="json")
     return TrainingRun(task="classification", config=config, corrections=corrections or [])
 

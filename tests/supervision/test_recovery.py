@@ -28,7 +28,7 @@ from trainingapp.supervision.trainers import start_trainer
 MAKE = Callable[..., TrainingRun]
 
 
-def dead_worker() -> str:
+def lost_worker() -> str:
     """The identity of a worker of this host that has ended."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     identity = f"{HOST}:{process.pid}:{psutil.Process(process.pid).create_time():.2f}"
@@ -45,12 +45,12 @@ def ago(seconds: float) -> Any:
 @pytest.fixture
 def silent(make: MAKE) -> TrainingRun:
     """Running by its row; the worker was killed."""
-    return make("running", attempt=1, worker=dead_worker(), host=HOST, heartbeat_at=ago(60))
+    return make("running", attempt=1, worker=lost_worker(), host=HOST, heartbeat_at=ago(60))
 
 
 @pytest.mark.django_db
 def test_when_a_run_counts_as_lost(make: MAKE) -> None:
-    elsewhere, dead = "elsewhere:1:2.0", dead_worker()
+    elsewhere, dead = "elsewhere:1:2.0", lost_worker()
     cases = [
         (elsewhere, 1, False),
         (elsewhere, 9, False),
@@ -134,7 +134,7 @@ def test_of_several_workers_one_recovers_the_run(silent: TrainingRun) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_only_lost_runs_are_recovered(make: MAKE) -> None:
-    lost = make("running", attempt=1, worker=dead_worker(), heartbeat_at=ago(60))
+    lost = make("running", attempt=1, worker=lost_worker(), heartbeat_at=ago(60))
     alive = make("running", attempt=1, worker="elsewhere:1:2", heartbeat_at=ago(1))
     recovered: list[int] = []
     for thread in recover_lost_runs(then=lambda: recovered.append(1)):
@@ -147,7 +147,7 @@ def test_only_lost_runs_are_recovered(make: MAKE) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_leftover_trainer_saves_and_ends_first(user: User, tints: Dataset) -> None:
     make_run(user, tints, start=True, **{**TINY, "epochs": 500})
-    run = claim_next(HOST, dead_worker())
+    run = claim_next(HOST, lost_worker())
     assert run is not None
     run.folder.mkdir(parents=True)
     write_config(run)

@@ -244,7 +244,7 @@ time.sleep(60)
 
 @pytest.fixture
 def leftover(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A living process in a group of its own, which is ready for signals."""
+    """A running process in a separate group, which is ready for signals."""
     command = [sys.executable, "-c", SAVES_AND_LEAVES, str(tmp_path / "saved")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdout is not None

@@ -80,7 +80,7 @@ def graded_image(grade: int, seed: int) -> Image.Image:
 
 @pytest.fixture
 def graded(user: User, tmp_path: Path) -> Dataset:
-    """Folders named for grades, imported as a person would."""
+    """Folders named for grades, imported as a user would."""
     for split, count in (("train", 8), ("val", 3)):
         for grade, name in enumerate(GRADES):
             folder = tmp_path / "source" / split / name

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.helpers.evaluations import annotated, evaluated
 from tests.helpers.tiny import make_run
-from tests.helpers.world import tell
+from tests.helpers.world import store_events
 from trainingapp.contract.evaluation import ImageScore, evaluation_path
 from trainingapp.models import Dataset, RunEvent, TrainingRun
 
@@ -118,7 +118,7 @@ def test_a_corrupted_file_is_reported(user_client: Client, run: TrainingRun, con
     evaluation_path(run.folder, 1).write_bytes(content.encode(errors="surrogatepass"))
     text = page(user_client, run)
     assert "The evaluation file of epoch 1 is corrupted" in text
-    assert "75.0 %" in text  # what the event says is shown all the same
+    assert "75.0 %" in text  # the values of the event are shown nevertheless
     statuses = [user_client.get(address).status_code for address in addresses(run, 1)]
     assert statuses == [404] * 8
 
@@ -392,8 +392,8 @@ def test_the_matrix_of_many_classes_has_its_own_page(user_client: Client, run: T
     assert page(user_client, run).count('class="heat-') == 400
 
 
-def batch_told(run: TrainingRun, file: str) -> None:
-    tell(run, {"type": "sample", "epoch": 1, "step": 7, "data": {"kind": "batch", "file": file}})
+def batch_event(run: TrainingRun, file: str) -> None:
+    store_events(run, {"type": "sample", "epoch": 1, "step": 7, "data": {"kind": "batch", "file": file}})
 
 
 def test_the_newest_batch_is_shown(user_client: Client, run: TrainingRun) -> None:
@@ -402,7 +402,7 @@ def test_the_newest_batch_is_shown(user_client: Client, run: TrainingRun) -> Non
     Image.new("RGB", (20, 10), "red").save(folder / "step_7.webp")
     address = reverse("run_detail", args=[run.pk])
     assert re.search(r'id="part-batch"[^>]* hidden', user_client.get(address).content.decode())
-    batch_told(run, "batches/step_7.webp")
+    batch_event(run, "batches/step_7.webp")
     text = user_client.get(address).content.decode()
     assert "Epoch 1, step 7." in text
     response = user_client.get(f"/runs/{run.pk}/batches/step_7.webp")
@@ -413,7 +413,7 @@ def test_the_newest_batch_is_shown(user_client: Client, run: TrainingRun) -> Non
 def test_no_batch_outside_the_run_is_served(user_client: Client, run: TrainingRun, file: str) -> None:
     (run.folder / "batches").mkdir(parents=True)
     (run.folder / "config.json").write_text("{}")
-    batch_told(run, file)
+    batch_event(run, file)
     text = user_client.get(reverse("run_detail", args=[run.pk])).content.decode()
     assert re.search(r'id="part-batch"[^>]* hidden', text)
 

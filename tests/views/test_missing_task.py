@@ -93,7 +93,7 @@ def test_the_page_of_a_run_shows_what_is_stored(world: World, owner_client: Clie
     html = owner_client.get(world.run.get_absolute_url()).content.decode()
     assert "joints" in html
     assert 'data-chart="loss"' in html
-    assert 'data-chart="quality"' not in html  # nobody knows the metrics of the task
+    assert 'data-chart="quality"' not in html  # the metrics of the task are unknown
     for name in ("start", "epochs", "fork", "clone"):
         assert f'id="verb-{name}"' not in html
         assert f'id="menu-{name}"' not in html

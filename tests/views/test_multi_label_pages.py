@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from tests.helpers.library import make_entry
 from tests.helpers.multi_labels import CLASSES, make_multi_label_row
-from tests.helpers.world import tell
+from tests.helpers.world import store_events
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import read_index
 from trainingapp.contract.evaluation import Column, Evaluation, ImageScore, write_evaluation
@@ -146,7 +146,7 @@ def evaluated(run: TrainingRun) -> None:
     run.folder.mkdir(parents=True)
     write_evaluation(run.folder, found, task="classification", epoch=1, step=2, classes=CLASSES, paths=paths)
     data = {"split": "val", "values": found.values, "evaluation": "evaluations/epoch_1.json"}
-    tell(run, {"type": "metrics", "epoch": 1, "step": 2, "data": data})
+    store_events(run, {"type": "metrics", "epoch": 1, "step": 2, "data": data})
 
 
 def test_the_evaluation_shows_all_labels_and_the_predictions_above_their_thresholds(

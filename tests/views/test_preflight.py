@@ -77,7 +77,7 @@ def test_it_is_requested_by_post_only(user_client: Client) -> None:
     assert user_client.get(reverse(ADDRESS)).status_code == 405
 
 
-# What is said
+# The rendered results
 
 
 def line(title: str, **changes: Any) -> tuple[str, str]:

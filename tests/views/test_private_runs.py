@@ -46,7 +46,7 @@ def signed_in(user: User) -> Client:
 
 @pytest.fixture
 def studio(make: MAKE, other_user: User, user: User) -> TrainingRun:
-    """A machine with one slot that a private run has, a private run that waits, and `waiting` of somebody else."""
+    """A host with one slot occupied by a private run, a waiting private run, and `waiting` of another user."""
     User.objects.filter(pk=user.pk).update(username="secretive")
     device = machine(slots=1).devices.get()
     now = timezone.now()
@@ -236,7 +236,7 @@ def test_a_model_in_use_by_a_private_run_is_kept_without_naming_the_run(
 
 @pytest.mark.django_db
 def test_the_log_of_a_corrupted_checkpoint_names_no_private_run(make: MAKE) -> None:
-    """Whoever sees the run reads its log, so only what everybody sees is named there."""
+    """Every user who sees the run reads its log, so only objects shared with every user are named there."""
     run = stored(make("completed"))
     flip_a_bit(run.folder / "checkpoints" / "epoch_1.pt", 200)
     start = asking(start_from=f"run/{run.pk}/epoch_1.pt")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.helpers.world import tell
+from tests.helpers.world import store_events
 from trainingapp.models import TrainingRun
 from trainingapp.runs.run_page import log_events, render_log_lines
 
@@ -70,5 +70,5 @@ def test_the_environment_is_shown_collapsed(user_client: Client, make: MAKE) -> 
 )
 def test_the_log_shows_requests_and_their_results(make: MAKE, data: dict[str, Any], text: str) -> None:
     run = make("running")
-    tell(run, {"type": "status", "data": data})
+    store_events(run, {"type": "status", "data": data})
     assert text in render_log_lines(log_events(run, before=99))

@@ -25,7 +25,7 @@ from tests.helpers.evaluations import annotated, evaluated
 from tests.helpers.jobs import working_on
 from tests.helpers.library import make_entry
 from tests.helpers.tiny import board_of, make_dataset, make_run
-from tests.helpers.world import tell
+from tests.helpers.world import store_events
 from trainingapp.accounts import tokens as token_verbs
 from trainingapp.contract.config import config_fields
 from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES
@@ -34,7 +34,7 @@ from trainingapp.runs.verb_registry import RUN_VERBS
 
 LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
 
-#: Who asks. Those of the team are members of the team that things are shared with.
+#: The users. Those of the team are members of the team that objects are shared with.
 PEOPLE: dict[str, dict[str, Any]] = {
     "anonymous": {},
     "viewer": {"group": "viewer"},
@@ -51,7 +51,7 @@ SEES = {
     "private": {"owner", "administrator"},
 }
 OWN = {"owner", "administrator"}
-#: verb -> who may, of those that see the thing; a team mate is one only where it is shared with the team.
+#: verb -> roles that may, of those that see the object; the team counts only where it is shared with the team.
 MAY: dict[str, Callable[[str], set[str]]] = {
     "see": lambda visibility: EVERYBODY,
     "download": lambda visibility: EVERYBODY,
@@ -67,7 +67,7 @@ MAY: dict[str, Callable[[str], set[str]]] = {
 
 @dataclass
 class World:
-    """One owner's things, and the people who ask for them."""
+    """The objects of one owner, and the users who request them."""
 
     people: dict[str, User]
     team: Team
@@ -80,11 +80,11 @@ class World:
 
 @dataclass(frozen=True)
 class Line:
-    """A request: its route and method, what it takes, and what an allowed person gets."""
+    """A request: its route and method, its data, and the status for an allowed user."""
 
     route: str
     method: str = "get"
-    #: A verb of permissions.py; "" for everybody who is signed in, "open" for everybody.
+    #: A verb of permissions.py; "" for every signed-in user, "open" for every visitor.
     verb: str = "see"
     #: run or dataset (shared), job (its owner's and administrators'), token (its owner's), "" for none.
     thing: str = ""
@@ -266,7 +266,7 @@ LINES = [
     weights_line("weights_share", method="post", verb="share", data=lambda world: {"who": "private"}, ok=302),
     weights_line("weights_delete", verb="delete"),
     weights_line("weights_delete", method="post", verb="delete", ok=302),
-    # What has workers work takes the right to create, of who sees the entry.
+    # Starting jobs requires the permission to create, of users who see the model.
     weights_line("weights_export", verb="use"),
     weights_line("weights_export", method="post", verb="use", data=lambda world: {"formats": ["pt"]}, ok=302),
     weights_line("weights_try", verb="use"),
@@ -325,9 +325,9 @@ LINES = [
     Line("audit", verb="administer"),
     Line("audit_csv", verb="administer"),
 ]
-#: Read in threads of their own, so they are tested on a database that others see.
+#: Read in separate threads, so they are tested on a committed database.
 STREAMS = {"run_stream", "run_list_stream"}
-#: Namespaces whose routes have tables of their own: the admin in test_admin.py. So has the API, in tests/api.
+#: Namespaces with their own tables: the admin in tests/admin/test_roles.py. So has the API, in tests/api.
 ELSEWHERE = {"admin"}
 
 
@@ -394,7 +394,7 @@ def fill(run: TrainingRun) -> None:
     board_of(run)
     (run.folder / "batches").mkdir()
     Image.new("RGB", (4, 4)).save(run.folder / "batches" / "step_0.webp")
-    tell(run, {"type": "sample", "data": {"file": "batches/step_0.webp"}})
+    store_events(run, {"type": "sample", "data": {"file": "batches/step_0.webp"}})
 
 
 @pytest.fixture(autouse=True)
@@ -412,14 +412,14 @@ def client_of(world: World, who: str) -> Client:
 
 
 def outcome(response: Any) -> int | str:
-    """The status; LOGIN for who is sent to sign in."""
+    """The status; LOGIN for a redirect to the login."""
     if response.status_code == 302 and response.headers["Location"].startswith(reverse("login") + "?next="):
         return LOGIN
     return int(response.status_code)
 
 
 def cases(lines: list[Line], streams: bool = False) -> list[tuple[Line, str]]:
-    """Each line with who sees the thing; where it is about none, once."""
+    """Each line with each visibility of the object; once where it has none."""
     wanted = [line for line in lines if (line.route in STREAMS) is streams]
     return [(line, shared) for line in wanted for shared in (SEES if line.thing else ("private",))]
 

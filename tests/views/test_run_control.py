@@ -29,7 +29,7 @@ def order(client: Client, run: TrainingRun, command: str, **headers: str) -> Any
     return client.post(reverse("run_control", args=[run.pk, command]), headers={**HTMX, **headers})
 
 
-def told(response: Any) -> dict[str, Any]:
+def triggers(response: Any) -> dict[str, Any]:
     """Event -> message of the notices that the page shows."""
     events = json.loads(response.headers.get("HX-Trigger", "{}"))
     return {name: detail["message"] for name, detail in events.items()}
@@ -95,7 +95,7 @@ def test_a_request_is_stored_and_shown(user_client: Client, make: MAKE, command:
     run = make("running")
     response = order(user_client, run, command)
     assert TrainingRun.objects.get().requests == [{"id": 1, "command": command}]
-    assert "at the next step" in told(response)["studio:notice"]
+    assert "at the next step" in triggers(response)["studio:notice"]
     assert 'id="part-header"' in html(response)
     assert "Takes effect at the next step" in html(response)
 
@@ -103,7 +103,7 @@ def test_a_request_is_stored_and_shown(user_client: Client, make: MAKE, command:
 def test_a_repeated_request_is_stored_once_and_answered(user_client: Client, make: MAKE) -> None:
     run = make("running")
     order(user_client, run, "checkpoint")
-    assert "already" in told(order(user_client, run, "checkpoint"))["studio:notice"]
+    assert "already" in triggers(order(user_client, run, "checkpoint"))["studio:notice"]
     assert len(TrainingRun.objects.get().requests) == 1
 
 
@@ -111,12 +111,12 @@ def test_a_failed_run_is_retried(user_client: Client, make: MAKE) -> None:
     run = make("failed")
     order(user_client, run, "retry")
     assert TrainingRun.objects.get().status == "queued"
-    assert told(order(user_client, run, "retry")) == {"studio:notice": "The run is already queued or running."}
+    assert triggers(order(user_client, run, "retry")) == {"studio:notice": "The run is already queued or running."}
 
 
 @pytest.mark.parametrize(("command", "status"), [("checkpoint", "paused"), ("evaluate", "queued"), ("retry", "paused")])
 def test_an_impossible_verb_is_reported(user_client: Client, make: MAKE, command: str, status: str) -> None:
-    assert "cannot be" in told(order(user_client, make(status), command))["studio:problem"]
+    assert "cannot be" in triggers(order(user_client, make(status), command))["studio:problem"]
 
 
 def test_without_javascript_it_redirects_with_the_message(user_client: Client, make: MAKE) -> None:
@@ -129,8 +129,8 @@ def test_without_javascript_it_redirects_with_the_message(user_client: Client, m
 def test_pausing_twice_is_reported(user_client: Client, make: MAKE) -> None:
     run = make("running")
     address = reverse("run_control", args=[run.pk, "pause"])
-    assert told(user_client.post(address, headers=HTMX)) == {}
-    assert told(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause has already been requested."}
+    assert triggers(user_client.post(address, headers=HTMX)) == {}
+    assert triggers(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause has already been requested."}
 
 
 def test_requests_need_post(user_client: Client, make: MAKE) -> None:

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from tests.helpers.world import tell
+from tests.helpers.world import store_events
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.tensorboard_writer import TensorBoardWriter
 from trainingapp.models import TrainingRun
@@ -42,7 +42,7 @@ def test_the_script_notes_what_the_configuration_does_not_determine(user_client:
     first = make("completed")
     run = make("completed", forked_from=first, forked_checkpoint="epoch_2.pt")
     order = {"state": "order", "id": 1, "command": "epochs", "epochs": 9, "result": ""}
-    tell(run, {"type": "status", "step": 40, "data": order})
+    store_events(run, {"type": "status", "step": 40, "data": order})
     text = user_client.get(reverse("run_script", args=[run.pk])).content.decode()
     assert "# Its epochs were changed while it ran (9 from step 40)" in text
     assert f"# The run began with the checkpoint epoch_2.pt of run {first.pk}" in text

@@ -34,7 +34,7 @@ def address(run: TrainingRun) -> str:
 
 
 def sent(run: TrainingRun, **changes: Any) -> dict[str, Any]:
-    """What the form sends as it is filled."""
+    """The data of the prefilled form."""
     plain = {name: value for name, value in run.config.items() if value is not False and value is not None}
     return {**plain, "name": "branch", "priority": 0, "checkpoint": "epoch_5.pt", "mode": "continue", **changes}
 

@@ -15,14 +15,14 @@ from django.test import AsyncClient
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.helpers.world import line, numbered, point, started, tell, until
+from tests.helpers.world import line, numbered, point, started, store_events, until
 from trainingapp.models import TrainingRun
 from trainingapp.runs import live
 from trainingapp.runs.live import Audience, Message, Reader, list_messages, run_messages
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 ENGLISH = Audience("en")
-atell = sync_to_async(tell)
+atell = sync_to_async(store_events)
 
 
 @pytest.fixture(autouse=True)

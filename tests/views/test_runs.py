@@ -12,7 +12,7 @@ from django.test import AsyncClient, Client
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.helpers.world import line, point, started, tell
+from tests.helpers.world import line, point, started, store_events
 from trainingapp.contract.config import config_defaults, config_fields, parse_config
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
@@ -257,7 +257,7 @@ def test_a_clone_is_prefilled_with_the_settings_of_its_origin(
 
 
 def test_the_page_shows_events_up_to_the_start_of_its_stream(user_client: Client, run: TrainingRun) -> None:
-    tell(run, line("first words"), point(1), line("<b>careful</b>", level="error"))
+    store_events(run, line("first words"), point(1), line("<b>careful</b>", level="error"))
     page = html(user_client.get(run.get_absolute_url()))
     assert 'data-after="3"' in page
     assert re.findall(r'data-seq="(\d+)"', page) == ["1", "3"]
@@ -265,7 +265,7 @@ def test_the_page_shows_events_up_to_the_start_of_its_stream(user_client: Client
 
 
 def test_a_long_log_shows_its_newest_lines(user_client: Client, run: TrainingRun) -> None:
-    tell(run, *[line(f"line {number}") for number in range(LOG_LINES + 20)])
+    store_events(run, *[line(f"line {number}") for number in range(LOG_LINES + 20)])
     page = html(user_client.get(run.get_absolute_url()))
     assert page.count('class="log-line') == LOG_LINES
     older = re.search(r'href="([^"]*before=\d+)"', page)
@@ -275,7 +275,7 @@ def test_a_long_log_shows_its_newest_lines(user_client: Client, run: TrainingRun
 
 
 def test_charts_contain_each_step_once(user_client: Client, run: TrainingRun) -> None:
-    tell(run, point(1), point(2, superseded=True), started(1), point(2, loss=0.5))
+    store_events(run, point(1), point(2, superseded=True), started(1), point(2, loss=0.5))
     data = user_client.get(reverse("run_metrics", args=[run.pk])).json()
     assert data["seq"] == 4
     assert [(item["step"], item["values"]["loss"]) for item in data["points"]] == [(1, 1.0), (2, 0.5)]

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def failing(user_client: Client, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client whose list of runs raises what it is told to."""
+    """A client whose list of runs raises the given error."""
     user_client.raise_request_exception = False
 
     def fail_with(error: Exception) -> Client:

@@ -32,7 +32,7 @@ def html(response: Any) -> str:
 
 @pytest.fixture
 def secret(run: TrainingRun) -> TrainingRun:
-    """A run and its dataset that nobody else sees."""
+    """A private run and its dataset."""
     run_verbs.update_run(run, name="hush")
     sharing_verbs.share(run, "private")
     sharing_verbs.share(run.dataset, "private")
@@ -131,7 +131,7 @@ def test_the_page_of_an_object_shows_its_activity(user_client: Client, other_cli
 async def listening(
     run: TrainingRun, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """The stream of a run, read by somebody else."""
+    """The stream of a run, read by another user."""
     monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
     client = AsyncClient()
     await client.aforce_login(other_user)

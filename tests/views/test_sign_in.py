@@ -22,13 +22,13 @@ def attempt(client: Client, password: str, name: str = "ada", address: str = "19
     return client.post(LOGIN, data, REMOTE_ADDR=address, **headers)  # type: ignore[arg-type]
 
 
-def told() -> list[tuple[str, str, str | None]]:
+def recorded() -> list[tuple[str, str, str | None]]:
     return list(AuditEntry.objects.order_by("pk").values_list("verb", "username", "address"))
 
 
 @pytest.fixture
 def locked(client: Client, user: User) -> Client:
-    """Somebody who typed too many wrong passwords."""
+    """A user after too many wrong passwords."""
     for _number in range(settings.AXES_FAILURE_LIMIT):
         attempt(client, "wrong")
     return client
@@ -38,7 +38,7 @@ def test_a_wrong_password_is_reported_and_recorded(client: Client, user: User) -
     response = attempt(client, "wrong")
     assert response.status_code == 200
     assert "The user name or password is incorrect." in response.content.decode()
-    assert told() == [("sign_in_failed", "ada", "192.0.2.1")]
+    assert recorded() == [("sign_in_failed", "ada", "192.0.2.1")]
 
 
 def test_after_too_many_attempts_the_correct_password_is_refused(locked: Client) -> None:
@@ -87,10 +87,10 @@ def test_success_resets_the_failures(client: Client, user: User) -> None:
 def test_the_lock_is_recorded_once(locked: Client) -> None:
     for _number in range(3):
         attempt(locked, "wrong")
-    verbs = [verb for verb, _name, _address in told()]
+    verbs = [verb for verb, _name, _address in recorded()]
     assert verbs.count("locked_out") == 1
     assert verbs.count("sign_in_failed") <= settings.AXES_FAILURE_LIMIT
-    assert ("locked_out", "ada", "192.0.2.1") in told()
+    assert ("locked_out", "ada", "192.0.2.1") in recorded()
 
 
 @pytest.mark.parametrize("name", ["x" * 200, "a\0b", "’; DROP TABLE", ""])
@@ -105,7 +105,7 @@ def test_signing_in_and_out_is_recorded_and_rotates_the_session(client: Client, 
     client.post("/logout/", REMOTE_ADDR="192.0.2.1")
     attempt(client, "correct horse")
     assert client.session.session_key != first
-    assert [verb for verb, _name, _address in told()] == ["sign_in", "sign_out", "sign_in"]
+    assert [verb for verb, _name, _address in recorded()] == ["sign_in", "sign_out", "sign_in"]
 
 
 def test_cookies_are_http_only_and_same_site(client: Client, user: User) -> None:
@@ -169,7 +169,7 @@ def test_a_changed_password_ends_other_sessions_only(user_client: Client, user: 
     assert other.get(reverse("account")).status_code == 302
     user.refresh_from_db()
     assert user.check_password("purple engine 9")
-    assert "password" in [verb for verb, _name, _address in told()]
+    assert "password" in [verb for verb, _name, _address in recorded()]
 
 
 def test_a_wrong_old_password_changes_nothing(user_client: Client, user: User) -> None:

@@ -43,7 +43,7 @@ def child(weights: Weights, user: User, tints: Dataset) -> TrainingRun:
     return make_run(user, tints, "child", model="mobilenet_v3_small", image_size=32, start_from=weights.start_name)
 
 
-def told(run: TrainingRun) -> list[tuple[str, str]]:
+def log_lines(run: TrainingRun) -> list[tuple[str, str]]:
     return [(event.level, event.data["message"]) for event in run.events.filter(type=RunEvent.Type.LOG)]
 
 
@@ -54,13 +54,13 @@ def test_corruption_is_detected_marked_and_logged_once_and_so_is_its_end(weights
     weights.refresh_from_db()
     assert "does not match" in weights.damage
     assert weights.damage_data["code"] == "damage_hash"
-    ((level, message),) = told(child)
+    ((level, message),) = log_lines(child)
     assert (level, "“tints v1”" in message) == ("error", True)
     assert weights_verbs.verify_weights(weights)
-    assert len(told(child)) == 1, "told once"
+    assert len(log_lines(child)) == 1, "log_lines once"
     weights.path.write_bytes(whole)
     assert weights_verbs.verify_weights(weights) == weights.damage == ""
-    assert told(child)[-1][0] == "info"
+    assert log_lines(child)[-1][0] == "info"
     assert weights.report["is_whole"], "what else is known of it stays"
 
 
