@@ -88,7 +88,7 @@ Object = _Part | _Shared | Job
 
 
 def role_of(user: AnyUser) -> Role:
-    """The role of a user. It is kept with the object, because a request asks often and loads its user anew."""
+    """The role of a user. It is kept with the object, because a request asks often and loads its user again."""
     if not isinstance(user, User) or not user.is_active:
         return Role.NONE
     known: Role | None = getattr(user, "_studio_role", None)

@@ -16,7 +16,7 @@ from trainingapp.models import ApiToken
 from trainingapp.models.verbs import VerbError, checked_name
 
 TOKENS_BEGIN = "cvs_"
-#: Characters of the secret that are stored in plain text, so that users can tell tokens apart.
+#: Characters of the secret that are stored in plain text, so that users can distinguish tokens.
 PREFIX_LENGTH = 12
 #: The minimum time between two writes of the last use.
 NOTED_EACH = timedelta(minutes=1)

@@ -3,12 +3,12 @@
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 
-#: The user of a request: an account, or nobody who is signed in.
+#: The user of a request: an account, or an anonymous user.
 AnyUser = User | AnonymousUser
 
 
 def signed_in(user: AnyUser) -> User:
-    """The account of a signed-in user. Raises PermissionDenied for an anonymous one, whom the middleware turns away."""
+    """The account of a signed-in user. Raises PermissionDenied for an anonymous one."""
     if isinstance(user, AnonymousUser):
         raise PermissionDenied
     return user

@@ -109,7 +109,7 @@ class AccountAdmin(UserModelAdmin):
             super().delete_model(request, obj)
 
     def get_actions(self, request: HttpRequest) -> dict[str, ActionEntry]:
-        """Users are deleted one at a time: the page of each tells what refers to them."""
+        """Users are deleted one at a time: the page of each lists what refers to them."""
         actions: dict[str, ActionEntry] = super().get_actions(request)
         actions.pop("delete_selected", None)
         return actions

@@ -48,7 +48,7 @@ class EventFilters(Schema):
 
 
 class EventReader(RunReader):
-    """Tells the events of a run as JSON."""
+    """Renders the events of a run as JSON."""
 
     @staticmethod
     def render_rows(rows: list[RunEvent], audience: Audience) -> list[Message]:
@@ -74,7 +74,7 @@ async def stream_events(
     filters: Query[EventFilters],
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", description=ABOUT_LAST)] = None,
 ) -> StreamingHttpResponse:
-    """Everything above Last-Event-ID, then what comes, until you leave or your token is revoked.
+    """The events above Last-Event-ID, then new ones, until you disconnect or your token is revoked.
 
     `event:` is log, metrics, checkpoint, sample or status, each with an `id:`; and state, without one, which is a
     TrainingStatusResponse. A comment every ten seconds shows that the stream lives. A deleted run sends `gone`.
@@ -134,7 +134,7 @@ async def within(messages: AsyncGenerator[Message | None, None], most_s: float) 
 
 
 def _may_still(request: ApiRequest, pk: int) -> bool:
-    """Whether the caller's token or login still opens the door, and the run is still one that they may see."""
+    """Whether the caller's token or session is still valid, and they may still see the run."""
     token = request.caller.token
     if token is not None:
         fresh = ApiToken.objects.select_related("user").filter(pk=token.pk).first()

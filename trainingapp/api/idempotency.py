@@ -32,7 +32,7 @@ def answered_once(request: ApiRequest, answer: Callable[[], HttpResponseBase]) -
         return answer()
     if not re.fullmatch(PATTERN, key):
         raise wrong_parameter(HEADER, _("Use 1 to 200 visible ASCII characters."))
-    row = _begun(request, key)
+    row = _started(request, key)
     if row.status_code is not None:
         kept: dict[str, Any] = row.body or {}
         content = json.dumps(kept["json"]) if kept.get("json") is not None else ""
@@ -47,7 +47,7 @@ def answered_once(request: ApiRequest, answer: Callable[[], HttpResponseBase]) -
     return response
 
 
-def _begun(request: ApiRequest, key: str) -> IdempotencyKey:
+def _started(request: ApiRequest, key: str) -> IdempotencyKey:
     """The row of this request: a new one, or that of an earlier equal request which has its response."""
     about = {"method": request.method or "", "path": request.path[:500], "body_digest": _digest(request)}
     for _try in range(2):

@@ -1,4 +1,4 @@
-"""How often one may ask: a number of requests in each minute by token, by user or, for nobody, by address."""
+"""The rate limit: a number of requests per minute by token, by user or, for anonymous requests, by address."""
 
 import logging
 from time import time
@@ -33,7 +33,7 @@ def count_request(request: HttpRequest, caller: Caller | None) -> None:
 
 
 def _counted(key: str) -> int:
-    """How many there were with this one. A cache that is away lets everybody pass."""
+    """The number of requests including this one. Without the cache, no request is refused."""
     try:
         cache.add(key, 0, WINDOW_S * 2)
         return cache.incr(key)

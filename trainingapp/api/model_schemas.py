@@ -209,7 +209,7 @@ class UploadCreate(Schema):
 
 
 class UploadResponse(Schema):
-    """The progress of an upload. The next part begins at byte `received`."""
+    """The progress of an upload. The next part starts at byte `received`."""
 
     id: str
     size: int
@@ -321,7 +321,7 @@ class _WeightsAbout(Schema):
 
 
 class WeightsUpload(_WeightsAbout):
-    """Query parameters of an upload of weights. An address is short: who has more classes sends the file in parts."""
+    """Query parameters of an upload of weights. With many classes, send the file in parts."""
 
     classes: list[Text] = Field(min_length=1, max_length=200, description="Names, in the order of the outputs.")
 
@@ -347,7 +347,7 @@ class WeightsCreate(_WeightsAbout):
 
 
 class WeightsUpdate(Schema):
-    """What may be changed. What is left out, or null, stays as it is."""
+    """The fields that can be changed. A missing field or null leaves the value unchanged."""
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"note": "The best so far.", "licence": "CC0"}]})
 

@@ -32,7 +32,7 @@ TYPE_PREFIX = "urn:cvstudio:problem:"
 
 
 class FieldProblem(Schema):
-    """One thing that is wrong: where, and what."""
+    """One error: its place and its message."""
 
     detail: str = Field(description="What is wrong, for people.")
     pointer: str | None = Field(default=None, description="JSON pointer to the field of the body.")
@@ -146,7 +146,7 @@ def _field_problem(item: ErrorDetails) -> FieldProblem:
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """The refusal that an exception stands for; None for a mistake of ours."""
+    """The problem for an exception; None for an internal error."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, ValidationError):
@@ -160,7 +160,7 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, RequestDataTooBig):
         return Problem(413, _("The body is too large."))
     if isinstance(error, HttpError):
-        cause = error.__cause__  # django-ninja says only that a body cannot be parsed; its parser knows why
+        cause = error.__cause__  # django-ninja reports only that a body cannot be parsed; its parser knows why
         if isinstance(cause, Problem):
             return cause
         return Problem(error.status_code, f"{error}: {cause}" if cause else str(error))

@@ -96,7 +96,7 @@ class TrainingCheckRequest(Schema):
 
 
 class TrainingRunUpdate(Schema):
-    """What may be changed. What is left out, or null, stays as it is."""
+    """The fields that can be changed. A missing field or null leaves the value unchanged."""
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"name": "birds, again", "priority": 5}]})
 
@@ -108,7 +108,7 @@ class TrainingRunUpdate(Schema):
 
 
 class TrainingStatusResponse(Schema):
-    """How a run stands now, in short."""
+    """The status of a run in short."""
 
     id: int
     status: StatusName
@@ -140,7 +140,7 @@ class TrainingStatusResponse(Schema):
 
 
 class Sharing(Schema):
-    """Who sees a thing beside its owner and administrators."""
+    """Who else sees an object, besides its owner and administrators."""
 
     visibility: VisibilityName = Field(description="everybody who can sign in, the members of a team, or private.")
     team: str | None = Field(description="Name of the team that it is shared with.")
@@ -151,7 +151,7 @@ class Sharing(Schema):
 
 
 class ShareRequest(Schema):
-    """Who is to see a thing beside its owner and administrators."""
+    """Who else is to see an object, besides its owner and administrators."""
 
     model_config = TAKEN | ConfigDict(json_schema_extra={"examples": [{"visibility": "team", "team": "birds"}]})
 
@@ -207,7 +207,7 @@ class TrainingRunResponse(_Run, Sharing):
     hard_limit_h: float | None = Field(description="Its own hard time limit; null: the studio's.")
     max_recoveries: int | None = Field(description="Its own number of automatic restarts; null: the studio's.")
     attempt: int = Field(description="Counts the trainer processes.")
-    recoveries: int = Field(description="Automatic restarts since somebody last started it.")
+    recoveries: int = Field(description="Automatic restarts since a user last started it.")
     error_lines: list[str] = Field(description="Lines of the log that show the error.")
     forked_from: int | None = Field(description="Number of the run that it was made from.")
     verbs: list[str] = Field(description="What may be asked of it as it stands.")

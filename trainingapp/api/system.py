@@ -85,7 +85,7 @@ def download_job_file(request: ApiRequest, job_id: JobId, name: JobFile) -> Stre
 
 @router.post("/jobs/{job_id}/cancel", response=JobResponse, summary="Cancel a job")
 def cancel_job(request: ApiRequest, job_id: JobId) -> Job:
-    """Have nobody work on it any more; one that is over stays as it is."""
+    """Cancel a job. A job that has ended is not changed."""
     return job_verbs.cancel_job(found(request, Job.objects.all(), Verb.CONTROL, pk=job_id))
 
 

@@ -1,4 +1,4 @@
-"""Uploads in parts: begin, add a part, show the progress, cancel."""
+"""Uploads in parts: start, add a part, show the progress, cancel."""
 
 import re
 from typing import Annotated
@@ -25,7 +25,7 @@ RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 
 @router.post("/", response={201: UploadResponse}, summary="Begin an upload")
 def begin_upload(request: ApiRequest, payload: UploadCreate) -> Status[Upload]:
-    """Begin an upload in parts, for large files or unreliable connections. It is kept for a day after its last part."""
+    """Start an upload in parts, for large files or unreliable connections. It is kept for a day after its last part."""
     require(request, Verb.CREATE)
     try:
         return Status(201, uploads.begin(request.caller.user.pk, payload.size))
@@ -45,7 +45,7 @@ def send_part(
     upload_id: Path[Text],
     content_range: Annotated[str, Header(alias="Content-Range", description=ABOUT_RANGE)],
 ) -> Upload:
-    """Send the next bytes. A part that does not begin at byte `received` is refused with 409."""
+    """Send the next bytes. A part that does not start at byte `received` is refused with 409."""
     upload = _upload(request, upload_id)
     check_binary(request)
     match = RANGE.fullmatch(content_range)

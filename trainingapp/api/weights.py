@@ -64,7 +64,7 @@ def create_weights(request: ApiRequest, payload: WeightsCreate, response: HttpRe
 
 @router.post("/upload", response={201: WeightsResponse}, summary="Upload weights", openapi_extra=BINARY_BODY)
 def upload_weights(request: ApiRequest, response: HttpResponse, about: Query[WeightsUpload]) -> Status[Weights]:
-    """The body is the file as it is: safetensors, or pt as torch.save writes it. See `state` of the answer."""
+    """The body is the file: safetensors, or pt of torch.save. See `state` of the response."""
     require(request, Verb.CREATE)
     check_binary(request)
     _check_architecture(about)
@@ -91,7 +91,7 @@ def change_weights(
     response: HttpResponse,
     if_match: IfMatch = None,
 ) -> Weights:
-    """Change name, note or licence. Refused when somebody else has changed them since you read them."""
+    """Change name, note or licence. Refused if another user has changed them since you read them."""
     weights = weights_for(request, pk, Verb.CHANGE)
     verb = partial(weights_verbs.update_weights, **payload.model_dump())
     return changed(weights, response, if_match=if_match, tag_of=weights_verbs.weights_tag, verb=verb)

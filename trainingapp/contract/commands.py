@@ -44,14 +44,14 @@ class SaveCheckpoint(_Command):
 
 
 class Evaluate(_Command):
-    """Validate the weights as they are at the next step."""
+    """Validate the current weights at the next step."""
 
     command: Literal["evaluate"] = "evaluate"
     id: StrictInt = 0
 
 
 class ChangeEpochs(_Command):
-    """Change the total number of epochs; epochs that have begun are not taken back."""
+    """Change the total number of epochs; an epoch that has started is completed."""
 
     command: Literal["epochs"] = "epochs"
     id: StrictInt = 0

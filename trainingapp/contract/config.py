@@ -32,7 +32,7 @@ class _Task(BaseModel):
 
 
 def parse_config(values: Mapping[str, object]) -> RunConfig:
-    """Check `values` as they are. Raises pydantic.ValidationError, which names each wrong field."""
+    """Check `values` without correcting them. Raises pydantic.ValidationError, which names each wrong field."""
     values = with_new_names(dict(values))
     name = _Task.model_validate({"task": values["task"]} if "task" in values else {}).task
     return TASKS[name].config.model_validate(values)

@@ -18,7 +18,7 @@ from trainingapp.contract.setting import ConfigField
 def corrected(
     values: Mapping[str, object], config: type[BaseRunConfig], fields: Mapping[str, ConfigField]
 ) -> tuple[dict[str, object], list[Message]]:
-    """The values as they were meant, and a message for each that was changed.
+    """The corrected values, and a message for each that was changed.
 
     A choice in other letters, such as sgd or ADAMW; a default choice that the other values rule out, which becomes the
     first one that they allow; an image size that is no multiple of 32, which is rounded up to one; a warm-up longer

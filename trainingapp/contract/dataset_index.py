@@ -74,7 +74,7 @@ class Box:
     crowd: bool = False
 
     def values(self) -> list[float]:
-        """As it stands in the file."""
+        """A line of the file as JSON."""
         return [self.label, self.left, self.top, self.right, self.bottom, *([1] if self.crowd else [])]
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong in a run, with a message for the person who has to act on it (no torch: imported before it)."""
+"""The errors of a run, each with a message for the user who must act on it (no torch: imported before it)."""
 
 import errno
 import traceback

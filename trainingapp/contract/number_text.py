@@ -12,7 +12,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def number_text(value: float, *, digits: int = DIGITS, ascii_only: bool = False) -> str:
-    """A number as a person writes it, with so many significant digits at most.
+    """A number formatted for people, with a maximum of significant digits.
 
     0.001 -> 0.001, 0.123456 -> 0.1235, 8.157e-09 -> 8.157×10⁻⁹, or 8.157e-9 with `ascii_only`.
     """
@@ -27,7 +27,7 @@ def number_text(value: float, *, digits: int = DIGITS, ascii_only: bool = False)
 
 
 def numbers_apart(values: Sequence[float]) -> list[str]:
-    """The numbers beside an axis: with more digits than usual where those do not tell them apart."""
+    """The numbers beside an axis: with more digits than usual where those would be equal."""
     texts: list[str] = []
     for digits in range(DIGITS, MOST_DIGITS + 1):
         texts = [number_text(value, digits=digits) for value in values]

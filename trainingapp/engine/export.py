@@ -1,4 +1,4 @@
-"""Exports: an entry of the library as one zip with the requested formats, each checked against PyTorch.
+"""Exports: a model as one zip with the requested formats, each checked against PyTorch.
 
 A format whose check fails is not in the zip; the result says why.
 """

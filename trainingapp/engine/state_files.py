@@ -75,7 +75,7 @@ State = Mapping[str, torch.Tensor]
 
 
 class Ignored:
-    """A stand-in for a class of settings: takes what the file says of an object and keeps nothing."""
+    """A stand-in for a class of settings: accepts the state of an object and stores nothing."""
 
     def __new__(cls, *_arguments: object, **_options: object) -> "Ignored":
         return super().__new__(cls)
@@ -312,7 +312,7 @@ def _refused(path: Path, *, is_zip: bool, error: str) -> Message:
     others = [name for name in names if name not in known and not ACCEPTED.fullmatch(name)]
     if any(name.startswith("torch.nn.modules.") for name in others):
         return _whole_model(others)
-    named = re.search(r"GLOBAL (\S+)", error)  # the text of torch begins with how to load it all the same
+    named = re.search(r"GLOBAL (\S+)", error)  # the text of torch starts with how to load it nevertheless
     name = named[1] if named else next(iter(others), "")
     if not name and protocol > SAFE_PROTOCOL:
         return PICKLE_PROTOCOL(protocol=protocol)

@@ -19,7 +19,7 @@ FLUSH_S = 20
 
 
 class TensorBoardWriter:
-    """Writes the points of one attempt; torch's SummaryWriter flushes them in a thread of its own.
+    """Writes the points of one attempt; torch's SummaryWriter flushes them in a separate thread.
 
     Nothing depends on these files: without the package, or when they cannot be written, the run continues without them
     and logs it.

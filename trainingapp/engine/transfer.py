@@ -89,7 +89,7 @@ def checkpoint_weights(path: Path, stored: Stored | None = None) -> dict[str, to
 
 
 def forked(spec: RunSpec) -> Found | None:
-    """The checkpoint of another run that this one begins with, as if it were its own; None where there is none.
+    """The checkpoint of another run that this one starts from, as if it were its own; None without one.
 
     The new run finds its best epoch and counts its time by itself. Raises WeightsUnavailable, CorruptedWeights.
     """

@@ -35,7 +35,7 @@ Process = subprocess.Popen[bytes]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an attempt: a result, or a message that says why there is none."""
+    """The outcome of an attempt: a result, or a message with the reason of the failure."""
 
     result: Mapping[str, object] = field(default_factory=dict)
     failure: Message | None = None

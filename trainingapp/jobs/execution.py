@@ -36,7 +36,7 @@ def work(job: Job) -> None:
 
 
 def _followed(lease: Lease, attempt: Attempt, max_s: float | None) -> Outcome | None:
-    """Wait for the outcome; None when the worker shuts down or the job is not its own any more."""
+    """Wait for the outcome; None when the worker shuts down or has lost the job."""
     began_s = time.monotonic()
     while (outcome := attempt.outcome()) is None:
         if max_s is not None and time.monotonic() > began_s + max_s:

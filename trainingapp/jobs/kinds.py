@@ -23,7 +23,7 @@ class Lane(Enum):
 
     #: Predictions, in a process that keeps its model between jobs.
     WARM = "warm"
-    #: Seconds of work that a person waits for.
+    #: Seconds of work that a user waits for.
     SHORT = "short"
     IMPORT = "import"
     #: Everything else, which may take minutes.
@@ -40,7 +40,7 @@ class ReportProgress(Protocol):
 Work = Callable[[Job, ReportProgress], Mapping[str, object]]
 #: Stores the result of a job. Called again after a crash, so it must be safe to repeat.
 OnDone = Callable[[Job, Mapping[str, object]], None]
-#: Stores that a job failed or was cancelled, with the message that says why; False where its result exists already.
+#: Stores that a job failed or was cancelled, with the message of the reason; False where its result exists already.
 OnFailed = Callable[[Job, Message], bool]
 
 

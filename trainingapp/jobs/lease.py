@@ -33,14 +33,14 @@ def is_lost() -> Q:
 
 
 def is_held(job: Job | None) -> bool:
-    """Whether a living worker holds the job."""
+    """Whether a running worker holds the job."""
     if job is None:
         return False
     return Job.objects.filter(pk=job.pk, state=Job.State.WORKING).exclude(is_lost()).exists()
 
 
 def waiting_jobs(lane: Lane | None = None) -> QuerySet[Job]:
-    """Jobs that no living worker holds, of a lane or of all, oldest first."""
+    """Jobs that no running worker holds, of a lane or of all, oldest first."""
     waiting = Job.objects.filter(Q(state=Job.State.WAITING) | is_lost()).order_by("created_at", "pk")
     if lane is Lane.LONG:  # kinds of a later version, which this one does not know, belong here as well
         return waiting.exclude(kind__in=[name for other in Lane if other is not Lane.LONG for name in kinds_in(other)])
@@ -56,7 +56,7 @@ def claim_job(lane: Lane | None = None) -> Job | None:
 
 
 def claim(job: Job) -> bool:
-    """Claim this job if no living worker holds it; `job` is refreshed."""
+    """Claim this job if no running worker holds it; `job` is refreshed."""
     if not waiting_jobs().filter(pk=job.pk, tries=job.tries).update(**claimed_fields(job.tries + 1)):
         return False
     job.refresh_from_db()

@@ -1,4 +1,4 @@
-"""The verbs of jobs: ask for one, cancel one."""
+"""The verbs of jobs: request one, cancel one."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -41,14 +41,14 @@ def submit_job(job: Job, *, here: bool = False) -> Job:
 
 
 def cancel_job(job: Job) -> Job:
-    """Cancel the job, whoever works on it: its worker notices within a second. One that is over stays as it is."""
+    """Cancel the job; its worker stops within a second. A job that has ended is not changed."""
     unfinished = Job.objects.filter(pk=job.pk, state__in=UNFINISHED)
     changes = {"state": Job.State.CANCELLED, "finished_at": timezone.now(), **message_fields(JOB_CANCELLED())}
     with transaction.atomic():
         if unfinished.update(**changes):
             if kind_of(job).on_failed(job, JOB_CANCELLED()):
                 audit.record("cancel", job)
-            else:  # the result is there, and the worker is about to say so
+            else:  # the result exists, and the worker is about to store it
                 transaction.set_rollback(True)
     job.refresh_from_db()
     return job

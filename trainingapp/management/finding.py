@@ -6,7 +6,7 @@ from trainingapp.models import Dataset
 
 
 def find_dataset(wanted: str, option: str = "") -> Dataset:
-    """Find a dataset by name, or by number if none has that name. The message of CommandError begins with `option`."""
+    """Find a dataset by name, or by number if none has that name. The message of CommandError starts with `option`."""
     found = Dataset.objects.filter(name=wanted).first()
     if found is None and wanted.isdecimal():
         found = Dataset.objects.filter(pk=int(wanted)).first()

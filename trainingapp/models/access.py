@@ -20,7 +20,7 @@ class ApiToken(models.Model):
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens", verbose_name=_("user"))
     name = models.CharField(_("name"), max_length=NAME_LENGTH)
-    #: The first characters, to tell tokens apart.
+    #: The first characters, to distinguish tokens.
     prefix = models.CharField(_("begins with"), max_length=16)
     #: SHA-256 of the token, which has 256 random bits: nothing to be guessed, so no slow hash is needed.
     digest = models.CharField(_("hash"), max_length=64, unique=True)
@@ -41,7 +41,7 @@ class ApiToken(models.Model):
 
     @property
     def scope_labels(self) -> list[str]:
-        """What it may do, in words."""
+        """The labels of its scopes."""
         return [str(self.Scope(scope).label) for scope in self.scopes]
 
     @property
@@ -50,7 +50,7 @@ class ApiToken(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """The answer that a POST with an Idempotency-Key was given, for who sends it again; or a form that was used."""
+    """The response to a POST with an Idempotency-Key, for its repetition; or a form that was submitted."""
 
     KEPT = timedelta(hours=24)
 
@@ -60,7 +60,7 @@ class IdempotencyKey(models.Model):
     path = models.CharField(_("path"), max_length=500)
     #: SHA-256 of the body: the same key with another body is refused.
     body_digest = models.CharField(_("hash of the body"), max_length=64)
-    #: Null while the first request is still at work.
+    #: Null while the first request is in progress.
     status_code = models.PositiveIntegerField(_("status code"), null=True, blank=True)
     body = models.JSONField(_("answer"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)

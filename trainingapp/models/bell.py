@@ -1,4 +1,4 @@
-"""The bell: tells web processes to look at a run again. It carries nothing, so nothing is lost with it."""
+"""The bell: notifies web processes that a run has changed. It carries no data, so nothing is lost with it."""
 
 import logging
 
@@ -9,19 +9,19 @@ from redis.exceptions import RedisError
 
 logger = logging.getLogger(__name__)
 
-#: The group that hears of every run.
+#: The group that is notified of every run.
 RUNS_GROUP = "runs"
 
 
 def run_group(run_id: int) -> str:
-    """The group that hears of one run."""
+    """The group that is notified of one run."""
     return f"run.{run_id}"
 
 
 def ring(run_id: int) -> None:
-    """Say that the run has changed; call it after the commit. Without a channel layer there is nobody to tell.
+    """Notify that the run has changed; call it after the commit. Without a channel layer it has no effect.
 
-    A bell that cannot be rung is no error: whoever listens also looks by itself from time to time.
+    A failed notification is no error: readers also poll.
     """
     if not settings.CHANNEL_LAYERS:
         return

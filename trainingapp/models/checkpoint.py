@@ -52,7 +52,7 @@ class Checkpoint(models.Model):
 
 
 def checkpoint_path(name: str) -> Path:
-    """Where the file lies that a configuration's `start_from` names: run/{id}/{file} or weights/{id}."""
+    """The file that a configuration's `start_from` names: run/{id}/{file} or weights/{id}."""
     kind, number, *file = name.split("/")
     if kind == "weights":
         return Path(settings.WEIGHTS_DIR) / number / WEIGHTS_FILE

@@ -37,7 +37,7 @@ class Dataset(Shared):
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, related_name="datasets", verbose_name=_("owner")
     )
-    #: Tasks that its annotations suffice for, the most telling one first.
+    #: Tasks that its annotations allow, the most specific one first.
     tasks = models.JSONField(_("tasks"), default=list)
     #: Whether its images have one label each or any number of labels; "single" too where they have none of their own.
     label_mode: models.CharField[LabelMode, LabelMode] = models.CharField(
@@ -84,7 +84,7 @@ class Dataset(Shared):
 
     @property
     def folder(self) -> Path:
-        """Where the images and `samples.jsonl` lie."""
+        """The folder of the images and `samples.jsonl`."""
         return Path(settings.DATASETS_DIR) / str(self.pk)
 
     @property

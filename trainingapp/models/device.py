@@ -39,7 +39,7 @@ class Host(models.Model):
 
     @property
     def is_away(self) -> bool:
-        """No worker of it was heard of for longer than the lease."""
+        """No worker of it has sent a heartbeat for longer than the lease."""
         lease = timedelta(seconds=settings.HEARTBEAT_LEASE_S)
         return self.seen_at is None or self.seen_at < timezone.now() - lease
 
@@ -95,7 +95,7 @@ class DeviceHold(models.Model):
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
     #: Slots of a processor, or 1 for a GPU.
     slots = models.PositiveIntegerField(_("slots"), default=1)
-    #: Memory that was set aside for it; 0 where nobody knows.
+    #: Memory that is reserved for it; 0 where it is unknown.
     memory_bytes = models.BigIntegerField(_("memory"), default=0)
     is_shared = models.BooleanField(_("shared"), default=False)
     taken_at = models.DateTimeField(_("taken"))

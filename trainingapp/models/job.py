@@ -9,10 +9,10 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Job(models.Model):
-    """A preflight, an export, a prediction, an import ...: requested by a person, done by a worker, shown by a page.
+    """A preflight, an export, a prediction, an import ...: requested by a user, executed by a worker, shown on a page.
 
     A worker claims it by compare-and-set and renews its claim by a heartbeat; a job whose worker was lost is claimed
-    again, a limited number of times. `jobs/kinds.py` says how each kind is done. Files are in `folder` and are removed
+    again, a limited number of times. `jobs/kinds.py` defines each kind. Files are in `folder` and are removed
     some time after the end of the job.
     """
 

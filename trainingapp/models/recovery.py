@@ -17,13 +17,13 @@ class FailureRule(models.Model):
     name = models.CharField(_("name"), max_length=NAME_LENGTH, unique=True)
     #: A regular expression that is searched in the last lines of the log and in the error's message.
     pattern = models.CharField(_("pattern"), max_length=500)
-    #: What the failure is called: out_of_memory, disk_full, bad_data ... or a word of one's own.
+    #: The class of the failure: out_of_memory, disk_full, bad_data ... or a custom one.
     error_class = models.SlugField(_("kind of error"), max_length=32)
     action = models.CharField(_("action"), max_length=16, choices=Action.choices, default=Action.FAIL)
     max_retries = models.PositiveIntegerField(_("retries"), default=3)
     #: Seconds before the first retry; doubled for each further one.
     wait_s = models.PositiveIntegerField(_("wait"), default=10)
-    #: What to tell the person: what happened, and what to do.
+    #: The advice for the user: what happened, and what to do.
     advice = models.TextField(_("advice"), blank=True)
     order = models.IntegerField(_("order"), default=100)
     is_enabled = models.BooleanField(_("enabled"), default=True)

@@ -43,7 +43,7 @@ ALLOWED_MOVES: dict[str, frozenset[str]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.PAUSED, Status.STOPPED, Status.FAILED}),
     Status.RUNNING: frozenset({Status.QUEUED, Status.PAUSED, Status.COMPLETED, Status.FAILED, Status.STOPPED}),
     Status.PAUSED: frozenset({Status.QUEUED, Status.STOPPED}),
-    # More epochs make a finished run go on.
+    # More epochs continue a finished run.
     Status.COMPLETED: frozenset({Status.QUEUED}),
     Status.FAILED: frozenset({Status.QUEUED}),
     Status.STOPPED: frozenset({Status.QUEUED}),
@@ -69,7 +69,7 @@ class TransitionError(Exception):
 class TrainingRun(Shared):
     """One training run.
 
-    `status` is written by `transition()` alone. `requested_action` holds what a user asked for; the
+    `status` is written by `transition()` alone. `requested_action` holds the request of a user; the
     supervisor carries it out.
     """
 
@@ -109,21 +109,21 @@ class TrainingRun(Shared):
     hard_limit_h = models.FloatField(_("hard time limit"), null=True, blank=True)
     #: Automatic restarts that are allowed; null takes the studio's.
     max_recoveries = models.PositiveIntegerField(_("automatic restarts"), null=True, blank=True)
-    #: Seconds that trainers have held the run since somebody last started or resumed it: what the limits are about.
+    #: Seconds that trainers have held the run since a user last started or resumed it; the limits apply to them.
     spent_s = models.FloatField(_("seconds spent"), default=0)
     #: Automatic restarts since then by kind of error: {"out_of_memory": 1}
     retries = models.JSONField(_("restarts by kind of error"), default=dict, blank=True)
     forked_from = models.ForeignKey(
         "self", models.SET_NULL, null=True, blank=True, related_name="forks", verbose_name=_("forked from")
     )
-    #: File of the checkpoint of `forked_from` that it began with.
+    #: File of the checkpoint of `forked_from` that it started from.
     forked_checkpoint = models.CharField(_("checkpoint it began with"), max_length=FILE_NAME_LENGTH, blank=True)
     #: Counts the changes by people; an editor who holds an older number is refused.
     version = models.PositiveIntegerField(_("version"), default=1)
 
     #: Counts the trainer processes of this run; everything that one writes carries its number.
     attempt = models.PositiveIntegerField(_("attempt"), default=0)
-    #: Automatic restarts since somebody last started or resumed the run.
+    #: Automatic restarts since a user last started or resumed the run.
     recoveries = models.PositiveIntegerField(_("recoveries"), default=0)
     #: Identity of the worker process that holds the run: "host:pid:start".
     worker = models.CharField(_("worker"), max_length=120, blank=True)
@@ -207,9 +207,9 @@ class TrainingRun(Shared):
 
     @property
     def is_silent(self) -> bool:
-        """Running by its row, but no worker has been heard of for longer than the lease.
+        """Running by its row, but without a heartbeat for longer than the lease.
 
-        A heartbeat that lies in the future is of a clock that was set back since: a living worker mends it at once.
+        A heartbeat in the future was written before the clock was set back: a running worker corrects it immediately.
         """
         if self.status != Status.RUNNING:
             return False
@@ -225,7 +225,7 @@ class TrainingRun(Shared):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the trainer lives and has been quiet for longer than a page leaves unsaid."""
+        """Whether the trainer runs and has been quiet for so long that the page mentions it."""
         return self.quiet_s >= QUIET_S
 
     @property
@@ -255,12 +255,12 @@ class TrainingRun(Shared):
 
     @property
     def allowed_recoveries(self) -> int:
-        """Automatic restarts before somebody has to look at it."""
+        """Automatic restarts before a user must act."""
         return int(settings.MAX_RECOVERIES) if self.max_recoveries is None else self.max_recoveries
 
     @property
     def shown_status(self) -> str:
-        """The status as a person should read it: one of `Status`, or pausing, stopping or silent."""
+        """The status for display: one of `Status`, or pausing, stopping or silent."""
         if self.is_silent:
             return "silent"
         if self.status == Status.RUNNING and self.requested_action:

@@ -1,4 +1,4 @@
-"""Whose things are and who else may see them."""
+"""The owner of an object, and who else may see it."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ class Team(models.Model):
 
 
 class Visibility(models.TextChoices):
-    """Who sees a thing beside its owner and administrators; see permissions.py for what each may do."""
+    """Who sees an object besides its owner and administrators; see permissions.py for what each may do."""
 
     EVERYBODY = "everybody", _("everyone who can sign in")
     TEAM = "team", _("a team")
@@ -35,7 +35,7 @@ class Visibility(models.TextChoices):
 
 
 class Shared(models.Model):
-    """What belongs to a person and may be shared."""
+    """An object that belongs to a user and may be shared."""
 
     visibility = models.CharField(
         _("shared with"), max_length=16, choices=Visibility.choices, default=Visibility.EVERYBODY

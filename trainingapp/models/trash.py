@@ -35,7 +35,7 @@ def moved(folder: Path, trash: Path) -> Iterator[None]:
 
 
 def remove(trash: Path) -> bool:
-    """Remove a folder that lies in the trash; whether it is gone."""
+    """Remove a folder in the trash; returns whether it is removed."""
     shutil.rmtree(trash, ignore_errors=True)
     return not trash.exists()
 
@@ -47,7 +47,7 @@ def sweep() -> None:
         trash = Path(root) / TRASH
         for folder in trash.iterdir() if trash.is_dir() else ():
             pk, _dot, _token = folder.name.partition(".")
-            with transaction.atomic():  # a deletion at work holds the lock of its row: wait for it
+            with transaction.atomic():  # a deletion in progress holds the lock of its row: wait for it
                 row = model._default_manager.select_for_update().filter(pk=pk).first()
                 if row is not None and folder.exists() and not row.folder.exists():
                     folder.rename(row.folder)

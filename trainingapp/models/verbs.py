@@ -21,11 +21,11 @@ NAMES_SHOWN = 5
 
 
 class VerbError(ValueError):
-    """The verb is not possible now; the message is for people."""
+    """The verb is not possible now; the message is shown to the user."""
 
 
 class VersionError(VerbError):
-    """Somebody else has changed the thing since it was read."""
+    """Another user has changed the object since it was read."""
 
 
 class FieldError(VerbError):
@@ -37,7 +37,7 @@ class FieldError(VerbError):
 
 
 def changed_meanwhile(item: object) -> VersionError:
-    return VersionError(_("“%(name)s” was changed by somebody else. Read it again.") % {"name": item})
+    return VersionError(_("“%(name)s” was changed by another user. Read it again.") % {"name": item})
 
 
 @dataclass(frozen=True)

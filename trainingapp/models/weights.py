@@ -19,7 +19,7 @@ USUAL_BOXES = 100
 
 
 class Weights(Shared):
-    """One version of a named network. The file is safetensors; what it takes to use it stands in the row.
+    """One version of a named network. The file is safetensors; what is needed to use it is in the row.
 
     It outlives its run and its dataset: what is needed of them is copied here.
     """
@@ -38,7 +38,7 @@ class Weights(Shared):
     note = models.TextField(_("note"), blank=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="weights", verbose_name=_("owner"))
     source = models.CharField(_("source"), max_length=16, choices=Source.choices, default=Source.RUN)
-    #: Pending until a worker has written the whole file; `problem` says why it could not, in English and as data.
+    #: Pending until a worker has written the whole file; `problem` is the reason why not, in English and as data.
     state = models.CharField(_("state"), max_length=16, choices=State.choices, default=State.PENDING)
     problem = models.TextField(_("problem"), blank=True)
     problem_data = models.JSONField(_("problem data"), default=dict, blank=True)
@@ -90,7 +90,7 @@ class Weights(Shared):
 
     @property
     def folder(self) -> Path:
-        """Where the file lies."""
+        """The path of the file."""
         return Path(settings.WEIGHTS_DIR) / str(self.pk)
 
     @property

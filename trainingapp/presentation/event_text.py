@@ -92,7 +92,7 @@ def failure_text(run: TrainingRun) -> str:
 
 
 def journal_text(entry: JournalEntry) -> str:
-    """What the journal entry says was done."""
+    """The action of the journal entry."""
     return _with_data(entry.message_data, entry.message)
 
 

@@ -1,4 +1,4 @@
-"""What each class of failure means for a person: what happened, and what to do."""
+"""The advice for each class of failure: what happened, and what to do."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What statuses, phases, reasons and kinds are called in the interface. Stored values stay as they are.
+"""Labels of statuses, phases, reasons and kinds in the interface. Stored values do not change.
 
 A value without a label, such as one of a later version, is shown as it is stored.
 """

@@ -34,7 +34,7 @@ class EpochsForm(forms.Form):
 
 @dataclass(frozen=True)
 class Difference:
-    """A field that somebody else has changed: the value in the database, and the one of the form."""
+    """A field that another user has changed: the value in the database, and the one of the form."""
 
     label: str
     stored: str | float | None

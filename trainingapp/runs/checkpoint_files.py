@@ -262,7 +262,7 @@ def _damage_message(row: Checkpoint, found: Message | None) -> Message:
         return messages.CHECKPOINT_VALID(file=row.file)
     damaged = messages.CHECKPOINT_DAMAGED(file=row.file, damage=found)
     others = TrainingRun.objects.filter(config__start_from=f"run/{row.run_id}/{row.file}").exclude(pk=row.run_id)
-    # Only public names: everybody who may see this run reads its log.
+    # Only public names: every user who sees this run can read its log.
     public = others.filter(visibility=Visibility.EVERYBODY)
     names: list[Param] = [
         messages.QUOTED_NAME(name=name) for name in public.values_list("name", flat=True)[:FILES_NAMED]

@@ -13,7 +13,7 @@ from trainingapp.runs.control import queue_run, send_request
 
 
 def least_epochs(run: TrainingRun) -> int:
-    """The smallest number of epochs that the run can have: an epoch that has begun cannot be undone."""
+    """The smallest number of epochs that the run can have: an epoch that has started cannot be undone."""
     return max(1, run.epoch)
 
 

@@ -1,4 +1,4 @@
-"""What the validations of a run found out, read from its files for the pages.
+"""The results of the validations of a run, read from its files for the pages.
 
 Which validations there are is known from the run's events: a file may be left from one that was made again. What stands
 in a file is checked when it is read, so that pages can rely on it.
@@ -25,7 +25,7 @@ SHORT_TABLE = 15
 
 
 class EvaluationError(ValueError):
-    """An evaluation cannot be shown; the message says why, for people."""
+    """An evaluation cannot be shown; the message is the reason."""
 
 
 class _Part(BaseModel):
@@ -176,7 +176,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the page of a run shows of its newest validation; `content` is None where `problem` says why."""
+    """What the page of a run shows of its newest validation; `content` is None where `problem` holds the reason."""
 
     newest: Evaluated
     metrics: list[MetricRow]
@@ -201,7 +201,7 @@ def of_epoch(run: TrainingRun, epoch: int) -> Evaluated | None:
 
 
 def newest(run: TrainingRun) -> Evaluated | None:
-    """The newest validation. Reads few rows of a long run: it is asked for whenever a run has news."""
+    """The newest validation. Reads few rows of a long run: it is called whenever a run has news."""
     found = _validations(run).order_by("-seq").first()
     return _evaluated(found) if found else None
 
@@ -236,7 +236,7 @@ def _parsed(path: Path, mtime_ns: int) -> EvaluationFile:
 
 
 def file_version(run: TrainingRun, epoch: int) -> str:
-    """Changes when the evaluation of the epoch is made again; empty where there is no file."""
+    """Changes when the evaluation of the epoch is repeated; empty without a file."""
     try:
         return f"{evaluation_path(run.folder, epoch).stat().st_mtime_ns:x}"
     except OSError:

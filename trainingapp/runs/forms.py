@@ -129,7 +129,7 @@ def ready_datasets(user: AnyUser) -> QuerySet[Dataset]:
 
 
 def datasets_for(task: str, user: AnyUser) -> QuerySet[Dataset]:
-    """Those whose annotations suffice for the task. SQLite cannot look into a JSON list by itself."""
+    """Those with the annotations that the task needs. SQLite cannot look into a JSON list by itself."""
     ready = ready_datasets(user)
     fit = [pk for pk, tasks in ready.values_list("pk", "tasks") if task in tasks]
     return ready.filter(pk__in=fit)
@@ -204,7 +204,7 @@ class LimitField:
 class LimitsForm(forms.Form):
     """The limits of a run. An empty field takes the value of the studio, which is its placeholder.
 
-    After is_valid(), `limits` holds the three values; None stands for the studio's.
+    After is_valid(), `limits` holds the three values; None means the studio's.
     """
 
     soft_limit_h = forms.FloatField(

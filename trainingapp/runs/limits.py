@@ -31,7 +31,7 @@ class Limits(TypedDict, total=False):
 
 
 class LimitColumns(TypedDict, total=False):
-    """The limits of a run as its row holds them. None stands for the studio's limit; 0 hours for no limit."""
+    """The limits of a run as its row holds them. None means the studio's limit; 0 hours for no limit."""
 
     soft_limit_h: float | None
     hard_limit_h: float | None

@@ -18,7 +18,7 @@ from trainingapp.models import TrainingRun
 from trainingapp.presentation.text import Text
 
 ASK_EACH = _("The action is applied to each of these runs. Runs for which it is not possible are listed.")
-#: Where the run page offers a verb: among its buttons, in its menu, or not at all (a page or part of its own does).
+#: Where the run page offers a verb: among its buttons, in its menu, or elsewhere (on another page or form).
 Placement = Literal["button", "menu", "elsewhere"]
 
 
@@ -54,7 +54,7 @@ class RunVerb:
     is_possible: Callable[[TrainingRun], bool] = lambda run: True
     #: Listed by `possible_verbs` and in `verbs` of the API: start, resume, pause, stop, force_stop and delete.
     is_lifecycle: bool = False
-    #: Leaves the run as it is and returns a new one, which belongs to the caller.
+    #: Does not change the run and returns a new one, which belongs to the caller.
     makes_run: bool = False
     parameters: tuple[Parameter, ...] = ()
 
@@ -65,7 +65,7 @@ class RunVerb:
     #: Address of the page that asks first, for a given run; without one the verb is posted at once.
     page: Callable[[TrainingRun], str] | None = None
     is_destructive: bool = False
-    #: Whether a line stands above it in the menu.
+    #: Whether a separator is above it in the menu.
     starts_section: bool = False
     #: Shown after a request that changed nothing, because it had been made before.
     already: Text = ""
@@ -76,14 +76,14 @@ class RunVerb:
     api_action: str = ""
     admin_action: str = ""
     admin_label: Text = ""
-    #: The admin asks this before it acts, and says `done` of each run, with %(name)s.
+    #: The admin asks this before it acts, and shows `done` for each run, with %(name)s.
     confirmation: Text = ASK_EACH
     done: Text = ""
     #: Subcommand of `manage.py train` that is derived from this record; "" where there is none.
     command: str = ""
     #: Whether the subcommand can wait for the end of the run (--wait, --follow).
     can_wait: bool = False
-    #: Operation of the API, and command, with a shape of their own that does the same; for the documentation.
+    #: Operation of the API, and command, that is not derived but does the same; for the documentation.
     api_operation: str = ""
     own_command: str = ""
 
@@ -94,7 +94,7 @@ class RunVerb:
 
     @property
     def posts(self) -> bool:
-        """Whether POST /runs/{id}/{name}/ does it at once; other verbs have forms of their own."""
+        """Whether POST /runs/{id}/{name}/ performs it directly; other verbs have separate forms."""
         return bool(self.api_action) and not self.parameters and not self.makes_run
 
     @property
@@ -146,7 +146,7 @@ class VerbRegistry:
             del audit.VERBS[verb.audit_verb]
 
     def posted(self) -> dict[str, RunVerb]:
-        """The verbs that a POST does at once, by name."""
+        """The verbs that a POST performs directly, by name."""
         return {verb.name: verb for verb in self if verb.posts}
 
     def api_actions(self) -> dict[str, RunVerb]:

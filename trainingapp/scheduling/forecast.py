@@ -335,7 +335,7 @@ def newest_forecast(run: TrainingRun) -> Forecast | None:
 
 
 def _is_news(old: Forecast | None, found: Expected) -> bool:
-    """Whether the middle of the present range lies outside the stored range."""
+    """Whether the middle of the current range is outside the stored range."""
     if old is None:
         return True
     return _has_moved(old.start_earliest, old.start_latest, found.start_earliest, found.start_latest) or _has_moved(

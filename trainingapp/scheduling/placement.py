@@ -282,7 +282,7 @@ def queued_runs() -> QuerySet[TrainingRun]:
 
 
 def read_queue(most: int | None = None) -> Iterator[Waiting]:
-    """The queued runs in their order, read a page at a time: a caller that needs the first few reads no more."""
+    """The queued runs in their order, read a page at a time: a caller that needs the first few reads only those."""
     rows = queued_runs().values_list("pk", "name", "owner_id", "config", "not_before")
     start = 0
     while page := list(rows[start : start + (PAGE if most is None else min(PAGE, most - start))]):

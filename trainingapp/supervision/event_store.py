@@ -39,7 +39,7 @@ from trainingapp.supervision.log_rate_limit import LogRateLimit, punch_hole, sho
 from trainingapp.supervision.requests import confirm_request
 
 BATCH_BYTES = 1 << 18
-#: Fields of an event that have columns of their own, and one that is used and not stored with the event.
+#: Fields of an event that have their own columns, and one that is used and not stored with the event.
 NOT_IN_DATA = frozenset({"type", "time", "attempt", "epoch", "step", "level", "stored_bytes"})
 #: Fields of a checkpoint event that are columns of the checkpoint.
 CHECKPOINT_FIELDS = {"attempt", "epoch", "step", "reason", "size_bytes", "sha256", "metrics", "is_best"}
@@ -170,7 +170,7 @@ class EventStore:
             self._has_started, self.batch_size = True, event.batch_size
 
     def _store(self, row: TrainingRun, events: Iterable[AnyEvent]) -> None:
-        """Apply the events to the columns of the row, and store those that have a row of their own."""
+        """Apply the events to the columns of the row, and store those that have their own rows."""
         rows: list[RunEvent] = []
         for event in events:
             _apply(row, event, rows)

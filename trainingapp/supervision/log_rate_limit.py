@@ -1,4 +1,4 @@
-"""Limits for a trainer that writes without end: how much disk space and how many rows its log may take.
+"""Limits for a trainer that logs without end: the disk space and the rows of its log.
 
 trainer.log keeps its beginning and its end. Of the log lines in events.jsonl as many are stored as a person can read;
 where there are more, those in between are counted and left out, and their bytes are returned to the file system.
@@ -56,7 +56,7 @@ class LogRateLimit:
         return True
 
     def notice(self, following: AnyEvent) -> Log:
-        """The one line that stands for those left out before the event `following`."""
+        """The one line that replaces those left out before the event `following`."""
         message = LINES_LEFT_OUT(count=self.dropped)
         self.dropped = 0
         position = following.model_dump(include={"time", "attempt", "epoch", "step"}, exclude_unset=True)

@@ -193,7 +193,7 @@ def _retried(run: TrainingRun, found: Diagnosis, reason: Message, batch_size: in
         return _given_up(found, sentences(reason, messages.RESTARTS_USED(count=used) if used else None))
     changes: dict[str, Any] = {}
     halved: Message | None = None
-    # Without its task, which was uninstalled meanwhile, the configuration cannot be read: the next trainer says so.
+    # Without its task, which was uninstalled meanwhile, the configuration cannot be read: the next trainer reports it.
     if rule.action == FailureRule.Action.HALVE_BATCH and run.task in TASKS:
         config = parse_config(run.config)
         smaller = smaller_batch(config, batch_size)

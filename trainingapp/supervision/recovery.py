@@ -36,7 +36,7 @@ def is_lost(run: TrainingRun) -> bool:
 
 
 def recover_lost_runs(then: Callable[[], object] = lambda: None) -> list[threading.Thread]:
-    """Recover every lost run, each in a thread of its own: a leftover trainer may take seconds to exit.
+    """Recover every lost run, each in a separate thread: a leftover trainer may take seconds to exit.
 
     `then` is called after each, in its thread. Returns the threads.
     """

@@ -41,7 +41,7 @@ def trainer_environment() -> dict[str, str]:
 
 
 class Trainer:
-    """One trainer process, the leader of a process group of its own, listening on its standard input."""
+    """One trainer process, the leader of a new process group, listening on its standard input."""
 
     def __init__(self, arguments: list[str], output: int | IO[bytes]) -> None:
         self.process = subprocess.Popen(

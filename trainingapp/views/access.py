@@ -1,6 +1,6 @@
-"""Fetching what a view is about, with the permission that the view needs.
+"""Fetching the object of a view, with the permission that the view requires.
 
-What a person may not see is not found; what they see but may not do is forbidden, with a sentence.
+An object that the user may not see is not found; an action that they may not take is forbidden, with a message.
 """
 
 from typing import TypeVar
@@ -31,7 +31,7 @@ def require(request: HttpRequest, verb: Verb, item: Object | None = None) -> Non
 
 
 def visible_run(request: HttpRequest, pk: int) -> TrainingRun:
-    """A run that the user may look at. Raises Http404."""
+    """A run that the user may see. Raises Http404."""
     return visible(request, TrainingRun.objects.select_related("dataset", "owner"), pk=pk)
 
 
@@ -51,7 +51,7 @@ def explain_missing_task(request: HttpRequest, task: str) -> bool:
 
 
 def visible_dataset(request: HttpRequest, pk: int, **lookup: object) -> Dataset:
-    """A dataset that the user may look at. Raises Http404."""
+    """A dataset that the user may see. Raises Http404."""
     return visible(request, Dataset.objects.select_related("owner", "job"), pk=pk, **lookup)
 
 
@@ -63,12 +63,12 @@ def controlled_dataset(request: HttpRequest, pk: int, verb: Verb = Verb.CONTROL)
 
 
 def weights_seen_by(user: AnyUser) -> QuerySet[Weights]:
-    """The entries of the library that the user may look at."""
+    """The models that the user may see."""
     return visible_to(user, Weights.objects.all())
 
 
 def visible_weights(request: HttpRequest, pk: int, verb: Verb = Verb.SEE) -> Weights:
-    """An entry that may be looked at (and so tried and exported). Raises Http404 or PermissionDenied."""
+    """A model that the user may see (and so try and export). Raises Http404 or PermissionDenied."""
     rows = Weights.objects.select_related("owner", "run", "dataset", "parent", "job", "team")
     weights = visible(request, rows, pk=pk)
     require(request, verb, weights)

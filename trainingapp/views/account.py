@@ -1,4 +1,4 @@
-"""The page of one's own account: password, language, sessions."""
+"""The page of the user's account: password, language, sessions."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -109,7 +109,7 @@ def _password_form(request: HttpRequest, data: QueryDict | None = None) -> Passw
 
 
 def _sessions(request: HttpRequest) -> Iterator[Session]:
-    """The living sessions of the user. What a session holds is signed, so each must be opened to be known."""
+    """The active sessions of the user. The data of a session is signed, so each must be decoded."""
     for session in Session.objects.filter(expire_date__gt=timezone.now()).iterator():
         if session.get_decoded().get(SESSION_KEY) == str(request.user.pk):
             yield session

@@ -23,7 +23,7 @@ from trainingapp.models import AuditEntry
 from trainingapp.views.access import require
 
 ENTRIES_ON_A_PAGE = 100
-#: The page of a thing, by the kind that the trail names. What has none is shown by the admin.
+#: The page of an object, by the kind in the trail. Other kinds are shown by the admin.
 PAGES = {"run": "run_detail", "dataset": "dataset_detail", "weights": "weights_detail", "job": "job"}
 ADMIN_PAGES = {"token": "apitoken", "user": "user"}
 COLUMNS = ("time", "username", "verb", "kind", "object_id", "object_name", "source", "address")
@@ -81,7 +81,7 @@ def _midnight(day: date, at: time) -> datetime:
 
 
 def page_of(kind: str, number: str) -> str:
-    """The address of the thing with this number; empty for what has no page."""
+    """The address of the object with this number; empty for kinds without a page."""
     if kind == "checkpoint":  # its number is that of its run, and its file
         return reverse("run_checkpoints", args=[number.partition("/")[0]])
     app = "auth" if kind == "user" else "trainingapp"

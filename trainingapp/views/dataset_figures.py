@@ -127,7 +127,7 @@ def _histogram(name: str, values: Histogram) -> HistogramView:
 
 
 def _bin_labels(edges: list[float], texts: list[str]) -> list[str]:
-    """The range of each bin. Bins of whole numbers end before the next one begins: 3 – 5, then 6 – 8."""
+    """The range of each bin. Bins of whole numbers end before the next one starts: 3 – 5, then 6 – 8."""
     if len(set(texts)) == 1:
         return texts[1:]
     whole = all(float(edge).is_integer() for edge in edges)

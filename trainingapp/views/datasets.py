@@ -34,7 +34,7 @@ from trainingapp.views.dataset_images import images_context
 DATASETS_ON_A_PAGE = 25
 #: Entries of the activity list on the page of a dataset; the activity page has the rest.
 ENTRIES_SHOWN = 50
-#: Findings listed below a heading of the report; the others are below a heading of their own.
+#: Findings listed below a heading of the report; the others are below their own heading.
 FILES_NAMED = 3
 #: Reasons shown at the field of a source that is refused immediately.
 REASONS_NAMED = 5

@@ -1,4 +1,4 @@
-"""The last day of a device: where the bar of each hold goes. All places are texts: no language writes them anew."""
+"""The last day of a device: where the bar of each hold goes. Positions are strings, so that they are not localized."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Bar:
 
     @property
     def name(self) -> str:
-        """What the run is called to who looks on."""
+        """The name of the run for the reader."""
         if getattr(self.hold, "is_seen", True):
             return self.hold.run_name
         return _("A private run") if self.hold.run_id else _("A deleted run")

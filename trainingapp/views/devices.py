@@ -1,4 +1,4 @@
-"""The machines that train and their devices: who has them, who had them, who is next."""
+"""The hosts and their devices: current, past and next runs."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def _hosts(user: AnyUser, now: datetime) -> Iterator[dict[str, object]]:
 
 
 def _holds_by_device(user: AnyUser, now: datetime) -> dict[int, list[DeviceHold]]:
-    """Each hold says whether its run may be named. Whose a deleted one was, and who saw it, is known no more."""
+    """Each hold states whether its run may be named. The owner of a deleted run is no longer known."""
     found: dict[int, list[DeviceHold]] = defaultdict(list)
     recent = Q(released_at=None) | Q(released_at__gt=now - timedelta(hours=HOURS))
     of_deleted = is_administrator(user)

@@ -12,7 +12,7 @@ from trainingapp.operations.disk_usage import measure, usage
 from trainingapp.views.access import require
 
 SHOWN = 50
-#: Seconds after which a measurement is made again by itself.
+#: Seconds after which a measurement is repeated automatically.
 FRESH_S = 24 * 3600.0
 
 

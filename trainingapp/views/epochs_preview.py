@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class EpochsPreview:
-    """`left_before` and `left_after` are spans of seconds still to train, None where nobody knows."""
+    """`left_before` and `left_after` are ranges of the remaining seconds of training, None where unknown."""
 
     epochs: int
     planned: int
@@ -52,7 +52,7 @@ class EpochsPreview:
 
 
 def preview(run: TrainingRun, epochs: int) -> EpochsPreview:
-    """What `epochs` in all mean for the run as it stands."""
+    """The effect of `epochs` total epochs on the run."""
     steps = round(run.total_steps / run.total_epochs) if run.total_steps and run.total_epochs else USUAL_STEPS
     done = run.step / steps if run.total_steps else 0.0
     found = extension(parse_config(run.config), epochs, done_epochs=done, steps_per_epoch=max(1, steps))
@@ -66,7 +66,7 @@ def preview(run: TrainingRun, epochs: int) -> EpochsPreview:
         epochs=epochs,
         planned=planned,
         done_epochs=done,
-        plot=replace(plot(_curve(found)), y=""),  # the title says it
+        plot=replace(plot(_curve(found)), y=""),  # the title contains it
         rows=[Row(epoch, rate_at(found.before, epoch), rate_at(found.after, epoch)) for epoch in shown],
         rate_before=found.rate_before,
         rate_after=found.rate_after,

@@ -25,13 +25,13 @@ BOX = {
     "tick_y": str(HEIGHT - BOTTOM + 16),
     "foot": str(HEIGHT - 6),
 }
-#: Lines in one plot, each in a colour of its own; the CSV has all.
+#: Lines in one plot, each in its own colour; the CSV has all.
 MOST_LINES = 8
 #: Lines of fewer points have a mark at each.
 MARKED_POINTS = 40
 #: The colours of tokens.css for the light theme: a downloaded plot has no style sheet.
 INKS = ("#0e6b66", "#d2691e", "#6a4fb3", "#2f7fc1", "#b0266b", "#7a7a1e", "#4d5653", "#a3271f")
-#: Names of the curves of metrics by epoch begin so.
+#: Prefix of the names of the curves of metrics by epoch.
 HISTORY = "by-epoch-"
 SHARES_CURVE = f"{HISTORY}shares"
 #: Labels that the engine gives to lines; all others are the users' names of classes.
@@ -155,7 +155,7 @@ def _scale(span: Span, first: int, last: int) -> Scale:
 
 
 def ticks(span: Span, *, whole: bool = False, about: int = 5) -> list[float]:
-    """Round values within the span, 1, 2 or 5 times a power of ten apart; whole numbers if so wanted."""
+    """Round values within the span, 1, 2 or 5 times a power of ten apart; optionally whole numbers."""
     low, high = span
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))

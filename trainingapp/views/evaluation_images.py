@@ -24,7 +24,7 @@ USUAL_CONFIDENCE = 0.3
 
 @dataclass(frozen=True)
 class Chip:
-    """A class by name; `share` is its probability, `is_right` whether it is the truth."""
+    """A class by name; `share` is its probability, `is_right` whether it is the label."""
 
     name: str
     colour: str
@@ -48,7 +48,7 @@ class DrawnBox:
 
 @dataclass(frozen=True)
 class Layer:
-    """What lies over (boxes, mask) and stands below (chips) an image."""
+    """The overlay (boxes, mask) and the captions (chips) of an image."""
 
     chips: list[Chip]
     boxes: list[DrawnBox]
@@ -57,9 +57,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Card:
-    """`truth` is None where the dataset does not have the image (any more), `prediction` where none was kept.
+    """`truth` is None where the dataset does not (or no longer) have the image, `prediction` where none was stored.
 
-    `page_url` leads to the large image among those of the dataset; empty where there is none.
+    `page_url` is the page of the image in the dataset; empty without one.
     """
 
     index: int

@@ -36,7 +36,7 @@ from trainingapp.views.access import visible_run
 from trainingapp.views.evaluation_curves import all_curves, plot
 from trainingapp.views.evaluation_images import IMAGE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
 
-#: What htmx may ask for alone: id of the element -> its partial.
+#: What htmx may request separately: id of the element -> its partial.
 PARTS = {
     "confusion": "runs/_evaluation_confusion.html",
     "classes": "runs/_evaluation_classes.html",
@@ -66,7 +66,7 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
     }
     context |= _content_context(request, run, now, found)
     if can(request.user, Verb.CREATE):
-        # The sound checkpoint with the weights that were validated; empty when none is kept.
+        # The valid checkpoint with the weights that were validated; empty when none is kept.
         kept = run.checkpoints.filter(damage="")
         kept = kept.filter(step=now.step) if now.is_extra else kept.filter(epoch=now.epoch, reason="epoch")
         context["fork_file"] = kept.values_list("file", flat=True).first() or ""
@@ -117,7 +117,7 @@ def _content_context(
 
 
 def _heads(content: EvaluationFile, sort: str) -> list[dict[str, str]]:
-    """The heads of the table by class: how it is sorted, and the ?sort= that a click asks for.
+    """The headers of the table by class: how it is sorted, and the ?sort= of a click.
 
     Numbers begin with the least, where one looks for what goes wrong; a second click turns them round.
     """
@@ -201,7 +201,7 @@ def evaluation_csv(request: HttpRequest, pk: int, epoch: int, what: str) -> Http
 
 @require_safe
 def evaluation_curve(request: HttpRequest, pk: int, epoch: int, name: str) -> HttpResponse:
-    """A curve as an image of its own."""
+    """A curve as a separate image."""
     run, curve = _curve(request, pk, epoch, name)
     text = render_to_string("runs/_evaluation_plot.html", {"plot": plot(curve), "alone": True}).strip()
     response = HttpResponse(text, content_type="image/svg+xml")

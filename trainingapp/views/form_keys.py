@@ -33,9 +33,9 @@ def new_form_key(request: HttpRequest) -> str:
 
 
 def use_form(request: HttpRequest) -> IdempotencyKey:
-    """Use up the key of the form that was sent; what came of it is for the caller to note in the row's body.
+    """Use up the key of the form that was sent; the caller stores the result in the row's body.
 
-    To be called in the transaction that does what the form asks for. Raises FormTooOldError, FormUsedError.
+    Call it in the transaction that carries out the form. Raises FormTooOldError, FormUsedError.
     """
     try:
         nonce = signing.loads(request.POST.get(FIELD, ""), salt=_salt(request), max_age=FORMS_LAST)

@@ -32,7 +32,7 @@ def show_job(request: HttpRequest, job: Job) -> HttpResponse:
 
 
 def started_job(request: HttpRequest, job: Job) -> HttpResponse:
-    """The answer to a form that asked for a job: the job itself for htmx, the way to its page for others."""
+    """The response to a form that requested a job: the job itself for htmx, a redirect to its page for others."""
     return show_job(request, job) if getattr(request, "htmx", None) else redirect("job", job.pk)
 
 

@@ -69,7 +69,7 @@ def journal(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def journal_seen(request: HttpRequest) -> HttpResponse:
-    """Put the banner away. htmx takes it out of the page, others get the list anew."""
+    """Dismiss the banner. htmx removes it from the page, others are redirected."""
     newest = _seen_by(request.user).first()
     request.session[SEEN_KEY] = newest.pk if newest else 0
     return HttpResponse() if getattr(request, "htmx", None) else redirect("run_list")

@@ -58,7 +58,7 @@ def weights_try(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _usable_weights(request: HttpRequest, pk: int) -> Weights:
-    """An entry for who may have workers work. Raises Http404 or PermissionDenied."""
+    """A model, for a user who may start jobs. Raises Http404 or PermissionDenied."""
     weights = visible_weights(request, pk)
     require(request, Verb.CREATE)
     return weights

@@ -57,7 +57,7 @@ def _effect(run: TrainingRun) -> str:
 
 
 def _extended(request: HttpRequest, run: TrainingRun, form: EpochsForm) -> bool:
-    """Do it, and resume the run where that was asked for too; False when it can't be, which the form then says."""
+    """Change the epochs, and resume the run if requested; False if not possible, which the form then reports."""
     name = request.user.get_username()
     try:
         run_verbs.extend_run(run, form.cleaned_data["epochs"], by=name)
@@ -76,7 +76,7 @@ def _extended(request: HttpRequest, run: TrainingRun, form: EpochsForm) -> bool:
 
 
 def _previewed(run: TrainingRun, form: EpochsForm) -> EpochsPreview | None:
-    """What the number means; None where it is none, or is not possible, which the form then says."""
+    """The effect of the number; None for an invalid or impossible one, which the form then reports."""
     epochs = run.config["epochs"] if not form.is_bound else form.cleaned_data.get("epochs") if form.is_valid() else None
     if epochs is None:
         return None

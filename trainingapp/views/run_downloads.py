@@ -1,4 +1,4 @@
-"""What a run can be taken away as, beside its checkpoints."""
+"""The downloads of a run besides its checkpoints."""
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse

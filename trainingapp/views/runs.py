@@ -133,7 +133,7 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
 
 @require_safe
 def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """One run, live. The page shows events up to `seq`; its stream goes on from there."""
+    """One run, live. The page shows events up to `seq`; its stream continues from there."""
     run = visible_run(request, pk)
     events = log_events(run, before=run.event_seq + 1)
     context = context_of(request, run) | {

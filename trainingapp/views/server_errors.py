@@ -1,4 +1,4 @@
-"""The page that stands for an exception."""
+"""The page for an exception."""
 
 import sys
 

@@ -34,7 +34,7 @@ def weights_share(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def answer_share(request: HttpRequest, item: Shareable) -> HttpResponse:
-    """Do what the form says and return to the page of the object."""
+    """Apply the form and return to the page of the object."""
     form = ShareForm(item, request.POST)
     if not form.is_valid():
         messages.error(request, _("Choose who sees this from the list."))

@@ -36,7 +36,7 @@ async def run_stream(request: HttpRequest, pk: int) -> HttpResponse | StreamingH
 
 @require_safe
 async def run_list_stream(request: HttpRequest) -> StreamingHttpResponse:
-    """Says "changed" whenever the list of runs does; it has no numbers, so there is nothing to catch up with."""
+    """Sends "changed" whenever the list of runs changes; messages have no numbers, so none can be missed."""
     return await _streamed(request, list_messages())
 
 
@@ -59,9 +59,9 @@ async def _streamed(
 async def _encoded(
     messages: AsyncGenerator[Message | None, None], session_key: str, run_id: int | None
 ) -> AsyncIterator[bytes]:
-    """The messages as bytes; a comment shows that the stream lives. It ends with the login, or the right to see."""
+    """The messages as bytes; a comment keeps the connection open. It ends with the session or the permission."""
     yield b": connected\n\n"
-    async with aclosing(messages):  # a client that leaves must not wait for the garbage collector to be let go
+    async with aclosing(messages):  # a disconnected client is released now, not by the garbage collector
         async for message in messages:
             if message is not None:
                 yield message.encode()

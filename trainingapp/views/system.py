@@ -26,7 +26,7 @@ def health(request: HttpRequest) -> JsonResponse:
 @never_cache
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """200 when the studio can take work and do it, else 503; each check says in a sentence how it stands."""
+    """200 when the studio can accept and execute work, else 503; each check has a sentence."""
     checks = health_checks()
     is_ready = all(check.ok for check in checks)
     record = {check.name: {"ok": check.ok, "detail": check.detail} for check in checks}

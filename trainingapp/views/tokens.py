@@ -75,7 +75,7 @@ def token_list(request: HttpRequest) -> HttpResponse:
 
 
 def _made(request: HttpRequest, *, name: str, scopes: list[str], days: int) -> tuple[ApiToken, str]:
-    """The token that the form asks for; a reload of the answer would ask for it again, and is refused."""
+    """The token that the form requests; a reload of the response would request it again, and is refused."""
     expires_at = timezone.now() + timedelta(days=days) if days else None
     with transaction.atomic():
         used = use_form(request)
@@ -89,7 +89,7 @@ def _made(request: HttpRequest, *, name: str, scopes: list[str], days: int) -> t
 
 @require_POST
 def token_revoke(request: HttpRequest, pk: int) -> HttpResponse:
-    """Revoke one of one's own tokens."""
+    """Revoke one of the user's tokens."""
     token = token_verbs.revoke_token(get_object_or_404(ApiToken, pk=pk, user=request.user))
     messages.success(request, _("The token “%(name)s” has been revoked.") % {"name": token.name})
     return redirect("token_list")

@@ -87,7 +87,7 @@ class ShownRow(TypedDict):
 
 
 def main_metric(weights: Weights) -> tuple[str, str] | None:
-    """(name, value) of the metric that says most."""
+    """(name, value) of the main metric."""
     wanted = [weights.config.get("best_metric", ""), *MAIN_METRICS]
     name = next((name for name in wanted if name in weights.metrics), None)
     return (name, metric(weights.metrics[name], name)) if name else None
@@ -113,7 +113,7 @@ def weights_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "sharing": ShareForm(weights) if can(request.user, Verb.SHARE, weights) else None,
         "trail": audit.entries_of(weights)[:ENTRIES_SHOWN],
         "uses": uses,
-        # Newest first; each says whether the run that it is from may be named.
+        # Newest first; each states whether its run may be named.
         "versions": weights_seen_by(request.user)
         .filter(name=weights.name)
         .order_by("-version")
@@ -218,7 +218,7 @@ def weights_delete(request: HttpRequest, pk: int) -> HttpResponse:
 
 @require_safe
 def weights_download(request: HttpRequest, pk: int) -> StreamingHttpResponse:
-    """The file as it lies on the disk."""
+    """The file as stored."""
     weights = visible_weights(request, pk, Verb.DOWNLOAD)
     return attachment(weights.path, f"{file_stem(weights)}.safetensors", sha256=weights.sha256)
 

@@ -66,12 +66,12 @@ class WeightsUses:
         return [run for run in self.runs if _has_yet_to_start(run)]
 
 
-#: Of storing a version: others that began beside a first one may each be in the way once.
+#: Attempts to store a version: each concurrent first version may conflict once.
 TRIES = 10
 
 
 def _has_yet_to_start(run: TrainingRun) -> bool:
-    """A run that was paused in the queue has no checkpoint to go on from."""
+    """A run that was paused in the queue has no checkpoint to resume from."""
     is_in_work = run.status in (Status.PENDING, Status.QUEUED, Status.RUNNING)
     return is_in_work or (run.status == Status.PAUSED and not run.checkpoints.exists())
 
@@ -150,9 +150,9 @@ def _store(weights: Weights, job: Job) -> Weights:
 
 
 def _next_version(name: str) -> int:
-    """Under the lock of the oldest version, so that those who save at once get a number each.
+    """Under the lock of the oldest version, so that concurrent saves get a number each.
 
-    The newest is another one for who comes a moment later: two would hold a lock each, and count from the same.
+    The newest version differs for a later caller: two callers would hold different locks and take the same number.
     """
     list(Weights.objects.filter(name=name).order_by("pk").select_for_update()[:1])
     return (Weights.objects.filter(name=name).aggregate(last=Max("version"))["last"] or 0) + 1

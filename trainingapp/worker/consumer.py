@@ -19,7 +19,7 @@ from huey.storage import SqliteStorage
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at what nobody works on.
+#: Seconds between two checks for work without a worker.
 WATCH_S = 2.0
 #: Set for a child of `manage.py studio`: the process whose death ends it too.
 PARENT_VARIABLE = "STUDIO_PARENT_PID"
@@ -100,7 +100,7 @@ class _Storage(SqliteStorage):
 
 
 class SqliteStudioHuey(SqliteHuey):
-    """The queue in a file of its own, where there is no Redis."""
+    """The queue in a separate file, without Redis."""
 
     storage_class = _Storage
 

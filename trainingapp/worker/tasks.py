@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 #: Runs that train at the same time in this process.
 slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
-#: Said once until it can be written to again.
+#: Logged once until it can be written to again.
 _folder_refuses = threading.Event()
 _doing_jobs = {lane: threading.Lock() for lane in Lane}
 
@@ -46,7 +46,7 @@ def start_training() -> None:
 
 
 def _may_claim() -> bool:
-    """A run whose folder takes nothing could only fail: it waits until it can be saved, and its page says so."""
+    """A run whose folder is not writable could only fail: it waits until it can be saved, and its page shows why."""
     if shutting_down.is_set():
         return False
     if is_writable(Path(settings.RUNS_DIR)):
@@ -60,7 +60,7 @@ def _may_claim() -> bool:
 
 @db_task()
 def control_training() -> None:
-    """Take up runs that something was asked of while their worker is gone. A living supervisor reads it by itself."""
+    """Take over runs with requests whose worker is lost. A running supervisor reads requests itself."""
     recover_lost_runs(then=wake_trainer)
 
 
@@ -110,12 +110,12 @@ def scrub() -> None:
 
 @db_periodic_task(crontab(minute="47"))
 def age_checkpoints() -> None:
-    """Let old checkpoints go where the run says so and no trainer works on it."""
+    """Remove old checkpoints by the retention policy of each run that has no trainer."""
     housekeeping.apply_ages()
 
 
 def check_for_work() -> None:
-    """Take up lost runs, queued runs while slots are free, and jobs that no living worker holds."""
+    """Recover lost runs, start queued runs while slots are free, and execute jobs that no running worker holds."""
     recover_lost_runs(then=wake_trainer)
     if is_waiting() and has_free_slot():
         wake_trainer()

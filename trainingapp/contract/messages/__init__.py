@@ -1,4 +1,4 @@
-"""Messages are codes with typed parameters; their texts are rendered where a person reads them.
+"""Messages are codes with typed parameters; their texts are rendered where they are displayed.
 
 The engine, the workers and the importer emit a `Message`. Events, failures and findings store its code and its
 parameters, so that a page, the API or a command can render it in the reader's language, whatever process wrote it:
@@ -132,7 +132,7 @@ def message_of(error: BaseException) -> Message:
 
 
 def sentences(*parts: Message | None) -> Message:
-    """Several messages in one, each a sentence of its own; None is left out."""
+    """Several messages in one, each a separate sentence; None is omitted."""
     present = [part for part in parts if part is not None]
     return present[0] if len(present) == 1 else SENTENCES(sentences=present)
 

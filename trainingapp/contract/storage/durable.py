@@ -38,7 +38,7 @@ def write_durably(path: Path, parts: Iterable[Bytes]) -> None:
 
 
 def prepared(path: Path, parts: Iterable[Bytes]) -> Path:
-    """Bring what the file is to hold to the disk, beside it: giving it its name takes no more space. Raises OSError."""
+    """Write and flush the content to a temporary file beside it: renaming it needs no further space. Raises OSError."""
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

@@ -1,4 +1,4 @@
-"""A checkpoint as a file for others, whatever it lies on the disk as (no torch)."""
+"""A checkpoint as a file for other programs, in whatever format it is stored (no torch)."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -35,7 +35,7 @@ WIDTHS = {
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor without its numbers: they lie at `key`, densely, in the order that `stride` (in numbers) says.
+    """A tensor without its numbers: they are stored at `key`, densely, in the order of `stride` (in numbers).
 
     `key` is the SHA-256 of the numbers in a compact checkpoint, and a place in the file in a plain one.
     """

@@ -31,7 +31,7 @@ MAX_WIDTH = 16
 
 @dataclass(frozen=True)
 class Record:
-    """Where a tensor lies. `size` counts the header too."""
+    """Where a tensor is stored. `size` includes the header."""
 
     sha256: str
     width: int
@@ -75,7 +75,7 @@ class Packs:
         return next((table[sha256] for table in tables if sha256 in table), None)
 
     def forget(self, sha256: str) -> None:
-        """Do not use the stored copies of these numbers any more: they are stored again when they are saved next."""
+        """Stop using the stored copies of these numbers: the next save stores them again."""
         for table in self._records.values():
             table.pop(sha256, None)
 
@@ -114,7 +114,7 @@ class Packs:
             self._take_in(writer.name)
 
     def plan(self, needed: Collection[str]) -> Sweep:
-        """What can go when these hashes alone are needed: packs without one, and the dead part of those half dead."""
+        """What can be removed if only these hashes are needed: whole packs, and the unused part of some."""
         live = dict.fromkeys(self._records, 0)
         for sha256 in set(needed):
             record = self.find(sha256)
@@ -127,7 +127,7 @@ class Packs:
         return Sweep(removed, half_unused)
 
     def sweep(self, needed: Collection[str]) -> Iterator[None]:
-        """Do what `plan` says, piece by piece. A crash in between leaves a record twice, never none. Raises OSError."""
+        """Carry out `plan`, piece by piece. A crash in between leaves a record twice, never none. Raises OSError."""
         plan = self.plan(needed)
         for name in plan.removed:
             self._drop(name)
@@ -139,7 +139,7 @@ class Packs:
             flush_folder(self.folder)
 
     def _repack(self, name: str, records: list[Record]) -> Iterator[None]:
-        """Copy the records into a new pack as they are stored; a pack that cannot be read stays as it is."""
+        """Copy the records into a new pack as they are stored; a pack that cannot be read is not changed."""
         writer = self.new_pack()
         try:
             for record in records:

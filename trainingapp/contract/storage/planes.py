@@ -37,7 +37,7 @@ def encoded_chunks(raw: Bytes, width: int) -> Iterator[list[Bytes]]:
 
 
 def decoded(stored: memoryview, width: int, raw_bytes: int) -> bytearray:
-    """The numbers that `encoded_chunks` was given. Raises CorruptedFile where `stored` cannot be such a thing."""
+    """The numbers that `encoded_chunks` was given. Raises CorruptedFile where `stored` cannot be its result."""
     raw, place = bytearray(raw_bytes), 0
     decompressor = zstandard.ZstdDecompressor()
     for start in range(0, raw_bytes, CHUNK_BYTES):

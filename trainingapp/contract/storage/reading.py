@@ -1,4 +1,4 @@
-"""Opening a checkpoint, compact or plain, without torch: its content, and the numbers of a tensor when asked for."""
+"""Opening a checkpoint, compact or plain, without torch: its content, and the numbers of a tensor on request."""
 
 import collections
 import hashlib
@@ -40,7 +40,7 @@ class Opened:
 
 
 def is_plain(path: Path) -> bool:
-    """Whether torch.load reads the file as it is. Raises OSError."""
+    """Whether torch.load can read the file. Raises OSError."""
     with path.open("rb") as file:
         return file.read(len(PLAIN_MAGIC)) == PLAIN_MAGIC
 

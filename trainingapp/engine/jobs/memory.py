@@ -1,4 +1,4 @@
-"""Memory of a job: what is free, what it takes, and that it takes no more than its share."""
+"""Memory of a job: what is free, what it uses, and a limit on its share."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 STEPS = 3
-#: Seconds after which no further step, batch or validation batch is begun.
+#: Seconds after which no further step, batch or validation batch is started.
 STEPS_S, LOADER_S, VALIDATION_S = 20.0, 3.0, 5.0
 LOADER_BATCHES = 20
 VALIDATION_BATCHES = 4
@@ -141,7 +141,7 @@ class Measured:
 
 
 def run(request: JobRequest) -> dict[str, object]:
-    """The job, in a process of its own, with the lowest priority."""
+    """The job, in a separate process, with the lowest priority."""
     os.nice(LOWEST_PRIORITY)
     # When memory runs out, the kernel kills this process first and not a run that trains.
     with contextlib.suppress(OSError):
@@ -150,7 +150,7 @@ def run(request: JobRequest) -> dict[str, object]:
 
 
 def preflight(job: JobRequest, *, steps: int = STEPS) -> dict[str, object]:
-    """Build what a run builds, make a few of its steps and say what they mean; see the head of the module.
+    """Build what a run builds, train a few steps and report the results; see the docstring of the module.
 
     Raises EngineError and whatever torch raises for a run that could not be started either.
     """

@@ -40,5 +40,5 @@ def read_dataset(spec: RunSpec) -> DatasetIndex:
 
 
 def make_task(spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()) -> Task:
-    """The task of the run's configuration. Raises BadData where the dataset does not suffice."""
+    """The task of the run's configuration. Raises BadData where the dataset lacks the required annotations."""
     return implementation(spec.config.task)(spec, dataset, device, unwanted_fds=unwanted_fds)

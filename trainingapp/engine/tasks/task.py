@@ -106,7 +106,7 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
     def __init__(
         self, spec: RunSpec, dataset: DatasetIndex, device: torch.device, *, unwanted_fds: Sequence[int] = ()
     ) -> None:
-        """Loader processes close `unwanted_fds`. Raises BadData where the dataset does not suffice."""
+        """Loader processes close `unwanted_fds`. Raises BadData where the dataset lacks the required annotations."""
         self._config: BaseRunConfig = spec.config
         self._dataset = dataset
         self._device = device

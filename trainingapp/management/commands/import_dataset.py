@@ -113,7 +113,7 @@ class Command(StudioCommand):
 def _proposal(source: Path, reading: ReadingOptions) -> Proposal:
     try:
         with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".inspect-") as folder:
-            # A person at a shell may read every folder of the server, so that links lead nowhere else.
+            # A user of the shell may read every folder of the server, so links grant no further access.
             return propose(
                 source, reading=reading, scratch=Path(folder) / UNPACKED_DIR, may_follow=lambda _target: True
             )

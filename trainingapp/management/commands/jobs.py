@@ -56,7 +56,7 @@ class Command(StudioCommand):
 
 
 def _found(wanted: str) -> Job:
-    """The job whose ID begins with `wanted`. Raises CommandError if there is none, or more than one."""
+    """The job whose ID starts with `wanted`. Raises CommandError if there is none, or more than one."""
     try:
         # A complete ID is looked up as such; the beginning of one, as the list shows it, among the newest jobs.
         jobs = list(Job.objects.filter(pk=uuid.UUID(wanted)))

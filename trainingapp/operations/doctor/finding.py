@@ -15,9 +15,9 @@ class Finding:
     severity: Severity
     message: str
     meaning: str = ""
-    #: What `--fix` would do; empty where a person has to act.
+    #: What `--fix` would do; empty where the user must act.
     fix: str = ""
-    #: Carries out `fix`; returns a sentence that says what was done. Raises OSError or ValueError.
+    #: Carries out `fix`; returns a sentence about what was done. Raises OSError or ValueError.
     repair: Callable[[], str] | None = field(default=None, compare=False)
 
     def record(self) -> dict[str, str]:

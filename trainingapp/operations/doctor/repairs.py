@@ -1,4 +1,4 @@
-"""What `manage.py doctor --fix` does. Each function returns a sentence that says what was done."""
+"""What `manage.py doctor --fix` does. Each function returns a sentence about what was done."""
 
 import shutil
 from collections.abc import Iterator

@@ -67,7 +67,7 @@ class LabelledImages:
 
 
 def _switches(config: ClassificationConfig) -> Switches:
-    """The steps that the configuration asks for, with those that have no meaning for boxes and masks."""
+    """The steps of the configuration, with those that have no meaning for boxes and masks."""
     chosen = switches(config)
     if config.augmentation != "custom":
         return chosen

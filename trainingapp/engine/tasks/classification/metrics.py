@@ -137,7 +137,7 @@ class ClassificationMeter:
         )
 
     def _reliability(self) -> Curve:
-        """Accuracy of the first guess by its probability (Guo et al., arXiv:1706.04599).
+        """Accuracy of the top prediction by its probability (Guo et al., arXiv:1706.04599).
 
         A calibrated model lies on the diagonal.
         """

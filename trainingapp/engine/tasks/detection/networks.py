@@ -175,7 +175,7 @@ def head_prefixes(model: nn.Module) -> tuple[str, ...]:
 
 
 def _fcos(backbone_name: str, options: DetectorOptions, *, second: bool) -> nn.Module:
-    """Tian et al., arXiv:1904.01355. Its anchors are the strides: they say which level takes which sizes."""
+    """Tian et al., arXiv:1904.01355. Its anchors are the strides: they determine which level takes which sizes."""
     slim = backbone_name != "resnet50"  # the small ones are our own: there are no published weights of the whole model
     channels = 128 if slim else 256
     backbone = _pyramid(
@@ -290,7 +290,7 @@ def _pyramid(
 def _as_float32(module: nn.Module, inputs: object, output: Any) -> Any:
     """A hook after the head, whose output holds tensors in dictionaries, lists and tuples.
 
-    Mixed precision ends where the losses begin: sums over thousands of boxes need more digits than bfloat16 has.
+    Mixed precision ends where the losses start: sums over thousands of boxes need more digits than bfloat16 has.
     """
     if isinstance(output, torch.Tensor):
         return output.float()
@@ -310,7 +310,7 @@ def _backbone_state(name: str, folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _name_in_ssd(key: str) -> str:
-    """VGG's layers 0 to 22 give the first map; the extra layers begin with its others."""
+    """VGG's layers 0 to 22 give the first map; the extra layers start with its others."""
     number, _, rest = key.partition(".")
     if not number.isdecimal():
         return key

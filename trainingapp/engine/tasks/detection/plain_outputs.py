@@ -71,7 +71,7 @@ def box_differences(card: Card, expected: Sequence[Floats], found: Sequence[Floa
             return score, box
     elif is_dense:
         return float("inf"), 0.0
-    # The proposals of a detector in two stages may stand in another order: compare what is found in the end.
+    # The proposals of a two-stage detector may have another order: compare the final detections.
     size = card["image_size"]
     whole = Prepared(np.zeros(0, np.float32), size, size, 0, 0, size, size)
     return _differences_of_rows(
