@@ -4,6 +4,7 @@ import hashlib
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -92,26 +93,16 @@ def ingest(
             has_lost_objects=True,
             faults=tuple(placed.faults),
         )
-    mask_path, mask_bytes, mask_digest = _write_mask(placed, folder, number)
-    pixels = [] if placed.mask_HW is None else Image.fromarray(placed.mask_HW).histogram()
+    mask = _stored_mask(placed, folder, number, class_count)
     return IngestedImage(
         file=image.file.path,
         kind=image.kind,
         digest=digest,
-        size_bytes=size_bytes + mask_bytes,
-        sample=Sample(
-            path=image.stored_path,
-            label=image.label,
-            split="train",
-            width=facts.width,
-            height=facts.height,
-            boxes=PackedBoxes(placed.boxes),
-            mask=mask_path,
-            labels=image.labels if wants_labels else None,
-        ),
-        mask_digest=mask_digest,
-        pixels=array("q", pixels[1 : class_count + 1]),
-        known_pixels=sum(pixels[:IGNORED_PIXEL]),
+        size_bytes=size_bytes + mask.size_bytes,
+        sample=_sample(image, facts, placed, mask.path, wants_labels=wants_labels),
+        mask_digest=mask.digest,
+        pixels=mask.pixels,
+        known_pixels=mask.known_pixels,
         perceptual_hash=facts.perceptual_hash,
         notes=(*facts.notes, *(("annotation_turned",) if placed.is_turned else ())),
         clipped=placed.clipped,
@@ -120,6 +111,19 @@ def ingest(
         unusable=tuple(placed.unusable),
         faults=tuple(placed.faults),
         facts=facts if facts.needs_conversion else None,
+    )
+
+
+def _sample(image: SourceImage, facts: ImageFacts, placed: Placed, mask: str, *, wants_labels: bool) -> Sample:
+    return Sample(
+        path=image.stored_path,
+        label=image.label,
+        split="train",
+        width=facts.width,
+        height=facts.height,
+        boxes=PackedBoxes(placed.boxes),
+        mask=mask,
+        labels=image.labels if wants_labels else None,
     )
 
 
@@ -138,14 +142,27 @@ def copy(file: SourceFile, path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size_bytes
 
 
-def _write_mask(placed: Placed, folder: Path, number: int) -> tuple[str, int, str]:
-    """(path within the folder, bytes, digest); empty without a mask."""
+class _StoredMask(NamedTuple):
+    """A mask in the dataset's folder, by its path there; without one, the path is empty. See IngestedImage."""
+
+    path: str = ""
+    size_bytes: int = 0
+    digest: str = ""
+    pixels: "array[int]" = array("q")
+    known_pixels: int = 0
+
+
+def _stored_mask(placed: Placed, folder: Path, number: int, class_count: int) -> _StoredMask:
+    """Write the mask as PNG. Raises OSError."""
     if placed.mask_HW is None:
-        return "", 0, ""
+        return _StoredMask()
     name = f"{MASKS_DIR}/{number // 1000:03}/{number:06}.png"
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(placed.mask_HW).save(path, compress_level=3)
+    mask = Image.fromarray(placed.mask_HW)
+    mask.save(path, compress_level=3)
     # The digest is of the pixels: the bytes of a PNG depend on the version of zlib.
     digest = hashlib.sha256(np.ascontiguousarray(placed.mask_HW).tobytes()).hexdigest()
-    return name, path.stat().st_size, digest
+    pixels = mask.histogram()
+    counts = array("q", pixels[1 : class_count + 1])
+    return _StoredMask(name, path.stat().st_size, digest, counts, known_pixels=sum(pixels[:IGNORED_PIXEL]))
