@@ -119,10 +119,10 @@ def test_a_viewer_is_offered_no_buttons(
             assert address not in text, (page, address)
 
 
-def test_the_page_of_an_object_shows_its_activity(user_client: Client, other_client: Client, run: Any) -> None:
+def test_the_page_of_an_object_shows_its_audit_trail(user_client: Client, other_client: Client, run: Any) -> None:
     user_client.post(reverse("run_control", args=[run.pk, "start"]), REMOTE_ADDR="192.0.2.9")
     page = html(other_client.get(run.get_absolute_url()))
-    assert "Activity" in page
+    assert "Audit trail" in page
     assert "started" in page
     assert "192.0.2.9" not in page  # where from is for administrators
 

@@ -21,7 +21,7 @@ MOST_COLUMNS = 10_000
 
 
 class StudioCommand(BaseCommand):
-    """A command whose changes the activity log records with the user name of the shell."""
+    """A command whose changes are in the audit trail with the user name of the shell."""
 
     def execute(self, *args: object, **options: object) -> str | None:
         try:

@@ -32,7 +32,7 @@ from trainingapp.views.dataset_figures import figures_context
 from trainingapp.views.dataset_images import images_context
 
 DATASETS_ON_A_PAGE = 25
-#: Entries of the activity list on the page of a dataset; the activity page has the rest.
+#: Entries of the audit trail on the page of a dataset; the audit page has the rest.
 ENTRIES_SHOWN = 50
 #: Findings listed below a heading of the report; the others are below their own heading.
 FILES_NAMED = 3

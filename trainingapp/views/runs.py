@@ -28,7 +28,7 @@ from trainingapp.views.run_control import context_of
 from trainingapp.views.run_forks import lineage
 
 RUNS_ON_A_PAGE = 25
-#: Entries of the audit trail on the page of a run; the trail itself has the rest.
+#: Entries of the audit trail on the page of a run; the audit page has the rest.
 ENTRIES_SHOWN = 50
 
 

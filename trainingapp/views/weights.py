@@ -30,7 +30,7 @@ from trainingapp.weights.forms import AboutForm, ExportForm, SaveForm, UploadFor
 
 WEIGHTS_ON_A_PAGE = 30
 DEEPEST = 4
-#: Entries of the audit trail on the page of an entry; the trail itself has the rest.
+#: Entries of the audit trail on the page of a model; the audit page has the rest.
 ENTRIES_SHOWN = 50
 #: Metrics that the list shows, the first that there is.
 MAIN_METRICS = ("ap", "top1", "mean_iou", "ap50", "macro_f1", "dice", "pixel_accuracy", "loss")

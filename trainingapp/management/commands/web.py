@@ -42,7 +42,7 @@ class Command(BaseCommand):
             log_config=None,
             log_level="warning",
             timeout_graceful_shutdown=ANSWERS_END_S,
-            proxy_headers=False,  # the activity log and the lockout read the header themselves, by TRUSTED_PROXIES
+            proxy_headers=False,  # the audit trail and the lockout read the header themselves, by TRUSTED_PROXIES
         )
         with contextlib.suppress(KeyboardInterrupt):  # the server has ended by then
             StudioServer(config).run()
