@@ -297,8 +297,8 @@ OWN_OPERATIONS: dict[str, tuple[str, str, Any]] = {
     "share": ("post", "training/{run}/share", {"visibility": "everybody"}),
     "delete": ("delete", "training/{run}", None),
     "move": ("post", "queue/move", {"run": "{run}", "to": "first"}),
-    "create": ("post", "training/", {"name": "x", "dataset": 0}),
-    "check": ("post", "training/check", {"dataset": 0}),
+    "create": ("post", "training/", {"name": "x", "dataset": 1}),
+    "check": ("post", "training/check", {"dataset": 1}),
 }
 
 
