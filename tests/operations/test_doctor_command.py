@@ -15,7 +15,7 @@ from django.utils import timezone
 from tests.helpers.saved import content, flip_a_bit
 from tests.helpers.stored import stored
 from tests.helpers.trainers import assert_bit_equal
-from tests.supervision.test_recovery import dead_worker
+from tests.supervision.test_recovery import lost_worker
 from trainingapp.contract.storage.index import read_index, write_index
 from trainingapp.engine.checkpoint import load_checkpoint
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Host, TrainingRun
@@ -94,7 +94,7 @@ def ready(dataset: Dataset) -> Dataset:
 
 def test_a_silent_run_is_recovered(make: MAKE, ready: Dataset) -> None:
     long_ago = timezone.now() - timedelta(seconds=60)
-    run = make("running", attempt=1, worker=dead_worker(), heartbeat_at=long_ago)
+    run = make("running", attempt=1, worker=lost_worker(), heartbeat_at=long_ago)
     run.folder.mkdir(parents=True)
     (run.folder / "config.json").write_text("{}")
     code, text = run_doctor("--fix", "--yes")

@@ -11,7 +11,7 @@ from django.utils import timezone
 from tests.helpers.saved import flip_a_bit, open_folder
 from tests.helpers.saved import save as save_state
 from tests.helpers.world import line, store_events
-from tests.supervision.test_recovery import dead_worker
+from tests.supervision.test_recovery import lost_worker
 from trainingapp.models import Checkpoint, JournalEntry, TrainingRun
 from trainingapp.supervision import HOST, note_restart, recover_run, worker_id
 from trainingapp.supervision.journal import is_valid
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def silent(make: MAKE) -> TrainingRun:
     heartbeat = timezone.now() - timedelta(seconds=60)
-    run = make("running", attempt=2, worker=dead_worker(), host=HOST, heartbeat_at=heartbeat, step=120, phase="train")
+    run = make("running", attempt=2, worker=lost_worker(), host=HOST, heartbeat_at=heartbeat, step=120, phase="train")
     store_events(run, line("the last word"))
     run.refresh_from_db()
     return run
