@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.datasets import test_annotation_programs as programs
-from tests.datasets import test_known_datasets as known
+from tests.helpers import annotation_programs as programs
+from tests.helpers import known_datasets as known
 from tests.helpers.annotated import CLASSES, Tree, source_of
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.formats.registry import read_layout

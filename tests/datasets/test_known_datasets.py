@@ -6,22 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-from pycocotools import mask as coco_masks
 
 from tests.helpers.annotated import (
     CLASSES,
-    COLOURS,
     IMAGES,
-    SIZE,
     Tree,
     expected_boxes,
     imported_boxes,
     imported_mask,
     mask_values,
-    png,
     source_of,
 )
+from tests.helpers.known_datasets import ROOT, cityscapes_tree, visdrone_tree
 from tests.helpers.sources import assert_refused, codes, image
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.datasets.options import ReadingOptions
@@ -31,21 +27,6 @@ from trainingapp.datasets.sources.formats.visdrone import CATEGORIES
 from trainingapp.models import Dataset
 
 ImportTree = Callable[[Tree], Dataset]
-ROOT = "VisDrone2019-DET-"
-
-
-def visdrone_tree(lines: str = "") -> Tree:
-    """The classes stand for pedestrian, people and bicycle; `lines` are added to the first image."""
-    tree: Tree = {}
-    for item in IMAGES:
-        tree[f"{ROOT}{item.split}/images/{item.stem}.png"] = item.content()
-        text = "".join(
-            f"{left},{top},{right - left},{bottom - top},1,{CLASSES.index(name) + 1},0,0\n"
-            for name, (left, top, right, bottom) in item.boxes
-        )
-        content = lines + text if item.stem == "p1" else text
-        tree[f"{ROOT}{item.split}/annotations/{item.stem}.txt"] = content.encode()
-    return tree
 
 
 def test_visdrone_without_its_ignored_regions(import_tree: ImportTree) -> None:
@@ -78,98 +59,22 @@ def test_bad_lines_of_visdrone(import_tree: ImportTree, data_dir: Path, line: st
     assert_refused(import_tree(tree), data_dir, code, f"annotations/p1.txt line {count}: {text}")
 
 
-def cityscapes_tree() -> Tree:
-    """Cat, dog and owl are road, car and bicycle; the background is sky in the first row and ego vehicle (1) below."""
-    tree: Tree = {}
-    for number, item in enumerate(IMAGES):
-        name = f"bonn_{number:06d}_000019"
-        values_HW = mask_values(item)
-        labels_HW = np.choose(values_HW, [1, 7, 26, 33]).astype(np.uint8)
-        labels_HW[0] = 23
-        folder = f"{item.split}/bonn/{name}"
-        tree[f"set/leftImg8bit/{folder}_leftImg8bit.png"] = item.content()
-        tree[f"set/gtFine/{folder}_gtFine_labelIds.png"] = png(Image.fromarray(labels_HW))
-        tree[f"set/gtFine/{folder}_gtFine_color.png"] = png(Image.fromarray(np.array(COLOURS, np.uint8)[values_HW]))
-        tree[f"set/gtFine/{folder}_gtFine_polygons.json"] = b'{"imgHeight": 40, "imgWidth": 60, "objects": []}'
-    return tree
-
-
 def test_cityscapes(import_tree: ImportTree) -> None:
     dataset = import_tree(cityscapes_tree())
     assert (dataset.format, dataset.tasks) == ("cityscapes", ["segmentation"])
     assert (dataset.status, dataset.report) == ("ready", [])
     assert dataset.classes == ["road", "sky", "car", "bicycle"]
     assert (dataset.count("train"), dataset.count("val")) == (4, 2)
-    for number, item in enumerate(IMAGES):
+    for item in IMAGES:
         expected_HW = np.choose(mask_values(item), [IGNORED_PIXEL, 1, 3, 4]).astype(np.uint8)
         expected_HW[0] = 2
-        assert (imported_mask(dataset, f"bonn_{number:06d}_000019_leftImg8bit") == expected_HW).all()
+        assert (imported_mask(dataset, f"bonn_{item.stem}_000019_leftImg8bit") == expected_HW).all()
 
 
 def test_cityscapes_names_the_image_without_a_mask(import_tree: ImportTree, data_dir: Path) -> None:
     tree = cityscapes_tree()
-    del tree["set/gtFine/val/bonn/bonn_000004_000019_gtFine_labelIds.png"]
-    assert_refused(import_tree(tree), data_dir, "missing_mask", "bonn_000004_000019_leftImg8bit.png")
-
-
-def imagefolder_tree(*, as_list: bool) -> Tree:
-    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
-    for split in ("train", "val"):
-        lines = []
-        for item in IMAGES:
-            boxes = [[box[0], box[1], box[2] - box[0], box[3] - box[1]] for _name, box in item.boxes]
-            names = [name for name, _box in item.boxes]
-            objects: object = {"id": [1], "bbox": boxes, "categories": names}
-            if as_list:
-                objects = [{"bbox": box, "category": name} for box, name in zip(boxes, names, strict=True)]
-            if item.split == split:
-                lines.append(json.dumps({"file_name": f"{item.stem}.png", "objects": objects}))
-        tree[f"{split}/metadata.jsonl"] = "\n".join(lines).encode()
-    return tree
-
-
-def datumaro_tree(kind: str) -> Tree:
-    tree: Tree = {}
-    labels = [{"name": name, "parent": "", "attributes": []} for name in CLASSES]
-    for split in ("train", "val"):
-        items = []
-        for item in IMAGES:
-            if item.split != split:
-                continue
-            tree[f"images/{split}/{item.stem}.png"] = item.content()
-            entries = []
-            for name, (left, top, right, bottom) in item.boxes:
-                values_HW = np.zeros((SIZE[1], SIZE[0]), np.uint8, order="F")
-                values_HW[top:bottom, left:right] = 1
-                rle = coco_masks.encode(values_HW)
-                shapes: dict[str, dict[str, object]] = {
-                    "bbox": {"bbox": [left, top, right - left, bottom - top]},
-                    "polygon": {"points": [left, top, right, top, right, bottom, left, bottom]},
-                    "mask": {"rle": {"size": rle["size"], "counts": rle["counts"].decode()}},
-                }
-                entries.append({"type": kind, "label_id": CLASSES.index(name), "group": 0, **shapes[kind]})
-            about = {"path": f"{item.stem}.png", "size": [SIZE[1], SIZE[0]]}
-            items.append({"id": item.stem, "annotations": entries, "image": about})
-        content = {"info": {}, "categories": {"label": {"labels": labels, "attributes": []}}, "items": items}
-        tree[f"annotations/{split}.json"] = json.dumps(content).encode()
-    return tree
-
-
-@pytest.mark.parametrize(
-    ("tree", "name", "tasks"),
-    [
-        (imagefolder_tree(as_list=False), "imagefolder", ["detection"]),
-        (imagefolder_tree(as_list=True), "imagefolder", ["detection"]),
-        (datumaro_tree("bbox"), "datumaro", ["detection"]),
-        (datumaro_tree("polygon"), "datumaro", ["detection", "segmentation"]),
-        (datumaro_tree("mask"), "datumaro", ["detection", "segmentation"]),
-    ],
-)
-def test_objects_of_libraries(import_tree: ImportTree, tree: Tree, name: str, tasks: list[str]) -> None:
-    dataset = import_tree(tree)
-    assert (dataset.status, dataset.report) == ("ready", [])
-    assert (dataset.format, dataset.tasks, dataset.classes) == (name, tasks, CLASSES)
-    assert imported_boxes(dataset) == expected_boxes()
+    del tree["set/gtFine/val/bonn/bonn_p5_000019_gtFine_labelIds.png"]
+    assert_refused(import_tree(tree), data_dir, "missing_mask", "bonn_p5_000019_leftImg8bit.png")
 
 
 def test_labels_in_the_metadata_of_an_imagefolder(import_tree: ImportTree) -> None:

@@ -1,39 +1,32 @@
-"""One or two sets in one folder, in any format and in part: a clear error or a right import.
+"""One or two sets in one upload, in any format, in part and disturbed: a clear error or a right import.
 
-Never a traceback, never classes that are folders of splits, images, labels or masks, and never a split that differs
-from the one that is given.
+Never a traceback, never classes that are folders of splits, images, labels or masks, never a split that differs from
+the one that is given, and never an object, a mask or a label that differs from the one that was written.
 """
 
+import hashlib
+import io
 import re
-from collections import defaultdict
+import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from tests.helpers import annotated
-from tests.helpers.annotated import CLASSES, IMAGES, TREES, Corners, Tree, expected_boxes
+from tests.helpers.annotated import Tree
+from tests.helpers.exports import EXPORTS, FOLDERS, Export, differences, digests, imported, plain_names
 from tests.helpers.searches import IS_NEW, search
-from tests.helpers.sources import image, two_classes, whole_import, write_tree
-from trainingapp.contract.dataset_index import Sample, read_index
+from tests.helpers.sources import image, whole_import, write_tree, write_zip
 from trainingapp.datasets.codes import TITLES
+from trainingapp.datasets.importing import importer
 from trainingapp.models import Dataset
 
 #: `make test-all` tries three times as many, which are more than 5,000.
 CASES = 1_700 if IS_NEW else 120
-SETS: Mapping[str, Tree] = {
-    **{name: make() for name, make in TREES.items()},
-    "coco outlined": annotated.coco_tree(outlined=True),
-    "yolo polygons": annotated.yolo_tree(polygons=True),
-    "masks indexed": annotated.mask_tree("indexed"),
-    "masks colour": annotated.mask_tree("colour"),
-    "csv without split": annotated.csv_tree(with_split=False),
-    "classes": two_classes(4),
-    "classes in splits": {**two_classes(3, "train/"), **two_classes(2, "val/")},
-}
-OTHER_IMAGES = {item.stem: image(1000 + number, annotated.SIZE) for number, item in enumerate(IMAGES)}
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "Train", "train2017"),
     "val": ("val", "valid", "validation", "Val"),
@@ -41,116 +34,194 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "masks": ("masks", "Masks"),
     "labels": ("labels", "Labels"),
 }
-SPLITS = {name.lower(): split for split in ("train", "val") for name in OTHER_NAMES[split]}
-STEM = re.compile(rb"\bp([1-6])\b")
-IS_CLASS = re.compile(r"cat|dog|owl|background|foreground|class \d+|\d+")
+TOGETHER = (("", ""), ("a/", "a/"), ("export/data/", "export/data/"))
+APART = (("first/", "second/"), ("照片/", "other set/"), ("data/a/", "data/b/"))
+IS_CLASS = re.compile(
+    r"background|foreground|object|class \d+|\d+|cat|dog|owl|first|second|照片|other set|a|b|data|export|bonn"
+)
+STRAY: Mapping[str, bytes] = {
+    "notes.json": b'{"author": "me", "year": 2026}',
+    "extra.xml": b"<note><to>you</to></note>",
+    "list.csv": b"a,b\n1,2\n",
+    "log.txt": b"epoch 1 of 2\n",
+    "results.json": b'[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]',
+}
+GARBAGE = b'\0<]},"'
+
+
+@dataclass(frozen=True)
+class Part:
+    """One set of a mixture. `renamed` are its folders with other names."""
+
+    export: str
+    stems: str
+    prefix: str
+    with_test: bool
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def about(self) -> Export:
+        return EXPORTS[self.export]
+
+    def files(self) -> Tree:
+        files = self.about.files(self.stems, with_test=self.with_test)
+        return {self.prefix + self.path(path): content for path, content in files.items()}
+
+    def path(self, path: str) -> str:
+        return "/".join(self.renamed.get(part, part) for part in path.split("/"))
 
 
 @dataclass(frozen=True, repr=False)
 class Mixture:
-    """The files, the names of the sets that they come from, and the splits that are given for each stem."""
+    """The files and the sets that they come from.
+
+    `is_whole` where no file of a set is missing or changed, `is_broken` where one is damaged; `has_more` where there
+    are images of no set.
+    """
 
     tree: Tree
-    sets: tuple[str, ...]
-    given: Mapping[str, set[str]]
+    parts: tuple[Part, ...]
+    is_whole: bool = True
+    is_broken: bool = False
+    has_more: bool = False
+    as_zip: bool = False
 
     def __repr__(self) -> str:
         """Without the content of the files, which can be megabytes."""
-        return f"Mixture(sets={self.sets}, given={dict(self.given)}, paths={sorted(self.tree)})"
+        facts = f"is_whole={self.is_whole}, is_broken={self.is_broken}, as_zip={self.as_zip}"
+        return f"Mixture(parts={self.parts}, {facts}, paths={sorted(self.tree)})"
+
+    def given_splits(self) -> dict[str, set[str]]:
+        """The splits that every set with the image gives it, by the digest of the image."""
+        present = {digest(content) for content in self.tree.values() if content}
+        splits: dict[str, set[str]] = {}
+        open_: set[str] = set()
+        for part in self.parts:
+            whole = part.files()
+            for sha, item in digests(part.stems).items():
+                if sha not in present or item not in part.about.items(part.stems, with_test=part.with_test):
+                    continue
+                carrier = part.prefix + part.path(part.about.given_by.format(split=item.split))
+                is_given = part.about.given_by == FOLDERS or self.tree.get(carrier) == whole.get(carrier, b"-")
+                if part.about.given_by and is_given:
+                    splits.setdefault(sha, set()).add(item.split)
+                else:
+                    open_.add(sha)
+        return {sha: found for sha, found in splits.items() if sha not in open_}
 
 
-def with_other_stems(tree: Tree) -> Tree:
-    """The set with the names q1 ... q6 and other images."""
-    changed: Tree = {}
-    for path, content in tree.items():
-        stem = PurePosixPath(path).stem
-        if is_photo(path) and stem in OTHER_IMAGES:
-            content = OTHER_IMAGES[stem]
-        elif content is not None and not path.endswith(".png"):
-            content = STEM.sub(rb"q\1", content)
-        changed[STEM.sub(rb"q\1", path.encode()).decode()] = content
-    return changed
+@cache
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
-def is_photo(path: str) -> bool:
-    return path.endswith(".png") and "mask" not in path.lower()
+@cache
+def photo_digests() -> frozenset[str]:
+    return frozenset(sha for stems in ("plain", "other", "screenshot", "chinese") for sha in digests(stems))
 
 
-def given_splits(tree: Tree) -> dict[str, set[str]]:
-    """The splits that folders, lists and columns give to the images, by stem."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for path, content in tree.items():
-        parts = [SPLITS[part.lower()] for part in path.split("/")[:-1] if part.lower() in SPLITS]
-        if is_photo(path) and parts:
-            found[PurePosixPath(path).stem].add(parts[-1])
-        name = PurePosixPath(path).stem
-        text = (content or b"").decode(errors="ignore")
-        if "ImageSets/" in path and name in SPLITS:
-            for stem in text.split():
-                found[stem].add(SPLITS[name])
-        if path.endswith(".csv") and text.startswith("filename,label,split"):
-            for row in text.splitlines()[1:]:
-                file, _label, split = row.split(",")
-                found[PurePosixPath(file).stem].add(split)
-    return found
+def is_photo(content: bytes | None) -> bool:
+    return bool(content) and digest(content or b"") in photo_digests()
 
 
 @st.composite
-def variants(draw: st.DrawFn, name: str, prefix: str, *, other_stems: bool) -> Tree:
-    """The set with folders that are named otherwise, and without some of its files."""
-    tree = with_other_stems(SETS[name]) if other_stems else SETS[name]
-    names = {old: draw(st.sampled_from(new)) for old, new in OTHER_NAMES.items()} if draw(st.booleans()) else {}
-    renamed = {prefix + "/".join(names.get(part, part) for part in path.split("/")): tree[path] for path in tree}
-    others = sorted(path for path in renamed if not is_photo(path))
-    photos = sorted(path for path in renamed if is_photo(path))
-    gone = set(draw(st.lists(st.sampled_from(others), max_size=3))) if others and draw(st.booleans()) else set()
-    if draw(st.integers(0, 5)) == 0:
-        gone = set(others)
-    if draw(st.integers(0, 3)) == 0:
-        gone |= set(draw(st.lists(st.sampled_from(photos), max_size=2)))
-    return {path: content for path, content in renamed.items() if path not in gone}
+def parts(draw: st.DrawFn, prefix: str, stems: list[str]) -> Part:
+    renamed = (
+        {old: draw(st.sampled_from(new)) for old, new in OTHER_NAMES.items()} if draw(st.integers(0, 3)) == 0 else {}
+    )
+    return Part(
+        draw(st.sampled_from(sorted(EXPORTS))), draw(st.sampled_from(stems)), prefix, draw(st.booleans()), renamed
+    )
+
+
+def zipped(name: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(2):
+            archive.writestr(f"{name}{number}.png", image(700 + number))
+    return buffer.getvalue()
+
+
+@st.composite
+def disturbed(draw: st.DrawFn, mixture: Mixture) -> Mixture:
+    """The mixture with files that do not belong to it, without some of its own, or with a damaged one."""
+    tree = dict(mixture.tree)
+    folders = sorted({path.rpartition("/")[0] for path in tree})
+    folder = draw(st.sampled_from(folders))
+    place = f"{folder}/" if folder else ""
+    photos = sorted(path for path, content in tree.items() if is_photo(content))
+    others = sorted(set(tree) - set(photos))
+    for kind in draw(st.lists(st.sampled_from(["stray", "readme", "zip", "image", "broken", "missing"]), max_size=3)):
+        if kind == "stray":
+            name = draw(st.sampled_from(sorted(STRAY)))
+            tree.setdefault(place + name, STRAY[name])
+        elif kind == "readme":
+            names = " and ".join(PurePosixPath(path).name for path in photos[:2])
+            tree[place + draw(st.sampled_from(["README.md", "README.roboflow.txt"]))] = names.encode()
+        elif kind == "zip":
+            name = draw(st.sampled_from(["backup", "images"]))
+            tree[f"{place}{name}.zip"] = zipped("z")
+            mixture = replace(mixture, has_more=True)
+        elif kind == "image":
+            tree[f"{draw(st.sampled_from(photos)).rpartition('/')[0]}/zz9.png"] = image(999, (60, 40))
+            mixture = replace(mixture, has_more=True)
+        elif kind == "broken" and others:
+            path = draw(st.sampled_from(others))
+            content = tree.get(path) or b""
+            at = content.rfind(b"\n", 0, draw(st.integers(0, len(content)))) + 1
+            tree[path] = content[:at] + GARBAGE + (content[at:] if draw(st.booleans()) else b"")
+            mixture = replace(mixture, is_whole=False, is_broken=True)
+        elif kind == "missing":
+            gone = set(draw(st.lists(st.sampled_from(photos), max_size=2)))
+            if others:
+                gone |= set(draw(st.one_of(st.just(others), st.lists(st.sampled_from(others), max_size=3))))
+            tree = {path: content for path, content in tree.items() if path not in gone}
+            mixture = replace(mixture, is_whole=False)
+    return replace(mixture, tree=tree)
 
 
 @st.composite
 def mixtures(draw: st.DrawFn) -> Mixture:
-    first = draw(st.sampled_from(sorted(SETS)))
-    prefix = draw(st.sampled_from(["", "a/", "export/data/"]))
-    tree = draw(variants(first, prefix, other_stems=False))
-    second = draw(st.sampled_from([None, *sorted(SETS)]))
-    if second is None:
-        return Mixture(tree, (first,), given_splits(tree))
-    other = draw(variants(second, prefix, other_stems=draw(st.booleans())))
-    # Where both have a file of one path, the file of the first stays.
-    tree = {**other, **tree}
-    return Mixture(tree, (first, second), given_splits(tree))
-
-
-def boxes_of(sample: Sample, classes: list[str]) -> list[tuple[str, Corners]]:
-    """The objects in whole pixels."""
-    return sorted(
-        (classes[box.label], (round(box.left), round(box.top), round(box.right), round(box.bottom)))
-        for box in sample.boxes
-    )
+    prefixes = draw(st.sampled_from([*TOGETHER, *APART]))
+    first = draw(parts(prefixes[0], ["plain", "screenshot", "chinese"]))
+    found, tree, is_whole = (first,), first.files(), not first.renamed
+    if prefixes in APART or draw(st.booleans()):
+        second = draw(parts(prefixes[1], ["plain", "other"] if prefixes in TOGETHER else ["other", "chinese"]))
+        # Where both have a file of one path, that of the first stays, and the second is not whole.
+        other = second.files()
+        is_whole &= not second.renamed and all(tree.get(path, other[path]) == other[path] for path in other)
+        found, tree = (first, second), {**other, **tree}
+    mixture = Mixture(tree, found, is_whole, as_zip=draw(st.integers(0, 3)) == 0)
+    return draw(disturbed(mixture)) if draw(st.booleans()) else mixture
 
 
 def check_right(dataset: Dataset, mixture: Mixture) -> None:
-    samples = read_index(dataset.folder).samples
     warned = {item["code"] for item in dataset.report}
-    assert all(IS_CLASS.fullmatch(name) for name in dataset.classes), dataset.classes
-    # Where the images that can be used are all of one split, the import divides them anew, and says so in the review.
-    kept = [mixture.given.get(PurePosixPath(sample.path).stem, set()) for sample in samples]
-    one_split_only = len(set().union(*kept)) < 2
-    for sample in samples:
-        stem = PurePosixPath(sample.path).stem
-        splits = mixture.given.get(stem, set())
-        if splits and not one_split_only and "val_set_aside" not in warned:
-            assert sample.split in splits, (sample.path, splits)
-        original = expected_boxes().get(stem.replace("q", "p"))
-        if original and "detection" in dataset.tasks and set(dataset.classes) <= set(CLASSES):
-            assert boxes_of(sample, dataset.classes) in ([], original[1]), sample.path
-    photos = {PurePosixPath(path).stem for path in mixture.tree if is_photo(path)}
-    if photos - {PurePosixPath(sample.path).stem for sample in samples}:
-        assert dataset.report, "images were left out without a finding"
+    names = {name for part in mixture.parts for name in part.about.names}
+    assert all(name in names or IS_CLASS.fullmatch(name) for name in dataset.classes), dataset.classes
+    found = imported(dataset, [part.stems for part in mixture.parts])
+    given_splits = mixture.given_splits()
+    shas = [digest((dataset.folder / one.sample.path).read_bytes()) for one in found]
+    kept = [given_splits.get(sha, set()) for sha in shas]
+    # Where the images that can be used are all of one split, the import divides them, and says so in the review.
+    is_divided = len(set[str]().union(*kept)) < 2 or "val_set_aside" in warned
+    classes = plain_names(dataset.classes, dataset.format)
+    for one, splits in zip(found, kept, strict=True):
+        allowed = {*splits, *({"val"} if "test" in splits and "test_as_val" in warned else ())}
+        assert not splits or is_divided or one.sample.split in allowed, (one.sample.path, splits)
+        faults = differences(one, dataset.folder, classes)
+        if mixture.is_whole:
+            assert not faults, (one.sample.path, faults)
+        if mixture.is_whole and dataset.tasks == ["detection"] and one.origin and one.origin.boxes:
+            assert one.sample.boxes, f"{one.sample.path} became background"
+    photos = {digest(content) for content in mixture.tree.values() if content and is_photo(content)}
+    assert not photos - set(shas) or dataset.report, "images were left out without a finding"
+
+
+@pytest.fixture(autouse=True)
+def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is searched is what is read, not what a power failure leaves."""
+    monkeypatch.setattr(importer.os, "sync", lambda: None)
 
 
 @search(CASES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -158,10 +229,18 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
 def test_a_clear_error_or_a_right_import(
     new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path, mixture: Mixture, on_error: str
 ) -> None:
-    source = write_tree(tmp_path / "source", mixture.tree)
+    source = folder = tmp_path / "source"
+    if mixture.as_zip:
+        folder.mkdir()
+        source = write_zip(folder / "set.zip", mixture.tree)
+    else:
+        write_tree(folder, mixture.tree)
     dataset = new_dataset(source)
-    with whole_import(dataset, source, data_dir, on_error):
+    with whole_import(dataset, folder, data_dir, on_error):
         assert all(item["code"] in TITLES and item["message"] for item in dataset.report)
         if dataset.status == Dataset.Status.READY:
             assert not dataset.errors
             check_right(dataset, mixture)
+        else:
+            is_one = len(mixture.parts) == 1 and mixture.parts[0].about.reading is None
+            assert not (is_one and mixture.is_whole and not mixture.has_more), dataset.report

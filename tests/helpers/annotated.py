@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -27,8 +30,14 @@ class Annotated:
     split: str
     boxes: list[tuple[str, Corners]] = field(default_factory=list)
 
-    def content(self) -> bytes:
-        return image(sum(map(ord, self.stem)) * 7 + int(self.stem[1:]), SIZE)
+    def content(self, format_: str = "PNG") -> bytes:
+        return _photo(self.stem, format_)
+
+
+@cache
+def _photo(stem: str, format_: str) -> bytes:
+    number = int(re.findall(r"\d+", stem)[-1])
+    return image(sum(map(ord, stem)) * 7 + number, SIZE, format_)
 
 
 IMAGES = [
@@ -42,10 +51,14 @@ IMAGES = [
 Tree = dict[str, bytes | None]
 
 
-def coco(split: str, *, outlined: bool = False) -> dict[str, object]:
+def by_split(items: Sequence[Annotated] = IMAGES) -> dict[str, list[Annotated]]:
+    return {split: [item for item in items if item.split == split] for split in dict.fromkeys(i.split for i in items)}
+
+
+def coco(split: str, *, outlined: bool = False, items: Sequence[Annotated] = IMAGES) -> dict[str, object]:
     """The JSON of one split; `outlined` adds the rectangle of each box as a polygon."""
     images, annotations = [], []
-    for number, item in enumerate((item for item in IMAGES if item.split == split), start=1):
+    for number, item in enumerate(by_split(items)[split], start=1):
         images.append({"id": number, "file_name": f"{item.stem}.png", "width": SIZE[0], "height": SIZE[1]})
         for name, (left, top, right, bottom) in item.boxes:
             entry: dict[str, object] = {
@@ -63,11 +76,11 @@ def coco(split: str, *, outlined: bool = False) -> dict[str, object]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def coco_tree(*, outlined: bool = False) -> Tree:
+def coco_tree(*, outlined: bool = False, items: Sequence[Annotated] = IMAGES) -> Tree:
     """In the layout of Roboflow."""
-    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
-    for split in ("train", "val"):
-        text = json.dumps(coco(split, outlined=outlined), indent=1)
+    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in items}
+    for split in by_split(items):
+        text = json.dumps(coco(split, outlined=outlined, items=items), indent=1)
         tree[f"{split}/_annotations.coco.json"] = text.encode()
     return tree
 
@@ -85,11 +98,11 @@ def yolo_lines(item: Annotated, *, polygons: bool = False) -> str:
     return "\n".join(lines)
 
 
-def yolo_tree(*, polygons: bool = False) -> Tree:
+def yolo_tree(*, polygons: bool = False, items: Sequence[Annotated] = IMAGES) -> Tree:
     """In the layout of Ultralytics."""
-    about = "path: .\ntrain: images/train\nval: images/val\nnames:\n  0: cat\n  1: dog\n  2: owl\n"
-    tree: Tree = {"data.yaml": about.encode()}
-    for item in IMAGES:
+    splits = "".join(f"{split}: images/{split}\n" for split in by_split(items))
+    tree: Tree = {"data.yaml": f"path: .\n{splits}names:\n  0: cat\n  1: dog\n  2: owl\n".encode()}
+    for item in items:
         tree[f"images/{item.split}/{item.stem}.png"] = item.content()
         tree[f"labels/{item.split}/{item.stem}.txt"] = yolo_lines(item, polygons=polygons).encode()
     return tree
@@ -105,12 +118,11 @@ def voc_xml(item: Annotated) -> str:
     return f"<annotation>\n<filename>{item.stem}.png</filename>\n{size}\n{objects}</annotation>\n"
 
 
-def voc_tree() -> Tree:
+def voc_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
     tree: Tree = {}
-    for split in ("train", "val"):
-        stems = [item.stem for item in IMAGES if item.split == split]
-        tree[f"ImageSets/Main/{split}.txt"] = "\n".join(stems).encode()
-    for item in IMAGES:
+    for split, same in by_split(items).items():
+        tree[f"ImageSets/Main/{split}.txt"] = "\n".join(item.stem for item in same).encode()
+    for item in items:
         tree[f"JPEGImages/{item.stem}.png"] = item.content()
         tree[f"Annotations/{item.stem}.xml"] = voc_xml(item).encode()
     return tree
@@ -132,34 +144,49 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def mask_tree(kind: str = "grey") -> Tree:
+def mask(item: Annotated, kind: str = "grey") -> Image.Image:
+    """A mask of kind grey, indexed, colour or binary."""
+    values_HW = mask_values(item)
+    if kind == "indexed":
+        image = Image.frombytes("P", SIZE, values_HW.tobytes())
+        image.putpalette([value for colour in COLOURS for value in colour])
+        return image
+    return Image.fromarray(
+        {
+            "grey": values_HW,
+            "colour": np.array(COLOURS, np.uint8)[values_HW],
+            "binary": np.where(values_HW > 0, 255, 0).astype(np.uint8),
+        }[kind]
+    )
+
+
+def class_dict() -> bytes:
+    """class_dict.csv of masks in colour."""
+    pairs = zip(["background", *CLASSES], COLOURS, strict=True)
+    lines = [f"{name},{red},{green},{blue}" for name, (red, green, blue) in pairs]
+    return "\n".join(["name,r,g,b", *lines]).encode()
+
+
+def mask_tree(kind: str = "grey", items: Sequence[Annotated] = IMAGES) -> Tree:
     """Masks of kind grey, indexed or colour, each with the file that names its classes."""
     tree: Tree = {}
-    for item in IMAGES:
-        image = Image.fromarray(mask_values(item))
-        if kind == "indexed":
-            image = Image.frombytes("P", SIZE, mask_values(item).tobytes())
-            image.putpalette([value for colour in COLOURS for value in colour])
-        elif kind == "colour":
-            image = Image.fromarray(np.array(COLOURS, np.uint8)[mask_values(item)])
+    for item in items:
         tree[f"{item.split}/images/{item.stem}.png"] = item.content()
-        tree[f"{item.split}/masks/{item.stem}.png"] = png(image)
+        tree[f"{item.split}/masks/{item.stem}.png"] = png(mask(item, kind))
     if kind == "colour":
-        names = ["background", *CLASSES]
-        lines = [f"{name},{red},{green},{blue}" for name, (red, green, blue) in zip(names, COLOURS, strict=True)]
-        tree["class_dict.csv"] = "\n".join(["name,r,g,b", *lines]).encode()
+        tree["class_dict.csv"] = class_dict()
     else:
         tree["classes.txt"] = "\n".join(["background", *CLASSES]).encode()
     return tree
 
 
-def csv_tree(*, with_split: bool = True) -> Tree:
+def csv_tree(*, with_split: bool = True, items: Sequence[Annotated] = IMAGES) -> Tree:
     """Each image with boxes has the class of its first one."""
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(["filename", "label", *(["split"] if with_split else [])])
     tree: Tree = {}
-    for item in IMAGES:
+    for item in items:
         tree[f"images/{item.stem}.png"] = item.content()
         if item.boxes:
             writer.writerow([f"{item.stem}.png", item.boxes[0][0], *([item.split] if with_split else [])])
@@ -167,10 +194,10 @@ def csv_tree(*, with_split: bool = True) -> Tree:
     return tree
 
 
-def scenes_tree() -> Tree:
+def scenes_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
     tree: Tree = {}
     records = []
-    for item in IMAGES:
+    for item in items:
         if not item.boxes:
             continue
         instances_HW = np.zeros((SIZE[1], SIZE[0]), np.uint8)

@@ -40,8 +40,12 @@ def settle_splits(layout: Layout, report: Report, files: Files) -> Layout:
 
 def _as_chosen(layout: Layout, files: Files) -> Layout:
     """The layout with the splits that `files.reading.splits` chooses, and their origin."""
+    # Class folders name their images from below the folder around everything, which `kind_of` does not know.
+    in_folder = {
+        image.file.path: files.kind_of(image.file.path) or kind_of_path(image.file.path) for image in layout.images
+    }
     given = layout.split_origin if layout.has_splits else None
-    in_folders = (layout.has_splits and not given) or any(kind_of_path(image.file.path) for image in layout.images)
+    in_folders = (layout.has_splits and not given) or any(in_folder.values())
     if not given and not in_folders:
         return replace(layout, split_origin=reading_messages.SPLIT_NOT_GIVEN())
     choices = (*(["lists"] if given else []), *(["folders"] if in_folders else []), "none")
@@ -54,7 +58,7 @@ def _as_chosen(layout: Layout, files: Files) -> Layout:
         layout = replace(layout, images=images, split_origin=reading_messages.SPLIT_IGNORED())
     elif used == "folders":
         if given or not layout.has_splits:
-            images = [replace(image, kind=kind_of_path(image.file.path)) for image in layout.images]
+            images = [replace(image, kind=in_folder[image.file.path]) for image in layout.images]
             layout = replace(layout, images=images)
         paths = [image.file.path for image in layout.images if image.kind]
         folders = dict.fromkeys(part for path in paths for part in path.split("/")[:-1] if folder_name(part).kinds)

@@ -13,7 +13,7 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.files import Files, kind_of_name, kind_of_path, natural_key
+from trainingapp.datasets.sources.files import Files, kind_of_name, natural_key
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.csv_columns import find_columns
 from trainingapp.datasets.sources.formats.label_lists import (
@@ -219,5 +219,5 @@ def _row(files: Files, parts: list[str], columns: _Columns, position: Position, 
         report.fault("missing_image", messages.NO_IMAGE_NAMED(where=where, path=name[:200]), path)
         return None
     if kind is None and columns.split < 0:
-        kind = kind_of_path(image.path) or kind_of_name(path.rpartition("/")[2])
+        kind = files.kind_of(image.path) or kind_of_name(path.rpartition("/")[2])
     return _Row(image, parts[columns.label].strip(), kind, position)

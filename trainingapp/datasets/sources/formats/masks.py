@@ -5,10 +5,10 @@ train/*.jpg  train_masks/*.png                       and other folders whose nam
 JPEGImages/*.jpg  SegmentationClass/*.png  labelmap.txt
 a.jpg  a_mask.png                                    in one folder
 
-Names and colours: class_dict.csv (name,r,g,b), labelmap.txt (name:r,g,b:...), or a plain list of names (classes.txt,
-labels.txt, class_names.txt). Without colours a grey or indexed pixel is the number of its class: 0 is the background;
-masks with no other values than 0 and 255 show one class. What soft edges and 255 beside other values mean is decided in
-`mask_values.py`, and can be chosen in the review.
+Names and colours: class_dict.csv (name,r,g,b), labelmap.txt (name:r,g,b:...), _classes.csv (Pixel Value, Class, as
+Roboflow exports it), or a plain list of names (classes.txt, labels.txt, class_names.txt). Without colours a grey or
+indexed pixel is the number of its class: 0 is the background; masks with no other values than 0 and 255 show one class.
+What soft edges and 255 beside other values mean is decided in `mask_values.py`, and can be chosen in the review.
 """
 
 import csv
@@ -25,7 +25,7 @@ from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.images.decoding import read_mask
 from trainingapp.datasets.report import DatasetError, Report
-from trainingapp.datasets.sources.files import Files, class_name, kind_of_path
+from trainingapp.datasets.sources.files import Files, class_name
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.mask_pairs import mask_pairs
 from trainingapp.datasets.sources.formats.mask_values import ValueCounts, is_jpeg, is_void, threshold
@@ -35,6 +35,7 @@ from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "masks"
 _COLOUR_TABLES = ("class_dict.csv", "labelmap.txt", "label_colors.txt")
+_VALUE_TABLE = "_classes.csv"
 _NAME_TABLES = ("classes.txt", "labels.txt", "class_names.txt")
 _BACKGROUND_NAMES = {"background", "_background_", "bg"}
 _IGNORED_NAMES = {"void", "ignore", "ignored", "__ignore__"}
@@ -102,7 +103,7 @@ def read(files: Files, report: Report) -> Layout:
             report.fault("unknown_class", messages.UNKNOWN_PIXEL_VALUES(path=mask.path, values=named), mask.path)
             continue
         seen = tuple(sorted({meaning for meaning in meaning_of.values() if meaning >= 0}))
-        kind = kind_of_path(image.path) or kind_of_path(mask.path)
+        kind = files.kind_of(image.path) or files.kind_of(mask.path)
         collector.add(image, Position(mask.path), kind=kind, mask=MaskFile(mask, coding, seen))
     collector.warn_of_others()
     listed = [*([legend.path] if legend.path else []), *(mask.path for _image, mask in pairs)]
@@ -129,6 +130,8 @@ def _pixel_value(value: int, in_colour: bool) -> Message:
 
 
 def _legend(files: Files, report: Report) -> _Legend:
+    if legend := _value_legend(files, report):
+        return legend
     for ending in (*_COLOUR_TABLES, *_NAME_TABLES):
         for file in files.ending(ending):
             try:
@@ -144,6 +147,28 @@ def _legend(files: Files, report: Report) -> _Legend:
                 return _Legend(colours, [], file.path)
             report.error("bad_annotation", messages.NO_COLOURS(path=file.path), file.path)
     return _Legend({}, [])
+
+
+def _value_legend(files: Files, report: Report) -> _Legend | None:
+    """The names by pixel value in the tables of all folders: two columns, Pixel Value and Class."""
+    named: dict[int, str] = {}
+    path = ""
+    for file in files.ending(_VALUE_TABLE):
+        if not files.peek(file).lstrip().lower().startswith(b"pixel value"):
+            continue
+        try:
+            lines = files.read_text(file).splitlines()[1:]
+        except DatasetError as error:
+            report.faults(error.items)
+            continue
+        path = path or file.path
+        for line in lines:
+            value, _, name = line.partition(",")
+            if value.strip().isascii() and value.strip().isdigit() and len(value.strip()) < 4 and class_name(name):
+                named.setdefault(int(value), class_name(name))
+    if not named:
+        return None
+    return _Legend({}, [named.get(value, f"class {value}") for value in range(max(named) + 1)], path)
 
 
 def _class_dict(text: str) -> dict[int, str]:
