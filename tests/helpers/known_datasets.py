@@ -121,7 +121,8 @@ def coco_lists_tree(*, as_rle: bool = False, items: Sequence[Annotated] = IMAGES
 
 def yolo_outlines_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
     """Outlines of six points, in the layout of Roboflow; four points would be oriented boxes."""
-    tree: Tree = {"data.yaml": b"train: ../train/images\nval: ../val/images\nnc: 3\nnames: ['cat', 'dog', 'owl']\n"}
+    splits = "".join(f"{split}: ../{split}/images\n" for split in by_split(items))
+    tree: Tree = {"data.yaml": f"{splits}nc: 3\nnames: ['cat', 'dog', 'owl']\n".encode()}
     for item in items:
         lines = []
         for name, (left, top, right, bottom) in item.boxes:
@@ -136,7 +137,8 @@ def yolo_outlines_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 def pose_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
     """YOLO pose: a box and two key points for each object."""
-    tree: Tree = {"data.yaml": b"train: train/images\nval: val/images\nkpt_shape: [2, 3]\nnames: [cat, dog, owl]\n"}
+    splits = "".join(f"{split}: {split}/images\n" for split in by_split(items))
+    tree: Tree = {"data.yaml": f"{splits}kpt_shape: [2, 3]\nnames: [cat, dog, owl]\n".encode()}
     for item in items:
         lines = yolo_lines(item).splitlines()
         tree[f"{item.split}/images/{item.stem}.png"] = item.content()

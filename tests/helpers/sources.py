@@ -61,10 +61,13 @@ def files_under(folder: Path) -> list[str]:
 
 
 @contextmanager
-def whole_import(dataset: Dataset, source: Path, data_dir: Path, on_error: str) -> Iterator[None]:
+def whole_import(
+    dataset: Dataset, source: Path, data_dir: Path, on_error: str, reading: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Within: `source` was imported, or refused with an error and nothing left. All is removed at the end."""
     try:
-        Dataset.objects.filter(pk=dataset.pk).update(options={"on_error": on_error})
+        options = {"on_error": on_error, "reading": dict(reading or {})}
+        Dataset.objects.filter(pk=dataset.pk).update(options=options)
         dataset.refresh_from_db()
         run_import(dataset)
         if dataset.status != Dataset.Status.READY:

@@ -125,6 +125,13 @@ FOLDERS_ARE_NO_CLASSES = define(
         "include the annotations as COCO JSON, YOLO, Pascal VOC, masks or a CSV file.",
     ),
 )
+FOLDERS_OF_SPLITS = define(
+    "dataset_folders_of_splits",
+    gettext_noop(
+        "Within the class folders there are folders of splits: %(folders)s. Arrange them as train/CLASS and val/CLASS, "
+        "or as CLASS/train and CLASS/val with no other images in the class folders."
+    ),
+)
 FOLDERS_OF_MASKS = define(
     "dataset_folders_of_masks",
     gettext_noop(

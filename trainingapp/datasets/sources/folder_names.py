@@ -127,7 +127,8 @@ def kinds_of_folders(folders: Iterable[str]) -> dict[str, Kind]:
         if kind := kind_of_folder(name):
             found[folder] = kind
         elif len(kinds := folder_name(name).kinds) == 1:
-            rest = tuple(word for word in _words(name) if word not in SPLIT_WORDS)
+            # The v of a version is no word: ISIC-2017_Test_v2_Data beside ISIC-2017_Training_Data.
+            rest = tuple(word for word in _words(name) if word not in SPLIT_WORDS and word != "v")
             twins[rest].setdefault(next(iter(kinds)), []).append(folder)
     for by_kind in twins.values():
         if "train" in by_kind and len(by_kind) > 1:

@@ -29,23 +29,24 @@ class ListedSplits:
 
 
 def with_listed_splits(layout: Layout, files: Files, report: Report) -> Layout:
-    """The layout with the splits of the lists in the source, where it has no others; images in no list are left out."""
-    if layout.has_splits or layout.split_origin or files.reading.splits not in ("auto", "lists"):
+    """The layout with the splits of the lists in the source for images that have no other; the rest is left out.
+
+    Images may have splits by their folders beside those of another set, whose splits are in lists.
+    """
+    without = [image.file for image in layout.images if not image.kind]
+    if not without or layout.split_origin or files.reading.splits not in ("auto", "lists"):
         return layout
     preferred = "segmentation" if "masks" in layout.annotations[:1] else "main"
-    listed = listed_splits(files, [image.file for image in layout.images], report, preferred)
-    images = [
-        replace(image, kind=listed.kinds[image.file.path]) for image in layout.images if image.file.path in listed.kinds
-    ]
-    if not images:
+    listed = listed_splits(files, without, report, preferred)
+    kinds = {image.file.path: image.kind or listed.kinds.get(image.file.path) for image in layout.images}
+    if not any(listed.kinds.get(file.path) for file in without):
         return layout
-    others = [image.file.path for image in layout.images if image.file.path not in listed.kinds]
-    warn_of_unlisted(others, report)
+    warn_of_unlisted([path for path, kind in kinds.items() if not kind], report)
     return replace(
         layout,
-        images=images,
+        images=[replace(image, kind=kinds[image.file.path]) for image in layout.images if kinds[image.file.path]],
         files=[*layout.files, *listed.paths],
-        split_origin=SPLIT_FROM_LISTS(paths=listed.paths),
+        split_origin=None if layout.has_splits else SPLIT_FROM_LISTS(paths=listed.paths),
     )
 
 

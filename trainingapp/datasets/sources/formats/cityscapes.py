@@ -95,7 +95,9 @@ def read(files: Files, report: Report) -> Layout:
         if stem(file.path).endswith(_IMAGE) and file.path not in paired:
             report.fault("missing_mask", messages.NO_MASK_FOR_IMAGE(path=file.path), file.path)
     # Outlines, instances and colours repeat the masks.
-    files.read_paths.update(file.path for file in files.source.files if _OTHER.search(stem(file.path)))
+    repeated = [file.path for file in files.source.files if _OTHER.search(stem(file.path))]
+    files.read_paths.update(repeated)
+    collector.warn_of_others([*repeated, *(file.path for file in files.images if stem(file.path).endswith(_IMAGE))])
     return Layout(NAME, ["masks"], classes, collector.images(), [mask.path for _image, mask, *_rest in pairs])
 
 

@@ -236,6 +236,10 @@ def _refuse_structure(found: "_Found", report: Report) -> None:
     if masks := sorted(part for part in roles if folder_name(part).is_structure and "masks" in folder_name(part).roles):
         message = messages.FOLDERS_OF_MASKS(folders=masks[:MOST_NAMED])
         report.error("not_classes", message, masks[0])
+    # One folder called train or test can be a subclass; train beside another split is a division of the images.
+    kinds = {part: kind for part in roles if (kind := kind_of_folder(part))}
+    if "train" in kinds.values() and len(set(kinds.values())) > 1:
+        report.error("mixed_layout", messages.FOLDERS_OF_SPLITS(folders=sorted(kinds)[:MOST_NAMED]), min(kinds))
     report.raise_errors()
 
 

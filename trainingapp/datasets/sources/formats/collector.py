@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from typing import cast
@@ -96,6 +96,11 @@ class Collector:
         warn_of_unlisted(paths, self.report)
         self._unlisted.update(paths)
 
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove images whose annotations are of another kind; `warn_of_others` reports them."""
+        for path in paths:
+            self._images.pop(path, None)
+
     def images(self) -> list[SourceImage]:
         """The images added; each is stored in images/ under its path below the folder that is common to all."""
         folders = [path.split("/")[:-1] for path in self._images]
@@ -121,10 +126,10 @@ class Collector:
                 unusable = image.unusable + len(image.shapes) - len(kept)
                 self._images[path] = replace(image, shapes=kept, unusable=unusable)
 
-    def warn_of_others(self) -> None:
-        """Warn of the images of the source that no annotation refers to."""
+    def warn_of_others(self, used: Collection[str] = ()) -> None:
+        """Warn of the images that no annotation refers to; those in `used` repeat annotations or have a finding."""
         masks = {image.mask.file.path for image in self._images.values() if image.mask}
-        known = self._images.keys() | masks | self._unlisted
+        known = self._images.keys() | masks | self._unlisted | set(used)
         others = [file.path for file in self.files.images if file.path not in known]
         if others:
             count = len(others)

@@ -82,8 +82,10 @@ def _rows(files: Files, file: SourceFile) -> tuple[list[list[str]], str]:
 
 
 def _are_classes(values: list[str]) -> bool:
-    """Whether the values can be names of classes: not measurements, and not a text of its own for every image."""
+    """Whether the values can be names of classes: not measurements or JSON, nor a text of its own for every image."""
     different = set(values)
+    if any(value.startswith(("[{", '{"')) for value in different):
+        return False
     if len(values) >= _ENOUGH_ROWS and len(different) == len(values):
         return False
     return bool(different - {""}) and 2 * sum(map(_is_fraction, different)) <= len(different)

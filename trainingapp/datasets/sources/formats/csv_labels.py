@@ -7,6 +7,7 @@ A label can be a list, such as cat|dog, "cat,dog" or, in a column named in the p
 several labels per image.
 """
 
+import re
 from dataclasses import dataclass
 
 from trainingapp.contract.messages import Message
@@ -45,6 +46,7 @@ FILE_COLUMNS = (
 PLURAL_COLUMNS = ("labels", "classes", "tags", "targets", "categories", "class_names", "attributes")
 LABEL_COLUMNS = ("label", "class", "target", "class_name", "label_name", "category", *PLURAL_COLUMNS)
 SPLIT_COLUMNS = ("split", "set", "subset", "partition")
+_JSON_CELL = re.compile(r"""\[\s*\{\s*["']""")
 _BOX_COLUMNS = {"xmin", "x_min", "bbox", "x1"}
 
 
@@ -90,7 +92,10 @@ def _columns_by_content(files: Files, file: SourceFile) -> _Columns | None:
 
 
 def _columns(content: bytes) -> _Columns | None:
-    header = content.decode("utf-8-sig", errors="replace").partition("\n")[0].rstrip("\r")
+    header, _, rows = content.decode("utf-8-sig", errors="replace").partition("\n")
+    if _JSON_CELL.search(rows):  # objects, as Label Studio writes them
+        return None
+    header = header.rstrip("\r")
     delimiter = delimiter_of(header)
     names = [name.strip().strip('"').lower() for name in header.split(delimiter)]
     file, label, split = (

@@ -30,8 +30,12 @@ def _annotation_files(files: Files) -> list[SourceFile]:
 
 def read(files: Files, report: Report) -> Layout:
     """Read the annotations; the class of an image is that of its large object."""
-    (file,) = _annotation_files(files)
     collector = Collector(files, report)
+    found = _annotation_files(files)
+    if not found:  # the format was chosen in the review
+        collector.warn_of_others()
+        return Layout(NAME, ["boxes", "masks", "labels"], [], [])
+    (file,) = found
     classes: list[str] = []
     records: list[tuple[int, object]] = []
     for key, line, value in members(files.read_text(file), file.path):
@@ -44,8 +48,8 @@ def read(files: Files, report: Report) -> Layout:
         raise DatasetError.one("bad_annotation", message, file.path)
     for line, record in records:
         where = Position(file.path, line)
-        if found := _add(record, where, file, len(classes), collector):
-            code, fault = found
+        if problem := _add(record, where, file, len(classes), collector):
+            code, fault = problem
             report.fault(code, messages.INVALID_ENTRY(where=where.param(), fault=fault), file.path)
     collector.warn_of_others()
     images = collector.images()

@@ -133,6 +133,11 @@ class Gathered:
             first = next(iter(self._whole.values()))[0]
             message = messages.LABELS_NOT_USED(count=len(self._whole), where=first.param())
             self.report.warn("ignored_file", message, first.path, count=len(self._whole))
+            # In a file without any object, images have classes and are no background of those with objects.
+            with_objects = {shape.where.path for image in images for shape in image.shapes}
+            self._collector.remove(
+                path for path, (where, _labels) in self._whole.items() if where.path not in with_objects
+            )
         layout = object_layout(self._name, self._collector, classes, self._paths, self.report, split_origin=origin)
         return replace(layout, images=[_relabelled(image, label_of) for image in images])
 
