@@ -76,7 +76,8 @@ class Mixture:
     """The files and the sets that they come from.
 
     `is_whole` where no file of a set is missing or changed, `is_clear` where no file of one stands in place of that of
-    another, `is_broken` where one is damaged; `has_more` where there are images of no set. `reading` is the choice of a format, as in the review.
+    another, `is_broken` where one is damaged; `has_more` where there are images of no set. `reading` is the choice of a
+    format, as in the review.
     """
 
     tree: Tree

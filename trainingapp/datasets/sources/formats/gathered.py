@@ -135,9 +135,9 @@ class Gathered:
             self.report.warn("ignored_file", message, first.path, count=len(self._whole))
             # In a file without any object, images have classes and are no background of those with objects.
             with_objects = {shape.where.path for image in images for shape in image.shapes}
-            self._collector.remove(
-                path for path, (where, _labels) in self._whole.items() if where.path not in with_objects
-            )
+            apart = {path for path, (where, _labels) in self._whole.items() if where.path not in with_objects}
+            self._collector.remove(apart)
+            images = [image for image in images if image.file.path not in apart]
         layout = object_layout(self._name, self._collector, classes, self._paths, self.report, split_origin=origin)
         return replace(layout, images=[_relabelled(image, label_of) for image in images])
 

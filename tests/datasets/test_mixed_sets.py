@@ -1,0 +1,85 @@
+"""Two sets in one source: the images of the one that is not read are named, and no split or class is made up."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.helpers import annotated, known_datasets
+from tests.helpers.annotated import IMAGES, source_of
+from tests.helpers.annotation_programs import label_studio_csv_tree
+from tests.helpers.exports import EXPORTS
+from tests.helpers.sources import Tree, codes, image, two_classes
+from trainingapp.datasets.options import ReadingOptions
+from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.sources.formats.registry import FORMATS, read_layout
+from trainingapp.datasets.sources.layout import Layout
+from trainingapp.models import Dataset
+
+ImportTree = Callable[[Tree], Dataset]
+
+
+def read(tree: Tree, format_: str = "auto") -> tuple[Layout, list[str]]:
+    """The layout and the codes of the findings."""
+    report = Report()
+    layout = read_layout(source_of(dict(tree)), report, reading=ReadingOptions(format=format_))
+    return layout, [item["code"] for item in report.items()]
+
+
+@pytest.mark.parametrize("name", [format_.NAME for format_ in FORMATS if format_.NAME not in ("class_folders", "yolo")])
+def test_a_chosen_format_without_its_files_has_no_images(name: str) -> None:
+    layout, found = read({**two_classes(2), "notes.json": b"{}", "a.xml": b"<a/>", "b.csv": b"a,b\n1,2\n"}, name)
+    assert (layout.images, layout.classes) == ([], [])
+    assert "not_annotated" in found
+
+
+def test_other_images_beside_cityscapes_are_named() -> None:
+    layout, found = read({**EXPORTS["cityscapes"].files(), "other/a.png": image(1)})
+    assert (len(layout.images), found) == (len(IMAGES), ["not_annotated"])
+    assert read(EXPORTS["cityscapes"].files())[1] == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["{{}}/{label}/{split}/{stem}.png", "{{}}/{label}/images/{split}/{stem}.png", "{label}/{split}/{stem}.png"],
+)
+def test_folders_of_splits_within_class_folders_are_not_passed_over(pattern: str) -> None:
+    tree = known_datasets.folders_tree(pattern)
+    more = {"cat/direct.png": image(1)} if pattern.startswith("{label}") else {}
+    doubled = {path.replace("{}", name): content for path, content in tree.items() for name in ("one", "two")}
+    with pytest.raises(DatasetError) as refused:
+        read({**doubled, **more})
+    assert [item["code"] for item in refused.value.items] == ["mixed_layout"]
+    assert "train, val" in refused.value.items[0]["message"]
+
+
+def test_objects_in_json_are_no_classes(import_tree: ImportTree) -> None:
+    layout, found = read(label_studio_csv_tree(), "csv")
+    assert (layout.classes, "not_annotated" in found) == ([], True)
+
+
+def test_images_with_classes_beside_images_with_objects_are_no_background() -> None:
+    objects = {f"one/{path}": content for path, content in EXPORTS["imagefolder"].files().items()}
+    labels = {f"two/{path}": content for path, content in EXPORTS["imagefolder labels"].files("other").items()}
+    layout, found = read({**objects, **labels})
+    assert {one.file.path.partition("/")[0] for one in layout.images} == {"one"}
+    assert found == ["ignored_file", "not_annotated"]
+
+
+def test_lists_count_for_images_without_folders_of_splits() -> None:
+    in_folders = {f"one/{path}": content for path, content in annotated.mask_tree("colour").items()}
+    in_lists = {f"two/{path}": content for path, content in EXPORTS["voc masks"].files("other").items()}
+    layout, _found = read({**in_folders, **in_lists})
+    kinds = {one.file.path.rpartition("/")[2].partition(".")[0]: one.kind for one in layout.images}
+    assert kinds == {stem.format(item.stem[1:]): item.split for item in IMAGES for stem in ("p{}", "q{}")}
+
+
+def test_images_with_a_version_in_the_name_of_their_split_are_for_testing() -> None:
+    """ISIC-2017_Test_v2_Data beside ISIC-2017_Training_Data."""
+    layout, found = read(EXPORTS["isic"].files(with_test=True))
+    assert {one.file.path.rpartition("/")[2] for one in layout.images} == {f"{item.stem}.jpg" for item in IMAGES}
+    assert found == ["test_left_out"]
+
+
+def test_pixel_values_of_roboflow_are_named(import_tree: ImportTree) -> None:
+    dataset = import_tree(EXPORTS["roboflow masks"].files())
+    assert (dataset.classes, codes(dataset, "warning")) == (annotated.CLASSES, [])
