@@ -327,7 +327,8 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "cvstudio.compression.CompressionMiddleware",
+    "cvstudio.static_files.StaticFilesMiddleware",
     "trainingapp.accounts.middleware.private",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -422,11 +423,11 @@ STATICFILES_DIRS = [
     ("vendor/uplot", _NODE_MODULES / "uplot" / "dist"),
     ("vendor/idiomorph", _NODE_MODULES / "idiomorph" / "dist"),
 ]
-# Files are served from their source folders, or from STATIC_ROOT after collectstatic.
+# Files are served from their source folders, under addresses that change with their content (cvstudio/static_files.py).
 WHITENOISE_USE_FINDERS = True
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {"BACKEND": "cvstudio.static_files.VersionedStaticFilesStorage"},
 }
 
 # Uploads are written to the disk of the datasets, so that moving one is a rename.

@@ -1,6 +1,7 @@
 """A built wheel contains the whole studio: templates, browser libraries and translations."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -95,6 +96,20 @@ def test_an_installed_studio_keeps_its_data_out_of_site_packages(
     file, data_dir = run(outside, tmp_path, sys.executable, "-c", program).split()
     assert Path(file).is_relative_to(installed)
     assert data_dir == str(tmp_path / "share" / "cvstudio")
+
+
+def test_static_files_have_versions_and_are_compressed_from_the_wheel(outside: dict[str, str], tmp_path: Path) -> None:
+    program = (
+        "import django; django.setup(); from django.test import Client\n"
+        "from django.contrib.staticfiles.storage import staticfiles_storage\n"
+        "address = staticfiles_storage.url('vendor/bootstrap/css/bootstrap.min.css')\n"
+        "response = Client().get(address, headers={'Accept-Encoding': 'gzip'})\n"
+        "print(address, response.status_code, response['Content-Encoding'], response['Cache-Control'], sep='|')"
+    )
+    env = {**outside, "DJANGO_SETTINGS_MODULE": "cvstudio.settings"}
+    address, *answer = run(env, tmp_path, sys.executable, "-c", program).strip().split("|")
+    assert re.fullmatch(r"/static/[0-9a-f]{12}/vendor/bootstrap/css/bootstrap\.min\.css", address)
+    assert answer == ["200", "gzip", "max-age=31536000, public, immutable"]
 
 
 def test_pages_are_styled_and_translated_from_the_wheel(outside: dict[str, str], tmp_path: Path) -> None:
