@@ -46,7 +46,7 @@ def environment_without_django(script: Path) -> str:
     )
 
 
-@pytest.mark.parametrize("threads", [1, 0])
+@pytest.mark.parametrize("threads", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_it_gives_the_same_weights_bit_by_bit(new_run, tmp_path: Path, dataset_dir: Path, threads: int) -> None:
     run_dir = new_run(**HARD, cpu_threads=threads, ema_decay=0.9)
     train_here(run_dir)

@@ -203,6 +203,8 @@ def _images_and_targets(name: str, count: int = 2) -> tuple[torch.Tensor, list[d
 
 SMALL = ["fcos_resnet18_fpn", "retinanet_resnet18_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn"]
 OTHERS = ["fcos_mobilenet_v3_large_fpn", "ssdlite320_mobilenet_v3_large"]
+#: One large network of each family; all of them are built in the long tests.
+LARGE = ["fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2", "fasterrcnn_resnet50_fpn_v2", "ssd300_vgg16"]
 
 
 @pytest.mark.parametrize("name", SMALL + OTHERS)
@@ -225,7 +227,14 @@ def test_architecture_gives_losses_gradients_and_boxes(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in DETECTORS if name not in SMALL + OTHERS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in LARGE else pytest.mark.long)
+        for name in DETECTORS
+        if name not in SMALL + OTHERS
+    ],
+)
 def test_every_architecture_can_be_built_and_finds_boxes(name: str) -> None:
     model = _build(name).eval()
     images, _targets = _images_and_targets(name, count=1)
@@ -392,7 +401,7 @@ def test_an_interrupted_run_resumes_bit_exactly(
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param("fasterrcnn_mobilenet_v3_large_320_fpn", marks=pytest.mark.slow),
+        pytest.param("fasterrcnn_mobilenet_v3_large_320_fpn", marks=pytest.mark.long),
         "ssdlite320_mobilenet_v3_large",
     ],
 )
