@@ -39,7 +39,7 @@ def with_cvat(element: str) -> Tree:
 
 def with_label_studio(kind: str, value: dict[str, object]) -> Tree:
     result = [{"type": kind, "value": value, "from_name": "x", "original_width": SIZE[0], "original_height": SIZE[1]}]
-    tasks = [{"data": {"image": path}, "annotations": []} for path in BACKGROUND]
+    tasks: list[dict[str, object]] = [{"data": {"image": path}, "annotations": [{"result": []}]} for path in BACKGROUND]
     tasks.append({"data": {"image": "a.png"}, "annotations": [{"result": result}]})
     return {"a.png": image(1, SIZE), **BACKGROUND, "export.json": json.dumps(tasks).encode()}
 
@@ -87,7 +87,8 @@ def test_round_and_rotated_objects(import_tree: ImportTree, tree: Tree, box: tup
          ["a.json line 3", "label"]),
         (with_cvat('<polyline label="cat" points="1,1;2,2"/>'), "bad_annotation", ["line 3", "polyline"]),
         (with_cvat('<box label="cat" xtl="nan" ytl="0" xbr="9" ybr="9"/>'), "bad_annotation", ["line 3", "xtl"]),
-        (with_cvat("</image><track id='0'></track><image>"), "bad_annotation", ["tracks are not read", "COCO"]),
+        (with_cvat('<mask label="cat" rle="1, 2" left="1" top="1" width="2" height="2"/>'), "bad_annotation",
+         ["line 3", "rle"]),
         (with_cvat("<box"), "annotations_broken", ["annotations.xml line 4"]),
         (with_label_studio("keypointlabels", {"x": 1, "y": 1}), "bad_annotation", ["line 1", "keypointlabels"]),
         (with_label_studio("rectanglelabels", {"x": 1, "rectanglelabels": ["cat"]}), "bad_annotation", ["value"]),
@@ -136,3 +137,31 @@ def test_tags_of_cvat_and_objects_without_a_class(import_tree: ImportTree) -> No
     dataset = import_tree({**BACKGROUND, "boxes.csv": b'image,bbox\nb0,"[1, 2, 30, 30]"\nb1,"[4, 4, 20, 20]"\nb2,\n'})
     assert (dataset.status, dataset.classes) == ("ready", ["object"])
     assert "one_class" in codes(dataset, "warning")
+
+
+def test_images_without_a_finished_annotation_are_left_out(import_tree: ImportTree, data_dir: Path) -> None:
+    region = {"x": 10, "y": 10, "width": 30, "height": 30, "rectanglelabels": ["cat"]}
+    result = [{"type": "rectanglelabels", "value": region, "from_name": "x"}]
+    unfinished: list[dict[str, object]] = [
+        {"data": {"image": "b0.png"}, "annotations": [], "predictions": [{"result": result}]},
+        {"data": {"image": "b1.png"}, "annotations": [{"was_cancelled": True, "result": []}]},
+    ]
+    finished = [{"data": {"image": f"c{number}.png"}, "annotations": [{"result": result}]} for number in range(3)]
+    pictures = {**BACKGROUND, **{f"c{number}.png": image(number + 70, SIZE) for number in range(3)}}
+    dataset = import_tree({**pictures, "export.json": json.dumps([*unfinished, *finished]).encode()})
+    assert (dataset.status, sorted(imported_boxes(dataset))) == ("ready", ["c0", "c1", "c2"])
+    assert codes(dataset, "warning") == ["not_annotated", "not_annotated"]
+    dataset = import_tree({**pictures, "export.json": json.dumps(unfinished).encode()})
+    assert (dataset.status, set(codes(dataset))) == ("refused", {"not_annotated", "no_images"})
+
+
+def test_labels_of_label_studio_give_classes_to_objects_of_the_same_id(import_tree: ImportTree) -> None:
+    place = {"x": 10, "y": 10, "width": 30, "height": 30}
+    result = [
+        {"id": "a", "type": "rectangle", "from_name": "shape", "value": place},
+        {"id": "a", "type": "labels", "from_name": "class", "value": {**place, "labels": ["cat"]}},
+    ]
+    tasks = [{"data": {"image": path}, "annotations": [{"result": result}]} for path in BACKGROUND]
+    dataset = import_tree({**BACKGROUND, "export.json": json.dumps(tasks).encode()})
+    assert (dataset.status, dataset.classes) == ("ready", ["cat"])
+    assert imported_boxes(dataset)["b0"][1] == [("cat", (6, 4, 24, 16))]

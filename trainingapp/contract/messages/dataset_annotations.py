@@ -144,6 +144,17 @@ YOLO_LINE_INVALID = define(
         "%(where)s: a class and four numbers (or the points of a polygon) are required, not %(count)d values.",
     ),
 )
+YOLO_NOT_NUMBERS = define(
+    "dataset_yolo_not_numbers",
+    gettext_noop(
+        "%(where)s: %(text)s is not a line of YOLO: the number of a class and four numbers (or the points of a "
+        "polygon), separated by spaces, with decimal points."
+    ),
+)
+YOLO_NO_CLASS = define(
+    "dataset_yolo_no_class",
+    gettext_noop("%(where)s: there is no class %(text)s; the classes are numbered from 0 to %(last)d."),
+)
 NOT_VOC = define("dataset_not_voc", gettext_noop("%(path)s was not read: it is not an annotation file of Pascal VOC."))
 CORNERS_SWAPPED = define(
     "dataset_corners_swapped",
@@ -189,6 +200,13 @@ YOLO_EXTRA_COLUMNS = define(
         "ignored: %(where)s. Check that these are annotations.",
         "%(count)d lines have columns after their box, as predictions (confidence) and tracks (number) do; they were "
         "ignored. Check that these are annotations. The first is %(where)s.",
+    ),
+)
+YOLO_REPEATED = define(
+    "dataset_yolo_repeated",
+    ngettext(
+        "%(count)d line repeats another one of its file and was left out: %(where)s.",
+        "%(count)d lines repeat another one of their file and were left out. The first is %(where)s.",
     ),
 )
 YOLO_FOUR_CORNERS = define(

@@ -40,16 +40,21 @@ LABELS_NOT_USED = define(
         "%(where)s.",
     ),
 )
-TRACKS_NOT_READ = define(
-    "dataset_tracks_not_read",
+FRAME_MISSING = define(
+    "dataset_frame_missing",
     gettext_noop(
-        "%(where)s: this is CVAT's format for videos; its tracks are not read. Export the task in CVAT as “CVAT for "
-        "images” or COCO."
+        "%(where)s: there is no image %(name)s for frame %(frame)d of the video. Export the task in CVAT with “Save "
+        "images” switched on, or as “CVAT for images”."
     ),
 )
-VIA3_NOT_READ = define(
-    "dataset_via3_not_read",
-    gettext_noop("%(path)s is a project of VIA 3, which is not read. Export it in VIA as COCO, or use VIA 2."),
+UNFINISHED_TASKS = define(
+    "dataset_unfinished_tasks",
+    ngettext(
+        "%(count)d image has no finished annotation and was left out, first at %(where)s. Predictions are not "
+        "annotations: accept them in Label Studio.",
+        "%(count)d images have no finished annotation and were left out, first at %(where)s. Predictions are not "
+        "annotations: accept them in Label Studio.",
+    ),
 )
 SECOND_ANNOTATIONS = define(
     "dataset_second_annotations",
@@ -64,6 +69,22 @@ IGNORED_REGIONS = define(
     ngettext(
         "%(count)d ignored region was left out, first at %(where)s: VisDrone does not evaluate objects there.",
         "%(count)d ignored regions were left out, first at %(where)s: VisDrone does not evaluate objects there.",
+    ),
+)
+DONT_CARE_REGIONS = define(
+    "dataset_dont_care_regions",
+    ngettext(
+        "%(count)d region that is marked as DontCare was left out, first at %(where)s: KITTI does not evaluate "
+        "objects there.",
+        "%(count)d regions that are marked as DontCare were left out, first at %(where)s: KITTI does not evaluate "
+        "objects there.",
+    ),
+)
+NOT_KITTI = define("dataset_not_kitti", gettext_noop("%(where)s: %(text)s is not a line of 15 values, as in KITTI."))
+RUNS_OF_LINE = define(
+    "dataset_runs_of_line",
+    gettext_noop(
+        "%(where)s: %(column)s must be pairs of a start and a length, counted from 1 and without overlap, not %(text)s."
     ),
 )
 NO_LABEL_IN_METADATA = define(

@@ -6,6 +6,10 @@ from trainingapp.contract.messages import define, gettext_noop, ngettext
 
 EMPTY_FILE = define("dataset_empty_file", gettext_noop("%(path)s is empty (0 bytes)."))
 TEXT_FILE = define("dataset_text_file", gettext_noop("%(path)s is a text file, not an image."))
+POINTER_FILE = define(
+    "dataset_pointer_file",
+    gettext_noop("%(path)s is a pointer of Git LFS, not the image itself. Fetch the images with: git lfs pull"),
+)
 NOT_AN_IMAGE = define(
     "dataset_not_an_image", gettext_noop("%(path)s is not an image in a supported format (%(formats)s).")
 )
@@ -166,6 +170,20 @@ MOST_OBJECTS_UNUSABLE = define(
     gettext_noop(
         "%(count)d of %(total)d objects have no area or lie outside of their images: the coordinates may be in another "
         "unit or for images of another size. Correct the annotations, or import the rest by leaving out what is faulty."
+    ),
+)
+BOXES_IN_SHARES = define(
+    "dataset_boxes_in_shares",
+    gettext_noop(
+        "%(where)s: the coordinates of all boxes are between 0 and 1 (%(box)s), but this format has pixels. Multiply x "
+        "and width by the width of the image, y and height by its height."
+    ),
+)
+BOXES_OF_CORNERS = define(
+    "dataset_boxes_of_corners",
+    gettext_noop(
+        "%(where)s: %(count)d of %(total)d boxes exceed their image, but would fit as left, top, right and bottom. "
+        "Write them as left, top, width and height."
     ),
 )
 MASK_EMPTY = define("dataset_mask_empty", gettext_noop("%(where)s: the mask is empty."))

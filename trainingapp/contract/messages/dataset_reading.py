@@ -46,7 +46,7 @@ FORMAT_TITLES = {
     "one_hot": define("dataset_format_one_hot", gettext_noop("One-hot CSV")),
     "scenes": define("dataset_format_scenes", gettext_noop("Demo scenes")),
     "labelme": define("dataset_format_labelme", gettext_noop("Labelme")),
-    "cvat": define("dataset_format_cvat", gettext_noop("CVAT for images")),
+    "cvat": define("dataset_format_cvat", gettext_noop("CVAT")),
     "label_studio": define("dataset_format_label_studio", gettext_noop("Label Studio")),
     "csv_boxes": define("dataset_format_csv_boxes", gettext_noop("CSV of boxes")),
     "via": define("dataset_format_via", gettext_noop("VGG Image Annotator")),
@@ -56,6 +56,9 @@ FORMAT_TITLES = {
     "datumaro": define("dataset_format_datumaro", gettext_noop("Datumaro")),
     "file_name": define("dataset_format_file_name", gettext_noop("Classes in file names")),
     "createml": define("dataset_format_createml", gettext_noop("Create ML")),
+    "supervisely": define("dataset_format_supervisely", gettext_noop("Supervisely")),
+    "csv_runs": define("dataset_format_csv_runs", gettext_noop("CSV of run lengths")),
+    "kitti": define("dataset_format_kitti", gettext_noop("KITTI")),
 }
 
 

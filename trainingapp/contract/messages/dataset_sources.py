@@ -23,6 +23,17 @@ OTHER_ARCHIVE = define(
     "dataset_other_archive",
     gettext_noop("The file is a %(kind)s archive, which is not supported. Pack the files as a zip or a tar."),
 )
+SOURCE_IS_A_WEB_PAGE = define(
+    "dataset_source_is_a_web_page",
+    gettext_noop(
+        "The file is a web page, not an archive: the download was redirected, for example to a login. Download it "
+        "again in a browser."
+    ),
+)
+SOURCE_IS_A_POINTER = define(
+    "dataset_source_is_a_pointer",
+    gettext_noop("The file is a pointer of Git LFS, not the archive itself. Fetch the archive with: git lfs pull"),
+)
 NOT_A_TAR = define("dataset_not_a_tar", gettext_noop("The tar archive cannot be read: %(reason)s."))
 NO_TAR_INSIDE = define(
     "dataset_no_tar_inside",
@@ -39,6 +50,13 @@ NAMES_DECODED = define(
     ),
 )
 NOT_A_ZIP = define("dataset_not_a_zip", gettext_noop("The file is not a valid zip: %(reason)s."))
+ZIP_INCOMPLETE = define(
+    "dataset_zip_incomplete",
+    gettext_noop(
+        "The zip is incomplete: its end, which lists the files, is missing or damaged. Download or create it again; of "
+        "a zip in several parts, unpack all parts and pack the files as one zip."
+    ),
+)
 FOLDER_INSTEAD_OF_ZIP = define("dataset_folder_instead_of_zip", gettext_noop("This is a folder, not a zip or a tar."))
 DIRECTORY_TOO_LARGE = define(
     "dataset_directory_too_large", gettext_noop("The zip's central directory is larger than %(size)s.")
@@ -99,6 +117,14 @@ IMAGES_NOT_INCLUDED = define(
     ),
 )
 
+IMAGES_WITHOUT_ENDING = define(
+    "dataset_images_without_ending",
+    ngettext(
+        "%(count)d file has no ending, but is an image: %(path)s. Add the ending of its format, such as .jpg or .png.",
+        "%(count)d files have no ending, but are images, such as %(path)s. Add the endings of their formats, such as "
+        ".jpg or .png.",
+    ),
+)
 UNKNOWN_FORMAT = define(
     "dataset_unknown_format", gettext_noop("There is no format %(name)s. The formats are: %(names)s.")
 )
@@ -139,6 +165,13 @@ FOLDERS_OF_MASKS = define(
         "masks/ for segmentation, or remove the masks for classification."
     ),
 )
+MASKS_NOT_PAIRED = define(
+    "dataset_masks_not_paired",
+    gettext_noop(
+        "No mask has the name of an image, apart from marks such as _mask: %(masks)s. Give each mask the name of its "
+        "image. Several masks of one image must become one, with a value for each class."
+    ),
+)
 UNCLAIMED_FILES = define(
     "dataset_unclaimed_files",
     ngettext(
@@ -157,6 +190,26 @@ UNCLAIMED_MASKS = define(
         "masks/ for segmentation, or remove the masks for classification.",
         "%(count)d images look like masks of other images: %(paths)s. Arrange images and masks as images/ and masks/ "
         "for segmentation, or remove the masks for classification.",
+    ),
+)
+FAMILY_NOT_READ = define(
+    "dataset_family_not_read", gettext_noop("%(path)s is a file of %(family)s, which is not read. %(advice)s")
+)
+EXPORT_ANNOTATIONS = define(
+    "dataset_export_annotations",
+    gettext_noop("Export the annotations from there as COCO JSON, YOLO or Pascal VOC, and the images with them."),
+)
+CONVERT_ANNOTATIONS = define(
+    "dataset_convert_annotations",
+    gettext_noop(
+        "Convert boxes and outlines to COCO JSON, YOLO or Pascal VOC, and classes of images to a CSV file with a line "
+        "for each image."
+    ),
+)
+WRITE_IMAGES = define(
+    "dataset_write_images",
+    gettext_noop(
+        "Write the images as files, in a folder for each class or with annotations as COCO JSON, YOLO or Pascal VOC."
     ),
 )
 NO_TRAIN_FOLDER = define(

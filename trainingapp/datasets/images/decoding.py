@@ -340,6 +340,8 @@ def _not_an_image(path: Path, shown_name: str) -> Message:
         start = file.read(64)
     if not start:
         return messages.EMPTY_FILE(path=shown_name)
+    if start.startswith(b"version https://git-lfs"):
+        return messages.POINTER_FILE(path=shown_name)
     if start.isascii() and start.decode("ascii").replace("\n", "").replace("\r", "").replace("\t", "").isprintable():
         return messages.TEXT_FILE(path=shown_name)
     return messages.NOT_AN_IMAGE(path=shown_name, formats=IMPORT_FORMATS)

@@ -256,17 +256,20 @@ def _count_crossings(crossings_HW: NDArray[np.uint8], edges: NDArray[np.float64]
 
 def decode_rle(rle: Rle, frame: tuple[int, int], where: Position) -> NDArray[np.bool_]:
     """(H, W) mask of run lengths. Raises DatasetError when they do not fit the (width, height) of `frame`."""
-    if (rle.width, rle.height) != frame or rle.width * rle.height > MOST_PIXELS:
+    width, height = (rle.width, rle.height) if rle.width else frame
+    if (width, height) != frame or width * height > MOST_PIXELS:
         message = messages.MASK_SIZE(
-            where=where.param(), width=rle.width, height=rle.height, real_width=frame[0], real_height=frame[1]
+            where=where.param(), width=width, height=height, real_width=frame[0], real_height=frame[1]
         )
         raise DatasetError.one("mask_size", message, where.path)
     counts = np.array(unpack_counts(rle.counts) if isinstance(rle.counts, str) else rle.counts, dtype=np.int64)
-    if (counts < 0).any() or (counts > MOST_PIXELS).any() or counts.sum() != rle.width * rle.height:
-        message = messages.RUN_LENGTHS_INVALID(where=where.param(), width=rle.width, height=rle.height)
+    if not rle.width and not len(counts) % 2:  # the last run is an object
+        counts = np.append(counts, width * height - counts.sum())
+    if (counts < 0).any() or (counts > MOST_PIXELS).any() or counts.sum() != width * height:
+        message = messages.RUN_LENGTHS_INVALID(where=where.param(), width=width, height=height)
         raise DatasetError.one("bad_annotation", message, where.path)
-    is_object = np.arange(len(counts)) % 2 == 1
-    return np.repeat(is_object, counts).reshape(rle.width, rle.height).T
+    values = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return values.reshape(height, width) if rle.by_rows else values.reshape(width, height).T
 
 
 def unpack_counts(packed: str) -> list[int]:

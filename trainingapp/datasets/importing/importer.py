@@ -43,11 +43,10 @@ from trainingapp.datasets.previews import write_shown
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.formats import class_folders
-from trainingapp.datasets.sources.formats.registry import read_layout, recognise
+from trainingapp.datasets.sources.formats.registry import read_layout, recognise, refuse_without_images
 from trainingapp.datasets.sources.layout import Layout, SourceImage
 from trainingapp.datasets.sources.limits import check_disk_space
 from trainingapp.datasets.sources.opening import UNPACKED_DIR, check_archive, is_archive_name, open_source
-from trainingapp.datasets.sources.unread import refuse_unread_images
 from trainingapp.models import Dataset
 
 _THREADS = min(4, os.cpu_count() or 1)
@@ -68,9 +67,7 @@ def check_upload(path: Path) -> None:
         files = Files(source)
         if any(is_archive_name(file.path) for file in source.files):
             return  # what is in them is seen by the worker that unpacks them
-        if not files.images:
-            refuse_unread_images(files)
-            raise DatasetError.one("no_images", source_messages.NO_IMAGES())
+        refuse_without_images(files)
         if recognise(files) is class_folders:
             report = Report()
             # Annotations of an unknown format refuse the source in the review, where class folders can be chosen.

@@ -6,6 +6,7 @@ from dataclasses import replace
 from trainingapp.contract.dataset_index import MOST_MASK_CLASSES
 from trainingapp.contract.messages import dataset_checks as messages
 from trainingapp.datasets.importing.class_selection import select_classes
+from trainingapp.datasets.importing.coordinate_checks import check_coordinates
 from trainingapp.datasets.options import ClassChoice, ImportOptions
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.layout import Layout
@@ -19,6 +20,7 @@ def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layo
         layout = replace(layout, annotations=[kind for kind in layout.annotations if kind != "masks"])
     if layout.has_labels_only:
         layout = _without_empty_classes(layout, report)
+    check_coordinates(layout, report)
     is_split = layout.has_splits and options.split == "given"
     if not layout.images:
         report.error("no_images", messages.NO_IMPORTABLE_IMAGES())

@@ -36,6 +36,13 @@ MOST_PEEKED_BYTES = 16 << 20
 MOST_TEXT_RATIO = 30
 RATIO_FREE_BYTES = 24 * 1024**2
 
+_SPLIT_FLAGS: dict[str, Kind] = {
+    "istrain": "train",
+    "istraining": "train",
+    "istest": "test",
+    **dict.fromkeys(("isval", "isvalid", "isvalidation"), "val"),
+}
+"""Columns of truth values that say whether an image is in a split."""
 _JOINERS = "\u200c\u200d"
 """Kept in the names of classes: emoji and several scripts need them."""
 
@@ -291,6 +298,16 @@ def kind_of_name(name: str) -> Kind | None:
         if kind := SPLIT_WORDS.get(word):
             return kind
     return None
+
+
+def kind_of_cell(column: str, text: str) -> Kind | None:
+    """The split in a cell of a column: its name, or whether the image is in the split that the column is called for."""
+    kind = _SPLIT_FLAGS.get(re.sub(r"[\W_]", "", column.lower()))
+    if kind is None:
+        return "val" if text.strip().lower() == "dev" else kind_of_name(text)
+    if text.strip().lower() in ("1", "1.0", "true", "yes"):
+        return kind
+    return ("test" if kind == "train" else "train") if text.strip().lower() in ("0", "0.0", "false", "no") else None
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -15,6 +15,14 @@ IMAGE_SUFFIXES = frozenset(
         *(HEIF_SUFFIXES if HAS_HEIF else []),
     }
 )
+_FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+
+def is_image_content(content: bytes) -> bool:
+    """Whether the file begins as JPEG, PNG, GIF, BMP, TIFF or WebP files do."""
+    return content.startswith(_FIRST_BYTES) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
+
+
 UNREAD_SUFFIXES = frozenset(
     {
         *(".svg", ".psd", ".ai", ".eps", ".ico", ".jp2", ".j2k", ".jxl", ".exr", ".hdr", ".avif", *HEIF_SUFFIXES),

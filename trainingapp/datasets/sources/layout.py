@@ -26,11 +26,16 @@ BACKGROUND, IGNORED, UNKNOWN = -1, -2, -3
 
 @dataclass(frozen=True, slots=True)
 class Rle:
-    """A mask as run lengths down the columns, background first (COCO). `counts` is a list, or COCO's packed text."""
+    """A mask as run lengths down the columns, background first (COCO). `counts` is a list, or COCO's packed text.
+
+    A mask of 0 x 0 pixels is as large as its image, and what follows the last run is background. With `by_rows`, the
+    runs go along the rows.
+    """
 
     height: int
     width: int
     counts: "array[int] | str"
+    by_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,11 @@ class _Opening:
         for mark, kind in _OTHER_ARCHIVES.items():
             if start.startswith(mark):
                 raise DatasetError.one("not_a_zip", messages.OTHER_ARCHIVE(kind=kind), name)
+        text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+        if text.startswith((b"<!doctype html", b"<html")):
+            raise DatasetError.one("not_a_zip", messages.SOURCE_IS_A_WEB_PAGE(), name)
+        if text.startswith(b"version https://git-lfs"):
+            raise DatasetError.one("not_a_zip", messages.SOURCE_IS_A_POINTER(), name)
         names = EncodedNames(self.reading.name_encoding)
         if packed := compression(start):
             if not is_tar(first_block(file, packed)):

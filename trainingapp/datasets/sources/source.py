@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 20
 #: What zipfile raises in the middle of an entry.
 _DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error, lzma.LZMAError)
 _JUNK_FOLDERS = {"__MACOSX"}
-_JUNK_FILES = {"thumbs.db", "desktop.ini"}
+_JUNK_FILES = {"thumbs.db", "desktop.ini", "icon\r"}
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_LISTS
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, best_match, stem
-from trainingapp.datasets.sources.folder_names import kind_of_folder
+from trainingapp.datasets.sources.folder_names import folder_name
 from trainingapp.datasets.sources.layout import Kind, Layout
 from trainingapp.datasets.sources.source import Source, SourceFile
 
 MOST_NAMED = 3
 KINDS: tuple[Kind, ...] = ("train", "val", "test")
-_TRAINVAL = ("trainval", "train_val", "trainvalid")
+_TRAINVAL = ("trainval", "trainvalid")
 
 
 @dataclass
@@ -68,7 +68,9 @@ def listed_splits(files: Files, images: Iterable[SourceFile], report: Report, pr
         if alone.with_stem(stem(file.path)):
             continue  # the label file of an image
         name = stem(file.path).lower()
-        if kind := "trainval" if name in _TRAINVAL else kind_of_folder(name):
+        about = folder_name(name)
+        is_trainval = name in _TRAINVAL or (about.is_plain and about.kinds == {"train", "val"})
+        if kind := "trainval" if is_trainval else about.kind:
             folder = file.path.rpartition("/")[0]
             groups[folder].setdefault(kind, file)
     ranked = sorted(
@@ -80,7 +82,7 @@ def listed_splits(files: Files, images: Iterable[SourceFile], report: Report, pr
         ),
     )
     read = (_read(alone, groups[folder], report) for folder in ranked)
-    found = next(filter(None, read), ListedSplits())
+    found = next(filter(None, read), None) or _numbered(alone) or ListedSplits()
     files.read_paths.update(alone.read_paths)
     return found
 
@@ -99,7 +101,30 @@ def _read(files: Files, lists: dict[str, SourceFile], report: Report) -> ListedS
             used.append(lists[name].path)
     if not entries:
         return None
+    if "train" not in entries:
+        # Only what is held out is listed: the other images are for training.
+        held_out = {path for paths in entries.values() for path in paths}
+        entries["train"] = [image.path for image in files.images if image.path not in held_out]
     return ListedSplits(kinds_of_entries(entries, report, trainval="train" not in lists), used)
+
+
+def _numbered(files: Files) -> ListedSplits | None:
+    """The splits of train_test_split.txt, whose lines are the number of an image in images.txt, and 1 for training."""
+    for file in files.ending("train_test_split.txt"):
+        folder = file.path[: -len("train_test_split.txt")]
+        listed = files.by_path.get(f"{folder}images.txt")
+        if listed is None:
+            continue
+        paths = dict(line.split(None, 1) for line in files.read_text(listed).splitlines() if len(line.split()) > 1)
+        kinds: dict[str, Kind] = {}
+        for line in files.read_text(file).splitlines():
+            number, _, is_training = line.strip().partition(" ")
+            image = files.find_image(paths.get(number, "").strip(), folder.rstrip("/"))
+            if image and is_training.strip() in ("0", "1"):
+                kinds[image.path] = "train" if is_training.strip() == "1" else "test"
+        if kinds:
+            return ListedSplits(kinds, [file.path, listed.path])
+    return None
 
 
 def kinds_of_entries(entries: dict[Kind, list[str]], report: Report, *, trainval: bool = False) -> dict[str, Kind]:

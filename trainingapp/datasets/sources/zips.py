@@ -29,6 +29,7 @@ _LONGEST_END_BYTES = 65_535 + 22 + 20 + 56
 """The records at the end of a zip, with the longest comment."""
 _IN_ZIP64 = 0xFFFFFFFF
 """The value of the old record when the number is in the ZIP64 record."""
+_FIRST_ENTRY = b"PK\3\4"
 _ENCRYPTED, _UTF8_NAME = 0x1, 0x800
 _UNICODE_PATH = 0x7075
 """The extra field of Info-ZIP that holds the name in UTF-8 (APPNOTE 4.6.9)."""
@@ -39,11 +40,17 @@ def open_zip(file: IO[bytes]) -> zipfile.ZipFile:
     """Raises DatasetError when the file is not a zip, or a bomb by the size of its directory."""
     try:
         _refuse_large_directory(file)
-        return zipfile.ZipFile(file)
+        archive = zipfile.ZipFile(file)
+        if any(entry.header_offset < 0 for entry in archive.infolist()):  # the last one of several parts
+            raise DatasetError.one("not_a_zip", messages.ZIP_INCOMPLETE())
+        return archive
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
         if isinstance(error, DatasetError):
             raise
-        raise DatasetError.one("not_a_zip", messages.NOT_A_ZIP(reason=reason(error))) from None
+        file.seek(0)
+        is_cut = file.read(4) == _FIRST_ENTRY
+        message = messages.ZIP_INCOMPLETE() if is_cut else messages.NOT_A_ZIP(reason=reason(error))
+        raise DatasetError.one("not_a_zip", message) from None
 
 
 def _refuse_large_directory(file: IO[bytes]) -> None:

@@ -19,10 +19,12 @@ from pathlib import Path
 
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.contract.messages.dataset_reading import SAME_IN_SEVERAL_CLASSES
-from trainingapp.datasets.report import Report
+from trainingapp.datasets.report import FILES_NAMED, Report
 from trainingapp.datasets.sources.files import Files, is_image_name, natural_key
 from trainingapp.datasets.sources.folder_names import folder_name, kind_of_folder, kinds_of_folders
 from trainingapp.datasets.sources.formats.label_lists import offer_label_mode
+from trainingapp.datasets.sources.formats.mask_pairs import mask_pairs
+from trainingapp.datasets.sources.known_families import known_family, refuse_known_family
 from trainingapp.datasets.sources.layout import Kind, Layout, SourceImage
 from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.source import Source, SourceFile, copy_limited
@@ -55,7 +57,9 @@ def read(files: Files, report: Report) -> Layout:
             found.add_folder(folder)
     if files.reading.format != NAME:  # chosen in the review, where the report names what is not read
         _refuse_annotated(files, report)
-    _refuse_structure(found, report)
+    if len(found.classes) < 2:
+        refuse_known_family(files)
+    _refuse_structure(found, files, report)
     found.report_ignored()
     classes = sorted(found.classes, key=natural_key)
     if not classes:
@@ -215,7 +219,9 @@ def _inner_splits(tree: _Tree, report: Report) -> dict[Kind, Kind | None]:
 def _refuse_annotated(files: Files, report: Report) -> None:
     """Refuse a source with annotations of its images that no format has recognised."""
     unclaimed = unclaimed_annotations(files)
-    if unclaimed.files:
+    if family := known_family(files, only_certain=not unclaimed.files):
+        report.error("unread_annotations", family[0], family[1].path)
+    elif unclaimed.files:
         count, named = len(unclaimed.files), unclaimed.files[:MOST_NAMED]
         report.error("unread_annotations", messages.UNCLAIMED_FILES(count=count, paths=named), named[0])
     if unclaimed.masks:
@@ -226,14 +232,22 @@ def _refuse_annotated(files: Files, report: Report) -> None:
     report.raise_errors()
 
 
-def _refuse_structure(found: "_Found", report: Report) -> None:
+def _refuse_structure(found: "_Found", files: Files, report: Report) -> None:
     """Refuse folders whose names are those of splits, images, labels or masks instead of classes."""
     wrong = sorted(_structure_among(found.classes), key=natural_key)
+    roles = {part for _file, _name, inner, _split in found.images for part in inner.split("/")[:-1]}
+    masks = sorted(part for part in roles if folder_name(part).is_structure and "masks" in folder_name(part).roles)
+    if wrong or masks:
+        refuse_known_family(files)
+        lone = mask_pairs(files)
+        if lone.lone_masks and not lone.pairs:
+            paths = [file.path for file in lone.lone_masks[:FILES_NAMED]]
+            report.error("not_classes", messages.MASKS_NOT_PAIRED(masks=paths), paths[0])
+            report.raise_errors()
     if wrong:
         named = wrong[:MOST_NAMED]
         report.error("not_classes", messages.FOLDERS_ARE_NO_CLASSES(count=len(wrong), folders=named), named[0])
-    roles = {part for _file, _name, inner, _split in found.images for part in inner.split("/")[:-1]}
-    if masks := sorted(part for part in roles if folder_name(part).is_structure and "masks" in folder_name(part).roles):
+    if masks:
         message = messages.FOLDERS_OF_MASKS(folders=masks[:MOST_NAMED])
         report.error("not_classes", message, masks[0])
     # One folder called train or test can be a subclass; train beside another split is a division of the images.

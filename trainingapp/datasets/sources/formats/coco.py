@@ -26,6 +26,7 @@ from trainingapp.contract.messages.dataset_reading import (
     ONE_LABEL_EACH,
     SPLIT_FROM_ANNOTATION_FILES,
 )
+from trainingapp.contract.messages.dataset_sources import CONVERT_ANNOTATIONS, FAMILY_NOT_READ
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, class_name, kind_of_name
 from trainingapp.datasets.sources.formats.collector import Collector, numbers, object_layout, whole
@@ -75,21 +76,25 @@ def recognise(files: Files) -> bool:
 
 
 def _annotation_files(files: Files) -> list[SourceFile]:
-    found = [
-        file
-        for file in files.ending(".json")
-        if file.path.lower().endswith(_NAMES)
-        or file.path.rpartition("/")[2].startswith("instances")
-        or sum(key in content for content in [files.peek(file)] for key in _KEYS) >= 2
-    ]
+    found = [file for file in files.ending(".json") if _may_be_coco(files, file)]
     instances = [file for file in found if file.path.rpartition("/")[2].startswith("instances")]
     if instances:
         return instances
-    # Captions are sentences about the images, which have no categories.
+    # Captions are sentences about the images, which have no categories; panoptic objects are in images of their own.
     categorised = [
         file for file in found for content in [files.peek(file)] if b'"caption"' not in content or _KEYS[2] in content
     ]
-    return categorised or found
+    return [file for file in categorised if not _is_panoptic(files, file)] or categorised
+
+
+def _is_panoptic(files: Files, file: SourceFile) -> bool:
+    return b'"segments_info"' in files.peek(file)
+
+
+def _may_be_coco(files: Files, file: SourceFile) -> bool:
+    name = file.path.lower()
+    is_named = name.endswith(_NAMES) or name.rpartition("/")[2].startswith("instances")
+    return is_named or sum(key in files.peek(file) for key in _KEYS) >= 2
 
 
 def read(files: Files, report: Report) -> Layout:
@@ -99,6 +104,9 @@ def read(files: Files, report: Report) -> Layout:
     sources = _annotation_files(files)
     has_keypoints = False
     for file in sources:
+        if _is_panoptic(files, file):
+            message = FAMILY_NOT_READ(path=file.path, family="COCO Panoptic", advice=CONVERT_ANNOTATIONS())
+            raise DatasetError.one("unread_annotations", message, file.path)
         try:
             content = _parse(files.text_pieces(file), file.path, report)
         except DatasetError as error:
@@ -277,6 +285,8 @@ def _rle(value: dict[str, object]) -> Rle | None:
     if not isinstance(size, list) or len(size) != 2 or not all(map(whole, size)):
         return None
     if isinstance(counts, str):
+        if counts[:2] in ("b'", 'b"'):  # bytes that Python has written as text
+            counts = counts[2:-1].replace("\\\\", "\\")
         return Rle(whole(size[0]), whole(size[1]), counts)
     runs = numbers(counts)
     if runs is None or any(run < 0 or not run.is_integer() or run > 1 << 48 for run in runs):

@@ -101,6 +101,10 @@ class Collector:
         for path in paths:
             self._images.pop(path, None)
 
+    def leave_out(self, path: str) -> None:
+        """Count the image among those that a finding has named already."""
+        self._unlisted.add(path)
+
     def images(self) -> list[SourceImage]:
         """The images added; each is stored in images/ under its path below the folder that is common to all."""
         folders = [path.split("/")[:-1] for path in self._images]

@@ -3,10 +3,11 @@
 filename,width,height,class,xmin,ymin,xmax,ymax      TensorFlow, Roboflow
 image,x,y,w,h,label                                  left, top, width, height
 image_id,width,height,bbox                           bbox as "[left, top, width, height]" (Kaggle)
-ImageID,LabelName,XMin,XMax,YMin,YMax                in shares of the image (Open Images)
+ImageID,LabelName,XMin,XMax,YMin,YMax,IsGroupOf      in shares of the image (Open Images)
 path,x1,y1,x2,y2,class without a header              RetinaNet
 
 A line without coordinates is an image without objects. Coordinates that are all within 0 and 1 are shares of the image.
+The classes of Open Images, such as /m/01g317, get the names in class-descriptions-boxable.csv where the source has it.
 """
 
 import re
@@ -16,7 +17,7 @@ from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_formats as format_messages
 from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_COLUMN
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.files import Files, is_image_name, kind_of_name
+from trainingapp.datasets.sources.files import Files, class_name, is_image_name, kind_of_cell
 from trainingapp.datasets.sources.formats.collector import whole
 from trainingapp.datasets.sources.formats.gathered import Corners, Gathered, in_order, number
 from trainingapp.datasets.sources.formats.tables import cells, delimiter_of
@@ -39,7 +40,7 @@ _FILE = (
     "frame",
 )
 _CLASS = ("class", "label", "classname", "labelname", "category", "name", "target", "classid", "labelid", "categoryid")
-_SPLIT = ("split", "set", "subset", "partition")
+_SPLIT = ("split", "set", "subset", "partition", "istest", "isvalid", "isval", "isvalidation", "istrain")
 _SIDES = (
     ("xmin", "x1", "left", "xtl", "bboxxmin", "boxleft"),
     ("ymin", "y1", "top", "ytl", "bboxymin", "boxtop"),
@@ -71,6 +72,7 @@ class _Columns:
     height: int = -1
     has_header: bool = True
     split_name: str = ""
+    crowd: int = -1
 
 
 @dataclass
@@ -120,7 +122,9 @@ def _columns(content: bytes) -> _Columns | None:
         return None
     width, height = (-1 if side in box else side for side in (width, height))
     split = column(_SPLIT)
-    return _Columns(file, label, box, form, split, width, height, split_name=parts[split] if split >= 0 else "")
+    split_name = parts[split] if split >= 0 else ""
+    crowd = column(("isgroupof", "iscrowd"))
+    return _Columns(file, label, box, form, split, width, height, split_name=split_name, crowd=crowd)
 
 
 def read(files: Files, report: Report) -> Layout:
@@ -151,7 +155,18 @@ def read(files: Files, report: Report) -> Layout:
                 images[path] = image
     for image in images.values():
         gathered.add(image.file, image.where, image.shapes, size=image.size, unusable=image.unusable, kind=image.kind)
-    return gathered.layout(split_origin=origin)
+    return gathered.layout(split_origin=origin, renamed=_names(files, report))
+
+
+def _names(files: Files, report: Report) -> dict[str, str]:
+    """The class names of Open Images by their codes."""
+    found: dict[str, str] = {}
+    for file in files.ending(".csv"):
+        if file.path.rpartition("/")[2].lower().startswith("class-descriptions"):
+            with report.collecting():
+                lines = [parts[:2] for _where, parts in cells(files.read_text(file), file.path, ",") if len(parts) > 1]
+                found |= {code.strip(): class_name(name) for code, name in lines if class_name(name)}
+    return found
 
 
 def _read_line(
@@ -162,7 +177,7 @@ def _read_line(
         return
     image = gathered.find(parts[columns.file], where)
     split = parts[columns.split] if 0 <= columns.split < len(parts) else ""
-    kind = kind_of_name(split)
+    kind = kind_of_cell(columns.split_name, split)
     if split and kind is None:
         gathered.fault(where, messages.NOT_A_SPLIT(where=where.param(), text=repr(split[:60])))
         return
@@ -185,7 +200,9 @@ def _read_line(
         entry.unusable += 1
         gathered.fault(where, format_messages.BOX_OF_LINE(where=where.param(), text=", ".join(texts)[:60]))
     else:
-        entry.shapes.append(gathered.shape(parts[columns.label] if columns.label >= 0 else "", where, corners))
+        shape = gathered.shape(parts[columns.label] if columns.label >= 0 else "", where, corners)
+        is_crowd = 0 <= columns.crowd < len(parts) and parts[columns.crowd] == "1"
+        entry.shapes.append(replace(shape, crowd=is_crowd))
 
 
 def _corners(texts: list[str], form: str) -> Corners | None:

@@ -9,14 +9,14 @@ import io
 from collections import Counter
 from dataclasses import dataclass
 
-from trainingapp.datasets.sources.files import Files, kind_of_name
+from trainingapp.datasets.sources.files import Files, kind_of_cell
 from trainingapp.datasets.sources.formats.tables import delimiter_of
 from trainingapp.datasets.sources.source import SourceFile
 
 LABEL_NAMES = (
     *("label", "labels", "class", "classes", "target", "category", "class_name", "label_name", "category_name", "name"),
     *("breed", "species", "type", "kind", "diagnosis", "dx", "tag", "tags", "y", "emotion", "level", "finding"),
-    *("class_id", "label_id", "category_id", "target_name"),
+    *("class_id", "label_id", "category_id", "target_name", "finding_labels", "findings", "pathology"),
 )
 BOX_NAMES = {"xmin", "x_min", "bbox", "x1", "left", "width", "height", "x", "polygon", "region_shape_attributes"}
 _MOST_BYTES = 1 << 16
@@ -59,7 +59,7 @@ def find_columns(files: Files, file: SourceFile) -> FoundColumns | None:
         return None
     body = body if has_header else rows
     others = [column for column in range(width) if column != image]
-    split = next((column for column in others if all(kind_of_name(row[column]) for row in body)), -1)
+    split = next((place for place in others if all(kind_of_cell(names[place], row[place]) for row in body)), -1)
     others = [column for column in others if column != split]
     label = next((names.index(name) for name in LABEL_NAMES if name in names and names.index(name) in others), -1)
     if label < 0 and len(others) == 1:

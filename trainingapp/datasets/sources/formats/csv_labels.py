@@ -14,7 +14,7 @@ from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.files import Files, kind_of_name, natural_key
+from trainingapp.datasets.sources.files import Files, kind_of_cell, kind_of_name, natural_key
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.csv_columns import find_columns
 from trainingapp.datasets.sources.formats.label_lists import (
@@ -45,7 +45,10 @@ FILE_COLUMNS = (
 )
 PLURAL_COLUMNS = ("labels", "classes", "tags", "targets", "categories", "class_names", "attributes")
 LABEL_COLUMNS = ("label", "class", "target", "class_name", "label_name", "category", *PLURAL_COLUMNS)
-SPLIT_COLUMNS = ("split", "set", "subset", "partition")
+SPLIT_COLUMNS = (
+    *("split", "set", "subset", "partition", "data_set"),
+    *("is_test", "is_valid", "is_val", "is_validation", "is_train"),
+)
 _JSON_CELL = re.compile(r"""\[\s*\{\s*["']""")
 _BOX_COLUMNS = {"xmin", "x_min", "bbox", "x1"}
 
@@ -215,7 +218,7 @@ def _row(files: Files, parts: list[str], columns: _Columns, position: Position, 
         return None
     name = parts[columns.file].strip()
     split = parts[columns.split].strip() if columns.split >= 0 else ""
-    kind = kind_of_name(split)
+    kind = kind_of_cell(columns.split_name, split)
     if split and kind is None:
         report.fault("bad_annotation", messages.NOT_A_SPLIT(where=where, text=repr(split[:60])), path)
         return None

@@ -1,9 +1,10 @@
-"""CVAT for images 1.1: one XML file for all images.
+"""CVAT for images and CVAT for video 1.1: one XML file for all images or frames.
 
 annotations.xml  images/*.jpg
+annotations.xml  images/frame_000000.PNG ...       a video, exported with its frames (`cvat_tracks.py`)
 
-Boxes, polygons and ellipses become objects; tags become classes of whole images where there are no objects. Tracks, the
-format for videos, are refused. https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/
+Boxes, polygons, ellipses and masks become objects; tags become classes of whole images where there are no objects.
+https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/
 """
 
 import re
@@ -18,6 +19,7 @@ from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import Files, kind_of_name
 from trainingapp.datasets.sources.formats.collector import whole
+from trainingapp.datasets.sources.formats.cvat_tracks import Tracks
 from trainingapp.datasets.sources.formats.gathered import (
     Gathered,
     ellipse,
@@ -28,6 +30,7 @@ from trainingapp.datasets.sources.formats.gathered import (
     turned_box,
     values,
 )
+from trainingapp.datasets.sources.formats.run_lengths import crop_of_runs, of_crop
 from trainingapp.datasets.sources.layout import Layout, Shape
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
@@ -35,8 +38,8 @@ from trainingapp.datasets.sources.source import SourceFile
 NAME = "cvat"
 _ROOT = re.compile(rb"<annotations[\s>]")
 _CONTENT = re.compile(rb"<(image|track)\s")
-_KNOWN = ("box", "polygon", "ellipse", "tag")
-_OTHERS = {"polyline", "points", "cuboid", "skeleton", "mask"}
+_KNOWN = ("box", "polygon", "ellipse", "mask", "tag")
+_OTHERS = {"polyline", "points", "cuboid", "skeleton"}
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 _CHUNK = 1 << 16
 
@@ -59,6 +62,7 @@ def read(files: Files, report: Report) -> Layout:
         reader = _Reader(file, gathered)
         with report.collecting():
             reader.read(files.read_text(file))
+            reader.tracks.add_frames()
         if reader.has_subsets:
             origin = SPLIT_FROM_COLUMN(column="subset", path=file.path)
     return gathered.layout(split_origin=origin)
@@ -74,12 +78,19 @@ class _Image:
     labels: list[str] = field(default_factory=list)
     unusable: int = 0
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height by the annotations; (0, 0) where they are not named."""
+        width, height = (whole(self.attributes.get(side)) for side in ("width", "height"))
+        return (width, height) if width and height else (0, 0)
+
 
 class _Reader:
     """Reads elements as they come, so that only the text of the file is held as a whole."""
 
     def __init__(self, file: SourceFile, gathered: Gathered) -> None:
         self.has_subsets = False
+        self.tracks = Tracks(file.path, gathered)
         self._path = file.path
         self._gathered = gathered
         self._image: _Image | None = None
@@ -114,11 +125,12 @@ class _Reader:
         return Position(self._path, self._parser.CurrentLineNumber)
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag == "track":
-            message = messages.TRACKS_NOT_READ(where=self._here().param())
-            raise DatasetError.one("bad_annotation", message, self._path)
         if tag == "image":
             self._image = _Image(self._here(), attributes)
+        elif tag == "track":
+            self.tracks.start(attributes.get("label", "").strip())
+        elif self.tracks.is_open and (tag in _OTHERS or tag in _KNOWN):
+            self._tracked(tag, attributes)
         elif self._image is not None and tag in _OTHERS:
             self._image.unusable += 1
             self._gathered.shape_not_read(self._here(), tag, _KNOWN)
@@ -127,6 +139,8 @@ class _Reader:
 
     def _end(self, tag: str) -> None:
         image = self._image
+        if tag == "track":
+            self.tracks.end()
         if tag != "image" or image is None:
             return
         self._image = None
@@ -134,13 +148,25 @@ class _Reader:
         file = self._gathered.find(name, image.where)
         if file is None:
             return
-        width, height = (whole(image.attributes.get(side)) for side in ("width", "height"))
         kind = kind_of_name(subset)
         self.has_subsets |= kind is not None
-        size = (width, height) if width and height else (0, 0)
         self._gathered.add(
-            file, image.where, image.shapes, labels=image.labels, size=size, unusable=image.unusable, kind=kind
+            file, image.where, image.shapes, labels=image.labels, size=image.size, unusable=image.unusable, kind=kind
         )
+
+    def _tracked(self, tag: str, attributes: dict[str, str]) -> None:
+        """An object of the open track in one frame."""
+        where, frame = self._here(), number(attributes.get("frame"))
+        if frame is None or not frame.is_integer() or frame < 0:
+            self._gathered.field_invalid(where, "frame")
+            return
+        shape = None
+        is_visible = attributes.get("outside") != "1"
+        if is_visible and tag in _OTHERS:
+            self._gathered.shape_not_read(where, tag, _KNOWN)
+        elif is_visible:
+            shape = self._shape(tag, self.tracks.label, attributes, where, (0, 0))
+        self.tracks.add(int(frame), where, shape, is_visible=is_visible)
 
     def _object(self, tag: str, attributes: dict[str, str], image: _Image) -> None:
         where, label = self._here(), attributes.get("label", "").strip()
@@ -149,12 +175,17 @@ class _Reader:
         elif tag == "tag":
             image.labels.append(label)
             return
-        elif shape := self._shape(tag, label, attributes, where):
+        elif shape := self._shape(tag, label, attributes, where, image.size):
             image.shapes.append(shape)
             return
         image.unusable += 1
 
-    def _shape(self, tag: str, label: str, attributes: dict[str, str], where: Position) -> Shape | None:
+    def _shape(
+        self, tag: str, label: str, attributes: dict[str, str], where: Position, size: tuple[int, int]
+    ) -> Shape | None:
+        """The object in an image of `size` = (width, height); None, with a fault, when it cannot be used."""
+        if tag == "mask":
+            return self._mask(label, attributes, where, size)
         degrees = number(attributes.get("rotation", "0")) or 0.0
         if tag == "polygon":
             points = [point.split(",") for point in attributes.get("points", "").split(";") if point.strip()]
@@ -176,3 +207,17 @@ class _Reader:
             self._gathered.count(messages.ROTATED_BOXES, where)
             box = turned_box(box, degrees, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))
         return self._gathered.shape(label, where, box)
+
+    def _mask(self, label: str, attributes: dict[str, str], where: Position, size: tuple[int, int]) -> Shape | None:
+        """A mask: run lengths along the rows of its own box."""
+        left, top, width, height = (number(attributes.get(key)) for key in ("left", "top", "width", "height"))
+        runs = [number(part) for part in attributes.get("rle", "").split(",")]
+        if left is None or top is None or not width or not height or None in runs:
+            self._gathered.field_invalid(where, "rle, left, top, width, height")
+            return None
+        crop_HW = crop_of_runs([int(run) for run in runs if run is not None], int(width), int(height))
+        rle = of_crop(crop_HW, int(left), int(top), size) if crop_HW is not None and all(size) else None
+        if rle is None:
+            self._gathered.field_invalid(where, "rle")
+            return None
+        return self._gathered.shape(label, where, rle=rle)

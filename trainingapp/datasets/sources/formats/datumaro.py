@@ -102,7 +102,7 @@ def _shape(entry: dict[str, object], name: str, where: Position, gathered: Gathe
         if (rle := _rle(entry.get("rle"))) is None:
             gathered.field_invalid(where, "rle")
             return None
-        return Shape(gathered.shape(name, where).label, where, rle=rle)
+        return gathered.shape(name, where, rle=rle)
     key = "bbox" if entry["type"] == "bbox" else "points"
     found = numbers(entry.get(key))
     if found is None or (len(found) != 4 if key == "bbox" else len(found) < 6 or len(found) % 2):

@@ -13,7 +13,7 @@ from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, class_name, natural_key
 from trainingapp.datasets.sources.folder_names import kinds_of_folders
 from trainingapp.datasets.sources.formats.collector import Collector, object_layout
-from trainingapp.datasets.sources.layout import Kind, Layout, Shape, SourceImage
+from trainingapp.datasets.sources.layout import Kind, Layout, Rle, Shape, SourceImage
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
@@ -62,10 +62,11 @@ class Gathered:
         box: Corners | None = None,
         polygons: tuple["array[float]", ...] = (),
         *,
+        rle: Rle | None = None,
         relative: bool = False,
     ) -> Shape:
         """An object of the class `name`; "" leaves it open."""
-        return Shape(self._label(name), where, box, polygons, relative=relative)
+        return Shape(self._label(name), where, box, polygons, rle, relative=relative)
 
     def add(
         self,
@@ -89,6 +90,11 @@ class Gathered:
     def count(self, finding: Template, where: Position) -> None:
         """Count a finding with the parameters count and where; `layout` reports it once."""
         self._counted.setdefault(finding, []).append(where)
+
+    def leave_out(self, image: SourceFile, finding: Template, where: Position) -> None:
+        """Leave out an image, and count the finding that says why."""
+        self._collector.leave_out(image.path)
+        self.count(finding, where)
 
     def fault(self, where: Position, message: Message, code: str = "bad_annotation") -> None:
         """Report an object or an image that cannot be used."""
@@ -193,9 +199,16 @@ class Gathered:
             self.report.warn("one_class", message, first.path, count=count)
 
     def _report_counted(self) -> None:
-        codes = {messages.ROTATED_BOXES: "oriented_boxes", messages.SECOND_ANNOTATIONS: "duplicate_name"}
+        codes = {
+            messages.ROTATED_BOXES: "oriented_boxes",
+            messages.SECOND_ANNOTATIONS: "duplicate_name",
+            messages.UNFINISHED_TASKS: "not_annotated",
+        }
         for finding, places in self._counted.items():
             message = finding(count=len(places), where=places[0].param())
+            if finding is messages.UNFINISHED_TASKS and not self._collector.images():
+                self.report.error("not_annotated", message, places[0].path)
+                continue
             self.report.warn(codes.get(finding, "ignored_object"), message, places[0].path, count=len(places))
 
 

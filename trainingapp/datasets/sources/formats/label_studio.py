@@ -3,8 +3,8 @@
 project-1.json  images/*.jpg        a task for each image, with its annotations
 export.json, export.csv             the same with one value for each control (JSON-MIN and CSV)
 
-Rectangles, polygons and ellipses become objects; choices become classes of the images where there are no objects.
-Coordinates are percent of the image: https://labelstud.io/guide/export
+Rectangles, polygons, ellipses and brush masks become objects; choices become classes of the images where there are no
+objects. Coordinates are percent of the image: https://labelstud.io/guide/export
 """
 
 import json
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from trainingapp.contract.messages import dataset_formats as messages
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, is_image_name, tidy_path
+from trainingapp.datasets.sources.formats.collector import whole
 from trainingapp.datasets.sources.formats.gathered import (
     Corners,
     Gathered,
@@ -25,15 +26,25 @@ from trainingapp.datasets.sources.formats.gathered import (
     turned_box,
     values,
 )
+from trainingapp.datasets.sources.formats.run_lengths import brush_alpha, of_crop
 from trainingapp.datasets.sources.formats.tables import header_of, rows
 from trainingapp.datasets.sources.json_stream import elements
-from trainingapp.datasets.sources.layout import Layout, Shape
+from trainingapp.datasets.sources.layout import Layout, Rle, Shape
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "label_studio"
-_REGIONS = ("rectanglelabels", "polygonlabels", "ellipselabels")
-_UNUSABLE = {"brushlabels", "keypointlabels", "videorectangle", "rectangle", "polygon", "ellipse", "brush", "keypoint"}
+_REGIONS = {
+    "rectanglelabels": "rectangle",
+    "polygonlabels": "polygon",
+    "ellipselabels": "ellipse",
+    "brushlabels": "brush",
+    "labels": "",
+}
+"""The form of an object by the type of its result. The control Labels gives classes to objects of any form."""
+_FORMS = ("rectangle", "polygon", "ellipse", "brush")
+"""Types of objects without a class: it is in another result of the same id, or missing."""
+_UNUSABLE = {"keypointlabels", "keypoint", "videorectangle"}
 _MARKS = re.compile(
     rb'"(rectanglelabels|polygonlabels|ellipselabels|brushlabels|keypointlabels|from_name|annotation_id)"'
 )
@@ -103,11 +114,15 @@ class _Reader:
         elif not isinstance(data := value.get("data"), dict):
             self.minimal(value, where)
         elif image := self._image(data, where):
-            finished = [one for one in _objects(value.get("annotations")) if not one.get("was_cancelled")]
+            annotations = value.get("annotations", value.get("completions"))  # the name before version 1.0
+            finished = [one for one in _objects(annotations) if not one.get("was_cancelled")]
+            if not finished:
+                # Not labeled yet, or skipped: that is no statement that the image shows nothing.
+                self._gathered.leave_out(image, messages.UNFINISHED_TASKS, where)
+                return
             if len(finished) > 1:
                 self._gathered.count(messages.SECOND_ANNOTATIONS, where)
-            results = list(_objects(finished[0].get("result"))) if finished else []
-            self._add(image, results, [], where)
+            self._add(image, list(_objects(finished[0].get("result"))), [], where)
 
     def minimal(self, entry: dict[str, object], where: Position) -> None:
         """Add an entry whose keys are the names of the controls."""
@@ -152,13 +167,16 @@ class _Reader:
         self._seen.add(image.path)
         shapes: list[Shape] = []
         unusable = 0
+        labelled = {result.get("id") for result in results if result.get("type") == "labels"}
         for result in results:
             kind = str(result.get("type"))
             value = result.get("value")
             if kind == "choices":
                 found = value.get("choices") if isinstance(value, dict) else None
                 labels += [one for one in found or [] if isinstance(one, str)] if isinstance(found, list) else []
-            elif kind in _REGIONS and isinstance(value, dict):
+            elif kind in _FORMS and result.get("id") in labelled:
+                continue
+            elif (kind in _REGIONS or kind in _FORMS) and isinstance(value, dict):
                 shape = self._shape(kind, value, result, where)
                 shapes += [shape] if shape else []
                 unusable += shape is None
@@ -168,7 +186,7 @@ class _Reader:
         self._gathered.add(image, where, shapes, labels=labels, unusable=unusable)
 
     def _shape(self, kind: str, value: dict[str, object], result: dict[str, object], where: Position) -> Shape | None:
-        names = value.get(kind)
+        names = value.get(kind) if kind in _REGIONS else [""]
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             self._gathered.field_invalid(where, kind)
             return None
@@ -178,11 +196,17 @@ class _Reader:
         if number(result.get("image_rotation", 0)):
             self._gathered.field_invalid(where, "image_rotation")
             return None
-        if (found := _outline(kind, value, result)) is None:
+        form = _form(kind, value)
+        if form == "brush":
+            if rle := _brush(value, result):
+                return self._gathered.shape(names[0], where, rle=rle)
+            self._gathered.field_invalid(where, "rle")
+            return None
+        if (found := _outline(form, value, result)) is None:
             self._gathered.field_invalid(where, "value")
             return None
         box, outline = found
-        if kind == "rectanglelabels" and number(value.get("rotation")):
+        if form == "rectangle" and number(value.get("rotation")):
             self._gathered.count(messages.ROTATED_BOXES, where)
         return self._gathered.shape(names[0], where, box, (outline,) if outline else (), relative=True)
 
@@ -193,20 +217,37 @@ def _objects(value: object) -> Iterator[dict[str, object]]:
         yield from (one for one in value if isinstance(one, dict))
 
 
+def _form(kind: str, value: dict[str, object]) -> str:
+    """The form of an object; where its type does not name it, by the fields of its value."""
+    if form := _REGIONS.get(kind, kind):
+        return form
+    keys = {"rle": "brush", "points": "polygon", "radiusX": "ellipse"}
+    return next((form for key, form in keys.items() if key in value), "rectangle")
+
+
+def _brush(value: dict[str, object], result: dict[str, object]) -> Rle | None:
+    size, packed = values(result, "original_width", "original_height"), value.get("rle")
+    if size is None or not all(map(whole, size)) or not isinstance(packed, list):
+        return None
+    width, height = map(whole, size)
+    mask_HW = brush_alpha(packed, width, height)
+    return of_crop(mask_HW, 0, 0, (width, height)) if mask_HW is not None else None
+
+
 def _outline(
-    kind: str, value: dict[str, object], result: dict[str, object]
+    form: str, value: dict[str, object], result: dict[str, object]
 ) -> "tuple[Corners | None, array[float] | None] | None":
     """(box, polygon) in shares of the image; None when a number is missing.
 
     A rotation is in pixels: it needs the size of the image, without which a square is assumed.
     """
-    if kind == "polygonlabels":
+    if form == "polygon":
         outline = polygon(value.get("points"))
         return (None, array("f", (one / 100 for one in outline))) if outline else None
     size = values(result, "original_width", "original_height")
     width, height = size if size and min(size) > 0 else (1.0, 1.0)
     degrees = number(value.get("rotation", 0)) or 0.0
-    if kind == "rectanglelabels":
+    if form == "rectangle":
         if (found := values(value, "x", "y", "width", "height")) is None:
             return None
         left, top, right, bottom = found[0], found[1], found[0] + found[2], found[1] + found[3]

@@ -2,8 +2,8 @@
 
 day1/a.jpg  day1/a.json  day2/a.jpg  day2/a.json
 
-Polygons, rectangles, circles and rotated rectangles become objects; flags of whole images become their classes where
-there are no objects. https://github.com/wkentaro/labelme/blob/main/labelme/_label_file.py
+Polygons, rectangles, circles, rotated rectangles and masks become objects; flags of whole images become their classes
+where there are no objects. https://github.com/wkentaro/labelme/blob/main/labelme/_label_file.py
 """
 
 import math
@@ -15,13 +15,14 @@ from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, best_match, stem
 from trainingapp.datasets.sources.formats.collector import whole
 from trainingapp.datasets.sources.formats.gathered import Corners, Gathered, ellipse, in_order, polygon
+from trainingapp.datasets.sources.formats.run_lengths import crop_of_png, of_crop
 from trainingapp.datasets.sources.json_stream import members
-from trainingapp.datasets.sources.layout import Layout, Shape
+from trainingapp.datasets.sources.layout import Layout, Rle, Shape
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "labelme"
-_KNOWN = ("polygon", "rectangle", "circle", "rotation")
+_KNOWN = ("polygon", "rectangle", "circle", "rotation", "mask")
 _EMBEDDED = re.compile(r'"imageData"\s*:\s*"[A-Za-z0-9+/=]*"')
 """The image itself as text: it can be larger than any value that is read."""
 
@@ -50,26 +51,26 @@ def read(files: Files, report: Report) -> Layout:
 def _read_file(files: Files, file: SourceFile, gathered: Gathered) -> None:
     """Add the image of one file. Raises DatasetError when it is not valid JSON."""
     text = _EMBEDDED.sub('"imageData": null', files.read_text(file))
-    shapes: list[Shape] = []
-    unusable = 0
+    found: list[tuple[Position, object]] = []
     other: dict[str, object] = {}
     for key, line, value in members(text, file.path):
-        if key != "shapes":
-            other[key] = value
-        elif shape := _shape(value, Position(file.path, line), gathered):
-            shapes.append(shape)
+        if key == "shapes":
+            found.append((Position(file.path, line), value))
         else:
-            unusable += 1
+            other[key] = value
+    width, height = whole(other.get("imageWidth")), whole(other.get("imageHeight"))
+    size = (width, height) if width and height else (0, 0)
+    shapes = [_shape(value, where, size, gathered) for where, value in found]
+    usable = [shape for shape in shapes if shape]
     image = _image(files, file, other.get("imagePath"))
     if image is None:
         message = annotation_messages.NO_IMAGE_FOR(path=file.path)
         gathered.fault(Position(file.path), message, "missing_image")
         return
-    width, height = whole(other.get("imageWidth")), whole(other.get("imageHeight"))
     flags = other.get("flags")
     labels = [name for name, is_set in flags.items() if is_set is True] if isinstance(flags, dict) else []
-    size = (width, height) if width and height else (0, 0)
-    gathered.add(image, Position(file.path), shapes, labels=labels, size=size, unusable=unusable)
+    unusable = len(shapes) - len(usable)
+    gathered.add(image, Position(file.path), usable, labels=labels, size=size, unusable=unusable)
 
 
 def _image(files: Files, file: SourceFile, name: object) -> SourceFile | None:
@@ -83,8 +84,8 @@ def _image(files: Files, file: SourceFile, name: object) -> SourceFile | None:
     return named or best_match(files.with_stem(stem(file.path)), folder, kind)
 
 
-def _shape(value: object, where: Position, gathered: Gathered) -> Shape | None:
-    """The object; None, with a fault, when it cannot be used."""
+def _shape(value: object, where: Position, size: tuple[int, int], gathered: Gathered) -> Shape | None:
+    """The object in an image of `size` = (width, height); None, with a fault, when it cannot be used."""
     if not isinstance(value, dict):
         gathered.field_invalid(where, "shapes")
         return None
@@ -95,12 +96,26 @@ def _shape(value: object, where: Position, gathered: Gathered) -> Shape | None:
     if not isinstance(label := value.get("label"), str) or not label.strip():
         gathered.field_invalid(where, "label")
         return None
+    if kind == "mask":
+        if rle := _mask(value.get("mask"), value.get("points"), size):
+            return gathered.shape(label, where, rle=rle)
+        gathered.field_invalid(where, "mask")
+        return None
     found = _outline(kind, value.get("points"))
     if found is None:
         gathered.field_invalid(where, "points")
         return None
     box, outline = found
     return gathered.shape(label, where, box, (outline,) if outline else ())
+
+
+def _mask(data: object, points: object, size: tuple[int, int]) -> Rle | None:
+    """The mask of a PNG in base64, whose corners are the points."""
+    corners = polygon([*points, points[0]]) if isinstance(points, list) and len(points) == 2 else None
+    crop_HW = crop_of_png(data) if isinstance(data, str) else None
+    if corners is None or crop_HW is None or not all(size):
+        return None
+    return of_crop(crop_HW, int(corners[0]), int(corners[1]), size)
 
 
 def _outline(kind: object, points: object) -> "tuple[Corners | None, array[float] | None] | None":

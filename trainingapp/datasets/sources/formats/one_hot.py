@@ -13,7 +13,7 @@ from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.contract.tasks.descriptor import Annotation
 from trainingapp.datasets.report import Report
-from trainingapp.datasets.sources.files import Files, class_name, kind_of_name
+from trainingapp.datasets.sources.files import Files, class_name, kind_of_cell, kind_of_name
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.csv_columns import LABEL_NAMES
 from trainingapp.datasets.sources.formats.csv_labels import FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS
@@ -25,6 +25,8 @@ from trainingapp.datasets.sources.source import SourceFile
 
 NAME = "one_hot"
 _ZERO, _ONE = frozenset({"0", "0.0", "false"}), frozenset({"1", "1.0", "true"})
+_MINUS = frozenset({"-1", "-1.0"})
+"""In place of zeros, as in CelebA; beside zeros they would mean something else."""
 _LINES_PEEKED = 20
 
 
@@ -47,6 +49,8 @@ class _Table:
     image: int
     split: int
     classes: dict[int, str]
+    split_name: str
+    zeros: frozenset[str]
 
 
 def recognise(files: Files) -> bool:
@@ -80,9 +84,12 @@ def _table(file: SourceFile, content: bytes) -> _Table | None:
     classes = {place: class_name(name) for place, name in enumerate(header) if place not in (image, split) and name}
     whole = [row for row in rows if len(row) == len(header)]
     cells = {row[place].lower() for row in whole for place in classes}
-    if len(classes) < 2 or len(set(classes.values())) < len(classes) or not cells or cells - _ZERO - _ONE:
+    if len(classes) < 2 or len(set(classes.values())) < len(classes) or not cells:
         return None
-    return _Table(file, delimiter, image, split, classes)
+    zeros = _MINUS if cells & _MINUS else _ZERO
+    if cells - zeros - _ONE:
+        return None
+    return _Table(file, delimiter, image, split, classes, names[split] if split >= 0 else "", zeros)
 
 
 def read(files: Files, report: Report) -> Layout:
@@ -123,12 +130,12 @@ def _row(files: Files, table: _Table, parts: list[str], position: Position, repo
     if len(parts) <= max(table.image, table.split, *table.classes):
         report.fault("bad_annotation", messages.TOO_FEW_COLUMNS(where=where, count=len(parts)), path)
         return []
-    wrong = next((parts[place] for place in table.classes if parts[place].lower() not in _ZERO | _ONE), None)
+    wrong = next((parts[place] for place in table.classes if parts[place].lower() not in table.zeros | _ONE), None)
     if wrong is not None:
         report.fault("bad_annotation", messages.NOT_ZERO_OR_ONE(where=where, text=repr(wrong[:60])), path)
         return []
     split = parts[table.split] if table.split >= 0 else ""
-    kind = kind_of_name(split)
+    kind = kind_of_cell(table.split_name, split)
     if split and kind is None:
         report.fault("bad_annotation", messages.NOT_A_SPLIT(where=where, text=repr(split[:60])), path)
         return []

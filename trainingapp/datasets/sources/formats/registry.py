@@ -17,14 +17,17 @@ from trainingapp.datasets.sources.formats import (
     createml,
     csv_boxes,
     csv_labels,
+    csv_runs,
     cvat,
     datumaro,
     drawn_scenes,
     imagefolder,
+    kitti,
     label_studio,
     labelme,
     masks,
     one_hot,
+    supervisely,
     via,
     visdrone,
     voc,
@@ -32,6 +35,8 @@ from trainingapp.datasets.sources.formats import (
 )
 from trainingapp.datasets.sources.formats.format import Format
 from trainingapp.datasets.sources.given_splits import settle_splits
+from trainingapp.datasets.sources.image_kinds import is_image_content
+from trainingapp.datasets.sources.known_families import refuse_known_family
 from trainingapp.datasets.sources.layout import Layout
 from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.source import Source
@@ -40,8 +45,8 @@ from trainingapp.datasets.sources.unread import refuse_unread_images, report_unr
 
 MOST_NAMED = 5
 
-_PROGRAMS: list[Format] = [labelme, cvat, label_studio, via, createml, datumaro, csv_boxes]
-_DATASETS: list[Format] = [imagefolder, visdrone, cityscapes]
+_PROGRAMS: list[Format] = [labelme, cvat, label_studio, via, createml, datumaro, supervisely, csv_boxes, csv_runs]
+_DATASETS: list[Format] = [imagefolder, visdrone, kitti, cityscapes]
 FORMATS: list[Format] = [
     *(class_in_name, drawn_scenes, *_PROGRAMS, *_DATASETS),
     *(coco, yolo, voc, masks, csv_labels, one_hot, class_folders),
@@ -81,7 +86,7 @@ def read_layout(
     report.faults(source.faults)
     files = Files(source, beat, reading)
     try:
-        _refuse_without_images(files)
+        refuse_without_images(files)
         candidates = [one for one in FORMATS if one.recognise(files)]
         format_ = _chosen(files) or candidates[0]
         if format_ in (class_folders, class_in_name):
@@ -101,10 +106,15 @@ def read_layout(
         raise
 
 
-def _refuse_without_images(files: Files) -> None:
+def refuse_without_images(files: Files) -> None:
+    """Raise DatasetError where the source has no images that can be read."""
     if files.images:
         return
     refuse_unread_images(files)
+    refuse_known_family(files)
+    if bare := [file for file in files.source.files if not suffix_of(file.path) and is_image_content(files.peek(file))]:
+        message = messages.IMAGES_WITHOUT_ENDING(count=len(bare), path=bare[0].path)
+        raise DatasetError.one("no_images", message, bare[0].path)
     endings = Counter(suffix_of(file.path) for file in files.source.files)
     message = messages.IMAGES_NOT_INCLUDED(
         count=len(files.source.files), suffixes=[suffix or "–" for suffix, _count in endings.most_common(MOST_NAMED)]

@@ -1,4 +1,4 @@
-"""VGG Image Annotator (VIA 1 and 2): a project or an export as JSON, or a CSV.
+"""VGG Image Annotator: a project or an export of VIA 1 and 2 as JSON, or a CSV; a project of VIA 3 (`via3.py`).
 
 train/via_region_data.json  train/*.jpg  val/via_region_data.json  val/*.jpg
 
@@ -10,7 +10,6 @@ import json
 import re
 from array import array
 
-from trainingapp.contract.messages import dataset_formats as messages
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.formats.gathered import (
@@ -23,6 +22,7 @@ from trainingapp.datasets.sources.formats.gathered import (
     values,
 )
 from trainingapp.datasets.sources.formats.tables import header_of, rows
+from trainingapp.datasets.sources.formats.via3 import read_version_3
 from trainingapp.datasets.sources.json_stream import members
 from trainingapp.datasets.sources.layout import Layout, Shape
 from trainingapp.datasets.sources.position import Position
@@ -58,11 +58,9 @@ def read(files: Files, report: Report) -> Layout:
     tables = [file for file in files.ending(".csv") if _is_table(files, file)]
     gathered = Gathered(NAME, files, report, [*exports, *tables])
     for file in exports:
-        if _VERSION_3.search(files.peek(file)) and b'"shape_attributes"' not in files.peek(file):
-            report.error("bad_annotation", messages.VIA3_NOT_READ(path=file.path), file.path)
-            continue
+        is_version_3 = _VERSION_3.search(files.peek(file)) and b'"shape_attributes"' not in files.peek(file)
         with report.collecting():
-            _read_json(files, file, gathered)
+            (read_version_3 if is_version_3 else _read_json)(files, file, gathered)
     for file in tables:
         with report.collecting():
             _read_table(files, file, gathered)

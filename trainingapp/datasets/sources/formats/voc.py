@@ -18,6 +18,7 @@ from defusedxml.ElementTree import fromstring
 
 from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_LISTS
+from trainingapp.contract.messages.dataset_sources import CONVERT_ANNOTATIONS, FAMILY_NOT_READ
 from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import (
@@ -73,6 +74,9 @@ def read(files: Files, report: Report) -> Layout:
         if tree.tag != "annotation":
             report.warn("ignored_file", messages.NOT_VOC(path=file.path), file.path)
             continue
+        if tree.find("object/polygon/pt") is not None:
+            message = FAMILY_NOT_READ(path=file.path, family="LabelMe (MIT)", advice=CONVERT_ANNOTATIONS())
+            raise DatasetError.one("unread_annotations", message, file.path)
         image = _image(files, file, tree)
         if image is None:
             report.fault("missing_image", messages.NO_IMAGE_FOR(path=file.path), file.path)
@@ -120,7 +124,8 @@ def _image(files: Files, file: SourceFile, tree: Element) -> SourceFile | None:
     near = re.sub(r"(?i)(^|/)annotations(/|$)", r"\1JPEGImages\2", folder)
     same = files.with_stem(stem(file.path))
     kind = files.kind_of(file.path)
-    return best_match(same, near, kind) or files.find_image(tree.findtext("filename") or "", near, kind)
+    named = (files.find_image(tree.findtext(key) or "", near, kind) for key in ("filename", "path"))
+    return best_match(same, near, kind) or next(filter(None, named), None)
 
 
 class _Reader:

@@ -42,7 +42,7 @@ NAME = "yolo"
 MOST_CLASSES = 100_000
 MOST_YAML_BYTES = 2 * 1024**2
 """YAML takes about a hundred times the memory of its text once it is parsed."""
-_NAME_FILES = ("classes.txt", ".names", "names.txt", "predefined_classes.txt")
+_NAME_FILES = ("classes.txt", ".names", "_darknet.labels", "names.txt", "predefined_classes.txt")
 _NO_LABELS = {"train", "val", "valid", "test", "trainval", "readme", "notes", "license", *map(stem, _NAME_FILES)}
 _MOST_PEEKED = 5
 #: What PyYAML's safe loader raises for broken input, as fuzzing shows.
@@ -112,6 +112,7 @@ def read(files: Files, report: Report) -> Layout:
         shapes, unusable = parser.shapes(label_file.path) if label_file else ([], 0)
         where = Position(label_file.path if label_file else file.path)
         collector.add(file, where, kind=kind, shapes=shapes, unusable=unusable)
+    parser.report_repeated()
     bare = [file.path for file in wanted if file.path not in labels_of]
     if bare:
         report.warn("no_label_file", messages.NO_LABEL_FILE(count=len(bare)), bare[0], count=len(bare))
@@ -192,6 +193,8 @@ def _reason(error: Exception) -> Param:
 def _names(files: Files, settings: dict[object, object], report: Report, used: list[str]) -> dict[int, str]:
     """Class name by number; empty when the source names none."""
     names = settings.get("names")
+    if isinstance(names, str) and names:
+        names = names.split(",")
     if isinstance(names, list):
         names = dict(enumerate(names))
     if isinstance(names, dict):
@@ -319,6 +322,7 @@ class _Parser:
         self._lines: dict[str, list[Line]] = {}
         self._unusable: Counter[str] = Counter()
         self._meanings: dict[int, Meaning] = {}
+        self._repeated: list[Position] = []
 
     def classes(self) -> list[str]:
         if self._names:
@@ -340,7 +344,9 @@ class _Parser:
                 where = Position(file.path, number)
                 values = _floats(parts)
                 if values is None or len(values) < 5:
-                    self._refuse(where, len(parts))
+                    self._unusable[file.path] += 1
+                    message = messages.YOLO_NOT_NUMBERS(where=where.param(), text=repr(line.strip()[:60]))
+                    self.report.fault("bad_annotation", message, file.path)
                 else:
                     lines.append((where, values))
 
@@ -351,8 +357,22 @@ class _Parser:
 
     def shapes(self, path: str) -> tuple[list[Shape], int]:
         """(the objects of a label file, the number of those that cannot be used)"""
-        found = [shape for where, values in self._lines.pop(path, ()) if (shape := self._shape(values, where))]
+        found: list[Shape] = []
+        seen: set[bytes] = set()
+        for where, values in self._lines.pop(path, ()):
+            if (key := values.tobytes()) in seen:
+                self._repeated.append(where)
+            elif shape := self._shape(values, where):
+                found.append(shape)
+            seen.add(key)
         return found, self._unusable[path]
+
+    def report_repeated(self) -> None:
+        """Warn of lines that stand in a file twice; one object is not two."""
+        if self._repeated:
+            count, first = len(self._repeated), self._repeated[0]
+            message = messages.YOLO_REPEATED(count=count, where=first.param())
+            self.report.warn("ignored_object", message, first.path, count=count)
 
     def _refuse(self, where: Position, count: int) -> None:
         self._unusable[where.path] += 1
@@ -367,6 +387,8 @@ class _Parser:
         if label is None:
             self._unusable[where.path] += 1
             message = messages.NO_CLASS(where=where.param(), text=f"{values[0]:g}")
+            if self._names:
+                message = messages.YOLO_NO_CLASS(where=where.param(), text=f"{values[0]:g}", last=max(self._names))
             self.report.fault("unknown_class", message, where.path)
             return None
         if meaning == "outline":
