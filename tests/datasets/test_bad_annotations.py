@@ -75,6 +75,17 @@ def test_an_image_in_two_splits(import_tree: ImportTree, data_dir: Path) -> None
     assert_refused(dataset, data_dir, "duplicate_name", "val/p5.png is already annotated")
 
 
+def test_an_image_that_two_splits_annotate_alike_is_held_out(import_tree: ImportTree) -> None:
+    def both(content: Any) -> None:
+        content["images"].append({"id": 99, "file_name": "../val/p5.png", "width": 60, "height": 40})
+        boxes = [[1, 2, 32, 32], [40, 20, 18, 18]]
+        content["annotations"] += [{"image_id": 99, "category_id": 10, "bbox": box} for box in boxes]
+
+    dataset = import_tree(coco_with(both))
+    assert (dataset.status, codes(dataset, "warning")) == ("ready", ["leak"])
+    assert annotated.imported_boxes(dataset) == annotated.expected_boxes()
+
+
 def test_a_size_that_is_not_the_images(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(coco_with(lambda content: content["images"][1].update(width=61)))
     assert_refused(dataset, data_dir, "size_mismatch", "line 9", "61 x 40", "train/p2.png has 60 x 40")
@@ -323,9 +334,10 @@ def test_faulty_lines_that_are_left_out_make_no_background(import_leaving_out: I
 
 def test_a_set_that_loses_most_objects_is_refused(import_tree: ImportTree, data_dir: Path) -> None:
     far: Tree = {
-        f"labels/{split}/{stem}.txt": b"0 1.9 1.9 .1 .1\n" * 2 for split, stem in (("train", "p4"), ("val", "p5"))
+        f"labels/{split}/{stem}.txt": b"0 1.9 1.9 .1 .1\n0 1.8 1.9 .1 .1\n"
+        for split, stem in (("train", "p4"), ("val", "p5"))
     }
-    far["labels/train/p1.txt"] = b"0 1.5 1.5 .1 .1\n" * 2
+    far["labels/train/p1.txt"] = b"0 1.5 1.5 .1 .1\n0 1.6 1.5 .1 .1\n"
     dataset = import_tree(annotated.yolo_tree() | far)
     assert_refused(dataset, data_dir, "box_outside", "6 of 9 objects have no area or lie outside")
 

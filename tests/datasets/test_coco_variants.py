@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pycocotools import mask as coco_masks
 
 from tests.helpers import annotated
 from tests.helpers.annotated import IMAGES, SIZE, Tree, expected_boxes, imported_boxes, imported_mask
@@ -139,3 +141,23 @@ def test_captions_of_the_same_images_are_not_read(import_tree: ImportTree) -> No
 def test_an_annotation_without_box_and_outline_is_named(import_tree: ImportTree, data_dir: Path) -> None:
     tree = one_file(lambda content: content["annotations"][0].update(bbox=None, segmentation=[]))
     assert_refused(import_tree(tree), data_dir, "bad_annotation", "annotations.json line", "needs a bbox or")
+
+
+@pytest.mark.parametrize(
+    ("box", "text"),
+    [
+        (lambda box: [value / 100 for value in box], "between 0 and 1"),
+        (lambda box: [30, 20, 58, 39], "would fit as left, top, right and bottom"),
+    ],
+)
+def test_boxes_in_another_form_are_refused(
+    import_tree: ImportTree, data_dir: Path, box: Callable[[Any], Any], text: str
+) -> None:
+    assert_refused(import_tree(one_file(each("annotations", bbox=box))), data_dir, "bad_annotation", text)
+
+
+def test_packed_run_lengths_that_python_wrote_as_bytes(import_tree: ImportTree) -> None:
+    packed = coco_masks.encode(np.asfortranarray(np.ones((SIZE[1], SIZE[0]), np.uint8)))["counts"]
+    outline = {"size": [SIZE[1], SIZE[0]], "counts": str(packed)}
+    dataset = import_tree(one_file(each("annotations", segmentation=lambda _old: outline)))
+    assert (dataset.status, dataset.tasks) == ("ready", ["detection", "segmentation"])

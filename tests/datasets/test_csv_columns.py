@@ -31,6 +31,9 @@ def table(header: str, row: str, path: str = "labels.csv", **more: str) -> Tree:
         ("", "{name},{label}"),
         ("uuid,age,category,photo_url", "7,3,{label},https://h.org/{name}.png?x=1"),
         ("key,dx", '"{name}","{label}"'),
+        ("name|label", "{name}|{label}"),
+        ("Width,Height,Roi.X1,ClassId,Path", "12,10,1,{label},train/{name}.png"),
+        ("Image Index,Finding Labels,Follow-up", "{name}.png,{label},0"),
     ],
 )
 def test_the_columns_are_found_by_their_content(import_tree: ImportTree, header: str, row: str) -> None:
@@ -44,6 +47,23 @@ def test_a_column_of_splits_is_found(import_tree: ImportTree) -> None:
     lines = (tree["labels.csv"] or b"").decode().replace("ab6.png,boxer,train", "ab6.png,boxer,valid")
     lines = lines.replace("ab7.png,poodle,train", "ab7.png,poodle,valid")
     dataset = import_tree({**tree, "labels.csv": lines.encode()})
+    assert dataset.counts == {"train": {"boxer": 3, "poodle": 3}, "val": {"boxer": 1, "poodle": 1}}
+
+
+@pytest.mark.parametrize(
+    ("header", "values"),
+    [
+        ("image_id,label,is_test", ("0", "1")),
+        ("id,species,is_valid", ("False", "True")),
+        ("image,label,is_train", ("yes", "no")),
+        ("image,label,split", ("train", "dev")),
+    ],
+)
+def test_a_column_says_which_images_are_held_out(import_tree: ImportTree, header: str, values: tuple[str, str]) -> None:
+    tree = table(header, "{name},{label},")
+    lines = (tree["labels.csv"] or b"").decode().splitlines()
+    rows = [f"{line}{values[line.startswith(('ab6', 'ab7'))]}" for line in lines[1:]]
+    dataset = import_tree({**tree, "labels.csv": "\n".join([lines[0], *rows]).encode()})
     assert dataset.counts == {"train": {"boxer": 3, "poodle": 3}, "val": {"boxer": 1, "poodle": 1}}
 
 

@@ -226,3 +226,27 @@ def test_names_of_images_are_found_by_their_last_folders() -> None:
         )
     }
     assert list(found.values()) == ["images/two/a.png", None, "images/my photo.png", "images/one/a.png", None]
+
+
+@pytest.mark.parametrize(("held_out", "kind"), [("val", "val"), ("test_list", "test")])
+def test_images_that_no_list_holds_out_are_trained_on(import_tree: ImportTree, held_out: str, kind: str) -> None:
+    dataset = import_tree(flat_yolo(**{f"{held_out}_DOT_txt": lines("{}.png", "val")}))
+    assert (dataset.status, splits_of(dataset)) == ("ready", SPLITS)
+    assert codes(dataset, "warning") == (["test_as_val"] if kind == "test" else [])
+
+
+def test_a_list_of_training_and_validation_trains(import_tree: ImportTree) -> None:
+    files = {"train_val_list_DOT_txt": lines("{}", "train"), "test_list_DOT_txt": lines("{}", "val")}
+    dataset = import_tree(flat_yolo(**files))
+    assert (dataset.status, splits_of(dataset)) == ("ready", SPLITS)
+
+
+def test_numbers_of_images_that_are_trained_on(import_tree: ImportTree) -> None:
+    """As in CUB-200: images.txt has the numbers, train_test_split.txt what is trained on."""
+    paths = {number: f"{name}/p{number}.png" for number in range(1, 9) for name in ["cat" if number % 2 else "dog"]}
+    tree: Tree = {f"images/{path}": image(number) for number, path in paths.items()}
+    tree["images.txt"] = "\n".join(f"{number} {path}" for number, path in paths.items()).encode()
+    tree["train_test_split.txt"] = "\n".join(f"{number} {int(number < 7)}" for number in paths).encode()
+    dataset = import_tree(tree)
+    assert (dataset.status, dataset.classes) == ("ready", ["cat", "dog"])
+    assert stems(dataset, "val") == ["p7", "p8"]

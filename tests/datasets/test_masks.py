@@ -147,3 +147,14 @@ def test_test_images_without_masks_are_left_out(import_tree: ImportTree) -> None
     dataset = import_tree(tree)
     assert dataset.status == "ready"
     assert "not_annotated" in codes(dataset, "warning")
+
+
+def test_black_and_white_of_16_bits_is_one_class(import_tree: ImportTree) -> None:
+    dataset = import_tree(tree_of(lambda _number: png(stripes(0, 65535, dtype=np.uint16))))
+    assert (dataset.status, dataset.classes, dataset.report) == ("ready", ["foreground"], [])
+
+
+def test_names_in_the_table_of_roboflow(import_tree: ImportTree) -> None:
+    names = b"Pixel Value, Class\n0, background\n1, road\n2, car\n"
+    dataset = import_tree(tree_of(lambda _number: png(stripes(0, 1, 2))) | {"masks/_classes.csv": names})
+    assert (dataset.status, dataset.classes, dataset.report) == ("ready", ["road", "car"], [])

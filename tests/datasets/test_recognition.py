@@ -183,3 +183,19 @@ def test_one_message_where_the_images_are_missing(import_tree: ImportTree, data_
     dataset = import_tree({f"labels/p{number}.txt": b"0 .5 .5 .1 .1\n" for number in range(6)} | {"images": None})
     assert_refused(dataset, data_dir, "no_images", "6 files of other kinds (.txt)", "include images")
     assert len(dataset.report) == 1
+
+
+@pytest.mark.parametrize("tops", [("color", "grayscale", "segmented"), ("day1", "day2")])
+def test_folders_within_several_alike_are_the_classes(import_tree: ImportTree, tops: tuple[str, ...]) -> None:
+    dataset = import_tree(images(*(f"{top}/{name}/*.jpg" for top in tops for name in ("apple", "corn"))))
+    assert (dataset.status, dataset.classes, codes(dataset, "warning")) == (
+        "ready",
+        ["apple", "corn"],
+        ["mixed_layout"],
+    )
+    assert dataset.count("train") + dataset.count("val") == 8 * len(tops)
+
+
+def test_folders_within_several_that_differ_are_no_classes(import_tree: ImportTree) -> None:
+    dataset = import_tree(images("dog/poodle/*.jpg", "dog/boxer/*.jpg", "cat/siamese/*.jpg"))
+    assert (dataset.status, dataset.classes) == ("ready", ["cat", "dog"])

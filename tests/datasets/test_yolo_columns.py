@@ -96,3 +96,31 @@ def test_names_stay_text(import_tree: ImportTree, names: str, expected: list[str
 def test_lines_of_another_length_are_named(import_tree: ImportTree, data_dir: Path) -> None:
     dataset = import_tree(labelled({"p2": "0 .1 .1 .2 .1 .2 .2 .1"}))
     assert_refused(dataset, data_dir, "bad_annotation", "labels/p2.txt line 1", "not 8 values")
+
+
+def test_a_repeated_line_is_one_object(import_tree: ImportTree) -> None:
+    dataset = import_tree(labelled("0 0.5 0.5 0.4 0.4\n0 0.5 0.5 0.4 0.4"))
+    assert (dataset.status, codes(dataset, "warning")) == ("ready", ["ignored_object", "empty_class"])
+    assert all(len(boxes) == 1 for _split, boxes in imported_boxes(dataset).values())
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("0,0.5,0.5,0.4,0.4", "separated by spaces"),
+        ("car 0.5 0.5 0.4 0.4", "'car 0.5 0.5 0.4 0.4' is not a line of YOLO"),
+        ("0 0,5 0,5 0,4 0,4", "with decimal points"),
+    ],
+)
+def test_lines_that_are_no_numbers_are_shown(import_tree: ImportTree, data_dir: Path, line: str, text: str) -> None:
+    assert_refused(import_tree(labelled(line)), data_dir, "bad_annotation", "line 1", text)
+
+
+def test_a_class_beyond_the_last_names_the_last(import_tree: ImportTree, data_dir: Path) -> None:
+    dataset = import_tree(labelled("2 0.5 0.5 0.4 0.4"))
+    assert_refused(dataset, data_dir, "unknown_class", "no class 2; the classes are numbered from 0 to 1")
+
+
+def test_the_file_of_a_network_does_not_name_the_classes(import_tree: ImportTree) -> None:
+    tree = labelled("1 0.5 0.5 0.4 0.4") | {"a_network.yaml": b"nc: 80\nbackbone: []\n"}
+    assert import_tree(tree).classes == ["cat", "dog"]

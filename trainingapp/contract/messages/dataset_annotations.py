@@ -60,6 +60,15 @@ NO_IMAGE_NAMED = define("dataset_no_image_named", gettext_noop("%(where)s: there
 NO_IMAGE_WITH_ID = define("dataset_no_image_with_id", gettext_noop("%(where)s: there is no image with the id %(id)s."))
 NO_IMAGE_FOR = define("dataset_no_image_for", gettext_noop("There is no image for %(path)s."))
 NO_IMAGE_FOR_MASK = define("dataset_no_image_for_mask", gettext_noop("There is no image for the mask %(path)s."))
+SEVERAL_MASKS = define(
+    "dataset_several_masks",
+    ngettext(
+        "%(count)d image has several masks: %(paths)s. Combine the masks of an image into one, with a value for each "
+        "class.",
+        "%(count)d images have several masks, such as %(paths)s. Combine the masks of an image into one, with a value "
+        "for each class.",
+    ),
+)
 NO_MASK_FOR_IMAGE = define("dataset_no_mask_for_image", gettext_noop("There is no mask for the image %(path)s."))
 IMAGE_TWICE = define(
     "dataset_image_twice", gettext_noop("%(where)s: the image %(path)s is already annotated (%(elsewhere)s).")

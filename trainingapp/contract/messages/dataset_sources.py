@@ -131,7 +131,13 @@ UNKNOWN_FORMAT = define(
 
 # Class folders and splits
 
-MIXED_FOLDERS = define("dataset_mixed_folders", gettext_noop("There are other folders beside %(folders)s: %(others)s."))
+MIXED_FOLDERS = define(
+    "dataset_mixed_folders",
+    gettext_noop(
+        "There are other folders beside %(folders)s: %(others)s. Move their images into the folders of the splits, or "
+        "leave them out of the source."
+    ),
+)
 SPLIT_TWICE = define("dataset_split_twice", gettext_noop("The folders %(folders)s all belong to the %(split)s split."))
 FLAT_SPLIT = define(
     "dataset_flat_split",
@@ -163,6 +169,20 @@ FOLDERS_OF_MASKS = define(
     gettext_noop(
         "Within the class folders there are folders of masks: %(folders)s. Arrange images and masks as images/ and "
         "masks/ for segmentation, or remove the masks for classification."
+    ),
+)
+YOLO_WITHOUT_LABELS = define(
+    "dataset_yolo_without_labels",
+    gettext_noop(
+        "%(path)s describes a dataset of YOLO, but there are no label files. Add the folder labels, with a text file "
+        "for each image."
+    ),
+)
+SAME_INNER_FOLDERS = define(
+    "dataset_same_inner_folders",
+    gettext_noop(
+        "The folders %(folders)s contain the same folders (%(inner)s), which are taken for the classes. If they are "
+        "versions of the same images, import one of them."
     ),
 )
 MASKS_NOT_PAIRED = define(
@@ -206,6 +226,8 @@ CONVERT_ANNOTATIONS = define(
         "for each image."
     ),
 )
+SAVE_AS_CSV = define("dataset_save_as_csv", gettext_noop("Save the table as CSV, in UTF-8, and add that file."))
+UNPACK_FILE = define("dataset_unpack_file", gettext_noop("Unpack the file, and add what it contains."))
 WRITE_IMAGES = define(
     "dataset_write_images",
     gettext_noop(

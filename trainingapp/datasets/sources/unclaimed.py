@@ -44,9 +44,14 @@ def unclaimed_annotations(files: Files) -> Unclaimed:
     ]
     texts = [file for file in texts if not _is_list_of_images(files, file)]
     paired = [file.path for file in texts if files.with_stem(stem(file.path))]
+    # uav1.txt beside the folder uav1 describes its images.
+    folders = {file.path.rpartition("/")[0].rpartition("/")[2] for file in files.images} - {""}
+    of_folders = [file.path for file in texts if stem(file.path) in folders]
+    if len(of_folders) * 2 >= len(folders):
+        paired += of_folders
     others = [file for file in texts if not files.with_stem(stem(file.path))][:_MOST_READ]
     naming = [file.path for file in others if _names_images(files, file)]
-    return Unclaimed([*paired, *naming], _masks(files))
+    return Unclaimed(list(dict.fromkeys([*paired, *naming])), _masks(files))
 
 
 def _is_list_of_images(files: Files, file: SourceFile) -> bool:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from trainingapp.contract.messages import dataset_sources as messages
 from trainingapp.contract.messages.dataset_reading import SAME_IN_SEVERAL_CLASSES
-from trainingapp.datasets.report import FILES_NAMED, Report
+from trainingapp.datasets.report import FILES_NAMED, DatasetError, Report
 from trainingapp.datasets.sources.files import Files, is_image_name, natural_key
 from trainingapp.datasets.sources.folder_names import folder_name, kind_of_folder, kinds_of_folders
 from trainingapp.datasets.sources.formats.label_lists import offer_label_mode
@@ -32,6 +32,8 @@ from trainingapp.datasets.sources.unclaimed import unclaimed_annotations
 
 NAME = "class_folders"
 MOST_NAMED = 5
+_MOSTLY = 0.75
+"""Share of the inner folders that each top folder has on average, where all of them have the same ones."""
 
 
 def recognise(files: Files) -> bool:
@@ -47,8 +49,9 @@ def read(files: Files, report: Report) -> Layout:
     source = _without_wrapper(files.source)
     tree = _Tree(source)
     splits = _find_splits(tree, report)
-    found = _Found(report, splits)
-    if not splits:
+    repeated = [] if splits else _repeated_tops(tree, report)
+    found = _Found(report, splits or dict.fromkeys(repeated, None))
+    if not splits and not repeated:
         found.inner_splits = _inner_splits(tree, report)
     for file in source.files:
         found.add_file(file)
@@ -199,6 +202,24 @@ def _find_splits(tree: _Tree, report: Report) -> "dict[str, Kind | None]":
     return {base: "val" if kind == "test" else kind for base, kind in named.items()}
 
 
+def _repeated_tops(tree: _Tree, report: Report) -> list[str]:
+    """The top folders where most of them contain the same folders: versions of images, or days of recording.
+
+    The classes are the folders within. dog/poodle and cat/siamese differ: their tops have no folder in common.
+    """
+    tops = [top for top in tree.children() if tree.holds_images(top)]
+    inner = [{child.rpartition("/")[2] for child in tree.children(top) if tree.holds_images(child)} for top in tops]
+    names = set[str]().union(*inner)
+    is_arranged = any(folder_name(name).is_structure or kind_of_folder(name) for name in (*tops, *names))
+    if len(tops) < 2 or len(names) < 2 or is_arranged or any(top in tree.direct for top in tops):
+        return []
+    if sum(map(len, inner)) < _MOSTLY * len(tops) * len(names):
+        return []
+    named = sorted(names, key=natural_key)[:MOST_NAMED]
+    report.warn("mixed_layout", messages.SAME_INNER_FOLDERS(folders=tops[:MOST_NAMED], inner=named), tops[0])
+    return tops
+
+
 def _inner_splits(tree: _Tree, report: Report) -> dict[Kind, Kind | None]:
     """What becomes of each split of the folders below the classes (None: left out); empty where they are no splits."""
     classes = [top for top in tree.children() if tree.holds_images(top)]
@@ -238,6 +259,7 @@ def _refuse_structure(found: "_Found", files: Files, report: Report) -> None:
     roles = {part for _file, _name, inner, _split in found.images for part in inner.split("/")[:-1]}
     masks = sorted(part for part in roles if folder_name(part).is_structure and "masks" in folder_name(part).roles)
     if wrong or masks:
+        _refuse_yolo_without_labels(files)
         refuse_known_family(files)
         lone = mask_pairs(files)
         if lone.lone_masks and not lone.pairs:
@@ -255,6 +277,13 @@ def _refuse_structure(found: "_Found", files: Files, report: Report) -> None:
     if "train" in kinds.values() and len(set(kinds.values())) > 1:
         report.error("mixed_layout", messages.FOLDERS_OF_SPLITS(folders=sorted(kinds)[:MOST_NAMED]), min(kinds))
     report.raise_errors()
+
+
+def _refuse_yolo_without_labels(files: Files) -> None:
+    for file in files.ending(".yaml", ".yml"):
+        if b"names" in files.peek(file):
+            message = messages.YOLO_WITHOUT_LABELS(path=file.path)
+            raise DatasetError.one("no_label_file", message, file.path)
 
 
 def _structure_among(classes: set[str]) -> set[str]:
@@ -316,7 +345,9 @@ class _Found:
                 self.images.append((file, class_name, rest, split))
         else:
             self.classes.add(class_name)
-            self.images.append((file, class_name, inner, self._splits.get(base)))
+            split = self._splits.get(base)
+            # Without a split, several folders can have an image of the same class and name.
+            self.images.append((file, class_name, inner if split or not base else f"{base}/{inner}", split))
 
     def add_folder(self, folder: str) -> None:
         """A class folder counts even when it is empty, so that empty ones are reported."""

@@ -38,6 +38,7 @@ class Collector:
         self._images: dict[str, SourceImage] = {}
         self._unlisted: set[str] = set()
         self._merged: list[str] = []
+        self._in_several: list[str] = []
 
     def add(
         self,
@@ -72,20 +73,33 @@ class Collector:
         size: tuple[int, int],
         unusable: int,
     ) -> None:
-        """Add an image; one that was added for the same split gets the objects of both, identical ones once."""
+        """Add an image; one that was added for the same split gets the objects of both, identical ones once.
+
+        An image of two splits is held out of training where both have the same objects; otherwise it is a fault, since
+        it is not known which ones count.
+        """
         known = self._images.get(file.path)
-        if known is None or (kind and known.kind and kind != known.kind):
+        seen = {(shape.label, shape.box) for shape in known.shapes if shape.box} if known else set()
+        is_other_split = known and kind and known.kind and kind != known.kind
+        if known is None or (is_other_split and seen != {(shape.label, shape.box) for shape in shapes}):
             self.add(file, where, kind=kind, shapes=shapes, size=size, unusable=unusable)
             return
-        self._merged.append(file.path)
-        seen = {(shape.label, shape.box) for shape in known.shapes if shape.box}
+        if is_other_split:
+            self._in_several.append(file.path)
+            kind = kind if known.kind == "train" else known.kind
+        else:
+            self._merged.append(file.path)
         more = [shape for shape in shapes if (shape.label, shape.box) not in seen]
         self._images[file.path] = replace(
-            known, kind=known.kind or kind, shapes=(*known.shapes, *more), unusable=known.unusable + unusable
+            known, kind=kind or known.kind, shapes=(*known.shapes, *more), unusable=known.unusable + unusable
         )
 
     def warn_of_merged(self) -> None:
-        """Warn of images that the annotations list more than once."""
+        """Warn of images that the annotations list more than once, and in several splits."""
+        if self._in_several:
+            named = self._in_several[:MOST_NAMED]
+            message = messages.IN_SEVERAL_SPLITS(count=len(self._in_several), paths=named)
+            self.report.warn("leak", message, named[0], count=len(self._in_several))
         if self._merged:
             count, named = len(self._merged), self._merged[:MOST_NAMED]
             message = messages.IMAGES_MERGED(count=count, paths=named)

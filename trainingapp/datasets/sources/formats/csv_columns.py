@@ -16,9 +16,19 @@ from trainingapp.datasets.sources.source import SourceFile
 LABEL_NAMES = (
     *("label", "labels", "class", "classes", "target", "category", "class_name", "label_name", "category_name", "name"),
     *("breed", "species", "type", "kind", "diagnosis", "dx", "tag", "tags", "y", "emotion", "level", "finding"),
-    *("class_id", "label_id", "category_id", "target_name", "finding_labels", "findings", "pathology"),
+    *(
+        "class_id",
+        "classid",
+        "label_id",
+        "labelid",
+        "category_id",
+        "target_name",
+        "finding_labels",
+        "findings",
+        "pathology",
+    ),
 )
-BOX_NAMES = {"xmin", "x_min", "bbox", "x1", "left", "width", "height", "x", "polygon", "region_shape_attributes"}
+BOX_NAMES = {"xmin", "x_min", "bbox", "x1", "left", "x", "polygon", "region_shape_attributes"}
 _MOST_BYTES = 1 << 16
 _MOST_ROWS = 200
 _MOST_COLUMNS = 40

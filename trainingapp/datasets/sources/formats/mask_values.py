@@ -45,6 +45,8 @@ class ValueCounts:
     beyond: list[str] = field(default_factory=list)
     """Paths of masks with values from 256 on."""
     highest: int = 0
+    beyond_values: set[int] = field(default_factory=set)
+    """The first of those values."""
 
     def add(self, path: str, values: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
         """Add a mask with these different values, which ascend, and their numbers of pixels."""
@@ -52,6 +54,7 @@ class ValueCounts:
         if values[-1] > IGNORED_PIXEL:
             self.beyond.append(path)
             self.highest = max(self.highest, int(values[-1]))
+            self.beyond_values |= set(values[values > IGNORED_PIXEL][:2].tolist())
         is_byte = (values >= 0) & (values <= IGNORED_PIXEL)
         self.pixels[values[is_byte]] += counts[is_byte]
 

@@ -14,6 +14,7 @@ What soft edges and 255 beside other values mean is decided in `mask_values.py`,
 import csv
 import io
 from array import array
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.datasets.images.decoding import read_mask
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import FILES_NAMED, DatasetError, Report
 from trainingapp.datasets.sources.files import Files, class_name
 from trainingapp.datasets.sources.formats.collector import Collector
 from trainingapp.datasets.sources.formats.mask_pairs import mask_pairs
@@ -39,6 +40,7 @@ _VALUE_TABLE = "_classes.csv"
 _NAME_TABLES = ("classes.txt", "labels.txt", "class_names.txt")
 _BACKGROUND_NAMES = {"background", "_background_", "bg"}
 _IGNORED_NAMES = {"void", "ignore", "ignored", "__ignore__"}
+_WHITE_16 = 0xFFFF
 _VOID_COLOUR = (224 << 16) | (224 << 8) | 192
 """Between objects in Pascal VOC's masks."""
 
@@ -115,6 +117,11 @@ def _pairs(files: Files, report: Report) -> list[tuple[SourceFile, SourceFile]]:
     found = mask_pairs(files)
     for mask in found.lone_masks:
         report.fault("missing_image", messages.NO_IMAGE_FOR_MASK(path=mask.path), mask.path)
+    counts = Counter(image.path for image, _mask in found.pairs)
+    several = [mask.path for image, mask in found.pairs if counts[image.path] > 1]
+    if 2 * len(several) > len(found.pairs):
+        message = messages.SEVERAL_MASKS(count=sum(count > 1 for count in counts.values()), paths=several[:FILES_NAMED])
+        raise DatasetError.one("duplicate_name", message, several[0])
     for path in sorted(image.path for image in found.lone_images):
         report.fault("missing_mask", messages.NO_MASK_FOR_IMAGE(path=path), path)
     return found.pairs
@@ -203,6 +210,8 @@ def _colour(parts: list[str]) -> int | None:
 
 def _refuse_instances(counts: ValueCounts, legend: _Legend, report: Report) -> None:
     """Refuse masks that number instances: most have values that no class can have. A few are faults of their own."""
+    if set(counts.values) <= {0} and counts.beyond_values == {_WHITE_16}:
+        return  # 0 and 65535 are black and white of 16 bits
     if not legend.colours and 2 * len(counts.beyond) > counts.masks:
         message = reading_messages.INSTANCE_MASKS(count=len(counts.beyond), value=counts.highest)
         report.error("unknown_class", message, counts.beyond[0])
@@ -237,6 +246,9 @@ def _numbered(names: list[str], values: list[int]) -> dict[int, str]:
     if set(values) <= {0, IGNORED_PIXEL} and len(names) <= 2 and IGNORED_PIXEL in values:
         others = [name for name in names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
         return {0: "background", IGNORED_PIXEL: others[-1]}
+    if set(values) <= {0, _WHITE_16}:
+        others = [name for name in names if name.lower() not in _BACKGROUND_NAMES] or ["foreground"]
+        return {0: "background", _WHITE_16: others[-1]}
     known = {0: "background", IGNORED_PIXEL: "void"}
     if not names:
         return {**{value: f"class {value}" for value in values if value < IGNORED_PIXEL}, **known}

@@ -18,8 +18,9 @@ def header_of(content: bytes) -> list[str]:
 
 
 def delimiter_of(line: str) -> str:
-    """The most frequent delimiter in the line."""
-    return max(DELIMITERS, key=line.count)
+    """The most frequent delimiter in the line; | where there is no other, since it also separates labels in a cell."""
+    found = max(DELIMITERS, key=line.count)
+    return found if found in line or "|" not in line else "|"
 
 
 def cells(

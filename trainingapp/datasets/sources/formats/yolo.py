@@ -147,7 +147,11 @@ def _image_of(files: Files, label_file: SourceFile) -> SourceFile | None:
 
 
 def _settings(files: Files, report: Report, used: list[str]) -> dict[object, object]:
-    """The content of the data.yaml nearest to the top that names classes or splits; empty without one."""
+    """The content of the data.yaml nearest to the top that names classes or splits; empty without one.
+
+    A file that has `nc` alone can be that of a network: it counts only where no other names classes or splits.
+    """
+    others: list[tuple[str, dict[object, object]]] = []
     for file in sorted(files.ending(".yaml", ".yml"), key=lambda file: (file.path.count("/"), file.path)):
         try:
             text = files.read_text(file, MOST_YAML_BYTES)
@@ -160,11 +164,15 @@ def _settings(files: Files, report: Report, used: list[str]) -> dict[object, obj
             where = Position(file.path, mark.line + 1 if mark else 0).param()
             report.error("annotations_broken", messages.INVALID_YAML(where=where, reason=_reason(error)), file.path)
         else:
-            if isinstance(content, dict) and {"names", "nc", *get_args(Kind)} & {
-                key for key in content if isinstance(key, str)
-            }:
+            keys = {key for key in content if isinstance(key, str)} if isinstance(content, dict) else set()
+            if isinstance(content, dict) and {"names", *get_args(Kind)} & keys:
                 used.append(file.path)
                 return content
+            if isinstance(content, dict) and "nc" in keys:
+                others.append((file.path, content))
+    for path, content in others:
+        used.append(path)
+        return content
     return _darknet_settings(files, report, used)
 
 
@@ -343,7 +351,9 @@ class _Parser:
                 parts = line.split()
                 where = Position(file.path, number)
                 values = _floats(parts)
-                if values is None or len(values) < 5:
+                if values is not None and len(values) < 5:
+                    self._refuse(where, len(parts))
+                elif values is None:
                     self._unusable[file.path] += 1
                     message = messages.YOLO_NOT_NUMBERS(where=where.param(), text=repr(line.strip()[:60]))
                     self.report.fault("bad_annotation", message, file.path)
