@@ -33,7 +33,7 @@ def main() -> None:
         _prepare(env)
         with _studio(env) as address, sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            page = chromium.new_page(viewport={"width": 1280, "height": 860}, device_scale_factor=1)
+            page = chromium.new_page(viewport={"width": 1280, "height": 840}, device_scale_factor=1)
             _sign_in(page, address, password)
             page.goto(f"{address}/runs/1/")
             _wait_for_epoch(env, EPOCHS_BEFORE_THE_IMAGE)

@@ -101,8 +101,8 @@ def test_a_silent_run_is_recovered(make: MAKE, ready: Dataset) -> None:
     run.refresh_from_db()
     assert (run.status, code) == ("queued", 0), text
     assert "is now queued" in text
-    mended = AuditEntry.objects.get(verb="mend")
-    assert (mended.source, mended.details["check"]) == ("command", "runs")
+    repaired = AuditEntry.objects.get(verb="mend")
+    assert (repaired.source, repaired.details["check"]) == ("command", "runs")
 
 
 def test_runs_that_wait_without_a_worker(make: MAKE, ready: Dataset) -> None:
@@ -249,8 +249,8 @@ def test_a_pack_that_has_become_used_is_kept(paused: TrainingRun) -> None:
     manifest.unlink()
     found = the_problem()
     manifest.write_bytes(whole)
-    assert found.mend
-    assert "was not removed" in found.mend()
+    assert found.repair
+    assert "was not removed" in found.repair()
     assert len(packs_of(paused)) == 3
 
 
@@ -259,23 +259,23 @@ def test_nothing_is_removed_while_a_trainer_runs(paused: TrainingRun) -> None:
     (paused.folder / "checkpoints" / "epoch_3.pt").unlink()
     found = the_problem()
     TrainingRun.objects.update(status="running")
-    assert found.mend
+    assert found.repair
     with pytest.raises(ValueError, match="A trainer works on run"):
-        found.mend()
+        found.repair()
     assert len(packs_of(paused)) == 3
 
 
 def test_findings_of_the_scrub_are_reported(paused: TrainingRun) -> None:
     paused.checkpoints.filter(file="epoch_2.pt").update(damage="is damaged (a hash in 000002.pack does not hold)")
     found = the_problem()
-    assert (found.severity, found.mend) == ("warning", None)
+    assert (found.severity, found.repair) == ("warning", None)
     assert "epoch_2.pt is damaged" in found.message
 
 
 def test_rows_without_their_folder_are_reported_only(make: MAKE, dataset: Dataset) -> None:
     make("completed", attempt=1)
     found = problems()
-    assert [(finding.severity, finding.mend) for finding in found] == [("error", None), ("error", None)]
+    assert [(finding.severity, finding.repair) for finding in found] == [("error", None), ("error", None)]
     assert run_doctor("--fix", "--yes")[0] == 2
     assert TrainingRun.objects.exists()
 
@@ -293,8 +293,8 @@ def test_a_failed_repair_does_not_prevent_others(ready: Dataset, monkeypatch: An
         raise OSError("no right to")
 
     found = [
-        Finding("files", "warning", "one", fix="x", mend=fail),
-        Finding("files", "error", "two", fix="x", mend=str),
+        Finding("files", "warning", "one", fix="x", repair=fail),
+        Finding("files", "error", "two", fix="x", repair=str),
     ]
     monkeypatch.setattr("trainingapp.management.commands.doctor.examine", lambda: found)
     code, text = run_doctor("--fix", "--yes")
