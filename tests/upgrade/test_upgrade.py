@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +80,7 @@ def upgraded(
         pytest.skip("the git history has no version 0.1: an archive or a shallow clone")
     env = {"DATABASE_URL": request.getfixturevalue("module_postgres_url")} if request.param == "postgres" else {}
     old = make_old_installation(tmp_path_factory.mktemp(f"old_{request.param}"), **env)
+    old.studio.manage("backup", str(old.studio.data_dir.with_name("old.tar.zst")))
     studio = Studio(old.studio.data_dir, **env)
     studio.manage("migrate", "-v0", "--skip-checks")
     yield studio, old
@@ -115,6 +117,18 @@ def test_a_run_that_was_paused_before_resumes_bit_exact(upgraded: tuple[Studio, 
         "result = getattr(run, 'resume_check', None) or run.resume_proof"
     )
     assert verdict["verdict"] == "exact"
+
+
+def test_a_backup_of_the_old_version_is_restored(upgraded: tuple[Studio, OldInstallation], tmp_path: Path) -> None:
+    _studio, old = upgraded
+    restored = Studio(tmp_path / "restored")
+    restored.manage("restore", str(old.studio.data_dir.with_name("old.tar.zst")))
+    runs = (old.completed_run, old.paused_run)
+    assert [shown(restored, run)["status"] for run in runs] == ["completed", "paused"]
+    assert [shown(restored, run)["config"]["task"] for run in runs] == ["classification"] * 2
+    pages = [f"/runs/{run}/{part}" for run in runs for part in ("", "evaluation/", "log/", "checkpoints/", "edit/")]
+    found: list[str] = restored.python(f"PAGES, ANSWERS, PROSE = {pages!r}, {ANSWERS!r}, []\n{VISIT}")
+    assert not found, "\n".join(found)
 
 
 @pytest.fixture(scope="module")

@@ -41,8 +41,10 @@ class StudioConsumer(Consumer):
         self._watch = threading.Thread(target=self._watch_runs, name="watch", daemon=True)
 
     def start(self) -> None:
+        from trainingapp.operations.collector import settle
         from trainingapp.supervision import warm_spare
 
+        settle()
         super().start()
         warm_spare()
         self._watch.start()

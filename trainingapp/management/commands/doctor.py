@@ -21,12 +21,13 @@ class Command(StudioCommand):
     requires_migrations_checks = False
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--full", action="store_true", help="Read the complete database file, which takes minutes.")
         parser.add_argument("--json", action="store_true", help="Print the findings as a JSON array.")
         parser.add_argument("--fix", action="store_true", help="Repair problems, with a confirmation for each.")
         parser.add_argument("--yes", action="store_true", help="With --fix: do not ask.")
 
-    def handle(self, *, fix: bool, yes: bool, **options: object) -> None:
-        found = examine()
+    def handle(self, *, fix: bool, yes: bool, full: bool, **options: object) -> None:
+        found = examine(full=True) if full else examine()
         if options["json"]:
             self.stdout.write(json.dumps([finding.record() for finding in found]))
         else:

@@ -14,7 +14,8 @@ from trainingapp.operations.backup import BackupError, restore_backup
 class Command(StudioCommand):
     help = (
         "Restore a backup into an empty installation: another DATA_DIR, another machine, another database. "
-        "Nothing is changed before the complete file has been read and its hashes verified."
+        "Nothing is changed before the complete file has been read and its hashes verified. A backup of an older "
+        "version is migrated. With PostgreSQL, pg_restore of the server's version or a newer one is required."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -23,7 +24,7 @@ class Command(StudioCommand):
     def handle(self, *, file: Path, **options: object) -> None:
         call_command("migrate", verbosity=0, interactive=False)
         try:
-            with bytes_bar("Reading", None) as advance:
+            with bytes_bar("Restoring", None) as advance:
                 rows = restore_backup(file, lambda name, done: advance(done))
         except BackupError as error:
             raise CommandError(str(error)) from None

@@ -2,13 +2,16 @@
 
 import contextlib
 import signal
+import socket
 from argparse import ArgumentParser
 from types import FrameType
 
 import uvicorn
 from django.core.management.base import BaseCommand
+from django.urls import get_resolver
 
 from cvstudio.settings import env
+from trainingapp.operations.collector import settle
 from trainingapp.runs.live import end_streams
 from trainingapp.worker.consumer import end_with_parent
 
@@ -18,6 +21,11 @@ ANSWERS_END_S = 3
 
 class StudioServer(uvicorn.Server):
     """Closes the open streams when it receives a signal to stop; browsers reconnect automatically."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        _ = get_resolver().url_patterns  # imports the views, which the first request would do otherwise
+        settle()
+        await super().startup(sockets=sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)

@@ -5,22 +5,18 @@ import io
 import json
 import os
 import shutil
-import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import zstandard
 from django.conf import settings
-from django.core import serializers
-from django.core.serializers.json import DjangoJSONEncoder
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -29,48 +25,91 @@ from trainingapp.contract.events import EVENTS_FILE, CheckpointSaved, read_event
 from trainingapp.contract.run_directory import LOCK_FILE
 from trainingapp.contract.storage.index import INDEX_FILE
 from trainingapp.models import TrainingRun
+from trainingapp.operations.backup import postgres, sqlite
 from trainingapp.operations.backup.parts import (
-    BATCH_ROWS,
-    FORMAT,
+    NATIVE_FORMAT,
+    PIECE_BYTES,
+    PORTABLE_FORMAT,
+    POSTGRES_FILE,
+    SQLITE_FILE,
+    About,
     BackupError,
-    ReportProgress,
-    batches,
+    Tell,
+    applied_migrations,
     files,
     folders,
-    kept_models,
-    migrations,
 )
+from trainingapp.operations.backup.rows import kept_models, rows_of
+from trainingapp.operations.backup.scratch import BACKUP_PREFIX, require_space, scratch
 from trainingapp.supervision.trainers import PID_FILE
 
 LINK_TRIES = 10
+#: Threads that compress; the studio continues to run beside them.
+MOST_THREADS = 4
+#: Files of text, and the database, are compressed to about a fifth. Images and tensors stay as large as they are.
+TEXT_SUFFIXES = frozenset({".jsonl", ".json", ".log", ".txt", ".csv"})
+TEXT_SHARE = 5
+#: Of tarfile, which reads 16 KiB at a time otherwise. A dictionary, since typeshed does not know the argument.
+READ_SIZE: dict[str, Any] = {"copybufsize": PIECE_BYTES}
 
 
-def make_backup(target: Path, report: ReportProgress = lambda name, size: None) -> int:
-    """Write the backup to `target`, completely or not at all; returns its bytes. Raises BackupError and OSError."""
+def make_backup(target: Path, tell: Tell = lambda name, size: None, *, portable: bool = False) -> int:
+    """Write the backup to `target`, completely or not at all; returns its bytes. Raises BackupError and OSError.
+
+    The database is stored in its own form, or row by row with `portable`, for another kind of database.
+    """
     if target.exists():
         raise BackupError(_("%(path)s exists already.") % {"path": target})
+    size = measure()
+    data_dir = Path(settings.DATA_DIR)
+    require_space([(data_dir, size.database), (target.parent, size.database // TEXT_SHARE + size.compressed_files)])
     temporary = target.with_name(f".{target.name}.tmp")
     try:
-        with temporary.open("wb") as file:
-            compressor = zstandard.ZstdCompressor(level=1)
+        with scratch(data_dir, BACKUP_PREFIX) as folder, temporary.open("wb") as file:
+            compressor = zstandard.ZstdCompressor(level=1, threads=min(MOST_THREADS, len(os.sched_getaffinity(0))))
             with (
                 compressor.stream_writer(file, closefd=False) as stream,
-                tarfile.open(fileobj=stream, mode="w|") as tar,
+                tarfile.open(fileobj=stream, mode="w|", bufsize=PIECE_BYTES, **READ_SIZE) as tar,
             ):
-                _fill(_Writer(tar, report))
+                _fill(_Writer(tar, tell), folder, size, portable=portable)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(target)
     finally:
         temporary.unlink(missing_ok=True)
-    size = target.stat().st_size
-    audit.record("backup", details={"file": str(target), "bytes": size})
-    return size
+    written = target.stat().st_size
+    audit.record("backup", details={"file": str(target), "bytes": written})
+    return written
 
 
-def size_to_back_up() -> int:
-    """The approximate number of bytes that a backup reads, for a progress bar."""
-    return sum(path.stat().st_size for root in folders().values() for path in files(root))
+@dataclass(frozen=True)
+class Size:
+    """Bytes of the database, of each part of the files, and of all files when compressed; the last are estimates."""
+
+    database: int
+    files: dict[str, int]
+    compressed_files: int
+
+    def processed(self, *, portable: bool) -> int:
+        """Bytes that a backup reports to `tell`: its own form of the database is copied, then added."""
+        return sum(self.files.values()) + self.database * (1 if portable else 2)
+
+
+def measure() -> Size:
+    """The approximate size of a backup. A file with several names counts once."""
+    database = sqlite.live_bytes() if connection.vendor == "sqlite" else postgres.live_bytes()
+    found, compressed, seen = dict.fromkeys(folders(), 0), 0, set()
+    for part, root in folders().items():
+        for path in files(root):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            if (key := (status.st_dev, status.st_ino)) not in seen:
+                seen.add(key)
+                found[part] += status.st_size
+                compressed += status.st_size // (TEXT_SHARE if path.suffix in TEXT_SUFFIXES else 1)
+    return Size(database, found, compressed)
 
 
 @dataclass
@@ -106,10 +145,9 @@ class _Writer:
     def add_stream(self, name: str, file: IO[bytes], size: int, mtime: float = 0) -> None:
         member = tarfile.TarInfo(name)
         member.size, member.mode, member.mtime = size, 0o600, mtime or time.time()
-        hashing = _Hashing(file, size)
+        hashing = _Hashing(file, size, lambda count: self.tell(name, count))
         self.tar.addfile(member, hashing)
         self.hashes[name] = hashing.hash.hexdigest()
-        self.report(name, size)
 
 
 class _Hashing:
@@ -118,9 +156,9 @@ class _Hashing:
     It pads with zeros where a log was truncated while it was read: the header of the member already states its size.
     """
 
-    def __init__(self, file: IO[bytes], size: int) -> None:
+    def __init__(self, file: IO[bytes], size: int, advance: Callable[[int], object]) -> None:
         self.hash = hashlib.sha256()
-        self._file, self._left = file, size
+        self._file, self._left, self._advance = file, size, advance
 
     def read(self, count: int = -1, /) -> bytes:
         count = self._left if count < 0 else min(count, self._left)
@@ -128,14 +166,44 @@ class _Hashing:
         data += b"\0" * (count - len(data))
         self._left -= len(data)
         self.hash.update(data)
+        self._advance(len(data))
         return data
 
 
-def _fill(writer: _Writer) -> None:
+def _fill(writer: _Writer, folder: Path, size: Size, *, portable: bool) -> None:
     unfinished = TrainingRun.objects.filter(status__in=(TrainingRun.Status.RUNNING, TrainingRun.Status.QUEUED))
-    with _snapshot():
-        living = {str(pk) for pk in unfinished.values_list("pk", flat=True)}
-        _add_rows(writer)
+    about: About = {"format": PORTABLE_FORMAT, "created": timezone.now().isoformat(), "migrations": []}
+    if not portable:
+        about |= {"format": NATIVE_FORMAT, "bytes": {**size.files}}
+    if connection.vendor == "sqlite":
+        stored = folder / SQLITE_FILE
+        sqlite.copy_live(stored, writer.tell if not portable else lambda name, count: None)
+        with sqlite.connected_to(stored):
+            about["migrations"] = applied_migrations()
+            living = {str(pk) for pk in unfinished.values_list("pk", flat=True)}
+            if portable:
+                about["rows"] = _add_rows(writer)
+        if not portable:
+            about["database"] = "sqlite"
+    else:
+        stored = folder / POSTGRES_FILE
+        server = postgres.server_version()
+        with _one_moment():
+            about["migrations"] = applied_migrations()
+            living = {str(pk) for pk in unfinished.values_list("pk", flat=True)}
+            if portable:
+                about["rows"] = _add_rows(writer)
+            else:
+                program, version = postgres.find_tool("pg_dump", server)
+                postgres.dump(stored, program, writer.tell)
+                about |= {"database": "postgresql", "postgresql": {"server": server, "dump": version}}
+    if portable:
+        writer.add_bytes("studio.json", json.dumps(about, indent=1).encode())
+    else:  # first, so that a restore knows at once whether it can use the rest
+        about["bytes"]["database"] = stored.stat().st_size
+        writer.add_bytes("studio.json", json.dumps(about, indent=1).encode())
+        writer.add_file(f"database/{stored.name}", stored)
+    stored.unlink(missing_ok=True)
     writer.add_file("files/secret_key", Path(settings.DATA_DIR) / "secret_key")
     for part, root in folders().items():
         for path in files(root):
@@ -148,63 +216,30 @@ def _fill(writer: _Writer) -> None:
     writer.add_bytes("hashes.json", json.dumps(writer.hashes).encode())
 
 
-class _Exact(DjangoJSONEncoder):
-    """Keeps microseconds; Django's own encoder rounds times to milliseconds."""
-
-    def default(self, o: object) -> object:
-        return o.isoformat() if isinstance(o, datetime) else super().default(o)
-
-
-def _add_rows(writer: _Writer) -> None:
+def _add_rows(writer: _Writer) -> dict[str, int]:
+    """Add the rows of every model; returns their number by model."""
     counts: dict[str, int] = {}
     for model in kept_models():
         label = model._meta.label_lower
         counts[label] = 0
         # The header of a member states its size, which is known when all rows are serialized.
         with tempfile.TemporaryFile() as file:
-            for batch in batches(model._default_manager.order_by("pk").iterator(chunk_size=BATCH_ROWS)):
-                text = serializers.serialize(
-                    "jsonl", batch, cls=_Exact, use_natural_foreign_keys=True, ensure_ascii=False
-                )
-                file.write(text.encode())
-                counts[label] += len(batch)
+            for count, text in rows_of(model):
+                file.write(text)
+                counts[label] += count
             size = file.tell()
             file.seek(0)
             writer.add_stream(f"database/{label}.jsonl", file, size)
-    about = {
-        "format": FORMAT,
-        "created": timezone.now().isoformat(),
-        "migrations": sorted(f"{app}.{name}" for app, name in migrations()),
-        "rows": counts,
-    }
-    writer.add_bytes("studio.json", json.dumps(about, indent=1).encode())
+    return counts
 
 
 @contextmanager
-def _snapshot() -> Iterator[None]:
-    """Within it, this thread reads the database as of this moment, while other processes continue to write."""
-    connection = connections[DEFAULT_DB_ALIAS]
-    if connection.vendor != "sqlite":
-        with transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            yield
-        return
-    with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".backup-") as folder:
-        copy = Path(folder) / "studio.sqlite3"
-        source = sqlite3.connect(connection.settings_dict["NAME"], timeout=60)
-        target = sqlite3.connect(copy)
-        source.backup(target)  # in one step: a reader of the write-ahead log does not block writers
-        source.close()
-        target.close()
-        snapshot = connections.create_connection(DEFAULT_DB_ALIAS)
-        snapshot.settings_dict = {**connection.settings_dict, "NAME": str(copy)}
-        connections[DEFAULT_DB_ALIAS] = snapshot  # of this thread alone
-        try:
-            yield
-        finally:
-            snapshot.close()
-            connections[DEFAULT_DB_ALIAS] = connection
+def _one_moment() -> Iterator[None]:
+    """Within it, PostgreSQL shows this thread the database as of this moment, while other processes write."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        yield
 
 
 def _add_living_run(writer: _Writer, folder: Path) -> None:
@@ -212,9 +247,9 @@ def _add_living_run(writer: _Writer, folder: Path) -> None:
     if not folder.is_dir():
         return
     events, prefix = folder / EVENTS_FILE, f"files/runs/{folder.name}"
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".backup-") as aside:
+    with scratch(folder.parent, BACKUP_PREFIX) as aside:
         start = _size(events)
-        linked = _linked(folder / "checkpoints", Path(aside))
+        linked = _linked(folder / "checkpoints", aside)
         end = _matching_end(events, start, _size(events), linked / INDEX_FILE)
         for path in files(linked):
             writer.seen.pop(_inode(path), None)  # its link in `aside` made it look shared

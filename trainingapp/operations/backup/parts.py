@@ -2,39 +2,69 @@
 
 The file is a tar archive, compressed with Zstandard:
 
-    studio.json            {"format", "created", "migrations": [...], "rows": {model: count}}
-    database/{model}.jsonl one row per line, in Django's serialization format, so that any database backend can load it
-    files/...              secret_key, datasets, runs, weights, uploads
-    hashes.json            {member: SHA-256}; it comes last, so that a truncated file is detected
+    studio.json              {"format", "created", "migrations": [...]} and, by kind of database, what `About` lists
+    database/...             the database as of one moment, in one of three forms (see below)
+    files/...                secret_key, datasets, runs, weights, uploads
+    hashes.json              {member: SHA-256}; it comes last, so that a truncated file is detected
 
-The rows are a snapshot of one moment. Checkpoints are linked and event files copied after it, so the files of a run
-that was training are newer than its row. Its worker stores the remaining events, as after any restart.
+The database is stored as
+
+    database/studio.sqlite3   a copy by SQLite's online backup (format 2)
+    database/studio.pgdump    a dump by pg_dump in its custom format, not compressed a second time (format 2)
+    database/{model}.jsonl    `--portable`: one row per line, in Django's serialization format, which any kind of
+                              database loads (format 1, the only form that versions before 0.2 write and read)
+
+Sessions are not stored. Checkpoints are linked and event files copied after the moment of the database, so the files of
+a run that was training are newer than its row. Its worker stores the remaining events, as after any restart.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, NotRequired, TypedDict, TypeVar
 
-from django.apps import apps
 from django.conf import settings
-from django.core import serializers
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.migrations.recorder import MigrationRecorder
 
 Row = TypeVar("Row")
 
-FORMAT = 1
-#: Models whose rows `migrate` creates again, or that are temporary.
-LEFT_OUT = frozenset({"contenttypes.contenttype", "auth.permission", "sessions.session", "admin.logentry"})
+PORTABLE_FORMAT, NATIVE_FORMAT = 1, 2
+SQLITE_FILE, POSTGRES_FILE = "studio.sqlite3", "studio.pgdump"
+SESSION_TABLE = "django_session"
 BATCH_ROWS = 1000
+#: Bytes read and written at a time.
+PIECE_BYTES = 1 << 20
 
-#: Called with the name and the bytes of each part that was processed.
-ReportProgress = Callable[[str, int], object]
+#: Called with the name and the number of bytes of each piece that was processed.
+Tell = Callable[[str, int], object]
 
 
 class BackupError(ValueError):
     """The backup cannot be made or used; the message is shown to the user."""
+
+
+class PostgresVersions(TypedDict):
+    """Major versions of the server and of the pg_dump that read it."""
+
+    server: int
+    dump: int
+
+
+class About(TypedDict):
+    """studio.json."""
+
+    format: int
+    created: str
+    #: Names of the applied migrations, such as trainingapp.0001_initial.
+    migrations: list[str]
+    #: Format 1 alone: rows by model.
+    rows: NotRequired[dict[str, int]]
+    #: Format 2 alone.
+    database: NotRequired[Literal["sqlite", "postgresql"]]
+    #: Format 2 alone: bytes of the database and, approximately, of each part of the files.
+    bytes: NotRequired[dict[str, int]]
+    postgresql: NotRequired[PostgresVersions]
 
 
 def folders() -> dict[str, Path]:
@@ -47,15 +77,9 @@ def folders() -> dict[str, Path]:
     }
 
 
-def kept_models() -> list[type[models.Model]]:
-    """The models whose rows are stored; a model comes after those that it refers to."""
-    configs = [(config, None) for config in apps.get_app_configs()]
-    found = serializers.sort_dependencies(configs, allow_cycles=True)
-    return [model for model in found if model._meta.label_lower not in LEFT_OUT and model._meta.managed]
-
-
-def migrations() -> Iterable[tuple[str, str]]:
-    return MigrationRecorder(connections[DEFAULT_DB_ALIAS]).applied_migrations()
+def applied_migrations() -> list[str]:
+    recorder = MigrationRecorder(connections[DEFAULT_DB_ALIAS])
+    return sorted(f"{app}.{name}" for app, name in recorder.applied_migrations())
 
 
 def files(root: Path) -> list[Path]:

@@ -5,170 +5,249 @@ import json
 import os
 import shutil
 import tarfile
-import tempfile
-from collections.abc import Container
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TypedDict
 
 import zstandard
 from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core import serializers
-from django.core.management.color import no_style
-from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
-from trainingapp.models import Dataset, TrainingRun
+from trainingapp.contract.storage.durable import write_durably
+from trainingapp.models import Dataset, TrainingRun, Weights
+from trainingapp.operations.backup import postgres, sqlite
 from trainingapp.operations.backup.parts import (
-    FORMAT,
+    NATIVE_FORMAT,
+    PIECE_BYTES,
+    PORTABLE_FORMAT,
+    POSTGRES_FILE,
+    SQLITE_FILE,
+    About,
     BackupError,
-    ReportProgress,
-    batches,
+    Tell,
+    applied_migrations,
     files,
     folders,
-    kept_models,
-    migrations,
 )
+from trainingapp.operations.backup.rows import load_rows, write_rows
+from trainingapp.operations.backup.scratch import RESTORE_PREFIX, abandoned, require_space, scratch
+
+ABOUT, HASHES = "studio.json", "hashes.json"
+#: In a scratch folder: paths of the files that were moved into the installation, to undo it after a kill.
+MOVED_FILE = "moved.json"
 
 
 def restore_backup(source: Path, report: ReportProgress = lambda name, size: None) -> dict[str, int]:
     """Restore a backup into this empty installation; returns the number of rows by model. Raises BackupError.
 
-    All members are read and compared with their hashes before the first row or file is written.
+    All members are read and compared with their hashes before the first row or file is written. The database is
+    replaced last, in one transaction of SQLite: before that, the installation is still empty after any failure.
     """
-    if any(model._default_manager.exists() for model in (get_user_model(), TrainingRun, Dataset)):
+    if any(model._default_manager.exists() for model in (get_user_model(), TrainingRun, Dataset, Weights)):
         raise BackupError(_("This installation is not empty. Restore into a new DATA_DIR and an empty database."))
+    data_dir = Path(settings.DATA_DIR)
+    for folder in abandoned(data_dir, RESTORE_PREFIX):
+        _undo_moves(folder)
     for root in folders().values():
         if files(root):
             raise BackupError(_("%(path)s already contains files.") % {"path": root})
-    with tempfile.TemporaryDirectory(dir=settings.DATA_DIR, prefix=".restore-") as name:
-        folder = Path(name)
-        about = _read_about(folder, _extract(source, folder, report))
-        moved: list[Path] = []
-        try:
-            with transaction.atomic():
-                _load_rows(folder / "database")
-                _move_files(folder / "files", moved)
-                audit.record("restore", details={"file": str(source)})
-        except BaseException:
-            for path in moved:
-                shutil.rmtree(path, ignore_errors=True)
-            raise
+    with scratch(data_dir, RESTORE_PREFIX) as folder:
+        _extract(source, folder, tell)
+        about = _read_about(folder / ABOUT)
+        if connection.vendor == "sqlite":
+            _restore_sqlite(about, folder, source, tell)
+        else:
+            _restore_postgres(about, folder, source, tell)
+        ContentType.objects.clear_cache()
         key = folder / "files" / "secret_key"
-        if key.exists():  # sessions and signed links remain valid
+        if key.exists():  # signed links remain valid
             key.chmod(0o600)
-            key.replace(Path(settings.DATA_DIR) / "secret_key")
-    return about["rows"]
+            key.replace(data_dir / "secret_key")
+    return {model._meta.label_lower: model._default_manager.count() for model in (TrainingRun, Dataset, Weights)}
 
 
-def _extract(source: Path, folder: Path, report: ReportProgress) -> dict[str, str]:
-    """Unpack into `folder`; returns the hashes of what was unpacked."""
+def _restore_sqlite(about: About, folder: Path, source: Path, tell: Tell) -> None:
+    """Complete the database beside the present one, move the files, then replace the content of the present one."""
+    database = folder / "database" / SQLITE_FILE
+    with sqlite.connected_to(database):
+        if "database" not in about:
+            load_rows(folder / "database", about["migrations"], tell)
+        _complete(source)
+    with _moved_files(folder):
+        sqlite.replace_live(database, tell)
+
+
+def _restore_postgres(about: About, folder: Path, source: Path, tell: Tell) -> None:
+    """Move the files and replace the tables, which are empty; after a failure, create them again."""
+    database, migrations = folder / "database", about["migrations"]
+    if about.get("database") == "sqlite":
+        with sqlite.connected_to(database / SQLITE_FILE):
+            call_command("migrate", verbosity=0, interactive=False)
+            ContentType.objects.clear_cache()
+            migrations = applied_migrations()
+            write_rows(database, tell)
+    ContentType.objects.clear_cache()
+    with _moved_files(folder):
+        try:
+            postgres.drop_tables()
+            if about.get("database") == "postgresql":
+                postgres.load(database / POSTGRES_FILE, _pg_restore(about), tell)
+            else:
+                load_rows(database, migrations, tell)
+            _complete(source)
+        except BaseException:
+            postgres.drop_tables()
+            call_command("migrate", verbosity=0, interactive=False)
+            raise
+
+
+def _complete(source: Path) -> None:
+    """Migrate the restored database to this version, and record the restore in it."""
+    call_command("migrate", verbosity=0, interactive=False)
+    audit.record("restore", details={"file": str(source)})
+
+
+def _extract(source: Path, folder: Path, tell: Tell) -> None:
+    """Unpack into `folder` and compare the hashes. Raises BackupError, for a backup that cannot be used at once."""
     hashes: dict[str, str] = {}
     try:
         with (
             source.open("rb") as file,
-            zstandard.ZstdDecompressor().stream_reader(file) as stream,
-            tarfile.open(fileobj=stream, mode="r|") as tar,
+            zstandard.ZstdDecompressor().stream_reader(file, read_size=PIECE_BYTES) as stream,
+            tarfile.open(fileobj=stream, mode="r|", bufsize=PIECE_BYTES) as tar,
         ):
             for member in tar:
                 _check_member(member, hashes)
+                path = folder / member.name
                 if member.islnk():
-                    (folder / member.name).parent.mkdir(parents=True, exist_ok=True)
-                    os.link(folder / member.linkname, folder / member.name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    os.link(folder / member.linkname, path)
                     hashes[member.name] = hashes[member.linkname]
                 else:
-                    hashes[member.name] = _unpack(tar, member, folder / member.name)
-                report(member.name, member.size)
+                    hashes[member.name] = _unpack(tar, member, path, tell)
+                if member.name == ABOUT:
+                    _check_usable(_read_about(path))
     except FileNotFoundError as error:
         raise BackupError(_("%(path)s does not exist.") % {"path": error.filename or source}) from None
-    except (tarfile.TarError, zstandard.ZstdError, EOFError, KeyError) as error:
+    except (tarfile.TarError, zstandard.ZstdError, EOFError, KeyError, json.JSONDecodeError) as error:
         raise BackupError(
             _("%(path)s is not a complete backup: %(error)s") % {"path": source, "error": error}
         ) from None
-    return hashes
+    if not (folder / HASHES).exists() or not (folder / ABOUT).exists():
+        raise BackupError(_("The backup is truncated: its end is missing."))
+    promised: dict[str, str] = json.loads((folder / HASHES).read_text())
+    damaged = [name for name, digest in promised.items() if hashes.get(name) != digest]
+    if damaged:
+        raise BackupError(_("The backup is corrupted: %(name)s has changed.") % {"name": damaged[0]})
 
 
 def _check_member(member: tarfile.TarInfo, unpacked: Container[str]) -> None:
     """Raise BackupError unless it is a file of a known folder, or a link to one of the `unpacked` files before it."""
     parts = PurePosixPath(member.name).parts
-    is_known = parts and parts[0] in ("database", "files", "studio.json", "hashes.json") and ".." not in parts
+    is_known = parts and parts[0] in ("database", "files", ABOUT, HASHES) and ".." not in parts
     if not is_known or not (member.isreg() or (member.islnk() and member.linkname in unpacked)):
         raise BackupError(_("The backup contains an unexpected member: %(name)s") % {"name": member.name})
 
 
-def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> str:
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, tell: Tell) -> str:
     """Write the file and return its SHA-256. Not `tar.extract`: its filter is missing from Python before 3.11.4."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     content = tar.extractfile(member)
     assert content is not None, "a regular file has content"
     with content, path.open("xb") as file:
-        while piece := content.read(1 << 20):
+        while piece := content.read(PIECE_BYTES):
             file.write(piece)
             digest.update(piece)
+            tell(member.name, len(piece))
     path.chmod(0o600)
     os.utime(path, (member.mtime, member.mtime))
     return digest.hexdigest()
 
 
-class _About(TypedDict):
-    """studio.json."""
-
-    format: int
-    created: str
-    migrations: list[str]
-    rows: dict[str, int]
-
-
-def _read_about(folder: Path, found: dict[str, str]) -> _About:
-    """Read studio.json, after comparing the hashes. Raises BackupError also where the backup has newer tables."""
-    if not (folder / "hashes.json").exists() or not (folder / "studio.json").exists():
-        raise BackupError(_("The backup is truncated: its end is missing."))
-    promised: dict[str, str] = json.loads((folder / "hashes.json").read_text())
-    damaged = [name for name, digest in promised.items() if found.get(name) != digest]
-    if damaged:
-        raise BackupError(_("The backup is corrupted: %(name)s has changed.") % {"name": damaged[0]})
-    about: _About = json.loads((folder / "studio.json").read_text())
-    known = {f"{app}.{name}" for app, name in migrations()}
-    ours = {config.label for config in apps.get_app_configs()}
-    unknown = [name for name in about["migrations"] if name not in known and name.partition(".")[0] in ours]
-    if about["format"] != FORMAT or unknown:
-        raise BackupError(_("The backup was made by a newer version of CV Studio. Update this one first."))
+def _read_about(path: Path) -> About:
+    about: About = json.loads(path.read_text())
     return about
 
 
-def _load_rows(folder: Path) -> None:
-    """Replace all rows of this database by those of the backup."""
-    kept = kept_models()
-    for model in reversed(kept):  # rows that migrations created are in the backup too
-        model._base_manager.all().delete()
-    for model in kept:
-        path = folder / f"{model._meta.label_lower}.jsonl"
-        if not path.exists():  # a table that the older version did not have
-            continue
-        fields = [field for field in model._meta.concrete_fields if isinstance(field, models.DateTimeField)]
-        # bulk_create would set automatic times to now and leave out many-to-many rows; a raw save does neither.
-        saves_each = model._meta.many_to_many or any(field.auto_now or field.auto_now_add for field in fields)
-        with path.open(encoding="utf-8") as lines:
-            for batch in batches(serializers.deserialize("jsonl", lines, ignorenonexistent=True)):
-                if saves_each:
-                    for row in batch:
-                        row.save()
-                else:
-                    model._default_manager.bulk_create([row.object for row in batch])
-    # Rows were inserted with their numbers: the sequences of PostgreSQL must continue after them.
-    connection = connections[DEFAULT_DB_ALIAS]
-    with connection.cursor() as cursor:
-        for statement in connection.ops.sequence_reset_sql(no_style(), kept):
-            cursor.execute(statement)
+def _check_usable(about: About) -> None:
+    """Raise BackupError if this version, this database or this disk cannot take the backup."""
+    known = {f"{app}.{name}" for app, name in MigrationLoader(None).disk_migrations}
+    ours = {config.label for config in apps.get_app_configs()}
+    unknown = [name for name in about["migrations"] if name not in known and name.partition(".")[0] in ours]
+    if about["format"] not in (PORTABLE_FORMAT, NATIVE_FORMAT) or unknown:
+        raise BackupError(_("The backup was made by a newer version of CV Studio. Update this one first."))
+    if about["format"] == PORTABLE_FORMAT:
+        return
+    if about["database"] == "postgresql":
+        if connection.vendor != "postgresql":
+            raise BackupError(
+                _(
+                    "The backup contains a PostgreSQL database, and this installation uses SQLite. Restore it into "
+                    "PostgreSQL (DATABASE_URL), or create it with: manage.py backup --portable."
+                )
+            )
+        _pg_restore(about)
+    sizes = about["bytes"]
+    # SQLite copies the database once more, into its present file.
+    copies = 2 if connection.vendor == "sqlite" else 1
+    needs = [(Path(settings.DATA_DIR), sum(sizes.values()) + (copies - 1) * sizes["database"])]
+    runs = Path(settings.RUNS_DIR)
+    if not runs.is_relative_to(settings.DATA_DIR):  # moved to another disk, where it needs the space again
+        needs.append((runs, sizes["runs"]))
+    require_space(needs)
 
 
-def _move_files(source: Path, moved: list[Path]) -> None:
-    """Move the files of each part to its directory. `moved` receives each new path at once, to undo a failure."""
-    for part, root in folders().items():
-        root.mkdir(parents=True, exist_ok=True)
-        for path in (source / part).iterdir() if (source / part).is_dir() else ():
-            shutil.move(path, root / path.name)  # a rename, or a copy if the runs are on another disk
-            moved.append(root / path.name)
+def _pg_restore(about: About) -> Path:
+    """The program that loads the dump. Raises BackupError if there is none, or the server is older than the dump."""
+    versions, server = about["postgresql"], postgres.server_version()
+    if versions["server"] > server:
+        message = _(
+            "The backup was made with PostgreSQL %(theirs)d, and this server has version %(ours)d. Restore it into "
+            "version %(theirs)d or newer, or create it with: manage.py backup --portable."
+        )
+        raise BackupError(message % {"theirs": versions["server"], "ours": server})
+    program, _version = postgres.find_tool("pg_restore", max(server, versions["dump"]))
+    return program
+
+
+@contextmanager
+def _moved_files(folder: Path) -> Iterator[None]:
+    """Within it, the files of each part are in their directory; after a failure they are removed from there."""
+    moves = [
+        (path, root / path.name)
+        for part, root in folders().items()
+        if (folder / "files" / part).is_dir()
+        for path in sorted((folder / "files" / part).iterdir())
+    ]
+    write_durably(folder / MOVED_FILE, [json.dumps([str(target) for _path, target in moves]).encode()])
+    try:
+        for path, target in moves:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir():  # without files, as was checked; a move would put the folder inside it
+                shutil.rmtree(target)
+            shutil.move(path, target)  # a rename, or a copy if the runs are on another disk
+        yield
+    except BaseException:
+        _undo_moves(folder)
+        raise
+
+
+def _undo_moves(folder: Path) -> None:
+    """Remove what a failed or killed restore moved from `folder` into this installation, which is empty."""
+    try:
+        targets: list[str] = json.loads((folder / MOVED_FILE).read_text())
+    except FileNotFoundError:
+        return
+    for target in map(Path, targets):
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            target.unlink(missing_ok=True)

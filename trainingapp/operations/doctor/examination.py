@@ -18,9 +18,12 @@ FAILED_VITALS: dict[str, tuple[Severity, str]] = {
 }
 
 
-def examine() -> list[Finding]:
-    """Run all checks. Without a database with all migrations, only those that do not need one."""
-    failed = {check.name: check.detail for check in health_checks() if not check.ok}
+def examine(*, full: bool = False) -> list[Finding]:
+    """Run all checks. Without a database with all migrations, only those that do not need one.
+
+    The time does not grow with the events of the runs, unless `full` has the complete database file read.
+    """
+    failed = {vital.name: vital.detail for vital in vitals() if not vital.ok}
     found = [
         Finding(name, severity, failed[name], _("See %(what)s.") % {"what": remedy})
         for name, (severity, remedy) in FAILED_VITALS.items()
@@ -33,7 +36,7 @@ def examine() -> list[Finding]:
             worker = ok("worker", _("Workers: %(names)s") % {"names": ", ".join(sorted(hosts))})
         else:
             worker = Finding("worker", "warning", _("No worker is running."), _("Runs wait until one is started."))
-        found += [*database(), worker, *disk(), *torch_and_gpus(), *stuck_runs(), *orphans()]
+        found += [*database(full=full), worker, *disk(), *torch_and_gpus(), *stuck_runs(), *orphans()]
     except DatabaseError as error:
         found.append(Finding("database", "error", _("The database failed: %(error)s") % {"error": error}))
     return found

@@ -1,6 +1,7 @@
 """Files without their row, and rows without their files."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
@@ -10,8 +11,16 @@ from django.utils.translation import gettext as _
 from trainingapp.contract.run_directory import CONFIG_FILE
 from trainingapp.models import Dataset, Job, TrainingRun, Weights, trash
 from trainingapp.models.run import Status
+from trainingapp.operations.backup.scratch import BACKUP_PREFIX, RESTORE_PREFIX, abandoned
 from trainingapp.operations.doctor import repairs
-from trainingapp.operations.doctor.files import bytes_of, file_without_row, folder_without_row, folders, is_old
+from trainingapp.operations.doctor.files import (
+    bytes_of,
+    file_without_row,
+    first_findings,
+    folder_without_row,
+    folders,
+    is_old,
+)
 from trainingapp.operations.doctor.finding import Finding, ok
 from trainingapp.operations.doctor.saved import checkpoint_files, checkpoint_rows
 from trainingapp.presentation.event_text import damage_text
@@ -19,7 +28,8 @@ from trainingapp.presentation.event_text import damage_text
 
 def orphans() -> Iterator[Finding]:
     """Compare the files of every kind with the rows, in both directions, and report interrupted deletions."""
-    found = [*_rows_without_files(), *checkpoint_rows(), *_files_without_row(), *checkpoint_files()]
+    checks = (_rows_without_files, checkpoint_rows, _files_without_row, checkpoint_files, _interrupted_copies)
+    found = [finding for check in checks for finding in first_findings(check())]
     roots = (Path(settings.RUNS_DIR), Path(settings.DATASETS_DIR))
     if left := [folder for root in roots for folder in folders(root / trash.TRASH)]:
         message = _("%(count)d deletions were interrupted (%(size)s).")
@@ -55,16 +65,28 @@ def _files_without_row() -> Iterator[Finding]:
             yield file_without_row(path)
 
 
+def _interrupted_copies() -> Iterator[Finding]:
+    """Scratch folders of backups and restores whose process was killed."""
+    for root in (Path(settings.DATA_DIR), Path(settings.RUNS_DIR)):
+        for folder in [*abandoned(root, BACKUP_PREFIX), *abandoned(root, RESTORE_PREFIX)]:
+            size = filesizeformat(bytes_of([folder]))
+            message = _("%(folder)s (%(size)s) was left by an interrupted backup or restore.")
+            message = message % {"folder": folder, "size": size}
+            meaning, fix = _("The next backup or restore removes it."), _("Remove the folder.")
+            yield Finding("files", "warning", message, meaning, fix, partial(repairs.remove, folder))
+
+
 def _rows_without_files() -> Iterator[Finding]:
-    for run in TrainingRun.objects.exclude(status__in=(Status.PENDING, Status.QUEUED)):
-        if not (run.folder / CONFIG_FILE).exists() and run.attempt:
+    trained = TrainingRun.objects.exclude(status__in=(Status.PENDING, Status.QUEUED)).filter(attempt__gt=0)
+    for run in trained.only("name").iterator():  # a row holds up to 100 KB
+        if not (run.folder / CONFIG_FILE).exists():
             message = _("Run %(id)d “%(name)s” has no folder.") % {"id": run.pk, "name": run.name}
             yield Finding("files", "error", message, _("Restore its files from a copy, or delete the run."))
-    for dataset in Dataset.objects.filter(status=Dataset.Status.READY):
+    for dataset in Dataset.objects.filter(status=Dataset.Status.READY).only("name").iterator():
         if not dataset.folder.exists():
             message = _("The dataset “%(name)s” has no folder.") % {"name": dataset}
             yield Finding("files", "error", message, _("Its runs cannot be resumed. Restore its files, or delete it."))
-    for weights in Weights.objects.all():
+    for weights in Weights.objects.iterator():
         if not weights.path.exists():
             message = _("The file of model “%(name)s” is missing.") % {"name": weights}
         elif weights.damage:

@@ -24,7 +24,8 @@ def remove(path: Path) -> str:
     return _("%(path)s was removed.") % {"path": path}
 
 
-def remove_row(saved: Checkpoint) -> str:
+def remove_checkpoint_row(pk: int) -> str:
+    saved = Checkpoint.objects.get(pk=pk)
     name = str(saved)
     saved.delete()
     return _("The row of %(name)s was removed.") % {"name": name}

@@ -3,8 +3,11 @@
 import json
 from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+from django.conf import settings
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
@@ -20,28 +23,35 @@ from trainingapp.presentation.event_text import damage_text
 
 def checkpoint_rows() -> Iterator[Finding]:
     """Rows without their file, and rows whose file failed the hash check."""
-    for saved in Checkpoint.objects.exclude(run__status=Status.RUNNING).select_related("run"):
-        if not saved.path.exists():
-            message = _("The checkpoint %(name)s has no file.") % {"name": saved}
-            meaning = _("It was deleted manually or lost by the disk. The run resumes from another one.")
-            fix = _("Remove its row.")
-            yield Finding("files", "warning", message, meaning, fix, partial(repairs.remove_row, saved))
-        elif saved.damage:
-            message = _("The checkpoint %(name)s %(wrong)s.") % {"name": saved, "wrong": damage_text(saved)}
-            meaning = _(
-                "The stored data changed. Restore its files from a copy, or delete it: the run uses another one."
-            )
-            yield Finding("files", "warning", message, meaning)
+    rows = Checkpoint.objects.exclude(run__status=Status.RUNNING).order_by("run_id", "pk")
+    # Only the columns that are needed, and one look into each folder: there are as many as a hundred rows for each run.
+    values = rows.values_list("run_id", "pk", "file", "damage").iterator()
+    for run_id, saved in groupby(values, key=itemgetter(0)):
+        present = _names(Path(settings.RUNS_DIR) / str(run_id) / "checkpoints")
+        for _run_id, pk, file, damage in saved:
+            if file not in present:
+                message = _("The checkpoint %(name)s has no file.") % {"name": f"{run_id}/{file}"}
+                meaning = _("It was deleted manually or lost by the disk. The run resumes from another one.")
+                fix = _("Remove its row.")
+                yield Finding("files", "warning", message, meaning, fix, partial(repairs.remove_checkpoint_row, pk))
+            elif damage:
+                wrong = damage_text(Checkpoint.objects.get(pk=pk))
+                message = _("The checkpoint %(name)s %(wrong)s.") % {"name": f"{run_id}/{file}", "wrong": wrong}
+                meaning = _(
+                    "The stored data changed. Restore its files from a copy, or delete it: the run uses another one."
+                )
+                yield Finding("files", "warning", message, meaning)
 
 
 def checkpoint_files() -> Iterator[Finding]:
     """Files without a row, of runs that are not being trained: a trainer saves a file before it reports it."""
-    for run in TrainingRun.objects.exclude(status__in=(Status.RUNNING, Status.QUEUED)):
+    for run in TrainingRun.objects.exclude(status__in=(Status.RUNNING, Status.QUEUED)).only("name").iterator():
         folder = run.folder / "checkpoints"
-        known = set(run.checkpoints.values_list("file", flat=True)) | _indexed(folder)
-        for path in sorted([*folder.glob("*.pt"), *folder.glob("*.tmp")]):
-            if path.name not in known and is_old(path):
-                yield file_without_row(path, partial(repairs.remove_checkpoint_file, run, path))
+        names = {name for name in _names(folder) if name.endswith((".pt", ".tmp"))}
+        if unlisted := names - _indexed(folder):
+            for name in sorted(unlisted.difference(run.checkpoints.values_list("file", flat=True))):
+                if is_old(folder / name):
+                    yield file_without_row(folder / name, partial(repairs.remove_checkpoint_file, run, folder / name))
         for path in unneeded_packs(folder):
             if is_old(path):
                 size = filesizeformat(path.stat().st_size)
@@ -49,6 +59,14 @@ def checkpoint_files() -> Iterator[Finding]:
                 message = message % {"path": path, "size": size}
                 meaning, fix = _("An interrupted operation left it."), _("Remove the file.")
                 yield Finding("files", "warning", message, meaning, fix, partial(repairs.remove_pack, run, path))
+
+
+def _names(folder: Path) -> set[str]:
+    """The names in a folder; none if it does not exist."""
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
 
 
 def _indexed(folder: Path) -> set[str]:
