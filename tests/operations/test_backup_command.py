@@ -58,7 +58,7 @@ def empty() -> None:
 
 
 @pytest.mark.parametrize("portable", [False, True])
-def test_everything_comes_back(run: TrainingRun, user: User, tmp_path: Path, settings: Any, portable: bool) -> None:
+def test_everything_is_restored(run: TrainingRun, user: User, tmp_path: Path, settings: Any, portable: bool) -> None:
     before = stored()
     (settings.DATA_DIR / "secret_key").write_text("a key")
     call_command("backup", str(tmp_path / "b.tar.zst"), portable=portable)

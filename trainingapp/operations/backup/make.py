@@ -34,7 +34,7 @@ from trainingapp.operations.backup.parts import (
     SQLITE_FILE,
     About,
     BackupError,
-    Tell,
+    ReportProgress,
     applied_migrations,
     files,
     folders,
@@ -53,7 +53,7 @@ TEXT_SHARE = 5
 READ_SIZE: dict[str, Any] = {"copybufsize": PIECE_BYTES}
 
 
-def make_backup(target: Path, tell: Tell = lambda name, size: None, *, portable: bool = False) -> int:
+def make_backup(target: Path, report: ReportProgress = lambda name, size: None, *, portable: bool = False) -> int:
     """Write the backup to `target`, completely or not at all; returns its bytes. Raises BackupError and OSError.
 
     The database is stored in its own form, or row by row with `portable`, for another kind of database.
@@ -71,7 +71,7 @@ def make_backup(target: Path, tell: Tell = lambda name, size: None, *, portable:
                 compressor.stream_writer(file, closefd=False) as stream,
                 tarfile.open(fileobj=stream, mode="w|", bufsize=PIECE_BYTES, **READ_SIZE) as tar,
             ):
-                _fill(_Writer(tar, tell), folder, size, portable=portable)
+                _fill(_Writer(tar, report), folder, size, portable=portable)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(target)
@@ -91,7 +91,7 @@ class Size:
     compressed_files: int
 
     def processed(self, *, portable: bool) -> int:
-        """Bytes that a backup reports to `tell`: its own form of the database is copied, then added."""
+        """Bytes that a backup reports to `report`: its own form of the database is copied, then added."""
         return sum(self.files.values()) + self.database * (1 if portable else 2)
 
 
@@ -145,7 +145,7 @@ class _Writer:
     def add_stream(self, name: str, file: IO[bytes], size: int, mtime: float = 0) -> None:
         member = tarfile.TarInfo(name)
         member.size, member.mode, member.mtime = size, 0o600, mtime or time.time()
-        hashing = _Hashing(file, size, lambda count: self.tell(name, count))
+        hashing = _Hashing(file, size, lambda count: self.report(name, count))
         self.tar.addfile(member, hashing)
         self.hashes[name] = hashing.hash.hexdigest()
 
@@ -177,7 +177,7 @@ def _fill(writer: _Writer, folder: Path, size: Size, *, portable: bool) -> None:
         about |= {"format": NATIVE_FORMAT, "bytes": {**size.files}}
     if connection.vendor == "sqlite":
         stored = folder / SQLITE_FILE
-        sqlite.copy_live(stored, writer.tell if not portable else lambda name, count: None)
+        sqlite.copy_live(stored, writer.report if not portable else lambda name, count: None)
         with sqlite.connected_to(stored):
             about["migrations"] = applied_migrations()
             living = {str(pk) for pk in unfinished.values_list("pk", flat=True)}
@@ -195,7 +195,7 @@ def _fill(writer: _Writer, folder: Path, size: Size, *, portable: bool) -> None:
                 about["rows"] = _add_rows(writer)
             else:
                 program, version = postgres.find_tool("pg_dump", server)
-                postgres.dump(stored, program, writer.tell)
+                postgres.dump(stored, program, writer.report)
                 about |= {"database": "postgresql", "postgresql": {"server": server, "dump": version}}
     if portable:
         writer.add_bytes("studio.json", json.dumps(about, indent=1).encode())
@@ -227,7 +227,7 @@ def _add_rows(writer: _Writer) -> dict[str, int]:
             for count, text in rows_of(model):
                 file.write(text)
                 counts[label] += count
-            size = file.tell()
+            size = file.report()
             file.seek(0)
             writer.add_stream(f"database/{label}.jsonl", file, size)
     return counts

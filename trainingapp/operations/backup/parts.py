@@ -37,7 +37,7 @@ BATCH_ROWS = 1000
 PIECE_BYTES = 1 << 20
 
 #: Called with the name and the number of bytes of each piece that was processed.
-Tell = Callable[[str, int], object]
+ReportProgress = Callable[[str, int], object]
 
 
 class BackupError(ValueError):

@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils.translation import gettext as _
 
-from trainingapp.operations.backup.parts import PIECE_BYTES, SESSION_TABLE, BackupError, Tell
+from trainingapp.operations.backup.parts import PIECE_BYTES, SESSION_TABLE, BackupError, ReportProgress
 
 #: Where distributions install the programs of each version, beside the PATH.
 TOOL_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
@@ -68,7 +68,7 @@ def live_bytes() -> int:
         return int(cursor.fetchone()[0] or 0)
 
 
-def dump(target: Path, program: Path, tell: Tell) -> None:
+def dump(target: Path, program: Path, report: ReportProgress) -> None:
     """Dump the tables of the studio without sessions, as the present transaction (REPEATABLE READ) sees them."""
     connection = connections[DEFAULT_DB_ALIAS]
     with connection.cursor() as cursor:
@@ -92,10 +92,10 @@ def dump(target: Path, program: Path, tell: Tell) -> None:
         assert process.stdout is not None
         while piece := process.stdout.read(PIECE_BYTES):
             file.write(piece)
-            tell("database", len(piece))
+            report("database", len(piece))
 
 
-def load(source: Path, program: Path, tell: Tell) -> None:
+def load(source: Path, program: Path, report: ReportProgress) -> None:
     """Load a dump in one transaction. Raises BackupError."""
     options = ["--single-transaction", "--exit-on-error", "--clean", "--if-exists", "--no-owner", "--no-privileges"]
     name = _parameters()["dbname"].replace("\\", r"\\").replace("'", r"\'")
@@ -110,7 +110,7 @@ def load(source: Path, program: Path, tell: Tell) -> None:
                 process.stdin.write(piece)
             except BrokenPipeError:  # it failed; its exit status and its message say why
                 break
-            tell("database", len(piece))
+            report("database", len(piece))
 
 
 def drop_tables() -> None:

@@ -31,7 +31,7 @@ from trainingapp.operations.backup.parts import (
     SQLITE_FILE,
     About,
     BackupError,
-    Tell,
+    ReportProgress,
     applied_migrations,
     files,
     folders,
@@ -59,12 +59,12 @@ def restore_backup(source: Path, report: ReportProgress = lambda name, size: Non
         if files(root):
             raise BackupError(_("%(path)s already contains files.") % {"path": root})
     with scratch(data_dir, RESTORE_PREFIX) as folder:
-        _extract(source, folder, tell)
+        _extract(source, folder, report)
         about = _read_about(folder / ABOUT)
         if connection.vendor == "sqlite":
-            _restore_sqlite(about, folder, source, tell)
+            _restore_sqlite(about, folder, source, report)
         else:
-            _restore_postgres(about, folder, source, tell)
+            _restore_postgres(about, folder, source, report)
         ContentType.objects.clear_cache()
         key = folder / "files" / "secret_key"
         if key.exists():  # signed links remain valid
@@ -73,18 +73,18 @@ def restore_backup(source: Path, report: ReportProgress = lambda name, size: Non
     return {model._meta.label_lower: model._default_manager.count() for model in (TrainingRun, Dataset, Weights)}
 
 
-def _restore_sqlite(about: About, folder: Path, source: Path, tell: Tell) -> None:
+def _restore_sqlite(about: About, folder: Path, source: Path, report: ReportProgress) -> None:
     """Complete the database beside the present one, move the files, then replace the content of the present one."""
     database = folder / "database" / SQLITE_FILE
     with sqlite.connected_to(database):
         if "database" not in about:
-            load_rows(folder / "database", about["migrations"], tell)
+            load_rows(folder / "database", about["migrations"], report)
         _complete(source)
     with _moved_files(folder):
-        sqlite.replace_live(database, tell)
+        sqlite.replace_live(database, report)
 
 
-def _restore_postgres(about: About, folder: Path, source: Path, tell: Tell) -> None:
+def _restore_postgres(about: About, folder: Path, source: Path, report: ReportProgress) -> None:
     """Move the files and replace the tables, which are empty; after a failure, create them again."""
     database, migrations = folder / "database", about["migrations"]
     if about.get("database") == "sqlite":
@@ -92,15 +92,15 @@ def _restore_postgres(about: About, folder: Path, source: Path, tell: Tell) -> N
             call_command("migrate", verbosity=0, interactive=False)
             ContentType.objects.clear_cache()
             migrations = applied_migrations()
-            write_rows(database, tell)
+            write_rows(database, report)
     ContentType.objects.clear_cache()
     with _moved_files(folder):
         try:
             postgres.drop_tables()
             if about.get("database") == "postgresql":
-                postgres.load(database / POSTGRES_FILE, _pg_restore(about), tell)
+                postgres.load(database / POSTGRES_FILE, _pg_restore(about), report)
             else:
-                load_rows(database, migrations, tell)
+                load_rows(database, migrations, report)
             _complete(source)
         except BaseException:
             postgres.drop_tables()
@@ -114,7 +114,7 @@ def _complete(source: Path) -> None:
     audit.record("restore", details={"file": str(source)})
 
 
-def _extract(source: Path, folder: Path, tell: Tell) -> None:
+def _extract(source: Path, folder: Path, report: ReportProgress) -> None:
     """Unpack into `folder` and compare the hashes. Raises BackupError, for a backup that cannot be used at once."""
     hashes: dict[str, str] = {}
     try:
@@ -131,7 +131,7 @@ def _extract(source: Path, folder: Path, tell: Tell) -> None:
                     os.link(folder / member.linkname, path)
                     hashes[member.name] = hashes[member.linkname]
                 else:
-                    hashes[member.name] = _unpack(tar, member, path, tell)
+                    hashes[member.name] = _unpack(tar, member, path, report)
                 if member.name == ABOUT:
                     _check_usable(_read_about(path))
     except FileNotFoundError as error:
@@ -156,7 +156,7 @@ def _check_member(member: tarfile.TarInfo, unpacked: Container[str]) -> None:
         raise BackupError(_("The backup contains an unexpected member: %(name)s") % {"name": member.name})
 
 
-def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, tell: Tell) -> str:
+def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, report: ReportProgress) -> str:
     """Write the file and return its SHA-256. Not `tar.extract`: its filter is missing from Python before 3.11.4."""
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
@@ -166,7 +166,7 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, tell: Tel
         while piece := content.read(PIECE_BYTES):
             file.write(piece)
             digest.update(piece)
-            tell(member.name, len(piece))
+            report(member.name, len(piece))
     path.chmod(0o600)
     os.utime(path, (member.mtime, member.mtime))
     return digest.hexdigest()

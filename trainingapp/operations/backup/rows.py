@@ -19,7 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.graph import MigrationGraph
 from pydantic import JsonValue
 
-from trainingapp.operations.backup.parts import BATCH_ROWS, Tell, batches
+from trainingapp.operations.backup.parts import BATCH_ROWS, ReportProgress, batches
 
 OWN_APP = "trainingapp"
 #: Models whose rows `migrate` creates again, or that are temporary.
@@ -55,16 +55,16 @@ def rows_of(model: type[models.Model]) -> Iterator[tuple[int, bytes]]:
         yield len(batch), text.encode()
 
 
-def write_rows(folder: Path, tell: Tell) -> None:
+def write_rows(folder: Path, report: ReportProgress) -> None:
     """Write the rows of every model to FOLDER/{model}.jsonl."""
     for model in kept_models():
         with (folder / f"{model._meta.label_lower}.jsonl").open("wb") as file:
             for _count, text in rows_of(model):
                 file.write(text)
-                tell("database", len(text))
+                report("database", len(text))
 
 
-def load_rows(folder: Path, migrations: Collection[str], tell: Tell) -> None:
+def load_rows(folder: Path, migrations: Collection[str], report: ReportProgress) -> None:
     """Create the tables of `migrations` in a database without tables and load the rows into them.
 
     The rows of an older version are loaded into the tables of that version, so that its successors' migrations convert
@@ -77,7 +77,7 @@ def load_rows(folder: Path, migrations: Collection[str], tell: Tell) -> None:
     apps: Apps = executor.loader.project_state(targets).apps
     # Creates content types and permissions, which the rows of groups and users refer to by name.
     emit_post_migrate_signal(verbosity=0, interactive=False, db=DEFAULT_DB_ALIAS, apps=apps, plan=[])
-    loader = _Loader(apps, tell)
+    loader = _Loader(apps, report)
     with transaction.atomic():
         _delete_rows(apps)
         for path in _in_order(folder):
@@ -117,7 +117,7 @@ class _Loader:
     """Loads rows: those of this app by the models of the version that wrote them, all others by the present models."""
 
     apps: Apps
-    tell: Tell
+    report: ReportProgress
     #: Keys of rows by the label of the model and the values of the natural key.
     keys: dict[tuple[object, ...], object] = field(default_factory=dict)
 
@@ -140,7 +140,7 @@ class _Loader:
                     row.save(force_insert=True)
             else:
                 model._default_manager.bulk_create([row.object for row in rows])
-            self.tell("database", sum(map(len, batch)))
+            self.report("database", sum(map(len, batch)))
 
     def _own_row(self, model: type[models.Model], record: Record) -> DeserializedObject:
         """The row of a record. Django's deserializer knows the present models only."""

@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.utils.translation import gettext as _
 
-from trainingapp.operations.backup.parts import SESSION_TABLE, BackupError, Tell
+from trainingapp.operations.backup.parts import SESSION_TABLE, BackupError, ReportProgress
 
 #: Pages copied at a time: 16 MB of the usual 4 KiB pages.
 STEP_PAGES = 4096
@@ -28,7 +28,7 @@ def live_bytes() -> int:
         return _bytes(source)
 
 
-def copy_live(target: Path, tell: Tell) -> None:
+def copy_live(target: Path, report: ReportProgress) -> None:
     """Copy the database as of one moment, without sessions; other processes continue to write."""
     with closing(_connect(live_file())) as source, closing(_connect(target)) as copy:
         # A copy that is interrupted is thrown away, so it needs neither a journal nor a flush.
@@ -37,14 +37,14 @@ def copy_live(target: Path, tell: Tell) -> None:
         # This transaction keeps the moment. Without it, SQLite starts again when another process writes between steps.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        source.backup(copy, pages=STEP_PAGES, progress=_progress(source, tell))
+        source.backup(copy, pages=STEP_PAGES, progress=_progress(source, report))
         source.execute("ROLLBACK")
         copy.execute("PRAGMA secure_delete=ON")  # or the rows would remain in free pages of the file
         if copy.execute("SELECT 1 FROM sqlite_master WHERE name = ?", [SESSION_TABLE]).fetchone():
             copy.execute(f"DELETE FROM {SESSION_TABLE}")  # noqa: S608 - a constant
 
 
-def replace_live(source_file: Path, tell: Tell) -> None:
+def replace_live(source_file: Path, report: ReportProgress) -> None:
     """Replace the content of the database by that of another file, completely or not at all.
 
     The file stays the same one: a process that opens it meanwhile does not work on a deleted one. Raises BackupError
@@ -61,7 +61,7 @@ def replace_live(source_file: Path, tell: Tell) -> None:
         except sqlite3.OperationalError as error:
             message = _("The database is in use (%(error)s). Stop the studio first.")
             raise BackupError(message % {"error": error}) from None
-        source.backup(live, pages=STEP_PAGES, progress=_progress(source, tell))
+        source.backup(live, pages=STEP_PAGES, progress=_progress(source, report))
 
 
 @contextmanager
@@ -87,13 +87,13 @@ def _bytes(connection: sqlite3.Connection) -> int:
     return int(count) * int(size)
 
 
-def _progress(source: sqlite3.Connection, tell: Tell) -> Callable[[int, int, int], None]:
+def _progress(source: sqlite3.Connection, report: ReportProgress) -> Callable[[int, int, int], None]:
     (page_bytes,) = source.execute("PRAGMA page_size").fetchone()
     done = 0
 
-    def report(_status: int, remaining: int, total: int) -> None:
+    def report_step(_status: int, remaining: int, total: int) -> None:
         nonlocal done
-        tell("database", (total - remaining - done) * page_bytes)
+        report("database", (total - remaining - done) * page_bytes)
         done = total - remaining
 
-    return report
+    return report_step

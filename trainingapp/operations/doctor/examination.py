@@ -23,7 +23,7 @@ def examine(*, full: bool = False) -> list[Finding]:
 
     The time does not grow with the events of the runs, unless `full` has the complete database file read.
     """
-    failed = {vital.name: vital.detail for vital in vitals() if not vital.ok}
+    failed = {check.name: check.detail for check in health_checks() if not check.ok}
     found = [
         Finding(name, severity, failed[name], _("See %(what)s.") % {"what": remedy})
         for name, (severity, remedy) in FAILED_VITALS.items()
