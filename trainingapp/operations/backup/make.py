@@ -227,7 +227,7 @@ def _add_rows(writer: _Writer) -> dict[str, int]:
             for count, text in rows_of(model):
                 file.write(text)
                 counts[label] += count
-            size = file.report()
+            size = file.tell()
             file.seek(0)
             writer.add_stream(f"database/{label}.jsonl", file, size)
     return counts
