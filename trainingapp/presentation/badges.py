@@ -1,9 +1,12 @@
 """Icons and badges as HTML."""
 
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from trainingapp.models import RunEvent, Weights
+from trainingapp.presentation.event_text import event_text, marks_attempt
 from trainingapp.presentation.labels import STATUSES, StatusLook, model_look
 
 _NOTICES = {
@@ -45,6 +48,23 @@ def event_icon(event: RunEvent) -> SafeString:
     if event.level in ("warning", "error"):
         return notice_icon(event.level)
     return icon(_EVENTS.get(event.type, "bi-dot"))
+
+
+def log_line(event: RunEvent) -> SafeString:
+    """An event as a line of the log. Made here and not in a template: a page has 500 of them."""
+    local = timezone.localtime(event.time)
+    return format_html(
+        '<li class="log-line level-{}{}" data-seq="{}"><time datetime="{}" title="{}">{}</time>{}'
+        '<span class="log-text">{}</span></li>\n',
+        event.level,
+        " log-attempt" if marks_attempt(event) else "",
+        str(event.seq),
+        local.isoformat(),
+        date_format(local, "DATETIME_FORMAT"),
+        f"{local:%H:%M:%S}",
+        event_icon(event),
+        event_text(event),
+    )
 
 
 def _look(status: str) -> StatusLook:

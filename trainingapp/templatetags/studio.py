@@ -22,14 +22,13 @@ for tag in (
     badges.model_badge,
     badges.status_icon,
     badges.notice_icon,
-    badges.event_icon,
+    badges.log_line,
     advice,
 ):
     register.simple_tag(tag)
 register.simple_tag(times.time_range, name="span")
 
 for read in (
-    *(event_text.event_text, event_text.marks_attempt),
     *(event_text.failure_text, event_text.journal_text, event_text.damage_text, event_text.resume_check_reason),
     *(labels.status_label, labels.phase_label, labels.format_label, labels.task_label, labels.metric_label),
     *(labels.split_label, labels.level_label),
