@@ -11,8 +11,10 @@ from django.urls import reverse
 
 from tests.api.conftest import Api, problem
 from tests.api.test_training import CONTENT, checkpoint_of
+from tests.helpers.plans import explained
 from tests.helpers.tiny import board_of
 from tests.helpers.world import line, point, store_events
+from trainingapp.api import records
 from trainingapp.api.thinning import thinned
 from trainingapp.models import RunEvent, TrainingRun, Weights
 
@@ -108,6 +110,42 @@ def test_the_log_is_filtered_by_level_and_text(api: Api, run: TrainingRun) -> No
     assert messages("q=full&level=error") == ["Disk FULL"]
     assert problem(api.get(f"training/{run.pk}/logs?level=loud"), 422)["errors"][0]["parameter"] == "level"
     assert problem(api.get(f"training/{run.pk}/logs?q=%00"), 422)["errors"][0]["parameter"] == "q"
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_lines_of_a_level_come_in_order_and_page_by_page(api: Api, run: TrainingRun, level: str) -> None:
+    levels = ("debug", "info", "warning", "error")
+    store_events(run, *(line(f"line {number}", level=levels[number % 4]) for number in range(40)), point(1))
+    store_events(run, {"type": "status", "level": "warning", "data": {"to": "paused", "message": "held"}})
+    expected = [seq for seq in range(1, 41) if (seq - 1) % 4 >= levels.index(level)] + [42] * (level != "error")
+    found: list[int] = []
+    after: int | None = 0
+    while after is not None:
+        page = api.get(f"training/{run.pk}/logs?level={level}&limit=7&after={after}").json()
+        found += [item["seq"] for item in page["items"]]
+        after = page["next"]
+    assert found == expected
+
+
+def test_a_rare_text_is_searched_in_parts_until_the_end_of_the_log(
+    api: Api, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "SEARCHED_EVENTS", 10)
+    store_events(run, *(line("needle" if number in (3, 34) else "hay") for number in range(1, 36)))
+    answers = []
+    after: int | None = 0
+    while after is not None:
+        page = api.get(f"training/{run.pk}/logs?q=needle&after={after}").json()
+        answers.append(([item["seq"] for item in page["items"]], page["next"]))
+        after = page["next"]
+    assert answers == [([3], 10), ([], 20), ([], 30), ([34], None)]
+
+
+def test_errors_are_found_by_their_index(api: Api, run: TrainingRun) -> None:
+    store_events(run, *(line(f"line {number}", level="error" if number == 7 else "info") for number in range(30)))
+    with explained(RunEvent._meta.db_table) as plans:
+        assert len(api.get(f"training/{run.pk}/logs?level=error").json()["items"]) == 1
+    assert ["INDEX event_run_level_seq" in plan and "TEMP B-TREE" not in plan for plan in plans] == [True], plans
 
 
 # Checkpoints

@@ -27,6 +27,7 @@ from trainingapp.admin.base import (
     list_link,
     verb_action,
 )
+from trainingapp.admin.filters import known_values
 from trainingapp.models import ApiToken, AuditEntry, IdempotencyKey, Team, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.audit_text import ROLES, audit_verb
@@ -207,7 +208,7 @@ class ApiTokenAdmin(StudioAdmin):
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("time", "username", "what", "kind", "object_name", "object_id", "source", "address")
-    list_filter = ("source", "verb", "kind")
+    list_filter = ("source", known_values("verb", _("what"), audit.VERBS), "kind")
     search_fields = ("username", "object_name", "object_id", "address")
     date_hierarchy = "time"
 

@@ -45,6 +45,18 @@ class StudioAdmin(ModelAdmin):
     list_per_page = 50
     #: Fields that a form may change; none of them is part of the state of a run, a job or a worker.
     editable: tuple[str, ...] = ()
+    #: Large columns that the list does not show.
+    deferred_in_list: tuple[str, ...] = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        rows: QuerySet[Model] = super().get_queryset(request)
+        return rows.defer(*self.deferred_in_list) if self.is_list(request) and request.method == "GET" else rows
+
+    @staticmethod
+    def is_list(request: HttpRequest) -> bool:
+        """Whether the request is about the list, and not about one row."""
+        match = request.resolver_match
+        return match is not None and str(match.url_name).endswith("_changelist")
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return is_administrator(request.user)

@@ -6,8 +6,8 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.auth.models import User
-from django.db.models import Model
-from django.http import HttpRequest
+from django.db.models import Max, Model, QuerySet
+from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -26,17 +26,22 @@ from trainingapp.admin.base import (
     page_link,
     verb_action,
 )
+from trainingapp.admin.filters import RunFilter, known_values
 from trainingapp.contract.config import parse_config
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
+from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET
 from trainingapp.models.verbs import VerbError, require_task
 from trainingapp.presentation.badges import status_badge
 from trainingapp.presentation.event_text import journal_text
-from trainingapp.presentation.labels import STATUSES
+from trainingapp.presentation.labels import SAVE_REASONS, STATUSES
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.verb_record import Parameter, RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 SHOWN_DATA = 160
+#: Events of all runs that the list shows; those of one run are all listed.
+NEWEST_EVENTS = 50_000
+LEVELS = ("debug", "info", "warning", "error")
 
 
 class ForkForm(forms.Form):
@@ -145,6 +150,7 @@ class TrainingRunAdmin(StudioAdmin):
     list_filter = ("status", "task", "requested_action", "visibility", "team", "owner", "dataset")
     search_fields = ("name", "dataset__name", "owner__username", "error_message", "host")
     list_select_related = ("dataset", "owner")
+    deferred_in_list = ("config", *LARGE_COLUMNS, *LARGE_COLUMNS_OF_DATASET)
     date_hierarchy = "created_at"
     readonly_fields = ("page", "dataset_link", "events_link", "checkpoints_link", "journal_link")
     editable = ("name", "priority")
@@ -199,6 +205,8 @@ class OfARunAdmin(ReadOnlyAdmin):
     list_select_related = ("run",)
     readonly_fields = ("run_link",)
 
+    deferred_in_list = ("run__config", *(f"run__{name}" for name in LARGE_COLUMNS))
+
     @admin.display(description=_("run"), ordering="run__name")
     def run_link(self, row: OfARun) -> SafeString | str:
         return admin_link(row.run)
@@ -207,10 +215,29 @@ class OfARunAdmin(ReadOnlyAdmin):
 @admin.register(RunEvent)
 class RunEventAdmin(OfARunAdmin):
     list_display = ("seq", "run_link", "attempt", "time", "type", "level", "epoch", "step", "superseded", "shown_data")
-    list_filter = ("type", "level", "superseded", ("run", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("type", known_values("level", _("level"), LEVELS), "superseded", RunFilter)
     search_fields = ("run__name", "data")
-    ordering = ("-run", "-seq")
     show_full_result_count = False
+    change_list_template = "admin/events.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Model]:
+        """In a list without a run, the newest events only: filters and search would read millions of rows."""
+        rows = super().get_queryset(request)
+        if not self._is_newest(request):
+            return rows
+        last = RunEvent.objects.aggregate(last=Max("pk"))["last"] or 0
+        return rows.filter(pk__gt=last - NEWEST_EVENTS)
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """The newest first, by the order of an index."""
+        return ("-pk",) if self._is_newest(request) else ("-seq",)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, object] | None = None) -> HttpResponse:
+        newest = NEWEST_EVENTS if self._is_newest(request) else 0
+        return super().changelist_view(request, {**(extra_context or {}), "newest": newest})
+
+    def _is_newest(self, request: HttpRequest) -> bool:
+        return self.is_list(request) and not request.GET.get(RunFilter.parameter_name)
 
     @admin.display(description=_("data"))
     def shown_data(self, event: RunEvent) -> str:
@@ -233,7 +260,13 @@ class CheckpointAdmin(OfARunAdmin):
         "damage",
         "created_at",
     )
-    list_filter = ("reason", "is_best", "is_last", "is_pinned", ("run", admin.RelatedOnlyFieldListFilter))
+    list_filter = (
+        known_values("reason", _("reason"), SAVE_REASONS),
+        "is_best",
+        "is_last",
+        "is_pinned",
+        RunFilter,
+    )
     search_fields = ("run__name", "file", "sha256")
     date_hierarchy = "created_at"
     actions = (

@@ -42,6 +42,11 @@ class Page(Schema):
 
 
 def paged(rows: QuerySet[M], paging: Paging) -> dict[str, object]:
-    """The requested rows with their total."""
-    end = paging.skip + paging.limit
-    return {"items": rows[paging.skip : end], "total": rows.count(), "skip": paging.skip, "limit": paging.limit}
+    """The requested rows with their total.
+
+    The numbers of the rows are looked up first: skipped rows are then read from the index alone, without their columns.
+    """
+    numbers = list(rows.select_related(None).values_list("pk", flat=True)[paging.skip : paging.skip + paging.limit])
+    found = {row.pk: row for row in rows.filter(pk__in=numbers).order_by()}
+    items = [found[number] for number in numbers if number in found]
+    return {"items": items, "total": rows.count(), "skip": paging.skip, "limit": paging.limit}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated
 
+from django.db.models import QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router, Status
@@ -37,6 +38,8 @@ router = Router(tags=["training"])
 LEVELS = ("debug", "info", "warning", "error")
 #: Names that always refer to the best and the last checkpoint.
 NICKNAMES: dict[str, dict[str, bool]] = {"best": {"is_best": True}, "last": {"is_last": True}}
+#: Events whose text one request for lines with a text reads.
+SEARCHED_EVENTS = 20_000
 #: The maximum number of metrics events that one response reads.
 MOST_ROWS = 2_000_000
 
@@ -74,15 +77,34 @@ def _entries(run: TrainingRun, since: int, wanted: set[str]) -> Iterator[Entry]:
 
 @router.get("/{pk}/logs", response=LogList, summary="Log of a run")
 def list_logs(request: ApiRequest, pk: Id, filters: Query[LogFilters]) -> dict[str, object]:
-    """The lines of the log, oldest first. `next` is the cursor for those that follow."""
+    """The lines of the log, oldest first. `next` is the cursor for those that follow, null at the end of the log.
+
+    With `q`, one answer searches a part of a long log and may hold fewer lines than `limit`, or none, before the end.
+    """
     run = run_for(request, pk)
-    rows = run.events.filter(type__in=LOG_TYPES, seq__gt=filters.after).order_by("seq")
-    if filters.level != "debug":
-        rows = rows.filter(level__in=LEVELS[LEVELS.index(filters.level) :])
+    rows, end = run.events.filter(seq__gt=filters.after).order_by("seq"), None
     if filters.q:
+        # The text of each line has to be read: one answer reads so many.
+        if (upto := filters.after + SEARCHED_EVENTS) < run.event_seq:
+            rows, end = rows.filter(seq__lte=upto), upto
         rows = rows.filter(data__message__icontains=filters.q)
-    found = list(rows[: filters.limit])
-    return {"items": found, "next": found[-1].seq if len(found) == filters.limit else None}
+    found = _lines(rows, filters.level, filters.limit)
+    return {"items": found, "next": found[-1].seq if len(found) == filters.limit else end}
+
+
+def _lines(rows: QuerySet[RunEvent], level: str, limit: int) -> list[RunEvent]:
+    """The first `limit` lines of the log that are at least of this level.
+
+    Read from one index after the other, each in its own order: one query would sort the whole log. Lines of the level
+    info are most of the log, and debug is below all.
+    """
+    if level in ("warning", "error"):
+        parts = [rows.filter(type__in=LOG_TYPES, level=each) for each in LEVELS[LEVELS.index(level) :]]
+    else:
+        lines = rows.exclude(level="debug") if level == "info" else rows
+        parts = [lines.filter(type=type_) for type_ in LOG_TYPES]
+    found = [row for part in parts for row in part[:limit]]
+    return sorted(found, key=lambda row: row.seq)[:limit]
 
 
 @router.get("/{pk}/script", response={200: None}, summary="Download a run as a script")

@@ -31,25 +31,32 @@ from trainingapp.api.versions import IfMatch, changed, etag
 from trainingapp.contract.config import RunConfig, correct_config
 from trainingapp.contract.messages import Message
 from trainingapp.models import Dataset, Job, TrainingRun
+from trainingapp.models.run import LARGE_COLUMNS_OF_DATASET
 from trainingapp.models.verbs import DeletionSize
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 router = Router(tags=["training"])
 
+#: Large columns of a run that are in no field of a row of the list.
+_NOT_LISTED = (
+    *("config", "corrections", "requests", "retries", "resume_check", "environment", "error_lines"),
+    *LARGE_COLUMNS_OF_DATASET,
+)
 ORDERS = {"created": "created_at", "updated": "updated_at", "name": "name", "priority": "priority"}
 
 
 @router.get("/", response=ExperimentList, summary="List runs")
 def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, object]:
     """The runs that you may see, by default newest first."""
-    rows = visible(request, TrainingRun.objects.select_related("dataset", "owner"))
+    rows = visible(request, TrainingRun.objects.select_related("dataset", "owner").defer(*_NOT_LISTED))
     exact = {"status": filters.status, "task": filters.task, "dataset": filters.dataset}
     rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
     if filters.owner is not None:
         rows = rows.filter(owner__username=filters.owner)
     if filters.q:
-        rows = rows.filter(Q(name__icontains=filters.q) | Q(dataset__name__icontains=filters.q))
+        datasets = Dataset.objects.filter(name__icontains=filters.q).values("pk")
+        rows = rows.filter(Q(name__icontains=filters.q) | Q(dataset__in=datasets))
     minus = "-" if filters.order.startswith("-") else ""
     return paged(rows.order_by(minus + ORDERS[filters.order.removeprefix("-")], f"{minus}pk"), filters)
 

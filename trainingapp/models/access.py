@@ -101,7 +101,10 @@ class AuditEntry(models.Model):
 
     class Meta:
         ordering = ["-time", "-id"]
-        indexes = [models.Index(fields=["kind", "object_id"], name="audit_of_object")]
+        indexes = [
+            models.Index(fields=["kind", "object_id"], name="audit_of_object"),
+            models.Index(fields=["-time", "-id"], name="audit_newest"),
+        ]
         verbose_name = _("audit entry")
         verbose_name_plural = _("audit trail")
 

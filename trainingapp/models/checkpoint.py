@@ -40,6 +40,10 @@ class Checkpoint(models.Model):
     class Meta:
         ordering = ["-step", "-id"]
         constraints = [models.UniqueConstraint(fields=["run", "file"], name="checkpoint_file_per_run")]
+        indexes = [
+            models.Index(fields=["-step", "-id"], name="checkpoint_step"),
+            models.Index(fields=["created_at"], name="checkpoint_created"),
+        ]
         verbose_name = _("checkpoint")
         verbose_name_plural = _("checkpoints")
 

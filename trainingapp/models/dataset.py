@@ -19,6 +19,10 @@ LABEL_MODES: list[tuple[LabelMode, str | Promise]] = [
 ]
 
 
+#: Columns that no list of runs shows, to be deferred there: they are most of a row.
+LARGE_COLUMNS = ("classes", "counts", "images", "options", "proposal", "reading", "report", "statistics")
+
+
 class Dataset(Shared):
     """One imported dataset.
 

@@ -127,6 +127,10 @@ class Forecast(models.Model):
 
     class Meta:
         ordering = ["-made_at", "-id"]
+        indexes = [
+            models.Index(fields=["-made_at", "-id"], name="forecast_newest"),
+            models.Index(fields=["-finished_at", "run", "made_at", "id"], name="forecast_finished"),
+        ]
         verbose_name = _("forecast")
         verbose_name_plural = _("forecasts")
 

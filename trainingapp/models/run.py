@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from trainingapp.contract.limits import FILE_NAME_LENGTH, NAME_LENGTH
 from trainingapp.contract.messages import Message
+from trainingapp.models.dataset import LARGE_COLUMNS as LARGE_DATASET_COLUMNS
 from trainingapp.models.device import DeviceHold
 from trainingapp.models.event import RunEvent
 from trainingapp.models.sharing import Shared
@@ -60,6 +61,21 @@ LONGEST_WAIT_S = 600.0
 NO_ERROR: dict[str, object] = {"error_class": "", "error_message": "", "error_message_data": {}, "error_lines": []}
 
 FINISHED = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED})
+
+#: Columns that no list of runs shows, to be deferred there: they are most of a row.
+LARGE_COLUMNS = (
+    "corrections",
+    "requests",
+    "retries",
+    "metrics",
+    "resume_check",
+    "environment",
+    "error_message",
+    "error_message_data",
+    "error_lines",
+)
+#: The same of its dataset, where a list reads the name of that.
+LARGE_COLUMNS_OF_DATASET = tuple(f"dataset__{name}" for name in LARGE_DATASET_COLUMNS)
 
 
 class TransitionError(Exception):
@@ -174,7 +190,15 @@ class TrainingRun(Shared):
 
     class Meta:
         ordering = ["-created_at", "-id"]
-        indexes = [models.Index(fields=["status", "-priority", "queued_at"], name="run_queue")]
+        indexes = [
+            models.Index(fields=["status", "-priority", "queued_at"], name="run_queue"),
+            # With all that decides who sees a run: the pages of the list and the counts above it read nothing else.
+            models.Index(fields=["-created_at", "-id", "owner", "visibility", "team"], name="run_newest"),
+            models.Index(
+                fields=["status", "-created_at", "-id", "owner", "visibility", "team"], name="run_newest_of_status"
+            ),
+            models.Index(fields=["status", "-finished_at"], name="run_finished"),
+        ]
         verbose_name = _("run")
         verbose_name_plural = _("runs")
 

@@ -201,14 +201,13 @@ def of_epoch(run: TrainingRun, epoch: int) -> Evaluated | None:
 
 
 def newest(run: TrainingRun) -> Evaluated | None:
-    """The newest validation. Reads few rows of a long run: it is called whenever a run has news."""
+    """The newest validation. It is read whenever a run has news."""
     found = _validations(run).order_by("-seq").first()
     return _evaluated(found) if found else None
 
 
 def _validations(run: TrainingRun) -> QuerySet[RunEvent]:
-    rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, epoch__isnull=False)
-    return rows.filter(data__split="val", data__evaluation__isnull=False)
+    return run.events.filter(is_evaluation=True, superseded=False, epoch__isnull=False)
 
 
 def _evaluated(event: RunEvent) -> Evaluated:

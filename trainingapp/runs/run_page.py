@@ -146,9 +146,13 @@ def render_log_lines(events: list[RunEvent]) -> str:
 
 
 def log_events(run: TrainingRun, *, before: int) -> list[RunEvent]:
-    """The newest LOG_LINES lines of the log below number `before`, oldest first."""
-    newest = run.events.filter(type__in=LOG_TYPES, seq__lt=before).order_by("-seq")[:LOG_LINES]
-    return list(reversed(newest))
+    """The newest LOG_LINES lines of the log below number `before`, oldest first.
+
+    Read type by type, each in the order of its index: one query for all types would sort the whole log.
+    """
+    rows = run.events.filter(seq__lt=before).order_by("-seq")
+    newest = [row for type_ in LOG_TYPES for row in rows.filter(type=type_)[:LOG_LINES]]
+    return sorted(newest, key=lambda row: row.seq)[-LOG_LINES:]
 
 
 @dataclass(frozen=True)
@@ -168,11 +172,13 @@ class RunPage:
         self.controls = controls
         self.may = may
 
+    @cached_property
     def checkpoints(self) -> list[Checkpoint]:
         return list(self.run.checkpoints.all())
 
+    @property
     def best_checkpoint(self) -> Checkpoint | None:
-        return self.run.checkpoints.filter(is_best=True).first()
+        return next((checkpoint for checkpoint in self.checkpoints if checkpoint.is_best), None)
 
     def images_per_s(self) -> int | None:
         """Speed of the newest training steps."""

@@ -115,13 +115,16 @@ class History:
 def read_history() -> History:
     """The history of the newest completed runs."""
     done = TrainingRun.objects.filter(status=Status.COMPLETED, elapsed_s__gt=0, epoch__gt=0)
-    rows = done.select_related("dataset").order_by("-finished_at")[:HISTORY]
+    columns = ("task", "config__model", "config__image_size", "dataset_id", "device", "epoch", "elapsed_s")
+    rows = list(done.order_by("-finished_at").values_list(*columns)[:HISTORY])
+    datasets = Dataset.objects.only("images").in_bulk({row[3] for row in rows})
     examples = []
-    for run in rows:
-        work = run.dataset.count("train") * run.epoch
+    for task, model, image_size, dataset_id, device, epoch, elapsed_s in rows:
+        work = datasets[dataset_id].count("train") * epoch if dataset_id in datasets else 0
         if work:
-            kind = "gpu" if run.device.startswith("cuda") else "cpu"
-            examples.append((_traits(run.task, run.config, run.dataset_id, kind), run.elapsed_s / work))
+            kind = "gpu" if device.startswith("cuda") else "cpu"
+            traits = _traits(task, {"model": model, "image_size": image_size}, dataset_id, kind)
+            examples.append((traits, elapsed_s / work))
     return History.of(examples)
 
 

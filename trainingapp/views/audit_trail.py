@@ -6,7 +6,6 @@ from datetime import date, datetime, time
 
 from django import forms
 from django.conf import settings
-from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
@@ -21,6 +20,7 @@ from trainingapp.accounts.permissions import Verb
 from trainingapp.contract.limits import SEARCH_LENGTH, USER_NAME_LENGTH
 from trainingapp.models import AuditEntry
 from trainingapp.views.access import require
+from trainingapp.views.paging import IndexedPaginator
 
 ENTRIES_ON_A_PAGE = 100
 #: The page of an object, by the kind in the trail. Other kinds are shown by the admin.
@@ -96,7 +96,7 @@ def audit_page(request: HttpRequest) -> HttpResponse:
     """The trail, newest first."""
     require(request, Verb.ADMINISTER)
     form = AuditFilter(request.GET)
-    page = Paginator(form.rows(), ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
+    page = IndexedPaginator(form.rows(), ENTRIES_ON_A_PAGE).get_page(request.GET.get("page"))
     for entry in page:
         entry.thing_url = page_of(entry.kind, entry.object_id)  # type: ignore[attr-defined]
     context = {"form": form, "page": page, "days": settings.AUDIT_DAYS, "section": "audit"}

@@ -11,6 +11,7 @@ from django_htmx.http import trigger_client_event
 
 from trainingapp.accounts.permissions import can_control, sees
 from trainingapp.models import Forecast, Host, TrainingRun
+from trainingapp.models.run import LARGE_COLUMNS
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.queue import QueuePosition
@@ -107,7 +108,7 @@ def _answer(request: HttpRequest, run: TrainingRun, problem: str = "") -> HttpRe
 def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
     rows = _rows(request)
     holds = open_holds().annotate(is_seen=sees(request.user, TrainingRun, "run_id"))
-    holds = holds.select_related("device__host", "run__owner", "run__dataset")
+    holds = holds.select_related("device__host", "run__owner").defer(*(f"run__{name}" for name in LARGE_COLUMNS))
     context = {
         "section": "queue",
         "holds": holds.order_by("device__host__name", "device__kind", "device__index", "taken_at"),
@@ -120,7 +121,7 @@ def _shown(request: HttpRequest, *, alone: bool) -> HttpResponse:
 
 
 def _rows(request: HttpRequest) -> list[Row]:
-    runs = list(queued_runs().select_related("dataset", "owner")[:SHOWN])
+    runs = list(queued_runs().select_related("owner").defer(*LARGE_COLUMNS)[:SHOWN])
     named, forecasts = named_to(request.user), forecast.newest_forecasts()
     why = reasons(SHOWN, named)
     numbers = [run.pk for run in runs]

@@ -1,0 +1,20 @@
+"""How SQLite carries out the queries of a request: by which index, and what it sorts by itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+
+@contextmanager
+def explained(table: str) -> Iterator[list[str]]:
+    """Within it, queries are noted; afterwards the list has the plan of each that selects from `table`."""
+    plans: list[str] = []
+    with CaptureQueriesContext(connection) as captured:
+        yield plans
+    with connection.cursor() as cursor:
+        for query in captured.captured_queries:
+            if query["sql"].startswith("SELECT") and query["sql"].partition(" FROM ")[2].startswith(f'"{table}"'):
+                cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
+                plans.append("\n".join(str(row[3]) for row in cursor.fetchall()))

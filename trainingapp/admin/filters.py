@@ -1,0 +1,69 @@
+"""Filters of the admin's lists that read no row to know what can be chosen."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from trainingapp.presentation.text import Text
+
+if TYPE_CHECKING:
+    Rows: TypeAlias = QuerySet[Model]
+    AnyAdmin: TypeAlias = admin.ModelAdmin[Model]
+else:
+    Rows = QuerySet
+    AnyAdmin = admin.ModelAdmin
+
+
+def known_values(column: str, label: Text, values: Iterable[str]) -> type[admin.SimpleListFilter]:
+    """A filter of a column by the values that it is known to hold; Django's own looks for them in all rows.
+
+    `values` are read at each request: a registry may gain some.
+    """
+
+    class KnownValuesFilter(admin.SimpleListFilter):
+        title = label
+        parameter_name = column
+
+        def lookups(self, request: HttpRequest, model_admin: AnyAdmin) -> Sequence[tuple[str, str]]:
+            return [(value, value) for value in values]
+
+        def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+            value = self.value()
+            return queryset.filter(**{column: value}) if value else queryset
+
+    return KnownValuesFilter
+
+
+class RunFilter(admin.SimpleListFilter):
+    """A filter by the number of a run, which is typed: a list of all runs has thousands of entries."""
+
+    title = _("run")
+    parameter_name = "run__id__exact"
+    template = "admin/run_filter.html"
+
+    def lookups(self, request: HttpRequest, model_admin: AnyAdmin) -> Sequence[tuple[str, str]]:
+        return []
+
+    def has_output(self) -> bool:
+        return True
+
+    def queryset(self, request: HttpRequest, queryset: Rows) -> Rows:
+        value = self.value()
+        if not value:
+            return queryset
+        return queryset.filter(run_id=int(value)) if value.isdecimal() and len(value) < 19 else queryset.none()
+
+    def choices(self, changelist: ChangeList) -> Iterator[dict[str, object]]:  # type: ignore[override]  # its template is another
+        """One entry: the present number, the parameters that stay, and the address without a run."""
+        kept = {name: value for name, value in changelist.params.items() if name not in (self.parameter_name, "p")}
+        yield {
+            "value": self.value() or "",
+            "name": self.parameter_name,
+            "kept": kept.items(),
+            "without": changelist.get_query_string(remove=[self.parameter_name]),
+        }
