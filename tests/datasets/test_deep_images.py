@@ -14,8 +14,9 @@ from tests.helpers import annotated
 from tests.helpers.sources import Tree, codes, image, two_classes, write_tree
 from tests.helpers.tiffs import tiff
 from trainingapp.contract.dataset_index import read_index
-from trainingapp.datasets.images.depth import Scale, ValueRange, choose_scale, to_8_bits
-from trainingapp.datasets.images.tiff_bands import read_bands, read_header
+from trainingapp.contract.deep_images import Conversion, Scale, to_8_bits
+from trainingapp.contract.tiff_bands import read_bands, read_header
+from trainingapp.datasets.images.depth import ValueRange, choose_scale
 from trainingapp.datasets.importing.importer import run_import
 from trainingapp.datasets.importing.inspection import run_inspection
 from trainingapp.datasets.sources.image_kinds import HAS_AVIF
@@ -109,6 +110,11 @@ def test_the_content_of_deep_images_is_kept(import_tree: ImportTree, name: str, 
     assert (rows[0, 0], rows[-1, -1]) == (0, expected)
     assert np.abs(np.diff(rows.ravel())).max() <= 1
     assert "deep" in codes(dataset, "warning")
+    index = read_index(dataset.folder)
+    assert index.conversion == Conversion.from_data(dataset.reading["conversion"])
+    assert (
+        pixels == load_image(Path(dataset.source) / "cat" / name, W, index.conversion).permute(1, 2, 0).numpy()
+    ).all()
 
 
 def test_the_depth_can_be_chosen(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
@@ -137,6 +143,8 @@ def test_annotations_of_deep_images_that_are_stored_turned(import_tree: ImportTr
     Image.fromarray(ramp(0, 1, "f4")[:30]).save(buffer, "TIFF", tiffinfo={274: 6})
     dataset = import_tree({**two_classes(), "cat/turned.tif": buffer.getvalue()})
     sample = next(sample for sample in read_index(dataset.folder).samples if "turned" in sample.path)
+    upright = load_image(Path(dataset.source) / "cat" / "turned.tif", W, read_index(dataset.folder).conversion)
+    assert (upright == load_image(dataset.folder / sample.path, W)).all()
     with Image.open(dataset.folder / sample.path) as file:
         assert (file.size, (sample.width, sample.height)) == ((30, W), (30, W))
 
@@ -231,6 +239,17 @@ def test_chosen_bands_become_red_green_and_blue(new_dataset: Callable[..., Datas
     run_import(dataset)
     means = stored(dataset, "a/0.tif").reshape(-1, 3).mean(axis=0)
     assert np.allclose(means, [(700 * band + 150) / 16 for band in (5, 2, 0)], atol=2)
+    assert dataset.reading["conversion"] == {
+        "integers": {"low": 0, "high": 4095, "bits": 12},
+        "floats": None,
+        "bands": [5, 2, 0],
+    }
+
+
+def test_a_dataset_of_plain_images_has_no_conversion(import_tree: ImportTree) -> None:
+    dataset = import_tree(two_classes())
+    assert read_index(dataset.folder).conversion is None
+    assert "conversion" not in dataset.reading
 
 
 def test_a_band_that_does_not_exist(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:

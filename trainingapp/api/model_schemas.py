@@ -266,6 +266,9 @@ class WeightsResponse(WeightsItem, Sharing):
     classes: list[str]
     image_size: int
     normalisation: dict[str, object]
+    conversion: dict[str, object] = Field(
+        description="How images of more than 8 bits are converted, as in the dataset; empty where it has none."
+    )
     config: dict[str, object]
     run: int | None = Field(description="The run that they are of, where you may see it.")
     run_name: str

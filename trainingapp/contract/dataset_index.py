@@ -1,7 +1,8 @@
 """The files that describe a dataset folder, written by the import and read by the trainer (no torch).
 
 dataset.json    {"format": 2, "tasks": [str, ...], "name": str, "classes": [str, ...], "fingerprint": SHA-256 in hex}
-                tasks are those that the annotations suffice for, the most telling one first
+                tasks are those that the annotations suffice for, the most telling one first; "conversion" where images
+                of more than 8 bits or of many bands were converted (see deep_images.py)
 samples.jsonl   one line per image: {"path", "split", "width", "height"} and, where there are such annotations,
                 "label": int, "labels": [int, ...], "boxes": [[label, left, top, right, bottom], ...], "mask": path
 
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast, get_args
 
+from trainingapp.contract.deep_images import Conversion
 from trainingapp.contract.messages import Message, MessageError
 from trainingapp.contract.messages.dataset_files import (
     BOX_INVALID,
@@ -124,6 +126,8 @@ class DatasetIndex:
     classes: list[str]
     fingerprint: str
     samples: list[Sample] = field(repr=False)
+    conversion: Conversion | None = None
+    """How deep images are converted to 8 bits. The import stores them converted."""
 
     def split(self, name: Split) -> list[Sample]:
         """The samples of one split, in the order of the file."""
@@ -136,10 +140,20 @@ class DatasetIndex:
 
 
 def write_index(
-    folder: Path, *, name: str, tasks: list[str], classes: list[str], fingerprint: str, samples: Iterable[Sample]
+    folder: Path,
+    *,
+    name: str,
+    tasks: list[str],
+    classes: list[str],
+    fingerprint: str,
+    samples: Iterable[Sample],
+    conversion: Conversion | None = None,
 ) -> None:
     """Write both files into `folder`. Raises DatasetIndexError for a sample that `read_index` would refuse."""
-    about = {"format": FORMAT, "tasks": tasks, "name": name, "classes": classes, "fingerprint": fingerprint}
+    about: dict[str, object] = {"format": FORMAT, "tasks": tasks, "name": name, "classes": classes}
+    about["fingerprint"] = fingerprint
+    if conversion:
+        about["conversion"] = conversion.as_data()
     with (folder / SAMPLES_FILE).open("w", encoding="utf-8") as file:
         for number, sample in enumerate(samples, start=1):
             line = sample.line()
@@ -158,6 +172,7 @@ def read_index(folder: Path) -> DatasetIndex:
         classes=about["classes"],
         fingerprint=about["fingerprint"],
         samples=_samples(folder / SAMPLES_FILE, len(about["classes"])),
+        conversion=Conversion.from_data(about.get("conversion")),
     )
 
 

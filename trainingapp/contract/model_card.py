@@ -2,7 +2,8 @@
 
 A card is a JSON object: name, version, task, architecture, classes, image_size, normalisation {"mean", "std"} for
 pixels from 0 to 1, confidence and iou (thresholds that suit it), max_boxes, thresholds (of each class, where an image
-can have several), config (the RunConfig that the network is built from), sha256 of the weights, and what is known of
+can have several), conversion (of images of more than 8 bits or of many bands, as the dataset has them; see
+`deep_images.py`), config (the RunConfig that the network is built from), sha256 of the weights, and what is known of
 their making: metrics, run, epoch, dataset, dataset_fingerprint, licence, note, created.
 """
 

@@ -43,8 +43,10 @@ class Prepared:
     inner_height: int
 
 
-def opened(path: Path, size: int) -> tuple[Image.Image, int, int]:
+def opened(path: Path, size: int, card: Card) -> tuple[Image.Image, int, int]:
     """The image, RGB and upright, and its full width and height; a large JPEG is decoded as far as `size` needs."""
+    if image := reduced(path, card):
+        return rgb(image), *image.size
     with Image.open(path) as image:
         width, height = image.size
         if image.getexif().get(ORIENTATION, 1) in SIDEWAYS:
@@ -53,8 +55,21 @@ def opened(path: Path, size: int) -> tuple[Image.Image, int, int]:
         return rgb(ImageOps.exif_transpose(image)), width, height
 
 
+def reduced(path: Path, card: Card) -> Image.Image | None:
+    """An image of more than 8 bits or of many bands as the dataset of the model has them, upright; None for others.
+
+    Models without such a dataset, and those of older versions, have no "conversion" in their card.
+    """
+    if not card.get("conversion"):
+        return None
+    from trainingapp.contract.deep_images import Conversion, converted
+
+    conversion = Conversion.from_data(card["conversion"])
+    return converted(path, conversion) if conversion else None
+
+
 def rgb(image: Image.Image) -> Image.Image:
-    """Transparent parts become white, 16-bit greys 8-bit ones."""
+    """Transparent parts become white; of 16-bit greys, the upper 8 bits are used."""
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
@@ -69,7 +84,7 @@ def prepared(path: Path, card: Card) -> Prepared:
     Raises the errors of PIL for a file that is not a complete image.
     """
     size = int(card["image_size"])
-    image, width, height = opened(path, size)
+    image, width, height = opened(path, size, card)
     new_width = new_height = size
     if card["image_fit"] == "letterbox":
         scale = size / max(image.size)
@@ -262,8 +277,11 @@ def _with_thresholds(
 
 
 def _drawn(path: Path, card: Card, line: dict[str, Any], mask_HW: NDArray[np.uint8] | None) -> Image.Image:
-    with Image.open(path) as file:
-        image = rgb(ImageOps.exif_transpose(file))
+    image = reduced(path, card)
+    if image is None:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+    image = rgb(image)
     if mask_HW is not None:
         return _with_mask(image, mask_HW)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(11, image.height // 30))

@@ -5,6 +5,8 @@ from typing import NotRequired, TypeAlias, TypedDict
 import torch
 from pydantic import JsonValue
 
+from trainingapp.contract.deep_images import ConversionData
+
 Weights: TypeAlias = dict[str, torch.Tensor]
 
 
@@ -28,6 +30,8 @@ class TaskDescription(TypedDict):
     classes: list[str]
     dataset_fingerprint: str
     normalisation: Normalisation
+    conversion: NotRequired[ConversionData]
+    """Of a dataset with images of more than 8 bits or of many bands."""
 
 
 class CheckpointContent(TaskDescription):

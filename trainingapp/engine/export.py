@@ -9,13 +9,14 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from trainingapp.contract import prediction as predict
+from trainingapp.contract import deep_images, prediction, tiff_bands
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.export_options import NMS_OUTPUTS, OPTION_FORMATS, ExportOptions
 from trainingapp.contract.messages import Message, MessageError, from_data, sentences
@@ -207,11 +208,26 @@ def _packed(
         archive.writestr(CARD_FILE, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
         archive.writestr("README.md", readme(card, outcomes, good, images, options))
         if OPTION_FORMATS.intersection(good):
-            archive.write(predict.__file__, "predict.py")
+            for module, name in _scripts(card).items():
+                # Beside each other in a folder, the files are modules without a package.
+                text = (
+                    Path(str(module.__file__))
+                    .read_text(encoding="utf-8")
+                    .replace("from trainingapp.contract.", "from ")
+                )
+                archive.writestr(name, text)
     flush(path)
     for file in files:
         (folder / file).unlink()
     return path
+
+
+def _scripts(card: Card) -> dict[ModuleType, str]:
+    """The modules that predict without the studio, and the names of their files."""
+    scripts = {prediction: "predict.py"}
+    if card.get("conversion"):
+        scripts |= {deep_images: "deep_images.py", tiff_bands: "tiff_bands.py"}
+    return scripts
 
 
 def drawn_images(folder: Path, count: int) -> list[Path]:

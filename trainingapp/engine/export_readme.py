@@ -4,6 +4,7 @@ from typing import NotRequired, TypedDict
 
 from pydantic import JsonValue
 
+from trainingapp.contract.deep_images import Conversion
 from trainingapp.contract.export_options import OPTION_FORMATS, ExportOptions
 from trainingapp.contract.messages import MessageData
 from trainingapp.contract.model_card import EXPORT_FILES, Card
@@ -68,7 +69,7 @@ Outputs: {_outputs(card, options) if package else task.outputs_help_of(card["con
 
 An image is turned upright (EXIF), made RGB, {way} a square of {card["image_size"]} pixels, divided by 255, and
 normalised with mean {norm["mean"]} and standard deviation {norm["std"]}.
-
+{_conversion(card)}
 Classes, in the order of the outputs: {", ".join(card["classes"])}.
 
 ## Checked on {images} images against PyTorch
@@ -95,6 +96,23 @@ def _input(card: Card, options: ExportOptions) -> str:
             "the runtime is told otherwise."
         )
     return text
+
+
+def _conversion(card: Card) -> str:
+    """How images of more than 8 bits or of many bands are converted; empty for models whose dataset has none."""
+    conversion = Conversion.from_data(card.get("conversion"))
+    if conversion is None:
+        return ""
+    parts = []
+    for kind, scale in (("integers", conversion.integers), ("floats", conversion.floats)):
+        if scale and scale.bits:
+            parts.append(f"of {kind}, the upper 8 of {scale.bits} bits are used")
+        elif scale:
+            parts.append(f"of {kind}, {scale.low:g} becomes 0 and {scale.high:g} becomes 255")
+    if conversion.bands:
+        parts.append(f"of a TIFF of more than three bands, the bands {conversion.bands} (from 0) become the channels")
+    ways = "".join(f"- {part}\n" for part in parts)
+    return f"\nImages of more than 8 bits per channel are converted to 8 bits, as in training:\n\n{ways}"
 
 
 def _outputs(card: Card, options: ExportOptions) -> str:

@@ -211,6 +211,8 @@ class TrainingState:
             "dataset_fingerprint": about["dataset_fingerprint"],
             "normalisation": about["normalisation"],
         }
+        if "conversion" in about:
+            content["conversion"] = about["conversion"]
         if self.ema:
             content["ema_state_dict"] = dict(self.ema.model.state_dict())
         if self.thresholds is not None:

@@ -50,6 +50,8 @@ class Weights(Shared):
     image_size = models.PositiveIntegerField(_("image size"), default=0)
     #: {"mean": [r, g, b], "std": [r, g, b]}, for pixels from 0 to 1.
     normalisation = models.JSONField(_("normalisation"), default=dict)
+    #: How images of more than 8 bits or of many bands are converted, as in the dataset; see contract/deep_images.py.
+    conversion = models.JSONField(_("conversion of images"), default=dict, blank=True)
     #: How much of the file fits the network, {"is_whole": bool, "counts": {...}, "names": {...}}; under "exports" what
     #: each format differed by when it was last made; under "scrub" when the file was last compared with its hash, and
     #: what was wrong, {"checked_at": ISO time, "damage": str}.
@@ -148,6 +150,7 @@ class Weights(Shared):
             "classes": self.classes,
             "image_size": self.image_size,
             "normalisation": self.normalisation,
+            "conversion": self.conversion or None,
             "confidence": self.report.get("best_confidence") or USUAL_CONFIDENCE,
             "iou": thresholds["iou_thres"] or USUAL_IOU,
             "max_boxes": thresholds["max_det"] or USUAL_BOXES,

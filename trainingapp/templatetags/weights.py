@@ -6,8 +6,10 @@ from django import template
 from django.utils.translation import gettext
 from pydantic import JsonValue
 
+from trainingapp.contract.deep_images import Conversion
 from trainingapp.contract.export_options import options_of
 from trainingapp.contract.model_card import EXPORT_FILES
+from trainingapp.contract.number_text import number_text
 from trainingapp.models import Job, Weights
 from trainingapp.presentation.messages import rendered_data
 from trainingapp.weights.predictions import PredictedImage, Predictions, prediction_lines, read_predictions
@@ -47,6 +49,30 @@ def export_choices(data: Mapping[str, JsonValue] | None) -> list[str]:
         gettext("non-maximum suppression inside"): options.nms,
     }
     return [text for text, is_chosen in texts.items() if is_chosen]
+
+
+@register.filter
+def result_text(result: Mapping[str, JsonValue], name: str) -> str:
+    """The message `name` of a job's result in the reader's language; that of an older version as it was stored."""
+    data = result.get(f"{name}_data")
+    return rendered_data({**(data if isinstance(data, dict) else {}), "message": result.get(name)})
+
+
+@register.filter
+def conversion_lines(weights: Weights) -> list[str]:
+    """How the model converts images of more than 8 bits, in the reader's language; none where its dataset had none."""
+    conversion = Conversion.from_data(weights.conversion)
+    if conversion is None:
+        return []
+    lines = []
+    kinds = ((gettext("integers"), conversion.integers), (gettext("floats"), conversion.floats))
+    for kind, scale in kinds:
+        if scale:
+            values = {"kind": kind, "low": number_text(scale.low), "high": number_text(scale.high, digits=6)}
+            lines.append(gettext("%(kind)s: %(low)s becomes 0, %(high)s becomes 255") % values)
+    if conversion.bands:
+        lines.append(gettext("bands of a TIFF: %(bands)s") % {"bands": ", ".join(map(str, conversion.bands))})
+    return lines
 
 
 @register.filter

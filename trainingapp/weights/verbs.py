@@ -20,11 +20,13 @@ from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract import weight_files
 from trainingapp.contract.config import parse_config
+from trainingapp.contract.deep_images import Conversion, bands_to_read
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.export_options import ExportOptions
 from trainingapp.contract.limits import LICENCE_LENGTH, MAX_CLASSES
 from trainingapp.contract.model_card import EXPORT_FILES, NORMALISATIONS
 from trainingapp.contract.tasks.registry import TASKS
+from trainingapp.contract.tiff_bands import read_header
 from trainingapp.datasets.images.decoding import FORMATS, MOST_PIXELS
 from trainingapp.datasets.import_rights import may_import_from
 from trainingapp.jobs.verbs import cancel_job, prepared_job, submit_job
@@ -100,6 +102,7 @@ def save_weights(
         classes=run.dataset.classes,
         image_size=run.config["image_size"],
         normalisation=NORMALISATIONS["imagenet"],
+        conversion=run.dataset.reading.get("conversion", {}),
         config=run.config,
         metrics=checkpoint.metrics,
         report={
@@ -394,14 +397,15 @@ def predict(weights: Weights, *, images: Sequence[tuple[str, BinaryIO]], by: Use
         raise VerbError(_("At most %(count)d images at once.") % {"count": MOST_IMAGES})
     job = prepared_job(Job.Kind.PREDICT, owner=by, params=_job_params(weights), total=len(images))
     try:
-        job.params["images"] = [_stored_image(job, number, *one) for number, one in enumerate(images)]
+        conversion = Conversion.from_data(weights.conversion)
+        job.params["images"] = [_stored_image(job, number, *one, conversion) for number, one in enumerate(images)]
     except BaseException:
         shutil.rmtree(job.folder, ignore_errors=True)
         raise
     return _submitted(job, "predict", weights, images=len(images))
 
 
-def _stored_image(job: Job, number: int, name: str, content: BinaryIO) -> dict[str, str]:
+def _stored_image(job: Job, number: int, name: str, content: BinaryIO, conversion: Conversion | None) -> dict[str, str]:
     """Copy an image into the job's folder. Only its header is read here: a worker decodes it."""
     folder = job.folder / "images"
     folder.mkdir(exist_ok=True)
@@ -413,14 +417,19 @@ def _stored_image(job: Job, number: int, name: str, content: BinaryIO) -> dict[s
             if file.tell() > MOST_IMAGE_BYTES:
                 limit = MOST_IMAGE_BYTES // 1024**2
                 raise VerbError(_("%(name)s is larger than %(limit)d MB.") % {"name": shown, "limit": limit})
-    _check_header(path, shown)
+    _check_header(path, shown, conversion)
     return {"file": path.name, "name": shown}
 
 
-def _check_header(path: Path, name: str) -> None:
+def _check_header(path: Path, name: str, conversion: Conversion | None) -> None:
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
+        with path.open("rb") as file:
+            header = read_header(file) if conversion else None
+        if header and conversion and bands_to_read(header, conversion.bands):  # many of these Pillow cannot open
+            width, height = header.width, header.height
+        else:
+            with Image.open(path, formats=FORMATS) as image:
+                width, height = image.size
     except Image.DecompressionBombError:
         raise VerbError(_("%(name)s has too many pixels.") % {"name": name}) from None
     except (OSError, SyntaxError, ValueError, EOFError):

@@ -42,6 +42,14 @@ MASK_CLASSES_DIFFER = define(
     gettext_noop("The classes of the masks, or their order, differ from those of the model."),
 )
 
+CONVERSION_DIFFERS = define(
+    "conversion_differs",
+    gettext_noop(
+        "The images of the dataset were reduced to 8 bits in another way than those that the model was trained on. The "
+        "metrics can be lower than for images that are converted as the model expects."
+    ),
+)
+
 # The check before a run
 
 BATCH_DOES_NOT_FIT = define(

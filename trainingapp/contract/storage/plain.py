@@ -88,7 +88,7 @@ def best_weights(content: Content) -> dict[str, TensorSpec]:
 
 
 def safetensors_head(content: Content) -> bytes:
-    names = ("epoch", "step", "metrics", "classes", "normalisation", "config", "timestamp")
+    names = ("epoch", "step", "metrics", "classes", "normalisation", "conversion", "config", "timestamp")
     metadata = {name: json.dumps(content[name]) for name in names if name in content}
     head: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     place = 0

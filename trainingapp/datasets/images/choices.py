@@ -5,9 +5,9 @@ from itertools import chain, islice
 
 from PIL import Image
 
+from trainingapp.contract.deep_images import DEEP_MODES
 from trainingapp.contract.messages import dataset_images as messages
-from trainingapp.datasets.images.depth import DEEP_MODES
-from trainingapp.datasets.images.tiff_bands import read_header
+from trainingapp.contract.tiff_bands import read_header
 from trainingapp.datasets.options import ReadingOptions
 from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.source import SourceFile

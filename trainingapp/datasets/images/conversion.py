@@ -8,19 +8,17 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from trainingapp.contract.deep_images import Conversion, converted
 from trainingapp.datasets.images.decoding import (
     CONVERTED_FORMATS,
     IMPORT_FORMATS,
-    TURNS,
     ImageFacts,
     is_constant,
     needed_bytes,
     perceptual_hash,
     readable,
 )
-from trainingapp.datasets.images.depth import Scale, Scales, row_strips, scaled_strips, strips_of
 from trainingapp.datasets.images.memory_budget import MEMORY_BUDGET
-from trainingapp.datasets.images.tiff_bands import read_bands, read_header
 
 _JPEG_QUALITY = 95
 _LONGEST_NAME_BYTES = 255
@@ -36,14 +34,13 @@ class Converted:
     is_constant: bool
 
 
-def convert(path: Path, shown_name: str, facts: ImageFacts, scales: Scales) -> Converted:
+def convert(path: Path, shown_name: str, facts: ImageFacts, conversion: Conversion) -> Converted:
     """Replace the file by an 8-bit image beside it; `facts` are what `examine` found.
 
     Raises DatasetError where it cannot be decoded, OSError when the disk fails.
     """
-    scale = scales.for_range(facts.values) if facts.values else None
     with MEMORY_BUDGET.reserve(needed_bytes(path)), readable(path, shown_name):
-        image = _decoded(path, facts, scale)
+        image = _decoded(path, conversion)
         is_photograph = image.mode == "RGB" and facts.format in CONVERTED_FORMATS
         # The old name where the one with the ending of what is in the file is taken or too long.
         target = path.with_name(path.name + (".jpg" if is_photograph else ".png"))
@@ -57,24 +54,11 @@ def convert(path: Path, shown_name: str, facts: ImageFacts, scales: Scales) -> C
         return Converted(target, target.stat().st_size, perceptual_hash(image, 1), is_constant(image))
 
 
-def _decoded(path: Path, facts: ImageFacts, scale: Scale | None) -> Image.Image:
+def _decoded(path: Path, conversion: Conversion) -> Image.Image:
     """The image upright, with 8 bits per channel. What it was made from is freed when this returns."""
-    if facts.bands:
-        image = _from_bands(path, facts, scale)
-    else:
-        with Image.open(path, formats=IMPORT_FORMATS) as file:
-            file.load()
-            if not scale:
-                upright = ImageOps.exif_transpose(file)
-                return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
-            image = Image.fromarray(scaled_strips(strips_of(file), scale, (file.height, file.width)))
-    return image.transpose(TURNS[facts.orientation]) if facts.orientation in TURNS else image
-
-
-def _from_bands(path: Path, facts: ImageFacts, scale: Scale | None) -> Image.Image:
-    with path.open("rb") as file:
-        header = read_header(file)
-    assert header, "examined before"
-    values_HWS = read_bands(path, header, facts.bands)
-    values = values_HWS if len(facts.bands) > 1 else values_HWS[..., 0]
-    return Image.fromarray(scaled_strips(row_strips(values), scale, values.shape) if scale else values)
+    if image := converted(path, conversion, IMPORT_FORMATS):
+        return image
+    with Image.open(path, formats=IMPORT_FORMATS) as file:
+        file.load()
+        upright = ImageOps.exif_transpose(file)
+        return upright.convert("RGBA" if upright.has_transparency_data else "RGB")

@@ -13,11 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from trainingapp.contract.deep_images import (
+    DEEP_MODES,
+    ORIENTATION,
+    STRIP_ROWS,
+    TURNS,
+    bands_to_read,
+    is_plain,
+    row_strips,
+    strips_of,
+)
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages import dataset_images as messages
-from trainingapp.datasets.images.depth import DEEP_MODES, STRIP_ROWS, ValueRange, row_strips, strips_of, value_range
+from trainingapp.contract.tiff_bands import Bands, read_bands, read_header
+from trainingapp.datasets.images.depth import ValueRange, value_range
 from trainingapp.datasets.images.memory_budget import MOST_BYTES, decoding_bytes, is_progressive
-from trainingapp.datasets.images.tiff_bands import Bands, read_bands, read_header
 from trainingapp.datasets.options import AUTO, ReadingOptions
 from trainingapp.datasets.report import DatasetError, reason
 from trainingapp.datasets.sources.files import read_bytes
@@ -39,24 +49,9 @@ MOST_PIXELS = 89_478_485
 """Pillow warns of a decompression bomb above this number (PIL.Image.MAX_IMAGE_PIXELS), about 9,459 x 9,459 pixels."""
 
 TINY_PIXELS = 8
-_EXIF_ORIENTATION = 0x0112
 SIDEWAYS = (5, 6, 7, 8)
 """EXIF orientations in which the stored width is the upright height."""
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""The transposition that turns a stored image upright, by EXIF orientation."""
-_PHOTOMETRIC = 262
-_PLAIN_PHOTOMETRICS = (0, 1, 2)
-"""Grey and RGB; palettes, CMYK and YCbCr are left to Pillow."""
 _MOST_PLAIN_BANDS = 4
-_NOT_BY_PILLOW = ("i1", "u4", "f2", "f8")
 _HASH_PIXELS = 32
 _LARGE_PIXELS = 4_000_000
 _JPEG_GREY = 16
@@ -164,7 +159,7 @@ def _examine_image(image: Image.Image) -> ImageFacts:
         image.draft(image.mode, (image.width // 2, image.height // 2))
     is_deep_colour = ";16" in str(getattr(image, "tile", [])[:1])
     image.load()
-    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    orientation = image.getexif().get(ORIENTATION, 1)
     width, height = reversed(stored_size) if orientation in SIDEWAYS else stored_size
     notes, format_ = [], image.format or ""
     if min(image.size) < TINY_PIXELS:
@@ -201,21 +196,15 @@ def chosen_bands(path: Path, shown_name: str, reading: ReadingOptions) -> tuple[
     """
     with path.open("rb") as file:
         header = read_header(file)
-    if header is None or header.tags.get(_PHOTOMETRIC, 1) not in _PLAIN_PHOTOMETRICS:
+    if header is None or not is_plain(header):
         return None
-    if reading.bands and header.bands > 3:
-        if max(reading.bands) >= header.bands:
-            message = messages.BAND_MISSING(path=shown_name, count=header.bands, band=max(reading.bands))
-            raise DatasetError.one("bands", message, shown_name)
-        return header, reading.bands
-    if header.bands > _MOST_PLAIN_BANDS:
+    if header.bands > _MOST_PLAIN_BANDS and not reading.bands:
         raise DatasetError.one("bands", messages.BANDS_OPEN(path=shown_name, count=header.bands), shown_name)
-    if header.bands > 2 and header.numbers != "u1":
-        # Of integers of 16 bits that take too much memory so, Pillow reads the upper 8.
-        return None if header.numbers == "u2" and header.decoding_bytes > MOST_BYTES else (header, (0, 1, 2))
-    if header.bands == 1 and header.numbers in _NOT_BY_PILLOW:
-        return header, (0,)
-    return None
+    bands = bands_to_read(header, reading.bands)
+    if bands and max(bands) >= header.bands:
+        message = messages.BAND_MISSING(path=shown_name, count=header.bands, band=max(bands))
+        raise DatasetError.one("bands", message, shown_name)
+    return (header, bands) if bands else None
 
 
 def _examine_bands(path: Path, shown_name: str, header: Bands, bands: tuple[int, ...]) -> ImageFacts:
@@ -230,7 +219,7 @@ def _examine_bands(path: Path, shown_name: str, header: Bands, bands: tuple[int,
         )
         raise DatasetError.one("too_many_pixels", message, shown_name)
     values_HWS = read_bands(path, header, bands)
-    orientation = header.tags.get(_EXIF_ORIENTATION, 1)
+    orientation = header.tags.get(ORIENTATION, 1)
     size = (header.width, header.height)
     width, height = reversed(size) if orientation in SIDEWAYS else size
     values = None if header.numbers == "u1" else value_range(row_strips(values_HWS))

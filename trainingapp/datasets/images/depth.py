@@ -1,21 +1,19 @@
-"""Reducing images of more than 8 bits per channel to 8 bits, by one scale for all images of a dataset.
+"""Choosing the scale that reduces images of more than 8 bits per channel to 8 bits, one for all images of a dataset.
 
 One scale for the dataset keeps images comparable: a dark image stays darker than a bright one. A scale for each image
 would turn a faint scratch and a deep one into the same grey.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from trainingapp.contract.deep_images import Conversion, Scale
 from trainingapp.datasets.options import ReadingOptions
 
-DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
-STRIP_ROWS = 256
 _BITS = (8, 10, 12, 14, 16)
 """Depths of cameras; values of fewer bits than the type are usual: 12 bits in files of 16."""
 _FILLED = 0.25
@@ -32,15 +30,6 @@ class ValueRange:
 
     def united(self, other: "ValueRange") -> "ValueRange":
         return ValueRange(min(self.low, other.low), max(self.high, other.high), self.is_float)
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """The values that become 0 and 255. Where `bits` is set, integers lose all but their upper 8 of so many bits."""
-
-    low: float
-    high: float
-    bits: int = 0
 
 
 def value_range(strips: Iterable[NDArray[np.generic]]) -> ValueRange:
@@ -84,58 +73,9 @@ def choose_scale(ranges: Iterable[ValueRange], depth: Literal["auto", "true_rang
     return Scale(low, high)
 
 
-def to_8_bits(values: NDArray[np.generic], scale: Scale) -> NDArray[np.uint8]:
-    """The values scaled and clipped to 0 to 255; what is not a number becomes 0."""
-    if scale.bits and values.dtype.kind in "ui":
-        return (values.clip(0, (1 << scale.bits) - 1).astype(np.uint32) >> max(scale.bits - 8, 0)).astype(np.uint8)
-    span = scale.high - scale.low
-    if not span > 0:
-        return np.zeros(values.shape, np.uint8)
-    scaled: NDArray[np.float32] = (values.astype(np.float32) - np.float32(scale.low)) * np.float32(255 / span)
-    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=255.0, neginf=0.0)
-    return scaled.clip(0, 255).round().astype(np.uint8)
-
-
-def strips_of(image: Image.Image) -> Iterator[NDArray[np.generic]]:
-    """(rows, W) values of a decoded image of a deep mode, in the byte order of this machine.
-
-    A few rows at a time: all at once, they would take the memory of the image once more.
-    """
-    for top in range(0, image.height, STRIP_ROWS):
-        values = np.asarray(image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height))))
-        yield values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
-
-
-def scaled_strips(strips: Iterable[NDArray[np.generic]], scale: Scale, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """(H, W) or (H, W, S) of 8 bits, of this shape."""
-    scaled = np.empty(shape, np.uint8)
-    top = 0
-    for values in strips:
-        scaled[top : top + len(values)] = to_8_bits(values, scale)
-        top += len(values)
-    return scaled
-
-
-def row_strips(values: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
-    """A few rows of the values at a time."""
-    for top in range(0, len(values), STRIP_ROWS):
-        yield values[top : top + STRIP_ROWS]
-
-
-@dataclass(frozen=True, slots=True)
-class Scales:
-    """The scales of a dataset for its deep images of integers and of floats; None where there are none."""
-
-    integers: Scale | None
-    floats: Scale | None
-
-    @classmethod
-    def of(cls, ranges: Iterable[ValueRange], reading: ReadingOptions) -> "Scales":
-        several = list(ranges)
-        kinds = ([one for one in several if one.is_float is is_float] for is_float in (False, True))
-        return cls(*(choose_scale(kind, reading.depth) if kind else None for kind in kinds))
-
-    def for_range(self, found: ValueRange) -> Scale:
-        scale = self.floats if found.is_float else self.integers
-        assert scale, "scales are chosen from the ranges of all images"
-        return scale
+def conversion_of(ranges: Iterable[ValueRange], reading: ReadingOptions) -> Conversion:
+    """The conversion of a dataset whose deep images have these ranges."""
+    several = list(ranges)
+    kinds = ([one for one in several if one.is_float is is_float] for is_float in (False, True))
+    integers, floats = (choose_scale(kind, reading.depth) if kind else None for kind in kinds)
+    return Conversion(integers, floats, reading.bands)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL, Box
+from trainingapp.contract.deep_images import TURNS
 from trainingapp.contract.messages import dataset_annotations as annotation_messages
 from trainingapp.contract.messages import dataset_images as messages
-from trainingapp.datasets.images.decoding import MOST_PIXELS, TURNS, ImageFacts, read_mask
+from trainingapp.datasets.images.decoding import MOST_PIXELS, ImageFacts, read_mask
 from trainingapp.datasets.report import DatasetError, ReportItem
 from trainingapp.datasets.sources.layout import UNKNOWN, MaskFile, Rle, Shape, SourceImage
 from trainingapp.datasets.sources.position import Position

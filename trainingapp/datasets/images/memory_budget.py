@@ -13,7 +13,9 @@ from functools import cache
 
 from PIL import Image
 
-MOST_BYTES = 256 * 1024**2
+from trainingapp.contract import deep_images
+
+MOST_BYTES = deep_images.MOST_BYTES
 #: Bytes per pixel in Pillow's memory; it keeps three channels in four bytes.
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "LA": 4, "PA": 4, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}
 #: Additional bytes per pixel of the decoder of a format: WebP keeps three canvases and a copy.

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from trainingapp.contract.deep_images import Conversion
 from trainingapp.contract.messages import dataset_images as messages
 from trainingapp.datasets.images.conversion import Converted, convert
 from trainingapp.datasets.images.decoding import CONVERTED_FORMATS
-from trainingapp.datasets.images.depth import Scales
+from trainingapp.datasets.images.depth import conversion_of
 from trainingapp.datasets.importing.ingest import IngestedImage
 from trainingapp.datasets.options import ReadingOptions
 from trainingapp.datasets.report import DatasetError, Report
@@ -17,8 +18,9 @@ Map = Callable[[Callable[[IngestedImage], IngestedImage], Iterable[IngestedImage
 
 def convert_images(
     images: list[IngestedImage], folder: Path, reading: ReadingOptions, report: Report, map_: Map
-) -> list[IngestedImage]:
-    """The images, with other files stored for those that need it; `map_` applies a function to several, in threads.
+) -> tuple[list[IngestedImage], Conversion | None]:
+    """The images, with other files stored for those that need it, and how deep images and those of many bands were
+    converted, None without such images. `map_` applies a function to several, in threads.
 
     The scale is chosen from the values of all images, so that it is the same for each. Those that cannot be decoded
     again are left out as a fault. Reports the scale, and refuses the set where its deep images have all become a single
@@ -26,10 +28,11 @@ def convert_images(
     """
     waiting = [item for item in images if item.facts]
     if not waiting:
-        return images
+        return images, None
     ranges = [item.facts.values for item in waiting if item.facts and item.facts.values]
-    scales = Scales.of(ranges, reading)
-    for is_float, scale in ((False, scales.integers), (True, scales.floats)):
+    conversion = conversion_of(ranges, reading)
+    for is_float in (False, True):
+        scale = conversion.scale_of(is_float=is_float)
         deep = [item for item in waiting if item.facts and item.facts.values and item.facts.values.is_float is is_float]
         if scale and deep:
             count = len(deep)
@@ -41,7 +44,7 @@ def convert_images(
     packed = [item for item in waiting if item.facts and item.facts.format in CONVERTED_FORMATS]
     if packed:
         report.warn("converted", messages.CONVERTED(count=len(packed)), packed[0].file, count=len(packed))
-    done = {item.file: item for item in map_(lambda item: _converted(item, folder, scales), waiting)}
+    done = {item.file: item for item in map_(lambda item: _converted(item, folder, conversion), waiting)}
     for item in done.values():
         report.faults(list(item.faults))
     deep = [done[item.file] for item in waiting if item.facts and item.facts.values]
@@ -49,16 +52,17 @@ def convert_images(
         low, high = min(one.low for one in ranges), max(one.high for one in ranges)
         report.error("constant", messages.ALL_CONSTANT(count=len(deep), low=low, high=high), deep[0].file)
     results = (done.get(item.file, item) for item in images)
-    return [item for item in results if item.sample]
+    is_used = any(item.facts and (item.facts.values or item.facts.bands) for item in waiting)
+    return [item for item in results if item.sample], conversion if is_used else None
 
 
-def _converted(item: IngestedImage, folder: Path, scales: Scales) -> IngestedImage:
+def _converted(item: IngestedImage, folder: Path, conversion: Conversion) -> IngestedImage:
     assert item.sample
     assert item.facts
     path = folder / item.sample.path
     before_bytes = path.stat().st_size
     try:
-        stored: Converted = convert(path, item.file, item.facts, scales)
+        stored: Converted = convert(path, item.file, item.facts, conversion)
     except DatasetError as error:
         path.unlink(missing_ok=True)
         return replace(item, sample=None, facts=None, faults=tuple(error.items))

@@ -22,6 +22,7 @@ from typing import NotRequired, TypedDict, TypeVar
 import structlog
 
 from trainingapp.contract.dataset_index import LabelMode, Sample, Split, write_index
+from trainingapp.contract.deep_images import Conversion
 from trainingapp.contract.messages import dataset_checks as check_messages
 from trainingapp.contract.messages import dataset_images as image_messages
 from trainingapp.contract.messages import dataset_reading as reading_messages
@@ -99,7 +100,7 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
         layout = check_layout(layout, options, report)
         report.raise_errors()  # nothing is copied for a layout that cannot be used
         check_disk_space(folder, sum(image.file.size_bytes for image in layout.images))
-        images = _ingest_images(layout, folder, heartbeat, report, options.reading)
+        images, conversion = _ingest_images(layout, folder, heartbeat, report, options.reading)
     report.raise_errors()  # of images: the splits are chosen among valid ones
     drawn = options.split != "given" or not any(item.kind == "val" for item in images)
     splits: list[Split] = ["val" if item.kind == "val" else "train" for item in images]
@@ -115,11 +116,11 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
     check_duplicates(images, splits, report)
     check_similar(images, splits, report)
     report.raise_errors()
-    values = _write_dataset(dataset, folder, layout, images, splits)
+    values = _write_dataset(dataset, folder, layout, images, splits, conversion)
     if drawn:
         origin = reading_messages.SPLIT_DRAWN(percent=100 * options.val_share, seed=options.seed)
         layout = replace(layout, split_origin=origin)
-    values["reading"] = record_of(layout)
+    values["reading"] = record_of(layout, conversion)
     _share_same_content(dataset, folder, values["fingerprint"], report)
     _publish(folder, dataset.folder)
     try:
@@ -134,8 +135,9 @@ def _import(dataset: Dataset, folder: Path, heartbeat: Heartbeat) -> None:
 
 def _ingest_images(
     layout: Layout, folder: Path, heartbeat: Heartbeat, report: Report, reading: ReadingOptions
-) -> list[IngestedImage]:
-    """Copy and decode every image; faults and notes go into the report. Returns the valid ones."""
+) -> tuple[list[IngestedImage], Conversion | None]:
+    """Copy and decode every image; faults and notes go into the report. Returns the valid ones, and how those of more
+    than 8 bits were converted."""
     valid: list[IngestedImage] = []
     lost: list[str] = []
     unusable = 0
@@ -161,7 +163,7 @@ def _ingest_images(
             if item.sample:
                 valid.append(item)
             heartbeat.beat(done, total)
-        valid = convert_images(valid, folder, reading, report, partial(_map_windowed, pool))
+        valid, conversion = convert_images(valid, folder, reading, report, partial(_map_windowed, pool))
     _report_notes(valid, report)
     if lost:
         message = image_messages.OBJECTS_LOST(count=len(lost), paths=lost[:_MOST_EXAMPLES])
@@ -170,7 +172,7 @@ def _ingest_images(
     if unusable > usable:
         message = image_messages.MOST_OBJECTS_UNUSABLE(count=unusable, total=unusable + usable)
         report.fault("box_outside", message)
-    return valid
+    return valid, conversion
 
 
 def _emptying(images: list[SourceImage]) -> Iterator[SourceImage]:
@@ -238,7 +240,12 @@ class _ReadyFields(TypedDict):
 
 
 def _write_dataset(
-    dataset: Dataset, folder: Path, layout: Layout, images: list[IngestedImage], splits: list[Split]
+    dataset: Dataset,
+    folder: Path,
+    layout: Layout,
+    images: list[IngestedImage],
+    splits: list[Split],
+    conversion: Conversion | None,
 ) -> _ReadyFields:
     """Write the index; returns the fields of the row."""
     ordered = sorted(
@@ -254,6 +261,7 @@ def _write_dataset(
         classes=layout.classes,
         fingerprint=fingerprint,
         samples=samples,
+        conversion=conversion,
     )
     if any(sample.mask for sample in samples):
         write_shown(folder, (item.shown() for item in items))

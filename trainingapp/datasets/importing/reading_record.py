@@ -1,8 +1,9 @@
 """What is stored of the way in which a source was read, for the review and for the page of the dataset."""
 
 from collections.abc import Iterable
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from trainingapp.contract.deep_images import Conversion, ConversionData
 from trainingapp.contract.messages import MessageData
 from trainingapp.datasets.options import ReadingField
 from trainingapp.datasets.sources.layout import Layout
@@ -34,10 +35,12 @@ class ReadingRecord(TypedDict):
     split_origin: MessageData | None
     offers: list[StoredOffer]
     unread: list[StoredUnread]
+    conversion: NotRequired[ConversionData]
+    """Of a dataset with images of more than 8 bits per channel or of many bands."""
 
 
-def record_of(layout: Layout) -> ReadingRecord:
-    return {
+def record_of(layout: Layout, conversion: Conversion | None = None) -> ReadingRecord:
+    record: ReadingRecord = {
         "format": layout.format,
         "split_origin": layout.split_origin.as_data() if layout.split_origin else None,
         "offers": stored_offers(layout.offers),
@@ -46,6 +49,9 @@ def record_of(layout: Layout) -> ReadingRecord:
             for group in layout.unread
         ],
     }
+    if conversion:
+        record["conversion"] = conversion.as_data()
+    return record
 
 
 def record_of_refused(offers: Iterable[Offer]) -> ReadingRecord:

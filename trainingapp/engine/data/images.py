@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
+from trainingapp.contract.deep_images import Conversion, converted
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.messages.tasks import IMAGE_UNREADABLE, MASK_CHANNELS, MASK_UNREADABLE
 
@@ -46,17 +47,18 @@ def letterbox(width: int, height: int, size: int) -> Fit:
     return Fit(new_width / width, new_height / height, left, top, new_width, new_height)
 
 
-def load_image(path: Path, size: int) -> torch.Tensor:
+def load_image(path: Path, size: int, conversion: Conversion | None = None) -> torch.Tensor:
     """A file as RGB, turned upright and scaled to a square: uint8 [3, size, size].
 
-    Transparent parts become white. Raises BadData with the path for a file that is not a complete image.
+    Transparent parts become white. Images of more than 8 bits are converted by `conversion`; without it, their upper 8
+    bits are used. Raises BadData with the path for a file that is not a complete image.
     """
-    return _tensor(_opened(path, size).resize((size, size), Image.Resampling.BILINEAR))
+    return _tensor(_opened(path, size, conversion).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def load_fitted_image(path: Path, size: int) -> torch.Tensor:
+def load_fitted_image(path: Path, size: int, conversion: Conversion | None = None) -> torch.Tensor:
     """As `load_image`, but with its aspect ratio kept and gray padding around it (see `letterbox`)."""
-    image = _opened(path, size)
+    image = _opened(path, size, conversion)
     fit = letterbox(image.width, image.height, size)
     square = Image.new("RGB", (size, size), (PADDING_GREY,) * 3)
     square.paste(image.resize((fit.width, fit.height), Image.Resampling.BILINEAR), (fit.left, fit.top))
@@ -78,9 +80,11 @@ def load_fitted_mask(path: Path, size: int) -> torch.Tensor:
     return torch.from_numpy(square)
 
 
-def _opened(path: Path, size: int) -> Image.Image:
+def _opened(path: Path, size: int, conversion: Conversion | None) -> Image.Image:
     """The image, upright and RGB; a large JPEG is decoded at a reduced size of at least 2 x `size`."""
     try:
+        if conversion and (reduced := converted(path, conversion)):
+            return reduced.convert("RGB")
         with Image.open(path) as image:
             image.draft("RGB", (2 * size, 2 * size))
             upright: Image.Image = ImageOps.exif_transpose(image)

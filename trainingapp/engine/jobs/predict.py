@@ -53,7 +53,7 @@ def _predict_image(folder: Path, card: Card, network: nn.Module, file: str, numb
     path = folder / "images" / file
     try:
         found = predicted(network, card, path)
-        shown, _width, _height = opened(path, SHOWN_PIXELS // 2)
+        shown, _width, _height = opened(path, SHOWN_PIXELS // 2, card)
     except UNREADABLE as error:
         message = NOT_AN_IMAGE(error=str(error).replace(str(path), file))
         return {"problem": str(message), "problem_data": message.as_data()}

@@ -2,7 +2,7 @@
 
 Writes FOLDER/predictions.jsonl, one prediction per line with its "path" (see `predictor.py`; boxes after suppression at
 the card's thresholds). Where labels are known, the result has "values" (the metrics of a validation), "columns" and
-"per_class"; otherwise "unmeasured" is the reason.
+"per_class"; otherwise "unmeasured" is the reason. A "notice" says what to consider about the metrics.
 """
 
 import json
@@ -14,12 +14,14 @@ import torch
 
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import DatasetIndex, Sample, read_index
+from trainingapp.contract.deep_images import Conversion
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import Evaluation
 from trainingapp.contract.job_request import JobRequest
 from trainingapp.contract.messages import Message, message_of
 from trainingapp.contract.messages.engine_jobs import (
     CLASSES_UNKNOWN,
+    CONVERSION_DIFFERS,
     IMAGES_UNREADABLE,
     LABELS_DIFFER,
     MASK_CLASSES_DIFFER,
@@ -41,7 +43,9 @@ from trainingapp.engine.predictor import predicted
 from trainingapp.engine.tasks.registry import make_task
 
 LINES_FILE = "predictions.jsonl"
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
 MOST_IMAGES = 20_000
 
 
@@ -50,6 +54,7 @@ def run(request: JobRequest) -> dict[str, object]:
     card, params = request.params["card"], request.params
     weights = Path(params["weights"])
     why_not: Message | None = None
+    result: dict[str, object] = {}
     if params.get("dataset_dir"):
         try:
             index = read_index(Path(params["dataset_dir"]))
@@ -58,6 +63,10 @@ def run(request: JobRequest) -> dict[str, object]:
         chosen = [sample for sample in index.samples if params["split"] in ("all", sample.split)]
         root, paths = index.folder, [index.folder / sample.path for sample in chosen]
         measured, why_not = _measurable(replace(index, samples=chosen), card)
+        conversion = Conversion.from_data(card.get("conversion"))
+        if conversion and index.conversion and conversion != index.conversion:
+            notice = CONVERSION_DIFFERS()
+            result |= {"notice": str(notice), "notice_data": notice.as_data()}
     else:
         root = Path(params["folder"])
         found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in SUFFIXES)
@@ -69,7 +78,7 @@ def run(request: JobRequest) -> dict[str, object]:
         raise BadData(NO_IMAGES())
     total = len(paths) * (2 if measured else 1)
     problems = _write_lines(request, card, weights, root, paths, total)
-    result: dict[str, object] = {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
+    result |= {"images": len(paths) - problems, "problems": problems, "file": LINES_FILE}
     if measured is None:
         return {**result, **_unmeasured(why_not or NO_LABELS())}
     if problems:
@@ -141,7 +150,8 @@ def _measured(request: JobRequest, card: Card, weights: Path, index: DatasetInde
     """The metrics that a validation of a run would give for these images."""
     config = parse_config({**card["config"], "num_workers": 0, "device": "cpu", "amp": False})
     twice = [replace(one, split="train") for one in (index.samples * 2)[: max(2, len(index.samples))]]
-    whole = replace(index, samples=[*twice, *index.samples])
+    conversion = Conversion.from_data(card.get("conversion"))
+    whole = replace(index, samples=[*twice, *index.samples], conversion=conversion)
     task = make_task(
         RunSpec(request.folder, config, index.folder, request.folder, attempt=1), whole, torch.device("cpu")
     )

@@ -210,11 +210,14 @@ class BaseTask(ABC, Generic[BatchT, TrainingMeterT, ValidationMeterT]):
 
     def description(self) -> TaskDescription:
         """What a checkpoint holds about the task, such as class names, so that it can be used without the dataset."""
-        return {
+        about: TaskDescription = {
             "classes": list(self._dataset.classes),
             "dataset_fingerprint": self._dataset.fingerprint,
             "normalisation": {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
         }
+        if self._dataset.conversion:
+            about["conversion"] = self._dataset.conversion.as_data()
+        return about
 
     # For subclasses
 

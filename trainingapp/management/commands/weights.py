@@ -29,8 +29,9 @@ from trainingapp.weights import verbs as weights_verbs
 
 #: Fields of a model in the JSON output.
 FIELDS = (  # noqa: SIM905
-    "id name version state problem source task architecture classes image_size normalisation metrics run_id run_name "
-    "checkpoint_file epoch dataset_id dataset_name dataset_fingerprint parent_id licence note size_bytes sha256 report"
+    "id name version state problem source task architecture classes image_size normalisation conversion metrics "
+    "run_id run_name checkpoint_file epoch dataset_id dataset_name dataset_fingerprint parent_id licence note "
+    "size_bytes sha256 report"
 ).split()
 HEADING = ("ID", "NAME", "STATE", "TASK", "ARCHITECTURE", "BYTES", "FROM", "OWNER")
 

@@ -42,12 +42,13 @@ class LabelledImages:
         """`targets` has a row for each sample."""
         size = config.image_size
         paths = [dataset.folder / sample.path for sample in samples]
+        conversion = dataset.conversion
         self.sample_count = len(samples)
         self.targets = targets
         self._alphas = (config.mixup, config.cutmix)
         self._augmentation = image_augmentation(_switches(config), size)
         self._store = PixelStore(
-            lambda index: load_image(paths[index], size),
+            lambda index: load_image(paths[index], size, conversion),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,

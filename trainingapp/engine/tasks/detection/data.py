@@ -60,13 +60,14 @@ class BoxedImages:
     ) -> None:
         size = config.image_size
         paths = [dataset.folder / sample.path for sample in samples]
+        conversion = dataset.conversion
         self.sample_count = len(samples)
         self._size = size
         self._mosaic = config.mosaic
         self._truth = [_fitted_boxes(sample, size) for sample in samples]
         self._augmentation = annotated_augmentation(switches(config), size)
         self._store = PixelStore(
-            lambda index: load_fitted_image(paths[index], size),
+            lambda index: load_fitted_image(paths[index], size, conversion),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,

@@ -41,6 +41,7 @@ class MaskedImages:
         self, dataset: DatasetIndex, samples: Sequence[Sample], config: SegmentationConfig, memory_limit_bytes: int
     ) -> None:
         size = config.image_size
+        conversion = dataset.conversion
         self.sample_count = len(samples)
         self._class_count = len(dataset.classes)
         self._ignores_background = config.ignore_background
@@ -48,7 +49,7 @@ class MaskedImages:
         images = [dataset.folder / sample.path for sample in samples]
         masks = [dataset.folder / sample.mask for sample in samples]
         self._images = PixelStore(
-            lambda index: load_fitted_image(images[index], size),
+            lambda index: load_fitted_image(images[index], size, conversion),
             len(samples),
             (3, size, size),
             memory_limit_bytes=memory_limit_bytes,

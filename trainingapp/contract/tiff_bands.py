@@ -4,6 +4,8 @@ Pillow's decoder is used nevertheless: a copy of the file's directory declares e
 undoes the compression; bands, numbers and differences to neighbours are then read from these bytes. TIFF 6.0:
 https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 
+An export contains this file for models that need it.
+
 Legend for array names: H, W height and width in pixels, S bands.
 """
 
