@@ -7,10 +7,14 @@ import pytest
 
 from tests.helpers import annotated
 from tests.helpers.annotated import IMAGES, Tree, expected_boxes, imported_boxes
-from tests.helpers.sources import assert_refused, codes, image
+from tests.helpers.sources import assert_refused, codes, image, two_classes, write_tree
+from trainingapp.datasets.importing.importer import run_import
+from trainingapp.datasets.importing.inspection import run_inspection
+from trainingapp.datasets.options import ImportOptions, ReadingOptions
 from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files
 from trainingapp.datasets.sources.formats.registry import read_layout
+from trainingapp.datasets.verbs import read_again
 from trainingapp.models import Dataset
 
 ImportTree = Callable[[Tree], Dataset]
@@ -250,3 +254,68 @@ def test_numbers_of_images_that_are_trained_on(import_tree: ImportTree) -> None:
     dataset = import_tree(tree)
     assert (dataset.status, dataset.classes) == ("ready", ["cat", "dog"])
     assert stems(dataset, "val") == ["p7", "p8"]
+
+
+# Held-out images alone
+
+
+def without_train_annotations() -> Tree:
+    tree = dict(annotated.TREES["coco"]())
+    del tree["train/_annotations.coco.json"]
+    return tree
+
+
+HELD_OUT: dict[str, Tree] = {
+    "the train JSON is missing": without_train_annotations(),
+    "a folder of a larger set": two_classes(prefix="val/"),
+    "a test set": two_classes(prefix="test/"),
+}
+
+
+@pytest.mark.parametrize("tree", HELD_OUT.values(), ids=HELD_OUT)
+@pytest.mark.parametrize("on_error", ["stop", "leave_out"])
+def test_held_out_images_alone_are_not_trained_on(
+    new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path, tree: Tree, on_error: str
+) -> None:
+    """The source is refused; with the choice to draw the splits again it is imported."""
+    dataset = new_dataset(write_tree(tmp_path / "source", tree))
+    Dataset.objects.filter(pk=dataset.pk).update(options={"on_error": on_error})
+    dataset.refresh_from_db()
+    run_import(dataset)
+    text = "select that the splits are drawn again"
+    assert_refused(dataset, data_dir, "no_train", "No training image was found", text)
+    dataset = new_dataset(tmp_path / "source")
+    options = {"on_error": "leave_out", "reading": {"splits": "none"}}
+    Dataset.objects.filter(pk=dataset.pk).update(options=options)
+    dataset.refresh_from_db()
+    run_import(dataset)
+    assert dataset.status == "ready", dataset.report
+    assert dataset.images["train"] > 0
+
+
+def test_no_training_image_is_left(new_dataset: Callable[..., Dataset], data_dir: Path, tmp_path: Path) -> None:
+    """The labels of all training images are damaged, so that they are left out."""
+    tree = annotated.yolo_tree()
+    damaged = {path: b"0 0.5\n" for path in tree if path.startswith("labels/train/")}
+    assert damaged
+    dataset = new_dataset(write_tree(tmp_path / "source", tree | damaged))
+    Dataset.objects.filter(pk=dataset.pk).update(options={"on_error": "leave_out"})
+    dataset.refresh_from_db()
+    run_import(dataset)
+    assert_refused(dataset, data_dir, "no_train", "select that the splits are drawn again")
+
+
+def test_the_review_offers_to_draw_the_splits_again(new_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    dataset = new_dataset(write_tree(tmp_path / "source", without_train_annotations()))
+    Dataset.objects.filter(pk=dataset.pk).update(status="inspecting")
+    dataset.refresh_from_db()
+    run_inspection(dataset)
+    assert (dataset.status, "no_train" in codes(dataset)) == ("refused", True)
+    offers = {offer["field"]: offer["choices"] for offer in dataset.reading["offers"]}
+    assert "none" in offers["splits"]
+    assert dataset.can_be_read_again
+    read_again(dataset, ImportOptions(reading=ReadingOptions(splits="none")))
+    dataset.refresh_from_db()
+    run_inspection(dataset)
+    assert dataset.status == "proposed", dataset.report
+    assert not dataset.proposal["has_splits"]

@@ -213,8 +213,8 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
     given_splits = mixture.given_splits()
     shas = [digest((dataset.folder / one.sample.path).read_bytes()) for one in found]
     kept = [given_splits.get(sha, set()) for sha in shas]
-    # Where the images that can be used are all of one split, the import divides them, and says so in the review.
-    is_divided = len(set[str]().union(*kept)) < 2 or "val_set_aside" in warned
+    # Where all images that can be used are for training, the import takes those for validation from them.
+    is_divided = set[str]().union(*kept) <= {"train"} or "val_set_aside" in warned
     classes = plain_names(dataset.classes, dataset.format)
     for one, splits in zip(found, kept, strict=True):
         allowed = {*splits, *({"val"} if "test" in splits and "test_as_val" in warned else ())}

@@ -77,12 +77,13 @@ def test_a_source_without_splits() -> None:
     assert {offer.field for offer in layout.offers} & {"format", "splits"} == set()
 
 
-def test_a_single_split_is_not_kept() -> None:
+def test_a_single_split_is_kept() -> None:
     tree = {path.replace("train/", "val/"): content for path, content in annotated.csv_tree(with_split=False).items()}
     tree = {path.replace("images/", "val/"): content for path, content in tree.items()}
     layout = read(tree)
-    assert splits(layout) == {"None": len(layout.images)}
-    assert str(layout.split_origin).startswith("All images belong to the val split")
+    assert splits(layout) == {"val": len(layout.images)}
+    assert str(layout.split_origin) == "The splits come from the names of the folders: val."
+    assert splits(read(tree, splits="none")) == {"None": len(layout.images)}
 
 
 def test_lists_and_folders_that_disagree_are_a_choice() -> None:

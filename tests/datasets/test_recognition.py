@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers import annotated
 from tests.helpers.annotated import png
 from tests.helpers.sources import Tree, assert_refused, codes, image
+from trainingapp.datasets.options import ReadingOptions
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.folder_names import folder_name, kind_of_folder, kinds_of_folders
+from trainingapp.datasets.sources.formats.registry import read_layout
 from trainingapp.models import Dataset
 
 ImportTree = Callable[[Tree], Dataset]
@@ -174,9 +178,12 @@ def test_inner_test_folders_are_left_out(import_tree: ImportTree) -> None:
     assert codes(dataset, "warning") == ["test_left_out", "test_left_out"]
 
 
-def test_a_test_folder_alone_has_classes(import_tree: ImportTree) -> None:
-    dataset = import_tree(images("test/cat/*.jpg", "test/dog/*.jpg"))
-    assert (dataset.status, dataset.classes) == ("ready", ["cat", "dog"])
+def test_a_test_folder_alone_has_classes(import_tree: ImportTree, data_dir: Path) -> None:
+    """Its images are held out: they are imported once the user selects that the splits are drawn again."""
+    tree = images("test/cat/*.jpg", "test/dog/*.jpg")
+    assert_refused(import_tree(tree), data_dir, "no_train", "No training image was found")
+    layout = read_layout(annotated.source_of(tree), Report(), reading=ReadingOptions(splits="none"))
+    assert (layout.classes, {image.kind for image in layout.images}) == (["cat", "dog"], {None})
 
 
 def test_one_message_where_the_images_are_missing(import_tree: ImportTree, data_dir: Path) -> None:

@@ -31,7 +31,7 @@ FIELDS: dict[ReadingField, Label] = {
 VALUES: dict[tuple[ReadingField, str], Label] = {
     ("splits", "lists"): _("from the annotation files and lists"),
     ("splits", "folders"): _("from the names of the folders"),
-    ("splits", "none"): _("none"),
+    ("splits", "none"): _("drawn again"),
     ("class_from", "folder"): _("from the folder"),
     ("class_from", "file_name"): _("from the file name"),
     ("label_mode", "single"): _("one per image"),

@@ -1,6 +1,6 @@
 """Findings about the classes and splits of a dataset, and messages around other findings."""
 
-from trainingapp.contract.messages import define, gettext_noop
+from trainingapp.contract.messages import define, gettext_noop, ngettext
 
 # Around other messages
 
@@ -27,13 +27,24 @@ ONE_CLASS = define(
 )
 NO_OBJECTS = define("dataset_no_objects", gettext_noop("No image has an annotated object of any class."))
 VAL_WITHOUT_TRAIN = define(
-    "dataset_val_without_train", gettext_noop("There are validation images but no training images.")
+    "dataset_val_without_train",
+    ngettext(
+        "No training image was found: the source assigns its usable image to a validation or test split. Add the "
+        "training images, or select that the splits are drawn again.",
+        "No training image was found: the source assigns all of its %(count)d usable images to a validation or test "
+        "split. Add the training images, or select that the splits are drawn again.",
+    ),
 )
 VAL_SET_ASIDE = define(
     "dataset_val_set_aside",
     gettext_noop("There are no validation images; %(percent)d%% of each class are set aside for validation."),
 )
-NO_TRAIN_LEFT = define("dataset_no_train_left", gettext_noop("No training images are left."))
+NO_TRAIN_LEFT = define(
+    "dataset_no_train_left",
+    gettext_noop(
+        "No training images are left. Correct those that cannot be used, or select that the splits are drawn again."
+    ),
+)
 NO_VAL_LEFT = define(
     "dataset_no_val_left", gettext_noop("No validation images are left: at least one class needs two different images.")
 )

@@ -21,10 +21,6 @@ SPLIT_FROM_COLUMN = define(
 SPLIT_NOT_GIVEN = define(
     "dataset_split_not_given", gettext_noop("The source has no splits; the validation images are drawn.")
 )
-SPLIT_ONE_ONLY = define(
-    "dataset_split_one_only",
-    gettext_noop("All images belong to the %(split)s split of the source; the validation images are drawn."),
-)
 SPLIT_IGNORED = define(
     "dataset_split_ignored",
     gettext_noop("The splits of the source are ignored, as selected; the validation images are drawn."),

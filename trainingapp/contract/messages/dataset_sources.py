@@ -234,9 +234,6 @@ WRITE_IMAGES = define(
         "Write the images as files, in a folder for each class or with annotations as COCO JSON, YOLO or Pascal VOC."
     ),
 )
-NO_TRAIN_FOLDER = define(
-    "dataset_no_train_folder", gettext_noop("There is a validation folder but no training folder.")
-)
 TEST_FOLDER_AS_VAL = define(
     "dataset_test_folder_as_val", gettext_noop("There is no val folder; %(path)s is used for validation.")
 )

@@ -73,7 +73,8 @@ def check_upload(path: Path) -> None:
             report = Report()
             # Annotations of an unknown format refuse the source in the review, where class folders can be chosen.
             files = Files(source, reading=ReadingOptions(format=class_folders.NAME))
-            check_layout(class_folders.read(files, report), ImportOptions(), report)
+            # Whether held-out images alone are imported, the review asks.
+            check_layout(class_folders.read(files, report), ImportOptions(split="stratified"), report)
             report.raise_fatal()
 
 

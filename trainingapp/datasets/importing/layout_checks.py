@@ -22,6 +22,7 @@ def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layo
         layout = _without_empty_classes(layout, report)
     check_coordinates(layout, report)
     is_split = layout.has_splits and options.split == "given"
+    is_held_out = is_split and all(image.kind == "val" for image in layout.images)
     if not layout.images:
         report.error("no_images", messages.NO_IMPORTABLE_IMAGES())
         return layout
@@ -30,9 +31,9 @@ def check_layout(layout: Layout, options: ImportOptions, report: Report) -> Layo
     elif not any(image.seen() for image in layout.images):
         report.error("no_objects", messages.NO_OBJECTS())
     else:
-        _check_counts(layout, is_split, report)
-    if is_split and all(image.kind == "val" for image in layout.images):
-        report.error("no_train", messages.VAL_WITHOUT_TRAIN())
+        _check_counts(layout, is_split and not is_held_out, report)
+    if is_held_out:
+        report.error("no_train", messages.VAL_WITHOUT_TRAIN(count=len(layout.images)))
     elif is_split and not any(image.kind == "val" for image in layout.images):
         report.warn("val_set_aside", messages.VAL_SET_ASIDE(percent=round(100 * options.val_share)))
     return layout

@@ -17,14 +17,12 @@ MOST_FOLDERS_NAMED = 6
 def settle_splits(layout: Layout, report: Report, files: Files) -> Layout:
     """The layout without test images: they are left out, or used for validation where there are no others.
 
-    Where all images belong to one split that is not for training, as in a single folder of a larger set, none keeps it.
+    Where no image is for training, as where the file of the training split is missing, all keep their split, and
+    `check_layout` refuses the source: its images may be those that a model is to be measured with.
     `split_origin` of the result says where the splits come from, and `files.reading.splits` whether they are kept.
     """
     layout = _as_chosen(layout, files)
     counts = Counter(image.kind for image in layout.images)
-    if counts.keys() in ({"test"}, {"val"}):
-        origin = reading_messages.SPLIT_ONE_ONLY(split="test" if counts["test"] else "val")
-        return replace(layout, images=_without_kinds(layout.images), split_origin=origin)
     if not counts["test"]:
         return layout
     if counts["val"]:
@@ -32,7 +30,8 @@ def settle_splits(layout: Layout, report: Report, files: Files) -> Layout:
         message = messages.TEST_LEFT_OUT(count=counts["test"])
         report.warn("test_left_out", message, first.file.path, count=counts["test"])
         return replace(layout, images=[image for image in layout.images if image.kind != "test"])
-    report.warn("test_as_val", messages.TEST_AS_VAL())
+    if counts["train"] or counts[None]:
+        report.warn("test_as_val", messages.TEST_AS_VAL())
     kinds: dict[Kind | None, Kind] = {"test": "val", "train": "train"}
     images = [replace(image, kind=kinds.get(image.kind)) for image in layout.images]
     return replace(layout, images=images)

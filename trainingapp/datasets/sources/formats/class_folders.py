@@ -179,7 +179,7 @@ def _find_splits(tree: _Tree, report: Report) -> "dict[str, Kind | None]":
     bases = {top: tree.base(top) for top in tops if tree.kinds.get(top)}
     named = {base: tree.kinds[top] for top, base in bases.items() if base not in tree.direct}
     if set(named.values()) == {"test"} and len(tops) == 1:
-        return dict.fromkeys(named, None)
+        return dict(named)
     if "train" not in named.values() and "val" not in named.values():
         return {}
     flat = {top: tree.kinds[top] for top, base in bases.items() if base in tree.direct}
@@ -193,8 +193,6 @@ def _find_splits(tree: _Tree, report: Report) -> "dict[str, Kind | None]":
         if len(same := list(folders)) > 1:
             report.error("mixed_layout", messages.SPLIT_TWICE(folders=same, split=kind), same[1])
     kinds = {*named.values(), *(kind for kind in flat.values() if kind != "test")}
-    if "train" not in kinds:
-        report.error("no_train", messages.NO_TRAIN_FOLDER())
     if "val" in kinds or "test" not in kinds:
         return {base: kind for base, kind in named.items() if kind != "test"}
     test = next(base for base, kind in named.items() if kind == "test")
