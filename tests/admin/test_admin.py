@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.helpers.machines import machine
+from tests.helpers.sources import two_classes, write_tree
 from tests.helpers.stored import stored
+from trainingapp.datasets.importing.importer import run_import
 from trainingapp.models import (
     ApiToken,
     AuditEntry,
@@ -265,6 +268,15 @@ def test_deletion_shows_the_sizes_of_datasets_and_checkpoints(
     checkpoint = rows[Checkpoint]
     text = ask(staff_client, Checkpoint, "remove", checkpoint)
     assert f"{checkpoint} {checkpoint.run.name} · frees " in text
+
+
+def test_a_dataset_shows_how_its_source_was_read(staff_client: Client, tints: Dataset, tmp_path: Path) -> None:
+    tree = {**two_classes(prefix="train/"), **two_classes(prefix="val/")}
+    dataset = Dataset.objects.create(name="read", owner=tints.owner, source=str(write_tree(tmp_path / "read", tree)))
+    run_import(dataset)
+    page = staff_client.get(address(Dataset, "change", dataset.pk)).content.decode()
+    assert "<p>The splits come from the names of the folders: train, val.</p>" in page
+    assert re.search(r"<p>Splits: [^<]+</p>", page)
 
 
 def test_a_dataset_shows_its_images(staff_client: Client, tints: Dataset) -> None:

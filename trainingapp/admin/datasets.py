@@ -18,6 +18,7 @@ from trainingapp.admin.base import (
 )
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.datasets.previews import image_page
+from trainingapp.datasets.reading_choices import reading_view
 from trainingapp.datasets.report import item_text
 from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.presentation.badges import status_badge
@@ -46,7 +47,7 @@ class DatasetAdmin(StudioAdmin):
     search_fields = ("name", "source", "fingerprint", "owner__username")
     list_select_related = ("owner",)
     date_hierarchy = "created_at"
-    readonly_fields = ("page", "findings", "thumbnails", "runs_link")
+    readonly_fields = ("page", "findings", "shown_reading", "thumbnails", "runs_link")
     actions = (
         verb_action(
             "delete_with_files",
@@ -79,6 +80,17 @@ class DatasetAdmin(StudioAdmin):
     def findings(self, dataset: Dataset) -> SafeString | str:
         texts = [(item["level"], item_text(item)) for item in dataset.report[:FINDINGS_SHOWN]]
         return format_html_join("", "<p>{}: {}</p>", texts) or "–"
+
+    @admin.display(description=_("reading of the source"))
+    def shown_reading(self, dataset: Dataset) -> SafeString | str:
+        """Where the splits come from, the choices that were made, and the files that were not read."""
+        if not dataset.reading:
+            return "–"
+        view = reading_view(dataset.reading)
+        lines = [("", view["split_origin"])] if view["split_origin"] else []
+        lines += [(f"{fact['label']}: ", f"{fact['value']} {fact['reason']}".strip()) for fact in view["facts"]]
+        lines += [(f"{group['suffix']} × {group['count']}: ", group["reason"]) for group in view["unread"]]
+        return format_html_join("", "<p>{}{}</p>", lines) or "–"
 
     @admin.display(description=_("runs"))
     def runs_link(self, dataset: Dataset) -> SafeString:
