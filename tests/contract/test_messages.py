@@ -13,6 +13,7 @@ from django.utils.translation import override
 from trainingapp.contract import messages
 from trainingapp.contract.errors import BadData, classify
 from trainingapp.contract.messages import (
+    COUNTS,
     TEMPLATES,
     VERBATIM,
     Message,
@@ -195,6 +196,23 @@ def test_every_code_that_is_named_in_the_code_is_defined() -> None:
         text = path.read_text(encoding="utf-8")
         for code in re.findall(r'\bMessage\("(\w+)"', text) if "contract.messages import" in text else ():
             assert code in TEMPLATES, f"{path}: {code}"
+
+
+#: Numbers without thousands separators: settings, values of a file, places, sizes in pixels, and small numbers.
+PLAIN_NUMBERS = set(
+    """
+    after attempt band batch_size before bits blue epoch epochs exit_status factor frame given green height high hours
+    images_per_s largest last least level line low max megabytes minutes new newest number old opset percent pixels
+    present protocol real_height real_width red seconds seed size smallest status step steps taken usual value width
+    """.split()  # noqa: SIM905
+)
+
+
+def test_every_number_of_a_message_is_a_count_or_none() -> None:
+    """The name of a parameter decides about thousands separators; a new name has to be added to one of the two."""
+    numbers = {name for one in TEMPLATES.values() for name, kind in one.formats.items() if kind[-1] in "dfgeFGE"}
+    assert numbers - COUNTS - PLAIN_NUMBERS == set()
+    assert not COUNTS & PLAIN_NUMBERS
 
 
 def test_counts_have_thousands_separators_and_other_numbers_have_none(monkeypatch: pytest.MonkeyPatch) -> None:

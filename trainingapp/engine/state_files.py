@@ -277,7 +277,7 @@ def _check_archive(path: Path) -> None:
         items = archive.infolist()
     unpacked = sum(item.file_size for item in items)
     if unpacked > path.stat().st_size * 1.5 + 10_000_000:
-        raise BadData(DECOMPRESSION_BOMB(size=unpacked))
+        raise BadData(DECOMPRESSION_BOMB(bytes=unpacked))
     names = [item.filename for item in items]
     if (found := _other_archive(names)) is not None:
         raise BadData(found)

@@ -64,7 +64,8 @@ class Template:
     """The English text of a code. Where a count decides about it, `plural` is its form for other counts than 1.
 
     The placeholders are %(name)s for texts and messages, %(name)d for whole numbers, %(name).2f and the like for
-    numbers. The count of a plural is the parameter `count`.
+    numbers. The count of a plural is the parameter `count`; `COUNTS` are the names of all that have thousands
+    separators.
     """
 
     code: str
@@ -156,8 +157,12 @@ def english(message: Message) -> str:
     return filled(text, message.params, english, " ", "{:,}".format)
 
 
-#: Parameters that count something. Others, such as steps, lines and sizes in pixels, have no thousands separators.
-_COUNTS = frozenset({"count", "total", "most"})
+COUNTS = frozenset({"count", "total", "most", "rest", "more", "loaded", "bytes"})
+"""Names of parameters that count something and have thousands separators.
+
+Others have none: settings (batch_size, epochs), values of a file (value, low, high), places (line, step, number) and
+sizes in pixels, which a person compares with what is written elsewhere.
+"""
 
 
 def filled(
@@ -184,7 +189,7 @@ def filled(
         if isinstance(value, Sequence) and not isinstance(value, str):
             separator = between_sentences if name == "sentences" else ", "
             return separator.join(render(one) if isinstance(one, Message) else visible(str(one)) for one in value)
-        if name in _COUNTS and match["format"] == "d" and isinstance(value, int):
+        if name in COUNTS and match["format"] == "d" and isinstance(value, int):
             return group(value)
         try:
             return f"%{match['format']}" % (visible(value) if isinstance(value, str) else value)

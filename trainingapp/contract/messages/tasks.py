@@ -48,7 +48,7 @@ SIZE_CANNOT_BE_BUILT = define(
 )
 SIZE_OUT_OF_RANGE = define(
     "size_out_of_range",
-    gettext_noop("%(name)s needs images of %(least)d to %(most)d pixels. Set image_size to %(usual)d."),
+    gettext_noop("%(name)s needs images of %(smallest)d to %(largest)d pixels. Set image_size to %(usual)d."),
 )
 OTHER_NETWORK = define("other_network", gettext_noop("The weights do not fit the network %(name)s: %(error)s"))
 

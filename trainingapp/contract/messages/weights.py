@@ -129,7 +129,7 @@ SCRIPT_MODEL = define(
 NOT_PYTORCH = define("not_pytorch", gettext_noop("The file is not a PyTorch file: %(kind)s: %(error)s"))
 DECOMPRESSION_BOMB = define(
     "decompression_bomb",
-    gettext_noop("The file would grow to %(size)d bytes when it is opened. PyTorch files do not."),
+    gettext_noop("The file would grow to %(bytes)d bytes when it is opened. PyTorch files do not."),
 )
 NOT_A_STATE_DICT = define(
     "not_a_state_dict", gettext_noop("The file contains a %(type)s; a state dict (tensors by name) is required.")

@@ -243,7 +243,7 @@ def _ssd(options: DetectorOptions) -> nn.Module:
     """Liu et al., arXiv:1512.02325."""
     if not SSD_SIZES[0] <= options.image_size <= SSD_SIZES[1]:
         least, most = SSD_SIZES
-        raise BadConfig(SIZE_OUT_OF_RANGE(name="ssd300_vgg16", least=least, most=most, usual=320))
+        raise BadConfig(SIZE_OUT_OF_RANGE(name="ssd300_vgg16", smallest=least, largest=most, usual=320))
     model: nn.Module = detection.ssd300_vgg16(
         weights=None, weights_backbone=None, num_classes=options.class_count + 1, **options.thresholds()
     )
