@@ -1,9 +1,11 @@
 """Several labels per image: loss, metrics equal to scikit-learn's, thresholds, exact resume and learning."""
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,15 @@ from tests.helpers.trainers import (
     train_here,
 )
 from trainingapp.contract.config import parse_config
-from trainingapp.contract.dataset_index import read_index
+from trainingapp.contract.dataset_index import read_index, write_index
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import read_evaluation
+from trainingapp.contract.job_request import JobRequest
 from trainingapp.contract.model_card import with_task
 from trainingapp.contract.prediction import prepared
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.export import drawn_images, export
+from trainingapp.engine.jobs import predict_many
 from trainingapp.engine.networks import load_network
 from trainingapp.engine.predictor import network_of, predicted
 from trainingapp.engine.tasks.classification.mixing import Mix
@@ -272,6 +276,30 @@ def test_a_prediction_names_the_classes_that_reach_their_threshold(tmp_path: Pat
     assert 0 in reached
     assert 2 not in reached
     assert found.values["labels"] == found.labels
+
+
+def test_a_dataset_with_another_order_of_classes_is_measured_alike(tmp_path: Path) -> None:
+    """The labels of the dataset are renumbered by the names of its classes."""
+    card = card_of()
+    weights = make_weights(tmp_path / "entry", card)
+    index = read_index(make_multi_label_dataset(tmp_path / "set", train=2, val=24))
+    order = ["blue", "red", "green"]
+    renumbered = [
+        replace(sample, labels=tuple(sorted(order.index(CLASSES[label]) for label in sample.labels or ())))
+        for sample in index.samples
+    ]
+    about = {"name": "other", "tasks": ["classification"], "fingerprint": "other", "classes": order}
+    found = []
+    for name, samples in (("set", None), ("renumbered", renumbered), ("as they were", index.samples)):
+        if samples is not None:
+            shutil.copytree(tmp_path / "set", tmp_path / name)
+            write_index(tmp_path / name, samples=samples, **about)
+        (tmp_path / f"job {name}").mkdir()
+        params = {"card": card, "weights": str(weights), "dataset_dir": str(tmp_path / name), "split": "val"}
+        result = predict_many.run(JobRequest(tmp_path / f"job {name}", "predict_many", params))
+        found.append((result["values"], result["per_class"]))
+    assert found[0] == found[1]
+    assert found[0] != found[2]
 
 
 @pytest.mark.slow
