@@ -33,6 +33,7 @@ TITLES: dict[str, str | Promise] = {
     "empty_class": _("Classes without images"),
     "encrypted": _("Encrypted files"),
     "exif_orientation": _("Images that are rotated for training"),
+    "first_pixel": _("Coordinates that count from 0"),
     "ignored_file": _("Ignored files"),
     "ignored_object": _("Annotations that are not used"),
     "import_failed": _("The import failed"),

@@ -17,6 +17,7 @@ ReadingField = Literal[
     "label_mode",
     "mask_values",
     "void_value",
+    "first_pixel",
     "depth",
     "bands",
 ]
@@ -40,9 +41,9 @@ class ReadingOptions(BaseModel):
     files. `splits` "none" reads the source as if it had no splits, "folders" takes them from the names of the folders
     and "lists" from the annotation files and lists of images. `class_from` names where the class of an image comes
     from. `mask_values` "threshold" takes every bright pixel as the one class of a mask, "values" each value as a class.
-     `void_value` is the meaning of 255 in masks. `depth`
-    scales images of more than 8 bits by the range of their values or by the range of their type. `bands` are the
-    channels, counted from 0, that become red, green and blue.
+    `void_value` is the meaning of 255 in masks. `first_pixel` is the coordinate of the first pixel in Pascal VOC.
+    `depth` scales images of more than 8 bits by the range of their values or by the range of their type. `bands` are
+    the channels, counted from 0, that become red, green and blue.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,6 +56,7 @@ class ReadingOptions(BaseModel):
     label_mode: Literal["auto", "single", "multi"] = "auto"
     mask_values: Literal["auto", "threshold", "values"] = "auto"
     void_value: Literal["auto", "void", "class"] = "auto"
+    first_pixel: Literal["auto", "zero", "one"] = "auto"
     depth: Literal["auto", "true_range", "type_range"] = "auto"
     bands: tuple[Band, Band, Band] | None = None
 

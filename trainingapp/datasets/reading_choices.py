@@ -25,6 +25,7 @@ FIELDS: dict[ReadingField, Label] = {
     "label_mode": _("Labels"),
     "mask_values": _("Values of the masks"),
     "void_value": _("Value 255 in masks"),
+    "first_pixel": _("First pixel of the coordinates"),
     "depth": _("Images of more than 8 bits"),
     "bands": _("Channels for red, green and blue"),
 }
@@ -40,6 +41,8 @@ VALUES: dict[tuple[ReadingField, str], Label] = {
     ("mask_values", "values"): _("a class for each value"),
     ("void_value", "void"): _("unknown: ignored in training"),
     ("void_value", "class"): _("a class"),
+    ("first_pixel", "zero"): _("0: as most programs count"),
+    ("first_pixel", "one"): _("1: as Pascal VOC counts"),
     ("depth", "true_range"): _("scaled by the range of their values"),
     ("depth", "type_range"): _("scaled by the range of their type"),
 }

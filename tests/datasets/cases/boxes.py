@@ -556,7 +556,7 @@ VOC = [
     Case(
         "o_voc_zero_based_edge",
         partial(voc, partial(annotation, corners=(0, 0, 48, 40))),
-        Ready("voc", DETECTION, ["widget"], 5, 1, "box_clipped", boxes={"p0": [("widget", (0, 0, 48, 40))]}),
+        Ready("voc", DETECTION, ["widget"], 5, 1, "first_pixel", boxes={"p0": [("widget", (0, 0, 48, 40))]}),
     ),
     Case(
         "o_voc_gbk_declared_utf8",

@@ -132,6 +132,25 @@ UNREAD_FILES_WITHOUT_SUFFIX = define(
 )
 AND_MORE = define("dataset_and_more", gettext_noop("%(first)s and %(rest)d more"))
 
+# Coordinates
+
+FIRST_PIXEL_ZERO = define(
+    "dataset_first_pixel_zero",
+    ngettext(
+        "%(count)d box begins at the coordinate 0, among them %(where)s: the coordinates are read as counted from 0. "
+        "Those of Pascal VOC count from 1.",
+        "%(count)d boxes begin at the coordinate 0, among them %(where)s: the coordinates are read as counted from 0. "
+        "Those of Pascal VOC count from 1.",
+    ),
+)
+FIRST_PIXEL_ONE = define(
+    "dataset_first_pixel_one",
+    ngettext(
+        "%(count)d box begins at the coordinate 0, but more begin at 1: the coordinates are read as counted from 1.",
+        "%(count)d boxes begin at the coordinate 0, but more begin at 1: the coordinates are read as counted from 1.",
+    ),
+)
+
 # The values of masks
 
 MASKS_THRESHOLDED = define(

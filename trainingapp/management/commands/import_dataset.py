@@ -35,6 +35,7 @@ _READING: dict[str, tuple[str | None, str]] = {
     "label_mode": (None, "One or several labels per image."),
     "mask_values": (None, "Masks of one class with soft edges, or of a class for each value."),
     "void_value": (None, "Meaning of the value 255 in masks."),
+    "first_pixel": (None, "Coordinate of the first pixel in Pascal VOC."),
     "depth": (None, "Scaling of images of more than 8 bits per channel."),
     "bands": ("R,G,B", "Channels that become red, green and blue, counted from 0."),
 }

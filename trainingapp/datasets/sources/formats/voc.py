@@ -5,11 +5,13 @@ train/*.xml  train/*.jpg  ...                                the XML beside the 
 
 Corners count pixels from 1, and right and bottom are inclusive, as in the VOC development kit; therefore 1 is
 subtracted from left and top, while right and bottom stay: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf
+Programs that count from 0 write right and bottom exclusive: where boxes begin at 0, all corners of the set stay.
 """
 
 import math
 import re
 from dataclasses import dataclass, field
+from typing import Literal
 from xml.etree.ElementTree import Element, ParseError
 from xml.parsers.expat import ErrorString
 
@@ -17,6 +19,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from trainingapp.contract.messages import dataset_annotations as messages
+from trainingapp.contract.messages import dataset_reading as reading_messages
 from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_LISTS
 from trainingapp.contract.messages.dataset_sources import CONVERT_ANNOTATIONS, FAMILY_NOT_READ
 from trainingapp.contract.messages.library_reasons import library_reason
@@ -30,6 +33,7 @@ from trainingapp.datasets.sources.files import (
 )
 from trainingapp.datasets.sources.formats.collector import Collector, object_layout, whole
 from trainingapp.datasets.sources.layout import Layout, Shape
+from trainingapp.datasets.sources.offers import Offer
 from trainingapp.datasets.sources.position import Position
 from trainingapp.datasets.sources.source import SourceFile
 from trainingapp.datasets.sources.split_lists import ListedSplits, listed_splits
@@ -41,7 +45,7 @@ _OBJECT = re.compile(rb"<object[\s>]")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 MOST_NAMED = 3
 _Found = tuple[Position, str, tuple[float, float, float, float]]
-"""where, class, box"""
+"""where, class, corners as they stand in the file"""
 
 
 @dataclass
@@ -83,6 +87,7 @@ def read(files: Files, report: Report) -> Layout:
         else:
             pending.append((image, reader.annotation(tree, content, file.path)))
     reader.report_swapped()
+    first_pixel = reader.first_pixel(files)
     listed = ListedSplits()
     if files.reading.splits in ("auto", "lists"):
         listed = listed_splits(files, [image for image, _found in pending], report)
@@ -93,7 +98,10 @@ def read(files: Files, report: Report) -> Layout:
     label_of = {name: label for label, name in enumerate(classes)}
     for image, found in pending:
         kind = listed.kinds.get(image.path) or files.kind_of(found.path) or files.kind_of(image.path)
-        shapes = [Shape(label_of[name], where, box) for where, name, box in found.objects]
+        shapes = [
+            Shape(label_of[name], where, (left - first_pixel, top - first_pixel, right, bottom))
+            for where, name, (left, top, right, bottom) in found.objects
+        ]
         where = Position(found.path)
         collector.add(image, where, kind=kind, shapes=shapes, size=found.size, unusable=found.unusable)
     paths = [*listed.paths, *(file.path for file in read_files)]
@@ -129,11 +137,13 @@ def _image(files: Files, file: SourceFile, tree: Element) -> SourceFile | None:
 
 
 class _Reader:
-    """Reads objects; counts those whose corners are swapped."""
+    """Reads objects; counts those whose corners are swapped, and those that begin at a coordinate of 0 or 1."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
         self._swapped: list[Position] = []
+        self._at_zero: list[Position] = []
+        self._at_one = 0
 
     def annotation(self, tree: Element, content: bytes, path: str) -> _Annotation:
         width, height = (whole(_number(tree.findtext(f"size/{side}"))) for side in ("width", "height"))
@@ -158,7 +168,34 @@ class _Reader:
             if left > right or top > bottom:
                 self._swapped.append(where)
                 left, right, top, bottom = min(left, right), max(left, right), min(top, bottom), max(top, bottom)
-            found.objects.append((where, name, (left - 1, top - 1, right, bottom)))
+            if 0 in (left, top):
+                self._at_zero.append(where)
+            elif 1 in (left, top):
+                self._at_one += 1
+            found.objects.append((where, name, (left, top, right, bottom)))
+
+    def first_pixel(self, files: Files) -> int:
+        """The coordinate of the first pixel, 0 or 1; offered as a choice where a box begins at 0.
+
+        Objects at the edge of their image decide: they begin at the first pixel. A few zeros in a set that counts from
+        1 are mistakes.
+        """
+        chosen, count = files.reading.first_pixel, len(self._at_zero)
+        if not count:
+            return 0 if chosen == "zero" else 1
+        used: Literal["zero", "one"] = "zero" if count >= self._at_one else "one"
+        reason = reading_messages.FIRST_PIXEL_ONE(count=count)
+        if used == "zero":
+            first = [where.param() for where in self._at_zero[:MOST_NAMED]]
+            reason = reading_messages.FIRST_PIXEL_ZERO(count=count, where=first)
+        if chosen == "auto":
+            if used == "zero":
+                self.report.warn("first_pixel", reason, self._at_zero[0].path, count=count)
+            files.offer(Offer("first_pixel", used, ("zero", "one"), reason))
+        else:
+            used = chosen
+            files.offer(Offer("first_pixel", used, ("zero", "one")))
+        return 0 if used == "zero" else 1
 
     def report_swapped(self) -> None:
         """Warn of boxes whose corners were put in order."""
