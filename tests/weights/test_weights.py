@@ -213,6 +213,25 @@ def test_an_upload_that_fits_in_part_can_only_start_runs(user: User, tmp_path: P
         weights_verbs.export_weights(weights, formats=["pt"], by=user)
 
 
+def test_an_uploaded_classifier_may_have_several_labels_per_image(user: User, tmp_path: Path) -> None:
+    """Its outputs are a sigmoid for each class, with the threshold 0.5: they do not add up to 1."""
+    path = tmp_path / "mine.safetensors"
+    save_file(state_of(), path)
+    weights = upload(user, path, label_mode="multi")
+    work()
+    weights.refresh_from_db()
+    assert (weights.state, weights.config["label_mode"]) == ("ready", "multi")
+    try:
+        weights_verbs.predict(weights, images=[("plain.png", image())], by=user)
+        job = work()
+    finally:
+        warm_process.drop()
+    assert job.state == "done", job.message
+    [found] = json.loads((job.folder / "predictions.json").read_text())["images"]
+    assert found["labels"] == [label for label, share in found["classes"] if share >= 0.5]
+    assert sum(share for _label, share in found["classes"]) != pytest.approx(1, abs=0.01)
+
+
 class Harmful:
     def __reduce__(self) -> Any:
         return (exec, ("open('/tmp/weights-were-run', 'w')",))
@@ -296,6 +315,7 @@ def test_an_invalid_upload_is_refused_with_the_reason(
         ({"classes": ["one", "one"]}, "the same name"),
         ({"name": " "}, "A name is needed"),
         ({"licence": "x" * 300}, "more than 200 characters"),
+        ({"task": "detection", "label_mode": "multi"}, "Only classification models"),
     ],
 )
 def test_errors_of_the_description_are_named(user: User, tmp_path: Path, changes: dict[str, Any], words: str) -> None:

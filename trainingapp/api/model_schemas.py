@@ -318,6 +318,7 @@ class _WeightsAbout(Schema):
         224, ge=32, le=MAX_IMAGE_SIZE, multiple_of=32, description="The square that images are made to fit."
     )
     normalisation: NormalisationName = Field("imagenet", description="Pixel normalization used in training.")
+    label_mode: LabelMode = Field("single", description="multi: a sigmoid for each class; for classification only.")
     classes: list[Text] = Field(min_length=1, max_length=MAX_CLASSES, description="Names, in the order of the outputs.")
     note: Text = Field("", max_length=NOTE_LENGTH)
     licence: Text = Field("", max_length=LICENCE_LENGTH)

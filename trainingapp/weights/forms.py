@@ -1,5 +1,7 @@
 """The forms of stored models."""
 
+from typing import get_args
+
 from django import forms
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
@@ -7,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
+from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.export_options import ExportOptions, finds_boxes, opsets
 from trainingapp.contract.limits import (
     ARCHITECTURE_LENGTH,
@@ -40,6 +43,11 @@ SPLIT_LABELS = [("val", _("Validation")), ("train", _("Training")), ("all", _("A
 def task_choices() -> list[tuple[str, str]]:
     """Evaluated for each form, in the reader's language."""
     return [(task, str(choice_label("task", task))) for task in TASKS]
+
+
+def label_mode_choices() -> list[tuple[str, str]]:
+    """Evaluated for each form, in the reader's language."""
+    return [(mode, str(choice_label("label_mode", mode))) for mode in get_args(LabelMode)]
 
 
 def _text(**attributes: str) -> forms.TextInput:
@@ -126,13 +134,20 @@ class UploadForm(AboutForm):
         help_text=_("Pixel normalization used in training."),
         widget=forms.Select({"class": "form-select"}),
     )
+    label_mode = forms.ChoiceField(
+        label=_("Labels per image"),
+        choices=label_mode_choices,
+        required=False,
+        help_text=_("Several: a sigmoid for each class, with the threshold 0.5. For classification only."),
+        widget=forms.Select({"class": "form-select"}),
+    )
     classes = forms.CharField(
         label=_("Classes"),
         help_text=_("One per line, in the order of the outputs, without the background."),
         widget=forms.Textarea({"class": "form-control font-monospace", "rows": 6}),
     )
 
-    field_order = ["file", "name", "task", "architecture", "image_size", "normalisation", "classes"]
+    field_order = ["file", "name", "task", "architecture", "image_size", "normalisation", "label_mode", "classes"]
 
     @property
     def max_bytes(self) -> int:
@@ -151,6 +166,9 @@ class UploadForm(AboutForm):
         if size % 32:
             raise forms.ValidationError(_("Must be a multiple of %(multiple_of)s.") % {"multiple_of": 32})
         return size
+
+    def clean_label_mode(self) -> str:
+        return str(self.cleaned_data["label_mode"] or "single")
 
     def clean_classes(self) -> list[str]:
         names = [line.strip() for line in self.cleaned_data["classes"].splitlines() if line.strip()]

@@ -20,6 +20,7 @@ from trainingapp.accounts.permissions import visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.contract import weight_files
 from trainingapp.contract.config import parse_config
+from trainingapp.contract.dataset_index import LabelMode
 from trainingapp.contract.deep_images import Conversion, bands_to_read
 from trainingapp.contract.evaluation import read_evaluation
 from trainingapp.contract.export_options import ExportOptions
@@ -172,12 +173,13 @@ def upload_weights(
     image_size: int,
     classes: Sequence[str],
     normalisation: str = "imagenet",
+    label_mode: LabelMode = "single",
     note: str = "",
     licence: str = "",
 ) -> Weights:
     """Take a file of weights into the library; it is moved away from `path`. A worker finds out how much of it fits."""
     suffix = check_weights_file(path, file_name)
-    config = _uploaded_config(task, architecture, image_size)
+    config = _uploaded_config(task, architecture, image_size, label_mode)
     weights = Weights(
         name=checked_name(name),
         owner=owner,
@@ -196,6 +198,11 @@ def upload_weights(
     return _store(weights, job)
 
 
+def has_label_modes(task: str) -> bool:
+    """Whether a model of the task can have several labels per image."""
+    return TASKS[task].annotation == "labels"
+
+
 def check_weights_file(path: Path, file_name: str) -> str:
     """The suffix by which the engine reads a file of weights. Raises VerbError, naming what the file is instead."""
     problem = weight_files.refusal(path, file_name)
@@ -204,9 +211,14 @@ def check_weights_file(path: Path, file_name: str) -> str:
     return ".safetensors" if weight_files.is_safetensors(path) else ".pt"
 
 
-def _uploaded_config(task: str, architecture: str, image_size: int) -> dict[str, object]:
+def _uploaded_config(task: str, architecture: str, image_size: int, label_mode: LabelMode) -> dict[str, object]:
+    values = {"task": task, "model": architecture, "image_size": image_size}
+    if label_mode == "multi":
+        if not has_label_modes(task):
+            raise VerbError(_("Only classification models can have several labels per image."))
+        values["label_mode"] = label_mode
     try:
-        config = parse_config({"task": task, "model": architecture, "image_size": image_size})
+        config = parse_config(values)
     except ValidationError as error:
         found = error.errors()[0]
         field = ".".join(map(str, found["loc"]))

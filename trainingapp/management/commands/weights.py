@@ -131,7 +131,7 @@ class Command(StudioCommand):
         source: Path = options["file"]
         if not source.is_file():
             raise CommandError(f"{source}: no such file.")
-        names = ("name", "task", "architecture", "image_size", "normalisation", "note", "licence")
+        names = ("name", "task", "architecture", "image_size", "normalisation", "label_mode", "note", "licence")
         values = {name: options[name] for name in names}
         text: str = options["classes"]
         # Longer texts are lists: to look for a file of such a name would fail.
@@ -248,6 +248,7 @@ def _add_making(actions: Subcommands) -> None:
     upload.add_argument("--image-size", type=int, required=True)
     upload.add_argument("--classes", required=True, metavar="A,B,...|FILE", help="In order; or a file, one per line.")
     upload.add_argument("--normalisation", choices=list(NORMALISATIONS), default="imagenet")
+    upload.add_argument("--label-mode", choices=["single", "multi"], default="single", help="Labels per image.")
     _add_about(upload)
 
 
