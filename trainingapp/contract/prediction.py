@@ -1,7 +1,8 @@
 """Predict with an exported network: python predict.py IMAGE ... [--out FOLDER] [--confidence 0.5] [--iou 0.5]
 
 Needs numpy, pillow, and onnxruntime for model.onnx or openvino for model.xml. Reads one of these and model.json beside
-it; for each image it prints one line of JSON and, with --out, writes the image with the predictions drawn in.
+it; for each image it prints one line of JSON and, with --out, writes the image with the predictions drawn in. Images of
+more than 8 bits per channel are converted as in training where model.json says how (deep_images.py, tiff_bands.py).
 
 Legend: B boxes, C classes; xyxy = left, top, right, bottom in pixels.
 """

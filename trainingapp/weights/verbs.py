@@ -198,11 +198,6 @@ def upload_weights(
     return _store(weights, job)
 
 
-def has_label_modes(task: str) -> bool:
-    """Whether a model of the task can have several labels per image."""
-    return TASKS[task].annotation == "labels"
-
-
 def check_weights_file(path: Path, file_name: str) -> str:
     """The suffix by which the engine reads a file of weights. Raises VerbError, naming what the file is instead."""
     problem = weight_files.refusal(path, file_name)
@@ -214,7 +209,7 @@ def check_weights_file(path: Path, file_name: str) -> str:
 def _uploaded_config(task: str, architecture: str, image_size: int, label_mode: LabelMode) -> dict[str, object]:
     values = {"task": task, "model": architecture, "image_size": image_size}
     if label_mode == "multi":
-        if not has_label_modes(task):
+        if TASKS[task].annotation != "labels":
             raise VerbError(_("Only classification models can have several labels per image."))
         values["label_mode"] = label_mode
     try:
