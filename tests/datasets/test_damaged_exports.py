@@ -9,6 +9,8 @@ import pytest
 
 from tests.helpers import annotation_programs as programs
 from tests.helpers import known_datasets as known
+from tests.helpers import mask_encodings as masks
+from tests.helpers import projects
 from tests.helpers.annotated import CLASSES, Tree, source_of
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.formats.registry import read_layout
@@ -27,6 +29,13 @@ TREES = {
     "visdrone": known.visdrone_tree(),
     "imagefolder": known.imagefolder_tree(as_list=False),
     "datumaro": known.datumaro_tree("mask"),
+    "csv_runs": masks.kaggle_tree("class"),
+    "cvat masks": masks.cvat_tree(),
+    "label_studio brushes": masks.label_studio_tree(),
+    "labelme masks": masks.labelme_tree(),
+    "supervisely": masks.supervisely_tree(),
+    "via3": projects.via3_tree(),
+    "kitti": projects.kitti_tree(),
 }
 VALUES: list[object] = [None, True, -1, 1e400, "", "x", [], {}, [[]], 10**30, "\ud800", {"a": [None]}]
 TEXTS = (b"", b"\0", b'"', b"[", b"{", b"</", b"nan", b"1e999", b"-", b"\xff\xfe", b",,", b"&#0;")

@@ -6,87 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import projects
 from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Tree, expected_boxes, imported_boxes, imported_mask
 from tests.helpers.sources import assert_refused, codes, image
 from trainingapp.models import Dataset
 
 ImportTree = Callable[[Tree], Dataset]
-SPLITS = ("train", "val")
-
-
-def via3(split: str, *, type_: int = 2) -> bytes:
-    """A project of the images of one split."""
-    files: dict[str, object] = {}
-    views: dict[str, object] = {}
-    regions: dict[str, object] = {}
-    for number, item in enumerate((item for item in IMAGES if item.split == split), start=1):
-        files[f"{number}"] = {"fid": f"{number}", "fname": f"{item.stem}.png", "type": type_, "loc": 1, "src": ""}
-        views[f"{number}"] = {"fid_list": [f"{number}"]}
-        for place, (name, (left, top, right, bottom)) in enumerate(item.boxes):
-            xy = [2, left, top, right - left, bottom - top]
-            regions[f"{number}_{place}"] = {"vid": f"{number}", "xy": xy, "av": {"7": str(CLASSES.index(name))}}
-    attribute = {"7": {"aname": "class", "options": {str(place): name for place, name in enumerate(CLASSES)}}}
-    project = {"data_format_version": "3.1.1", "vid_list": list(views)}
-    content = {"project": project, "attribute": attribute, "file": files, "metadata": regions, "view": views}
-    return json.dumps(content).encode()
-
-
-def via3_tree() -> Tree:
-    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
-    return tree | {f"{split}/via_project.json": via3(split) for split in SPLITS}
-
-
-def supervisely_tree() -> Tree:
-    tree: Tree = {"project/meta.json": b'{"classes": [], "tags": []}'}
-    for item in IMAGES:
-        objects = [
-            {
-                "classTitle": name,
-                "geometryType": "rectangle",
-                "points": {"exterior": [[right, bottom], [left, top]], "interior": []},
-            }
-            for name, (left, top, right, bottom) in item.boxes
-        ]
-        content = {"tags": [], "size": {"width": SIZE[0], "height": SIZE[1]}, "objects": objects}
-        tree[f"project/{item.split}/img/{item.stem}.png"] = item.content()
-        tree[f"project/{item.split}/ann/{item.stem}.png.json"] = json.dumps(content).encode()
-    return tree
-
-
-def kitti_tree() -> Tree:
-    tree: Tree = {}
-    for item in IMAGES:
-        lines = [
-            f"{name} 0.00 0 -1.57 {box[0]:.2f} {box[1]:.2f} {box[2]:.2f} {box[3]:.2f} 1.5 1.6 3.7 2.0 1.5 10.0 -1.5"
-            for name, box in item.boxes
-        ]
-        tree[f"{item.split}/image_2/{item.stem}.png"] = item.content()
-        tree[f"{item.split}/label_2/{item.stem}.txt"] = "\n".join(lines).encode()
-    return tree
-
-
-def open_images_tree() -> Tree:
-    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
-    for split in SPLITS:
-        rows = ["ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf"]
-        for item in (item for item in IMAGES if item.split == split):
-            for name, (left, top, right, bottom) in item.boxes:
-                xs, ys = f"{left / SIZE[0]},{right / SIZE[0]}", f"{top / SIZE[1]},{bottom / SIZE[1]}"
-                rows.append(f"{item.stem},xclick,/m/{CLASSES.index(name)},1,{xs},{ys},0,0")
-            if not item.boxes:
-                rows.append(f"{item.stem},xclick,,,,,,,,")
-        tree[f"{split}-annotations-bbox.csv"] = "\n".join(rows).encode()
-    names = "\n".join(f"/m/{place},{name}" for place, name in enumerate(CLASSES))
-    return tree | {"class-descriptions-boxable.csv": names.encode()}
 
 
 @pytest.mark.parametrize(
     ("tree", "name"),
     [
-        (via3_tree(), "via"),
-        (supervisely_tree(), "supervisely"),
-        (kitti_tree(), "kitti"),
-        (open_images_tree(), "csv_boxes"),
+        (projects.via3_tree(), "via"),
+        (projects.supervisely_tree(), "supervisely"),
+        (projects.kitti_tree(), "kitti"),
+        (projects.open_images_tree(), "csv_boxes"),
     ],
 )
 def test_boxes_of_every_project(import_tree: ImportTree, tree: Tree, name: str) -> None:
@@ -111,7 +45,7 @@ def test_a_hole_of_supervisely_is_background(import_tree: ImportTree) -> None:
 
 
 def test_regions_that_kitti_does_not_evaluate_are_left_out(import_tree: ImportTree) -> None:
-    tree = kitti_tree()
+    tree = projects.kitti_tree()
     lines = [tree["train/label_2/p1.txt"] or b"", b"DontCare -1 -1 -10 1.0 1.0 9.0 9.0 -1 -1 -1 -1000 -1000 -1000 -10"]
     dataset = import_tree(tree | {"train/label_2/p1.txt": b"\n".join(lines)})
     assert (dataset.status, codes(dataset, "warning")) == ("ready", ["ignored_object"])
@@ -120,7 +54,9 @@ def test_regions_that_kitti_does_not_evaluate_are_left_out(import_tree: ImportTr
 
 def test_a_project_of_videos_is_refused(import_tree: ImportTree, data_dir: Path) -> None:
     tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
-    assert_refused(import_tree({**tree, "p.json": via3("train", type_=4)}), data_dir, "bad_annotation", "type video")
+    assert_refused(
+        import_tree({**tree, "p.json": projects.via3("train", type_=4)}), data_dir, "bad_annotation", "type video"
+    )
 
 
 # Videos of CVAT

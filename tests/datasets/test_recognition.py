@@ -206,3 +206,12 @@ def test_folders_within_several_alike_are_the_classes(import_tree: ImportTree, t
 def test_folders_within_several_that_differ_are_no_classes(import_tree: ImportTree) -> None:
     dataset = import_tree(images("dog/poodle/*.jpg", "dog/boxer/*.jpg", "cat/siamese/*.jpg"))
     assert (dataset.status, dataset.classes) == ("ready", ["cat", "dog"])
+
+
+@pytest.mark.parametrize("other", ["seg_pred/seg_pred/*.jpg", "test-several/*.jpg", "unlabeled/*.jpg"])
+def test_images_for_prediction_beside_splits_are_left_out(import_tree: ImportTree, other: str) -> None:
+    paths = [f"{split}/{name}/{split}*.jpg" for split in ("seg_train", "seg_test") for name in ("sea", "street")]
+    dataset = import_tree(images(*paths) | images(other, first=100))
+    assert (dataset.status, dataset.classes) == ("ready", ["sea", "street"])
+    assert (dataset.count("train"), dataset.count("val")) == (8, 8)
+    assert "test_left_out" in codes(dataset, "warning")

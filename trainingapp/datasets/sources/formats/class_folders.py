@@ -12,6 +12,7 @@ classes, and annotations that no format has recognised refuse the source (`uncla
 
 import hashlib
 import os
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from itertools import groupby
@@ -32,6 +33,8 @@ from trainingapp.datasets.sources.unclaimed import unclaimed_annotations
 
 NAME = "class_folders"
 MOST_NAMED = 5
+_UNLABELLED = re.compile(r"(?i)(^|[^a-z])(pred|predict|prediction|predictions|unlabell?ed|extra)([^a-z]|$)")
+"""Folders of images without classes, such as seg_pred beside seg_train and seg_test."""
 _MOSTLY = 0.75
 """Share of the inner folders that each top folder has on average, where all of them have the same ones."""
 
@@ -186,7 +189,8 @@ def _find_splits(tree: _Tree, report: Report) -> "dict[str, Kind | None]":
     for top, kind in flat.items():
         if kind != "test":
             report.error("mixed_layout", messages.FLAT_SPLIT(path=top, split=kind), top)
-    others = [top for top in tops if top not in bases]
+    classes = {child.rpartition("/")[2] for base in named for child in tree.children(base)}
+    others = [top for top in tops if top not in bases and not _is_unlabelled(tree, top, classes)]
     if others:
         report.error("mixed_layout", messages.MIXED_FOLDERS(folders=list(named), others=others[:MOST_NAMED]), others[0])
     for kind, folders in groupby(sorted(named, key=lambda base: named[base]), key=lambda base: named[base]):
@@ -216,6 +220,13 @@ def _repeated_tops(tree: _Tree, report: Report) -> list[str]:
     named = sorted(names, key=natural_key)[:MOST_NAMED]
     report.warn("mixed_layout", messages.SAME_INNER_FOLDERS(folders=tops[:MOST_NAMED], inner=named), tops[0])
     return tops
+
+
+def _is_unlabelled(tree: _Tree, top: str, classes: set[str]) -> bool:
+    """Whether the folder holds images for prediction or for another test, and no class folder; they are left out."""
+    folders = {part for folder in tree.direct if f"{folder}/".startswith(f"{top}/") for part in folder.split("/")}
+    is_named = bool(_UNLABELLED.search(top)) or "test" in folder_name(top).kinds
+    return is_named and not folders & classes and not any(map(kind_of_folder, folders))
 
 
 def _inner_splits(tree: _Tree, report: Report) -> dict[Kind, Kind | None]:

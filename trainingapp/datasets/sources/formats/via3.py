@@ -71,10 +71,10 @@ def _class(values: object, attributes: _Part) -> str | None:
     found: dict[str, str] = {}
     for key, value in values.items():
         about = attributes.get(key)
-        about = about if isinstance(about, dict) else {}
-        options = about.get("options")
-        text = options.get(str(value), value) if isinstance(options, dict) else value
-        if name := class_name(text):
+        options = about.get("options", {}) if isinstance(about, dict) else None
+        if not isinstance(about, dict) or not isinstance(options, dict) or (options and str(value) not in options):
+            return None
+        if name := class_name(options.get(str(value), value)):
             found[str(about.get("aname", key)).strip().lower()] = name
     named = next((name for key, name in found.items() if key in _CLASS_NAMES), None)
     return named or (None if len(found) > 1 else next(iter(found.values()), ""))

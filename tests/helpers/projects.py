@@ -1,0 +1,73 @@
+"""The known dataset as projects and datasets of several files."""
+
+import json
+
+from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Tree
+
+SPLITS = ("train", "val")
+
+
+def via3(split: str, *, type_: int = 2) -> bytes:
+    """A project of the images of one split."""
+    files: dict[str, object] = {}
+    views: dict[str, object] = {}
+    regions: dict[str, object] = {}
+    for number, item in enumerate((item for item in IMAGES if item.split == split), start=1):
+        files[f"{number}"] = {"fid": f"{number}", "fname": f"{item.stem}.png", "type": type_, "loc": 1, "src": ""}
+        views[f"{number}"] = {"fid_list": [f"{number}"]}
+        for place, (name, (left, top, right, bottom)) in enumerate(item.boxes):
+            xy = [2, left, top, right - left, bottom - top]
+            regions[f"{number}_{place}"] = {"vid": f"{number}", "xy": xy, "av": {"7": str(CLASSES.index(name))}}
+    attribute = {"7": {"aname": "class", "options": {str(place): name for place, name in enumerate(CLASSES)}}}
+    project = {"data_format_version": "3.1.1", "vid_list": list(views)}
+    content = {"project": project, "attribute": attribute, "file": files, "metadata": regions, "view": views}
+    return json.dumps(content).encode()
+
+
+def via3_tree() -> Tree:
+    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
+    return tree | {f"{split}/via_project.json": via3(split) for split in SPLITS}
+
+
+def supervisely_tree() -> Tree:
+    tree: Tree = {"project/meta.json": b'{"classes": [], "tags": []}'}
+    for item in IMAGES:
+        objects = [
+            {
+                "classTitle": name,
+                "geometryType": "rectangle",
+                "points": {"exterior": [[right, bottom], [left, top]], "interior": []},
+            }
+            for name, (left, top, right, bottom) in item.boxes
+        ]
+        content = {"tags": [], "size": {"width": SIZE[0], "height": SIZE[1]}, "objects": objects}
+        tree[f"project/{item.split}/img/{item.stem}.png"] = item.content()
+        tree[f"project/{item.split}/ann/{item.stem}.png.json"] = json.dumps(content).encode()
+    return tree
+
+
+def kitti_tree() -> Tree:
+    tree: Tree = {}
+    for item in IMAGES:
+        lines = [
+            f"{name} 0.00 0 -1.57 {box[0]:.2f} {box[1]:.2f} {box[2]:.2f} {box[3]:.2f} 1.5 1.6 3.7 2.0 1.5 10.0 -1.5"
+            for name, box in item.boxes
+        ]
+        tree[f"{item.split}/image_2/{item.stem}.png"] = item.content()
+        tree[f"{item.split}/label_2/{item.stem}.txt"] = "\n".join(lines).encode()
+    return tree
+
+
+def open_images_tree() -> Tree:
+    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
+    for split in SPLITS:
+        rows = ["ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf"]
+        for item in (item for item in IMAGES if item.split == split):
+            for name, (left, top, right, bottom) in item.boxes:
+                xs, ys = f"{left / SIZE[0]},{right / SIZE[0]}", f"{top / SIZE[1]},{bottom / SIZE[1]}"
+                rows.append(f"{item.stem},xclick,/m/{CLASSES.index(name)},1,{xs},{ys},0,0")
+            if not item.boxes:
+                rows.append(f"{item.stem},xclick,,,,,,,,")
+        tree[f"{split}-annotations-bbox.csv"] = "\n".join(rows).encode()
+    names = "\n".join(f"/m/{place},{name}" for place, name in enumerate(CLASSES))
+    return tree | {"class-descriptions-boxable.csv": names.encode()}
