@@ -49,14 +49,14 @@ VARIANTS = ("as Python starts", "frozen", "frozen, thresholds of the studio")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"a {QUICK_SHARE}th of the rows, one repeat")
-    parser.add_argument("--share", type=int, default=1, help="divisor of the numbers of rows")
+    parser.add_argument("--share", type=int, help="another divisor of the numbers of rows")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         arguments.result.write_text(json.dumps(CHILDREN[arguments.child[0]](*arguments.child[1:])))
         return 0
-    share = QUICK_SHARE if arguments.quick else arguments.share
+    share = arguments.share or (QUICK_SHARE if arguments.quick else 1)
     repeats = 1 if arguments.quick else REPEATS
     found: dict[str, Any] = {"share": share}
     with tempfile.TemporaryDirectory(prefix="operations-") as name:
@@ -226,7 +226,7 @@ def collector(variant: str) -> dict[str, float]:
     from django.conf import settings
     from django.contrib.auth import get_user_model
     from django.test import Client
-    from django.urls import get_resolver
+    from django.urls import get_resolver, reverse
 
     from trainingapp.models import TrainingRun
     from trainingapp.operations.collector import settle
@@ -234,7 +234,8 @@ def collector(variant: str) -> dict[str, float]:
     settings.ALLOWED_HOSTS = ["testserver"]
     client = Client()
     client.force_login(get_user_model()._default_manager.get())
-    pages = ["/runs/", "/queue/", "/runs/new/", f"/runs/{TrainingRun.objects.order_by('-pk').values_list('pk')[0][0]}/"]
+    newest = TrainingRun.objects.latest("pk").get_absolute_url()
+    pages = [reverse("run_list"), reverse("queue"), reverse("run_new"), newest]
     assert get_resolver().url_patterns
     if variant == VARIANTS[1]:
         gc.collect()
