@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from tests.helpers import annotated, annotation_programs, known_datasets
+from tests.helpers import annotated, annotation_programs, known_datasets, mask_encodings, projects
 from tests.helpers.annotated import CLASSES, IMAGES, Annotated, Tree, mask_values
 from trainingapp.contract.dataset_index import Sample, read_index
 from trainingapp.datasets.sources.formats.visdrone import CATEGORIES
@@ -114,6 +114,16 @@ def _exports() -> Iterator[Export]:
     yield Export(
         "cityscapes", "cityscapes", "masks", partial(known.cityscapes_tree, sky=False), names=("road", "car", "bicycle")
     )
+    yield Export("supervisely", "supervisely", "boxes", projects.supervisely_tree)
+    yield Export("supervisely masks", "supervisely", "outlines", mask_encodings.supervisely_tree)
+    yield Export("via version 3", "via", "boxes", projects.via3_tree)
+    yield Export("kitti", "kitti", "boxes", projects.kitti_tree)
+    yield Export("open images", "csv_boxes", "boxes", projects.open_images_tree)
+    yield Export("cvat masks", "cvat", "outlines", mask_encodings.cvat_tree, "annotations.xml")
+    yield Export("label studio brush", "label_studio", "outlines", mask_encodings.label_studio_tree)
+    yield Export("labelme masks", "labelme", "outlines", mask_encodings.labelme_tree)
+    for form in ("class", "joined", "rows"):
+        yield Export(f"csv runs {form}", "csv_runs", "outlines", partial(mask_encodings.kaggle_tree, form))
     yield Export("imagefolder", "imagefolder", "boxes", partial(known.imagefolder_tree, as_list=False))
     yield Export("imagefolder lists", "imagefolder", "boxes", partial(known.imagefolder_tree, as_list=True))
     yield Export("imagefolder labels", "imagefolder", "label", partial(known.metadata_tree, "jsonl"))

@@ -4,24 +4,16 @@ import base64
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
-from tests.helpers.annotated import IMAGES, SIZE, Annotated, Tree
+from tests.helpers.annotated import IMAGES, SIZE, Annotated, Tree, by_split
+from tests.helpers.annotation_programs import images
 
 Corners = tuple[int, int, int, int]
 WIDTH, HEIGHT = SIZE
-
-
-def images() -> Tree:
-    return {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
-
-
-def by_split() -> Iterator[tuple[str, list[Annotated]]]:
-    for split in ("train", "val"):
-        yield split, [item for item in IMAGES if item.split == split]
 
 
 def columns(box: Corners) -> str:
@@ -35,9 +27,9 @@ def by_rows(box: Corners) -> str:
     return " ".join(f"{y * WIDTH + left + 1} {right - left}" for y in range(top, bottom))
 
 
-def kaggle_tree(form: str) -> Tree:
-    tree = images()
-    for split, items in by_split():
+def kaggle_tree(form: str, items: Sequence[Annotated] = IMAGES) -> Tree:
+    tree = images(items)
+    for split, same in by_split(items).items():
         rows = [
             {
                 "class": "ImageId,ClassId,EncodedPixels",
@@ -45,7 +37,7 @@ def kaggle_tree(form: str) -> Tree:
                 "rows": "id,annotation,width,height,cell_type",
             }[form]
         ]
-        for item in items:
+        for item in same:
             for name, box in item.boxes:
                 rows.append(
                     {
@@ -62,16 +54,16 @@ def kaggle_tree(form: str) -> Tree:
     return tree
 
 
-def cvat_tree() -> Tree:
+def cvat_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
     lines = ["<annotations>"]
-    for number, item in enumerate(IMAGES):
+    for number, item in enumerate(items):
         lines.append(f'<image id="{number}" name="{item.stem}.png" subset="{item.split}" width="60" height="40">')
         for name, (left, top, right, bottom) in item.boxes:
             width, height = right - left, bottom - top
             place = f'left="{left}" top="{top}" width="{width}" height="{height}"'
             lines.append(f'<mask label="{name}" rle="0, {width * height}" {place} z_order="0"></mask>')
         lines.append("</image>")
-    tree: Tree = {f"images/{item.stem}.png": item.content() for item in IMAGES}
+    tree: Tree = {f"images/{item.stem}.png": item.content() for item in items}
     return {**tree, "annotations.xml": "\n".join([*lines, "</annotations>"]).encode()}
 
 
@@ -96,9 +88,9 @@ def brush(box: Corners) -> list[int]:
     return packed_brush(values_HWC.ravel().tolist())
 
 
-def label_studio_tree() -> Tree:
-    tree = images()
-    for split, items in by_split():
+def label_studio_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
+    tree = images(items)
+    for split, same in by_split(items).items():
         tasks = [
             {
                 "data": {"image": f"/data/upload/1/{item.stem}.png"},
@@ -117,7 +109,7 @@ def label_studio_tree() -> Tree:
                     }
                 ],
             }
-            for item in items
+            for item in same
         ]
         tree[f"{split}/export.json"] = json.dumps(tasks).encode()
     return tree
@@ -129,9 +121,9 @@ def png(size: tuple[int, int]) -> bytes:
     return buffer.getvalue()
 
 
-def labelme_tree() -> Tree:
-    tree = images()
-    for item in IMAGES:
+def labelme_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
+    tree = images(items)
+    for item in items:
         shapes = [
             {
                 "label": name,
@@ -146,9 +138,9 @@ def labelme_tree() -> Tree:
     return tree
 
 
-def supervisely_tree() -> Tree:
+def supervisely_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
     tree: Tree = {"meta.json": b'{"classes": [], "tags": []}'}
-    for item in IMAGES:
+    for item in items:
         objects = [
             {
                 "classTitle": name,

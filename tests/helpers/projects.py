@@ -1,18 +1,17 @@
 """The known dataset as projects and datasets of several files."""
 
 import json
+from collections.abc import Sequence
 
-from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Tree
-
-SPLITS = ("train", "val")
+from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Annotated, Tree, by_split
 
 
-def via3(split: str, *, type_: int = 2) -> bytes:
+def via3(split: str, *, type_: int = 2, items: Sequence[Annotated] = IMAGES) -> bytes:
     """A project of the images of one split."""
     files: dict[str, object] = {}
     views: dict[str, object] = {}
     regions: dict[str, object] = {}
-    for number, item in enumerate((item for item in IMAGES if item.split == split), start=1):
+    for number, item in enumerate(by_split(items)[split], start=1):
         files[f"{number}"] = {"fid": f"{number}", "fname": f"{item.stem}.png", "type": type_, "loc": 1, "src": ""}
         views[f"{number}"] = {"fid_list": [f"{number}"]}
         for place, (name, (left, top, right, bottom)) in enumerate(item.boxes):
@@ -24,14 +23,14 @@ def via3(split: str, *, type_: int = 2) -> bytes:
     return json.dumps(content).encode()
 
 
-def via3_tree() -> Tree:
-    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
-    return tree | {f"{split}/via_project.json": via3(split) for split in SPLITS}
+def via3_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
+    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in items}
+    return tree | {f"{split}/via_project.json": via3(split, items=items) for split in by_split(items)}
 
 
-def supervisely_tree() -> Tree:
+def supervisely_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
     tree: Tree = {"project/meta.json": b'{"classes": [], "tags": []}'}
-    for item in IMAGES:
+    for item in items:
         objects = [
             {
                 "classTitle": name,
@@ -46,9 +45,9 @@ def supervisely_tree() -> Tree:
     return tree
 
 
-def kitti_tree() -> Tree:
+def kitti_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
     tree: Tree = {}
-    for item in IMAGES:
+    for item in items:
         lines = [
             f"{name} 0.00 0 -1.57 {box[0]:.2f} {box[1]:.2f} {box[2]:.2f} {box[3]:.2f} 1.5 1.6 3.7 2.0 1.5 10.0 -1.5"
             for name, box in item.boxes
@@ -58,11 +57,11 @@ def kitti_tree() -> Tree:
     return tree
 
 
-def open_images_tree() -> Tree:
-    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in IMAGES}
-    for split in SPLITS:
+def open_images_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
+    tree: Tree = {f"{item.split}/{item.stem}.png": item.content() for item in items}
+    for split, same in by_split(items).items():
         rows = ["ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf"]
-        for item in (item for item in IMAGES if item.split == split):
+        for item in same:
             for name, (left, top, right, bottom) in item.boxes:
                 xs, ys = f"{left / SIZE[0]},{right / SIZE[0]}", f"{top / SIZE[1]},{bottom / SIZE[1]}"
                 rows.append(f"{item.stem},xclick,/m/{CLASSES.index(name)},1,{xs},{ys},0,0")
