@@ -241,6 +241,7 @@ def write_evaluations(run: "TrainingRun") -> None:
     from trainingapp.contract.evaluation import Column, Evaluation, ImageScore, write_evaluation
 
     classes = run.dataset.classes
+    run.folder.mkdir(parents=True)
     for epoch in range(1, EPOCHS + 1):
         found = Evaluation(
             values={"loss": 1 / epoch, "top1": 1 - 1 / (epoch + 1)},

@@ -141,6 +141,17 @@ def test_a_rare_text_is_searched_in_parts_until_the_end_of_the_log(
     assert answers == [([3], 10), ([], 20), ([], 30), ([34], None)]
 
 
+def test_metrics_of_many_steps_take_as_many_queries_as_those_of_one(api: Api, run: TrainingRun) -> None:
+    store_events(run, point(1))
+    with explained(RunEvent._meta.db_table) as plans:
+        assert len(api.get(f"training/{run.pk}/metrics").json()["items"]) == 1
+    assert len(plans) == 1
+    store_events(run, *(point(step) for step in range(2, 42)))
+    with explained(RunEvent._meta.db_table) as plans:
+        assert len(api.get(f"training/{run.pk}/metrics").json()["items"]) == 41
+    assert len(plans) == 1
+
+
 def test_errors_are_found_by_their_index(api: Api, run: TrainingRun) -> None:
     store_events(run, *(line(f"line {number}", level="error" if number == 7 else "info") for number in range(30)))
     with explained(RunEvent._meta.db_table) as plans:

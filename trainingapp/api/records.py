@@ -58,7 +58,8 @@ def list_metrics(request: ApiRequest, pk: Id, filters: Query[MetricsFilters]) ->
 def _entries(run: TrainingRun, since: int, wanted: set[str]) -> Iterator[Entry]:
     """The metrics above number `since`, with the requested values: loss, or val/loss for one split; by default all."""
     rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, seq__gt=since).order_by("seq")
-    for row in rows.only("seq", "time", "attempt", "epoch", "step", "data")[:MOST_ROWS]:
+    # With `run`: each row is given its run, for which a deferred number would be looked up row by row.
+    for row in rows.only("run", "seq", "time", "attempt", "epoch", "step", "data")[:MOST_ROWS]:
         split: str = row.data.get("split", "train")
         values: dict[str, float | None] = row.data.get("values", {})
         if wanted:
