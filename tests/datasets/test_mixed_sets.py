@@ -83,3 +83,28 @@ def test_images_with_a_version_in_the_name_of_their_split_are_for_testing() -> N
 def test_pixel_values_of_roboflow_are_named(import_tree: ImportTree) -> None:
     dataset = import_tree(EXPORTS["roboflow masks"].files())
     assert (dataset.classes, codes(dataset, "warning")) == (annotated.CLASSES, [])
+
+
+def test_folders_in_data_yaml_are_those_beside_it() -> None:
+    """Both sets have train/images; those of the other one are no backgrounds."""
+    yolo = {f"b/{path}": content for path, content in EXPORTS["yolo polygons"].files().items()}
+    masks = {f"a/{path}": content for path, content in EXPORTS["masks grey"].files("other").items()}
+    layout, found = read({**yolo, **masks})
+    assert layout.format == "yolo"
+    assert {one.file.path.partition("/")[0] for one in layout.images} == {"b"}
+    assert "no_label_file" not in found
+
+
+def test_the_last_part_of_a_folder_of_a_split_is_not_enough() -> None:
+    """data.yaml names val/images, and the folder is called validation/images."""
+    tree = {path.replace("val/", "validation/"): content for path, content in EXPORTS["yolo polygons"].files().items()}
+    layout, found = read(tree)
+    kinds = {one.file.path.rpartition("/")[2].partition(".")[0]: one.kind for one in layout.images}
+    assert (kinds, found) == ({item.stem: item.split for item in IMAGES}, [])
+
+
+def test_images_where_no_labels_are_are_no_backgrounds() -> None:
+    yolo = {path: content for path, content in EXPORTS["yolo polygons"].files().items() if path != "data.yaml"}
+    layout, found = read({**yolo, **EXPORTS["carvana"].files("other")}, "yolo")
+    assert len(layout.images) == len(IMAGES)
+    assert "no_label_file" not in found

@@ -206,9 +206,9 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
     warned = {item["code"] for item in dataset.report}
     names = {name for part in mixture.parts for name in part.about.names}
     assert all(name in names or IS_CLASS.fullmatch(name) for name in dataset.classes), dataset.classes
-    # What a value means in masks of one class beside masks of several cannot be known.
-    mask_names = {len(part.about.names) for part in mixture.parts if part.about.format == "masks"}
-    is_clear = mixture.is_clear and len(mask_names) < 2
+    # What a value means cannot be known where the masks of one set have one class, and those of the other do not.
+    mask_names = {part.about.names for part in mixture.parts if part.about.format == "masks"}
+    is_clear = mixture.is_clear and (len(mask_names) < 2 or min(map(len, mask_names)) > 1)
     found = imported(dataset, [part.stems for part in mixture.parts])
     given_splits = mixture.given_splits()
     shas = [digest((dataset.folder / one.sample.path).read_bytes()) for one in found]
@@ -220,9 +220,11 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
         allowed = {*splits, *({"val"} if "test" in splits and "test_as_val" in warned else ())}
         assert not splits or is_divided or one.sample.split in allowed, (one.sample.path, splits)
         faults = differences(one, dataset.folder, classes, partly=mixture.is_broken)
-        assert not is_clear or not faults, (one.sample.path, faults)
-        if mixture.is_whole and dataset.tasks == ["detection"] and one.origin and one.origin.boxes:
-            assert one.sample.boxes or "no_label_file" in warned, f"{one.sample.path} became background"
+        if "detection" in dataset.tasks and not one.sample.boxes:
+            is_background = not one.origin or not one.origin.boxes or not mixture.is_whole
+            assert is_background or "no_label_file" in warned, f"{one.sample.path} became background"
+        else:
+            assert not is_clear or not faults, (one.sample.path, faults)
     photos = {digest(content) for content in mixture.tree.values() if content and is_photo(content)}
     assert not photos - set(shas) or dataset.report, "images were left out without a finding"
 

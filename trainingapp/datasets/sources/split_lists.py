@@ -11,7 +11,7 @@ from trainingapp.contract.messages import dataset_annotations as messages
 from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_LISTS
 from trainingapp.datasets.report import DatasetError, Report
 from trainingapp.datasets.sources.files import Files, best_match, stem
-from trainingapp.datasets.sources.folder_names import folder_name
+from trainingapp.datasets.sources.folder_names import folder_name, kind_of_folder
 from trainingapp.datasets.sources.layout import Kind, Layout
 from trainingapp.datasets.sources.source import Source, SourceFile
 
@@ -185,12 +185,19 @@ def list_file(files: Files, entry: str) -> SourceFile | None:
     return None
 
 
-def images_below(files: Files, entry: str) -> Iterable[str]:
-    """Paths of the images in the folder that `entry`, a path on any machine, means: by its longest known ending."""
+def images_below(files: Files, entry: str, near: str = "") -> Iterable[str]:
+    """Paths of the images in the folder that `entry`, a path on any machine, means: by its longest known ending.
+
+    Those below the folder `near` count where there are any: others are of another set. An ending that says no more
+    than images, such as that of val/images, is not enough where what stands before it names a split.
+    """
     parts = [part for part in entry.split("/") if "*" not in part]
     for start in range(len(parts)):
         ending = "/".join(parts[start:])
         found = [file.path for file in files.images if f"/{ending}/" in f"/{file.path}"]
         if found:
-            return found
+            return [path for path in found if near and path.startswith(f"{near}/")] or found
+        rest = [folder_name(part) for part in parts[start + 1 :]]
+        if kind_of_folder(parts[start]) and all(about.is_structure and not about.kinds for about in rest):
+            return []
     return [] if parts and parts != [""] else [file.path for file in files.images]

@@ -25,6 +25,7 @@ from trainingapp.contract.messages.dataset_reading import SPLIT_FROM_FILE, SPLIT
 from trainingapp.contract.messages.library_reasons import library_reason
 from trainingapp.datasets.report import DatasetError, Report, reason
 from trainingapp.datasets.sources.files import Files, best_match, class_name, stem, tidy_path
+from trainingapp.datasets.sources.folder_names import folder_name
 from trainingapp.datasets.sources.formats.collector import Collector, object_layout
 from trainingapp.datasets.sources.formats.yolo_lines import Line, Meaning, meanings
 from trainingapp.datasets.sources.layout import Kind, Layout, Shape
@@ -97,8 +98,13 @@ def read(files: Files, report: Report) -> Layout:
     labels_of = _pair(files, label_files, report)
     wanted = [file for file in files.images if kinds is None or file.path in kinds]
     if kinds is None and any(files.kind_of(path) for path in labels_of):
-        # Beside folders of splits, an image without a label file and a split is of another set, not a background.
-        wanted = [file for file in wanted if file.path in labels_of or files.kind_of(file.path)]
+        # Beside folders of splits, an image without a label file is a background only where labeled images are.
+        roots = {_root(path) for path in labels_of}
+        wanted = [
+            file
+            for file in wanted
+            if file.path in labels_of or (files.kind_of(file.path) and _root(file.path) in roots)
+        ]
     parser = _Parser(names, report)
     for file in wanted:
         if file.path in labels_of:
@@ -118,6 +124,13 @@ def read(files: Files, report: Report) -> Layout:
         report.warn("no_label_file", messages.NO_LABEL_FILE(count=len(bare)), bare[0], count=len(bare))
     listed = [*used, *(file.path for file in label_files)]
     return object_layout(NAME, collector, parser.classes(), listed, report, split_origin=origin)
+
+
+def _root(path: str) -> str:
+    """The folder of an image, or the one above that is named for images, as in images/train/site_2."""
+    parts = path.split("/")[:-1]
+    named = [place for place, part in enumerate(parts, start=1) if "images" in folder_name(part).roles]
+    return "/".join(parts[: named[-1]] if named else parts)
 
 
 def _pair(files: Files, label_files: list[SourceFile], report: Report) -> dict[str, SourceFile]:
@@ -310,7 +323,7 @@ def _listed(files: Files, entry: str, kind: Kind, used: list[str], report: Repor
     """Paths of the images that an entry of data.yaml refers to: a folder, or a text file that lists them."""
     wanted = tidy_path(entry)
     if not wanted.lower().endswith(".txt"):
-        return images_below(files, wanted)
+        return images_below(files, wanted, used[0].rpartition("/")[0])
     file = list_file(files, wanted)
     if file is None:
         return []
