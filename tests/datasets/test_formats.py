@@ -261,10 +261,10 @@ def test_zips_of_every_format(import_zip: ImportTree, tmp_path: Path, name: str)
     assert (dataset.status, dataset.format) == ("ready", name)
 
 
-def test_a_split_alone_is_divided_anew(import_tree: ImportTree) -> None:
+def test_a_validation_split_alone_is_refused(import_tree: ImportTree) -> None:
     tree = {path: content for path, content in annotated.coco_tree().items() if path.startswith("val/")}
     dataset = import_tree(tree)
-    assert (dataset.status, dataset.images) == ("ready", {"train": 1, "val": 1})
+    assert (dataset.status, codes(dataset)) == ("refused", ["no_train"])
 
 
 def test_endings_in_another_case(import_tree: ImportTree) -> None:
