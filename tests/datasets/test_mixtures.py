@@ -210,6 +210,8 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
     mask_names = {part.about.names for part in mixture.parts if part.about.format == "masks"}
     is_clear = mixture.is_clear and (len(mask_names) < 2 or min(map(len, mask_names)) > 1)
     found = imported(dataset, [part.stems for part in mixture.parts])
+    # Beside a set with all classes of its images, one with a single class for each is a part of what is known.
+    is_partly = mixture.is_broken or {part.about.holds for part in mixture.parts} == {"label", "labels"}
     given_splits = mixture.given_splits()
     shas = [digest((dataset.folder / one.sample.path).read_bytes()) for one in found]
     kept = [given_splits.get(sha, set()) for sha in shas]
@@ -219,7 +221,7 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
     for one, splits in zip(found, kept, strict=True):
         allowed = {*splits, *({"val"} if "test" in splits and "test_as_val" in warned else ())}
         assert not splits or is_divided or one.sample.split in allowed, (one.sample.path, splits)
-        faults = differences(one, dataset.folder, classes, partly=mixture.is_broken)
+        faults = differences(one, dataset.folder, classes, partly=is_partly)
         if "detection" in dataset.tasks and not one.sample.boxes:
             is_background = not one.origin or not one.origin.boxes or not mixture.is_whole
             assert is_background or "no_label_file" in warned, f"{one.sample.path} became background"
