@@ -108,3 +108,29 @@ def test_images_where_no_labels_are_are_no_backgrounds() -> None:
     layout, found = read({**yolo, **EXPORTS["carvana"].files("other")}, "yolo")
     assert len(layout.images) == len(IMAGES)
     assert "no_label_file" not in found
+
+
+def images_alone(export: str, prefix: str = "", stems: str = "plain") -> Tree:
+    return {prefix + path: content for path, content in EXPORTS[export].files(stems).items() if path.endswith(".png")}
+
+
+def test_folders_of_splits_with_other_words_are_no_classes() -> None:
+    """VisDrone2019-DET-train and VisDrone2019-DET-val without their annotations, in two folders."""
+    layout, _found = read({**images_alone("visdrone", "first/"), **images_alone("visdrone", "second/", "other")})
+    assert layout.classes == ["first", "second"]
+    kinds = {one.file.path.rpartition("/")[2].partition(".")[0]: one.kind for one in layout.images}
+    assert kinds == {stem.format(item.stem[1:]): item.split for item in IMAGES for stem in ("p{}", "q{}")}
+
+
+@pytest.mark.parametrize("folder", ["site/", "site/north/"])
+def test_folders_of_splits_with_other_words_deep_in_class_folders_are_refused(folder: str) -> None:
+    with pytest.raises(DatasetError) as refused:
+        read({**images_alone("visdrone", f"first/{folder}"), **images_alone("visdrone", "second/", "other")})
+    assert [item["code"] for item in refused.value.items] == ["mixed_layout"]
+    assert "VisDrone2019-DET-train, VisDrone2019-DET-val" in refused.value.items[0]["message"]
+
+
+@pytest.mark.parametrize(("export", "folder"), [("visdrone", "VisDrone2019-DET-train/annotations"), ("yolo", "labels")])
+def test_other_texts_among_labels_are_named(export: str, folder: str) -> None:
+    layout, found = read({**EXPORTS[export].files(), f"{folder}/log.txt": b"epoch 1 of 2\n"})
+    assert (layout.format, len(layout.images), found) == (export, len(IMAGES), ["ignored_file"])

@@ -53,7 +53,7 @@ def read(files: Files, report: Report) -> Layout:
     tree = _Tree(source)
     splits = _find_splits(tree, report)
     repeated = [] if splits else _repeated_tops(tree, report)
-    found = _Found(report, splits or dict.fromkeys(repeated, None))
+    found = _Found(report, splits or dict.fromkeys(repeated, None), tree.kinds)
     if not splits and not repeated:
         found.inner_splits = _inner_splits(tree, report)
     for file in source.files:
@@ -212,7 +212,7 @@ def _repeated_tops(tree: _Tree, report: Report) -> list[str]:
     tops = [top for top in tree.children() if tree.holds_images(top)]
     inner = [{child.rpartition("/")[2] for child in tree.children(top) if tree.holds_images(child)} for top in tops]
     names = set[str]().union(*inner)
-    is_arranged = any(folder_name(name).is_structure or kind_of_folder(name) for name in (*tops, *names))
+    is_arranged = any(folder_name(name).is_structure for name in (*tops, *names)) or kinds_of_folders((*tops, *names))
     if len(tops) < 2 or len(names) < 2 or is_arranged or any(top in tree.direct for top in tops):
         return []
     if sum(map(len, inner)) < _MOSTLY * len(tops) * len(names):
@@ -282,7 +282,7 @@ def _refuse_structure(found: "_Found", files: Files, report: Report) -> None:
         message = messages.FOLDERS_OF_MASKS(folders=masks[:MOST_NAMED])
         report.error("not_classes", message, masks[0])
     # One folder called train or test can be a subclass; train beside another split is a division of the images.
-    kinds = {part: kind for part in roles if (kind := kind_of_folder(part))}
+    kinds = kinds_of_folders(roles)
     if "train" in kinds.values() and len(set(kinds.values())) > 1:
         report.error("mixed_layout", messages.FOLDERS_OF_SPLITS(folders=sorted(kinds)[:MOST_NAMED]), min(kinds))
     report.raise_errors()
@@ -299,7 +299,7 @@ def _structure_among(classes: set[str]) -> set[str]:
     """The names that describe how files are arranged.
 
     A word such as train, valid or mask can be a class beside others (train, bus and car); images and masks cannot, and
-    neither can two splits, such as train and val.
+    neither can two splits, such as train and val, or street-train and street-val.
     Where every name has such words, and not the same ones, they are parts of a set (ISIC_Training_Data and
     ISIC_Training_GroundTruth), but "with mask" and "without mask" are classes.
     """
@@ -310,7 +310,7 @@ def _structure_among(classes: set[str]) -> set[str]:
     collections = {name for name in structure if names[name].is_collection or (names[name].kinds and names[name].roles)}
     if collections:
         return collections
-    splits = {name: kind for name in structure if (kind := names[name].kind)}
+    splits = kinds_of_folders(classes)
     if len(set(splits.values())) > 1:
         return set(splits)
     marks = {(about.kinds, about.roles) for about in names.values()}
@@ -322,13 +322,14 @@ def _structure_among(classes: set[str]) -> set[str]:
 class _Found:
     """Collects images and classes, one file after the other."""
 
-    def __init__(self, report: Report, splits: "dict[str, Kind | None]") -> None:
+    def __init__(self, report: Report, splits: "dict[str, Kind | None]", kinds: dict[str, Kind]) -> None:
         self.report = report
         self.classes: set[str] = set()
         self.images: list[tuple[SourceFile, str, str, Kind | None]] = []
         """(file, class, path within the class, split)"""
         self.inner_splits: dict[Kind, Kind | None] = {}
         self._splits = splits
+        self._kinds = kinds
         self._outside: list[str] = []
         self._left_out: Counter[str] = Counter()
 
@@ -345,7 +346,7 @@ class _Found:
             self._outside.append(file.path)
         elif self.inner_splits:
             folder, _, rest = inner.partition("/")
-            given = kind_of_folder(folder)
+            given = self._kinds.get(f"{class_name}/{folder}")
             split = self.inner_splits.get(given) if given else None
             if split is None:
                 self._left_out[f"{class_name}/{folder}"] += 1

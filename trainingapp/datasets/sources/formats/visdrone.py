@@ -29,12 +29,22 @@ _LINE = re.compile(rb"-?\d+,-?\d+,\d+,\d+,[01],\d{1,2},-?\d,-?\d,?\s*")
 def recognise(files: Files) -> bool:
     """Whether text files in a folder `annotations` hold eight numbers a line."""
     found = [file for file in _text_files(files)[:MOST_RECOGNISED] if files.with_stem(stem(file.path))]
-    lines = [line for file in found for line in files.peek(file).splitlines()[:20] if line.strip()]
+    lines = [line for file in found for line in _first_lines(files, file)]
     return bool(lines) and all(_LINE.fullmatch(line) for line in lines)
 
 
 def _text_files(files: Files) -> list[SourceFile]:
-    return [file for file in files.ending(".txt") if "annotations" in file.path.lower().split("/")[:-1]]
+    """Those in a folder `annotations`; without an image of the same name, a text of other lines is none of them."""
+    return [
+        file
+        for file in files.ending(".txt")
+        if "annotations" in file.path.lower().split("/")[:-1]
+        and (files.with_stem(stem(file.path)) or not (lines := _first_lines(files, file)) or _LINE.fullmatch(lines[0]))
+    ]
+
+
+def _first_lines(files: Files, file: SourceFile) -> list[bytes]:
+    return [line for line in files.peek(file).splitlines()[:20] if line.strip()]
 
 
 def read(files: Files, report: Report) -> Layout:

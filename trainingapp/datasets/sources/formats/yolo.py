@@ -78,13 +78,17 @@ def _is_objects(content: bytes) -> bool:
 
 
 def _label_files(files: Files) -> list[SourceFile]:
-    """Text files in a folder called labels, or with an image of the same stem in their own folder."""
+    """Text files in a folder called labels, or with an image of the same stem in their own folder.
+
+    Without an image of that stem in any folder, a text whose lines are no objects is none of them.
+    """
     beside = {file.path.rpartition(".")[0] for file in files.images}
     return [
         file
         for file in files.ending(".txt")
         if stem(file.path).lower() not in _NO_LABELS
         and ("labels" in file.path.lower().split("/")[:-1] or file.path[:-4] in beside)
+        and (files.with_stem(stem(file.path)) or not files.peek(file).strip() or _is_objects(files.peek(file)))
     ]
 
 
