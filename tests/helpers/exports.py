@@ -83,6 +83,8 @@ def _files(export: Export, stems: str, with_test: bool) -> Tree:
 
 
 _NUMBERS = ("class 1", "class 2", "class 3")
+CODES = ("/m/0", "/m/1", "/m/2")
+"""The classes in the tables of Open Images, which a table of its own gives names."""
 _FOREGROUND = ("foreground",)
 programs, known = annotation_programs, known_datasets
 
@@ -203,6 +205,7 @@ def plain_names(classes: Sequence[str], format_: str) -> list[str]:
     aliases = dict(zip((*CATEGORIES[1:4], "road", "car"), (*CLASSES, "cat", "dog"), strict=True))
     aliases |= dict(zip(_NUMBERS, CLASSES, strict=True)) if format_ == "masks" else {}
     aliases |= dict(zip("012", CLASSES, strict=True)) if format_ == "yolo" else {}
+    aliases |= dict(zip(CODES, CLASSES, strict=True)) if format_ == "csv_boxes" else {}
     return [aliases.get(name, name) for name in classes]
 
 
