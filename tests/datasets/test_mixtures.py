@@ -107,10 +107,15 @@ class Mixture:
         )
 
     def names(self) -> set[str]:
-        """The names of classes: those that were written, and what damaged tables of names make of them."""
+        """The names of classes: those that were written, and what damaged tables of names make of them.
+
+        Where the user chose the names of files, images of no set (z0.png, zz9.png) have classes as well.
+        """
         names = {name for part in self.parts for name in part.about.names}
         if not self.is_intact(*NAME_TABLES):
             names |= {READABLE_GARBAGE + name for name in ("", "background", *names)}
+        if self.has_more and self.reading.get("class_from") == "file_name":
+            names |= {"z", "zz"}
         if not self.is_intact("class-descriptions-boxable.csv"):
             names |= set(CODES)
         return names
