@@ -1,4 +1,4 @@
-"""How SQLite carries out the queries of a request: by which index, and what it sorts by itself."""
+"""How the database carries out the queries of a request: by which index, and what it sorts by itself."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,5 +16,6 @@ def explained(table: str) -> Iterator[list[str]]:
     with connection.cursor() as cursor:
         for query in captured.captured_queries:
             if query["sql"].startswith("SELECT") and query["sql"].partition(" FROM ")[2].startswith(f'"{table}"'):
-                cursor.execute(f"EXPLAIN QUERY PLAN {query['sql']}")
-                plans.append("\n".join(str(row[3]) for row in cursor.fetchall()))
+                is_sqlite = connection.vendor == "sqlite"
+                cursor.execute(f"EXPLAIN {'QUERY PLAN' if is_sqlite else ''} {query['sql']}")
+                plans.append("\n".join(str(row[3 if is_sqlite else 0]) for row in cursor.fetchall()))

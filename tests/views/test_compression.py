@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from cvstudio.compression import CompressionMiddleware
 from tests.api.conftest import api_of
-from tests.helpers.world import line, tell
+from tests.helpers.world import line, store_events
 from trainingapp.models import TrainingRun
 
 GZIP = {"Accept-Encoding": "gzip, deflate, br"}
@@ -51,7 +51,7 @@ def test_the_token_of_forms_is_another_text_in_each_answer(user_client: Client, 
 
 
 def test_an_answer_of_the_api_is_compressed(db: None, user: User, run: TrainingRun) -> None:
-    tell(run, *(line(f"line {number}") for number in range(50)))
+    store_events(run, *(line(f"line {number}") for number in range(50)))
     api = api_of(user)
     plain = api.get(f"training/{run.pk}/logs")
     packed = api.get(f"training/{run.pk}/logs", **GZIP)
