@@ -70,6 +70,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     # Hashing passwords slowly is for real ones; the studios that tests start do it as in life.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # Each test client makes the middleware anew: to list all static files took most of the time of a request.
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
