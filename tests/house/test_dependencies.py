@@ -51,7 +51,8 @@ def needed(folder: str) -> set[str]:
 @pytest.mark.parametrize("folder", ["cvstudio", "trainingapp"])
 def test_every_import_of_the_packages_is_declared(folder: str) -> None:
     extras = PROJECT["optional-dependencies"]
-    only_where_installed = extras["sso"] + extras["heif"]  # accounts/sign_on.py, datasets/images/decoding.py
+    # accounts/sign_on.py, datasets/images/decoding.py, operations/backup/postgres.py
+    only_where_installed = extras["sso"] + extras["heif"] + extras["prod"]
     assert needed(folder) <= distributions(PROJECT["dependencies"] + only_where_installed)
 
 

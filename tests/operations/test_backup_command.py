@@ -22,7 +22,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path: Path, settings: Any) -> Path:
+def data(own_database: None, tmp_path: Path, settings: Any) -> Path:
     use(settings, tmp_path / "data")
     return tmp_path / "data"
 

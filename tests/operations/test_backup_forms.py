@@ -32,7 +32,7 @@ on_sqlite = pytest.mark.any_database
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path: Path, settings: Any) -> Path:
+def data(own_database: None, tmp_path: Path, settings: Any) -> Path:
     use(settings, tmp_path / "data")
     return tmp_path / "data"
 

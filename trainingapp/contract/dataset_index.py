@@ -21,9 +21,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from trainingapp.contract.deep_images import Conversion
 from trainingapp.contract.messages import Message, MessageError
 from trainingapp.contract.messages.dataset_files import (
     BOX_INVALID,
@@ -44,6 +43,9 @@ from trainingapp.contract.messages.dataset_files import (
     SPLIT_INVALID,
 )
 from trainingapp.contract.old_names import with_new_names
+
+if TYPE_CHECKING:
+    from trainingapp.contract.deep_images import Conversion
 
 DATASET_FILE = "dataset.json"
 SAMPLES_FILE = "samples.jsonl"
@@ -126,7 +128,7 @@ class DatasetIndex:
     classes: list[str]
     fingerprint: str
     samples: list[Sample] = field(repr=False)
-    conversion: Conversion | None = None
+    conversion: "Conversion | None" = None
     """How deep images are converted to 8 bits. The import stores them converted."""
 
     def split(self, name: Split) -> list[Sample]:
@@ -147,7 +149,7 @@ def write_index(
     classes: list[str],
     fingerprint: str,
     samples: Iterable[Sample],
-    conversion: Conversion | None = None,
+    conversion: "Conversion | None" = None,
 ) -> None:
     """Write both files into `folder`. Raises DatasetIndexError for a sample that `read_index` would refuse."""
     about: dict[str, object] = {"format": FORMAT, "tasks": tasks, "name": name, "classes": classes}
@@ -172,8 +174,16 @@ def read_index(folder: Path) -> DatasetIndex:
         classes=about["classes"],
         fingerprint=about["fingerprint"],
         samples=_samples(folder / SAMPLES_FILE, len(about["classes"])),
-        conversion=Conversion.from_data(about.get("conversion")),
+        conversion=_conversion(about),
     )
+
+
+def _conversion(about: dict[str, Any]) -> "Conversion | None":
+    if not about.get("conversion"):
+        return None
+    from trainingapp.contract.deep_images import Conversion  # it needs numpy, which takes long to load
+
+    return Conversion.from_data(about["conversion"])
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def _delete_rows(apps: Apps) -> None:
     with connection.cursor() as cursor:
         for model in apps.get_models(include_auto_created=True):
             if model._meta.label_lower not in LEFT_OUT and model._meta.managed:
-                cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")  # noqa: S608
+                cursor.execute(f"DELETE FROM {connection.ops.quote_name(model._meta.db_table)}")  # noqa: S608 - a quoted name of a table
 
 
 def _in_order(folder: Path) -> list[Path]:
