@@ -134,3 +134,10 @@ def test_folders_of_splits_with_other_words_deep_in_class_folders_are_refused(fo
 def test_other_texts_among_labels_are_named(export: str, folder: str) -> None:
     layout, found = read({**EXPORTS[export].files(), f"{folder}/log.txt": b"epoch 1 of 2\n"})
     assert (layout.format, len(layout.images), found) == (export, len(IMAGES), ["ignored_file"])
+
+
+def test_a_damaged_line_of_kitti_makes_no_class() -> None:
+    tree = {**EXPORTS["kitti"].files()}
+    path = next(path for path, content in tree.items() if path.endswith(".txt") and content)
+    layout, found = read({**tree, path: b'\0<]},"' + (tree[path] or b"")}, "kitti")
+    assert (layout.classes, found) == (sorted(annotated.CLASSES), ["bad_annotation"])

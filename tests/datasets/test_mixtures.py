@@ -268,6 +268,12 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
     assert not photos - set(shas) or dataset.report, "images were left out without a finding"
 
 
+def is_doubtful(dataset: Dataset, part: Part) -> bool:
+    """Whether results of a detector beside class folders are the reason: their images may be those of another task."""
+    reasons = {(item["code"], PurePosixPath(item["file"]).name) for item in dataset.report if item["level"] == "error"}
+    return part.about.format == "class_folders" and reasons == {("unread_annotations", "results.json")}
+
+
 @pytest.fixture(autouse=True)
 def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is searched is what is read, not what a power failure leaves."""
@@ -292,4 +298,5 @@ def test_a_clear_error_or_a_right_import(
             assert not dataset.errors
             check_right(dataset, mixture)
         else:
-            assert len(mixture.parts) > 1 or not mixture.is_whole or mixture.has_more, dataset.report
+            is_expected = len(mixture.parts) > 1 or not mixture.is_whole or mixture.has_more
+            assert is_expected or is_doubtful(dataset, mixture.parts[0]), dataset.report

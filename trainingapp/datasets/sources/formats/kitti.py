@@ -67,7 +67,8 @@ def _shapes(text: str, path: str, gathered: Gathered) -> tuple[list[Shape], int]
         if not parts:
             continue
         corners = [value for value in map(number, parts[4:8]) if value is not None]
-        if len(parts) not in (15, 16) or len(corners) != 4:
+        # Control characters are those of a damaged file; they are not part of a name.
+        if len(parts) not in (15, 16) or len(corners) != 4 or not parts[0].isprintable():
             message = messages.NOT_KITTI(where=where.param(), text=content[:60])
             gathered.fault(where, message)
             unusable += 1
