@@ -244,6 +244,9 @@ def check_right(dataset: Dataset, mixture: Mixture) -> None:
     # What a value means cannot be known where the masks of one set have one class, and those of the other do not.
     mask_names = {part.about.names for part in mixture.parts if part.about.format == "masks"}
     is_clear = mixture.is_clear and (len(mask_names) < 2 or min(map(len, mask_names)) > 1)
+    if dataset.format == "yolo" and not mixture.is_intact("obj.names"):
+        # A missing list of names has that of the masks in its place, which counts the background as well.
+        is_clear = is_clear and not any(path.endswith("classes.txt") for path in mixture.tree)
     found = imported(dataset, [part.stems for part in mixture.parts])
     # Beside a set with all classes of its images, one with a single class for each is a part of what is known.
     is_partly = mixture.is_broken or {part.about.holds for part in mixture.parts} == {"label", "labels"}
