@@ -141,3 +141,8 @@ def test_a_damaged_line_of_kitti_makes_no_class() -> None:
     path = next(path for path, content in tree.items() if path.endswith(".txt") and content)
     layout, found = read({**tree, path: b'\0<]},"' + (tree[path] or b"")}, "kitti")
     assert (layout.classes, found) == (sorted(annotated.CLASSES), ["bad_annotation"])
+
+
+def test_names_beside_the_settings_of_darknet_come_before_those_of_masks() -> None:
+    layout, _found = read({**EXPORTS["yolo darknet"].files(), **EXPORTS["masks grey"].files("other")}, "yolo")
+    assert layout.classes == annotated.CLASSES

@@ -224,7 +224,10 @@ def _names(files: Files, settings: dict[object, object], report: Report, used: l
         names = dict(enumerate(names))
     if isinstance(names, dict):
         return _checked_names(names, used[-1], report)
-    for file in files.ending(*_NAME_FILES):
+    # Those beside the settings come first: others can be of another set.
+    folder = used[0].rpartition("/")[0] if used else ""
+    near = f"{folder}/" if folder else ""
+    for file in sorted(files.ending(*_NAME_FILES), key=lambda file: not file.path.startswith(near)):
         try:
             lines = [line for line in files.read_text(file).splitlines() if line.strip()]
         except DatasetError as error:
