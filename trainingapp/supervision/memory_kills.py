@@ -10,6 +10,9 @@ from pathlib import Path
 #: The kernel counts a kill before the process has ended, which may take seconds on a busy machine.
 DYING_S = 10.0
 
+#: A flag of a process that is ending, from include/linux/sched.h.
+PF_EXITING = 0x4
+
 #: The count of the whole machine, for processes whose control group has none.
 MACHINE = Path("/proc/vmstat")
 
@@ -30,7 +33,7 @@ class Counter:
 
 
 def memory_kill_counter(pid: int, proc: Path = Path("/proc")) -> Counter | None:
-    """The narrowest counter for the process; None when the process has ended.
+    """The narrowest counter for the process; None when the process has ended or is ending.
 
     The count of its control group leaves out what the kernel kills elsewhere on the machine, such as a browser.
     See https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.events) and
@@ -39,6 +42,9 @@ def memory_kill_counter(pid: int, proc: Path = Path("/proc")) -> Counter | None:
     try:
         groups = [line.split(":", 2) for line in (proc / str(pid) / "cgroup").read_text().splitlines()]
         mounts = [line.split() for line in (proc / "self" / "mountinfo").read_text().splitlines()]
+        # Looked at last: from when it is ending, version 1 shows a process in the root group.
+        if _is_ending((proc / str(pid) / "stat").read_text()):
+            return None
     except OSError:
         return None
     paths = {controllers: path for _hierarchy, controllers, path in groups}
@@ -56,6 +62,12 @@ def memory_kill_counter(pid: int, proc: Path = Path("/proc")) -> Counter | None:
             if file.is_file() and "\noom_kill " in "\n" + file.read_text():
                 return Counter(file)
     return Counter(MACHINE)
+
+
+def _is_ending(stat: str) -> bool:
+    """Whether the flags say so in a process's `stat`, whose second field, the name, may contain spaces and brackets."""
+    flags = stat.rpartition(")")[2].split()[6]
+    return bool(int(flags) & PF_EXITING)
 
 
 class MemoryKills:
