@@ -1,6 +1,8 @@
 """A trainer killed by the system for its memory, distinguished from one that a user killed."""
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,11 +82,16 @@ def test_the_count_of_another_control_group_is_ignored(world: World, tmp_path: P
     assert watched.has_one()
 
 
-def a_system(folder: Path, mount: str, group: str) -> tuple[Path, Path]:
+#: Of a process named "a (b) c": its state, five numbers, its flags.
+ALIVE, ENDING = "7 (a (b) c) R 1 7 7 0 -1 4194560 0", "7 (a (b) c) R 1 7 7 0 -1 4194564 0"
+
+
+def a_system(folder: Path, mount: str, group: str, stat: str = ALIVE) -> tuple[Path, Path]:
     """A /proc for process 7, and a mounted tree of control groups; `mount` has a place for its folder."""
     proc, tree = folder / "proc", folder / "cgroup"
-    for process, name, text in (("self", "mountinfo", mount.format(folder=tree)), ("7", "cgroup", group)):
-        (proc / process).mkdir(parents=True)
+    files = [("self", "mountinfo", mount.format(folder=tree)), ("7", "cgroup", group), ("7", "stat", stat)]
+    for process, name, text in files:
+        (proc / process).mkdir(parents=True, exist_ok=True)
         (proc / process / name).write_text(text)
     return proc, tree
 
@@ -133,6 +140,18 @@ def test_without_a_count_of_its_group_that_of_the_machine_is_used(tmp_path: Path
 def test_a_process_that_has_ended_has_no_counter(tmp_path: Path) -> None:
     proc, _tree = a_system(tmp_path, *SYSTEMS["version 2"][:2])
     assert memory_kill_counter(8, proc) is None
+
+
+def test_a_process_that_is_ending_has_no_counter(tmp_path: Path) -> None:
+    """The kernel shows it in the root group then, whose count says nothing about it."""
+    proc, _tree = a_system(tmp_path, "35 31 0:32 / {folder} rw - cgroup cgroup rw,memory\n", "4:memory:/\n", ENDING)
+    assert memory_kill_counter(7, proc) is None
+
+
+def test_a_zombie_has_no_counter() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert memory_kill_counter(ended.pid) is None
 
 
 def test_this_system_has_a_counter() -> None:
