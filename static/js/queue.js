@@ -69,6 +69,10 @@ const OPPOSITE = { up: "down", first: "down", down: "up", last: "up" };
 document.addEventListener("htmx:beforeRequest", () => {
   focused = document.activeElement?.id || "";
 });
+// Where the user goes while a request is on its way, the focus stays.
+document.addEventListener("focusin", (event) => {
+  focused = event.target.id;
+});
 document.addEventListener("htmx:afterSettle", () => {
   const [verb, number] = focused.split("-");
   if (!(verb in OPPOSITE)) return;

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.helpers.studio import Studio, wait_for
 
@@ -74,6 +74,25 @@ def test_by_keyboard_with_an_announcement_for_screen_readers(
     page.get_by_role("button", name="Move Leaves, second try to the end").press("Enter")
     becomes(page, studio, ["Small", "Whole", "Defects", "After", "Needs", "Leaves"])
     assert page.evaluate("window.untouched")
+
+
+def test_an_update_leaves_the_focus_where_the_user_put_it(page: Page, waiting: list[str]) -> None:
+    held: list[Route] = []
+    page.get_by_role("button", name="Move Small one up").focus()
+    page.route("**/queue/", lambda route: held.append(route))
+    page.evaluate(
+        """() => {
+            window.settled = new Promise((done) => document.addEventListener("htmx:afterSettle", () => done(true)));
+            htmx.ajax("GET", location.pathname, { source: "#queue", target: "#queue", swap: "morph:outerHTML" });
+        }"""
+    )
+    wait_for(lambda: page.evaluate("true") and held, 30, "the request is held")
+    other = page.get_by_role("button", name="Move Whole", exact=False).and_(page.locator("[id^=last-]"))
+    other.focus()
+    for route in held:
+        route.continue_()
+    assert page.evaluate("window.settled")
+    expect(other).to_be_focused()
 
 
 def test_the_priority_counts(page: Page, studio: Studio, waiting: list[str], problems: list[str]) -> None:
