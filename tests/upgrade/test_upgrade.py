@@ -69,7 +69,9 @@ result += [f"/api/v1/{kind}/" for kind in ("training", "datasets", "weights")]
     params=[
         # One process makes what the tests of a database share.
         pytest.param("sqlite", marks=pytest.mark.xdist_group("upgrade sqlite")),
-        pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.xdist_group("upgrade postgres")]),
+        pytest.param(
+            "postgres", marks=[pytest.mark.postgres, pytest.mark.long, pytest.mark.xdist_group("upgrade postgres")]
+        ),
     ],
 )
 def upgraded(
