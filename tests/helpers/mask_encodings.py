@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from tests.helpers import projects
 from tests.helpers.annotated import IMAGES, SIZE, Annotated, Tree, by_split
 from tests.helpers.annotation_programs import images
 
@@ -139,20 +140,9 @@ def labelme_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def supervisely_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    tree: Tree = {"meta.json": b'{"classes": [], "tags": []}'}
-    for item in items:
-        objects = [
-            {
-                "classTitle": name,
-                "geometryType": "bitmap",
-                "bitmap": {
-                    "origin": [left, top],
-                    "data": base64.b64encode(zlib.compress(png((right - left, bottom - top)))).decode(),
-                },
-            }
-            for name, (left, top, right, bottom) in item.boxes
-        ]
-        content = {"size": {"width": WIDTH, "height": HEIGHT}, "tags": [], "objects": objects}
-        tree[f"{item.split}/img/{item.stem}.png"] = item.content()
-        tree[f"{item.split}/ann/{item.stem}.png.json"] = json.dumps(content).encode()
-    return tree
+    def bitmap(box: tuple[int, int, int, int]) -> dict[str, object]:
+        left, top, right, bottom = box
+        data = base64.b64encode(zlib.compress(png((right - left, bottom - top)))).decode()
+        return {"geometryType": "bitmap", "bitmap": {"origin": [left, top], "data": data}}
+
+    return projects.supervisely(items, bitmap, "")

@@ -1,7 +1,7 @@
 """The known dataset as projects and datasets of several files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tests.helpers.annotated import CLASSES, IMAGES, SIZE, Annotated, Tree, by_split
 
@@ -29,19 +29,24 @@ def via3_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
 
 
 def supervisely_tree(items: Sequence[Annotated] = IMAGES) -> Tree:
-    tree: Tree = {"project/meta.json": b'{"classes": [], "tags": []}'}
+    def rectangle(box: tuple[int, int, int, int]) -> dict[str, object]:
+        left, top, right, bottom = box
+        corners = {"exterior": [[right, bottom], [left, top]], "interior": []}
+        return {"geometryType": "rectangle", "points": corners}
+
+    return supervisely(items, rectangle, "project/")
+
+
+def supervisely(
+    items: Sequence[Annotated], geometry: Callable[[tuple[int, int, int, int]], dict[str, object]], root: str
+) -> Tree:
+    """A project in the folder `root`, with the fields that `geometry` gives for a box."""
+    tree: Tree = {f"{root}meta.json": b'{"classes": [], "tags": []}'}
     for item in items:
-        objects = [
-            {
-                "classTitle": name,
-                "geometryType": "rectangle",
-                "points": {"exterior": [[right, bottom], [left, top]], "interior": []},
-            }
-            for name, (left, top, right, bottom) in item.boxes
-        ]
+        objects = [{"classTitle": name, **geometry(box)} for name, box in item.boxes]
         content = {"tags": [], "size": {"width": SIZE[0], "height": SIZE[1]}, "objects": objects}
-        tree[f"project/{item.split}/img/{item.stem}.png"] = item.content()
-        tree[f"project/{item.split}/ann/{item.stem}.png.json"] = json.dumps(content).encode()
+        tree[f"{root}{item.split}/img/{item.stem}.png"] = item.content()
+        tree[f"{root}{item.split}/ann/{item.stem}.png.json"] = json.dumps(content).encode()
     return tree
 
 

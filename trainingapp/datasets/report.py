@@ -111,6 +111,14 @@ class Report:
         for item in items:
             self.fault(item["code"], _message(item), item["file"])
 
+    @contextmanager
+    def leaving_out(self) -> Iterator[None]:
+        """Within: an image that cannot be read is a fault, and the next one follows."""
+        try:
+            yield
+        except DatasetError as error:
+            self.faults(error.items)
+
     def left_out(self, items: Iterable[ReportItem]) -> None:
         """Warn of single objects that cannot be used and are left out, whether the report is lenient or not."""
         for item in items:

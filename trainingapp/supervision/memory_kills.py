@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 #: The kernel counts a kill before the process has ended, which may take seconds on a busy machine.
@@ -40,15 +41,22 @@ def memory_kill_counter(pid: int, proc: Path = Path("/proc")) -> Counter | None:
     https://docs.kernel.org/admin-guide/cgroup-v1/memory.html (memory.oom_control).
     """
     try:
-        groups = [line.split(":", 2) for line in (proc / str(pid) / "cgroup").read_text().splitlines()]
-        mounts = [line.split() for line in (proc / "self" / "mountinfo").read_text().splitlines()]
+        groups = (proc / str(pid) / "cgroup").read_text()
         # Looked at last: from when it is ending, version 1 shows a process in the root group.
         if _is_ending((proc / str(pid) / "stat").read_text()):
             return None
+        return _counter_of(groups, proc)
     except OSError:
         return None
-    paths = {controllers: path for _hierarchy, controllers, path in groups}
-    for mount in mounts:
+
+
+@lru_cache(maxsize=64)
+def _counter_of(groups: str, proc: Path) -> Counter:
+    """The counter of the groups in a `cgroup` file. It is asked for at each poll, and the mounts stay as they are."""
+    paths = {
+        controllers: path for _hierarchy, controllers, path in (line.split(":", 2) for line in groups.splitlines())
+    }
+    for mount in map(str.split, (proc / "self" / "mountinfo").read_text().splitlines()):
         root, folder, kind, options = mount[3], mount[4], mount[mount.index("-") + 1], mount[-1].split(",")
         if kind == "cgroup2":
             path, name = paths.get(""), "memory.events"

@@ -175,28 +175,20 @@ def _fill(writer: _Writer, folder: Path, size: Size, *, portable: bool) -> None:
     about: About = {"format": PORTABLE_FORMAT, "created": timezone.now().isoformat(), "migrations": []}
     if not portable:
         about |= {"format": NATIVE_FORMAT, "bytes": {**size.files}}
-    if connection.vendor == "sqlite":
-        stored = folder / SQLITE_FILE
-        sqlite.copy_live(stored, writer.report if not portable else lambda name, count: None)
-        with sqlite.connected_to(stored):
-            about["migrations"] = applied_migrations()
-            living = {str(pk) for pk in unfinished.values_list("pk", flat=True)}
-            if portable:
-                about["rows"] = _add_rows(writer)
-        if not portable:
+    is_sqlite = connection.vendor == "sqlite"
+    stored = folder / (SQLITE_FILE if is_sqlite else POSTGRES_FILE)
+    with _one_moment(stored, writer.report if not portable else lambda name, count: None):
+        about["migrations"] = applied_migrations()
+        living = {str(pk) for pk in unfinished.values_list("pk", flat=True)}
+        if portable:
+            about["rows"] = _add_rows(writer)
+        elif is_sqlite:
             about["database"] = "sqlite"
-    else:
-        stored = folder / POSTGRES_FILE
-        server = postgres.server_version()
-        with _one_moment():
-            about["migrations"] = applied_migrations()
-            living = {str(pk) for pk in unfinished.values_list("pk", flat=True)}
-            if portable:
-                about["rows"] = _add_rows(writer)
-            else:
-                program, version = postgres.find_tool("pg_dump", server)
-                postgres.dump(stored, program, writer.report)
-                about |= {"database": "postgresql", "postgresql": {"server": server, "dump": version}}
+        else:
+            server = postgres.server_version()
+            program, version = postgres.find_tool("pg_dump", server)
+            postgres.dump(stored, program, writer.report)
+            about |= {"database": "postgresql", "postgresql": {"server": server, "dump": version}}
     if portable:
         writer.add_bytes("studio.json", json.dumps(about, indent=1).encode())
     else:  # first, so that a restore knows at once whether it can use the rest
@@ -234,8 +226,16 @@ def _add_rows(writer: _Writer) -> dict[str, int]:
 
 
 @contextmanager
-def _one_moment() -> Iterator[None]:
-    """Within it, PostgreSQL shows this thread the database as of this moment, while other processes write."""
+def _one_moment(copy: Path, report: ReportProgress) -> Iterator[None]:
+    """Within it, this thread sees the database as of this moment, while other processes write.
+
+    With SQLite it sees a copy, which is left in `copy`.
+    """
+    if connection.vendor == "sqlite":
+        sqlite.copy_live(copy, report)
+        with sqlite.connected_to(copy):
+            yield
+        return
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -100,6 +100,10 @@ class Gathered:
         """Report an object or an image that cannot be used."""
         self.report.fault(code, message, where.path)
 
+    def no_image_for(self, file: SourceFile) -> None:
+        """Report an annotation file that has no image."""
+        self.fault(Position(file.path), annotation_messages.NO_IMAGE_FOR(path=file.path), "missing_image")
+
     def field_invalid(self, where: Position, field: str) -> None:
         """Report a field that is missing or has no usable value."""
         self.fault(where, messages.FIELD_INVALID(where=where.param(), field=field))

@@ -8,9 +8,8 @@ as well. DontCare marks regions that are not evaluated: https://www.cvlibs.net/d
 
 import re
 
-from trainingapp.contract.messages import dataset_annotations as annotation_messages
 from trainingapp.contract.messages import dataset_formats as messages
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import MOST_RECOGNISED, Files, best_match, stem
 from trainingapp.datasets.sources.formats.gathered import Gathered, in_order, number
 from trainingapp.datasets.sources.layout import Layout, Shape
@@ -46,14 +45,10 @@ def read(files: Files, report: Report) -> Layout:
         image = best_match([one for one in same if one.path.rpartition("/")[0] == beside], beside)
         image = image or best_match(same, folder, files.kind_of(file.path))
         if image is None:
-            message = annotation_messages.NO_IMAGE_FOR(path=file.path)
-            gathered.fault(Position(file.path), message, "missing_image")
+            gathered.no_image_for(file)
             continue
-        try:
+        with report.leaving_out():
             shapes, unusable = _shapes(files.read_text(file), file.path, gathered)
-        except DatasetError as error:
-            report.faults(error.items)
-        else:
             gathered.add(image, Position(file.path), shapes, unusable=unusable)
     return gathered.layout()
 

@@ -10,8 +10,7 @@ import math
 import re
 from array import array
 
-from trainingapp.contract.messages import dataset_annotations as annotation_messages
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, best_match, stem
 from trainingapp.datasets.sources.formats.collector import whole
 from trainingapp.datasets.sources.formats.gathered import Corners, Gathered, ellipse, in_order, polygon
@@ -41,10 +40,8 @@ def read(files: Files, report: Report) -> Layout:
     sources = [file for file in files.ending(".json") if _is_labelme(files.peek(file))]
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:
-        try:
+        with report.leaving_out():
             _read_file(files, file, gathered)
-        except DatasetError as error:
-            report.faults(error.items)
     return gathered.layout()
 
 
@@ -64,8 +61,7 @@ def _read_file(files: Files, file: SourceFile, gathered: Gathered) -> None:
     usable = [shape for shape in shapes if shape]
     image = _image(files, file, other.get("imagePath"))
     if image is None:
-        message = annotation_messages.NO_IMAGE_FOR(path=file.path)
-        gathered.fault(Position(file.path), message, "missing_image")
+        gathered.no_image_for(file)
         return
     flags = other.get("flags")
     labels = [name for name, is_set in flags.items() if is_set is True] if isinstance(flags, dict) else []

@@ -6,8 +6,7 @@ Rectangles, polygons and bitmaps become objects; tags of whole images become the
 https://developer.supervisely.com/getting-started/supervisely-annotation-format
 """
 
-from trainingapp.contract.messages import dataset_annotations as annotation_messages
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import Files, best_match, stem
 from trainingapp.datasets.sources.formats.collector import whole
 from trainingapp.datasets.sources.formats.gathered import Gathered, in_order, number, polygon
@@ -41,10 +40,8 @@ def read(files: Files, report: Report) -> Layout:
     gathered = Gathered(NAME, files, report, sources)
     files.read_paths.update(file.path for file in files.ending("meta.json"))  # classes and colors, which are known
     for file in sources:
-        try:
+        with report.leaving_out():
             _read_file(files, file, gathered)
-        except DatasetError as error:
-            report.faults(error.items)
     return gathered.layout()
 
 
@@ -65,8 +62,7 @@ def _read_file(files: Files, file: SourceFile, gathered: Gathered) -> None:
     folder = f"{file.path.rpartition('/')[0].removesuffix('ann')}img"
     image = files.find_image(name, folder) or best_match(files.with_stem(stem(name)), folder)
     if image is None:
-        message = annotation_messages.NO_IMAGE_FOR(path=file.path)
-        gathered.fault(Position(file.path), message, "missing_image")
+        gathered.no_image_for(file)
         return
     shapes = [_shape(value, where, size, gathered) for where, value in objects]
     usable = [shape for shape in shapes if shape]

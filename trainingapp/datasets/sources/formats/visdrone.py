@@ -11,7 +11,7 @@ import re
 
 from trainingapp.contract.messages import dataset_annotations as annotation_messages
 from trainingapp.contract.messages import dataset_formats as messages
-from trainingapp.datasets.report import DatasetError, Report
+from trainingapp.datasets.report import Report
 from trainingapp.datasets.sources.files import MOST_RECOGNISED, Files, best_match, stem
 from trainingapp.datasets.sources.formats.gathered import Gathered, number
 from trainingapp.datasets.sources.layout import Layout, Shape
@@ -52,18 +52,14 @@ def read(files: Files, report: Report) -> Layout:
     sources = _text_files(files)
     gathered = Gathered(NAME, files, report, sources)
     for file in sources:
-        where = Position(file.path)
         beside = re.sub(r"(?i)(^|/)annotations$", r"\1images", file.path.rpartition("/")[0])
         image = best_match(files.with_stem(stem(file.path)), beside, files.kind_of(file.path))
         if image is None:
-            gathered.fault(where, annotation_messages.NO_IMAGE_FOR(path=file.path), "missing_image")
+            gathered.no_image_for(file)
             continue
-        try:
+        with report.leaving_out():
             shapes, unusable = _shapes(files.read_text(file), file.path, gathered)
-        except DatasetError as error:
-            report.faults(error.items)
-        else:
-            gathered.add(image, where, shapes, unusable=unusable)
+            gathered.add(image, Position(file.path), shapes, unusable=unusable)
     return gathered.layout(order=CATEGORIES)
 
 
