@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("trainingapp.views.urls.runs")),
+    path("", include("trainingapp.views.urls.compare")),
     path("", include("trainingapp.views.urls.queue")),
     path("", include("trainingapp.views.urls.datasets")),
     path("", include("trainingapp.views.urls.weights")),

@@ -79,6 +79,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "show_run": (RUN, "see", None),
     "change_run": (RUN, "control", {"priority": 3}),
     "delete_run": (RUN, "delete", None),
+    "compare_runs": ("training/compare?runs={run}", "see", None),
     "run_status": (f"{RUN}/status", "see", None),
     **control_calls(),
     "share_run": (f"{RUN}/share", "share", {"visibility": "private"}),

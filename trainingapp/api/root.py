@@ -14,7 +14,18 @@ from ninja import NinjaAPI
 from ninja.operation import Operation
 from ninja.parser import Parser
 
-from trainingapp.api import datasets, events, predictions, records, sharing, system, training, uploads, weights
+from trainingapp.api import (
+    comparisons,
+    datasets,
+    events,
+    predictions,
+    records,
+    sharing,
+    system,
+    training,
+    uploads,
+    weights,
+)
 from trainingapp.api.callers import Session, Token
 from trainingapp.api.gateway import guarded
 from trainingapp.api.openapi import document, query_names
@@ -88,6 +99,7 @@ api = StudioAPI(
     urls_namespace="api",
 )
 handle_all(api)
+api.add_router("/training", comparisons.router)  # before {pk}, which would take its address
 api.add_router("/training", training.router)
 api.add_router("/training", records.router)
 api.add_router("/training", events.router)

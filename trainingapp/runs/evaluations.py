@@ -4,12 +4,13 @@ Which validations there are is known from the run's events: a file may be left f
 in a file is checked when it is read, so that pages can rely on it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from django.db.models import QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -204,6 +205,22 @@ def newest(run: TrainingRun) -> Evaluated | None:
     """The newest validation. It is read whenever a run has news."""
     found = _validations(run).order_by("-seq").first()
     return _evaluated(found) if found else None
+
+
+def validations_of(runs: Sequence[TrainingRun], *, best: bool) -> dict[int, Evaluated]:
+    """One validation of each run by its number, in two queries: of the best epoch, or the newest (`best` is false).
+
+    A run whose best epoch is not known has its newest; a run without validations is left out.
+    """
+    wanted = Q(pk__in=())
+    for run in runs:
+        wanted |= Q(run=run, epoch=run.best_epoch) if best and run.best_epoch else Q(run=run)
+    rows = RunEvent.objects.filter(wanted, is_evaluation=True, superseded=False, epoch__isnull=False)
+    last = rows.order_by().values_list("run").annotate(Max("seq"))
+    chosen = Q(pk__in=())
+    for run_id, seq in last:
+        chosen |= Q(run=run_id, seq=seq)
+    return {event.run_id: _evaluated(event) for event in RunEvent.objects.filter(chosen)}
 
 
 def _validations(run: TrainingRun) -> QuerySet[RunEvent]:

@@ -19,6 +19,7 @@ from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.labels import STATUSES
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.comparison import comparable_runs
 from trainingapp.runs.forms import LIMITS, RunForm, ShareForm, config_table, datasets_for, ready_datasets
 from trainingapp.runs.run_page import log_events
 from trainingapp.runs.verb_registry import RUN_VERBS
@@ -154,6 +155,8 @@ def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
         "creates": can(request.user, RUN_VERBS["create"].permission),
         "sharing": ShareForm(run) if can(request.user, RUN_VERBS["share"].permission, run) else None,
         "lineage": lineage(request.user, run),
+        "compare_from": [run.pk],
+        "comparable": comparable_runs(visible_to(request.user, TrainingRun.objects.all()), run.task, [run.pk]),
         "trail": audit.entries_of(run)[:ENTRIES_SHOWN],
     }
     return render(request, "runs/detail.html", context)

@@ -1,0 +1,33 @@
+"""manage.py compare_runs: the metrics and the differing settings of several runs."""
+
+from argparse import ArgumentParser
+
+from django.core.management import CommandError
+
+from trainingapp.management.base import Options, StudioCommand
+from trainingapp.models import TrainingRun
+from trainingapp.runs.comparison import At, ComparisonError, compare, markdown
+
+
+class Command(StudioCommand):
+    help = "Print the metrics and the differing settings of several runs as Markdown."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("runs", type=int, nargs="+", metavar="RUN")
+        parser.add_argument(
+            "--base", type=int, metavar="RUN", help="Baseline of the differences; by default the first."
+        )
+        parser.add_argument(
+            "--newest", action="store_true", help="Compare the newest validations instead of those of the best epochs."
+        )
+
+    def handle(self, **options: object) -> None:
+        parsed: Options = options
+        at: At = "newest" if parsed["newest"] else "best"
+        try:
+            comparison = compare(TrainingRun.objects.all(), parsed["runs"], base=parsed["base"], at=at)
+        except ComparisonError as error:
+            raise CommandError(str(error)) from None
+        if comparison is None:
+            raise CommandError("None of these runs exists.")
+        self.stdout.write(markdown(comparison), ending="")
