@@ -58,7 +58,20 @@
     const status = event.detail.xhr.status;
     showProblem(status === 403 ? texts.forbidden : texts.failed);
   });
-  document.addEventListener("htmx:sendError", () => showProblem(messages.dataset.unreachable));
+  document.addEventListener("htmx:sendError", () => {
+    showProblem(messages.dataset.unreachable);
+    untilReachable(messages.firstElementChild);
+  });
+
+  // The notice that the server cannot be reached is removed as soon as it answers again.
+  function untilReachable(notice) {
+    setTimeout(async () => {
+      if (!notice.isConnected) return;
+      const response = await fetch("/healthz", { cache: "no-store" }).catch(() => null);
+      if (response?.ok) notice.remove();
+      else untilReachable(notice);
+    }, 1500);
+  }
 
   // A header that is older than the one on the page must not replace it, whichever response brings it.
   document.addEventListener("htmx:beforeSwap", (event) => {

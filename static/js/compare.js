@@ -1,7 +1,7 @@
 // The charts of a comparison: one line for each run, over epochs or steps.
 import "./copy.js";
+import { valueAt } from "./chart_data.js";
 import { metricText, numberText, numbersApart } from "./numbers.js";
-import { valueAt } from "./points.js";
 
 const box = document.getElementById("compare-charts");
 const sync = "compare";

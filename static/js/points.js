@@ -26,25 +26,17 @@ export function thinned(points, max = MAX_POINTS) {
   return points.filter((point, index) => point.split !== "train" || index > recent || index % 2);
 }
 
-/** The columns of uPlot, [x, series 1, series 2, ...]: one row for each step, null where a series has no value. */
-export function columns(points, series, toX = (step) => step) {
-  // uPlot takes strictly rising x: the training and the validation point of one step share a row.
-  const rows = new Map();
+/**
+ * The values of a series as a line of a chart: [{step, epoch, time, value}] in the order of the steps. Of two points of
+ * one step the newer event counts. `perEpoch` is the number of steps of an epoch, `since` the time of the run's start.
+ */
+export function valuesOf(points, { split, metric }, { perEpoch = 0, since = 0 } = {}) {
+  const found = new Map();
   for (const point of [...points].sort((a, b) => a.step - b.step || a.seq - b.seq)) {
-    const row = rows.get(point.step) || series.map(() => null);
-    series.forEach((one, index) => {
-      const value = point.split === one.split ? point.values[one.metric] : undefined;
-      if (value !== undefined && value !== null) row[index] = value;
-    });
-    rows.set(point.step, row);
+    const value = point.split === split ? point.values[metric] : undefined;
+    if (value === undefined || value === null || point.step === null) continue;
+    const epoch = perEpoch ? point.step / perEpoch : point.epoch;
+    found.set(point.step, { step: point.step, epoch, time: point.time === undefined ? null : point.time - since, value });
   }
-  const steps = [...rows.keys()];
-  return [steps.map(toX), ...series.map((_one, index) => steps.map((step) => rows.get(step)[index]))];
-}
-
-/** The value at `index`, or the closest one before it; null when there is none. Without an index: the newest. */
-export function valueAt(values, index) {
-  let at = index === null || index === undefined ? values.length - 1 : index;
-  while (at >= 0 && values[at] === null) at -= 1;
-  return at >= 0 ? values[at] : null;
+  return [...found.values()];
 }

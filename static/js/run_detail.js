@@ -1,12 +1,30 @@
 // The page of a run: replaces parts, appends to the log and feeds the charts.
-import { Charts } from "./charts.js";
 import { Log } from "./log.js";
+import { RunCharts } from "./run_charts.js";
 import { Stream, connectionBanner } from "./stream.js";
 
 const root = document.getElementById("run");
 const announcer = document.getElementById("announcer");
-const charts = new Charts(root);
+const chartRoot = document.getElementById("run-charts");
+const charts = new RunCharts(chartRoot);
 const log = new Log(document.getElementById("log-panel"));
+
+// A verb that is done takes its button away. The focus stays with the button where there still is one, and moves to the
+// status otherwise: not to another button, which the next press of a key would use.
+let focusedVerb = null;
+document.addEventListener("focusin", (event) => {
+  focusedVerb = event.target.closest("#part-header [id^=verb-], #part-header #run-menu [id]")?.id ?? null;
+});
+document.addEventListener("pointerdown", (event) => {
+  if (!event.target.closest("#part-header")) focusedVerb = null;
+});
+document.addEventListener("htmx:afterSettle", restoreFocus);
+
+function restoreFocus() {
+  if (!focusedVerb || document.activeElement !== document.body) return;
+  const button = document.getElementById(focusedVerb);
+  (button && !button.disabled && button.checkVisibility() ? button : document.getElementById("run-status")).focus();
+}
 
 function replacePart(name) {
   return (html) => {
@@ -17,11 +35,13 @@ function replacePart(name) {
     Idiomorph.morph(old, fresh, { morphStyle: "outerHTML" });
     const now = document.getElementById(`part-${name}`);
     htmx.process(now);
+    if (name === "header") restoreFocus();
     if (name === "header" && before !== now.dataset.status) announcer.textContent = now.dataset.statusText;
     if (name === "progress") charts.totals(now.dataset);
   };
 }
 
+const banner = connectionBanner(document.getElementById("connection"));
 const handlers = {
   log: (html) => log.append(html),
   metrics: (json) => charts.add(JSON.parse(json)),
@@ -30,9 +50,12 @@ const handlers = {
 for (const name of ["header", "pause_cost", "progress", "failure", "checkpoints", "evaluation", "batch"]) handlers[name] = replacePart(name);
 
 charts.totals(document.getElementById("part-progress").dataset);
-charts.load(root.dataset.metrics);
+charts.load(chartRoot.dataset.metrics);
 new Stream(root.dataset.stream, {
   after: Number(root.dataset.after),
   handlers,
-  onState: connectionBanner(document.getElementById("connection")),
+  onState(state) {
+    banner(state);
+    if (state === "gone") document.getElementById("part-header").inert = true; // there is nothing left to start or to stop
+  },
 });

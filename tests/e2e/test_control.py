@@ -62,8 +62,9 @@ def test_a_run_is_controlled_while_it_trains(
     page.locator("#pause-cost-details summary").click()
     studio.wait_for_step(run_id, studio.run(run_id)["step"] + 3)
     expect(cost.get_by_role("row", name=re.compile("Kill or crash [1-9]"))).to_be_visible()
-    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause").press("Enter")
     expect(status).to_have_text("Paused", timeout=60_000)
+    expect(status).to_be_focused()  # its button is gone: the focus is not lost, nor on another button
     paused_at = studio.run(run_id)["step"]
     expect(cost).to_contain_text("device available: immediately")
 

@@ -1,44 +1,26 @@
-// The points of the charts: order, one row for each step, rewinds and thinning.
+// The points of a run: values by step, rewinds and thinning.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { beforeRewind, columns, newerThan, thinned, valueAt } from "../../static/js/points.js";
+import { beforeRewind, newerThan, thinned, valuesOf } from "../../static/js/points.js";
 
 const train = (seq, step, loss) => ({ seq, step, split: "train", values: { loss } });
 const val = (seq, step, loss) => ({ seq, step, split: "val", values: { loss } });
-const SERIES = [{ split: "train", metric: "loss" }, { split: "val", metric: "loss" }];
 
-test("a training and a validation point of one step share a row", () => {
-  const [x, trained, validated] = columns([train(1, 10, 0.5), train(2, 20, 0.4), val(3, 20, 0.6)], SERIES);
-  assert.deepEqual(x, [10, 20]);
-  assert.deepEqual(trained, [0.5, 0.4]);
-  assert.deepEqual(validated, [null, 0.6]);
-});
-
-test("x rises strictly whatever the order of the points", () => {
-  const [x] = columns([train(3, 30, 1), val(4, 10, 1), train(1, 10, 1), train(2, 20, 1)], SERIES);
-  assert.deepEqual(x, [10, 20, 30]);
+test("the values of a series come in the order of the steps, with epoch and time", () => {
+  const points = [{ ...train(3, 30, 0.2), time: 130 }, { ...train(1, 10, 0.4), time: 110 }, { ...val(2, 20, 0.6), time: 120 }];
+  assert.deepEqual(valuesOf(points, { split: "train", metric: "loss" }, { perEpoch: 10, since: 100 }), [
+    { step: 10, epoch: 1, time: 10, value: 0.4 }, { step: 30, epoch: 3, time: 30, value: 0.2 },
+  ]);
+  assert.deepEqual(points.map((point) => point.step), [30, 10, 20]);
 });
 
 test("of two points of one step and split the newer event counts", () => {
-  const [, trained] = columns([train(7, 10, 0.2), train(2, 10, 0.9)], SERIES);
-  assert.deepEqual(trained, [0.2]);
+  assert.deepEqual(valuesOf([train(7, 10, 0.2), train(2, 10, 0.9)], { split: "train", metric: "loss" }).map((one) => one.value), [0.2]);
 });
 
-test("a value that is zero is drawn, a missing one is not", () => {
-  const [, trained, validated] = columns([train(1, 10, 0), { seq: 2, step: 20, split: "val", values: {} }], SERIES);
-  assert.deepEqual(trained, [0, null]);
-  assert.deepEqual(validated, [null, null]);
-});
-
-test("steps can be shown as epochs", () => {
-  const [x] = columns([train(1, 50, 1), train(2, 100, 1)], SERIES, (step) => step / 100);
-  assert.deepEqual(x, [0.5, 1]);
-});
-
-test("columns leaves the points as they are", () => {
-  const points = [train(2, 20, 1), train(1, 10, 1)];
-  columns(points, SERIES);
-  assert.deepEqual(points.map((point) => point.step), [20, 10]);
+test("a value that is zero counts, a missing one does not", () => {
+  const points = [train(1, 10, 0), { seq: 2, step: 20, split: "train", values: {} }];
+  assert.deepEqual(valuesOf(points, { split: "train", metric: "loss" }).map((one) => [one.step, one.value]), [[10, 0]]);
 });
 
 test("only events after the newest shown one are added", () => {
@@ -59,12 +41,4 @@ test("thinning halves the old training points and keeps validation and recent po
   assert.ok(rest.some((point) => point.split === "val"));
   assert.deepEqual(rest.slice(-20), points.slice(-20));
   assert.equal(thinned(points.slice(0, 100), 100).length, 100);
-});
-
-test("the legend shows the value under the cursor or the closest one before it", () => {
-  assert.equal(valueAt([1, null, 3], 1), 1);
-  assert.equal(valueAt([1, null, 3], null), 3);
-  assert.equal(valueAt([1, 2, null], undefined), 2);
-  assert.equal(valueAt([null, 2], 0), null);
-  assert.equal(valueAt([], null), null);
 });

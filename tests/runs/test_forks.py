@@ -53,10 +53,13 @@ def test_fields_that_the_state_depends_on_must_not_change(make: MAKE, user: User
     assert TrainingRun.objects.count() == 1
 
 
-def test_a_fork_is_not_shorter_than_its_checkpoint(make: MAKE, user: User) -> None:
+@pytest.mark.parametrize(("reason", "least"), [("epoch", 6), ("pause", 5)])
+def test_a_fork_has_something_left_to_train(make: MAKE, user: User, reason: str, least: int) -> None:
     run = make("completed")
-    with pytest.raises(VerbError, match="epochs"):
-        run_verbs.fork_run(run, saved(run), owner=user, config=parse_config({**run.config, "epochs": 4}))
+    checkpoint = saved(run, reason=reason)
+    with pytest.raises(VerbError, match=f"epochs: Must be at least {least}: the checkpoint is from epoch 5"):
+        run_verbs.fork_run(run, checkpoint, owner=user, config=parse_config({**run.config, "epochs": least - 1}))
+    run_verbs.fork_run(run, checkpoint, owner=user, config=parse_config({**run.config, "epochs": least}))
 
 
 def test_a_corrupted_or_foreign_checkpoint_is_refused(make: MAKE, user: User) -> None:

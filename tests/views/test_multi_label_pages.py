@@ -19,8 +19,8 @@ from trainingapp.contract.evaluation import Column, Evaluation, ImageScore, writ
 from trainingapp.models import Checkpoint, Dataset, Job, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.change_forms import ForkForm
+from trainingapp.runs.charts import charts_of
 from trainingapp.runs.forms import RunForm, config_table
-from trainingapp.runs.run_page import charts_of
 from trainingapp.runs.verbs import create_run
 from trainingapp.weights.verbs import save_weights
 
@@ -112,7 +112,7 @@ def test_a_run_must_suit_its_dataset(user: User, squares: Dataset, dataset: Data
 
 def test_charts_and_configuration_of_a_run(user: User, squares: Dataset) -> None:
     run = multi_run(user, squares)
-    [_loss, quality, _rate] = charts_of(run.task, run.config)
+    [_loss, quality, *_others] = charts_of(run.task, run.config)
     assert [(one["metric"], one["split"]) for one in quality["series"]] == [
         ("micro_f1", "train"),
         ("map", "val"),

@@ -126,10 +126,19 @@ def test_without_javascript_it_redirects_with_the_message(user_client: Client, m
     assert "A checkpoint is saved at the next step." in html(response)
 
 
+def test_pause_and_stop_say_how_they_differ(user_client: Client, make: MAKE) -> None:
+    run = make("running")
+    page = html(user_client.get(run.get_absolute_url()))
+    assert "The run stays unfinished: resume it whenever you like." in page
+    assert "It counts as finished, but can still be resumed." in page
+    assert "unfinished until you resume it" in triggers(order(user_client, run, "pause"))["studio:notice"]
+    assert "counts as finished" in triggers(order(user_client, run, "stop"))["studio:notice"]
+
+
 def test_pausing_twice_is_reported(user_client: Client, make: MAKE) -> None:
     run = make("running")
     address = reverse("run_control", args=[run.pk, "pause"])
-    assert triggers(user_client.post(address, headers=HTMX)) == {}
+    assert "unfinished" in triggers(user_client.post(address, headers=HTMX))["studio:notice"]
     assert triggers(user_client.post(address, headers=HTMX)) == {"studio:notice": "A pause has already been requested."}
 
 

@@ -54,6 +54,18 @@ def test_the_form_is_prefilled_from_the_run_and_the_checkpoint(user_client: Clie
     assert "these fields must keep their values: Model, Labels per image, Optimizer, EMA decay" in page
 
 
+@pytest.mark.parametrize(("epochs", "offered"), [(4, 8), (5, 5)])
+def test_a_fork_of_a_complete_run_has_epochs_left_by_default(
+    user_client: Client, make: MAKE, epochs: int, offered: int
+) -> None:
+    run = make("completed", epochs=epochs)
+    saved(run, 4)
+    form = user_client.get(address(run)).context["form"]
+    assert form["epochs"].value() == offered
+    user_client.post(address(run), sent(run, checkpoint="epoch_4.pt", epochs=offered))
+    assert fork_of(run).config["epochs"] > 4
+
+
 def test_it_continues_from_the_step(user_client: Client, make: MAKE) -> None:
     run = make("completed")
     saved(run)
@@ -82,7 +94,7 @@ def test_it_takes_only_the_weights_and_starts(user_client: Client, make: MAKE) -
     ("changes", "field", "said"),
     [
         ({"optimizer": "SGD"}, "optimizer", "Must be AdamW"),
-        ({"epochs": "4"}, "epochs", "from epoch 5"),
+        ({"epochs": "5"}, "epochs", "from epoch 5"),
         ({"checkpoint": "epoch_9.pt"}, "checkpoint", "Select a valid choice"),
         ({"learning_rate": "0"}, "learning_rate", "more than 0"),
         ({"name": ""}, "name", "required"),

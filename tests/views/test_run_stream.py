@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from datetime import timedelta
@@ -102,7 +103,9 @@ async def test_a_new_attempt_rewinds_the_charts(run: TrainingRun) -> None:
         found = await numbered(stream, 5)
     assert [message.event for message in found] == ["metrics", "rewind", "log", "metrics"]
     assert [item["step"] for item in json.loads(found[0].data)] == [1, 2]
-    assert json.loads(found[1].data) == {"seq": 4, "step": 2, "validationDue": False}
+    rewind = json.loads(found[1].data)
+    assert rewind.pop("time") == pytest.approx(time.time(), abs=60)
+    assert rewind == {"seq": 4, "step": 2, "attempt": 2, "validationDue": False}
 
 
 async def test_a_long_absence_is_sent_in_batches(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:

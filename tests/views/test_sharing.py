@@ -84,7 +84,8 @@ def test_the_form_shares_with_a_team(user_client: Client, user: User, run: Train
     team.members.add(user)
     page = html(user_client.get(run.get_absolute_url()))
     assert "The team birds" in page
-    user_client.post(reverse("run_share", args=[run.pk]), {"who": str(team.pk)})
+    page = html(user_client.post(reverse("run_share", args=[run.pk]), {"who": str(team.pk)}, follow=True))
+    assert "Saved. Shared with: The team birds" in page
     run.refresh_from_db()
     assert (run.visibility, run.team) == ("team", team)
     user_client.post(reverse("dataset_share", args=[run.dataset_id]), {"who": "private"})

@@ -11,6 +11,7 @@ from trainingapp.contract.config import config_fields, kept_by_continuing
 from trainingapp.contract.limits import MAX_PRIORITY, NAME_LENGTH
 from trainingapp.models import Checkpoint, Dataset, TrainingRun
 from trainingapp.presentation.choices import choice_label, label_text
+from trainingapp.runs.forks import least_epochs, too_few_epochs
 from trainingapp.runs.forms import LIMITS, Given, LimitsForm, RunForm, mark_errors
 from trainingapp.runs.verbs import ForkMode
 
@@ -131,9 +132,8 @@ class ForkForm(RunForm):
                     text = gettext("Must be %(value)s to continue from the step. Or copy the weights only.")
                     self.add_error(name, text % {"value": choice_label(name, stored)})
             checkpoint = values.get("checkpoint")
-            if isinstance(checkpoint, Checkpoint) and self.config.epochs < checkpoint.epoch:
-                text = gettext("The checkpoint is from epoch %(epoch)d; the run needs at least as many epochs.")
-                self.add_error("epochs", text % {"epoch": checkpoint.epoch})
+            if isinstance(checkpoint, Checkpoint) and self.config.epochs < least_epochs(checkpoint):
+                self.add_error("epochs", too_few_epochs(checkpoint))
         return values
 
 

@@ -19,9 +19,10 @@ from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET
 from trainingapp.presentation.labels import task_label
 from trainingapp.presentation.numbers import NO_VALUE, metric, setting_value
 from trainingapp.presentation.times import duration
+from trainingapp.runs.charts import Chart, charts_of
 from trainingapp.runs.evaluations import Evaluated, MetricRow, metric_of, metric_rows, validations_of
 from trainingapp.runs.forms import config_table
-from trainingapp.runs.run_page import Chart, Point, chart_points, charts_of, thinned
+from trainingapp.runs.run_page import Point, chart_points, thinned
 
 MOST_RUNS = 20
 COLOURS = 10

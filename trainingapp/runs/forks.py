@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from trainingapp.accounts import audit
 from trainingapp.contract.config import RunConfig, correct_config, kept_by_continuing, parse_config
-from trainingapp.contract.limits import NAME_LENGTH
+from trainingapp.contract.limits import MAX_EPOCHS, NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.run import Status
@@ -132,6 +132,22 @@ def copied_name(run: TrainingRun) -> str:
     return _("%(name)s (copy)") % {"name": run.name[: NAME_LENGTH - 20]}
 
 
+def least_epochs(checkpoint: Checkpoint) -> int:
+    """The total epochs with which a fork that continues from the checkpoint has at least one step to train."""
+    return checkpoint.epoch + (1 if checkpoint.reason == "epoch" else 0)
+
+
+def default_epochs(checkpoint: Checkpoint, epochs: int) -> int:
+    """The total epochs that a fork of a run with `epochs` gets by default: more than the checkpoint has."""
+    return epochs if epochs >= least_epochs(checkpoint) else min(MAX_EPOCHS, checkpoint.epoch + epochs)
+
+
+def too_few_epochs(checkpoint: Checkpoint) -> str:
+    """Why a fork with fewer total epochs is refused."""
+    message = _("Must be at least %(least)d: the checkpoint is from epoch %(epoch)d.")
+    return message % {"least": least_epochs(checkpoint), "epoch": checkpoint.epoch}
+
+
 def _check_continuing(run: TrainingRun, checkpoint: Checkpoint, config: RunConfig) -> None:
     wanted = config.model_dump(mode="json")
     stored = parse_config(run.config).model_dump(mode="json")  # with fields that are newer than the run
@@ -141,6 +157,5 @@ def _check_continuing(run: TrainingRun, checkpoint: Checkpoint, config: RunConfi
             "To continue from the step of a checkpoint, %(names)s must not change. Take over the weights only instead."
         )
         raise VerbError(message % {"names": ", ".join(changed)})
-    if config.epochs < checkpoint.epoch:
-        message = _("epochs: must be at least %(epoch)d, the epoch of the checkpoint.")
-        raise VerbError(message % {"epoch": checkpoint.epoch})
+    if config.epochs < least_epochs(checkpoint):
+        raise VerbError(f"epochs: {too_few_epochs(checkpoint)}")

@@ -182,6 +182,12 @@ class ShareForm(forms.Form):
         return self.teams.get(self.cleaned_data["who"])
 
     @property
+    def chosen_label(self) -> str:
+        """Who sees the object now, as the choice names it."""
+        choices = dict(self.fields["who"].choices)  # type: ignore[attr-defined]
+        return str({str(value): label for value, label in choices.items()}[self.cleaned_data["who"]])
+
+    @property
     def visibility(self) -> str:
         return Visibility.TEAM if self.team else str(self.cleaned_data["who"])
 

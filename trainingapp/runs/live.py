@@ -355,7 +355,8 @@ def _messages(kind: str, rows: list[RunEvent]) -> Iterator[Message]:
     elif kind == "rewind":
         for row in rows:  # the line comes first, without a number: both are sent again if the number is not reached
             due = bool(row.data.get("validation_due"))
-            yield Message("rewind", json.dumps({"seq": row.seq, "step": row.step, "validationDue": due}))
+            begun = {"seq": row.seq, "step": row.step, "time": row.time.timestamp(), "attempt": row.attempt}
+            yield Message("rewind", json.dumps(begun | {"validationDue": due}))
             yield Message("log", render_log_lines([row]), row.seq)
     elif kind == "log":
         yield Message("log", render_log_lines(rows), rows[-1].seq)

@@ -1,22 +1,18 @@
 """The data of a run's page, for its first rendering and for its stream."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypedDict
 
 from django.contrib.auth.models import AnonymousUser
 from django.template.loader import render_to_string
-from django.utils.functional import Promise
-from django.utils.translation import gettext
-from django.utils.translation import gettext_lazy as _
-from pydantic import JsonValue
 
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.accounts.users import AnyUser
-from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
+from trainingapp.runs.charts import Chart, Mark, charts_of, marks_of, resumed_label
 from trainingapp.runs.evaluations import Summary, newest_batch, summary
 from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
 from trainingapp.runs.run_hint import RunHint, hint_of
@@ -42,23 +38,6 @@ PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
 WITH_PAUSE_COST = frozenset({Status.RUNNING, Status.PAUSED})
 
 
-class Series(TypedDict):
-    """One line of a chart. `colour` is the number of a colour of the theme; a share is shown in per cent."""
-
-    metric: str
-    split: str
-    label: str | Promise
-    colour: int
-    dashed: bool
-    is_share: bool
-
-
-class Chart(TypedDict):
-    name: str
-    title: str | Promise
-    series: list[Series]
-
-
 class Point(TypedDict):
     """A metrics event as the charts take it."""
 
@@ -66,6 +45,8 @@ class Point(TypedDict):
     step: int | None
     epoch: int | None
     split: str
+    #: Unix seconds.
+    time: float
     values: dict[str, float]
 
 
@@ -75,45 +56,6 @@ class PartContext(TypedDict):
     run: TrainingRun
     controls: bool
     page: "RunPage"
-
-
-def _series(
-    metric: str, split: str, label: str | Promise, colour: int, *, dashed: bool = False, is_share: bool = False
-) -> Series:
-    return {
-        "metric": metric,
-        "split": split,
-        "label": label,
-        "colour": colour,
-        "dashed": dashed,
-        "is_share": is_share,
-    }
-
-
-def charts_of(name: str, config: Mapping[str, JsonValue]) -> list[Chart]:
-    """The charts of runs of a task with such a configuration. Each split and each metric keeps its colour.
-
-    Of a task that is not installed only the curves are known that every task has.
-    """
-    task = TASKS.get(name)
-    loss = [_series("loss", "train", _("Training"), 1)]
-    if task is None or task.has_validation_loss:
-        loss.append(_series("loss", "val", _("Validation"), 2))
-    lines = enumerate(task.quality_chart_of(config) if task else (), start=1)
-    quality = []
-    for colour, (metric, split) in lines:
-        known = METRICS[metric]
-        label = gettext(known.label)
-        if split == "train":
-            label = gettext("%(metric)s, training") % {"metric": label}
-        quality.append(_series(metric, split, label, colour, dashed=split == "train", is_share=known.is_share))
-    rate = [_series("lr", "train", _("Learning rate"), 3)]
-    charts: list[Chart] = [
-        {"name": "loss", "title": _("Loss"), "series": loss},
-        {"name": "quality", "title": _("Metrics"), "series": quality},
-        {"name": "learning_rate", "title": _("Learning rate"), "series": rate},
-    ]
-    return [chart for chart in charts if chart["series"]]
 
 
 def part_context(
@@ -188,6 +130,14 @@ class RunPage:
     def charts(self) -> list[Chart]:
         return charts_of(self.run.task, self.run.config)
 
+    def marks(self) -> list[Mark]:
+        """What happened to the run, as marks of the charts."""
+        return marks_of(self.run)
+
+    def resumed(self) -> str:
+        """The mark of an attempt that begins later: the page puts its number in place of the 0."""
+        return resumed_label(0)
+
     def buttons(self) -> list[OfferedVerb]:
         """The verbs that are possible and that the reader may use, as buttons."""
         return self._offered("button")
@@ -249,6 +199,7 @@ def metric_point(event: RunEvent) -> Point:
         "step": event.step,
         "epoch": event.epoch,
         "split": event.data.get("split", "train"),
+        "time": event.time.timestamp(),
         "values": event.data.get("values", {}),
     }
 

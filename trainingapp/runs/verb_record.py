@@ -67,6 +67,8 @@ class RunVerb:
     is_destructive: bool = False
     #: Whether a separator is above it in the menu.
     starts_section: bool = False
+    #: What a similar verb does not do: beside the button for screen readers, and when it is pointed at.
+    hint: Text = ""
     #: Shown after a request that changed nothing, because it had been made before.
     already: Text = ""
     #: Shown after a request whose effect is not visible at once.

@@ -11,6 +11,7 @@ from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.change_forms import ForkForm
+from trainingapp.runs.forks import default_epochs
 from trainingapp.runs.forms import config_changes
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import explain_missing_task, require, visible_run
@@ -55,6 +56,8 @@ def _fresh_form(request: HttpRequest, run: TrainingRun) -> ForkForm:
     chosen = valid.filter(file=request.GET.get("checkpoint", "")).first() or valid.first()
     name = _("%(name)s from epoch %(epoch)d") % {"name": run.name[:90], "epoch": chosen.epoch} if chosen else ""
     about = {"name": name, "priority": run.priority, "checkpoint": chosen.file if chosen else ""}
+    if chosen:
+        about["epochs"] = default_epochs(chosen, run.config["epochs"])
     return ForkForm(run, user=request.user, initial={**run.config, **about})
 
 

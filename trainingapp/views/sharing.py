@@ -43,4 +43,6 @@ def answer_share(request: HttpRequest, item: Shareable) -> HttpResponse:
         sharing_verbs.share(item, form.visibility, form.team, by=request.user)
     except VerbError as error:
         messages.error(request, str(error))
+    else:
+        messages.success(request, _("Saved. Shared with: %(who)s") % {"who": form.chosen_label})
     return redirect(item)

@@ -64,6 +64,9 @@ class TaskDescriptor:
 
     has_validation_loss: bool = True
 
+    loss_parts: Mapping[str, str] = field(default_factory=dict)
+    """The parts of the training loss that runs may report, with their labels; none where it is one number."""
+
     annotation: Annotation
     """What a dataset must know about its images to suffice for the task."""
 

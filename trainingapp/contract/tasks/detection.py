@@ -185,6 +185,13 @@ TASK = TaskDescriptor(
         "f1": Metric(_("F1")),
     },
     quality_chart=(("f1", "val"), ("ap50", "val"), ("ap", "val"), ("ap75", "val")),
+    loss_parts={
+        "loss_class": _("Classification loss"),
+        "loss_box": _("Box loss"),
+        "loss_centre": _("Centerness loss"),
+        "loss_objectness": _("Objectness loss"),
+        "loss_proposal_box": _("Proposal box loss"),
+    },
     has_validation_loss=False,  # torchvision's detectors compute their losses in training mode alone
     annotation="boxes",
     prediction="boxes",
