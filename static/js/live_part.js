@@ -1,4 +1,4 @@
-// A part of a page that is fetched again at each "changed" of a stream, and every `everyMs` while the tab is visible.
+// A part of a page that is fetched again at each "changed" of its topic, and every `everyMs` while the tab is visible.
 import { Stream, connectionBanner } from "./stream.js";
 
 const BETWEEN_MS = 1000;
@@ -13,8 +13,10 @@ export function follow(id, { everyMs = 0, busy = () => false } = {}) {
     if (busy()) return refresh();
     last = Date.now();
     const part = document.getElementById(id);
-    const address = location.pathname + location.search;
-    return htmx.ajax("GET", address, { source: part, target: part, swap: "morph:outerHTML" });
+    const asked = location.pathname + location.search;
+    return htmx.ajax("GET", asked, { source: part, target: part, swap: "morph:outerHTML" }).then(() => {
+      if (asked !== location.pathname + location.search) refresh(); // the filters changed meanwhile: this response is outdated
+    });
   }
 
   function refresh() {
@@ -22,15 +24,9 @@ export function follow(id, { everyMs = 0, busy = () => false } = {}) {
     timer = setTimeout(fetchPart, Math.max(busy() ? BETWEEN_MS : 0, last + BETWEEN_MS - Date.now()));
   }
 
-  const banner = connectionBanner(document.getElementById("connection"));
-  let wasLost = false;
-  new Stream(document.getElementById(id).dataset.stream, {
-    handlers: { changed: refresh },
-    onState(state) {
-      if (state === "live" && wasLost) refresh(); // the stream has no history: fetch the part
-      wasLost = state === "lost" || (wasLost && state !== "live");
-      banner(state);
-    },
-  });
+  const { topic, after } = document.getElementById(id).dataset;
+  const onState = connectionBanner(document.getElementById("connection"));
+  const stream = new Stream(topic, { after: Number(after), handlers: { changed: refresh }, onState });
   if (everyMs) setInterval(() => document.hidden || refresh(), everyMs);
+  return stream;
 }

@@ -35,6 +35,16 @@ export class Log {
     if (this.follow.checked) this.toEnd();
   }
 
+  // Starts again with the newest lines.
+  async load(url) {
+    const response = await fetch(url, { headers: { "HX-Request": "true" } });
+    if (!response.ok) return;
+    const lines = new DOMParser().parseFromString(`<ol>${await response.text()}</ol>`, "text/html").querySelectorAll("li[data-seq]");
+    this.list.replaceChildren(...lines);
+    this.last = Number(this.list.lastElementChild?.dataset.seq || this.last);
+    this.filterAll();
+  }
+
   setLevel() {
     this.box.dataset.least = this.level.value;
     if (this.follow.checked) this.toEnd();

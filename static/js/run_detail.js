@@ -37,6 +37,7 @@ function replacePart(name) {
     htmx.process(now);
     if (name === "header") restoreFocus();
     if (name === "header" && before !== now.dataset.status) announcer.textContent = now.dataset.statusText;
+    if (name === "header") rest();
     if (name === "progress") charts.totals(now.dataset);
   };
 }
@@ -49,13 +50,28 @@ const handlers = {
 };
 for (const name of ["header", "pause_cost", "progress", "failure", "checkpoints", "evaluation", "batch"]) handlers[name] = replacePart(name);
 
+// More than the stream repeats was missed: the tab was hidden for long.
+handlers.behind = () => {
+  log.load(root.dataset.log);
+  charts.load(chartRoot.dataset.metrics);
+};
+
 charts.totals(document.getElementById("part-progress").dataset);
 charts.load(chartRoot.dataset.metrics);
-new Stream(root.dataset.stream, {
+const FINISHED = ["completed", "failed", "stopped"];
+const isFinished = () => FINISHED.includes(document.getElementById("part-header").dataset.status);
+const stream = new Stream(root.dataset.topic, {
   after: Number(root.dataset.after),
   handlers,
+  isResting: isFinished(),
   onState(state) {
     banner(state);
     if (state === "gone") document.getElementById("part-header").inert = true; // there is nothing left to start or to stop
   },
 });
+
+// A button may have continued a run that had finished.
+function rest() {
+  stream.rest(isFinished());
+}
+document.addEventListener("htmx:afterSettle", rest);

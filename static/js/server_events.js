@@ -6,15 +6,17 @@ export function splitBlocks(buffer) {
   return { rest: blocks.pop(), blocks };
 }
 
-/** One block as {event, id, data}: id is a number or null, the data lines are joined. */
+/** One block as {topic, event, id, data}: topic is "" without one, id a number or null, the data lines are joined. */
 export function parseBlock(block) {
+  let topic = "";
   let event = "message";
   let id = null;
   const data = [];
   for (const line of block.split("\n")) {
-    if (line.startsWith("event: ")) event = line.slice(7);
+    if (line.startsWith("topic: ")) topic = line.slice(7);
+    else if (line.startsWith("event: ")) event = line.slice(7);
     else if (line.startsWith("id: ")) id = Number(line.slice(4));
     else if (line.startsWith("data: ")) data.push(line.slice(6));
   }
-  return { event, id, data: data.join("\n") };
+  return { topic, event, id, data: data.join("\n") };
 }

@@ -1,112 +1,152 @@
-// Reads Server-Sent Events with fetch. Unlike EventSource it can tell 401, 404 and 502 apart, detects a connection
-// without traffic, and reconnects with the number of the last event.
+// What a page hears from the server: topics of the one stream that all tabs of the browser share.
+import { FORGET_MS, Hub, SILENCE_MS } from "./hub.js";
 import { parseBlock, splitBlocks } from "./server_events.js";
 
-const SILENCE_MS = 25000; // the server sends a comment every 10 s
-const MIN_WAIT_MS = 500;
-const MAX_WAIT_MS = 8000;
-const HIDDEN_MS = 60000; // browsers allow six connections per site: a hidden tab releases its own
+const REPEAT_MS = 15000;
+const START_MS = 4000; // a worker that does not answer by then is not there
+const HIDDEN_MS = 1000;
+const REST_POLL_MS = 20000;
+const REST_AFTER_MS = 5000; // what belongs to the end of a run comes with its last status
 
-export class Stream {
-  // handlers: {event name: (data, id) => void}; onState: "live" | "lost" | "logged-out" | "gone"
-  constructor(url, { after = null, handlers, onState }) {
-    this.url = url;
-    this.after = after;
-    this.handlers = handlers;
-    this.onState = onState;
-    this.wait = MIN_WAIT_MS;
-    this.ended = false;
-    this.sleeping = false;
+// The tab's way to the hub: a SharedWorker, one for each user and language, or a hub of its own.
+class Link {
+  constructor() {
+    const { dataset } = document.getElementById("connection");
+    this.address = dataset.events;
+    this.topics = new Set();
+    this.heardAt = Date.now();
+    this.open(`studio-${dataset.reader}-${document.documentElement.lang}`);
     document.addEventListener("visibilitychange", () => this.seen());
-    addEventListener("online", () => this.wake());
-    addEventListener("pagehide", () => this.abort());
-    addEventListener("pageshow", (event) => event.persisted && this.wake());
-    this.run();
+    addEventListener("online", () => this.hub?.hurry());
+    addEventListener("pagehide", () => this.say({ leave: true }));
+    addEventListener("pageshow", (event) => event.persisted && this.want());
+    setInterval(() => this.repeat(), REPEAT_MS);
+    setInterval(() => this.pollResting(), REST_POLL_MS);
   }
 
-  async run() {
-    while (!this.ended) {
-      await this.connect();
-      if (this.ended) return;
-      if (!this.sleeping) this.onState("lost");
-      await new Promise((resolve) => {
-        this.wake = resolve;
-        if (!this.sleeping) setTimeout(resolve, this.wait * (0.75 + Math.random() / 2));
-      });
-      this.sleeping = false;
-      this.wait = Math.min(this.wait * 1.6, MAX_WAIT_MS);
+  open(name) {
+    try {
+      const worker = new SharedWorker(new URL("./stream_worker.js", import.meta.url), { type: "module", name });
+      worker.addEventListener("error", () => this.openHere());
+      worker.port.addEventListener("message", ({ data }) => this.receive(data));
+      worker.port.start();
+      this.worker = worker;
+      this.say = (message) => worker.port.postMessage(message);
+      setTimeout(() => this.hasAnswered || this.openHere(), START_MS);
+    } catch {
+      this.openHere();
     }
   }
 
-  wake() {}
+  openHere() {
+    if (this.hub) return;
+    this.worker?.port.close();
+    this.worker = null;
+    const hub = new Hub(this.address);
+    const send = (message) => this.receive(message);
+    this.hub = hub;
+    this.say = (message) => (message.leave ? hub.leave(send) : hub.want(send, message.want));
+    this.want();
+  }
+
+  // A browser may end a worker; its silence shows it.
+  repeat() {
+    const isWaiting = !document.hidden && this.wanted().length;
+    if (isWaiting && this.worker && Date.now() - this.heardAt > SILENCE_MS + FORGET_MS) this.openHere();
+    if (!document.hidden) this.want();
+  }
 
   seen() {
     clearTimeout(this.hiding);
-    if (!document.hidden) {
-      this.wait = MIN_WAIT_MS;
-      this.wake();
+    if (document.hidden) this.hiding = setTimeout(() => this.want(), HIDDEN_MS);
+    else {
+      this.heardAt = Date.now();
+      this.want();
+      this.hub?.hurry();
+      this.pollResting();
+    }
+  }
+
+  // A hidden tab wants nothing; it asks for what it has missed when it is shown again.
+  want() {
+    this.say({ want: Object.fromEntries(this.wanted().map((topic) => [topic.name, topic.after])) });
+  }
+
+  wanted() {
+    return document.hidden ? [] : [...this.topics].filter((topic) => !topic.isResting && !topic.hasEnded);
+  }
+
+  receive(message) {
+    this.hasAnswered = true;
+    this.heardAt = Date.now();
+    for (const topic of this.topics) {
+      if (message.state) topic.onState(message.state);
+      else if (message.topic === topic.name) topic.handle(message);
+    }
+  }
+
+  // Topics on which nothing is expected hold no stream: they are asked for once in a while, and when the tab is shown.
+  async pollResting() {
+    const resting = [...this.topics].filter((topic) => topic.isResting && !topic.hasEnded);
+    if (document.hidden || !resting.length) return;
+    const names = resting.map((topic) => `${topic.name}:${topic.after}`).join(",");
+    try {
+      const response = await fetch(`${this.address}?topics=${names}&poll=1`, { cache: "no-store", redirect: "manual" });
+      if (response.type === "opaqueredirect" || response.status === 401) return resting.forEach((topic) => topic.onState("logged-out"));
+      if (!response.ok) return resting.forEach((topic) => topic.onState("lost"));
+      const text = await response.text();
+      for (const topic of resting) topic.onState("live");
+      for (const block of splitBlocks(text).blocks) {
+        const message = parseBlock(block);
+        for (const topic of resting) if (topic.name === message.topic) topic.handle(message);
+      }
+    } catch {
+      for (const topic of resting) topic.onState("lost");
+    }
+  }
+}
+
+let link = null;
+
+export class Stream {
+  // `after` is the number that the page has of the topic: of an event, or a time in milliseconds.
+  // handlers: {event name: (data, id) => void}; onState: "live" | "lost" | "logged-out" | "gone"
+  constructor(name, { after = 0, handlers, onState, isResting = false }) {
+    Object.assign(this, { name, after, handlers, isResting });
+    this.hasEnded = false;
+    this.onState = (state) => this.hasEnded || onState(state);
+    this.end = (state) => {
+      onState(state);
+      this.hasEnded = true;
+    };
+    link ||= new Link();
+    link.topics.add(this);
+    link.want();
+  }
+
+  // A run that has finished needs no stream.
+  rest(isResting) {
+    clearTimeout(this.resting);
+    if (isResting === this.isResting) return;
+    const change = () => {
+      this.isResting = isResting;
+      link.want();
+      link.pollResting();
+    };
+    if (isResting) this.resting = setTimeout(change, REST_AFTER_MS);
+    else change();
+  }
+
+  handle({ event, id, data }) {
+    if (event === "gone") {
+      this.end(event);
+      link.want();
       return;
     }
-    this.hiding = setTimeout(() => {
-      this.sleeping = true;
-      this.abort();
-    }, HIDDEN_MS);
-  }
-
-  abort() {
-    if (this.controller) this.controller.abort();
-  }
-
-  end(state) {
-    this.ended = true;
-    this.onState(state);
-    this.abort();
-  }
-
-  async connect() {
-    this.controller = new AbortController();
-    const headers = { Accept: "text/event-stream" };
-    if (this.after !== null) headers["Last-Event-ID"] = String(this.after);
-    try {
-      const response = await fetch(this.url, {
-        headers, signal: this.controller.signal, cache: "no-store", redirect: "manual",
-      });
-      if (response.type === "opaqueredirect" || response.status === 401) return this.end("logged-out");
-      if (response.status === 404 || response.status === 410) return this.end("gone");
-      if (!response.ok) return undefined;
-      await this.read(response.body.pipeThrough(new TextDecoderStream()).getReader());
-    } catch {
-      // refused, interrupted or silent for too long: the loop reconnects
-    } finally {
-      clearTimeout(this.watch);
-    }
-    return undefined;
-  }
-
-  async read(reader) {
-    let buffer = "";
-    for (;;) {
-      clearTimeout(this.watch);
-      this.watch = setTimeout(() => this.abort(), SILENCE_MS);
-      const { value, done } = await reader.read();
-      if (done) return;
-      this.wait = MIN_WAIT_MS;
-      this.onState("live");
-      const { blocks, rest } = splitBlocks(buffer + value);
-      buffer = rest; // an incomplete event is requested again after a reconnect
-      for (const block of blocks) this.handle(block);
-      if (this.ended) return;
-    }
-  }
-
-  handle(block) {
-    const { event, id, data } = parseBlock(block);
-    if (event === "logged-out" || event === "gone") return this.end(event);
-    if (id !== null && this.after !== null && id <= this.after) return undefined;
+    if (id !== null && id <= this.after) return;
     const handler = this.handlers[event];
     if (handler) handler(data, id);
     if (id !== null) this.after = id;
-    return undefined;
   }
 }
 
@@ -126,8 +166,7 @@ export function connectionBanner(element) {
       element.hidden = false;
       element.dataset.state = state;
       text.textContent = element.dataset[{ "logged-out": "loggedOut" }[state] || state];
-      const link = element.querySelector("a");
-      link.hidden = state !== "logged-out";
+      element.querySelector("a").hidden = state !== "logged-out";
     };
     if (state === "lost" && element.hidden) timer = setTimeout(show, 700);
     else show();

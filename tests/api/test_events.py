@@ -14,8 +14,8 @@ from tests.api.conftest import problem, token_of
 from tests.helpers.world import line, point, store_events
 from trainingapp.accounts import tokens as token_verbs
 from trainingapp.models import ApiToken, RunEvent, TrainingRun
-from trainingapp.runs import live
-from trainingapp.runs.live import Reader
+from trainingapp.runs import stream_clients, stream_readers
+from trainingapp.runs.stream_readers import Reader
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 MAKE = Callable[..., TrainingRun]
@@ -24,8 +24,8 @@ atell = sync_to_async(store_events)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(live, "POLL_S", 0.02)
-    monkeypatch.setattr(live.RunReader, "poll_s", 0.02)
+    monkeypatch.setattr(stream_readers, "POLL_S", 0.02)
+    monkeypatch.setattr(stream_readers, "LEAST_S", 0.01)
     yield
     assert not Reader.readers
 
@@ -50,7 +50,7 @@ async def messages(response: Any) -> AsyncIterator[dict[str, str]]:
 
 
 async def close(response: Any) -> None:
-    await response._iterator.aclose()  # what the server does by letting the response go
+    await response.chunks.aclose()  # as the server does when the client leaves
 
 
 async def numbered(response: Any, upto: int) -> list[int]:
@@ -144,7 +144,7 @@ async def test_a_deleted_run_ends_its_stream(user: User, run: TrainingRun) -> No
 async def test_a_stream_ends_with_its_token(
     user: User, other_user: User, run: TrainingRun, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(stream_clients, "HEARTBEAT_S", 0.05)
     response = await opened(other_user, f"training/{run.pk}/events")
     events = []
     async for message in messages(response):
@@ -165,7 +165,7 @@ async def test_a_stream_ends_with_its_token(
 async def test_a_session_can_stream_until_it_ends(
     user: User, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(stream_clients, "HEARTBEAT_S", 0.05)
     client = AsyncClient()
     await client.aforce_login(user)
     response = await client.get(f"/api/v1/training/{run.pk}/events")

@@ -289,7 +289,7 @@ def test_signing_out_elsewhere_is_reported(
     page: Page, studio: Studio, log_in: Callable[[], None], pages: list[str]
 ) -> None:
     log_in()
-    page.get_by_role("link", name="completed_with").click()
+    page.get_by_role("link", name="pending_with").click()
     expect(page.locator(".log-line").first).to_be_visible()
     studio.python("from django.contrib.sessions.models import Session\nSession.objects.all().delete()")
     expect(page.locator("#connection")).to_contain_text("You have been signed out.")

@@ -1,7 +1,8 @@
 """Events and streams for the tests of the pages."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from django.db import transaction
@@ -9,7 +10,9 @@ from django.utils import timezone
 
 from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.models.run import append_events
-from trainingapp.runs.live import Message
+from trainingapp.runs.live import RunReader
+from trainingapp.runs.stream_clients import BEAT, Audience, Client, Message
+from trainingapp.runs.stream_readers import Reader, Wanted, follow
 
 
 def store_events(run: TrainingRun, *events: dict[str, Any]) -> None:
@@ -33,6 +36,22 @@ def point(step: int, loss: float = 1.0, **fields: Any) -> dict[str, Any]:
 def started(step: int, attempt: int = 2) -> dict[str, Any]:
     data = {"state": "started", "device": "cpu", "resumed_from": "epoch_1.pt"}
     return {"type": "status", "step": step, "attempt": attempt, "data": data}
+
+
+async def messages(
+    kind: type[Reader[Any]], key: int | str, audience: Audience, after: int
+) -> AsyncGenerator[Any, None]:
+    """The messages of a topic one by one; None stands for a heartbeat."""
+    async with aclosing(follow(Client(), [Wanted(kind, key, audience, after)])) as news:
+        async for batches in news:
+            for batch in batches:
+                for message in [None] if batch is BEAT else batch.messages:
+                    yield message
+
+
+def run_messages(run_id: int, audience: Audience, after: int) -> AsyncGenerator[Message | None, None]:
+    """The messages of a run for its page."""
+    return messages(RunReader, run_id, audience, after)
 
 
 async def numbered(stream: AsyncIterator[Message | None], upto: int, timeout_s: float = 10) -> list[Message]:

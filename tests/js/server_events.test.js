@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { parseBlock, splitBlocks } from "../../static/js/server_events.js";
 
-test("a block holds an event, its number and its data", () => {
-  assert.deepEqual(parseBlock('event: metrics\nid: 12\ndata: [{"seq": 12}]'), { event: "metrics", id: 12, data: '[{"seq": 12}]' });
+test("a block holds a topic, an event, its number and its data", () => {
+  const block = 'topic: run.3\nevent: metrics\nid: 12\ndata: [{"seq": 12}]';
+  assert.deepEqual(parseBlock(block), { topic: "run.3", event: "metrics", id: 12, data: '[{"seq": 12}]' });
 });
 
 test("data of several lines is joined", () => {
@@ -12,7 +13,7 @@ test("data of several lines is joined", () => {
 });
 
 test("a comment is a message without a number and without data", () => {
-  assert.deepEqual(parseBlock(": keep-alive"), { event: "message", id: null, data: "" });
+  assert.deepEqual(parseBlock(": keep-alive"), { topic: "", event: "message", id: null, data: "" });
 });
 
 test("an incomplete block is kept for the next read", () => {

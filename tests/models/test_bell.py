@@ -8,11 +8,12 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import channel_layers
 
-from tests.helpers.world import line, numbered, store_events, until
+from tests.helpers.world import line, numbered, run_messages, store_events, until
 from trainingapp.models import TrainingRun
 from trainingapp.models.bell import ring
-from trainingapp.runs import live
-from trainingapp.runs.live import Audience, Reader, run_messages
+from trainingapp.runs import stream_readers
+from trainingapp.runs.stream_clients import Audience
+from trainingapp.runs.stream_readers import Reader
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.redis]
 LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -22,7 +23,7 @@ LAYER = "channels_redis.pubsub.RedisPubSubChannelLayer"
 def bell(redis_url: str, settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"hosts": [redis_url]}}}
     channel_layers.backends.clear()
-    monkeypatch.setattr(live, "POLL_WITH_BELL_S", 3600)
+    monkeypatch.setattr(stream_readers, "POLL_WITH_BELL_S", 3600)
 
 
 async def test_a_ring_triggers_the_reader(bell: None, run: TrainingRun) -> None:
@@ -43,7 +44,7 @@ async def test_with_a_broken_bell_polling_continues(
 ) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"hosts": ["redis://127.0.0.1:1/0"]}}}
     channel_layers.backends.clear()
-    monkeypatch.setattr(live, "POLL_WITH_BELL_S", 1)
+    monkeypatch.setattr(stream_readers, "POLL_WITH_BELL_S", 1)
     async with aclosing(run_messages(run.pk, Audience("en"), 0)) as stream:
         await anext(stream)
         await sync_to_async(store_events)(run, line("news"))

@@ -105,7 +105,7 @@ def test_a_script_that_is_downloaded_is_not_compressed(user_client: Client, run:
 async def test_a_stream_is_sent_event_by_event(user: User, run: TrainingRun) -> None:
     client = AsyncClient()
     await sync_to_async(client.force_login)(user)
-    answer: Any = await client.get(reverse("run_stream", args=[run.pk]), headers=GZIP)
+    answer: Any = await client.get(reverse("event_stream") + f"?topics=run.{run.pk}", headers=GZIP)
     assert "Content-Encoding" not in answer.headers
     stream = aiter(answer.streaming_content)
     assert await anext(stream) == b": connected\n\n"

@@ -36,7 +36,6 @@ ARGUMENTS: dict[str, list[object]] = {
     "weights_save": [1],
     "token_revoke": [1],
     "run_detail": [1],
-    "run_stream": [1],
     "run_log": [1],
     "run_metrics": [1],
     "run_delete": [1],

@@ -21,10 +21,11 @@ from tests.helpers.library import make_entry
 from tests.helpers.machines import asking, hold, machine
 from tests.helpers.saved import flip_a_bit
 from tests.helpers.stored import stored
+from tests.helpers.world import run_messages
 from trainingapp.models import Device, JournalEntry, Team, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.live import Audience, run_messages
+from trainingapp.runs.stream_clients import Audience
 from trainingapp.weights import verbs as weights_verbs
 
 MAKE = Callable[..., TrainingRun]

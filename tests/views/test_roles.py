@@ -184,12 +184,11 @@ def run_verb_lines() -> list[Line]:
 
 LINES = [
     Line("run_list", verb=""),
-    Line("run_list_stream", verb=""),
+    Line("event_stream", verb="", data=lambda world: {"topics": "runs"}),
     Line("run_new", verb="create"),
     Line("run_new", "post", verb="create", data=new_run, ok=302),
     Line("batch_preview_start", "post", verb="create", data=new_run, ok=302),
     run_line("run_detail"),
-    run_line("run_stream"),
     run_line("run_log"),
     run_line("run_metrics"),
     Line("compare", verb=""),
@@ -329,7 +328,7 @@ LINES = [
     Line("audit_csv", verb="administer"),
 ]
 #: Read in separate threads, so they are tested on a committed database.
-STREAMS = {"run_stream", "run_list_stream"}
+STREAMS = {"event_stream"}
 #: Namespaces with their own tables: the admin in tests/admin/test_roles.py. So has the API, in tests/api.
 ELSEWHERE = {"admin"}
 
@@ -460,7 +459,7 @@ async def test_each_role_gets_the_stream_of_the_table(line: Line, visibility: st
         client = AsyncClient()
         if who != "anonymous":
             await client.aforce_login(world.people[who])
-        response = await client.get(address)
+        response = await client.get(address, line.data(world))
         got[who] = outcome(response)
         response.close()
     assert got == {who: line.expected(who, visibility) for who in PEOPLE}

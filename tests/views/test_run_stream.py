@@ -16,10 +16,12 @@ from django.test import AsyncClient
 from django.urls import reverse
 from django.utils import timezone
 
-from tests.helpers.world import line, numbered, point, started, store_events, until
+from tests.helpers.world import line, messages, numbered, point, run_messages, started, store_events, until
 from trainingapp.models import TrainingRun
-from trainingapp.runs import live
-from trainingapp.runs.live import Audience, Message, Reader, list_messages, run_messages
+from trainingapp.runs import live, stream_clients, stream_readers
+from trainingapp.runs.live_lists import ListReader
+from trainingapp.runs.stream_clients import CLIENTS, Audience, Message
+from trainingapp.runs.stream_readers import Reader
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 ENGLISH = Audience("en")
@@ -30,7 +32,7 @@ atell = sync_to_async(store_events)
 async def no_reader_is_left() -> AsyncIterator[None]:
     """Whatever a test leaves behind is noticed here."""
     yield
-    await until(lambda: not Reader.readers, timeout_s=2)
+    await until(lambda: not Reader.readers and not CLIENTS.open, timeout_s=2)
 
 
 def shown_lines(messages: list[Message]) -> list[int]:
@@ -58,7 +60,10 @@ async def test_a_reconnecting_client_gets_every_event_exactly_once(run: Training
     assert shown_lines(before + after) == [1, 2, 3, 4, 5, 6, 8]
 
 
-async def test_a_client_ahead_of_the_reader_gets_no_event_twice(run: TrainingRun) -> None:
+async def test_a_client_ahead_of_the_reader_gets_no_event_twice(
+    run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_readers, "POLL_S", 3600)
     async with aclosing(run_messages(run.pk, ENGLISH, 0)) as first:
         await anext(first)
         reader = Reader.readers[live.RunReader, run.pk]
@@ -142,7 +147,7 @@ async def test_a_cancelled_client_is_removed(run: TrainingRun) -> None:
 async def test_a_slow_client_is_disconnected_and_the_others_continue(
     run: TrainingRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "QUEUE_SIZE", 4)
+    monkeypatch.setattr(stream_clients, "QUEUE_SIZE", 4)
     async with aclosing(run_messages(run.pk, ENGLISH, 0)) as slow, aclosing(run_messages(run.pk, ENGLISH, 0)) as quick:
         await anext(slow)
         await anext(quick)
@@ -208,16 +213,34 @@ async def test_a_deleted_run_ends_its_streams(run: TrainingRun) -> None:
 async def test_the_server_can_end_all_streams(run: TrainingRun) -> None:
     async with asyncio.timeout(10):
         async for _message in run_messages(run.pk, ENGLISH, 0):
-            live.end_streams()
+            stream_clients.end_streams()
 
 
-async def test_the_list_stream_only_signals_changes(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live.ListReader, "poll_s", 0.05)
-    async with asyncio.timeout(10), aclosing(list_messages()) as stream:
+async def test_a_list_hears_of_changes_and_not_of_progress(
+    make: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ListReader, "poll_s", 0.0)
+    run = await sync_to_async(make)(status="running", heartbeat_at=timezone.now())
+    async with asyncio.timeout(10), aclosing(messages(ListReader, "runs", ENGLISH, 0)) as stream:
         news = asyncio.ensure_future(anext(stream))
-        await until(lambda: any(reader.position == 0 for reader in Reader.readers.values()))
+        await until(lambda: any(one.position > 0 for one in Reader.readers.values()))
+        (reader,) = Reader.readers.values()
         await atell(run, line("news"))
-        assert await news == Message("changed", "")
+        read_at = reader.read_at
+        await until(lambda: reader.read_at > read_at)
+        assert not news.done()
+        await sync_to_async((await TrainingRun.objects.aget(pk=run.pk)).transition)("completed")
+        changed = await news
+        assert changed == Message("changed", "", reader.position)
+    # Who comes back hears only of what has happened since.
+    async with asyncio.timeout(10), aclosing(messages(ListReader, "runs", ENGLISH, changed.id + 60_000)) as stream:
+        again = asyncio.ensure_future(anext(stream))
+        await until(lambda: any(one.position > 0 for one in Reader.readers.values()))
+        assert not again.done()
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
+    async with asyncio.timeout(10), aclosing(messages(ListReader, "runs", ENGLISH, changed.id - 60_000)) as stream:
+        assert (await anext(stream)).event == "changed"
 
 
 # The view
@@ -236,50 +259,121 @@ async def first_chunks(response: Any, count: int) -> str:
             chunks.append(chunk)
             if len(chunks) == count:
                 break
-    await response._iterator.aclose()  # what the server does by letting the response go
+    await response.chunks.aclose()  # as the server does when the client leaves
     return b"".join(chunks).decode()
 
 
+def address(*topics: str) -> str:
+    return f"{reverse('event_stream')}?topics={','.join(topics)}"
+
+
+async def blocks(response: Any) -> AsyncIterator[str]:
+    """The events of a response one by one, as text."""
+    rest = ""
+    async with asyncio.timeout(20):
+        async for chunk in response.streaming_content:
+            *whole, rest = (rest + chunk.decode()).split("\n\n")
+            for block in whole:
+                yield block
+
+
+async def close(response: Any) -> None:
+    await response.chunks.aclose()  # as the server does when the client leaves
+
+
 async def test_the_answer_is_an_uncached_event_stream(run: TrainingRun, user: User) -> None:
-    response = await (await client_of(user)).get(reverse("run_stream", args=[run.pk]))
+    response = await (await client_of(user)).get(address(f"run.{run.pk}"))
     assert response.headers["Content-Type"] == "text/event-stream"
     assert "no-cache" in response.headers["Cache-Control"]
     assert response.headers["X-Accel-Buffering"] == "no"
-    assert await first_chunks(response, 1) == ": connected\n\n"
+    assert await anext(blocks(response)) == ": connected"
+    await close(response)
 
 
-@pytest.mark.parametrize("way", ["header", "address"])
-async def test_the_stream_continues_after_the_last_event_id(run: TrainingRun, user: User, way: str) -> None:
+async def test_one_stream_carries_several_topics(make: Callable[..., TrainingRun], user: User) -> None:
+    one, two = await sync_to_async(make)(), await sync_to_async(make)()
+    await atell(one, line("one"), line("two"), line("three"))
+    response = await (await client_of(user)).get(address(f"run.{one.pk}:2", f"run.{two.pk}:0", "runs"))
+    found: dict[str, list[str]] = {}
+    async for block in blocks(response):
+        if seq := re.findall(r'data-seq="(\d+)"', block):
+            found.setdefault(block.splitlines()[0], []).extend(seq)
+            if block.splitlines()[0] == f"topic: run.{one.pk}":
+                assert "id: 3" in block
+                await atell(two, line("other"))
+            else:
+                break
+    assert found == {f"topic: run.{one.pk}": ["3"], f"topic: run.{two.pk}": ["1"]}
+    await close(response)
+
+
+async def test_a_poll_ends_with_what_there_is(run: TrainingRun, user: User) -> None:
+    await atell(run, line("one"), line("two"))
+    response = await (await client_of(user)).get(address(f"run.{run.pk}:1", "runs") + "&poll=1")
+    found = [block async for block in blocks(response)]
+    assert [re.findall(r'data-seq="(\d+)"', block) for block in found if "id: " in block] == [["2"]]
+
+
+@pytest.mark.parametrize("topics", ["", "x", "run.x", "run.1:x", "run.²", "run.1:-1", "runs,,", "run." + "9" * 30])
+async def test_malformed_topics_are_refused(user: User, topics: str) -> None:
+    assert (await (await client_of(user)).get(address(topics))).status_code == 400
+
+
+async def test_a_run_that_is_not_visible_is_gone_and_other_topics_go_ahead(
+    run: TrainingRun, user: User, other_user: User
+) -> None:
+    await TrainingRun.objects.filter(pk=run.pk).aupdate(visibility="private")
+    response = await (await client_of(other_user)).get(address(f"run.{run.pk}", "run.4711", "runs:1"))
+    stream = blocks(response)
+    found = [await anext(stream) for _number in range(4)]
+    gone = [f"topic: run.{number}\nevent: gone\ndata: " for number in (run.pk, 4711)]
+    assert found[:3] == [": connected", *gone]
+    assert "topic: runs\n" in found[3]
+    await close(response)
+
+
+async def test_a_page_that_is_far_behind_is_told_to_load_again(
+    run: TrainingRun, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "MOST_BEHIND", 2)
     await atell(run, line("one"), line("two"), line("three"))
-    client, address = await client_of(user), reverse("run_stream", args=[run.pk])
-    if way == "header":
-        response = await client.get(address, headers={"Last-Event-ID": "2"})
-    else:
-        response = await client.get(address + "?after=2")
-    text = await first_chunks(response, 9)  # a greeting, seven parts, one message
-    assert re.findall(r'data-seq="(\d+)"', text) == ["3"]
-    assert "id: 3\n" in text
-
-
-async def test_an_invalid_event_id_is_refused(run: TrainingRun, user: User) -> None:
-    response = await (await client_of(user)).get(reverse("run_stream", args=[run.pk]) + "?after=x")
-    assert response.status_code == 400
-
-
-async def test_a_missing_run_has_no_stream(user: User) -> None:
-    assert (await (await client_of(user)).get(reverse("run_stream", args=[4711]))).status_code == 404
+    response = await (await client_of(user)).get(address(f"run.{run.pk}:0") + "&poll=1")
+    text = "\n\n".join([block async for block in blocks(response)])
+    assert f"topic: run.{run.pk}\nid: 3\nevent: behind" in text
+    assert "data-seq" not in text
 
 
 async def test_a_stream_ends_with_its_session(run: TrainingRun, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(stream_clients, "HEARTBEAT_S", 0.05)
     client = await client_of(user)
-    response = await client.get(reverse("run_stream", args=[run.pk]))
-    content = response.streaming_content  # type: ignore[attr-defined]
-    async with asyncio.timeout(10):
-        text = ""
-        async for chunk in content:
-            text += chunk.decode()
-            if "alive" in text and client.cookies:
-                await client.alogout()
-                client.cookies.clear()
-    assert text.endswith("event: logged-out\ndata: \n\n")
+    response = await client.get(address(f"run.{run.pk}", "runs"))
+    found = []
+    async for block in blocks(response):
+        found.append(block)
+        if "alive" in block and client.cookies:
+            await client.alogout()
+            client.cookies.clear()
+    assert found[-1] == "event: logged-out\ndata: "
+
+
+async def test_many_streams_of_one_person_cost_one_check(
+    run: TrainingRun, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[int] = []
+    original = stream_clients.users_of
+
+    def counted(credentials: Any) -> Any:
+        checked.append(len(credentials))
+        return original(credentials)
+
+    monkeypatch.setattr(stream_clients, "users_of", counted)
+    monkeypatch.setattr(stream_clients, "HEARTBEAT_S", 0.05)
+    client = await client_of(user)
+    streams = [await client.get(address(f"run.{run.pk}")) for _number in range(3)]
+    for response in streams:
+        async for block in blocks(response):
+            if block == ": alive":
+                break
+    assert set(checked) == {1}
+    for response in streams:
+        await close(response)

@@ -14,7 +14,7 @@ from trainingapp.accounts import sharing as sharing_verbs
 from trainingapp.datasets import verbs as dataset_verbs
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Team, TrainingRun
 from trainingapp.models.verbs import VerbError
-from trainingapp.runs import live
+from trainingapp.runs import stream_clients
 from trainingapp.runs import verbs as run_verbs
 
 
@@ -133,10 +133,10 @@ async def listening(
     run: TrainingRun, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """The stream of a run, read by another user."""
-    monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(stream_clients, "HEARTBEAT_S", 0.05)
     client = AsyncClient()
     await client.aforce_login(other_user)
-    response = await client.get(reverse("run_stream", args=[run.pk]))
+    response = await client.get(reverse("event_stream") + f"?topics=run.{run.pk}")
     assert response.status_code == 200
     content: Any = response.streaming_content
     yield aiter(content)
@@ -152,7 +152,7 @@ async def test_an_open_stream_ends_with_the_permission_to_see(listening: Any, ru
             pass
         await sync_to_async(sharing_verbs.share)(run, "private")
         rest = b"".join([part async for part in listening])
-    assert rest.splitlines()[-3] == b"event: logged-out"
+    assert rest.splitlines()[-4:-2] == [f"topic: run.{run.pk}".encode(), b"event: gone"]
 
 
 @pytest.mark.django_db

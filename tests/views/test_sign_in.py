@@ -141,7 +141,7 @@ def test_every_response_has_the_security_headers_and_is_not_cached(
 async def test_a_stream_has_the_security_headers(user: User, run: TrainingRun) -> None:
     client = AsyncClient()
     await client.aforce_login(user)
-    response = await client.get(f"/runs/{run.pk}/events/")
+    response = await client.get(f"/events/?topics=run.{run.pk}")
     check_headers(response)
     response.close()
 

@@ -6,27 +6,28 @@ What has no number is the state of the run, sent whenever it changes.
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Annotated
 
-from django.contrib.auth import get_user
-from django.contrib.sessions.backends.db import SessionStore
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpResponseBase
 from django.utils import translation
 from django.utils.translation import gettext as _
 from ninja import Header, Query, Router, Schema
 from pydantic import Field
 
+from cvstudio.event_streams import RETRY_AFTER_S, STREAMS, EventStream
+from trainingapp.accounts.credentials import Credential
 from trainingapp.api.access import run_for
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import MOST_ID, Id
 from trainingapp.api.problems import Problem, wrong_parameter
 from trainingapp.api.schemas import TrainingStatusResponse
-from trainingapp.models import ApiToken, RunEvent, TrainingRun
+from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.presentation.event_text import event_text
-from trainingapp.runs.live import Audience, Message, RunReader, in_thread, run_messages
+from trainingapp.runs.live import RunReader
+from trainingapp.runs.stream_clients import CONNECTED, Audience, Client, Message, in_thread
+from trainingapp.runs.stream_readers import Wanted, follow
 
 router = Router(tags=["training"])
 
@@ -48,13 +49,16 @@ class EventFilters(Schema):
 
 
 class EventReader(RunReader):
-    """Renders the events of a run as JSON."""
+    """Renders the events of a run as JSON. A client gets all of them, however many it has missed."""
+
+    skips = False
+    topic = ""
 
     @staticmethod
-    def render_rows(rows: list[RunEvent], audience: Audience) -> list[Message]:
+    def render_rows(rows: list[RunEvent], language: str) -> list[Message]:
         messages = []
         names = ("seq", "type", "level", "attempt", "epoch", "step", "superseded")
-        with translation.override(audience.language):
+        with translation.override(language):
             for row in rows:
                 text = {} if row.type == RunEvent.Type.METRICS else {"message": event_text(row)}
                 about = {name: getattr(row, name) for name in names}
@@ -73,80 +77,46 @@ async def stream_events(
     pk: Id,
     filters: Query[EventFilters],
     last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", description=ABOUT_LAST)] = None,
-) -> StreamingHttpResponse:
+) -> HttpResponseBase:
     """The events above Last-Event-ID, then new ones, until you disconnect or your token is revoked.
 
     `event:` is log, metrics, checkpoint, sample or status, each with an `id:`; and state, without one, which is a
     TrainingStatusResponse. A comment every ten seconds shows that the stream lives. A deleted run sends `gone`.
     """
+    if STREAMS.is_full:
+        raise Problem(503, _("Too many streams are open."), headers={"Retry-After": str(RETRY_AFTER_S)})
     run = await in_thread(run_for, request, pk)
     after = filters.after or 0
     if last_event_id:
         if not (last_event_id.isascii() and last_event_id.isdecimal() and len(last_event_id) < 19):
             raise wrong_parameter("Last-Event-ID", _("This is no number of an event."))
         after = int(last_event_id)
-    after = min(after, run.event_seq)
-    messages = run_messages(run.pk, PROGRAMS, after, EventReader)
-    if filters.max_s is not None:
-        messages = within(messages, filters.max_s)
-    response = StreamingHttpResponse(
-        _encoded(request, run.pk, messages, after, filters.until_end),
-        content_type="text/event-stream",
-    )
-    response.headers["Cache-Control"] = "no-cache, no-transform"
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
+    token = request.caller.token
+    credential = Credential(token=token.pk) if token else Credential(session=request.session.session_key or "")
+    client = Client(credential, farewell=Message("signed-out", "{}"), is_single=True)
+    topic = Wanted(EventReader, run.pk, PROGRAMS, min(after, run.event_seq))
+    return EventStream(_encoded(client, topic, until_end=filters.until_end, max_s=filters.max_s))
 
 
 async def _encoded(
-    request: ApiRequest, pk: int, messages: AsyncGenerator[Message | None, None], after: int, until_end: bool
-) -> AsyncIterator[bytes]:
-    """The messages as bytes. A reader who loses the permission gets a last message, and the stream ends."""
-    yield b": connected\n\n"
-    sent = after
+    client: Client, topic: Wanted, *, until_end: bool, max_s: float | None
+) -> AsyncGenerator[bytes, None]:
+    """The messages as bytes, up to the last event of a run that rests or for `max_s` seconds if these are wanted."""
+    timer = asyncio.get_running_loop().call_later(max_s, client.finish) if max_s is not None else None
+    sent = topic.after
     end: int | None = None  # the number of the last event of a run that rests
-    async with aclosing(messages):
-        async for message in messages:
-            if message is None:
-                if not await in_thread(_may_still, request, pk):
-                    yield Message("signed-out", "{}").encode()
-                    return
-                yield b": alive\n\n"
-                continue
-            yield message.encode()
-            sent = message.id or sent
-            if until_end and message.event == "state":
-                state = json.loads(message.data)
-                end = int(state["event_seq"]) if state["status"] in RESTING else None
-            if end is not None and sent >= end:
-                return
-
-
-async def within(messages: AsyncGenerator[Message | None, None], most_s: float) -> AsyncGenerator[Message | None, None]:
-    """The messages of the next `most_s` seconds."""
-    deadline = time.monotonic() + most_s
-    async with aclosing(messages):
-        while True:
-            try:
-                yield await asyncio.wait_for(anext(messages), deadline - time.monotonic())
-            except (StopAsyncIteration, TimeoutError):
-                return
-
-
-def _may_still(request: ApiRequest, pk: int) -> bool:
-    """Whether the caller's token or session is still valid, and they may still see the run."""
-    token = request.caller.token
-    if token is not None:
-        fresh = ApiToken.objects.select_related("user").filter(pk=token.pk).first()
-        if fresh is None or not fresh.is_usable or not fresh.user.is_active:
-            return False
-    else:
-        probe = HttpRequest()
-        probe.session = SessionStore(request.session.session_key)
-        if not get_user(probe).is_authenticated:
-            return False
     try:
-        run_for(request, pk)
-    except Problem:
-        return False
-    return True
+        yield CONNECTED.data
+        async with aclosing(follow(client, [topic])) as news:
+            async for batches in news:
+                for message in (message for batch in batches for message in batch.messages):
+                    sent = message.id or sent
+                    if until_end and message.event == "state":
+                        state = json.loads(message.data)
+                        end = int(state["event_seq"]) if state["status"] in RESTING else None
+                yield b"".join(batch.data for batch in batches)
+                if end is not None and sent >= end:
+                    return
+    finally:
+        if timer is not None:
+            timer.cancel()

@@ -17,7 +17,7 @@ from trainingapp.api.idempotency import answered_once
 from trainingapp.api.limits import count_request
 from trainingapp.api.problems import Problem, failure, wrong_parameters
 from trainingapp.contract.old_names import OLD_KEYS
-from trainingapp.runs.live import in_thread
+from trainingapp.runs.stream_clients import in_thread
 
 View = Callable[..., HttpResponseBase]
 AsyncView = Callable[..., Awaitable[HttpResponseBase]]

@@ -28,6 +28,7 @@ TAGS = [
 ]
 #: Refusals of single operations, beside those that follow from rules.
 SPECIAL: dict[str, tuple[int, ...]] = {
+    "stream_events": (503,),
     "change_run": (409, 412, 428),
     "delete_run": (409,),
     "compare_runs": (404,),
@@ -76,6 +77,7 @@ MEANINGS = {
     422: "Something in the request is wrong; `errors` says what.",
     428: "If-Match is missing.",
     429: "Too many requests in this minute; Retry-After says how many seconds to wait.",
+    503: "Too many streams are open; Retry-After says how many seconds to wait.",
 }
 
 

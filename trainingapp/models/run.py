@@ -198,6 +198,8 @@ class TrainingRun(Shared):
                 fields=["status", "-created_at", "-id", "owner", "visibility", "team"], name="run_newest_of_status"
             ),
             models.Index(fields=["status", "-finished_at"], name="run_finished"),
+            # Open lists ask each second what has been written.
+            models.Index(fields=["updated_at"], name="run_updated"),
         ]
         verbose_name = _("run")
         verbose_name_plural = _("runs")

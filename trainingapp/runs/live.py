@@ -1,290 +1,244 @@
-"""The streams of pages: one reader of the database per topic and process, which serves all browsers of the topic.
+"""The topic of a run: its events, each once and in order, and the parts of its page whenever they change.
 
-A topic is a run, or the list of runs. Its reader polls the database four times a second (or when the bell rings),
-renders what is new once for each audience (a language and the permitted buttons; for a waiting run each user, because
-the reason names other runs) and puts it into the queue of each client. The bell carries no data and nothing is stored
-here: a client that is too slow is disconnected and reconnects with the number of the last event that it has seen.
+Events are sent as soon as they are stored. Parts are rendered once for each audience (a language and the permitted
+buttons; for a waiting run each user, because the reason names other runs): at once when the status changes, otherwise
+about once a second, and only those that an event or the progress can have changed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import itertools
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import ParamSpec, TypeVar
+from dataclasses import replace
 
 import structlog
-from asgiref.sync import sync_to_async
-from channels.layers import get_channel_layer
 from django.contrib.auth import get_user_model
-from django.db import DatabaseError, close_old_connections
-from django.db.models import Count, Max, Sum
+from django.db import DatabaseError
 from django.utils import translation
-from redis.exceptions import RedisError
 
-from trainingapp.models import Host, RunEvent, TrainingRun
-from trainingapp.models.bell import RUNS_GROUP, run_group
-from trainingapp.models.run import heartbeat_deadline
-from trainingapp.runs.run_page import LOG_TYPES, PARTS, QUICK_PARTS, metric_point, render_log_lines, render_parts
+from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.runs.run_page import (
+    LOG_TYPES,
+    PARTS,
+    PROGRESS_PARTS,
+    QUICK_PARTS,
+    metric_point,
+    parts_changed_by,
+    render_log_lines,
+    render_parts,
+)
+from trainingapp.runs.stream_clients import Audience, Batch, Message, Seat, in_thread, in_thread_of
+from trainingapp.runs.stream_readers import CLOCK, Key, Reader
 
 log = structlog.get_logger(__name__)
-P = ParamSpec("P")
-T = TypeVar("T")
 
-#: Seconds between two polls of the database; with a bell, polling only covers lost rings.
-POLL_S = 0.25
-POLL_WITH_BELL_S = 2.0
-LIST_POLL_S = 1.0
+#: Seconds between two renderings of parts that follow the progress.
+PARTS_S = 1.0
 #: Seconds between two evaluations of why a queued run waits.
 WAITING_POLL_S = 2.0
-#: Seconds of silence after which a stream sends a heartbeat.
-HEARTBEAT_S = 10.0
-#: Messages that may be queued for a client, and rows read in one query.
-QUEUE_SIZE = 256
+#: Rows read in one query.
 BATCH_ROWS = 500
+#: Events that a page fetches from the stream when it comes back. With more it loads its log and its charts again.
+MOST_BEHIND = 2000
 
-#: A few connections to the database serve every stream of the process.
-_THREADS = ThreadPoolExecutor(max_workers=4, thread_name_prefix="live")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One Server-Sent Event. `id` is the number of the last event of the run that it covers; None without one."""
-
-    event: str
-    data: str
-    id: int | None = None
-
-    def encode(self) -> bytes:
-        lines = [f"id: {self.id}"] if self.id is not None else []
-        lines.append(f"event: {self.event}")
-        lines += [f"data: {line}" for line in self.data.splitlines() or [""]]
-        return ("\n".join(lines) + "\n\n").encode()
+#: What clients have missed is read for one of them at a time, so that a run of a million events holds up no other.
+_BACKLOG = ThreadPoolExecutor(max_workers=1, thread_name_prefix="backlog")
+#: The columns that decide which parts are rendered.
+_WATCHED = (
+    *("status", "requested_action", "requested_at", "heartbeat_at", "last_event_at", "not_before", "attempt"),
+    *("version", "request_seq", "requests", "error_class", "event_seq", "updated_at"),
+)
+News = tuple[TrainingRun | None, list[RunEvent]]
 
 
-@dataclass(frozen=True, slots=True)
-class Audience:
-    """Clients that get the same rendering."""
-
-    language: str
-    controls: bool = False
-    may: frozenset[str] = frozenset()
-    #: Id of the user who reads why a run waits: which other runs may be named differs between users.
-    reader: int | None = None
-
-
-@dataclass(eq=False)
-class Client:
-    """One open stream. `listening` once it has reached the reader's position; `closed` when nothing more is sent."""
-
-    audience: Audience
-    listening: bool = False
-    closed: bool = False
-    queue: asyncio.Queue[Message] = field(default_factory=lambda: asyncio.Queue(QUEUE_SIZE))
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def offer(self, messages: Iterable[Message]) -> None:
-        """Queue the messages; a client that is QUEUE_SIZE behind is closed and reconnects."""
-        for message in messages:
-            if self.closed:
-                return
-            try:
-                self.queue.put_nowait(message)
-            except asyncio.QueueFull:
-                self.close()
-
-    def close(self) -> None:
-        self.closed = True
-        self.ended.set()
-
-    async def next(self, timeout_s: float) -> Message | None:
-        """The next message; None after `timeout_s` without one or when the client is closed."""
-        if not self.queue.empty():
-            return self.queue.get_nowait()
-        get, end = asyncio.ensure_future(self.queue.get()), asyncio.ensure_future(self.ended.wait())
-        try:
-            await asyncio.wait({get, end}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            return get.result() if get.done() else None
-        finally:
-            get.cancel()
-            end.cancel()
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a function that uses the database in a thread, which keeps no connection open afterwards."""
-
-    def call() -> T:
-        close_old_connections()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            close_old_connections()
-
-    return await sync_to_async(call, thread_sensitive=False, executor=_THREADS)()
-
-
-class Reader:
-    """Feeds all clients of one topic. Lives as long as it has a client; the next one starts a new reader."""
-
-    poll_s = POLL_S
-    readers: dict[tuple[type[Reader], int | str], Reader] = {}
-
-    def __init__(self, key: int | str) -> None:
-        self.key = key
-        self.clients: set[Client] = set()
-        self.position = -1
-        self._rung = asyncio.Event()
-        self._moved = asyncio.Event()
-        self._has_bell = get_channel_layer() is not None
-        context = contextvars.Context()  # not the context of the request that happens to be first
-        self._tasks = [asyncio.create_task(self._feed(), context=context)]
-        if self._has_bell:
-            self._tasks.append(asyncio.create_task(self._listen(), context=context))
-
-    @classmethod
-    def join(cls, key: int | str, audience: Audience) -> tuple[Reader, Client]:
-        """Add a client to the topic's reader, starting it for the first. Pair with `leave`."""
-        reader = Reader.readers.get((cls, key))
-        if reader is None:
-            reader = Reader.readers[cls, key] = cls(key)
-        client = Client(audience)
-        reader.clients.add(client)
-        return reader, client
-
-    def leave(self, client: Client) -> None:
-        self.clients.discard(client)
-        if not self.clients:
-            self.end()
-
-    def end(self) -> None:
-        """Stop reading and close every client."""
-        if Reader.readers.get((type(self), self.key)) is self:
-            del Reader.readers[type(self), self.key]
-        for client in self.clients:
-            client.close()
-        self._moved.set()
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
-
-    async def reached(self, client: Client, position: int) -> None:
-        """Return when the reader has reached `position`, or the client is closed."""
-        while self.position < max(position, 0) and not client.closed:
-            self._moved.clear()
-            await self._moved.wait()
-
-    async def _feed(self) -> None:
-        try:
-            while await self._looked():
-                self._moved.set()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._rung.wait(), POLL_WITH_BELL_S if self._has_bell else self.poll_s)
-                self._rung.clear()
-        finally:  # after any error: the clients reconnect and start a new reader
-            self.end()
-
-    async def _looked(self) -> bool:
-        try:
-            return await self.look()
-        except DatabaseError as error:
-            log.warning("a stream could not read the database", topic=self.key, error=str(error))
-            await asyncio.sleep(1)
-            return True
-
-    async def look(self) -> bool:
-        """Read the database and send what is new. False when the topic no longer exists."""
-        raise NotImplementedError
-
-    def bell_group(self) -> str:
-        raise NotImplementedError
-
-    async def _listen(self) -> None:
-        """Poll when the bell rings. Where the bell is broken, polling by the clock continues."""
-        layer = get_channel_layer()
-        assert layer is not None
-        channel = await layer.new_channel()
-        try:
-            await layer.group_add(self.bell_group(), channel)
-            while True:
-                await layer.receive(channel)
-                self._rung.set()
-        except (OSError, RedisError) as error:
-            log.warning("the bell is not available", error=str(error))
-            self._has_bell = False
-
-
-class RunReader(Reader):
+class RunReader(Reader[News]):
     """Reads one run: `position` is the number of the newest event that was sent to the clients."""
 
     key: int
+    #: Whether clients that are far behind start again instead of getting all that they missed.
+    skips = True
 
-    def __init__(self, key: int) -> None:
+    def __init__(self, key: Key) -> None:
         super().__init__(key)
-        self._seen: tuple[object, ...] = ()
-        self._parts: dict[Audience, dict[str, str]] = {}
+        self._status: tuple[object, ...] = ()
+        self._updated_at: object = None
         self._is_waiting = False
+        self._waiting_at = 0.0
+        self._parts: dict[Audience, dict[str, str]] = {}
+        self._due: set[str] = set()
+        self._some_due, self._now_due = asyncio.Event(), asyncio.Event()
+        self._renderer = asyncio.create_task(self._keep_parts())
 
-    def bell_group(self) -> str:
-        return run_group(self.key)
+    @property
+    def topic(self) -> str:
+        return f"run.{self.key}"
 
-    async def look(self) -> bool:
-        run = await in_thread(TrainingRun.objects.select_related("dataset", "owner").filter(pk=self.key).first)
+    @property
+    def run_id(self) -> int:
+        return self.key
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        return [*super().tasks(), self._renderer]
+
+    @classmethod
+    def read(cls, wanted: Mapping[Key, int]) -> Mapping[Key, News]:
+        runs = TrainingRun.objects.only(*_WATCHED).in_bulk(list(wanted))
+        return {pk: (runs.get(pk), _news_of(runs.get(pk), position)) for pk, position in wanted.items()}
+
+    async def take(self, found: News) -> None:
+        run, rows = found
         if run is None:
-            for client in self.clients:
-                client.offer([Message("gone", "")])
-            return False
+            for seat in list(self.seats):
+                seat.client.gone(seat)
+            return
         if self.position < 0:
             self.position = run.event_seq
-        seen: tuple[object, ...] = (run.updated_at, run.event_seq, run.shown_status)
-        if run.status == TrainingRun.Status.QUEUED:  # why it waits changes with other runs
-            seen += (time.monotonic() // WAITING_POLL_S,)
-        if seen != self._seen or self.position < run.event_seq:
-            await self._send_news(run)
-            self._seen = seen
-        return True
-
-    async def _send_news(self, run: TrainingRun) -> None:
-        """Render for each audience what is new and send it without a pause in between: a client that joins while
-        this waits for a thread either receives it here or starts at the new position."""
-        if (run.status == TrainingRun.Status.QUEUED) != self._is_waiting:
-            self._is_waiting = not self._is_waiting
-            self._parts.clear()  # rendered for other audiences
-        rows = await in_thread(read_rows, run.pk, self.position, BATCH_ROWS)
-        names = PARTS if rows or not self._seen else QUICK_PARTS
-        news: dict[Audience, list[Message]] = {}
-        while missing := {self._audience(client.audience) for client in self.clients} - news.keys():
-            for audience in missing:
-                news[audience] = await in_thread(self.render_rows, rows, audience)
-                news[audience] += await self._changed_parts(run, names, audience)
-        for client in self.clients:
-            if client.listening:
-                client.offer(news[self._audience(client.audience)])
-        if rows:
-            self.position = rows[-1].seq
+        self._note(run, rows)
+        await self._send_rows(rows)
+        newest = rows[-1].seq if rows else self.position
+        # Rows may have been removed: what is not there up to the number of the run will not come.
+        self.position = newest if len(rows) == BATCH_ROWS else max(newest, run.event_seq)
         if len(rows) == BATCH_ROWS:
-            self._rung.set()  # there may be more
+            CLOCK.ring()  # there may be more
+
+    def _note(self, run: TrainingRun, rows: list[RunEvent]) -> None:
+        """Find out which parts have changed."""
+        is_waiting, now = run.status == TrainingRun.Status.QUEUED, time.monotonic()
+        if is_waiting != self._is_waiting:
+            self._is_waiting = is_waiting
+            self._parts.clear()  # rendered for other audiences
+        status = (
+            *(run.shown_status, run.requested_action, run.is_quiet, run.is_unanswered, run.attempt, run.not_before),
+            *(run.version, run.request_seq, len(run.requests), run.error_class),
+        )
+        changed = parts_changed_by(rows)
+        if status != self._status:
+            self._status = status
+            self._want({*QUICK_PARTS, *changed}, at_once=True)
+            return
+        if run.updated_at != self._updated_at:
+            self._updated_at = run.updated_at
+            changed |= PROGRESS_PARTS
+        if run.is_quiet or (is_waiting and now >= self._waiting_at + WAITING_POLL_S):  # time and other runs change it
+            self._waiting_at = now
+            changed.add("header")
+        self._want(changed)
+
+    async def _send_rows(self, rows: list[RunEvent]) -> None:
+        """Render the rows for each language and send them without a pause in between: a client that joins while this
+        waits for a thread either receives them here or starts at the new position."""
+        if not rows:
+            return
+        news: dict[str, Batch] = {}
+        while missing := {seat.audience.language for seat in self.seats} - news.keys():
+            for language in missing:
+                messages = await in_thread(self.render_rows, rows, language)
+                news[language] = Batch(tuple(messages), self.topic)
+        for seat in list(self.seats):
+            if seat.is_listening:
+                seat.client.offer(news[seat.audience.language])
+
+    # Parts
+
+    def _want(self, names: Collection[str], *, at_once: bool = False) -> None:
+        if names:
+            self._due |= set(names)
+            self._some_due.set()
+        if at_once:
+            self._now_due.set()
+
+    async def _keep_parts(self) -> None:
+        rendered_at = -PARTS_S
+        while True:
+            await self._some_due.wait()
+            with contextlib.suppress(TimeoutError):
+                wait_s = rendered_at + PARTS_S - time.monotonic()
+                await asyncio.wait_for(self._now_due.wait(), max(0.0, wait_s))
+            names, self._due = self._due, set()
+            self._some_due.clear()
+            self._now_due.clear()
+            try:
+                await self._send_parts(names)
+            except DatabaseError as error:
+                log.warning("the parts of a run could not be read", run=self.key, error=str(error))
+                self._want(names)
+            except Exception:
+                self.end()
+                raise
+            rendered_at = time.monotonic()
+
+    async def _send_parts(self, names: set[str]) -> None:
+        done: set[Audience] = set()
+        while missing := {self._audience(seat.audience) for seat in self.seats} - done:
+            wanted = {audience: names if audience in self._parts else set(PARTS) for audience in missing}
+            is_waiting = self._is_waiting
+            for audience, new in (await in_thread(self._rendered, wanted)).items():
+                if is_waiting == self._is_waiting:
+                    self._send_changed(audience, new)
+            done |= missing
+
+    def _send_changed(self, audience: Audience, new: dict[str, str]) -> None:
+        old = self._parts.setdefault(audience, {})
+        changed = tuple(Message(name, html) for name, html in new.items() if old.get(name) != html)
+        old.update(new)
+        batch = Batch(changed, self.topic)
+        for seat in list(self.seats):
+            if seat.is_listening and self._audience(seat.audience) == audience:
+                seat.client.offer(batch)
+
+    def _rendered(self, wanted: Mapping[Audience, set[str]]) -> dict[Audience, dict[str, str]]:
+        run = TrainingRun.objects.select_related("dataset", "owner").filter(pk=self.key).first()
+        if run is None:
+            return {}
+        ordered = {audience: [name for name in PARTS if name in names] for audience, names in wanted.items()}
+        return {audience: self.render_state(run, names, audience) for audience, names in ordered.items()}
 
     def _audience(self, audience: Audience) -> Audience:
         """The audience that sees the same: only the reason why a run waits is rendered for each reader."""
         return audience if self._is_waiting else replace(audience, reader=None)
 
-    async def _changed_parts(self, run: TrainingRun, names: Iterable[str], audience: Audience) -> list[Message]:
-        old = self._parts.setdefault(audience, {})
-        new = await in_thread(self.render_state, run, PARTS if not old else names, audience)
-        changed = {name: html for name, html in new.items() if old.get(name) != html}
-        old.update(new)
-        return [Message(name, html) for name, html in changed.items()]
+    # Clients that come
+
+    async def backlog(self, seat: Seat, after: int) -> AsyncIterator[list[Message]]:
+        if self.skips and self.position - after > MOST_BEHIND:
+            after = self.position
+            yield [Message("behind", "", after)]
+        sent: dict[str, str] = {}
+        if self._audience(seat.audience) not in self._parts:
+            self._want({"header"}, at_once=True)  # a new audience gets all parts, whichever are due
+        while not seat.is_listening and not seat.client.is_closed:
+            # From here on to the first `yield` or `await` nothing is sent, so that nothing is lost or sent twice.
+            upto = self.position
+            seat.is_listening = upto - after <= BATCH_ROWS
+            parts = self._parts.get(self._audience(seat.audience), {})
+            state = [Message(name, html) for name, html in parts.items() if sent.get(name) != html]
+            sent |= parts
+            if state:
+                yield state
+            if after >= upto:
+                continue
+            started_at = time.monotonic()
+            after, messages = await in_thread_of(_BACKLOG, self._missed, after, upto, seat.audience.language)
+            yield messages
+            if not seat.is_listening:
+                await asyncio.sleep(time.monotonic() - started_at)  # half of the time is for the others
+
+    def _missed(self, after: int, upto: int, language: str) -> tuple[int, list[Message]]:
+        """The next messages above event `after`, and the number of the last event that they cover."""
+        rows = read_rows(self.key, after, BATCH_ROWS, upto)
+        return rows[-1].seq if len(rows) == BATCH_ROWS else upto, self.render_rows(rows, language)
+
+    # Rendering
 
     @staticmethod
-    def render_rows(rows: list[RunEvent], audience: Audience) -> list[Message]:
+    def render_rows(rows: list[RunEvent], language: str) -> list[Message]:
         """The rows as messages: each row in exactly one message with a number, in their order."""
-        return render_rows(rows, audience.language)
+        return render_rows(rows, language)
 
     @staticmethod
     def render_state(run: TrainingRun, names: Iterable[str], audience: Audience) -> dict[str, str]:
@@ -293,39 +247,10 @@ class RunReader(Reader):
         with translation.override(audience.language):
             return render_parts(run, names, controls=audience.controls, may=audience.may, reader=reader)
 
-    def state(self, audience: Audience) -> list[Message]:
-        """The parts as they were last sent to this audience; a new audience gets them with the next poll, at once."""
-        audience = self._audience(audience)
-        if audience not in self._parts:
-            self._seen = ()
-            self._rung.set()
-        return [Message(name, html) for name, html in self._parts.get(audience, {}).items()]
 
-
-class ListReader(Reader):
-    """Watches all runs; its clients are only notified of a change, and fetch what they show."""
-
-    poll_s = LIST_POLL_S
-    _seen: dict[str, object] | None = None
-
-    def bell_group(self) -> str:
-        return RUNS_GROUP
-
-    async def look(self) -> bool:
-        seen = await in_thread(_list_fingerprint)
-        if self._seen is not None and seen != self._seen:
-            for client in self.clients:
-                client.offer([Message("changed", "")])
-        self._seen, self.position = seen, 0
-        return True
-
-
-def _list_fingerprint() -> dict[str, object]:
-    """Changes whenever a row of the list does, a running run falls silent, or a host appears or disappears."""
-    silent = TrainingRun.objects.filter(status=TrainingRun.Status.RUNNING, heartbeat_at__lt=heartbeat_deadline())
-    totals = TrainingRun.objects.aggregate(newest=Max("updated_at"), count=Count("pk"), events=Sum("event_seq"))
-    alive = Host.objects.filter(seen_at__gte=heartbeat_deadline())
-    return {**totals, "silent": silent.count(), "alive": alive.count()}
+def _news_of(run: TrainingRun | None, position: int) -> list[RunEvent]:
+    is_news = run is not None and 0 <= position < run.event_seq
+    return read_rows(run.pk, position, BATCH_ROWS) if run is not None and is_news else []
 
 
 def read_rows(run_id: int, after: int, most: int, upto: int | None = None) -> list[RunEvent]:
@@ -360,65 +285,3 @@ def _messages(kind: str, rows: list[RunEvent]) -> Iterator[Message]:
             yield Message("log", render_log_lines([row]), row.seq)
     elif kind == "log":
         yield Message("log", render_log_lines(rows), rows[-1].seq)
-
-
-async def run_messages(
-    run_id: int, audience: Audience, after: int, reader_class: type[RunReader] = RunReader
-) -> AsyncGenerator[Message | None, None]:
-    """Everything above event `after` of a run, each event once and in order, and its state whenever it changes.
-
-    `reader_class` says what messages are made of it: partials for the pages, or others. None stands for a while without
-    news. Ends when the run is deleted, when the reader ends or when the client is too slow; the client then comes back
-    with the number of the last event it has seen.
-    """
-    reader, client = reader_class.join(run_id, audience)
-    assert isinstance(reader, RunReader)
-    try:
-        await reader.reached(client, after)
-        client.listening, upto = True, reader.position
-        for message in reader.state(audience):
-            yield message
-        async for message in _backlog(reader, client.audience, after, upto):
-            yield message
-        async for news in _news(client):
-            yield news
-    finally:
-        reader.leave(client)
-
-
-async def _backlog(reader: RunReader, audience: Audience, after: int, upto: int) -> AsyncIterator[Message]:
-    while after < upto:
-        rows = await in_thread(read_rows, reader.key, after, BATCH_ROWS, upto)
-        if not rows:
-            return
-        for message in await in_thread(reader.render_rows, rows, audience):
-            yield message
-        after = rows[-1].seq
-
-
-async def list_messages() -> AsyncGenerator[Message | None, None]:
-    """A "changed" whenever the list of runs does; None stands for a while without news."""
-    reader, client = ListReader.join("runs", Audience(""))
-    try:
-        async for news in _news(client):
-            yield news
-    finally:
-        reader.leave(client)
-
-
-async def _news(client: Client) -> AsyncIterator[Message | None]:
-    """What comes, and a None each HEARTBEAT_S at the latest since the last None."""
-    last_beat = time.monotonic()
-    while not (client.closed and client.queue.empty()):
-        message = await client.next(max(0.0, last_beat + HEARTBEAT_S - time.monotonic()))
-        if message is not None:
-            yield message
-        if time.monotonic() >= last_beat + HEARTBEAT_S:
-            last_beat = time.monotonic()
-            yield None
-
-
-def end_streams() -> None:
-    """Close every stream of this process, for a server that shuts down."""
-    for reader in list(Reader.readers.values()):
-        reader.end()

@@ -28,10 +28,17 @@ LOG_LINES = 500
 #: Points of one series that a chart gets; longer series are thinned out.
 CHART_POINTS = 2000
 
-#: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with progress,
-#: the others only with a new event.
+#: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with the status
+#: and with requests, those of the progress with every step, the others only with a new event.
 QUICK_PARTS = ("header", "pause_cost", "progress")
+PROGRESS_PARTS = frozenset({"pause_cost", "progress"})
 PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
+#: What an event of each type changes; lines of the log and training points change nothing but the progress.
+PARTS_OF_EVENTS: dict[str, frozenset[str]] = {
+    RunEvent.Type.STATUS: frozenset(PARTS),
+    RunEvent.Type.CHECKPOINT: frozenset({"header", "checkpoints"}),
+    RunEvent.Type.SAMPLE: frozenset({"batch"}),
+}
 
 
 #: States in which the page shows what a pause costs, or when the run could continue.
@@ -81,6 +88,14 @@ def render_parts(
     """HTML of the named parts, in the active language."""
     context = part_context(run, controls=controls, may=may, reader=reader)
     return {name: render_to_string(f"runs/_{name}.html", context) for name in names}
+
+
+def parts_changed_by(events: Iterable[RunEvent]) -> set[str]:
+    """The parts that the events may have changed."""
+    changed: set[str] = set()
+    for event in events:
+        changed |= PARTS_OF_EVENTS.get(event.type, frozenset()) | ({"evaluation"} if event.is_evaluation else set())
+    return changed
 
 
 def render_log_lines(events: list[RunEvent]) -> str:

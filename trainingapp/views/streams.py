@@ -1,80 +1,101 @@
-"""Server-Sent Events, as plain async views."""
+"""The stream of a browser: one connection for all of its tabs, which carries the topics that they show."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from asgiref.sync import sync_to_async
-from django.contrib.auth import get_user
-from django.contrib.sessions.backends.db import SessionStore
 from django.db import close_old_connections
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseBase
 from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
 
+from cvstudio.event_streams import RETRY_AFTER_S, STREAMS, EventStream
+from trainingapp.accounts.credentials import Credential
 from trainingapp.accounts.permissions import Verb, can, visible_to
 from trainingapp.accounts.users import AnyUser
 from trainingapp.models import TrainingRun
-from trainingapp.runs.live import Audience, Message, in_thread, list_messages, run_messages
+from trainingapp.runs.live import RunReader
+from trainingapp.runs.live_lists import ListReader, QueueReader
 from trainingapp.runs.run_page import further_rights
+from trainingapp.runs.stream_clients import CONNECTED, Audience, Client, Message, in_thread
+from trainingapp.runs.stream_readers import Wanted, follow
+
+#: Topics of one stream. A browser with more tabs in view is told to wait for some of them.
+MOST_TOPICS = 100
+_LISTS: dict[str, type[ListReader]] = {"runs": ListReader, "queue": QueueReader}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A topic of the address, and what the client has of it: the number of an event or a time in milliseconds."""
+
+    name: str
+    after: int
+
+    @property
+    def run_id(self) -> int | None:
+        return int(self.name[4:]) if self.name.startswith("run.") else None
 
 
 @require_safe
-async def run_stream(request: HttpRequest, pk: int) -> HttpResponse | StreamingHttpResponse:
-    """Events of a run above Last-Event-ID (or ?after=), then what comes, until the client leaves."""
+async def event_stream(request: HttpRequest) -> HttpResponseBase:
+    """The topics of ?topics=, such as run.12:340,runs: what is above their numbers, then what comes.
+
+    A run that the user may not see, or that does not exist, is told as gone. With ?poll=1 the response ends with what
+    there is now, for browsers without a stream.
+    """
+    asked = _asked(request.GET.get("topics", ""))
+    if asked is None:
+        return HttpResponseBadRequest("topics must be names of topics with numbers, such as run.12:340,runs")
+    once = "poll" in request.GET
+    if not once and STREAMS.is_full:
+        return HttpResponse(status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
     user = await request.auser()
-    run = await in_thread(_visible_run, user, pk)
-    if run is None:
-        raise Http404
-    after = request.headers.get("Last-Event-ID") or request.GET.get("after") or "0"
-    if not after.isdecimal():
-        return HttpResponseBadRequest("after must be the number of an event")
-    controls = await in_thread(can, user, Verb.CONTROL, run)
-    may = await in_thread(further_rights, user, run)
-    audience = Audience(get_language() or "en", controls, may, user.pk)
-    return await _streamed(request, run_messages(run.pk, audience, min(int(after), run.event_seq)), run.pk)
-
-
-@require_safe
-async def run_list_stream(request: HttpRequest) -> StreamingHttpResponse:
-    """Sends "changed" whenever the list of runs changes; messages have no numbers, so none can be missed."""
-    return await _streamed(request, list_messages())
-
-
-def _visible_run(user: AnyUser, pk: int) -> TrainingRun | None:
-    return visible_to(user, TrainingRun.objects.all()).filter(pk=pk).first()
-
-
-async def _streamed(
-    request: HttpRequest, messages: AsyncGenerator[Message | None, None], run_id: int | None = None
-) -> StreamingHttpResponse:
+    wanted, gone = await in_thread(_wanted, user, asked, get_language() or "en")
     await sync_to_async(close_old_connections)()  # the request's own connection would stay open as long as the stream
-    response = StreamingHttpResponse(
-        _encoded(messages, request.session.session_key or "", run_id), content_type="text/event-stream"
-    )
-    response.headers["Cache-Control"] = "no-cache, no-transform"
-    response.headers["X-Accel-Buffering"] = "no"
-    return response
+    client = Client(Credential(session=request.session.session_key or ""))
+    return EventStream(_encoded(client, wanted, gone, once=once))
 
 
-async def _encoded(
-    messages: AsyncGenerator[Message | None, None], session_key: str, run_id: int | None
-) -> AsyncIterator[bytes]:
-    """The messages as bytes; a comment keeps the connection open. It ends with the session or the permission."""
-    yield b": connected\n\n"
-    async with aclosing(messages):  # a disconnected client is released now, not by the garbage collector
-        async for message in messages:
-            if message is not None:
-                yield message.encode()
-            elif await in_thread(_may_look, session_key, run_id):
-                yield b": alive\n\n"
-            else:
-                yield Message("logged-out", "").encode()
-                return
+def _asked(text: str) -> list[Asked] | None:
+    """The topics of the address; None where it is malformed."""
+    found: dict[str, Asked] = {}
+    for part in text.split(","):
+        name, _colon, after = part.partition(":")
+        number = name.removeprefix("run.") if name.startswith("run.") else "0"
+        if not all(value.isascii() and value.isdecimal() and len(value) < 19 for value in (number, after or "0")):
+            return None
+        if name not in _LISTS and not name.startswith("run."):
+            return None
+        found[name] = Asked(name, int(after or 0))
+    return list(found.values()) if 0 < len(found) <= MOST_TOPICS else None
 
 
-def _may_look(session_key: str, run_id: int | None) -> bool:
-    """Whether the session is still one, and its user may still see the run."""
-    request = HttpRequest()
-    request.session = SessionStore(session_key)
-    user = get_user(request)
-    return user.is_authenticated and (run_id is None or _visible_run(user, run_id) is not None)
+def _wanted(user: AnyUser, asked: list[Asked], language: str) -> tuple[list[Wanted], list[str]]:
+    """The topics with their readers, and the names of those that the user may not see or that do not exist."""
+    ids = {one.run_id for one in asked if one.run_id is not None}
+    runs = visible_to(user, TrainingRun.objects.filter(pk__in=ids)).in_bulk() if ids else {}
+    wanted: list[Wanted] = []
+    gone: list[str] = []
+    for one in asked:
+        if one.run_id is None:
+            wanted.append(Wanted(_LISTS[one.name], one.name, Audience(language, reader=user.pk), one.after))
+        elif run := runs.get(one.run_id):
+            audience = Audience(language, can(user, Verb.CONTROL, run), further_rights(user, run), user.pk)
+            wanted.append(Wanted(RunReader, run.pk, audience, min(one.after, run.event_seq)))
+        else:
+            gone.append(one.name)
+    return wanted, gone
+
+
+async def _encoded(client: Client, wanted: list[Wanted], gone: list[str], *, once: bool) -> AsyncGenerator[bytes, None]:
+    yield CONNECTED.data
+    for name in gone:
+        yield Message("gone", "").encode(name)
+    if wanted:
+        async with aclosing(follow(client, wanted, once=once)) as news:
+            async for batches in news:
+                yield b"".join(batch.data for batch in batches)

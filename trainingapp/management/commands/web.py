@@ -10,9 +10,10 @@ import uvicorn
 from django.core.management.base import BaseCommand
 from django.urls import get_resolver
 
+from cvstudio.event_streams import raise_descriptor_limit
 from cvstudio.settings import env
 from trainingapp.operations.collector import settle
-from trainingapp.runs.live import end_streams
+from trainingapp.runs.stream_clients import end_streams
 from trainingapp.worker.consumer import end_with_parent
 
 #: Seconds for requests in progress to end when the server stops.
@@ -41,6 +42,7 @@ class Command(BaseCommand):
 
     def handle(self, *, host: str, port: int, **options: object) -> None:
         end_with_parent(signal.SIGTERM)
+        raise_descriptor_limit()
         config = uvicorn.Config(
             "cvstudio.asgi:application",
             host=host,
