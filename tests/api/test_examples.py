@@ -14,6 +14,7 @@ from safetensors.numpy import save
 
 from tests.api.conftest import Api, token_of
 from tests.api.test_training import CONTENT, checkpoint_of
+from tests.helpers.evaluations import evaluated, results
 from tests.helpers.sources import two_classes, write_zip
 from tests.helpers.studio import REPOSITORY
 from tests.helpers.tiny import board_of, make_dataset, make_run
@@ -38,6 +39,8 @@ def world(user: User, tmp_path: Path, settings: Any, live_server: Any, monkeypat
     checkpoint_of(done, 1, is_best=True, is_last=True)
     board_of(done)
     store_events(done, line("hello"), point(1))
+    for epoch, guesses in ((1, [0, 0]), (2, [0, 1])):
+        evaluated(done, epoch, images=[], predictions={}, image_results=results(guesses))
     TrainingRun.objects.filter(pk=done.pk).update(status="completed")
     for _ in range(3):
         make_run(user, dataset, start=True)

@@ -80,6 +80,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "change_run": (RUN, "control", {"priority": 3}),
     "delete_run": (RUN, "delete", None),
     "compare_runs": ("training/compare?runs={run}", "see", None),
+    "compare_images": ("training/compare/images?before={run}&after={run}", "see", None),
     "run_status": (f"{RUN}/status", "see", None),
     **control_calls(),
     "share_run": (f"{RUN}/share", "share", {"visibility": "private"}),

@@ -19,7 +19,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from tests.helpers.tiny import make_dataset, make_run
 from tests.helpers.annotated_pages import make_proposed, make_scenes
-from tests.helpers.evaluations import evaluated
+from tests.helpers.evaluations import evaluated, results
 from tests.helpers.world import line, point, started, store_events
 from tests.helpers.preflights import result as preflight_result
 from trainingapp.models import AuditEntry, Checkpoint, Dataset, Job, JournalEntry, TrainingRun, Weights
@@ -63,7 +63,11 @@ pages += ["/account/tokens/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
 pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
-pages += ["/queue/", "/devices/"]
+evaluated(runs["stopped"], 1, image_results=results([0, 1] * 6))
+evaluated(run, 2, image_results=results([0, 0] * 6))
+three = ",".join(str(runs[status].pk) for status in ("completed", "stopped", "failed"))
+pages += [f"/compare/?runs={three}&tab={tab}" for tab in ("", "significance", "config", "classes", "images")]
+pages += ["/compare/", "/queue/", "/devices/"]
 pages += [f"/runs/{run.pk}/checkpoints/", f"/runs/{runs['pending'].pk}/checkpoints/", "/disk/"]
 pages += [f"/datasets/{scenes.pk}/view/2/", f"/datasets/{dataset.pk}/view/1/"]
 pages += [f"/runs/{runs[name].pk}/epochs/?epochs=9" for name in ("running", "completed")]

@@ -19,7 +19,8 @@ from tests.helpers.trainers import (
 )
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.dataset_index import Sample, read_index, write_index
-from trainingapp.contract.evaluation import evaluated_epochs, fixed_indices, read_evaluation
+from trainingapp.contract.evaluation import evaluated_epochs, fixed_indices, image_results_path, read_evaluation
+from trainingapp.contract.image_results import read_image_results
 from trainingapp.contract.run_directory import RunSpec
 from trainingapp.engine.data.batches import BatchSource
 from trainingapp.engine.tasks.classification.task import ClassificationTask
@@ -85,6 +86,15 @@ def test_evaluation_file_has_what_pages_show(whole_run: Path) -> None:
     assert found["fixed"] == fixed_indices(12)
     scores = [one["score"] for one in found["images"]]
     assert scores == sorted(scores, reverse=True)  # by loss, the worst first
+
+
+def test_the_result_of_every_image_is_stored(whole_run: Path) -> None:
+    evaluation = read_evaluation(whole_run, 2)
+    stored = read_image_results(image_results_path(whole_run, 2))
+    assert evaluation is not None
+    assert stored.step == evaluation["step"]
+    assert stored.results.quality_N.mean() == pytest.approx(evaluation["values"]["top1"])
+    assert all(stored.results.arrays["truth_N"][one["index"]] == one["labels"][0] for one in evaluation["images"])
 
 
 def test_batch_images_are_drawn(whole_run: Path) -> None:

@@ -1,13 +1,16 @@
 """Runs with evaluation files, as their trainers write them, for the tests of the pages."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from tests.helpers.tiny import CLASSES
 from tests.helpers.world import store_events
 from trainingapp.contract.dataset_index import SAMPLES_FILE, Box, Sample, read_index, write_index
 from trainingapp.contract.evaluation import Column, Curve, Evaluation, ImageScore, write_evaluation
+from trainingapp.contract.image_results import ImageResults
 from trainingapp.models import Dataset, TrainingRun
 
 
@@ -64,3 +67,12 @@ def annotated(dataset: Dataset) -> None:
     tasks = ["classification", "detection", "segmentation"]
     about = {"name": index.name, "classes": index.classes, "fingerprint": index.fingerprint}
     write_index(dataset.folder, tasks=tasks, samples=samples, **about)
+
+
+def results(guesses: Sequence[int], truth: Sequence[int] = ()) -> ImageResults:
+    """The results of all images of a classifier; by default the images are of class 0 and 1 in turn."""
+    truth_N = np.array(truth or [index % 2 for index in range(len(guesses))], dtype=np.int32)
+    guess_N = np.array(guesses, dtype=np.int32)
+    ones_N = np.ones(len(guesses), dtype=np.float32)
+    arrays = {"truth_N": truth_N, "guess_N": guess_N, "in_top5_N": ones_N > 0, "loss_N": ones_N}
+    return ImageResults("classes", (truth_N == guess_N).astype(np.float32), arrays)

@@ -168,15 +168,17 @@ def test_curves_of_the_shown_runs(user_client: Client, runs: list[TrainingRun]) 
     store_events(runs[0], point(1, 2.0), point(2, 1.5))
     store_events(runs[1], point(1, 3.0))
     query = {"runs": numbers(runs), "hide": runs[2].pk}
-    charts = json.loads(user_client.get(reverse("compare_curves"), query).content)["charts"]
-    by_name = {chart["name"]: chart for chart in charts}
-    assert [(one["run"], one["points"]) for one in by_name["loss-train"]["series"]] == [
-        (runs[0].pk, [[1, 2.0], [2, 1.5]]),
-        (runs[1].pk, [[1, 3.0]]),
-    ]
-    assert by_name["top1-val"]["is_share"]
-    assert [one["points"] for one in by_name["top1-val"]["series"]] == [[[6, 0.9], [12, 0.5]], [[6, 0.6], [12, 0.8]]]
-    assert {one["per_epoch"] for one in by_name["top1-val"]["series"]} == {6.0}
+    curves = json.loads(user_client.get(reverse("compare_curves"), query).content)["curves"]
+    lines = {(one["chart"], one["run"]): one for one in curves}
+    assert [(step, value) for step, _time, value in lines["loss-train", runs[0].pk]["points"]] == [(1, 2.0), (2, 1.5)]
+    assert [(step, value) for step, _time, value in lines["loss-train", runs[1].pk]["points"]] == [(1, 3.0)]
+    top1 = lines["top1-val", runs[1].pk]
+    assert [(step, value) for step, _time, value in top1["points"]] == [(6, 0.6), (12, 0.8)]
+    assert (top1["is_share"], top1["per_epoch"]) == (True, 6.0)
+    assert runs[2].pk not in {one["run"] for one in curves}
+    # Each curve has a chart on the page.
+    boxes = set(re.findall(r'data-chart="([^"]+)"', page(user_client, **query)))
+    assert {one["chart"] for one in curves} <= boxes
 
 
 def test_markdown_holds_the_tables_and_escapes_names(user_client: Client, runs: list[TrainingRun]) -> None:

@@ -32,6 +32,7 @@ SPECIAL: dict[str, tuple[int, ...]] = {
     "change_run": (409, 412, 428),
     "delete_run": (409,),
     "compare_runs": (404,),
+    "compare_images": (404, 409),
     "run_script": (409,),
     "remove_checkpoint": (409,),
     "change_checkpoint": (409,),

@@ -25,9 +25,12 @@ An index counts the images of the validation split. A prediction is one of
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from trainingapp.contract.old_names import OLD_KEYS, deep_with_new_names, with_new_names
+
+if TYPE_CHECKING:
+    from trainingapp.contract.image_results import ImageResults
 
 EVALUATIONS_DIR = "evaluations"
 FORMAT = 1
@@ -98,6 +101,9 @@ class Evaluation:
     mask_pngs: dict[int, bytes] = field(default_factory=dict)
     """Predicted masks as files; those of the images shown become predictions."""
 
+    image_results: "ImageResults | None" = None
+    """The result of every image, for comparisons; see `contract/image_results.py`."""
+
 
 def _lines(curve: Curve) -> dict[str, object]:
     return {**vars(curve), "series": [{"label": label, "points": points} for label, points in curve.series]}
@@ -124,10 +130,17 @@ def evaluation_path(run_dir: Path, epoch: int) -> Path:
     return run_dir / EVALUATIONS_DIR / f"epoch_{epoch}.json"
 
 
+def image_results_path(run_dir: Path, epoch: int) -> Path:
+    return evaluation_path(run_dir, epoch).with_suffix(".npz")
+
+
 def write_evaluation(
     run_dir: Path, found: Evaluation, *, task: str, epoch: int, step: int, classes: list[str], paths: list[str]
 ) -> None:
-    """Write the file atomically. `paths` are those of the validation split. Raises OSError."""
+    """Write the file, and that of the results of all images, each atomically.
+
+    `paths` are those of the validation split. Raises OSError.
+    """
     images = notable_images(found, len(classes))
     fixed = fixed_indices(len(paths))
     shown = {one.index for one in images} | set(fixed)
@@ -155,8 +168,11 @@ def write_evaluation(
         "paths": {str(index): paths[index] for index in sorted(shown)},
         "predictions": {str(index): made for index, made in sorted(predictions.items()) if index in shown},
     }
+    from trainingapp.contract.image_results import write_image_results  # it needs numpy, which takes long to load
+
     path = evaluation_path(run_dir, epoch)
     path.parent.mkdir(exist_ok=True)
+    write_image_results(image_results_path(run_dir, epoch), found.image_results, step=step, paths=paths)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     temporary.replace(path)

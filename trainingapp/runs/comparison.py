@@ -3,14 +3,13 @@
 The pages, the API, the command and the Markdown text are made from one `Comparison`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from typing import Literal, TypedDict
 
 from django.db.models import QuerySet
-from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from pydantic import JsonValue
 
@@ -19,7 +18,7 @@ from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET
 from trainingapp.presentation.labels import task_label
 from trainingapp.presentation.numbers import NO_VALUE, metric, setting_value
 from trainingapp.presentation.times import duration
-from trainingapp.runs.charts import Chart, charts_of
+from trainingapp.runs.charts import charts_of
 from trainingapp.runs.evaluations import Evaluated, MetricRow, metric_of, metric_rows, validations_of
 from trainingapp.runs.forms import config_table
 from trainingapp.runs.run_page import Point, chart_points, thinned
@@ -125,24 +124,28 @@ class ConfigDifference:
         return list(zip(self.values, self.texts, strict=True))
 
 
-class CurveSeries(TypedDict):
-    """The line of one run; `points` are [step, value]."""
+class ChartFrame(TypedDict):
+    """A chart of one metric of one split; `series` stays empty, as its lines are the runs."""
 
+    name: str
+    title: str
+    metric: str
+    split: str
+    is_share: bool
+    series: list[str]
+
+
+class Curve(TypedDict):
+    """The line of one run; `points` are [step, seconds since its first point, value]."""
+
+    chart: str
     run: int
     name: str
     colour: int
     dashed: bool
-    per_epoch: float
-    points: list[tuple[int, float]]
-
-
-class ComparedChart(TypedDict):
-    """One metric of all runs."""
-
-    name: str
-    title: str
     is_share: bool
-    series: list[CurveSeries]
+    per_epoch: float
+    points: list[tuple[int, float, float]]
 
 
 @dataclass(frozen=True)
@@ -227,11 +230,39 @@ class Comparison:
         """The number of fields that are the same in all runs."""
         return len(config_table(self.base.run.config)) - sum(row.name != "dataset" for row in self.differences)
 
-    def charts(self) -> list[ComparedChart]:
-        """One chart for each metric and split of the task's charts, with a line for each run that has it."""
-        points = {item.run.pk: chart_points(item.run) for item in self.shown}
-        wanted = [chart for item in self.shown for chart in charts_of(self.task, item.run.config)]
-        return [chart for chart in _charts(wanted, self.shown, points) if chart["series"]]
+    @cached_property
+    def charts(self) -> list[ChartFrame]:
+        """One chart for each line of the charts of such runs."""
+        frames: dict[str, ChartFrame] = {}
+        for chart in (chart for item in self.shown for chart in charts_of(self.task, item.run.config)):
+            for one in chart["series"]:
+                name, title = f"{one['metric']}-{one['split']}", str(one["label"])
+                if chart["name"] == "loss":
+                    title = _("Loss, validation") if one["split"] == "val" else _("Loss, training")
+                frames.setdefault(
+                    name,
+                    ChartFrame(
+                        name=name,
+                        title=title,
+                        metric=one["metric"],
+                        split=one["split"],
+                        is_share=one["is_share"],
+                        series=[],
+                    ),
+                )
+        return list(frames.values())
+
+    def curves(self) -> Iterator[Curve]:
+        """The lines of the charts, run by run."""
+        for item in self.shown:
+            points = chart_points(item.run)
+            since = min((point["time"] for point in points), default=0.0)
+            for chart in self.charts:
+                own = [
+                    point for point in points if point["split"] == chart["split"] and chart["metric"] in point["values"]
+                ]
+                if own:
+                    yield _curve(item, chart, thinned(own, CURVE_POINTS), since)
 
 
 def _column(name: str, values: list[float]) -> MetricColumn:
@@ -244,36 +275,17 @@ def _cell(column: MetricColumn, row: MetricRow | None) -> MetricCell:
     return MetricCell(column, row, row is not None and row.value == column.best)
 
 
-def _charts(
-    wanted: Iterable[Chart], items: Sequence[ComparedRun], points: Mapping[int, list[Point]]
-) -> Iterable[ComparedChart]:
-    lines: dict[tuple[str, str], tuple[str | Promise, bool]] = {}
-    for chart in wanted:
-        for one in chart["series"]:
-            title = one["label"]
-            if chart["name"] == "loss":
-                title = _("Loss, validation") if one["split"] == "val" else _("Loss, training")
-            lines.setdefault((one["metric"], one["split"]), (title, one["is_share"]))
-    for (name, split), (title, is_share) in lines.items():
-        series = [_curve(item, points[item.run.pk], name, split) for item in items]
-        yield {
-            "name": f"{name}-{split}",
-            "title": str(title),
-            "is_share": is_share,
-            "series": [one for one in series if one["points"]],
-        }
-
-
-def _curve(item: ComparedRun, points: list[Point], name: str, split: str) -> CurveSeries:
-    own = [point for point in points if point["split"] == split and point["values"].get(name) is not None]
-    run = item.run
+def _curve(item: ComparedRun, chart: ChartFrame, points: Iterable[Point], since: float) -> Curve:
+    run, name = item.run, chart["metric"]
     return {
+        "chart": chart["name"],
         "run": run.pk,
         "name": run.name,
         "colour": item.colour,
         "dashed": item.is_dashed,
+        "is_share": chart["is_share"],
         "per_epoch": run.total_steps / run.total_epochs if run.total_epochs else 0.0,
-        "points": [(point["step"] or 0, point["values"][name]) for point in thinned(own, CURVE_POINTS)],
+        "points": [(point["step"] or 0, round(point["time"] - since, 3), point["values"][name]) for point in points],
     }
 
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_safe
 
 from trainingapp.accounts.permissions import visible_to
@@ -20,6 +22,11 @@ from trainingapp.runs.comparison import (
     compare,
     markdown,
 )
+from trainingapp.runs.regressions import class_table
+from trainingapp.runs.significance import significance
+from trainingapp.views.compared_images import images_part
+
+CLASSES_ON_A_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,13 @@ class RunChip:
 
 
 #: The parts of the page that are opened by ?tab=; without it the metrics and the charts.
-TABS = ("config",)
+TABS = {
+    "": gettext_lazy("Metrics and charts"),
+    "significance": gettext_lazy("Significance"),
+    "config": gettext_lazy("Config"),
+    "classes": gettext_lazy("Per class"),
+    "images": gettext_lazy("Images"),
+}
 
 
 def _numbers(texts: list[str]) -> list[int]:
@@ -102,17 +115,26 @@ def compare_page(request: HttpRequest) -> HttpResponse:
     context |= {
         "comparison": comparison,
         "chips": [_chip(item, comparison, address) for item in comparison.items],
-        "tabs": [(name, label, address.link(tab=name)) for name, label in _tab_labels().items()],
+        "tabs": [(name, label, address.link(tab=name)) for name, label in TABS.items()],
         "ends": [("best", _("Best epoch"), address.link(at="")), ("newest", _("Newest"), address.link(at="newest"))],
         "query": address.link(tab="").removeprefix("?"),
         "offered": comparable_runs(_seen(request), comparison.task, comparison.numbers),
         "markdown": markdown(comparison),
     }
+    context |= _tab_context(request, comparison, address.tab)
     return render(request, "compare/compare.html", context)
 
 
-def _tab_labels() -> dict[str, str]:
-    return {"": _("Metrics and charts"), "config": _("Config")}
+def _tab_context(request: HttpRequest, comparison: Comparison, tab: str) -> dict[str, object]:
+    """What the chosen part needs, so that a part that is not open costs nothing."""
+    if tab == "significance":
+        return {"significance": significance(comparison)}
+    if tab == "classes":
+        order = "class" if request.GET.get("order") == "class" else ""
+        table = class_table(comparison, request.GET.get("column", ""), by_spread=not order)
+        page = Paginator(table.rows, CLASSES_ON_A_PAGE).get_page(request.GET.get("page"))
+        return {"table": table, "page": page, "order": order}
+    return {"part": images_part(request, comparison)} if tab == "images" else {}
 
 
 def _chip(item: ComparedRun, comparison: Comparison, address: Address) -> RunChip:
@@ -134,7 +156,7 @@ def compare_curves(request: HttpRequest) -> JsonResponse:
         comparison = _comparison(request, Address.of(request))
     except ComparisonError as error:
         return JsonResponse({"problem": str(error)}, status=422)
-    return JsonResponse({"charts": comparison.charts() if comparison else []})
+    return JsonResponse({"curves": list(comparison.curves()) if comparison else []})
 
 
 @require_safe

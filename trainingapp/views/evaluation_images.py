@@ -92,6 +92,17 @@ class Gallery:
         most = MOST_IMAGES if label is None else SHOWN_PER_CLASS
         return [self._card(one.index, one.path, one.score) for one in ordered[:most]]
 
+    def at(self, index: int) -> Card:
+        """Any image of the validation split; its prediction only where the file has it."""
+        path = self._content.paths.get(index, "")
+        if not path:
+            try:
+                found = image_page(self._run.dataset, split="val", offset=index, limit=1).images
+            except (OSError, ValueError, KeyError):
+                found = []
+            path = found[0].path if found else ""
+        return self._card(index, path, None)
+
     def _card(self, index: int, path: str, score: float | None) -> Card:
         sample = self._sample(index, path)
         made = self._content.predictions.get(index)

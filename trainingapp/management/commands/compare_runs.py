@@ -7,6 +7,7 @@ from django.core.management import CommandError
 from trainingapp.management.base import Options, StudioCommand
 from trainingapp.models import TrainingRun
 from trainingapp.runs.comparison import At, ComparisonError, compare, markdown
+from trainingapp.runs.significance import markdown_of, significance
 
 
 class Command(StudioCommand):
@@ -20,6 +21,11 @@ class Command(StudioCommand):
         parser.add_argument(
             "--newest", action="store_true", help="Compare the newest validations instead of those of the best epochs."
         )
+        parser.add_argument(
+            "--intervals",
+            action="store_true",
+            help="Compute 95 %% intervals of the differences, however long it takes.",
+        )
 
     def handle(self, **options: object) -> None:
         parsed: Options = options
@@ -31,3 +37,5 @@ class Command(StudioCommand):
         if comparison is None:
             raise CommandError("None of these runs exists.")
         self.stdout.write(markdown(comparison), ending="")
+        if parsed["intervals"]:
+            self.stdout.write("\n" + markdown_of(significance(comparison, is_bounded=False)), ending="")

@@ -3,7 +3,7 @@
 Legend: N images of a batch, C classes, K most likely classes of an image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,7 @@ from trainingapp.contract.evaluation import (
     ImageScore,
     StoredPrediction,
 )
+from trainingapp.contract.image_results import ImageResults
 from trainingapp.contract.messages import gettext_noop as _
 
 RELIABILITY_BINS = 10
@@ -134,6 +135,7 @@ class ClassificationMeter:
             curves=[self._reliability()] if self._records else [],
             images=[score for record in self._records for score in record.scores()],
             predictions={index: guess for record in self._records for index, guess in record.guesses()},
+            image_results=image_results(self._records) if self._records else None,
         )
 
     def _reliability(self) -> Curve:
@@ -160,6 +162,26 @@ class ClassificationMeter:
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         for name, tensor in self.state_dict().items():
             tensor.copy_(state[name])
+
+
+def image_results(records: Sequence[ValidationRecord]) -> ImageResults:
+    """The results of all images of a validation, in the order of their indices."""
+    order_N = torch.cat([record.indices_N for record in records]).argsort()
+    truth_N, losses_N, guesses_NK = (
+        torch.cat(parts)[order_N]
+        for parts in zip(*((one.labels_N, one.losses_N, one.guesses_NK) for one in records), strict=True)
+    )
+    hits_NK = guesses_NK == truth_N[:, None]
+    return ImageResults(
+        "classes",
+        hits_NK[:, 0].float().numpy(),
+        {
+            "truth_N": truth_N.int().numpy(),
+            "guess_N": guesses_NK[:, 0].int().numpy(),
+            "in_top5_N": hits_NK.any(1).numpy(),
+            "loss_N": losses_N.float().numpy(),
+        },
+    )
 
 
 def class_table(confusion_CC: torch.Tensor, classes: list[str]) -> list[ClassRow]:

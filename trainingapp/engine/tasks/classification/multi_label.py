@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from trainingapp.contract.dataset_index import LabelMode, Sample
 from trainingapp.contract.errors import BadData
 from trainingapp.contract.evaluation import ClassRow, Column, Curve, Evaluation, ImageScore, StoredPrediction
+from trainingapp.contract.image_results import ImageResults
 from trainingapp.contract.messages import gettext_noop as _
 from trainingapp.contract.messages.tasks import IMAGE_WITHOUT_LABELS
 from trainingapp.contract.prediction import USUAL_THRESHOLD, likely_classes
@@ -176,7 +177,18 @@ class MultiLabelMeter:
                 index: _prediction(chances_C, scores.thresholds_C)
                 for index, chances_C in zip(indices_N, chances_NC, strict=True)
             },
+            image_results=self._image_results(scores.thresholds_C),
         )
+
+    def _image_results(self, thresholds: list[float]) -> ImageResults:
+        order_N = np.concatenate([record.indices_N for record in self._records]).argsort()
+        truth_NC = np.concatenate([record.truth_NC for record in self._records])[order_N]
+        chance_NC = np.concatenate([record.chances_NC for record in self._records])[order_N]
+        loss_N = np.concatenate([record.losses_N for record in self._records])[order_N]
+        thresholds_C = np.array(thresholds)
+        exact_N = ((chance_NC >= thresholds_C) == truth_NC).all(axis=1)
+        arrays = {"truth_NC": truth_NC, "chance_NC": chance_NC, "loss_N": loss_N, "thresholds_C": thresholds_C}
+        return ImageResults("labels", exact_N.astype(np.float32), arrays)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from trainingapp.contract.evaluation import (
     ImageScore,
     StoredPrediction,
 )
+from trainingapp.contract.image_results import BOXES_PER_CLASS, IOU_THRESHOLDS, Array, ImageResults
 from trainingapp.contract.messages import gettext_noop as _
 
 MATCH_IOU = 0.5
@@ -115,23 +116,32 @@ class ImageResult:
         return overlaps(self.boxes_xyxy, self.truth_xyxy, self.crowds_G)
 
     @cached_property
-    def verdicts_D(self) -> Ints:
-        """For each box 1 where it is a hit, 0 where not, -1 where it lies in a crowd of its class and is not counted.
+    def verdicts_TD(self) -> Ints:
+        """For each box at each of IOU_THRESHOLDS 1 where it is a hit, 0 where not, -1 where it lies in a crowd of its
+        class and is not counted.
 
         In the order of COCO's evaluation, the box with the highest score takes the free object of its class that it
-        overlaps most. The verdict on a box does not depend on boxes with lower scores, so it holds for every threshold.
+        overlaps most. The verdict on a box does not depend on boxes with lower scores, so it holds for every threshold
+        of confidence.
         """
-        verdicts_D = np.zeros(len(self.labels_D), dtype=np.int64)
-        free_G = ~self.crowds_G
-        for place, label in enumerate(self.labels_D.tolist()):
-            fits_G = (self.truth_labels_G == label) & (self.overlaps_DG[place] >= MATCH_IOU)
-            candidates = np.flatnonzero(fits_G & free_G)
-            if len(candidates):
-                free_G[candidates[self.overlaps_DG[place][candidates].argmax()]] = False
-                verdicts_D[place] = 1
-            elif (fits_G & self.crowds_G).any():
-                verdicts_D[place] = -1
-        return verdicts_D
+        verdicts_TD = np.zeros((len(IOU_THRESHOLDS), len(self.labels_D)), dtype=np.int64)
+        free_TG = np.tile(~self.crowds_G, (len(IOU_THRESHOLDS), 1))
+        fits_DG = (self.truth_labels_G == self.labels_D[:, None]) & (self.overlaps_DG >= MATCH_IOU)
+        for place in np.flatnonzero(fits_DG.any(axis=1)).tolist():
+            fits_TG = fits_DG[place] & (self.overlaps_DG[place] >= IOU_THRESHOLDS[:, None])
+            open_TG = fits_TG & free_TG
+            hit_T = open_TG.any(axis=1)
+            best_T = np.where(open_TG, self.overlaps_DG[place], -1.0).argmax(axis=1)
+            free_TG[hit_T, best_T[hit_T]] = False
+            verdicts_TD[hit_T, place] = 1
+            verdicts_TD[~hit_T & (fits_TG & self.crowds_G).any(axis=1), place] = -1
+        return verdicts_TD
+
+    @property
+    def verdicts_D(self) -> Ints:
+        """`verdicts_TD` at MATCH_IOU, the lowest threshold."""
+        first: Ints = self.verdicts_TD[0]
+        return first
 
     def f1(self, confidence: float) -> float:
         """F1 of the boxes of at least this confidence; 1 where there is no object and no box."""
@@ -187,7 +197,49 @@ class DetectionRecords:
             best_confidence=best,
             images=[ImageScore(one.index, one.f1(least), one.shown_labels()) for one in self.results],
             predictions={one.index: one.prediction() for one in self.results},
+            image_results=image_results(self.results, best),
         )
+
+
+def image_results(results: Sequence[ImageResult], best: float | None) -> ImageResults:
+    """The results of all images in the order of their indices; `best` is the confidence of the best F1."""
+    ordered = sorted(results, key=lambda one: one.index)
+    kept = [_counted_boxes(one.labels_D) for one in ordered]
+    bits_T1 = (1 << np.arange(len(IOU_THRESHOLDS)))[:, None]
+    hits, ignored = (
+        [
+            ((one.verdicts_TD[:, kept_D] == verdict) * bits_T1).sum(axis=0)
+            for one, kept_D in zip(ordered, kept, strict=True)
+        ]
+        for verdict in (1, -1)
+    )
+    truth = [one.truth_labels_G[~one.crowds_G] for one in ordered]
+    images = np.arange(len(ordered), dtype=np.int32)
+    arrays: dict[str, Array] = {
+        "truth_image_G": np.repeat(images, [len(labels) for labels in truth]),
+        "truth_label_G": np.concatenate(truth).astype(np.int32),
+        "image_D": np.repeat(images, [int(kept_D.sum()) for kept_D in kept]),
+        "label_D": np.concatenate([one.labels_D[kept_D] for one, kept_D in zip(ordered, kept, strict=True)]).astype(
+            np.int32
+        ),
+        "score_D": np.concatenate([one.scores_D[kept_D] for one, kept_D in zip(ordered, kept, strict=True)]).astype(
+            np.float32
+        ),
+        "hits_D": np.concatenate(hits).astype(np.uint16),
+        "ignored_D": np.concatenate(ignored).astype(np.uint16),
+        "confidence": np.asarray(np.nan if best is None else best),
+    }
+    quality = [one.f1(np.inf if best is None else best) for one in ordered]
+    return ImageResults("boxes", np.array(quality, dtype=np.float32), arrays)
+
+
+def _counted_boxes(labels_D: Ints) -> Bools:
+    """Whether a box is among the first BOXES_PER_CLASS of its class."""
+    kept_D = np.ones(len(labels_D), dtype=np.bool_)
+    for label, count in zip(*np.unique(labels_D, return_counts=True), strict=True):
+        if count > BOXES_PER_CLASS:
+            kept_D[np.flatnonzero(labels_D == label)[BOXES_PER_CLASS:]] = False
+    return kept_D
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from trainingapp.contract.dataset_index import IGNORED_PIXEL
 from trainingapp.contract.evaluation import LARGEST_CONFUSION, ClassRow, Column, Evaluation, ImageScore
+from trainingapp.contract.image_results import Array, ImageResults
 from trainingapp.contract.messages import gettext_noop as _
 
 BACKGROUND = "background"
@@ -64,10 +67,12 @@ def _mean(values_K: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A validation image: its score, the labels that it shows and its predicted mask as PNG."""
+    """A validation image: its score, the labels that it shows, its predicted mask as PNG and its pixels by class."""
 
     score: ImageScore | None
     mask_png: bytes
+    pixels_M4: NDArray[np.int64]
+    """Of each class that it shows or was predicted to show: value, pixels that are right, true and predicted."""
 
 
 class SegmentationMeter:
@@ -115,7 +120,10 @@ class SegmentationMeter:
         if shown_K.any():
             labels = tuple(value - 1 for value in shown_K.nonzero().flatten().tolist() if value)
             score = ImageScore(index, float(class_ious(confusion_KK)[shown_K].mean()), labels)
-        self._predicted[index] = Predicted(score, encoded_mask(guess_HW))
+        counts_K3 = torch.stack([confusion_KK.diagonal(), confusion_KK.sum(1), confusion_KK.sum(0)], dim=1)
+        values_M = (counts_K3[:, 1:].sum(1) > 0).nonzero()
+        pixels_M4 = torch.cat([values_M, counts_K3[values_M[:, 0]]], dim=1).numpy()
+        self._predicted[index] = Predicted(score, encoded_mask(guess_HW), pixels_M4)
 
     def reset(self) -> None:
         for tensor in self.state_dict().values():
@@ -155,7 +163,23 @@ class SegmentationMeter:
             confusion=confusion_KK.tolist() if len(names) <= LARGEST_CONFUSION else None,
             images=[one.score for one in self._predicted.values() if one.score],
             mask_pngs={index: one.mask_png for index, one in self._predicted.items()},
+            image_results=self._image_results() if self._predicted else None,
         )
+
+    def _image_results(self) -> ImageResults:
+        ordered = [self._predicted[index] for index in sorted(self._predicted)]
+        parts = np.concatenate([one.pixels_M4 for one in ordered])
+        image_M = np.repeat(np.arange(len(ordered)), [len(one.pixels_M4) for one in ordered])
+        arrays: dict[str, Array] = {
+            "image_M": image_M.astype(np.int32),
+            "value_M": parts[:, 0].astype(np.uint8),
+            "hit_M": parts[:, 1].astype(np.int32),
+            "true_M": parts[:, 2].astype(np.int32),
+            "guessed_M": parts[:, 3].astype(np.int32),
+            "first_value": np.asarray(self._first),
+        }
+        quality = [one.score.score if one.score else math.nan for one in ordered]
+        return ImageResults("mask", np.array(quality, dtype=np.float32), arrays)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"loss_sum": self._loss_sum, "counts": self._counts, "confusion": self._confusion_KK}
