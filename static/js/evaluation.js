@@ -1,21 +1,17 @@
 // The evaluation of a run: images by epoch, boxes by confidence, and the choice of an epoch.
-const slider = document.getElementById("travel-place");
-const play = document.getElementById("travel-play");
-const shownEpoch = document.getElementById("travel-epoch");
-const confidence = document.getElementById("confidence");
 const STEP_MS = 900;
 
-for (const part of document.querySelectorAll("[data-needs-script]")) part.hidden = false;
-
-const choice = document.getElementById("epoch-choice");
-choice.addEventListener("change", () => choice.form.requestSubmit());
-choice.form.querySelector("button").hidden = true;
+function element(id) {
+  return document.getElementById(id);
+}
 
 // Boxes below the confidence are hidden; each image shows the number of visible boxes.
 function filterBoxes() {
-  if (!confidence) return;
-  const threshold = Number(confidence.value);
-  document.getElementById("confidence-shown").textContent = `${Math.round(threshold * 100)} %`;
+  const confidence = element("confidence");
+  const fixed = document.querySelector("[data-threshold]");
+  if (!confidence && !fixed) return;
+  const threshold = Number(confidence ? confidence.value : fixed.dataset.threshold);
+  if (confidence) element("confidence-shown").textContent = `${Math.round(threshold * 100)} %`;
   for (const box of document.querySelectorAll("[data-confidence]")) box.toggleAttribute("hidden", Number(box.dataset.confidence) < threshold);
   for (const count of document.querySelectorAll("[data-shown-boxes]")) {
     count.textContent = count.closest("figure").querySelectorAll("[data-confidence]:not([hidden])").length;
@@ -23,7 +19,8 @@ function filterBoxes() {
 }
 
 class EpochPlayer {
-  constructor() {
+  constructor(slider, play, shown) {
+    Object.assign(this, { slider, button: play, shown });
     this.epochs = slider.dataset.epochs.split(",");
     this.pages = new Map(); // epoch -> promise of its images
     this.timer = null;
@@ -37,7 +34,7 @@ class EpochPlayer {
 
   page(epoch) {
     if (!this.pages.has(epoch)) {
-      const address = slider.dataset.address.replace("/0/", `/${epoch}/`);
+      const address = this.slider.dataset.address.replace("/0/", `/${epoch}/`);
       const page = fetch(address).then((response) => (response.ok && !response.redirected ? response.text() : Promise.reject(response.status)));
       page.catch(() => this.pages.delete(epoch));
       this.pages.set(epoch, page);
@@ -46,44 +43,44 @@ class EpochPlayer {
   }
 
   label(failed = false) {
-    const epoch = this.epochs[Number(slider.value)];
-    const { label: epochLabel, best, bestLabel } = shownEpoch.dataset;
-    const text = failed ? shownEpoch.dataset.failed : `${epochLabel} ${epoch}${epoch === best ? ` ★ ${bestLabel}` : ""}`;
-    shownEpoch.textContent = text;
-    slider.setAttribute("aria-valuetext", text);
+    const epoch = this.epochs[Number(this.slider.value)];
+    const { label: epochLabel, best, bestLabel } = this.shown.dataset;
+    const text = failed ? this.shown.dataset.failed : `${epochLabel} ${epoch}${epoch === best ? ` ★ ${bestLabel}` : ""}`;
+    this.shown.textContent = text;
+    this.slider.setAttribute("aria-valuetext", text);
   }
 
   async show() {
-    const epoch = this.epochs[Number(slider.value)];
+    const epoch = this.epochs[Number(this.slider.value)];
     this.label();
     let html;
     try {
       html = await this.page(epoch);
     } catch {
-      if (epoch === this.epochs[Number(slider.value)]) this.label(true);
+      if (epoch === this.epochs[Number(this.slider.value)]) this.label(true);
       return;
     }
-    if (epoch !== this.epochs[Number(slider.value)]) return; // the slider has moved meanwhile
+    if (epoch !== this.epochs[Number(this.slider.value)]) return; // the slider has moved meanwhile
     const fresh = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
     Idiomorph.morph(document.getElementById("travel-images"), fresh, { morphStyle: "outerHTML" });
     filterBoxes();
-    const next = this.epochs[Number(slider.value) + 1];
+    const next = this.epochs[Number(this.slider.value) + 1];
     if (next) this.page(next).catch(() => {});
   }
 
   play() {
-    if (Number(slider.value) === this.epochs.length - 1) slider.value = 0;
-    else slider.value = Number(slider.value) + 1;
+    if (Number(this.slider.value) === this.epochs.length - 1) this.slider.value = 0;
+    else this.slider.value = Number(this.slider.value) + 1;
     this.showButton(true);
     const step = async () => {
       await this.show();
       if (this.timer === null) return;
-      if (Number(slider.value) === this.epochs.length - 1) {
+      if (Number(this.slider.value) === this.epochs.length - 1) {
         this.pause();
         return;
       }
       this.timer = setTimeout(() => {
-        slider.value = Number(slider.value) + 1;
+        this.slider.value = Number(this.slider.value) + 1;
         step();
       }, STEP_MS);
     };
@@ -98,12 +95,21 @@ class EpochPlayer {
   }
 
   showButton(playing) {
-    play.querySelector("span").textContent = playing ? play.dataset.stop : play.dataset.play;
-    play.querySelector(".bi").className = `bi ${playing ? "bi-stop-fill" : "bi-play-fill"}`;
+    this.button.querySelector("span").textContent = playing ? this.button.dataset.stop : this.button.dataset.play;
+    this.button.querySelector(".bi").className = `bi ${playing ? "bi-stop-fill" : "bi-play-fill"}`;
   }
 }
 
-if (slider) new EpochPlayer();
-if (confidence) confidence.addEventListener("input", filterBoxes);
-document.body.addEventListener("htmx:afterSwap", filterBoxes);
-filterBoxes();
+/** To be called when images with predictions are on the page. */
+export function startEvaluation() {
+  const choice = element("epoch-choice");
+  if (choice) {
+    choice.addEventListener("change", () => choice.form.requestSubmit());
+    choice.form.querySelector("button").hidden = true;
+  }
+  if (element("travel-place")) new EpochPlayer(element("travel-place"), element("travel-play"), element("travel-epoch"));
+  element("confidence")?.addEventListener("input", filterBoxes);
+  filterBoxes();
+}
+
+document.addEventListener("htmx:afterSwap", filterBoxes);

@@ -37,7 +37,7 @@ export class Log {
 
   // Starts again with the newest lines.
   async load(url) {
-    const response = await fetch(url, { headers: { "HX-Request": "true" } });
+    const response = await fetch(url, { headers: { "HX-Request": "true", "HX-Target": "log-older" } });
     if (!response.ok) return;
     const lines = new DOMParser().parseFromString(`<ol>${await response.text()}</ol>`, "text/html").querySelectorAll("li[data-seq]");
     this.list.replaceChildren(...lines);

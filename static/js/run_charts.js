@@ -5,6 +5,7 @@ import { beforeRewind, newerThan, thinned, valuesOf } from "./points.js";
 /** The charts below `root` and what their legends say about their lines. */
 export class RunCharts {
   constructor(root) {
+    this.root = root;
     this.group = new ChartGroup(root);
     this.charts = [...root.querySelectorAll("[data-chart]")].map((box) => ({
       name: box.dataset.chart,

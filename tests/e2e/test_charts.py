@@ -38,7 +38,7 @@ def loss(page: Page, studio: Studio, log_in: Callable[[], None]) -> Locator:
     studio.spawn("web")
     wait_for(studio.answers, 60, "the web server answers")
     log_in()
-    page.goto(f"{studio.url}/runs/{run_id}/")
+    page.goto(f"{studio.url}/runs/{run_id}/charts/")
     chart = page.locator("[data-chart=loss]")
     expect(chart.locator("canvas")).to_be_visible()
     return chart

@@ -40,6 +40,7 @@ def order_done(studio: Studio, run_id: int, command: str) -> bool:
 
 def wait_for_order(page: Page, studio: Studio, run_id: int, command: str) -> None:
     wait_for(lambda: order_done(studio, run_id, command), 60, f"the order {command} is done")
+    page.locator("#tab-log").click()
     expect(page.locator("#log-panel")).to_contain_text("Request carried out")
 
 
@@ -80,7 +81,8 @@ def test_a_run_is_controlled_while_it_trains(
     press(page, "Save a checkpoint now")
     expect(page.locator("#messages")).to_contain_text("A checkpoint is saved at the next step.")
     wait_for_order(page, studio, run_id, "checkpoint")
-    expect(page.locator("#part-checkpoints")).to_contain_text("requested")
+    page.locator("#tab-checkpoints").click()
+    expect(page.locator("#clean-up")).to_contain_text("requested")
     press(page, "Evaluate now")
     wait_for_order(page, studio, run_id, "evaluate")
     assert page.evaluate("window.untouched")
@@ -100,8 +102,9 @@ def test_a_run_is_controlled_while_it_trains(
     expect(status).to_have_text("Stopped", timeout=60_000)
 
     # A fork from the requested checkpoint, with a lower learning rate, continues from its step to its end.
-    row = page.locator("#part-checkpoints tr", has_text="requested")
-    saved_at = int(row.locator("td").nth(1).locator("div").inner_text())
+    page.locator("#tab-checkpoints").click()
+    row = page.locator("#clean-up tr", has_text="requested")
+    saved_at = int(row.locator("[data-label='Epoch, step']").inner_text().split()[-1])
     row.get_by_role("link", name="Fork from").click()
     page.get_by_label("Name", exact=True).fill("branch")
     epochs = studio.run(run_id)["epoch"] + 1

@@ -78,7 +78,7 @@ def test_images_are_compared_across_epochs(
 
     # Another epoch is another page.
     page.locator("#epoch-choice").select_option("1")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("after epoch 1")
+    expect(page.locator("#evaluation-title")).to_contain_text("after epoch 1")
 
 
 def test_everything_works_without_javascript(browser: Browser, studio: Studio, address: str) -> None:
@@ -90,10 +90,10 @@ def test_everything_works_without_javascript(browser: Browser, studio: Studio, a
     page.get_by_role("button", name="Sign in").click()
     page.goto(address)
     page.get_by_role("navigation", name="Epochs").get_by_role("link", name="2", exact=True).click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("after epoch 2")
+    expect(page.locator("#evaluation-title")).to_contain_text("after epoch 2")
     page.get_by_role("link", name="Accuracy (recall)").click()
     expect(page.locator("#classes tbody th").first).to_have_text("red")
-    expect(page.get_by_role("heading", level=1)).to_contain_text("after epoch 2")
+    expect(page.locator("#evaluation-title")).to_contain_text("after epoch 2")
     page.locator("#notable-class").select_option("blue")
     page.locator("#notable").get_by_role("button", name="Show").click()
     expect(page.locator("#notable .guess-card")).to_have_count(6)

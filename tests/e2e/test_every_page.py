@@ -62,7 +62,9 @@ create_token(admin, name="a token with_a_name_that_has_no_blank_to_break_the_lin
 pages += ["/account/tokens/"]
 pages += [each.get_absolute_url() for each in [*runs.values(), dataset, refused, importing, scenes, proposed]]
 pages += [f"/runs/{run.pk}/evaluation/", f"/runs/{runs['pending'].pk}/evaluation/"]
-pages += [f"/runs/{run.pk}/delete/", f"/runs/{run.pk}/log/", f"/datasets/{dataset.pk}/delete/"]
+pages += [f"/runs/{run.pk}/{tab}/" for tab in ("charts", "log", "config", "activity")]
+pages += [f"/runs/{run.pk}/config/?show=changed&against={runs['paused'].pk}"]
+pages += [f"/runs/{run.pk}/delete/", f"/datasets/{dataset.pk}/delete/"]
 evaluated(runs["stopped"], 1, image_results=results([0, 1] * 6))
 evaluated(run, 2, image_results=results([0, 0] * 6))
 three = ",".join(str(runs[status].pk) for status in ("completed", "stopped", "failed"))
@@ -294,7 +296,7 @@ def test_signing_out_elsewhere_is_reported(
 ) -> None:
     log_in()
     page.get_by_role("link", name="pending_with").click()
-    expect(page.locator(".log-line").first).to_be_visible()
+    expect(page.locator("#run-tab")).to_be_visible()
     studio.python("from django.contrib.sessions.models import Session\nSession.objects.all().delete()")
     expect(page.locator("#connection")).to_contain_text("You have been signed out.")
     expect(page.locator("#connection").get_by_role("link", name="Sign in")).to_be_visible()

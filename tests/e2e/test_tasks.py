@@ -51,12 +51,14 @@ def test_a_task_from_form_to_evaluation(
     page.get_by_role("button", name="Create and start").click()
     status = page.locator("[data-run-status]")
     expect(status).to_have_text("Completed", timeout=180_000)
+    expect(page.locator(".guess-card").first).to_be_visible()
+    page.locator("#tab-charts").click()
     expect(page.locator("#part-batch img")).to_be_visible()
-    expect(page.locator("#part-evaluation .matrix")).to_be_visible()
     expect(page.locator("[data-chart=quality] .chart-legend b").nth(1)).not_to_have_text("–")
 
     # Its evaluation: the metric, and the same images in both epochs.
-    page.get_by_role("link", name="Full evaluation").click()
+    page.locator("#tab-evaluation").click()
+    expect(page.locator("#confusion .matrix")).to_be_visible()
     expect(page.locator(".tile", has_text=metric).first).to_be_visible()
     expect(page.locator("#travel-epoch")).to_contain_text("Epoch 2")
     expect(page.locator("#travel-images img").first).to_be_visible()

@@ -42,7 +42,7 @@ def test_from_a_run_to_predictions_of_the_export(
     page.goto(f"{studio.url}/weights/")
     expect(page.get_by_role("heading", name="No models yet")).to_be_visible()
     page.goto(f"{studio.url}/runs/{run}/")
-    page.locator("#save-best").click()
+    page.locator("#save-model").click()
     page.get_by_label("License").fill("CC0")
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#entry .status", has_text="Ready")).to_be_visible(timeout=120_000)

@@ -67,9 +67,9 @@ def test_the_configuration_of_a_run_is_shown_with_labels_and_kept_with_values(
 ) -> None:
     run.config = {**run.config, "scheduler": "step", "augmentation": "strong", "device": "auto"}
     run.save(update_fields=["config"])
-    page = user_client.get(run.get_absolute_url(), headers=CHINESE).content.decode()
+    page = user_client.get(reverse("run_config", args=[run.pk]), headers=CHINESE).content.decode()
     shown = re.findall(r"<dd>\s*([^<\s]+)", page)
     assert {"阶梯", "强", "自动", "图像分类"} <= set(shown)
     assert "（默认 余弦）" in page
-    page = user_client.get(run.get_absolute_url()).content.decode()
+    page = user_client.get(reverse("run_config", args=[run.pk])).content.decode()
     assert "<dd>Step" in page

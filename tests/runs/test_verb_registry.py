@@ -173,7 +173,7 @@ def test_the_audit_trail_shows_its_label(
 ) -> None:
     run = make("completed")
     user_client.post(reverse("run_control", args=[run.pk, "applaud"]))
-    page = html(user_client.get(run.get_absolute_url()))
+    page = html(user_client.get(reverse("run_activity", args=[run.pk])))
     assert re.search(r"ada</strong>\s+applauded", page)
     trail = html(staff_client.get(reverse("audit"), {"verb": "applaud"}))
     assert '<option value="applaud" selected>applauded</option>' in trail

@@ -169,7 +169,7 @@ def test_a_checkpoint_is_pinned_verified_and_unpinned(user_client: Client, make:
     assert "all hashes match" in text(press("verify"))
     flip_a_bit(sorted((run.folder / "checkpoints" / "packs").iterdir())[1], 4000)
     assert "does not match" in text(press("verify"))
-    assert "does not match" in text(user_client.get(run.get_absolute_url()))
+    assert "does not match" in text(user_client.get(page(run)))
     press("unpin")
     assert not run.checkpoints.filter(is_pinned=True).exists()
     assert press("pin", "epoch_9.pt").status_code == 404

@@ -156,7 +156,7 @@ def test_the_number_of_queries_does_not_grow(
 
 
 def test_the_run_page_offers_runs_of_the_task(user_client: Client, runs: list[TrainingRun]) -> None:
-    text = user_client.get(runs[0].get_absolute_url()).content.decode()
+    text = user_client.get(reverse("run_charts", args=[runs[0].pk])).content.decode()
     assert f'<option value="{runs[1].pk}">' in text
     assert f'name="runs" value="{runs[0].pk}"' in text
 

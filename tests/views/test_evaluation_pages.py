@@ -368,28 +368,16 @@ def test_changed_dataset_files_are_not_shown_as_ground_truth(user_client: Client
 # The run's own page
 
 
-def test_the_page_of_the_run_shows_a_summary(user_client: Client, run: TrainingRun) -> None:
+def test_the_overview_of_the_run_shows_images(user_client: Client, run: TrainingRun) -> None:
     address = reverse("run_detail", args=[run.pk])
-    assert re.search(r'id="part-evaluation"[^>]* hidden', user_client.get(address).content.decode())
+    assert "Sample predictions" not in user_client.get(address).content.decode()
     evaluated(run, 1)
     evaluated(run, 2)
-    TrainingRun.objects.filter(pk=run.pk).update(best_epoch=1)
     text = user_client.get(address).content.decode()
     assert "Validation after epoch 2." in text
-    assert "Best epoch: 1." in text
-    assert text.count('class="heat-') == 4
     assert reverse("evaluation", args=[run.pk]) in text
-
-
-def test_the_matrix_of_many_classes_has_its_own_page(user_client: Client, run: TrainingRun) -> None:
-    names = [f"class {number:02}" for number in range(20)]
-    table = [{"class": name, "recall": (20 - n) / 20, "images": 5} for n, name in enumerate(names)]
-    counts = [[int(row == column) for column in range(20)] for row in range(20)]
-    evaluated(run, 1, per_class=table, confusion_names=names, confusion=counts)
-    text = user_client.get(reverse("run_detail", args=[run.pk])).content.decode()
-    assert 'class="heat-' not in text
-    assert re.findall(r'fw-normal">(class \d\d)</th>', text) == names[:4:-1]  # the fifteen weakest, the weakest first
-    assert page(user_client, run).count('class="heat-') == 400
+    (run.folder / "evaluations" / "epoch_2.json").write_text("{")
+    assert "notice-warning" in user_client.get(address).content.decode()
 
 
 def batch_event(run: TrainingRun, file: str) -> None:
@@ -400,7 +388,7 @@ def test_the_newest_batch_is_shown(user_client: Client, run: TrainingRun) -> Non
     folder = run.folder / "batches"
     folder.mkdir(parents=True)
     Image.new("RGB", (20, 10), "red").save(folder / "step_7.webp")
-    address = reverse("run_detail", args=[run.pk])
+    address = reverse("run_charts", args=[run.pk])
     assert re.search(r'id="part-batch"[^>]* hidden', user_client.get(address).content.decode())
     batch_event(run, "batches/step_7.webp")
     text = user_client.get(address).content.decode()
@@ -414,7 +402,7 @@ def test_no_batch_outside_the_run_is_served(user_client: Client, run: TrainingRu
     (run.folder / "batches").mkdir(parents=True)
     (run.folder / "config.json").write_text("{}")
     batch_event(run, file)
-    text = user_client.get(reverse("run_detail", args=[run.pk])).content.decode()
+    text = user_client.get(reverse("run_charts", args=[run.pk])).content.decode()
     assert re.search(r'id="part-batch"[^>]* hidden', text)
 
 

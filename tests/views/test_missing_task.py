@@ -91,7 +91,7 @@ def test_a_page_reports_that_the_task_is_not_installed(route: str, world: World,
 
 def test_the_page_of_a_run_shows_what_is_stored(world: World, owner_client: Client) -> None:
     html = owner_client.get(world.run.get_absolute_url()).content.decode()
-    assert "joints" in html
+    assert "joints" in owner_client.get(reverse("run_config", args=[world.run.pk])).content.decode()
     assert 'data-chart="loss"' in html
     assert 'data-chart="quality"' not in html  # the metrics of the task are unknown
     for name in ("start", "epochs", "fork", "clone"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.urls import reverse
 
 from tests.helpers.world import store_events
 from trainingapp.models import TrainingRun
@@ -51,7 +52,8 @@ def test_nothing_is_shown_before_the_first_resume(user_client: Client, make: MAK
 
 def test_the_environment_is_shown_collapsed(user_client: Client, make: MAKE) -> None:
     environment = {"python": "CPython 3.11.7", "platform": "Linux", "cpu": "x86_64", "packages": {"torch": "2.9.1"}}
-    html = page(user_client, make("completed", environment={**environment, "driver": "550.54.15"}))
+    run = make("completed", environment={**environment, "driver": "550.54.15"})
+    html = user_client.get(reverse("run_config", args=[run.pk])).content.decode()
     for text in ('<details class="panel-body pt-0" id="environment">', "CPython 3.11.7", "550.54.15", "2.9.1"):
         assert text in html
 

@@ -19,11 +19,11 @@ MAKE = Callable[..., TrainingRun]
 
 
 @pytest.mark.django_db
-def test_the_page_links_to_both(user_client: Client, make: MAKE) -> None:
+def test_the_tabs_link_to_both(user_client: Client, make: MAKE) -> None:
     run = make("completed", attempt=1)
-    html = user_client.get(run.get_absolute_url()).content.decode()
-    assert reverse("run_script", args=[run.pk]) in html
-    assert reverse("run_tensorboard", args=[run.pk]) in html
+    for tab, link in (("run_config", "run_script"), ("run_charts", "run_tensorboard")):
+        html = user_client.get(reverse(tab, args=[run.pk])).content.decode()
+        assert reverse(link, args=[run.pk]) in html
 
 
 @pytest.mark.django_db

@@ -20,6 +20,7 @@ from tests.helpers.world import line, messages, numbered, point, run_messages, s
 from trainingapp.models import TrainingRun
 from trainingapp.runs import live, stream_clients, stream_readers
 from trainingapp.runs.live_lists import ListReader
+from trainingapp.runs.run_page import PARTS
 from trainingapp.runs.stream_clients import CLIENTS, Audience, Message
 from trainingapp.runs.stream_readers import Reader
 
@@ -170,7 +171,7 @@ async def test_the_state_is_sent_again_when_it_changes(make: Callable[..., Train
             async for message in stream:
                 assert message is not None
                 parts[message.event] = message.data
-                if len(parts) == 5:
+                if len(parts) == len(PARTS):
                     break
             assert "status-running" in parts["header"]
             assert "verb-pause" in parts["header"]

@@ -258,7 +258,7 @@ def test_a_clone_is_prefilled_with_the_settings_of_its_origin(
 
 def test_the_page_shows_events_up_to_the_start_of_its_stream(user_client: Client, run: TrainingRun) -> None:
     store_events(run, line("first words"), point(1), line("<b>careful</b>", level="error"))
-    page = html(user_client.get(run.get_absolute_url()))
+    page = html(user_client.get(reverse("run_log", args=[run.pk])))
     assert 'data-after="3"' in page
     assert re.findall(r'data-seq="(\d+)"', page) == ["1", "3"]
     assert "&lt;b&gt;careful&lt;/b&gt;" in page
@@ -266,7 +266,7 @@ def test_the_page_shows_events_up_to_the_start_of_its_stream(user_client: Client
 
 def test_a_long_log_shows_its_newest_lines(user_client: Client, run: TrainingRun) -> None:
     store_events(run, *[line(f"line {number}") for number in range(LOG_LINES + 20)])
-    page = html(user_client.get(run.get_absolute_url()))
+    page = html(user_client.get(reverse("run_log", args=[run.pk])))
     assert page.count('class="log-line') == LOG_LINES
     older = re.search(r'href="([^"]*before=\d+)"', page)
     assert older

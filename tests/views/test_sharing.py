@@ -82,7 +82,7 @@ def test_a_dataset_in_use_by_hidden_runs_is_kept(user: User, other_user: User, d
 def test_the_form_shares_with_a_team(user_client: Client, user: User, run: TrainingRun) -> None:
     team = Team.objects.create(name="birds")
     team.members.add(user)
-    page = html(user_client.get(run.get_absolute_url()))
+    page = html(user_client.get(reverse("run_activity", args=[run.pk])))
     assert "The team birds" in page
     page = html(user_client.post(reverse("run_share", args=[run.pk]), {"who": str(team.pk)}, follow=True))
     assert "Saved. Shared with: The team birds" in page
@@ -122,7 +122,7 @@ def test_a_viewer_is_offered_no_buttons(
 
 def test_the_page_of_an_object_shows_its_audit_trail(user_client: Client, other_client: Client, run: Any) -> None:
     user_client.post(reverse("run_control", args=[run.pk, "start"]), REMOTE_ADDR="192.0.2.9")
-    page = html(other_client.get(run.get_absolute_url()))
+    page = html(other_client.get(reverse("run_activity", args=[run.pk])))
     assert "Audit trail" in page
     assert "started" in page
     assert "192.0.2.9" not in page  # where from is for administrators

@@ -54,11 +54,12 @@ def log_line(event: RunEvent) -> SafeString:
     """An event as a line of the log. Made here and not in a template: a page has 500 of them."""
     local = timezone.localtime(event.time)
     return format_html(
-        '<li class="log-line level-{}{}" data-seq="{}"><time datetime="{}" title="{}">{}</time>{}'
+        '<li class="log-line level-{}{}" data-seq="{}" data-type="{}"><time datetime="{}" title="{}">{}</time>{}'
         '<span class="log-text">{}</span></li>\n',
         event.level,
         " log-attempt" if marks_attempt(event) else "",
         str(event.seq),
+        event.type,
         local.isoformat(),
         date_format(local, "DATETIME_FORMAT"),
         f"{local:%H:%M:%S}",

@@ -20,10 +20,6 @@ from trainingapp.contract.number_text import number_text
 from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import RunEvent, TrainingRun
 
-#: Classes up to which the run's own page shows the confusion matrix, and rows of its table by class.
-SMALL_MATRIX = 15
-SHORT_TABLE = 15
-
 
 class EvaluationError(ValueError):
     """An evaluation cannot be shown; the message is the reason."""
@@ -175,20 +171,6 @@ class TableRow:
     """The first share, for the bar beside the name."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What the page of a run shows of its newest validation; `content` is None where `problem` holds the reason."""
-
-    newest: Evaluated
-    metrics: list[MetricRow]
-    best_epoch: int | None
-    columns: list[TableColumn]
-    rows: list[TableRow]
-    matrix: list[MatrixRow] | None
-    class_count: int
-    problem: str = ""
-
-
 def history(run: TrainingRun) -> list[Evaluated]:
     """The run's validations that have a file by what their events say, one an epoch, the oldest first."""
     by_epoch = {one.epoch: one for one in map(_evaluated, _validations(run).order_by("seq"))}
@@ -322,34 +304,6 @@ def class_rows(content: EvaluationFile, sort: str = "") -> list[TableRow]:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) else None
-
-
-def summary(run: TrainingRun) -> Summary | None:
-    """The newest validation in short; None before the first."""
-    now = newest(run)
-    if now is None:
-        return None
-    best = _best(run)
-    metrics, best_epoch = metric_rows(now, best), best.epoch if best else None
-    try:
-        content = read(run, now.epoch)
-    except EvaluationError as error:
-        return Summary(now, metrics, best_epoch, [], [], None, 0, problem=str(error))
-    first_share = next((column.name for column in content.columns if column.is_share), "")
-    is_long = len(content.per_class) > SHORT_TABLE
-    rows = class_rows(content, first_share if is_long else "")[:SHORT_TABLE]
-    small = content.confusion if content.confusion and len(content.confusion.names) <= SMALL_MATRIX else None
-    matrix = matrix_rows(small) if small else None
-    return Summary(now, metrics, best_epoch, content.columns, rows, matrix, len(content.per_class))
-
-
-def _best(run: TrainingRun) -> Evaluated | None:
-    """The best validation, from its file: looking for its event could mean to read all of them."""
-    try:
-        content = read(run, run.best_epoch) if run.best_epoch else None
-    except EvaluationError:
-        return None
-    return Evaluated(content.epoch, content.step, content.values) if content else None
 
 
 def newest_batch(run: TrainingRun) -> RunEvent | None:

@@ -7,13 +7,15 @@ from typing import TypedDict
 
 from django.contrib.auth.models import AnonymousUser
 from django.template.loader import render_to_string
+from django.utils.translation import gettext
 
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
 from trainingapp.runs.charts import Chart, Mark, charts_of, marks_of, resumed_label
-from trainingapp.runs.evaluations import Summary, newest_batch, summary
+from trainingapp.runs.evaluations import newest_batch
 from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
 from trainingapp.runs.run_hint import RunHint, hint_of
 from trainingapp.runs.verb_record import Placement, RunVerb
@@ -28,16 +30,16 @@ LOG_LINES = 500
 #: Points of one series that a chart gets; longer series are thinned out.
 CHART_POINTS = 2000
 
-#: The parts of the page that are replaced as a whole, by the name of their partial: quick ones change with the status
-#: and with requests, those of the progress with every step, the others only with a new event.
+#: The parts of the page's frame, which are replaced as a whole, by the name of their partial: quick ones change with
+#: the status and with requests, those of the progress with every step, the others only with a new event. A tab is not
+#: among them: the page fetches the one that is open.
 QUICK_PARTS = ("header", "pause_cost", "progress")
 PROGRESS_PARTS = frozenset({"pause_cost", "progress"})
-PARTS = (*QUICK_PARTS, "failure", "checkpoints", "evaluation", "batch")
+PARTS = (*QUICK_PARTS, "failure")
 #: What an event of each type changes; lines of the log and training points change nothing but the progress.
 PARTS_OF_EVENTS: dict[str, frozenset[str]] = {
     RunEvent.Type.STATUS: frozenset(PARTS),
-    RunEvent.Type.CHECKPOINT: frozenset({"header", "checkpoints"}),
-    RunEvent.Type.SAMPLE: frozenset({"batch"}),
+    RunEvent.Type.CHECKPOINT: frozenset({"header"}),
 }
 
 
@@ -55,6 +57,15 @@ class Point(TypedDict):
     #: Unix seconds.
     time: float
     values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class ShownMetric:
+    """A metric for people; a share is shown in per cent."""
+
+    label: str
+    is_share: bool
+    value: float
 
 
 class PartContext(TypedDict):
@@ -94,7 +105,7 @@ def parts_changed_by(events: Iterable[RunEvent]) -> set[str]:
     """The parts that the events may have changed."""
     changed: set[str] = set()
     for event in events:
-        changed |= PARTS_OF_EVENTS.get(event.type, frozenset()) | ({"evaluation"} if event.is_evaluation else set())
+        changed |= PARTS_OF_EVENTS.get(event.type, frozenset())
     return changed
 
 
@@ -137,10 +148,33 @@ class RunPage:
     def best_checkpoint(self) -> Checkpoint | None:
         return next((checkpoint for checkpoint in self.checkpoints if checkpoint.is_best), None)
 
+    def may_rename(self) -> bool:
+        return self._may(RUN_VERBS["edit"])
+
+    def primary(self) -> str:
+        """The name of the verb that the page suggests; "save" for saving the best checkpoint as a model."""
+        if self.run.status == Status.COMPLETED:
+            return "save" if self.controls and self.best_checkpoint else ""
+        suggested = {"pending": "start", "queued": "pause", "running": "pause"}
+        return suggested.get(self.run.status, "resume")
+
     def images_per_s(self) -> int | None:
         """Speed of the newest training steps."""
         speed = self.run.metrics.get("train/images_per_s")
         return round(speed) if speed else None
+
+    def best_metrics(self) -> list[ShownMetric]:
+        """The metrics of the best checkpoint; those of a task that is not installed are not known."""
+        found = self.best_checkpoint.metrics.items() if self.best_checkpoint else ()
+        return [
+            ShownMetric(gettext(METRICS[name].label), METRICS[name].is_share, value)
+            for name, value in found
+            if name in METRICS
+        ]
+
+    def main_charts(self) -> list[Chart]:
+        """The loss and the metrics."""
+        return [chart for chart in self.charts() if chart["name"] in ("loss", "quality")]
 
     def charts(self) -> list[Chart]:
         return charts_of(self.run.task, self.run.config)
@@ -198,10 +232,6 @@ class RunPage:
         """The newest forecast of the start and the end of a queued run."""
         is_shown = self.run.shown_status == Status.QUEUED and not self.run.waits_until
         return newest_forecast(self.run) if is_shown else None
-
-    def evaluation(self) -> Summary | None:
-        """The newest validation in short."""
-        return summary(self.run)
 
     def batch(self) -> RunEvent | None:
         """The event of the newest image of a training batch."""

@@ -326,7 +326,7 @@ RUN_VERBS = VerbRegistry(
         help="Set who else sees a run.",
         permission=Verb.SHARE,
         icon="bi-people",
-        page=lambda run: f"{run.get_absolute_url()}#sharing",
+        page=lambda run: f"{reverse('run_activity', args=[run.pk])}#sharing",
         api_operation="share_run",
         own_command="train share",
         audit_verb="share",

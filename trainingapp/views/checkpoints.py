@@ -11,13 +11,15 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods, require_POST
 
-from trainingapp.accounts.permissions import Verb, can, can_control
+from trainingapp.accounts.permissions import Verb, can
 from trainingapp.contract.limits import MAX_EPOCHS, MAX_KEPT_CHECKPOINTS, MAX_KEPT_DAYS, MAX_KEPT_GB
 from trainingapp.contract.retention import Policy
 from trainingapp.models import Checkpoint, TrainingRun
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.views.access import controlled_run, visible_run
+from trainingapp.views.run_control import context_of
+from trainingapp.views.run_tabs import render_tab, wants_part
 
 #: What was done, by the verb in the address.
 DONE = {
@@ -54,10 +56,11 @@ def run_checkpoints(request: HttpRequest, pk: int) -> HttpResponse:
         return _change(request, controlled_run(request, pk, Verb.DELETE))
     run = visible_run(request, pk)
     form = PolicyForm(request.GET, run_verbs.checkpoint_policy(run))
-    rights = {"controls": can_control(request.user, run), "deletes": can(request.user, Verb.DELETE, run)}
-    context = {"run": run, "form": form, "section": "runs", **rights, **_preview(run, form)}
-    partial = request.headers.get("HX-Target") == "clean-up" and "HX-History-Restore-Request" not in request.headers
-    return render(request, "runs/_clean_up.html" if partial else "runs/checkpoints.html", context)
+    context = {"form": form, "deletes": can(request.user, Verb.DELETE, run), **_preview(run, form)}
+    context["is_preview"] = bool(request.GET.keys() & form.fields.keys())
+    if wants_part(request, "clean-up"):
+        return render(request, "runs/_clean_up.html", context_of(request, run) | context)
+    return render_tab(request, run, "checkpoints", context)
 
 
 def _preview(run: TrainingRun, form: PolicyForm) -> dict[str, object]:

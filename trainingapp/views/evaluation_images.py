@@ -80,10 +80,11 @@ class Gallery:
         self._run, self._content = run, content
         self._version = file_version(run, content.epoch)
 
-    def fixed(self) -> list[Card]:
-        """The images that are the same at every validation."""
+    def fixed(self, *, most: int | None = None) -> list[Card]:
+        """The images that are the same at every validation, at most `most` of them."""
         content = self._content
-        return [self._card(index, content.paths[index], None) for index in content.fixed if index in content.paths]
+        known = [index for index in content.fixed if index in content.paths]
+        return [self._card(index, content.paths[index], None) for index in known[:most]]
 
     def notable(self, *, best: bool, label: int | None) -> list[Card]:
         """The worst (or best) images, the very worst (best) first; with `label` those that show that class."""

@@ -35,6 +35,7 @@ from trainingapp.runs.evaluations import (
 from trainingapp.views.access import visible_run
 from trainingapp.views.evaluation_curves import all_curves, plot
 from trainingapp.views.evaluation_images import IMAGE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
+from trainingapp.views.run_tabs import render_tab
 
 #: What htmx may request separately: id of the element -> its partial.
 PARTS = {
@@ -53,10 +54,10 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
     found = history(run)
     if not found:
         why = _("This run ended before its first validation.") if run.is_finished else _WHEN_EVALUATED
-        return render(request, "runs/evaluation.html", {"section": "runs", "run": run, "why_empty": why})
+        return render_tab(request, run, "evaluation", {"why_empty": why})
     now = _chosen(found, request.GET.get("epoch", ""))
     best = next((one for one in found if one.epoch == run.best_epoch), None)
-    context = {"section": "runs", "run": run, "now": now, "best": best, "newest": found[-1], "epochs": found}
+    context: dict[str, object] = {"run": run, "now": now, "best": best, "newest": found[-1], "epochs": found}
     place = found.index(now)
     context |= {
         "place": place,
@@ -71,7 +72,7 @@ def evaluation_page(request: HttpRequest, pk: int) -> HttpResponse:
         kept = kept.filter(step=now.step) if now.is_extra else kept.filter(epoch=now.epoch, reason="epoch")
         context["fork_file"] = kept.values_list("file", flat=True).first() or ""
     template = PARTS.get(request.headers.get("HX-Target", ""), "") if "content" in context else ""
-    return render(request, template or "runs/evaluation.html", context)
+    return render(request, template, context) if template else render_tab(request, run, "evaluation", context)
 
 
 def _chosen(found: list[Evaluated], epoch: str) -> Evaluated:

@@ -90,6 +90,30 @@ def _previewed(run: TrainingRun, form: EpochsForm) -> EpochsPreview | None:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+def run_name(request: HttpRequest, pk: int) -> HttpResponse:
+    """The name of a run, edited in its header: htmx gets a form for it, and the name when it is saved or left."""
+    run = controlled_run(request, pk, RUN_VERBS["edit"].permission)
+    if not getattr(request, "htmx", None):
+        return redirect("run_edit", run.pk)
+    context = {"run": run, "may_rename": True}
+    if request.method != "POST":
+        is_left = "leave" in request.GET
+        return render(request, "runs/_name.html" if is_left else "runs/_name_form.html", context | {"name": run.name})
+    name = request.POST.get("name", "")
+    try:
+        run_verbs.update_run(run, name=name, tag=request.POST.get("version", ""))
+    except VersionError:
+        run.refresh_from_db()
+        problem = _("Someone else has changed this run in the meantime. Its name is now “%(name)s”.")
+        context |= {"name": name, "problem": problem % {"name": run.name}}
+    except VerbError as error:
+        context |= {"name": name, "problem": str(error)}
+    else:
+        return render(request, "runs/_name.html", context)
+    return render(request, "runs/_name_form.html", context, status=422)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
 def run_edit(request: HttpRequest, pk: int) -> HttpResponse:
     """Name, priority and limits. Of two people who edit at once, the second sees what the first has written."""
     run = controlled_run(request, pk, RUN_VERBS["edit"].permission)

@@ -9,7 +9,6 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
-from trainingapp.accounts import audit
 from trainingapp.accounts.permissions import can, visible_to
 from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
@@ -17,21 +16,14 @@ from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET
 from trainingapp.models.verbs import VerbError
 from trainingapp.presentation.labels import STATUSES
-from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.comparison import comparable_runs
-from trainingapp.runs.forms import LIMITS, RunForm, ShareForm, config_table, datasets_for, ready_datasets
-from trainingapp.runs.run_page import log_events
+from trainingapp.runs.forms import LIMITS, RunForm, datasets_for, ready_datasets
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_run, explain_missing_task, require, visible_run, weights_seen_by
 from trainingapp.views.journal import unseen_restart
 from trainingapp.views.paging import IndexedPaginator
-from trainingapp.views.run_control import context_of
-from trainingapp.views.run_forks import lineage
 
 RUNS_ON_A_PAGE = 25
-#: Entries of the audit trail on the page of a run; the audit page has the rest.
-ENTRIES_SHOWN = 50
 
 
 @require_safe
@@ -139,37 +131,6 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
     if dataset is None or task not in dataset.tasks:
         dataset = datasets_for(task, request.user).first()
     return {"task": task, "dataset": dataset.pk if dataset else None}
-
-
-@require_safe
-def run_detail(request: HttpRequest, pk: int) -> HttpResponse:
-    """One run, live. The page shows events up to `seq`; its stream continues from there."""
-    run = visible_run(request, pk)
-    events = log_events(run, before=run.event_seq + 1)
-    context = context_of(request, run) | {
-        "section": "runs",
-        "events": events,
-        "older": events[0].seq if events and events[0].seq > 1 else None,
-        "config": config_table(run.config),
-        "corrections": rendered_list(run.corrections),
-        "creates": can(request.user, RUN_VERBS["create"].permission),
-        "sharing": ShareForm(run) if can(request.user, RUN_VERBS["share"].permission, run) else None,
-        "lineage": lineage(request.user, run),
-        "compare_from": [run.pk],
-        "comparable": comparable_runs(visible_to(request.user, TrainingRun.objects.all()), run.task, [run.pk]),
-        "trail": audit.entries_of(run)[:ENTRIES_SHOWN],
-    }
-    return render(request, "runs/detail.html", context)
-
-
-@require_safe
-def run_log(request: HttpRequest, pk: int) -> HttpResponse:
-    """Older lines of the log, below number ?before=; htmx puts them above those that are shown."""
-    run = visible_run(request, pk)
-    before = request.GET.get("before", "")
-    events = log_events(run, before=int(before) if before.isdecimal() else run.event_seq + 1)
-    context = {"run": run, "events": events, "older": events[0].seq if events and events[0].seq > 1 else None}
-    return render(request, "runs/_log_page.html" if getattr(request, "htmx", None) else "runs/log.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

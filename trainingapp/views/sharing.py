@@ -3,6 +3,7 @@
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
@@ -18,7 +19,8 @@ from trainingapp.views.access import controlled_dataset, controlled_run, visible
 @require_POST
 def run_share(request: HttpRequest, pk: int) -> HttpResponse:
     """Share a run, or stop sharing it."""
-    return answer_share(request, controlled_run(request, pk, RUN_VERBS["share"].permission))
+    run = controlled_run(request, pk, RUN_VERBS["share"].permission)
+    return answer_share(request, run, back=reverse("run_activity", args=[run.pk]))
 
 
 @require_POST
@@ -33,16 +35,16 @@ def weights_share(request: HttpRequest, pk: int) -> HttpResponse:
     return answer_share(request, visible_weights(request, pk, Verb.SHARE))
 
 
-def answer_share(request: HttpRequest, item: Shareable) -> HttpResponse:
-    """Apply the form and return to the page of the object."""
+def answer_share(request: HttpRequest, item: Shareable, *, back: str = "") -> HttpResponse:
+    """Apply the form and return to the page of the object, or to `back`."""
     form = ShareForm(item, request.POST)
     if not form.is_valid():
         messages.error(request, _("Choose who sees this from the list."))
-        return redirect(item)
+        return redirect(back or item)
     try:
         sharing_verbs.share(item, form.visibility, form.team, by=request.user)
     except VerbError as error:
         messages.error(request, str(error))
     else:
         messages.success(request, _("Saved. Shared with: %(who)s") % {"who": form.chosen_label})
-    return redirect(item)
+    return redirect(back or item)

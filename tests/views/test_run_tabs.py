@@ -1,0 +1,138 @@
+"""The tabs of a run: an address for each, loaded alone when opened, and a header in which the name is edited."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.urls import reverse
+
+from tests.helpers.evaluations import evaluated
+from tests.helpers.world import started, store_events
+from trainingapp.accounts import sharing as sharing_verbs
+from trainingapp.models import TrainingRun
+from trainingapp.views.run_tabs import TABS
+
+MAKE = Callable[..., TrainingRun]
+HTMX = {"HX-Request": "true"}
+pytestmark = pytest.mark.django_db
+
+
+def html(response: Any) -> str:
+    return str(response.content.decode())
+
+
+def with_epochs(run: TrainingRun, epochs: int) -> TrainingRun:
+    run.config = {**run.config, "epochs": epochs}
+    run.save()
+    return run
+
+
+def rename(client: Client, run: TrainingRun, name: str, version: int = 1) -> Any:
+    address = reverse("run_name", args=[run.pk])
+    return client.post(address, {"name": name, "version": version}, headers=HTMX)
+
+
+@pytest.mark.parametrize("tab", TABS, ids=lambda tab: tab.name)
+def test_every_tab_has_an_address_and_is_loaded_alone(user_client: Client, run: TrainingRun, tab: Any) -> None:
+    address = reverse(tab.route, args=[run.pk])
+    whole = html(user_client.get(address))
+    assert f'id="tab-{tab.name}" href="{address}"' in whole
+    assert whole.count('aria-current="page"') == 2  # the tab, and the section of the top bar
+    assert 'id="part-header"' in whole
+    response = user_client.get(address, headers=HTMX | {"HX-Target": "run-tab"})
+    part = html(response)
+    assert "<title>" in part
+    assert f'data-tab="{tab.name}"' in part
+    assert 'id="part-header"' not in part
+    assert "HX-Target" in response.headers["Vary"]
+
+
+def test_a_page_of_the_history_is_whole(user_client: Client, run: TrainingRun) -> None:
+    headers = HTMX | {"HX-Target": "run-tab", "HX-History-Restore-Request": "true"}
+    assert 'id="part-header"' in html(user_client.get(reverse("run_charts", args=[run.pk]), headers=headers))
+
+
+def test_the_page_suggests_what_is_next(user_client: Client, make: MAKE) -> None:
+    for status, name in (("pending", "start"), ("running", "pause"), ("paused", "resume"), ("failed", "resume")):
+        page = html(user_client.get(make(status).get_absolute_url()))
+        assert page.count("btn btn-primary") == 1, status
+        assert f'class="btn btn-primary"\n                  id="verb-{name}"' in page, status
+
+
+def test_the_overview_shows_predictions_of_the_newest_validation(user_client: Client, run: TrainingRun) -> None:
+    for epoch in (1, 2):
+        evaluated(run, epoch)
+    page = html(user_client.get(run.get_absolute_url()))
+    assert page.count('class="guess-card"') == 8
+    assert "Validation after epoch 2." in page
+
+
+def test_the_configuration_is_shown_in_full_or_where_it_was_changed(user_client: Client, make: MAKE) -> None:
+    address = reverse("run_config", args=[with_epochs(make("paused"), 77).pk])
+    assert "Weight decay" in html(user_client.get(address))
+    changed = html(user_client.get(address, {"show": "changed"}))
+    assert "77 epochs" in changed
+    assert "Weight decay" not in changed
+
+
+def test_the_configuration_is_compared_with_another_run(user_client: Client, make: MAKE) -> None:
+    run, other = with_epochs(make("paused"), 7), with_epochs(make("paused", name="the other"), 9)
+    page = html(user_client.get(reverse("run_config", args=[run.pk]), {"against": other.pk}))
+    assert "<del>9 epochs</del>" in page
+    assert "<ins>7 epochs</ins>" in page
+
+
+def test_a_hidden_run_is_not_compared(
+    user_client: Client, client: Client, make: MAKE, other_user: User, run: TrainingRun
+) -> None:
+    secret = with_epochs(make("paused", name="the secret"), 9)
+    sharing_verbs.share(secret, "private")
+    client.force_login(other_user)
+    page = html(client.get(reverse("run_config", args=[run.pk]), {"against": secret.pk}))
+    assert "the secret" not in page
+    assert "<del>" not in page
+
+
+def test_the_activity_lists_attempts_and_sharing(user_client: Client, run: TrainingRun) -> None:
+    store_events(run, started(0, 1), started(40, 2))
+    page = html(user_client.get(reverse("run_activity", args=[run.pk])))
+    assert page.index('<th scope="row">2</th>') < page.index('<th scope="row">1</th>')
+    assert 'id="sharing"' in page
+
+
+# The name
+
+
+def test_the_name_is_edited_in_the_header(user_client: Client, run: TrainingRun) -> None:
+    form = html(user_client.get(reverse("run_name", args=[run.pk]), headers=HTMX))
+    assert f'value="{run.name}"' in form
+    assert "<h1>a better name</h1>" in html(rename(user_client, run, "a better name"))
+    run.refresh_from_db()
+    assert (run.name, run.version) == ("a better name", 2)
+    left = html(user_client.get(reverse("run_name", args=[run.pk]), {"leave": ""}, headers=HTMX))
+    assert "<form" not in left
+
+
+@pytest.mark.parametrize("name", ["", "   ", "x" * 121])
+def test_a_name_that_is_wrong_is_refused_in_the_form(user_client: Client, run: TrainingRun, name: str) -> None:
+    response = rename(user_client, run, name)
+    assert response.status_code == 422
+    assert 'role="alert"' in html(response)
+    run.refresh_from_db()
+    assert run.name == "try"
+
+
+def test_of_two_people_the_second_sees_what_the_first_has_written(user_client: Client, run: TrainingRun) -> None:
+    rename(user_client, run, "first")
+    response = rename(user_client, run, "second")
+    assert response.status_code == 422
+    assert "Its name is now “first”." in html(response)
+    assert 'value="second"' in html(response)
+    assert "<h1>second</h1>" in html(rename(user_client, run, "second", version=2))
+
+
+def test_without_javascript_the_name_has_a_page(user_client: Client, run: TrainingRun) -> None:
+    response = user_client.get(reverse("run_name", args=[run.pk]))
+    assert response.headers["Location"] == reverse("run_edit", args=[run.pk])
