@@ -239,10 +239,13 @@ def redis_url(redis_server: str) -> str:
 
 
 @contextmanager
-def new_postgres_database(server: str) -> Iterator[str]:
-    """Within: an empty database on the PostgreSQL server, by its URL."""
+def postgres_database() -> Iterator[str]:
+    """Within: the URL of an empty database on the PostgreSQL server of TEST_DATABASE_URL; skips where there is none."""
     import psycopg
 
+    server = os.environ.get("TEST_DATABASE_URL")
+    if not server:
+        pytest.skip("no TEST_DATABASE_URL")
     name = f"cvstudio_{os.getpid()}_{time.time_ns()}"
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f'CREATE DATABASE "{name}"')
@@ -253,8 +256,5 @@ def new_postgres_database(server: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
     """URL of an empty PostgreSQL database on the server of TEST_DATABASE_URL."""
-    server = os.environ.get("TEST_DATABASE_URL")
-    if not server:
-        pytest.skip("no TEST_DATABASE_URL")
-    with new_postgres_database(server) as url:
+    with postgres_database() as url:
         yield url

@@ -4,7 +4,7 @@ No answer may be a server error, of an undocumented status or content type, or o
 be refused, other methods too, and nothing may be had without authentication. Not checked is that whatever fits the
 schema is accepted: whether a dataset is ready, say, is no matter of schemas.
 
-    SCHEMATHESIS_EXAMPLES   requests that are drawn for each operation in each phase (2, and 10 in the long test);
+    SCHEMATHESIS_EXAMPLES   requests that are drawn for each operation in each phase (1, and 10 in the long test);
                             300 give over ten thousand
 """
 
@@ -19,7 +19,7 @@ import pytest
 from tests.api.schemathesis_hooks import CHECKPOINT, THINGS
 from tests.helpers.studio import REPOSITORY, Studio, wait_for
 
-EXAMPLES = [int(os.environ.get("SCHEMATHESIS_EXAMPLES", "2")), pytest.param(10, marks=pytest.mark.long)]
+EXAMPLES = [int(os.environ.get("SCHEMATHESIS_EXAMPLES", "1")), pytest.param(10, marks=pytest.mark.long)]
 #: Every request beyond the drawn ones comes from the document itself, so there are many in any case.
 LEAST_REQUESTS = 1000
 

@@ -60,6 +60,7 @@ def test_it_gives_the_same_weights_bit_by_bit(new_run, tmp_path: Path, dataset_d
     assert f"Its checkpoints are in {out / 'checkpoints'}" in done.stdout
 
 
+@pytest.mark.long
 def test_it_repeats_a_run_that_found_its_batch_size_itself(new_run, tmp_path: Path, dataset_dir: Path) -> None:
     run_dir = new_run(auto_batch_size=True, epochs=1)
     train_here(run_dir)
@@ -98,6 +99,7 @@ def test_errors_are_reported_in_one_line(new_run, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_the_weights_to_start_from_are_required(tmp_path: Path, straight_run: Path, dataset_dir: Path) -> None:
     config = {"start_from": "run/3/epoch_3.pt", "model": "mobilenet_v3_small", "image_size": 32, "epochs": 1}
     script = tmp_path / "train.py"

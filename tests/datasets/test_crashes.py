@@ -69,6 +69,7 @@ print(dataset.status)
 """
 
 
+@pytest.mark.long
 def test_killed_in_the_middle(studio: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     upload = write_zip(data_dir / "uploads" / "x.zip", two_classes(each=30))

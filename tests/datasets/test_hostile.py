@@ -17,16 +17,21 @@ from tests.helpers import hostile
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_MB = 300
 SOURCES = {one.name: one for one in hostile.every()}
+#: Every third of each kind; the long tests take in all of them.
+SHORT = {name for index, name in enumerate(sorted(SOURCES)) if index % 3 == 0}
 #: One process makes what the tests of this module share.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile")]
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What became of each source that is tested."""
+    tests = [item for item in request.session.items if item.path == Path(__file__) and hasattr(item, "callspec")]
+    names = [item.callspec.params["name"] for item in tests]
     folder = tmp_path_factory.mktemp("hostile")
     lines = folder / "results.jsonl"
     env = {**os.environ, "DATA_DIR": str(folder / "data"), "LOG_LEVEL": "ERROR"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.datasets.hostile_run", str(lines)]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.datasets.hostile_run", str(lines), *names]
     done = subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr[-3000:]
     assert sorted(path.name for path in folder.iterdir()) == ["data", "results.jsonl"]
@@ -39,7 +44,9 @@ def test_there_are_enough_of_them() -> None:
         assert sum(name.startswith(kind) for name in SOURCES) >= least, kind
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.long) for name in SOURCES]
+)
 def test_it_does_no_harm(results: dict[str, Any], name: str) -> None:
     found = results[name]
     for way in ("strict", "lenient"):

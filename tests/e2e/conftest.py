@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
     return {**browser_type_launch_args, **found, "args": ["--no-sandbox"]}
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
-    """A studio whose administrator is admin with the password "correct horse"; nothing of it is left afterwards."""
-    installation = Studio(tmp_path / "data")
+@contextmanager
+def new_studio(data_dir: Path) -> Iterator[Studio]:
+    """Within: a studio whose administrator is admin with the password "correct horse"."""
+    installation = Studio(data_dir)
     installation.migrate()
     installation.python(
         """
@@ -32,8 +33,24 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
         User.objects.create_superuser("admin", password="correct horse")
         """
     )
-    yield installation
-    installation.cut_power()
+    try:
+        yield installation
+    finally:
+        installation.cut_power()
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    """A studio of its own for each test; see `new_studio`."""
+    with new_studio(tmp_path / "data") as installation:
+        yield installation
+
+
+@pytest.fixture(scope="module")
+def shared_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """One studio for the tests of a module, which leave each other's objects alone."""
+    with new_studio(tmp_path_factory.mktemp("shared") / "data") as installation:
+        yield installation
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """The queue reordered in a browser: by keyboard, by dragging with mouse and touch, and without JavaScript."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -26,12 +28,30 @@ forecast.keep_up()
 NAMES = ["Leaves", "Whole", "Defects", "After", "Needs", "Small"]
 
 
-@pytest.fixture
-def waiting(studio: Studio, page: Page, log_in: Callable[[], None]) -> list[str]:
-    """Six queued runs on the page of the queue; the first words of their names in order. No worker takes them."""
+@pytest.fixture(scope="module")
+def studio(shared_studio: Studio) -> Studio:
+    """One for all tests here; `waiting` restores its queue."""
+    return shared_studio
+
+
+@pytest.fixture(scope="module")
+def queued(studio: Studio) -> list[dict[str, Any]]:
+    """The runs of a studio at work, with what their order depends on."""
     studio.python(SCENE)
     studio.spawn("web")
     wait_for(studio.answers, 60, "the web server answers")
+    return studio.rows("SELECT id, priority, queue_rank, version FROM trainingapp_trainingrun")
+
+
+@pytest.fixture
+def waiting(studio: Studio, queued: list[dict[str, Any]], page: Page, log_in: Callable[[], None]) -> list[str]:
+    """Six queued runs on the page of the queue; the first words of their names in order. No worker takes them."""
+    with closing(sqlite3.connect(studio.data_dir / "studio.sqlite3", timeout=20)) as connection, connection:
+        connection.executemany(
+            "UPDATE trainingapp_trainingrun SET priority = :priority, queue_rank = :queue_rank, version = :version"
+            " WHERE id = :id",
+            queued,
+        )
     log_in()
     page.get_by_role("link", name="Queue", exact=True).click()
     expect(page.get_by_role("heading", name="Queue", exact=True)).to_be_visible()

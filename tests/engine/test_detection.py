@@ -387,7 +387,9 @@ def straight_detection(tmp_path_factory: pytest.TempPathFactory, boxes_dir: Path
     return run_dir
 
 
-@pytest.mark.parametrize(("workers", "workers_then", "looks"), [(0, 2, 2), (2, 0, 5)])
+@pytest.mark.parametrize(
+    ("workers", "workers_then", "looks"), [pytest.param(0, 2, 2, marks=pytest.mark.long), (2, 0, 5)]
+)
 def test_an_interrupted_run_resumes_bit_exactly(
     boxes_dir: Path, straight_detection: Path, tmp_path: Path, workers: int, workers_then: int, looks: int
 ) -> None:

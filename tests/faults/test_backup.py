@@ -40,6 +40,7 @@ def test_a_running_run_resumes_bit_exactly_after_a_restore(
         other.cut_power()
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 def test_it_can_be_restored_to_another_database_engine(studio: Studio, tmp_path: Path, postgres_url: str) -> None:
     ids = studio.prepare(runs=2, start=False)

@@ -91,6 +91,7 @@ def test_the_force_stop_of_a_run_whose_worker_is_lost(studio: Studio) -> None:
     wait_for(lambda: not studio.trainers(), 15, "its trainer is gone")
 
 
+@pytest.mark.long
 def test_a_trainer_that_ignores_sigterm_does_not_block_the_end_of_the_worker(studio: Studio, tmp_path: Path) -> None:
     code = "import signal\nfrom trainingapp.engine.control import Control\nControl.catch_signals = lambda self: None\n"
     at_start(studio, tmp_path / "hook", f"{DEAF}\n{code}signal.signal(signal.SIGTERM, signal.SIG_IGN)\n")
@@ -187,6 +188,7 @@ def test_a_trainer_killed_by_a_user_is_not_classified_as_out_of_memory(studio: S
     assert event["data"]["error_class"] == "lost_trainer"
 
 
+@pytest.mark.long
 def test_a_trainer_that_ends_with_a_signal(studio: Studio) -> None:
     (run,) = studio.prepare(**{**LONG, "epochs": 3, "images": 48})
     studio.start_worker()
@@ -203,6 +205,7 @@ def test_a_trainer_that_ends_with_a_signal(studio: Studio) -> None:
 MEGABYTES = [100, pytest.param(1000, marks=pytest.mark.long)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("megabytes", MEGABYTES)
 def test_too_much_standard_output(studio: Studio, tmp_path: Path, megabytes: int) -> None:
     at_start(studio, tmp_path / "hook", TALK.replace("{megabytes}", str(megabytes)))

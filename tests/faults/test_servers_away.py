@@ -183,6 +183,7 @@ def set_read_only(folder: Path, on: bool) -> None:
         folder.chmod(0o555 if on else 0o755)
 
 
+@pytest.mark.long
 def test_a_data_folder_that_is_read_only(studio: Studio, read_only_runs: Path) -> None:
     first, second = studio.prepare(runs=2, start=False, epochs=1, **CONFIG)
     studio.start_worker()

@@ -38,7 +38,7 @@ def test_a_row_of_an_older_backup_gets_the_mark(run: TrainingRun) -> None:
     assert RunEvent.objects.get().is_evaluation is True
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.any_database
 def test_an_older_database_is_marked_and_can_go_back(studio: Studio) -> None:
     """Forwards, backwards and forwards again, with rows in the tables."""

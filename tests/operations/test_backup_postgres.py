@@ -1,7 +1,6 @@
 """Backups of PostgreSQL by its own programs, between databases of one kind and of two."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,11 +10,17 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import new_postgres_database
+from tests.conftest import postgres_database
 from tests.helpers.backups import about, members, write_archive
 from tests.helpers.studio import Studio
 
-pytestmark = [pytest.mark.postgres, pytest.mark.any_database, pytest.mark.slow]
+#: One process makes the backup that the tests of this module share.
+pytestmark = [
+    pytest.mark.postgres,
+    pytest.mark.any_database,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("backup postgres"),
+]
 
 #: What is compared before and after, and one row more: sequences must continue.
 CONTENT = """
@@ -37,27 +42,22 @@ result = TrainingRun.objects.create(
 """
 
 
-@pytest.fixture
-def second_url(postgres_url: str) -> Iterator[str]:
-    """URL of another empty database on the same server."""
-    with new_postgres_database(os.environ["TEST_DATABASE_URL"]) as url:
-        yield url
-
-
-@pytest.fixture
-def made(tmp_path: Path, postgres_url: str) -> tuple[Studio, Path, Any]:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Studio, Path, Any]]:
     """A studio on PostgreSQL, its backup, and its content."""
-    studio = Studio(tmp_path / "data", DATABASE_URL=postgres_url)
-    studio.prepare(runs=2)
-    studio.manage("backup", str(tmp_path / "b.tar.zst"))
-    return studio, tmp_path / "b.tar.zst", studio.python(CONTENT)
+    folder = tmp_path_factory.mktemp("made")
+    with postgres_database() as url:
+        studio = Studio(folder / "data", DATABASE_URL=url)
+        studio.prepare(runs=2)
+        studio.manage("backup", str(folder / "b.tar.zst"))
+        yield studio, folder / "b.tar.zst", studio.python(CONTENT)
 
 
-def test_a_dump_comes_back(made: tuple[Studio, Path, Any], tmp_path: Path, second_url: str) -> None:
+def test_a_dump_comes_back(made: tuple[Studio, Path, Any], tmp_path: Path, postgres_url: str) -> None:
     _studio, file, content = made
     assert about(file)["database"] == "postgresql"
     assert members(file)["database/studio.pgdump"].startswith(b"PGDMP")
-    other = Studio(tmp_path / "other", DATABASE_URL=second_url)
+    other = Studio(tmp_path / "other", DATABASE_URL=postgres_url)
     assert "2 runs, 1 datasets" in other.manage("restore", str(file)).stdout
     assert other.python(CONTENT) == content
     assert other.python(NEW_ROW) > max(pk for pk, _name, _status in content[0])
@@ -75,14 +75,16 @@ def test_a_portable_backup_goes_into_sqlite(made: tuple[Studio, Path, Any], tmp_
     assert other.python(NEW_ROW) > max(pk for pk, _name, _status in content[0])
 
 
-def test_what_cannot_be_loaded_changes_nothing(made: tuple[Studio, Path, Any], tmp_path: Path, second_url: str) -> None:
+def test_what_cannot_be_loaded_changes_nothing(
+    made: tuple[Studio, Path, Any], tmp_path: Path, postgres_url: str
+) -> None:
     _studio, file, content = made
     parts, stated = members(file), about(file)
     newer = {**stated, "postgresql": {"server": 99, "dump": 99}}
     write_archive(tmp_path / "newer", {**parts, "studio.json": json.dumps(newer).encode()})
     dump = parts["database/studio.pgdump"]
     write_archive(tmp_path / "broken", {**parts, "database/studio.pgdump": dump[: len(dump) // 2]})
-    other = Studio(tmp_path / "other", DATABASE_URL=second_url)
+    other = Studio(tmp_path / "other", DATABASE_URL=postgres_url)
     assert "made with PostgreSQL 99" in other.manage("restore", str(tmp_path / "newer"), check=False).stderr
     assert "pg_restore failed" in other.manage("restore", str(tmp_path / "broken"), check=False).stderr
     assert not list((tmp_path / "other" / "runs").glob("*"))
@@ -105,10 +107,10 @@ restore_backup(Path(sys.argv[1]), lambda name, _count: name == "database" and os
 
 
 def test_a_restore_that_is_killed_can_be_repeated(
-    made: tuple[Studio, Path, Any], tmp_path: Path, second_url: str
+    made: tuple[Studio, Path, Any], tmp_path: Path, postgres_url: str
 ) -> None:
     _studio, file, content = made
-    other = Studio(tmp_path / "other", DATABASE_URL=second_url)
+    other = Studio(tmp_path / "other", DATABASE_URL=postgres_url)
     other.migrate()
     command = [sys.executable, "-c", KILLED, str(file)]
     killed = subprocess.run(command, cwd=other.repository, env=other.env, capture_output=True, text=True)

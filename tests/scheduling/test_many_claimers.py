@@ -11,7 +11,7 @@ import pytest
 
 from tests.helpers.studio import REPOSITORY, Studio
 
-RUNS = [200, pytest.param(1000, marks=pytest.mark.long)]
+RUNS = [60, pytest.param(1000, marks=pytest.mark.long)]
 SLOTS = 2
 
 #: What each claimer does: take a run, let it be completed at once, take the next.

@@ -1,12 +1,12 @@
 """An installation of version 0.1 is upgraded: everything in it opens, and a paused run resumes bit-exact."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import postgres_database
 from tests.helpers.studio import Studio, wait_for
 from tests.helpers.trainers import assert_same_result
 from tests.upgrade.old_installation import OldInstallation, has_history, make_old_installation, shown
@@ -134,12 +134,7 @@ def test_a_backup_of_the_old_version_is_restored(upgraded: tuple[Studio, OldInst
 
 
 @pytest.fixture(scope="module")
-def module_postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def module_postgres_url() -> Iterator[str]:
     """As `postgres_url`, for the tests of a module together."""
-    from tests.conftest import new_postgres_database
-
-    server = os.environ.get("TEST_DATABASE_URL")
-    if not server:
-        pytest.skip("no TEST_DATABASE_URL")
-    with new_postgres_database(server) as url:
+    with postgres_database() as url:
         yield url

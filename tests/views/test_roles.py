@@ -6,6 +6,7 @@ allowed user gets; `args`, `data` and `prepare` make it a request that can succe
 each user may is written out here by hand, so that a change of permissions.py alone is noticed.
 """
 
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,14 +17,16 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
-from django.test import AsyncClient, Client
+from django.test import Client, override_settings
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 from PIL import Image
+from pytest_django import DjangoDbBlocker
 
 from tests.helpers.evaluations import annotated, evaluated
 from tests.helpers.jobs import working_on
 from tests.helpers.library import make_entry
+from tests.helpers.once import transaction_of_module
 from tests.helpers.tiny import board_of, make_dataset, make_run
 from tests.helpers.world import store_events
 from trainingapp.accounts import tokens as token_verbs
@@ -332,7 +335,7 @@ LINES = [
     Line("audit", verb="administer"),
     Line("audit_csv", verb="administer"),
 ]
-#: Read in separate threads, so they are tested on a committed database.
+#: Read in separate threads, so they are tested on a committed database, in test_stream_roles.py.
 STREAMS = {"event_stream"}
 #: Namespaces with their own tables: the admin in tests/admin/test_roles.py. So has the API, in tests/api.
 ELSEWHERE = {"admin"}
@@ -404,11 +407,40 @@ def fill(run: TrainingRun) -> None:
     store_events(run, {"type": "sample", "data": {"file": "batches/step_0.webp"}})
 
 
-@pytest.fixture(autouse=True)
-def previews(tmp_path: Path, settings: Any) -> None:
-    settings.DATA_DIR = tmp_path
-    settings.JOBS_DIR = tmp_path / "jobs"
-    settings.WEIGHTS_DIR = tmp_path / "weights"
+def folder_settings(path: Path) -> dict[str, Path]:
+    """The settings that let everything that the studio stores lie below `path`."""
+    below = {f"{name.upper()}_DIR": path / name for name in ("datasets", "jobs", "runs", "weights")}
+    return {"DATA_DIR": path, **below}
+
+
+@pytest.fixture(scope="module")
+def visibility(request: pytest.FixtureRequest) -> str:
+    """Who sees the objects of the world."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def made(
+    visibility: str,
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[World, Path]]:
+    """The world and the folder of its files, made once: each test runs in a savepoint of it."""
+    folder = tmp_path_factory.mktemp("world")
+    with transaction_of_module(django_db_blocker):
+        with django_db_blocker.unblock(), override_settings(**folder_settings(folder)):
+            world = make_world(visibility)
+        yield world, folder
+
+
+@pytest.fixture
+def world(made: tuple[World, Path], tmp_path: Path) -> Iterator[World]:
+    """The world with files of its own, for a request may delete some."""
+    world, folder = made
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    with override_settings(**folder_settings(tmp_path)):
+        yield world
 
 
 def client_of(world: World, who: str) -> Client:
@@ -432,9 +464,8 @@ def cases(lines: list[Line], streams: bool = False) -> list[tuple[Line, str]]:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("line", "visibility"), cases(LINES), ids=str)
-def test_each_role_gets_the_status_of_the_table(line: Line, visibility: str) -> None:
-    world = make_world(visibility)
+@pytest.mark.parametrize(("line", "visibility"), cases(LINES), ids=str, indirect=["visibility"])
+def test_each_role_gets_the_status_of_the_table(line: Line, visibility: str, world: World) -> None:
     line.prepare(world)
     assert outcomes(line, world, visibility) == {who: line.expected(who, visibility) for who in PEOPLE}
 
@@ -452,28 +483,10 @@ def outcomes(line: Line, world: World, visibility: str) -> dict[str, int | str]:
     return got
 
 
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize(("line", "visibility"), cases(LINES, streams=True), ids=str)
-async def test_each_role_gets_the_stream_of_the_table(line: Line, visibility: str) -> None:
-    from asgiref.sync import sync_to_async
-
-    world = await sync_to_async(make_world)(visibility)
-    address = await sync_to_async(line.address)(world)
-    got = {}
-    for who in PEOPLE:
-        client = AsyncClient()
-        if who != "anonymous":
-            await client.aforce_login(world.people[who])
-        response = await client.get(address, line.data(world))
-        got[who] = outcome(response)
-        response.close()
-    assert got == {who: line.expected(who, visibility) for who in PEOPLE}
-
-
 @pytest.mark.django_db
+@pytest.mark.parametrize("visibility", ["everybody"], indirect=True)
 @pytest.mark.parametrize("route", sorted({line.route for line in LINES}))
-def test_other_methods_are_refused(route: str) -> None:
-    world = make_world("everybody")
+def test_other_methods_are_refused(route: str, world: World) -> None:
     known = [line for line in LINES if line.route == route]
     methods = {"get", "post", "put", "patch", "delete"} - {line.method for line in known}
     if route == "login":

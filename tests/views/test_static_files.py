@@ -133,7 +133,7 @@ def layout_of(studio: Studio) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("debug", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_changed_file_is_seen_at_once_after_an_upgrade(tmp_path: Path, debug: bool) -> None:
     checkout = checkout_in(tmp_path / "checkout")
     installation = Studio(tmp_path / "data", DEBUG="true" if debug else "")

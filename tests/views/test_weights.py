@@ -261,7 +261,9 @@ def test_a_detector_offers_nms_for_single_images(user_client: Client, user: User
     assert Job.objects.get(kind=Job.Kind.EXPORT).params["options"]["nms"] is True
 
 
-@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+@pytest.mark.parametrize(
+    "task", ["detection", *(pytest.param(each, marks=pytest.mark.long) for each in ("classification", "segmentation"))]
+)
 def test_images_are_predicted(user_client: Client, user: User, other_user: User, task: str) -> None:
     entry = make_entry(user, task, name=task)
     page = reverse("weights_try", args=[entry.pk])

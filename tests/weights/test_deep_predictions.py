@@ -123,6 +123,7 @@ def pairs(dataset: Dataset, source: Path) -> list[tuple[Path, Path]]:
     return found
 
 
+@pytest.mark.long
 def test_an_original_file_is_predicted_as_the_stored_image_by_all_paths(
     model: Weights, imported: Dataset, source: Path, user: User, admin: User, client: Client, tmp_path: Path
 ) -> None:
