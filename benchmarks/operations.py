@@ -284,6 +284,7 @@ def generate(share: str) -> dict[str, int]:
 
     from trainingapp.contract.config import parse_config
     from trainingapp.models import Checkpoint, Dataset, RunEvent, TrainingRun
+    from trainingapp.runs.series_migration import convert_some
 
     call_command("migrate", verbosity=0)
     divisor = int(share)
@@ -362,6 +363,8 @@ def generate(share: str) -> dict[str, int]:
 
     columns = ("run_id", "seq", "attempt", "type", "level", "time", "epoch", "step", "data", "superseded")
     insert(RunEvent._meta.db_table, columns, events())
+    TrainingRun.objects.update(metrics_in_rows=True)
+    convert_some()
     return {"runs": runs, "metric events": metrics, "log lines": logs, "checkpoints": runs * CHECKPOINTS_PER_RUN}
 
 

@@ -110,6 +110,7 @@ def make_installation(share: int) -> None:
     for run in runs[:3]:
         write_evaluations(run)
     set_counters(runs)
+    convert()
     analyze()
 
 
@@ -271,6 +272,15 @@ def set_counters(runs: list["TrainingRun"]) -> None:
     validations = RunEvent.objects.filter(run__in=runs[:3], type="metrics", data__has_key="evaluation")
     validations.update(is_evaluation=True)
     TrainingRun.objects.update(updated_at=F("created_at"))
+
+
+def convert() -> None:
+    """Store the metrics as series: they were inserted as rows of events, as version 0.2 made them."""
+    from trainingapp.models import TrainingRun
+    from trainingapp.runs.series_migration import convert_some
+
+    TrainingRun.objects.update(metrics_in_rows=True)
+    convert_some()
 
 
 def analyze() -> None:

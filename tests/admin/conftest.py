@@ -19,7 +19,7 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
     from django.contrib.auth.models import Group
     from django.utils import timezone
 
-    from tests.helpers.world import line, store_events
+    from tests.helpers.world import line, point, store_events
     from trainingapp.models import (
         ApiToken,
         AuditEntry,
@@ -37,13 +37,14 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
     )
 
     now = timezone.now()
-    store_events(run, line("hello"))
+    store_events(run, line("hello"), point(1))
     host = Host.objects.create(name="box", seen_at=now)
     device = Device.objects.create(host=host, kind="gpu", index=0, name="G")
     made = [
         run,
         run.dataset,
         run.events.get(),
+        run.series.get(),
         Checkpoint.objects.create(
             run=run, file="e.pt", attempt=1, epoch=1, step=1, reason="epoch", size_bytes=1, created_at=now
         ),

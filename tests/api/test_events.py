@@ -13,7 +13,7 @@ from django.test import AsyncClient
 from tests.api.conftest import problem, token_of
 from tests.helpers.world import line, point, store_events
 from trainingapp.accounts import tokens as token_verbs
-from trainingapp.models import ApiToken, RunEvent, TrainingRun
+from trainingapp.models import ApiToken, SeriesChunk, TrainingRun
 from trainingapp.runs import stream_clients, stream_readers
 from trainingapp.runs.stream_readers import Reader
 
@@ -203,7 +203,7 @@ async def test_a_stream_refuses_other_methods(user: User, run: TrainingRun) -> N
 
 async def test_a_superseded_point_is_marked(user: User, run: TrainingRun) -> None:
     await atell(run, point(1))
-    await RunEvent.objects.aupdate(superseded=True)
+    await SeriesChunk.objects.aupdate(superseded=True)
     response = await opened(user, f"training/{run.pk}/events?until_end=true")
     found = [json.loads(message["data"]) async for message in messages(response) if message["event"] == "metrics"]
     assert [record["superseded"] for record in found] == [True]

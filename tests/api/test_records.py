@@ -16,7 +16,10 @@ from tests.helpers.tiny import board_of
 from tests.helpers.world import line, point, store_events
 from trainingapp.api import records
 from trainingapp.api.thinning import thinned
-from trainingapp.models import RunEvent, TrainingRun, Weights
+from trainingapp.contract.series import Point, frame_of
+from trainingapp.models import SeriesChunk, TrainingRun, Weights
+from trainingapp.runs.series import Series
+from trainingapp.supervision.series_store import supersede
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 MAKE = Callable[..., TrainingRun]
@@ -30,8 +33,9 @@ def validated(step: int, **values: float) -> dict[str, Any]:
 
 
 def test_metrics_are_listed_in_order_without_superseded_ones(api: Api, run: TrainingRun) -> None:
-    store_events(run, point(1, 3.0), point(2, 2.0), line("between"), validated(2, top1=0.5))
-    RunEvent.objects.filter(seq=2).update(superseded=True)
+    store_events(run, point(1, 3.0), point(2, 2.0), line("between"))
+    supersede(run.pk, 2, 1, validation_due=False)
+    store_events(run, {**validated(2, top1=0.5), "attempt": 2})
     body = api.get(f"training/{run.pk}/metrics").json()
     assert [(item["seq"], item["split"], item["values"]) for item in body["items"]] == [
         (1, "train", {"loss": 3.0}),
@@ -73,14 +77,13 @@ def test_thinned_metrics_keep_their_peaks(api: Api, run: TrainingRun) -> None:
 
 
 def test_thinning_keeps_points_of_every_split_and_accepts_gaps() -> None:
-    entries = [
-        {"split": split, "values": {"loss": None if index == 5 else float(index)}}
-        for index in range(100)
-        for split in ("train", "val")
-    ]
-    kept = thinned(entries, 10)
+    losses = [None if index == 5 else float(index) for index in range(100)]
+    points = [Point(index + 1, 1, 0, 1, index, "train", {"loss": loss}) for index, loss in enumerate(losses)]
+    both = [Series(split, frame_of(points), 100) for split in ("train", "val")]
+    kept = thinned(both, 10)
     assert [sum(entry["split"] == split for entry in kept) for split in ("train", "val")] == [8, 8]
-    assert thinned(entries, 100) == entries
+    whole = thinned(both, 100)
+    assert [entry["values"]["loss"] for entry in whole if entry["split"] == "val"] == losses
 
 
 # Log
@@ -143,11 +146,11 @@ def test_a_rare_text_is_searched_in_parts_until_the_end_of_the_log(
 
 def test_metrics_of_many_steps_take_as_many_queries_as_those_of_one(api: Api, run: TrainingRun) -> None:
     store_events(run, point(1))
-    with explained(RunEvent._meta.db_table) as plans:
+    with explained(SeriesChunk._meta.db_table) as plans:
         assert len(api.get(f"training/{run.pk}/metrics").json()["items"]) == 1
     assert len(plans) == 1
     store_events(run, *(point(step) for step in range(2, 42)))
-    with explained(RunEvent._meta.db_table) as plans:
+    with explained(SeriesChunk._meta.db_table) as plans:
         assert len(api.get(f"training/{run.pk}/metrics").json()["items"]) == 41
     assert len(plans) == 1
 

@@ -25,6 +25,8 @@ from typing import Any
 import psutil
 import pytest
 
+from trainingapp.contract.series import decode
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 #: Of the environment of the tests: what would lead elsewhere, hide that a line is not written at once, or have threads
@@ -216,10 +218,15 @@ class Studio:
         return status
 
     def events(self, run_id: int, type_: str) -> list[dict[str, Any]]:
+        """The stored events of a type in their order; metrics come from their chunks."""
         found = self.rows(
             "SELECT * FROM trainingapp_runevent WHERE run_id = ? AND type = ? ORDER BY seq", run_id, type_
         )
-        return [{**row, "data": json.loads(row["data"])} for row in found]
+        events = [{**row, "data": json.loads(row["data"])} for row in found]
+        if type_ == "metrics":
+            for row in self.rows("SELECT * FROM trainingapp_serieschunk WHERE run_id = ?", run_id):
+                events += _points_of(row)
+        return sorted(events, key=lambda event: event["seq"])
 
     def wait_for_status(self, run_id: int, status: str, timeout_s: float = 60) -> dict[str, Any]:
         wait_for(lambda: self.status(run_id) == status, timeout_s, f"run {run_id} is {status}")
@@ -228,6 +235,14 @@ class Studio:
     def wait_for_step(self, run_id: int, step: int, timeout_s: float = 60) -> dict[str, Any]:
         wait_for(lambda: self.run(run_id)["step"] >= step, timeout_s, f"run {run_id} reaches step {step}")
         return self.run(run_id)
+
+
+def _points_of(chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    frame = decode(chunk["data"])
+    for index in range(len(frame)):
+        place = {"seq": int(frame.seq[index]), "step": int(frame.step[index]), "epoch": int(frame.epoch[index])}
+        data = {"split": chunk["split"], "values": frame.values_at(index), **frame.details_at(index)}
+        yield {**place, "attempt": chunk["attempt"], "superseded": chunk["superseded"], "data": data}
 
 
 def _data_dir(process: psutil.Process) -> str:

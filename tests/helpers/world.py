@@ -8,21 +8,42 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from trainingapp.contract.series import Point
 from trainingapp.models import RunEvent, TrainingRun
-from trainingapp.models.run import append_events
 from trainingapp.runs.live import RunReader
+from trainingapp.runs.series import event_rows
 from trainingapp.runs.stream_clients import BEAT, Audience, Client, Message
 from trainingapp.runs.stream_readers import Reader, Wanted, follow
+from trainingapp.supervision.series_store import append_points
 
 
 def store_events(run: TrainingRun, *events: dict[str, Any]) -> None:
-    """Store events of a run as its supervisor does."""
+    """Store events of a run as its supervisor does: metrics as points of series, others as rows."""
     with transaction.atomic():
         locked = TrainingRun.objects.select_for_update().get(pk=run.pk)
-        append_events(
-            locked, [RunEvent(**{"time": timezone.now(), "epoch": 1, "step": 1, **event}) for event in events]
-        )
+        rows = []
+        points: dict[bool, list[Point]] = {False: [], True: []}
+        for event in ({"time": timezone.now(), "epoch": 1, "step": 1, **event} for event in events):
+            locked.event_seq += 1
+            attempt = event.get("attempt") or locked.attempt
+            if event["type"] == "metrics":
+                data = dict(event["data"])
+                time_us = round(event["time"].timestamp() * 1e6)
+                split, values = data.pop("split", "train"), data.pop("values", {})
+                place = (attempt, time_us, event["epoch"], event["step"])
+                points[event.get("superseded", False)].append(Point(locked.event_seq, *place, split, values, data))
+            else:
+                rows.append(RunEvent(run=locked, seq=locked.event_seq, **{**event, "attempt": attempt}))
+        RunEvent.objects.bulk_create(rows)
+        for superseded, some in points.items():
+            append_points(run.pk, some, superseded=superseded)
         locked.save(update_fields=["event_seq", "updated_at"])
+
+
+def stored_events(run_id: int, type_: str = "") -> list[RunEvent]:
+    """The stored events of a run in their order, metrics among them; of one type, if it is given."""
+    upto = TrainingRun.objects.get(pk=run_id).event_seq
+    return [event for event in event_rows(run_id, 0, upto + 1, upto) if type_ in ("", event.type)]
 
 
 def line(text: str, **fields: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
+from tests.helpers.world import store_events
 from trainingapp.models import Dataset, RunEvent, Team, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 
@@ -280,9 +281,7 @@ def test_a_template_for_an_unknown_network_is_refused() -> None:
 def test_metrics_are_printed_without_superseded_points(run: TrainingRun) -> None:
     for seq, superseded in ((1, True), (2, False)):
         data = {"split": "val", "values": {"top1": seq / 4, "loss": 1.0}}
-        RunEvent.objects.create(
-            run=run, seq=seq, type="metrics", time=run.created_at, epoch=1, step=3, data=data, superseded=superseded
-        )
+        store_events(run, {"type": "metrics", "epoch": 1, "step": 3, "data": data, "superseded": superseded})
     assert json.loads(train("metrics", run.pk, "--name", "top1", "--json")) == [
         {"epoch": 1, "step": 3, "split": "val", "values": {"top1": 0.5}}
     ]

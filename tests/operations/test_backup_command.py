@@ -15,8 +15,10 @@ from django.utils import timezone
 
 from tests.helpers.backups import members
 from tests.helpers.tiny import make_dataset, make_run
-from trainingapp.models import AuditEntry, Dataset, RunEvent, TrainingRun
+from trainingapp.contract.series import Point
+from trainingapp.models import AuditEntry, Dataset, RunEvent, SeriesChunk, TrainingRun
 from trainingapp.models.run import append_events
+from trainingapp.supervision.series_store import append_points
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -42,16 +44,18 @@ def run(user: User) -> TrainingRun:
     (run.folder / "checkpoints" / "epoch_1.pt").write_bytes(b"sound")
     (run.folder / "events.jsonl").write_text("{}\n")
     append_events(run, [RunEvent(type="log", time=timezone.now(), data={"message": "é 😀"})])
+    append_points(run.pk, [Point(number, 1, number, 1, number, "train", {"loss": 1 / number}) for number in (2, 3)])
     run.save()
     return run
 
 
 def stored() -> list[Any]:
-    return [list(model.objects.values()) for model in (TrainingRun, Dataset, RunEvent, User)]
+    return [list(model.objects.values()) for model in (TrainingRun, Dataset, RunEvent, SeriesChunk, User)]
 
 
 def empty() -> None:
     RunEvent.objects.all().delete()
+    SeriesChunk.objects.all().delete()
     TrainingRun.objects.all().delete()
     Dataset.objects.all().delete()
     User.objects.all().delete()

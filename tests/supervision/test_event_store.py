@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from tests.helpers.events import write
 from tests.helpers.threads import in_threads
+from tests.helpers.world import stored_events
 from trainingapp.contract.events import LONGEST_LINE_BYTES, EventLog
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.supervision.event_store import EventStore, LostRunError
@@ -42,7 +43,11 @@ def saved(log: EventLog, file: str, step: int, *, is_best: bool = False, removed
 
 
 def seqs() -> list[int]:
-    return list(RunEvent.objects.values_list("seq", flat=True))
+    return [event.seq for event in everything()]
+
+
+def everything(type_: str = "") -> list[RunEvent]:
+    return stored_events(TrainingRun.objects.get().pk, type_)
 
 
 @pytest.mark.django_db
@@ -51,7 +56,7 @@ def test_each_event_becomes_one_row_in_order(running: TrainingRun) -> None:
     log.log("hello")
     point(log, 1)
     EventStore(running).pull_all()
-    first, second = RunEvent.objects.all()
+    first, second = everything()
     assert (first.seq, first.type, first.data) == (1, "log", {"message": "hello"})
     assert (second.seq, second.step, second.data["values"]) == (2, 1, {"loss": 1.0, "top1": 0.5})
     running.refresh_from_db()
@@ -141,7 +146,7 @@ def test_concurrent_readers_store_each_event_once(running: TrainingRun) -> None:
     stores = [EventStore(TrainingRun.objects.get()) for _ in range(3)]
     assert in_threads([store.pull_all for store in stores]) == [None] * 3
     assert seqs() == list(range(1, 201))
-    assert list(RunEvent.objects.values_list("step", flat=True)) == list(range(200))
+    assert [event.step for event in everything()] == list(range(200))
     assert connection.is_usable()
 
 
@@ -154,7 +159,7 @@ def test_a_worker_that_lost_the_run_writes_nothing(running: TrainingRun, change:
     for act in (store.pull, store.look):
         with pytest.raises(LostRunError):
             act()
-    assert not RunEvent.objects.exists()
+    assert not everything()
 
 
 @pytest.mark.django_db
@@ -165,7 +170,7 @@ def test_progress_is_stored_on_the_run_only(running: TrainingRun) -> None:
     run = TrainingRun.objects.get()
     assert (run.epoch, run.step, run.total_steps, run.phase, run.eta_s) == (1, 9, 30, "train", 7.0)
     assert run.elapsed_s == 2.5
-    assert not RunEvent.objects.exists()
+    assert not everything()
 
 
 @pytest.mark.django_db
@@ -231,8 +236,8 @@ def test_a_new_attempt_supersedes_what_it_repeats(running: TrainingRun, is_one_b
     write(log, "status", epoch=1, step=2, state="started", device="cpu", resumed_from="step_2.pt")
     point(log, 3)
     EventStore(TrainingRun.objects.get()).pull_all()
-    metrics = RunEvent.objects.filter(type="metrics").values_list("attempt", "step", "superseded")
-    assert list(metrics) == [(1, 1, False), (1, 2, False), (1, 3, True), (2, 3, False)]
+    metrics = [(event.attempt, event.step, event.superseded) for event in everything("metrics")]
+    assert metrics == [(1, 1, False), (1, 2, False), (1, 3, True), (2, 3, False)]
     assert not RunEvent.objects.get(type="log").superseded
     assert TrainingRun.objects.get().device == "cpu"
 
@@ -254,8 +259,8 @@ def test_a_repeated_validation_supersedes_the_one_of_the_same_step(
         log, "status", epoch=1, step=2, state="started", device="cpu", resumed_from="step_2.pt", validation_due=is_due
     )
     EventStore(TrainingRun.objects.get()).pull_all()
-    metrics = RunEvent.objects.filter(type="metrics").values_list("data__split", "superseded")
-    assert list(metrics) == [("train", False), ("val", is_due)]
+    metrics = [(event.data["split"], event.superseded) for event in everything("metrics")]
+    assert metrics == [("train", False), ("val", is_due)]
 
 
 @pytest.mark.django_db
@@ -295,7 +300,7 @@ def test_events_of_an_earlier_attempt_are_ignored_once_the_current_one_has_start
     first, second, notice = stored_messages()
     assert (first, second) == ("before", "heard")
     assert "Only events of attempt 2 are stored" in notice
-    assert not RunEvent.objects.filter(type="metrics").exists()
+    assert not everything("metrics")
     assert not Checkpoint.objects.exists()
     assert store.final is None, "the last word of another attempt is not ours"
 
@@ -379,7 +384,7 @@ def test_of_too_many_lines_the_first_are_stored_and_the_others_counted(running: 
     notice = RunEvent.objects.filter(type="log").order_by("seq").last()
     assert notice is not None
     assert (notice.data["code"], notice.data["params"]) == ("lines_left_out", {"count": left_out})
-    assert RunEvent.objects.get(type="metrics").step == 7, "only lines of the log are left out"
+    assert [event.step for event in everything("metrics")] == [7], "only lines of the log are left out"
     assert seqs() == list(range(1, len(found) + 2))
 
 

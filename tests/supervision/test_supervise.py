@@ -19,6 +19,7 @@ from django.db import connection
 
 from tests.helpers.studio import TINY, wait_for
 from tests.helpers.tiny import make_run
+from tests.helpers.world import stored_events
 from trainingapp.contract.storage.reading import damage
 from trainingapp.models import Dataset, DeviceHold, TrainingRun
 from trainingapp.runs import verbs as run_verbs
@@ -83,9 +84,10 @@ def test_a_run_completes_and_everything_is_stored(user: User, tints: Dataset) ->
     assert (run.worker, run.pid, run.phase) == ("", None, "")
     assert run.best_metric_name == "top1"
     assert run.elapsed_s > 0
-    assert list(run.events.values_list("seq", flat=True)) == list(range(1, run.event_seq + 1))
-    steps = run.events.filter(type="metrics", data__split="train").values_list("step", flat=True)
-    assert list(steps) == list(range(1, 19))
+    events = stored_events(run.pk)
+    assert [event.seq for event in events] == list(range(1, run.event_seq + 1))
+    steps = [event.step for event in events if event.type == "metrics" and event.data["split"] == "train"]
+    assert steps == list(range(1, 19))
     assert run.checkpoints.filter(is_last=True).count() == run.checkpoints.filter(is_best=True).count() == 1
     saved = run.checkpoints.all()
     assert all(damage(each.path, each.sha256) is None for each in saved)

@@ -45,6 +45,14 @@ lifecycle.pause_run(TrainingRun.objects.get(pk=run))
 """
 
 
+#: [[run, number, attempt, epoch, step, data], ...]
+POINTS = """
+from trainingapp.models import RunEvent
+rows = RunEvent.objects.filter(type="metrics", superseded=False).order_by("run", "seq")
+result = [list(row) for row in rows.values_list("run", "seq", "attempt", "epoch", "step", "data")]
+"""
+
+
 @dataclass(frozen=True)
 class OldInstallation:
     """What was made: the studio as the old code ran it, and what is in it."""
@@ -54,6 +62,8 @@ class OldInstallation:
     pages: list[str]
     completed_run: int
     paused_run: int
+    #: Every point of metrics of every run, as the old version stored them.
+    points: list[Any]
 
 
 def has_history() -> bool:
@@ -104,7 +114,7 @@ def make_old_installation(folder: Path, **env: str) -> OldInstallation:
         assert shown(studio, paused)["step"] < shown(studio, completed)["step"]
     finally:
         studio.stop(worker)
-    return OldInstallation(studio, pages, completed, paused)
+    return OldInstallation(studio, pages, completed, paused, studio.python(POINTS))
 
 
 def shown(studio: Studio, run: int) -> dict[str, Any]:

@@ -94,6 +94,38 @@ def visit(studio: Studio, pages: list[str]) -> list[str]:
     return found
 
 
+#: The same, from where the present version reads metrics; names of version 0.1 in values are left as they were stored.
+POINTS = """
+from trainingapp.models import TrainingRun
+from trainingapp.runs.series import all_points
+result = [
+    [run.pk, event.seq, event.attempt, event.epoch, event.step, event.data]
+    for run in TrainingRun.objects.order_by("pk")
+    for event in all_points(run)
+]
+"""
+CHARTS = """
+from trainingapp.models import TrainingRun
+from trainingapp.runs.run_page import chart_points
+result = [chart_points(run) for run in TrainingRun.objects.order_by("pk")]
+"""
+
+
+def test_every_point_is_the_same_before_and_after_it_is_converted(upgraded: tuple[Studio, OldInstallation]) -> None:
+    studio, old = upgraded
+    assert len(old.points) > 100
+    assert studio.python(POINTS) == old.points
+    charts = studio.python(CHARTS)
+    converted = studio.manage("series", "convert").stdout
+    assert ", 0 left" in converted
+    assert studio.python(POINTS) == old.points
+    assert studio.python(CHARTS) == charts
+    left = studio.python(
+        "from trainingapp.models import RunEvent\nresult = RunEvent.objects.filter(type='metrics').count()"
+    )
+    assert left == 0
+
+
 def test_every_old_page_opens_in_both_languages(upgraded: tuple[Studio, OldInstallation]) -> None:
     studio, old = upgraded
     runs = (old.completed_run, old.paused_run)

@@ -17,7 +17,8 @@ from tests.helpers.evaluations import annotated, evaluated
 from tests.helpers.tiny import make_run
 from tests.helpers.world import store_events
 from trainingapp.contract.evaluation import ImageScore, evaluation_path
-from trainingapp.models import Dataset, RunEvent, TrainingRun
+from trainingapp.models import Dataset, TrainingRun
+from trainingapp.supervision.series_store import supersede
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_repeated_validation_counts_once(user_client: Client, run: TrainingRun
     """A kill after epoch 3: its file still exists, but the run resumes from epoch 2."""
     for epoch in (1, 2, 3):
         evaluated(run, epoch)
-    RunEvent.objects.filter(run=run, epoch=3).update(superseded=True)
+    supersede(run.pk, 99, 12, validation_due=False)
     text = page(user_client, run)
     assert "after epoch 2" in text
     assert 'data-epochs="1,2"' in text

@@ -17,7 +17,7 @@ from django.utils import timezone
 from tests.helpers.evaluations import evaluated
 from tests.helpers.plans import explained
 from tests.helpers.world import line, point, store_events
-from trainingapp.models import Dataset, Forecast, RunEvent, TrainingRun
+from trainingapp.models import Dataset, Forecast, RunEvent, SeriesChunk, TrainingRun
 from trainingapp.runs.evaluations import history, newest
 from trainingapp.runs.run_page import log_events
 from trainingapp.scheduling import forecast
@@ -139,13 +139,13 @@ def test_the_validations_of_a_run_are_found_without_its_points(
     for epoch in (1, 2, 3):
         store_events(run, *(point(step) for step in range(20)))
         evaluated(run, epoch)
-    with explained(EVENTS) as plans:
+    with explained(SeriesChunk._meta.db_table) as plans:
         assert [one.epoch for one in history(run)] == [1, 2, 3]
         found = newest(run)
         assert found is not None
         assert found.epoch == 3
     assert len(plans) == 2
-    assert all("INDEX event_evaluations" in plan and "TEMP B-TREE" not in plan for plan in plans), plans
+    assert all("INDEX series_run_split_seq" in plan and "TEMP B-TREE" not in plan for plan in plans), plans
 
 
 def test_the_evaluation_of_a_long_run_takes_as_many_queries_as_that_of_a_short_one(

@@ -28,7 +28,7 @@ from trainingapp.admin.base import (
 )
 from trainingapp.admin.filters import RunFilter, known_values
 from trainingapp.contract.config import parse_config
-from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
+from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, SeriesChunk, TrainingRun
 from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET
 from trainingapp.models.verbs import VerbError, require_task
 from trainingapp.presentation.badges import status_badge
@@ -42,6 +42,7 @@ SHOWN_DATA = 160
 #: Events of all runs that the list shows; those of one run are all listed.
 NEWEST_EVENTS = 50_000
 LEVELS = ("debug", "info", "warning", "error")
+SPLITS = ("train", "val")
 
 
 class ForkForm(forms.Form):
@@ -152,7 +153,7 @@ class TrainingRunAdmin(StudioAdmin):
     list_select_related = ("dataset", "owner")
     deferred_in_list = ("config", *LARGE_COLUMNS, *LARGE_COLUMNS_OF_DATASET)
     date_hierarchy = "created_at"
-    readonly_fields = ("page", "dataset_link", "events_link", "checkpoints_link", "journal_link")
+    readonly_fields = ("page", "dataset_link", "events_link", "series_link", "checkpoints_link", "journal_link")
     editable = ("name", "priority")
 
     def get_actions(self, request: HttpRequest) -> dict[str, ActionEntry]:
@@ -185,7 +186,11 @@ class TrainingRunAdmin(StudioAdmin):
 
     @admin.display(description=_("events"))
     def events_link(self, run: TrainingRun) -> SafeString:
-        return list_link(RunEvent, run.event_seq, run__id__exact=run.pk)
+        return list_link(RunEvent, run.events.count(), run__id__exact=run.pk)
+
+    @admin.display(description=_("metrics"))
+    def series_link(self, run: TrainingRun) -> SafeString:
+        return list_link(SeriesChunk, run.series.count(), run__id__exact=run.pk)
 
     @admin.display(description=_("checkpoints"))
     def checkpoints_link(self, run: TrainingRun) -> SafeString:
@@ -196,7 +201,7 @@ class TrainingRunAdmin(StudioAdmin):
         return list_link(JournalEntry, run.journal.count(), run__id__exact=run.pk)
 
 
-OfARun = RunEvent | Checkpoint | JournalEntry | Forecast
+OfARun = RunEvent | SeriesChunk | Checkpoint | JournalEntry | Forecast
 
 
 class OfARunAdmin(ReadOnlyAdmin):
@@ -243,6 +248,26 @@ class RunEventAdmin(OfARunAdmin):
     def shown_data(self, event: RunEvent) -> str:
         text = str(event.data)
         return text if len(text) <= SHOWN_DATA else f"{text[: SHOWN_DATA - 3]}..."
+
+
+@admin.register(SeriesChunk)
+class SeriesChunkAdmin(OfARunAdmin):
+    """Chunks of metrics: what is known of the points, not the points themselves."""
+
+    list_display = ("first_seq", "run_link", "attempt", "split", "count", "shown_metrics", "last_time", "superseded")
+    list_filter = (known_values("split", _("split"), SPLITS), "superseded", RunFilter)
+    search_fields = ("run__name",)
+    show_full_result_count = False
+    exclude = ("preview", "data")
+    deferred_in_list = (*OfARunAdmin.deferred_in_list, "preview", "data")
+
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """The newest first, by the order of an index."""
+        return ("-first_seq",) if request.GET.get(RunFilter.parameter_name) else ("-pk",)
+
+    @admin.display(description=_("metrics"))
+    def shown_metrics(self, chunk: SeriesChunk) -> str:
+        return ", ".join(chunk.summary)
 
 
 @admin.register(Checkpoint)

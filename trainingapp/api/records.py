@@ -1,12 +1,14 @@
 """What a run has recorded: metrics, log, script, checkpoints; and saving one of them to the library."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
+import numpy as np
 from django.db.models import QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 from django.utils.translation import gettext as _
 from ninja import Path, Query, Router, Status
+from pydantic import JsonValue
 
 from trainingapp.accounts.permissions import Verb
 from trainingapp.api.access import require, run_for
@@ -25,12 +27,13 @@ from trainingapp.api.schemas import (
     TrainingSaveRequest,
     TrainingSaveResponse,
 )
-from trainingapp.api.thinning import Entry, thinned
+from trainingapp.api.thinning import thinned
 from trainingapp.contract.storage.exporting import ExportForm
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import checkpoint_response, script_response, tensorboard_response
 from trainingapp.runs.run_page import LOG_TYPES
+from trainingapp.runs.series import Series, read_series
 from trainingapp.weights import verbs as weights_verbs
 
 router = Router(tags=["training"])
@@ -40,8 +43,6 @@ LEVELS = ("debug", "info", "warning", "error")
 NICKNAMES: dict[str, dict[str, bool]] = {"best": {"is_best": True}, "last": {"is_last": True}}
 #: Events whose text one request for lines with a text reads.
 SEARCHED_EVENTS = 20_000
-#: The maximum number of metrics events that one response reads.
-MOST_ROWS = 2_000_000
 
 
 @router.get("/{pk}/metrics", response=MetricsList, summary="Metrics of a run")
@@ -49,31 +50,35 @@ def list_metrics(request: ApiRequest, pk: Id, filters: Query[MetricsFilters]) ->
     """The metrics, oldest first. A step that was repeated after a crash is listed once."""
     run = run_for(request, pk)
     wanted = {name.strip() for name in (filters.names or "").split(",") if name.strip()}
-    entries = list(_entries(run, filters.since, wanted))
-    kept = thinned(entries, filters.max_points)
-    seq = max([filters.since, run.event_seq, *(entry["seq"] for entry in entries[-1:])])
-    return {"items": kept, "seq": seq, "thinned": len(kept) < len(entries)}
+    names = {name for text in wanted for name in (text, text.partition("/")[2])} or None
+    stored = read_series(run, after=filters.since, names=names, is_for_chart=True)
+    found = [_wanted(series, wanted) for series in stored]
+    kept = thinned(found, filters.max_points)
+    seq = max([filters.since, run.event_seq, *(int(series.frame.seq[-1]) for series in found if series.total)])
+    return {"items": kept, "seq": seq, "thinned": len(kept) < sum(series.total for series in found)}
 
 
-def _entries(run: TrainingRun, since: int, wanted: set[str]) -> Iterator[Entry]:
-    """The metrics above number `since`, with the requested values: loss, or val/loss for one split; by default all."""
-    rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, seq__gt=since).order_by("seq")
-    # With `run`: each row is given its run, for which a deferred number would be looked up row by row.
-    for row in rows.only("run", "seq", "time", "attempt", "epoch", "step", "data")[:MOST_ROWS]:
-        split: str = row.data.get("split", "train")
-        values: dict[str, float | None] = row.data.get("values", {})
-        if wanted:
-            values = {name: value for name, value in values.items() if {name, f"{split}/{name}"} & wanted}
-        if values:
-            yield {
-                "seq": row.seq,
-                "time": row.time,
-                "attempt": row.attempt,
-                "epoch": row.epoch,
-                "step": row.step,
-                "split": split,
-                "values": values,
-            }
+def _wanted(series: Series, wanted: set[str]) -> Series:
+    """The series with the requested metrics: loss, or val/loss for one split; by default all."""
+    if not wanted:
+        return series
+    frame, split = series.frame, series.split
+
+    def is_wanted(name: str) -> bool:
+        return bool({name, f"{split}/{name}"} & wanted)
+
+    columns = {name: column for name, column in frame.columns.items() if is_wanted(name)}
+    details: dict[int, dict[str, JsonValue]] = {}
+    for seq, others in frame.details.items():
+        values = others.get("values")
+        if isinstance(values, dict) and (named := {name: value for name, value in values.items() if is_wanted(name)}):
+            details[seq] = {"values": named}
+    has_some = np.isin(frame.seq, list(details))
+    for column in columns.values():
+        has_some |= ~np.isnan(column)
+    chosen = replace(frame, columns=columns, details=details).take(has_some)
+    left_out = series.total - len(frame)  # by a preview
+    return replace(series, frame=chosen, total=len(chosen) + (left_out if len(chosen) else 0))
 
 
 @router.get("/{pk}/logs", response=LogList, summary="Log of a run")

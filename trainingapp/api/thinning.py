@@ -1,9 +1,13 @@
 """Thinning of long series that keeps every peak."""
 
-import math
-from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TypedDict
+
+from pydantic import JsonValue
+
+from trainingapp.contract.series import thinned_indices
+from trainingapp.runs.series import Series, number, time_of
 
 
 class Entry(TypedDict):
@@ -15,34 +19,31 @@ class Entry(TypedDict):
     epoch: int | None
     step: int | None
     split: str
-    values: dict[str, float | None]
+    values: dict[str, JsonValue]
 
 
-def thinned(entries: list[Entry], most: int) -> list[Entry]:
-    """At most `most` entries of each split, in their order; an entry has "split" and "values".
+def thinned(found: Iterable[Series], most: int) -> list[Entry]:
+    """At most `most` entries of each series, ordered by number.
 
-    The entries of a split are cut into equal stretches, and of each stretch those stay where some value is least or
-    greatest. There are at least two stretches' worth of room: with very many names and a very small `most`, there may
-    be up to twice as many entries as names.
+    A series is cut into equal intervals, and of each those stay where some value is lowest or highest. There is room
+    for one interval at least: with very many names and a very small `most`, there may be up to twice as many entries
+    as names.
     """
-    by_split: defaultdict[str, list[int]] = defaultdict(list)
-    for index, entry in enumerate(entries):
-        by_split[entry["split"]].append(index)
-    kept = {index for indices in by_split.values() for index in _kept(entries, indices, most)}
-    return [entries[index] for index in sorted(kept)]
+    return sorted((entry for series in found for entry in _kept(series, most)), key=lambda entry: entry["seq"])
 
 
-def _kept(entries: list[Entry], indices: list[int], most: int) -> set[int]:
-    if len(indices) <= most:
-        return set(indices)
-    names = {name for index in indices for name in entries[index]["values"]}
-    stretches = max(1, (most - 2) // (2 * len(names)))
-    kept = {indices[0], indices[-1]}
-    for number in range(stretches):
-        start, end = number * len(indices) // stretches, (number + 1) * len(indices) // stretches
-        for name in names:
-            values = ((entries[index]["values"].get(name), index) for index in indices[start:end])
-            known = [(value, index) for value, index in values if value is not None and not math.isnan(value)]
-            if known:
-                kept |= {min(known)[1], max(known)[1]}
-    return kept
+def _kept(series: Series, most: int) -> Iterator[Entry]:
+    frame = series.frame
+    if len(frame) > most:
+        columns = list(frame.columns.values())
+        frame = frame.take(thinned_indices(len(frame), columns, max(1, (most - 2) // (2 * max(1, len(columns))))))
+    for index in range(len(frame)):
+        yield {
+            "seq": int(frame.seq[index]),
+            "time": time_of(frame, index),
+            "attempt": int(frame.attempt[index]),
+            "epoch": number(int(frame.epoch[index])),
+            "step": number(int(frame.step[index])),
+            "split": series.split,
+            "values": frame.values_at(index),
+        }

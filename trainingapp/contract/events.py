@@ -9,19 +9,21 @@ Compatibility: a field that is unknown here is kept on the record, and an event 
 of states are translated (`OLD_STATES`), and their messages have an English text only, without a code.
 """
 
+import contextlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypedDict, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, ValidationError
 
 from trainingapp.contract.messages import Message, from_data
 from trainingapp.contract.messages.storage import UNREADABLE_LINE
-from trainingapp.contract.old_names import with_new_names
+from trainingapp.contract.old_names import OLD_KEYS, with_new_names
 
 EVENTS_FILE = "events.jsonl"
 #: Longer than any event. A longer line has lost its line end; it is read in parts, which are shown as damage.
@@ -247,6 +249,11 @@ def event_message(event: Log | Failed | RequestDone | ResumeCheck) -> Message | 
     return from_data({"code": event.code, "params": event.params}) if event.code else None
 
 
+#: How a line with metrics begins.
+METRICS_STARTS = (b'{"type":"metrics",', b'{"type": "metrics",')
+HAS_OLD_NAME = re.compile("|".join(OLD_KEYS).encode()).search
+
+
 class EventLog:
     """Appends events to a file. Safe to use from several threads of one process.
 
@@ -325,6 +332,10 @@ def read_events(path: Path, offset: int, max_bytes: int = 1 << 20) -> Iterator[t
 
 
 def _parsed(line: bytes) -> AnyEvent:
+    # Nearly all lines are metrics: they take the short way, unless they may have names of version 0.1.
+    if line.startswith(METRICS_STARTS) and not HAS_OLD_NAME(line):
+        with contextlib.suppress(ValidationError):
+            return Metrics.model_validate_json(line)
     try:
         values = json.loads(line)
         if isinstance(values, dict) and isinstance(values.get("type"), str):

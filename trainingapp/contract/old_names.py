@@ -22,6 +22,8 @@ OLD_KEYS = {
 
 def with_new_names(values: Mapping[str, ValueT]) -> dict[str, ValueT]:
     """A copy of `values` in which a key of version 0.1 has its new name; the new name wins where both are given."""
+    if OLD_KEYS.keys().isdisjoint(values):
+        return dict(values)
     old = {OLD_KEYS[name]: value for name, value in values.items() if name in OLD_KEYS}
     return {**old, **{name: value for name, value in values.items() if name not in OLD_KEYS}}
 

@@ -6,6 +6,7 @@ from trainingapp.models.event import RunEvent
 from trainingapp.models.job import Job
 from trainingapp.models.recovery import FailureRule, JournalEntry
 from trainingapp.models.run import TrainingRun
+from trainingapp.models.series import SeriesChunk
 from trainingapp.models.sharing import Team
 from trainingapp.models.weights import Weights
 
@@ -23,6 +24,7 @@ __all__ = [
     "Job",
     "JournalEntry",
     "RunEvent",
+    "SeriesChunk",
     "Team",
     "TrainingRun",
     "Weights",

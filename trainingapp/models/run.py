@@ -181,6 +181,8 @@ class TrainingRun(Shared):
     #: Number of the newest event and the byte up to which events.jsonl is stored.
     event_seq = models.PositiveBigIntegerField(_("events"), default=0)
     event_offset = models.PositiveBigIntegerField(_("bytes of events stored"), default=0)
+    #: Metrics of this run may still be rows of events, as version 0.2 and older stored them (`runs.series_migration`).
+    metrics_in_rows = models.BooleanField(_("metrics in the old form"), default=False, editable=False)
 
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     queued_at = models.DateTimeField(_("queued"), null=True, blank=True)
@@ -200,6 +202,8 @@ class TrainingRun(Shared):
             models.Index(fields=["status", "-finished_at"], name="run_finished"),
             # Open lists ask each second what has been written.
             models.Index(fields=["updated_at"], name="run_updated"),
+            # Empty once all are converted: who asks whether some are left reads nothing else.
+            models.Index(fields=["event_seq"], condition=models.Q(metrics_in_rows=True), name="run_metrics_in_rows"),
         ]
         verbose_name = _("run")
         verbose_name_plural = _("runs")

@@ -1,10 +1,17 @@
 """What a database can keep of a text."""
 
 import re
+from functools import lru_cache
 from typing import TypeVar, cast
 
 T = TypeVar("T")
 _UNKEPT = re.compile("[\0\ud800-\udfff]")
+
+
+@lru_cache(maxsize=4096)
+def is_storable(text: str) -> bool:
+    """Whether `storable` would leave the text as it is."""
+    return (text.isascii() and "\0" not in text) or not _UNKEPT.search(text)
 
 
 def storable(value: T) -> T:

@@ -21,7 +21,7 @@ from trainingapp.presentation.times import duration
 from trainingapp.runs.charts import charts_of
 from trainingapp.runs.evaluations import Evaluated, MetricRow, metric_of, metric_rows, validations_of
 from trainingapp.runs.forms import config_table
-from trainingapp.runs.run_page import Point, chart_points, thinned
+from trainingapp.runs.series import Line, series_of
 
 MOST_RUNS = 20
 COLOURS = 10
@@ -254,15 +254,14 @@ class Comparison:
 
     def curves(self) -> Iterator[Curve]:
         """The lines of the charts, run by run."""
+        metrics = {chart["name"]: f"{chart['split']}/{chart['metric']}" for chart in self.charts}
+        stored = series_of([item.run.pk for item in self.shown], [*metrics.values()], CURVE_POINTS)
         for item in self.shown:
-            points = chart_points(item.run)
-            since = min((point["time"] for point in points), default=0.0)
+            lines = stored[item.run.pk]
+            since = min((line.time_s[0] for line in lines.values()), default=0.0)
             for chart in self.charts:
-                own = [
-                    point for point in points if point["split"] == chart["split"] and chart["metric"] in point["values"]
-                ]
-                if own:
-                    yield _curve(item, chart, thinned(own, CURVE_POINTS), since)
+                if metrics[chart["name"]] in lines:
+                    yield _curve(item, chart, lines[metrics[chart["name"]]], since)
 
 
 def _column(name: str, values: list[float]) -> MetricColumn:
@@ -275,8 +274,9 @@ def _cell(column: MetricColumn, row: MetricRow | None) -> MetricCell:
     return MetricCell(column, row, row is not None and row.value == column.best)
 
 
-def _curve(item: ComparedRun, chart: ChartFrame, points: Iterable[Point], since: float) -> Curve:
-    run, name = item.run, chart["metric"]
+def _curve(item: ComparedRun, chart: ChartFrame, line: Line, since: float) -> Curve:
+    run = item.run
+    points = zip(line.step, line.time_s, line.value, strict=True)
     return {
         "chart": chart["name"],
         "run": run.pk,
@@ -285,7 +285,7 @@ def _curve(item: ComparedRun, chart: ChartFrame, points: Iterable[Point], since:
         "dashed": item.is_dashed,
         "is_share": chart["is_share"],
         "per_epoch": run.total_steps / run.total_epochs if run.total_epochs else 0.0,
-        "points": [(point["step"] or 0, round(point["time"] - since, 3), point["values"][name]) for point in points],
+        "points": [(step or 0, round(time_s - since, 3), value) for step, time_s, value in points],
     }
 
 

@@ -4,21 +4,22 @@ Which validations there are is known from the run's events: a file may be left f
 in a file is checked when it is read, so that pages can rely on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-from django.db.models import Max, Q, QuerySet
 from django.utils.translation import gettext as _
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainingapp.contract.evaluation import EVALUATIONS_DIR, evaluation_path
 from trainingapp.contract.metric_names import Metric
 from trainingapp.contract.number_text import number_text
+from trainingapp.contract.series import Frame
 from trainingapp.contract.tasks.registry import METRICS, TASKS
 from trainingapp.models import RunEvent, TrainingRun
+from trainingapp.runs.series import number, validations, validations_by_run
 
 
 class EvaluationError(ValueError):
@@ -173,20 +174,20 @@ class TableRow:
 
 def history(run: TrainingRun) -> list[Evaluated]:
     """The run's validations that have a file by what their events say, one an epoch, the oldest first."""
-    by_epoch = {one.epoch: one for one in map(_evaluated, _validations(run).order_by("seq"))}
+    by_epoch: dict[int, Evaluated] = {}
+    for one in _validations(run):  # newest first: the last one of an epoch counts
+        by_epoch.setdefault(one.epoch, one)
     return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
 def of_epoch(run: TrainingRun, epoch: int) -> Evaluated | None:
     """The validation of an epoch; None where there is none that counts."""
-    found = _validations(run).filter(epoch=epoch).order_by("-seq").first()
-    return _evaluated(found) if found else None
+    return next((one for one in _validations(run) if one.epoch == epoch), None)
 
 
 def newest(run: TrainingRun) -> Evaluated | None:
     """The newest validation. It is read whenever a run has news."""
-    found = _validations(run).order_by("-seq").first()
-    return _evaluated(found) if found else None
+    return next(_validations(run, only_newest=True), None)
 
 
 def validations_of(runs: Sequence[TrainingRun], *, best: bool) -> dict[int, Evaluated]:
@@ -194,24 +195,25 @@ def validations_of(runs: Sequence[TrainingRun], *, best: bool) -> dict[int, Eval
 
     A run whose best epoch is not known has its newest; a run without validations is left out.
     """
-    wanted = Q(pk__in=())
+    found: dict[int, Evaluated] = {}
+    stored = validations_by_run(runs)
     for run in runs:
-        wanted |= Q(run=run, epoch=run.best_epoch) if best and run.best_epoch else Q(run=run)
-    rows = RunEvent.objects.filter(wanted, is_evaluation=True, superseded=False, epoch__isnull=False)
-    last = rows.order_by().values_list("run").annotate(Max("seq"))
-    chosen = Q(pk__in=())
-    for run_id, seq in last:
-        chosen |= Q(run=run_id, seq=seq)
-    return {event.run_id: _evaluated(event) for event in RunEvent.objects.filter(chosen)}
+        epoch = run.best_epoch if best else None
+        chosen = (one for one in map(_evaluated, stored[run.pk]) if epoch in (None, one.epoch))
+        if (newest_one := next(chosen, None)) is not None:
+            found[run.pk] = newest_one
+    return found
 
 
-def _validations(run: TrainingRun) -> QuerySet[RunEvent]:
-    return run.events.filter(is_evaluation=True, superseded=False, epoch__isnull=False)
+def _validations(run: TrainingRun, *, only_newest: bool = False) -> Iterator[Evaluated]:
+    return map(_evaluated, validations(run, only_newest=only_newest))
 
 
-def _evaluated(event: RunEvent) -> Evaluated:
-    assert event.epoch is not None
-    return Evaluated(event.epoch, event.step or 0, event.data["values"], bool(event.data.get("extra")))
+def _evaluated(found: tuple[Frame, int]) -> Evaluated:
+    frame, index = found
+    values = {name: value for name, value in frame.values_at(index).items() if isinstance(value, float)}
+    is_extra = bool(frame.details_at(index).get("extra"))
+    return Evaluated(int(frame.epoch[index]), number(int(frame.step[index])) or 0, values, is_extra)
 
 
 def read(run: TrainingRun, epoch: int) -> EvaluationFile:

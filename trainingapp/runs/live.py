@@ -32,6 +32,7 @@ from trainingapp.runs.run_page import (
     render_log_lines,
     render_parts,
 )
+from trainingapp.runs.series import event_rows
 from trainingapp.runs.stream_clients import Audience, Batch, Message, Seat, in_thread, in_thread_of
 from trainingapp.runs.stream_readers import CLOCK, Key, Reader
 
@@ -230,7 +231,7 @@ class RunReader(Reader[News]):
 
     def _missed(self, after: int, upto: int, language: str) -> tuple[int, list[Message]]:
         """The next messages above event `after`, and the number of the last event that they cover."""
-        rows = read_rows(self.key, after, BATCH_ROWS, upto)
+        rows = event_rows(self.key, after, BATCH_ROWS, upto)
         return rows[-1].seq if len(rows) == BATCH_ROWS else upto, self.render_rows(rows, language)
 
     # Rendering
@@ -250,15 +251,7 @@ class RunReader(Reader[News]):
 
 def _news_of(run: TrainingRun | None, position: int) -> list[RunEvent]:
     is_news = run is not None and 0 <= position < run.event_seq
-    return read_rows(run.pk, position, BATCH_ROWS) if run is not None and is_news else []
-
-
-def read_rows(run_id: int, after: int, most: int, upto: int | None = None) -> list[RunEvent]:
-    """The events above number `after`, oldest first."""
-    rows = RunEvent.objects.filter(run_id=run_id, seq__gt=after)
-    if upto is not None:
-        rows = rows.filter(seq__lte=upto)
-    return list(rows.order_by("seq")[:most])
+    return event_rows(run.pk, position, BATCH_ROWS, run.event_seq) if run is not None and is_news else []
 
 
 def render_rows(rows: list[RunEvent], language: str) -> list[Message]:

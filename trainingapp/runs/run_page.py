@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypedDict
 
+import numpy as np
 from django.contrib.auth.models import AnonymousUser
 from django.template.loader import render_to_string
 from django.utils.translation import gettext
+from pydantic import JsonValue
 
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.accounts.users import AnyUser
+from trainingapp.contract.series import Frame, thinned_indices
 from trainingapp.contract.tasks.registry import METRICS
 from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, TrainingRun
 from trainingapp.models.run import Status
@@ -18,6 +21,7 @@ from trainingapp.runs.charts import Chart, Mark, charts_of, marks_of, resumed_la
 from trainingapp.runs.evaluations import newest_batch
 from trainingapp.runs.pause_cost import PauseCost, pause_cost_of
 from trainingapp.runs.run_hint import RunHint, hint_of
+from trainingapp.runs.series import number, read_series
 from trainingapp.runs.verb_record import Placement, RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.scheduling.forecast import newest_forecast
@@ -56,7 +60,7 @@ class Point(TypedDict):
     split: str
     #: Unix seconds.
     time: float
-    values: dict[str, float]
+    values: dict[str, JsonValue]
 
 
 @dataclass(frozen=True)
@@ -250,29 +254,26 @@ def metric_point(event: RunEvent) -> Point:
 
 
 def chart_points(run: TrainingRun, *, after: int = 0) -> list[Point]:
-    """The metrics above number `after` without superseded ones, thinned to what a chart can show."""
-    rows = run.events.filter(type=RunEvent.Type.METRICS, superseded=False, seq__gt=after).order_by("seq")
-    points = [metric_point(event) for event in rows]
-    by_split: dict[str, list[Point]] = {}
-    for point in points:
-        by_split.setdefault(point["split"], []).append(point)
-    kept = [point for series in by_split.values() for point in thinned(series, CHART_POINTS)]
-    return sorted(kept, key=lambda point: point["seq"])
+    """The metrics above number `after` without superseded ones, thinned to what a chart can show.
+
+    Each split has CHART_POINTS at most, among them the lowest and the highest loss of each interval: no spike is lost.
+    """
+    found = []
+    for series in read_series(run, after=after, is_for_chart=True):
+        frame = series.frame
+        if len(frame) > CHART_POINTS:
+            loss = np.nan_to_num(frame.columns.get("loss", np.zeros(len(frame))))
+            frame = frame.take(thinned_indices(len(frame), [loss], CHART_POINTS // 2 - 1))
+        found += [_point(series.split, frame, index) for index in range(len(frame))]
+    return sorted(found, key=lambda point: point["seq"])
 
 
-def thinned(points: list[Point], most: int) -> list[Point]:
-    """At most `most` of the points, among them the lowest and the highest loss of each interval: no spike is lost."""
-    if len(points) <= most:
-        return points
-    kept = {0, len(points) - 1}
-    intervals = most // 2 - 1
-    for number in range(intervals):
-        start, end = number * len(points) // intervals, (number + 1) * len(points) // intervals
-        interval = range(start, end)
-        kept.add(min(interval, key=lambda index: _height(points[index])))
-        kept.add(max(interval, key=lambda index: _height(points[index])))
-    return [points[index] for index in sorted(kept)]
-
-
-def _height(point: Point) -> float:
-    return float(point["values"].get("loss") or 0.0)
+def _point(split: str, frame: Frame, index: int) -> Point:
+    return {
+        "seq": int(frame.seq[index]),
+        "step": number(int(frame.step[index])),
+        "epoch": number(int(frame.epoch[index])),
+        "split": split,
+        "time": int(frame.time_us[index]) / 1e6,
+        "values": frame.values_at(index),
+    }

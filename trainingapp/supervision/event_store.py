@@ -2,7 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Iterable
 from copy import copy
 from datetime import UTC, datetime
 
@@ -31,16 +30,20 @@ from trainingapp.contract.events import (
 )
 from trainingapp.contract.messages import Message
 from trainingapp.contract.messages.runs import EVENTS_TRUNCATED, LATE_EVENTS
+from trainingapp.contract.series import Point
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.bell import ring
-from trainingapp.models.run import NO_ERROR, Status, append_events
-from trainingapp.models.text import storable
+from trainingapp.models.run import NO_ERROR, Status
+from trainingapp.models.text import is_storable, storable
 from trainingapp.supervision.log_rate_limit import LogRateLimit, punch_hole, shortened
 from trainingapp.supervision.requests import confirm_request
+from trainingapp.supervision.series_store import append_points, supersede
 
 BATCH_BYTES = 1 << 18
 #: Fields of an event that have their own columns, and one that is used and not stored with the event.
 NOT_IN_DATA = frozenset({"type", "time", "attempt", "epoch", "step", "level", "stored_bytes"})
+#: Fields of a metrics event that have their own columns in the chunks of metrics.
+PLAIN_FIELDS = frozenset({"type", "time", "attempt", "epoch", "step", "split", "values"})
 #: Fields of a checkpoint event that are columns of the checkpoint.
 CHECKPOINT_FIELDS = {"attempt", "epoch", "step", "reason", "size_bytes", "sha256", "metrics", "is_best"}
 #: The columns that storing events may change.
@@ -169,30 +172,59 @@ class EventStore:
         elif isinstance(event, Started):
             self._has_started, self.batch_size = True, event.batch_size
 
-    def _store(self, row: TrainingRun, events: Iterable[AnyEvent]) -> None:
-        """Apply the events to the columns of the row, and store those that have their own rows."""
+    def _store(self, row: TrainingRun, events: list[AnyEvent]) -> None:
+        """Apply the events to the columns of the row; store metrics in their chunks, and others that are kept in rows.
+
+        All of them are numbered in one order.
+        """
         rows: list[RunEvent] = []
+        points: list[Point] = []
         for event in events:
-            _apply(row, event, rows)
-            if event.type not in RunEvent.Type.values:
-                continue
-            data = event.as_data()
-            rows.append(
-                RunEvent(
-                    type=event.type,
-                    level=str(data.get("level", "error" if isinstance(event, Failed) else "info")),
-                    time=_time(event),
-                    attempt=event.attempt or row.attempt,
-                    epoch=event.epoch,
-                    step=event.step,
-                    data={name: value for name, value in data.items() if name not in NOT_IN_DATA},
-                )
-            )
-        append_events(row, rows)
+            if isinstance(event, Started):  # it supersedes points, which have to be stored for that
+                append_points(row.pk, points)
+                points.clear()
+            _apply(row, event)
+            if isinstance(event, Metrics):
+                row.event_seq += 1
+                points.append(_point(row, event))
+            elif event.type in RunEvent.Type.values:
+                row.event_seq += 1
+                rows.append(_event_row(row, event))
+        append_points(row.pk, points)
+        RunEvent.objects.bulk_create(rows)
+
+
+def _point(row: TrainingRun, event: Metrics) -> Point:
+    """The event as a point with the newest number of the run."""
+    is_plain = event.model_fields_set <= PLAIN_FIELDS and not event.model_extra
+    details = {} if is_plain else {name: value for name, value in event.as_data().items() if name not in PLAIN_FIELDS}
+    time_us = round(event.time * 1e6)
+    attempt = event.attempt or row.attempt
+    return Point(row.event_seq, attempt, time_us, event.epoch, event.step, event.split, event.values, details)
+
+
+def _event_row(row: TrainingRun, event: AnyEvent) -> RunEvent:
+    """The event as a row with the newest number of the run."""
+    data = event.as_data()
+    return RunEvent(
+        run=row,
+        seq=row.event_seq,
+        type=event.type,
+        level=str(data.get("level", "error" if isinstance(event, Failed) else "info")),
+        time=_time(event),
+        attempt=event.attempt or row.attempt,
+        epoch=event.epoch,
+        step=event.step,
+        data={name: value for name, value in data.items() if name not in NOT_IN_DATA},
+    )
 
 
 def _storable(event: AnyEvent) -> AnyEvent:
     """The event without characters that PostgreSQL cannot store, such as NUL."""
+    if isinstance(event, Metrics) and not event.model_extra:
+        texts = (*event.values, event.best_metric, event.evaluation)
+        if all(map(is_storable, texts)):
+            return event
     values = event.as_data()
     cleaned = storable(values)
     return event if cleaned == values else parse_event(cleaned)
@@ -203,8 +235,8 @@ def _notice(message: Message) -> Log:
     return Log(level="warning", time=time.time(), **message_fields(message))
 
 
-def _apply(row: TrainingRun, event: AnyEvent, unsaved: Iterable[RunEvent]) -> None:
-    """Update the columns of the run. `unsaved` are the events before this one that are stored together with it."""
+def _apply(row: TrainingRun, event: AnyEvent) -> None:
+    """Update the columns of the run. The events before this one are numbered, and its metrics are stored."""
     match event:
         case Progress():
             _move_to(row, event)
@@ -212,7 +244,8 @@ def _apply(row: TrainingRun, event: AnyEvent, unsaved: Iterable[RunEvent]) -> No
             row.total_epochs, row.total_steps = event.total_epochs, event.total_steps
         case Metrics():
             _move_to(row, event)
-            row.metrics = {**row.metrics, **{f"{event.split}/{name}": value for name, value in event.values.items()}}
+            for name, value in event.values.items():
+                row.metrics[f"{event.split}/{name}"] = value
             if event.is_best:
                 row.best_metric_name, row.best_epoch = event.best_metric, event.epoch
                 row.best_metric = event.values[event.best_metric]
@@ -225,7 +258,7 @@ def _apply(row: TrainingRun, event: AnyEvent, unsaved: Iterable[RunEvent]) -> No
             row.resume_check = {}
             for name, empty in NO_ERROR.items():
                 setattr(row, name, empty)
-            _supersede(row, event, unsaved)
+            _supersede(row, event)
         case RequestDone():
             confirm_request(row, event)
         case ResumeCheck():
@@ -264,17 +297,15 @@ def _apply_checkpoint(row: TrainingRun, event: CheckpointSaved) -> None:
         saved.filter(file=file).update(stored_bytes=stored_bytes)
 
 
-def _supersede(row: TrainingRun, started: Started, unsaved: Iterable[RunEvent]) -> None:
+def _supersede(row: TrainingRun, started: Started) -> None:
     """Mark what earlier attempts measured after the step at which this one starts: it is measured again.
 
     This includes the validation at exactly that step where it is still due.
     """
     attempt, step = started.attempt or row.attempt, started.step or 0
-    repeated = Q(step__gt=step)
-    if started.validation_due:
-        repeated |= Q(step=step, data__split="val")
-    row.events.filter(repeated, type=RunEvent.Type.METRICS, attempt__lt=attempt).update(superseded=True)
-    for event in unsaved:
-        if event.type == RunEvent.Type.METRICS and event.attempt < attempt and event.step is not None:
-            is_due = started.validation_due and event.step == step and event.data["split"] == "val"
-            event.superseded = event.superseded or event.step > step or is_due
+    supersede(row.pk, attempt, step, validation_due=started.validation_due)
+    if row.metrics_in_rows:
+        repeated = Q(step__gt=step)
+        if started.validation_due:
+            repeated |= Q(step=step, data__split="val")
+        row.events.filter(repeated, type=RunEvent.Type.METRICS, attempt__lt=attempt).update(superseded=True)

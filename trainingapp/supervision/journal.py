@@ -52,6 +52,9 @@ class Evidence(TypedDict):
 def evidence_of(run: TrainingRun) -> Evidence:
     """What is known of the run before recovery changes anything."""
     last = run.events.order_by("-seq").first()
+    newest = run.series.order_by("-last_seq").values("last_seq", "last_time").first()
+    if newest and (last is None or newest["last_seq"] > last.seq):
+        last = RunEvent(seq=newest["last_seq"], type=RunEvent.Type.METRICS, time=newest["last_time"])
     events = run.folder / EVENTS_FILE
     process: Literal["alive", "gone", "elsewhere"] = "elsewhere"
     if not run.host or run.host == HOST:

@@ -18,6 +18,7 @@ from trainingapp.jobs.kinds import Lane
 from trainingapp.jobs.wakeups import wake_jobs, wake_trainer
 from trainingapp.models import IdempotencyKey
 from trainingapp.runs import checkpoint_files as housekeeping
+from trainingapp.runs import series_migration
 from trainingapp.scheduling import forecast, inventory
 from trainingapp.scheduling.scheduler import claim_next, is_waiting
 from trainingapp.supervision import HOST, recover_lost_runs, shutting_down, supervise, worker_id
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 slots = threading.BoundedSemaphore(settings.MAX_TRAINING_PROCESSES)
 #: Logged once until it can be written to again.
 _folder_refuses = threading.Event()
+#: Seconds of each minute for which metrics are converted.
+CONVERTING_S = 40.0
+_converting = threading.Lock()
 _doing_jobs = {lane: threading.Lock() for lane in Lane}
 
 
@@ -112,6 +116,16 @@ def scrub() -> None:
 def age_checkpoints() -> None:
     """Remove old checkpoints by the retention policy of each run that has no trainer."""
     housekeeping.apply_ages()
+
+
+@db_periodic_task(crontab())
+def convert_metrics() -> None:
+    """Convert the metrics of runs of older versions for a part of a minute. There is nothing to do once all are."""
+    if not shutting_down.is_set() and _converting.acquire(blocking=False):
+        try:
+            series_migration.convert_some(CONVERTING_S)
+        finally:
+            _converting.release()
 
 
 def check_for_work() -> None:

@@ -37,6 +37,7 @@ from trainingapp.runs import evaluations
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import run_script
 from trainingapp.runs.limits import Limits
+from trainingapp.runs.series import all_points
 from trainingapp.runs.verb_record import RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 
@@ -186,7 +187,7 @@ class Command(StudioCommand):
         self.stdout.write(run_script(_run(options["run"])), ending="")
 
     def _metrics(self, options: Options) -> None:
-        rows = _run(options["run"]).events.filter(type=RunEvent.Type.METRICS, superseded=False).order_by("seq")
+        rows = all_points(_run(options["run"]))
         points = [
             metric_record(row, options["name"]) for row in rows if options["split"] in (None, row.data.get("split"))
         ]

@@ -7,6 +7,7 @@ from trainingapp.operations.doctor.finding import Finding, Severity, ok
 from trainingapp.operations.doctor.health import health_checks, living_hosts
 from trainingapp.operations.doctor.machine import database, disk, torch_and_gpus
 from trainingapp.operations.doctor.orphans import orphans
+from trainingapp.operations.doctor.series import series
 from trainingapp.operations.doctor.stuck import stuck_runs
 
 #: For each quick check that the report repeats: the severity of its failure, and the setting or command to look at.
@@ -21,7 +22,8 @@ FAILED_VITALS: dict[str, tuple[Severity, str]] = {
 def examine(*, full: bool = False) -> list[Finding]:
     """Run all checks. Without a database with all migrations, only those that do not need one.
 
-    The time does not grow with the events of the runs, unless `full` has the complete database file read.
+    The time does not grow with the events of the runs, unless `full` has the complete database file and all metrics
+    read.
     """
     failed = {check.name: check.detail for check in health_checks() if not check.ok}
     found = [
@@ -37,6 +39,7 @@ def examine(*, full: bool = False) -> list[Finding]:
         else:
             worker = Finding("worker", "warning", _("No worker is running."), _("Runs wait until one is started."))
         found += [*database(full=full), worker, *disk(), *torch_and_gpus(), *stuck_runs(), *orphans()]
+        found += series(full=full)
     except DatabaseError as error:
         found.append(Finding("database", "error", _("The database failed: %(error)s") % {"error": error}))
     return found
