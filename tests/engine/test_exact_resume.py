@@ -87,6 +87,7 @@ def test_a_warm_process_equals_a_cold_one(new_run, start, straight_run: Path) ->
     assert_same_result(run_dir, straight_run)
 
 
+@pytest.mark.long
 def test_mixed_precision_resumes_exactly(new_run) -> None:
     straight, cut = (new_run(name, amp=True, **HARD) for name in ("straight", "cut"))
     train_here(straight)

@@ -230,6 +230,7 @@ def test_the_files_of_a_run(straight_multi: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_learns_to_name_all_squares(tmp_path: Path, new_run: Any) -> None:
     """mAP above 0.95, and the metrics of the file equal to scikit-learn's from the network's own outputs."""
     folder = make_multi_label_dataset(tmp_path / "data", train=400, val=120)

@@ -12,6 +12,7 @@ from tests.helpers.studio import Studio, wait_for
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.long
 def test_a_running_run_resumes_bit_exactly_after_a_restore(
     studio: Studio,
     tmp_path: Path,

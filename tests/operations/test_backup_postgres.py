@@ -106,6 +106,7 @@ restore_backup(Path(sys.argv[1]), lambda name, _count: name == "database" and os
 """
 
 
+@pytest.mark.long
 def test_a_restore_that_is_killed_can_be_repeated(
     made: tuple[Studio, Path, Any], tmp_path: Path, postgres_url: str
 ) -> None:

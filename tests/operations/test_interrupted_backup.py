@@ -46,6 +46,7 @@ def kill_at(studio: Studio, moment: str, file: Path) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.mark.long
 def test_a_killed_backup_leaves_no_file_and_the_next_one_removes_its_copy(studio: Studio, tmp_path: Path) -> None:
     (run,) = studio.prepare(start=False)
     file = tmp_path / "b.tar.zst"

@@ -67,7 +67,7 @@ def test_a_model_file_with_a_flipped_byte_is_refused(user: User, tints: Dataset)
     ("form", "mode"),
     [
         ("compact", "continue"),
-        ("plain", "weights"),
+        pytest.param("plain", "weights", marks=pytest.mark.long),
         pytest.param("compact", "weights", marks=pytest.mark.long),
         pytest.param("plain", "continue", marks=pytest.mark.long),
     ],

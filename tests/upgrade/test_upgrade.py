@@ -153,6 +153,7 @@ def test_a_run_that_was_paused_before_resumes_bit_exact(upgraded: tuple[Studio, 
     assert verdict["verdict"] == "exact"
 
 
+@pytest.mark.long
 def test_a_backup_of_the_old_version_is_restored(upgraded: tuple[Studio, OldInstallation], tmp_path: Path) -> None:
     _studio, old = upgraded
     restored = Studio(tmp_path / "restored")

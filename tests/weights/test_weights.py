@@ -213,6 +213,7 @@ def test_an_upload_that_fits_in_part_can_only_start_runs(user: User, tmp_path: P
         weights_verbs.export_weights(weights, formats=["pt"], by=user)
 
 
+@pytest.mark.long
 def test_an_uploaded_classifier_may_have_several_labels_per_image(user: User, tmp_path: Path) -> None:
     """Its outputs are a sigmoid for each class, with the threshold 0.5: they do not add up to 1."""
     path = tmp_path / "mine.safetensors"
@@ -266,6 +267,7 @@ BAD_UPLOADS: list[tuple[str, Callable[[Path], Any], str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_characters_that_no_database_stores_are_replaced_visibly(user: User, tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     save_file({**state_of(), "odd\0name": torch.zeros(2)}, path)
