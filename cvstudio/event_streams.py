@@ -8,24 +8,31 @@ import asyncio
 import contextlib
 import resource
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
-from django.core.handlers.asgi import ASGIHandler
+from django.core import signals
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.core.handlers.base import BaseHandler
 from django.http import HttpResponseBase, StreamingHttpResponse
+from django.urls import set_script_prefix
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
+#: The stream of a browser; see views/urls.
+STREAM_PATH = "/events/"
 #: Descriptors that streams leave to pages, downloads, the database and files, where that is not over half of them.
 RESERVED_DESCRIPTORS = 256
 #: No process needs more than that; some systems allow a thousand million.
 MOST_DESCRIPTORS = 65_536
 #: Seconds after which a refused client may try again.
 RETRY_AFTER_S = 30
-#: Streams that are opened at the same time. Each takes a thread and a connection to the database meanwhile.
+#: Streams of each kind that are opened at the same time. Each takes a connection to the database meanwhile.
 OPENED_AT_ONCE = 8
 #: Seconds in which a reader must take what it is sent. The rest of its connection's life is not waited for.
 SLOW_S = 20.0
@@ -150,16 +157,33 @@ class StudioHandler(ASGIHandler):
     def __init__(self) -> None:
         super().__init__()
         self._opening = asyncio.Semaphore(OPENED_AT_ONCE)
+        self._openers = ThreadPoolExecutor(OPENED_AT_ONCE, thread_name_prefix="opening")
+        # The same middleware without asyncio: Django would change between threads for each of them.
+        self._synchronous = BaseHandler()
+        self._synchronous.load_middleware()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         held = _HeldSend(send)
-        if str(scope.get("path", "")).rstrip("/").endswith("/events"):
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == STREAM_PATH:
+            response = await asyncio.get_running_loop().run_in_executor(self._openers, self._opened, scope)
+            await self.send_response(response, held)
+        elif str(scope.get("path", "")).endswith("/events"):  # that of the API
             async with self._opening:
                 await super().__call__(scope, receive, held)
         else:
             await super().__call__(scope, receive, held)
         if held.stream is not None:
             await STREAMS.pump(held.stream.chunks, receive, send)
+
+    def _opened(self, scope: Scope) -> HttpResponseBase:
+        """The response to a request for the stream of a browser, which has no body. In one of the few threads."""
+        set_script_prefix(get_script_prefix(scope))
+        signals.request_started.send(sender=self.__class__, scope=scope)
+        request, problem = self.create_request(scope, BytesIO())
+        response = self._synchronous.get_response(request) if request is not None else problem
+        assert response is not None
+        response.close()  # ends the request, and with it the connection to the database
+        return response
 
     async def send_response(self, response: HttpResponseBase, send: Send) -> None:
         if not (isinstance(response, EventStream) and isinstance(send, _HeldSend)):

@@ -6,8 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from asgiref.sync import sync_to_async
-from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseBase
 from django.utils.translation import get_language
 from django.views.decorators.http import require_safe
@@ -20,7 +18,7 @@ from trainingapp.models import TrainingRun
 from trainingapp.runs.live import RunReader
 from trainingapp.runs.live_lists import ListReader, QueueReader
 from trainingapp.runs.run_page import further_rights
-from trainingapp.runs.stream_clients import CONNECTED, Audience, Client, Message, in_thread
+from trainingapp.runs.stream_clients import CONNECTED, Audience, Client, Message
 from trainingapp.runs.stream_readers import Wanted, follow
 
 #: Topics of one stream. A browser with more tabs in view is told to wait for some of them.
@@ -41,7 +39,7 @@ class Asked:
 
 
 @require_safe
-async def event_stream(request: HttpRequest) -> HttpResponseBase:
+def event_stream(request: HttpRequest) -> HttpResponseBase:
     """The topics of ?topics=, such as run.12:340,runs: what is above their numbers, then what comes.
 
     A run that the user may not see, or that does not exist, is told as gone. With ?poll=1 the response ends with what
@@ -53,9 +51,7 @@ async def event_stream(request: HttpRequest) -> HttpResponseBase:
     once = "poll" in request.GET
     if not once and STREAMS.is_full:
         return HttpResponse(status=503, headers={"Retry-After": str(RETRY_AFTER_S)})
-    user = await request.auser()
-    wanted, gone = await in_thread(_wanted, user, asked, get_language() or "en")
-    await sync_to_async(close_old_connections)()  # the request's own connection would stay open as long as the stream
+    wanted, gone = _wanted(request.user, asked, get_language() or "en")
     client = Client(Credential(session=request.session.session_key or ""))
     return EventStream(_encoded(client, wanted, gone, once=once))
 
