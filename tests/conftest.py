@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -107,6 +108,13 @@ def _playwright_beside_django(request: pytest.FixtureRequest, monkeypatch: pytes
     """Django takes playwright's event loop for an async view and would refuse the ORM."""
     if request.node.get_closest_marker("e2e"):
         monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+
+
+@pytest.fixture(autouse=True)
+def _own_board() -> None:
+    """The queue and the devices are remembered for some seconds; each test has its own."""
+    if module := sys.modules.get("trainingapp.runs.pause_cost"):
+        module.remembered_board.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,20 @@
 // A part of a page that is fetched again at each "changed" of its topic, and every `everyMs` while the tab is visible.
+// Cells of its rows that change with the progress come with "rows".
 import { Stream, connectionBanner } from "./stream.js";
 
 const BETWEEN_MS = 1000;
+
+// {id of a run: {name of a cell: HTML}}, for the rows and cells that the page shows.
+function updateRows(rows) {
+  for (const [run, cells] of Object.entries(rows)) {
+    for (const row of document.querySelectorAll(`[data-row="${run}"]`)) {
+      for (const cell of row.querySelectorAll("[data-cell]")) {
+        const html = cells[cell.dataset.cell];
+        if (html !== undefined) Idiomorph.morph(cell, html, { morphStyle: "innerHTML" });
+      }
+    }
+  }
+}
 
 // While `busy()` is true the part is not replaced; it is fetched as soon as that ends.
 export function follow(id, { everyMs = 0, busy = () => false } = {}) {
@@ -26,7 +39,8 @@ export function follow(id, { everyMs = 0, busy = () => false } = {}) {
 
   const { topic, after } = document.getElementById(id).dataset;
   const onState = connectionBanner(document.getElementById("connection"));
-  const stream = new Stream(topic, { after: Number(after), handlers: { changed: refresh }, onState });
+  const handlers = { changed: refresh, rows: (json) => updateRows(JSON.parse(json)) };
+  const stream = new Stream(topic, { after: Number(after), handlers, onState });
   if (everyMs) setInterval(() => document.hidden || refresh(), everyMs);
   return stream;
 }

@@ -124,6 +124,17 @@ def test_the_newest_checkpoint_is_used_immediately(make: MAKE) -> None:
     assert pause_cost_of(run).kill.steps_lost == 5
 
 
+def test_the_queue_is_read_once_for_all_runs_that_are_watched(make: MAKE, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [make("running") for _number in range(3)]
+    monkeypatch.setattr("trainingapp.runs.pause_cost.KNOWN_S", 3600.0)
+    pause_cost_of(runs[0])
+    read: list[int] = []
+    monkeypatch.setattr("trainingapp.runs.pause_cost.read_board", lambda: read.append(1))
+    for run in runs:
+        assert pause_cost_of(run).pause.steps_lost == 0
+    assert read == []
+
+
 # When a place is free
 
 

@@ -61,7 +61,7 @@ def test_an_empty_queue_explains_the_next_step(user_client: Client) -> None:
 def test_running_and_waiting_runs_are_shown_with_reasons(user_client: Client, admin: User, dataset: Dataset) -> None:
     busy_studio(admin, dataset)
     text = page(user_client)
-    held = re.findall(r'id="held-\d+".*?torch_name|id="held-\d+">\s*<td[^>]*>\s*<span[^>]*>([^<]*)</span>', text)
+    held = re.findall(r'id="held-\d+".*?torch_name|id="held-\d+"[^>]*>\s*<td[^>]*>\s*<span[^>]*>([^<]*)</span>', text)
     assert held == ["cuda:0", "cpu", "cpu"]
     names = re.findall(r'<li class="queue-item".*?class="row-title"[^>]*>([^<]*)<', text, re.S)
     assert names[0] == "Leaves, second try"

@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -217,21 +217,41 @@ async def test_the_server_can_end_all_streams(run: TrainingRun) -> None:
             stream_clients.end_streams()
 
 
-async def test_a_list_hears_of_changes_and_not_of_progress(
-    make: Callable[..., TrainingRun], monkeypatch: pytest.MonkeyPatch
+async def test_a_list_hears_of_changes_and_gets_the_cells_of_runs_that_get_on(
+    make: Callable[..., TrainingRun], user: User, other_user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ListReader, "poll_s", 0.0)
-    run = await sync_to_async(make)(status="running", heartbeat_at=timezone.now())
-    async with asyncio.timeout(10), aclosing(messages(ListReader, "runs", ENGLISH, 0)) as stream:
-        news = asyncio.ensure_future(anext(stream))
-        await until(lambda: any(one.position > 0 for one in Reader.readers.values()))
+    now = timezone.now()
+    facts = {"status": "running", "heartbeat_at": now, "total_steps": 10, "total_epochs": 4}
+    run, hidden = await sync_to_async(make)(**facts), await sync_to_async(make)(**facts, visibility="private")
+    readers = [Audience("en", reader=user.pk), Audience("zh-hans", reader=other_user.pk)]
+    async with asyncio.timeout(10), AsyncExitStack() as stack:
+        streams = [messages(ListReader, "runs", reader, 0) for reader in readers]
+        for stream in streams:
+            await stack.enter_async_context(aclosing(stream))
+        news = [asyncio.ensure_future(anext(stream)) for stream in streams]
+        await until(lambda: any(len(one.seats) == 2 and one.position > 0 for one in Reader.readers.values()))
         (reader,) = Reader.readers.values()
-        await atell(run, line("news"))
-        read_at = reader.read_at
-        await until(lambda: reader.read_at > read_at)
-        assert not news.done()
+        await until(lambda: all(seat.is_listening for seat in reader.seats))
+        for one in (hidden, run):
+            changes = {"step": 5, "epoch": 2, "updated_at": timezone.now()}
+            await TrainingRun.objects.filter(pk=one.pk).aupdate(**changes)
+        found: dict[str, dict[str, str]] = {}
+        while str(run.pk) not in found or str(hidden.pk) not in found:
+            message = await news[0]
+            assert message is not None
+            assert message.event == "rows"
+            found |= json.loads(message.data)
+            news[0] = asyncio.ensure_future(anext(streams[0]))
+        assert "Epoch 2 of 4" in found[str(run.pk)]["progress"]
+        other = await news[1]
+        assert other is not None
+        assert list(json.loads(other.data)) == [str(run.pk)]
+        assert "第 2 轮" in json.loads(other.data)[str(run.pk)]["progress"]
         await sync_to_async((await TrainingRun.objects.aget(pk=run.pk)).transition)("completed")
-        changed = await news
+        changed = await news[0]
+        assert changed is not None
+        assert changed.id is not None
         assert changed == Message("changed", "", reader.position)
     # Who comes back hears only of what has happened since.
     async with asyncio.timeout(10), aclosing(messages(ListReader, "runs", ENGLISH, changed.id + 60_000)) as stream:

@@ -1,22 +1,26 @@
 """The topics of lists: the list of runs, and the queue with the devices.
 
 "changed" lets a page fetch what it shows, with its filters. It is sent when a run comes, goes, or changes its status,
-its name or its sharing, and not when a run merely gets on.
+its name or its sharing. When a run merely gets on, "rows" has its cells, rendered once for each language and sent to
+those who may see the run.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from django.contrib.auth.models import User
 from django.db.models import Max
-from django.utils import timezone
+from django.template.loader import render_to_string
+from django.utils import timezone, translation
 
 from trainingapp.models import DeviceHold, Forecast, Host, TrainingRun
 from trainingapp.models.run import Status, heartbeat_deadline
-from trainingapp.runs.stream_clients import Batch, Client, Message, Seat
+from trainingapp.runs.stream_clients import HEARTBEAT_S, Audience, Batch, Client, Message, Seat, in_thread, visible_runs
 from trainingapp.runs.stream_readers import Key, Reader
 from trainingapp.scheduling.placement import queued_runs
 
@@ -30,6 +34,9 @@ _WATCHED = (
     *("name", "status", "requested_action", "heartbeat_at", "visibility", "team_id", "owner_id", "version"),
     *("created_at", "started_at", "updated_at"),
 )
+#: Cells that change while a run trains, each by the partial `runs/_cell_{name}.html`; what they show.
+CELLS = ("badge", "progress", "best", "time", "left")
+_SHOWN = (*("step", "total_steps", "epoch", "total_epochs", "best_metric", "best_metric_name", "elapsed_s", "eta_s"),)
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,10 @@ class ListReader(Reader[Look]):
         self._known: dict[int, tuple[object, ...]] | None = None
         self._in_work: set[int] = set()
         self._rest: tuple[object, ...] = ()
+        self._shown: dict[int, tuple[object, ...]] = {}
+        #: Which runs, as they are shared now, each user may see, and until when that is believed.
+        self._seen: dict[int, dict[tuple[object, ...], bool]] = {}
+        self._seen_until = 0.0
 
     @property
     def topic(self) -> str:
@@ -60,7 +71,7 @@ class ListReader(Reader[Look]):
 
     @classmethod
     def read(cls, wanted: Mapping[Key, int]) -> Mapping[Key, Look]:
-        runs = TrainingRun.objects.only(*_WATCHED)
+        runs = TrainingRun.objects.only(*_WATCHED, *_SHOWN)
         found = {run.pk: run for run in runs.filter(updated_at__gte=timezone.now() - RECENT)}
         found |= {run.pk: run for run in runs.filter(status__in=IN_WORK)}
         return dict.fromkeys(wanted, Look(found, cls.rest()))
@@ -87,6 +98,43 @@ class ListReader(Reader[Look]):
                 if seat.is_listening:
                     seat.client.offer(batch)
         self._known, self._in_work, self._rest = known, in_work, found.rest
+        shown = {pk: _content(run) for pk, run in found.runs.items()}
+        changed = [run for pk, run in found.runs.items() if self._shown.get(pk, shown[pk]) != shown[pk]]
+        self._shown = shown
+        if changed and (audiences := {seat.audience for seat in self.seats if seat.is_listening}):
+            rows = await in_thread(self._rows, changed, audiences)
+            for seat in list(self.seats):
+                if seat.is_listening and seat.audience in rows:
+                    seat.client.offer(rows[seat.audience])
+
+    def _rows(self, runs: list[TrainingRun], audiences: Collection[Audience]) -> dict[Audience, Batch]:
+        """The cells of the runs for those who may see some of them; users who see the same share one batch."""
+        users = User.objects.in_bulk([audience.reader for audience in audiences if audience.reader])
+        cells = {language: _cells(runs, language) for language in {audience.language for audience in audiences}}
+        batches: dict[tuple[str, frozenset[int]], Batch] = {}
+        found: dict[Audience, Batch] = {}
+        for audience in audiences:
+            user = users.get(audience.reader or 0)
+            seen = self._seen_by(user, runs) if user is not None else frozenset()
+            if seen and (audience.language, seen) not in batches:
+                rows = {pk: cells[audience.language][pk] for pk in sorted(seen)}
+                message = Message("rows", json.dumps(rows, ensure_ascii=False))
+                batches[audience.language, seen] = Batch((message,), self.topic)
+            if seen:
+                found[audience] = batches[audience.language, seen]
+        return found
+
+    def _seen_by(self, user: User, runs: Iterable[TrainingRun]) -> frozenset[int]:
+        """Those of the runs that the user may see; asked once in HEARTBEAT_S, and when a run is shared otherwise."""
+        if time.monotonic() >= self._seen_until:
+            self._seen.clear()
+            self._seen_until = time.monotonic() + HEARTBEAT_S
+        known = self._seen.setdefault(user.pk, {})
+        keys = {run.pk: (run.pk, run.visibility, run.team_id, run.owner_id) for run in runs}
+        unknown = [pk for pk, key in keys.items() if key not in known]
+        visible = visible_runs(user, unknown)
+        known |= {keys[pk]: pk in visible for pk in unknown}
+        return frozenset(pk for pk, key in keys.items() if known[key])
 
     async def reached(self, client: Client, position: int) -> None:
         """Return after the first reading."""
@@ -118,6 +166,18 @@ def now_ms() -> int:
 
 def _facts(run: TrainingRun) -> tuple[object, ...]:
     return run.shown_status, run.name, run.visibility, run.team_id, run.owner_id, run.version
+
+
+def _content(run: TrainingRun) -> tuple[object, ...]:
+    return run.shown_status, *(getattr(run, name) for name in _SHOWN)
+
+
+def _cells(runs: Iterable[TrainingRun], language: str) -> dict[int, dict[str, str]]:
+    with translation.override(language):
+        return {
+            run.pk: {name: render_to_string(f"runs/_cell_{name}.html", {"run": run}).strip() for name in CELLS}
+            for run in runs
+        }
 
 
 def _changed_at(run: TrainingRun) -> int:

@@ -16,7 +16,7 @@ from trainingapp.contract.config import kept_by_continuing
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.run import Status
-from trainingapp.scheduling.forecast import Span, wait_if_queued
+from trainingapp.scheduling.forecast import Board, Span, read_board, wait_if_queued
 
 #: Earlier pauses and stops from which the time is estimated, and similar runs that are used where there are none.
 LEARNT_FROM = 5
@@ -97,15 +97,21 @@ def pause_cost_of(run: TrainingRun) -> PauseCost:
 def _remembered(run_id: int, created: float, status: str, attempt: int, moment: int) -> Known:
     """What was known in this interval of KNOWN_S seconds; the other parameters only make the key of the cache."""
     run = TrainingRun.objects.filter(pk=run_id).select_related("dataset").first()
-    return Known() if run is None else read_known(run)
+    return Known() if run is None else read_known(run, remembered_board(moment))
 
 
-def read_known(run: TrainingRun) -> Known:
+@lru_cache(maxsize=1)
+def remembered_board(moment: int) -> Board:
+    """The queue and the devices in this interval of KNOWN_S seconds, read once for all runs that are watched."""
+    return read_board()
+
+
+def read_known(run: TrainingRun, board: Board | None = None) -> Known:
     """What the database has about the run, and about similar runs where that is not enough."""
     checkpoints = list(run.checkpoints.filter(damage="").order_by("-step")[:SIZES_READ])
     newest = checkpoints[0] if checkpoints else None
     size, is_estimate = (_next_bytes(checkpoints), False) if checkpoints else (_likely_bytes(run), True)
-    wait = wait_if_queued(run)
+    wait = wait_if_queued(run, board)
     return Known(
         saved_step=newest.step if newest else None,
         bytes=size,

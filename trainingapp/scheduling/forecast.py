@@ -232,20 +232,39 @@ def _simulated(
     )
 
 
-def wait_if_queued(run: TrainingRun, now: datetime | None = None) -> Span:
+@dataclass(frozen=True)
+class Board:
+    """The queue and the devices at one moment, for everyone who asks about them then. Nothing in it may be changed."""
+
+    queue: list[Waiting]
+    cluster: ClusterState
+    #: (owner, seconds left) of each running run.
+    left: dict[int, tuple[int, Span]]
+    #: Seconds of each queued run, by (run, kind of device).
+    spans: dict[tuple[int, str], tuple[Span, int]]
+
+
+def read_board() -> Board:
+    """The board of this moment: reads the queue, the running runs and the history."""
+    queue, history = list(read_queue(FORECAST_RUNS)), read_history()
+    running = TrainingRun.objects.filter(status=Status.RUNNING).select_related("dataset")
+    left = {run.pk: (run.owner_id, _remaining(run, history)) for run in running}
+    return Board(queue, read_cluster(), left, _lengths(queue, history))
+
+
+def wait_if_queued(run: TrainingRun, board: Board | None = None, now: datetime | None = None) -> Span:
     """Seconds that the run would wait if it released its device now and was queued again, behind the queued runs.
 
-    Infinite where there is no estimate, such as behind a run without any history.
+    Infinite where there is no estimate, such as behind a run without any history. Without a `board` it is read.
     """
-    now = now or timezone.now()
+    board, now = board or read_board(), now or timezone.now()
     own = Waiting(run.pk, run.name, run.owner_id, Request.of(run.config))
-    queue = [waiting for waiting in read_queue(FORECAST_RUNS) if waiting.pk != run.pk]
-    cluster, history = read_cluster(), read_history()
+    queue = [waiting for waiting in board.queue if waiting.pk != run.pk]
+    cluster = deepcopy(board.cluster)
     if run.status == Status.RUNNING:
         cluster.release(run.pk, run.owner_id)
-    others = TrainingRun.objects.filter(status=Status.RUNNING).exclude(pk=run.pk).select_related("dataset")
-    left = {other.pk: (other.owner_id, _remaining(other, history)) for other in others}
-    spans = {**_lengths(queue, history), **{(run.pk, kind): (Span(0.0, 0.0), 0) for kind in ("cpu", "gpu")}}
+    left = {pk: one for pk, one in board.left.items() if pk != run.pk}
+    spans = {**board.spans, **{(run.pk, kind): (Span(0.0, 0.0), 0) for kind in ("cpu", "gpu")}}
     simulations = [_simulated(side, cluster, [*queue, own], left, spans, now) for side in ("low", "high")]
     starts = [found[run.pk].start_s if run.pk in found else UNKNOWN for found in simulations]
     return Span(min(starts), max(starts))
