@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from trainingapp.runs.comparison import ComparedRun, Comparison
+from trainingapp.runs.evaluation_images import USUAL_CONFIDENCE, Card, Gallery
 from trainingapp.runs.evaluations import EvaluationError, EvaluationFile, read
 from trainingapp.runs.regressions import Change, Outcome, Regression, outcomes, regression, truths
 from trainingapp.runs.significance import (
@@ -17,7 +18,6 @@ from trainingapp.runs.significance import (
     images_of_epoch,
     require_same_images,
 )
-from trainingapp.views.evaluation_images import USUAL_CONFIDENCE, Card, Gallery
 
 IMAGES_ON_A_PAGE = 24
 

@@ -8,9 +8,9 @@ from django.utils.translation import gettext as _
 from trainingapp.contract.config import parse_config
 from trainingapp.contract.schedule_preview import USUAL_STEPS, Extension, Point, extension
 from trainingapp.models import TrainingRun
+from trainingapp.runs.evaluation_curves import HISTORY, Plot, plot
 from trainingapp.runs.evaluations import CurveLines, Series
 from trainingapp.scheduling.forecast import Span, duration, read_history, wait_if_queued
-from trainingapp.views.evaluation_curves import HISTORY, Plot, plot
 
 ROWS = 12
 

@@ -18,6 +18,8 @@ from PIL import Image
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.datasets.previews import coloured_mask
 from trainingapp.models import TrainingRun
+from trainingapp.runs.evaluation_curves import all_curves, plot
+from trainingapp.runs.evaluation_images import IMAGE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
 from trainingapp.runs.evaluations import (
     CurveLines,
     Evaluated,
@@ -33,8 +35,6 @@ from trainingapp.runs.evaluations import (
     read,
 )
 from trainingapp.views.access import visible_run
-from trainingapp.views.evaluation_curves import all_curves, plot
-from trainingapp.views.evaluation_images import IMAGE_PIXELS, USUAL_CONFIDENCE, Gallery, as_data, legend
 from trainingapp.views.run_tabs import render_tab
 
 #: What htmx may request separately: id of the element -> its partial.

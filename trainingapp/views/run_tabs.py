@@ -20,12 +20,12 @@ from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.presentation.text import Text
 from trainingapp.runs.comparison import comparable_runs
+from trainingapp.runs.evaluation_images import USUAL_CONFIDENCE, Gallery
 from trainingapp.runs.evaluations import EvaluationError, newest, read
 from trainingapp.runs.forms import ShareForm, config_changes, config_table
 from trainingapp.runs.run_page import log_events
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import visible_run
-from trainingapp.views.evaluation_images import USUAL_CONFIDENCE, Gallery
 from trainingapp.views.run_control import context_of
 from trainingapp.views.run_forks import lineage
 
