@@ -88,6 +88,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     "list_logs": (f"{RUN}/logs", "see", None),
     "list_checkpoints": (f"{RUN}/checkpoints", "see", None),
     "run_script": (f"{RUN}/script", "see", None),
+    "run_report": (f"{RUN}/report", "see", None),
     "run_tensorboard": (f"{RUN}/tensorboard", "see", None),
     "show_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt", "see", None),
     "download_checkpoint": (f"{RUN}/checkpoints/epoch_1.pt/download", "see", None),

@@ -33,7 +33,7 @@ def test_three_runs_are_compared(page: Page, studio: Studio, log_in: Callable[[]
     studio.spawn("web")
     wait_for(studio.answers, 60, "the web server answers")
     log_in()
-    page.goto(f"{studio.url}/runs/{plain}/")
+    page.goto(f"{studio.url}/runs/{plain}/charts/")
     page.get_by_label("Compare with").select_option(str(tuned))
     page.get_by_role("button", name="Compare").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Compare runs")

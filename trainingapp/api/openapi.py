@@ -64,6 +64,7 @@ CONTENTS: dict[str, JsonObject] = {
     "download_job_file": _FILE,
     "run_script": {SCRIPT_TYPE: {"schema": {"type": "string"}, "example": _SCRIPT_BEGINS}},
     "run_tensorboard": {ZIP_TYPE: _BINARY},
+    "run_report": {"text/html": {"schema": {"type": "string"}}, ZIP_TYPE: _BINARY},
     "stream_events": {"text/event-stream": {"schema": _EVENT}},
 }
 MEANINGS = {

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from ninja import Path, Query, Router, Status
 from pydantic import JsonValue
 
-from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.permissions import Verb, can
 from trainingapp.api.access import require, run_for
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.paging import Id, Text
@@ -32,6 +32,7 @@ from trainingapp.contract.storage.exporting import ExportForm
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.downloads import checkpoint_response, script_response, tensorboard_response
+from trainingapp.runs.report import ReportFormat, report_response
 from trainingapp.runs.run_page import LOG_TYPES
 from trainingapp.runs.series import Series, read_series
 from trainingapp.weights import verbs as weights_verbs
@@ -126,6 +127,19 @@ def run_tensorboard(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
     if response is None:
         raise not_found(_("The run has no files for TensorBoard yet."))
     return response
+
+
+@router.get("/{pk}/report", response={200: None}, summary="Download a run's report")
+def run_report(
+    request: ApiRequest,
+    pk: Id,
+    form: Annotated[
+        ReportFormat, Query(alias="format", description="One HTML file, or Markdown with its drawings in a zip.")
+    ] = "html",
+) -> HttpResponse:
+    """Configuration, curves, metrics, values by class, and images if you may see the dataset. It needs no server."""
+    run = run_for(request, pk, Verb.DOWNLOAD)
+    return report_response(run, form, with_images=can(request.caller.user, Verb.SEE, run.dataset))
 
 
 @router.get("/{pk}/checkpoints", response=CheckpointList, summary="Checkpoints of a run")

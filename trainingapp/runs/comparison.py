@@ -21,6 +21,7 @@ from trainingapp.presentation.times import duration
 from trainingapp.runs.charts import charts_of
 from trainingapp.runs.evaluations import Evaluated, MetricRow, metric_of, metric_rows, validations_of
 from trainingapp.runs.forms import config_table
+from trainingapp.runs.markdown import escaped, table_lines
 from trainingapp.runs.series import Line, series_of
 
 MOST_RUNS = 20
@@ -341,12 +342,12 @@ def comparable_runs(rows: QuerySet[TrainingRun], task: str, without: Iterable[in
 def markdown(comparison: Comparison) -> str:
     """The metrics and the differences of the configurations as Markdown, in the active language."""
     heads = [_("Run"), _("Epoch"), *(column.label for column in comparison.columns), _("Training time")]
-    lines = ["## " + _("Comparison of runs"), "", *_table(heads, [_text_row(row) for row in comparison.rows])]
-    lines += ["", _("Differences are from %(name)s.") % {"name": _escaped(comparison.base.run.name)}]
+    lines = ["## " + _("Comparison of runs"), "", *table_lines(heads, [_text_row(row) for row in comparison.rows])]
+    lines += ["", _("Differences are from %(name)s.") % {"name": escaped(comparison.base.run.name)}]
     names = [item.run.name for item in comparison.shown]
     lines += ["", "## " + _("Configuration"), ""]
     if comparison.differences:
-        lines += _table([_("Setting"), *names], [[row.label, *row.texts] for row in comparison.differences])
+        lines += table_lines([_("Setting"), *names], [[row.label, *row.texts] for row in comparison.differences])
     else:
         lines.append(_("The configuration is identical."))
     return "\n".join(lines) + "\n"
@@ -365,13 +366,3 @@ def _text_row(row: RunRow) -> list[str]:
     epoch = str(validation.epoch) if validation else NO_VALUE
     time = str(duration(row.item.run.elapsed_s)) if row.item.run.elapsed_s else NO_VALUE
     return [row.item.run.name, epoch, *cells, time]
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return [f"| {' | '.join(map(_escaped, cells))} |" for cells in lines]
-
-
-def _escaped(text: str) -> str:
-    """A cell of a table: names of runs are the users'."""
-    return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")

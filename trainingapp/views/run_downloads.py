@@ -6,9 +6,10 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from trainingapp.accounts.permissions import Verb
+from trainingapp.accounts.permissions import Verb, can
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs.downloads import script_response, tensorboard_response
+from trainingapp.runs.report import ReportFormat, report_response
 from trainingapp.views.access import controlled_run
 
 
@@ -30,3 +31,10 @@ def run_tensorboard(request: HttpRequest, pk: int) -> StreamingHttpResponse:
     if response is None:
         raise Http404(_("The run has no files for TensorBoard yet."))
     return response
+
+
+@require_safe
+def run_report(request: HttpRequest, pk: int, format_: ReportFormat) -> HttpResponse:
+    """The report of the run: HTML in one file, or Markdown with its drawings in a zip."""
+    run = controlled_run(request, pk, Verb.DOWNLOAD)
+    return report_response(run, format_, with_images=can(request.user, Verb.SEE, run.dataset))
