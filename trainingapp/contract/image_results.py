@@ -119,7 +119,6 @@ def write_image_results(path: Path, found: ImageResults | None, *, step: int, pa
     with temporary.open("wb") as file:
         np.savez_compressed(
             file,
-            allow_pickle=False,
             **{name: np.asarray(value) for name, value in about.items()},
             quality_N=found.quality_N,
             **dict(found.arrays),
