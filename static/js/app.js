@@ -7,10 +7,11 @@
       if (!menu.contains(event.target) || event.target.closest(".menu-item")) menu.open = false;
     }
   });
-  // An opened <details> stays open when the part around it is rendered again, and what says so is left as it is: a name
-  // that is being edited, charts that are drawn.
+  // An opened <details> stays open and a selected row selected when the part around it is rendered again, and what says so
+  // is left as it is: a name that is being edited, charts that are drawn.
   if (window.Idiomorph) {
-    Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => !(name === "open" && node.matches("details"));
+    Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
+      !(name === "open" && node.matches("details")) && !(name === "checked" && node.matches("[data-select]"));
     Idiomorph.defaults.callbacks.beforeNodeMorphed = (node) => node.dataset?.keep === undefined;
   }
   document.addEventListener("keydown", (event) => {

@@ -107,6 +107,10 @@ def fork(world: World) -> TrainingRun:
     return run_verbs.fork_run(run, run.checkpoints.all()[0], owner=world.owner, config=parse_config(run.config))
 
 
+def archived(world: World) -> TrainingRun:
+    return world.make("stopped", archived_at=timezone.now())
+
+
 def waits_for_retry(world: World) -> TrainingRun:
     later = timezone.now() + timedelta(seconds=40)
     return run_verbs.resume_run(world.make("queued", not_before=later))
@@ -142,6 +146,10 @@ DEEDS: dict[str, tuple[Callable[[World], object], str, str]] = {
     "clone_run": (lambda world: run_verbs.clone_run(world.make(), owner=world.owner), "clone", "run"),
     "fork_run": (fork, "fork", "run"),
     "update_run": (lambda world: run_verbs.update_run(world.make(), name="x"), "change", "run"),
+    "archive_run": (lambda world: run_verbs.archive_run(world.make("stopped")), "archive", "run"),
+    "restore_run": (lambda world: run_verbs.restore_run(archived(world)), "unarchive", "run"),
+    "tag_run": (lambda world: run_verbs.tag_run(world.make(), add="baseline"), "tag", "run"),
+    "note_run": (lambda world: run_verbs.note_run(world.make(), "better"), "note", "run"),
     "delete_run": (lambda world: run_verbs.delete_run(world.make()), "delete", "run"),
     "start_run": (lambda world: run_verbs.start_run(world.make()), "start", "run"),
     "pause_run": (lambda world: run_verbs.pause_run(world.make("running")), "pause", "run"),

@@ -32,6 +32,8 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
         IdempotencyKey,
         Job,
         JournalEntry,
+        SavedView,
+        Tag,
         Team,
         Weights,
     )
@@ -56,6 +58,8 @@ def rows(run: TrainingRun, user: User) -> dict[Any, Any]:
         JournalEntry.objects.create(run=run, run_name=run.name, found_by="box:1:2", found_at=now),
         Job.objects.create(kind="export", owner=user),
         Team.objects.create(name="birds"),
+        Tag.objects.create(name="baseline"),
+        SavedView.objects.create(user=user, name="failures", query="status=failed"),
         Weights.objects.create(name="net", version=1, owner=user, task="classification", architecture="x", run=run),
         ApiToken.objects.create(user=user, name="ci", prefix="cvs_ab", digest="5ec4e7" * 10, scopes=["read"]),
         AuditEntry.objects.create(verb="start", source="page", username="ada"),

@@ -28,6 +28,7 @@ from trainingapp.models import (
     Forecast,
     Job,
     JournalEntry,
+    Tag,
     Team,
     TrainingRun,
 )
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.database
 MODELS = list(apps.get_app_config("trainingapp").get_models())
 OTHERS = [User, Group, AccessAttempt]
 #: What administrators write by form; everything else is written by the studio and its verbs.
-BY_FORM = {Team, FailureRule}
+BY_FORM = {Team, FailureRule, Tag}
 
 
 def address(model: Any, page: str, *arguments: Any) -> str:
@@ -129,7 +130,7 @@ def test_the_admin_is_for_administrators_only(client: Client, group: str) -> Non
     for route in admin_routes():
         assert client.post(route).status_code == 302, route
         response = client.get(route, follow=True)
-        assert response.request["PATH_INFO"] == "/", route
+        assert response.request["PATH_INFO"] == reverse("run_list"), route
         assert "Administrators" not in response.content.decode()
 
 

@@ -63,6 +63,7 @@ def make(user: User, dataset: Dataset) -> Callable[..., TrainingRun]:
         run = make_run(user, dataset)
         TrainingRun.objects.filter(pk=run.pk).update(status=status, **fields)
         run.refresh_from_db()
+        run.save(update_fields=["config", "metrics"])  # with the columns that are copied from them
         return run
 
     return make_stored

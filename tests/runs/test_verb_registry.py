@@ -38,7 +38,7 @@ PERMISSIONS = {
     **dict.fromkeys(("start", "pause", "resume", "stop", "force_stop", "retry", "epochs"), Verb.CONTROL),
     **dict.fromkeys(("checkpoint", "evaluate", "move", "priority"), Verb.CONTROL),
     **dict.fromkeys(("fork", "clone", "create", "check", "preview"), Verb.CREATE),
-    "edit": Verb.CHANGE,
+    **dict.fromkeys(("edit", "tag", "note", "archive", "restore"), Verb.CHANGE),
     "share": Verb.SHARE,
     "delete": Verb.DELETE,
 }

@@ -32,7 +32,8 @@ from tests.helpers.world import store_events
 from trainingapp.accounts import tokens as token_verbs
 from trainingapp.contract.config import config_fields
 from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES
-from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, Team, TrainingRun, Weights
+from trainingapp.models import ApiToken, Checkpoint, Dataset, Job, SavedView, Team, TrainingRun, Weights
+from trainingapp.runs.organizing import save_view
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 LOGIN, FORBIDDEN, NOT_FOUND = "login", 403, 404
@@ -133,6 +134,10 @@ def token_of_owner(world: World) -> ApiToken:
     return token_verbs.create_token(world.people["owner"], name="laptop", scopes=["read"])[0]
 
 
+def view_of_owner(world: World) -> SavedView:
+    return save_view(world.people["owner"], "mine", "sort=name")
+
+
 def status(value: str) -> Callable[[World], Any]:
     return lambda world: TrainingRun.objects.filter(pk=world.run.pk).update(status=value)
 
@@ -186,8 +191,18 @@ def run_verb_lines() -> list[Line]:
 
 
 LINES = [
+    Line("home", verb="", ok=302),
     Line("run_list", verb=""),
     Line("event_stream", verb="", data=lambda world: {"topics": "runs"}),
+    Line("run_list_csv", verb=""),
+    Line("runs_selected", "post", verb="", ok=302),
+    Line("runs_delete", verb=""),
+    Line("runs_delete", "post", verb="", ok=302),
+    Line("view_save", "post", verb="", data=lambda world: {"name": "mine", "query": "sort=name"}, ok=302),
+    Line("view_delete", "post", thing="token", args=lambda world: [view_of_owner(world).pk], ok=302),
+    run_line("run_star", method="post", data=lambda world: {"on": "1"}, ok=302),
+    run_line("run_labels", verb="change"),
+    run_line("run_labels", method="post", verb="change", data=lambda world: {"tags": "a", "note": ""}, ok=302),
     Line("run_new", verb="create"),
     Line("run_new", "post", verb="create", data=new_run, ok=302),
     Line("batch_preview_start", "post", verb="create", data=new_run, ok=302),

@@ -1,6 +1,7 @@
 """Runs and their parts. The status of a run is changed by the run verbs only, here as everywhere."""
 
 from collections.abc import Iterable
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
@@ -9,6 +10,8 @@ from django.contrib.auth.models import User
 from django.db.models import Max, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -19,6 +22,7 @@ from trainingapp.admin.base import (
     ActionEntry,
     Form,
     ReadOnlyAdmin,
+    RecordedAdmin,
     StudioAdmin,
     admin_link,
     files_and_bytes,
@@ -28,7 +32,16 @@ from trainingapp.admin.base import (
 )
 from trainingapp.admin.filters import RunFilter, known_values
 from trainingapp.contract.config import parse_config
-from trainingapp.models import Checkpoint, Forecast, JournalEntry, RunEvent, SeriesChunk, TrainingRun
+from trainingapp.models import (
+    Checkpoint,
+    Forecast,
+    JournalEntry,
+    RunEvent,
+    SavedView,
+    SeriesChunk,
+    Tag,
+    TrainingRun,
+)
 from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET
 from trainingapp.models.verbs import VerbError, require_task
 from trainingapp.presentation.badges import status_badge
@@ -72,19 +85,22 @@ def run_action(verb: RunVerb) -> "Action[TrainingRun]":
         verb.done,
         perform,
         describes=_run_with_files if verb.permission == Verb.DELETE else _described,
-        # Optional parameters keep their defaults: a copy, for example, gets the default name.
-        form_class=_form_of([each for each in verb.parameters if each.is_required]),
+        # Optional parameters of a new run keep their defaults: a copy, for example, gets the default name.
+        form_class=_form_of([each for each in verb.parameters if each.is_required or not verb.makes_run]),
         is_final=verb.permission == Verb.DELETE,
     )
 
 
 def _form_of(parameters: Iterable[Parameter]) -> type[forms.Form]:
-    """A form with a field for each parameter; required parameters of verbs in the admin are numbers."""
-    fields = {
-        each.name: forms.IntegerField(label=each.label, min_value=each.least, max_value=each.most)
-        for each in parameters
-    }
-    return type("ParametersForm", (forms.Form,), fields)
+    """A form with a field for each parameter, which is a number or a text."""
+    return type("ParametersForm", (forms.Form,), {each.name: _field_of(each) for each in parameters})
+
+
+def _field_of(parameter: Parameter) -> forms.Field:
+    if parameter.kind == "number":
+        return forms.IntegerField(label=parameter.label, min_value=parameter.least, max_value=parameter.most)
+    is_required = parameter.is_required and parameter.least > 0
+    return forms.CharField(label=parameter.label, max_length=parameter.most, required=is_required)
 
 
 def _described(run: TrainingRun) -> str:
@@ -148,7 +164,16 @@ class TrainingRunAdmin(StudioAdmin):
         "host",
         "created_at",
     )
-    list_filter = ("status", "task", "requested_action", "visibility", "team", "owner", "dataset")
+    list_filter = (
+        ("archived_at", admin.EmptyFieldListFilter),
+        "status",
+        "task",
+        "requested_action",
+        "visibility",
+        "team",
+        "owner",
+        "dataset",
+    )
     search_fields = ("name", "dataset__name", "owner__username", "error_message", "host")
     list_select_related = ("dataset", "owner")
     deferred_in_list = ("config", *LARGE_COLUMNS, *LARGE_COLUMNS_OF_DATASET)
@@ -337,3 +362,23 @@ class ForecastAdmin(OfARunAdmin):
     list_filter = ("made_at",)
     search_fields = ("run__name",)
     date_hierarchy = "made_at"
+
+
+@admin.register(Tag)
+class TagAdmin(RecordedAdmin):
+    list_display = ("name", "runs_link")
+    list_filter = ("runs__task",)
+    search_fields = ("name",)
+
+    @admin.display(description=_("runs"))
+    def runs_link(self, tag: Tag) -> SafeString:
+        """A link to the list of the studio."""
+        return format_html('<a href="{}?{}">{}</a>', reverse("run_list"), urlencode({"tag": tag.name}), _("Show runs"))
+
+
+@admin.register(SavedView)
+class SavedViewAdmin(ReadOnlyAdmin):
+    list_display = ("name", "user", "query")
+    list_filter = ("user",)
+    search_fields = ("name", "query", "user__username")
+    list_select_related = ("user",)

@@ -4,11 +4,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ninja import Schema
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from trainingapp.api.controls import ControlRequest, request_model
 from trainingapp.api.paging import MOST_ID, Page, Paging, Text
 from trainingapp.contract.limits import (
+    CONDITIONS_LENGTH,
     FILE_NAME_LENGTH,
     LICENCE_LENGTH,
     MAX_JSON_INTEGER,
@@ -18,6 +20,7 @@ from trainingapp.contract.limits import (
     NAME_LENGTH,
     NOTE_LENGTH,
     SEARCH_LENGTH,
+    TAG_LENGTH,
     USER_NAME_LENGTH,
 )
 from trainingapp.contract.tasks.registry import TaskName
@@ -25,10 +28,11 @@ from trainingapp.models import RunEvent, TrainingRun
 from trainingapp.presentation.event_text import event_text, failure_text
 from trainingapp.presentation.messages import rendered_list
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.columns import shown_columns
+from trainingapp.runs.conditions import ConditionError, conditions
 
 StatusName = Literal["pending", "queued", "running", "paused", "completed", "failed", "stopped"]
 Level = Literal["debug", "info", "warning", "error"]
-RunOrder = Literal["created", "-created", "updated", "-updated", "name", "-name", "priority", "-priority"]
 WeightsState = Literal["pending", "ready", "failed"]
 VisibilityName = Literal["everybody", "team", "private"]
 EventType = Literal["log", "metrics", "checkpoint", "sample", "status"]
@@ -47,6 +51,26 @@ Studio = Literal["studio"]
 TAKEN = ConfigDict(extra="forbid", strict=True)
 
 
+def _known_order(name: str) -> str:
+    if name.removeprefix("-") not in shown_columns():
+        raise PydanticCustomError("literal_error", "Choose a column of the list of runs, such as -best")
+    return name
+
+
+def _valid_conditions(text: str) -> str:
+    try:
+        conditions(text)
+    except ConditionError as error:
+        raise PydanticCustomError("conditions", "{problem}", {"problem": str(error)}) from None
+    return text
+
+
+#: A column of the list of runs; a minus turns the order round.
+RunOrder = Annotated[Text, AfterValidator(_known_order)]
+#: Conditions as on the page of the runs.
+Conditions = Annotated[Text, AfterValidator(_valid_conditions)]
+
+
 class RunFilters(Paging):
     """Query parameters of the list of runs."""
 
@@ -54,10 +78,20 @@ class RunFilters(Paging):
     task: TaskName | None = Field(None, description="Only runs of this task.")
     dataset: int | None = Field(None, ge=1, le=MOST_ID, description="Only runs on this dataset, by its number.")
     owner: Text | None = Field(None, max_length=USER_NAME_LENGTH, description="Only runs of this person, by user name.")
-    q: Text | None = Field(
-        None, max_length=SEARCH_LENGTH, description="Only runs with this in their name or dataset's name."
+    tag: Text | None = Field(None, max_length=TAG_LENGTH, description="Only runs with this tag.")
+    archived: bool = Field(False, description="true: only archived runs; otherwise they are left out.")
+    starred: bool = Field(False, description="true: only runs that you have starred.")
+    q: Conditions | None = Field(
+        None,
+        max_length=CONDITIONS_LENGTH,
+        description="Only runs with these words in their name or dataset's name, or conditions: `lr<0.1 and best>0.9`.",
     )
-    order: RunOrder = Field("-created", description="What they are ordered by; a minus turns it round.")
+    order: RunOrder = Field(
+        "-created",
+        max_length=SEARCH_LENGTH,
+        description="The column that they are ordered by, such as `created`, `name`, `best`, `val_loss`, `lr`, "
+        "`val/ap50` or `weight_decay`; a minus turns it round.",
+    )
 
 
 class TrainingRunCreate(Schema):
@@ -163,6 +197,9 @@ class ShareRequest(Schema):
 
 class _Run(TrainingStatusResponse):
     name: str
+    tags: list[str]
+    archived_at: datetime | None = Field(description="When it was archived; null: lists show it.")
+    val_loss: float | None = Field(description="The last validation loss.")
     task: str = Field(description="The name of the task; one that is no longer installed, too.")
     dataset: int
     dataset_name: str
@@ -175,6 +212,10 @@ class _Run(TrainingStatusResponse):
     started_at: datetime | None
     finished_at: datetime | None
     updated_at: datetime
+
+    @staticmethod
+    def resolve_tags(run: TrainingRun) -> list[str]:
+        return [tag.name for tag in run.tags.all()]
 
     @staticmethod
     def resolve_dataset(run: TrainingRun) -> int:
@@ -201,6 +242,7 @@ class TrainingRunResponse(_Run, Sharing):
     """A run as a whole."""
 
     version: int = Field(description="Counts the changes by people; it is the ETag.")
+    note: str
     config: dict[str, object] = Field(description="The whole configuration, with its defaults.")
     corrections: list[str] = Field(description="Corrections of the configuration, as sentences.")
     soft_limit_h: float | None = Field(description="Its own soft time limit; null: the studio's.")

@@ -2,14 +2,13 @@
 
 from functools import partial
 
-from django.db.models import Q
 from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Status
 from pydantic import ValidationError
 
 from trainingapp.accounts.permissions import refusal
-from trainingapp.api.access import dataset_for, require, run_for, visible
+from trainingapp.api.access import dataset_for, require, run_for
 from trainingapp.api.callers import ApiRequest
 from trainingapp.api.controls import perform
 from trainingapp.api.model_schemas import JobResponse
@@ -34,31 +33,35 @@ from trainingapp.models import Dataset, Job, TrainingRun
 from trainingapp.models.run import LARGE_COLUMNS_OF_DATASET
 from trainingapp.models.verbs import DeletionSize
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.run_list import RunQuery, faceted, found_runs, ordered
 from trainingapp.runs.verb_registry import RUN_VERBS
 
 router = Router(tags=["training"])
 
 #: Large columns of a run that are in no field of a row of the list.
 _NOT_LISTED = (
-    *("config", "corrections", "requests", "retries", "resume_check", "environment", "error_lines"),
+    *("config", "corrections", "requests", "retries", "resume_check", "environment", "error_lines", "note"),
     *LARGE_COLUMNS_OF_DATASET,
 )
-ORDERS = {"created": "created_at", "updated": "updated_at", "name": "name", "priority": "priority"}
 
 
 @router.get("/", response=ExperimentList, summary="List runs")
 def list_runs(request: ApiRequest, filters: Query[RunFilters]) -> dict[str, object]:
     """The runs that you may see, by default newest first."""
-    rows = visible(request, TrainingRun.objects.select_related("dataset", "owner").defer(*_NOT_LISTED))
-    exact = {"status": filters.status, "task": filters.task, "dataset": filters.dataset}
-    rows = rows.filter(**{name: value for name, value in exact.items() if value is not None})
-    if filters.owner is not None:
-        rows = rows.filter(owner__username=filters.owner)
-    if filters.q:
-        datasets = Dataset.objects.filter(name__icontains=filters.q).values("pk")
-        rows = rows.filter(Q(name__icontains=filters.q) | Q(dataset__in=datasets))
-    minus = "-" if filters.order.startswith("-") else ""
-    return paged(rows.order_by(minus + ORDERS[filters.order.removeprefix("-")], f"{minus}pk"), filters)
+    query = RunQuery(
+        conditions=filters.q or "",
+        status=filters.status or "",
+        task=filters.task or "",
+        dataset=filters.dataset,
+        owner=filters.owner or "",
+        tag=filters.tag or "",
+        starred=filters.starred,
+        archived=filters.archived,
+        sort=filters.order,
+    )
+    rows = ordered(faceted(found_runs(request.caller.user, query), query), query)
+    shown = rows.select_related("dataset", "owner").prefetch_related("tags").defer(*_NOT_LISTED)
+    return paged(shown, filters)
 
 
 @router.post("/", response={201: TrainingRunResponse}, summary="Create a run")

@@ -11,9 +11,17 @@ ARCHITECTURE_LENGTH = 120
 #: Django's limit for the name of a user.
 USER_NAME_LENGTH = 150
 NOTE_LENGTH = 10_000
+TAG_LENGTH = 40
+#: Tags of one run.
+MAX_TAGS = 20
+#: The query string of a saved list of runs, and the views that a user may save.
+VIEW_QUERY_LENGTH = 2000
+MAX_VIEWS = 100
 LICENCE_LENGTH = 200
 #: A text to search for, and the name of an object in the audit trail.
 SEARCH_LENGTH = 200
+#: Conditions on runs, such as lr<0.01 and mAP50>0.6.
+CONDITIONS_LENGTH = 500
 PATH_LENGTH = 1024
 
 #: The priority of a run lies between -MAX_PRIORITY and MAX_PRIORITY.

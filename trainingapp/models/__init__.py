@@ -4,6 +4,7 @@ from trainingapp.models.dataset import Dataset
 from trainingapp.models.device import Device, DeviceHold, Forecast, Host
 from trainingapp.models.event import RunEvent
 from trainingapp.models.job import Job
+from trainingapp.models.organizing import SavedView, Tag
 from trainingapp.models.recovery import FailureRule, JournalEntry
 from trainingapp.models.run import TrainingRun
 from trainingapp.models.series import SeriesChunk
@@ -24,7 +25,9 @@ __all__ = [
     "Job",
     "JournalEntry",
     "RunEvent",
+    "SavedView",
     "SeriesChunk",
+    "Tag",
     "Team",
     "TrainingRun",
     "Weights",

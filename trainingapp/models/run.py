@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import models, transaction
@@ -10,11 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from trainingapp.contract.limits import FILE_NAME_LENGTH, NAME_LENGTH
+from trainingapp.contract.limits import ARCHITECTURE_LENGTH, FILE_NAME_LENGTH, NAME_LENGTH
 from trainingapp.contract.messages import Message
 from trainingapp.models.dataset import LARGE_COLUMNS as LARGE_DATASET_COLUMNS
 from trainingapp.models.device import DeviceHold
 from trainingapp.models.event import RunEvent
+from trainingapp.models.organizing import Copied, CopiedCharField, CopiedFloatField, CopiedIntegerField, Tag
 from trainingapp.models.sharing import Shared
 
 
@@ -73,9 +75,19 @@ LARGE_COLUMNS = (
     "error_message",
     "error_message_data",
     "error_lines",
+    "note",
 )
 #: The same of its dataset, where a list reads the name of that.
 LARGE_COLUMNS_OF_DATASET = tuple(f"dataset__{name}" for name in LARGE_DATASET_COLUMNS)
+
+
+#: What decides who sees a run in lists, and which facets it belongs to.
+LISTED_BY = ("archived_at", "status", "task", "dataset", "owner", "visibility", "team")
+#: Columns that lists sort by with an index of their own.
+SORTED_BY = (
+    *("name", "best_metric", "val_loss", "total_epochs", "elapsed_s"),
+    *("learning_rate", "batch_size", "image_size", "architecture"),
+)
 
 
 class TransitionError(Exception):
@@ -111,6 +123,17 @@ class TrainingRun(Shared):
     )
     requested_at = models.DateTimeField(_("requested at"), null=True, blank=True)
     priority = models.IntegerField(_("priority"), default=0, help_text=_("Higher runs start first."))
+
+    tags: "models.ManyToManyField[Tag, Any]" = models.ManyToManyField(
+        Tag, related_name="runs", blank=True, verbose_name=_("tags")
+    )
+    note = models.TextField(_("note"), blank=True)
+    #: Users who have marked the run for themselves.
+    starred_by: "models.ManyToManyField[Any, Any]" = models.ManyToManyField(
+        settings.AUTH_USER_MODEL, related_name="starred_runs", blank=True, verbose_name=_("starred by")
+    )
+    #: Archived runs are hidden from lists. They keep everything, and are neither queued nor running.
+    archived_at = models.DateTimeField(_("archived"), null=True, blank=True)
 
     #: Place among queued runs of the same priority; lower ones start first. Set when a run is queued, changed by hand.
     queue_rank = models.FloatField(_("place in the queue"), default=0)
@@ -164,6 +187,22 @@ class TrainingRun(Shared):
     best_metric_name = models.CharField(_("best metric"), max_length=64, blank=True)
     best_metric = models.FloatField(_("best value"), null=True, blank=True)
     best_epoch = models.PositiveIntegerField(_("best epoch"), null=True, blank=True)
+    #: What lists sort by besides: the newest validation loss, and values of the configuration.
+    val_loss = CopiedFloatField(
+        _("last validation loss"), source="metrics", key="val/loss", null=True, blank=True, editable=False
+    )
+    architecture = CopiedCharField(
+        _("architecture"), source="config", key="model", max_length=ARCHITECTURE_LENGTH, blank=True, editable=False
+    )
+    learning_rate = CopiedFloatField(
+        _("learning rate"), source="config", key="learning_rate", null=True, blank=True, editable=False
+    )
+    batch_size = CopiedIntegerField(
+        _("batch size"), source="config", key="batch_size", null=True, blank=True, editable=False
+    )
+    image_size = CopiedIntegerField(
+        _("image size"), source="config", key="image_size", null=True, blank=True, editable=False
+    )
 
     #: What repeating a step after the newest reload showed: {"verdict": "exact" | "near" | "differs",
     #: "difference": float, "reason": str, "attempt": int, "step": int}; empty while nothing was reloaded.
@@ -194,11 +233,14 @@ class TrainingRun(Shared):
         ordering = ["-created_at", "-id"]
         indexes = [
             models.Index(fields=["status", "-priority", "queued_at"], name="run_queue"),
-            # With all that decides who sees a run: the pages of the list and the counts above it read nothing else.
-            models.Index(fields=["-created_at", "-id", "owner", "visibility", "team"], name="run_newest"),
+            # Each with all that decides who sees a run and which facets it belongs to: the pages of the list in this
+            # order, and the counts above it, read nothing else.
+            models.Index(fields=["-created_at", "-id", *LISTED_BY], name="run_newest"),
             models.Index(
-                fields=["status", "-created_at", "-id", "owner", "visibility", "team"], name="run_newest_of_status"
+                fields=["status", "-created_at", "-id", *(name for name in LISTED_BY if name != "status")],
+                name="run_newest_of_status",
             ),
+            *(models.Index(fields=[column, "id", *LISTED_BY], name=f"run_by_{column}") for column in SORTED_BY),
             models.Index(fields=["status", "-finished_at"], name="run_finished"),
             # Open lists ask each second what has been written.
             models.Index(fields=["updated_at"], name="run_updated"),
@@ -213,6 +255,14 @@ class TrainingRun(Shared):
 
     def get_absolute_url(self) -> str:
         return reverse("run_detail", args=[self.pk])
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
+        """Copied columns are saved with the column that they are copied from."""
+        if update_fields is not None:
+            saved = set(update_fields)
+            copied = [field for field in self._meta.concrete_fields if isinstance(field, Copied)]
+            update_fields = saved | {field.name for field in copied if field.source in saved}
+        super().save(*args, update_fields=update_fields, **options)
 
     @property
     def folder(self) -> Path:
@@ -230,6 +280,10 @@ class TrainingRun(Shared):
     @property
     def is_paused(self) -> bool:
         return self.status == Status.PAUSED
+
+    @property
+    def is_archived(self) -> bool:
+        return self.archived_at is not None
 
     @property
     def is_finished(self) -> bool:
@@ -325,7 +379,7 @@ class TrainingRun(Shared):
                     f"Run {self.pk} is {stored.status} (attempt {stored.attempt}), not {self.status} "
                     f"(attempt {self.attempt}) any more."
                 )
-            if to not in ALLOWED_MOVES[stored.status]:
+            if to not in ALLOWED_MOVES[stored.status] or (to == Status.QUEUED and stored.is_archived):
                 raise TransitionError(f"Run {self.pk} is {stored.status}; it cannot become {to}.")
             changes: dict[str, object] = {"status": to, **_status_times(to, now), **_place(stored, to), **fields}
             for name, value in changes.items():

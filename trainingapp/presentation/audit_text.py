@@ -31,6 +31,7 @@ KINDS: dict[str, Text] = {
 }
 #: Names of details, in the order in which they are shown. A name that is not here is shown as it is stored.
 DETAILS: dict[str, Text] = {
+    "added": _("added"),
     "address": _("address"),
     "bytes": _("freed"),
     "dataset": _("dataset"),
@@ -38,6 +39,7 @@ DETAILS: dict[str, Text] = {
     "fields": _("fields"),
     "from": _("before"),
     "order": _("request"),
+    "removed": _("removed"),
     "role": _("role"),
     "scopes": _("scopes"),
     "sessions": _("browsers"),

@@ -1,11 +1,13 @@
 """Icons and badges as HTML."""
 
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext
 
-from trainingapp.models import RunEvent, Weights
+from trainingapp.models import RunEvent, TrainingRun, Weights
 from trainingapp.presentation.event_text import event_text, marks_attempt
 from trainingapp.presentation.labels import STATUSES, StatusLook, model_look
 
@@ -65,6 +67,20 @@ def log_line(event: RunEvent) -> SafeString:
         f"{local:%H:%M:%S}",
         event_icon(event),
         event_text(event),
+    )
+
+
+def star_button(run: TrainingRun, is_starred: bool) -> SafeString:
+    """The button by which a user marks a run; htmx replaces it. Made here and not in a template: a list has many."""
+    label = gettext("Remove the star of %(name)s") if is_starred else gettext("Star %(name)s")
+    return format_html(
+        '<button class="icon-button star" id="star-{0}" form="stars" formaction="{1}" hx-post="{1}" hx-target="this" '
+        'hx-swap="outerHTML" name="on" value="{2}" aria-label="{3}" title="{3}">{4}</button>',
+        str(run.pk),
+        reverse("run_star", args=[run.pk]),
+        "0" if is_starred else "1",
+        label % {"name": run.name},
+        icon("bi-star-fill" if is_starred else "bi-star"),
     )
 
 

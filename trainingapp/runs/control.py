@@ -143,8 +143,10 @@ def send_request(run: TrainingRun, command: str, by: str, **data: object) -> Non
 
 
 def queue_run(run: TrainingRun, by: str) -> None:
-    """Queue the run and wake a worker. Raises VerbError for a run whose task is not installed."""
+    """Queue the run and wake a worker. Raises VerbError for a run that is archived or whose task is not installed."""
     require_task(run.task)
+    if run.is_archived:
+        raise VerbError(_("The run “%(name)s” is archived. Restore it first.") % {"name": run.name})
     run.transition(Status.QUEUED, data={"by": by}, **FRESH)
     transaction.on_commit(wakeups.wake_trainer, robust=True)
 

@@ -1,8 +1,8 @@
 """The topics of lists: the list of runs, and the queue with the devices.
 
-"changed" lets a page fetch what it shows, with its filters. It is sent when a run comes, goes, or changes its status,
-its name or its sharing. When a run merely gets on, "rows" has its cells, rendered once for each language and sent to
-those who may see the run.
+"changed" lets a page fetch what it shows, with its filters. It is sent when a run comes, goes, is archived, or changes
+its status, its name or its sharing. When a run merely gets on, "rows" has its cells, rendered once for each language
+and sent to those who may see the run.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from datetime import timedelta
 
 from django.contrib.auth.models import User
 from django.db.models import Max
-from django.template.loader import render_to_string
 from django.utils import timezone, translation
+from django.utils.html import conditional_escape
 
 from trainingapp.models import DeviceHold, Forecast, Host, TrainingRun
 from trainingapp.models.run import Status, heartbeat_deadline
+from trainingapp.presentation.run_cells import CELLS
 from trainingapp.runs.stream_clients import HEARTBEAT_S, Audience, Batch, Client, Message, Seat, in_thread, visible_runs
 from trainingapp.runs.stream_readers import Key, Reader
 from trainingapp.scheduling.placement import queued_runs
@@ -32,10 +33,9 @@ IN_WORK = (Status.QUEUED, Status.RUNNING)
 #: The columns that decide whether a list has changed.
 _WATCHED = (
     *("name", "status", "requested_action", "heartbeat_at", "visibility", "team_id", "owner_id", "version"),
-    *("created_at", "started_at", "updated_at"),
+    *("created_at", "started_at", "updated_at", "archived_at"),
 )
-#: Cells that change while a run trains, each by the partial `runs/_cell_{name}.html`; what they show.
-CELLS = ("badge", "progress", "best", "time", "left")
+#: What the cells show that change while a run trains.
 _SHOWN = (*("step", "total_steps", "epoch", "total_epochs", "best_metric", "best_metric_name", "elapsed_s", "eta_s"),)
 
 
@@ -165,7 +165,7 @@ def now_ms() -> int:
 
 
 def _facts(run: TrainingRun) -> tuple[object, ...]:
-    return run.shown_status, run.name, run.visibility, run.team_id, run.owner_id, run.version
+    return run.shown_status, run.name, run.visibility, run.team_id, run.owner_id, run.version, run.archived_at
 
 
 def _content(run: TrainingRun) -> tuple[object, ...]:
@@ -174,10 +174,7 @@ def _content(run: TrainingRun) -> tuple[object, ...]:
 
 def _cells(runs: Iterable[TrainingRun], language: str) -> dict[int, dict[str, str]]:
     with translation.override(language):
-        return {
-            run.pk: {name: render_to_string(f"runs/_cell_{name}.html", {"run": run}).strip() for name in CELLS}
-            for run in runs
-        }
+        return {run.pk: {name: conditional_escape(cell(run)) for name, cell in CELLS.items()} for run in runs}
 
 
 def _changed_at(run: TrainingRun) -> int:

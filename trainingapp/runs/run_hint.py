@@ -25,6 +25,8 @@ class RunHint:
 def hint_of(run: TrainingRun, why_waiting: str, *, controls: bool) -> RunHint | None:
     """The hint for the status of the run: what is unusual first; None where the status needs no explanation."""
     status = run.shown_status
+    if run.is_archived:
+        return RunHint(_("This run is archived. Restore it to start it or to resume it."))
     if status == "silent":
         return RunHint(_silence(run), "warning")
     if run.waits_until:

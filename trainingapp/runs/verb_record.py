@@ -81,6 +81,8 @@ class RunVerb:
     #: The admin asks this before it acts, and shows `done` for each run, with %(name)s.
     confirmation: Text = ASK_EACH
     done: Text = ""
+    #: Whether the list of runs offers it for the selected runs.
+    in_selection: bool = False
     #: Subcommand of `manage.py train` that is derived from this record; "" where there is none.
     command: str = ""
     #: Whether the subcommand can wait for the end of the run (--wait, --follow).
@@ -150,6 +152,10 @@ class VerbRegistry:
     def posted(self) -> dict[str, RunVerb]:
         """The verbs that a POST performs directly, by name."""
         return {verb.name: verb for verb in self if verb.posts}
+
+    def for_selection(self) -> dict[str, RunVerb]:
+        """The verbs that the list of runs offers for the selected runs, by name."""
+        return {verb.name: verb for verb in self if verb.in_selection}
 
     def api_actions(self) -> dict[str, RunVerb]:
         """The actions of the control operation of the API."""

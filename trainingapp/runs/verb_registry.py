@@ -4,10 +4,19 @@ from collections.abc import Callable
 
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from trainingapp.accounts.permissions import Verb
 from trainingapp.accounts.sharing import share
-from trainingapp.contract.limits import FILE_NAME_LENGTH, MAX_EPOCHS, MAX_PRIORITY, NAME_LENGTH
+from trainingapp.contract.limits import (
+    FILE_NAME_LENGTH,
+    MAX_EPOCHS,
+    MAX_PRIORITY,
+    MAX_TAGS,
+    NAME_LENGTH,
+    NOTE_LENGTH,
+    TAG_LENGTH,
+)
 from trainingapp.contract.tasks.registry import TASKS
 from trainingapp.models import TrainingRun
 from trainingapp.models.run import RequestedAction, Status
@@ -23,6 +32,7 @@ from trainingapp.runs.control import (
 )
 from trainingapp.runs.epochs import extend_run
 from trainingapp.runs.forks import clone_run, fork_from, retry_run
+from trainingapp.runs.organizing import archive_run, can_be_archived, note_run, restore_run, tag_run
 from trainingapp.runs.queue import can_be_moved, can_set_priority, move_in_queue, set_priority
 from trainingapp.runs.records import (
     can_be_deleted,
@@ -48,13 +58,18 @@ def _is_installed(run: TrainingRun) -> bool:
     return run.task in TASKS
 
 
+def _can_be_queued(run: TrainingRun) -> bool:
+    """Whether it may be queued in a suitable status: an archived run must be restored first."""
+    return _is_installed(run) and not run.is_archived
+
+
 def _can_change_epochs(run: TrainingRun) -> bool:
-    return _is_installed(run) and (run.status != Status.RUNNING or not run.requested_action)
+    return _can_be_queued(run) and (run.status != Status.RUNNING or not run.requested_action)
 
 
 def _can_resume(run: TrainingRun) -> bool:
     is_ended = run.status in (Status.PAUSED, Status.FAILED, Status.STOPPED)
-    return _is_installed(run) and (is_ended or run.waits_until is not None)
+    return _can_be_queued(run) and (is_ended or run.waits_until is not None)
 
 
 def _can_pause(run: TrainingRun) -> bool:
@@ -89,7 +104,7 @@ RUN_VERBS = VerbRegistry(
         function=start_run,
         label=_("Start"),
         help="Queue new runs.",
-        is_possible=lambda run: _is_installed(run) and run.status == Status.PENDING,
+        is_possible=lambda run: _can_be_queued(run) and run.status == Status.PENDING,
         is_lifecycle=True,
         placement="button",
         icon="bi-play-fill",
@@ -295,7 +310,7 @@ RUN_VERBS = VerbRegistry(
         function=retry_run,
         label=_("Retry"),
         help="Queue failed runs again.",
-        is_possible=lambda run: _is_installed(run) and run.status == Status.FAILED,
+        is_possible=lambda run: _can_be_queued(run) and run.status == Status.FAILED,
         icon="bi-arrow-repeat",
         already=_("The run is already queued or running."),
         api_action="retry",
@@ -318,6 +333,67 @@ RUN_VERBS = VerbRegistry(
         api_operation="change_run",
         own_command="train update",
         audit_verb="change",
+    ),
+    RunVerb(
+        name="tag",
+        function=tag_run,
+        label=_("Tags and note"),
+        help="Add tags to a run or remove them.",
+        permission=Verb.CHANGE,
+        parameters=(
+            Parameter(
+                name="add",
+                kind="text",
+                label=_("Add tags"),
+                help="tags to add, separated by commas.",
+                most=MAX_TAGS * (TAG_LENGTH + 2),
+                example="baseline",
+            ),
+            Parameter(
+                name="remove",
+                kind="text",
+                label=_("Remove tags"),
+                help="tags to remove, separated by commas.",
+                most=MAX_TAGS * (TAG_LENGTH + 2),
+                example="baseline",
+            ),
+        ),
+        icon="bi-tags",
+        page=_page("run_labels"),
+        api_action="tag",
+        admin_action="tag",
+        admin_label=_("Add or remove tags"),
+        done=_("The tags of “%(name)s” were changed."),
+        command="tag",
+        in_selection=True,
+        audit_verb="tag",
+        audit_label=_("changed the tags of"),
+    ),
+    RunVerb(
+        name="note",
+        function=note_run,
+        label=_("Note"),
+        help="Set the note of a run; an empty text removes it.",
+        permission=Verb.CHANGE,
+        placement="elsewhere",
+        parameters=(
+            Parameter(
+                name="text",
+                kind="text",
+                label=_("Note"),
+                help="the note.",
+                is_required=True,
+                least=0,
+                most=NOTE_LENGTH,
+                example="Best with the smaller learning rate.",
+            ),
+        ),
+        api_action="note",
+        admin_action="note",
+        done=_("The note of “%(name)s” was changed."),
+        command="note",
+        audit_verb="note",
+        audit_label=_("changed the note of"),
     ),
     RunVerb(
         name="share",
@@ -351,6 +427,43 @@ RUN_VERBS = VerbRegistry(
         audit_label=_("force-stopped"),
     ),
     RunVerb(
+        name="archive",
+        function=archive_run,
+        label=pgettext_lazy("verb", "Archive"),
+        help="Hide runs from lists; nothing of them is deleted.",
+        permission=Verb.CHANGE,
+        is_possible=can_be_archived,
+        icon="bi-archive",
+        starts_section=True,
+        already=_("The run is already archived."),
+        accepted=_("The run is archived: lists show it under “Archived”."),
+        api_action="archive",
+        admin_action="archive",
+        done=_("“%(name)s” was archived."),
+        command="archive",
+        in_selection=True,
+        audit_verb="archive",
+        audit_label=_("archived"),
+    ),
+    RunVerb(
+        name="restore",
+        function=restore_run,
+        label=_("Restore"),
+        help="Show archived runs in lists again.",
+        permission=Verb.CHANGE,
+        is_possible=lambda run: run.is_archived,
+        placement="button",
+        icon="bi-arrow-counterclockwise",
+        already=_("The run is not archived."),
+        api_action="restore",
+        admin_action="restore",
+        done=_("“%(name)s” was restored."),
+        command="restore",
+        in_selection=True,
+        audit_verb="unarchive",
+        audit_label=_("restored from the archive"),
+    ),
+    RunVerb(
         name="delete",
         function=delete_run,
         label=_("Delete"),
@@ -362,13 +475,13 @@ RUN_VERBS = VerbRegistry(
         style="btn-outline-danger",
         page=_page("run_delete"),
         is_destructive=True,
-        starts_section=True,
         admin_action="delete_with_files",
         admin_label=_("Delete with all files"),
         confirmation=_("These runs are deleted permanently, with their logs, charts and checkpoints."),
         done=_("“%(name)s” was deleted."),
         api_operation="delete_run",
         own_command="train delete",
+        in_selection=True,
         audit_verb="delete",
     ),
     RunVerb(

@@ -26,6 +26,7 @@ from trainingapp.runs.control import (
 from trainingapp.runs.epochs import extend_run, least_epochs, with_epochs
 from trainingapp.runs.forks import ForkMode, clone_run, copied_name, fork_run, retry_run
 from trainingapp.runs.limits import STUDIO_LIMIT
+from trainingapp.runs.organizing import archive_run, note_run, restore_run, tag_run
 from trainingapp.runs.queue import move_in_queue, set_priority
 from trainingapp.runs.records import (
     check_first,
@@ -42,6 +43,7 @@ __all__ = [
     "RUN_VERBS",
     "STUDIO_LIMIT",
     "ForkMode",
+    "archive_run",
     "check_first",
     "checkpoint_now",
     "checkpoint_policy",
@@ -60,17 +62,20 @@ __all__ = [
     "fork_run",
     "least_epochs",
     "move_in_queue",
+    "note_run",
     "pause_run",
     "pin_checkpoint",
     "plan_clean_up",
     "possible_verbs",
     "preview_batch",
+    "restore_run",
     "resume_run",
     "retry_run",
     "run_tag",
     "set_priority",
     "start_run",
     "stop_run",
+    "tag_run",
     "update_run",
     "verify_checkpoint",
     "with_epochs",

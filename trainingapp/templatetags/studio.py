@@ -12,6 +12,7 @@ from trainingapp.models.verbs import task_problem
 from trainingapp.presentation import badges, event_text, labels, numbers, times
 from trainingapp.presentation.failure_advice import advice
 from trainingapp.presentation.messages import text_of
+from trainingapp.presentation.run_cells import run_cell
 
 register = template.Library()
 Value = TypeVar("Value")
@@ -23,10 +24,12 @@ for tag in (
     badges.status_icon,
     badges.notice_icon,
     badges.log_line,
+    badges.star_button,
     advice,
 ):
     register.simple_tag(tag)
 register.simple_tag(times.time_range, name="span")
+register.simple_tag(run_cell)
 
 for read in (
     *(event_text.failure_text, event_text.journal_text, event_text.damage_text, event_text.resume_check_reason),

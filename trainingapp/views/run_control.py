@@ -69,4 +69,4 @@ def context_of(request: HttpRequest, run: TrainingRun) -> dict[str, Any]:
 
 
 def _state(run: TrainingRun) -> tuple[object, ...]:
-    return run.status, run.requested_action, run.request_seq, run.not_before
+    return run.status, run.requested_action, run.request_seq, run.not_before, run.archived_at

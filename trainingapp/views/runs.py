@@ -3,61 +3,19 @@
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods
 
-from trainingapp.accounts.permissions import can, visible_to
 from trainingapp.accounts.users import signed_in
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
-from trainingapp.models import Dataset, TrainingRun, Weights
-from trainingapp.models.run import LARGE_COLUMNS, LARGE_COLUMNS_OF_DATASET
+from trainingapp.models import TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
-from trainingapp.presentation.labels import STATUSES
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import LIMITS, RunForm, datasets_for, ready_datasets
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_run, explain_missing_task, require, visible_run, weights_seen_by
-from trainingapp.views.journal import unseen_restart
-from trainingapp.views.paging import IndexedPaginator
-
-RUNS_ON_A_PAGE = 25
-
-
-@require_safe
-def run_list(request: HttpRequest) -> HttpResponse:
-    """All runs, newest first, by status and search text; htmx gets the table alone."""
-    query, status = request.GET.get("q", "").strip(), request.GET.get("status", "")
-    seen = visible_to(request.user, TrainingRun.objects.all())
-    found = seen.filter(Q(name__icontains=query) | Q(dataset__in=_datasets_named(query))) if query else seen
-    rows = found.filter(status=status) if status in TrainingRun.Status.values else found
-    counts = dict(found.order_by().values_list("status").annotate(Count("pk")))
-    total = sum(counts.values())
-    shown = rows.select_related("dataset", "owner").defer(*LARGE_COLUMNS, *LARGE_COLUMNS_OF_DATASET)
-    pages = IndexedPaginator(shown, RUNS_ON_A_PAGE, total=counts.get(status, 0) if rows is not found else total)
-    context = {
-        "page": pages.get_page(request.GET.get("page")),
-        "statuses": [
-            (name, STATUSES[name].label, counts[name]) for name in TrainingRun.Status.values if name in counts
-        ],
-        "status": status,
-        "query": query,
-        "section": "runs",
-        "total": total,
-        "has_runs": bool(total) or seen.exists(),
-        "has_datasets": ready_datasets(request.user).exists(),
-        "creates": can(request.user, RUN_VERBS["create"].permission),
-        "restart": unseen_restart(request),
-    }
-    is_part = request.headers.get("HX-Target") == "runs" and "HX-History-Restore-Request" not in request.headers
-    return render(request, "runs/_table.html" if is_part else "runs/list.html", context)
-
-
-def _datasets_named(query: str) -> QuerySet[Dataset, int]:
-    """Ids of the datasets with this text in their name: few, where a join would compare the name for each run."""
-    return Dataset.objects.filter(name__icontains=query).values_list("pk", flat=True)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -35,6 +35,7 @@ from trainingapp.models.verbs import FieldError, VerbError
 from trainingapp.presentation.messages import rendered, rendered_list
 from trainingapp.runs import evaluations
 from trainingapp.runs import verbs as run_verbs
+from trainingapp.runs.conditions import ConditionError, conditions
 from trainingapp.runs.downloads import run_script
 from trainingapp.runs.limits import Limits
 from trainingapp.runs.series import all_points
@@ -165,9 +166,12 @@ class Command(StudioCommand):
 
     def _list(self, options: Options) -> None:
         fields = {"status": options["status"], "task": options["task"], "owner__username": options["owner"]}
-        runs = TrainingRun.objects.filter(**{name: value for name, value in fields.items() if value})
-        if text := options["search"]:
-            runs = runs.filter(name__icontains=text) | runs.filter(dataset__name__icontains=text)
+        runs = TrainingRun.objects.filter(archived_at__isnull=not options["archived"])
+        runs = runs.filter(**{name: value for name, value in fields.items() if value})
+        try:
+            runs = runs.filter(conditions(options["search"]))
+        except ConditionError as error:
+            raise CommandError(f"--search, character {error.start + 1}: {error}") from None
         runs = runs.select_related("dataset", "owner")
         runs = runs[: options["limit"]] if options["limit"] else runs
         if options["json"]:

@@ -119,7 +119,9 @@ def _add_looking(actions: Subcommands) -> None:
     listing.add_argument("--status", choices=TrainingRun.Status.values, help="Only runs with this status.")
     listing.add_argument("--task", "--recipe", choices=list(TASKS))
     listing.add_argument("--owner", metavar="USER")
-    listing.add_argument("--search", default="", metavar="TEXT", help="In the names of runs and datasets.")
+    about = "In the names of runs and datasets, or conditions, such as 'lr<0.01 and best>0.9'."
+    listing.add_argument("--search", default="", metavar="TEXT", help=about)
+    listing.add_argument("--archived", action="store_true", help="Archived runs instead of the others.")
     listing.add_argument("--limit", type=int, default=0, help="The maximum number of runs.")
     show = actions.add_parser("show", help="Show one run.")
     script = actions.add_parser("script", help="Print train.py, which repeats the run without the studio.")

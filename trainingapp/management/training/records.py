@@ -13,7 +13,7 @@ FIELDS = (  # noqa: SIM905
     "elapsed_s eta_s metrics best_metric_name best_metric best_epoch error_class forked_from_id "
     "forked_checkpoint soft_limit_h hard_limit_h max_recoveries"
 ).split()
-TIMES = ("heartbeat_at", "created_at", "queued_at", "started_at", "finished_at")
+TIMES = ("archived_at", "heartbeat_at", "created_at", "queued_at", "started_at", "finished_at")
 CHECKPOINT_FIELDS = ("file", "epoch", "step", "reason", "size_bytes", "sha256", "is_best", "is_last", "metrics")
 HEADING = ("ID", "NAME", "STATUS", "EPOCH", "DONE", "BEST", "DATASET", "OWNER")
 
@@ -39,6 +39,8 @@ def full_record(run: TrainingRun) -> dict[str, object]:
         **record(run),
         "config": run.config,
         "corrections": rendered_list(run.corrections),
+        "tags": [tag.name for tag in run.tags.all()],
+        "note": run.note,
         "folder": str(run.folder),
         "error_lines": run.error_lines,
         "resume_proof": run.resume_check,

@@ -12,6 +12,7 @@ from trainingapp.views import (
     run_downloads,
     run_files,
     run_forks,
+    run_list,
     run_tabs,
     runs,
     sharing,
@@ -22,7 +23,13 @@ from trainingapp.views import (
 register_converter(run_control.VerbConverter, "run_verb")
 
 urlpatterns: list[URLPattern] = [
-    path("", runs.run_list, name="run_list"),
+    path("", run_list.home, name="home"),
+    path("runs/", run_list.run_list, name="run_list"),
+    path("runs.csv", run_list.run_list_csv, name="run_list_csv"),
+    path("runs/selected/", run_list.runs_selected, name="runs_selected"),
+    path("runs/delete/", run_list.runs_delete, name="runs_delete"),
+    path("runs/views/", run_list.view_save, name="view_save"),
+    path("runs/views/<int:pk>/delete/", run_list.view_delete, name="view_delete"),
     path("runs/new/", runs.run_new, name="run_new"),
     path("runs/new/batch/", batch_previews.batch_preview_start, name="batch_preview_start"),
     path("events/", streams.event_stream, name="event_stream"),
@@ -60,6 +67,8 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/force-stop/", run_control.run_force_stop, name="run_force_stop"),
     path("runs/<int:pk>/epochs/", run_changes.run_epochs, name="run_epochs"),
     path("runs/<int:pk>/fork/", run_forks.run_fork, name="run_fork"),
+    path("runs/<int:pk>/star/", run_list.run_star, name="run_star"),
+    path("runs/<int:pk>/labels/", run_list.run_labels, name="run_labels"),
     path("runs/<int:pk>/edit/", run_changes.run_edit, name="run_edit"),
     path("runs/new/check/", preflights.preflight_start, name="preflight_start"),
     path("runs/<int:pk>/<run_verb:verb>/", run_control.run_control, name="run_control"),
