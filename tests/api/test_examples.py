@@ -75,6 +75,7 @@ def test_the_examples_for_curl_work(world: Path) -> None:
     assert (world / "birds.safetensors").read_bytes() == b"abc"
     compile((world / "train.py").read_text(), "train.py", "exec")
     assert zipfile.is_zipfile(world / "tensorboard.zip")
+    assert (world / "metrics.csv").read_text().startswith("seq,time,attempt,epoch,step,split")
 
 
 @pytest.mark.django_db(transaction=True, reset_sequences=True)
@@ -85,6 +86,7 @@ def test_the_examples_for_python_work(world: Path) -> None:
     assert (world / "best.pt").read_bytes() == CONTENT
     compile((world / "train.py").read_text(), "train.py", "exec")
     assert zipfile.is_zipfile(world / "tensorboard.zip")
+    assert (world / "metrics.csv").read_text().startswith("seq,time,attempt,epoch,step,split")
 
 
 def test_every_operation_has_an_example(db: None) -> None:

@@ -85,6 +85,7 @@ CALLS: dict[str, tuple[str, str, Any]] = {
     **control_calls(),
     "share_run": (f"{RUN}/share", "share", {"visibility": "private"}),
     "list_metrics": (f"{RUN}/metrics", "see", None),
+    "run_metrics_csv": (f"{RUN}/metrics.csv", "see", None),
     "list_logs": (f"{RUN}/logs", "see", None),
     "list_checkpoints": (f"{RUN}/checkpoints", "see", None),
     "run_script": (f"{RUN}/script", "see", None),

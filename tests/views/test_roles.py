@@ -230,6 +230,7 @@ LINES = [
     run_line("run_tensorboard", verb="download"),
     run_line("run_report", verb="download"),
     run_line("run_report_markdown", verb="download"),
+    run_line("run_metrics_csv", verb="download"),
     run_line("run_checkpoints"),
     run_line("run_checkpoints", method="post", verb="delete", data=lambda world: {"file": "epoch_1.pt"}),
     run_line(

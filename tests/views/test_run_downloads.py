@@ -1,16 +1,18 @@
 """train.py and the files for TensorBoard, from the run's page."""
 
+import csv
 import io
 import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 from django.urls import reverse
 
-from tests.helpers.world import store_events
+from tests.helpers.world import line, point, store_events
 from trainingapp.contract.events import EVENTS_FILE, EventLog
 from trainingapp.engine.tensorboard_writer import TensorBoardWriter
 from trainingapp.models import TrainingRun
@@ -19,9 +21,10 @@ MAKE = Callable[..., TrainingRun]
 
 
 @pytest.mark.django_db
-def test_the_tabs_link_to_both(user_client: Client, make: MAKE) -> None:
+def test_the_tabs_link_to_them(user_client: Client, make: MAKE) -> None:
     run = make("completed", attempt=1)
-    for tab, link in (("run_config", "run_script"), ("run_charts", "run_tensorboard")):
+    links = (("run_config", "run_script"), ("run_charts", "run_tensorboard"), ("run_charts", "run_metrics_csv"))
+    for tab, link in links:
         html = user_client.get(reverse(tab, args=[run.pk])).content.decode()
         assert reverse(link, args=[run.pk]) in html
 
@@ -49,7 +52,7 @@ def test_the_script_notes_what_the_configuration_does_not_determine(user_client:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("name", ["run_script", "run_tensorboard"])
+@pytest.mark.parametrize("name", ["run_script", "run_tensorboard", "run_metrics_csv"])
 def test_anonymous_users_and_other_methods_are_refused(
     client: Client, user_client: Client, make: MAKE, name: str
 ) -> None:
@@ -84,3 +87,23 @@ async def test_the_zip_can_be_read_by_tensorboard(user: User, make: Any, tmp_pat
     reader = EventAccumulator(str(folder))
     reader.Reload()
     assert [(point.step, point.value) for point in reader.Scalars("loss/train")] == [(3, 0.5)]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_all_metrics_are_downloaded_as_a_table(user: User, make: MAKE) -> None:
+    run = await sync_to_async(make)("completed")
+    loss = 0.1 + 0.2  # not 0.3
+    points = [point(step, loss) for step in range(2500)]
+    validated = {"type": "metrics", "epoch": 2, "step": 2500, "data": {"split": "val", "values": {"top1": 0.5}}}
+    await sync_to_async(store_events)(run, point(7, superseded=True), line("between"), *points, validated)
+    client = AsyncClient()
+    await client.aforce_login(user)
+    response = await client.get(reverse("run_metrics_csv", args=[run.pk]))
+    assert response["Content-Type"] == "text/csv; charset=utf-8"
+    assert response["Content-Disposition"] == f'attachment; filename="try-{run.pk}-metrics.csv"'
+    text = b"".join([piece async for piece in response.streaming_content]).decode()  # type: ignore[attr-defined]
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [*rows[0]] == ["seq", "time", "attempt", "epoch", "step", "split", "loss", "top1"]
+    assert [row["step"] for row in rows] == [str(step) for step in range(2501)], "each step once, in order"
+    assert float(rows[0]["loss"]) == loss, "every digit"
+    assert (rows[0]["top1"], rows[-1]["top1"], rows[-1]["split"]) == ("", "0.5", "val")

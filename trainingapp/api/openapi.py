@@ -15,7 +15,7 @@ from ninja import NinjaAPI
 from trainingapp.api.idempotency import HEADER, PATTERN
 from trainingapp.api.problems import CONTENT_TYPE, Problem, ProblemDetails
 from trainingapp.contract.tasks.registry import TASKS
-from trainingapp.runs.downloads import SCRIPT_TYPE, ZIP_TYPE
+from trainingapp.runs.downloads import CSV_TYPE, SCRIPT_TYPE, ZIP_TYPE
 
 #: A part of the document: nested JSON.
 JsonObject = dict[str, Any]
@@ -47,6 +47,7 @@ SPECIAL: dict[str, tuple[int, ...]] = {
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILE = {"application/octet-stream": _BINARY}
 _SCRIPT_BEGINS = '#!/usr/bin/env python3\n"""Repeat a run of CV Studio without the studio.\n'
+_CSV_BEGINS = "seq,time,attempt,epoch,step,split,loss,top1\n2,2026-01-01T12:00:00+00:00,1,1,10,train,0.693,0.5\n"
 _EVENT = {
     "type": "object",
     "description": "One event; `data` is JSON.",
@@ -63,6 +64,7 @@ CONTENTS: dict[str, JsonObject] = {
     "download_weights": _FILE,
     "download_job_file": _FILE,
     "run_script": {SCRIPT_TYPE: {"schema": {"type": "string"}, "example": _SCRIPT_BEGINS}},
+    "run_metrics_csv": {CSV_TYPE: {"schema": {"type": "string"}, "example": _CSV_BEGINS}},
     "run_tensorboard": {ZIP_TYPE: _BINARY},
     "run_report": {"text/html": {"schema": {"type": "string"}}, ZIP_TYPE: _BINARY},
     "stream_events": {"text/event-stream": {"schema": _EVENT}},

@@ -31,7 +31,12 @@ from trainingapp.api.thinning import thinned
 from trainingapp.contract.storage.exporting import ExportForm
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.runs import verbs as run_verbs
-from trainingapp.runs.downloads import checkpoint_response, script_response, tensorboard_response
+from trainingapp.runs.downloads import (
+    checkpoint_response,
+    metrics_csv_response,
+    script_response,
+    tensorboard_response,
+)
 from trainingapp.runs.report import ReportFormat, report_response
 from trainingapp.runs.run_page import LOG_TYPES
 from trainingapp.runs.series import Series, read_series
@@ -80,6 +85,12 @@ def _wanted(series: Series, wanted: set[str]) -> Series:
     chosen = replace(frame, columns=columns, details=details).take(has_some)
     left_out = series.total - len(frame)  # by a preview
     return replace(series, frame=chosen, total=len(chosen) + (left_out if len(chosen) else 0))
+
+
+@router.get("/{pk}/metrics.csv", response={200: None}, summary="Download the metrics of a run as CSV")
+def run_metrics_csv(request: ApiRequest, pk: Id) -> StreamingHttpResponse:
+    """All points without thinning, oldest first, with a column for each metric. It is written while it is sent."""
+    return metrics_csv_response(run_for(request, pk, Verb.DOWNLOAD))
 
 
 @router.get("/{pk}/logs", response=LogList, summary="Log of a run")

@@ -18,10 +18,13 @@ from trainingapp.contract.storage.exporting import EXPORT_FORMS, export_pieces, 
 from trainingapp.contract.storage.reading import is_plain, open_checkpoint
 from trainingapp.models import Checkpoint, RunEvent, TrainingRun
 from trainingapp.models.verbs import require_task
+from trainingapp.runs.series_export import metrics_csv
+from trainingapp.runs.stream_clients import in_thread
 
 CHUNK_BYTES = 1 << 20
 SCRIPT_TYPE = "text/x-python"
 ZIP_TYPE = "application/zip"
+CSV_TYPE = "text/csv"
 
 
 def file_response(path: Path, name: str, sha256: str = "") -> StreamingHttpResponse:
@@ -71,6 +74,20 @@ def tensorboard_response(run: TrainingRun) -> StreamingHttpResponse | None:
     response = _attachment(_chunks(lambda: packed), size_bytes, f"{stem}-tensorboard.zip")
     response.headers["Content-Type"] = ZIP_TYPE
     return response
+
+
+def metrics_csv_response(run: TrainingRun) -> StreamingHttpResponse:
+    """The metrics of the run as a CSV file, which is written while it is sent."""
+    response = StreamingHttpResponse(_texts(metrics_csv(run)), content_type=f"{CSV_TYPE}; charset=utf-8")
+    name = f"{file_stem(run.name, 'run')}-{run.pk}-metrics.csv"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+async def _texts(pieces: Iterator[str]) -> AsyncIterator[bytes]:
+    """Each piece is read from the database in a thread, which keeps no connection open meanwhile."""
+    while (piece := await in_thread(next, pieces, None)) is not None:
+        yield piece.encode()
 
 
 def _attachment(content: AsyncIterator[Bytes], size_bytes: int, name: str, sha256: str = "") -> StreamingHttpResponse:

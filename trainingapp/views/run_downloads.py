@@ -8,7 +8,7 @@ from django.views.decorators.http import require_safe
 
 from trainingapp.accounts.permissions import Verb, can
 from trainingapp.models.verbs import VerbError
-from trainingapp.runs.downloads import script_response, tensorboard_response
+from trainingapp.runs.downloads import metrics_csv_response, script_response, tensorboard_response
 from trainingapp.runs.report import ReportFormat, report_response
 from trainingapp.views.access import controlled_run
 
@@ -22,6 +22,12 @@ def run_script(request: HttpRequest, pk: int) -> HttpResponse:
     except VerbError as error:
         messages.error(request, str(error))
         return redirect(run)
+
+
+@require_safe
+def run_metrics_csv(request: HttpRequest, pk: int) -> StreamingHttpResponse:
+    """The metrics of the run as a table."""
+    return metrics_csv_response(controlled_run(request, pk, Verb.DOWNLOAD))
 
 
 @require_safe

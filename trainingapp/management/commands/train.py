@@ -39,6 +39,7 @@ from trainingapp.runs.conditions import ConditionError, conditions
 from trainingapp.runs.downloads import run_script
 from trainingapp.runs.limits import Limits
 from trainingapp.runs.series import all_points
+from trainingapp.runs.series_export import metrics_csv
 from trainingapp.runs.verb_record import RunVerb
 from trainingapp.runs.verb_registry import RUN_VERBS
 
@@ -191,6 +192,12 @@ class Command(StudioCommand):
         self.stdout.write(run_script(_run(options["run"])), ending="")
 
     def _metrics(self, options: Options) -> None:
+        if options["csv"]:
+            if options["split"] or options["name"] or options["json"]:
+                raise CommandError("--csv prints all metrics; it cannot be combined with --split, --name or --json.")
+            for piece in metrics_csv(_run(options["run"])):
+                self.stdout.write(piece, ending="")
+            return
         rows = all_points(_run(options["run"]))
         points = [
             metric_record(row, options["name"]) for row in rows if options["split"] in (None, row.data.get("split"))

@@ -40,6 +40,7 @@ urlpatterns: list[URLPattern] = [
     path("runs/<int:pk>/name/", run_changes.run_name, name="run_name"),
     path("runs/<int:pk>/log/", run_tabs.run_log, name="run_log"),
     path("runs/<int:pk>/metrics/", run_files.run_metrics, name="run_metrics"),
+    path("runs/<int:pk>/metrics.csv", run_downloads.run_metrics_csv, name="run_metrics_csv"),
     path("runs/<int:pk>/train.py", run_downloads.run_script, name="run_script"),
     path("runs/<int:pk>/report.html", run_downloads.run_report, {"format_": "html"}, name="run_report"),
     path("runs/<int:pk>/report.zip", run_downloads.run_report, {"format_": "markdown"}, name="run_report_markdown"),
