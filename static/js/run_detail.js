@@ -111,6 +111,7 @@ for (const name of ["header", "pause_cost", "progress", "failure"]) handlers[nam
 handlers.behind = () => {
   log?.load(root.dataset.log);
   charts?.load(charts.root.dataset.metrics);
+  for (const what of ["status", "checkpoint", "validation"]) changed(what);
 };
 
 openTab();

@@ -163,6 +163,24 @@ async def test_a_slow_client_is_disconnected_and_the_others_continue(
         assert (last or 0) < 8
 
 
+async def test_a_client_that_catches_up_is_not_taken_for_a_slow_one(
+    run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "BATCH_ROWS", 7)
+    monkeypatch.setattr(stream_clients, "QUEUE_SIZE", 3)
+    await atell(run, *[line(f"line {number}") for number in range(1, 31)])
+    async with (
+        aclosing(run_messages(run.pk, ENGLISH, 0)) as late,
+        aclosing(run_messages(run.pk, ENGLISH, 30)) as live_one,
+    ):
+        found = await numbered(late, 7)
+        for number in range(31, 41):  # more than may wait for a client
+            await atell(run, line(f"line {number}"))
+            await numbered(live_one, number)
+        found += await numbered(late, 40)
+    assert shown_lines(found) == list(range(1, 41))
+
+
 async def test_the_state_is_sent_again_when_it_changes(make: Callable[..., TrainingRun]) -> None:
     run = await sync_to_async(make)(status="running", heartbeat_at=timezone.now(), step=1, total_steps=10)
     async with aclosing(run_messages(run.pk, Audience("en", controls=True), 0)) as stream:

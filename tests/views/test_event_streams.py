@@ -1,0 +1,103 @@
+"""Sending streams: readers that do not read are dropped, errors are raised, and no descriptor is left for too many."""
+
+import asyncio
+import resource
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import pytest
+from django.urls import reverse
+
+from cvstudio import event_streams
+from cvstudio.event_streams import STREAM_PATH, Streams, raise_descriptor_limit, stream_limit
+
+
+class Connection:
+    """What a server gives a stream: `send` blocks once `room` chunks have been sent."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.sent: list[bytes] = []
+        self.gone = asyncio.Event()
+        self.transport = self
+
+    async def send(self, message: Mapping[str, Any]) -> None:
+        if len(self.sent) >= self.room:
+            await asyncio.Event().wait()
+        self.sent.append(message.get("body", b""))
+
+    async def receive(self) -> Mapping[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    def abort(self) -> None:
+        self.gone.set()
+
+
+class Source:
+    """Chunks without an end, or with an error after some; knows whether it has been closed."""
+
+    def __init__(self, fails_after: int | None = None) -> None:
+        self.fails_after = fails_after
+        self.is_closed = False
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        number = 0
+        try:
+            while number != self.fails_after:
+                number += 1
+                yield str(number).encode()
+                await asyncio.sleep(0)
+            raise ValueError("broken")
+        finally:
+            self.is_closed = True
+
+
+async def test_a_reader_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_streams, "SLOW_S", 0.05)
+    streams, connection, source = Streams(), Connection(room=2), Source()
+    async with asyncio.timeout(10):
+        await streams.pump(source.chunks(), connection.receive, connection.send)
+    assert connection.sent == [b"1", b"2"]
+    assert connection.gone.is_set()
+    assert source.is_closed
+    assert not streams.open
+
+
+async def test_a_client_that_leaves_ends_its_stream() -> None:
+    streams, connection, source = Streams(), Connection(room=10_000_000), Source()
+    pump = asyncio.create_task(streams.pump(source.chunks(), connection.receive, connection.send))
+    while not connection.sent:
+        await asyncio.sleep(0)
+    assert len(streams.open) == 1
+    connection.gone.set()
+    async with asyncio.timeout(10):
+        await pump
+    assert source.is_closed
+    assert not streams.open
+
+
+async def test_an_error_of_the_source_is_raised() -> None:
+    streams, connection = Streams(), Connection(room=100)
+    with pytest.raises(ValueError, match="broken"):
+        await streams.pump(Source(fails_after=3).chunks(), connection.receive, connection.send)
+    assert not streams.open
+
+
+def test_streams_leave_descriptors_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"now": (1024, 4096)}
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: limits["now"])
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, wanted: limits.update(now=wanted))
+    assert stream_limit() == 1024 - 256
+    raise_descriptor_limit()
+    assert limits["now"] == (4096, 4096)
+    assert stream_limit() == 4096 - 256
+    limits["now"] = (100, 100)
+    assert stream_limit() == 50
+    limits["now"] = (1024, resource.RLIM_INFINITY)
+    raise_descriptor_limit()
+    assert limits["now"] == (event_streams.MOST_DESCRIPTORS, resource.RLIM_INFINITY)
+
+
+def test_the_stream_of_a_browser_is_where_it_is_opened_without_asyncio() -> None:
+    assert reverse("event_stream") == STREAM_PATH
