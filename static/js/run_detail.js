@@ -1,4 +1,5 @@
 // The page of a run: replaces the parts of its frame, and feeds or fetches the tab that is open.
+import { forgetSubmitted } from "./draft.js";
 import { startEvaluation } from "./evaluation.js";
 import { Log } from "./log.js";
 import { RunCharts } from "./run_charts.js";
@@ -115,6 +116,7 @@ handlers.behind = () => {
 };
 
 openTab();
+forgetSubmitted();
 const FINISHED = ["completed", "failed", "stopped"];
 const isFinished = () => FINISHED.includes(document.getElementById("part-header").dataset.status);
 const stream = new Stream(root.dataset.topic, {

@@ -34,7 +34,8 @@ def test_a_task_from_form_to_evaluation(
 ) -> None:
     log_in()
     page.goto(f"{studio.url}/runs/new/")
-    page.get_by_role("link", name=task).click()
+    page.get_by_role("button", name=task).click()
+    expect(page.get_by_label("Name", exact=True)).not_to_have_value("")
     page.get_by_label("Name", exact=True).fill("Shapes")
     page.get_by_role("combobox", name="Model", exact=True).select_option(model)
     page.get_by_label("Image size").fill("64")

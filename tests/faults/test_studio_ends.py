@@ -41,6 +41,19 @@ def test_stopping_it_loses_no_run_and_the_next_start_resumes(studio: Studio) -> 
     assert not studio.all_processes()
 
 
+def test_the_first_start_serves_while_demo_scenes_are_drawn(studio: Studio) -> None:
+    studio.migrate()
+    marker = studio.data_dir / "demo.preparing"
+    parent = studio.start()
+    wait_for(marker.exists, 30, "the demo scenes are being prepared")
+    assert studio.answers()
+    assert not studio.rows("SELECT id FROM trainingapp_dataset WHERE status = 'ready'")
+    assert studio.stop(parent) == 0
+    assert not studio.all_processes()
+    assert not marker.exists()
+    assert "Ending immediately" not in studio.log.read_text()
+
+
 def test_killed_children_are_restarted_and_end_with_their_parent(studio: Studio) -> None:
     run, parent = start_training(studio)
     (web,) = studio.find("web")

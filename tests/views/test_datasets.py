@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.helpers.jobs import working_on
 from trainingapp.contract.messages.jobs_and_models import IMPORTING_IMAGES
+from trainingapp.datasets.demo import preparing
 from trainingapp.models import Dataset, TrainingRun
 from trainingapp.views.datasets import grouped_report
 
@@ -219,3 +220,19 @@ def test_counts_of_findings_have_thousands_separators(user_client: Client, user:
     html = user_client.get(dataset.get_absolute_url()).content.decode()
     assert "× 1,500" in html
     assert "and 1,497 more" in html
+
+
+def test_pages_say_that_demo_scenes_are_being_prepared(user_client: Client, client: Client) -> None:
+    with preparing():
+        for address in ("dataset_list", "run_list"):
+            assert "Preparing demo scenes." in user_client.get(reverse(address)).content.decode()
+        client.logout()
+        assert "Preparing demo scenes." not in client.get(reverse("login")).content.decode()
+    assert "Preparing demo scenes." not in user_client.get(reverse("dataset_list")).content.decode()
+
+
+def test_the_marker_of_a_killed_process_does_not_count(user_client: Client, settings: Any) -> None:
+    for left in ("999999999", "", "x"):
+        (settings.DATA_DIR / "demo.preparing").write_text(left)
+        assert "Preparing demo scenes." not in user_client.get(reverse("dataset_list")).content.decode()
+    (settings.DATA_DIR / "demo.preparing").unlink()

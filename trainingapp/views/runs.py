@@ -8,12 +8,15 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from trainingapp.accounts.users import signed_in
+from trainingapp.accounts.users import AnyUser, signed_in
+from trainingapp.contract.config import config_defaults, config_fields
+from trainingapp.contract.limits import NAME_LENGTH
 from trainingapp.contract.tasks.registry import DEFAULT_TASK, TASKS
-from trainingapp.models import TrainingRun, Weights
+from trainingapp.models import Dataset, TrainingRun, Weights
 from trainingapp.models.verbs import VerbError
 from trainingapp.runs import verbs as run_verbs
 from trainingapp.runs.forms import LIMITS, RunForm, datasets_for, ready_datasets
+from trainingapp.runs.presets import presets_of
 from trainingapp.runs.verb_registry import RUN_VERBS
 from trainingapp.views.access import controlled_run, explain_missing_task, require, visible_run, weights_seen_by
 
@@ -27,13 +30,22 @@ def run_new(request: HttpRequest) -> HttpResponse:
     initial = _initial(request, origin)
     if explain_missing_task(request, initial["task"]):
         return redirect(origin or "run_list")
-    if request.method == "POST":
+    if request.method == "POST" and "switch" not in request.POST:
         wanted = request.POST.get("task", "")
         form = RunForm(request.POST, task=wanted if wanted in TASKS else DEFAULT_TASK, user=request.user)
     else:
+        if "switch" in request.POST:
+            initial = _switched(request)
         form = RunForm(initial=initial, task=initial["task"], user=request.user)
-    context = {"form": form, "tasks": _task_tabs(request, form.task_name), "section": "runs", "clone": origin}
-    if request.method != "POST" or not form.is_valid():
+    model = str(form["model"].value() or "")
+    context = {
+        "form": form,
+        "tasks": _task_tabs(request, form.task_name),
+        "presets": presets_of(form.task_name, model),
+        "section": "runs",
+        "clone": origin,
+    }
+    if not form.is_bound or not form.is_valid():
         return render(request, "runs/new.html", context, status=422 if form.is_bound else 200)
     values = form.cleaned_data
     try:
@@ -69,6 +81,35 @@ def _task_tabs(request: HttpRequest, present: str) -> list[dict[str, object]]:
     ]
 
 
+def _switched(request: HttpRequest) -> dict[str, Any]:
+    """The form of another task: what the user has entered stays where both tasks have the field."""
+    posted, task = request.POST, request.POST["switch"]
+    before = posted.get("task", "")
+    if task not in TASKS:
+        task = DEFAULT_TASK
+    old = RunForm(posted, task=before if before in TASKS else DEFAULT_TASK, user=request.user)
+    datasets = datasets_for(task, request.user)
+    chosen = posted.get("dataset", "")
+    dataset = (datasets.filter(pk=int(chosen)).first() if chosen.isdecimal() else None) or datasets.first()
+    initial: dict[str, Any] = {"task": task, "dataset": dataset.pk if dataset else None}
+    general = ("name", "priority", *LIMITS)
+    initial |= {name: posted[name] for name in general if posted.get(name)}
+    defaults = config_defaults(old.task_name, posted.get("model", ""))
+    for name in old.config_fields.keys() & config_fields(task).keys() - {"model", "start_from", "best_metric"}:
+        value = old[name].value()
+        if old.fields[name].has_changed(defaults[name], value):
+            initial[name] = value
+    return initial
+
+
+def _suggested_name(user: AnyUser, dataset: Dataset | None) -> str:
+    """A name for the user's next run on the dataset."""
+    if dataset is None:
+        return ""
+    number = TrainingRun.objects.filter(dataset=dataset, owner_id=user.pk).count() + 1
+    return f"{dataset.name[: NAME_LENGTH - 10]} {number}"
+
+
 def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]:
     """What the form shows at first: another run's values (?clone=), else those of ?task= and ?dataset=."""
     if origin:
@@ -80,7 +121,8 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
         fit = datasets_for(weights.task, request.user)
         own = next((one for one in fit if one.pk == weights.dataset_id), None) or fit.first()
         chosen = {"task": weights.task, "model": weights.architecture, "image_size": weights.image_size}
-        return {**chosen, "start_from": weights.start_name, "dataset": own.pk if own else None}
+        named = {"name": _suggested_name(request.user, own), "dataset": own.pk if own else None}
+        return {**chosen, "start_from": weights.start_name, **named}
     wanted = request.GET.get("dataset", "")
     dataset = ready_datasets(request.user).filter(pk=int(wanted)).first() if wanted.isdecimal() else None
     task = request.GET.get("task", "")
@@ -88,7 +130,10 @@ def _initial(request: HttpRequest, origin: TrainingRun | None) -> dict[str, Any]
         task = next((name for name in (dataset.tasks if dataset else []) if name in TASKS), DEFAULT_TASK)
     if dataset is None or task not in dataset.tasks:
         dataset = datasets_for(task, request.user).first()
-    return {"task": task, "dataset": dataset.pk if dataset else None}
+    initial = {"task": task, "name": _suggested_name(request.user, dataset), "dataset": dataset.pk if dataset else None}
+    preset = request.GET.get("preset", "")
+    model = str(config_fields(task)["model"].default)
+    return initial | next((one.values for one in presets_of(task, model) if one.name == preset), {})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

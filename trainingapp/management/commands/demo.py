@@ -1,5 +1,6 @@
 """Draw and import a dataset to try the studio with."""
 
+import signal
 import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 from django.core.management.base import CommandError
 
 from trainingapp.datasets import scenes
+from trainingapp.datasets.demo import preparing
 from trainingapp.management.base import StudioCommand
 from trainingapp.management.foreground import find_owner, import_now, show_outcome
 from trainingapp.management.progress import progress_bar
 from trainingapp.models import Dataset
+from trainingapp.worker.consumer import end_with_parent
 
 
 class Command(StudioCommand):
@@ -36,7 +39,8 @@ class Command(StudioCommand):
             return
         user = find_owner(owner)
         Dataset.objects.filter(name=name, runs=None).delete()  # one that was refused holds nothing but its report
-        with tempfile.TemporaryDirectory(prefix="cvstudio-demo-") as folder:
+        end_with_parent(signal.SIGINT)
+        with preparing(), tempfile.TemporaryDirectory(prefix="cvstudio-demo-") as folder:
             with progress_bar("Drawing") as advance:
                 scenes.draw_demo(Path(folder), images=images, seed=seed, size=size, on_progress=advance)
             dataset = import_now(user, name, Path(folder))

@@ -45,13 +45,8 @@ class Command(BaseCommand):
         check_port(host, port)
         call_command("migrate", verbosity=0, interactive=False)
         self.make_administrator()
-        if not no_demo and not Dataset.objects.exists():
-            self.stdout.write("Creating a demo dataset (only once) ...")
-            try:
-                call_command("demo", stdout=self.stdout, stderr=self.stderr)
-            except CommandError as error:  # the studio is usable without it
-                self.stderr.write(f"The demo dataset could not be created: {error}")
-        _Parent(host, port, self.stdout.write).run()
+        with_demo = not no_demo and not Dataset.objects.exists()
+        _Parent(host, port, self.stdout.write, with_demo=with_demo).run()
 
     def make_administrator(self) -> None:
         """Create the first account, with a password that is printed once and stored only as a hash."""
@@ -107,8 +102,10 @@ class _Child:
 class _Parent:
     """Keeps the two children running, and ends them in order on Ctrl-C or SIGTERM."""
 
-    def __init__(self, host: str, port: int, write_line: Callable[[str], object]) -> None:
+    def __init__(self, host: str, port: int, write_line: Callable[[str], object], *, with_demo: bool = False) -> None:
         self.host, self.port, self.write_line = host, port, write_line
+        #: Draws the demo scenes beside the studio, which serves meanwhile; it ends by itself.
+        self.demo = _Child("demo dataset", ["demo"]) if with_demo else None
         self.worker = _Child("worker", ["run_huey"])
         self.web = _Child("web server", ["web", "--host", host, "--port", str(port)])
         self.children = [self.web, self.worker]
@@ -121,6 +118,9 @@ class _Parent:
             signal.signal(signal_number, self._on_signal)
         for child in self.children:
             child.start()
+        if self.demo is not None:
+            self.write_line("Creating a demo dataset (only once) ...")
+            self.demo.start()
         has_announced = False
         while not self.requests_to_end:
             if not has_announced and self.web.is_running() and _answers(self.host, self.port):
@@ -135,8 +135,17 @@ class _Parent:
                     self.write_line(
                         f"The {child.name} ended unexpectedly ({_end(status)}); it starts again in {wait_s:g} s."
                     )
+            self._look_after_demo()
             self._woken.wait(POLL_S)
         self._end()
+
+    def _look_after_demo(self) -> None:
+        """Report how the demo dataset ended; the studio is usable without it."""
+        if self.demo is None or self.demo.is_running():
+            return
+        process, self.demo = self.demo.process, None
+        if process is not None and process.returncode:
+            self.write_line("The demo dataset could not be created. “manage.py demo” tries again.")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.requests_to_end += 1
@@ -149,7 +158,11 @@ class _Parent:
             self.write_line(f"Stopping: waiting for {names} to save (Ctrl-C again ends immediately) ...")
         else:
             self.write_line("Stopping ...")
-        for child, signal_number in ((self.worker, signal.SIGINT), (self.web, signal.SIGTERM)):
+        ends = [(self.worker, signal.SIGINT), (self.web, signal.SIGTERM)]
+        if self.demo is not None:
+            self.children.append(self.demo)
+            ends.insert(0, (self.demo, signal.SIGINT))
+        for child, signal_number in ends:
             child.send(signal_number)
             while child.is_running() and self.requests_to_end < 2:
                 self._woken.wait(POLL_S / 4)

@@ -1,0 +1,54 @@
+"""Presets of the form of a new run: how long and how thoroughly it trains, in steps of three."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from django.utils.translation import gettext_lazy as _
+from pydantic import JsonValue
+
+from trainingapp.contract.config import config_defaults, config_fields
+from trainingapp.presentation.choices import choice_label, label_text
+from trainingapp.presentation.text import Text
+
+#: Sides of images are multiples of it in every task.
+IMAGE_STEP = 32
+LEAST_IMAGE_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A preset for a network: the values that it sets, and what it changes from the defaults, for people."""
+
+    name: str
+    label: Text
+    about: Text
+    values: dict[str, JsonValue]
+    changes: list[str]
+
+
+def presets_of(task: str, model: str) -> list[Preset]:
+    """The presets of a task for one of its networks. All set the same fields, so that one replaces another."""
+    defaults = config_defaults(task, model)
+    fields = config_fields(task)
+    balanced = {name: defaults[name] for name in ("epochs", "image_size", "augmentation") if name in fields}
+    epochs = int(str(defaults["epochs"]))
+    quick, best = balanced | {"epochs": max(2, epochs // 4)}, balanced | {"epochs": 3 * epochs}
+    if "image_size" in fields and not fields["image_size"].is_fixed:
+        size = int(str(defaults["image_size"]))
+        quick["image_size"] = min(size, max(LEAST_IMAGE_SIZE, size // 2 // IMAGE_STEP * IMAGE_STEP))
+    best["augmentation"] = "medium" if defaults["augmentation"] in ("none", "light") else "strong"
+    rows = (
+        ("quick", _("Quick look"), _("Shows in minutes whether data and settings make sense."), quick),
+        ("balanced", _("Balanced"), _("The defaults of the model."), balanced),
+        ("best", _("Best quality"), _("Trains longer, with more variation of the images."), best),
+    )
+    return [Preset(name, label, about, values, _changes(task, defaults, values)) for name, label, about, values in rows]
+
+
+def _changes(task: str, defaults: Mapping[str, JsonValue], values: Mapping[str, JsonValue]) -> list[str]:
+    fields = config_fields(task)
+    return [
+        f"{label_text(fields[name].setting.label)}: {choice_label(name, value)}"
+        for name, value in values.items()
+        if value != defaults[name]
+    ]
